@@ -1,7 +1,7 @@
 """Mailings made up: templates in several languages, and any number of personalised copies of each.
 
 All templates of a language draw on one small vocabulary, and those of a house share header, footer and legal text: the hard
-case. Deterministic: a seed gives the same mail everywhere. Never here: what is made of them (mailings).
+case. Deterministic: a seed gives the same mail everywhere.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ from smtpguard.config.documents import POLICY as POLICY_FILE
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import Index
+from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.shelf import index_path
 from smtpguard.lists.writing import swap, write
 from smtpguard.mail.address import Address
 from smtpguard.policy.admission import Live

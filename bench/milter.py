@@ -2,7 +2,7 @@
 
 The one that does nothing is a minimal pymilter (Debian's python3-milter, libmilter below it) that hears what we hear and says
 "continue". All Postfixes are alike and take turns in one run; a message counts when the sink has it. Printed are medians, what a
-message costs more than with no milter, and ratios. Never here: the proxy (through).
+message costs more than with no milter, and ratios.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from bench import company as words
 from bench.correspondence import CAMPAIGN, DAYS, FIRST, SCRIPT, UNPROVEN, Post, Writing
 from bench.onthewire import Answer, Sink, Wire
 from smtpguard.app.files import read_policy, read_settings
-from smtpguard.app.line import Line
+from smtpguard.app.guardline import Line
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.proxy import Proxy
 from smtpguard.app.services import opened, term

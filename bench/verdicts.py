@@ -2,7 +2,6 @@
 
 Two whole guards in this process, with the tests' lists and the sample policy, get the same mail in the same order: one over SMTP, the
 other from an MTA of the tests' own. What a client cannot send as it is (bare line ends, no header) is counted apart.
-Never here: mail itself; the folders are the caller's.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 Steps: text (a reply, more than one line with \\n), bytes (sent as they are), DROP (FIN), RESET (RST), STALL (silence until
 ``resume()``), or several of these in a list. Points: a command's beginning, CONNECT, DOT, and BLOCK (each piece of content
-that arrives before the dot). Never here: a session (scripted_relay).
+that arrives before the dot).
 """
 
 from __future__ import annotations

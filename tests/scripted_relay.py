@@ -5,7 +5,7 @@
         ... relay.port ...
         relay.messages[0].content
 
-What it can be told is in script. Never here: a real relay's ways (peers).
+What it can be told is in script.
 """
 
 from __future__ import annotations

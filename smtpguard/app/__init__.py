@@ -2,5 +2,5 @@
 
 What stands on disk: files, certificates. What is in force: policies, lists, synced, freshness. What ``serve`` runs: start (once,
 before the parts), parts, proxy, milter, delivery, console, hooks. What the command line works with: services, explaining, probe,
-ways. Never here: a decision about mail.
+ways.
 """

@@ -28,8 +28,8 @@ from smtpguard.app.services import opened
 from smtpguard.audit.told import Known
 from smtpguard.config.settings import Settings
 from smtpguard.guard.ports import Clock
+from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.shelf import State
 from smtpguard.observe.alarms.conditions import Called, Seen, Standing
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.policy.admission import PUT_BACK, Gate, LedgerError, Selector, Unavailable

@@ -47,12 +47,12 @@ from smtpguard.config.settings import Settings
 from smtpguard.lists.ownership import hand_over
 from smtpguard.policy.admission import Selector
 from smtpguard.store.batch import read_head
-from smtpguard.store.continuity import Foreign, OtherSecret
 from smtpguard.store.database import file_of
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.lock import Chamber
 from smtpguard.store.migrate import SchemaError
 from smtpguard.store.opening import open_store
+from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.schema import SCHEMA
 from smtpguard.store.store import Store
 

@@ -1,7 +1,4 @@
-"""The real clock, and the ids that are made with it: the two things that every test injects instead.
-
-Never here: anything else.
-"""
+"""The real clock, and the ids that are made with it: the two things that every test injects instead."""
 
 from __future__ import annotations
 

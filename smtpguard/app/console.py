@@ -1,6 +1,6 @@
 """The console part: the web server that people decide at, on the store that the others write.
 
-It needs no mail credentials and opens no connection to the relay. Never here: a page (console), or the messages it shows.
+It needs no mail credentials and opens no connection to the relay.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
+from smtpguard.app.guardline import dkim_verifier
 from smtpguard.app.health import Health
-from smtpguard.app.line import dkim_verifier
 from smtpguard.app.lists import on_list
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
@@ -26,14 +26,14 @@ from smtpguard.app.services import opened, term
 from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
-from smtpguard.console.desk import Desk
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import OtherFile
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes, GateWatch
 from smtpguard.guard.gather import Sources
 from smtpguard.guard.mailings import Mailings
+from smtpguard.guard.questions import Questions
 from smtpguard.guard.reader import BoundedReader
-from smtpguard.guard.talks import Talks
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
@@ -113,13 +113,13 @@ class Console(Part):
         verifier = dkim_verifier(settings)
         self._undo.push_async_callback(verifier.close)
         sources = Sources(reader=reader, verifier=verifier, trace_key=installation_secret(settings))
-        desk = Desk(
+        desk = ConsoleServices(
             ledger=store,
             archive=Archive(store, on_list(settings, digester)),
             policies=policies,
             reader=reader,
             approvals=Approvals(store, policies, clock, term=term(settings)),
-            talks=Talks(store, policies, clock, new_id=ids()),
+            talks=Questions(store, policies, clock, new_id=ids()),
             freezes=Freezes(
                 store,
                 clock,

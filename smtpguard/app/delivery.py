@@ -1,7 +1,5 @@
 """The delivery part: empties the outbox, keeps the lists' indexes fresh, and does what time does to holds and to the record; and
 tells what people did, to webhooks and in the log.
-
-Never here: any of that itself (guard.delivery, guard.approvals, lists.sync, store.retention).
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from smtpguard.app import deeds, hooks
+from smtpguard.app import auditfollower, hooks
 from smtpguard.app.certificates import Renewals, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
@@ -31,11 +29,11 @@ from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.delivery import Delivery
-from smtpguard.guard.doubts import report_doubts
 from smtpguard.guard.freezes import Freezes, GateWatch
+from smtpguard.guard.indoubt import report_doubts
 from smtpguard.guard.links import Links
-from smtpguard.guard.observing import Reports
 from smtpguard.guard.render import Renderer, Sign
+from smtpguard.guard.shadowreport import Reports
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.notice import Letterhead, Stationery
 from smtpguard.policy.admission import LedgerError, PolicyUnreadable
@@ -85,7 +83,7 @@ class Deliverer(Part):
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
         self._teller = hooks.teller(settings, self._store, self._policies, clock)
-        self._deeds = deeds.Deeds(Cursors(self._store), clock)
+        self._deeds = auditfollower.AuditFollower(Cursors(self._store), clock)
         self._freshness = Freshness(settings, self._policies, self._digester, self._store, clock)
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._reports = Reports(self._store, self._policies, clock)

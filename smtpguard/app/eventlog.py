@@ -6,7 +6,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from smtpguard.app import deeds
+from smtpguard.app import auditfollower
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.verdict import Action
 
@@ -16,7 +16,7 @@ MOST_RELAYING = 10_000
 class EventLog:
     """A subscriber of one store's committed events (store.opening.open_store): called by the thread that writes."""
 
-    def __init__(self, tell: Callable[[Event], None] = deeds.tell) -> None:
+    def __init__(self, tell: Callable[[Event], None] = auditfollower.tell) -> None:
         self._tell = tell
         self._relaying: OrderedDict[str, Event] = OrderedDict()  # verdicts whose outcome is to stand in the same line
 

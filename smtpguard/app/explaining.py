@@ -2,7 +2,7 @@
 
 No mail moves, nothing is counted, written or asked of a store; counts are of this message alone. Lists are answered by the
 indexes that are there; where one is missing yet, by indexes made for the occasion and thrown away. Signatures are verified
-with keys that are pinned, or in DNS. Never here: a decision (policy), or the telling of it (cli.explain).
+with keys that are pinned, or in DNS.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pathlib import Path
 
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
-from smtpguard.app.line import dkim_verifier
+from smtpguard.app.guardline import dkim_verifier
 from smtpguard.app.lists import built_refresher, built_registry
 from smtpguard.app.reading import surroundings
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.settings import Settings
-from smtpguard.guard.beforehand import alone
-from smtpguard.guard.fixed import with_fixed
+from smtpguard.guard.builtinrules import with_fixed
 from smtpguard.guard.gather import Gathering, Sources
 from smtpguard.guard.inforce import InForce
+from smtpguard.guard.preapproval import alone
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.guard.streams import watched
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.recipients import Classified
-from smtpguard.lists.shelf import index_path
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message

@@ -1,6 +1,6 @@
 """What stands on disk: settings, the policy's documents, secrets, and where in the state directory what is kept.
 
-Imports nothing heavy, so that the command line is quick. Never here: what is in force (policies).
+Imports nothing heavy, so that the command line is quick.
 """
 
 from __future__ import annotations

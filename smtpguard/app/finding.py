@@ -1,7 +1,4 @@
-"""What a look at the real neighbours finds: one sentence about one thing, and whether it is well.
-
-Never here: looking (probe, ways), or printing (cli.live).
-"""
+"""What a look at the real neighbours finds: one sentence about one thing, and whether it is well."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Keeps the indexes of the lists in force as fresh as their sources, without a pause for anybody who asks them.
 
 What changes or fails is journalled, and told to whom it concerns, in one commit. A source that takes long keeps no other
-list waiting. Never here: reading a source (lists.sync), or who is told (guard.outages).
+list waiting.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from smtpguard.app.lists import built_expander, built_refresher, built_registry
 from smtpguard.app.policies import Following
 from smtpguard.config.settings import Settings
-from smtpguard.guard import outages
+from smtpguard.guard import listalerts
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.report import Report
-from smtpguard.lists.turns import Refresher
+from smtpguard.lists.schedule import Refresher
 from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 
 log = logging.getLogger(__name__)
@@ -105,9 +105,9 @@ class Freshness:
         """A store that does not answer is asked again: what happened once is not found out twice."""
         while self._unsaid and not self._stopping.is_set():
             report = self._unsaid[0]
-            told = tuple(outages.intents(report, self._policies.current()))
+            told = tuple(listalerts.intents(report, self._policies.current()))
             try:
-                await self._ledger.record(list(outages.events(report)), told)
+                await self._ledger.record(list(listalerts.events(report)), told)
             except LedgerError as e:
                 log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
                 return

@@ -1,7 +1,4 @@
-"""The webhooks of the settings, built: their secrets read, and the policy asked which lists may be named to them.
-
-Never here: telling them anything (observe.webhooks).
-"""
+"""The webhooks of the settings, built: their secrets read, and the policy asked which lists may be named to them."""
 
 from __future__ import annotations
 

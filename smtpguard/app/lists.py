@@ -1,7 +1,4 @@
-"""The customer lists of a policy on this machine: who is on them (indexes), and what reads their sources.
-
-Never here: how an index is made or asked (lists).
-"""
+"""The customer lists of a policy on this machine: who is on them (indexes), and what reads their sources."""
 
 from __future__ import annotations
 
@@ -17,11 +14,11 @@ from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.index import BadIndex, Index
+from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.shelf import index_path
+from smtpguard.lists.schedule import Refresher
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never
-from smtpguard.lists.turns import Refresher
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.parse import Policy
 

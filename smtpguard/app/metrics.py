@@ -1,7 +1,6 @@
 """The metrics part: GET /metrics for operations, and /healthz and /readyz. Nothing hangs on it: it writes nothing, and whatever becomes of it, mail goes on.
 
-Where its port is taken, or the database away, it goes on without and tries again. Never here: the numbers (watching), or
-their text (observe.metrics).
+Where its port is taken, or the database away, it goes on without and tries again.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from starlette.routing import Route
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
 from smtpguard.app.health import Health
+from smtpguard.app.operationsnumbers import LOOK_SECONDS, Watching
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
-from smtpguard.app.watching import LOOK_SECONDS, Watching
 from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.observe.metrics.exposition import Exposition

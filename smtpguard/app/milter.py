@@ -1,7 +1,4 @@
-"""The milter part: one process's milter connections, and the guard behind them. It needs no relay: what passes stays with the MTA.
-
-Never here: accepting (processes), the protocol (wire.milter), or a step of the straight line (guard).
-"""
+"""The milter part: one process's milter connections, and the guard behind them. It needs no relay: what passes stays with the MTA."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from contextlib import AsyncExitStack
 
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.line import counts, straight_line
+from smtpguard.app.guardline import counts, straight_line
 from smtpguard.app.turned import Turned
 from smtpguard.config.settings import MilterListener, Settings
 from smtpguard.processes.numbers import Said

@@ -1,6 +1,6 @@
 """Plays the MTA for a moment: whether smtpguard, as it is running, answers as a milter where the settings say.
 
-Nothing but a negotiation is spoken. Never here: other looks at neighbours (probe, ways).
+Nothing but a negotiation is spoken.
 """
 
 from __future__ import annotations

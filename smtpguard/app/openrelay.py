@@ -12,8 +12,8 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address
 
+from smtpguard.app.bypasses import SECONDS, SOMEBODY, ask_as_stranger
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.ways import SECONDS, SOMEBODY, ask_as_stranger
 from smtpguard.config.places import is_this_machine
 from smtpguard.config.settings import MilterListener, Settings, SmtpListener
 from smtpguard.mail.client import within

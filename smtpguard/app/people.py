@@ -1,7 +1,4 @@
-"""The console's people and its API, built: who signs in and how, on the store that everybody writes.
-
-Never here: what signing in is (console.people), or the web server (console).
-"""
+"""The console's people and its API, built: who signs in and how, on the store that everybody writes."""
 
 from __future__ import annotations
 
@@ -22,15 +19,15 @@ from smtpguard.config.web import Console
 from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.api.routes import routes
 from smtpguard.console.api.tokens import Tokens
-from smtpguard.console.desk import Desk
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.administering import Administering
-from smtpguard.console.people.brakes import Brake
-from smtpguard.console.people.doorway import Doorway, Place
 from smtpguard.console.people.factors import Factors
+from smtpguard.console.people.middleware import Doorway, Place
 from smtpguard.console.people.oidc import Provider, Trusted
 from smtpguard.console.people.pages import Pages, Services
 from smtpguard.console.people.passwords import Passwords
+from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.sessions import WRITE_SECONDS, Lifetimes, Sessions
 from smtpguard.console.people.signing import Signing
 from smtpguard.guard.links import Links
@@ -133,7 +130,7 @@ def front(
             factors=factors,
             place=place,
             provider=provider,
-            own=Brake(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
+            own=RateLimit(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
             required=required(settings),
         )
     )
@@ -158,7 +155,7 @@ def front(
 
 def api(
     settings: Settings,
-    desk: Desk,
+    desk: ConsoleServices,
     store: Store,
     *,
     new_id: Callable[[], str],

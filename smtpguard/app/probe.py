@@ -1,7 +1,6 @@
 """Looks at the real neighbours: whether the relay and the lists' sources do what we need of them.
 
-Nothing is ever sent: a transaction is opened, asked about, and reset before DATA. Never here: who could go around the guard
-(ways), reading settings, or printing (cli.live).
+Nothing is ever sent: a transaction is opened, asked about, and reset before DATA.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import closing
 from dataclasses import replace
 
+from smtpguard.app.bypasses import SOMEBODY, Hosts, own_addresses, ways
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names, open_expander
 from smtpguard.app.mta import milter_answers
 from smtpguard.app.openrelay import open_milters, open_relays
 from smtpguard.app.relay import relay_target
-from smtpguard.app.ways import SOMEBODY, Hosts, own_addresses, ways
 from smtpguard.config.settings import Settings, host_name
 from smtpguard.lists.declared import ListInfo, build
 from smtpguard.lists.names import Names

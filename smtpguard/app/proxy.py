@@ -1,7 +1,4 @@
-"""The proxy part: one process's listeners, relay pool and guard, bound to each other.
-
-Never here: accepting (processes), SMTP (wire), or a step of the straight line (guard).
-"""
+"""The proxy part: one process's listeners, relay pool and guard, bound to each other."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from dataclasses import replace
 from smtpguard.app.certificates import Renewals, of_listener, of_relay, server_context
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.line import counts, straight_line
+from smtpguard.app.guardline import counts, straight_line
 from smtpguard.app.relay import relay_logins, relay_pool, said_of
 from smtpguard.app.turned import Turned
 from smtpguard.config.settings import Settings, SmtpListener

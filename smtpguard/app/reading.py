@@ -1,7 +1,4 @@
-"""What a reader is to know of the organisation, from the policy in force.
-
-Never here: reading (reading), or in which process it happens (guard.reader).
-"""
+"""What a reader is to know of the organisation, from the policy in force."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The relay as the settings name it, for every part that speaks to it.
-
-Never here: speaking to it (wire).
-"""
+"""The relay as the settings name it, for every part that speaks to it."""
 
 from __future__ import annotations
 

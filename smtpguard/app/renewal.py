@@ -1,7 +1,7 @@
 """Another secret for an installation: after a leak, or where it is lost.
 
 Nothing that waits is lost, and the journal goes on under the new one; what names people in it before can be held against its
-digests with the old one only. Never here: what the secret is for (lists.digest, audit, wire, console), or where it stands.
+digests with the old one only.
 """
 
 from __future__ import annotations

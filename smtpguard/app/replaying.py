@@ -1,7 +1,7 @@
 """Mail that was decided on, thought over once more by the policy in force and by another, from the journal alone.
 
 Nothing is decided, counted, sent or written. Here each policy is built with its lists, those of then among them, and every verdict
-of a time is brought before the two. Never here: the thinking (hindsight.course), or the telling of it (cli).
+of a time is brought before the two.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.kept import FACTS
-from smtpguard.hindsight.course import Course, Thought, recall, recorded
-from smtpguard.hindsight.ground import Ground
+from smtpguard.guard.recordedfacts import FACTS
+from smtpguard.hindsight.compiledpolicy import CompiledPolicy
 from smtpguard.hindsight.passed import Sums
+from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled
-from smtpguard.hindsight.shift import Shift
+from smtpguard.hindsight.replay import Replay, Thought, recall, recorded
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.mailing import DAY
 from smtpguard.policy.parse import Policy
+from smtpguard.store.journalscan import Progress
 from smtpguard.store.store import Store
 from smtpguard.store.verdicts import verdicts
-from smtpguard.store.walk import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +59,17 @@ class Replaying:
     _store: Store = field(kw_only=True)
     _settings: Settings = field(kw_only=True)
     _digester: Digester = field(kw_only=True)
-    _before: Ground = field(kw_only=True)
-    _other: Ground = field(kw_only=True)
-    _grounds: dict[str, Ground | None] = field(default_factory=dict)
-    _shifts: dict[tuple[str, str], Shift] = field(default_factory=dict)
+    _before: CompiledPolicy = field(kw_only=True)
+    _other: CompiledPolicy = field(kw_only=True)
+    _grounds: dict[str, CompiledPolicy | None] = field(default_factory=dict)
+    _shifts: dict[tuple[str, str], PolicyDiff] = field(default_factory=dict)
 
     async def passed(
         self, since: datetime, until: datetime, progress: Progress | None = None
     ) -> AsyncIterator[Compared]:
         """Of that time, in order. Raises LedgerError."""
         copies, sums = self._settings.hold.copies, Sums()
-        courses = [Course(ground, copies=copies) for ground in (self._before, self._other)]
+        courses = [Replay(ground, copies=copies) for ground in (self._before, self._other)]
         begin = microseconds(since)
         async for page in verdicts(self._store, await self._from(since, until), until, progress):
             for entry, clear in page:
@@ -96,7 +96,7 @@ class Replaying:
             return since if FACTS in page[0][0].data else since - timedelta(seconds=DAY)
         return since
 
-    async def _ground(self, sha256: str) -> Ground | None:
+    async def _ground(self, sha256: str) -> CompiledPolicy | None:
         """The policy that was in force then; None where it is not there any more, or was written for a version of long ago."""
         if sha256 not in self._grounds:
             try:
@@ -107,10 +107,10 @@ class Replaying:
                 self._grounds[sha256] = _ground(self._settings, policy, self._digester)
         return self._grounds[sha256]
 
-    def _shift(self, sha256: str, to: Ground) -> Shift:
+    def _shift(self, sha256: str, to: CompiledPolicy) -> PolicyDiff:
         key = sha256, to.policy.sha256
         if key not in self._shifts:
-            self._shifts[key] = Shift(self._grounds[sha256], to)
+            self._shifts[key] = PolicyDiff(self._grounds[sha256], to)
         return self._shifts[key]
 
 
@@ -130,5 +130,5 @@ async def replaying(
         )
 
 
-def _ground(settings: Settings, policy: Policy, digester: Digester) -> Ground:
-    return Ground(policy, InForce.of(policy, built_registry(settings, policy, digester, SystemClock())))
+def _ground(settings: Settings, policy: Policy, digester: Digester) -> CompiledPolicy:
+    return CompiledPolicy(policy, InForce.of(policy, built_registry(settings, policy, digester, SystemClock())))

@@ -16,9 +16,9 @@ from smtpguard.app.files import CannotStart, installation_secret, make_state, st
 from smtpguard.guard.freezes import Freezes
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.admission import PolicyUnreadable
-from smtpguard.store.continuity import Foreign, OtherSecret
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.opening import open_store
+from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from smtpguard.config.brief import Needed
     from smtpguard.config.settings import Settings
     from smtpguard.guard.approvals import Approvals
+    from smtpguard.guard.deadlines import Deadlines
     from smtpguard.guard.mailings import Mailings
     from smtpguard.guard.notices import Notices
     from smtpguard.guard.ports import Clock
-    from smtpguard.guard.term import Term
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +59,12 @@ class Services:
     new_id: Callable[[], str]
 
 
-def term(settings: Settings) -> Term:
+def term(settings: Settings) -> Deadlines:
     """The same for those who hold, those who vote and those who sweep."""
-    from smtpguard.guard.term import Term
+    from smtpguard.guard.deadlines import Deadlines
 
     hold = settings.hold
-    return Term(
+    return Deadlines(
         seconds=hold.expires.seconds,
         working=hold.expires.working,
         escalate_after_seconds=int(hold.escalate_after),

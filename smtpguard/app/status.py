@@ -21,15 +21,15 @@ from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
-from smtpguard.app.stands import hidden
 from smtpguard.app.startfailed import failing
+from smtpguard.app.storestatus import hidden
 from smtpguard.audit.chain import instant
 from smtpguard.audit.checkpoint import Checkpoint, parse
 from smtpguard.audit.told import Known
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.guard.doubts import SETTLED_WITHIN
-from smtpguard.lists.shelf import State
+from smtpguard.guard.indoubt import SETTLED_WITHIN
+from smtpguard.lists.indexcache import State
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, raised
 from smtpguard.policy.admission import Freeze, LedgerError
 from smtpguard.processes.standing import Tree, trees

@@ -31,7 +31,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.lists.declared import ListInfo, build
 from smtpguard.lists.digest import KEY_OCTETS, Digester
-from smtpguard.lists.shelf import index_path
+from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.writing import write_passing
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session

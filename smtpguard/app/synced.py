@@ -1,7 +1,5 @@
 """Lists' syncs outside their turn: the first ones, before mail comes; and what became of those that people asked for, in the
 journal and in notices to whom they concern.
-
-Never here: the sync itself (lists.sync), or who is told (guard.outages).
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from smtpguard.app.lists import built_refresher, built_registry, open_registry
 from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.outages import events, intents
+from smtpguard.guard.listalerts import events, intents
 from smtpguard.lists.report import Report
 from smtpguard.policy.parse import Policy
 from smtpguard.store.migrate import NotSetUp

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from smtpguard.app.files import store_url
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.stands import hidden
+from smtpguard.app.storestatus import hidden
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.mail.client import within

@@ -1,7 +1,7 @@
 """The web server under console and metrics: uvicorn, with what it lacks to stand in the open.
 
 A client that connects and says nothing, or says it a byte at a time, is let go; and one client has a share of the connections
-only, so that nobody keeps those who decide from the button that stops everything. Never here: the application.
+only, so that nobody keeps those who decide from the button that stops everything.
 """
 
 from __future__ import annotations

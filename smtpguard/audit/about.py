@@ -1,6 +1,6 @@
 """What an incident is asked about, and which verdicts fit: by what a message is called, whom it touched, who wrote it, and when.
 
-Pure. Never here: what became of those messages (report), or where entries are looked for (store).
+Pure.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One that does not agree is excused where a later one says so: once a store was put back to an earlier state, what had been
 signed in the meantime is no longer in it, and everybody may know. A checkpoint that was signed with another secret proves
-nothing where it agrees, and is as bad as any other where it does not. Never here: the chain itself (chain), or files.
+nothing where it agrees, and is as bad as any other where it does not.
 """
 
 from __future__ import annotations

@@ -3,9 +3,6 @@
 An entry's hash is SHA-256 over a domain tag, the hash before it, and its own fields with their lengths, so that nothing can
 be edited, removed, put in or moved without a later hash disagreeing. What names a person (``Event.private``) enters the
 chain as keyed digests only: the clear values lie beside it and can be erased without touching it.
-
-Never here: where entries are kept (store), how a whole chain is proved (proof), or the signatures that find a recomputed one
-(checkpoint).
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 The signature is an HMAC with a key derived from the installation's secret, which does not lie in the database. A checkpoint
 is kept in the database and, one line each, in a file of the state directory; ``audit verify`` compares the chain with both.
-
-Never here: files and databases (store).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An event becomes an entry of the hash chain (chain.py). Its ``data`` is chained as it is and stays as long as the journal;
 what names a person stands in ``private``, is chained as keyed digests only, and can be erased after its retention without
-breaking the chain. Never here: where entries are kept (store), or who reads them (observe, report).
+breaking the chain.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 each recipient, and colleagues may have had their part.
 
 Of a list's address the relay's word is that of all behind it: refused, nobody of them has it; taken, all, as far as is known.
-Pure. Never here: which messages belong to an incident, or what they add up to (report).
+Pure.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Others write while one walks. What comes after that head is no part of the walk;
 meantime is asked for before anything is called missing (``Retention``). A report's entries are met again on the walk
 (``Sources``), so that it tells of nothing that was not proved.
 
-Pure. Never here: where entries are kept (store), or how one becomes a link (chain).
+Pure.
 """
 
 from __future__ import annotations

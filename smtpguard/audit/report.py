@@ -3,7 +3,7 @@
 What is asked (about.py) picks verdicts; whatever happened to those messages and their mailings belongs to the case, and so
 do the freezes, policies and lists of that time. A case may be a mailing of 400,000 messages: it is added up as its entries
 come, and of what came in masses the timeline keeps the first and the last. Where nobody can know, the report says so.
-Pure. Never here: where entries are kept (store), or how a report looks (cli).
+Pure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What happened, in order: everything that is rare, and of what came in masses the first and the last of each kind.
 
-Pure. Never here: which entries belong to an incident (report), or how one is told (cli).
+Pure.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ Here live the command itself, its global options, the table of its commands, and
 line and an exit status: 0 fine; 1 the thing asked about is not fine; 2 wrong use, or cannot run; 75 (``serve`` alone) cannot run now,
 and may be able to soon. A command's module is
 imported only when that command is asked for, so that ``smtpguard check`` need not wait for a database driver.
-Never here: what a command does.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 ``verify`` walks over the whole hash chain, holds what names people against its digests, and compares the chain with the
 signed checkpoints of the database and of the state folder; it writes nothing. ``policy`` shows what the journal names by its
-SHA-256. Never here: what makes a chain good
-(audit.chain).
+SHA-256.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.proof import Proof
 from smtpguard.cli.context import CannotRun, Context
+from smtpguard.console.i18n import Speech
 from smtpguard.console.incidentrow import proof_row
 from smtpguard.console.proofwords import noted
-from smtpguard.console.speech import Speech
 
 if TYPE_CHECKING:
     from smtpguard.store.store import Store

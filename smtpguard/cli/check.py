@@ -1,7 +1,4 @@
-"""smtpguard check: every mistake in settings and policy at once, one a line; a summary in words where there are none.
-
-Never here: the checks themselves (offline, and live for what needs a network).
-"""
+"""smtpguard check: every mistake in settings and policy at once, one a line; a summary in words where there are none."""
 
 from __future__ import annotations
 
@@ -101,7 +98,7 @@ def _store(context: Context, settings: Settings, policy: Policy | None, *, as_js
     served = os.access(state / "checkpoints", os.F_OK) or (state.exists() and not os.access(state, os.X_OK))
     if not served:
         return True
-    from smtpguard.app.stands import hidden, near  # a database driver, which nothing else here needs
+    from smtpguard.app.storestatus import hidden, near  # a database driver, which nothing else here needs
     from smtpguard.cli.live import store
 
     if not near(settings) and hidden(settings) is None:

@@ -7,7 +7,7 @@ A command's module has a ``command``:
     @click.pass_obj
     def command(context: Context, as_json: bool) -> None: ...
 
-It raises CannotRun (exit 2) or NotFine (exit 1), each with one sentence. Never here: what a command does.
+It raises CannotRun (exit 2) or NotFine (exit 1), each with one sentence.
 """
 
 from __future__ import annotations

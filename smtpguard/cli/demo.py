@@ -1,7 +1,4 @@
-"""``smtpguard demo``: the play, told in plain words. On a terminal the guard stays up afterwards, to be tried by hand.
-
-Never here: what is played (smtpguard.demo).
-"""
+"""``smtpguard demo``: the play, told in plain words. On a terminal the guard stays up afterwards, to be tried by hand."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """smtpguard explain: what would become of messages, and why, for people and as JSON. Opens no store, changes nothing.
 
-FILEs are messages, folders of them, mboxes, or ``-`` for standard input. Never here: the deciding (app.explaining binds it).
+FILEs are messages, folders of them, mboxes, or ``-`` for standard input.
 """
 
 from __future__ import annotations

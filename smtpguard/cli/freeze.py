@@ -1,7 +1,7 @@
 """smtpguard freeze and thaw: stand still, and go on.
 
 ``freeze`` returns when no verdict to relay of what it stops can be committed any more, and says how many messages were past
-recall. Never here: what a freeze does (guard.freezes).
+recall.
 """
 
 from __future__ import annotations

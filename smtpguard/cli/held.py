@@ -1,7 +1,7 @@
 """smtpguard held: what waits, why, and what people make of it.
 
 A vote given here is on the hold as it stands; who the system says is asking is journalled beside the address that is voted
-as. Never here: who may decide (policy.approval), or what a decision does (guard.approvals).
+as.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from smtpguard.cli.shown import (
     voters,
 )
 from smtpguard.guard import covering
+from smtpguard.guard.approvaleffects import MOST_LETTERS, AtOnce, at_once
 from smtpguard.guard.approvals import Decided, Seen
 from smtpguard.guard.covering import BEGINNING, Covered
-from smtpguard.guard.granting import MOST_LETTERS, AtOnce, at_once
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, Refused, State, missing
 from smtpguard.policy.verdict import Quorum

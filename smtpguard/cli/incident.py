@@ -1,7 +1,4 @@
-"""smtpguard incident report: who sent what, when, to how many, what became of it and who decided, with its proof.
-
-Never here: what belongs to an incident (audit.report), how a report is made (console.reporting), or told (console.incident).
-"""
+"""smtpguard incident report: who sent what, when, to how many, what became of it and who decided, with its proof."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ from smtpguard.audit.report import TooMany
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.times import moment
+from smtpguard.console.i18n import LANGUAGES, Speech
 from smtpguard.console.incident import Told, told
 from smtpguard.console.incidentrow import row
 from smtpguard.console.reporting import Made, NothingFits, make
-from smtpguard.console.speech import LANGUAGES, Speech
 
 
 @click.group()

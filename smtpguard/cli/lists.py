@@ -1,8 +1,7 @@
 """smtpguard lists: read the customer lists' sources, show how they stand, and say who is on them as the proxy would.
 
 Works on the policy file as it is and on the indexes in the state folder; needs no running guard. What was synced is
-journalled where there is a store. A guard that runs takes a swapped index into use within a second. Never here: how an
-index is made (lists.sync), or what a row looks like (standing).
+journalled where there is a store. A guard that runs takes a swapped index into use within a second.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from smtpguard.lists.index import Index
 from smtpguard.lists.questions import by_source, overlaps
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, latest
+from smtpguard.lists.schedule import Refresher
 from smtpguard.lists.sources import Tally, number_of
-from smtpguard.lists.turns import Refresher
 from smtpguard.mail.address import Address, BadAddress
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

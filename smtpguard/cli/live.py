@@ -1,7 +1,5 @@
 """What ``check --live`` says: how the store stands, how the real relay and the list sources answer, and which ways around the guard
 are open.
-
-Never here: the asking (app.stands, app.probe).
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ async def _tell(context: Context, settings: Settings, policy: Policy, as_json: b
 
 async def store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
     """A line a finding on the store and on who decides in it, and whether it may go on as it is."""
-    from smtpguard.app.stands import policy_stands, stands
+    from smtpguard.app.storestatus import policy_stands, stands
     from smtpguard.app.turnedaway import turned_away
 
     found = [*await stands(settings, policy), *await asyncio.to_thread(policy_stands, settings)]

@@ -1,7 +1,4 @@
-"""Messages in files, as people have them: single ones, folders of them, mboxes (RFC 4155), or standard input.
-
-Never here: what is done with them (explain, replay).
-"""
+"""Messages in files, as people have them: single ones, folders of them, mboxes (RFC 4155), or standard input."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 Who got a copy of their own is known one by one. Who is behind a list's address is known as the list at its version, so those
 get an answer whose addresses make up just that version: the list as it is now, or an export from then.
-Never here: the digests themselves (store), or what is said on a terminal (mailings).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """smtpguard mailings: the same thing to many people, seen as one; who has got it; to go on, to stop.
 
-A mailing is named by its id or by a beginning of it that no other has. Never here: what a mailing is (store), or who may
-decide about it (guard.mailings, guard.approvals).
+A mailing is named by its id or by a beginning of it that no other has.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A mailing, shown: a table of them, one of them in words, and a bar that moves while it is sent.
-
-Never here: reading it from the store, or changing it (mailings).
-"""
+"""A mailing, shown: a table of them, one of them in words, and a bar that moves while it is sent."""
 
 from __future__ import annotations
 

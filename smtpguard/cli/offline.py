@@ -1,7 +1,4 @@
-"""What can be checked without a network and without a running guard: settings, policy, and the files that both name.
-
-Never here: what needs the relay or the store (app), or printing (check).
-"""
+"""What can be checked without a network and without a running guard: settings, policy, and the files that both name."""
 
 from __future__ import annotations
 

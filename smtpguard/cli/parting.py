@@ -1,7 +1,6 @@
 """Where two policies part on messages that passed, and how often: the sum that smtpguard replay --passed begins with.
 
-All of it is added up as it comes, however many messages there are. Never here: the thinking (hindsight.course), or single messages
-(replaypassed).
+All of it is added up as it comes, however many messages there are.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from smtpguard.policy.verdict import Action, Mode
 
 if TYPE_CHECKING:
     from smtpguard.app.replaying import Apart, Compared
-    from smtpguard.hindsight.course import Effect, Thought
+    from smtpguard.hindsight.replay import Effect, Thought
 
 _MOST_NAMED = 8
 _MOST_MAILINGS = 10_000

@@ -1,7 +1,4 @@
-"""smtpguard renew-secret: a new secret, where somebody else has the old one, or nobody has it.
-
-Never here: how it is made and put in force (app.renewal).
-"""
+"""smtpguard renew-secret: a new secret, where somebody else has the old one, or nobody has it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """smtpguard replay: what the policy file, as it is now, would decide otherwise than the policy in force.
 
 On what was held and is kept still, or on messages in files. Each message is thought over twice, as ``explain`` does it; nothing is
-decided, sent or written. Never here: the deciding (app.explaining binds it), the messages in files (mailfiles), or mail that is
-not kept (replaypassed).
+decided, sent or written.
 """
 
 from __future__ import annotations

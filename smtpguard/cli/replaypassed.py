@@ -1,7 +1,6 @@
 """smtpguard replay --passed: every message of a time, what passed too, by what the journal knows of it; the sum first, then examples.
 
-What is to be shown after the sum waits in a file where it is much. Never here: the sum itself (parting), the walk through the
-journal (app.replaying), or what is thought of a message (hindsight.course).
+What is to be shown after the sum waits in a file where it is much.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from smtpguard.cli.shown import plain
 
 if TYPE_CHECKING:
     from smtpguard.app.replaying import Compared, Replaying
-    from smtpguard.hindsight.course import Thought
+    from smtpguard.hindsight.replay import Thought
+    from smtpguard.store.journalscan import Progress
     from smtpguard.store.store import Store
-    from smtpguard.store.walk import Progress
 
 SHOWN = 20
 SINCE = "7d"

@@ -1,4 +1,4 @@
-"""smtpguard schema: the JSON Schema of a configuration file, for an editor. Never here: the schemas themselves."""
+"""smtpguard schema: the JSON Schema of a configuration file, for an editor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One hold, shown: as a row for programs, and in words for people at a terminal.
-
-Never here: reading it from the store, or changing it (held).
-"""
+"""One hold, shown: as a row for programs, and in words for people at a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from smtpguard.policy.sending import Outgoing, Sending
 from smtpguard.policy.verdict import Mode, Quorum
 
 if TYPE_CHECKING:
-    from smtpguard.guard.granting import AtOnce
+    from smtpguard.guard.approvaleffects import AtOnce
 
 all_at_once = click.option("--all-at-once", type=click.IntRange(1), default=None, metavar="N",
                            help="Of mail to the address of a list that has stages: that it goes to all N people at once.")  # fmt: skip

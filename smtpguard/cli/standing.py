@@ -1,7 +1,4 @@
-"""How lists stand, shown: as a row for programs, and in a table for people at a terminal.
-
-Never here: finding it out (lists.registry, lists.report).
-"""
+"""How lists stand, shown: as a row for programs, and in a table for people at a terminal."""
 
 from __future__ import annotations
 
@@ -12,15 +9,15 @@ from typing import Any
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expansions import Expansions
+from smtpguard.lists.indexcache import IndexStatus
 from smtpguard.lists.report import Report, SourceReport
-from smtpguard.lists.shelf import Standing
 from smtpguard.lists.sources import BadRow
 from smtpguard.lists.sync import called
 
 HEAD = ("LIST", "PEOPLE", "READ", "STATE", "SOURCE")
 
 
-def row(info: ListInfo, standing: Standing, report: Report | None, base: Path) -> dict[str, Any]:
+def row(info: ListInfo, standing: IndexStatus, report: Report | None, base: Path) -> dict[str, Any]:
     sources = [source_row(s) for s in report.sources] if report else []
     names = [s["source"] for s in sources] or [called(declaration, base) for declaration in info.members]
     return {

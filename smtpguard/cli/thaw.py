@@ -1,4 +1,4 @@
-"""smtpguard thaw: see freeze, beside which it stands. Never here: anything of its own."""
+"""smtpguard thaw: see freeze, beside which it stands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A moment, as an option of a command has it. Never here: how one is read (policy.moment)."""
+"""A moment, as an option of a command has it."""
 
 from __future__ import annotations
 

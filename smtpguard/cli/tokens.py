@@ -1,6 +1,6 @@
 """smtpguard tokens: programs that may use the API, each as one account and for what its scopes say.
 
-A token is shown once, when it is made; only its hash is kept. Never here: what a scope allows (policy.people).
+A token is shown once, when it is made; only its hash is kept.
 """
 
 from __future__ import annotations

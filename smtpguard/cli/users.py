@@ -1,7 +1,6 @@
 """smtpguard users: who may use the console, and for what.
 
-Passwords are typed at the terminal or stand in a file: never on the command line, where every process sees them. Never here:
-what becomes of an account (console.people).
+Passwords are typed at the terminal or stand in a file: never on the command line, where every process sees them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sub-addressing as operations write it: signs for everybody, or signs for each of some domains.
 
 What comes out is one text, as mail.address reads it: the signs that count everywhere, and behind them, each after a space,
-``domain=signs`` of the domains that have others. Never here: what a delimiter does (mail.address).
+``domain=signs`` of the domains that have others.
 """
 
 from __future__ import annotations

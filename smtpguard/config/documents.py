@@ -1,7 +1,7 @@
 """The files that make up a policy, and those that come with the product.
 
 A policy is its own file, what stands in ``policy.d/`` and ``lists.d/`` beside it, and the vocabularies: those of the product, and those in ``vocabularies/`` beside the policy, which
-may replace a vocabulary of the product by one of the same name. Never here: what is in them.
+may replace a vocabulary of the product by one of the same name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Where things are, as settings say it: paths relative to their file, networks, addresses to listen on, ports.
-
-Never here: a section of the settings, or reading what a path leads to.
-"""
+"""Where things are, as settings say it: paths relative to their file, networks, addresses to listen on, ports."""
 
 from __future__ import annotations
 

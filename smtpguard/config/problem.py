@@ -1,7 +1,6 @@
 """One thing that is wrong in a configuration file: where, what, and what was expected instead.
 
 Problems come all at once, one line each: ``policy.yaml:17:9: unknown action "hodl" (did you mean hold?)``.
-Never here: looking for problems.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Durations, as people write them: "15m", "2h 30m", "30d", "24 working hours".
-
-Never here: what working hours are (policy.hours).
-"""
+"""Durations, as people write them: "15m", "2h 30m", "30d", "24 working hours"."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""JSON Schema of the settings file, for editors that complete and check as one types.
-
-Never here: the policy's (policy.schema).
-"""
+"""JSON Schema of the settings file, for editors that complete and check as one types."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Secrets: only in files, never in YAML, never in a repr.
 
-A ``*_file`` may begin with ``$CREDENTIALS_DIRECTORY/``, where systemd puts what LoadCredential= names. Never here: what a
-secret is for.
+A ``*_file`` may begin with ``$CREDENTIALS_DIRECTORY/``, where systemd puts what LoadCredential= names.
 """
 
 from __future__ import annotations

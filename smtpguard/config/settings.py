@@ -1,7 +1,7 @@
 """The daemon's settings, as operations write them in smtpguard.yaml: every key with a default that is safe.
 
 Paths are relative to the file and absolute in the model. Secrets stand in files of their own: a literal password is
-refused. Never here: the policy (policy.models), or what a setting does.
+refused.
 """
 
 from __future__ import annotations

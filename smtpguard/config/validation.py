@@ -2,7 +2,6 @@
 
 pydantic finds the errors; here they get a position, a noun, what was expected, and a guess at what was meant. Values are
 never echoed unless they stand where a word of a closed set was expected: a text in the wrong place may be a secret.
-Never here: what is valid (models), or rules over several files (policy.parse, cli.check).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The settings of what speaks HTTP: the console, single sign-on, webhooks, metrics.
-
-Never here: what they do (console, observe).
-"""
+"""The settings of what speaks HTTP: the console, single sign-on, webhooks, metrics."""
 
 from __future__ import annotations
 

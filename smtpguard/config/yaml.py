@@ -1,7 +1,7 @@
 """YAML 1.2 (core schema) with the position of every key and value, read from events within bounds.
 
 ``no`` and ``08:00`` stay text, dates stay text, a key stands once, and there are no aliases, tags or merge keys: what is
-written is what is meant. Every problem is found in one pass. Never here: what a document means (models validate it).
+written is what is meant. Every problem is found in one pass.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Who may come in where: asked at each page's door. The person is in ``request.state.person``, None for nobody.
 
-What somebody may not see is not there: 404, so that nobody learns which ids exist. Never here: who a person is (people),
-or who may decide on a message (policy.approval).
+What somebody may not see is not there: 404, so that nobody learns which ids exist.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Three doors, so that a room can be built by itself: ``build`` is given the middleware that knows who is asking, sets
 ``request.state.person`` and ``request.state.csrf``, checks a POST's token and sets the headers that keep pages safe (one that
-a response has already stays); and the routes of signing in and of the API. Never here: what a page does.
+a response has already stays); and the routes of signing in and of the API.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
-from smtpguard.console import screen
+from smtpguard.console import rendering
 from smtpguard.console.access import NotSignedIn
-from smtpguard.console.desk import Desk
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.pages import (
     deciding,
+    freezes,
     history,
     incident,
     mailings,
@@ -31,38 +32,39 @@ from smtpguard.console.pages import (
     mine,
     policy,
     preview,
-    still,
     waiting,
 )
-from smtpguard.console.people.doorway import SAFE, safe_path
+from smtpguard.console.people.middleware import SAFE, safe_path
 
 PAGES = tuple(
     route
-    for page in (waiting, message, preview, deciding, still, mine, history, incident, mailings, policy)
+    for page in (waiting, message, preview, deciding, freezes, mine, history, incident, mailings, policy)
     for route in page.ROUTES
 )
 _STATIC = Path(__file__).parent / "static"
 
 
-def build(desk: Desk, *, middleware: Sequence[Middleware] = (), routes: Sequence[BaseRoute] = ()) -> Starlette:
+def build(
+    desk: ConsoleServices, *, middleware: Sequence[Middleware] = (), routes: Sequence[BaseRoute] = ()
+) -> Starlette:
     app = Starlette(
         routes=[Mount("/static", StaticFiles(directory=_STATIC), name="static"), *routes, *PAGES],
         middleware=list(middleware),
         exception_handlers={NotSignedIn: _to_the_door, 404: _error, 403: _error, 405: _error, 400: _error},
     )
     app.state.desk = desk
-    app.state.templates = screen.environment()
+    app.state.templates = rendering.environment()
     return app
 
 
 async def _to_the_door(request: Request, error: Exception) -> Response:
     """To sign in, and then back to where they were going. A page that looks again by itself is told in one line, in place."""
     if request.headers.get("hx-request") == "true":
-        return await screen.page(request, "ended.html")
+        return await rendering.page(request, "ended.html")
     there = request.url.path if request.method in SAFE else safe_path(urlsplit(request.headers.get("referer", "")).path)
-    return screen.see_other(f"/login?next={quote(there)}")
+    return rendering.see_other(f"/login?next={quote(there)}")
 
 
 async def _error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return await screen.page(request, "error.html", status, problem=status)
+    return await rendering.page(request, "error.html", status, problem=status)

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from smtpguard.console.speech import Speech
+from smtpguard.console.i18n import Speech
 from smtpguard.policy.approval import Hold
 
 _WORD = re.compile(r"[^\W\d_]+")

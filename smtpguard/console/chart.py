@@ -1,6 +1,6 @@
 """A line that climbs, as SVG: how many people a mailing has reached over time. Drawn on the server, no script.
 
-Pure. Never here: the counting (store), or words (templates).
+Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What the pages work with: guard's services, the record's answers, and a few settings. One for each console process.
-
-Never here: a page, or who is asking.
-"""
+"""What the pages work with: guard's services, the record's answers, and a few settings. One for each console process."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.inforce import Policies
 from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.ports import Clock, Ledger, LedgerError, Reader
-from smtpguard.guard.talks import Talks
+from smtpguard.guard.questions import Questions
 from smtpguard.lists.declared import ListInfo
 
 
@@ -26,7 +23,7 @@ async def nothing_else() -> OtherFile | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class ConsoleServices:
     """``url``: how people reach the console, without a slash at its end; links come from it, never from Host."""
 
     ledger: Ledger
@@ -34,7 +31,7 @@ class Desk:
     policies: Policies
     reader: Reader
     approvals: Approvals
-    talks: Talks
+    talks: Questions
     freezes: Freezes
     mailings: Mailings
     trial: Trial

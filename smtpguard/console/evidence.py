@@ -1,6 +1,6 @@
 """What in a message spoke for holding it, in phrases, and where in its text that stands.
 
-Pure. Never here: the finding (reading), or what follows from it (policy).
+Pure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from smtpguard.console.speech import Speech
+from smtpguard.console.i18n import Speech
 from smtpguard.mail import swedish
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import Side, veiled

@@ -2,7 +2,7 @@
 
 Three walls, each good by itself: the markup is cleaned to what shows text (nh3), the response has a Content-Security-Policy
 that loads nothing and sends nothing, and the frame is sandboxed. Links lose their targets; images are those that the
-message brings along (RFC 2392), in bounds. Never here: who may see it.
+message brings along (RFC 2392), in bounds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """An incident report in words: on a page that can be read out at a desk, in the reader's language.
 
-Times are UTC, so that all copies of a report say the same, and the organisation's beside it. Never here: what belongs to an
-incident (audit.report), what nobody can know of it (notknown), the same for programs (incidentrow), or who may ask for one
-(pages.incident, cli.incident).
+Times are UTC, so that all copies of a report say the same, and the organisation's beside it.
 """
 
 from __future__ import annotations
@@ -20,12 +18,12 @@ from smtpguard.audit.event import Kind
 from smtpguard.audit.fate import End, Sum
 from smtpguard.audit.report import Report
 from smtpguard.audit.timeline import Step
-from smtpguard.console import rulewords, sayings
+from smtpguard.console import labels, rulewords
+from smtpguard.console.i18n import Speech
 from smtpguard.console.notknown import not_known
 from smtpguard.console.ports import Found
 from smtpguard.console.proofwords import proved
 from smtpguard.console.reporting import Made
-from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
 from smtpguard.policy.admission import Selector
 from smtpguard.policy.freezing import FREEZE
@@ -215,7 +213,7 @@ class _Telling:
             titled = f' "{_plain(one.subject)}"' if one.subject and self.names else ""
             nobody = [said("nobody got it")] if not (people.relayed or people.doubted) else []
             reached = ", ".join([*nobody, *(text for n, text in counts if n)])
-            yield f"{one.mailing_id}{titled}: {reached}. {said(sayings.mailing_state(one))}"
+            yield f"{one.mailing_id}{titled}: {reached}. {said(labels.mailing_state(one))}"
         if len(self.report.mailings) > MOST:
             yield said("and {n} more", n=said.number(len(self.report.mailings) - MOST))
 
@@ -297,7 +295,7 @@ class _Telling:
         parts = [one.title] if one.title != name else []
         parts.append(said("audience {name}", name=one.audience))
         if one.sensitivity == "special-category":
-            parts.append(f"{said(sayings.CATEGORIES[one.category or ''])} ({said('GDPR Art. 9')})")
+            parts.append(f"{said(labels.CATEGORIES[one.category or ''])} ({said('GDPR Art. 9')})")
         elif one.sensitivity:
             parts.append(one.sensitivity)
         return f" ({'; '.join(parts)})"
@@ -354,9 +352,9 @@ class _Telling:
             for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
                 yield from (said(MODES[mode], name=rule) for rule in data.get(key, ()))
         elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):
-            if (selector := str(data.get("selector"))) in sayings.FROZEN:
+            if (selector := str(data.get("selector"))) in labels.FROZEN:
                 whom = next(iter(clear.get("from", ())), "") if self.names else ""
-                yield said(sayings.FROZEN[selector], name=data.get("value") or whom or "…")
+                yield said(labels.FROZEN[selector], name=data.get("value") or whom or "…")
         elif entry.kind == Kind.POLICY.value:
             yield str(data.get("sha256", ""))[:12]
             if data.get("enforce") is False:

@@ -1,4 +1,4 @@
-"""An incident report as one object, for programs. Never here: the same in words (incident)."""
+"""An incident report as one object, for programs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from smtpguard.audit.event import Kind
 from smtpguard.audit.fate import Sum
 from smtpguard.audit.proof import Proof
 from smtpguard.audit.timeline import Step
+from smtpguard.console.i18n import Speech
 from smtpguard.console.incident import DECISIONS, asked_in_words, what_is_frozen
 from smtpguard.console.reporting import Made
-from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
 from smtpguard.guard.mailings import row as mailing_row
 from smtpguard.policy.freezing import FREEZE

@@ -1,7 +1,6 @@
 """A held message as its deciders see it: the visible text, the header, attachments by name, size and type, in bounds.
 
-Opening a hostile message costs no more than Bounds allow; past them it says why it cannot be shown. Never here: the HTML
-(framed), what the message means (reading), or who may see it (sight).
+Opening a hostile message costs no more than Bounds allow; past them it says why it cannot be shown.
 """
 
 from __future__ import annotations

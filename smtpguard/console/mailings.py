@@ -1,14 +1,14 @@
 """The mailings that somebody may know of: those who look on all of them, those who decide the ones of their groups.
 
-For the pages and the API. Never here: what is shown of one (pages.mailings, api.mailings), or what is decided on it (guard).
+For the pages and the API.
 """
 
 from __future__ import annotations
 
-from smtpguard.console.desk import Desk
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.paging import cursor, cut
 from smtpguard.console.ports import Person
-from smtpguard.console.sight import groups_of, sees_all
+from smtpguard.console.visibility import groups_of, sees_all
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.mailings import FEW
 from smtpguard.policy.mailing import Mailing, State
@@ -28,7 +28,7 @@ def decides(who: Person, mailing: Mailing, in_force: InForce) -> bool:
 
 
 async def listed(
-    here: Desk, who: Person, *, limit: int, after: str = "", least: int = FEW, state: State | None = None
+    here: ConsoleServices, who: Person, *, limit: int, after: str = "", least: int = FEW, state: State | None = None
 ) -> tuple[list[Mailing], str]:
     """A page of at most ``limit``, the latest first, and the cursor of the next one: "" on the last. A page may be short
     although more follow, where many others lie between."""

@@ -1,16 +1,13 @@
-"""What an incident report cannot know, and says so: the last of its parts, for whoever would read silence as "no".
-
-Never here: what is known (incident).
-"""
+"""What an incident report cannot know, and says so: the last of its parts, for whoever would read silence as "no"."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from smtpguard.audit.fate import End
+from smtpguard.console.i18n import Speech
 from smtpguard.console.proofwords import not_in_it
 from smtpguard.console.reporting import Made
-from smtpguard.console.speech import Speech
 
 MOST = 10
 """Of messages, and of policies, so many are named."""

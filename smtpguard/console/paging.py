@@ -1,6 +1,6 @@
 """Where a page of a list ends, so that the next one goes on there: the newest first, by time and id.
 
-Pure. Never here: what is on a page.
+Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What the console needs of others, in its own words. Structural: mypy proves in app that the others fit.
-
-Never here: an implementation.
-"""
+"""What the console needs of others, in its own words. Structural: mypy proves in app that the others fit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a proof says of a journal, as people read it: what is wrong, and what is not and should be known all the same.
-
-Never here: how that is found out (audit.proof).
-"""
+"""What a proof says of a journal, as people read it: what is wrong, and what is not and should be known all the same."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from smtpguard.audit.agreement import Lost
 from smtpguard.audit.chain import instant
 from smtpguard.audit.proof import Proof
+from smtpguard.console.i18n import Speech
 from smtpguard.console.ports import Found
-from smtpguard.console.speech import Speech
 
 PROBLEMS: Mapping[str, str] = {
     "recomputed, or put back and gone on: the chain differs from its signed checkpoint at #, somewhere after #": "recomputed, or put back and gone on: the chain differs from its signed checkpoint at {0}, somewhere after {1}",

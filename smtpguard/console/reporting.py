@@ -1,7 +1,5 @@
 """An incident report, made for whoever asks: written down where it names people, found in the journal, and its rules named in the
 words of the policies that decided. One way for the page, the API and the command line.
-
-Never here: what a report says (incident, incidentrow), or who may have one (pages, api, cli).
 """
 
 from __future__ import annotations
@@ -14,9 +12,9 @@ from functools import partial
 
 from smtpguard.audit.about import About
 from smtpguard.audit.report import Report, TooMany
-from smtpguard.console.desk import Desk
+from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.i18n import Speech
 from smtpguard.console.ports import Found
-from smtpguard.console.speech import Speech
 from smtpguard.guard.ports import Ledger
 from smtpguard.policy.asked import Asked, Strange, held_against
 from smtpguard.policy.purposes import Documents, Purposes, purposes
@@ -98,7 +96,7 @@ async def make(
 
 
 async def at_the_desk(
-    desk: Desk, about: About, *, prove: bool, names: bool, by: tuple[str, ...], language: str
+    desk: ConsoleServices, about: About, *, prove: bool, names: bool, by: tuple[str, ...], language: str
 ) -> Made:
     """One at a time, since it takes memory and the time of a processor. Raises Occupied, NothingFits, TooMany and LedgerError."""
     if desk.reporting.locked():

@@ -1,8 +1,7 @@
 """The policy's rules as people read them: what each asks, in words.
 
 A condition is said as "what it looks at: what is asked of it", so that any fact and any limit can be told in any language.
-What it saw in a message is said the same way, from the journal. Never here: the rules (policy), or sentences about a message
-(policy.sentence).
+What it saw in a message is said the same way, from the journal.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from smtpguard.console import sayings
-from smtpguard.console.speech import Speech
+from smtpguard.console import labels
+from smtpguard.console.i18n import Speech
 from smtpguard.mail import swedish
 from smtpguard.policy import facts
 from smtpguard.policy.condition import Condition
@@ -197,7 +196,7 @@ def observed(name: str, text: str, said: Speech) -> str:
         return said("unknown ({why})", why=why) if why else said("unknown")
     if name == FREEZE:
         selector, _, value = text.partition(" ")
-        named = sayings.FROZEN.get(selector, "")
+        named = labels.FROZEN.get(selector, "")
         return said(named, name=value or "\N{HORIZONTAL ELLIPSIS}") if named else text
     if stage := _STAGE.match(text):
         return said("{how} after stage {n} of {all}", how=said(AT[stage[1]]), n=stage[2], all=stage[3])

@@ -1,7 +1,6 @@
 """The console's texts in Swedish, by what they are in English. ``#`` is a number, ``{name}`` a value.
 
-tests/console/test_speech.py walks every text that pages and templates say. Never here: sentences about rules and marks,
-which are mail.swedish's.
+tests/console/test_i18n.py walks every text that pages and templates say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Entries of the journal as people read them: what happened, who did it, and in whose words.
-
-Never here: the journal (store), or which entries a page asks for.
-"""
+"""Entries of the journal as people read them: what happened, who did it, and in whose words."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Kind
-from smtpguard.console.speech import Speech
+from smtpguard.console.i18n import Speech
 from smtpguard.policy.admission import PUT_BACK
 from smtpguard.policy.approval import Hold, State
 

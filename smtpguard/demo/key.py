@@ -1,6 +1,6 @@
 """An RSA key for the campaign tool of the play, made on the spot (RFC 8017 appendix A.1), and what it signs with (RFC 6376).
 
-Good for a play and nothing else. Never here: keys of the guard.
+Good for a play and nothing else.
 """
 
 from __future__ import annotations

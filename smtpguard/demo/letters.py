@@ -1,7 +1,4 @@
-"""What is written in the play, as the programs of those who write it would: raw bytes, CRLF, UTF-8.
-
-Never here: to whom it goes (play: the envelope is another matter).
-"""
+"""What is written in the play, as the programs of those who write it would: raw bytes, CRLF, UTF-8."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a scene is: somebody does something, and what was told beforehand comes true or does not.
 
 Here live the kinds of expectation and how each is checked: by what the client heard and by what the relay has, never by
-what the guard thinks. Never here: the scenes (script), or how they are printed (cli.demo).
+what the guard thinks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A relay that takes everything and forwards nothing: what arrives here would have gone out (RFC 5321, a small part).
-
-Never here: TLS, AUTH, or any judgement.
-"""
+"""A relay that takes everything and forwards nothing: what arrives here would have gone out (RFC 5321, a small part)."""
 
 from __future__ import annotations
 

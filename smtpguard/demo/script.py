@@ -1,7 +1,4 @@
-"""The scenes in their order: the story in its disguises, an ordinary day, campaigns, standing still, and a release.
-
-Never here: how a scene is checked (play), or the words of the letters (letters).
-"""
+"""The scenes in their order: the story in its disguises, an ordinary day, campaigns, standing still, and a release."""
 
 from __future__ import annotations
 

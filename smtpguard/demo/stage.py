@@ -1,7 +1,7 @@
 """The stage: a folder with settings, policy and lists of invented people; the guard's real processes; and how to talk to them.
 
 The guard is a child of ours and does what it does anywhere: port handed over as a service manager does it, readiness
-awaited through NOTIFY_SOCKET, its command line used as people use it. Never here: what is played.
+awaited through NOTIFY_SOCKET, its command line used as people use it.
 """
 
 from __future__ import annotations

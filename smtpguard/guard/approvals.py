@@ -2,7 +2,7 @@
 
 Every change is one step in the store's serial writer, decided there by the table in policy/approval.py: of two people at
 once one is first, and the other is told so. The release goes into the outbox in the commit of the vote that completes the
-quorum. Never here: the counting of a quorum (policy.approval), the sending (delivery).
+quorum.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from functools import partial
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard import asking, following, granting
+from smtpguard.guard import approvaleffects, asking, copies
+from smtpguard.guard.approvaleffects import NOTHING_LEARNED, Learned, release
 from smtpguard.guard.attempt import over as ended
-from smtpguard.guard.granting import NOTHING_LEARNED, Learned, release
+from smtpguard.guard.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.guard.takingback import SAY_WHY, TakingBack
-from smtpguard.guard.term import REMINDERS, UNACKNOWLEDGED, Term
+from smtpguard.guard.revoking import SAY_WHY, Revocation
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Change, Freeze, Intent, LedgerError
@@ -91,13 +91,13 @@ class Approvals:
         clock: Clock,
         *,
         notices: Notices | None = None,
-        term: Term | None = None,
+        term: Deadlines | None = None,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
         self._clock = clock
         self._notices = notices or Notices()
-        self._term = term or Term()
+        self._term = term or Deadlines()
         self._steady = (clock.now(), clock.monotonic())
 
     async def vote(
@@ -151,7 +151,7 @@ class Approvals:
         hold = await self._change(hold_id, approve)
         if hold.state is State.WAITING:
             return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
-        await following.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
+        await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
@@ -176,8 +176,8 @@ class Approvals:
 
         return await self._taken_back(hold_id, step, in_force)
 
-    def _back(self, move: Move, who: str, by: str, comment: str, in_force: InForce, now: datetime) -> TakingBack:
-        return TakingBack(
+    def _back(self, move: Move, who: str, by: str, comment: str, in_force: InForce, now: datetime) -> Revocation:
+        return Revocation(
             move=move, who=who, by=by, comment=comment, in_force=in_force, now=now, term=self._term, notices=self._notices
         )  # fmt: skip
 
@@ -187,7 +187,7 @@ class Approvals:
         taken = await self._ledger.take_back(hold_id, step)
         holds = [change.hold for change in taken.changes if change.hold is not None]
         for hold in holds:
-            await following.follow(self._ledger, hold.hold_id, self._notices, in_force, self._clock.now())
+            await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, self._clock.now())
         return Decided(hold=holds[0], outgoing=taken.outgoing)
 
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
@@ -246,7 +246,7 @@ class Approvals:
 
     async def follow(self) -> int:
         """Copies of what was decided on; every few seconds by one delivery process. How many went their way."""
-        return await following.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
+        return await copies.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
 
     async def learned(self, hold_id: str) -> Learned:
         """In what the copies that wait under a hold differ, and so what its approval covers beside it. Raises LedgerError."""
@@ -255,20 +255,20 @@ class Approvals:
     async def _learned(self, hold_id: str, seen: Seen | None, in_force: InForce) -> Learned:
         """From as many copies as each of those had seen who approve."""
         hold = await self._ledger.hold(hold_id)
-        if hold is None or not (hold.queue or granting.covers_copies(hold)):
+        if hold is None or not (hold.queue or approvaleffects.covers_copies(hold)):
             return NOTHING_LEARNED
         votes = (v.copies for v in standing_votes(hold) if v.choice is Choice.APPROVE and v.copies is not None)
         known = [n for n in (*votes, seen.copies if seen is not None else None) if n is not None]
         if hold.queue:
-            return Learned(copies=min((*known, await self._ledger.letters(hold_id), granting.MOST_LETTERS)))
-        if hold.kind == granting.TEST:
+            return Learned(copies=min((*known, await self._ledger.letters(hold_id), approvaleffects.MOST_LETTERS)))
+        if hold.kind == approvaleffects.TEST:
             own, others = await self._versions(hold)
             return await asyncio.to_thread(
-                granting.learned_from_tests, own, others[: min((*known, len(others)))], in_force.slots
+                approvaleffects.learned_from_tests, own, others[: min((*known, len(others)))], in_force.slots
             )
         rows = await self._ledger.under(hold_id)
         most = min((*known, len(rows) - 1))
-        return await asyncio.to_thread(granting.learned, rows[: most + 1], in_force.slots)
+        return await asyncio.to_thread(approvaleffects.learned, rows[: most + 1], in_force.slots)
 
     async def _versions(self, hold: Hold) -> tuple[Shown | None, list[Shown]]:
         """What a test shows, and each other version of its mailing that people approved beforehand for its lists, from its author, in
@@ -297,7 +297,7 @@ class Approvals:
     ) -> Change:
         voted = replace(hold, votes=(*hold.votes, vote))
         sends = vote.choice is Choice.APPROVE and complete(voted, in_force.groups, in_force.open_at)
-        whole = granting.at_once(hold, in_force) if sends else None
+        whole = approvaleffects.at_once(hold, in_force) if sends else None
         if whole is not None and (whole.refused or all_at_once != whole.people):
             raise Unconfirmed(whole.sentence)
         voted_on = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
@@ -307,22 +307,22 @@ class Approvals:
                 hold=replace(voted, state=State.REJECTED),
                 events=(event, _event(Kind.REJECTED, hold, now)),
                 intents=self._notices.decided(hold, "rejected", vote.approver, vote.comment, in_force, now),
-                rejection=granting.rejection(hold, vote.comment, now, self._term),
+                rejection=approvaleffects.rejection(hold, vote.comment, now, self._term),
             )
         if not sends:
             return Change(hold=voted, events=(event,))
-        grant = granting.grant(voted, in_force, now, self._term, learned)
+        grant = approvaleffects.grant(voted, in_force, now, self._term, learned)
         people = grant.people if grant is not None else None
         data: dict[str, Any] = {"at_once": whole.people} if whole is not None else {}
         return Change(
-            hold=replace(voted, state=granting.approved_state(hold)),
+            hold=replace(voted, state=approvaleffects.approved_state(hold)),
             events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people, **data)),
             grant=grant,
             cover=learned.document if grant is not None and grant.cover is not None and grant.cover.learned else "",
-            stages=granting.stages(hold, in_force) if grant is not None else None,
+            stages=approvaleffects.stages(hold, in_force) if grant is not None else None,
             at_once=whole.people if whole is not None else 0,
             intents=(
-                *((release(hold),) if hold.kind != granting.TEST else ()),
+                *((release(hold),) if hold.kind != approvaleffects.TEST else ()),
                 *self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now),
             ),
         )

@@ -1,7 +1,6 @@
 """What one attempt makes of each recipient: sent, to be tried again, failed, or in doubt; when again; what is journalled.
 
 Pure. What goes into the journal as it is names nobody: a relay's words often do, so they go into the private part.
-Never here: the attempt itself (delivery), what the sender is told of a failure (bounces).
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from itertools import groupby
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard import notices
+from smtpguard.guard.countingkeys import persons
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.persons import persons
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease, Outcome

@@ -2,8 +2,7 @@
 
 Intents for the outbox; guard.render tables their data. There is none where the reverse-path is null (a DSN is never
 answered), none for a recipient whose NOTIFY does not want it, and none for what we wrote ourselves. Of a delay the sender
-hears once; of what goes to a relay without DSN, that nobody will tell more of it (RFC 3461 section 5.2.2). Never here: the words
-(mail.dsn), or when a recipient has failed (attempt).
+hears once; of what goes to a relay without DSN, that nobody will tell more of it (RFC 3461 section 5.2.2).
 """
 
 from __future__ import annotations

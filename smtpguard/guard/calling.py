@@ -8,7 +8,7 @@ from datetime import datetime
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.gather import Gathering
-from smtpguard.guard.kept import Questions
+from smtpguard.guard.recordedfacts import Questions
 from smtpguard.policy import counted
 from smtpguard.policy.admission import Live, list_of
 from smtpguard.policy.condition import NO

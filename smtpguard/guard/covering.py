@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from smtpguard.guard.granting import TEST, Learned, covers_copies
+from smtpguard.guard.approvaleffects import TEST, Learned, covers_copies
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Grant
 from smtpguard.policy.slots import Slot, Target, Template

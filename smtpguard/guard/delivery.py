@@ -6,8 +6,6 @@ leased but never marked was never sent. What is in doubt for a single person is 
 Message-ID and the same release id, and never a third time; a list's post waits for people to say what became of it (asking). A lease's token fences off an owner that was too slow; the fence holds the final dot
 back once the mark's time is nearly over, or when a freeze stops the message. A relay that cannot be reached is waited for
 without end: only its own 4xx run out.
-
-Never here: sockets (wire), words (mail.notice, mail.dsn), or whether a hold may be released (approvals).
 """
 
 from __future__ import annotations

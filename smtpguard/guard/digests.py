@@ -1,7 +1,4 @@
-"""What a digest tells: looked up when it is sent, so that it holds everything of its window and one person gets one.
-
-Never here: when a digest is written instead of a notice (notices), or its words (mail.notice).
-"""
+"""What a digest tells: looked up when it is sent, so that it holds everything of its window and one person gets one."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from typing import Any
 
 from smtpguard.audit.event import Event
 from smtpguard.guard.inforce import InForce
+from smtpguard.guard.noticedata import nameable, reasons, time_of
 from smtpguard.guard.notices import approvers
-from smtpguard.guard.particulars import nameable, reasons, time_of
 from smtpguard.guard.ports import Ledger
 from smtpguard.policy.approval import Hold, State, standing_votes
 

@@ -2,7 +2,6 @@
 
 The record is committed before this is called. 250 means that somebody durable has it: the relay's own reply, or a
 committed hold. What became of a verdict to relay is noted afterwards, and nobody waits for that.
-Never here: what the verdict is (policy), or what is written with it (record).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How many notices a person gets by themselves before the rest of a window comes as one digest.
 
-Pure but for its own counting; the clock is given. Never here: who is told of what (notices), or what a digest holds (digests).
+Pure but for its own counting; the clock is given.
 """
 
 from __future__ import annotations

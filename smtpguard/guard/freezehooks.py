@@ -1,7 +1,4 @@
-"""The commands of a freeze and a thaw: run without a shell, told what happens by their environment, and heard where they fail.
-
-Never here: when they are run (freezes), or which (app, by the settings).
-"""
+"""The commands of a freeze and a thaw: run without a shell, told what happens by their environment, and heard where they fail."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A freeze is committed first; from then on no verdict to relay of what it stops can be committed anywhere. What was decided
 before and has not sent its final dot is recalled by the fence, at the latest one second on. What the relay has already is
-past recall, and is counted and said. Never here: what a frozen message is answered (policy, by the settings).
+past recall, and is counted and said.
 """
 
 from __future__ import annotations

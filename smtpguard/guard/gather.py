@@ -2,7 +2,6 @@
 
 Recipients and header come first, since they are cheap; the text and the origin only when the plan still hangs on them.
 Whatever cannot be found out becomes Unknown with its reason: never a guess, never an exception.
-Never here: what the facts mean for the message (policy), or the reading of text (reading).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What is in force: one policy with everything that is built of it, swapped as a whole on reload.
-
-Never here: the building (app), or the reading of YAML (policy.parse).
-"""
+"""What is in force: one policy with everything that is built of it, swapped as a whole on reload."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 The three laws are kept here. The record comes first: without it the answer is 451. 250 follows the commit or the relay's
 own 250. Doubt stands still: whatever goes wrong is a 4xx, never a relay, never a 5xx.
-Never here: any single step (gather, policy, record, dispose).
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.beforehand import Beforehand
+from smtpguard.guard.builtinrules import with_fixed
+from smtpguard.guard.countingkeys import persons
+from smtpguard.guard.deadlines import Deadlines
 from smtpguard.guard.dispose import Dispose
-from smtpguard.guard.fixed import with_fixed
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.gather import Gathering, Sources
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
-from smtpguard.guard.persons import persons
 from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.preapproval import Preapproval
 from smtpguard.guard.record import Record, refused_at_rcpt
 from smtpguard.guard.standing import is_by_sender, standing
 from smtpguard.guard.streams import watched
-from smtpguard.guard.term import Term
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Session
@@ -111,10 +110,10 @@ class Intake:
         watch: GateWatch,
         clock: Clock,
         *,
-        term: Term,
+        term: Deadlines,
         notices: Notices | None = None,
         limits: Limits | None = None,
-        beforehand: Beforehand | None = None,
+        beforehand: Preapproval | None = None,
     ) -> None:
         self._ledger = ledger
         self._policies = policies

@@ -1,7 +1,6 @@
 """Links that let the writer of one held message see it and act on it, without an account: signed, for one purpose, for a while.
 
-A link proves that its holder has the notice, and so the writer's mailbox. Opening it shows; acting takes a form. Never here:
-the page behind it (console), or the notice that carries it (mail.notice).
+A link proves that its holder has the notice, and so the writer's mailbox. Opening it shows; acting takes a form.
 """
 
 from __future__ import annotations

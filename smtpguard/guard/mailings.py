@@ -1,7 +1,6 @@
 """What people see of mailings and do to one: its numbers, its release in stages, what the world reports of it, whom it reached.
 
 Who got it is kept as keyed digests: addresses come back only by matching those that somebody has already.
-Never here: whether a message is part of one (store), or votes (approvals: the hold that a mailing waits as is decided on).
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard import following
+from smtpguard.guard import copies
 from smtpguard.guard.covering import Covered, of_grant
+from smtpguard.guard.deadlines import Deadlines
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.guard.takingback import SAY_WHY, TakingBack
-from smtpguard.guard.term import Term
+from smtpguard.guard.revoking import SAY_WHY, Revocation
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Change
@@ -59,14 +58,14 @@ class Mailings:
         digester: Digester,
         *,
         notices: Notices | None = None,
-        term: Term | None = None,
+        term: Deadlines | None = None,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
         self._clock = clock
         self._digester = digester
         self._notices = notices or Notices()
-        self._term = term or Term()
+        self._term = term or Deadlines()
 
     async def list(
         self,
@@ -121,7 +120,7 @@ class Mailings:
 
     async def _back(self, mailing_id: str, move: Move, approver: str, by: str, comment: str) -> Back:
         who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
-        back = TakingBack(
+        back = Revocation(
             move=move, who=who, by=by, comment=comment, in_force=in_force, now=now, term=self._term,
             notices=self._notices,
         )  # fmt: skip
@@ -144,7 +143,7 @@ class Mailings:
         mailing, taken = await self._ledger.take_back_mailing(await self.named(mailing_id), decide, back.step)
         for change in taken.changes:
             if change.hold is not None:
-                await following.follow(self._ledger, change.hold.hold_id, self._notices, in_force, now)
+                await copies.follow(self._ledger, change.hold.hold_id, self._notices, in_force, now)
         shown = await self._ledger.mailing(mailing.mailing_id) or mailing
         return Back(mailing=shown, outgoing=taken.outgoing)
 

@@ -2,7 +2,7 @@
 
 A notice goes to the authenticated user's mailbox, else to an internal From: never to the reverse-path (a VERP handler would
 unsubscribe the customer), never to the original recipients, never to outsiders, nor to anybody because a message says so. What
-nobody would hear of goes to the lists' owners. Never here: what one says (particulars), words, templates, or sending.
+nobody would hear of goes to the lists' owners.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from smtpguard.audit.event import Event
-from smtpguard.guard import covering, granting, particulars
+from smtpguard.guard import approvaleffects, covering, noticedata
 from smtpguard.guard.calling import Called
 from smtpguard.guard.flood import Flood
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.particulars import time_of
+from smtpguard.guard.noticedata import time_of
 from smtpguard.guard.streams import Alarms, Exceeded, since_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
@@ -53,7 +53,7 @@ class Notices:
         """The writer hears why, the approvers are asked."""
         in_force, now = gathering.in_force, hold.held_at
         return (
-            *self._sender(hold, particulars.held(hold, gathering) | {"notice": "held"}, in_force, now),
+            *self._sender(hold, noticedata.held(hold, gathering) | {"notice": "held"}, in_force, now),
             *self._ask(hold, approvers(hold, in_force, now), gathering, now),
             *self._stuck(hold, in_force, now),
         )
@@ -67,7 +67,7 @@ class Notices:
         new = sorted(set(approvers(grown, in_force, now)) - set(approvers(before, in_force, now)))
         told: tuple[Intent, ...] = ()
         for writer in grown.told[len(before.told) :]:
-            data = particulars.held(grown, gathering) | {"notice": "held", "part": copy.part}
+            data = noticedata.held(grown, gathering) | {"notice": "held", "part": copy.part}
             told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, now, role="sender")
         return (*told, *self._ask(grown, new, gathering, now), *self._stuck(grown, in_force, now))
 
@@ -78,20 +78,20 @@ class Notices:
             return ()
         if not self.flood.takes(f"contact {self.contact}", now):
             return ()
-        data = particulars.waiting(hold, in_force) | {"notice": "escalation", "contact": True}
+        data = noticedata.waiting(hold, in_force) | {"notice": "escalation", "contact": True}
         return self._each(hold, (self.contact,), data, now, alone="-nobody")
 
     def _ask(self, hold: Hold, people: Sequence[str], gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
         """Each sees as much of the text as the policy lets them."""
         blind = [p for p in people if gathering.in_force.preview(hold.lists, p) == "reasons"]
-        asked = particulars.held(hold, gathering) | {
+        asked = noticedata.held(hold, gathering) | {
             "notice": "approve",
             "excerpt": gathering.reading.excerpt if isinstance(gathering.reading, Reading) else "",
             "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
             "senders": sorted(hold.senders),
             "covers": _covers(hold, gathering),
         }
-        quoted = {"reasons": particulars.reasons(hold, gathering.in_force, readable=True)}
+        quoted = {"reasons": noticedata.reasons(hold, gathering.in_force, readable=True)}
         less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
         return (
             *self._each(hold, [p for p in people if p not in blind], asked | quoted, now),
@@ -104,7 +104,7 @@ class Notices:
         """A question to its writer, or the writer's answer or plea to those who decide. ``said``: ``by`` and ``comment``; of an
         answer ``question`` and ``asked_by``."""
         asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
-        data = particulars.waiting(hold, in_force) | asked | {"notice": kind, "said_at": time_of(now), **said}
+        data = noticedata.waiting(hold, in_force) | asked | {"notice": kind, "said_at": time_of(now), **said}
         if kind in ("answer", "plea"):
             return self._each(hold, approvers(hold, in_force, now), data, now, suffix=f"-{id}")
         return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender")
@@ -118,14 +118,14 @@ class Notices:
             return tuple(self._owners(sorted(gathering.facts.lists), transaction.id, gathering.in_force, now))
         if not any(h.explain for h in enforced):
             return ()
-        data = particulars.rejected(enforced, gathering, now)
+        data = noticedata.rejected(enforced, gathering, now)
         return self._to(told, data, f"{transaction.id}-rejected", None, now, role="sender")
 
     def decided(
         self, hold: Hold, outcome: str, by: str | None, comment: str, in_force: InForce, now: datetime
     ) -> tuple[Intent, ...]:
         """The writer hears the outcome; the other approvers need not look at it any more."""
-        data = particulars.about(hold, in_force) | {
+        data = noticedata.about(hold, in_force) | {
             "notice": "decided",
             "outcome": outcome,
             "by": by,
@@ -149,7 +149,7 @@ class Notices:
     ) -> tuple[Intent, ...]:
         """Whoever was told that it was approved hears that it is taken back, however many notices they had before. ``outcome``:
         rejected, withdrawn or reopened; or stopped, where somebody had it."""
-        data = particulars.waiting(hold, in_force) | {
+        data = noticedata.waiting(hold, in_force) | {
             "notice": "decided",
             "outcome": outcome,
             "by": by,
@@ -169,7 +169,7 @@ class Notices:
         )
 
     def expired(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        data = particulars.about(hold, in_force) | {
+        data = noticedata.about(hold, in_force) | {
             "notice": "expired",
             "held_at": time_of(hold.held_at),
             "expired_at": time_of(now),
@@ -180,23 +180,23 @@ class Notices:
         """To those who have not voted yet."""
         voted = {v.approver for v in hold.votes}
         waiting = [a for a in approvers(hold, in_force, now) if a not in voted]
-        data = particulars.waiting(hold, in_force) | {"notice": "reminder", "percent": percent}
+        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": percent}
         return self._each(hold, waiting, data, now, suffix=str(percent))
 
     def differs(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """To those who decide: a copy is not what was approved, and waits."""
-        data = particulars.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "differs": True}
+        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "differs": True}
         return self._each(hold, approvers(hold, in_force, now), data, now, alone="-differs")
 
     def later(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """To those who decide: more letters of a sender came after those that were decided on, and wait."""
-        data = particulars.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "later": True}
+        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "later": True}
         return self._each(hold, approvers(hold, in_force, now), data, now, alone="-later")
 
     def doubt(self, hold: Hold, people: int, since: datetime, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """Nobody knows whether a list's post was sent: those who decide are asked, and the contact is told, whatever else they had
         today. ``people``: who may have it; ``since``: they are asked since then."""
-        data = particulars.waiting(hold, in_force) | {
+        data = noticedata.waiting(hold, in_force) | {
             "notice": "doubt",
             "people": people,
             "doubt_since": time_of(since),
@@ -221,7 +221,7 @@ class Notices:
             for person in in_force.people(group)
         }
         told = sorted((owners | spare) - hold.senders)
-        data = particulars.waiting(hold, in_force) | {"notice": "escalation", "contact": False}
+        data = noticedata.waiting(hold, in_force) | {"notice": "escalation", "contact": False}
         return (*self._each(hold, told, data, now), *self._stuck(hold, in_force, now))
 
     def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], tuple[Intent, ...]]:
@@ -236,7 +236,7 @@ class Notices:
                  "window_minutes": one.limit.window_seconds / 60, "at": time_of(now)}  # fmt: skip
         person = "-person" if one.person else ""
         id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(one.stream.owner or '')}"
-        return [event], (_intent(id, recipient, {**particulars.NONE, **about}),)
+        return [event], (_intent(id, recipient, {**noticedata.NONE, **about}),)
 
     def _sender(
         self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime, *, alone: str = ""
@@ -304,7 +304,7 @@ class Notices:
         return _intent(
             f"{kind}-{since:%Y%m%dT%H%M}-{_tag(str(recipient.address))}",
             recipient,
-            {**particulars.NONE, **data}
+            {**noticedata.NONE, **data}
             | {"since": time_of(since), "until": time_of(until), "person": str(recipient.address)},
             not_before=until,
         )
@@ -312,7 +312,7 @@ class Notices:
 
 def _covers(hold: Hold, gathering: Gathering) -> dict[str, Any]:
     """What an approval covers, in each language; before there are copies."""
-    learned = granting.learned([(gathering.shown, hold.author, hold.proofs)], gathering.in_force.slots)
+    learned = approvaleffects.learned([(gathering.shown, hold.author, hold.proofs)], gathering.in_force.slots)
     covers = covering.covered(hold, learned)
     return {language: list(covering.said(covers, language)) for language in ("en", "sv")}
 
@@ -322,7 +322,7 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
     if not hold.held_up or hold.lead:
         return ()
     about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": time_of(now)}
-    data, stem = particulars.about(hold, in_force) | about | {"writer": True}, f"{hold.hold_id}-gone"
+    data, stem = noticedata.about(hold, in_force) | about | {"writer": True}, f"{hold.hold_id}-gone"
     people = ((person, _recipient(person)) for person in dict.fromkeys(filter(None, (hold.sender, *hold.told))))
     return tuple(_intent(f"{stem}-{_tag(one)}", to, data, hold_id=hold.hold_id) for one, to in people if to is not None)
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.particulars import nameable, time_of
+from smtpguard.guard.noticedata import nameable, time_of
 from smtpguard.guard.ports import Ledger
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.approval import LET_GO, SENDING, Hold, State

@@ -1,7 +1,4 @@
-"""What the guard needs of others, in the guard's own words. Structural: mypy proves in app that the others fit.
-
-Never here: an implementation.
-"""
+"""What the guard needs of others, in the guard's own words. Structural: mypy proves in app that the others fit."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ List headers are easily written. They weigh where the policy names the origin: a
 declares, or a client or login of one, or an expander. From anybody else they weigh nothing.
 
 Signatures are dear and text is cheap, so they are only asked for where they could make a mailing of what does not look like
-one, and only where the header claims the right signature. Never here: the verifying (wire.dkim), or the marks (reading).
+one, and only where the header claims the right signature.
 """
 
 from __future__ import annotations

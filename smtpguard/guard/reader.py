@@ -3,7 +3,7 @@
 What is small and ordinary is read here and now, under narrow bounds. What is not, and what turns out to be more than those
 bounds, goes to a process that can be killed (``python -m smtpguard.reading``); where it had to be, the answer is "too
 complex", with what the header says. What was read of a content is remembered, since a mailing comes in thousands of
-transactions with one content. Never here: what a message says (reading).
+transactions with one content.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a verdict to everything that is written in its commit: the journal's entry, the hold, the outbox's intents.
 
 Pure and cheap, since it runs in the store's writer while others wait. What names a person goes into an event's private
-part, or nowhere. Never here: effects (dispose), or when a verdict is reached (intake).
+part, or nowhere.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.calling import calling
+from smtpguard.guard.countingkeys import as_journalled
+from smtpguard.guard.deadlines import Deadlines
 from smtpguard.guard.gather import Gathering
-from smtpguard.guard.kept import FACTS, Questions, kept
+from smtpguard.guard.noticedata import sentences
 from smtpguard.guard.notices import Notices
-from smtpguard.guard.particulars import sentences
-from smtpguard.guard.persons import as_journalled
+from smtpguard.guard.recordedfacts import FACTS, Questions, kept
 from smtpguard.guard.standing import Standing, grown, is_by_sender
 from smtpguard.guard.streams import Watched, exceeded
-from smtpguard.guard.term import Term
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Recipient
@@ -46,7 +46,7 @@ class Record:
 
     gathering: Gathering
     asks: tuple[Ask, ...]
-    term: Term
+    term: Deadlines
     notices: Notices
     streams: tuple[Watched, ...] = ()
     questions: Questions = field(default_factory=dict)

@@ -9,7 +9,6 @@ A NOTICE intent's data is tabled in guard.particulars. A DSN intent has one reci
 ``envid``, ``ret``, ``smtputf8``   as the original envelope had them
 ``subject``       the original's; ``part``: of the colleagues' part of a message whose other part is held
 ``arrived_at``    when we took the message; ``retry_until``: of a delay, when we give up; ``language``: of the message
-Never here: who is told (notices), words (mail.notice, mail.dsn), sending (delivery), or the key (it is wire's).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from smtpguard.guard import digests, observing, outcomes
+from smtpguard.guard import digests, outcomes, shadowreport
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.links import AFTER, Link, Links
 from smtpguard.guard.ports import Clock, ContentMissing, Ledger
@@ -79,8 +78,8 @@ class Renderer:
 
     async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         stationery = self._stationery()
-        if intent.data["notice"] == observing.OBSERVED:
-            data = await observing.fill(self._ledger, intent.data, self._in_force())
+        if intent.data["notice"] == shadowreport.OBSERVED:
+            data = await shadowreport.fill(self._ledger, intent.data, self._in_force())
         else:
             filled = await outcomes.fill(self._ledger, intent.data, self._in_force(), self._clock.now())
             data = await digests.fill(self._ledger, filled, self._in_force()) if filled is not None else {"total": 0}

@@ -2,7 +2,6 @@
 
 From is what a message claims. It is proven by the user that authenticated, by a listener whose MTA verifies senders, or
 by the origin that an addressed list or a stream declares. The reverse-path (VERP) never decides who wrote it.
-Never here: what follows from that for the message (policy), or the verifying of signatures (wire).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pure, and run in the admission. The policy has said what it thinks of the message by itself; here that becomes "approved, and
 its turn in the stages has come", "held with the others, under the one hold that people decide on", "enough of it is stored:
-the rest waits at its client", or "refused, with their sentence". Never here: counting (store), or what is written (record).
+the rest waits at its client", or "refused, with their sentence".
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from smtpguard.guard.countingkeys import persons
+from smtpguard.guard.deadlines import Deadlines
 from smtpguard.guard.gather import Gathering
-from smtpguard.guard.persons import persons
-from smtpguard.guard.term import Term
 from smtpguard.policy.admission import ComparisonMissing, Live
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.cover import Coming
@@ -49,7 +49,7 @@ class Standing:
     leads: bool = True
 
 
-def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> Standing:
+def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Deadlines) -> Standing:
     mailing = live.mailing
     if mailing is None or not gathering.in_force.enforce:
         return Standing(verdict=verdict)
@@ -92,7 +92,7 @@ def is_by_sender(verdict: Verdict) -> bool:
     return bool(holding) and all(any(r.fact in OF_SENDERS for r in h.reasons) for h in holding)
 
 
-def _queued(verdict: Verdict, queue: Hold | None, term: Term) -> Standing:
+def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> Standing:
     """What one sender writes to so many waits as one, whatever each letter says: it is one thing to decide."""
     if queue is None or queue.state is not State.WAITING:
         reason = Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)

@@ -1,7 +1,7 @@
 """Streams: one-by-one mail of systems, with a standing approval and limits; counted, and an alarm when there is more.
 
 A stream above its limits is told to wait, never held: its mail is wanted, its amount is not. Whoever owns it hears of that
-once a window, and so does the journal. Never here: whether a message uses a stream (sender), or the answer it gets (fixed).
+once a window, and so does the journal.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Programs differ in what they keep of a conversation, so a reply is counted under each name that it gives it, and the largest
 count is the conversation's. Its subject is a name only among replies to the same list's address, and only if it is long
-enough to be one. Never here: reading headers (reading.thread), or counting (store).
+enough to be one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What recipients, header and text come to as values of facts: pure, and of one message.
 
 What a list cannot say becomes an interval or Unknown with its reason; a fact that no list touches costs nothing to answer.
-Never here: asking anybody (gather), or what is known of the sender (sender).
 """
 
 from __future__ import annotations

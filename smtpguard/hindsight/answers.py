@@ -2,7 +2,7 @@
 they may, and on what that hangs.
 
 A rule that stands unchanged was asked then, by the policy of then, and what it said is known without the facts. Any other is asked
-now, of what is known. Never here: what follows for the verdict (course).
+now, of what is known.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from smtpguard.guard.standing import OF_SIZE
-from smtpguard.hindsight.ground import Ground
+from smtpguard.hindsight.compiledpolicy import CompiledPolicy
+from smtpguard.hindsight.divergence import Divergence
+from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import OLD, Recalled, Told, Window, vague
-from smtpguard.hindsight.shift import Shift
-from smtpguard.hindsight.trail import Trail
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import Count, Value
@@ -44,7 +44,7 @@ class Perhaps:
 class Answers:
     """Of all rules of ``ground`` about one message, which was decided on under the policy that ``shift`` comes from."""
 
-    def __init__(self, ground: Ground, shift: Shift, trail: Trail, message: Recalled) -> None:
+    def __init__(self, ground: CompiledPolicy, shift: PolicyDiff, trail: Divergence, message: Recalled) -> None:
         self._shift, self._trail, self._message = shift, trail, message
         self._values: dict[str, Value] = {}
         self._vague: dict[str, str] = {}
@@ -72,7 +72,7 @@ class Answers:
         rules = (*self._hitting, *(one.rule for one in self.perhaps if not one.rule.observes))
         return OF_SIZE.intersection(c.fact.name for rule in rules for c in rule.conditions)
 
-    def unchanged(self, then: Ground) -> bool:
+    def unchanged(self, then: CompiledPolicy) -> bool:
         """Whether just those rules hit that hit then, and want the same."""
         if self.own != self._message.own or self.maybe:
             return False

@@ -1,6 +1,6 @@
 """A verdict's entry in the journal, as one that went before: what was done with the message, and what it is.
 
-Pure, and total for entries of every version. Never here: what the guard knew of it (recalled).
+Pure, and total for entries of every version.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from smtpguard.audit.chain import Clear, Entry, instant, parsed
-from smtpguard.guard.kept import FACTS
+from smtpguard.guard.recordedfacts import FACTS
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.mailing import DAY

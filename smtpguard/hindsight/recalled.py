@@ -3,7 +3,7 @@
 The content of what passed is not kept, so many a fact is not either: ``Told`` says so, with bounds where there are some. Values
 that are not vague are those that the rules of then had, intervals and unknowns too. What is left out of ``data.facts`` is as
 usual (guard.kept); an entry that is older than those is read with what its counts and lists allow.
-Pure. Never here: what another policy would have seen (ground), or what follows from it (course).
+Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from smtpguard.audit.chain import Clear, Entry
-from smtpguard.guard.kept import (
+from smtpguard.guard.recordedfacts import (
     SENDERS,
     usual_correspondence,
     usual_share,

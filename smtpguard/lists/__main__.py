@@ -2,6 +2,6 @@
 
 import sys
 
-from smtpguard.lists.aside import serve
+from smtpguard.lists.buildworker import serve
 
 sys.exit(serve(sys.stdin.buffer, sys.stdout.buffer))

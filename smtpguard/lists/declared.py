@@ -1,7 +1,4 @@
-"""Lists and streams as the policy declares them, as values that nobody changes.
-
-Never here: the YAML and its errors (policy, config), or who is on a list (index).
-"""
+"""Lists and streams as the policy declares them, as values that nobody changes."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 All is read and resolved together, since an alias may lead to a Mailman list and that to a list of the policy. Circles end.
 What cannot be read leaves the last good file in use, whole. In memory there are digests alone, eight octets for each person
-behind each address. Never here: looking addresses up (expansions), reading maps and asking servers (sources).
+behind each address.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Addresses that expand at the relay or a list server without being a list of the policy: who is behind each of them.
 
 A file beside the indexes, made by expanding.py and looked up by each process. It holds keyed digests and counts, and no
-readable mailbox; domains that stand for other domains are readable. Never here: reading maps (sources), or what a message
-reaches (registry).
+readable mailbox; domains that stand for other domains are readable.
 """
 
 from __future__ import annotations

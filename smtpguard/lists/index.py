@@ -22,8 +22,7 @@ asked faster still, and would have to be written anew, whole, whenever the small
 
 A checksum of header and table is verified at each opening: they lead everywhere else, so that no damage can make a
 question fail, and it takes a millisecond whatever the size. The whole is verified (``verify``) by whoever refreshes the
-list, each time, since that is where damage can be mended: the list is then read anew. Never here: how an index is written
-(writing), where members come from (sources), or what a member means (registry).
+list, each time, since that is where damage can be mended: the list is then read anew.
 """
 
 from __future__ import annotations

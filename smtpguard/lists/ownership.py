@@ -1,7 +1,4 @@
-"""Whose files the state folder's are: what root makes there belongs to the guard all the same, which has to read and replace it.
-
-Never here: what the files hold.
-"""
+"""Whose files the state folder's are: what root makes there belongs to the guard all the same, which has to read and replace it."""
 
 from __future__ import annotations
 

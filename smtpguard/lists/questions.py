@@ -1,7 +1,4 @@
-"""What people ask of indexes at leisure: by which source somebody is on a list, and how many are on two lists at once.
-
-Never here: what the proxy asks of every recipient (registry), which must not wait for this.
-"""
+"""What people ask of indexes at leisure: by which source somebody is on a list, and how many are on two lists at once."""
 
 from __future__ import annotations
 

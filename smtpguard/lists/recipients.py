@@ -1,6 +1,6 @@
 """What the recipients of one message are to the lists, counted: the answer that Registry.classify gives.
 
-Counts are intervals, since with no usable index a recipient is nobody or one customer. Never here: how it is found out.
+Counts are intervals, since with no usable index a recipient is nobody or one customer.
 """
 
 from __future__ import annotations

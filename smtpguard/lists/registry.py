@@ -1,8 +1,7 @@
 """The customer lists as the policy declares them, and what each recipient is to them: internal, a list, a member, outside.
 
 Here lives the Registry: organisation, lists, streams and expanders of one process, with their indexes. Every spelling of a
-mailbox meets its list (mail.address). Never here: what is declared (declared), how members become an index (sync), or
-what a class means for the message (policy).
+mailbox meets its list (mail.address).
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester, person
 from smtpguard.lists.expansions import Expansion, Expansions
 from smtpguard.lists.index import Index, Together
+from smtpguard.lists.indexcache import IndexStatus, Shelf, State
 from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import INTERNAL, INTERNAL_MEMBER, LIST, MEMBER, OUTSIDE, Classification, Classified
-from smtpguard.lists.shelf import Shelf, Standing, State
 from smtpguard.lists.summing import summed
 from smtpguard.mail.address import Address
 from smtpguard.mail.client import Network, within
@@ -120,7 +119,7 @@ class Registry:
         return (self.expansions is not None and self.expansions.look()) or changed
 
     @property
-    def standings(self) -> Mapping[str, Standing]:
+    def standings(self) -> Mapping[str, IndexStatus]:
         """Each list's index: its state, size, age, and what is wrong with it."""
         return self._shelf.standings
 

@@ -1,6 +1,6 @@
 """What became of a list's sync, and of each of its sources: told by who synced, and kept beside the index for who asks later.
 
-A small JSON file a list. It names sources, lines and reasons, and no address. Never here: the sync itself (sync).
+A small JSON file a list. It names sources, lines and reasons, and no address.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from smtpguard.lists.indexcache import report_path
 from smtpguard.lists.ownership import hand_over
-from smtpguard.lists.shelf import report_path
 from smtpguard.lists.sources import BadRow, Tally
 
 

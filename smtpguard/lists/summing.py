@@ -1,15 +1,13 @@
-"""What the recipients of one message come to together: how many people of which kind, each counted once, and which lists.
-
-Never here: what each recipient is (registry), or the people behind addresses that expand (crowds).
-"""
+"""What the recipients of one message come to together: how many people of which kind, each counted once, and which lists."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from smtpguard.lists.crowds import with_crowds
 from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.expansiontotals import with_crowds
+from smtpguard.lists.indexcache import IndexStatus, State
 from smtpguard.lists.recipients import (
     INTERNAL,
     INTERNAL_MEMBER,
@@ -21,7 +19,6 @@ from smtpguard.lists.recipients import (
     Span,
     Touched,
 )
-from smtpguard.lists.shelf import Standing, State
 
 
 def summed(
@@ -29,7 +26,7 @@ def summed(
     distinct: Iterable[Classification],
     *,
     lists: Mapping[str, ListInfo],
-    standings: Mapping[str, Standing],
+    standings: Mapping[str, IndexStatus],
     nested: Mapping[str, frozenset[str]],
     blind: Sequence[str],
 ) -> Classified:
@@ -102,7 +99,7 @@ def summed(
     return with_crowds(counted, crowds) if crowds else counted
 
 
-def _touched(info: ListInfo, standing: Standing, by_address: bool, members: Span) -> Touched:
+def _touched(info: ListInfo, standing: IndexStatus, by_address: bool, members: Span) -> Touched:
     index = standing.index
     if index is None:
         size = Span(info.at_least, math.inf)

@@ -5,7 +5,6 @@ where there are several. So a source that cannot be read, is empty, has shrunk t
 last good index of that source alone: the others go on being fresh, since whoever was added to one of them this morning is a
 customer whatever has happened to another. The list is as old as the source that was read the longest ago. A list with a
 source that never was read keeps what index it has, or else gets one of the others, which is never taken for complete.
-Never here: reading members (sources), when it is done (turns), telling people.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.lists import report as reports
-from smtpguard.lists.aside import build
+from smtpguard.lists.buildworker import build
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import BadIndex, Index, changed
+from smtpguard.lists.indexcache import INCOMPLETE, index_path, sources_folder, too_old
 from smtpguard.lists.ownership import hand_over
 from smtpguard.lists.report import Report, SourceReport
-from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder, too_old
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit, unforeseen
 from smtpguard.lists.sources.opening import named, never, opened
 from smtpguard.lists.writing import linked, merge, swap

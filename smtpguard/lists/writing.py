@@ -4,7 +4,7 @@ Memory stays bounded however long a list is. Digests are thrown into 256 piles b
 when there are half a million; then pile by pile is sorted, which needs a 256th of them at a time and no merging. What is
 sorted goes to a second file, since the sections of an index can be laid out only when the number of people is known.
 Sorting 64-bit integers is Python's own; all that moves octets about (piles to numbers, numbers to heads and tails) is
-slices and casts, which run in C. Never here: reading an index (index), or whether it may be taken into use (sync).
+slices and casts, which run in C.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """An address of a mailbox, as SMTP carries it (RFC 5321 section 4.1.2, RFC 6531 section 3.3).
 
 Here live the grammar of paths on raw bytes, and the canonical key under which every spelling of the same mailbox meets.
-Never here: what an address means to anyone (lists), or how it is shown to people (notice).
-
 The null reverse-path ``<>`` is no address: where a reverse-path may be null, its type is ``Address | None``.
 """
 

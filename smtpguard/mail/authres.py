@@ -1,7 +1,6 @@
 """Authentication-Results: what a server that received the message found out about its origin (RFC 8601).
 
-Anybody can write such a field, so that only those of authserv-ids which the admins name are read. Never here: our own
-verifying (wire.dkim).
+Anybody can write such a field, so that only those of authserv-ids which the admins name are read.
 """
 
 from __future__ import annotations

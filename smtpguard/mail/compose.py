@@ -1,7 +1,6 @@
 """Mail that smtpguard writes itself: header fields that nobody can break out of, and MIME parts (RFC 5322, RFC 2045-2047).
 
 Here live the encoding of fields and bodies, and the making safe of what strangers wrote before it is shown to people.
-Never here: what is said (notice, dsn), or any message of somebody else's, which is never reserialised.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 RFC 3464 (the report), RFC 3461 (what the sender asked for: NOTIFY, RET, ENVID, ORCPT), RFC 3462 (multipart/report),
 RFC 3463 (status codes) and RFC 6533 (addresses beyond ASCII). Always sent with a null reverse-path.
-Never here: when one is due (guard.delivery), or any DSN that somebody else wrote (reading).
 """
 
 from __future__ import annotations

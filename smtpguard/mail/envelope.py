@@ -1,7 +1,4 @@
-"""What a message travels in: the session that brought it and the envelope (RFC 5321 section 2.3.1, RFC 3461, RFC 6531).
-
-Never here: parsing of commands (wire), or who anybody is (lists).
-"""
+"""What a message travels in: the session that brought it and the envelope (RFC 5321 section 2.3.1, RFC 3461, RFC 6531)."""
 
 from __future__ import annotations
 

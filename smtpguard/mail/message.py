@@ -1,7 +1,4 @@
-"""A message as raw bytes with a view of its header (RFC 5322). Bytes may be prepended; nothing is ever reserialised.
-
-Never here: MIME bodies (reading), dot-stuffing (wire), or the email package's idea of a message.
-"""
+"""A message as raw bytes with a view of its header (RFC 5322). Bytes may be prepended; nothing is ever reserialised."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 Text and simple HTML from one template a kind and language (``templates/KIND.LANGUAGE.j2``), which admins may replace by a
 file of the same name in a folder of theirs. The templates see ``d``, the notice's data as guard.particulars tables it, with every
 string in it made safe to show; ``to``, ``head`` (the letterhead), and ``f``, the form: paragraphs, rows, items, commands.
-Never here: who is told (guard.notices), signing and sending, or any body that the data does not hold.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Swedish for the sentences that rules and readings say in English. What is not here stays as it was said.
 
-A table of sentences in which ``#`` is a number and ``*`` anything else. Never here: the letters around them (templates).
+A table of sentences in which ``#`` is a number and ``*`` anything else.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ tags of the lists whose addresses were among the recipients (keyed, so that they
 sketch, and an HMAC. Whoever writes mail can write such a field; only with a right HMAC is it ours. The HMAC covers that by
 which a list server's copy is still known as the post it was made from: Message-ID and Date, which expansion leaves alone,
 and the text, so that nobody puts another text under the trace of a post that they were sent.
-Never here: what follows from a trusted trace (guard.gather).
 """
 
 from __future__ import annotations

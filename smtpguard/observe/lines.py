@@ -5,8 +5,7 @@
     08:01:56  notice    01M8B74F5CQ49FB4  held, to kalle@example.com: sent
     08:01:57  list      newsletter  read: 120 people of newsletter.csv
 
-A screen is narrow: of a message what everybody asks first, and the rest in JSON or by ``smtpguard held show``. Never here:
-what stands in a line (log.fields), or secrets and control characters, which are gone before.
+A screen is narrow: of a message what everybody asks first, and the rest in JSON or by ``smtpguard held show``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The nouns of the one point where it is decided: what goes into an admission, what is seen there, and what comes out.
 
-Guard makes them, the store carries them out; so they live here, where both may look. Never here: any of the doing.
+Guard makes them, the store carries them out; so they live here, where both may look.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A hold, the votes on it, and what may become of it: one transition table, and the counting of a quorum.
-
-Never here: who is in a group today (parse), storing a vote (store), telling anybody (guard).
-"""
+"""A hold, the votes on it, and what may become of it: one transition table, and the counting of a quorum."""
 
 from __future__ import annotations
 

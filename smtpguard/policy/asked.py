@@ -1,6 +1,6 @@
 """What an incident is asked about, held against the policy in force: names that it does not know, and what was probably meant.
 
-Pure. Never here: what the journal has (store), or how it is said (console).
+Pure.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A count is an interval, so a limit inside it is unknown; narrowing the interval never turns a yes into a no. Over a set a
 condition of ``when`` means any member, one of ``unless`` means all. Every answer is total: a value of the wrong kind is
-unknown. Never here: how a condition is written (grammar), or what follows from it (rule).
+unknown.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 One table. A fact is asked of the ledger (Ask), once or, where it is a share of lists, once for each list; what the ledger
 says (Live.counts) becomes its value. What needs no count, since this message adds nobody, is answered here.
-Never here: the counting (store).
 """
 
 from __future__ import annotations

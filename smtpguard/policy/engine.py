@@ -3,7 +3,6 @@ saw. ``decide`` is the two in one.
 
 All rules are read and the strictest action wins, so adding a rule never loosens a verdict. A rule that could not make it
 stricter any more is skipped rather than asked for; observing rules are always answered. Pure, total, deterministic.
-Never here: what one rule says (rule), or what is done about it (guard.dispose).
 """
 
 from __future__ import annotations

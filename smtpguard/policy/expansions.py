@@ -1,7 +1,4 @@
-"""What expands at the relay or a list server without being a customer list of the policy, as the policy declares it.
-
-Never here: reading maps and asking servers (lists.expanding).
-"""
+"""What expands at the relay or a list server without being a customer list of the policy, as the policy declares it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 A value is a truth, a word, a set of words, an address in a network, or a count. A count is an interval, since with no usable index a recipient is
 nobody or one customer. What could not be found out is Unknown, and says why; what has not been asked yet is absent.
-Never here: how a fact is found out (guard.gather), what it means for the message (condition, rule).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Values as people write them in the policy file, each with what is said where one is wrong: mailboxes, domains, networks, names,
 days, times and zones.
-
-Never here: what the file's sections are (models), or what a rule asks (grammar).
 """
 
 from __future__ import annotations

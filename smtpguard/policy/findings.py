@@ -1,4 +1,4 @@
-"""The problems that one pass over a document finds, each put where it stands. Never here: finding them (parse, rulebook)."""
+"""The problems that one pass over a document finds, each put where it stands."""
 
 from __future__ import annotations
 

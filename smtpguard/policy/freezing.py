@@ -1,7 +1,7 @@
 """Freezes, as a verdict and a release meet them: which one stops a message, or may, and the hit that it makes.
 
 A freeze looks at what a message is, whatever the rules say; one that nobody can say it does not mean stops the message too.
-What is held is known, and ``stopped_by`` is the one answer to whether it may go now. Pure. Never here: putting a freeze in force, or the fence before the final dot (guard.freezes).
+What is held is known, and ``stopped_by`` is the one answer to whether it may go now. Pure.
 """
 
 from __future__ import annotations

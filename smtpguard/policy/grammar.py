@@ -1,6 +1,6 @@
 """How conditions are written: ``any``, ``[internal, unclear]``, ``">= 20"``, ``">= 300 in 1h"``, ``{matches: ...}``.
 
-One function a type of fact. Never here: positions in a file (parse), or what a condition answers (condition).
+One function a type of fact.
 """
 
 from __future__ import annotations

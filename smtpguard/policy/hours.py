@@ -1,8 +1,7 @@
 """Working hours of the organization: whether people are there now, and when so many hours of theirs will have passed.
 
 A working day runs from one wall-clock time to another in the organization's zone; what passes in between is counted in real
-time, so the night of a change of the clock is as long as it is. Pure: the time is always given. Never here: what hangs on
-it (guard.approvals).
+time, so the night of a change of the clock is as long as it is. Pure: the time is always given.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A mailing as the admission sees it: who got how far, what people decided about it, and what that says of the next message.
 
 One text sent to many people, over any number of transactions, senders and connections. ``Mailing`` is what is remembered of
-it; ``rule_on`` says what people's decision makes of one more message. Pure. Never here: which message belongs to which
-mailing (reading.fingerprint says when two are alike, store finds it), or what a hold goes through (approval).
+it; ``rule_on`` says what people's decision makes of one more message. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What is right by the policy's grammar and probably not what its admin meant. Warnings: none of them keeps it from force.
 
-Each is a way in which a guard is weaker, or quieter, than whoever wrote the policy thinks. Never here: what is wrong (parse,
-rulebook, models), or what needs lists or settings to be seen (cli.offline).
+Each is a way in which a guard is weaker, or quieter, than whoever wrote the policy thinks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where a list's members come from, and what expands at the relay, as the policy declares it: a model a kind of source.
 
 The key that names the source (csv, sql, ldap...) says which model it is. Passwords and tokens stand in files, never here: a
-url that holds one is refused where it stands. Never here: reading sources (lists.sources).
+url that holds one is refused where it stands.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The policy file's sections as pydantic models: its grammar, its defaults, and its JSON Schema.
 
 A model checks what can be checked where it stands; what needs the rest of the file (a group, a list, a fact's words) is
-parse's. Addresses stay as they are written. Never here: single values (fields), or the rules' meaning (rule, engine).
+parse's. Addresses stay as they are written.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A moment, as people type it: a date or a time, or how long ago. For whoever asks what was decided then.
 
-Pure. Never here: how long something lasts (config.quantity), or how a mistake is told (cli, console).
+Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From the documents of a policy to a Policy, or to every problem in them at once, each with its position.
 
 Models check each section; here is what needs the whole: names that are used must be declared, an address belongs to one
-list, a quorum can be met. Never here: reading files (config.documents), or finding out members (lists).
+list, a quorum can be met.
 """
 
 from __future__ import annotations

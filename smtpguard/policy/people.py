@@ -1,7 +1,7 @@
 """Who may use the console, and for what: roles as one table, accounts, their sessions and tokens. Pure.
 
 A role says what somebody may do in the console at all; who decides on which hold is said by the policy's groups, through
-the account's address. Never here: passwords and codes (console), rows (store), or a quorum (approval).
+the account's address.
 """
 
 from __future__ import annotations

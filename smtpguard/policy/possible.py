@@ -2,7 +2,7 @@
 
 A rule has few conditions and each has few such values, so that all their combinations can be asked, save those that no message
 has: nobody can have two recipients and be sent to three members. Only a rule that surely never hits is called so: what a pattern
-finds, and more combinations than there is patience for, are taken to be possible. Pure. Never here: telling the admin (meant).
+finds, and more combinations than there is patience for, are taken to be possible. Pure.
 """
 
 from __future__ import annotations

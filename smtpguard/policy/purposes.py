@@ -1,8 +1,7 @@
 """What rules are for and lists are, in their admins' words, as the policies had it that decided, and whether those were enforced:
 for whoever has to say afterwards why.
 
-A rule may be gone by now, or mean something else under the same name, so the policy in force is not asked. Pure. Never here:
-where documents are kept (store), or what a rule saw (sentence).
+A rule may be gone by now, or mean something else under the same name, so the policy in force is not asked. Pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A rule: what it looks at, and what it then wants done.
 
 It hits where every condition of ``when`` says yes and not every condition of ``unless`` does. Where that hangs on an
-unknown it takes effect all the same, a reject then as a defer: our own failure is never a 5xx. Never here: what several
-rules come to (engine).
+unknown it takes effect all the same, a reject then as a defer: our own failure is never a 5xx.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""From the rules of a policy file to rules that can be asked, with what is wrong with each.
-
-Never here: how a condition is written (grammar), or the other sections (parse).
-"""
+"""From the rules of a policy file to rules that can be asked, with what is wrong with each."""
 
 from __future__ import annotations
 

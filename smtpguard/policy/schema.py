@@ -1,7 +1,4 @@
-"""JSON Schema of the policy file, for editors that complete and check as one types.
-
-Never here: the models themselves.
-"""
+"""JSON Schema of the policy file, for editors that complete and check as one types."""
 
 from __future__ import annotations
 

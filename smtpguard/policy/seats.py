@@ -1,4 +1,4 @@
-"""Whether distinct people can be found for all seats of a quorum. Pure. Never here: who votes how (approval)."""
+"""Whether distinct people can be found for all seats of a quorum. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """How far it has come with what was approved: who has it, who may, who is left; and what becomes of it when that is taken back.
 
-The store counts it from the outbox, in the transaction in which it is decided on. Pure. Never here: the outbox (store), or who
-may take something back (guard).
+The store counts it from the outbox, in the transaction in which it is decided on. Pure.
 """
 
 from __future__ import annotations

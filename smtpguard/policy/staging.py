@@ -2,7 +2,7 @@
 
 A transition table, and what makes its moves. A stage that is full goes into a pause, which ends by time or by a person;
 a person, a freeze, the relay's refusals and reports of bounces and complaints stop it, and only a person goes on from
-there. Never here: counting (store), or the answer to who has to wait (guard.standing).
+there.
 """
 
 from __future__ import annotations

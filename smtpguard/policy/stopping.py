@@ -2,7 +2,7 @@
 
 What begins a rest is one reply, counted under the rule and the conversation; whoever finds it counted by another reply meets
 a conversation that rests. The replies that are stopped prolong nothing, so it ends by itself. A message that is no reply, or
-that the rule's other conditions do not mean, is not stopped. Pure. Never here: how fast a conversation is (counted).
+that the rule's other conditions do not mean, is not stopped. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What was thought (a verdict) and what was done (a disposition). Every reason says rule, observed value and limit.
-
-Never here: how a verdict is reached (engine), or how a disposition is carried out (guard.dispose).
-"""
+"""What was thought (a verdict) and what was done (a disposition). Every reason says rule, observed value and limit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""So many in so much time: "20000 in 1h", as streams limit themselves and conditions count.
-
-Never here: counting (store).
-"""
+"""So many in so much time: "20000 in 1h", as streams limit themselves and conditions count."""
 
 from __future__ import annotations
 

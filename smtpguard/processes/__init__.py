@@ -1,5 +1,5 @@
 """The process tree of ``smtpguard serve``: one supervisor and its parts.
 
 The supervisor owns the listeners, accepts, counts connections and hands each to the least loaded proxy; the parts do the
-work and beat. Never here: what a part does (app builds it), or a word of SMTP save the refusal of a connection.
+work and beat.
 """

@@ -1,6 +1,6 @@
 """Who is connected, to which part, and whether one more is let in: the exact limits, since all accepting is done here.
 
-Pure bookkeeping. Never here: sockets, or the reply to one too many.
+Pure bookkeeping.
 """
 
 from __future__ import annotations

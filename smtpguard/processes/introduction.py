@@ -1,7 +1,6 @@
 """Connections from proxies in front, until each has said whose it is: read without waiting, within a time, and no further.
 
 Exactly the header is taken from the socket; what follows, be it TLS or SMTP, is for the part that gets the connection.
-Never here: what a header means (proxyline), or which peers are proxies (supervisor).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The tree in numbers, for the part that shows them to operations: connections, refusals, deaths, and what parts say of themselves.
 
 Pure bookkeeping, from the supervisor's beginning on. A part says its own numbers with each beat; what they mean is app's.
-Never here: who is connected (connections), or how anybody gets to see it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The PROXY protocol's header, versions 1 and 2 (HAProxy's proxy-protocol.txt): whose connection a proxy passes on.
 
 From octets to an address, strictly, without input or output; as many octets are taken as are the header's. LOCAL and
-UNKNOWN, and families that are not TCP over IP, name nobody. TLVs are read over. Never here: from whom one is heard
-(supervisor), or waiting for it (introduction).
+UNKNOWN, and families that are not TCP over IP, name nobody. TLVs are read over.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Reloading on SIGHUP: the reload command in a process of its own, one at a time, and none that was asked for is lost.
-
-Never here: what is reloaded (cli.reload), or the signal (supervisor).
-"""
+"""Reloading on SIGHUP: the reload command in a process of its own, one at a time, and none that was asked for is lost."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Who is named in From, To and Cc (RFC 5322 section 3.4), in any of the spellings that mail programs write.
 
-Total: what is no address is passed over. Never here: the envelope, which decides where a message goes.
+Total: what is no address is passed over.
 """
 
 from __future__ import annotations

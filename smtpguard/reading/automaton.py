@@ -2,7 +2,7 @@
 
 The automaton looks for the next letter among a node's children one by one, in the order in which they were added. So the
 commonest letters are added first, and the root knows every common character, also those with which no word begins: a text
-is then scanned in two thirds of the time. Never here: which words, or what a find means (phrases, topics).
+is then scanned in two thirds of the time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How much a reading may cost: size, depth, parts and time. Past a bound the answer is "too complex", not a longer wait.
-
-Never here: the killing of a reading that does not come back (guard.reader), or limits of SMTP (wire).
-"""
+"""How much a reading may cost: size, depth, parts and time. Past a bound the answer is "too complex", not a longer wait."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A reading, its surroundings and its bounds as JSON, for the process that reads what is big or strange.
 
-What comes back from that process is data and never code: everything is checked against its type. Never here: pipes.
+What comes back from that process is data and never code: everything is checked against its type.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What admins change: marks weighed otherwise or switched off, and marks of their own (a field, a pattern, a term).
 
-Patterns are re2's, so that no pattern and no message together can take more than linear time. Never here: the policy's YAML.
+Patterns are re2's, so that no pattern and no message together can take more than linear time.
 """
 
 from __future__ import annotations

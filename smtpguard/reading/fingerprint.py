@@ -4,7 +4,6 @@ The text is cut into pieces at places that its own words choose, so that a name 
 it and no others; numbers, addresses and links are dropped; the 64 smallest checksums of the pieces are kept. Two copies
 share nearly all of them, two mailings nearly none. Whoever keeps mailings finds the likely ones by ``Sketch.keys`` in a
 table with an index, and lets ``same`` decide: no scan.
-Never here: which text is a message's own (own), or what is counted of a mailing (store).
 """
 
 from __future__ import annotations

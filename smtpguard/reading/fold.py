@@ -2,7 +2,7 @@
 
 Zero-width characters, soft hyphens and strokes through letters go, letters in boxes and small capitals become plain ones,
 look-alike letters of other scripts in a Latin word become Latin, digits that stand for letters within a word become letters, and
-letters set apart (``p o r k``) are put together. Never here: which words matter (topics).
+letters set apart (``p o r k``) are put together.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Marks that the header block carries (RFC 5322; Exchange's, Outlook's, Gmail's, Apple's and the platforms' own fields).
 
-All of it can be forged, so no mark here is proof; what was verified comes from elsewhere (origin). Never here: the text.
+All of it can be forged, so no mark here is proof; what was verified comes from elsewhere (origin).
 """
 
 from __future__ import annotations

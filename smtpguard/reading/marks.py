@@ -1,8 +1,7 @@
 """Marks: what in a message speaks for mail between colleagues, and what for a mailing. Each with a weight and evidence.
 
 This is the one table of them, with the reason for each weight. Marks of one ``group`` tell of one thing, so that only the
-heaviest of a group counts: eight headers of one Exchange server are not eight reasons. Never here: how a mark is found
-(heads, wording), or what the sum means (looks).
+heaviest of a group counts: eight headers of one Exchange server are not eight reasons.
 """
 
 from __future__ import annotations

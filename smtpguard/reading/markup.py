@@ -1,7 +1,7 @@
 """HTML as a person sees it: what is shown, what is hidden, what is quoted, and what the markup tells of its maker.
 
 The tree is lexbor's, the one browsers would build. Before it is built the tags are counted, since a deep tree costs
-quadratic time; past the bounds the answer is "too complex", never an empty text. Never here: what the words mean.
+quadratic time; past the bounds the answer is "too complex", never an empty text.
 """
 
 from __future__ import annotations

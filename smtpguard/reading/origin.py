@@ -1,7 +1,4 @@
-"""Where a message provably came from: the domains whose DKIM signatures (RFC 6376) verified.
-
-Never here: the verifying (wire.dkim), or whether that origin is the declared one (guard.gather).
-"""
+"""Where a message provably came from: the domains whose DKIM signatures (RFC 6376) verified."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 All text comes as ``fold`` leaves it.
 
 Quoted text is gone already (quoting). What is cut away is chosen by the text's own words, so that all copies of a mailing
-are cut at the same place. Only the end of a text is looked at: that is where such things stand. Never here: what a
-signature says of its writer (wording), or what becomes of the text (copies).
+are cut at the same place. Only the end of a text is looked at: that is where such things stand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What mailings and colleagues write, language by language: phrases that stand for a mark wherever they are found.
 
 Data, and one automaton over it. Phrases are written as ``fold`` leaves them: lower case, one space. A phrase begins and ends
-at the edge of a word, save those that end in ``*``. Never here: where in the message a phrase counts (wording).
+at the edge of a word, save those that end in ``*``.
 """
 
 from __future__ import annotations

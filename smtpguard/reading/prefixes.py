@@ -1,6 +1,6 @@
 """What mail programs put before a subject when people answer or forward, in the languages of the programs.
 
-RFC 5322 section 3.6.5 knows only "Re:". Never here: what follows from it.
+RFC 5322 section 3.6.5 knows only "Re:".
 """
 
 from __future__ import annotations

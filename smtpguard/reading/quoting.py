@@ -1,6 +1,6 @@
 """The new part of a text and the quoted part: attributions, header blocks and ``>`` in the languages of mail programs.
 
-RFC 3676 section 4.5 knows only ``>``; the rest is what programs write. Never here: quoting in HTML (markup).
+RFC 3676 section 4.5 knows only ``>``; the rest is what programs write.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read a message as a careful colleague would: what it looks like, and why. The room's one door.
 
 ``read`` answers for any bytes: it raises nothing. What cannot be read is "unreadable", what passes a bound "too complex",
-each with the reason. Never here: what follows from a reading (policy), or in which process it happens (guard.reader).
+each with the reason.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Marks in how a message is made: the structure that mail programs give what is typed, and that templates have.
-
-Never here: words (wording), or header fields (heads).
-"""
+"""Marks in how a message is made: the structure that mail programs give what is typed, and that templates have."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a reader knows beforehand: whose mail this is, what the admins look for, and which marks they weigh otherwise.
-
-Never here: who is on a list (lists), or the policy's YAML (policy hands over what it parsed).
-"""
+"""What a reader knows beforehand: whose mail this is, what the admins look for, and which marks they weigh otherwise."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """All the text of a message, sorted: subject, new, quoted, hidden, attached; names of attachments and alt texts.
 
-"Unreadable" is a finding here, not an exception: what can be read is read anyway. Only TooComplex is raised. Never here:
-what the words mean (wording, topics), or how HTML is shown (markup).
+"Unreadable" is a finding here, not an exception: what can be read is read anyway. Only TooComplex is raised.
 """
 
 from __future__ import annotations

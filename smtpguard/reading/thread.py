@@ -2,7 +2,7 @@
 
 The first Message-ID of References, or what it answers, or its own: that names the conversation. Programs differ in what they
 keep of References; Outlook and Exchange number conversations in Thread-Index as well. A subject alone names nothing, as far
-as can be said here: "Re: Lunch" is many conversations. Never here: how fast one runs (store), or what follows (policy).
+as can be said here: "Re: Lunch" is many conversations.
 """
 
 from __future__ import annotations

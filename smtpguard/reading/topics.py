@@ -3,7 +3,7 @@
 A vocabulary comes as parsed YAML (the caller reads files): a mapping with ``groups``, each of one ``language``, with
 ``terms``, the endings they take (``inflect``), whether they make compounds (``compound``), and what looks like them and is
 not (``except``). Finding: Aho-Corasick gives candidates, the word around each decides, and what was decided of a word is remembered
-from message to message. Never here: who is to be spared (policy).
+from message to message.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Words in HTML that stand in no text: what shows on hovering, in fields and drawings, to Outlook alone, or the wrong way round.
 
 Some programs show it and some do not; to be spared of a word is to be spared of it in each. Whether it makes a mailing of a
-message is not asked of it. Never here: text that a style hides (markup).
+message is not asked of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Accounts of the console as rows, and the one way in which they change: with what is journalled of it, and with their sessions.
-
-Never here: what may become of an account (console), or whether a password is right.
-"""
+"""Accounts of the console as rows, and the one way in which they change: with what is journalled of it, and with their sessions."""
 
 from __future__ import annotations
 

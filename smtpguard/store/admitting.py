@@ -1,7 +1,7 @@
 """The admission inside a batch: what an item sees (Live), and everything its decision writes.
 
 All that can be refused is refused before the first row of an item is written: the policy, the content, the step itself, and
-what it gave that is not JSON. So a bad item fails alone. Never here: threads and commits (writer).
+what it gave that is not JSON. So a bad item fails alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What people at the console ask of the record: lists of holds, a mailing as one, and what was frozen.
-
-Never here: writing anything.
-"""
+"""What people at the console ask of the record: lists of holds, a mailing as one, and what was frozen."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ from smtpguard.audit.event import Kind
 from smtpguard.policy.approval import Hold, State
 from smtpguard.reading.shown import Shown
 from smtpguard.store import holds, journal, seeking
-from smtpguard.store.growth import Grown, growth
 from smtpguard.store.incident import Found
+from smtpguard.store.spread import Grown, growth
 from smtpguard.store.store import Store
 
 _STOOD_STILL = (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW)

@@ -1,7 +1,7 @@
 """One write transaction while it is open: what was read at its start, and what is to be written at its end.
 
 Entries of the journal and the other hot rows are gathered and written by a few statements with many rows. What an item of
-the batch did is seen by the items after it, since they ask here. Never here: threads, or the meaning of an item.
+the batch did is seen by the items after it, since they ask here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from smtpguard.policy.admission import Freeze, Gate
 from smtpguard.store import schema
 from smtpguard.store.codec import FREEZE
 from smtpguard.store.failpoint import passes
-from smtpguard.store.memory import Memory
-from smtpguard.store.roll import Roll
+from smtpguard.store.mailingbatch import MailingBatch
+from smtpguard.store.mailingcache import Memory
 
 Row = Sequence[Any]
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
@@ -91,7 +91,7 @@ class Batch:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
         self._settled: dict[str, Event] = {}
-        self.roll = Roll(self, memory or Memory())
+        self.roll = MailingBatch(self, memory or Memory())
         """The mailings that this batch meets."""
         self.counted = 0
         """How many rows of counts were written, of which as many may be due for pruning."""

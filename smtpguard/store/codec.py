@@ -3,8 +3,6 @@
 What a dataclass's annotations say is compiled once, at import, into a pair of functions; a type that has no JSON form here
 is an error then, not when the first message is held. A field that has its default is left out, and one that a document does
 not have gets its default, so that old documents are read by newer code; a field that is unknown is passed over.
-
-Never here: SQL.
 """
 
 from __future__ import annotations

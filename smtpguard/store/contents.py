@@ -1,7 +1,7 @@
 """Held content, in chunks by its SHA-256: kept before a hold refers to it, and proved when it is read.
 
 Each chunk is a transaction of its own, so that a large message does not keep others waiting. What nothing refers to an hour
-after it was kept is swept. Never here: what the content says.
+after it was kept is swept.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from smtpguard.policy.admission import OF_LETTERS, Ask, Item, list_of
 from smtpguard.policy.approval import Hold
 from smtpguard.store.batch import Batch
 from smtpguard.store.contacts import KNOWN, Contacts, Reached
-from smtpguard.store.roll import OF_MAILINGS
+from smtpguard.store.mailingbatch import OF_MAILINGS
 
 OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
 """Facts that count Message-IDs instead of people."""

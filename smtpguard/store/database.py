@@ -26,9 +26,9 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from smtpguard.lists.ownership import hand_over, owner_of
 from smtpguard.policy.admission import Full, LedgerError, Unavailable, Unusable
-from smtpguard.store.copy import Copy, only_readable
 from smtpguard.store.failpoint import failpoint
 from smtpguard.store.lock import Chamber
+from smtpguard.store.readonly import Copy, only_readable
 
 BUSY_SECONDS = 15
 CONNECT_SECONDS = 5

@@ -1,7 +1,7 @@
 """What people, time and the wire make of a hold, and of the mailing that it stands for: written in one commit.
 
 A decision on the one hold of a mailing is a decision on all of it: the copies under it follow in slices, and what still comes
-meets what was decided. Never here: what may become of a hold (policy.approval), or who says so (guard.approvals).
+meets what was decided.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Which mailing a message is a copy of: asked of what the process remembers, then of the table of keys, for many at once.
-
-Never here: when two texts are alike (reading.fingerprint), or what is counted of a mailing (roll).
-"""
+"""Which mailing a message is a copy of: asked of what the process remembers, then of the table of keys, for many at once."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from smtpguard.reading.fingerprint import Identity, Sketch
-from smtpguard.store.memory import Known, Memory, nearest
+from smtpguard.store.mailingcache import Known, Memory, nearest
 
 CROWDED = 64
 """Mailings under one key, from which on it tells little: a new one is filed under its others."""

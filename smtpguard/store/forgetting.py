@@ -1,7 +1,7 @@
 """Forgetting mailings: whom one has come for goes with the retention of addresses; what was a single letter goes after days.
 
 A mailing that was quiet for long is over: its keys go, so that the same text begins another. The newest row stays, since
-numbers are given from it on, but nothing of what it was. Never here: other retention (retention).
+numbers are given from it on, but nothing of what it was.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from sqlalchemy import delete, func, select, update
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.mailing import State
 from smtpguard.store.batch import Batch
+from smtpguard.store.mailingbatch import QUIET as OVER
 from smtpguard.store.mailingrow import COLUMNS, NOBODY, NOTHING, Row
-from smtpguard.store.roll import QUIET as OVER
 from smtpguard.store.schema import mailing, mailing_key, reached
 
 QUIET = timedelta(microseconds=OVER)

@@ -1,7 +1,4 @@
-"""The gate: what stands still, and which policy is in force. Whatever moves it grows its generation, in the same commit.
-
-Never here: what a freeze stops (policy.admission), or what a policy says.
-"""
+"""The gate: what stands still, and which policy is in force. Whatever moves it grows its generation, in the same commit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Holds as rows: written whole, found by id, by state, and by the content and envelope they were held for.
-
-Never here: what may become of a hold (policy.approval), who decides (guard).
-"""
+"""Holds as rows: written whole, found by id, by state, and by the content and envelope they were held for."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from smtpguard.policy.approval import Hold, State
 from smtpguard.reading.shown import Shown
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD
-from smtpguard.store.going import parted
+from smtpguard.store.inflight import parted
 from smtpguard.store.schema import hold as table
 from smtpguard.store.seeking import marks_of, words_of
 

@@ -1,8 +1,7 @@
 """What the journal has on an incident: its verdicts by what was asked, and the history of whatever they name.
 
 The database looks for what may fit, the case (audit.report) decides. All is read up to the head that the journal had at the
-start, and met again on the walk that proves it, so that a report tells of nothing that was not proved. Never here: what belongs
-to a case, or what a report says.
+start, and met again on the walk that proves it, so that a report tells of nothing that was not proved.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from smtpguard.audit.report import AROUND, DAY, Case, Report
 from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.mailing import Mailing
 from smtpguard.store import journal, mailings
+from smtpguard.store.journalscan import Pair, Progress, Walk, pages
 from smtpguard.store.schema import entry
-from smtpguard.store.walk import Pair, Progress, Walk, pages
 
 MOST_MAILINGS = 100
 """Of so many the figures are told, those with the most messages."""

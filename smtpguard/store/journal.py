@@ -1,7 +1,4 @@
-"""The journal at rest: reading its entries in order, and its signed checkpoints in the database and in a file beside it.
-
-Never here: how entries are chained (batch), long reads (walk), or what makes a chain good (audit.proof).
-"""
+"""The journal at rest: reading its entries in order, and its signed checkpoints in the database and in a file beside it."""
 
 from __future__ import annotations
 

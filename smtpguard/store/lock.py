@@ -3,8 +3,6 @@
 Two files are locked with ``flock``, like the two doors of a lock chamber: the outer one to be next, the inner one to work. A
 process that lets go of the inner door and wants in again finds the outer one held by whoever waits, so it cannot overtake.
 SQLite alone makes the loser sleep and try again, and lets it wait for a second or two.
-
-Never here: what is done under it.
 """
 
 from __future__ import annotations

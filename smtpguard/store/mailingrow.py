@@ -1,7 +1,7 @@
 """A mailing as a row: what stands in its columns and documents, and what a batch keeps of it while it looks.
 
 The hot counts stand in one document that is written with every batch that meets the mailing; what it is called and what was
-decided about it in another, which mostly stays. Never here: finding the row (finding), or counting (roll).
+decided about it in another, which mostly stays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import orjson
 from smtpguard.policy.mailing import Fate, Mailing, Tally
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.store.codec import MAILING
-from smtpguard.store.memory import Known
+from smtpguard.store.mailingcache import Known
 
 COLUMNS = "n, id, first_at, last_at, sketch, counts, doc, went_first, went_last"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

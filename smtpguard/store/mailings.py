@@ -1,6 +1,6 @@
 """What people ask about mailings: which there are, one of them, and whom it has reached.
 
-What was let through counts as relayed once it is on its way no more. Never here: finding a message's mailing, or counting (roll).
+What was let through counts as relayed once it is on its way no more.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from smtpguard.audit.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.audit.event import Kind
 from smtpguard.policy.mailing import FIELDS, ON_THE_WAY, SUREST, Fate, Mailing, State, Tally
 from smtpguard.store import journal
-from smtpguard.store.going import LET_GO, Going, going
-from smtpguard.store.kinds import CUSTOMER, CUSTOMERS, MAYBE, list_of
+from smtpguard.store.inflight import LET_GO, Going, going
 from smtpguard.store.mailingrow import Row
+from smtpguard.store.personbits import CUSTOMER, CUSTOMERS, MAYBE, list_of
 from smtpguard.store.schema import entry, reached
 from smtpguard.store.schema import mailing as table
 

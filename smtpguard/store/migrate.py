@@ -1,7 +1,4 @@
-"""Bringing a database to the schema of this version, and refusing one that is newer. Alembic is loaded only where it is needed.
-
-Never here: the schema (schema.py), the steps (migrations/versions).
-"""
+"""Bringing a database to the schema of this version, and refusing one that is newer. Alembic is loaded only where it is needed."""
 
 from __future__ import annotations
 

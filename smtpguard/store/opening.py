@@ -1,7 +1,4 @@
-"""Opening a store: the one that is meant, at this version, or one sentence that says why not.
-
-Never here: what a store does (store), or what is looked for (continuity, migrate).
-"""
+"""Opening a store: the one that is meant, at this version, or one sentence that says why not."""
 
 from __future__ import annotations
 
@@ -14,20 +11,20 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from smtpguard.policy.admission import Unavailable
-from smtpguard.store import continuity
-from smtpguard.store.continuity import PutBack
+from smtpguard.store import rollbackcheck
 from smtpguard.store.database import Database, is_there
 from smtpguard.store.migrate import NotSetUp, bring, check, revision
+from smtpguard.store.queued import Clock
+from smtpguard.store.rollbackcheck import PutBack
 from smtpguard.store.store import Store
-from smtpguard.store.work import Clock
 from smtpguard.store.writer import Committed
 
 
 def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bool) -> PutBack | None:
     """What the state folder says of the database, as it is before it is brought to this version."""
     if revision(connection) is not None:
-        return continuity.look(connection, secret, state_dir, renewing=renewing)
-    continuity.unmade(secret, state_dir)
+        return rollbackcheck.look(connection, secret, state_dir, renewing=renewing)
+    rollbackcheck.unmade(secret, state_dir)
     return None
 
 
@@ -61,7 +58,7 @@ async def open_store(
 
     def connect() -> tuple[Database, PutBack | None]:
         if not is_there(url):
-            continuity.unmade(secret, state_dir)
+            rollbackcheck.unmade(secret, state_dir)
             if not migrate:
                 raise NotSetUp
         database = Database(url, hot=hot, reads=reads)

@@ -1,7 +1,4 @@
-"""The store as the console's people see it: accounts, sessions, tokens. Fits console.ports.People.
-
-Never here: SQL (accounts, sessions, tokens), or what anybody may do (policy.people).
-"""
+"""The store as the console's people see it: accounts, sessions, tokens. Fits console.ports.People."""
 
 from __future__ import annotations
 

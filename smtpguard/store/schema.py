@@ -2,7 +2,7 @@
 
 Times are microseconds since 1970 in UTC. What only Python reads is a JSON document (codec.py); what SQL selects by is a
 column beside it. Which rows a partial index has is told by its ``info``, and made by the migrations: SQLAlchemy's own words for it
-would load the dialects of both engines. Never here: queries.
+would load the dialects of both engines.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Words are of subject and sender, for people who search; marks say in full what it touches: "list:NAME", "from:ADDRESS",
 "group:NAME" of those who may decide. All that a list asks is in one index, so that a page of it costs the same however large
-the documents are. Never here: what a row shows (console).
+the documents are.
 """
 
 from __future__ import annotations

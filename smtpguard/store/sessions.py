@@ -1,7 +1,6 @@
 """Who is signed in, as rows: by the hash of a token that only a browser holds.
 
 Looking at a page writes nothing here: when somebody was last seen is gathered by the console and written now and then.
-Never here: how long a session lasts (console), or the token itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The store: the ledger that guard writes in, and what console and command line ask of it. One object a process.
 
-All writing goes through the one writer thread (writer.py); reading has a few threads of its own. Never here: SQL, or which
-database may be opened (opening).
+All writing goes through the one writer thread (writer.py); reading has a few threads of its own.
 """
 
 from __future__ import annotations
@@ -52,22 +51,22 @@ from smtpguard.store import (
     outboxes,
     policies,
     retention,
-    takingback,
+    revoking,
     terms,
 )
 from smtpguard.store.batch import Batch, read_head
-from smtpguard.store.continuity import Lookout, PutBack
 from smtpguard.store.database import Database
 from smtpguard.store.policies import Put, Standing
+from smtpguard.store.queued import Clock
 from smtpguard.store.retention import Erased, Retention
-from smtpguard.store.work import Clock
+from smtpguard.store.rollbackcheck import Lookout, PutBack
 from smtpguard.store.writer import Committed, Writer
 
 if TYPE_CHECKING:  # what takes long to import, and what who only freezes does without
     from smtpguard.audit.about import About
     from smtpguard.audit.distinct import Asked
     from smtpguard.audit.proof import Proof
-    from smtpguard.store import incident, walk
+    from smtpguard.store import incident, journalscan
 
 T = TypeVar("T")
 READ_SECONDS = 10.0
@@ -158,13 +157,13 @@ class Store:
         change: Change = await self._writer.submit(lambda b: deciding.change(b, hold_id, step))
         return change
 
-    async def take_back(self, hold_id: str, step: takingback.Step) -> Taken:
-        return await self.write(lambda b: takingback.take_back(b, hold_id, step))
+    async def take_back(self, hold_id: str, step: revoking.Step) -> Taken:
+        return await self.write(lambda b: revoking.take_back(b, hold_id, step))
 
     async def take_back_mailing(
-        self, mailing_id: str, decide: takingback.Decide, step: takingback.Step
+        self, mailing_id: str, decide: revoking.Decide, step: revoking.Step
     ) -> tuple[Mailing, Taken]:
-        return await self.write(lambda b: takingback.take_back_mailing(b, mailing_id, decide, step))
+        return await self.write(lambda b: revoking.take_back_mailing(b, mailing_id, decide, step))
 
     async def in_doubt(self) -> Sequence[str]:
         now = microseconds(self._clock.now())
@@ -184,7 +183,7 @@ class Store:
 
     async def outgoing(self, hold_id: str) -> Outgoing:
         now = microseconds(self._clock.now())
-        return await self._read(lambda c: takingback.outgoing(c, hold_id, now))
+        return await self._read(lambda c: revoking.outgoing(c, hold_id, now))
 
     async def templates(self, names: Collection[str]) -> Mapping[str, str]:
         return await self._read(lambda c: covers.documents(c, names)) if names else {}
@@ -358,16 +357,16 @@ class Store:
         return await self._read(lambda c: journal.outcomes(c, ids))
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
-        from smtpguard.store import walk
+        from smtpguard.store import journalscan
 
-        found = await self._walk(lambda: walk.rejected(self._open, first, microseconds(until), limit))
+        found = await self._walk(lambda: journalscan.rejected(self._open, first, microseconds(until), limit))
         return [_verdict(*pair) for pair in found]
 
     async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
-        from smtpguard.store import walk
+        from smtpguard.store import journalscan
 
         judged, found = await self._walk(
-            lambda: walk.observed(self._open, microseconds(since), microseconds(until), limit)
+            lambda: journalscan.observed(self._open, microseconds(since), microseconds(until), limit)
         )
         return judged, [_verdict(*pair) for pair in found]
 
@@ -428,12 +427,12 @@ class Store:
         erased: Erased = await self._writer.submit(lambda b: retention.erase(b, keep))
         return erased
 
-    async def verify(self, progress: walk.Progress | None = None) -> Proof:
+    async def verify(self, progress: journalscan.Progress | None = None) -> Proof:
         """Walk over the whole journal. Long, and in nobody's way. ``progress`` is called in a thread."""
         return await self._walk(lambda: self._journal().prove(progress))
 
     async def incident(
-        self, about: About, *, prove: bool, progress: walk.Progress | None = None, asked: Asked | None = None
+        self, about: About, *, prove: bool, progress: journalscan.Progress | None = None, asked: Asked | None = None
     ) -> incident.Found:
         """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``. ``asked``: as in
         audit.report, and in a thread."""
@@ -444,11 +443,11 @@ class Store:
             lambda: incident.find(self._journal, about, now, prove=prove, progress=progress, asked=asked)
         )
 
-    def _journal(self) -> walk.Walk:
+    def _journal(self) -> journalscan.Walk:
         """In a thread that reads."""
-        from smtpguard.store import walk
+        from smtpguard.store import journalscan
 
-        return walk.Walk(self._open, self._secret, journal.lines_of(self._state_dir))
+        return journalscan.Walk(self._open, self._secret, journal.lines_of(self._state_dir))
 
 
 def _verdict(entry: Entry, clear: Clear | None) -> Event:

@@ -1,4 +1,4 @@
-"""The API's tokens as rows, each with its account. Never here: the secret itself, or what a token may do (policy.people)."""
+"""The API's tokens as rows, each with its account."""
 
 from __future__ import annotations
 

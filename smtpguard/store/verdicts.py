@@ -1,7 +1,7 @@
 """The verdicts of a time, read on for somebody who works through all of them, however many: what a policy is tried on before it
 is put in force.
 
-A stretch at a time, each in a short transaction of its own (walk). Never here: what is made of them (hindsight.course).
+A stretch at a time, each in a short transaction of its own (walk).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sqlalchemy import Connection
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Kind
-from smtpguard.store import journal, walk
+from smtpguard.store import journal, journalscan
 from smtpguard.store.schema import entry
 from smtpguard.store.store import Store
 
 
 async def verdicts(
-    store: Store, since: datetime, until: datetime, progress: walk.Progress | None = None
-) -> AsyncIterator[Sequence[walk.Pair]]:
+    store: Store, since: datetime, until: datetime, progress: journalscan.Progress | None = None
+) -> AsyncIterator[Sequence[journalscan.Pair]]:
     """In order, with the clear values that are still there; ``until`` itself is after them. Raises LedgerError."""
 
     def bounds(connection: Connection) -> tuple[int, int]:
@@ -40,4 +40,4 @@ async def verdicts(
 
 
 def _stretch(after: int, until: int, connection: Connection) -> tuple[Sequence[Any], int]:
-    return walk.stretch(connection, after, until, entry.c.kind == Kind.VERDICT.value)
+    return journalscan.stretch(connection, after, until, entry.c.kind == Kind.VERDICT.value)

@@ -25,12 +25,12 @@ from smtpguard.policy.admission import Admission, Busy, Gate, Gone, Item, Ledger
 from smtpguard.store import counting, holds, journal
 from smtpguard.store.admitting import Run, answered_as
 from smtpguard.store.batch import Batch, Step
-from smtpguard.store.continuity import Lookout
 from smtpguard.store.database import BadItem, CommitUnknown, Database
 from smtpguard.store.failpoint import passes
-from smtpguard.store.memory import Memory
-from smtpguard.store.unanswered import Unanswered
-from smtpguard.store.work import WAIT_SECONDS, Clock, Waiting, Work
+from smtpguard.store.latecommits import Unanswered
+from smtpguard.store.mailingcache import Memory
+from smtpguard.store.queued import WAIT_SECONDS, Clock, Waiting, Work
+from smtpguard.store.rollbackcheck import Lookout
 
 log = logging.getLogger(__name__)
 

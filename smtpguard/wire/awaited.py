@@ -2,7 +2,7 @@
 (RFC 5321 section 4.5.3.2).
 
 One timer serves them all: what was asked last says how long all is waited for, and the timer is set anew only when it would
-go off too late. Never here: what a reply says (replies), or what becomes of the connection (relay).
+go off too late.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What each SMTP command does, and in what order they may come (RFC 5321 sections 3.3, 4.1 and 4.1.4).
 
-Here lives the state of one client's session. Never here: octets and time (server), the grammar (grammar), what waits for a reply
-and what a transaction has come to so far (pipeline), the relay's side (proxy).
+Here lives the state of one client's session.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ lines or sizes over the limit) is seen on the way, its octets are dropped at onc
 that nothing behind a false end is ever taken for a command. Small content stays in memory, large content goes to an
 unlinked file. The dot-stuffed octets are kept as they came and go on as they came; what people and rules read is a second
 view without the stuffing, and the same one where no line begins with a dot.
-Never here: who waits for the chunks, and how long (server).
 """
 
 from __future__ import annotations

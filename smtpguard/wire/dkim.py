@@ -3,7 +3,7 @@
 dkimpy checks a signature over the header; what must be stricter, or linear in time and size, is done here: which signatures
 count at all, the hash of the body, and the keys. Keys are asked for in the loop, signatures checked in a thread; both within
 bounds, since anybody can write a signature header and publish a key. A key that could not be asked for is "unknown", never
-"no". Never here: whether a domain is the declared one (guard.gather).
+"no".
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 PIPELINING (RFC 2920) and STARTTLS (RFC 3207) are ours whatever the relay does; SIZE (RFC 1870) is the smaller of both.
 8BITMIME, SMTPUTF8, DSN and ENHANCEDSTATUSCODES are the relay's promises, passed on, and so are mechanisms of AUTH where
-clients may log in here. CHUNKING and the rest are not carried, so not offered. Never here: input or output.
+clients may log in here. CHUNKING and the rest are not carried, so not offered.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 Here live the readers of MAIL, RCPT, HELO, EHLO and XFORWARD, on raw bytes and with anchored patterns, and the writers of
 MAIL and RCPT for the relay. What is not in the grammar is refused here, so the relay never sees it. What is written
 for the relay is made from what was understood, so that the relay and the policy cannot understand it differently.
-Never here: when a command may come (server), or what the relay says to it (proxy).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ turn, each a pause after the one before; whoever would wait too long is told to 
 address from which it has logged in before, so that strangers cannot shut its owner out.
 
 Bounded: the oldest are forgotten. Of what was guessed a few octets of a keyed digest are kept, which prove nothing.
-Each process counts for itself. Never here: a clock of its own, names that are shown, or what is said to the relay (login).
+Each process counts for itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Who the client is: what it says of itself, what a trusted peer says of it, and who it has logged in as.
 
 Here this is gathered, from HELO, XFORWARD, XCLIENT and AUTH, into what the guard sees (mail.envelope.Session). XFORWARD is for
-one transaction, XCLIENT until another, a login until the end or STARTTLS. Never here: when a command may come (commands),
-the exchange of a login (login), the grammar.
+one transaction, XCLIENT until another, a login until the end or STARTTLS.
 """
 
 from __future__ import annotations

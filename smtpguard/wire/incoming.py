@@ -2,7 +2,6 @@
 
 A stream reader with a buffer of its own, so that a line or all there is can be taken without copying it about, and so that
 it is known whether something came before its time. Bounded: the client is not listened to while too much waits here.
-Never here: what a line means (server), where content ends (data).
 """
 
 from __future__ import annotations

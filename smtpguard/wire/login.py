@@ -7,7 +7,7 @@ Nothing of a login is kept once it is answered. So a connection that the relay e
 name: the client hears 421, as it would from the relay itself, and logs in anew. A password that is not there cannot leak,
 a token may have run out, and nobody logs in who did not ask to. Secrets stand in buffers that are overwritten; what the
 line reader, TLS and the command to the relay were given is Python's to forget. No error and no line of the log has a
-name or a secret. Never here: mechanisms (sasl), when AUTH may come (commands), counting guesses (guesses).
+name or a secret.
 """
 
 from __future__ import annotations

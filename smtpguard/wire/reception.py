@@ -2,7 +2,7 @@
 
 A connection comes as an accepted socket from whoever accepts, or from a listening socket of our own. One timer serves all of
 them: once a second each is looked at. What the guard decides runs here, so that a client that goes away does not cut short
-what is being recorded. Never here: SMTP (server, commands).
+what is being recorded.
 """
 
 from __future__ import annotations

@@ -4,9 +4,6 @@ A theory of operation. Commands go out as they are given, several at once where 
 come back in the same order and answer the oldest command that waits. The content is written in blocks, each when there is
 room for it, and the final dot last of all, if the fence still stands: as long as the dot is in our own buffers it can be
 recalled, by dropping the connection. A connection that failed in any way is never used again.
-
-Never here: which replies are waited for, and how long (awaited); how a connection is opened (handshake), who may have it (pool),
-what is sent through it (proxy, deliveries).
 """
 
 from __future__ import annotations

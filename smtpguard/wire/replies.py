@@ -1,8 +1,7 @@
 """From the bytes that a relay sends to replies (RFC 5321 section 4.2), strictly and within bounds; no input or output.
 
 Every line ends in CRLF, begins with one and the same code, and holds no CR or NUL; anything else is no SMTP, and the
-connection is not worth keeping. Enhanced status codes (RFC 2034) stay in the text as they are. Never here: what a reply
-answers (relay).
+connection is not worth keeping. Enhanced status codes (RFC 2034) stay in the text as they are.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 Here lives what an AUTH command says, how its Base64 is read, and whose name a response carries: PLAIN, LOGIN, XOAUTH2 and
 OAUTHBEARER, the mechanisms whose one response is all there is to it. Whether it is true is for the relay to say.
-Never here: input or output, or keeping a secret (login).
 """
 
 from __future__ import annotations

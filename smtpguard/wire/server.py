@@ -7,8 +7,6 @@ aiosmtpd's SMTP protocol, with every override of it in this file. Kept of it: ho
 - time limits are looked at by the reception, not by a timer armed for every line;
 - nothing is reflected upon and no host name looked up for a connection; no exception is shown to a client; no log of
   aiosmtpd's is written, since it holds addresses and content.
-
-Never here: where connections come from (reception), what a command does (commands) or says (grammar), what waits (pipeline).
 """
 
 from __future__ import annotations

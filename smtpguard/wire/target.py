@@ -1,7 +1,4 @@
-"""Where the relay is, and how to speak to it: what the settings say, the password read from its file already.
-
-Never here: what the relay itself offers (relay), or the reading of settings (config).
-"""
+"""Where the relay is, and how to speak to it: what the settings say, the password read from its file already."""
 
 from __future__ import annotations
 

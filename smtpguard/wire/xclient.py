@@ -2,7 +2,6 @@
 
 From there on the connection is that client's, with that client's rights: what it says itself must not be taken for the
 peer's word. So an XCLIENT that names an address or a login is the last, unless that address is trusted as well.
-Never here: the command's effects (commands), or who is trusted (listener).
 """
 
 from __future__ import annotations

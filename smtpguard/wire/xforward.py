@@ -1,7 +1,6 @@
 """XFORWARD, sent to the relay: what it should log as the client instead of us (Postfix's XFORWARD_README).
 
-It belongs to one transaction, so every transaction says all of it anew, also that something is not known. Never here: who
-may send it to us (server).
+It belongs to one transaction, so every transaction says all of it anew, also that something is not known.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from smtpguard.audit.about import About
 from smtpguard.audit.distinct import Interval
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import Settings
-from smtpguard.guard.outages import events
+from smtpguard.guard.listalerts import events
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.sync import sync

@@ -18,7 +18,7 @@ from smtpguard import __version__
 from smtpguard.app import metrics, putting, start
 from smtpguard.app.files import CannotStart
 from smtpguard.app.metrics import EACH, Metrics
-from smtpguard.app.watching import Watching
+from smtpguard.app.operationsnumbers import Watching
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.store.database import Database

@@ -15,7 +15,7 @@ from sqlalchemy import delete, select, update
 from smtpguard.app import explaining, replaying
 from smtpguard.app.replaying import Compared
 from smtpguard.config.settings import Settings, read_settings
-from smtpguard.guard.kept import FACTS
+from smtpguard.guard.recordedfacts import FACTS
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action

@@ -9,7 +9,7 @@ from pathlib import Path
 from smtpguard.app import start
 from smtpguard.app.services import services, term
 from smtpguard.config.settings import Settings, read_settings
-from smtpguard.guard.term import Term
+from smtpguard.guard.deadlines import Deadlines
 from smtpguard.policy.admission import Selector
 
 POLICY = """\
@@ -32,9 +32,9 @@ def settled(tmp_path: Path, more: str = "") -> Settings:
 
 
 def test_the_times_of_a_hold_are_those_of_the_settings(tmp_path: Path) -> None:
-    assert term(settled(tmp_path)) == Term()
+    assert term(settled(tmp_path)) == Deadlines()
     said = settled(tmp_path, "hold: {expires: 2h, escalate_after: 20m}\n")
-    assert term(said) == Term(seconds=7200, working=False, escalate_after_seconds=1200)
+    assert term(said) == Deadlines(seconds=7200, working=False, escalate_after_seconds=1200)
 
 
 async def test_a_freeze_runs_its_hook_and_a_thaw_its_own(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from smtpguard.app import undeclared
 from smtpguard.app.files import read_policy
-from smtpguard.app.stands import stands
+from smtpguard.app.storestatus import stands
 from tests.catalogue.test_nets import words
 from tests.catalogue.whole import READERS, Whole, letter, policy, whole
 

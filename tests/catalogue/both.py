@@ -1,7 +1,5 @@
 """Two whole guards that are told the same: one over SMTP, the other by an MTA whose milter it is. Each with a store of its own, so that
 neither knows what the other has seen.
-
-Never here: which mail is sent (the tests).
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from smtpguard.app.files import indexes
 from smtpguard.app.freshness import Freshness
 from smtpguard.cli.shown import reach
 from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.report import Report
-from smtpguard.lists.shelf import index_path
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
 from tests.catalogue.whole import MEMBERS, RAMADAN, READERS, Whole, letter, policy, whole

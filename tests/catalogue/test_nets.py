@@ -23,7 +23,7 @@ from smtpguard.app import alarms, start
 from smtpguard.app.alarms import Looking
 from smtpguard.app.files import read_policy
 from smtpguard.app.finding import State
-from smtpguard.app.stands import stands
+from smtpguard.app.storestatus import stands
 from smtpguard.guard.approvals import Seen
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import raised

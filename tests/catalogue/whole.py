@@ -1,7 +1,6 @@
 """The whole guard in one process, built as ``serve`` builds its parts: proxy, guard, reader, SQLite, delivery, a scripted relay.
 
 A client speaks SMTP to it; the policy is the sample's with lists of invented people; time goes on as it is told as well.
-Never here: what must come true (the tests).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from smtpguard.app import delivery, line, proxy, services, start
+from smtpguard.app import delivery, guardline, proxy, services, start
 from smtpguard.app.files import read_policy, read_settings
 from smtpguard.app.lists import open_refresher, open_registry
 from smtpguard.audit.event import Kind
@@ -217,7 +216,7 @@ workers: 1
 """)
         read = read_settings(config)
         clock = Clock()
-        for module in (line, delivery, services, start):  # one time for all: the journal is in order of it
+        for module in (guardline, delivery, services, start):  # one time for all: the journal is in order of it
             patch.setattr(module, "SystemClock", lambda: clock)
         registered, refresher = open_registry(read, read_policy(read)), open_refresher(read, read_policy(read))
         for info in registered.lists.values():

@@ -212,7 +212,7 @@ def test_check_of_what_was_never_served_says_nothing_of_a_store(
 def test_check_of_a_user_who_may_not_look_says_nothing_of_a_store(
     here: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smtpguard.app.stands._ours", lambda path: False)
+    monkeypatch.setattr("smtpguard.app.storestatus._ours", lambda path: False)
     status, out, _ = here.run("check")
     assert status == 0
     assert "belongs to" not in out

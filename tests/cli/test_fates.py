@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from smtpguard.cli import held, main
 from smtpguard.cli.mailings import command as mailings
-from smtpguard.guard.doubts import report_doubts
+from smtpguard.guard.indoubt import report_doubts
 from smtpguard.mail.reply import RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.approval import Choice

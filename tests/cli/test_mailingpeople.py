@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.cli.mailings import command as mailings
-from smtpguard.guard.outages import events
+from smtpguard.guard.listalerts import events
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.report import News, Report
 from smtpguard.lists.writing import version_of

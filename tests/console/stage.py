@@ -21,12 +21,12 @@ from smtpguard.audit.event import Event
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
-from smtpguard.console.desk import Desk
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.passwords import Passwords
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.mailings import Mailings
-from smtpguard.guard.talks import Talks
+from smtpguard.guard.questions import Questions
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
@@ -137,13 +137,13 @@ async def stage(
             wanted, wanted.console, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
             passwords=passwords,
         )  # fmt: skip
-        desk = Desk(
+        desk = ConsoleServices(
             ledger=home.store,
             archive=Archive(home.store),
             policies=home,
             reader=home.reader,
             approvals=home.approvals(),
-            talks=Talks(home.store, home, home.clock, new_id=lambda: next(numbers)),
+            talks=Questions(home.store, home, home.clock, new_id=lambda: next(numbers)),
             freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
             mailings=Mailings(home.store, home, home.clock, home.in_force.registry.digester),
             trial=Trial(home),

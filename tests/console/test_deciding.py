@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.datastructures import FormData
 
-from smtpguard.console.screen import digits
+from smtpguard.console.rendering import digits
 from smtpguard.guard.links import Link, Links
 from smtpguard.policy.admission import Delivered, IntentKind, Outcome, Selector, Unavailable
 from smtpguard.policy.approval import Choice, Conflict, State

@@ -6,7 +6,7 @@ import pytest
 
 from smtpguard.audit import report
 from smtpguard.audit.event import Event, Kind
-from smtpguard.console.desk import Desk
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.people import Role
@@ -18,8 +18,8 @@ OLA = "ola@example.com"
 ALL = {"names": "on", "proof": "on"}
 
 
-def desk(here: Stage) -> Desk:
-    found: Desk = here.app.state.desk
+def desk(here: Stage) -> ConsoleServices:
+    found: ConsoleServices = here.app.state.desk
     return found
 
 

@@ -12,7 +12,7 @@ from smtpguard.console.chart import drawn
 from smtpguard.policy.admission import Delivered
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role
-from smtpguard.store.growth import Grown
+from smtpguard.store.spread import Grown
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, Way, mail

@@ -10,7 +10,7 @@ from smtpguard.audit import report
 from smtpguard.audit.about import About
 from smtpguard.audit.event import Kind
 from smtpguard.audit.report import TooMany
-from smtpguard.console.desk import Desk
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import Found
 from smtpguard.console.reporting import Made, NothingFits, Occupied, at_the_desk
 from tests.console.holding import ANNA, NEWS, held
@@ -20,7 +20,7 @@ LUNCH = About(subject="lunch")
 
 
 async def made(here: Stage, about: About, **how: Any) -> Made:
-    desk: Desk = here.app.state.desk
+    desk: ConsoleServices = here.app.state.desk
     return await at_the_desk(
         desk, about, **({"prove": False, "names": True, "by": ("ola", "bot"), "language": "en"} | how)
     )
@@ -66,7 +66,7 @@ async def test_there_is_one_at_a_time_and_the_next_after_one_that_failed(
     here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await held(here, NEWS)
-    desk: Desk = here.app.state.desk
+    desk: ConsoleServices = here.app.state.desk
     find = desk.archive.incident
 
     async def asks_again(about: About, *, prove: bool) -> Found:

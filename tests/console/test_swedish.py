@@ -18,10 +18,10 @@ from smtpguard.audit.about import About
 from smtpguard.audit.agreement import Lost
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.proof import Proof
-from smtpguard.console import proofwords, rulewords, speech, telling
+from smtpguard.console import i18n, proofwords, rulewords, telling
+from smtpguard.console.i18n import Speech
 from smtpguard.console.incident import told
 from smtpguard.console.reporting import at_the_desk
-from smtpguard.console.speech import Speech
 from smtpguard.console.swedish import TEXTS
 from smtpguard.guard.freezes import Freezes
 from smtpguard.policy import grammar
@@ -46,7 +46,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Speech:
         text: "".join(re.findall(r"\{\w*\}|[^\w{}]|\d", said.replace("#", "§"))).replace("§", "#")
         for text, said in TEXTS.items()
     }
-    monkeypatch.setattr(speech, "TEXTS", places)
+    monkeypatch.setattr(i18n, "TEXTS", places)
     monkeypatch.setattr(rulewords.swedish, "spelled_window", lambda text, *, swedish: re.sub(r"\D", "", text))
     return Speech("sv")
 

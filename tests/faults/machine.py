@@ -1,7 +1,6 @@
 """A machine to break: ``smtpguard serve`` in a folder of its own, started again when it ends, as a service manager does it.
 
-``Machine`` is the guard with all that people, time and faults can do to it. Never here: who sends to it (mta), or what is
-behind it (peers.chain.Recorder).
+``Machine`` is the guard with all that people, time and faults can do to it.
 """
 
 from __future__ import annotations

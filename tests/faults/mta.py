@@ -1,7 +1,4 @@
-"""A mail server that sends to a machine: it keeps a message until it has an answer, and remembers what became of every attempt.
-
-Never here: what the machine did with it (machine), or what arrived at the relay (peers.chain.Recorder).
-"""
+"""A mail server that sends to a machine: it keeps a message until it has an answer, and remembers what became of every attempt."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from smtpguard.guard.deadlines import Deadlines
 from smtpguard.guard.mailings import Mailings, row
-from smtpguard.guard.term import Term
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed
 from smtpguard.policy.verdict import Held as IsHeld
@@ -38,7 +38,7 @@ class Campaign:
 
     def __init__(self, home: House, *, copies: int = 3) -> None:
         self.home, self.office = home, Office(home)
-        self.term = Term(copies=copies)
+        self.term = Deadlines(copies=copies)
         self.service = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
         self._intake = home.intake()
         self._intake._term = self.term

@@ -1,7 +1,4 @@
-"""Changes of a policy, and days of mail, drawn at random (twins).
-
-Never here: what must come true (test_hindsight).
-"""
+"""Changes of a policy, and days of mail, drawn at random (twins)."""
 
 from __future__ import annotations
 

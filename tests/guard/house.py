@@ -17,17 +17,17 @@ from typing import Any
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.approvals import Approvals
+from smtpguard.guard.deadlines import Deadlines
 from smtpguard.guard.dispose import Dispose
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.gather import Gathering, Sources
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.intake import Intake, Limits
 from smtpguard.guard.notices import Notices
-from smtpguard.guard.term import Term
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.shelf import index_path
 from smtpguard.lists.writing import swap, write
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
@@ -171,7 +171,7 @@ class House:
         self.notices = Notices()
         self.in_force = self.build(documents)
         self.ledger: Any = store
-        self.term = Term()
+        self.term = Deadlines()
 
     def build(self, documents: dict[str, bytes]) -> InForce:
         policy: Policy = parse(documents)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.guard.approvals import Seen
-from smtpguard.guard.term import Term
+from smtpguard.guard.deadlines import Deadlines
 from smtpguard.mail.message import parse_header
 from smtpguard.policy.admission import Change, IntentKind, Unavailable
 from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, State
@@ -308,10 +308,10 @@ async def test_one_hold_that_fails_does_not_stop_the_sweep(home: House) -> None:
 )
 async def test_deliver_by(home: House, field: str, expires: datetime | None) -> None:
     header = parse_header(f"{field}\r\n\r\n".encode())
-    assert Term().expires_at(header, home.in_force, MONDAY) == (expires or MONDAY.replace(day=4, hour=13))
+    assert Deadlines().expires_at(header, home.in_force, MONDAY) == (expires or MONDAY.replace(day=4, hour=13))
 
 
 async def test_a_term_in_plain_hours(home: House) -> None:
-    assert Term(seconds=3600, working=False).expires_at(parse_header(b""), home.in_force, MONDAY) == MONDAY.replace(
-        hour=10
-    )
+    assert Deadlines(seconds=3600, working=False).expires_at(
+        parse_header(b""), home.in_force, MONDAY
+    ) == MONDAY.replace(hour=10)

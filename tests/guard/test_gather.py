@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smtpguard.guard.gather import Gathering
-from smtpguard.lists.shelf import index_path
+from smtpguard.lists.indexcache import index_path
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value

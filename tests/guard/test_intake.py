@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.particulars import UNSAID
+from smtpguard.guard.noticedata import UNSAID
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import INTERNAL_ERROR
 from smtpguard.mail.trace import trusted

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.guard.term import Term
+from smtpguard.guard.deadlines import Deadlines
 from smtpguard.lists import digest
-from smtpguard.lists.shelf import index_path
+from smtpguard.lists.indexcache import index_path
 from smtpguard.mail.reply import Reply
 from smtpguard.policy.admission import IntentKind, Selector
 from smtpguard.policy.approval import Choice, Hold
@@ -119,7 +119,7 @@ async def test_what_only_a_doubt_has_held_does_not_wait_long_after_the_list_is_w
 
 
 async def test_what_turns_out_to_be_as_large_as_was_feared_waits_as_one(campaign: Campaign) -> None:
-    campaign._intake._term = Term(copies=20)
+    campaign._intake._term = Deadlines(copies=20)
     await held_in_doubt(campaign)
     lists_of(campaign.home, "news", "ramadan")
     assert kinds(await campaign.to_members(0, 6)) == "hhhhhh"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from smtpguard.guard.digests import fill
+from smtpguard.guard.noticedata import UNSAID, nameable
 from smtpguard.guard.notices import Flood, Notices, approvers
-from smtpguard.guard.particulars import UNSAID, nameable
-from smtpguard.lists.shelf import index_path
+from smtpguard.lists.indexcache import index_path
 from smtpguard.policy.admission import Intent
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.verdict import Deferred, Held, Relayed

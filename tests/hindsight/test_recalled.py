@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.guard.kept import FACTS
-from smtpguard.hindsight.course import recall
+from smtpguard.guard.recordedfacts import FACTS
 from smtpguard.hindsight.passed import Sums
+from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled, Told, Window
-from smtpguard.hindsight.shift import Shift
+from smtpguard.hindsight.replay import recall
 from smtpguard.policy.admission import Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import FACTS as ALL
@@ -55,7 +55,7 @@ class Memory:
     def __init__(self, home: House, policy: dict[str, Any]) -> None:
         self._home, self._sums = home, Sums()
         self._then = ground(home, policy)
-        self._shift = Shift(self._then, self._then)
+        self._shift = PolicyDiff(self._then, self._then)
         self.asked = [*ASKED, *self._then.counts.values()]
 
     async def recalled(self, id: str, *, full: bool = True) -> Recalled:

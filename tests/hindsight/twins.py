@@ -1,7 +1,5 @@
 """Two guards that are sent the same mail, each under a policy of its own, and what is read out of the first one's journal of what
 the second does. People and freezes do the same in both, as far as there is the same to do.
-
-Never here: what must come true (test_hindsight).
 """
 
 from __future__ import annotations
@@ -18,13 +16,13 @@ import yaml
 
 from smtpguard.audit.chain import Entry
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.kept import FACTS
-from smtpguard.guard.term import Term
-from smtpguard.hindsight.course import Course, Thought, recall
-from smtpguard.hindsight.ground import Ground
+from smtpguard.guard.deadlines import Deadlines
+from smtpguard.guard.recordedfacts import FACTS
+from smtpguard.hindsight.compiledpolicy import CompiledPolicy
 from smtpguard.hindsight.passed import Sums
+from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled
-from smtpguard.hindsight.shift import Shift
+from smtpguard.hindsight.replay import Replay, Thought, recall
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.admission import Freeze
@@ -67,7 +65,7 @@ class Twins:
         self.before, self.after = before, after
         self._grounds = {parse(documents(before)).sha256: before}
         for home in (first, second):
-            home.term = Term(copies=COPIES)
+            home.term = Deadlines(copies=COPIES)
 
     async def send(self, *to: str, lost: bool = False, **more: Any) -> None:
         """The same to both. ``lost``: nobody knows whether the relay took it."""
@@ -119,8 +117,8 @@ class Twins:
         ``kept``, where the policies of then are not there any more."""
         grounds = {sha256: ground(self.first, policy) for sha256, policy in self._grounds.items() if kept}
         other = ground(self.first, self.after)
-        course, found, sums = Course(other, copies=COPIES), {}, Sums()
-        shifts = {sha256: Shift(then, other) for sha256, then in grounds.items()}
+        course, found, sums = Replay(other, copies=COPIES), {}, Sums()
+        shifts = {sha256: PolicyDiff(then, other) for sha256, then in grounds.items()}
         for entry, clear in await self.first.store.entries(limit=100_000):
             if entry.kind != Kind.VERDICT.value:
                 continue
@@ -129,13 +127,13 @@ class Twins:
             message = Recalled(entry, clear)
             recall(message, grounds.get(message.policy), sums)
             if message.decided and not message.again:
-                found[message.id] = course.judge(message, shifts.get(message.policy) or Shift(None, other))
+                found[message.id] = course.judge(message, shifts.get(message.policy) or PolicyDiff(None, other))
         return found
 
 
-def ground(home: House, policy: Plain) -> Ground:
+def ground(home: House, policy: Plain) -> CompiledPolicy:
     parsed = parse(documents(policy))
-    return Ground(parsed, home.build(documents(policy)))
+    return CompiledPolicy(parsed, home.build(documents(policy)))
 
 
 def without_facts(entry: Entry) -> Entry:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from smtpguard.lists.expanding import Expander
+from smtpguard.lists.indexcache import State, index_path
 from smtpguard.lists.recipients import Kind
-from smtpguard.lists.shelf import State, index_path
 from smtpguard.lists.sync import source_key, source_path
 from smtpguard.lists.writing import swap, write
 from smtpguard.mail.address import Address

@@ -11,9 +11,9 @@ from smtpguard.config.problem import Broken
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Graph, resolved
+from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.recipients import Kind
 from smtpguard.lists.registry import PEOPLE, Registry
-from smtpguard.lists.shelf import index_path
 from smtpguard.lists.writing import swap, write
 from smtpguard.mail.address import Address
 from smtpguard.policy.looser import looser

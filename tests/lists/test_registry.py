@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.lists.declared import Origin
+from smtpguard.lists.indexcache import State, index_path
 from smtpguard.lists.recipients import Kind, Span
-from smtpguard.lists.shelf import State, index_path
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 

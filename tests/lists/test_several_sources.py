@@ -11,7 +11,7 @@ import pytest
 from smtpguard.lists import report as reports
 from smtpguard.lists.declared import build
 from smtpguard.lists.index import Index
-from smtpguard.lists.shelf import Shelf, State, index_path, sources_folder
+from smtpguard.lists.indexcache import Shelf, State, index_path, sources_folder
 from smtpguard.lists.sync import source_key
 from smtpguard.mail.address import Address
 

@@ -10,12 +10,12 @@ import pytest
 
 from smtpguard.lists.declared import build
 from smtpguard.lists.index import Index
+from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.report import News
-from smtpguard.lists.shelf import index_path
+from smtpguard.lists.schedule import Refresher
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
 from smtpguard.lists.sync import opened
-from smtpguard.lists.turns import Refresher
 
 PEOPLE = [f"p{i}@kund.se" for i in range(100)]
 

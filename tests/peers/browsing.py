@@ -1,4 +1,4 @@
-"""The console on loopback, and a real Chromium in front of it. Never here: what is tried there."""
+"""The console on loopback, and a real Chromium in front of it."""
 
 from __future__ import annotations
 

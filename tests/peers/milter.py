@@ -1,6 +1,6 @@
 """Postfix with smtpguard as its milter, set up as docs/milter.md says: submission with logins, sendmail(1), XCLIENT, a release port.
 
-Behind smtpguard stands another milter, as one that signs would; it only adds a field. Never here: what becomes of mail (tests).
+Behind smtpguard stands another milter, as one that signs would; it only adds a field.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """``python -m tests.peers.picture``: docs/console.png, made anew. The demonstration's own story in a real Chromium, as the second
-of those who decide meets it. Never here: a test.
+of those who decide meets it.
 """
 
 from __future__ import annotations

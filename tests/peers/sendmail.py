@@ -1,6 +1,6 @@
 """A real Sendmail of our own, in a folder of its own, on loopback; unpacked beside Postfix, which its package would push out.
 
-It thinks that its host has a name, in a UTS namespace of its own: with none it waits for a minute. Never here: the machine's mail.
+It thinks that its host has a name, in a UTS namespace of its own: with none it waits for a minute.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 
 from bench.campaigns import templates
 from bench.covers import measured
-from smtpguard.guard.granting import learned_from_tests
+from smtpguard.guard.approvaleffects import learned_from_tests
 from smtpguard.mail.message import Message
 from smtpguard.policy.slots import SHARE, Slot, Template, kind_of, learn
 from smtpguard.reading.shown import Shown, shown_by

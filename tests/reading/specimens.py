@@ -1,7 +1,7 @@
 """Mail as programs of today make it, generated: what clients, platforms and list servers put around any words.
 
 Conventions of header and markup, written from what each of them is known to do; the words are made up. Each specimen says
-what it is, so that a test can say how it must be read. Never here: the reading.
+what it is, so that a test can say how it must be read.
 """
 
 from __future__ import annotations

@@ -402,7 +402,7 @@ async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_
 
 
 def test_a_hold_of_an_earlier_version_has_nobody_apart() -> None:
-    from smtpguard.store.going import joined, parted, split
+    from smtpguard.store.inflight import joined, parted, split
 
     digests = [person(name).digest for name in "abc"]
     assert parted(b"".join(digests)) == (digests, [])

@@ -19,7 +19,7 @@ import pytest
 
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import LedgerError, Unavailable
-from smtpguard.store import work
+from smtpguard.store import queued
 from smtpguard.store.migrate import migrate
 from smtpguard.store.opening import open_store
 from tests.peers.chain import PATIENCE
@@ -160,7 +160,7 @@ async def test_a_database_that_hangs_is_answered_for(
 ) -> None:
     """The server's process is stopped, not ended: no error comes, only silence. The clock answers in its place."""
     url = server.get_uri()
-    monkeypatch.setattr(work, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(queued, "WAIT_SECONDS", 0.3)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=RealClock(), migrate=True) as store:
         await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
         pids: list[int] = []

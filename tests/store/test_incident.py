@@ -15,7 +15,7 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.fate import End
 from smtpguard.policy.approval import State
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.store import incident, walk
+from smtpguard.store import incident, journalscan
 from smtpguard.store.incident import Found
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
@@ -41,7 +41,7 @@ async def found(store: Store, **about: Any) -> Found:
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "STRETCH", 3)
+    monkeypatch.setattr(journalscan, "STRETCH", 3)
     monkeypatch.setattr(incident, "_MANY", 2)
 
 

@@ -18,7 +18,7 @@ from smtpguard.policy.mailing import DAY, Fate, Person, Tally
 from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.store import finding, forgetting, mailingrow
-from smtpguard.store.memory import MOST, Known, Memory
+from smtpguard.store.mailingcache import MOST, Known, Memory
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store

@@ -10,17 +10,17 @@ from sqlalchemy import delete
 
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Unavailable
-from smtpguard.store import walk
+from smtpguard.store import journalscan
+from smtpguard.store.journalscan import Pair
 from smtpguard.store.schema import clear, entry
 from smtpguard.store.store import Store
 from smtpguard.store.verdicts import verdicts
-from smtpguard.store.walk import Pair
 from tests.store.making import Clock, event
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "STRETCH", 4)
+    monkeypatch.setattr(journalscan, "STRETCH", 4)
 
 
 async def journal(store: Store, clock: Clock, hours: int = 10) -> None:

@@ -20,7 +20,7 @@ import pytest
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Admission, Busy, Change, Full, Gone, Unavailable
 from smtpguard.policy.approval import State
-from smtpguard.store import database, journal, work, writer
+from smtpguard.store import database, journal, queued, writer
 from smtpguard.store.batch import Batch
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
@@ -207,7 +207,7 @@ async def test_who_waits_too_long_is_answered_and_never_admitted(store: Store, c
     await stuck.reached()
     task = asyncio.create_task(store.admit(item("T1"), relays("T1")))
     await asyncio.sleep(0)
-    clock.go(seconds=work.WAIT_SECONDS - 1)
+    clock.go(seconds=queued.WAIT_SECONDS - 1)
     store._writer._waiting.expire()
     assert not task.done()
     clock.go(seconds=1)
@@ -238,7 +238,7 @@ async def test_a_verdict_that_came_too_late_was_not_carried_out(store: Store, cl
     task = asyncio.create_task(store.admit(item("T1"), hanging(relays("T1"), go, started)))
     await asyncio.to_thread(started.wait)
     if how == "clock":
-        clock.go(seconds=work.WAIT_SECONDS)
+        clock.go(seconds=queued.WAIT_SECONDS)
         store._writer._waiting.expire()
         with pytest.raises(Unavailable):
             await task
@@ -256,7 +256,7 @@ async def test_a_hold_that_came_too_late_is_not_acknowledged(store: Store, clock
     go, started = threading.Event(), threading.Event()
     task = asyncio.create_task(store.admit(item("H1"), hanging(holds(a_hold("H1")), go, started)))
     await asyncio.to_thread(started.wait)
-    clock.go(seconds=work.WAIT_SECONDS)
+    clock.go(seconds=queued.WAIT_SECONDS)
     store._writer._waiting.expire()
     with pytest.raises(Unavailable):
         await task

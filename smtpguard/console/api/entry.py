@@ -1,7 +1,7 @@
 """How every request of the API is met: who asks, how often, with what scope, with a body that is understood; and how it is answered.
 
 An operation is a row of a table (operations), from which the routes are made and the OpenAPI document as well, so that neither
-can say what the other does not. Never here: what an operation does.
+can say what the other does not.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from starlette.routing import Route
 from smtpguard.audit.proof import Proof
 from smtpguard.console.api.problems import Refusal, Wrong, answer
 from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
-from smtpguard.console.desk import Desk
-from smtpguard.console.people.brakes import Brake
-from smtpguard.console.people.doorway import Who
+from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.people.middleware import Who
+from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.policy.admission import LedgerError
 from smtpguard.policy.people import Scope
 
@@ -42,7 +42,7 @@ MOST_MESSAGE = 70 << 20  # a message to be explained, as base64
 class Services:
     """What operations work with, beside what pages do. ``verify``: walks over the whole journal."""
 
-    desk: Desk
+    desk: ConsoleServices
     tokens: Tokens
     verify: Callable[[], Awaitable[Proof]]
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -59,7 +59,7 @@ class Call:
     body: Any = None
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> ConsoleServices:
         return self.services.desk
 
     @property
@@ -113,7 +113,7 @@ class Entry:
 
     def __init__(self, operations: Sequence[Operation], document: Mapping[str, Any], services: Services) -> None:
         self._services, self._tokens = services, services.tokens
-        self._rate = Brake(services.desk.clock, most=PER_MINUTE, seconds=60)
+        self._rate = RateLimit(services.desk.clock, most=PER_MINUTE, seconds=60)
         self._document = json.dumps(document, ensure_ascii=False, indent=1).encode()
         self._operations = tuple(operations)
 

@@ -1,7 +1,7 @@
 """Held messages through the API: listed, shown, decided on. The same sight, the same quorum and the same conflicts as on the pages.
 
 A decision says what was shown to whoever took it, and is refused (409) where that is another by now. Given a second time it is
-no second vote, and the answer is as it was. Never here: who may decide (policy.approval).
+no second vote, and the answer is as it was.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from smtpguard.console.api.heldmessage import (
 from smtpguard.console.api.models import Page, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.api.standing import freeze_row
-from smtpguard.console.outlook import LARGE, outlook
+from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.paging import cursor, cut
-from smtpguard.console.sight import Sight, sees_all, sight
-from smtpguard.guard import approvals, covering, particulars
+from smtpguard.console.visibility import Visibility, sees_all, sight
+from smtpguard.guard import approvals, covering, noticedata
+from smtpguard.guard.approvaleffects import AtOnce
 from smtpguard.guard.covering import BEGINNING
-from smtpguard.guard.granting import AtOnce
 from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed, standing_votes
 from smtpguard.policy.people import Scope
 from smtpguard.policy.sending import Sending
@@ -68,7 +68,7 @@ async def listed(call: Call) -> Page[Held]:
         asked = await call.desk.ledger.asked()
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in holds if hold.asked_at is None)]
-    shown = [hold for hold in everybody if sight(hold, who, in_force) is not Sight.NOTHING]
+    shown = [hold for hold in everybody if sight(hold, who, in_force) is not Visibility.NOTHING]
     further = cursor(holds[-1].held_at, holds[-1].hold_id) if len(rows) > query.limit else None
     return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further)
 
@@ -162,7 +162,8 @@ async def looked_up(call: Call) -> Hold:
     """What somebody may not know of is not there."""
     hold = await call.desk.ledger.hold(call.path["hold_id"][:100])
     if hold is None or (
-        sight(hold, call.who, call.desk.policies.current()) is Sight.NOTHING and call.who.address not in hold.senders
+        sight(hold, call.who, call.desk.policies.current()) is Visibility.NOTHING
+        and call.who.address not in hold.senders
     ):
         raise Refusal(404)
     return hold
@@ -250,10 +251,10 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
     frozen = (await call.desk.freezes.holding_up(hold)).get(hold.hold_id, ())
     covers = covering.covered(hold, await call.desk.approvals.learned(hold.hold_id))
     seen = sight(hold, call.who, in_force)
-    lists, reasons = list(hold.lists), particulars.enforced(hold.verdict, in_force, readable=seen >= Sight.TEXT)
-    if seen is Sight.NOTHING:
-        lists = [info.name for info in particulars.addressed(hold, in_force)]
-        reasons = particulars.reasons(hold, in_force)
+    lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
+    if seen is Visibility.NOTHING:
+        lists = [info.name for info in noticedata.addressed(hold, in_force)]
+        reasons = noticedata.reasons(hold, in_force)
     return HeldDetail(
         **_row(call, hold, lists) | {"rules": [each["rule"] for each in reasons if each["rule"]]},
         reasons=[
@@ -272,8 +273,8 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
         people_at_most=ahead.people,
         at_once=_at_once(ahead.at_once),
-        letters=await _letters(call, hold, covers.letters or 0, blind=seen < Sight.TEXT),
-        covers=_covers(covers, blind=sight(hold, call.who, in_force) < Sight.TEXT),
+        letters=await _letters(call, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
+        covers=_covers(covers, blind=sight(hold, call.who, in_force) < Visibility.TEXT),
         seen=Seen(
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,

@@ -1,8 +1,7 @@
 """A held message, as JSON: a row of it, the whole with why and who decides, what is decided, what is asked and answered, and what
 happened to it.
 
-A decision says what was ``Seen``. Never here: what is sent and comes back besides (models), or where the values come from
-(held, talking).
+A decision says what was ``Seen``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The incident report through the API: asked for by POST, since who is asked after belongs in no address and no log.
 
-Made as for the page and the command, one at a time, and answered a piece at a time. Never here: how one is made (reporting), or
-what it says (incidentrow).
+Made as for the page and the command, one at a time, and answered a piece at a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What an incident is asked about, and the report, as JSON: the shape of ``incident report --json`` (console.incidentrow).
-
-Never here: where the values come from (incident).
-"""
+"""What an incident is asked about, and the report, as JSON: the shape of ``incident report --json`` (console.incidentrow)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Mailings through the API: how far each has come, what the world reports of it, and its release in stages.
-
-Never here: whether a message is part of one (store), or the votes on it, which are those on the hold it waits as (held).
-"""
+"""Mailings through the API: how far each has come, what the world reports of it, and its release in stages."""
 
 from __future__ import annotations
 

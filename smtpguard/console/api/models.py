@@ -1,7 +1,4 @@
-"""What is sent and what comes back, as JSON: times are UTC with Z, what is absent is null. The OpenAPI document is made of these.
-
-Never here: a held message (heldmessage), or where the values come from (operations).
-"""
+"""What is sent and what comes back, as JSON: times are UTC with Z, what is absent is null. The OpenAPI document is made of these."""
 
 from __future__ import annotations
 

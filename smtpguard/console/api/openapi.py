@@ -1,7 +1,4 @@
-"""The API described: an OpenAPI 3.1 document, made from the same table as the routes.
-
-Never here: a path or a model that the table does not have.
-"""
+"""The API described: an OpenAPI 3.1 document, made from the same table as the routes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What there is to look up through the API: oneself, lists, the policy in force, and whether the journal is whole.
-
-Never here: who is on a list, or who is in a group; numbers of them are enough.
-"""
+"""What there is to look up through the API: oneself, lists, the policy in force, and whether the journal is whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Freezes through the API: what stands still, standing still, and lifting it. Never here: what a freeze stops (guard.freezes)."""
+"""Freezes through the API: what stands still, standing still, and lifting it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """What a held message says, what is asked and answered about it, and all that happened to it, through the API: as on the pages,
 with the same sight.
-
-Never here: decisions (held).
 """
 
 from __future__ import annotations
@@ -12,10 +10,10 @@ from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.held import looked_up, viewed
 from smtpguard.console.api.heldmessage import Answer, AttachmentRow, Happened, History, Question, Text
 from smtpguard.console.api.problems import Refusal
+from smtpguard.console.i18n import Speech
 from smtpguard.console.pages.message import SPOKEN, letter_of
-from smtpguard.console.sight import Sight, sight
-from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told
+from smtpguard.console.visibility import Visibility, sight
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.policy.approval import NotEntitled, Refused
 from smtpguard.policy.people import Scope
@@ -24,7 +22,7 @@ from smtpguard.policy.people import Scope
 async def text(call: Call) -> Text:
     """For whom the policy shows it to, and for nobody else is it there. Journalled before it is shown."""
     hold = await looked_up(call)
-    if sight(hold, call.who, call.desk.policies.current()) < Sight.TEXT:
+    if sight(hold, call.who, call.desk.policies.current()) < Visibility.TEXT:
         raise Refusal(404)
     try:
         letter = await letter_of(await call.desk.ledger.content(hold.content_sha256))

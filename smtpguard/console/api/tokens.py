@@ -1,7 +1,5 @@
 """Bearer tokens (RFC 6750): made, revoked, and known again. A token acts as one account, as far as its scopes and that account's
 roles both allow.
-
-Never here: HTTP (entry).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A message tried against the policy in force through the API: nothing is sent, kept, counted or journalled.
-
-Never here: a verdict that counts.
-"""
+"""A message tried against the policy in force through the API: nothing is sent, kept, counted or journalled."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import binascii
 from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation
 from smtpguard.console.api.models import Explain, Explained, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.guard import particulars
+from smtpguard.guard import noticedata
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message
@@ -37,7 +34,7 @@ async def explain(call: Call) -> Explained:
         looks=found.reading.looks.value,
         reasons=[
             ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
-            for each in particulars.enforced(found.verdict, in_force)
+            for each in noticedata.enforced(found.verdict, in_force)
         ],
         marks=[mark.evidence for mark in found.reading.marks],
         unknown=dict(found.verdict.unknown),

@@ -1,1 +1,1 @@
-"""One file a kind of page: its routes, and what it gathers to be shown. Never here: words (swedish), or markup (templates)."""
+"""One file a kind of page: its routes, and what it gathers to be shown."""

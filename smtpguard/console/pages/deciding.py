@@ -1,8 +1,7 @@
 """What people do with one message: approve, reject, ask its writer; withdraw it, or ask for its release.
 
 Every decision is bound to what its page showed: content, recipients and policy. Where one of them is another by now, or
-somebody was faster, nothing is done and the page says so (409). Never here: who may (policy.approval), or what it does
-(guard.approvals, guard.talks).
+somebody was faster, nothing is done and the page says so (409).
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console.access import APPROVER, for_roles, person
-from smtpguard.console.outlook import LARGE, confirmed, outlook
+from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
+from smtpguard.console.i18n import Speech
 from smtpguard.console.pages.message import looked_up, own, shown
-from smtpguard.console.screen import desk, digits, form, see_other, speech
-from smtpguard.console.sight import Sight
-from smtpguard.console.speech import Speech
+from smtpguard.console.rendering import desk, digits, form, see_other, speech
 from smtpguard.console.telling import overtaken
+from smtpguard.console.visibility import Visibility
 from smtpguard.guard.approvals import Seen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
@@ -195,7 +194,7 @@ async def _not_done(request: Request, status: int, problem: str) -> Response:
     hold, seen = await looked_up(request)
     if status == 409:
         problem = f"{problem} {overtaken(hold, person(request).address, speech(request))}".strip()
-    if seen is Sight.NOTHING or person(request).address in hold.senders:
+    if seen is Visibility.NOTHING or person(request).address in hold.senders:
         return await own(request, hold, status, problem)
     return await shown(request, hold, seen, status, problem)
 

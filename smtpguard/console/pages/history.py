@@ -1,7 +1,4 @@
-"""What was decided, what was frozen, and all that happened to one message, from the journal.
-
-Never here: what waits still (waiting), or mailings (mailings).
-"""
+"""What was decided, what was frozen, and all that happened to one message, from the journal."""
 
 from __future__ import annotations
 
@@ -9,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console import sayings
+from smtpguard.console import labels
 from smtpguard.console.access import ROLES, for_roles, person
 from smtpguard.console.pages.message import looked_up
 from smtpguard.console.pages.waiting import Wanted, rows
 from smtpguard.console.paging import PAGE, cursor
-from smtpguard.console.screen import desk, page, speech
+from smtpguard.console.rendering import desk, page, speech
 from smtpguard.console.telling import told
 from smtpguard.policy.approval import LET_GO, State
 
@@ -36,7 +33,7 @@ async def history(request: Request) -> Response:
         wanted=wanted,
         further=wanted.url(cursor(found[-1].held_at, found[-1].hold_id), path="/history") if more else "",
         lists=sorted((title, name) for name, title in titles(request).items()),
-        states=sayings.SHORT_STATES,
+        states=labels.SHORT_STATES,
     )
 
 

@@ -1,7 +1,6 @@
 """An incident report, made for whoever has to answer: asked for in a form, and shown as a page that prints well.
 
-What is asked may name people, so it comes by POST and stands in no address bar or log. Never here: what a report says
-(console.incident), or how one is made (reporting).
+What is asked may name people, so it comes by POST and stands in no address bar or log.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.report import TooMany
 from smtpguard.console.access import ADMIN, OPERATOR, for_roles, person
 from smtpguard.console.incident import Told, told
+from smtpguard.console.rendering import desk, form, page, speech
 from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
-from smtpguard.console.screen import desk, form, page, speech
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.moment import moment
 

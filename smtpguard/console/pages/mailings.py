@@ -1,7 +1,4 @@
-"""Mailings: what went, or wants to go, to many people: numbers, stages, how it grew, and what people decided.
-
-Never here: deciding on a mailing that waits (message: the hold that it waits as), or counting (store).
-"""
+"""Mailings: what went, or wants to go, to many people: numbers, stages, how it grew, and what people decided."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console import sayings
+from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.chart import drawn
 from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.paging import PAGE
-from smtpguard.console.screen import desk, form, page, see_other, speech
+from smtpguard.console.rendering import desk, form, page, see_other, speech
 from smtpguard.guard import covering
 from smtpguard.guard.mailings import Back
 from smtpguard.guard.ports import LedgerError
@@ -29,7 +26,7 @@ from smtpguard.policy.mailing import Mailing
 async def mailings(request: Request) -> Response:
     after = request.query_params.get("after", "")[:100]
     found, further = await listed(desk(request), person(request), limit=PAGE, after=after)
-    return await page(request, "mailings.html", mailings=found, further=further, state=sayings.mailing_state)
+    return await page(request, "mailings.html", mailings=found, further=further, state=labels.mailing_state)
 
 
 @for_roles(*ROLES)
@@ -77,7 +74,7 @@ async def _shown(
     found = await _found(request)
     in_force = here.policies.current()
     progress = found.progress.timely(here.clock.now()) if found.progress is not None else None
-    text = sayings.DONE.get(request.query_params.get("done", ""), "")
+    text = labels.DONE.get(request.query_params.get("done", ""), "")
     return await page(
         request,
         "mailing.html",
@@ -85,7 +82,7 @@ async def _shown(
         mailing=found,
         progress=progress,
         stopped_by=await here.freezes.against(found) if found.grant is not None else (),
-        state=sayings.mailing_state(found),
+        state=labels.mailing_state(found),
         covers=[covering.said(one, speech(request).language, blind=True) for one in await here.mailings.covers(found)],
         chart=drawn(await here.archive.growth(found.mailing_id)),
         may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force),

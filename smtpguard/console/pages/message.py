@@ -1,7 +1,4 @@
-"""One held message: why, to whom, what it says, who decides; and for its writer why it waits. Every view is journalled.
-
-Never here: a decision (deciding), the framed HTML and attachments (preview).
-"""
+"""One held message: why, to whom, what it says, who decides; and for its writer why it waits. Every view is journalled."""
 
 from __future__ import annotations
 
@@ -17,19 +14,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.console import sayings
+from smtpguard.console import labels
 from smtpguard.console.access import for_roles, person
 from smtpguard.console.authorship import ALPHABETS, authorship, mixed
-from smtpguard.console.desk import Desk
+from smtpguard.console.decisionpreview import LARGE, outlook
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.evidence import Evidence, evidence, segments
+from smtpguard.console.i18n import Speech
 from smtpguard.console.letter import Letter, opened
-from smtpguard.console.outlook import LARGE, outlook
 from smtpguard.console.ports import Person
-from smtpguard.console.screen import desk, page, speech
-from smtpguard.console.sight import Sight, sight
-from smtpguard.console.speech import Speech
+from smtpguard.console.rendering import desk, page, speech
 from smtpguard.console.telling import Told, told
-from smtpguard.guard import covering, granting, particulars
+from smtpguard.console.visibility import Visibility, sight
+from smtpguard.guard import approvaleffects, covering, noticedata
 from smtpguard.guard.covering import BEGINNING
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
@@ -80,7 +77,7 @@ class Shown:
     claimed: str = ""
 
 
-async def looked_up(request: Request) -> tuple[Hold, Sight]:
+async def looked_up(request: Request) -> tuple[Hold, Visibility]:
     """The hold in the path, for somebody who may know of it. Raises 404 for everybody else, as if it were not there.
 
     With a signed link it is the one that the link is for."""
@@ -90,12 +87,12 @@ async def looked_up(request: Request) -> tuple[Hold, Sight]:
     if hold is None:
         raise HTTPException(404)
     seen = sight(hold, who, here.policies.current())
-    if seen is Sight.NOTHING and who.address not in hold.senders:
+    if seen is Visibility.NOTHING and who.address not in hold.senders:
         raise HTTPException(404)
     return hold, seen
 
 
-async def viewed(here: Desk, hold: Hold, who: Person, what: str) -> None:
+async def viewed(here: ConsoleServices, hold: Hold, who: Person, what: str) -> None:
     """In the journal before it is on the screen. ``what``: reasons, text, full, html, or an attachment's number."""
     event = Event(
         kind=Kind.VIEWED,
@@ -120,7 +117,7 @@ async def message(request: Request) -> Response:
 async def shown(
     request: Request,
     hold: Hold,
-    seen: Sight,
+    seen: Visibility,
     status: int = 200,
     problem: str = "",
     *,
@@ -142,7 +139,7 @@ async def shown(
         status,
         hold=hold,
         sight=seen.name.lower(),
-        reasons=spoken(hold.verdict, in_force, said.language, readable=seen >= Sight.TEXT),
+        reasons=spoken(hold.verdict, in_force, said.language, readable=seen >= Visibility.TEXT),
         content=content,
         new=segments(letter.new, words) if letter else (),
         quoted=segments(letter.quoted, words) if letter else (),
@@ -156,27 +153,27 @@ async def shown(
         ],
         sensitive=sorted({row.category for row in whom if row.special}),
         ahead=ahead,
-        queued=await _queued(here, hold, covers.letters or 0, blind=seen < Sight.TEXT),
+        queued=await _queued(here, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
         stopped_by=frozen,
         outgoing=await here.ledger.outgoing(hold.hold_id),
-        covers=covering.said(covers, said.language, blind=seen < Sight.TEXT),
+        covers=covering.said(covers, said.language, blind=seen < Visibility.TEXT),
         learned_from=covers.copies,
         policy_sha256=in_force.policy_sha256,
-        staged=_staged(granting.stages(hold, in_force) if hold.mailing_id else None, said),
+        staged=_staged(approvaleffects.stages(hold, in_force) if hold.mailing_id else None, said),
         unstaged=_staged(ahead.at_once.stages if ahead.at_once is not None else None, said),
         large=LARGE,
         wrong=wrong,
         talk=await talk(here, hold, said),
         asking=request.query_params.get("ask") == "1",
-        states=sayings.KEPT_STATES if frozen else sayings.STATES,
-        categories=sayings.CATEGORIES,
-        why_not=sayings.WHY_NOT,
+        states=labels.KEPT_STATES if frozen else labels.STATES,
+        categories=labels.CATEGORIES,
+        why_not=labels.WHY_NOT,
         done=done(request),
         problem=problem,
     )
 
 
-async def _queued(here: Desk, hold: Hold, most: int, *, blind: bool) -> list[Queued]:
+async def _queued(here: ConsoleServices, hold: Hold, most: int, *, blind: bool) -> list[Queued]:
     """The letters that are decided on with it: each text once, in the order in which they came."""
     texts: dict[str, tuple[list[Hold], str]] = {}
     for one, shown in await here.archive.queued(hold.hold_id, most) if most else ():
@@ -198,11 +195,11 @@ async def own(
         "own.html",
         status,
         hold=hold,
-        reasons=in_words(particulars.reasons(hold, in_force), said.language),
-        lists=particulars.nameable(hold, in_force),
+        reasons=in_words(noticedata.reasons(hold, in_force), said.language),
+        lists=noticedata.nameable(hold, in_force),
         stopped_by=frozen,
         outgoing=await here.ledger.outgoing(hold.hold_id),
-        own_states=sayings.KEPT_OWN if frozen else sayings.OWN_STATES,
+        own_states=labels.KEPT_OWN if frozen else labels.OWN_STATES,
         base=base(request, hold),
         talk=await talk(here, hold, said),
         asked=await here.talks.open_question(hold.hold_id),
@@ -220,10 +217,10 @@ def base(request: Request, hold: Hold) -> str:
 
 def done(request: Request) -> str:
     """What was done before this page, in words; one of ours, whatever the address says."""
-    return speech(request)(text) if (text := sayings.DONE.get(request.query_params.get("done", ""), "")) else ""
+    return speech(request)(text) if (text := labels.DONE.get(request.query_params.get("done", ""), "")) else ""
 
 
-async def talk(here: Desk, hold: Hold, said: Speech) -> list[Told]:
+async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[Told]:
     """What was asked and answered about it, as far as it is there still."""
     entries = await here.archive.history(hold.hold_id)
     return [told(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
@@ -232,7 +229,7 @@ async def talk(here: Desk, hold: Hold, said: Speech) -> list[Told]:
 def spoken(
     verdict: Verdict, in_force: InForce, language: str, *, readable: bool = False
 ) -> list[tuple[str, str, list[str]]]:
-    return in_words(particulars.enforced(verdict, in_force, readable=readable), language)
+    return in_words(noticedata.enforced(verdict, in_force, readable=readable), language)
 
 
 def in_words(reasons: Iterable[Mapping[str, Any]], language: str) -> list[tuple[str, str, list[str]]]:
@@ -250,16 +247,18 @@ def in_words(reasons: Iterable[Mapping[str, Any]], language: str) -> list[tuple[
     return told
 
 
-def reached(hold: Hold, in_force: InForce, seen: Sight) -> list[Reached]:
+def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:
     """Recipients by what they are, counted, with a few samples for those who see the message."""
     registry = in_force.registry
-    if hold.kind == granting.TEST:  # it is looked at as if it went to the lists, whether they have addresses or not
+    if (
+        hold.kind == approvaleffects.TEST
+    ):  # it is looked at as if it went to the lists, whether they have addresses or not
         everyone = registry.of_lists(name for name in hold.lists if name in registry.lists)
     else:
         everyone = registry.classify(hold.envelope.addresses)
 
     def samples(some: Iterable[Classification]) -> tuple[str, ...]:
-        return tuple(str(one.address) for one in some)[:SAMPLES] if seen >= Sight.TEXT else ()
+        return tuple(str(one.address) for one in some)[:SAMPLES] if seen >= Visibility.TEXT else ()
 
     rows = []
     for touched in sorted(everyone.touched.values(), key=lambda t: (not t.by_address, -t.size.low)):
@@ -303,7 +302,7 @@ def _staged(stages: Stages | None, said: Speech) -> str:
     )
 
 
-async def _content(here: Desk, hold: Hold, seen: Sight, request: Request) -> Shown:
+async def _content(here: ConsoleServices, hold: Hold, seen: Visibility, request: Request) -> Shown:
     try:
         content = await here.ledger.content(hold.content_sha256)
     except ContentMissing:
@@ -312,10 +311,10 @@ async def _content(here: Desk, hold: Hold, seen: Sight, request: Request) -> Sho
     reading = here.reader.at_once(content, need) or await here.reader.apart(content, need)
     lists = here.policies.current().registry.lists
     avoid = {topic for name in hold.lists if name in lists for topic in lists[name].avoid}
-    blind = seen < Sight.TEXT
+    blind = seen < Visibility.TEXT
     found = evidence(reading, speech(request), avoid, blind=blind) if isinstance(reading, Reading) else None
     claimed = (reading.from_address or "") if isinstance(reading, Reading) and not reading.from_ambiguous else ""
-    return Shown(letter=await letter_of(content) if seen >= Sight.TEXT else None, found=found, claimed=claimed)
+    return Shown(letter=await letter_of(content) if seen >= Visibility.TEXT else None, found=found, claimed=claimed)
 
 
 ROUTES = [

@@ -1,7 +1,4 @@
-"""What somebody wrote that is or was held: for writers who sign in. By a signed link there is one message (message).
-
-Never here: what they can do about it (deciding).
-"""
+"""What somebody wrote that is or was held: for writers who sign in. By a signed link there is one message (message)."""
 
 from __future__ import annotations
 
@@ -9,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console import sayings
+from smtpguard.console import labels
 from smtpguard.console.access import for_roles, person
 from smtpguard.console.paging import PAGE, cursor, cut
-from smtpguard.console.screen import desk, page
+from smtpguard.console.rendering import desk, page
 from smtpguard.policy.approval import State
 
 
@@ -28,7 +25,7 @@ async def mine(request: Request) -> Response:
     frozen = await desk(request).freezes.holding_up(*rows[:PAGE])
     further = cursor(rows[PAGE - 1].held_at, rows[PAGE - 1].hold_id) if len(rows) > PAGE else ""
     return await page(
-        request, "mine.html", rows=rows[:PAGE], further=further, states=sayings.SHORT_STATES, frozen_ones=frozen
+        request, "mine.html", rows=rows[:PAGE], further=further, states=labels.SHORT_STATES, frozen_ones=frozen
     )
 
 

@@ -1,6 +1,6 @@
 """The policy for those who live under it: its rules in words, its lists with sizes and ages, and a page to try a message on.
 
-Trying has no effect on anything: nothing is sent, kept, counted or journalled. Never here: changing the policy.
+Trying has no effect on anything: nothing is sent, kept, counted or journalled.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console import sayings
+from smtpguard.console import labels
 from smtpguard.console.access import ROLES, for_roles
 from smtpguard.console.evidence import evidence, topic
 from smtpguard.console.pages.message import spoken
+from smtpguard.console.rendering import desk, form, page, speech
 from smtpguard.console.rulewords import ACTIONS, in_words
-from smtpguard.console.screen import desk, form, page, speech
-from smtpguard.lists.shelf import State
+from smtpguard.lists.indexcache import State
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message
@@ -75,7 +75,7 @@ async def policy(request: Request) -> Response:
         enforce=in_force.enforce,
         sha256=in_force.policy_sha256,
         file=await desk(request).policy_file(),
-        categories=sayings.CATEGORIES,
+        categories=labels.CATEGORIES,
     )
 
 

@@ -1,7 +1,4 @@
-"""The message's HTML in its frame, and its attachments to be saved: bytes of strangers, each with walls of its own around it.
-
-Never here: cleaning the HTML (framed), opening a message (letter).
-"""
+"""The message's HTML in its frame, and its attachments to be saved: bytes of strangers, each with walls of its own around it."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ from smtpguard.console.access import for_roles, person
 from smtpguard.console.framed import HEADERS, framed
 from smtpguard.console.letter import attached
 from smtpguard.console.pages.message import looked_up, viewed
-from smtpguard.console.screen import desk
-from smtpguard.console.sight import Sight
+from smtpguard.console.rendering import desk
+from smtpguard.console.visibility import Visibility
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.mail.message import Message
 from smtpguard.policy.approval import Hold
@@ -54,7 +51,7 @@ async def part(request: Request) -> Response:
 async def _whole(request: Request) -> tuple[Hold, Message]:
     """For those who see all of it; for nobody else is it there."""
     hold, seen = await looked_up(request)
-    if seen < Sight.FULL:
+    if seen < Visibility.FULL:
         raise HTTPException(404)
     try:
         return hold, await desk(request).ledger.content(hold.content_sha256)

@@ -1,4 +1,4 @@
-"""What the pages say on which people act: messages and freezes, in Swedish. Never here: what they read there (swedish_record)."""
+"""What the pages say on which people act: messages and freezes, in Swedish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an incident report says, and the page that it is asked for on, in Swedish. Never here: the other pages (swedish)."""
+"""What an incident report says, and the page that it is asked for on, in Swedish."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the pages say that tell of what happened and what holds: states, the journal, history, mailings, the policy, in Swedish.
-
-Never here: pages on which people act (swedish).
-"""
+"""What the pages say that tell of what happened and what holds: states, the journal, history, mailings, the policy, in Swedish."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What is held, newest first, a mailing as one row; and what is decided on many at once, after a look at how many.
-
-Never here: one message (message), or how the rows are found (store.archive).
-"""
+"""What is held, newest first, a mailing as one row; and what is decided on many at once, after a look at how many."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console import sayings
+from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
-from smtpguard.console.desk import Desk
-from smtpguard.console.outlook import LARGE, Outlook, confirmed, outlook
+from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.pages.message import spoken
 from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.ports import Person
-from smtpguard.console.screen import desk, digits, form, page, see_other, speech
-from smtpguard.console.sight import Sight, asked, sees_all, sight
+from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.telling import overtaken
+from smtpguard.console.visibility import Visibility, asked, sees_all, sight
 from smtpguard.guard.approvals import Decided, Seen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.admission import Freeze
@@ -131,12 +128,12 @@ async def _confirming(
     )
 
 
-def _sent(ahead: Outlook) -> int:
+def _sent(ahead: DecisionPreview) -> int:
     """How many people this person's approval sends it to."""
     return ahead.people if ahead.sends else 0
 
 
-def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, Outlook]]:
+def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, DecisionPreview]]:
     here, who = desk(request), person(request)
     in_force, now = here.policies.current(), here.clock.now()
     return [(hold, outlook(hold, who, in_force, now)) for hold in holds]
@@ -168,7 +165,7 @@ async def decided(request: Request) -> Response:
     for hold, ahead in aheads:
         if not ahead.may and (ahead.why_not, choice) != ("voted", Choice.REJECT):
             faster = overtaken(hold, who.address, said) if ahead.why_not == "decided" else ""
-            left.append((hold, f"{said(sayings.WHY_NOT[ahead.why_not])} {faster}".strip()))
+            left.append((hold, f"{said(labels.WHY_NOT[ahead.why_not])} {faster}".strip()))
             continue
         content, envelope, shown, lists = seen[hold.hold_id]
         looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=str(sent.get("policy", "")))
@@ -209,7 +206,7 @@ def purpose(hold: Hold, request: Request) -> str:
     return next((text for _, aim, seen in told for text in (aim, *seen) if text), "")
 
 
-async def rows(here: Desk, who: Person, wanted: Wanted, states: Sequence[State]) -> Sequence[Hold]:
+async def rows(here: ConsoleServices, who: Person, wanted: Wanted, states: Sequence[State]) -> Sequence[Hold]:
     """Those that this person may know of, one more than fit on the page."""
     before, after_id = cut(wanted.after) or (None, None)
     marks: list[list[str]] = []
@@ -229,23 +226,23 @@ async def rows(here: Desk, who: Person, wanted: Wanted, states: Sequence[State])
     )
 
 
-async def _asked(here: Desk, who: Person) -> list[Hold]:
+async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     """Those in doubt that this person may know of, and of which somebody is to say whether they were sent."""
     in_force = here.policies.current()
-    return [hold for hold in await here.ledger.asked() if sight(hold, who, in_force) is not Sight.NOTHING]
+    return [hold for hold in await here.ledger.asked() if sight(hold, who, in_force) is not Visibility.NOTHING]
 
 
-def _may(hold: Hold, who: Person, here: Desk) -> bool:
+def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
     in_force = here.policies.current()
     mine = asked(hold) & in_force.groups_of(who.address)
     return bool(mine) and APPROVER in who.roles and who.address not in hold.senders
 
 
-async def _chosen(here: Desk, who: Person, ids: Sequence[str]) -> list[Hold]:
+async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:
     """The holds with these ids that this person may know of."""
     in_force = here.policies.current()
     found = [await here.ledger.hold(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
-    return [hold for hold in found if hold is not None and sight(hold, who, in_force) is not Sight.NOTHING]
+    return [hold for hold in found if hold is not None and sight(hold, who, in_force) is not Visibility.NOTHING]
 
 
 ROUTES = [

@@ -1,7 +1,6 @@
 """What becomes of accounts: made, given a password, roles or a second factor, disabled. Each change is journalled with who did it.
 
-A change of what somebody may do, or of how they prove who they are, ends every session of theirs. Never here: signing in
-(signing), or who may change whose account (pages, cli).
+A change of what somebody may do, or of how they prove who they are, ends every session of theirs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The page of people: who has an account, what they may do, and changing that. For admins alone.
-
-Never here: what a change does (accounts), or one's own account (pages).
-"""
+"""The page of people: who has an account, what they may do, and changing that. For admins alone."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console import sayings
+from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
-from smtpguard.console.screen import desk, page, see_other, speech
+from smtpguard.console.rendering import desk, page, see_other, speech
 from smtpguard.mail.address import BadAddress
 from smtpguard.policy.people import Account, Role, Unseated
 
@@ -141,7 +138,7 @@ class Administering:
 
 def _gaps(request: Request, everybody: Sequence[Account]) -> list[tuple[str, Unseated]]:
     """Whose accounts and the policy's groups do not fit together: what to say of them, and who it is."""
-    return [(sayings.GAPS[gap.gap.value], gap) for gap in desk(request).policies.current().unseated(everybody)]
+    return [(labels.GAPS[gap.gap.value], gap) for gap in desk(request).policies.current().unseated(everybody)]
 
 
 def _chosen(request: Request) -> list[Role]:

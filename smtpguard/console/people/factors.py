@@ -1,7 +1,7 @@
 """The second factor: codes that follow from the time (TOTP, RFC 6238), and recovery codes for the day the telephone is gone.
 
 A secret lies sealed in the database, under a key that follows from the installation's secret; recovery codes lie there as
-hashes. Never here: who has one (accounts).
+hashes.
 """
 
 from __future__ import annotations

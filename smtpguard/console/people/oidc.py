@@ -2,8 +2,7 @@
 must say before anybody is believed.
 
 What belongs to one attempt (state, nonce, verifier, where to go afterwards) travels sealed in a cookie of the browser that began
-it, so that nothing is stored for who never comes back, and nobody can finish another's. Never here: accounts and roles
-(signing), or routes (pages).
+it, so that nothing is stored for who never comes back, and nobody can finish another's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The pages of signing in and out, and of one's own account: password, language, second factor.
-
-Never here: other people's accounts (administering), or whether somebody may come in (signing).
-"""
+"""The pages of signing in and out, and of one's own account: password, language, second factor."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ from starlette.routing import Route
 
 from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
-from smtpguard.console.people.brakes import Brake
-from smtpguard.console.people.doorway import Cookies, Place, safe_path
 from smtpguard.console.people.factors import Factors, NotSealedHere, qr_svg
+from smtpguard.console.people.middleware import Cookies, Place, safe_path
 from smtpguard.console.people.oidc import NotProven, Proven, Provider
 from smtpguard.console.people.passwords import BadPassword, Crowded
+from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
-from smtpguard.console.screen import page, see_other, speech
+from smtpguard.console.rendering import page, see_other, speech
 from smtpguard.mail.address import BadAddress
 from smtpguard.policy.people import Account, Role
 
@@ -42,7 +39,7 @@ class Services:
     factors: Factors
     place: Place
     provider: Provider | None = None
-    own: Brake | None = None  # tries of one's own password while signed in
+    own: RateLimit | None = None  # tries of one's own password while signed in
     required: frozenset[Role] = frozenset()  # who must have a second factor
 
 

@@ -1,7 +1,4 @@
-"""Passwords: argon2id (RFC 9106), in a thread, and the same work whether or not there is anything to compare with.
-
-Never here: whose password it is, or how often somebody may try (brakes).
-"""
+"""Passwords: argon2id (RFC 9106), in a thread, and the same work whether or not there is anything to compare with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Who is signed in, by a token that only their browser holds: found, kept alive, and ended by time.
 
 Looking at a page changes nothing in the store: when somebody was last seen is kept here, and written every minute. What has
-not been written yet when a process is killed is a minute of somebody's idling. Never here: the cookie (doorway).
+not been written yet when a process is killed is a minute of somebody's idling.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 Whoever may not come in hears one sentence, whatever the reason, after the same work: no account, a wrong password, a wrong
 code and a disabled account look alike. Trying again and again is slowed down for whoever tries, not for the account: a
 browser that its owner has signed in with before has tries of its own, so that nobody can be kept out for long by others.
-Never here: cookies (doorway), what a password is (passwords), or the provider's answers (oidc).
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.console.people.brakes import Brake, network
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.oidc import Proven
 from smtpguard.console.people.passwords import Crowded, Passwords
+from smtpguard.console.people.ratelimit import RateLimit, network
 from smtpguard.console.people.sessions import Sessions, hashed
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
@@ -72,9 +71,9 @@ class Signing:
         passwords.prepare()
         self._key = hmac.digest(secret, b"smtpguard console known browser", "sha256")
         self._delimiters = delimiters
-        self._pairs = Brake(clock, most=PER_PAIR, seconds=WINDOW_SECONDS)
-        self._accounts = Brake(clock, most=PER_ACCOUNT, seconds=WINDOW_SECONDS)
-        self._clients = Brake(clock, most=PER_CLIENT, seconds=WINDOW_SECONDS)
+        self._pairs = RateLimit(clock, most=PER_PAIR, seconds=WINDOW_SECONDS)
+        self._accounts = RateLimit(clock, most=PER_ACCOUNT, seconds=WINDOW_SECONDS)
+        self._clients = RateLimit(clock, most=PER_CLIENT, seconds=WINDOW_SECONDS)
 
     async def by_password(
         self, address: str, password: str, code: str, *, client: str, known: str = "", before: str = ""
@@ -163,7 +162,7 @@ class Signing:
         event = self._event(Kind.SIGNED_OUT, account, client)
         await self._people.turn(Keys(), lambda found: Turn(events=(event,), ends=hashed(token)))
 
-    def _braked(self, who: str, client: str, known: str) -> list[tuple[Brake, str]]:
+    def _braked(self, who: str, client: str, known: str) -> list[tuple[RateLimit, str]]:
         """Counts the try, or raises TooOften. A browser that is known has its own tries, whatever others do."""
         where = network(client)
         nonce = self._known_as(known, who)

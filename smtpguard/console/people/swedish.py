@@ -1,4 +1,4 @@
-"""What the pages of people say, in Swedish. Never here: what other pages say (console.swedish)."""
+"""What the pages of people say, in Swedish."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where members come from: one file a source, and here what all of them have in common.
 
 A source gives the texts in which addresses stand, in one pass, in bounded memory, each with its place; what holds no
-address is counted by its place, never by its content. Never here: what becomes of them (sync).
+address is counted by its place, never by its content.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Members behind aliases of Postfix: an alias of an alias is followed, and a circle ends.
-
-Never here: how a map is written (maps).
-"""
+"""Members behind aliases of Postfix: an alias of an alias is followed, and a circle ends."""
 
 from __future__ import annotations
 

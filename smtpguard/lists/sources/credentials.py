@@ -1,7 +1,6 @@
 """What a source needs beside its members: passwords and tokens from files, and who may sign the other side's certificate.
 
 A path may begin with ``$CREDENTIALS_DIRECTORY/``, where systemd puts what LoadCredential= names.
-Never here: a secret in a message, whatever goes wrong.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Byte order marks, the delimiter, the header and the column of addresses are found out where they are not declared. Names
 may be in any encoding, since only the addresses are read. A quote that never closes would swallow the rest of the file:
-such a file is refused. Never here: where the octets come from (files, http), or how many members are enough (sync).
+such a file is refused.
 """
 
 from __future__ import annotations

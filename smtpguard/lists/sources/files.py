@@ -1,7 +1,4 @@
-"""Members in a file on this machine, packed or not: where it is, whether it has changed, and how far it has been read.
-
-Never here: what a file of members looks like inside (csv, text), or unpacking (packed).
-"""
+"""Members in a file on this machine, packed or not: where it is, whether it has changed, and how far it has been read."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Members from a web server: CSV, JSON or a text, fetched only when it has changed (RFC 9110 section 13).
 
 What the server calls this version of its answer (ETag, Last-Modified) is kept beside the indexes once all of it was read, and
-sent along the next time; 304 means that nothing has changed. Never here: the connection (web), or what a table looks like.
+sent along the next time; 304 means that nothing has changed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from smtpguard.lists.sources.credentials import secret, trust
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import Table
 from smtpguard.lists.sources.json import JsonTable
-from smtpguard.lists.sources.patience import Patience
 from smtpguard.lists.sources.text import TextTable
+from smtpguard.lists.sources.timeouts import Patience
 from smtpguard.lists.sources.web import Web
 
 _TOLD = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}

@@ -2,7 +2,6 @@
 
 Groups within groups are followed, and circles end. Active Directory is asked for everybody at once, by its rule for memberships
 in a chain; others are asked member by member. Certificates are verified; referrals to other servers are not followed.
-Never here: ldap3 at import time, since it is an extra.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import secret, trust
-from smtpguard.lists.sources.patience import Patience, shut
+from smtpguard.lists.sources.timeouts import Patience, shut
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"

@@ -1,7 +1,7 @@
 """Members of a list of Mailman 3, asked of its core over REST.
 
 Everybody on the roster counts, whatever becomes of their copies: who has switched delivery off, or had it switched off by
-bounces, is on the list and can be back with the next mail. Never here: the connection (web).
+bounces, is on the list and can be back with the next mail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import secret, trust
-from smtpguard.lists.sources.patience import Patience
+from smtpguard.lists.sources.timeouts import Patience
 from smtpguard.lists.sources.web import Web
 
 PAGE = 1000

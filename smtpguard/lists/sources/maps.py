@@ -1,7 +1,7 @@
 """What Postfix's alias, virtual and hash maps say, by their text: aliases(5), virtual(5), postmap(1).
 
 Continuation lines, comments, quotes and ``:include:`` files are read; a pipe or a file is no mailbox, and is counted. Maps of
-patterns (regexp, pcre) and compiled ones are refused. Never here: who is behind an address in the end (aliases, expansions).
+patterns (regexp, pcre) and compiled ones are refused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """From one of a list's ``members``, as the policy declares it, to the source that it names.
 
 What a source needs beside Python's own library is imported when the first of its kind is opened.
-Never here: what a declaration may say (policy.members), or reading (the sources).
 """
 
 from __future__ import annotations

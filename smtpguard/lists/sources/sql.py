@@ -1,7 +1,7 @@
 """Members from a query to a database, of any kind that SQLAlchemy knows.
 
 Rows are streamed by a cursor on the server's side where there is one, in a transaction that can only read; an answer that
-does not come is cut off. Never here: what the query asks.
+does not come is cut off.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import file_of, secret
-from smtpguard.lists.sources.patience import Patience, shut
+from smtpguard.lists.sources.timeouts import Patience, shut
 
 ROWS = 2000  # held at a time
 _VALUE = re.compile(r"""(["']).*\1""")

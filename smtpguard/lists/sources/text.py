@@ -1,7 +1,4 @@
-"""Members in a text: an address a line (Mailman 2's list_members, with or without names), or Sympa's member dump.
-
-Never here: where the octets come from (files, http), or how many members are enough (sync).
-"""
+"""Members in a text: an address a line (Mailman 2's list_members, with or without names), or Sympa's member dump."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Asking a web server for members: HTTPS verified, redirects that give nothing away, answers bounded in time and size.
 
-A password or token goes to the server that the policy names and to nobody else. Never here: what an answer says (http,
-mailman).
+A password or token goes to the server that the policy names and to nobody else.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import httpx2
 
 from smtpguard.lists.sources import SourceError
 from smtpguard.lists.sources.packed import unpacked
-from smtpguard.lists.sources.patience import Patience, shut
+from smtpguard.lists.sources.timeouts import Patience, shut
 
 MAX_REDIRECTS = 5
 _AGENT = "smtpguard"

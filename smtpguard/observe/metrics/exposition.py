@@ -1,7 +1,4 @@
-"""Numbers as the text that is scraped: Prometheus' own format, or OpenMetrics to who asks for it.
-
-Never here: the numbers, or HTTP.
-"""
+"""Numbers as the text that is scraped: Prometheus' own format, or OpenMetrics to who asks for it."""
 
 from __future__ import annotations
 

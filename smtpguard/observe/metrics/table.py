@@ -1,7 +1,7 @@
 """Every metric that there is: its name, what it is told apart by, and what it says. docs/operations.md has the same table.
 
 A label is a word of a fixed vocabulary, or one that settings or policy declare: never an address, a subject, an id, or
-anything that mail brings. Never here: numbers.
+anything that mail brings.
 """
 
 from __future__ import annotations

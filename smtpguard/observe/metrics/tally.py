@@ -1,7 +1,6 @@
 """The journal added up: each event makes some counters larger. Pure: the same events are always the same numbers.
 
-Counters begin at nothing where the counting begins; who scrapes them knows that they may begin anew. Never here: what is
-waiting now (app.watching), or the journal (store).
+Counters begin at nothing where the counting begins; who scrapes them knows that they may begin anew.
 """
 
 from __future__ import annotations

@@ -2,5 +2,5 @@
 
 payload (what is told), signature (how it is known to be ours), sending (one attempt), telling (which, when, and when no more).
 What is told follows from the journal by a cursor for each hook, so that nothing is told that was not committed, and nothing
-that was committed is forgotten. Never here: the store, or a decision.
+that was committed is forgotten.
 """

@@ -2,7 +2,7 @@
 
 No body and no recipient is ever in one. Who wrote what, who decided and their words are told only where the hook is allowed
 to know persons; a list of a special category (GDPR Art. 9) is named only where it is allowed to know that. What retention has
-erased meanwhile is not told any more. Never here: sending.
+erased meanwhile is not told any more.
 """
 
 from __future__ import annotations

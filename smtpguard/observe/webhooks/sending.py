@@ -1,7 +1,4 @@
-"""One attempt to tell a hook something: a POST, signed, with limits of time and size. No redirect is followed.
-
-Never here: when it is tried again (telling).
-"""
+"""One attempt to tell a hook something: a POST, signed, with limits of time and size. No redirect is followed."""
 
 from __future__ import annotations
 

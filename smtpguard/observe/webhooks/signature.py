@@ -1,8 +1,6 @@
 """How a receiver knows that a webhook is ours, and new: HMAC-SHA256 over the time and the body, in one header.
 
-    Smtpguard-Signature: t=1767225600,v1=5257a869e7...
-
-Never here: the secret's file.
+Smtpguard-Signature: t=1767225600,v1=5257a869e7...
 """
 
 from __future__ import annotations

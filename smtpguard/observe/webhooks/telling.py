@@ -2,7 +2,7 @@
 
 An entry that a hook does not take for a day, or answers 410 to, is told no more: that is journalled, and the hook goes on with
 the next. A hook that was never told anything begins with what happens from now on. One lease a hook: several nodes share the
-work, and one that was too slow cannot move the cursor. Never here: what is told (payload), one attempt (sending).
+work, and one that was too slow cannot move the cursor.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The MTA writes its own Received, so of the trace this one field is left out; the others are inserted on top, and ACCEPT is said at
 once after the fence was asked. From then on the message is the MTA's: what it does with it, and a freeze that comes later,
-are its queue's affair. Never here: whether a message may go on (guard).
+are its queue's affair.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 A packet is a length in four octets, a letter, and what belongs to it; strings end in NUL. Whatever comes in gives packets, or
 one ProtocolError and nothing after it. Both directions are here, since who looks whether a milter answers plays the MTA.
-Never here: what a packet means (states, letter).
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 The MTA has accepted each command, so what it lets pass and we cannot carry is left out: parameters that are none of ours, missing
 brackets. An address that even its own rewriting gives no mailbox for is refused, as the proxy does. Who the client is, and who
-authenticated, is the MTA's word: it is trusted since it is our client at all. Never here: what may come when (states), or
-octets of the protocol (codec).
+authenticated, is the MTA's word: it is trusted since it is our client at all.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 It costs a protocol object and what its message holds; no task runs for one that is silent, and what the MTA need not wait for gets
 no answer. All is answered at the end of the message. Whatever is no milter protocol ends the connection; the MTA then answers as
-its settings say (``milter_default_action = tempfail``). Never here: what a packet is (codec), where it may come (states), or
-what is decided on a message (reception).
+its settings say (``milter_default_action = tempfail``).
 """
 
 from __future__ import annotations

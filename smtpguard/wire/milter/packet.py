@@ -1,8 +1,7 @@
 """What an MTA tells a milter and what the milter answers, as frozen values (the milter protocol, version 6).
 
 The protocol has no RFC; it is what libmilter and Sendmail speak, and Postfix with them (MILTER_README). Addresses, names and
-values are octets, as the MTA has them. Only those answers are here that smtpguard gives. Never here: how a packet looks on
-the wire (codec), or when it may be said (states).
+values are octets, as the MTA has them. Only those answers are here that smtpguard gives.
 """
 
 from __future__ import annotations

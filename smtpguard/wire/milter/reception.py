@@ -1,7 +1,7 @@
 """Where MTAs come in: one milter listener's connections, looked after and, in the end, parted from; and what is decided on a message.
 
 Of what was decided an answer is made here: DISCARD once a hold is committed, or an SMTP reply; ACCEPT was said by then, with our
-trace (acceptance). One timer serves all connections. Never here: what an MTA says (link), or a step of the straight line (guard).
+trace (acceptance). One timer serves all connections.
 """
 
 from __future__ import annotations

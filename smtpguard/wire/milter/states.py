@@ -1,10 +1,7 @@
 """What may be said when: the table of commands by state, and of answers by command; and what is agreed in a negotiation.
 
 A conversation is one connection of an MTA: negotiated once, then a client's session with any number of messages, perhaps
-another client after it. All of it is a table, and a conversation walks it. Never here: what is done with what was said
-(letter, link), or octets (codec).
-
-             Negotiate  Connect  Helo  Mail  Rcpt  Data  HeaderField  EndOfHeader  Body  EndOfMessage  Abort  QuitNext
+another client after it. All of it is a table, and a conversation walks it. Negotiate  Connect  Helo  Mail  Rcpt  Data  HeaderField  EndOfHeader  Body  EndOfMessage  Abort  QuitNext
     NEW      AGREED     -        -     -     -     -     -            -            -     -             -      -
     AGREED   AGREED     IDLE     -     -     -     -     -            -            -     -             AGREED AGREED
     IDLE     AGREED     -        IDLE  MAIL  -     -     -            -            -     -             IDLE   AGREED

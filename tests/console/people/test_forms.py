@@ -101,7 +101,7 @@ async def test_a_form_with_a_thousand_files_is_refused(here: Stage) -> None:
 
 
 async def test_a_form_that_does_not_end_is_given_up(eva: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.console.people.doorway.FORM_SECONDS", 0.05)
+    monkeypatch.setattr("smtpguard.console.people.middleware.FORM_SECONDS", 0.05)
 
     async def drips() -> AsyncIterator[bytes]:
         yield b"csrf="

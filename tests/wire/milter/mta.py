@@ -1,8 +1,7 @@
 """The other side of the milter protocol, for tests: an MTA as a state machine of its own, without input or output.
 
 It sends what an MTA sends for a client's session, waits where it agreed to wait, and takes only answers that are legal to it. It
-knows the protocol from MILTER_README and libmilter, and shares with ours no more than the packets. Never here: sockets
-(speaking), or what a filter should answer (the tests).
+knows the protocol from MILTER_README and libmilter, and shares with ours no more than the packets.
 """
 
 from __future__ import annotations

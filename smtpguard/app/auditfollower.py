@@ -1,0 +1,103 @@
+"""What people do stands in the log, whichever process they do it in: it is told of the journal, by the delivery part.
+
+A command is a process of its own whose standard error is a terminal; its votes and freezes would be in no log. So no process
+tells what people did by itself, and one follows the journal: once an installation, wherever the delivery part is that has the
+lease. What was done while none ran is told when one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from smtpguard.audit.chain import Clear, Entry
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.told import Place
+from smtpguard.guard.ports import Clock
+from smtpguard.observe import log as lines
+from smtpguard.policy.admission import LedgerError
+from smtpguard.store.hooks import Cursors
+
+log = logging.getLogger(__name__)
+
+PEOPLES = frozenset(
+    {
+        Kind.VOTE,
+        Kind.APPROVED,
+        Kind.REJECTED,
+        Kind.WITHDRAWN,
+        Kind.FREEZE,
+        Kind.THAW,
+        Kind.THAW_ASKED,
+        Kind.MAILING,
+        Kind.POLICY,
+        Kind.VIEWED,
+        Kind.ASKED,
+        Kind.ANSWERED,
+        Kind.PLEADED,
+        Kind.EXPORTED,
+        Kind.ACCOUNT,
+        Kind.TOKEN,
+    }
+)
+"""What a command can do, or the end of a freeze and a second process what a command began."""
+
+NAME = "(log)"  # the cursor; no webhook is called so (config)
+POLL_SECONDS = 1.0
+LEASE_SECONDS = 60.0
+SCAN = 500  # lines at once
+
+
+def tell(event: Event) -> None:
+    """The line of an event, by the process in which it happened; of what people did, nothing."""
+    if event.kind not in PEOPLES:
+        lines.tell(event)
+
+
+class AuditFollower:
+    """``tell`` hears of each once at least: twice where the process died between the line and the cursor."""
+
+    def __init__(self, cursors: Cursors, clock: Clock, tell: Callable[[Event], None] = lines.tell) -> None:
+        self._cursors, self._clock, self._tell = cursors, clock, tell
+
+    async def run(self) -> None:
+        """For ever; a store that does not answer is asked again."""
+        while True:
+            try:
+                told = await self.told()
+            except LedgerError as e:
+                log.warning("what people did: the store does not answer: %s", type(e).__name__)
+                told = 0
+            if told < SCAN:
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def told(self) -> int:
+        """Tell what there is; how many lines. Begins with what happens from now on. Raises LedgerError."""
+        place = await self._cursors.at(NAME)
+        news = await self._cursors.news(place.told, tuple(PEOPLES), SCAN)
+        if not news.entries:
+            if news.through > place.told:
+                await self._cursors.pass_over(NAME, place, news.through)
+            return 0
+        until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
+        leased = await self._cursors.lease(NAME, until)
+        if leased is None:
+            return 0
+        if leased.told != place.told:  # another delivery part was there meanwhile
+            await self._cursors.settle(NAME, leased)
+            return 0
+        for entry, clear in news.entries:
+            with contextlib.suppress(Exception):  # a log that cannot be written keeps nothing from the next
+                self._tell(_event(entry, clear))
+        await self._cursors.settle(NAME, Place(told=news.through, lease=leased.lease))
+        return len(news.entries)
+
+
+def _event(entry: Entry, clear: Clear | None) -> Event:
+    """``at``: when it was done, since its line may be later; ``entry``: where it stands in the journal."""
+    data = {"at": entry.time.isoformat(timespec="seconds"), "entry": entry.seq, **entry.data}
+    private = {role: tuple(values) for role, values in (clear or {}).items()}
+    return Event(kind=Kind(entry.kind), id=entry.id, at=entry.time, data=data, private=private)

@@ -1,0 +1,150 @@
+"""The ways around the guard: whether relay and list servers take mail from others than us, as far as we can play others.
+
+Nothing is ever sent: a transaction is opened, asked about, and reset before DATA. From here only strangers on this machine
+can be played; what another machine would hear is not known, and said so, with the words to find out there. A way that is
+open may be meant so: the settings accept it by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+import dns.asyncresolver
+import dns.exception
+
+from smtpguard.app.finding import Finding, State
+from smtpguard.config.settings import Settings
+from smtpguard.lists.declared import ListInfo
+from smtpguard.wire.target import RelayTarget, Tls, is_loopback
+
+SECONDS = 10.0
+SOMEBODY = "postmaster@example.org"  # RFC 2606: an address outside that nobody has
+SMTP_PORT = 25
+THIS_MACHINE, WITHOUT_LOGIN, LIST_SERVERS = "this-machine", "without-login", "list-servers"
+"""The ways, as the settings accept them (``accepted_ways``)."""
+_OTHER_LOOPBACK = "127.0.0.2"
+Hosts = Callable[[str], Awaitable[Sequence[str]]]
+"""The mail hosts of a domain, best first."""
+
+
+async def ways(
+    settings: Settings,
+    target: RelayTarget,
+    lists: Iterable[ListInfo],
+    domain: str,
+    *,
+    silent: bool = False,
+    hosts: Hosts | None = None,
+    own: Callable[[], Sequence[str]] | None = None,
+) -> AsyncIterator[Finding]:
+    """``domain``: one of ours. ``silent``: the relay is down, so that it keeps nobody out. ``own``: addresses of this machine
+    that others can reach."""
+    accepted, sender = frozenset(settings.accepted_ways), f"postmaster@{domain}"
+    for name, what, host, source in _to_the_relay(target, (own or own_addresses)()):
+        said = await asyncio.to_thread(
+            ask_as_stranger, host, target.port, source, sender, SOMEBODY, implicit_tls=target.tls is Tls.IMPLICIT
+        )
+        yield _judged(name, what, said, accepted, silent=silent)
+    yield Finding(about="way", state=State.UNKNOWN, text=_elsewhere(target, sender))
+    for info in lists:
+        for address in info.addresses:
+            for host in await _list_servers(address.ascii_domain, settings, hosts or _mail_hosts):
+                said = await asyncio.to_thread(ask_as_stranger, host, SMTP_PORT, None, sender, str(address))
+                yield _judged(LIST_SERVERS, f"the list server {host}, with {address}", said, accepted)
+
+
+def _to_the_relay(target: RelayTarget, own: Sequence[str]) -> Iterable[tuple[str, str, str, str | None]]:
+    """The way's name, and in words; where to ask, and from which address."""
+    if target.user is not None:
+        yield WITHOUT_LOGIN, f"the relay without our login, from {target.host}", target.host, None
+    if is_loopback(target.host):
+        yield THIS_MACHINE, "the relay, from another program on this machine", target.host, _OTHER_LOOPBACK
+        for address in own:
+            yield THIS_MACHINE, f"the relay at {address} port {target.port}, from this machine", address, None
+
+
+def _elsewhere(target: RelayTarget, sender: str) -> str:
+    tls = "--tls-on-connect " if target.tls is Tls.IMPLICIT else ""
+    host = "THIS-MACHINE" if is_loopback(target.host) else target.host
+    return (
+        f"not known: whether the relay takes mail from other machines. Ask from one: swaks --server {host} --port {target.port} "
+        f"{tls}--quit-after RCPT --from {sender} --to {SOMEBODY} (250 to RCPT: the way is open)"
+    )
+
+
+def _judged(
+    name: str, what: str, said: tuple[int, str] | None, accepted: frozenset[str], *, silent: bool = False
+) -> Finding:
+    if said is None:
+        closed = Finding(about="way", state=State.FINE, text=f"closed: {what}: no connection")
+        unknown = Finding(about="way", state=State.UNKNOWN, text=f"not known: {what}: no connection")
+        return unknown if silent else closed
+    code, text = said
+    if not 200 <= code < 300:
+        return Finding(about="way", state=State.FINE, text=f"closed: {what}: {code} {text}")
+    if name in accepted:
+        return Finding(
+            about="way", state=State.ACCEPTED, text=f"a way around: {what}, as accepted_ways has it ({name})"
+        )
+    text = (
+        f"a way around: {what}: it takes the mail; let it hear the guard alone, or accept it: accepted_ways: [{name}]"
+    )
+    return Finding(about="way", state=State.OPEN, text=text)
+
+
+def ask_as_stranger(
+    host: str, port: int, source: str | None, sender: str, recipient: str, *, implicit_tls: bool = False
+) -> tuple[int, str] | None:
+    """What somebody without our login hears at RCPT. None: there is no way in."""
+    anything = ssl.create_default_context()
+    anything.check_hostname = False
+    anything.verify_mode = ssl.CERT_NONE
+    bound = (source, 0) if source else None
+    try:
+        smtp = (
+            smtplib.SMTP_SSL(host, port, "localhost", timeout=SECONDS, source_address=bound, context=anything)
+            if implicit_tls
+            else smtplib.SMTP(host, port, "localhost", timeout=SECONDS, source_address=bound)
+        )
+        with smtp:
+            smtp.ehlo_or_helo_if_needed()
+            if not implicit_tls and smtp.has_extn("starttls"):
+                smtp.starttls(context=anything)
+                smtp.ehlo()
+            code, text = smtp.mail(sender)
+            if code < 300:
+                code, text = smtp.rcpt(recipient)
+            smtp.rset()
+            return code, text.decode("utf-8", "replace").splitlines()[0] if text else ""
+    except smtplib.SMTPResponseException as e:
+        return e.smtp_code, str(e.smtp_error)
+    except (smtplib.SMTPException, OSError):
+        return None
+
+
+async def _list_servers(domain: str, settings: Settings, hosts: Hosts) -> Sequence[str]:
+    """Where mail for the list would go without us: its domain's mail hosts, and expanders that are named one by one."""
+    named = [str(net.network_address) for net in settings.expanders if net.num_addresses == 1]
+    return list(dict.fromkeys([*named, *await hosts(domain)]))
+
+
+async def _mail_hosts(domain: str) -> Sequence[str]:
+    try:
+        answer = await dns.asyncresolver.resolve(domain, "MX", lifetime=SECONDS)
+    except (dns.exception.DNSException, OSError):
+        return ()
+    best = sorted(answer, key=lambda record: record.preference)
+    return [str(record.exchange).rstrip(".") for record in best if str(record.exchange) != "."]
+
+
+def own_addresses() -> list[str]:
+    """This machine's addresses that others can reach, as far as its own name tells."""
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return sorted({str(entry[4][0]) for entry in found if not is_loopback(str(entry[4][0]))})

@@ -1,0 +1,97 @@
+"""The straight line of one process: store, policy, reader, verifier and guard bound to each other, for every wire that brings mail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import dns.asyncresolver
+
+from smtpguard.app.clock import SystemClock, host_name
+from smtpguard.app.eventlog import EventLog
+from smtpguard.app.files import installation_secret, make_state
+from smtpguard.app.policies import Following
+from smtpguard.app.services import notices, opened, term
+from smtpguard.config.settings import Settings
+from smtpguard.guard.dispose import Dispose
+from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.gather import Sources
+from smtpguard.guard.intake import Intake
+from smtpguard.guard.ports import Clock
+from smtpguard.guard.preapproval import Preapproval
+from smtpguard.guard.reader import BoundedReader
+from smtpguard.mail.address import Address
+from smtpguard.mail.reply import Reply
+from smtpguard.store.store import Store
+from smtpguard.wire.dkim import DkimVerifier, Resolver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """``watch`` must run, or the fences fall. ``hostname``: what we call ourselves."""
+
+    intake: Intake
+    watch: GateWatch
+    hostname: str
+    store: Store
+    policies: Following
+    beforehand: Preapproval | None = None
+
+    def here(self, address: Address) -> Reply | None:
+        """What a recipient is answered that is an address of the guard's own, to which mailings are sent to be approved."""
+        return self.beforehand.answer(address) if self.beforehand is not None else None
+
+
+async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
+    """Ready for mail when it returns; ``undo`` lets go of it. ``clock``: another than the system's. Raises CannotStart, LedgerError
+    and Broken."""
+    clock = clock or SystemClock()
+    make_state(settings)
+    secret = installation_secret(settings)
+    logged = opened(settings, hot=True, clock=clock, committed=EventLog())
+    ledger, digester = await undo.enter_async_context(logged)
+    policies = Following(ledger, settings, digester, clock, reading=True)
+    await policies.begin()
+    watch = GateWatch(ledger, clock, moved=policies.moved)
+    await watch.read()
+    verifier = dkim_verifier(settings)
+    undo.push_async_callback(verifier.close)
+    reader = BoundedReader(policies.around)
+    undo.push_async_callback(reader.close)
+    hostname = settings.hostname or host_name()
+    sources = Sources(reader=reader, verifier=verifier, trace_key=secret)
+    told, terms = notices(settings), term(settings)
+    beforehand = None
+    if settings.hold.approve_at:
+        beforehand = Preapproval(
+            address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, sources=sources, term=terms,
+            notices=told,
+        )  # fmt: skip
+    intake = Intake(
+        ledger,
+        policies,
+        sources,
+        Dispose(ledger, watch, clock, trace_key=secret, hostname=hostname),
+        watch,
+        clock,
+        term=terms,
+        notices=told,
+        beforehand=beforehand,
+    )
+    return Line(intake=intake, watch=watch, hostname=hostname, store=ledger, policies=policies, beforehand=beforehand)
+
+
+def counts(intake: Intake) -> Mapping[str, int]:
+    """What a process with a wire says along with its beats (processes.numbers)."""
+    undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
+    return undecided | {f"answered {how}": count for how, count in intake.answered.items()}
+
+
+def dkim_verifier(settings: Settings) -> DkimVerifier:
+    resolver = None
+    if settings.resolver.nameservers:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = list(settings.resolver.nameservers)
+    lookup = Resolver(resolver, seconds=settings.resolver.timeout_seconds).txt
+    return DkimVerifier(lookup, pinned=settings.dkim_keys)

@@ -1,0 +1,292 @@
+"""What is known for operations, as numbers: the journal added up, what waits, the lists, the process tree.
+
+It is looked at every few seconds, in a process of its own, and told at any time from memory: who asks often, or hangs, asks
+neither the database nor the lists for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from smtpguard import __version__
+from smtpguard.app import policyfile
+from smtpguard.app.certificates import REFUSED, Ending, endings
+from smtpguard.app.files import indexes
+from smtpguard.app.policies import Following
+from smtpguard.app.policyfile import Look
+from smtpguard.config.settings import Settings
+from smtpguard.guard.indoubt import SETTLED_WITHIN
+from smtpguard.guard.intake import ANSWERS, UNDECIDED
+from smtpguard.guard.ports import Clock
+from smtpguard.lists.indexcache import State
+from smtpguard.lists.registry import Registry
+from smtpguard.lists.report import latest
+from smtpguard.observe.metrics.table import Numbers
+from smtpguard.observe.metrics.tally import Tally
+from smtpguard.policy.admission import PUT_BACK, PolicyUnreadable, Selector
+from smtpguard.policy.parse import Policy
+from smtpguard.store import watching as store_watching
+from smtpguard.store.store import Store
+from smtpguard.store.watching import Waiting
+from smtpguard.wire.turned import Why
+
+LOOK_SECONDS = 5.0
+OLD_SECONDS = 3 * LOOK_SECONDS
+"""What is known of the store since then is not what is now."""
+NEAR = timedelta(hours=2)
+PAGE = 1000
+PAGES = 100  # of the journal in one look; the rest is read at the next
+_WIRES = frozenset({"proxy", "milter"})
+_RELAYS = frozenset({"proxy", "delivery"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _List:
+    """``people``: None without an index."""
+
+    people: int | None
+    checked_at: datetime | None
+    stale: bool
+    failing: bool
+
+
+class Watching:
+    """For one process. Counters begin with the first look. Whoever looks says where that ``failed``."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tally = Tally()
+        self._tree: Mapping[str, Any] = {}
+        self._waiting: Waiting | None = None
+        self._looked = 0.0  # when, by the monotonic clock
+        self._answered = False  # the last time that it was asked
+        self._read_to = 0  # of the journal
+        self._under = ""  # whose rules and lists the tally expects
+        self._enforced = True
+        self._lists: Mapping[str, _List] = {}
+        self._policy: Look | None = None
+        self._file: policyfile.Following | None = None
+        self._certificates: Sequence[Ending] = ()
+
+    def told(self, numbers: Mapping[str, Any]) -> None:
+        """Of the tree, by its supervisor (processes.numbers)."""
+        self._tree = numbers
+
+    async def look(self, store: Store, policies: Following) -> None:
+        """At the store and at the policy file, and at the lists whether the store answers or not. Raises LedgerError where it does
+        not; what is known stays."""
+        try:
+            await self._look_at_store(store)
+            await self._look_at_policy(store)
+            try:
+                await policies.follow()
+            except PolicyUnreadable:  # told by a number of its own
+                return
+            if policies.policy.sha256 != self._under:
+                self._expect(policies.policy)
+        finally:
+            self._certificates = await asyncio.to_thread(endings, self._settings)
+            if self._under:
+                self._lists = await asyncio.to_thread(self._looked_at, policies.current().registry)
+
+    async def _look_at_store(self, store: Store) -> None:
+        now = self._clock.now()
+        waiting = await store.ask(lambda c: store_watching.look(c, now, near=NEAR, settled_within=SETTLED_WITHIN))
+        if self._waiting is None or waiting.entries < self._read_to:  # the first look, or another journal in its place
+            self._read_to = waiting.entries
+        self._waiting, self._looked, self._answered = waiting, self._clock.monotonic(), True
+        await self._read_on(store, waiting.entries)
+
+    async def _look_at_policy(self, store: Store) -> None:
+        """How the file of this host stands to the policy in force; read again only where one of them has changed."""
+        if self._file is None or self._file.store is not store:
+            self._file = policyfile.Following(self._settings, store)
+        self._policy = await self._file.look()
+
+    def failed(self) -> None:
+        """The store did not answer."""
+        self._answered = False
+
+    async def _read_on(self, store: Store, end: int) -> None:
+        for _ in range(PAGES):
+            if self._read_to >= end:
+                return
+            after = self._read_to
+            events, self._read_to = await store.ask(partial(store_watching.news, after=after, limit=PAGE))
+            for event in events:
+                self._tally.add(event)
+
+    def _expect(self, policy: Policy) -> None:
+        rules = {rule.rule_id: "observed" if rule.observes or not policy.enforce else rule.then.word
+                 for rule in policy.rules.rules}  # fmt: skip
+        self._tally.expect(rules=rules, lists=policy.lists, hooks=[w.known_as for w in self._settings.webhooks])
+        self._under, self._enforced = policy.sha256, policy.enforce
+
+    def _looked_at(self, registry: Registry) -> Mapping[str, _List]:
+        registry.reopen()
+        found = {}
+        for name, standing in registry.standings.items():
+            report = latest(indexes(self._settings), name)
+            found[name] = _List(
+                people=standing.index.people if standing.index is not None else None,
+                checked_at=standing.checked_at,
+                stale=standing.state in (State.STALE, State.MISSING),
+                failing=report is not None and not report.ok,
+            )
+        return found
+
+    # what is told
+
+    def numbers(self) -> Numbers:
+        """Asks nobody."""
+        return {
+            "smtpguard_build_info": {(__version__,): 1},
+            **self._tally.numbers(),
+            **self._of_store(self._clock.now(), self._clock.monotonic()),
+            **self._of_policy(),
+            **self._of_lists(self._clock.now()),
+            **self._of_certificates(),
+            **self._of_tree(self._clock.monotonic()),
+        }
+
+    def ready(self) -> Mapping[str, str]:
+        """Of a host that carries mail (health.Checks), as far as it is known here: store, policy, relay and the parts that take mail."""
+        waiting, tree = self._waiting, self._tree
+        fresh = self._answered and self._clock.monotonic() - self._looked < OLD_SECONDS
+        in_force = waiting is not None and bool(waiting.policy_sha256)
+        unreadable = self._policy is not None and bool(self._policy.unreadable)
+        relay = tree.get("found", {}).get("relay")
+        takes = [n for part, n in tree.get("ready", {}).items() if part in _WIRES]
+        return {
+            "store": "" if waiting is not None and fresh else "does not answer",
+            "policy": "cannot be read" if unreadable else "" if in_force else "none is known to be in force",
+            "relay": "does not answer" if relay is not None and not relay[1] else "",
+            "mail": "no process takes it" if takes and not any(takes) else "",
+        }
+
+    def _of_store(self, now: datetime, passed: float) -> Numbers:
+        waiting = self._waiting
+        if waiting is None:
+            return {"smtpguard_store_up": {(): 0}}
+        fresh = self._answered and passed - self._looked < OLD_SECONDS
+        standing = [f for f in waiting.freezes if f.until is None or now < f.until]
+        told = {
+            "store_up": int(fresh),
+            "store_looked_seconds": passed - self._looked,
+            "journal_entry": waiting.entries,
+            "journal_unread_entries": waiting.entries - self._read_to,
+            "holds_waiting": waiting.holds,
+            "holds_oldest_seconds": _since(waiting.held_at, now),
+            "holds_asked": waiting.asked,
+            "holds_near_deadline": waiting.near,
+            "holds_overdue": waiting.overdue,
+            "kept_bytes": waiting.kept_bytes,
+            "kept_limit_bytes": int(self._settings.hold.quota_gb * (1 << 30)),
+            "outbox_due": waiting.due,
+            "outbox_oldest_due_seconds": _since(waiting.due_at, now),
+            "outbox_later": waiting.later,
+            "relaying": waiting.relaying,
+            "relaying_unsettled": waiting.unsettled,
+            "store_put_back": int(any(f.reason == PUT_BACK for f in standing)),
+            "freezes_oldest_seconds": _since(min((f.at for f in standing), default=None), now),
+        }
+        numbers: dict[str, dict[tuple[str, ...], float]] = {f"smtpguard_{name}": {(): n} for name, n in told.items()}
+        numbers["smtpguard_freezes"] = {
+            (selector.value,): sum(f.selector is selector for f in standing) for selector in Selector
+        }
+        hooks = {
+            hook.known_as: waiting.hooks[hook.known_as]
+            for hook in self._settings.webhooks
+            if hook.known_as in waiting.hooks
+        }
+        numbers["smtpguard_webhook_lag_entries"] = {(name,): at.entries for name, at in hooks.items()}
+        numbers["smtpguard_webhook_lag_seconds"] = {(name,): _since(at.since, now) for name, at in hooks.items()}
+        numbers["smtpguard_policy_info"] = {(waiting.policy_sha256,): 1}
+        if self._under:
+            numbers["smtpguard_policy_enforced"] = {(): int(self._enforced)}
+        return numbers
+
+    def _of_policy(self) -> Numbers:
+        seen = self._policy
+        if seen is None:
+            return {}
+        return {
+            "smtpguard_policy_unreadable": {(): int(bool(seen.unreadable))},
+            "smtpguard_policy_file_differs": {(): int(seen.file.differs)},
+            "smtpguard_policy_file_differed_at_start": {(): int(seen.started_beside)},
+        }
+
+    def _of_lists(self, now: datetime) -> Numbers:
+        lists = self._lists
+        return {
+            "smtpguard_list_people": {(name,): one.people for name, one in lists.items() if one.people is not None},
+            "smtpguard_list_checked_seconds": {
+                (name,): _since(one.checked_at, now) for name, one in lists.items() if one.checked_at is not None
+            },
+            "smtpguard_list_stale": {(name,): int(one.stale) for name, one in lists.items()},
+            "smtpguard_list_failing": {(name,): int(one.failing) for name, one in lists.items()},
+        }
+
+    def _of_certificates(self) -> Numbers:
+        return {
+            "smtpguard_certificate_end_timestamp_seconds": {
+                (each.pair.name,): each.ends.timestamp() for each in self._certificates if each.ends is not None
+            },
+            "smtpguard_certificate_usable": {
+                (each.pair.name,): int(each.ends is not None) for each in self._certificates
+            },
+        }
+
+    def _of_tree(self, passed: float) -> Numbers:
+        tree = self._tree
+        if not tree:  # a supervisor tells within a second
+            return {}
+
+        def by(key: str) -> dict[tuple[str, ...], float]:
+            return {(name,): number for name, number in tree[key].items()}
+
+        numbers: dict[str, dict[tuple[str, ...], float]] = {
+            "smtpguard_connections": by("connections"),
+            "smtpguard_connections_accepted_total": by("accepted"),
+            "smtpguard_connections_refused_total": {
+                (name, reason): number
+                for reason, key in (("limit", "refused"), ("client", "strangers"), ("descriptor", "without_descriptor"))
+                for name, number in tree[key].items()
+            },
+            "smtpguard_certificates_refused_total": {(): tree["counts"].get(REFUSED, 0)},
+            "smtpguard_part_processes": by("ready"),
+            "smtpguard_part_deaths_total": by("deaths"),
+        }
+        if tree["connections"]:
+            numbers["smtpguard_connections_limit"] = {(): self._settings.limits.connections}
+        if not _WIRES.isdisjoint(tree["ready"]):
+            counts = tree["counts"]
+            numbers["smtpguard_answers_total"] = {(how,): counts.get(f"answered {how}", 0) for how in ANSWERS}
+            numbers["smtpguard_undecided_total"] = {(why,): counts.get(f"undecided {why}", 0) for why in UNDECIDED}
+            numbers["smtpguard_turned_away_total"] = {(why.value,): counts.get(f"turned-away {why}", 0) for why in Why}
+            numbers["smtpguard_turned_away_total"][Why.CONNECTIONS.value,] += sum(tree["refused"].values())
+        if not _RELAYS.isdisjoint(tree["ready"]):
+            counts, levels = tree["counts"], tree["levels"]
+            numbers["smtpguard_relay_connections"] = {
+                ("in-use",): levels.get("relay in use", 0),
+                ("idle",): levels.get("relay idle", 0),
+            }
+            numbers["smtpguard_relay_connections_limit"] = {(): self._settings.relay.connections}
+            numbers["smtpguard_relay_waiting"] = {(): levels.get("relay waiting", 0)}
+            numbers["smtpguard_relay_waits_total"] = {(): counts.get("relay waits", 0)}
+            numbers["smtpguard_relay_wait_seconds_total"] = {(): counts.get("relay wait ms", 0) / 1000}
+        if "relay" in tree["found"]:
+            at, answered = tree["found"]["relay"]
+            numbers["smtpguard_relay_up"] = {(): answered}
+            numbers["smtpguard_relay_tried_seconds"] = {(): max(0.0, passed - at)}
+        return numbers
+
+
+def _since(at: datetime | None, now: datetime) -> float:
+    return max(0.0, (now - at).total_seconds()) if at is not None else 0.0

@@ -1,0 +1,176 @@
+"""How the store of an installation stands, for who looks before anything is started: whether it is the one that the state folder
+knows, and what stands still in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from smtpguard.app.files import CannotStart, store_url
+from smtpguard.app.finding import Finding, State
+from smtpguard.app.lists import names
+from smtpguard.app.policyfile import look_before_upgrade
+from smtpguard.app.services import opened
+from smtpguard.app.undeclared import undeclared
+from smtpguard.config.problem import Broken
+from smtpguard.config.settings import Settings
+from smtpguard.lists.declared import build
+from smtpguard.lists.names import Names
+from smtpguard.lists.ownership import owner_of
+from smtpguard.policy.admission import OF_LETTERS, PUT_BACK, Freeze, LedgerError
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.people import Account, unseated
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Action, Mode
+from smtpguard.store.database import file_of
+from smtpguard.store.journal import FILE as CHECKPOINTS
+from smtpguard.store.migrate import Newer, SchemaError
+from smtpguard.store.people import People
+from smtpguard.store.recalling import known_since
+from smtpguard.store.rollbackcheck import PutBack
+from smtpguard.store.store import Store
+
+TRAFFIC_DAYS = 30
+CONTACTS_DAYS = 30
+"""So long it takes until most customers to whom somebody writes have had something from them."""
+
+
+def hidden(settings: Settings) -> Finding | None:
+    """That this user may not look where it is; nothing is wrong with that."""
+    for path, bits in (
+        (settings.state, os.R_OK | os.X_OK),
+        (settings.secret_file, os.R_OK),
+        (_file(settings), os.R_OK | os.W_OK),
+    ):
+        if path is not None and os.access(path, os.F_OK) and not os.access(path, bits):
+            text = f"the store is not looked at: {path} belongs to {owner_of(path)}, and not to this user"
+            return Finding(about="store", state=State.UNKNOWN, text=text)
+    return None
+
+
+def near(settings: Settings) -> bool:
+    """Whether it is a file, of which this user may know."""
+    file = _file(settings)
+    return file is not None and all(_ours(path) for path in (file, settings.secret_file))
+
+
+def _file(settings: Settings) -> Path | None:
+    """The SQLite database."""
+    try:
+        return file_of(store_url(settings))
+    except (Broken, ValueError):  # said elsewhere
+        return None
+
+
+def _ours(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK) or (os.access(path.parent, os.R_OK | os.W_OK) and not path.exists())
+
+
+async def stands(settings: Settings, policy: Policy | None = None) -> list[Finding]:
+    """Nothing where nothing was ever served. ``policy``: whose groups are to decide."""
+    if (away := hidden(settings)) is not None:
+        return [away]
+    if not settings.secret_file.exists() and not (settings.state / CHECKPOINTS).exists():
+        return []
+    try:
+        async with opened(settings) as (store, _):
+            found = list(_found(settings, store.put_back, (await store.gate()).freezes))
+            if settings.console is not None and policy is not None:
+                found += _deciding(policy, await People(store).everybody())
+            if policy is not None:
+                found += await _namesakes(settings, policy, store)
+                found += _contacts(policy, await known_since(store), store.now())
+                found += await undeclared(settings, policy, store)
+            return found
+    except (CannotStart, LedgerError) as e:
+        older = isinstance(e, SchemaError) and not isinstance(e, Newer)
+        state = State.UNKNOWN if older else State.WRONG
+        return [Finding(about="store", state=state, text=str(e))]
+
+
+async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
+    """Addresses that are a list's only because they are called as it is, with what was written to them lately: one with much of it
+    is likely to be a mailbox of its own."""
+    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    implied = dict(Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied())
+    if not implied:
+        return []
+    often = await store.named(list(implied), store.now() - timedelta(days=TRAFFIC_DAYS))
+    found = []
+    for address, n in sorted(often.items(), key=lambda one: (-one[1], one[0])):
+        if n:
+            text = (
+                f"{address} counts as the list {implied[address]}, and {n:,} message{'s name' if n != 1 else ' names'} it in "
+                f"{TRAFFIC_DAYS} days; if it is something else: addresses_elsewhere: [{address}] at the list"
+            )
+            found.append(Finding(about="name", state=State.ODD, text=text))
+    quiet = [address for address in implied if not often[address]]
+    if quiet:
+        more = f" and {len(quiet) - 3} more" if len(quiet) > 3 else ""
+        text = f"as lists count {', '.join(quiet[:3])}{more}, which no message names in {TRAFFIC_DAYS} days"
+        found.append(Finding(about="name", state=State.FINE, text=text))
+    return found
+
+
+def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator[Finding]:
+    """Since when first contacts are told from others, where rules ask for them. None: the next start reads the journal for it."""
+    rules = [r.rule_id for r in policy.rules.rules if r.mode is Mode.ENFORCE and _of_first_contacts(r)]
+    if not rules or since is None:
+        return
+    text, until = f"whom senders have written to is known since {since:%Y-%m-%d}", since + timedelta(days=CONTACTS_DAYS)
+    if now >= until:
+        yield Finding(about="contacts", state=State.FINE, text=text)
+        return
+    more = f" and {len(rules) - 2} more" if len(rules) > 2 else ""
+    text = (
+        f"{text} only: until {until:%Y-%m-%d} {', '.join(rules[:2])}{more} may take for new customers those who had mail before; "
+        f"with mode: observe they say whom they would hold"
+    )
+    yield Finding(about="contacts", state=State.UNKNOWN, text=text)
+
+
+def _of_first_contacts(rule: Rule) -> bool:
+    return rule.then is not Action.RELAY and any(c.fact.name in OF_LETTERS for c in rule.when)
+
+
+def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
+    """Who is to decide in the console and cannot."""
+    gaps = unseated(accounts, policy.groups, policy.rules.groups_asked())
+    if not accounts:
+        yield Finding(about="people", state=State.ODD, text="nobody has an account at the console: smtpguard users add")
+        return
+    for gap in gaps:
+        yield Finding(about="people", state=State.ODD, text=str(gap))
+
+
+def policy_stands(settings: Settings) -> list[Finding]:
+    """How the policy file stands to the policy in force. Nothing where none is, or where the store may not be looked at."""
+    if hidden(settings) is not None:
+        return []
+    try:
+        seen = look_before_upgrade(settings)
+    except (LedgerError, Broken, SQLAlchemyError, OSError, ValueError):  # of the store it is said
+        return []
+    if seen is None:
+        return []
+    found = [Finding(about="policy", state=State.WRONG, text=seen.unreadable)] if seen.unreadable else []
+    state = State.ODD if seen.file.differs else State.FINE
+    return [*found, Finding(about="policy", state=state, text=seen.in_words())]
+
+
+def _found(settings: Settings, put_back: PutBack | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:
+    if put_back is not None:
+        yield Finding(about="store", state=State.WRONG, text=f"{put_back}; nothing goes out before somebody thaws it")
+    for freeze in freezes:
+        since = f"{freeze.selector.value} {freeze.value}".strip()
+        text = f"frozen: {since}, since {freeze.at:%Y-%m-%d %H:%M} UTC, by {freeze.by}: {freeze.reason}"
+        yield Finding(about="store", state=State.WRONG if freeze.reason == PUT_BACK else State.FINE, text=text)
+    if put_back is None and not freezes:
+        yield Finding(
+            about="store", state=State.FINE, text=f"{settings.store.url} is the store that {settings.state} belongs to"
+        )

@@ -1,0 +1,146 @@
+"""What lies ahead of a held message: who has decided, who may still, and what the next decision would do.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from smtpguard.console.access import APPROVER
+from smtpguard.console.ports import Person
+from smtpguard.guard.approvaleffects import AtOnce, at_once, bound
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.notices import approvers
+from smtpguard.policy.approval import LET_GO, Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
+from smtpguard.policy.verdict import Quorum
+
+LARGE = 1000
+"""From so many people on, who approves types the number."""
+
+
+def confirmed(said: str, reach: int, people: int) -> int | None:
+    """How many people it may reach, as somebody typed it: those whom it waits for at least, and ``people`` at most. None for any
+    other number, and for none."""
+    typed = int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else -1
+    return typed if min(reach, people) <= typed <= people else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """So many of each of these groups; or, out of hours, of those."""
+
+    groups: tuple[tuple[int, str], ...]
+    late: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionPreview:
+    """``may``: whether this person may decide now; ``why_not``: own | voted | decided | role | group where they may not. ``may_back``:
+    whether they may take back what is approved, as far as it is not out.
+    ``sends``: whether their approval sends it, and ``people``: how many it may reach then, those of its mailing's copies that
+    are still to come among them. ``at_once``: why it cannot be sent in stages, where its list declares some. ``left``: the quorums that wait still, ``needs``: what they need, ``then``: what they need
+    after their approval; ``others``: those who may give it."""
+
+    votes: tuple[Vote, ...]
+    others: tuple[str, ...]
+    left: tuple[Quorum, ...]
+    needs: tuple[Need, ...]
+    may: bool
+    may_back: bool
+    why_not: str
+    sends: bool
+    people: int
+    then: tuple[Need, ...]
+    at_once: AtOnce | None = None
+
+
+def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> DecisionPreview:
+    votes = standing_votes(hold)
+    waiting = hold.state is State.WAITING
+    left = missing(hold, in_force.groups, in_force.open_at) if waiting else ()
+    why_not = _why_not(hold, who, votes, in_force, now)
+    mine = Vote(
+        approver=who.address,
+        choice=Choice.APPROVE,
+        content_sha256=hold.content_sha256,
+        envelope_sha256=hold.envelope.sha256,
+        at=now,
+    )
+    after = replace(hold, votes=(*hold.votes, mine))
+    needed = needs(hold, in_force) if waiting else ()
+    return DecisionPreview(
+        votes=votes,
+        others=_others(hold, needed, votes, in_force, now) if waiting else (),
+        left=left,
+        needs=needed,
+        may=not why_not,
+        may_back=_may_back(hold, who, votes, in_force, now),
+        why_not=why_not,
+        sends=complete(after, in_force.groups, in_force.open_at),
+        people=_people(after, in_force),
+        then=needs(after, in_force),
+        at_once=at_once(hold, in_force) if waiting else None,
+    )
+
+
+def _people(hold: Hold, in_force: InForce) -> int:
+    if not hold.mailing_id or hold.identity is None:
+        return hold.reach
+    return bound(hold, [v for v in standing_votes(hold) if v.choice is Choice.APPROVE], in_force)
+
+
+def _others(
+    hold: Hold, needed: Sequence[Need], votes: Sequence[Vote], in_force: InForce, now: datetime
+) -> tuple[str, ...]:
+    """Those who may vote now, have not, and are of a group that is still asked."""
+    asked = {group for need in needed for _, group in (*need.groups, *need.late)}
+    voted = {vote.approver for vote in votes}
+    return tuple(a for a in approvers(hold, in_force, now) if a not in voted and asked & in_force.groups_of(a))
+
+
+def needs(hold: Hold, in_force: InForce) -> tuple[Need, ...]:
+    """What is missing of each quorum that is not complete."""
+    votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
+    late = {v.approver for v in votes if not in_force.open_at(v.at)}
+    everybody = {v.approver for v in votes}
+    return tuple(
+        Need(
+            groups=_short(quorum, everybody, in_force),
+            late=_short(quorum.out_of_hours, late, in_force) if quorum.out_of_hours is not None else (),
+        )
+        for quorum in missing(hold, in_force.groups, in_force.open_at)
+    )
+
+
+def _short(quorum: Quorum, voted: Collection[str], in_force: InForce) -> tuple[tuple[int, str], ...]:
+    """How many of each group, where everybody who voted counts once: those first who are in the fewest of the groups."""
+    seats = dict.fromkeys(quorum.groups, quorum.each)
+    mine = {who: [g for g in quorum.groups if who in in_force.people(g)] for who in voted}
+    for _, groups in sorted(mine.items(), key=lambda item: (len(item[1]), item[0])):
+        if free := [group for group in groups if seats[group]]:
+            seats[free[0]] -= 1
+    return tuple((n, group) for group, n in seats.items() if n)
+
+
+def _may_back(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
+    if hold.state not in LET_GO or who.address in hold.senders or APPROVER not in who.roles:
+        return False
+    approved = any(v.approver == who.address for v in votes)
+    return approved or entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now))
+
+
+def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> str:
+    if hold.state is not State.WAITING:
+        return "decided"
+    if who.address in hold.senders:
+        return "own"
+    if APPROVER not in who.roles:
+        return "role"
+    if not entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now)):
+        return "group"
+    if any(v.approver == who.address and v.choice is Choice.APPROVE for v in votes):
+        return "voted"
+    return ""

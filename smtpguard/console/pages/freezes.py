@@ -1,0 +1,169 @@
+"""Stand still: freeze everything, a list, a sender or a mailing, with a reason; and what is frozen, to be thawed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.console import labels
+from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
+from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.i18n import Speech
+from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
+from smtpguard.guard.freezehooks import FAILURES, Hook
+from smtpguard.guard.freezes import AnotherNeeded, Frozen
+from smtpguard.guard.ports import LedgerError
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.admission import Freeze, Selector
+
+_HOURS = ("1", "4", "12", "24")
+
+
+@for_roles(*ROLES)
+async def still(request: Request) -> Response:
+    return await _shown(request)
+
+
+@for_roles(APPROVER, OPERATOR, ADMIN)
+async def freeze(request: Request) -> Response:
+    here, who, said = desk(request), person(request), speech(request)
+    sent = {name: str(value) for name, value in (await form(request)).items()}
+    reason = sent.get("reason", "").strip()[:500]
+    try:
+        selector = Selector(sent.get("selector", ""))
+    except ValueError:
+        return await _shown(request, 422, wrong={"selector": said("Say what is to stand still.")})
+    value = sent.get(selector.value, "").strip()[:500] if selector is not Selector.ALL else ""
+    wrong: dict[str, str] = {}
+    if selector is Selector.SENDER:
+        try:
+            value = Address.parse(value).canonical(here.delimiters)
+        except BadAddress:
+            wrong["sender"] = said("That is no address: {address}", address=value)
+    elif (selector is Selector.LIST and value not in here.lists) or (selector is not Selector.ALL and not value):
+        wrong[selector.value] = said("Say what is to stand still.")
+    if not reason:
+        wrong["reason"] = said("Say why: everybody who meets the banner reads it.")
+    if wrong:
+        return await _shown(request, 422, wrong=wrong)
+    hours = sent.get("hours", "")
+    length = timedelta(hours=int(hours)) if hours in _HOURS else None
+    try:
+        frozen = await here.freezes.freeze(selector, value, reason=reason, by=who.address, for_=length)
+    except LedgerError:
+        return await _shown(
+            request, 503, said("NOTHING IS FROZEN: the record cannot be written. Stop the mail server itself.")
+        )
+    return await _shown(request, frozen=frozen)
+
+
+@for_roles(APPROVER, OPERATOR, ADMIN)
+async def asked(request: Request) -> Response:
+    """What goes out with the thaw, before it is done."""
+    return await _asking(request)
+
+
+async def _asking(request: Request, status: int = 200, problem: str = "") -> Response:
+    here, said = desk(request), speech(request)
+    freeze = await _standing(request)
+    if freeze is None:
+        return await _shown(request, 409, said("That was lifted already."))
+    two = here.freezes.thaw_two
+    return await page(
+        request,
+        "thaw.html",
+        status,
+        freeze=freeze,
+        goes=await here.freezes.released_by([freeze]),
+        only_asks=two and await here.freezes.asked_to_thaw(freeze.freeze_id) in ("", person(request).address),
+        problem=problem,
+    )
+
+
+async def _standing(request: Request) -> Freeze | None:
+    wanted = request.path_params["freeze_id"][:100]
+    return next((f for f in await desk(request).freezes.standing() if f.freeze_id == wanted), None)
+
+
+@for_roles(APPROVER, OPERATOR, ADMIN)
+async def thaw(request: Request) -> Response:
+    """Once somebody has seen what goes out with it; where more would by now, they look again."""
+    here, who, said = desk(request), person(request), speech(request)
+    if (freeze := await _standing(request)) is not None:
+        seen = digits(await form(request), "messages")
+        if not seen.isdecimal():
+            return await _asking(request, 422)
+        if (await here.freezes.released_by([freeze])).messages > int(seen):
+            return await _asking(request, 409, said("More would go out by now than when you looked. Look again."))
+    try:
+        hooks = await here.freezes.thaw(request.path_params["freeze_id"][:100], by=who.address)
+    except AnotherNeeded:
+        return see_other("/still", done="thaw-asked")
+    except KeyError:
+        return await _shown(request, 409, said("That was lifted already."))
+    except LedgerError:
+        return await _shown(request, 503, said("It is frozen still: the record cannot be written at the moment."))
+    if any(hook.problem for hook in hooks):
+        return await _shown(
+            request,
+            200,
+            said(
+                "It is lifted, but a command that was to be run then has failed: {what}",
+                what="; ".join(_in_words(hooks, said)),
+            ),
+        )
+    return see_other("/still", done="thawed")
+
+
+async def _shown(
+    request: Request,
+    status: int = 200,
+    problem: str = "",
+    frozen: Frozen | None = None,
+    *,
+    wrong: Mapping[str, str] | None = None,
+) -> Response:
+    here, who, said = desk(request), person(request), speech(request)
+    lists = here.lists
+    chosen = request.query_params
+    return await page(
+        request,
+        "still.html",
+        status,
+        problem=problem or (said("Nothing is frozen: see below what is missing.") if wrong else ""),
+        wrong=wrong,
+        just=frozen,
+        failures=_in_words(frozen.hooks, said) if frozen else [],
+        may=bool(who.roles & {APPROVER, OPERATOR, ADMIN}),
+        lists=sorted((info.title or name, name) for name, info in lists.items()),
+        chosen={name: chosen.get(name, "")[:500] for name in ("selector", "list", "sender", "mailing")},
+        done=said(text) if (text := labels.DONE.get(chosen.get("done", ""), "")) else "",
+        two=here.freezes.thaw_two,
+        asked_for=await _asked_for(here) if here.freezes.thaw_two else {},
+    )
+
+
+def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
+    """Those that failed, and what they said themselves."""
+    return [
+        f"{hook.argv[0]}: {said(FAILURES[hook.failed], value=hook.value)}" + (f": {hook.said}" if hook.said else "")
+        for hook in hooks
+        if hook.failed
+    ]
+
+
+async def _asked_for(here: ConsoleServices) -> dict[str, str]:
+    """Who wants which freeze thawed already."""
+    return {f.freeze_id: await here.freezes.asked_to_thaw(f.freeze_id) for f in await here.freezes.standing()}
+
+
+ROUTES = [
+    Route("/still", still, methods=["GET"]),
+    Route("/freeze", freeze, methods=["POST"]),
+    Route("/thaw/{freeze_id}", asked, methods=["GET"]),
+    Route("/thaw/{freeze_id}", thaw, methods=["POST"]),
+]

@@ -1,0 +1,322 @@
+"""The doorway: what every request passes before a page sees it, and every answer on its way out.
+
+In: the right host (421), who is asking (by session; under /mine/ by the signed link that stands in the path), and for whatever
+is not GET or HEAD the proof that the form was ours: Origin and Sec-Fetch-Site where a browser sends them, and always a token bound to the session.
+Out: the headers that keep a page harmless (one that a page has set itself stays). The API's requests carry their own proof
+and pass without a cookie being looked at.
+
+A page finds in ``request.state``: ``person`` (None for nobody), ``account``, ``link``, ``csrf``, ``form`` (of a POST, read
+once here), ``client``, ``token``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import FormData, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from smtpguard.console import rendering
+from smtpguard.console.people.sessions import Sessions
+from smtpguard.guard.links import Links
+from smtpguard.guard.ports import Clock
+from smtpguard.policy.admission import LedgerError, PolicyUnreadable
+from smtpguard.policy.people import Account, Role
+
+log = logging.getLogger(__name__)
+
+API = "/api/"
+STATIC = "/static/"
+MINE = "/mine/"
+REFRESH = "hx-request"  # htmx says so with every request of its own; here those are the looks that a page takes again by itself
+SAFE = frozenset({"GET", "HEAD"})
+MOST_FIELDS = 2000
+MOST_PART = 64 << 20  # octets of one field; a message that is tried may be as large as one that is held
+MOST_FORM = 80 << 20
+FORM_SECONDS = 120.0  # for all of it
+MOST_FROM_NOBODY = 64 << 10  # whoever is not signed in has a few fields to send
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "frame-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",  # with none a browser sends "Origin: null" with our own forms
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    "cache-control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Who:
+    """console.ports.Person"""
+
+    address: str
+    name: str = ""
+    roles: frozenset[str] = frozenset()
+    language: str = ""
+
+    @classmethod
+    def of(cls, account: Account) -> Who:
+        return cls(
+            address=account.address,
+            name=account.name,
+            roles=frozenset(role.value for role in account.roles),
+            language=account.language,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the console is, as browsers see it. ``url``: without a slash at its end. ``hosts``: every Host that is ours.
+    ``proxies``: who may say for whom they ask (X-Forwarded-For)."""
+
+    url: str
+    hosts: frozenset[str] = frozenset()
+    proxies: Sequence[IPv4Network | IPv6Network] = ()
+    secure: bool = field(init=False)
+    origins: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        usual = {"https": ":443", "http": ":80"}.get(parts.scheme, "")  # browsers leave it out (RFC 9110 section 7.2)
+        hosts = frozenset(h.lower().removesuffix(usual) for h in {*self.hosts, parts.netloc})
+        object.__setattr__(self, "secure", parts.scheme == "https")
+        object.__setattr__(self, "hosts", hosts)
+        object.__setattr__(self, "origins", frozenset(f"{parts.scheme}://{host}" for host in hosts))
+
+    def cookie(self, name: str) -> str:
+        """The prefix makes browsers refuse it from anywhere else, and over plain HTTP (RFC 6265bis section 4.1.3)."""
+        return f"__Host-{name}" if self.secure else name
+
+    def client(self, scope: Scope) -> str:
+        """Who asks; behind a proxy of ours, the last address that no proxy of ours has."""
+        peer = (scope.get("client") or ("", 0))[0]
+        said = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
+        for address in [*reversed(said.split(",")), ""] if said else []:
+            if not self._is_proxy(peer) or not address.strip():
+                break
+            peer = address.strip()
+        return peer if _is_address(peer) else ""
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self.proxies)
+
+
+class Doorway:
+    """ASGI middleware."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        place: Place,
+        sessions: Sessions,
+        links: Links,
+        clock: Clock,
+        secret: bytes,
+        required: frozenset[Role] = frozenset(),
+    ) -> None:
+        """``required``: the roles that ask for a second factor of whoever comes with a password."""
+        self._app = app
+        self._place, self._sessions, self._links, self._clock = place, sessions, links, clock
+        self._key = hmac.digest(secret, b"smtpguard console form token", "sha256")
+        self._required = required
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        cookies = Cookies()
+        scope["state"] = {**scope.get("state", {}), "cookies": cookies}
+
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                self._finish(scope, message, cookies)
+            await send(message)
+
+        try:
+            refused = await self._admit(scope, receive, cookies)
+        except LedgerError:
+            refused = PlainTextResponse("The guard's record cannot be reached. Try again.", 503, {"retry-after": "5"})
+        try:
+            await (refused or self._app)(scope, receive, sending)
+        except Exception as error:
+            if begun or isinstance(error, ClientDisconnect):
+                raise
+            await (await _failed(Request(scope, receive), error))(scope, receive, sending)
+
+    async def _admit(self, scope: Scope, receive: Receive, cookies: Cookies) -> Response | None:
+        """Fills the state; an answer where it is not to go on."""
+        request, state = Request(scope, receive), scope["state"]
+        state |= {"person": None, "account": None, "link": None, "csrf": "", "token": "", "form": FormData(), "ended": False, "how": "",
+                  "client": self._place.client(scope)}  # fmt: skip
+        if request.headers.get("host", "").lower() not in self._place.hosts:
+            return PlainTextResponse(f"There is no such host here: the console is at {self._place.url}\n", 421)
+        if request.url.path.startswith((API, STATIC)):
+            return None
+        given = request.cookies
+        await self._who(request, given, state)
+        if state["token"]:
+            state["csrf"] = self._proof(f"session {state['token']}")
+        else:
+            visit = given.get(self._place.cookie("smtpguard-visit"), "")
+            if not visit or len(visit) > 100:
+                visit = secrets.token_urlsafe(16)
+                cookies.set(self._place, "smtpguard-visit", visit)
+            state["csrf"] = self._proof(f"visit {visit}")
+        if self._must_set_up(request, state):
+            return rendering.see_other("/me/factor")
+        if request.method in SAFE:
+            return None
+        return await self._proven(request, state)
+
+    async def _who(self, request: Request, given: Mapping[str, str], state: dict[str, Any]) -> None:
+        path = request.url.path
+        if path.startswith(MINE):
+            link = self._links.read(path[len(MINE) :].partition("/")[0], self._clock.now())
+            if link is not None:
+                state |= {"link": link, "person": Who(address=link.address)}
+            return
+        token = given.get(self._place.cookie("smtpguard"), "")
+        looks_again = request.headers.get(REFRESH) == "true"  # nobody is there: the page asks by itself
+        found = await self._sessions.find(token, active=not looks_again) if 0 < len(token) <= 100 else None
+        if found is not None:
+            state |= {"token": token, "account": found[1], "person": Who.of(found[1]), "how": found[0].how}
+        state["ended"] = bool(token) and found is None
+
+    async def _proven(self, request: Request, state: dict[str, Any]) -> Response | None:
+        """Whether a form of ours was sent by who it was shown to."""
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+        if (origin is not None and origin.lower() not in self._place.origins) or site not in (None, "same-origin"):
+            return await _refused(request, 403)
+        length = request.headers.get("content-length", "")
+        most = MOST_FORM if state["account"] is not None else MOST_FROM_NOBODY
+        if not length.isdecimal() or len(length) > 12 or int(length) > most:
+            return await _refused(request, 413 if length else 411)
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                state["form"] = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
+        except HTTPException as error:
+            return await _refused(request, error.status_code)
+        except TimeoutError:
+            return await _refused(request, 408)
+        told = request.headers.get("x-csrf-token") or state["form"].get("csrf") or ""
+        if not isinstance(told, str) or not hmac.compare_digest(told.encode(), state["csrf"].encode()):
+            if state["ended"] and not request.url.path.startswith(("/login", "/logout")):
+                return rendering.see_other("/login", next=self._came_from(request), ended="1")
+            return await _refused(request, 403)
+        return None
+
+    def _came_from(self, request: Request) -> str:
+        """The page that the form stood on. What was typed there its browser keeps (console.js)."""
+        parts = urlsplit(request.headers.get("referer", ""))
+        there = f"{parts.scheme}://{parts.netloc}".lower() in self._place.origins
+        return safe_path(parts.path + (f"?{parts.query}" if parts.query else "")) if there else "/"
+
+    def _must_set_up(self, request: Request, state: dict[str, Any]) -> bool:
+        """Whether somebody whose role asks for a second factor has none yet: nothing else is there for them until they have."""
+        account: Account | None = state["account"]
+        if account is None or account.totp or state["how"] != "password" or not self._required & set(account.roles):
+            return False
+        return not request.url.path.startswith(("/me/factor", "/me/language", "/logout", STATIC))
+
+    def _proof(self, of: str) -> str:
+        return hmac.new(self._key, of.encode(), "sha256").hexdigest()[:40]
+
+    def _finish(self, scope: Scope, message: Message, cookies: Cookies) -> None:
+        headers = MutableHeaders(raw=message.setdefault("headers", []))
+        for name, value in HEADERS.items():
+            if name == "cache-control" and scope["path"].startswith(STATIC):
+                continue
+            headers.setdefault(name, value)
+        if self._place.secure:
+            headers.setdefault("strict-transport-security", "max-age=31536000")
+        for line in cookies.lines:
+            headers.append("set-cookie", line)
+
+
+class Cookies:
+    """What the browser is to be given with the answer: a page finds it as ``request.state.cookies``."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def set(self, place: Place, name: str, value: str, *, seconds: int | None = None) -> None:
+        """For this host alone, out of reach of scripts; sent along when somebody follows a link to us, and with no form of
+        another site's."""
+        life = "" if seconds is None else f"; Max-Age={seconds}"
+        secure = "; Secure" if place.secure else ""
+        self.lines.append(f"{place.cookie(name)}={value}; Path=/{life}; HttpOnly; SameSite=Lax{secure}")
+
+    def drop(self, place: Place, name: str) -> None:
+        self.set(place, name, "", seconds=0)
+
+
+def safe_path(wanted: object) -> str:
+    """A path of ours to go on to, "/" for anything that might lead elsewhere."""
+    if not isinstance(wanted, str) or not wanted.startswith("/") or wanted.startswith(("//", "/\\")):
+        return "/"
+    if len(wanted) > 500 or "\\" in wanted or not wanted.isascii() or not wanted.isprintable():
+        return "/"
+    parts = urlsplit(wanted)
+    return "/" if parts.scheme or parts.netloc or parts.path.startswith(("/login", "/logout", "//")) else wanted
+
+
+async def _refused(request: Request, status: int) -> Response:
+    return await rendering.page(request, "error.html", status, problem=status)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A page all the same, with all its headers: what is not written down is not shown, and nothing was done."""
+    kind = request.url.path.split("/")[1]  # the rest may be a link that lets in
+    if isinstance(error, PolicyUnreadable):
+        log.warning("/%s: %s", kind, error)
+        return await rendering.page(request, "error.html", 503, problem="policy")
+    if isinstance(error, LedgerError):
+        log.warning("/%s: the record: %s", kind, type(error).__name__)
+        return await _refused(request, 503)
+    log.error("/%s failed: %s", kind, type(error).__name__, exc_info=error)
+    return await _refused(request, 500)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""From a page's values to HTML: Jinja templates, escaped, in the reader's language, with what stands on every page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, tzinfo
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from smtpguard.console import labels
+from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.i18n import Speech, choose
+from smtpguard.console.labels import state_key
+from smtpguard.console.ports import Person
+from smtpguard.console.telling import reason_of
+from smtpguard.policy.admission import Freeze, LedgerError, Selector
+
+_MOST_GIVEN_BACK = 1 << 20
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def environment() -> Environment:
+    """``StrictUndefined``: a value that a page forgot is an error in a test, not a gap on a screen."""
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+
+
+def desk(request: Request) -> ConsoleServices:
+    found: ConsoleServices = request.app.state.desk
+    return found
+
+
+def speech(request: Request) -> Speech:
+    """In the language of the reader's own choice, else of their browser, else of the organisation."""
+    who: Person | None = getattr(request.state, "person", None)
+    language = choose(who.language if who else "", request.headers.get("accept-language", ""))
+    try:
+        zone: tzinfo = desk(request).policies.current().hours.zone
+    except LedgerError:  # the policy in force cannot be read: the page says so
+        zone = UTC
+    return Speech(language, zone, desk(request).clock.now().astimezone(zone).year)
+
+
+class Filled:
+    """One form of a page as it was sent and refused: what was typed stands in it again, and what is wrong beside its field. A form
+    that was not sent, or was taken, is blank. Passwords and codes are never sent back."""
+
+    def __init__(self, sent: FormData | None, wrong: Mapping[str, str]) -> None:
+        self._sent, self._wrong = sent, wrong
+
+    @property
+    def refused(self) -> bool:
+        return self._sent is not None
+
+    def __call__(self, name: str, otherwise: str = "") -> str:
+        """What was typed into a field; ``otherwise`` where the form was not sent."""
+        if self._sent is None:
+            return otherwise
+        value = self._sent.get(name, "")
+        return value[:_MOST_GIVEN_BACK] if isinstance(value, str) else ""
+
+    def ticked(self, name: str, value: str, otherwise: bool = False) -> bool:
+        """Whether one of several, or a box, was chosen."""
+        return otherwise if self._sent is None else value in self._sent.getlist(name)
+
+    def wrong(self, name: str) -> str:
+        return self._wrong.get(name, "")
+
+
+async def page(
+    request: Request, template: str, status: int = 200, *, wrong: Mapping[str, str] | None = None, **values: Any
+) -> Response:
+    """A whole page, with the banner where anything is frozen. ``wrong``: of a form that is refused (4xx), by the names of its fields
+    what is wrong with them; it comes back as it was filled in."""
+    here, said = desk(request), speech(request)
+    try:
+        frozen = await here.freezes.standing()
+    except LedgerError:
+        frozen = ()
+    titles = {name: info.title or name for name, info in here.lists.items()}
+    shown = {
+        "_": said,
+        "titles": titles,
+        "state_key": state_key,
+        "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
+        "what_of": lambda freeze: what_of(freeze, said, titles),
+        "kept": partial(kept, said, titles),
+        "reason_of": lambda freeze: reason_of(freeze.reason, said),
+        "person": getattr(request.state, "person", None),
+        "signed_in": getattr(request.state, "account", None) is not None,
+        "csrf": getattr(request.state, "csrf", ""),
+        "frozen": frozen,
+        "path": request.url.path,
+        "filled": lambda action: _filled(request, action, status, wrong or {}),
+        "now": here.clock.now(),
+    }
+    made: Environment = request.app.state.templates
+    text = made.get_template(template).render(**shown, **values)
+    return HTMLResponse(text, status_code=status)
+
+
+def _filled(request: Request, action: str, status: int, wrong: Mapping[str, str]) -> Filled:
+    """``action``: where the form is sent to, by which it is known."""
+    mine = request.method == "POST" and status >= 400 and request.url.path == action
+    return Filled(getattr(request.state, "form", None) if mine else None, wrong if mine else {})
+
+
+def what_of(freeze: Freeze, said: Speech, titles: Mapping[str, str]) -> str:
+    """What a freeze stops, in words."""
+    name = freeze.value
+    if freeze.selector is Selector.LIST:
+        name = titles.get(name, name)
+    elif freeze.selector is Selector.MAILING:
+        name = name[:12]
+    return said(labels.FROZEN[freeze.selector.value], name=name)
+
+
+def kept(
+    said: Speech, titles: Mapping[str, str], freezes: Iterable[Freeze], named: Collection[str] | None = None
+) -> str:
+    """What has to be thawed before something goes, by whom it is frozen and since when. ``named``: titles of the lists that may be
+    named to this reader; None for all."""
+
+    def one(freeze: Freeze) -> str:
+        hidden = freeze.selector is Selector.LIST and named is not None and titles.get(freeze.value) not in named
+        what = said("a list") if hidden else what_of(freeze, said, titles)
+        until = f", {said('until {time}', time=said.when(freeze.until))}" if freeze.until is not None else ""
+        return f"{what} ({said('frozen by {who}, {time}', who=freeze.by, time=said.when(freeze.at))}{until})"
+
+    return "; ".join(map(one, freezes))
+
+
+async def form(request: Request) -> FormData:
+    """What was sent with a POST, as it was read once at the doorway."""
+    found: FormData = request.state.form
+    return found
+
+
+def digits(sent: FormData, name: str) -> str:
+    """A number however it is grouped: 412,318 or 412 318 or 412318."""
+    value = sent.get(name, "")
+    return re.sub(r"[\s.,\u00a0\u202f']", "", value) if isinstance(value, str) else ""
+
+
+def see_other(path: str, **query: str) -> Response:
+    """After a POST: the page that shows what it did (RFC 9110 section 15.4.4). ``path`` is one of ours."""
+    tail = "&".join(f"{name}={quote(value)}" for name, value in query.items())
+    return RedirectResponse(f"{path}?{tail}" if tail else path, status_code=303)

@@ -1,0 +1,69 @@
+"""The recipients of a message as people, as counts know them: each by a keyed digest, a list's address by its version."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from smtpguard.lists.recipients import Classification, Classified, Kind
+from smtpguard.lists.registry import Registry
+from smtpguard.policy.mailing import Person
+
+_NOW: Mapping[str, str] = {}
+
+
+def persons(counted: Classified, registry: Registry, versions: Mapping[str, str] = _NOW) -> tuple[Person, ...]:
+    """Each recipient once; a list's address is as many people as are on the list, at its version. ``versions``: those of lists at
+    an earlier time, by which their people were counted then."""
+    found: dict[bytes, Person] = {}
+    for one in counted.recipients:
+        if one.behind is not None:
+            found.update((person.digest, person) for person in _crowd(one, registry))
+        elif one.digest:
+            member = Kind.MEMBER in one.kinds
+            found[one.digest] = Person(
+                digest=one.digest, customer=member, maybe=bool(one.doubt) and not member, lists=one.lists
+            )
+    for touched in counted.touched.values():
+        if touched.by_address:
+            info, version = registry.lists[touched.name], versions.get(touched.name, touched.version)
+            digest = registry.digester.of_canonical(f"list {touched.name} {version}")
+            found[digest] = Person(digest=digest, customer=info.of_customers, lists=(touched.name,), weight=max(1, int(touched.size.low)), version=version)  # fmt: skip
+    return tuple(found.values())
+
+
+def as_journalled(everyone: Classified) -> dict[str, Any]:
+    """What a verdict's entry keeps to count its people by (audit.distinct): ``people``, of each recipient in order the digest of a
+    single one with the numbers of the lists that it is on ("?" where one could not say), or what is behind an address that expands;
+    ``crowds``, by list name in the order of those numbers: its index's version, and at least and at most how many are on it."""
+    crowds = {
+        name: [one.version, int(one.size.low), None if math.isinf(one.size.high) else int(one.size.high)]
+        for name, one in everyone.touched.items()
+    }
+    numbers = {name: n for n, name in enumerate(sorted(crowds))}
+    whole = {name for name, one in everyone.touched.items() if one.by_address}
+    people: list[str | dict[str, Any]] = []
+    for one in everyone.recipients:
+        behind = one.behind
+        if Kind.LIST in one.kinds or (behind is not None and behind.people != 1):
+            lists = [numbers[name] for name in one.lists if name in whole]
+            beside = {} if behind is None else {"behind": behind.key.hex(), "people": behind.people}
+            people.append({"lists": lists, **beside})
+        else:
+            on = [str(numbers[name]) for name in one.lists if name in numbers]
+            people.append(" ".join([one.digest.hex(), *on, *(["?"] if one.doubt else [])]))
+    return {"people": people} | ({"crowds": crowds} if crowds else {})
+
+
+def _crowd(one: Classification, registry: Registry) -> Iterator[Person]:
+    """Who is behind an address that expands: customers one by one where they are known so, and the others as one weight."""
+    behind = one.behind
+    assert behind is not None
+    for member in behind.members:
+        yield Person(digest=member, customer=True, lists=registry.members.naming(int.from_bytes(member, "big")))
+    if not behind.members and behind.customers:
+        yield Person(digest=behind.key, customer=True, lists=tuple(behind.lists), weight=behind.customers)
+    if behind.people > behind.customers:
+        others = registry.digester.of_canonical(f"others behind {behind.key.hex()}")
+        yield Person(digest=others, maybe=one.perhaps > 0, weight=behind.people - behind.customers)

@@ -1,0 +1,82 @@
+"""The times of a hold: until when it waits (the organisation's working hours, or what the message itself says, whichever is
+earlier), when people are reminded, when it goes to others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from smtpguard.guard.inforce import InForce
+from smtpguard.mail.message import Header
+from smtpguard.policy.approval import Hold
+
+REMINDERS = (25, 50, 90)  # percent of the time from hold to expiry
+UNACKNOWLEDGED = timedelta(minutes=15)  # past every wait for a 250: its client has been told 451, or has gone
+DELIVER_BY = ("Latest-Delivery-Time", "Deliver-By", "Expires", "Expiry-Date")
+"""RFC 2156 section 5.3.4 (Latest-Delivery-Time, Expires, Expiry-Date), and what others write for the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """``working``: only working hours count. ``escalate_after_seconds``: how long it may go without any vote.
+
+    Of a mailing: ``copies`` that are stored under one hold, past which its client keeps the rest; how long its approval takes
+    in what still comes, and how long what comes of a rejected one is rejected.
+    """
+
+    seconds: int = 24 * 3600
+    working: bool = True
+    escalate_after_seconds: int = 3600
+    copies: int = 500
+    approval_seconds: int = 7 * 86400
+    rejection_seconds: int = 86400
+
+    def expires_at(self, header: Header, in_force: InForce, held_at: datetime) -> datetime:
+        """A deliver-by that has passed already says nothing about how long people may think: it is left out."""
+        end = self._end(in_force, held_at)
+        asked = (_date(field.text) for name in DELIVER_BY for field in header.all(name))
+        return min([end, *(at for at in asked if at is not None and at > held_at)])
+
+    def anew(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
+        """People are asked once more, for as long as about one that comes now, unless its message itself said until when."""
+        asked = hold.expires_at < self._end(in_force, hold.waits_since)
+        expires_at = hold.expires_at if asked else self._end(in_force, now)
+        again = replace(hold, votes=(), reopened_at=now, expires_at=expires_at, reminded=0, escalated=False)
+        return replace(again, attend_at=self.attend_at(again, in_force))
+
+    def _end(self, in_force: InForce, since: datetime) -> datetime:
+        length = timedelta(seconds=self.seconds)
+        return in_force.hours.working_deadline(since, length) if self.working else since + length
+
+    def attend_at(self, hold: Hold, in_force: InForce) -> datetime:
+        """When the sweep is to look at it next."""
+        times = [hold.expires_at]
+        if hold.reminded < len(REMINDERS):
+            times.append(self.reminder_at(hold, REMINDERS[hold.reminded], in_force))
+        if not hold.escalated and not hold.votes:
+            times.append(self.escalates_at(hold))
+        if not hold.acknowledged:
+            times.append(hold.held_at + UNACKNOWLEDGED)
+        return min(times)
+
+    def escalates_at(self, hold: Hold) -> datetime:
+        return hold.waits_since + timedelta(seconds=self.escalate_after_seconds)
+
+    def reminder_at(self, hold: Hold, percent: int, in_force: InForce) -> datetime:
+        """When so much of its time is gone: of the working hours in it, and within them, so that somebody is there to read it. Where
+        there are none, since the message itself said until when, of all of it."""
+        since, end, hours = hold.waits_since, hold.expires_at, in_force.hours
+        worked = hours.worked(since, end) if self.working else timedelta()
+        if not worked:
+            return since + (end - since) * percent / 100
+        return hours.working_deadline(since, worked * percent / 100, within=True)
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(text[:100])
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -1,0 +1,241 @@
+"""What would have gone otherwise so far under one policy, as far as it bears on what comes later: mailings that would wait, and
+counts that would be others.
+
+What a policy would have held is taken to wait still, since nobody can know what people would have decided. Of fixed size, however
+many messages there are: mailings and contents are marks in a field, which takes one for another once in millions of times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from smtpguard.guard.recordedfacts import WAITING
+from smtpguard.guard.standing import OF_REACH
+from smtpguard.hindsight.recalled import Recalled, Window
+from smtpguard.policy.admission import OF_LETTERS
+from smtpguard.policy.counted import COUNTED
+
+MOST = 200_000
+"""Writers, lists and streams whose counts are known to be others. Of more, nothing is certain that hangs on a count."""
+_SECOND = 1_000_000
+
+
+class Waiting(NamedTuple):
+    """Of a mailing of which something went otherwise. ``by_size``: whether it may wait because of its size, so that what reaches a
+    customer waits with it; ``by_reach``: everything of it. ``full``: whether so many messages may have been stored that more would
+    wait at their client."""
+
+    by_size: bool
+    by_reach: bool
+    full: bool
+
+
+class Amount(NamedTuple):
+    """How many people (or messages) at most, and when the last of them came, in microseconds."""
+
+    at: int
+    most: float
+
+
+class Drift(NamedTuple):
+    """By how much a count may be less, and more."""
+
+    fewer: float = 0
+    more: float = 0
+
+
+_NONE = Drift()
+
+
+class BloomFilter:
+    """A set of strings that is of fixed size (Bloom 1970): among a million in it, one that is not is found once in two million times.
+    ``times``: how often one was added, at most."""
+
+    PLACES = 1 << 26
+    COUNTERS = 1 << 20
+    EACH = 6
+
+    def __init__(self, *, counting: bool = False) -> None:
+        self._counting = counting
+        self._bits, self._counts = bytearray(), array("L")  # until something is added
+
+    def add(self, text: str) -> None:
+        if not self._bits:
+            self._bits = bytearray(self.PLACES >> 3)
+            self._counts = array("L", [0]) * (self.COUNTERS if self._counting else 0)
+        for at in self._places(text):
+            self._bits[at >> 3] |= 1 << (at & 7)
+            if self._counting:
+                self._counts[at % self.COUNTERS] += 1
+
+    def __contains__(self, text: str) -> bool:
+        return bool(self._bits) and all(self._bits[at >> 3] & 1 << (at & 7) for at in self._places(text))
+
+    def times(self, text: str) -> int:
+        return min(self._counts[at % self.COUNTERS] for at in self._places(text))
+
+    def _places(self, text: str) -> list[int]:
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4 * self.EACH).digest()
+        return [int.from_bytes(digest[n : n + 4], "big") % self.PLACES for n in range(0, 4 * self.EACH, 4)]
+
+
+@dataclass(slots=True)
+class Divergence:
+    """``copies``: so many of one mailing are stored; what comes then waits at its client, and is not counted."""
+
+    copies: int
+    lost: bool = False
+    """Whether more counts are others than there is room for."""
+    by_reach: bool = False
+    """Whether any mailing may wait because of how many people it reaches, colleagues too."""
+    _went: BloomFilter = field(default_factory=lambda: BloomFilter(counting=True))
+    _by_size: BloomFilter = field(default_factory=BloomFilter)
+    _by_reach: BloomFilter = field(default_factory=BloomFilter)
+    _stored: BloomFilter = field(default_factory=BloomFilter)
+    _addressed: BloomFilter = field(default_factory=BloomFilter)
+    _fewer: dict[str, Amount] = field(default_factory=dict)  # by the key of a count
+    _more: dict[str, Amount] = field(default_factory=dict)
+
+    # what went otherwise
+
+    def otherwise(self, message: Recalled, sizes: Collection[str] | None) -> None:
+        """It went otherwise than in the record, or its mailing did before. ``sizes``: where it may have been held, what its rules ask of
+        the mailing's size; None where it surely was not."""
+        by_reach = bool(OF_REACH.intersection(sizes or ()))
+        self.by_reach |= by_reach
+        if not (mailing := message.mailing):
+            return
+        # what waits of it so far waits by the record as well, and for what is not kept
+        waits = mailing not in self._went and message.stood(WAITING) is not False
+        if sizes or waits:
+            self._by_size.add(mailing)
+        if by_reach or waits:
+            self._by_reach.add(mailing)
+        if sizes is not None or mailing not in self._went:
+            self._went.add(mailing)
+
+    def counted(self, message: Recalled, *, fewer: bool, more: bool) -> None:
+        """It may have been counted where it was not (``more``), or not where it was."""
+        self._count(message, _keys(message), fewer=fewer, more=more)
+
+    def let_through(self, message: Recalled, *, fewer: bool, more: bool) -> None:
+        """The same of counts in which what is held is not counted."""
+        self._count(message, _keys_of_who(message), fewer=fewer, more=more)
+
+    def _count(self, message: Recalled, keys: Iterable[str], *, fewer: bool, more: bool) -> None:
+        if not (fewer or more):
+            return
+        people, keys = message.count("reach").high, list(keys)
+        for there, known in ((fewer, self._fewer), (more, self._more)):
+            for key in keys if there else ():
+                self._add(known, key, message.at, people)
+
+    def moved(self, message: Recalled, reach: float) -> None:
+        """Its recipients may be others, ``reach`` at most: whom it reaches counts elsewhere. Where nobody has asked what it is a copy of,
+        it may be of any mailing."""
+        for known in (self._fewer, self._more):
+            for key in (*_keys(message), *_keys_of_who(message), *(() if message.mailing else ("mailing",))):
+                self._add(known, key, message.at, max(reach, message.count("reach").high))
+
+    def _add(self, known: dict[str, Amount], key: str, at: int, most: float) -> None:
+        if self._room(known, key):
+            known[key] = Amount(at, most + (known[key].most if key in known else 0))
+
+    def came(self, message: Recalled, *, held: bool, addressed: bool) -> None:
+        """Whether it may be stored, and whether it went to a list's address."""
+        if held:
+            self._stored.add(_itself(message))
+        if addressed:
+            self._addressed.add(_itself(message))
+
+    # what follows for another
+
+    def waiting(self, message: Recalled) -> Waiting | None:
+        """Whether its mailing went otherwise before."""
+        mailing = message.mailing
+        if not mailing or mailing not in self._went:
+            return None
+        full = self._went.times(mailing) > self.copies
+        return Waiting(by_size=mailing in self._by_size, by_reach=mailing in self._by_reach, full=full)
+
+    def repeats(self, message: Recalled) -> bool:
+        """Whether the same message may be held already, so that this is only its retry."""
+        return _itself(message) in self._stored
+
+    def tried(self, message: Recalled) -> bool:
+        """Whether the same message went to a list's address before."""
+        return _itself(message) in self._addressed
+
+    def drift(self, message: Recalled, fact: str, seconds: int) -> Drift:
+        """Of a count that it meets. What was counted otherwise long ago has left its window."""
+        if fact in OF_LETTERS and message.is_no_letter:
+            return _NONE
+        if self.lost:
+            return Drift(math.inf, math.inf)
+        if not (self._fewer or self._more) and not fact.startswith("mailing."):
+            return _NONE
+        window = COUNTED[fact].window_seconds if fact in COUNTED else 0
+        after = message.at - (window or seconds) * _SECOND
+        keys = _keys_of(message, fact)
+        fewer, more = (
+            sum(known[key].most for key in keys if key in known and known[key].at >= after)
+            for known in (self._fewer, self._more)
+        )
+        if fact.startswith("mailing.") and (waiting := self.waiting(message)) is not None and waiting.full:
+            fewer = math.inf
+        return Drift(fewer, more)
+
+    def _room(self, there: dict[str, Amount], key: str) -> bool:
+        if len(there) < MOST or key in there:
+            return True
+        self.lost = True
+        return False
+
+
+def _itself(message: Recalled) -> str:
+    """Content and recipients, by which a retry is known."""
+    return " ".join((message.data.get("content") or message.id, *message.sealed.get("recipients", ())))
+
+
+def _keys(message: Recalled) -> Iterable[str]:
+    """The counts that it would have been in."""
+    yield "thread"
+    if message.mailing:
+        yield f"mailing {message.mailing}"
+    yield from (f"stream {name}" for name in message.streams)
+
+
+def _keys_of_who(message: Recalled) -> Iterable[str]:
+    """Those in which what is held is not counted: of senders and lists."""
+    yield from _senders(message)
+    yield from (f"list {name}" for name in message.lists)
+
+
+def _senders(message: Recalled) -> tuple[str, ...]:
+    who = [f"from {message.writer}"] if message.writer else []
+    who += [f"login {user.lower()}" for user in message.names("actor") or ()]
+    proven = message.told(Window("sender.proven", "sender.proven")).value
+    if proven is not True and (client := message.data.get("client")):
+        who.append(f"client {client}")
+    return tuple(who)
+
+
+def _keys_of(message: Recalled, fact: str) -> tuple[str, ...]:
+    area = fact.partition(".")[0]
+    if fact in OF_LETTERS and area != "list":
+        return _senders(message)
+    match area:
+        case "sender":
+            return (f"from {message.writer}",)
+        case "mailing":
+            return (f"mailing {message.mailing}", "mailing")
+        case "list":
+            return tuple(f"list {name}" for name in message.lists)
+        case "stream":
+            return tuple(f"stream {name}" for name in message.streams)
+    return ("thread",)

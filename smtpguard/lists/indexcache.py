@@ -1,0 +1,132 @@
+"""Where the indexes of all lists stand: which are open, how old they are, and what is wrong with the others.
+
+Here live the names of index files, the stat by which a swapped one is noticed, and the four states of an index. The time
+of a file's last change says when its sources were last read and found to be so: that of the source that was so the longest
+ago; INCOMPLETE where one of them never was.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from smtpguard.lists.index import BadIndex, Index
+
+INCOMPLETE = 0.0  # as a time of change: a source was never read, so that a "no" was never to be relied on
+
+
+class State(enum.Enum):
+    READY = "ready"
+    STALE = "stale"  # a "yes" stays a yes; a "no" is not to be relied on
+    MISSING = "missing"  # nobody can say who is on the list
+    UNLISTED = "unlisted"  # no source of members is declared: the list is known by its address alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStatus:
+    """One list's index. ``why`` says in a phrase what is wrong, "" where nothing is."""
+
+    state: State
+    index: Index | None = None
+    checked_at: datetime | None = None
+    why: str = ""
+
+
+class Shelved(Protocol):
+    """What must be known of a list to find and judge its index."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def members(self) -> tuple[Mapping[str, object], ...]: ...
+    @property
+    def stale_after_seconds(self) -> int: ...
+
+
+def index_path(folder: Path, name: str) -> Path:
+    return folder / f"{quote(name, safe='')}.index"
+
+
+def sources_folder(folder: Path, name: str) -> Path:
+    """Where each source of a list has an index of its own, and keeps what it remembers."""
+    return folder / f"{quote(name, safe='')}.sources"
+
+
+def report_path(folder: Path, name: str) -> Path:
+    """Beside the index: what became of the latest sync (report)."""
+    return folder / f"{quote(name, safe='')}.json"
+
+
+def too_old(checked_at: datetime, now: datetime, info: Shelved) -> bool:
+    """For a "no" to be relied on. A time as far ahead, which a clock gave that was wrong then or is now, says nothing either."""
+    return abs(now - checked_at) > timedelta(seconds=info.stale_after_seconds)
+
+
+class Shelf:
+    """The open indexes of one process."""
+
+    def __init__(self, folder: Path, *key_ids: bytes) -> None:
+        self._folder = folder
+        self._key_ids = key_ids
+        self._stamps: dict[str, tuple[int, int, int]] = {}
+        self._paths: dict[str, Path] = {}
+        self.standings: dict[str, IndexStatus] = {}
+
+    def look(self, infos: Iterable[Shelved], now: datetime) -> bool:
+        """One stat a list; an index that was swapped is opened. True if any standing is another than before."""
+        standings = {info.name: self._one(info, now) for info in infos}
+        changed = standings != self.standings
+        self.standings = standings
+        return changed
+
+    def glance(self, infos: Iterable[Shelved], now: datetime) -> bool:
+        """The same of some lists alone, of which it is known how they stood."""
+        found = {info.name: self._one(info, now) for info in infos}
+        if all(
+            standing is self.standings[name] or standing == self.standings[name] for name, standing in found.items()
+        ):
+            return False
+        self.standings = {**self.standings, **found}
+        return True
+
+    def _one(self, info: Shelved, now: datetime) -> IndexStatus:
+        if not info.members:
+            return IndexStatus(state=State.UNLISTED, why=f"the list {info.name} declares no members")
+        before = self.standings.get(info.name)
+        index = before.index if before else None
+        path = self._paths.get(info.name) or self._paths.setdefault(info.name, index_path(self._folder, info.name))
+        try:
+            stat = path.stat()
+            stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            known = before if before is not None and self._stamps.get(info.name) == stamp else None
+            checked = known.checked_at if known is not None and known.state is State.READY else None
+            if known is not None and checked is not None and not too_old(checked, now, info):
+                return known
+            if index is None or self._stamps.get(info.name) != stamp:
+                index = Index(path, *self._key_ids)
+                self._stamps[info.name] = stamp
+        except (OSError, BadIndex) as error:
+            problem = "it was never synced" if isinstance(error, FileNotFoundError) else _phrase(error)
+            if index is None:
+                return IndexStatus(state=State.MISSING, why=f"the list {info.name} has no usable index: {problem}")
+            # what is mapped stays good until this process ends, but nobody refreshes it
+            checked_at = before.checked_at if before else None
+            why = f"the index of {info.name} is gone or damaged, and the one before it is in use: {problem}"
+            return IndexStatus(state=State.STALE, index=index, checked_at=checked_at, why=why)
+        if stat.st_mtime == INCOMPLETE:
+            why = f"the index of {info.name} is not complete: one of its sources could never be read"
+            return IndexStatus(state=State.STALE, index=index, why=why)
+        checked_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+        if too_old(checked_at, now, info):
+            why = f"the index of {info.name} is stale: its source was last read {checked_at:%Y-%m-%d %H:%M} UTC"
+            return IndexStatus(state=State.STALE, index=index, checked_at=checked_at, why=why)
+        return IndexStatus(state=State.READY, index=index, checked_at=checked_at)
+
+
+def _phrase(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,70 @@
+"""How long a source on another machine is waited for: for each answer, for all of them, and not at all once nobody wants it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from smtpguard.lists.sources import SourceError, Stop
+
+LOOK_SECONDS = 0.2
+
+
+class Patience:
+    """Begins to run when it is made."""
+
+    def __init__(
+        self, *, wait_seconds: float, limit_seconds: float, stop: Stop, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.wait_seconds = wait_seconds
+        self._limit = limit_seconds
+        self._stop = stop
+        self._now = monotonic
+        self._end = monotonic() + limit_seconds
+
+    @classmethod
+    def of(cls, declaration: Mapping[str, Any], stop: Stop) -> Patience:
+        return cls(
+            wait_seconds=declaration.get("timeout", 30), limit_seconds=declaration.get("time_limit", 3600), stop=stop
+        )
+
+    def spent(self) -> str:
+        """Why it is over, "" while it is not."""
+        if self._stop():
+            return "stopped before its end"
+        return f"no end within {self._limit:g} s (time_limit)" if self._now() > self._end else ""
+
+    def look(self, label: str) -> None:
+        """Between two answers. Raises SourceError when it is over."""
+        if why := self.spent():
+            raise SourceError(f"{label}: {why}")
+
+    @contextmanager
+    def cutting(self, cut: Callable[[], object]) -> Iterator[None]:
+        """While a library waits that cannot look up: ``cut`` makes it fail, from another thread, when it is over."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(LOOK_SECONDS):
+                if self.spent():
+                    cut()
+                    return
+
+        watcher = threading.Thread(target=watch, name="list source watch", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+
+def shut(descriptor: int) -> None:
+    """The end of a connection, heard by whoever waits on it, however dead the network is."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
+        end.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,99 @@
+"""What waits for the writer, as the event loop sees it: bounded in number and in time, and always answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from smtpguard.policy.admission import Admission, Busy, Item, Live, Unavailable
+from smtpguard.store.batch import Step
+
+WAIT_SECONDS = 20.0
+
+
+class Clock(Protocol):
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+
+class Work:
+    """One thing that waits for its turn in a batch: an item with its ``admission``, or any other ``step``.
+
+    ``started``: it is in a batch, so it may be written whatever its waiter is told.
+    """
+
+    __slots__ = ("admission", "error", "future", "item", "loop", "result", "since", "started", "step")
+
+    def __init__(
+        self,
+        step: Step | None = None,
+        item: Item | None = None,
+        admission: Callable[[Live], Admission] | None = None,
+        *,
+        since: float,
+    ) -> None:
+        self.step = step
+        self.item = item
+        self.admission = admission
+        self.since = since
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.started = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    @property
+    def unwanted(self) -> bool:
+        """Nobody waits for it any more: it was answered by the clock, cancelled, or its client has left."""
+        if self.future.done():
+            return True
+        return self.item is not None and self.item.gone is not None and self.item.gone()
+
+
+class Waiting:
+    """Those not answered yet, oldest first. Belongs to one event loop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._works: deque[Work] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, work: Work) -> None:
+        self._works.append(work)
+        if self._timer is None:
+            self._timer = work.loop.call_later(WAIT_SECONDS, self.expire)
+
+    def expire(self) -> None:
+        """Answer who has waited for 20 s. What is in a batch already may still be written: then nobody can know."""
+        self._timer = None
+        now = self._clock.monotonic()
+        while self._works:
+            work = self._works[0]
+            if not work.future.done():
+                left = work.since + WAIT_SECONDS - now
+                if left > 0:
+                    self._timer = work.loop.call_later(left, self.expire)
+                    return
+                work.future.set_exception(
+                    Unavailable("no answer from the database in time") if work.started else Busy("waited too long")
+                )
+            self._works.popleft()
+
+    def answered(self) -> None:
+        """Forget those who have their answer."""
+        while self._works and self._works[0].future.done():
+            self._works.popleft()
+        if not self._works and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def close(self) -> None:
+        """Whoever waits still is told that nobody comes any more."""
+        for work in self._works:
+            if not work.future.done():
+                work.future.set_exception(Unavailable("the store was closed"))
+        self.answered()

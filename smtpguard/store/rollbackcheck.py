@@ -1,0 +1,258 @@
+"""Whether a database is the one that the state folder knows, of this secret, and no older than what was signed beside it.
+
+The file of checkpoints outlives a store that is put back to an earlier state, and one that is taken for another. So whoever
+opens a store looks there first. Another journal, or another secret, is refused before anything is written that would spoil the
+proof; a store that was put back stands still until a person says that it may go on, since what was released, decided or frozen
+in the meantime has come undone in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, func, select
+
+from smtpguard.audit.agreement import Agreement, Parted
+from smtpguard.audit.chain import instant
+from smtpguard.audit.checkpoint import Checkpoint, genuine, parse
+from smtpguard.audit.event import Event, Kind
+from smtpguard.policy.admission import ITSELF, PUT_BACK, Freeze, Gate, LedgerError, Selector
+from smtpguard.store import gates, journal
+from smtpguard.store.batch import Batch, read_head
+from smtpguard.store.schema import checkpoint, entry
+
+log = logging.getLogger(__name__)
+
+_TAIL = 1 << 16  # octets: the checkpoints of some hours, of all processes that write there
+_MANY = 500
+
+
+class Foreign(LedgerError):
+    """The checkpoints are another journal's. ``journal``, ``at``: which one's, and when it was signed last, as far as was looked."""
+
+    def __init__(self, known: Checkpoint) -> None:
+        super().__init__(f"the checkpoints beside the store are of another journal, {known.journal}")
+        self.journal, self.at = known.journal, instant(known.at)
+
+
+class OtherSecret(LedgerError):
+    """The journal was signed with another secret."""
+
+    def __init__(self) -> None:
+        super().__init__("the secret is not the one that the journal was written with")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutBack:
+    """``agreed``: the last entry up to which the chain agrees with what was signed. ``signed``: the newest checkpoint that it does
+    not agree with. ``last_at``: the time of the last entry that is left, None where none is."""
+
+    agreed: int
+    signed: Checkpoint
+    last_at: datetime | None
+
+    def __str__(self) -> str:
+        ends = "is empty" if self.last_at is None else f"ends at {self.last_at:%Y-%m-%d %H:%M:%S} UTC"
+        return (
+            f"the store was put back to an earlier state: its journal {ends}, and at "
+            f"{instant(self.signed.at):%Y-%m-%d %H:%M:%S} UTC entries up to {self.signed.seq} were signed"
+        )
+
+
+def look(
+    connection: Connection, secret: bytes, state_dir: Path, *, last: Checkpoint | None = None, renewing: bool = False
+) -> PutBack | None:
+    """Hold a database that is set up against the state folder, and against what this very process committed ``last``. In one
+    snapshot, begun by the first question. Raises Foreign; and OtherSecret, save where the secret is being renewed."""
+    lines = _from_the_end(state_dir / journal.FILE)
+    known = _Known().told(
+        next(lines, []), secret
+    )  # first, since a line is written only after its entries are committed
+    here = read_head(connection).journal
+    line = connection.execute(select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
+    newest = _Known().told([line or ""], secret)
+    if newest.claimed and not renewing:
+        raise OtherSecret  # whoever signed it last has the secret
+    for more in lines:
+        if known.of(here):
+            break
+        known.told(more, secret)
+    if not known.of(here):
+        if known.signed:
+            raise Foreign(known.signed[0])
+        if known.claimed and not newest.signed and not renewing:
+            raise OtherSecret
+    if last is not None:
+        if last.journal != here:
+            raise Foreign(last)
+        known.claimed.append(last)
+    return _compared(connection, known, secret, state_dir, here)
+
+
+def unmade(secret: bytes, state_dir: Path) -> None:
+    """The same where there is no database yet: a state folder that knows one is not where a new one begins."""
+    known = _Known()
+    for lines in _from_the_end(state_dir / journal.FILE):
+        known.told(lines, secret)
+        if known.signed:
+            raise Foreign(known.signed[0])
+    if known.claimed:
+        raise OtherSecret
+
+
+def stand_still(batch: Batch, found: PutBack) -> None:
+    """Freeze everything, say why, and sign it, so that what does not agree is known for what it is from now on."""
+    stop = Freeze(
+        freeze_id=secrets.token_hex(8).upper(),
+        selector=Selector.ALL,
+        value="",
+        reason=PUT_BACK,
+        by=ITSELF,
+        at=batch.now,
+        defers=True,
+    )
+    data = {
+        "selector": stop.selector.value,
+        "value": None,
+        "until": None,
+        "put_back": {
+            "last_at": found.last_at and _iso(found.last_at),
+            "signed": found.signed.seq,
+            "signed_at": _iso(instant(found.signed.at)),
+        },
+    }
+    private = {"actor": (ITSELF,), "comment": (PUT_BACK,)}
+    gates.freeze(batch, stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=batch.now, data=data, private=private))
+    trusted = genuine(batch.secret, found.signed)  # a clock that was fast may have signed it
+    journal.mark(batch, put_back=found.agreed, at=found.signed.at if trusted else 0)
+
+
+class Lookout:
+    """Of one process that writes. It looks at every new connection, since behind that there may be another server, or another state
+    of it; and when the gate has moved, as it does where the secret is renewed."""
+
+    def __init__(self, secret: bytes, state_dir: Path, *, renewing: bool = False) -> None:
+        self._secret, self._state_dir, self._renewing = secret, state_dir, renewing
+        self._connections = 0
+        self._last: Checkpoint | None = None
+
+    def elsewhere(self, connections: int) -> bool:
+        """Whether what is remembered was learnt over another connection. ``connections``: how many there have been."""
+        return connections != self._connections
+
+    def look(self, batch: Batch, known: Gate | None) -> None:
+        """Before anything is written. ``known``: the gate as it was. Raises what then keeps everything from being written."""
+        if known is not None and known.generation == batch.head.generation:
+            return
+        found = look(batch.connection, self._secret, self._state_dir, last=self._last, renewing=self._renewing)
+        if found is not None:
+            stand_still(batch, found)
+            log.error("%s: everything stands still until it is thawed", found)
+
+    def committed(self, batch: Batch, connections: int) -> None:
+        head = batch.head
+        self._last = Checkpoint(journal=head.journal, seq=head.seq, at=batch.now_us, hash=head.hash)
+        self._connections = connections
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class _Known:
+    """Checkpoints of a file, of whatever journal: ``signed`` with this secret, and ``claimed``, which were not. Newest first."""
+
+    signed: list[Checkpoint] = field(default_factory=list)
+    claimed: list[Checkpoint] = field(default_factory=list)
+
+    def told(self, lines: Iterable[str], secret: bytes) -> _Known:
+        for line in lines:
+            try:
+                made = parse(line)
+            except ValueError:  # half of one, say
+                continue
+            (self.signed if genuine(secret, made) else self.claimed).append(made)
+        return self
+
+    def of(self, here: str) -> bool:
+        return any(made.journal == here for made in itertools.chain(self.signed, self.claimed))
+
+
+def _from_the_end(path: Path) -> Iterator[list[str]]:
+    """Lines, the last first, some at a time."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        end, rest = file.seek(0, os.SEEK_END), b""
+        while end > 0:
+            start = max(0, end - _TAIL)
+            file.seek(start)
+            first, *lines = (file.read(end - start) + rest).split(b"\n")
+            end, rest = start, first
+            yield [line.decode("utf-8", "replace") for line in reversed(lines)]
+        yield [rest.decode("utf-8", "replace")]
+
+
+def _compared(connection: Connection, known: _Known, secret: bytes, state_dir: Path, here: str) -> PutBack | None:
+    """First with what was signed last; where that does not agree, with what excuses it; and only then with everything."""
+    chain = _Chain(connection)
+    if not chain.parted(known.signed, known.claimed, here):
+        return None
+    rows = connection.execute(select(checkpoint.c.line).where(journal.RARE_MARK)).scalars()
+    if not chain.parted([*known.signed, *_Known().told(rows, secret).signed], known.claimed, here):
+        return None
+    rows = connection.execute(select(checkpoint.c.line)).scalars()
+    everything = _Known(claimed=known.claimed).told(rows, secret)
+    for lines in _from_the_end(state_dir / journal.FILE):
+        everything.told(lines, secret)
+    parted = chain.parted(everything.signed, everything.claimed, here)
+    if not parted:
+        return None
+    signed = max((each.mark for each in parted if each.signed_here), key=_when, default=parted[-1].mark)
+    return PutBack(agreed=parted[0].agreed, signed=signed, last_at=chain.last_at)
+
+
+def _when(mark: Checkpoint) -> tuple[int, int]:
+    return mark.at, mark.seq
+
+
+class _Chain:
+    """The chain as it is, asked for single entries."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        first, last = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
+        self._first, self._last = first or 0, last or 0
+        at = connection.execute(select(entry.c.at).where(entry.c.seq == self._last)).scalar()
+        self.last_at = None if at is None else instant(at)
+
+    def parted(self, signed: Iterable[Checkpoint], claimed: Iterable[Checkpoint], here: str) -> Sequence[Parted]:
+        """The checkpoints of this journal that it does not agree with and that nothing excuses, in order. Of entries that are
+        missing between others nothing is said: that is no store that was put back, and the proof finds it."""
+        marks = [dict.fromkeys(m for m in some if m.journal == here) for some in (signed, claimed)]
+        hashes = self._hashes({m.seq for some in marks for m in some if self._first <= m.seq <= self._last})
+        there = [[m for m in some if not self._first <= m.seq <= self._last or m.seq in hashes] for some in marks]
+        agreement = Agreement(*there)
+        agreement.skips(self._first - 1)
+        for seq in agreement.seqs:
+            if seq in hashes:
+                agreement.meets(seq, hashes[seq])
+        parted, _ = agreement.ends()
+        return parted
+
+    def _hashes(self, seqs: Iterable[int]) -> dict[int, bytes]:
+        found, wanted = {}, sorted(seqs)
+        for start in range(0, len(wanted), _MANY):
+            query = select(entry.c.seq, entry.c.hash).where(entry.c.seq.in_(wanted[start : start + _MANY]))
+            found.update({seq: bytes(hash) for seq, hash in self._connection.execute(query)})
+        return found

@@ -1,0 +1,134 @@
+"""What people did stands in the log once, whichever process they did it in, and whoever tells it dies, is late or has company."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app import auditfollower
+from smtpguard.app.auditfollower import LEASE_SECONDS, NAME, PEOPLES, AuditFollower
+from smtpguard.app.clock import ids
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.freezes import Freezes
+from smtpguard.observe import log as lines
+from smtpguard.policy.admission import LedgerError, Selector, Unavailable
+from smtpguard.store.hooks import Cursors
+from tests.guard.house import House, house
+
+
+def at_the_command_line(home: House) -> Freezes:
+    """As cli's services make it: with the store itself, which tells nobody."""
+    return Freezes(home.store, home.clock, new_id=ids(), recall_seconds=0)
+
+
+async def freeze(home: House, value: str = "news") -> None:
+    await at_the_command_line(home).freeze(Selector.LIST, value, reason="Wrong mail", by="eva@example.com")
+
+
+async def test_a_freeze_at_the_command_line_is_told_once(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        told: list[Event] = []
+        one, other = (AuditFollower(Cursors(home.store), home.clock, told.append) for _ in range(2))
+        assert await one.told() == 0  # begins with what happens from now on
+        await freeze(home)
+        assert [await one.told(), await other.told(), await one.told()] == [1, 0, 0]
+        [line] = told
+        assert (line.kind, line.private["actor"], line.private["comment"]) == (
+            Kind.FREEZE, ("eva@example.com",), ("Wrong mail",),
+        )  # fmt: skip
+        entries = {entry.seq: entry for entry, _ in await home.store.entries(limit=100)}
+        assert entries[line.data["entry"]].kind == "freeze"
+        assert line.data["at"] == home.clock.now().isoformat(timespec="seconds")
+        assert (line.data["selector"], line.data["value"]) == ("list", "news")
+
+
+async def test_what_was_done_while_nobody_told_is_told_later_and_in_order(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await AuditFollower(Cursors(home.store), home.clock).told()
+        for name in ("a", "b", "c"):
+            await freeze(home, name)
+        told: list[Event] = []
+        assert await AuditFollower(Cursors(home.store), home.clock, told.append).told() == 3
+        assert [event.data["value"] for event in told] == ["a", "b", "c"]
+
+
+async def test_what_the_processes_tell_themselves_is_not_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every kind: by the process in which it happened, or of the journal; by one of them."""
+    async with house(tmp_path) as home:
+        itself, of_the_journal = list[Event](), list[Event]()
+        monkeypatch.setattr(lines, "tell", itself.append)
+        following = AuditFollower(Cursors(home.store), home.clock, of_the_journal.append)
+        await following.told()
+        for kind in Kind:
+            event = Event(kind=kind, id=kind.value, at=home.clock.now(), data={"action": "hold"})
+            await home.store.record([event])
+            auditfollower.tell(event)
+        await following.told()
+        assert {e.kind for e in of_the_journal} == PEOPLES
+        assert sorted(e.id for e in itself + of_the_journal) == sorted(kind.value for kind in Kind)
+
+
+async def test_one_who_dies_between_the_line_and_the_cursor_tells_it_twice_not_never(tmp_path: Path) -> None:
+    class Dying(Cursors):
+        async def settle(self, *_: object, **__: object) -> bool:
+            raise Unavailable("gone")
+
+    async with house(tmp_path) as home:
+        told: list[Event] = []
+        await AuditFollower(Cursors(home.store), home.clock).told()
+        await freeze(home)
+        with pytest.raises(LedgerError):
+            await AuditFollower(Dying(home.store), home.clock, told.append).told()
+        after = AuditFollower(Cursors(home.store), home.clock, told.append)
+        assert await after.told() == 0  # the dead one's lease
+        home.clock.pass_(seconds=LEASE_SECONDS + 1)
+        assert await after.told() == 1
+        assert len(told) == 2
+
+
+async def test_one_that_looked_before_another_told_tells_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        told: list[Event] = []
+        other = AuditFollower(Cursors(home.store), home.clock, told.append)
+        await other.told()
+        await freeze(home)
+
+        class Slow(Cursors):
+            async def lease(self, *given: object) -> object:  # type: ignore[override]
+                await other.told()
+                return await super().lease(*given)  # type: ignore[arg-type]
+
+        assert await AuditFollower(Slow(home.store), home.clock, told.append).told() == 0
+        assert len(told) == 1
+        await freeze(home, "other")
+        assert await other.told() == 1, "the slow one let go of its lease"
+
+
+async def test_a_log_that_cannot_be_written_keeps_nothing_from_the_next(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        told: list[str] = []
+
+        def broken(event: Event) -> None:
+            told.append(event.data["value"])
+            raise OSError("no space")
+
+        await AuditFollower(Cursors(home.store), home.clock).told()
+        await freeze(home, "a")
+        await freeze(home, "b")
+        assert await AuditFollower(Cursors(home.store), home.clock, broken).told() == 2
+        assert told == ["a", "b"]
+
+
+async def test_mail_that_passes_moves_the_cursor(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        cursors = Cursors(home.store)
+        following = AuditFollower(cursors, home.clock)
+        await following.told()
+        before = (await cursors.at(NAME)).told
+        for n in range(3):
+            await home.store.record([Event(kind=Kind.START, id=str(n), at=home.clock.now())])
+        await following.told()
+        assert (await cursors.at(NAME)).told == before + 3

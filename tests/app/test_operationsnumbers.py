@@ -1,0 +1,321 @@
+"""What is known for operations, of a real installation: looked at, remembered while the store is away, and told from memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from smtpguard import __version__
+from smtpguard.app import operationsnumbers, putting, start
+from smtpguard.app.files import indexes
+from smtpguard.app.lists import built_refresher
+from smtpguard.app.operationsnumbers import OLD_SECONDS, Watching
+from smtpguard.app.policies import Following
+from smtpguard.app.services import opened
+from smtpguard.audit.event import Event, Kind
+from smtpguard.config.documents import shipped
+from smtpguard.config.settings import Settings, read_settings
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.indexcache import index_path
+from smtpguard.observe.metrics.table import BY_NAME
+from smtpguard.policy.admission import Unavailable
+from smtpguard.store.hooks import Cursors
+from smtpguard.store.store import Store
+from tests.guard.house import Clock
+from tests.store.making import a_freeze
+
+LIST = "ramadan-greetings"
+
+
+@dataclass
+class Here:
+    settings: Settings
+    store: Store
+    digester: Digester
+    policies: Following
+    clock: Clock
+    watching: Watching
+
+    async def look(self) -> None:
+        await self.watching.look(self.store, self.policies)
+
+    def told(self, name: str, *labels: str) -> float | None:
+        """None: it is not there."""
+        number = self.watching.numbers().get(f"smtpguard_{name}", {}).get(labels)
+        assert number is None or isinstance(number, (int, float))
+        return number
+
+    async def happens(self, kind: Kind, id: str = "H1", **data: object) -> None:
+        await self.store.record([Event(kind=kind, id=id, at=self.clock.now(), data=data)])
+
+    def sync(self) -> None:
+        refresher = built_refresher(self.settings, self.policies.policy, self.digester)
+        for info in self.policies.current().registry.lists.values():
+            refresher.sync(info, self.clock.now())
+
+
+@asynccontextmanager
+async def installation(folder: Path, webhooks: str = "[]") -> AsyncIterator[Here]:
+    """The sample, with its lists read just now."""
+    config = Path(shutil.copytree(shipped(), folder / "etc")) / "smtpguard.yaml"
+    config.write_text(config.read_text().replace("webhooks: []", f"webhooks: {webhooks}"))
+    settings = read_settings(config)
+    await start.prepare(settings, by="root", parts=("proxy",))
+    clock = Clock(datetime.now(UTC))
+    async with opened(settings) as (store, digester):
+        policies = Following(store, settings, digester, clock)
+        yield Here(settings, store, digester, policies, clock, Watching(settings, clock))
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Here]:
+    async with installation(tmp_path) as made:
+        yield made
+
+
+async def test_how_the_policy_file_stands(here: Here) -> None:
+    def told() -> tuple[float | None, ...]:
+        return tuple(
+            here.told(n) for n in ("policy_unreadable", "policy_file_differs", "policy_file_differed_at_start")
+        )
+
+    assert told() == (None, None, None)
+    await here.look()
+    assert told() == (0, 0, 0)
+    file, text = here.settings.policy, here.settings.policy.read_text()
+    file.write_text(text.replace("enforce: true", "enforce: false"))
+    await here.look()
+    assert told() == (0, 1, 0)
+    await start.prepare(here.settings, by="root", parts=("console",))
+    await here.look()
+    assert (*told(), here.told("policy_enforced")) == (0, 1, 1, 1)
+    file.write_text(text)
+    await here.look()
+    assert told() == (0, 0, 0)
+    event = Event(kind=Kind.POLICY, id="P", at=here.clock.now(), data={"sha256": "f" * 64})
+    await here.store.put_policy("f" * 64, {"policy.yaml": b"version: 2\n"}, event)
+    await here.look()
+    assert (told(), here.told("store_up")) == ((1, 1, 0), 1)
+
+
+async def test_before_the_first_look_only_what_this_is_and_that_nothing_is_known(here: Here) -> None:
+    numbers = here.watching.numbers()
+    assert numbers["smtpguard_build_info"] == {(__version__,): 1}
+    assert numbers["smtpguard_store_up"] == {(): 0}
+    assert "smtpguard_holds_waiting" not in numbers
+    assert not any(numbers[name] for name in numbers if name.startswith("smtpguard_list_"))
+
+
+async def test_all_that_is_told_is_in_the_table(here: Here) -> None:
+    await here.look()
+    here.watching.told(TREE)
+    numbers = here.watching.numbers()
+    assert set(numbers) == set(BY_NAME)
+    for name, series in numbers.items():
+        assert all(len(labels) == len(BY_NAME[name].labels) for labels in series)
+
+
+async def test_what_the_policy_declares_is_there_before_it_grows(here: Here) -> None:
+    await here.look()
+    assert here.told("rule_messages_total", "internal-to-list", "hold") == 0
+    assert here.told("rule_messages_total", "very-busy-writer", "observed") == 0
+    assert here.told("list_news_total", "newsletter", "failed") == 0
+    assert here.told("policy_info", here.policies.policy.sha256) == 1
+    assert here.told("policy_enforced") == 1
+
+
+async def test_counters_begin_with_the_first_look_and_go_on(here: Here) -> None:
+    await here.happens(Kind.EXPIRED)
+    await here.look()
+    assert here.told("hold_ends_total", "expired", "no") == 0
+    await here.happens(Kind.EXPIRED, "H2")
+    await here.happens(Kind.SIGN_IN_REFUSED, "A1", why="wrong password")
+    await here.look()
+    await here.look()
+    assert here.told("hold_ends_total", "expired", "no") == 1
+    assert here.told("events_total", "sign-in-refused") == 1
+    assert here.told("journal_unread_entries") == 0
+
+
+async def test_a_long_journal_is_read_on_with_the_next_look(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operationsnumbers, "PAGE", 2)
+    monkeypatch.setattr(operationsnumbers, "PAGES", 2)
+    await here.look()
+    for n in range(7):
+        await here.happens(Kind.EXPIRED, f"H{n}")
+    await here.look()
+    assert (here.told("hold_ends_total", "expired", "no"), here.told("journal_unread_entries")) == (4, 3)
+    await here.look()
+    assert (here.told("hold_ends_total", "expired", "no"), here.told("journal_unread_entries")) == (7, 0)
+
+
+async def test_a_journal_that_was_put_back_is_followed_from_where_it_ends(here: Here) -> None:
+    await here.happens(Kind.EXPIRED)
+    await here.look()
+    await here.store.write(lambda b: (b.connection.exec_driver_sql("DELETE FROM entry WHERE seq > 2"),
+                                      setattr(b.head, "seq", 2)))  # fmt: skip
+    await here.look()
+    assert here.told("journal_entry") == 2
+    await here.store.write(lambda b: b.record([Event(kind=Kind.EXPIRED, id="H3", at=here.clock.now())]))
+    await here.look()
+    assert here.told("hold_ends_total", "expired", "no") == 1
+
+
+async def test_while_the_store_is_away_what_is_known_is_told_and_grows_old(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await here.store.freeze(a_freeze(), Event(kind=Kind.FREEZE, id="F1", at=here.clock.now()))
+    await here.look()
+    assert (here.told("store_up"), here.told("freezes", "all")) == (1, 1)
+    stood = here.told("freezes_oldest_seconds")
+
+    async def away(*_: object) -> None:
+        raise Unavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.store, "ask", away)
+        here.clock.pass_(seconds=5)
+        index_path(indexes(here.settings), "newsletter").unlink()
+        with pytest.raises(Unavailable):
+            await here.look()
+        here.watching.failed()
+    assert here.told("list_stale", "newsletter") == 1, "lists are looked at all the same"
+    assert (here.told("store_up"), here.told("store_looked_seconds")) == (0, 5)
+    assert here.told("freezes", "all") == 1
+    assert here.told("freezes_oldest_seconds") == pytest.approx((stood or 0) + 5)
+    await here.look()
+    assert (here.told("store_up"), here.told("store_looked_seconds")) == (1, 0)
+
+
+async def test_a_store_that_does_not_even_say_that_it_is_away(here: Here) -> None:
+    await here.look()
+    here.clock.pass_(seconds=OLD_SECONDS - 1)
+    assert here.told("store_up") == 1
+    here.clock.pass_(seconds=1)
+    assert here.told("store_up") == 0
+
+
+async def test_lists_as_they_are_on_this_host(here: Here) -> None:
+    await here.look()
+    assert here.told("list_people", LIST) == 60
+    assert (here.told("list_stale", LIST), here.told("list_failing", LIST)) == (0, 0)
+    checked = here.told("list_checked_seconds", LIST)
+    assert checked is not None
+    here.clock.pass_(seconds=30)
+    assert here.told("list_checked_seconds", LIST) == pytest.approx(checked + 30)
+    source = here.settings.policy.parent / "lists" / "ramadan.csv"
+    source.rename(source.with_suffix(".away"))
+    here.sync()
+    await here.look()
+    assert (here.told("list_failing", LIST), here.told("list_stale", LIST), here.told("list_people", LIST)) == (
+        1,
+        0,
+        60,
+    )
+    assert here.told("list_failing", "newsletter") == 0
+    here.clock.pass_(days=30)
+    await here.look()
+    assert (here.told("list_stale", LIST), here.told("list_people", LIST)) == (1, 60)
+    source.with_suffix(".away").rename(source)
+    here.sync()
+    await here.look()
+    assert (here.told("list_failing", LIST), here.told("list_stale", LIST)) == (0, 0)
+
+
+async def test_a_list_that_was_never_read(here: Here) -> None:
+    index_path(indexes(here.settings), LIST).unlink()
+    await here.look()
+    assert (here.told("list_stale", LIST), here.told("list_people", LIST)) == (1, None)
+    assert here.told("list_checked_seconds", LIST) is None
+    assert here.told("list_stale", "newsletter") == 0
+
+
+async def test_another_policy_is_followed(here: Here) -> None:
+    await here.look()
+    path = here.settings.policy
+    path.write_text(path.read_text().replace("enforce: true", "enforce: false"))
+    before = here.policies.policy.sha256
+    put = await putting.reload(here.settings, by="root", agree=putting.always)
+    await here.look()
+    assert here.told("policy_enforced") == 0
+    assert here.told("policy_info", put.sha256) == 1
+    assert here.told("policy_info", before) is None
+    assert here.told("events_total", "policy") == 1
+
+
+async def test_how_far_each_webhook_is_behind(tmp_path: Path) -> None:
+    """Of those in the settings: of one that is gone from them nobody is to be called."""
+    webhooks = '[{url: "https://chat.example.com/secret", name: chat, secret_file: s, events: [freeze.set]}]'
+    async with installation(tmp_path, webhooks) as here:
+        cursors = Cursors(here.store)
+        place = await cursors.at("chat")
+        await cursors.at("gone")
+        await here.look()
+        assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (0, 0)
+        await here.happens(Kind.FREEZE)
+        await here.happens(Kind.THAW)
+        here.clock.pass_(seconds=700)
+        await here.look()
+        assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (2, 700)
+        assert here.told("webhook_lag_entries", "gone") is None
+        assert await cursors.pass_over("chat", place, place.told + 2)
+        await here.look()
+        assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (0, 0)
+
+
+async def test_webhooks_are_known_by_their_names(tmp_path: Path) -> None:
+    webhooks = '[{url: "https://chat.example.com/secret", secret_file: s, events: [freeze.set]}]'
+    async with installation(tmp_path, webhooks) as here:
+        await here.look()
+        (labels,) = here.watching.numbers()["smtpguard_webhooks_given_up_total"]
+        assert labels[0].startswith("chat.example.com ")
+        assert "secret" not in labels[0]
+
+
+TREE = {
+    "connections": {"127.0.0.1:10025": 3},
+    "accepted": {"127.0.0.1:10025": 40},
+    "refused": {"127.0.0.1:10025": 2},
+    "strangers": {"127.0.0.1:10025": 7},
+    "without_descriptor": {"127.0.0.1:10025": 1},
+    "ready": {"proxy": 2, "metrics": 1},
+    "deaths": {"proxy": 1, "metrics": 0},
+    "counts": {"undecided store": 5, "turned-away relay-busy": 4, "relay waits": 6, "relay wait ms": 1500},
+    "levels": {"relay idle": 2, "relay in use": 3, "relay waiting": 1},
+    "found": {"relay": [990.0, 0]},
+}
+
+
+async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
+    assert here.told("connections_limit") is None
+    here.watching.told(TREE)
+    where = "127.0.0.1:10025"
+    assert (here.told("connections", where), here.told("connections_limit")) == (3, 2000)
+    assert here.told("connections_accepted_total", where) == 40
+    assert here.told("connections_refused_total", where, "limit") == 2
+    assert here.told("connections_refused_total", where, "client") == 7
+    assert (here.told("part_processes", "proxy"), here.told("part_deaths_total", "proxy")) == (2, 1)
+    assert (here.told("undecided_total", "store"), here.told("undecided_total", "busy")) == (5, 0)
+    assert (here.told("turned_away_total", "relay-busy"), here.told("turned_away_total", "relay-slow")) == (4, 0)
+    assert here.told("turned_away_total", "connections") == 2, "the supervisor refuses most of them"
+    assert (here.told("relay_connections", "idle"), here.told("relay_connections", "in-use")) == (2, 3)
+    assert (here.told("relay_connections_limit"), here.told("relay_waiting")) == (20, 1)
+    assert (here.told("relay_waits_total"), here.told("relay_wait_seconds_total")) == (6, 1.5)
+    assert (here.told("relay_up"), here.told("relay_tried_seconds")) == (0, 10)
+    here.clock.pass_(seconds=3)
+    assert here.told("relay_tried_seconds") == 13
+
+
+async def test_a_tree_without_mail_has_no_word_on_it(here: Here) -> None:
+    alone = {"connections": {}, "accepted": {}, "refused": {}, "strangers": {}, "without_descriptor": {}, "ready": {"metrics": 1}, "deaths": {"metrics": 0},
+             "counts": {}, "levels": {}, "found": {}}  # fmt: skip
+    here.watching.told(alone)
+    for name in ("connections_limit", "relay_up", "undecided_total", "turned_away_total", "relay_connections_limit"):
+        assert here.told(name) is None
+    assert "smtpguard_undecided_total" not in here.watching.numbers()

@@ -1,0 +1,237 @@
+"""What every request passes: hosts, headers, where it goes on and who asks; and that looking changes nothing.
+
+Forms: test_forms.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.routing import BaseRoute, Mount, Route
+
+from smtpguard.console.people.middleware import HEADERS, Place, safe_path
+from smtpguard.guard.links import Link, Links
+from smtpguard.policy.admission import Full, Unavailable
+from smtpguard.policy.people import Role
+from tests.console.holding import ANNA, EVA, NEWS, OMAR, held
+from tests.console.stage import Stage, stage
+from tests.guard.house import KEY
+
+# -- hosts
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example.net", "guard.example.com:8443", "guard.example.com.evil.net", "127.0.0.1", ""]
+)
+async def test_another_host_is_not_here(here: Stage, host: str) -> None:
+    answer = await here.browser().get("/login", host=host)
+    assert answer.status_code == 421
+    assert "evil" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://Guard.example.com:443", "guard.example.com"), ("http://guard.example.com:80", "guard.example.com"),
+        ("https://guard.example.com:80", "guard.example.com:80"), ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+    ],
+)  # fmt: skip
+def test_the_usual_port_is_left_out_as_browsers_do(url: str, host: str) -> None:
+    place = Place(url=url)
+    assert (place.hosts, place.origins) == ({host}, {f"{url.partition(':')[0]}://{host}"})
+
+
+async def test_no_link_and_no_redirect_comes_from_the_host(here: Stage) -> None:
+    browser = here.browser()
+    answer = await browser.get("/me", **{"x-forwarded-host": "evil.example.net", "forwarded": "host=evil.example.net"})
+    assert answer.headers["location"].startswith("/login")
+    assert "evil" not in (await browser.get("/login", **{"x-forwarded-host": "evil.example.net"})).text
+
+
+async def test_without_a_url_it_is_where_it_listens(tmp_path: Path) -> None:
+    async with stage(tmp_path, console="{}") as here:
+        for host, status in [
+            ("127.0.0.1:8025", 200),
+            ("localhost:8025", 200),
+            ("127.0.0.1", 421),
+            ("evil.net:8025", 421),
+        ]:
+            assert (await here.browser(url="http://127.0.0.1:8025").get("/login", host=host)).status_code == status
+
+
+async def test_over_plain_http_cookies_have_no_prefix(tmp_path: Path) -> None:
+    async with stage(tmp_path, console="{}") as here:
+        await here.person(EVA)
+        browser = here.browser(url="http://127.0.0.1:8025")
+        browser.origin = "http://127.0.0.1:8025"
+        answer = await browser.sign_in(EVA)
+        assert answer.status_code == 303
+        session = next(c for c in answer.headers.get_list("set-cookie") if c.startswith("smtpguard="))
+        assert "Secure" not in session
+        assert "strict-transport-security" not in answer.headers
+
+
+# -- headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/login", "/", "/me", "/nowhere", "/static/console.css", "/api/v1/me", "/api/v1/nowhere"]
+)
+async def test_every_answer_is_kept_harmless(here: Stage, path: str) -> None:
+    answer = await here.browser().get(path)
+    for name, value in HEADERS.items():
+        if name == "cache-control" and path.startswith("/static/"):
+            continue
+        assert answer.headers[name] == value, name
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    assert "'unsafe" not in answer.headers["content-security-policy"]
+
+
+async def test_no_page_of_ours_needs_a_script_or_a_style_of_its_own(here: Stage) -> None:
+    browser = await here.signed_in(EVA, *Role)
+    for path in ("/login", "/me", "/me/factor", "/people"):
+        text = (await browser.get(path)).text
+        assert " style=" not in text, path
+        assert " on" not in text.replace(" one", "").replace(" once", "").replace(" only", "") or "onclick" not in text
+        assert "<style" not in text
+        assert "<script>" not in text
+
+
+# -- looking changes nothing
+
+
+def walked(routes: list[BaseRoute], under: str = "") -> list[Route]:
+    found: list[Route] = []
+    for route in routes:
+        if isinstance(route, Mount):
+            found += walked(list(route.routes), under + route.path)
+        elif isinstance(route, Route):
+            found.append(Route(under + route.path, route.endpoint, methods=list(route.methods or ())))
+    return found
+
+
+async def everything(here: Stage) -> dict[str, list[object]]:
+    """Every table, and of the journal all but that somebody looked."""
+
+    def dump(connection: object) -> dict[str, list[object]]:
+        run = connection.exec_driver_sql  # type: ignore[attr-defined]
+        names = [name for (name,) in run("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        skipped = {"head", "entry", "clear", "checkpoint"}
+        tables = {name: sorted(map(repr, run(f"SELECT * FROM {name}"))) for name in names if name not in skipped}
+        tables["entry"] = sorted(map(repr, run("SELECT kind, id, body FROM entry WHERE kind <> 'viewed'")))
+        return tables
+
+    return await here.home.store.ask(dump)
+
+
+async def test_get_and_head_change_nothing_on_any_route(here: Stage) -> None:
+    """Mail scanners follow links: with every role, with a writer's link, and with nobody signed in."""
+    hold = await held(here, NEWS)
+    until = here.home.clock.now().replace(year=2030)
+    link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=until))
+    account = await here.person(OMAR, Role.VIEWER)
+    signed = await here.signed_in(EVA, *Role)
+    await here.front.sessions.write()
+    values = {"hold_id": hold.hold_id, "link": link, "account_id": account.account_id, "freeze_id": "F1", "token": link}
+    routes = walked(list(here.app.routes))
+    paths = sorted({_filled(route.path, values) for route in routes})
+    assert len(paths) > 20
+    before = await everything(here)
+    for browser in (signed, here.browser()):
+        for path in paths:
+            for method in ("GET", "HEAD"):
+                answer = await browser.http.request(method, path)
+                assert answer.status_code < 500, (method, path, answer.status_code)
+    assert await everything(here) == before
+
+
+async def test_every_post_asks_for_the_token(here: Stage) -> None:
+    """A route that forgets cannot be made: it is the doorway that asks."""
+    signed = await here.signed_in(EVA, *Role)
+    posts = [r for r in walked(list(here.app.routes)) if "POST" in (r.methods or ()) and not r.path.startswith("/api/")]
+    assert len(posts) > 10
+    for route in posts:
+        answer = await signed.post(_filled(route.path, {}), csrf="0" * 40)
+        assert answer.status_code == 403, route.path
+
+
+def _filled(path: str, values: dict[str, str]) -> str:
+    for part in path.split("/"):
+        if part.startswith("{"):
+            path = path.replace(part, values.get(part.strip("{}").partition(":")[0], "1"))
+    return path
+
+
+# -- where to go on
+
+
+@pytest.mark.parametrize("elsewhere", ["https://evil.net/", "//evil.net/", "/\\evil.net", "\\\\evil.net", "javascript:alert(1)", "",
+                                       "/ok\r\nSet-Cookie: a=b", "/\t/evil.net", "/login?next=/login", "/logout", "/å", "evil", None, 7])  # fmt: skip
+def test_no_redirect_leads_elsewhere(elsewhere: object) -> None:
+    assert safe_path(elsewhere) == "/"
+
+
+@pytest.mark.parametrize("path", ["/", "/held/T1?done=1", "/me#x", "/held?q=a//b"])
+def test_a_path_of_ours_is_gone_on_to(path: str) -> None:
+    assert safe_path(path) == path
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="/\\.:?#@ae\t\r\n ", max_size=12).map(lambda t: "/" + t))
+def test_whatever_it_is_a_browser_stays_here(path: str) -> None:
+    found = urlsplit(urljoin("https://guard.example.com/login", safe_path(path).replace("\\", "/")))
+    assert (found.scheme, found.netloc) == ("https", "guard.example.com")
+
+
+# -- who asks
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "client"),
+    [
+        ("192.0.2.1", "", "192.0.2.1"),
+        ("192.0.2.1", "203.0.113.9", "192.0.2.1"),
+        ("10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "203.0.113.9, 10.0.0.2", "203.0.113.9"),
+        ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        ("10.0.0.1", "rubbish", ""),
+        ("10.0.0.1", "", "10.0.0.1"),
+    ],
+)
+def test_only_our_proxies_say_for_whom_they_ask(peer: str, said: str, client: str) -> None:
+    place = Place(url="https://guard.example.com", proxies=[ip_network("10.0.0.0/8")])
+    headers = [(b"x-forwarded-for", said.encode())] if said else []
+    assert place.client({"client": (peer, 1), "headers": headers}) == client
+
+
+# -- what fails
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(Unavailable("away"), 503), (Full("no room"), 503), (RuntimeError("x"), 500)]
+)
+async def test_a_page_that_fails_is_a_page_with_all_its_headers(
+    here: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, status: int
+) -> None:
+    """A view that cannot be written down is not shown."""
+    hold = await held(here, NEWS, body="A sentence that is only in the text")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+
+    async def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(here.home.store, "record", fails)
+    answer = await eva.get(f"/held/{hold.hold_id}")
+    assert answer.status_code == status
+    assert "A sentence that is only in the text" not in answer.text
+    assert "That did not work" in answer.text
+    for name in HEADERS:
+        assert name in answer.headers
+    assert "/held" in caplog.text
+    assert hold.hold_id not in caplog.text

@@ -1,0 +1,97 @@
+"""What the next decision would do, what is needed still, and the evidence in the text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpguard.console.decisionpreview import needs, outlook
+from smtpguard.console.evidence import segments
+from smtpguard.policy.approval import Choice, Vote, missing
+from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, changed, held
+from tests.console.stage import Stage
+from tests.guard.house import MONDAY
+
+NIGHT = MONDAY + timedelta(hours=13)
+
+
+def voted(hold: Any, who: str, at: Any = MONDAY, choice: Choice = Choice.APPROVE) -> Any:
+    vote = Vote(
+        approver=who, choice=choice, content_sha256=hold.content_sha256, envelope_sha256=hold.envelope.sha256, at=at
+    )
+    return replace(hold, votes=(*hold.votes, vote))
+
+
+def somebody(address: str, *roles: str) -> Any:
+    return SimpleNamespace(address=address, name="", roles=frozenset(roles or ("approver",)), language="")
+
+
+async def test_what_is_needed_shrinks_vote_by_vote(here: Stage) -> None:
+    hold, in_force = await held(here), here.home.in_force
+    (need,) = needs(hold, in_force)
+    assert (need.groups, need.late) == (((1, "communications"), (1, "compliance")), ((1, "duty"),))
+    (need,) = needs(voted(hold, OMAR), in_force)
+    assert need.groups == ((1, "compliance"),)
+    assert needs(voted(voted(hold, OMAR), DPO), in_force) == ()
+    assert needs(voted(hold, DUTY, NIGHT), in_force) == ()
+    (need,) = needs(voted(hold, DUTY, MONDAY), in_force)  # in working hours the night's group does not count
+    assert need.late == ((1, "duty"),)
+
+
+@pytest.mark.parametrize(
+    ("who", "roles", "why_not"),
+    [
+        (EVA, ("approver",), ""),
+        (ANNA, ("approver",), "own"),
+        (EVA, ("viewer",), "role"),
+        (DUTY, ("approver",), "group"),
+    ],
+)
+async def test_why_somebody_may_not(here: Stage, who: str, roles: tuple[str, ...], why_not: str) -> None:
+    ahead = outlook(await held(here), somebody(who, *roles), here.home.in_force, MONDAY)
+    assert (ahead.why_not, ahead.may) == (why_not, not why_not)
+    assert not ahead.sends
+
+
+async def test_who_has_voted_or_comes_too_late(here: Stage) -> None:
+    hold = await held(here)
+    assert outlook(voted(hold, EVA), somebody(EVA), here.home.in_force, MONDAY).why_not == "voted"
+    assert outlook(voted(hold, EVA), somebody(DPO), here.home.in_force, MONDAY).sends
+    done = await changed(here, hold, state=type(hold.state)("rejected"))
+    ahead = outlook(done, somebody(EVA), here.home.in_force, MONDAY)
+    assert (ahead.why_not, ahead.left, ahead.needs, ahead.others) == ("decided", (), (), ())
+
+
+async def test_no_need_is_told_exactly_where_nothing_is_missing(here: Stage) -> None:
+    hold, in_force = await held(here), here.home.in_force
+
+    @given(st.lists(st.tuples(st.sampled_from([EVA, OMAR, DPO, DUTY, ANNA]), st.sampled_from([MONDAY, NIGHT]))))
+    def agrees(cast: list[tuple[str, Any]]) -> None:
+        found = hold
+        for who, at in cast:
+            found = voted(found, who, at)
+        told = needs(found, in_force)
+        assert len(told) == len(missing(found, in_force.groups, in_force.open_at))
+        assert all(need.groups and need.late for need in told)
+
+    agrees()
+
+
+@given(st.text("abc ÅåbaconBACON.<&\n", max_size=80), st.lists(st.text("abcon ", min_size=1, max_size=6), max_size=5))
+def test_segments_are_the_text_and_nothing_else(text: str, words: list[str]) -> None:
+    found = segments(text, [(word, f"because of {word}") for word in words])
+    assert "".join(part.text for part in found) == text
+    for part in found:
+        if part.why:
+            assert part.text.lower() in {word.lower() for word in words}
+
+
+def test_whole_words_are_marked_the_longest_first() -> None:
+    found = segments("Bacon, baconfläsk and bacon pie", [("bacon", "pork"), ("bacon pie", "pie"), ("fläsk", "meat")])
+    assert [(p.text, p.why) for p in found if p.why] == [("Bacon", "pork"), ("bacon pie", "pie")]

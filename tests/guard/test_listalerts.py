@@ -1,0 +1,75 @@
+"""Who is told that a list cannot be kept fresh: its owner or its deciders, once, whichever process finds it out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.guard.listalerts import events, intents, told
+from smtpguard.lists.report import News, Report, SourceReport
+from smtpguard.observe.log import _level
+from tests.guard.house import House
+
+AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+SOURCE = SourceReport(key="k", label="ramadan.csv", people=80, rows=82, bad=2)
+
+
+def report(*news: News, **more: object) -> Report:
+    return Report(list="ramadan", at=AT, people=80, sources=(SOURCE,), version="v1", news=frozenset(news), **more)  # type: ignore[arg-type]
+
+
+FAILED = report(News.FAILED, problem="gone", failing_since=AT, checked_at=AT)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (FAILED, "list-failed"),
+        (report(News.FAILED, News.STALE, problem="gone", failing_since=AT, stale=True), "list-failed"),
+        (report(News.STALE, problem="gone", failing_since=AT, stale=True), "list-stale"),
+        (report(News.WELL, ended=AT), "list-well"),
+        (report(News.WELL, News.REPLACED, ended=AT), "list-well"),
+        (report(News.OTHERWISE, problem="empty", failing_since=AT), None),
+        (report(News.REPLACED), None),
+        (report(), None),
+    ],
+)
+async def test_one_notice_of_a_kind(home: House, said: Report, kind: str | None) -> None:
+    in_force = home.in_force
+    made = list(intents(said, in_force))
+    assert {intent.data["notice"] for intent in made} == ({kind} if kind else set())
+    assert [intent.recipients[0].address for intent in made] == (list(told("ramadan", in_force)) if kind else [])
+    assert list(intents(replace(said, at=AT.replace(hour=20)), in_force)) == made, (
+        "found out again it is the same notice"
+    )
+
+
+async def test_a_stale_notice_and_a_failed_one_are_two(home: House) -> None:
+    stale = report(News.STALE, problem="gone", failing_since=AT, stale=True)
+    ids = [intent.intent_id for said in (FAILED, stale) for intent in intents(said, home.in_force)]
+    assert len(set(ids)) == len(ids) > 0
+
+
+def test_the_journal_has_what_is_new_and_no_address() -> None:
+    [event] = events(FAILED, by="root")
+    assert (event.kind, event.id, event.private) == (Kind.LIST, "ramadan", {"actor": ("root",)})
+    assert event.data["problem"] == "gone"
+    assert event.data["news"] == ["failed"]
+    assert _level(event) == "error"
+    [event] = events(report(News.REPLACED))
+    assert (event.data["problem"], _level(event)) == (None, "info")
+    assert "added" not in event.data
+    assert list(events(report())) == []
+    [event] = events(report(News.REPLACED, before="v1", added=3, removed=1))
+    assert {key: event.data[key] for key in ("before", "added", "removed")} == {
+        "before": "v1",
+        "added": 3,
+        "removed": 1,
+    }
+
+
+async def test_who_is_told(home: House) -> None:
+    assert told("no such list", home.in_force), "somebody is, whatever has become of the list"

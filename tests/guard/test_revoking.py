@@ -1,0 +1,609 @@
+"""What was approved by mistake is taken back as far as it is not out: by those who decide, by its writer, with its mailing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from smtpguard.guard.approvals import Seen
+from smtpguard.guard.deadlines import REMINDERS, Deadlines
+from smtpguard.guard.mailings import Mailings
+from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
+from smtpguard.mail.transaction import Lost
+from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome, Selector
+from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, Refused, Settled, State
+from smtpguard.policy.mailing import State as MailingState
+from smtpguard.policy.mailing import Tally
+from smtpguard.policy.verdict import Held as IsHeld
+from smtpguard.store.codec import INTENT
+from smtpguard.store.schema import outbox
+from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, kinds
+from tests.guard.house import MEMBERS, RAMADAN, House, Way
+from tests.guard.office import BO, LATER, NO, OK, ULF, Office
+
+REJECT = Choice.REJECT
+
+
+async def rejects(home: House, hold_id: str, who: str = EVA, comment: str = "Wrong list", **more: Any) -> Hold:
+    done = await home.approvals().vote(hold_id, REJECT, approver=who, by="test", comment=comment, **more)
+    return done.hold
+
+
+async def notices(home: House) -> list[tuple[str, dict[str, Any]]]:
+    """About decisions, to whom, sent or not."""
+    docs = await home.store.ask(
+        lambda c: c.execute(select(outbox.c.doc).where(outbox.c.kind == "notice")).scalars().all()
+    )
+    found = [intent for doc in docs if (intent := INTENT.loads(doc)).data["notice"] == "decided"]
+    return sorted(((str(i.recipients[0].address), dict(i.data)) for i in found), key=lambda one: (one[0], str(one[1])))
+
+
+async def journal(home: House, id: str) -> list[tuple[str, dict[str, Any]]]:
+    """What happened to it, notices aside."""
+    return [(kind, data) for kind, data in await home.events(id) if kind != "notice"]
+
+
+async def releases(home: House, n: int = 100) -> list[Lease]:
+    """So many of what is to be sent, taken up; notices are out of the way."""
+    for lease in await home.store.lease("clerk", 100, 60):
+        if lease.intent.kind is IntentKind.NOTICE:
+            sent = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
+            await home.store.settle(lease, sent, [])
+        else:
+            await home.store.settle(lease, [], [])
+    return list(await home.store.lease("me", n, 60))
+
+
+def attempts(office: Office) -> int:
+    """How often the relay was spoken to of the message itself."""
+    return sum(RAMADAN in asked for asked in office.relay.asked)
+
+
+async def outcomes(home: House) -> list[tuple[str, str]]:
+    return sorted((who, data["outcome"]) for who, data in await notices(home))
+
+
+async def test_frozen_in_time_it_is_rejected_and_nothing_goes_when_it_is_thawed(office: Office) -> None:
+    hold_id = await office.approved()
+    await office.home.freeze()
+    done = await rejects(office.home, hold_id, OMAR)
+    assert done.state is State.REJECTED
+    await office.home.thaw()
+    await office.until_quiet(steps=3)
+    assert attempts(office) == 0
+    assert await office.state(hold_id) is State.REJECTED
+    events = await journal(office.home, hold_id)
+    assert [kind for kind, _ in events][-2:] == ["vote", "rejected"]
+    assert events[-1][1] == {"was": "approved"}
+
+
+async def test_also_without_a_freeze_before_anybody_has_taken_it_up(office: Office) -> None:
+    hold_id = await office.approved()
+    await rejects(office.home, hold_id)
+    await office.until_quiet(steps=3)
+    assert attempts(office) == 0
+
+
+async def test_recalled_by_the_freeze_just_before_its_dot_nothing_is_out(office: Office) -> None:
+    """The mark says that it was attempted; what came of that says that nobody has it."""
+    hold_id = await office.approved()
+    office.relay.before_dot = office.home.freeze
+    await office.step()
+    assert await office.state(hold_id) is State.RELEASING
+    assert (await rejects(office.home, hold_id)).state is State.REJECTED
+    office.relay.before_dot = lambda: None
+    await office.home.thaw()
+    await office.until_quiet(steps=3)
+    assert office.relay.has(RAMADAN) == 0
+
+
+async def test_while_the_relay_is_away_nothing_is_out(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.raises = Lost(RELAY_UNAVAILABLE)
+    await office.step()
+    assert (await rejects(office.home, hold_id)).state is State.REJECTED
+    office.relay.raises = None
+    await office.until_quiet(steps=3)
+    assert office.relay.has(RAMADAN) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "people"),
+    [
+        (OK, State.RELEASED, {"relayed": 60}),
+        (LATER, State.REJECTED, {"stopped": 60}),
+        (NO, State.REJECTED, {"refused": 60}),
+        (None, State.IN_DOUBT, {"doubted": 60}),
+    ],
+)
+async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_and_not_sent_again(
+    office: Office, said: Reply | None, state: State, people: dict[str, int]
+) -> None:
+    """``said`` None: no answer came."""
+    hold_id = await office.approved()
+    seen: list[Any] = []
+
+    async def meanwhile() -> None:
+        held = await rejects(office.home, hold_id)
+        seen.append((held.state, held.stopped, held.settled))
+        (mailing,) = await office.store.mailings()
+        seen.append((mailing.people.doubted, mailing.people.all))
+
+    office.relay.before_dot = meanwhile
+    office.relay.says = {RAMADAN: said} if said is not None else {}
+    office.relay.raises = Lost(RELAY_LOST, after_dot=True) if said is None else None
+    office.relay.takes_before_raising = True
+    await office.step()
+    assert seen == [(State.IN_DOUBT, True, Settled(doubted=1)), (60, 60)]
+    assert await office.state(hold_id) is state
+    (mailing,) = await office.store.mailings()
+    assert mailing.people == Tally(**people)
+    had = office.relay.has(RAMADAN)
+    office.relay.says, office.relay.raises, office.relay.before_dot = {}, None, lambda: None
+    await office.until_quiet(steps=3)
+    assert office.relay.has(RAMADAN) == had
+    assert await office.state(hold_id) is state
+
+
+async def test_killed_while_it_is_taken_back_no_answer_is_waited_for_for_ever(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.before_dot = lambda: rejects(office.home, hold_id)
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
+    with pytest.raises(asyncio.CancelledError):
+        await office.step()
+    office.relay.raises, office.relay.before_dot = None, lambda: None
+    office.worker = office.hire("another")
+    await office.step(minutes=31)
+    await office.home.approvals().ask()
+    hold = await office.store.hold(hold_id)
+    assert hold is not None
+    assert (hold.state, hold.settled, hold.asked_at) == (State.IN_DOUBT, Settled(doubted=1), None)
+    (mailing,) = await office.store.mailings()
+    assert mailing.people == Tally(doubted=60)
+    assert office.relay.has(RAMADAN) == 1
+    assert (await journal(office.home, hold_id))[-1][0] == "released"
+
+
+async def test_leased_by_somebody_who_died_or_is_slow_it_can_be_taken_back(office: Office) -> None:
+    hold_id = await office.approved()
+    [lease] = await office.store.lease("dead", 10, 60)
+    assert (await rejects(office.home, hold_id)).state is State.REJECTED
+    await office.worker.carry_out(lease)
+    assert attempts(office) == 0, "who was not dead but slow finds it gone before it speaks to the relay"
+
+
+async def test_who_was_slow_does_not_take_what_was_approved_once_more_for_what_they_had(office: Office) -> None:
+    """Taken back, reopened, approved and taken up by another while somebody sat on a lease of the first: one of them sends."""
+    home = office.home
+    hold_id = await office.approved()
+    held = await office.store.hold(hold_id)
+    assert held is not None
+    [slow] = await office.store.lease("slow", 10, 60)
+    await office.go(seconds=61)
+    mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+    await mailings.reopen(held.mailing_id, approver=EVA, by="test")
+    for who in (EVA, DPO):
+        await home.approvals().vote(hold_id, Choice.APPROVE, approver=who, by="test")
+    [lease] = [x for x in await office.store.lease("another", 100, 60) if x.intent.kind is IntentKind.RELEASE]
+    await office.worker.carry_out(slow)
+    assert attempts(office) == 0
+    await office.worker.carry_out(lease)
+    assert (attempts(office), await office.state(hold_id)) == (1, State.RELEASED)
+
+
+async def test_some_have_it_and_the_others_are_spared(office: Office) -> None:
+    hold_id = await office.approved(ULF, BO)
+    office.relay.says = {ULF: LATER, BO: NO}
+    await office.step()
+    await office.home.freeze()
+    done = await rejects(office.home, hold_id)
+    assert (done.state, done.stopped) == (State.RELEASED, True)
+    await office.home.thaw()
+    office.relay.says = {}
+    await office.until_quiet(steps=60)
+    assert [office.relay.has(to) for to in (RAMADAN, ULF, BO)] == [1, 0, 0]
+    events = await journal(office.home, hold_id)
+    assert events[-1] == ("stopped", {"sent": 1, "failed": 2, "doubted": 0, "spared": 1, "people": 1})
+    assert [k for k, _ in events].count("rejected") == 0
+    assert [d.data["action"] for d in office.dsns()] == ["failed"], (
+        "of the one whom the relay refused, and of nobody else"
+    )
+    told = [data for _, data in await notices(office.home) if data["outcome"] == "stopped"]
+    assert {(d["has"], d["doubt"], d["left"]) for d in told} == {(1, 0, 2)}
+    assert [who for who, what in await outcomes(office.home) if what == "stopped"] == [ANNA, DPO, OMAR]
+
+
+async def test_what_nobody_knows_of_is_not_sent_a_second_time(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), True
+    await office.step()
+    await office.home.freeze()
+    await office.go(minutes=31)
+    done = await rejects(office.home, hold_id)
+    assert (done.state, done.stopped) == (State.IN_DOUBT, True)
+    office.relay.raises = None
+    await office.home.thaw()
+    await office.until_quiet(steps=3)
+    assert office.relay.has(RAMADAN) == 1
+    assert (await journal(office.home, hold_id))[-1] == (
+        "stopped",
+        {"sent": 0, "failed": 0, "doubted": 1, "spared": 0, "people": 0},
+    )
+
+
+# -- who may
+
+
+async def test_a_reason_is_needed_and_is_read_by_all_who_were_told_that_it_goes(office: Office) -> None:
+    hold_id = await office.approved()
+    with pytest.raises(Refused, match="say why"):
+        await rejects(office.home, hold_id, comment=" ")
+    assert await office.state(hold_id) is State.APPROVED
+    await rejects(office.home, hold_id, EVA, "Not to this list")
+    told = [(who, d["comment"], d["by"]) for who, d in await notices(office.home) if d["outcome"] == "rejected"]
+    assert told == [(who, "Not to this list", EVA) for who in (ANNA, DPO, OMAR)]
+
+
+@pytest.mark.parametrize(
+    ("who", "says"),
+    [
+        ("stranger@example.com", "not one of those who decide"),
+        (ANNA, "wrote it, and nobody decides on their own message: its writer withdraws it"),
+        ("duty@example.com", "not one of those who decide"),
+    ],
+)
+async def test_who_may_not_decide_may_not_take_back(office: Office, who: str, says: str) -> None:
+    hold_id = await office.approved()
+    with pytest.raises(NotEntitled, match=says):
+        await rejects(office.home, hold_id, who)
+    assert await office.state(hold_id) is State.APPROVED
+
+
+async def test_who_has_approved_out_of_hours_takes_it_back_in_the_morning(home: House) -> None:
+    home.clock.pass_(hours=14)
+    office = Office(home)
+    transaction = home.transaction(RAMADAN)
+    await home.intake()(transaction, Way())
+    duty = {"approver": "duty@example.com", "by": "test"}
+    await home.approvals().vote(transaction.id, Choice.APPROVE, **duty)
+    await office.go(hours=10)
+    assert home.in_force.open_at(home.clock.now())
+    done = await home.approvals().vote(transaction.id, REJECT, comment="I misread it", **duty)
+    assert done.hold.state is State.REJECTED
+
+
+async def test_its_writer_withdraws_it(office: Office) -> None:
+    hold_id = await office.approved()
+    await office.home.freeze()
+    with pytest.raises(NotEntitled):
+        await office.home.approvals().withdraw(hold_id, sender=EVA, by="test")
+    done = await office.home.approvals().withdraw(hold_id, sender="anna+x@example.com", by="test", comment="My mistake")
+    assert done.hold.state is State.WITHDRAWN
+    await office.home.thaw()
+    await office.until_quiet(steps=3)
+    assert attempts(office) == 0
+    assert [who for who, what in await outcomes(office.home) if what == "withdrawn"] == [ANNA, DPO, EVA, OMAR]
+    events = await journal(office.home, hold_id)
+    assert events[-1] == ("withdrawn", {"was": "approved"})
+    with pytest.raises(Conflict, match="it is withdrawn already"):
+        await office.home.approvals().withdraw(hold_id, sender=ANNA, by="test")
+
+
+async def test_what_has_changed_since_it_was_looked_at_is_not_taken_back_by_that_look(office: Office) -> None:
+    hold = await office.store.hold(await office.approved())
+    assert hold is not None
+    with pytest.raises(Conflict, match="changed"):
+        await rejects(office.home, hold.hold_id, seen=Seen(content_sha256="0" * 64, envelope_sha256="0" * 64))
+    assert (await rejects(office.home, hold.hold_id, seen=Seen.of(hold))).state is State.REJECTED
+
+
+@pytest.mark.parametrize("first", [*Choice, None])
+async def test_of_an_approval_and_a_rejection_one_rejection_stops_it_whoever_is_first(
+    office: Office, first: Choice | None
+) -> None:
+    """``first`` None: both at once."""
+    home = office.home
+    transaction = home.transaction("news@lists.example.com")
+    await home.intake()(transaction, Way())
+    votes = [(Choice.APPROVE, EVA), (REJECT, OMAR)]
+    given = [
+        home.approvals().vote(transaction.id, choice, approver=who, by="test", comment="no")
+        for choice, who in (votes[::-1] if first is REJECT else votes)
+    ]
+    if first is None:
+        done = await asyncio.gather(*given, return_exceptions=True)
+    else:
+        done = [(await asyncio.gather(one, return_exceptions=True))[0] for one in given]
+    assert await office.state(transaction.id) is State.REJECTED
+    late = [d for d in done if isinstance(d, Conflict)]
+    assert len(late) == (first is REJECT) or (first is None and len(late) < 2)
+    await office.until_quiet(steps=2)
+    assert office.relay.has("news@lists.example.com") == 0
+
+
+# -- a mailing
+
+
+@pytest.fixture
+async def spring(tmp_path: Path) -> AsyncIterator[Campaign]:
+    """Four had it before it was held; eight wait under one hold, and are approved while all is frozen."""
+    async with approved(tmp_path) as made:
+        yield made
+
+
+async def lead(campaign: Campaign) -> Hold:
+    leads = [h for h in await campaign.home.store.holds() if not h.lead]
+    return leads[-1]
+
+
+async def states(campaign: Campaign) -> list[str]:
+    """Of all its messages, in the order in which they came."""
+    ids = sorted({f"T{n:015d}" for n in range(1, 60)})
+    found = [await campaign.home.store.hold(id) for id in ids]
+    return [h.state.value for h in found if h is not None]
+
+
+async def arrived(campaign: Campaign) -> int:
+    await campaign.office.until_quiet(steps=3)
+    return sum(campaign.office.relay.has(m) for m in MEMBERS)
+
+
+async def test_rejected_takes_all_copies_along_and_what_still_comes_is_refused(spring: Campaign) -> None:
+    entry = await lead(spring)
+    await spring.home.freeze()
+    done = await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="Wrong text")
+    assert (done.outgoing.back, done.outgoing.gone, done.outgoing.going) == (8, 0, 0)
+    assert await states(spring) == ["rejected"] * 8
+    await spring.home.thaw()
+    assert await arrived(spring) == 0
+    one = await spring.one()
+    assert (one["state"], one["approved"], one["held"]) == ("rejected", None, 0)
+    assert kinds(await spring.to_members(12, 14)) == "xx"
+    told = [d for who, d in await notices(spring.home) if d["outcome"] == "rejected"]
+    assert {(d["back"], d["gone"]) for d in told} == {(8, 0)}
+
+
+async def test_withdrawn_it_is_as_if_nobody_had_approved_it(spring: Campaign) -> None:
+    entry = await lead(spring)
+    await spring.approvals.withdraw(entry.hold_id, sender=ANNA, by="test")
+    assert await states(spring) == ["withdrawn"] * 8
+    assert (await spring.one())["approved"] is None
+    assert await arrived(spring) == 0
+    assert kinds(await spring.to_members(12, 14)) == "hh", "what still comes is judged anew"
+
+
+async def test_reopened_what_has_not_gone_waits_as_one_again(spring: Campaign) -> None:
+    entry = await lead(spring)
+    spring.home.clock.pass_(hours=26)
+    await spring.home.watch.read()
+    back = await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test", comment="Look again")
+    assert (back.outgoing.back, back.mailing.state, back.mailing.entry) == (8, MailingState.HELD, entry.hold_id)
+    assert back.mailing.grants == ()
+    anew = await spring.home.store.hold(entry.hold_id)
+    assert anew is not None
+    assert (anew.state, anew.votes, anew.copies, anew.reach) == (State.WAITING, (), 7, 8)
+    assert anew.expires_at > spring.home.clock.now()
+    assert await states(spring) == ["waiting"] * 8
+    assert await arrived(spring) == 0
+    assert await spring.one() | {"held": 8} == await spring.one()
+    told = {who: d for who, d in await notices(spring.home) if d["outcome"] == "reopened"}
+    assert (set(told), told[DPO]["asked"], told[ANNA].get("asked")) == ({ANNA, DPO, OMAR}, True, None)
+    events = await journal(spring.home, entry.hold_id)
+    assert events[-1] == ("reopened", {"was": "approved"})
+    await spring.decide(entry.hold_id)
+    assert await arrived(spring) == 8
+    assert await states(spring) == ["released"] * 8
+
+
+async def test_reopened_it_is_asked_about_and_expires_like_any_other(spring: Campaign) -> None:
+    entry = await lead(spring)
+    await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
+    anew = await spring.home.store.hold(entry.hold_id)
+    assert anew is not None
+    for at in (*(Deadlines().reminder_at(anew, n, spring.home.in_force) for n in REMINDERS), anew.expires_at):
+        spring.home.clock.pass_(seconds=(at - spring.home.clock.now()).total_seconds())
+        await spring.approvals.sweep()
+    await spring.approvals.follow()
+    assert await states(spring) == ["expired"] * 8
+    reminded = [i.data["percent"] for i in await spring.home.outbox() if i.data.get("notice") == "reminder"]
+    assert sorted(set(reminded)) == [25, 50, 90]
+    assert await arrived(spring) == 0
+
+
+async def test_some_of_it_has_gone(spring: Campaign) -> None:
+    """The hold that stood for it is gone itself: the oldest that is not stands for the rest, whoever takes it back."""
+    for lease in await releases(spring.home, 3):
+        await spring.office.worker.carry_out(lease)
+    entry = await lead(spring)
+    assert entry.state is State.RELEASED
+    out = await spring.home.store.outgoing(entry.hold_id)
+    assert (out.back, out.going, out.gone) == (5, 0, 3)
+    done = await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="No more of it")
+    assert (done.hold.hold_id, done.hold.state) != (entry.hold_id, State.RELEASED)
+    assert await states(spring) == ["released"] * 3 + ["rejected"] * 5
+    assert await arrived(spring) == 3
+    told = [d for _, d in await notices(spring.home) if d["outcome"] == "rejected"]
+    assert {(d["back"], d["gone"]) for d in told} == {(5, 3)}, "and nobody is told that nothing was sent"
+    with pytest.raises(Conflict, match="released already: what is out, nobody can take back"):
+        await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="Once more")
+
+
+async def test_the_whole_mailing_is_rejected(spring: Campaign) -> None:
+    id = (await spring.one())["id"]
+    with pytest.raises(Refused, match="say why"):
+        await spring.service.reject(id, approver=EVA, by="test", comment="")
+    with pytest.raises(NotEntitled):
+        await spring.service.reject(id, approver=ANNA, by="test", comment="Wrong")
+    back = await spring.service.reject(id, approver=EVA, by="test", comment="Wrong text")
+    assert (back.mailing.state, back.outgoing.back) == (MailingState.REJECTED, 8)
+    assert await states(spring) == ["rejected"] * 8
+    assert kinds(await spring.to_members(12, 13)) == "x"
+    with pytest.raises(Conflict, match="nothing was decided"):
+        await spring.service.reject(id, approver=EVA, by="test", comment="Again")
+    what = [d["what"] for k, d in await spring.home.events(id) if k == "mailing"]
+    assert what == ["rejected"]
+
+
+async def test_all_that_was_approved_of_it_comes_back_whoever_approved_which(spring: Campaign) -> None:
+    """Past its bound it was held anew, and approved once more: two holds stand for parts of it."""
+    entry = await lead(spring)
+    await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
+    await spring.decide(entry.hold_id, people=14)
+    assert kinds(await spring.to_members(12, 18)) == "rrhhhh"
+    (second,) = await spring.home.store.holds(states=[State.WAITING])
+    await spring.decide(second.hold_id)
+    back = await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
+    assert back.outgoing.back == 12
+    assert await states(spring) == ["waiting"] * 12
+    assert await arrived(spring) == 0
+    assert {h.hold_id for h in await spring.home.store.holds(states=[State.WAITING])} == {entry.hold_id, second.hold_id}
+
+
+async def test_nothing_is_left_to_take_back_and_what_still_comes_is_judged_anew(spring: Campaign) -> None:
+    assert await arrived(spring) == 8
+    id = (await spring.one())["id"]
+    back = await spring.service.reopen(id, approver=EVA, by="test")
+    assert (back.outgoing.back, back.outgoing.gone, back.mailing.grants) == (0, 0, ())
+    assert kinds(await spring.to_members(12, 14)) == "hh"
+
+
+async def test_what_workers_have_in_hand_comes_back_with_the_rest(spring: Campaign) -> None:
+    id = (await spring.one())["id"]
+    leases = await releases(spring.home)
+    assert len(leases) == 8
+    back = await spring.service.reopen(id, approver=EVA, by="test")
+    assert (back.outgoing.back, back.outgoing.going) == (8, 8)
+    for lease in leases:
+        await spring.office.worker.carry_out(lease)
+    assert await arrived(spring) == 0
+
+
+@pytest.mark.parametrize("act", ["reject", "reopen", "one of them"])
+async def test_a_mailing_in_doubt_is_not_sent_again_after_the_thaw(spring: Campaign, act: str) -> None:
+    """All copies are with the relay, whose answers nobody has written down; frozen, taken back half an hour later, and thawed."""
+    office, id = spring.office, (await spring.one())["id"]
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
+    for lease in await releases(spring.home):
+        with pytest.raises(asyncio.CancelledError):
+            await office.worker.carry_out(lease)
+    office.relay.raises = None
+    office.worker = office.hire("another")
+    assert sum(office.relay.has(m) for m in MEMBERS) == 8
+    await spring.home.freeze()
+    await office.go(minutes=31)
+    assert (await spring.one())["doubted"] == 8
+    if act == "one of them":
+        done = await spring.approvals.vote(
+            (await lead(spring)).hold_id, REJECT, approver=EVA, by="test", comment="Wrong text"
+        )
+        outgoing = done.outgoing
+    else:
+        taking: Any = spring.service.reject if act == "reject" else spring.service.reopen
+        outgoing = (await taking(id, approver=EVA, by="test", comment="Wrong text")).outgoing
+    assert (outgoing.back, outgoing.doubt, outgoing.gone) == (0, 8, 0)
+    assert await states(spring) == ["in-doubt"] * 8
+    await spring.home.thaw()
+    assert await arrived(spring) == 8, "nobody has it twice"
+    one = await spring.one()
+    assert (one["doubted"], one["admitted"], one["stopped"]) == (8, 0, 0)
+    assert await spring.home.store.decided_leads() == []
+
+
+@pytest.fixture
+async def staged(tmp_path: Path) -> AsyncIterator[Campaign]:
+    async with approved(tmp_path, stages='{steps: [5, "20%", rest], pause: 30m}') as made:
+        yield made
+
+
+async def test_in_stages_what_is_not_out_comes_back_also_what_waits_for_its_turn(staged: Campaign) -> None:
+    assert await arrived(staged) == 5
+    assert sorted(set(await states(staged))) == ["released", "waiting"]
+    back = await staged.service.reject((await staged.one())["id"], approver=EVA, by="test", comment="Enough")
+    assert back.outgoing.back == 3
+    staged.home.clock.pass_(hours=2)
+    await staged.home.watch.read()
+    await staged.approvals.follow()
+    assert await states(staged) == ["released"] * 5 + ["rejected"] * 3
+    assert (await staged.one())["stage"] is None
+    assert await arrived(staged) == 5
+
+
+async def test_a_stage_that_is_reopened_begins_again_when_it_is_approved_again(staged: Campaign) -> None:
+    back = await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
+    assert (back.outgoing.back, back.mailing.progress) == (8, None)
+    (entry,) = await staged.home.store.holds(states=[State.WAITING])
+    await staged.decide(entry.hold_id)
+    assert (await staged.one())["stage"]["limit"] == 9
+    assert await arrived(staged) == 5
+
+
+async def test_a_test_has_nothing_to_take_back_and_says_where_its_approval_is(campaign: Campaign) -> None:
+    held = (await campaign.to_members(0, 5))[4]
+    assert isinstance(held, IsHeld)
+    from dataclasses import replace
+
+    from smtpguard.policy.admission import Change
+
+    await campaign.home.store.change(held.hold_id, lambda h: Change(hold=replace(h, kind="test")))
+    await campaign.decide(held.hold_id)
+    found = await campaign.home.store.hold(held.hold_id)
+    assert found is not None
+    assert found.state is State.GRANTED
+    with pytest.raises(Conflict, match=f"mailings reject or reopen {found.mailing_id} takes back"):
+        await campaign.approvals.vote(held.hold_id, REJECT, approver=EVA, by="test", comment="no")
+
+
+# -- while it is frozen
+
+
+@pytest.mark.parametrize(
+    ("selector", "value"),
+    [
+        (Selector.ALL, ""),
+        (Selector.LIST, "ramadan"),
+        (Selector.SENDER, ANNA),
+        (Selector.MAILING, "?"),
+        (Selector.THREAD, "<0@example.com>"),
+    ],
+)
+async def test_who_approves_hears_which_freeze_keeps_it(office: Office, selector: Selector, value: str) -> None:
+    home = office.home
+    transaction = home.transaction(RAMADAN, References="<0@example.com>")
+    await home.intake()(transaction, Way())
+    held = await home.store.hold(transaction.id)
+    assert held is not None
+    await home.freeze(selector, held.mailing_id if value == "?" else value)
+    first = await home.approvals().vote(transaction.id, Choice.APPROVE, approver=EVA, by="test")
+    assert first.frozen == ()
+    last = await home.approvals().vote(transaction.id, Choice.APPROVE, approver=DPO, by="test")
+    assert [(f.selector, f.by) for f in last.frozen] == [(selector, "root")]
+    assert last.hold.held_up
+    await office.until_quiet(steps=2)
+    assert attempts(office) == 0
+
+
+async def test_its_writer_hears_again_when_it_has_gone(office: Office) -> None:
+    hold_id = await office.approved()
+    await office.home.freeze()
+    await rejects(office.home, hold_id)
+    again = office.home.transaction(RAMADAN, body="Another lunch", Message_ID="<2@x>")
+    await office.home.intake()(again, Way())
+    for who in (EVA, DPO):
+        await office.home.approvals().vote(again.id, Choice.APPROVE, approver=who, by="test")
+    await office.until_quiet(steps=2)
+    await office.home.thaw()
+    await office.until_quiet(steps=3)
+    gone = [i for i in office.renderer.asked if i.data.get("outcome") == "released"]
+    assert {(i.hold_id, str(i.recipients[0].address)) for i in gone} == {(again.id, ANNA)}
+
+
+async def test_what_was_not_frozen_when_it_was_approved_needs_no_second_word(office: Office) -> None:
+    hold_id = await office.approved()
+    await office.until_quiet(steps=2)
+    assert await office.state(hold_id) is State.RELEASED
+    assert [i for i in office.renderer.asked if i.data.get("outcome") == "released"] == []

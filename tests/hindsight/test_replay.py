@@ -1,0 +1,311 @@
+"""What is said to be certain of another policy is what a guard under it does; what may be hangs on what is named.
+
+The law is tried on policies, changes and days of mail drawn at random: the same mail goes through two guards, one under each
+policy, and what the journal of the first says of the second must be so.
+"""
+
+from __future__ import annotations
+
+import random
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.hindsight import divergence
+from smtpguard.hindsight.replay import COPIES, PEOPLE, Thought
+from smtpguard.policy.approval import Choice
+from smtpguard.policy.verdict import Action, Mode
+from tests.guard.drawing import drawn_policies, play
+from tests.guard.house import MEMBERS, RAMADAN
+from tests.hindsight.twins import Plain, Twins, sample, twins
+
+OUTSIDER = "peter@partner.example"
+
+
+async def broken(both: Twins, thoughts: dict[str, Thought]) -> list[str]:
+    return [
+        f"{id}: {[a.word for a in thought.actions]} {thought.hangs}, but it was {really.word}"
+        for id, thought in thoughts.items()
+        if (really := await both.really(id)) not in thought.actions
+    ]
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_what_is_certain_is_so(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    before, after, _ = drawn_policies(chance)
+    async with twins(tmp_path, before, after) as both:
+        await play(both, chance)
+        thoughts = await both.foreseen()
+        assert len(thoughts) > 30
+        assert await broken(both, thoughts) == []
+
+
+@pytest.mark.parametrize("seed", range(100, 103))
+async def test_it_is_so_by_a_journal_from_before_facts_were_kept(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    before, after, _ = drawn_policies(chance)
+    async with twins(tmp_path, before, after) as both:
+        await play(both, chance)
+        assert await broken(both, await both.foreseen(full=False)) == []
+
+
+@pytest.mark.parametrize("seed", range(200, 202))
+async def test_it_is_so_where_the_policy_of_then_is_gone(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    before, after, _ = drawn_policies(chance)
+    async with twins(tmp_path, before, after) as both:
+        await play(both, chance)
+        assert await broken(both, await both.foreseen(kept=False)) == []
+
+
+CHANGES = {"removed": 0.9, "observing": 0.9, "stricter": 0.9, "lowered": 0.85, "one more": 0.9, "enforced": 0.85}
+"""What is done to a policy of a day, and the share of its mail of which the answer is certain."""
+
+
+def changed(policy: Plain, how: str) -> Plain:
+    after = deepcopy(policy)
+    rules = {rule["id"]: rule for rule in after["rules"]}
+    match how:
+        case "removed":
+            after["rules"].remove(rules["internal-to-many-customers"])
+        case "observing":
+            rules["watched"]["mode"] = "enforce"
+        case "stricter":
+            rules["unsuitable-for-list"]["then"] = "reject"
+        case "lowered":
+            rules["internal-to-many-customers"]["when"]["mailing.customers"] = ">= 8"
+        case "one more":
+            after["rules"].append({"id": "to-many", "when": {"recipients.reach": ">= 8"}, "then": "hold"})
+        case "enforced":
+            after["enforce"] = True
+    return after
+
+
+@pytest.mark.parametrize("how", CHANGES)
+async def test_most_is_certain_where_a_rule_is_changed(tmp_path: Path, how: str) -> None:
+    before = sample()
+    before["enforce"] = how != "enforced"
+    async with twins(tmp_path, before, changed(before, how)) as both:
+        await play(both, random.Random(7), messages=60)
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+        assert sum(thought.certain for thought in thoughts.values()) / len(thoughts) > CHANGES[how]
+
+
+# particulars
+
+
+def policy(*rules: Plain) -> Plain:
+    return {**sample(), "rules": list(rules)}
+
+
+HOLD: Plain = {"then": "hold"}
+OF_COLLEAGUES: Plain = {"id": "looks", "when": {"message.looks": "internal"}, **HOLD}
+
+
+async def one(folder: Path, before: Plain, after: Plain, *to: str, days: int = 0, **more: Any) -> Thought:
+    async with twins(folder, before, after) as both:
+        both.pass_(days=days)
+        await both.send(*to, id="T1", **more)
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+        return thoughts["T1"]
+
+
+async def test_a_text_that_nobody_had_to_read_is_what_it_hangs_on(tmp_path: Path) -> None:
+    thought = await one(tmp_path, policy(), policy(OF_COLLEAGUES), OUTSIDER)
+    assert thought.actions == {Action.RELAY, Action.HOLD}
+    assert thought.hangs == {"message.looks": "the text was not read then"}
+    assert [perhaps.rule.rule_id for perhaps in thought.perhaps] == ["looks"]
+
+
+async def test_a_rule_that_stands_unchanged_was_asked_then(tmp_path: Path) -> None:
+    """Under whatever name, whatever it does, and without the text that it looked at."""
+    observing = {**OF_COLLEAGUES, "mode": "observe"}
+    thought = await one(tmp_path, policy(observing), policy({**OF_COLLEAGUES, "id": "other"}), OUTSIDER)
+    assert thought.actions == {Action.HOLD}
+    assert {rule: effect.mode for rule, effect in thought.rules.items()} == {"other": Mode.ENFORCE}
+
+
+async def test_what_was_left_unasked_beside_a_stricter_rule_is_not_known(tmp_path: Path) -> None:
+    strict = {"id": "strict", "when": {"recipients.outside": "any"}, "then": "reject"}
+    thought = await one(tmp_path, policy(strict, OF_COLLEAGUES), policy(OF_COLLEAGUES), OUTSIDER)
+    assert (thought.actions, set(thought.hangs)) == ({Action.RELAY, Action.HOLD}, {"message.looks"})
+
+
+async def test_what_the_guard_itself_did_not_know_holds_as_it_would_have(tmp_path: Path) -> None:
+    """Lists that were stale then: that is no "may be", since doubt stands still."""
+    customers = {"id": "customers", "when": {"recipients.customers": "any"}, **HOLD}
+    thought = await one(tmp_path, policy(), policy(customers), OUTSIDER, days=14)
+    assert thought.actions == {Action.HOLD}
+
+
+async def test_a_stricter_rule_hides_what_may_be(tmp_path: Path) -> None:
+    reach = {"id": "reach", "when": {"recipients.reach": "any"}, **HOLD}
+    thought = await one(tmp_path, policy(), policy(OF_COLLEAGUES, reach), OUTSIDER)
+    assert (thought.actions, thought.hangs) == ({Action.HOLD}, {})
+
+
+COPY = {"X_Mailing": "wine", "X_Looks": "mailing"}
+FROM_THREE = {"id": "many", "when": {"mailing.customers": ">= 3"}, **HOLD}
+
+
+async def test_of_a_mailing_that_would_wait_the_rest_may_wait(tmp_path: Path) -> None:
+    async with twins(tmp_path, policy(), policy(FROM_THREE)) as both:
+        for n in range(5):
+            await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n)})
+        both.pass_(days=1.2)  # they have left the window, and the hold waits
+        await both.send(MEMBERS[9], id="T9", **{**COPY, "Message_ID": "<9>", "body": "9"})
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    # without a rule that counted them, a count is known from the message itself alone
+    assert [set(thoughts[f"T{n}"].hangs) for n in (0, 4)] == [{"mailing.customers"}, {"mailing.customers", COPIES}]
+    counted = {**FROM_THREE, "when": {"mailing.customers": ">= 30"}}
+    async with twins(tmp_path / "counted", policy(counted), policy(FROM_THREE)) as both:
+        for n in range(5):
+            await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n)})
+        both.pass_(days=1.2)
+        await both.send(MEMBERS[9], id="T9", **{**COPY, "Message_ID": "<9>", "body": "9"})
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    said = [thoughts[f"T{n}"].actions for n in range(5)]
+    assert said == [{Action.RELAY}] * 2 + [{Action.HOLD}] * 3
+    assert (thoughts["T9"].actions, set(thoughts["T9"].hangs)) == ({Action.RELAY, Action.HOLD}, {COPIES})
+
+
+async def test_what_people_would_have_decided_nobody_knows(tmp_path: Path) -> None:
+    before = policy({**FROM_THREE, "when": {"mailing.customers": ">= 4"}})
+    async with twins(tmp_path, before, policy(FROM_THREE)) as both:
+        for n in range(4):
+            await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n)})
+        await both.decide("T3", Choice.APPROVE)
+        await both.send(MEMBERS[9], id="T9", **{**COPY, "Message_ID": "<9>", "body": "9"})
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    assert thoughts["T2"].actions == {Action.HOLD}
+    assert set(thoughts["T9"].hangs) == {PEOPLE}
+
+
+EXCEPTED = {"message.labels": "secret"}
+TWO_RULES = (FROM_THREE, {"id": "twelve", "when": {"mailing.reach": ">= 3"}, **HOLD})
+
+
+async def copies(both: Twins, *numbers: int, **more: Any) -> None:
+    for n in numbers:
+        await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n), **more})
+
+
+async def test_what_people_allowed_passes_by_the_rules_that_they_saw(tmp_path: Path) -> None:
+    after = policy(TWO_RULES[0], {**TWO_RULES[1], "unless": EXCEPTED})
+    async with twins(tmp_path, policy(*TWO_RULES), after) as both:
+        await copies(both, 0, 1, 2)
+        await both.decide("T2", Choice.APPROVE)
+        await copies(both, 3, X_Labels="secret")
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    assert [thoughts[f"T{n}"].actions for n in (2, 3)] == [{Action.HOLD}, {Action.RELAY}]
+
+
+async def test_what_people_had_not_seen_holds_it_all_the_same(tmp_path: Path) -> None:
+    more = {"id": "labels", "when": {"message.labels": "secret"}, **HOLD}
+    async with twins(
+        tmp_path, policy(FROM_THREE, {**more, "mode": "observe"}), policy(FROM_THREE, {**more, "id": "new"})
+    ) as both:
+        await copies(both, 0, 1, 2)
+        await both.decide("T2", Choice.APPROVE)
+        await copies(both, 3, X_Labels="secret")
+        await copies(both, 4)
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    assert thoughts["T3"].actions == {Action.HOLD}
+    assert thoughts["T4"].hangs.keys() == {PEOPLE}
+
+
+async def test_what_people_refused_is_refused(tmp_path: Path) -> None:
+    async with twins(tmp_path, policy(FROM_THREE), policy({**FROM_THREE, "unless": EXCEPTED})) as both:
+        await copies(both, 0, 1, 2)
+        await both.decide("T2", Choice.REJECT)
+        await copies(both, 3, X_Labels="secret")
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    assert thoughts["T3"].actions == {Action.REJECT}
+
+
+async def test_the_same_message_once_more_is_held_already(tmp_path: Path) -> None:
+    unproven = {"id": "unproven", "when": {"sender.proven": False}, **HOLD}
+    async with twins(tmp_path, policy(), policy(unproven)) as both:
+        await both.send(OUTSIDER, id="T1")
+        await both.send(OUTSIDER, id="T2", session={"auth_user": "anna@example.com"})
+        await both.send(OUTSIDER, id="T3", session={"auth_user": "anna@example.com"}, Message_ID="<3@example.com>")
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    assert thoughts["T2"].hangs == {COPIES: "the same message may be held already"}
+    assert thoughts["T3"].actions == {Action.RELAY}
+
+
+async def test_what_may_have_reached_a_list_already_may_wait(tmp_path: Path) -> None:
+    strict = {"id": "strict", "when": {"recipients.list_addresses": "any"}, "then": "reject"}
+    async with twins(tmp_path, policy(strict), policy()) as both:
+        await both.send(RAMADAN, id="T1", lost=True)
+        await both.send(RAMADAN, id="T2")
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    assert [thoughts[f"T{n}"].actions for n in (1, 2)] == [{Action.RELAY}, {Action.RELAY, Action.HOLD}]
+
+
+async def test_more_than_is_remembered_makes_nothing_certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(divergence, "MOST", 2)
+    alone = policy({"id": "one", "when": {"recipients.customers": 1, "message.topics": "pork"}, "then": "reject"})
+    busy = policy(*alone["rules"], {"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, **HOLD})
+    before = {**busy, "rules": busy["rules"][1:]}
+    async with twins(tmp_path, before, busy) as both:
+        for n in range(4):
+            more = {"X_Topics": "pork", "sender": f"writer{n}@example.com", "Message_ID": f"<{n}>", "body": str(n)}
+            await both.send(MEMBERS[n], id=f"T{n}", **more)
+        await both.send(MEMBERS[9], id="T9", Message_ID="<9>", body="9")
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    assert thoughts["T0"].actions == {Action.REJECT}
+    assert "sender.customers" in thoughts["T9"].hangs
+
+
+async def test_a_test_of_a_mailing_waits_whatever_the_rules_say(tmp_path: Path) -> None:
+    """What was sent to be approved beforehand is never sent on."""
+    async with twins(tmp_path, policy(), policy(OF_COLLEAGUES)) as both:
+        home = both.first
+        await home.store.record([asked_beforehand(home)])
+        thoughts = await both.foreseen()
+    assert thoughts["T1"].actions == {Action.HOLD}
+
+
+def asked_beforehand(home: Any) -> Any:
+    from smtpguard.audit.event import Event, Kind
+
+    counts = dict.fromkeys(("total", "internal", "outside", "members", "list_addresses", "customers", "reach"), 1)
+    data = {"action": "hold", "rules": ["approval-asked"], "observed": [], "reasons": [], "unknown": [], "counts": counts,
+            "lists": ["ramadan"], "looks": "internal", "size_bytes": 1, "policy": home.in_force.policy_sha256, "streams": []}  # fmt: skip
+    return Event(kind=Kind.VERDICT, id="T1", at=home.clock.now(), data=data)
+
+
+async def test_a_list_of_the_file_alone_is_asked_as_it_is_today(tmp_path: Path) -> None:
+    after = policy({"id": "customers", "when": {"recipients.customers": "any"}, **HOLD})
+    after["lists"]["offers"] = {"addresses": ["offers@lists.example.com"], "members": {"csv": "offers.csv"}}
+    async with twins(tmp_path, policy(), after) as both:
+        await both.send("x1@example.org", id="T1")  # who is on it
+        await both.send("x2@example.org", id="T2", Message_ID="<2>")
+        await both.send("offers@lists.example.com", id="T3", Message_ID="<3>")
+        thoughts = await both.foreseen()
+        assert await broken(both, thoughts) == []
+    assert [thoughts[f"T{n}"].actions for n in (2, 3)] == [{Action.RELAY}, {Action.RELAY, Action.HOLD}]
+    assert thoughts["T1"].hangs.keys() == {"recipients.customers"}
+
+
+async def test_whoever_may_not_write_to_a_list_is_known_by_name(tmp_path: Path) -> None:
+    rule = {"id": "not-a-writer", "when": {"recipients.list_addresses": "any", "sender.is_writer": False}, **HOLD}
+    after = policy(rule)
+    after["lists"]["ramadan"]["writers"] = ["eva@example.com"]
+    thought = await one(tmp_path, policy(rule), after, RAMADAN, sender="campaigns@example.com")
+    assert thought.actions == {Action.HOLD}

@@ -1,0 +1,98 @@
+"""The index of a long list is built in a process beside: the same index, and nothing at all where anything goes wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from smtpguard.lists import buildworker
+from smtpguard.lists.buildworker import build, serve
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.index import Index
+from smtpguard.lists.sources import SourceError
+
+DIGESTER = Digester(b"k" * 32, "+ qmail.example=-")
+AT = datetime(2026, 3, 2, tzinfo=UTC)
+KEYS = [f"person{n}@kund.se" for n in range(1000)] + ["\u00e5sa o'neil@b\u00fccher.example"]
+
+
+def built(path: Path, keys: Iterator[str]) -> Path:
+    return build(path, keys, DIGESTER, built_at=AT, fingerprint=b"f" * 32)
+
+
+@pytest.fixture
+def long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buildworker, "FEW", 10)
+    monkeypatch.setattr(buildworker, "BLOCK", 64)
+
+
+def test_it_is_the_same_index(tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = built(tmp_path / "a.index", iter(KEYS))
+    monkeypatch.setattr(buildworker, "FEW", 10_000)
+    here = built(tmp_path / "b.index", iter(KEYS))
+    assert beside.read_bytes() == here.read_bytes()
+    index = Index(beside, DIGESTER.key_id)
+    assert (index.people, index.built_at, index.fingerprint) == (1001, AT, b"f" * 32)
+    assert all(DIGESTER.of_canonical(key) in index for key in KEYS)
+
+
+def test_a_source_that_fails_midway_leaves_nothing(tmp_path: Path, long: None) -> None:
+    def failing() -> Iterator[str]:
+        yield from KEYS[:500]
+        raise SourceError("gone")
+
+    with pytest.raises(SourceError, match="gone"):
+        built(tmp_path / "a.index", failing())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_none_or_a_process_that_dies_is_an_error_and_no_index(
+    tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"Not a directory|File exists"):
+        built(tmp_path / "file" / "a.index", iter(KEYS))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="has ended"):
+        built(tmp_path / "a.index", iter(KEYS * 1000))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_input_that_stops_short_builds_nothing(tmp_path: Path) -> None:
+    task = {
+        "path": str(tmp_path / "a.index"),
+        "key": "6b" * 32,
+        "delimiters": "+",
+        "built_at": AT.isoformat(),
+        "fingerprint": "66" * 32,
+    }
+    whole = json.dumps(task).encode() + b"\n" + b"\0\0\0\x07a@x\nb@x" + b"\0\0\0\0"
+    for end in range(whole.index(b"\n") + 1, len(whole)):
+        answer = io.BytesIO()
+        assert serve(io.BytesIO(whole[:end]), answer) == 1
+        assert not answer.getvalue()
+        assert list(tmp_path.iterdir()) == []
+    answer = io.BytesIO()
+    assert serve(io.BytesIO(whole), answer) == 0
+    assert Index(Path(answer.getvalue().decode().split()[1]), Digester(b"k" * 32, "+").key_id).people == 2
+
+
+def test_the_key_is_not_among_the_words_of_the_command(
+    tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    popen = buildworker.subprocess.Popen
+
+    def watched(argv: list[str], **more: object) -> object:
+        seen.append(argv)
+        return popen(argv, **more)
+
+    monkeypatch.setattr(buildworker.subprocess, "Popen", watched)
+    built(tmp_path / "a.index", iter(KEYS))
+    assert seen == [[sys.executable, "-P", "-m", "smtpguard.lists"]]

@@ -1,0 +1,470 @@
+"""Long reads beside mail: they hold up nobody, and what happens meanwhile is neither missed nor mistaken for tampering."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from smtpguard.audit.about import About
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.proof import Bad, Proof
+from smtpguard.policy.admission import Unavailable
+from smtpguard.store import database, incident, journalscan
+from smtpguard.store.batch import Batch
+from smtpguard.store.incident import Found
+from smtpguard.store.opening import open_store
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
+from tests.store.making import SECRET, Clock, event
+from tests.store.test_journal import filled, tamper
+
+SHORT = Retention(journal=timedelta(days=400), addresses=timedelta(days=90))
+NEWS = About(lists=frozenset({"news"}))
+
+
+@pytest.fixture(autouse=True)
+def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journalscan, "STRETCH", 4)
+    monkeypatch.setattr(incident, "_MANY", 2)
+
+
+class Between:
+    """After each transaction of a long read, ``then`` is awaited, with how many there were."""
+
+    def __init__(self, store: Store, then: Callable[[int], Awaitable[object]]) -> None:
+        self._store, self._then = store, then
+        self._open, self._loop = store._open, asyncio.get_running_loop()
+        self.transactions = 0
+
+    @contextmanager
+    def _opened(self) -> Iterator[Connection]:
+        with self._open() as connection:
+            yield connection
+        self.transactions += 1
+        asyncio.run_coroutine_threadsafe(self._happens(self.transactions), self._loop).result(20)
+
+    async def _happens(self, n: int) -> None:
+        await self._then(n)
+
+    def __enter__(self) -> Between:
+        self._store._open = self._opened  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store._open = self._open  # type: ignore[method-assign]
+
+
+def once(at: int, do: Callable[[], Awaitable[object]]) -> Callable[[int], Awaitable[object]]:
+    async def then(n: int) -> None:
+        if n == at:
+            await do()
+
+    return then
+
+
+async def verified(store: Store, then: Callable[[int], Awaitable[object]]) -> Proof:
+    with Between(store, then):
+        return await store.verify()
+
+
+async def retained(store: Store, keep: Retention = SHORT) -> None:
+    while (await store.retain(keep)).more:
+        pass
+
+
+# -- in nobody's way
+
+
+async def test_the_log_begins_anew_while_somebody_walks(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite. Behind each stretch mail writes more than the log may hold."""
+    monkeypatch.setattr(database, "_LOG_PAGES", 50)
+    log, sizes = tmp_path / "guard.db-wal", []
+    url = f"sqlite:///{tmp_path}/guard.db"
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        await store.record([event(Kind.OUTCOME, f"T{n}") for n in range(60)])
+
+        async def mail(n: int) -> None:
+            for m in range(4):
+                await store.record([event(Kind.OUTCOME, f"T{n}-{m}", said="x" * 100_000)])
+            sizes.append(log.stat().st_size)
+
+        for walked in (store.verify, lambda: store.incident(About(since=0), prove=True)):
+            before = await store.last()
+            with Between(store, mail) as between:
+                await walked()
+            assert between.transactions > 15
+            assert await store.last() == before + 4 * between.transactions
+        assert max(sizes) < 4 * 50 * 4096
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_no_transaction_is_open_between_two_stretches(store: Store) -> None:
+    """PostgreSQL cannot sweep what an open one may still see; of SQLite, see above."""
+    await filled(store, 20)
+    seen: list[Any] = []
+
+    async def look(_: int) -> None:
+        query = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND backend_xmin IS NOT NULL"
+        seen.append(await store.ask(lambda c: c.exec_driver_sql(query).scalars().all()))
+
+    with Between(store, look):
+        await store.incident(About(since=0), prove=True)
+    assert len(seen) > 10
+    assert all(states == ["active"] for states in seen), "the one that looks, and no other"
+
+
+async def test_a_walk_ends_where_the_store_is_closed(url: str, tmp_path: Path, clock: Clock) -> None:
+    """Whoever is asked to stop does not wait for it."""
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        await store.record([event(Kind.OUTCOME, f"T{n}") for n in range(20)])
+
+        async def close() -> None:
+            asyncio.get_running_loop().call_soon(lambda: closing.append(asyncio.ensure_future(store.close())))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        closing: list[asyncio.Future[None]] = []
+        with Between(store, once(3, close)) as between, pytest.raises(Unavailable, match="closed"):
+            await store.verify()
+        assert between.transactions == 3
+        await closing[0]
+
+
+# -- what mail and retention do meanwhile
+
+
+async def test_what_comes_meanwhile_is_no_part_of_it(store: Store) -> None:
+    await filled(store, 20)
+    n = await store.last()
+    proof = await verified(store, lambda _: filled(store, 3))
+    assert proof == Proof(entries=n, filed=False)
+    assert await store.last() > n + 15
+
+
+async def test_names_that_are_erased_meanwhile_are_not_missing(store: Store, clock: Clock) -> None:
+    await filled(store, 20)
+    clock.go(days=91)
+    await store.record([event(Kind.START, "here")])
+    n = await store.last()
+    proof = await verified(store, once(5, lambda: retained(store)))
+    assert proof.first_bad is None
+    assert proof.entries == n + 1, "with the entry that says so, since it is believed only if it is one of the chain"
+
+
+async def test_names_that_are_erased_again_and_again(store: Store, clock: Clock) -> None:
+    for _ in range(8):
+        await filled(store, 5)
+        clock.go(days=1)
+
+    async def another_day(n: int) -> None:
+        clock.go(days=11)
+        await retained(store)
+
+    assert (await verified(store, another_day)).first_bad is None
+
+
+async def test_who_says_falsely_that_names_were_erased_is_found(store: Store) -> None:
+    """The entry that says so is beyond where the walk was to end."""
+    await filled(store, 20)
+
+    async def forge() -> None:
+        def insert(batch: Batch) -> None:
+            body = '{"data":{"private_through":15},"private":{}}'
+            seq = batch.head.seq + 1
+            batch.rows("entry").append((seq, 1, Kind.ERASED.value, str(seq), body, bytes(32), bytes(32)))
+            batch.connection.exec_driver_sql("DELETE FROM clear WHERE seq = 15")
+            batch.head.seq += 1
+
+        await store._writer.submit(insert)
+
+    found = (await verified(store, once(3, forge))).first_bad
+    assert found is not None
+    assert (found.seq, found.problem.split(":")[0]) == (22, "inserted")
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 6])
+async def test_a_trim_that_overtakes_the_walk_is_no_tampering(store: Store, clock: Clock, at: int) -> None:
+    await filled(store, 20)
+    clock.go(days=401)
+    await filled(store, 10)
+    n = await store.last()
+    proof = await verified(store, once(at, lambda: retained(store)))
+    assert proof.first_bad is None
+    assert proof.entries <= n
+    assert (await store.entries(limit=1))[0][0].seq == 22
+    assert (await store.verify()).ok
+
+
+async def test_a_trim_of_everything_that_was_to_be_walked(store: Store, clock: Clock) -> None:
+    await filled(store, 12)
+
+    async def years() -> None:
+        clock.go(days=401)
+        await filled(store, 2)
+        await retained(store)
+
+    assert await verified(store, once(3, years)) == Proof(entries=4, filed=False)
+
+
+async def test_entries_that_are_deleted_while_others_are_trimmed_are_missing(store: Store, clock: Clock) -> None:
+    await filled(store, 20)
+    clock.go(days=401)
+    await filled(store, 10)
+
+    async def both() -> None:
+        await retained(store)
+        await tamper(store, "DELETE FROM entry WHERE seq BETWEEN 25 AND 26")
+
+    found = (await verified(store, once(3, both))).first_bad
+    assert found == Bad(seq=25, problem="missing: entries 25 to 26 are gone")
+
+
+async def test_who_deletes_up_to_a_checkpoint_is_not_retention(store: Store) -> None:
+    await filled(store, 20)
+    await store.checkpoint()
+    await filled(store, 10)
+    found = (await verified(store, once(3, lambda: tamper(store, "DELETE FROM entry WHERE seq <= 21")))).first_bad
+    assert found is not None
+    assert found.problem.startswith("missing")
+
+
+async def test_a_base_that_was_not_signed_here_explains_nothing(store: Store, clock: Clock) -> None:
+    await filled(store, 20)
+    clock.go(days=401)
+    await filled(store, 10)
+
+    async def forge() -> None:
+        await retained(store)
+        await tamper(store, """UPDATE checkpoint SET line = replace(line, '"at"', '"to"')""")
+
+    found = (await verified(store, once(3, forge))).first_bad
+    assert found is not None
+    assert found.problem.startswith("missing")
+
+
+@pytest.mark.parametrize(("seq", "seen"), [(2, False), (19, True)])
+async def test_what_is_edited_behind_the_walk_is_found_by_the_next(store: Store, seq: int, seen: bool) -> None:
+    await filled(store, 20)
+    edit = f"UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = {seq}"
+    proof = await verified(store, once(4, lambda: tamper(store, edit)))
+    assert proof.ok is not seen
+    found = (await store.verify()).first_bad
+    assert found is not None
+    assert found.seq == seq
+
+
+async def test_a_tail_that_is_cut_ahead_of_the_walk_is_found_by_the_head_that_it_had(store: Store) -> None:
+    await filled(store, 20)
+
+    async def cut() -> None:
+        await tamper(store, "DELETE FROM entry WHERE seq > 15", "UPDATE head SET seq = 15")
+
+    found = (await verified(store, once(4, cut))).first_bad
+    assert found == Bad(seq=16, problem="the tail is cut: the journal had entries up to 21")
+
+
+@pytest.mark.parametrize("doc", ["rubbish", "[1]", '{"from": 7}'])
+async def test_clear_values_of_rubbish_are_named(store: Store, doc: str) -> None:
+    await filled(store, 6)
+    await tamper(store, f"UPDATE clear SET doc = '{doc}' WHERE seq = 3")
+    assert (await store.verify()).first_bad == Bad(seq=3, problem="edited: private values do not fit their digests")
+
+
+async def test_who_says_in_rubbish_that_names_were_erased_is_named(store: Store) -> None:
+    await filled(store, 6)
+    await store.record([Event(kind=Kind.ERASED, id="x", at=store.now())])
+    await tamper(store, "UPDATE entry SET body = 'x' WHERE seq = 8", "DELETE FROM clear WHERE seq = 5")
+    found = (await store.verify()).first_bad
+    assert found == Bad(seq=5, problem="private values are missing")
+
+
+# -- a report
+
+
+async def of_news(store: Store, n: int = 12) -> None:
+    for m in range(n):
+        data = {"action": "relay", "lists": ["news"] if m % 2 else ["ads"], "policy": "P"}
+        private = {"from": ("anna@example.com",), "subject": (f"lunch {m}",)}
+        await store.record([Event(kind=Kind.VERDICT, id=f"T{m}", at=store.now(), data=data, private=private)])
+        await store.record([event(Kind.OUTCOME, f"T{m}", at=store.now(), outcome="relayed")])
+
+
+async def reported(store: Store, then: Callable[[int], Awaitable[object]], *, prove: bool = True) -> Found:
+    with Between(store, then):
+        return await store.incident(NEWS, prove=prove)
+
+
+@pytest.mark.parametrize("prove", [True, False])
+async def test_a_report_is_of_one_moment_whatever_comes_meanwhile(store: Store, prove: bool) -> None:
+    """A verdict of which it has the outcome stands beside none whose outcome came later."""
+    await of_news(store)
+    n = await store.last()
+    found = await reported(store, lambda _: of_news(store, 2), prove=prove)
+    assert found.report is not None
+    assert (found.report.messages, found.seq, found.report.unsettled) == (6, n, [])
+    assert max(step.entry.seq for step in found.report.steps) <= n
+    assert (found.proof == Proof(entries=n, filed=False)) is prove
+    assert await store.last() > n + 20
+
+
+async def test_an_outcome_that_comes_meanwhile_is_not_of_that_moment(store: Store) -> None:
+    await of_news(store, 4)
+    verdict = Event(kind=Kind.VERDICT, id="late", at=store.now(), data={"action": "relay", "lists": ["news"]})
+    await store.record([verdict])
+    told = once(2, lambda: store.record([event(Kind.OUTCOME, "late", outcome="relayed")]))
+    found = await reported(store, told)
+    assert found.report is not None
+    assert list(found.report.unsettled) == ["late"]
+
+
+@pytest.mark.parametrize("at", range(1, 16))
+async def test_names_that_are_erased_while_a_report_is_made(store: Store, clock: Clock, at: int) -> None:
+    await of_news(store)
+    clock.go(days=91)
+    await store.record([event(Kind.START, "here")])
+    found = await reported(store, once(at, lambda: retained(store)))
+    assert found.report is not None
+    assert found.report.messages == 6
+    assert found.proof is not None
+    assert found.proof.first_bad is None
+
+
+@pytest.mark.parametrize("prove", [True, False])
+@pytest.mark.parametrize("at", range(1, 16))
+async def test_what_is_trimmed_while_a_report_is_made_is_not_in_it(
+    store: Store, clock: Clock, at: int, prove: bool
+) -> None:
+    """Made anew, rather than with a verdict whose outcome is gone. What is trimmed behind the walk was proved."""
+    await of_news(store)
+    clock.go(days=401)
+    await of_news(store, 4)
+    found = await reported(store, once(at, lambda: retained(store)), prove=prove)
+    assert found.report is not None
+    assert found.report.messages in (2, 8)
+    assert found.report.unsettled == []
+    assert (found.proof is not None) is prove
+    assert found.proof is None or found.proof.first_bad is None
+
+
+@pytest.mark.parametrize("later", [0, 1, 2, 3])
+async def test_what_is_trimmed_between_a_report_and_its_walk_is_not_in_it(
+    store: Store, clock: Clock, later: int
+) -> None:
+    await of_news(store)
+    clock.go(days=401)
+    await of_news(store, 4)
+    transactions: list[int] = []
+
+    async def count(n: int) -> None:
+        transactions.append(n)
+
+    await reported(store, count, prove=False)
+    found = await reported(store, once(len(transactions) + later, lambda: retained(store)))
+    assert found.report is not None
+    assert found.proof is not None
+    assert found.proof.first_bad is None
+    assert (found.report.messages, found.proof.entries) == (2, 9)
+
+
+async def test_a_report_that_retention_overtakes_every_time_is_given_up(store: Store, clock: Clock) -> None:
+    await of_news(store)
+
+    async def always(_: int) -> None:
+        clock.go(days=401)
+        await of_news(store, 2)
+        await retained(store)
+
+    with pytest.raises(Unavailable, match="retention is trimming"):
+        await reported(store, always)
+
+
+@pytest.mark.parametrize(
+    ("edit", "back", "problem"),
+    [
+        ("UPDATE entry SET body = replace(body, 'news', 'nows') WHERE seq = {}", None, "edited: the entry does"),
+        (
+            "UPDATE clear SET doc = replace(doc, 'anna', 'otto') WHERE seq = {}",
+            "UPDATE clear SET doc = replace(doc, 'otto', 'anna') WHERE seq = {}",
+            "edited: private values",
+        ),
+        (
+            "UPDATE entry SET id = 'T1' WHERE seq = {0}",
+            "UPDATE entry SET id = 'T3' WHERE seq = {0}",
+            "edited: the entry does not fit its hash",
+        ),
+    ],
+)
+async def test_what_a_report_was_made_of_is_what_was_proved(
+    store: Store, edit: str, back: str | None, problem: str
+) -> None:
+    """Edited before the report is made, and put back before the walk."""
+    await of_news(store)
+    seq = next(e.seq for e, _ in await store.entries() if e.id == "T3" and e.kind == "verdict")
+    await tamper(store, edit.format(seq))
+    transactions = []
+
+    async def restore(n: int) -> None:
+        transactions.append(n)
+        if back is not None and n == at:
+            await tamper(store, back.format(seq))
+
+    at = 0
+    await reported(store, restore, prove=False)
+    at = len(transactions)  # all that the report reads, before the walk
+    found = await reported(store, restore)
+    assert found.report is not None
+    assert found.proof is not None
+    assert found.proof.first_bad is not None
+    assert (found.proof.first_bad.seq, found.proof.first_bad.problem[: len(problem)]) == (seq, problem)
+    assert back is None or (await store.verify()).ok
+
+
+async def test_a_time_is_found_also_where_entries_are_missing(store: Store, clock: Clock) -> None:
+    for _ in range(5):
+        await of_news(store, 2)
+        clock.go(hours=1)
+    await tamper(store, "DELETE FROM entry WHERE seq IN (5, 6, 7, 11, 12, 13)")
+    since = clock.now() - timedelta(hours=4)
+    found = await store.incident(About(since=int(since.timestamp() * 1e6), lists=NEWS.lists), prove=True)
+    assert found.report is not None
+    assert found.report.first >= since
+    assert found.proof is not None
+    assert found.proof.first_bad == Bad(seq=5, problem="missing: entries 5 to 7 are gone")
+
+
+# -- and the shorter ones
+
+
+async def test_what_was_rejected_is_found_over_stretches(store: Store, clock: Clock) -> None:
+    for n in range(30):
+        data = {"action": "reject" if n % 3 == 0 else "relay"}
+        await store.record([Event(kind=Kind.VERDICT, id=f"T{n}", at=clock.now(), data=data)])
+        clock.go(minutes=1)
+    ids = [e.id for e in await store.rejected("T3", clock.now() - timedelta(minutes=5), 100)]
+    assert ids == [f"T{n}" for n in range(3, 25, 3)]
+    assert [e.id for e in await store.rejected("T3", clock.now(), 4)] == ["T3", "T6", "T9", "T12"]
+    assert await store.rejected("nobody", clock.now(), 4) == []
+
+
+def test_it_is_sqlite_that_is_measured(tmp_path: Path) -> None:
+    """What the first test rests on: a reader on an old snapshot keeps the log from beginning anew."""
+    writer, reader = (sqlite3.connect(tmp_path / "x.db", isolation_level=None) for _ in range(2))
+    writer.executescript("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=50; CREATE TABLE t (x)")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM t").fetchall()
+    for _ in range(20):
+        writer.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    grown = (tmp_path / "x.db-wal").stat().st_size
+    assert grown > 4 * 50 * 4096
+    for connection in (writer, reader):
+        connection.close()

@@ -1,0 +1,51 @@
+"""A database that may only be read: told from one that may be written, and never read while somebody else writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from smtpguard.policy.admission import Unavailable
+from smtpguard.store import database
+from smtpguard.store.database import Database
+from smtpguard.store.migrate import migrate
+from smtpguard.store.readonly import Copy, only_readable
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "100% a #copy.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+def test_one_that_may_be_written_is_no_copy(file: Path, tmp_path: Path) -> None:
+    assert not only_readable(file)
+    assert not only_readable(tmp_path / "none.db"), "what is not there is made, or missed"
+
+
+def test_what_is_written_meanwhile_is_not_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writing = Database(f"sqlite:///{file}")
+    monkeypatch.setattr(database, "only_readable", lambda path: True)
+    reading = Database(f"sqlite:///{file}", reads=True)
+    try:
+        with reading.read() as connection:
+            assert connection.execute(text("SELECT count(*) FROM entry")).scalar() == 0
+        with pytest.raises(Unavailable, match="can only be read"), reading.write():
+            raise AssertionError("nothing is written")
+        with writing.write() as connection:
+            connection.execute(text("UPDATE head SET generation = 7"))
+        with pytest.raises(Unavailable, match="is being written by somebody else: try again"), reading.read() as rest:
+            rest.execute(text("SELECT generation FROM head"))
+    finally:
+        writing.close()
+        reading.close()
+
+
+def test_a_link_leads_to_the_database(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "beside").symlink_to(file)
+    copy = Copy(tmp_path / "beside")
+    copy.check()
+    assert copy.uri.endswith("?mode=ro&immutable=1")

@@ -1,0 +1,600 @@
+"""A store that is put back, taken for another, or opened with another secret, beside a state folder that knows better."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import select
+
+from smtpguard.audit.checkpoint import parse, sign
+from smtpguard.audit.event import Event, Kind
+from smtpguard.policy.admission import ITSELF, PUT_BACK, Change, Delivered, Outcome, Selector, Unavailable
+from smtpguard.policy.approval import State
+from smtpguard.store import journal
+from smtpguard.store.database import Database
+from smtpguard.store.migrate import NotSetUp
+from smtpguard.store.opening import open_store
+from smtpguard.store.retention import Retention
+from smtpguard.store.rollbackcheck import Foreign, OtherSecret
+from smtpguard.store.schema import metadata
+from smtpguard.store.store import Store
+from tests.store.conftest import new_database
+from tests.store.making import (
+    CONTENT,
+    POLICY,
+    SECRET,
+    Clock,
+    a_freeze,
+    a_hold,
+    event,
+    held,
+    holds,
+    item,
+    relays,
+    release,
+)
+
+T = TypeVar("T")
+OTHER = b"another one of thirty-two bytes!"
+
+
+class Place:
+    """A database and a state folder, opened anew for each that comes; what is in the database can be copied and put back."""
+
+    def __init__(self, url: str, state: Path, clock: Clock) -> None:
+        self.url, self.state, self.clock = url, state, clock
+
+    @asynccontextmanager
+    async def opened(self, **more: Any) -> AsyncIterator[Store]:
+        given = {"secret": SECRET, "state_dir": self.state, "clock": self.clock, "migrate": True, **more}
+        async with open_store(given.pop("url", self.url), **given) as store:
+            yield store
+
+    async def within(self, work: Callable[[Store], Awaitable[T]], **more: Any) -> T:
+        """And a minute passes."""
+        async with self.opened(**more) as store:
+            done = await work(store)
+        self.clock.go(minutes=1)
+        return done
+
+    async def begin(self, **more: Any) -> None:
+        async def work(store: Store) -> None:
+            await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY, at=self.clock.now()))
+
+        await self.within(work, **more)
+
+    async def mail(self, *ids: str, **more: Any) -> None:
+        async def work(store: Store) -> None:
+            for id in ids:
+                await store.admit(item(id), relays(id))
+
+        await self.within(work, **more)
+
+    def copy(self) -> dict[str, list[Any]]:
+        database = Database(self.url)
+        try:
+            with database.read(snapshot=True) as connection:
+                return {t.name: list(connection.execute(select(t))) for t in metadata.sorted_tables}
+        finally:
+            database.close()
+
+    def put_back(self, copy: dict[str, list[Any]]) -> None:
+        database = Database(self.url)
+        try:
+            with database.write() as connection:
+                for table in metadata.sorted_tables:
+                    connection.execute(table.delete())
+                    if copy[table.name]:
+                        connection.execute(table.insert(), [row._asdict() for row in copy[table.name]])
+        finally:
+            database.close()
+
+    @property
+    def file(self) -> Path:
+        return self.state / journal.FILE
+
+
+@pytest.fixture
+async def place(url: str, tmp_path: Path, clock: Clock) -> Place:
+    """With a policy in force, and some mail; closed and signed."""
+    made = Place(url, tmp_path / "state", clock)
+    await made.begin()
+    await made.mail("T0", "T1", "T2")
+    return made
+
+
+async def approved(store: Store) -> None:
+    await held(store, "H1")
+    await store.change(
+        "H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),))
+    )  # fmt: skip
+
+
+async def sent(store: Store) -> None:
+    [lease] = await store.lease("me", 5, 60)
+    told = [Event(kind=Kind.RELEASED, id="H1", at=store.now())]
+    done = [Outcome(recipient=each, delivered=Delivered.SENT) for each in lease.recipients]
+    assert await store.settle(lease, done, told)
+
+
+async def test_what_was_sent_is_not_leased_again_until_somebody_thaws(place: Place) -> None:
+    await place.within(approved)
+    copy = place.copy()
+    await place.within(sent)
+    place.put_back(copy)
+
+    async def later(store: Store) -> None:
+        assert store.put_back is not None
+        assert list(await store.lease("me", 5, 60)) == []
+        [freeze] = (await store.gate()).freezes
+        assert (freeze.selector, freeze.by, freeze.reason, freeze.defers, freeze.until) == (
+            Selector.ALL, ITSELF, PUT_BACK, True, None,
+        )  # fmt: skip
+        [(entry, clear)] = [pair for pair in await store.entries() if pair[0].kind == "freeze"]
+        assert entry.id == freeze.freeze_id
+        assert entry.data["put_back"] == {
+            "last_at": "2026-03-02T09:02:00Z", "signed": entry.seq, "signed_at": "2026-03-02T09:03:00Z",
+        }  # fmt: skip
+        assert clear == {"actor": [ITSELF], "comment": [PUT_BACK]}
+        await store.thaw(freeze.freeze_id, event(Kind.THAW, freeze.freeze_id, at=store.now()))
+        assert len(await store.lease("me", 5, 60)) == 1, "a person's word"
+
+    await place.within(later)
+
+
+async def test_it_is_said_once_and_journal_and_proof_go_on(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    copy = place.copy()
+    await place.mail(*(f"U{n}" for n in range(9)))
+    signed = parse(place.file.read_text().splitlines()[-1])
+    place.put_back(copy)
+    with caplog.at_level(logging.ERROR):
+        await place.mail("V0")
+    [said] = [r.getMessage() for r in caplog.records if "put back" in r.getMessage()]
+    assert said == (
+        "the store was put back to an earlier state: its journal ends at 2026-03-02 09:01:00 UTC, and at 2026-03-02 09:02:00 UTC "
+        "entries up to 13 were signed: everything stands still until it is thawed"
+    )
+    for n in range(20):  # past the number that was signed and is gone
+        await place.mail(f"W{n}")
+
+    async def proved(store: Store) -> None:
+        assert store.put_back is None
+        proof = await store.verify()
+        assert proof.ok, proof
+        [lost] = proof.lost
+        assert (lost.seq, lost.through, lost.signed_at) == (5, 13, signed.at)
+        assert len((await store.gate()).freezes) == 1
+
+    await place.within(proved)
+
+
+async def test_a_verdict_of_the_same_batch_meets_the_freeze(place: Place) -> None:
+    copy = place.copy()
+    await place.mail("U0")
+    place.put_back(copy)
+    async with place.opened() as store:
+        seen: list[int] = []
+
+        def step(live: Any) -> Any:
+            seen.append(len(live.freezes))
+            return relays("V0")(live)
+
+        await store.admit(item("V0"), step)
+    assert seen == [1]
+
+
+async def test_reading_alone_writes_nothing(place: Place) -> None:
+    """An auditor's copy may be older than the checkpoints that lie beside it."""
+    copy = place.copy()
+    await place.mail("U0")
+    place.put_back(copy)
+    before = place.file.read_text()
+
+    async def look(store: Store) -> None:
+        assert store.put_back is not None
+        found = (await store.verify()).first_bad
+        assert found is not None
+        assert found.problem == "the tail is cut, or this is an older copy: a signed checkpoint knows entries up to 5"
+
+    await place.within(look)
+    assert place.file.read_text() == before
+    assert place.copy() == copy
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "older", "half a line", "only half a line", "gibberish"])
+async def test_a_file_that_knows_nothing_newer_stops_nothing(place: Place, how: str) -> None:
+    older = place.file.read_bytes()
+    await place.mail("U0")
+    whole = place.file.read_bytes()
+    half = b'{"journal": "0123456789abcdef", "seq": 99999, "at": 17'
+    if how == "gone":
+        place.file.unlink()
+    else:
+        place.file.write_bytes(
+            {"empty": b"", "older": older, "half a line": whole + half, "only half a line": half,
+             "gibberish": b"\0" * 300 + b"\xff\n\n{}\n[1]\n"}[how]
+        )  # fmt: skip
+
+    async def fine(store: Store) -> None:
+        assert store.put_back is None
+        await store.admit(item("V0"), relays("V0"))
+        assert (await store.gate()).freezes == ()
+
+    await place.within(fine)
+
+    async def proved(store: Store) -> None:
+        proof = await store.verify()
+        assert proof.ok, proof
+        assert proof.unreadable == {"half a line": 1, "only half a line": 1, "gibberish": 3}.get(how, 0)
+
+    await place.within(proved)
+    assert parse(place.file.read_text("utf-8", "replace").splitlines()[-1]).seq == 6, "on a line of its own"
+
+
+async def test_a_copied_state_folder_stops_nothing(place: Place, tmp_path: Path) -> None:
+    """A move to another machine."""
+    copy = place.copy()
+    shutil.copytree(place.state, tmp_path / "moved")
+    await place.mail("U0")
+    place.put_back(copy)
+    there = Place(place.url, tmp_path / "moved", place.clock)
+    async with there.opened() as store:
+        await store.admit(item("V0"), relays("V0"))
+        assert store.put_back is None
+        assert (await store.gate()).freezes == ()
+
+
+async def test_a_busy_file_is_read_no_further_than_it_takes(place: Place) -> None:
+    """Lines of many hours lie behind those that tell."""
+    copy = place.copy()
+    head = copy["head"][0]
+    made = [
+        sign(
+            SECRET,
+            replace(parse(place.file.read_text().splitlines()[0]), journal=head.journal, seq=1, at=n, hash=b"x" * 32),
+        )
+        for n in range(900)
+    ]
+    agreeing = place.file.read_text()
+    place.file.write_text("".join(f"{line.line()}\n" for line in made) + agreeing * 200)
+    async with place.opened() as store:
+        assert store.put_back is None, "the proof finds what is old"
+        assert not (await store.verify()).ok
+
+
+async def test_put_back_twice_to_the_same_copy(place: Place) -> None:
+    copy = place.copy()
+    await place.mail("U0", "U1")
+    place.put_back(copy)
+    await place.mail("V0", "V1", "V2", "V3")
+    place.put_back(copy)
+    await place.mail("W0")
+
+    async def proved(store: Store) -> None:
+        proof = await store.verify()
+        assert proof.ok, proof
+        assert [(lost.seq, lost.through) for lost in proof.lost] == [(5, 9)]
+        assert len((await store.gate()).freezes) == 1, "the first one is gone with the state it was set in"
+
+    await place.within(proved)
+
+
+async def test_what_another_node_knows_is_noticed_by_it_and_once(place: Place, tmp_path: Path) -> None:
+    """Its own folder has other lines; and one that has gone on meanwhile has noticed nothing."""
+    other = Place(place.url, tmp_path / "other", place.clock)
+    copy = place.copy()
+    await other.mail("U0", "U1", "U2")
+    place.put_back(copy)
+    await place.mail("V0", "V1", "V2", "V3", "V4")  # its file is as old as the copy
+    async with place.opened() as store:
+        assert (await store.gate()).freezes == ()
+    for _ in range(2):
+        await other.mail("W0")
+    async with other.opened() as store:
+        assert len((await store.gate()).freezes) == 1
+        proof = await store.verify()
+        assert proof.ok, proof
+        assert [(lost.seq, lost.through) for lost in proof.lost] == [(10, 7)]
+    await place.mail("X0")
+    async with place.opened() as store:
+        assert (await store.verify()).ok
+        assert len((await store.gate()).freezes) == 1
+
+
+async def test_nodes_whose_lines_are_of_the_same_lost_time_stand_still_once(place: Place, tmp_path: Path) -> None:
+    other = Place(place.url, tmp_path / "other", place.clock)
+    copy = place.copy()
+    await other.mail("U0", "U1", "U2")
+    await place.mail("U3")
+    place.put_back(copy)
+    await place.mail("V0")
+    async with place.opened() as store:
+        [freeze] = (await store.gate()).freezes
+        await store.thaw(freeze.freeze_id, event(Kind.THAW, freeze.freeze_id, at=store.now()))
+    await other.mail("W0")
+    async with other.opened() as store:
+        assert (await store.gate()).freezes == (), "somebody has said that it may go on"
+        assert (await store.verify()).ok
+
+
+async def test_a_store_that_is_put_back_under_a_process_that_runs(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that was restored, or whose stand-by had not all of it: the connection is another one then. What the process itself
+    committed last it knows, signed or not."""
+    async with place.opened() as store:
+        await store.admit(item("U0"), relays("U0"))
+        copy = place.copy()
+        await store.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1", at=store.now()))
+        await store.admit(item("U1"), relays("U1"))
+        await cut_off(store)
+        place.put_back(copy)
+        with caplog.at_level(logging.ERROR):
+            await store.admit(item("U2"), relays("U2"))
+        assert "everything stands still" in caplog.text
+        [freeze] = (await store.gate()).freezes
+        assert (freeze.by, freeze.reason) == (ITSELF, PUT_BACK)
+        await cut_off(store)
+        await store.admit(item("U3"), relays("U3"))
+        assert len((await store.gate()).freezes) == 1, "the same store behind another connection"
+
+
+async def test_a_gate_of_the_same_number_is_not_taken_for_the_one_that_is_known(place: Place) -> None:
+    async with place.opened() as store:
+        copy = place.copy()
+        known = await store.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1", at=store.now()))
+        await store.checkpoint()
+        await cut_off(store)
+        place.put_back(copy)
+        async with place.opened() as second:
+            await second.record([event(Kind.VIEWED, "x", at=store.now())])
+            [noticed] = (await second.gate()).freezes
+            assert (await second.gate()).generation == known.generation
+        seen: list[Any] = []
+
+        def step(live: Any) -> Any:
+            seen.extend(f.freeze_id for f in live.freezes)
+            return relays("U1")(live)
+
+        await store.admit(item("U1"), step)
+        assert seen == [noticed.freeze_id]
+
+
+async def cut_off(store: Store) -> None:
+    """Its connection is gone."""
+
+    def fails(_: object) -> None:
+        raise OSError(errno.EIO, "cut off")
+
+    with pytest.raises(Unavailable):
+        await store.write(fails)
+
+
+async def test_no_client_hears_250_for_a_hold_that_is_not_there(place: Place) -> None:
+    """Put back between the hold and the word that its client is answered."""
+    async with place.opened() as store:
+        await store.keep(CONTENT)
+        copy = place.copy()
+        acknowledge = store._writer._acknowledge
+
+        def lost(works: Any) -> None:
+            store._database._drop()
+            place.put_back(copy)
+            acknowledge(works)
+
+        store._writer._acknowledge = lost  # type: ignore[assignment, method-assign]
+        with pytest.raises(Unavailable):
+            await store.admit(item("H9"), holds(a_hold("H9")))
+
+
+async def test_what_retention_has_cut_does_not_look_put_back(place: Place, clock: Clock) -> None:
+    copy = place.copy()
+    await place.mail("U0", "U1")
+    place.put_back(copy)
+    await place.mail("V0", "V1", "V2", "V3")
+    clock.go(days=401)
+    await place.mail("W0")
+
+    async def forget(store: Store) -> None:
+        while (await store.retain(Retention())).more:
+            pass
+
+    await place.within(forget)
+    await place.mail("X0")
+    async with place.opened() as store:
+        assert store.put_back is None
+        proof = await store.verify()
+        assert proof.ok, proof
+    place.file.unlink()
+    async with place.opened() as store:
+        assert (await store.verify()).ok
+
+
+# another store
+
+
+def another(place: Place, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if place.url.startswith("sqlite"):
+        return f"sqlite:///{tmp_path}/smtpgaurd.db"
+    return new_database(request.getfixturevalue("postgresql"), empty=True)
+
+
+async def test_a_new_store_is_not_begun_beside_a_folder_that_knows_another(
+    place: Place, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = another(place, request, tmp_path)
+    before = place.file.read_bytes()
+    for migrate in (True, False):
+        with pytest.raises(Foreign) as refused:
+            await place.mail("V0", url=url, migrate=migrate)
+        assert refused.value.journal == json.loads(before.splitlines()[-1])["journal"]
+    assert not (tmp_path / "smtpgaurd.db").exists(), "and nothing is left"
+    assert place.file.read_bytes() == before
+    place.file.rename(place.file.with_name("moved"))
+    with pytest.raises(NotSetUp):
+        await place.mail("V0", url=url, migrate=False)
+    await place.begin(url=url)
+    await place.mail("V1", url=url)
+
+
+async def test_a_store_that_is_another_is_refused(place: Place, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    url = another(place, request, tmp_path)
+    there = Place(url, tmp_path / "elsewhere", place.clock)
+    await there.begin()
+    copy = there.copy()
+    for migrate in (True, False):
+        with pytest.raises(Foreign):
+            await place.mail("V1", url=url, migrate=migrate)
+    assert there.copy() == copy
+
+
+async def test_going_back_after_another_store_spoils_no_proof(
+    place: Place, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """As it could come about before it was refused."""
+    url = another(place, request, tmp_path)
+    there = Place(url, tmp_path / "elsewhere", place.clock)
+    await there.begin()
+    with place.file.open("ab") as file:
+        file.write(there.file.read_bytes())
+    await place.mail("U0")
+    async with place.opened() as store:
+        proof = await store.verify()
+        assert proof.ok, proof
+        assert proof.others == (parse(there.file.read_text().splitlines()[0]).journal,)
+    there.state.joinpath(journal.FILE).write_bytes(place.file.read_bytes())
+    async with there.opened() as store:
+        found = (await store.verify()).first_bad
+        assert found is not None, "that one was replaced, or is in a folder that was another's before"
+        assert found.problem.startswith("the journal was replaced")
+
+
+async def test_a_journal_that_is_replaced_under_a_process_that_runs(place: Place, tmp_path: Path) -> None:
+    copy = place.copy()
+    async with place.opened() as store:
+        await store.admit(item("U0"), relays("U0"))
+        await cut_off(store)
+        head = copy["head"][0]
+        place.put_back(
+            {**copy, "head": [type("Row", (), {"_asdict": lambda self: {**head._asdict(), "journal": "f" * 16}})()]}
+        )
+        with pytest.raises(Foreign):
+            await store.admit(item("U1"), relays("U1"))
+        with pytest.raises(Foreign):
+            await store.admit(item("U2"), relays("U2"))
+
+
+# another secret
+
+
+async def test_another_secret_is_refused_before_anything_is_written(place: Place) -> None:
+    copy, before = place.copy(), place.file.read_bytes()
+    for migrate in (True, False):
+        with pytest.raises(OtherSecret):
+            await place.mail("V0", secret=OTHER, migrate=migrate)
+    place.file.unlink()
+    with pytest.raises(OtherSecret):
+        await place.mail("V0", secret=OTHER)
+    place.file.write_bytes(before)
+    assert place.copy() == copy
+    await place.mail("V0")
+
+
+async def test_a_second_node_with_a_secret_of_its_own_is_refused(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(OtherSecret):
+        await Place(place.url, tmp_path / "other", place.clock).mail("V0", secret=OTHER)
+
+
+async def test_another_secret_and_no_store_yet(place: Place, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    with pytest.raises(OtherSecret):
+        await place.mail("V0", url=another(place, request, tmp_path), secret=OTHER)
+
+
+async def test_a_secret_that_is_renewed(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    async with place.opened() as running:
+        await running.admit(item("U0"), relays("U0"))
+        place.clock.go(minutes=1)
+        async with place.opened(secret=OTHER, renewing=True) as store:
+            await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now(), private={"actor": ("root",)}))
+        with pytest.raises(OtherSecret):
+            await running.admit(item("U1"), relays("U1"))
+    assert "no last checkpoint: OtherSecret" in caplog.text, "which would make of the other one the wrong one"
+    place.clock.go(minutes=1)
+    with pytest.raises(OtherSecret):
+        await place.mail("V0")
+    await place.mail("V0", "V1", secret=OTHER)
+
+    async def proved(store: Store) -> None:
+        proof = await store.verify()
+        assert proof.ok, proof
+        assert proof.renewed == 6
+        assert proof.lost == ()
+
+    await place.within(proved, secret=OTHER)
+    place.clock.go(days=401)
+    await place.mail("W0", secret=OTHER)
+
+    async def forget(store: Store) -> None:
+        while (await store.retain(Retention())).more:
+            pass
+        assert (await store.verify()).ok
+
+    await place.within(forget, secret=OTHER)
+
+
+async def test_put_back_to_before_the_secret_was_renewed(place: Place) -> None:
+    """With the secret of then: what the other one signed cannot be told from what is forged, and doubt stands still."""
+    copy = place.copy()
+    async with place.opened(secret=OTHER, renewing=True) as store:
+        await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now()))
+    place.clock.go(minutes=1)
+    await place.mail("U0", "U1", secret=OTHER)
+    place.put_back(copy)
+    with pytest.raises(OtherSecret):
+        await place.mail("V0", secret=OTHER)
+    await place.mail("V0")
+    await place.mail("V1")
+    async with place.opened() as store:
+        assert len((await store.gate()).freezes) == 1
+        proof = await store.verify()
+        assert proof.ok, proof
+        assert [lost.through for lost in proof.lost] == [7]
+
+
+async def test_many_that_open_it_at_once_stand_still_once(place: Place) -> None:
+    copy = place.copy()
+    await place.mail("U0")
+    place.put_back(copy)
+
+    async def one(n: int) -> None:
+        async with place.opened() as store:
+            await store.admit(item(f"V{n}"), relays(f"V{n}"))
+
+    await asyncio.gather(*(one(n) for n in range(4)))
+    async with place.opened() as store:
+        assert len((await store.gate()).freezes) == 1
+        assert (await store.verify()).ok
+
+
+async def test_time_is_that_of_the_newest_that_was_signed_where_a_clock_was_fast(place: Place) -> None:
+    copy = place.copy()
+    place.clock.go(hours=5)
+    await place.mail("U0")
+    place.clock.at -= timedelta(hours=5)
+    place.put_back(copy)
+    for n in range(3):
+        await place.mail(f"V{n}")
+    async with place.opened() as store:
+        assert len((await store.gate()).freezes) == 1
+        assert (await store.verify()).ok
