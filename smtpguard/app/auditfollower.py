@@ -1,8 +1,7 @@
-"""What people do stands in the log, whichever process they do it in: it is told of the journal, by the delivery part.
+"""Log what people do, whichever process they do it in: the delivery part follows the journal.
 
-A command is a process of its own whose standard error is a terminal; its votes and freezes would be in no log. So no process
-tells what people did by itself, and one follows the journal: once an installation, wherever the delivery part is that has the
-lease. What was done while none ran is told when one does.
+A command is a process of its own whose standard error is a terminal, so its votes and freezes would be in no log. No process logs
+people's acts itself; one follower an installation does, under a lease. What was done while none ran is logged when one starts.
 """
 
 from __future__ import annotations

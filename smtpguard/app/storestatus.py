@@ -1,6 +1,4 @@
-"""How the store of an installation stands, for who looks before anything is started: whether it is the one that the state folder
-knows, and what stands still in it.
-"""
+"""Check the store before anything is started: the right database, not rolled back, and what is frozen in it."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only these.")
 @click.option("--least", type=click.IntRange(1), default=FEW, show_default=True, metavar="N",
-              help="Those that came for so many people; what waits or was decided is always listed.")  # fmt: skip
+              help="Only mailings to at least N people; those held or decided are always listed.")  # fmt: skip
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, the latest first."
 )

@@ -40,11 +40,11 @@ def seconds(text: str) -> int:
     while end < len(text.rstrip()):
         part = _PART.match(text, end)
         if part is None or part[2].lower() not in _UNITS:
-            raise Invalid(f'"{text}" is no duration', EXPECTED)
+            raise Invalid(f'invalid duration "{text}"', EXPECTED)
         total += float(part[1]) * _UNITS[part[2].lower()]
         end = part.end()
     if not 1 <= total <= _LONGEST:
-        raise Invalid(f'"{text}" is no duration', EXPECTED if total < 1 else "at most 100 years")
+        raise Invalid(f'invalid duration "{text}"', EXPECTED if total < 1 else "at most 100 years")
     return round(total)
 
 
@@ -62,7 +62,7 @@ def span(text: str) -> Span:
     """A duration that may be counted in working hours. Raises Invalid."""
     if working := _WORKING.match(text):
         if (length := round(float(working[1]) * 3600)) < 1:
-            raise Invalid(f'"{text}" is no duration', WORKING_EXPECTED)
+            raise Invalid(f'invalid duration "{text}"', WORKING_EXPECTED)
         if length > 100_000 * 3600:
             raise Invalid(f'"{text}" is too long', "at most 100000 working hours")
         return Span(length, working=True)

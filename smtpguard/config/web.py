@@ -18,7 +18,7 @@ from smtpguard.config.validation import Section
 def _web(url: str) -> str:
     parts = urlsplit(url)
     if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
-        raise Invalid("no url that a person could open", 'a url like "https://guard.example.com"')
+        raise Invalid("not a valid http(s) URL", 'a url like "https://guard.example.com"')
     if parts.path not in ("", "/") or parts.username is not None:  # every page is at the root of its host
         raise Invalid("the console has a host of its own", f'a url like "{parts.scheme}://{parts.hostname}"')
     return url

@@ -113,7 +113,7 @@ class Approvals:
         all_at_once: int | None = None,
     ) -> Decided:
         """``approver``: the address they vote as; ``by``: who the system says they are, journalled beside it. ``people``: how many
-        the mailing may reach in all, 0 for the usual (granting.bound). ``all_at_once``: how many people the approver says it goes to
+        the mailing may reach in all, 0 for the usual (approvaleffects.bound). ``all_at_once``: how many people the approver says it goes to
         at once; the vote that completes the quorum needs it where the list declares stages and the message cannot be sent in them.
 
         A vote on a copy is one on the hold that it is stored under. Without ``seen`` the vote is on the hold as it is. Raises

@@ -54,10 +54,9 @@ class Ledger(Protocol):
         """Read the hold, let ``step`` say what becomes of it, write that. Raises KeyError where there is no such hold."""
 
     async def take_back(self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change]) -> Taken:
-        """Let ``step`` say what becomes of a hold, approved or not, in the transaction in which it is known how far it is: of the
-        hold itself (None: it has no release), and of all messages under it. Where only copies are left the oldest stands for
-        them, and is what ``step`` is given; False: it goes along with the hold, whose last recipients were spared. Raises
-        KeyError."""
+        """Run ``step(hold, release, totals, is_primary)`` in the write transaction. ``release`` is None if nothing was queued. If the
+        primary hold has been delivered, the oldest pending copy is passed instead; ``is_primary`` is False for a copy that follows
+        a primary hold which was revoked in part. Raises KeyError and what ``step`` raises."""
 
     async def take_back_mailing(
         self,
@@ -65,8 +64,8 @@ class Ledger(Protocol):
         decide: Callable[[Mailing, Outgoing], tuple[Mailing, Change]],
         step: Callable[[Hold, Sending | None, Outgoing, bool], Change],
     ) -> tuple[Mailing, Taken]:
-        """What people make of a mailing, and what becomes of all of it that was approved and has not gone, in one commit; a word
-        instead says why nothing is to change. Raises KeyError."""
+        """Change a mailing, and revoke what of it was approved and is not sent, in one commit. Raises KeyError and what ``decide``
+        raises."""
 
     async def in_doubt(self) -> Sequence[str]:
         """Holds with a recipient about whom people are to be asked from now on, or for whose answer nobody waits any more."""

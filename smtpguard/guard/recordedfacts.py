@@ -1,8 +1,7 @@
-"""What a verdict's entry keeps of the facts behind it, beside its counts, lists and looks, for whoever asks later what another
-policy would have made of them (recalled reads them back).
+"""The facts that a verdict's entry keeps, beside its counts, lists and looks, for `replay --passed` (recalled reads them back).
 
-``data.facts``: fact, or slot of a count over a time, to its value, of what was gathered and is not as usual. What is usual is
-said here alone, and left out: ``usual_*`` give it from the rest of the entry. A value is as in JSON; a set is a list, an
+``data.facts`` maps a fact, or a fact and its window, to its value. Values equal to the defaults (``usual_*``, from the rest of the
+entry) are omitted. A value is as in JSON; a set is a list, an
 interval ``[low, high]`` with null for no end; null: it could not be found out. NOT_KEPT: it was not asked for, or it is
 people's own words, which never enter the chain. An entry without ``facts`` is from before they were kept.
 

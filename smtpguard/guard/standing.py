@@ -1,8 +1,8 @@
-"""Where a message stands as one of a mailing: what people decided about the mailing, and what that makes of its verdict.
+"""Adjust a message's verdict for its mailing: approved, held with it, staged, or rejected.
 
-Pure, and run in the admission. The policy has said what it thinks of the message by itself; here that becomes "approved, and
-its turn in the stages has come", "held with the others, under the one hold that people decide on", "enough of it is stored:
-the rest waits at its client", or "refused, with their sentence".
+Pure, and run in the admission, after the rules have given their verdict on the message alone. The result is "approved, and its stage
+has come", "held with the others under the primary hold", "enough copies are stored: the rest waits at its client", or "rejected, with
+the approvers' sentence".
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What would have gone otherwise so far under one policy, as far as it bears on what comes later: mailings that would wait, and
-counts that would be others.
+"""What would have differed so far under one policy, as far as it affects later messages: mailings that would wait, and counts.
 
-What a policy would have held is taken to wait still, since nobody can know what people would have decided. Of fixed size, however
-many messages there are: mailings and contents are marks in a field, which takes one for another once in millions of times.
+What a policy would have held is taken to wait still, since nobody can know what people would have decided. Memory is fixed, however
+many messages there are: mailings and contents are kept in Bloom filters.
 """
 
 from __future__ import annotations
@@ -53,8 +52,8 @@ _NONE = Drift()
 
 
 class BloomFilter:
-    """A set of strings that is of fixed size (Bloom 1970): among a million in it, one that is not is found once in two million times.
-    ``times``: how often one was added, at most."""
+    """Bloom filter (Bloom 1970); the false-positive rate is 5e-7 at one million entries. ``times``: an upper bound on how often one was
+    added."""
 
     PLACES = 1 << 26
     COUNTERS = 1 << 20

@@ -1,9 +1,8 @@
-"""From one policy to another: what the other would have known of a message that is recalled. The same, unless it declares
-otherwise what a fact hangs on.
+"""Translate a journaled message's facts to another policy: a fact is unchanged unless the two policies differ in its inputs.
 
-Who is on which list was found out by the lists of then. A list that only the other policy has, or has otherwise, is asked as it
-is today, of recipients who are still known by name; whoever touches it was somebody else to that policy, and then only bounds are
-known. Which messages are copies of one mailing is taken to be as it was.
+Membership comes from the lists as they were. A list that only the other policy has, or declares differently, is asked as it is today,
+for recipients who are still known by name; facts that depend on the others are intervals. Which messages are copies of one mailing is
+taken as it was.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ class Recalled(Passed):
                 if self.facts is not None or not most:
                     return Told(NONE)
                 return vague(OLD, Count(0, most))
-        return vague(OLD)  # what a list is, its declaration says (ground)
+        return vague(OLD)  # what a list is, its declaration says
 
     def _of_recipient_counts(self, name: str, low: int) -> Told:
         if self.facts is not None or name == "total":

@@ -1,7 +1,6 @@
-"""Words in HTML that stand in no text: what shows on hovering, in fields and drawings, to Outlook alone, or the wrong way round.
+"""Words in HTML outside its text: titles, form fields, drawings, Outlook's conditional comments, reversed text.
 
-Some programs show it and some do not; to be spared of a word is to be spared of it in each. Whether it makes a mailing of a
-message is not asked of it.
+Mail programs differ in what they render, so topics are matched in all of it. It does not count for what a message looks like.
 """
 
 from __future__ import annotations

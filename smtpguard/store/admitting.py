@@ -48,13 +48,13 @@ class Run:
         self._queued: dict[
             str, tuple[int, int]
         ] = {}  # by the hold of a sender's letters, its copies and its people after them
-        batch.roll.meet(items)
+        batch.mailings.meet(items)
 
     def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
         batch = self._batch
         if item.policy_sha256 != batch.head.policy:
             raise PolicyMoved("another policy is in force")
-        row = batch.roll.of(item)
+        row = batch.mailings.of(item)
         live = self._live(item, row)
         admission = step(live)
         sealed = batch.sealed(admission.events)
@@ -112,7 +112,7 @@ class Run:
     def _waiting(self, row: Row) -> tuple[int, int, str]:
         """How many copies are stored under its hold, and for how many people it waits, those at its client too. Who has an earlier
         copy waits for this one all the same, so that it is never less than before."""
-        mailing = self._batch.roll.view(row)
+        mailing = self._batch.mailings.view(row)
         entry = self._entry(mailing.entry)
         before = entry.reach if entry is not None else 0
         return mailing.copies, max(before, mailing.people.held + mailing.people.deferred), mailing.entry
@@ -121,11 +121,11 @@ class Run:
         """The hold that an adopted one waits under: that of its mailing, if there is another by now."""
         entry = row.mailing.entry if row is not None else ""
         if row is not None and not entry:
-            self._batch.roll.change(row, replace(row.mailing, entry=adopted.hold_id, copies=0))
+            self._batch.mailings.change(row, replace(row.mailing, entry=adopted.hold_id, copies=0))
         return entry if entry != adopted.hold_id and entry else None
 
     def _live(self, item: Item, row: Row | None) -> Live:
-        batch, roll = self._batch, self._batch.roll
+        batch, roll = self._batch, self._batch.mailings
         counts = self._tally.counts(item) if item.asks else {}
         maybe: dict[Ask, int] = {}
         mailing, entry, fresh = None, None, 0
@@ -181,7 +181,7 @@ class Run:
     def _recorded(self, item: Item, row: Row, admission: Admission) -> bytes | None:
         """Count it under its mailing, and what was held of it under its one hold. Returns its people. A retry of what is held
         already is nothing new."""
-        roll, done = self._batch.roll, admission.disposition
+        roll, done = self._batch.mailings, admission.disposition
         taken = isinstance(done, Held) and bool(done.taken)  # what its MTA passes on, nobody knows until it is said
         if admission.hold is None and admission.adopt is None and isinstance(done, Held):
             if taken:
@@ -218,9 +218,9 @@ class Run:
         if lead is None:
             return
         copies, reach = self._queued.get(hold.lead, (lead.copies, lead.reach))
-        row = self._batch.roll.by_name(lead.mailing_id) if lead.mailing_id else None
+        row = self._batch.mailings.by_name(lead.mailing_id) if lead.mailing_id else None
         if row is not None and row.mailing.entry == hold.lead:
-            self._batch.roll.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
+            self._batch.mailings.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
             copies = row.mailing.copies - 1
         self._queued[hold.lead] = copies + 1, reach + hold.reach
         self._entries[hold.lead] = replace(lead, copies=copies + 1, reach=reach + hold.reach)

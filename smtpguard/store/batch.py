@@ -91,7 +91,7 @@ class Batch:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
         self._settled: dict[str, Event] = {}
-        self.roll = MailingBatch(self, memory or Memory())
+        self.mailings = MailingBatch(self, memory or Memory())
         """The mailings that this batch meets."""
         self.counted = 0
         """How many rows of counts were written, of which as many may be due for pruning."""
@@ -156,12 +156,12 @@ class Batch:
                 clears.append((seq, clear))
             if event.kind is Kind.OUTCOME and event.data.get("part"):
                 self.flush()
-                self.roll.part(event.id, at, arrived=event.data.get("outcome") == "relayed")
+                self.mailings.part(event.id, at, arrived=event.data.get("outcome") == "relayed")
             elif event.kind is Kind.OUTCOME:
                 self._settled[event.id] = event
             elif event.kind is Kind.IN_DOUBT:
                 self.flush()
-                self.roll.doubt([event.id])
+                self.mailings.doubt([event.id])
                 self.connection.execute(
                     update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True)
                 )
@@ -196,15 +196,17 @@ class Batch:
             events, self._settled = self._settled, {}
             outcomes = {id: outcome_of(event.data) for id, event in events.items()}
             out = {id: microseconds(events[id].at) for id, outcome in outcomes.items() if outcome == "relayed"}
-            self.roll.settle(outcomes)
+            self.mailings.settle(outcomes)
             settled = list(outcomes)
             for start in range(0, len(settled), _MOST_ROWS):
                 some = settled[start : start + _MOST_ROWS]
                 there = f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt"
                 known = self.select(f"{there} RETURNING id, mailing, at, people, again", some)
-                self.roll.went_out((n, at, out[id], people, again) for id, n, at, people, again in known if id in out)
+                self.mailings.went_out(
+                    (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
+                )
                 if len(known) < len(some):  # of what is left it was said that nobody would ever know
-                    self.roll.doubt_ended({id: out[id] for id in some if id in out})
+                    self.mailings.doubt_ended({id: out[id] for id in some if id in out})
 
     def _write_rows(self) -> None:
         for table, rows in self._rows.items():
@@ -214,7 +216,7 @@ class Batch:
 
     def finish(self) -> None:
         self.flush()
-        self.roll.write()
+        self.mailings.write()
         with self._together():
             self._write_rows()
             if self.head != self._was:

@@ -2,7 +2,7 @@
 
 A scope is a fact and its key; a pair is a member of it. Both are keyed digests: the tables name nobody. Of each pair the
 newest time is kept. What was counted under a scope already (the same content coming again) adds members that the window does
-not have and prolongs none. What is counted of a mailing is the roll's; whom a sender knows already, contacts'.
+not have and prolongs none. mailingbatch counts what a mailing reaches; contacts whom a sender knows already.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
     batch.append(sealed)
     if made.cover:
         covers.keep(batch, made.cover)
-    row = batch.roll.by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
+    row = batch.mailings.by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
     over = True
     if made.hold is not None and held.state in SENDING and _is_taken_back(held, made.hold):
         over = _taken_out(batch, row, held, made.hold)
@@ -92,7 +92,7 @@ def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
     whose copy is not in the outbox any more would have it. Returns whether no answer is waited for."""
     batch.flush()
     if row is not None:
-        batch.roll.look_up(row, holds.people(batch.connection, held.hold_id)[0])
+        batch.mailings.look_up(row, holds.people(batch.connection, held.hold_id)[0])
     if back.state in LET_GO:
         return outboxes.end(batch, held.hold_id)
     outboxes.take_out(batch, held.hold_id)
@@ -101,7 +101,7 @@ def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
 
 def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, over: bool) -> None:
     """What it means for its mailing. ``over``: no answer to an attempt is waited for any more."""
-    roll, now = batch.roll, batch.now
+    roll, now = batch.mailings, batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
         entry, copies = _promoted(batch, hold) if hold.state is State.VOID else ("", 0)
@@ -190,25 +190,25 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         not sendings
         and lead.state in LET_GO
         and not lead.queue
-        and (row := batch.roll.by_name(lead.mailing_id)) is not None
-        and batch.roll.view(row).grant is None
+        and (row := batch.mailings.by_name(lead.mailing_id)) is not None
+        and batch.mailings.view(row).grant is None
     ):
         entry, copies = ("", 0) if row.mailing.entry else _promoted(batch, lead)
         if entry:
-            batch.roll.change(row, replace(row.mailing, entry=entry, copies=copies))
+            batch.mailings.change(row, replace(row.mailing, entry=entry, copies=copies))
         return 0
     done = 0
     for copy_id in ids:
         copy = holds.find(batch.connection, copy_id)
         assert copy is not None
-        row = batch.roll.by_name(copy.mailing_id)
+        row = batch.mailings.by_name(copy.mailing_id)
         people, _ = holds.people(batch.connection, copy_id)
-        new = batch.roll.waiting(row, people) if row is not None else 0
-        view = batch.roll.view(row) if row is not None else None
+        new = batch.mailings.waiting(row, people) if row is not None else 0
+        view = batch.mailings.view(row) if row is not None else None
         made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy))
         if made is None:
             if row is not None:
-                batch.roll.advance(row, and_then=new)
+                batch.mailings.advance(row, and_then=new)
             return done
         apply(batch, copy, made)
         if made.apart and lead.queue:
@@ -253,16 +253,16 @@ def _queue_apart(batch: Batch, lead: Hold, letter: Hold) -> None:
 def _set_apart(batch: Batch, row: Row, copy_id: str, people: Sequence[bytes]) -> None:
     """A copy that waits by itself from now on, or under one that does."""
     batch.flush()
-    entry, reach = row.mailing.entry, batch.roll.weight(row, people)
+    entry, reach = row.mailing.entry, batch.mailings.weight(row, people)
     one, first = table.c.hold_id == copy_id, table.c.hold_id == entry
     if not entry:
         batch.connection.execute(update(table).where(one).values(lead=None, copies=0, reach=reach))
-        batch.roll.change(row, replace(row.mailing, entry=copy_id, copies=0))
+        batch.mailings.change(row, replace(row.mailing, entry=copy_id, copies=0))
         return
     batch.connection.execute(update(table).where(one).values(lead=entry))
     more = {"copies": table.c.copies + 1, "reach": table.c.reach + reach}
     batch.connection.execute(update(table).where(first).values(**more))
-    batch.roll.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
+    batch.mailings.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
 
 
 def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:
@@ -298,11 +298,11 @@ def written(
 ) -> Hold:
     """Write what became of recipients of a hold's release, or of the colleagues' part, and what follows from that: for the people
     behind them, where it is one of a mailing, and for the hold. Returns it as it is then."""
-    row = batch.roll.by_name(held.mailing_id) if held.mailing_id else None
+    row = batch.mailings.by_name(held.mailing_id) if held.mailing_id else None
     mine: set[bytes] = set()
     if row is not None:
         mine = set(holds.people(batch.connection, held.hold_id)[part])
-        batch.roll.look_up(
+        batch.mailings.look_up(
             row, mine
         )  # before the entry is settled: who is on the way still may have become something else
     done = outboxes.settle(batch, intent_id, changes)
@@ -335,9 +335,9 @@ def _stands(held: Hold, changes: Sequence[Became], settled: Settled | None) -> S
 def _became(
     batch: Batch, row: Row, mine: set[bytes], changes: Sequence[Became], settled: Settled | None, lost: Fate
 ) -> None:
-    """What became of the people behind recipients; in doubt is who is not settled by what is in the outbox (going). ``settled``: what
+    """What became of the people behind recipients; in doubt is who is not settled by what is in the outbox (inflight). ``settled``: what
     all recipients have come to; then who is known by no recipient got it by none. ``lost``: those who do not get it."""
-    roll = batch.roll
+    roll = batch.mailings
     for one in changes:
         people = mine & one.people
         if one.status is DeliveryStatus.DELIVERED:
@@ -362,7 +362,7 @@ def stop(batch: Batch, freeze: Freeze) -> None:
     """A freeze stops every release in stages that it concerns: thawing does not set it going again."""
     batch.flush()
     for n in [n for (n,) in batch.select("SELECT n FROM mailing WHERE state IN ('approved', 'paused')")]:
-        row = batch.roll.by_number(n)
+        row = batch.mailings.by_number(n)
         if row is None or row.mailing.progress is None:
             continue
         mailing = row.mailing
@@ -372,18 +372,18 @@ def stop(batch: Batch, freeze: Freeze) -> None:
         ):
             stopped = mailing.progress.moved(Move.STOP, batch.now, "a freeze") if mailing.progress is not None else None
             if stopped is not None:
-                batch.roll.change(row, replace(mailing, progress=stopped))
+                batch.mailings.change(row, replace(mailing, progress=stopped))
 
 
 def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
     """What people make of a mailing. Raises KeyError where there is no such mailing."""
     batch.flush()
-    row = batch.roll.by_name(mailing_id)
+    row = batch.mailings.by_name(mailing_id)
     if row is None:
         raise KeyError(mailing_id)
-    mailing, change = step(batch.roll.view(row))
+    mailing, change = step(batch.mailings.view(row))
     sealed = batch.sealed(change.events)
     batch.append(sealed)
-    batch.roll.change(row, mailing)
-    batch.roll.judge(row)
-    return batch.roll.view(row)
+    batch.mailings.change(row, mailing)
+    batch.mailings.judge(row)
+    return batch.mailings.view(row)

@@ -1,7 +1,6 @@
-"""Whose copies of a mailing are on their way now: decided to relay and without an outcome yet, or in the outbox.
+"""Copies of a mailing in flight: admitted to be relayed and without an outcome yet, or in the outbox.
 
-What goes well writes nothing: whoever was let through has it once it is on its way no more. So every count of people asks
-here, and says the same.
+Success is implicit: an admitted copy that is no longer in flight counts as delivered. All counts of people use this query.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ _WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= ? THEN went_f
 
 
 class Page(Protocol):
-    """What a roll needs of the batch that it belongs to."""
+    """The batch that it belongs to, as far as it needs it."""
 
     connection: Connection
     secret: bytes

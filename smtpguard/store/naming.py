@@ -1,4 +1,4 @@
-"""By what little of its name something is found: a beginning that no other has. By what others call it, terms finds it."""
+"""Look up ids by unique prefix. terms looks up what others call a message."""
 
 from __future__ import annotations
 

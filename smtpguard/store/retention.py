@@ -75,7 +75,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
 def _forget_doubts(batch: Batch, before: datetime) -> None:
     """That a retry is one of what nobody knows the end of. Of those for whom it was that stays so."""
     old = underway.c.at < microseconds(before)
-    batch.roll.doubt(list(batch.connection.execute(select(underway.c.id).where(old)).scalars()))
+    batch.mailings.doubt(list(batch.connection.execute(select(underway.c.id).where(old)).scalars()))
     batch.connection.execute(delete(underway).where(old))
 
 

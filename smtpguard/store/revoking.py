@@ -1,9 +1,8 @@
-"""Taking back what was approved, in the transaction in which it is found out how far it is: the release leaves the outbox, or what is
-left of it ends.
+"""Revoke what was approved, in the transaction that finds out how far it is: a release leaves the outbox, or what is left of it ends.
 
-A hold stands for its mailing's copies. Where it has gone itself, or may have, the oldest copy that has not gone stands for the
-rest; where none is left that has not, the oldest that is in doubt. Once what leads is taken back no copy under it is leased any more (outboxes.leasable), and each comes after in a slice
-of its own (deciding.follow).
+A primary hold stands for the copies of its mailing. Where it is delivered or in doubt itself, the oldest copy that is not sent is
+promoted; where there is none, the oldest that is in doubt. Copies are not leased once their primary hold is revoked
+(outboxes.leasable), and follow it in slices of their own (deciding.follow).
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
     """What people make of a mailing, and of whatever of it was approved and has not gone, in one commit.
     Raises KeyError where there is no such mailing."""
     batch.flush()
-    row = batch.roll.by_name(mailing_id)
+    row = batch.mailings.by_name(mailing_id)
     if row is None:
         raise KeyError(mailing_id)
     leads = (holds.find(batch.connection, id) for id in _leads(batch.connection, mailing_id))
@@ -109,15 +108,15 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
         doubt=sum(group.outgoing.doubt for group in groups),
         gone=sum(group.outgoing.gone for group in groups),
     )
-    mailing, change = decide(batch.roll.view(row), whole)
+    mailing, change = decide(batch.mailings.view(row), whole)
     batch.append(batch.sealed(change.events))
-    batch.roll.change(row, mailing)
+    batch.mailings.change(row, mailing)
     changes: list[Change] = []
     for group in groups:
         if group.outgoing.stoppable:
             with suppress(Refused):  # nothing of it can be taken back: the others are
                 changes += _taken(batch, group, step).changes
-    return batch.roll.view(row), Taken(changes=tuple(changes), outgoing=whole)
+    return batch.mailings.view(row), Taken(changes=tuple(changes), outgoing=whole)
 
 
 def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
@@ -180,11 +179,11 @@ def _counted(batch: Batch, hold: Hold) -> None:
     """How many messages it stands for from now on, and how many people they are for; and whether its mailing waits as it."""
     ids = select(table.c.hold_id).where(table.c.lead == hold.hold_id, table.c.state.in_(_LEFT))
     copies = list(batch.connection.execute(ids).scalars())
-    row = batch.roll.by_name(hold.mailing_id) if hold.mailing_id else None
+    row = batch.mailings.by_name(hold.mailing_id) if hold.mailing_id else None
     reach = 0
     if row is not None:
-        reach = batch.roll.weight(row, holds.people_of(batch.connection, [hold.hold_id, *copies]))
+        reach = batch.mailings.weight(row, holds.people_of(batch.connection, [hold.hold_id, *copies]))
     values = {"copies": len(copies)} | ({"reach": reach} if reach else {})
     batch.connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
     if row is not None and hold.state is State.WAITING and row.mailing.entry in ("", hold.hold_id):
-        batch.roll.change(row, replace(row.mailing, entry=hold.hold_id, copies=len(copies)))
+        batch.mailings.change(row, replace(row.mailing, entry=hold.hold_id, copies=len(copies)))

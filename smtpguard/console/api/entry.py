@@ -186,7 +186,7 @@ async def _body(request: Request, operation: Operation) -> BaseModel | None:
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
-        raise Refusal(400, "The body is no JSON.") from None
+        raise Refusal(400, "Invalid JSON.") from None
     if not isinstance(value, dict):
         raise Refusal(422, "The body is to be an object.")
     return _understood(operation.body, value, "body")
@@ -195,7 +195,7 @@ async def _body(request: Request, operation: Operation) -> BaseModel | None:
 def _understood(model: type[BaseModel] | None, value: Mapping[str, Any], where: str) -> BaseModel | None:
     if model is None:
         if value:
-            raise Refusal(422, errors=[Wrong(at=f"{where}.{name}", problem="nobody knows it") for name in value])
+            raise Refusal(422, errors=[Wrong(at=f"{where}.{name}", problem="unknown field") for name in value])
         return None
     try:
         return model.model_validate(value)
@@ -209,7 +209,7 @@ def _understood(model: type[BaseModel] | None, value: Mapping[str, Any], where: 
 
 def not_in_scope(scope: Scope) -> Refusal:
     challenge = f'Bearer error="insufficient_scope", scope="{scope.value}"'
-    detail = f"It takes the scope {scope.value}, of the token and of what its account may do."
+    detail = f"Requires the scope {scope.value}, for the token and for its account."
     return Refusal(403, detail, headers={"www-authenticate": challenge})
 
 
