@@ -54,7 +54,7 @@ NARROW = {
         "lists": {"ownership"},
     },
     "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},
-    "hindsight": {"guard": {"inforce", "kept", "standing", "streams", "values"}},
+    "hindsight": {"guard": {"inforce", "recordedfacts", "standing", "streams", "values"}},
 }
 NEVER = {  # libraries that must not be met in a room
     "mail": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
