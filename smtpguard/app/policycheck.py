@@ -36,6 +36,7 @@ _OF_CUSTOMERS = (
     "recipients.customers",
     "recipients.members",
     "mailing.customers",
+    "mailing.ever",
     "list.customers",
     "sender.customers",
 )

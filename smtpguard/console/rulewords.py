@@ -52,6 +52,7 @@ FACTS: Mapping[str, str] = {
     "recipients.reach": "people that it reaches",
     "recipients.share": "share of a list that it reaches",
     "mailing.customers": "customers that the same mailing reaches",
+    "mailing.ever": "customers whom the same mailing has reached so far",
     "mailing.reach": "people that the same mailing reaches",
     "mailing.share": "share of a list that the same mailing reaches",
     "mailing.approved": "the mailing is approved",

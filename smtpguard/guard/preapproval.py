@@ -137,7 +137,7 @@ def _span(ask: Ask, gathering: Gathering) -> Span:
     counted = gathering.counted
     spared = gathering.quoted if gathering.facts.shared else frozenset[bytes]()
     match ask.fact:
-        case "sender.customers" | "mailing.customers":
+        case "sender.customers" | "mailing.customers" | "mailing.ever":
             return counted.customers
         case "mailing.reach":
             return counted.reach

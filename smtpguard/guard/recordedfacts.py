@@ -170,7 +170,7 @@ def _is_own(asks: Sequence[Ask], gathering: Gathering, live: Live) -> bool:
     if fact in OF_SIZE and _is_first(gathering, live):
         return True
     match fact:
-        case "mailing.customers":
+        case "mailing.customers" | "mailing.ever":
             return _counts(asks[0], gathering.counted.customers, live)
         case "mailing.reach":
             return _counts(asks[0], gathering.counted.reach, live)

@@ -26,7 +26,7 @@ from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 
 MOST_TOLD = 50
 """Writers of one mailing's copies who are told what becomes of it."""
-OF_SIZE = frozenset({"mailing.customers", "mailing.reach", "mailing.share"})
+OF_SIZE = frozenset({"mailing.customers", "mailing.ever", "mailing.reach", "mailing.share"})
 OF_REACH = frozenset({"mailing.reach"})
 """Of these sizes, those in which everybody is counted, not only customers."""
 OF_SENDERS = frozenset({"sender.first_contacts", "sender.list_contacts", "sender.answers", "sender.customers"})

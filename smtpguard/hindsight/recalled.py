@@ -304,7 +304,7 @@ class Recalled(Passed):
 
     def _of_count(self, asked: Window) -> Told:
         own = self.of_itself(asked.fact)
-        if asked.fact == "mailing.customers" and not self.count("customers").high:
+        if asked.fact in ("mailing.customers", "mailing.ever") and not self.count("customers").high:
             return Told(NONE)
         if asked.fact in OF_LETTERS and self.is_no_letter:
             return Told(False if asked.fact == "message.answers" else NONE)
@@ -340,7 +340,7 @@ class Recalled(Passed):
             case "mailing.customers":
                 low = self.count("customers").low
                 return Count(low, max(low, self.come))
-            case "sender.customers":
+            case "sender.customers" | "mailing.ever":
                 return Count(self.count("customers").low, math.inf)
             case "mailing.reach" | "thread.reach":
                 return Count(self.count("reach").low, math.inf)

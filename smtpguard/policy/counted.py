@@ -123,6 +123,7 @@ def _share(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 COUNTED: Mapping[str, Counted] = {
     "mailing.customers": Counted(keys=_mailing, answer=_only, window_seconds=DAY),
+    "mailing.ever": Counted(keys=_mailing, answer=_only, window_seconds=30 * DAY),
     "mailing.reach": Counted(keys=lambda facts: [""], answer=_only, window_seconds=DAY),
     "mailing.share": Counted(keys=_lists, answer=_share, window_seconds=DAY),
     "list.customers": Counted(keys=_lists, answer=_most, everybody=True),

@@ -138,6 +138,8 @@ FACTS: Mapping[str, Fact] = _facts(
     Fact(name="recipients.reach", type=Type.COUNT, source=E, doc="people after expansion: one RCPT can be 400,000"),
     Fact(name="recipients.share", type=Type.SHARE, source=E, doc="the largest share of any one list that this one message reaches"),
     Fact(name="mailing.customers", type=Type.COUNT, source=L, doc="distinct customers sent the same mailing in 24 h, this message included"),
+    Fact(name="mailing.ever", type=Type.COUNT, source=L,
+         doc="distinct customers sent the same mailing so far, however long ago, this message included; a mailing of few ends after eight days without a copy"),
     Fact(name="mailing.reach", type=Type.COUNT, source=L, doc="distinct people sent the same mailing in 24 h, this message included"),
     Fact(name="mailing.share", type=Type.SHARE, source=L, doc="the largest share of any one list that this makes"),
     Fact(name="mailing.approved", type=Type.TRUTH, source=L, doc="approved beforehand or by vote"),

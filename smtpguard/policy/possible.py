@@ -128,6 +128,7 @@ _LAWS: Sequence[Callable[[Values], bool]] = (
     ),
     _no_more("recipients.undisclosed", "recipients.customers"),
     _no_more("recipients.customers", "mailing.customers"),
+    _no_more("mailing.customers", "mailing.ever"),
     _no_more("recipients.reach", "mailing.reach"),
     _no_more("recipients.share", "mailing.share"),
     *(_touches(f"recipients.{kind}") for kind in ("list_addresses", "members", "customers", "undisclosed")),

@@ -129,6 +129,8 @@ _SAID: Mapping[str, Saying] = {
     "recipients.share": _shared("It reaches # of a customer list"),
     "mailing.customers": _counted("The same mailing reaches one customer", "The same mailing reaches # customers",
                                   "The same mailing reaches no customer"),
+    "mailing.ever": _counted("The same mailing has reached one customer so far", "The same mailing has reached # customers so far",
+                             "The same mailing has reached no customer so far"),
     "mailing.reach": _counted("The same mailing reaches one person", "The same mailing reaches # people"),
     "mailing.share": _shared("The same mailing reaches # of a customer list"),
     "mailing.approved": _truth("The mailing was approved", "Nobody has approved it as a mailing"),

@@ -253,7 +253,7 @@ def _shown(value: Value | None) -> str:
 def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"] | FrozenModel | None) -> Verdict:
     """Live facts are given with the others here: counts stand in Live, and an approved mailing among the approved."""
     lists, sender = values["recipients.lists"], values["sender.address"]
-    if "mailing.customers" in values and values["recipients.customers"] == Count(0, 0):
+    if ("mailing.customers" in values or "mailing.ever" in values) and values["recipients.customers"] == Count(0, 0):
         values = {**values, "recipients.customers": _ONE}  # the message itself is one of the mailing's
     touched = sorted(lists) if isinstance(lists, frozenset) and lists else [_LIST]
     letter = values["message.looks"] != "mailing" and not values["stream"]
@@ -287,6 +287,7 @@ _LIST, _PEOPLE = "a list", 1_000_000
 """A case's shares are of this one."""
 _OWN = {
     "mailing.customers": "recipients.customers",
+    "mailing.ever": "recipients.customers",
     "mailing.reach": "recipients.reach",
     "mailing.share": "recipients.share",
     "thread.reach": "recipients.reach",

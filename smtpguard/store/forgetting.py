@@ -19,6 +19,9 @@ from smtpguard.store.schema import mailing, mailing_key, reached
 
 QUIET = timedelta(microseconds=OVER)
 LETTER = timedelta(days=2)
+"""Of what one person got."""
+LETTERS = timedelta(days=8)
+"""Of what a few got: who writes the same to some people every working day may be away for a weekend, or for a week."""
 FEW = 20
 SLICE = 500
 CUT = 10_000
@@ -28,10 +31,10 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
     """One slice. Returns how many mailings were forgotten for good, and whether there are more."""
     batch.flush()
     newest = batch.connection.execute(select(func.max(mailing.c.n))).scalar() or 0
-    letters = _quiet(batch, LETTER, newest, small=True)
-    gone, left = _erase(batch, [*letters, *_old(batch, before, newest)])
+    letters = [*_small(batch, LETTER, newest, 2), *_small(batch, LETTERS, newest, FEW)]
+    gone, left = _erase(batch, list(dict.fromkeys([*letters, *_old(batch, before, newest)])))
     blank, more = _blank(batch, before, newest)
-    ended = _quiet(batch, QUIET, newest, small=False)
+    ended = _quiet(batch, QUIET, newest)
     _unfile(batch, ended)
     return gone + blank, left or more or len(letters) >= SLICE or len(ended) >= SLICE
 
@@ -41,13 +44,17 @@ def _old(batch: Batch, before: datetime, newest: int) -> list[int]:
     return list(batch.connection.execute(query.order_by(mailing.c.last_at).limit(SLICE)).scalars())
 
 
-def _quiet(batch: Batch, since: timedelta, newest: int, *, small: bool) -> list[int]:
-    """Those of which nothing has come since then: those of a few people of which nothing waits, or those with keys still."""
-    query = select(mailing.c.n).where(mailing.c.last_at < microseconds(batch.now - since), mailing.c.n < newest)
-    if small:
-        query = query.where(mailing.c.people < FEW, mailing.c.state == State.PASSING.value)
-    else:
-        query = query.where(mailing.c.filed.is_(True))
+def _small(batch: Batch, since: timedelta, newest: int, fewer: int) -> list[int]:
+    """Those of fewer people of which nothing waits and nothing has come since then."""
+    old = mailing.c.last_at < microseconds(batch.now - since), mailing.c.n < newest
+    query = select(mailing.c.n).where(*old, mailing.c.people < fewer, mailing.c.state == State.PASSING.value)
+    return list(batch.connection.execute(query.order_by(mailing.c.last_at).limit(SLICE)).scalars())
+
+
+def _quiet(batch: Batch, since: timedelta, newest: int) -> list[int]:
+    """Those with keys still of which nothing has come since then."""
+    old = mailing.c.last_at < microseconds(batch.now - since), mailing.c.n < newest
+    query = select(mailing.c.n).where(*old, mailing.c.filed.is_(True))
     return list(batch.connection.execute(query.order_by(mailing.c.last_at).limit(SLICE)).scalars())
 
 

@@ -25,7 +25,7 @@ from smtpguard.store.mailingcache import Memory
 from smtpguard.store.mailingrow import COLUMNS, Copy, Row, called
 from smtpguard.store.personbits import CUSTOMER, CUSTOMERS, MAYBE, kinds, on_list, renewed
 
-OF_MAILINGS = frozenset({"mailing.customers", "mailing.reach", "mailing.share"})
+OF_MAILINGS = frozenset({"mailing.customers", "mailing.ever", "mailing.reach", "mailing.share"})
 WINDOW = DAY * 1_000_000
 QUIET = 14 * WINDOW
 """A mailing of which nothing has come for so long is over."""
@@ -222,9 +222,13 @@ class MailingBatch:
         if not asks:
             return {}, {}
         sums = dict(row.sums)
+        sure, ever = 0, row.customers  # more than were sent it before
         lists = list(row.mailing.lists)
         for person, kind in kinds(lists, item.everybody):
             old = row.people.get(person.digest)
+            if kind & CUSTOMERS and not (old is not None and old.kind & CUSTOMERS):
+                ever += person.weight
+                sure += person.weight * bool(kind & CUSTOMER)
             if old is not None and old.at > row.floor:
                 kind = renewed(old.kind, kind)
                 if kind == old.kind:
@@ -239,6 +243,9 @@ class MailingBatch:
             elif ask.fact == "mailing.customers":
                 counts[ask] = sum(w for k, w in sums.items() if k & CUSTOMER)
                 maybe[ask] = sum(w for k, w in sums.items() if k & CUSTOMERS) - counts[ask]
+            elif ask.fact == "mailing.ever":
+                counts[ask] = row.customers + sure
+                maybe[ask] = ever - counts[ask]
             else:
                 bit = on_list(lists, ask.key)
                 counts[ask] = sum(w for k, w in sums.items() if k & bit)

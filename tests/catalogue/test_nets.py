@@ -126,6 +126,24 @@ async def test_for_eight_days(guard: Whole) -> None:
     assert reached_by[7] - reached_by[0] < 200
 
 
+async def test_the_same_letter_to_a_few_each_day(guard: Whole) -> None:
+    """Three a day, for a month: no count over an hour, a day or a week sees it."""
+    text = words(60, "the letter")
+    said = await one_by_one(guard, CUSTOMERS[:90], every=DAY / 3, body=lambda n: text)
+    assert len(reached(guard)) == 29
+    assert held(said) == 61
+    assert await rules_of(guard) == {"the-same-letter-to-new-customers"}
+
+
+async def test_a_text_of_the_house_goes_to_all_whom_its_writers_know(guard: Whole) -> None:
+    """Thirty colleagues send what stands in a template to customers of their own."""
+    text = words(60, "your goods have arrived")
+    said = await one_by_one(
+        guard, CUSTOMERS[:90], every=DAY / 3, body=lambda n: text, sender=lambda n: f"colleague{n % 30}@example.com"
+    )
+    assert held(said) == 0
+
+
 @pytest.mark.parametrize("each", [3, 19])
 async def test_several_at_a_time(guard: Whole, each: int) -> None:
     await one_by_one(guard, CUSTOMERS[:228], every=HOUR / 100, each=each)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,20 @@ async def test_a_mailing_that_was_quiet_for_long_is_over(store: Store, clock: Cl
     assert await counts(store, of("T4", "d")) == (1, 1, 1)
     assert await counts(store, of("T5", "e")) == (2, 2, 2)
     assert len(await store.mailings()) == 2
+
+
+async def test_who_got_it_ever_is_counted_whatever_has_left_the_window(store: Store, clock: Clock) -> None:
+    """A few each working day, with two weekends and a week between: each person once."""
+    ever = Ask(fact="mailing.ever", key="", window_seconds=30 * DAY)
+    keep = Retention(addresses=timedelta(days=90))
+    said = []
+    for day, people in enumerate(("ab", "bc", "cd", "de")):
+        live = await admit(store, replace(of(f"T{day}", *people), asks=(CUSTOMERS, ever)))
+        said.append((live.counts[CUSTOMERS], live.counts[ever]))
+        clock.go(days=3 if day < 2 else 7)
+        await store.record([event(Kind.EXPORTED, f"E{day}")])
+        await store.retain(keep)
+    assert said == [(2, 2), (2, 3), (2, 4), (2, 5)]
 
 
 async def test_letters_go_after_days_and_the_rest_with_addresses(store: Store, clock: Clock) -> None:

@@ -267,6 +267,7 @@ _POLICY = {
     "people that it reaches": "personer som det når",
     "share of a list that it reaches": "andel av en lista som det når",
     "customers that the same mailing reaches": "kunder som samma utskick når",
+    "customers whom the same mailing has reached so far": "kunder som samma utskick har nått hittills",
     "people that the same mailing reaches": "personer som samma utskick når",
     "share of a list that the same mailing reaches": "andel av en lista som samma utskick når",
     "the mailing is approved": "utskicket är godkänt",
