@@ -54,6 +54,10 @@ streams:
     origin: {dkim: shop.example.com}
     max: 20000 in 1h
     max_per_person: 20 in 1d
+  support:
+    from: [support@example.com]
+    origin: {clients: [127.0.0.1]}
+    max: 1000 in 1h
 """
 
 

@@ -59,7 +59,7 @@ def story(
         headers=OUTLOOK + "In-Reply-To: <first@example.com>\nReferences: <first@example.com>\n",
         text=(
             f"Hej Bo!\n\n{text}\n\n"
-            "/Anna\n\nFrån: Bo Berg <bo@example.com>\nSkickat: den 2 mars 2026 09:58\nTill: Anna Andersson <anna@example.com>\n"
+            "/Anna\n\nFrån: Bo Berg <bo@example.com>\nSkickat: den 2 mars 2026 09:58\nTill: Anna Andersson <{sender}>\n"
             "Ämne: Bacon och brännvin\n\nHur gick det med dieten?\n"
         ),
     )
@@ -96,9 +96,10 @@ def receipt(message_id: str, *, to: str, number: int) -> bytes:
     )
 
 
-def answer(message_id: str, *, to: str, about: str, cc: Iterable[str] = ()) -> bytes:
+def answer(message_id: str, *, to: str, about: str, cc: Iterable[str] = (), sender: str = "anna@example.com") -> bytes:
     """A salesperson's answer to one customer, from Outlook: internal-looking, and what mail is for."""
     return mail(
+        sender=f"Anna Andersson <{sender}>",
         to=to,
         subject=f"SV: {about}",
         message_id=message_id,

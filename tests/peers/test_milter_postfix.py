@@ -43,10 +43,16 @@ def passed(chain: MilterChain, message_id: str) -> bytes:
 
 
 def verdict(chain: MilterChain, subject: str) -> dict[str, object]:
-    text = chain.guard.log.read_text().splitlines()
-    assert not [line for line in text if not line.startswith("{")], "every line of the log is JSON"
-    lines = map(json.loads, text)
-    return next(line for line in lines if line["event"] == "verdict" and line.get("subject") == subject)
+    """Its line in the log, which comes once what became of it is committed."""
+
+    def look() -> dict[str, object] | None:
+        text = chain.guard.log.read_text().rpartition("\n")[0].splitlines()
+        assert not [line for line in text if not line.startswith("{")], "every line of the log is JSON"
+        lines = map(json.loads, text)
+        return next((one for one in lines if one["event"] == "verdict" and one.get("subject") == subject), None)
+
+    found: dict[str, object] = until(look, why=f"the log to tell of {subject}")
+    return found
 
 
 class TestDispositions:

@@ -65,7 +65,10 @@ def test_relayed_byte_for_byte(world: World) -> None:
     assert re.search(r"^X-Smtpguard: id=[0-9A-Z]{16}; policy=[0-9a-f]{12};\r\n\tmac=[0-9a-f]{32}\r\n", added, re.M)
     assert added.count("Received:") == 1
     assert "X-Other: seen" in added
-    said = next(line for line in world.guard.log.read_text().splitlines() if '"Bytes"' in line)
+    said = until(
+        lambda: next((line for line in world.guard.log.read_text().splitlines() if '"Bytes"' in line), None),
+        why="its line in the log",
+    )
     assert re.search(r"250 2.0.0 In the queue of mx.example.com as [0-9A-Za-z]{14}", said), "both macros came"
     assert f'"size_bytes":{len(mail)}' in said.replace(": ", ":")
 

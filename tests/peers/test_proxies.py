@@ -70,12 +70,19 @@ class Fronted:
         [message] = until(lambda: self.recorder.with_id(message_id), why=message_id)
         received = message.content.split(b"X-Smtpguard")[0].decode()
         transaction = received.split(" id ")[1].split()[0].rstrip(";")
-        [logged] = [line for line in self.told() if line.get("id") == transaction and line["event"] == "verdict"]
+        [logged] = until(
+            lambda: [line for line in self.told() if line.get("id") == transaction and line["event"] == "verdict"],
+            why="its line in the log",
+        )
         assert f"[{logged['client']}]" in received
         return str(logged["client"])
 
     def told(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.guard.log.read_text().splitlines() if line.startswith("{")]
+        return [
+            json.loads(line)
+            for line in self.guard.log.read_text().rpartition("\n")[0].splitlines()
+            if line.startswith("{")
+        ]
 
 
 @pytest.fixture(scope="module")
