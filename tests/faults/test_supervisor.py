@@ -109,6 +109,7 @@ def test_every_line_is_json_from_the_first_to_the_last(tmp_path: Path) -> None:
     with machine(tmp_path) as (guard, _):
         assert Mta(guard).deliver(mail(to=PETER, message_id="one@example.com"), ANNA, PETER).code == 250
         until(lambda: b'"serving"' in guard.log.read_bytes(), "every part to be ready")
+        until(lambda: b'"verdict"' in guard.log.read_bytes(), "the line of the mail")
         for _ in range(5):
             before = guard.parts("proxy")
             for pid in before:
