@@ -75,7 +75,7 @@ def test_down_for_hours(home: Home) -> None:
         return guard.outbox() == 0
 
     guard.until(all_settled, "the relay to have everything")
-    assert guard.state(hold_id) is State.RELEASED
+    guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release to be over")
     assert len(recorder.releases("down@example.com")) == 1
     assert (
         mta.deliver(

@@ -105,8 +105,12 @@ def test_parts_in_trees_of_their_own(tmp_path: Path) -> None:
         synced(proxy)
         delivery = Machine(tmp_path / "guard", relay.port, only=["delivery"], settings=alarms_to)
         with proxy, delivery:
-            well = until(lambda: (found := told(proxy))["exit"] == 0 and found, "both; " + proxy.said())
-            assert len({part["serve_pid"] for part in well["parts"]}) == 2
+
+            def both() -> Any:
+                found = told(proxy)
+                return found["exit"] == 0 and len({part["serve_pid"] for part in found["parts"]}) == 2 and found
+
+            well = until(both, "both; " + proxy.said())
             assert {part["part"] for part in well["parts"] if part["ready"]} == {"proxy", "delivery", "alarms"}
             proxy.run("freeze", "--all", "--reason", "Wrong list")
             until(lambda: contact.messages, "the mail; " + proxy.said() + delivery.said())
