@@ -22,7 +22,6 @@ from smtpguard.mail.envelope import Session
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Mode
 from smtpguard.store import journal
-from smtpguard.store.schema import entry
 from smtpguard.store.store import Store
 
 DAYS = 30
@@ -32,7 +31,6 @@ COPIES = 20
 """So many messages to customers of one text, or that look like mailings, are a tool's."""
 LETTERS = 5
 """So many letters from two people at least make a listener one at which people write."""
-_STRETCH = 2000
 _NAMED = 10
 _PROOF = frozenset({"listener.proves_senders", "sender.proven"})
 
@@ -51,7 +49,7 @@ async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[F
     seen, before = _Seen(), await store.last() + 1
     since, least = microseconds(store.now() - timedelta(days=DAYS)), max(1, before - MOST)
     while before > least:
-        pairs, before = await store.ask(partial(_stretch, before, least), snapshot=True)
+        pairs, before = await store.ask(partial(_back, before, least), snapshot=True)
         for made, clear in pairs:
             if made.at >= since and clear is not None:
                 _look(seen, made, clear)
@@ -60,12 +58,8 @@ async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[F
     return [*_tools(policy, seen), *_unproven(settings, policy, seen)]
 
 
-def _stretch(before: int, least: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
-    """The verdicts before that entry, the newest first; and where they begin."""
-    first = max(least, before - _STRETCH)
-    wanted = entry.c.seq.between(first, before - 1), entry.c.kind == Kind.VERDICT.value
-    rows = connection.execute(journal.ROWS.where(*wanted).order_by(entry.c.seq.desc()))
-    return list(map(journal.pair, rows)), first
+def _back(before: int, least: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    return journal.back(connection, before, least, Kind.VERDICT)
 
 
 def _look(seen: _Seen, made: Entry, clear: Clear) -> None:

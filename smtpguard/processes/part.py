@@ -90,8 +90,6 @@ class _Life:
             part.places.send = self._channel.send
 
     async def run(self) -> None:
-        for number in (signal.SIGINT, signal.SIGHUP):  # for the supervisor, though a terminal sends them to everybody
-            signal.signal(number, signal.SIG_IGN)
         self._loop.add_signal_handler(signal.SIGTERM, self._leave)
         beating = asyncio.create_task(self._beat())
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.mailing import State
@@ -31,31 +31,24 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
     """One slice. Returns how many mailings were forgotten for good, and whether there are more."""
     batch.flush()
     newest = batch.connection.execute(select(func.max(mailing.c.n))).scalar() or 0
-    letters = [*_small(batch, LETTER, newest, 2), *_small(batch, LETTERS, newest, FEW)]
-    gone, left = _erase(batch, list(dict.fromkeys([*letters, *_old(batch, before, newest)])))
+
+    def quiet(since: timedelta) -> ColumnElement[bool]:
+        return mailing.c.last_at < microseconds(batch.now - since)
+
+    of_few = quiet(LETTER), mailing.c.people < FEW, or_(mailing.c.people < 2, quiet(LETTERS))
+    letters = _oldest(batch, newest, *of_few, mailing.c.state == State.PASSING.value)
+    old = _oldest(batch, newest, mailing.c.last_at < microseconds(before))
+    gone, left = _erase(batch, list(dict.fromkeys([*letters, *old])))
     blank, more = _blank(batch, before, newest)
-    ended = _quiet(batch, QUIET, newest)
+    ended = _oldest(batch, newest, quiet(QUIET), mailing.c.filed.is_(True))  # their keys go
     _unfile(batch, ended)
     return gone + blank, left or more or len(letters) >= SLICE or len(ended) >= SLICE
 
 
-def _old(batch: Batch, before: datetime, newest: int) -> list[int]:
-    query = select(mailing.c.n).where(mailing.c.last_at < microseconds(before), mailing.c.n < newest)
-    return list(batch.connection.execute(query.order_by(mailing.c.last_at).limit(SLICE)).scalars())
-
-
-def _small(batch: Batch, since: timedelta, newest: int, fewer: int) -> list[int]:
-    """Those of fewer people of which nothing waits and nothing has come since then."""
-    old = mailing.c.last_at < microseconds(batch.now - since), mailing.c.n < newest
-    query = select(mailing.c.n).where(*old, mailing.c.people < fewer, mailing.c.state == State.PASSING.value)
-    return list(batch.connection.execute(query.order_by(mailing.c.last_at).limit(SLICE)).scalars())
-
-
-def _quiet(batch: Batch, since: timedelta, newest: int) -> list[int]:
-    """Those with keys still of which nothing has come since then."""
-    old = mailing.c.last_at < microseconds(batch.now - since), mailing.c.n < newest
-    query = select(mailing.c.n).where(*old, mailing.c.filed.is_(True))
-    return list(batch.connection.execute(query.order_by(mailing.c.last_at).limit(SLICE)).scalars())
+def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int]:
+    """A slice of those that are wanted, save the newest row."""
+    query = select(mailing.c.n).where(mailing.c.n < newest, *wanted).order_by(mailing.c.last_at).limit(SLICE)
+    return list(batch.connection.execute(query).scalars())
 
 
 def _erase(batch: Batch, ns: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:

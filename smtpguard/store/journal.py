@@ -20,6 +20,8 @@ from smtpguard.store.batch import Batch
 from smtpguard.store.schema import RARE, checkpoint, clear, entry
 
 FILE = "checkpoints"
+STRETCH = 1000
+"""Entries that ``back`` looks at in one transaction."""
 ROWS = select(entry, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
 """Entries with their clear values; each row is a ``pair``."""
 RARE_MARK = checkpoint.c.line.contains('"put_back":') | checkpoint.c.line.contains('"renewed":')
@@ -34,6 +36,15 @@ def read(connection: Connection, *, after: int, until: int | None, limit: int) -
     if until is not None:
         query = query.where(entry.c.seq <= until)
     return list(map(pair, connection.execute(query)))
+
+
+def back(connection: Connection, before: int, least: int, *kinds: Kind) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    """The entries of these kinds in the stretch that ends before entry ``before``, not below ``least``, the newest first; and where the
+    stretch begins. For who reads much of the journal, a short transaction at a time."""
+    first = max(least, before - STRETCH)
+    wanted = entry.c.seq.between(first, before - 1), of_kind(*kinds)
+    rows = connection.execute(ROWS.where(*wanted).order_by(entry.c.seq.desc()))
+    return list(map(pair, rows)), first
 
 
 def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:

@@ -18,12 +18,11 @@ from smtpguard.audit.event import Kind
 from smtpguard.store import journal
 from smtpguard.store.batch import Batch
 from smtpguard.store.contacts import KNOWN, Contacts
-from smtpguard.store.schema import contact_since, entry
+from smtpguard.store.schema import contact_since
 from smtpguard.store.store import Store
 
 MOST = 300_000
 """Verdicts that are read at most, so that a start takes a minute or two at most."""
-_STRETCH = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,7 @@ async def recall(store: Store, read: Read, most: int = MOST) -> int:
     approved: set[str] = set()
     before = await store.last() + 1
     while before > 1 and taken < most:
-        pairs, before = await store.ask(partial(_stretch, before), snapshot=True)
+        pairs, before = await store.ask(partial(_back, before), snapshot=True)
         letters: list[tuple[Letter, int]] = []
         told = erased = 0
         for made, clear in pairs:
@@ -80,12 +79,8 @@ def _since(connection: Connection) -> int | None:
     return connection.execute(select(contact_since.c.at)).scalar()
 
 
-def _stretch(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
-    """Verdicts and approvals of the stretch that ends before that entry, the newest first; and where it begins."""
-    first = max(1, before - _STRETCH)
-    kinds = entry.c.kind.in_([Kind.VERDICT.value, Kind.APPROVED.value])
-    query = journal.ROWS.where(entry.c.seq.between(first, before - 1), kinds).order_by(entry.c.seq.desc())
-    return list(map(journal.pair, connection.execute(query))), first
+def _back(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    return journal.back(connection, before, 1, Kind.VERDICT, Kind.APPROVED)
 
 
 def _write(letters: Sequence[tuple[Letter, int]], oldest: int | None, batch: Batch) -> bool:

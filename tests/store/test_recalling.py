@@ -8,7 +8,7 @@ import pytest
 
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
-from smtpguard.store import recalling
+from smtpguard.store import journal
 from smtpguard.store.recalling import Letter, known_since, recall
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
@@ -81,7 +81,7 @@ async def test_what_is_erased_is_not_known_and_what_is_too_much_is_not_read(stor
 
 
 async def test_no_more_than_a_bound_is_read(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recalling, "_STRETCH", 3)
+    monkeypatch.setattr(journal, "STRETCH", 3)
     for n in range(20):
         await wrote(store, clock, f"T{n}", f"p{n}")
         clock.go(days=1)
