@@ -22,12 +22,13 @@ ARROWS: dict[str, set[str]] = {
     # reading.fingerprint: which mailing it is, the admission decides; lists.ownership: what root makes beside the database
     "store": {"mail", "audit", "policy", "reading", "lists"},
     "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
-    "guard": {"mail", "reading", "lists", "policy", "audit"},
+    "notices": {"mail", "policy"},  # the sentences of facts, in every language
+    "guard": {"mail", "reading", "lists", "policy", "notices", "audit"},
     # how the guard keeps what it knew, and what stands in no policy; it does nothing itself
     "hindsight": {"mail", "lists", "policy", "audit", "guard"},
     "observe": {"audit"},
     # guard's services and what they speak of; what it asks of the record is in its ports, and its settings are app's to give
-    "console": {"mail", "reading", "lists", "policy", "guard", "audit"},
+    "console": {"mail", "reading", "lists", "policy", "notices", "guard", "audit"},
     "demo": set(),  # speaks to the guard as its clients and people do
     "processes": {"mail"},  # mail.reply and mail.client, to refuse a connection
 }
@@ -58,6 +59,7 @@ NARROW = {
 }
 NEVER = {  # libraries that must not be met in a room
     "mail": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
+    "notices": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
     "reading": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
     "policy": {"asyncio", "sqlalchemy", "aiosmtpd", "socket", "time", "logging", "structlog"},
     "audit": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},

@@ -29,8 +29,8 @@ from smtpguard.config.settings import AlarmRelay, Settings
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
-from smtpguard.mail.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.mail.transaction import Lost
+from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.observe.alarms.rounds import Phase, Told
 from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.wire.deliveries import Deliveries

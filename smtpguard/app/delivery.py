@@ -35,7 +35,7 @@ from smtpguard.guard.links import Links
 from smtpguard.guard.render import Renderer, Sign
 from smtpguard.guard.shadowreport import Reports
 from smtpguard.mail.address import BadAddress
-from smtpguard.mail.notice import Letterhead, Stationery
+from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 from smtpguard.policy.people import Keys
 from smtpguard.processes.numbers import Said

@@ -26,7 +26,7 @@ from smtpguard.lists.digest import KEY_OCTETS
 from smtpguard.lists.sources import number_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.compose import mailbox_of
-from smtpguard.mail.notice import Letterhead, Stationery
+from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Mode

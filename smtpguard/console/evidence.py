@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from smtpguard.console.i18n import Speech
-from smtpguard.mail import swedish
+from smtpguard.notices import swedish
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import Side, veiled
 

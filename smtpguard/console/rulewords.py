@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from smtpguard.console import labels
 from smtpguard.console.i18n import Speech
-from smtpguard.mail import swedish
+from smtpguard.notices import swedish
 from smtpguard.policy import facts
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import Type

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from smtpguard.guard.attempt import OF_CONTENT, Pace, Result
-from smtpguard.mail.dsn import Action
 from smtpguard.mail.envelope import Recipient
+from smtpguard.notices.dsn import Action
 from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease
 from smtpguard.policy.approval import Hold
 

@@ -40,7 +40,7 @@ OF_FORM = frozenset({"5.6.3", "5.6.7", "5.6.9"})
 
 
 class Renderer(Protocol):
-    """Makes a notice or DSN of its intent, signed if we sign; app binds it to mail.notice and mail.dsn."""
+    """Makes a notice or DSN of its intent, signed if we sign; app binds it to notices.notice and notices.dsn."""
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         """The forms in which it may be sent: where the first is refused for how it is written, the next. None at all:

@@ -1,7 +1,7 @@
 """What a notice about a decision says when it is sent, which is as it is then: a relay that was away, or a freeze, may have kept it.
 
 That something was approved is not said any more once that was taken back; while a freeze stops it, it does not "go now". Never
-here: who is told (notices), or words (mail.notice).
+here: who is told (notices), or words (notices.notice).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A NOTICE intent's data is tabled in guard.noticedata. A DSN intent has one recip
 ``content_sha256`` the content to return (None for none), and has this ``data`` (JSON; what is absent is null):
 
 ``action``        failed | delayed | relayed, for all of ``recipients``
-``recipients``    [{``address``, ``notify``, ``orcpt``; ``reply``: the relay's; ``status``, ``why``: as mail.dsn.Report has them;
+``recipients``    [{``address``, ``notify``, ``orcpt``; ``reply``: the relay's; ``status``, ``why``: as notices.dsn.Report has them;
                   ``at``: the last attempt}]
 ``envid``, ``ret``, ``smtputf8``   as the original envelope had them
 ``subject``       the original's; ``part``: of the colleagues' part of a message whose other part is held
@@ -23,9 +23,9 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.links import AFTER, Link, Links
 from smtpguard.guard.ports import Clock, ContentMissing, Ledger
 from smtpguard.mail.address import Address
-from smtpguard.mail.dsn import Action, Dsn, Report, render
 from smtpguard.mail.envelope import Envelope, Recipient
-from smtpguard.mail.notice import Letterhead, Notice, Stationery, choose_language
+from smtpguard.notices.dsn import Action, Dsn, Report, render
+from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.policy.admission import Intent, IntentKind
 from smtpguard.policy.approval import State
 

@@ -2,7 +2,7 @@
 
 It says what was observed, never which list or why a list is special: that somebody is on a list for Ramadan greetings is
 itself a thing to protect, so lists, audiences, sensitivities and topics are not named here. Other languages are
-mail.notice's, from the same fact and value.
+notices.notice's, from the same fact and value.
 """
 
 from __future__ import annotations

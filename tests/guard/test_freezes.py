@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from smtpguard.guard.freezes import Freezes, GateWatch
-from smtpguard.mail import swedish
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Answers, Lost, Recalled
+from smtpguard.notices import swedish
 from smtpguard.policy.admission import Freeze, Gate, Selector, Unavailable
 from smtpguard.policy.verdict import Held, Relayed
 from tests.guard.house import MEMBERS, Clock, House, Way

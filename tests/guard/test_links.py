@@ -16,7 +16,7 @@ from smtpguard.guard.links import Link, Links
 from smtpguard.guard.render import MOST_LINK, Renderer
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
-from smtpguard.mail.notice import SAMPLE, Letterhead, Stationery
+from smtpguard.notices.notice import SAMPLE, Letterhead, Stationery
 from smtpguard.policy.admission import Intent, IntentKind
 from tests.guard.house import RAMADAN, House, Way, house
 

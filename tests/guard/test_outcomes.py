@@ -15,7 +15,7 @@ from smtpguard.guard.bounces import reports
 from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.render import Renderer
 from smtpguard.mail.envelope import Recipient
-from smtpguard.mail.notice import Letterhead, Stationery
+from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.policy.admission import Intent, Selector
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.store.codec import INTENT

@@ -19,7 +19,7 @@ from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import Message
-from smtpguard.mail.notice import SAMPLE, Letterhead, Stationery
+from smtpguard.notices.notice import SAMPLE, Letterhead, Stationery
 from smtpguard.policy.admission import Intent, IntentKind
 from smtpguard.policy.approval import Hold
 

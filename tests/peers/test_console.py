@@ -15,7 +15,7 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from smtpguard.guard.links import Link, Links
-from smtpguard.mail.notice import Letterhead, Notice, Stationery
+from smtpguard.notices.notice import Letterhead, Notice, Stationery
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Keys, Role, Turn
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hostile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from smtpguard.mail import swedish
+from smtpguard.notices import swedish
 from smtpguard.reading.looks import Reading, from_declared_origin, without_list_headers
 from smtpguard.reading.marks import KINDS
 from tests.reading import specimens

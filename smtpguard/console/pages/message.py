@@ -32,8 +32,8 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
-from smtpguard.mail import swedish
 from smtpguard.mail.message import Message
+from smtpguard.notices import swedish
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.facts import Source
 from smtpguard.policy.staging import REST, Stages

@@ -37,7 +37,7 @@ NOTICES = (
     "alarm", "answer", "approve", "decided", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
     "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream",
 )  # fmt: skip
-"""mail.notice.KINDS, and the DSNs."""
+"""notices.notice.KINDS, and the DSNs."""
 _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
     "events_total": [(kind.value,) for kind in Kind],
     "verdicts_total": [(action,) for action in _ACTIONS],

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.mail.notice import KINDS
+from smtpguard.notices.notice import KINDS
 from smtpguard.observe.metrics import tally as room
 from smtpguard.observe.metrics.table import BY_NAME, JOURNAL, SECONDS, Spread
 from smtpguard.observe.metrics.tally import BOUNDS, MOST_SERIES, NOTICES, OTHER, Tally

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.mail import swedish
+from smtpguard.notices import swedish
 from smtpguard.policy.facts import FACTS, Count, Type, Unknown
 from smtpguard.policy.sentence import sentence
 

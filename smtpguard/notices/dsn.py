@@ -16,7 +16,7 @@ from smtpguard.mail import compose
 from smtpguard.mail.compose import Part
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Message
-from smtpguard.mail.notice import LOOP_FIELD, Letterhead
+from smtpguard.notices.notice import LOOP_FIELD, Letterhead
 
 MAX_RETURNED_OCTETS = 10 << 20  # a larger message is returned as its header, whatever RET says
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.notice import KINDS, LANGUAGES, SAMPLE, Letterhead, Notice, Stationery, choose_language
+from smtpguard.notices.notice import KINDS, LANGUAGES, SAMPLE, Letterhead, Notice, Stationery, choose_language
 
 AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
 HOUSE: dict[str, Any] = {

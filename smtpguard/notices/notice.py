@@ -20,8 +20,9 @@ from babel.dates import format_datetime
 from babel.numbers import format_decimal
 from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, TemplateError
 
-from smtpguard.mail import compose, swedish
+from smtpguard.mail import compose
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.notices import swedish
 
 LANGUAGES = ("en", "sv")
 KINDS = (

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.dsn import MAX_RETURNED_OCTETS, Action, Dsn, Report, render
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Message
-from smtpguard.mail.notice import Letterhead
+from smtpguard.notices.dsn import MAX_RETURNED_OCTETS, Action, Dsn, Report, render
+from smtpguard.notices.notice import Letterhead
 
 AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
 HEAD = Letterhead(sender="Mail guard <smtpguard@example.com>", organization="Example AB", contact="it@example.com")
