@@ -32,14 +32,6 @@ _FAR = 10  # lists grow
 _SEVERAL = 20  # rows or people that are no accident
 _LOOKED_AT = 200_000  # rows of a source that are looked at one by one
 _OURS = 0.05  # of all customers, those in a domain of ours that may be colleagues, board members and the like
-_OF_CUSTOMERS = (
-    "recipients.customers",
-    "recipients.members",
-    "mailing.customers",
-    "mailing.ever",
-    "list.customers",
-    "sender.customers",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +128,7 @@ def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int])
     for n, rule in enumerate(policy.rules.rules):
         for condition in rule.when:
             name = condition.fact.name
-            if name in _OF_CUSTOMERS and isinstance(condition, AtLeast) and condition.n > _FAR * everybody:
+            if condition.fact.of_customers and isinstance(condition, AtLeast) and condition.n > _FAR * everybody:
                 text = f"rule {rule.rule_id} can never hit: all lists together have {number_of(everybody, 'person', 'people')}"
                 yield warning(document, ("rules", n, "when", name), text)
 

@@ -20,7 +20,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.lists.declared import build
 from smtpguard.lists.names import Names
 from smtpguard.lists.ownership import owner_of
-from smtpguard.policy.admission import OF_LETTERS, PUT_BACK, Freeze, LedgerError
+from smtpguard.policy.admission import PUT_BACK, Freeze, LedgerError
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.people import Account, unseated
 from smtpguard.policy.rule import Rule
@@ -133,7 +133,7 @@ def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator
 
 
 def _of_first_contacts(rule: Rule) -> bool:
-    return rule.then is not Action.RELAY and any(c.fact.name in OF_LETTERS for c in rule.when)
+    return rule.then is not Action.RELAY and any(c.fact.of_letters for c in rule.when)
 
 
 def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:

@@ -20,89 +20,10 @@ from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 
-FACTS: Mapping[str, str] = {
-    "client": "the address of the client",
-    "listener": "where it came in",
-    "listener.proves_senders": "it came in where senders are proven",
-    "login": "who logged in",
-    "message.looks": "what the message looks like",
-    "message.correspondence": "it is correspondence with a few who all stand in To or Cc",
-    "message.topics": "topics in it",
-    "message.unsuitable_topics": "topics in it that the audience is to be spared",
-    "message.readable": "its text can be read",
-    "message.labels": "labels of confidentiality",
-    "message.unfinished": "signs that it is not finished",
-    "message.language": "the language that it is in",
-    "message.marks": "marks found in it",
-    "recipients.domains": "domains of the recipients",
-    "list.language": "languages that the lists' people read",
-    "message.automatic": "it is an automatic message",
-    "message.answers": "it answers every customer whom it goes to",
-    "message.size_mb": "its size in MiB",
-    "recipients.total": "recipients",
-    "recipients.internal": "colleagues among the recipients",
-    "recipients.outside": "recipients who are on no list",
-    "recipients.list_addresses": "lists that it is addressed to",
-    "recipients.members": "recipients who are on a list themselves",
-    "recipients.customers": "customers that it reaches",
-    "recipients.undisclosed": "customers whom neither To nor Cc shows",
-    "recipients.lists": "lists that it touches",
-    "recipients.audience": "audiences that it reaches",
-    "recipients.sensitivity": "sensitivity of the lists that it touches",
-    "recipients.reach": "people that it reaches",
-    "recipients.share": "share of a list that it reaches",
-    "mailing.customers": "customers that the same mailing reaches",
-    "mailing.ever": "customers whom the same mailing has reached so far",
-    "mailing.reach": "people that the same mailing reaches",
-    "mailing.share": "share of a list that the same mailing reaches",
-    "mailing.approved": "the mailing is approved",
-    "stream": "a system whose mail is approved beforehand",
-    "sender.address": "its From",
-    "sender.internal": "its From is a colleague's",
-    "sender.proven": "its sender is proven",
-    "sender.is_writer": "its sender may write to every list that it is addressed to",
-    "sender.customers": "customers that its sender wrote to",
-    "sender.first_contacts": "customers whom its sender wrote to for the first time in 90 days",
-    "sender.list_contacts": "customers of one list whom its sender wrote to for the first time in 90 days",
-    "list.first_contacts": "customers of one list who got a first letter in 90 days",
-    "sender.answers": "customers whom its sender answered, and had not written to in 90 days",
-    "list.share": "share of one list that was written to",
-    "list.customers": "people of one list who were written to",
-    "thread.replies": "messages in the conversation",
-    "thread.reach": "people that the conversation reaches",
-}
-WORDS: Mapping[str, str] = {
-    "internal": "mail between colleagues",
-    "mailing": "a mailing",
-    "unclear": "unclear",
-    "any": "any",
-    "none": "none",
-    "true": "yes",
-    "false": "no",
-    "yes": "yes",
-    "unreadable": "unreadable",
-    "too-complex": "too complex",
-    "special-category": "special category",
-    "normal": "normal",
-    "placeholder": "a field left unfilled",
-    "draft": "a draft",
-    "comment": "a comment left in it",
-    "test": "a test",
-    "filler": "filler text",
-    "ar": "Arabic",
-    "da": "Danish",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fi": "Finnish",
-    "fr": "French",
-    "it": "Italian",
-    "nl": "Dutch",
-    "no": "Norwegian",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "sv": "Swedish",
-}
+FACTS: Mapping[str, str] = {name: fact.label[0] for name, fact in facts.FACTS.items()}
+WORDS: Mapping[str, str] = {"any": "any", "none": "none"}
+TRUTHS: Mapping[str, str] = {"true": "yes", "false": "no"}
+CALLED: Mapping[str, str] = {word: said[0] for fact in facts.FACTS.values() for word, said in fact.called.items()}
 OURS: Mapping[str, str] = {
     FREEZE: "what stands still",
     "stream.messages": "messages of the system",
@@ -139,7 +60,6 @@ _BETWEEN = re.compile(rf"(?:between\s+)?({_FIGURE})\s+(?:and|to)\s+({_FIGURE}|in
 _NARROWED = re.compile(r"(.+?)(?: and more than x([\d.]+) the usual)?(?: on one list of (.+))?\Z")
 _LISTED = re.compile(r"(, | or )")
 _FIGURES = frozenset({Type.COUNT, Type.SHARE})
-_WORDY = frozenset({"recipients.sensitivity"})  # of these smtpguard knows the words, though any may be asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,11 +168,14 @@ def _figure(text: str, said: Speech, share: bool) -> str:
 def _words(name: str, text: str, said: Speech) -> str:
     """Words between commas and "or". Those that a policy has named itself stay as they are."""
     known = facts.FACTS.get(name)
-    ours = known is None or known.type is Type.TRUTH or known.words or name in _WORDY
+    if known is None:
+        ours: Mapping[str, str] = {**TRUTHS, **CALLED}
+    else:
+        ours = TRUTHS if known.type is Type.TRUTH else {word: texts[0] for word, texts in known.called.items()}
     parts = _LISTED.split(text)
     for n, part in enumerate(parts):
         if part == " or ":
             parts[n] = f" {said('or')} "
-        elif part in WORDS and (ours or part in ("any", "none")):
-            parts[n] = said(WORDS[part])
+        elif word := ours.get(part) or WORDS.get(part):
+            parts[n] = said(word)
     return "".join(parts)

@@ -11,5 +11,7 @@ from smtpguard.console.pages.swedish import TEXTS as _PAGES
 from smtpguard.console.pages.swedish_incident import TEXTS as _INCIDENT
 from smtpguard.console.pages.swedish_record import TEXTS as _RECORD
 from smtpguard.console.people.swedish import TEXTS as _PEOPLE
+from smtpguard.policy.facts import FACTS
 
-TEXTS: Mapping[str, str] = {**_INCIDENT, **_PEOPLE, **_PAGES, **_RECORD}
+_FACTS = dict(texts for fact in FACTS.values() for texts in (fact.label, *fact.called.values()))
+TEXTS: Mapping[str, str] = {**_FACTS, **_INCIDENT, **_PEOPLE, **_PAGES, **_RECORD}

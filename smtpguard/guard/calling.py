@@ -12,7 +12,6 @@ from smtpguard.guard.recordedfacts import Questions
 from smtpguard.policy import counted
 from smtpguard.policy.admission import Live, list_of
 from smtpguard.policy.condition import NO
-from smtpguard.policy.grammar import OF_LISTS
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Verdict
 
@@ -52,7 +51,7 @@ def calling(
 def _lists(rule: Rule, questions: Questions, live: Live, gathering: Gathering) -> dict[str, int]:
     found: dict[str, int] = {}
     for condition in rule.when:
-        for ask in questions.get(condition.slot, ()) if condition.fact.name in OF_LISTS else ():
+        for ask in questions.get(condition.slot, ()) if condition.fact.by_list else ():
             if condition.test(counted.answered([ask], live, gathering.facts)) is not NO:
                 name = list_of(ask.key)
                 found[name] = max(found.get(name, 0), live.counts.get(ask, 0))

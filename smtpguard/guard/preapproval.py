@@ -27,7 +27,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.admission import Admission, Ask, Item, Live, list_of
-from smtpguard.policy.facts import Source
+from smtpguard.policy.facts import FACTS, Source
 from smtpguard.policy.rule import ASKED
 from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Reason, Rejected, Verdict
 
@@ -136,11 +136,14 @@ def alone(asks: Iterable[Ask], gathering: Gathering) -> tuple[dict[Ask, int], di
 def _span(ask: Ask, gathering: Gathering) -> Span:
     counted = gathering.counted
     spared = gathering.quoted if gathering.facts.shared else frozenset[bytes]()
-    match ask.fact:
-        case "sender.customers" | "mailing.customers" | "mailing.ever":
+    match FACTS[ask.fact].own:
+        case "recipients.customers":
             return counted.customers
-        case "mailing.reach":
+        case "recipients.reach":
             return counted.reach
+    match ask.fact:
+        case "sender.customers":
+            return counted.customers
         case "message.answers":
             return Span(n := len(set(counted.people) - gathering.quoted), n)
         case "sender.first_contacts":

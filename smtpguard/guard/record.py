@@ -28,14 +28,14 @@ from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.policy.admission import Admission, Ask, ComparisonMissing, Intent, IntentKind, Live
 from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.counted import LET_THROUGH, OF_LISTS
-from smtpguard.policy.facts import Unknown
+from smtpguard.policy.counted import LET_THROUGH
+from smtpguard.policy.facts import OF_LISTS, Unknown, named
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
 
 NOT_SENT = "This message was not sent. {} Its reference is {}."
 DEFERRED = "This message cannot be decided on now, try again later."
-PERSONAL = frozenset({"sender.address", "login"})  # facts whose value names somebody
+PERSONAL = named(lambda fact: fact.personal)
 MAX_SUBJECT = 500
 ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 

@@ -16,29 +16,22 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from smtpguard.guard.gather import Gathering
-from smtpguard.guard.standing import OF_SIZE, is_anothers_letter, refused_by
+from smtpguard.guard.standing import is_anothers_letter, refused_by
 from smtpguard.guard.values import FEW
 from smtpguard.lists.recipients import Span, Touched
 from smtpguard.policy import counted
 from smtpguard.policy.admission import Ask, Live
 from smtpguard.policy.approval import State
-from smtpguard.policy.facts import NONE, Count, Unknown, Value
+from smtpguard.policy.facts import FACTS as TABLE
+from smtpguard.policy.facts import NONE, OF_MAILINGS, Count, Kept, Source, Unknown, Value
 
 FACTS = "facts"
 NOT_KEPT = "?"
 WAITING, REJECTED = "mailing.waiting", "mailing.rejected"
 """Of the mailing that it is part of: a hold of it waits; people have refused it. Nobody asks for these as facts."""
 BUSY = 20
-"""Whoever wrote to fewer customers in a time is as everybody is: so many are not kept. Neither are counts of a conversation that
-reaches fewer people."""
-SENDERS = {
-    "sender.customers": BUSY,
-    "sender.first_contacts": BUSY,
-    "sender.answers": BUSY,
-    "sender.list_contacts": 3,
-    "list.first_contacts": BUSY,
-}
-"""Counts of senders, and of first letters to a list, with how many are kept at least."""
+"""Counts of a conversation that reaches fewer people are not kept. The table of facts says of which others too few are as everybody's."""
+WHOLE = tuple(fact.name for fact in TABLE.values() if fact.kept is Kept.WHOLE and fact.source is not Source.LIVE)
 EXACT = ("internal", "outside", "list_addresses", "members", "customers", "reach")
 """What ``data.counts`` has at the least of it; usually that is all."""
 ALL = Count.exactly(1)
@@ -89,8 +82,11 @@ def kept(gathering: Gathering, questions: Questions, live: Live) -> dict[str, An
             found["stream"] = _plain(stream)
     if gathering.text is not None:
         _add_text(found, gathering)
+    for name in WHOLE:  # an entry without one is from before it was kept, or nobody asked
+        if (value := values.get(name)) is not None:
+            found[name] = _plain(value)
     for slot, asks in questions.items():
-        if asks[0].fact in SENDERS and max(live.counts.get(ask, 0) for ask in asks) < SENDERS[asks[0].fact]:
+        if max(live.counts.get(ask, 0) for ask in asks) < TABLE[asks[0].fact].kept_from:
             continue  # of nearly all mail
         if not _is_own(asks, gathering, live):
             found[slot] = _plain(counted.answered(asks, live, gathering.facts))
@@ -136,8 +132,6 @@ def _add_text(found: dict[str, Any], gathering: Gathering) -> None:
         found["message.looks"] = None
     if (readable := values["message.readable"]) != "yes":
         found["message.readable"] = _plain(readable)
-    for name in ("message.language", "message.marks"):  # always: an entry without them is from before they were kept
-        found[name] = _plain(values[name])
     if unfinished := values["message.unfinished"]:
         found["message.unfinished"] = _plain(unfinished)
     topics, unsuitable = values["message.topics"], values["message.unsuitable_topics"]
@@ -167,18 +161,18 @@ def _is_first(gathering: Gathering, live: Live) -> bool:
 def _is_own(asks: Sequence[Ask], gathering: Gathering, live: Live) -> bool:
     """Whether what was counted is what the message comes to by itself, or too little to be kept."""
     fact = asks[0].fact
-    if fact in OF_SIZE and _is_first(gathering, live):
+    if fact in OF_MAILINGS and _is_first(gathering, live):
         return True
-    match fact:
-        case "mailing.customers" | "mailing.ever":
+    match TABLE[fact].area, TABLE[fact].own:
+        case "thread", _:
+            return gathering.everyone.reach.low < BUSY
+        case _, "recipients.customers":
             return _counts(asks[0], gathering.counted.customers, live)
-        case "mailing.reach":
+        case _, "recipients.reach":
             return _counts(asks[0], gathering.counted.reach, live)
-        case "mailing.share":
+        case _, "recipients.share":
             touched = gathering.counted.touched
             return all(_counts(ask, _of_list(touched[ask.key]), live) for ask in asks)
-        case "thread.replies" | "thread.reach":
-            return gathering.everyone.reach.low < BUSY
     return False
 
 

@@ -18,6 +18,7 @@ from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.cover import Coming
 from smtpguard.policy.differing import FACT as DIFFERS
 from smtpguard.policy.differing import MOST_SAID, Difference, gravest
+from smtpguard.policy.facts import OF_MAILINGS, OF_SENDERS, named
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.mailing import Grant, Mailing, Rejection
 from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
@@ -26,11 +27,8 @@ from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 
 MOST_TOLD = 50
 """Writers of one mailing's copies who are told what becomes of it."""
-OF_SIZE = frozenset({"mailing.customers", "mailing.ever", "mailing.reach", "mailing.share"})
-OF_REACH = frozenset({"mailing.reach"})
-"""Of these sizes, those in which everybody is counted, not only customers."""
-OF_SENDERS = frozenset({"sender.first_contacts", "sender.list_contacts", "sender.answers", "sender.customers"})
-"""Counts of whom a sender writes to."""
+OF_REACH = named(lambda fact: fact.name in OF_MAILINGS and fact.own == "recipients.reach")
+"""Of the sizes of a mailing, those in which everybody is counted, not only customers."""
 WITH_IT = (
     "Whatever else its sender writes to so many customers waits with it, and what is decided is decided on all of it."
 )
@@ -134,7 +132,7 @@ def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> 
     surely reaches no customer waits where everybody was counted, not only customers. ``sure``: every list can say of this
     copy whom it reaches; then it does not wait for what only a doubt has held, since a template of a shop's would wait with
     one evening's mail long after the list is well."""
-    facts = OF_SIZE if customers else OF_REACH
+    facts = OF_MAILINGS if customers else OF_REACH
     sizes = {h.rule: {r.fact for r in h.reasons} & facts for h in entry.verdict.hits if h.mode is Mode.ENFORCE}
     doubted = _doubted(entry.verdict) if sure else frozenset()
     return any(size for rule, size in sizes.items() if rule not in doubted)
@@ -142,7 +140,7 @@ def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> 
 
 def _doubted(verdict: Verdict) -> frozenset[str]:
     """The rules that took effect since a list could not say how many it reaches."""
-    unknown = OF_SIZE.intersection(dict(verdict.unknown))
+    unknown = OF_MAILINGS.intersection(dict(verdict.unknown))
     return frozenset(h.rule for h in verdict.hits if not unknown.isdisjoint(r.fact for r in h.reasons))
 
 
@@ -170,7 +168,7 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = F
     writer, told = gathering.sender.told, entry.told
     if writer is not None and writer != entry.sender and writer not in told and len(told) < MOST_TOLD:
         told = (*told, writer)
-    sure = {r.fact for h in more.values() for r in h.reasons} & OF_SIZE - dict(verdict.unknown).keys()
+    sure = {r.fact for h in more.values() for r in h.reasons} & OF_MAILINGS - dict(verdict.unknown).keys()
     thought = replace(
         entry.verdict,
         hits=(*(more.pop(h.rule, h) for h in entry.verdict.hits), *more.values()),
@@ -233,7 +231,7 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool
     """What is out already is known, and is said; and that it is no single message, so that one decides on more than one sees.
     ``in_doubt``: nobody knows what became of this very message before."""
     out, reasons = mailing.out, []
-    sized = any(r.fact in OF_SIZE for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
+    sized = any(r.fact in OF_MAILINGS for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
     if mailing.messages and sized:
         public = "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes."
         reasons.append(Reason(fact="mailing.messages", observed=str(mailing.messages + 1), limit="", public=public))

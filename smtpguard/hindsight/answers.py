@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from smtpguard.guard.standing import OF_SIZE
 from smtpguard.hindsight.compiledpolicy import CompiledPolicy
 from smtpguard.hindsight.divergence import Divergence
 from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import OLD, Recalled, Told, Window, vague
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
-from smtpguard.policy.facts import Count, Value
+from smtpguard.policy.facts import OF_MAILINGS, Count, Value
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.stopping import REPLIES
 from smtpguard.policy.verdict import Action, Verdict
@@ -70,7 +69,7 @@ class Answers:
     def sizes(self) -> frozenset[str]:
         """What the rules that hold it, or may, ask of the size of its mailing."""
         rules = (*self._hitting, *(one.rule for one in self.perhaps if not one.rule.observes))
-        return OF_SIZE.intersection(c.fact.name for rule in rules for c in rule.conditions)
+        return OF_MAILINGS.intersection(c.fact.name for rule in rules for c in rule.conditions)
 
     def unchanged(self, then: CompiledPolicy) -> bool:
         """Whether just those rules hit that hit then, and want the same."""

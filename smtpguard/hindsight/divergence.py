@@ -16,8 +16,8 @@ from typing import NamedTuple
 from smtpguard.guard.recordedfacts import WAITING
 from smtpguard.guard.standing import OF_REACH
 from smtpguard.hindsight.recalled import Recalled, Window
-from smtpguard.policy.admission import OF_LETTERS
 from smtpguard.policy.counted import COUNTED
+from smtpguard.policy.facts import OF_LETTERS
 
 MOST = 200_000
 """Writers, lists and streams whose counts are known to be others. Of more, nothing is certain that hangs on a count."""

@@ -16,17 +16,15 @@ from smtpguard.hindsight.compiledpolicy import CompiledPolicy
 from smtpguard.hindsight.recalled import ANY, ANY_SHARE, UNCOUNTED, Recalled, Told, Window, vague
 from smtpguard.lists.declared import ListInfo
 from smtpguard.policy.counted import COUNTED
-from smtpguard.policy.facts import Count, Unknown
+from smtpguard.policy.facts import FACTS, Count, Source, Unknown, named
 from smtpguard.policy.rule import Rule
 
 WHO = "the lists are declared otherwise"
 WHOSE = "the streams and the lists' writers are declared otherwise"
 WORDS = "what tells how a text is read is declared otherwise"
-OF_WHO = frozenset(
-    {"recipients.internal", "recipients.outside", "recipients.list_addresses", "recipients.members", "recipients.customers",
-     "recipients.undisclosed", "recipients.lists", "recipients.audience", "recipients.sensitivity", "recipients.reach",
-     "recipients.share", "message.correspondence", "message.unsuitable_topics", "list.language", *COUNTED}
-)  # fmt: skip
+OF_WHO = {"message.correspondence", "message.unsuitable_topics", *COUNTED} | named(
+    lambda fact: fact.area in ("recipients", "list") and fact.name not in ("recipients.total", "recipients.domains")
+)
 """Facts that hang on who is on which list."""
 _HOW_OFTEN = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad"})
 """Of a source, what does not say who is on the list."""
@@ -153,12 +151,10 @@ class PolicyDiff:
                 return self._alike(message, lambda info: info.sensitivity)
             case "list.language":
                 return self._alike(message, lambda info: info.language)
-            case "message.unfinished" | "message.language" | "message.marks":
-                return not self.reading
             case "message.looks":
                 return not self.reading and self._alike(message, lambda info: info.origin)
-            case "message.correspondence":
-                return not self.reading
+            case "message.readable":
+                return True
             case "message.topics":
                 return not self.topics
             case "message.unsuitable_topics":
@@ -173,7 +169,7 @@ class PolicyDiff:
                 return not self.moved(message) and self._same_streams(message)
             case "thread.replies" | "thread.reach":
                 return self.calm
-        return True
+        return FACTS[fact].source is not Source.TEXT or not self.reading
 
     def _alike(self, message: Recalled, of: Callable[[ListInfo], Any]) -> bool:
         """Whether the lists that it touches, or may touch, are alike in this."""

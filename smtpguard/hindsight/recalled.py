@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.guard.recordedfacts import (
-    SENDERS,
     usual_correspondence,
     usual_share,
     usual_unsuitable,
@@ -23,10 +22,9 @@ from smtpguard.guard.recordedfacts import (
 )
 from smtpguard.guard.values import FEW
 from smtpguard.hindsight.passed import Passed
-from smtpguard.policy.admission import OF_LETTERS
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS as ALL_FACTS
-from smtpguard.policy.facts import NONE, Count, Type, Unknown, Value
+from smtpguard.policy.facts import NONE, OF_LETTERS, Count, Source, Type, Unknown, Value, named
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import FIXED
 
@@ -40,7 +38,7 @@ ERASED = "the address is erased"
 NOT_KEPT = frozenset({OLD, UNREAD, UNCOUNTED, ERASED})
 _THEN = "it could not be found out then"
 _NOTHING: frozenset[str] = frozenset()
-_OF_LISTS = frozenset({"mailing.share", "list.customers", "list.share", "list.first_contacts", "sender.list_contacts"})
+_OF_LISTS = named(lambda fact: fact.by_list) | {"mailing.share"}
 
 
 class Told(NamedTuple):
@@ -217,7 +215,7 @@ class Recalled(Passed):
                 return Told(_NOTHING) if self.facts is not None else vague(OLD)
             case "correspondence" if self.count("list_addresses").low or self.count("customers").low > FEW:
                 return Told(False) if self._read else vague(UNREAD)
-        if not self._read:
+        if not self._read and ALL_FACTS[f"message.{name}"].source is Source.TEXT:
             return vague(UNREAD)
         return self._of_text(name)
 
@@ -304,7 +302,7 @@ class Recalled(Passed):
 
     def _of_count(self, asked: Window) -> Told:
         own = self.of_itself(asked.fact)
-        if asked.fact in ("mailing.customers", "mailing.ever") and not self.count("customers").high:
+        if ALL_FACTS[asked.fact].own == "recipients.customers" and not self.count("customers").high:
             return Told(NONE)
         if asked.fact in OF_LETTERS and self.is_no_letter:
             return Told(False if asked.fact == "message.answers" else NONE)
@@ -319,8 +317,7 @@ class Recalled(Passed):
         if self.facts is None:
             return vague(OLD, own)
         match asked.fact:
-            case fact if fact in SENDERS:
-                few = SENDERS[fact]
+            case fact if few := ALL_FACTS[fact].kept_from:
                 return vague(f"fewer than {few}: not kept", Count(own.low, max(own.low, few - 1)))
             case "mailing.customers" | "mailing.reach" if self.mailing:
                 name = asked.fact.partition(".")[2]
@@ -340,18 +337,17 @@ class Recalled(Passed):
             case "mailing.customers":
                 low = self.count("customers").low
                 return Count(low, max(low, self.come))
-            case "sender.customers" | "mailing.ever":
+            case "sender.customers":
                 return Count(self.count("customers").low, math.inf)
-            case "mailing.reach" | "thread.reach":
-                return Count(self.count("reach").low, math.inf)
             case "mailing.share":
                 share = self.told(Window("recipients.share", "recipients.share")).value
                 sized = isinstance(share, Count) and self.exact and self.count("reach").exact
                 return Count(share.low if sized and isinstance(share, Count) else 0, 1)
-            case "list.share":
+        match ALL_FACTS[fact].own, ALL_FACTS[fact].type:
+            case "recipients.customers" | "recipients.reach" as own, _:
+                return Count(self.count(own.partition(".")[2]).low, math.inf)
+            case _, Type.SHARE:
                 return ANY_SHARE
-            case "sender.first_contacts" | "sender.list_contacts" | "list.first_contacts" | "sender.answers":
-                return Count(0, math.inf)
         return ANY
 
     def _from_other_times(self, asked: Window, own: Count) -> Count:

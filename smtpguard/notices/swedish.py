@@ -1,12 +1,14 @@
 """Swedish for the sentences that rules and readings say in English. What is not here stays as it was said.
 
-A table of sentences in which ``#`` is a number and ``*`` anything else.
+Those of facts stand in the table of facts (policy.facts). In a sentence ``#`` is a number and ``*`` anything else.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+
+from smtpguard.policy.facts import FACTS
 
 _NUMBER = r"(?:between [\d,.e+]+ and [\d,.e+]+|at least [\d,.e+]+|[\d,.e+]+)(?: %)?"
 _WINDOW = re.compile(r"(\d+)\s*(s|m|h|d|w)\b")
@@ -19,69 +21,8 @@ _UNITS: Mapping[str, tuple[str, str, str, str]] = {
 }
 
 SENTENCES: Mapping[str, str] = {
+    **dict(said for fact in FACTS.values() for said in fact.says.values()),
     "Something about it could not be checked, so people have to look at it": "Något gick inte att kontrollera, så någon behöver titta på det",
-    "It looks like mail between colleagues": "Det ser ut som e-post mellan kollegor",
-    "It looks like a mailing": "Det ser ut som ett utskick",
-    "It does not look like a mailing, and may be mail between colleagues": "Det ser inte ut som ett utskick och kan vara e-post mellan kollegor",
-    "It is correspondence with a few people, who all stand in To or Cc": "Det är brevväxling med några få personer, som alla står i Till eller Kopia",
-    "It is more than correspondence with a few people who all stand in To or Cc": "Det är mer än brevväxling med några få personer som alla står i Till eller Kopia",
-    "Some of its words are on a list of topics to look out for": "En del av orden finns på en lista över ämnen att se upp med",
-    "None of its words are on a list of topics to look out for": "Inget av orden finns på en lista över ämnen att se upp med",
-    "Some of its words may not suit everybody it is addressed to": "En del av orden passar kanske inte alla som det är adresserat till",
-    "None of its words are known not to suit those it is addressed to": "Inget av orden är känt för att inte passa dem som det är adresserat till",
-    "Its text could be read": "Texten gick att läsa",
-    "Its text cannot be read: it is encrypted, damaged or in a foreign format": "Texten går inte att läsa: den är krypterad, skadad eller i ett främmande format",
-    "It is too large or too complex to be read": "Det är för stort eller för invecklat för att läsas",
-    "It bears a label of confidentiality": "Det är märkt som konfidentiellt",
-    "It bears no label of confidentiality": "Det är inte märkt som konfidentiellt",
-    "It is not finished: fields are left unfilled, or it is a draft or a test": "Det är inte färdigt: fält är inte ifyllda, eller så är det ett utkast eller ett test",
-    "Nothing in it shows that it is not finished": "Inget i det tyder på att det inte är färdigt",
-    "It is in a language that a rule names": "Det är skrivet på ett språk som nämns i en regel",
-    "Something in it is what a rule looks for": "Det innehåller något som en regel letar efter",
-    "Nothing in it is what a rule looks for": "Det innehåller inget som en regel letar efter",
-    "It goes to domains that a rule looks for": "Det går till domäner som nämns i en regel",
-    "It goes to no domain that a rule looks for": "Det går inte till någon domän som nämns i en regel",
-    "Those it is addressed to read certain languages": "De som det är adresserat till läser vissa språk",
-    "Nobody has said which languages those it is addressed to read": "Ingen har sagt vilka språk de som det är adresserat till läser",
-    "It is an automatic message": "Det är ett automatiskt meddelande",
-    "It is not an automatic message": "Det är inget automatiskt meddelande",
-    "Its size is # MiB": "Det är # MiB stort",
-    "It has one recipient": "Det har en mottagare",
-    "It has # recipients": "Det har # mottagare",
-    "One recipient is a colleague": "En mottagare är en kollega",
-    "# recipients are colleagues": "# mottagare är kollegor",
-    "No recipient is a colleague": "Ingen mottagare är en kollega",
-    "One recipient is outside": "En mottagare finns utanför organisationen",
-    "# recipients are outside": "# mottagare finns utanför organisationen",
-    "No recipient is outside": "Ingen mottagare finns utanför organisationen",
-    "It is addressed to a customer list": "Det är adresserat till en kundlista",
-    "It is addressed to # customer lists": "Det är adresserat till # kundlistor",
-    "It is addressed to no customer list": "Det är inte adresserat till någon kundlista",
-    "One recipient is a customer": "En mottagare är kund",
-    "# recipients are customers": "# mottagare är kunder",
-    "No recipient is a customer": "Ingen mottagare är kund",
-    "It reaches one customer": "Det når en kund",
-    "It reaches # customers": "Det når # kunder",
-    "It reaches no customer": "Det når ingen kund",
-    "One customer among its recipients stands neither in To nor in Cc": "En kund bland mottagarna står varken i Till eller Kopia",
-    "# customers among its recipients stand neither in To nor in Cc": "# kunder bland mottagarna står varken i Till eller Kopia",
-    "All customers among its recipients stand in To or Cc": "Alla kunder bland mottagarna står i Till eller Kopia",
-    "It is addressed to customers": "Det är adresserat till kunder",
-    "It is addressed to no customers": "Det är inte adresserat till kunder",
-    "It reaches one person": "Det når en person",
-    "It reaches # people": "Det når # personer",
-    "It reaches nobody": "Det når ingen",
-    "It reaches # of a customer list": "Det når # av en kundlista",
-    "The same mailing reaches one customer": "Samma utskick når en kund",
-    "The same mailing reaches # customers": "Samma utskick når # kunder",
-    "The same mailing reaches no customer": "Samma utskick når ingen kund",
-    "The same mailing has reached one customer so far": "Samma utskick har hittills nått en kund",
-    "The same mailing has reached # customers so far": "Samma utskick har hittills nått # kunder",
-    "The same mailing has reached no customer so far": "Samma utskick har hittills inte nått någon kund",
-    "The same mailing reaches one person": "Samma utskick når en person",
-    "The same mailing reaches # people": "Samma utskick når # personer",
-    "The same mailing reaches # of a customer list": "Samma utskick når # av en kundlista",
-    "The mailing was approved": "Utskicket är godkänt",
     "One person had got it before it was stopped": "En person hade fått det innan det stoppades",
     "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes":
         "Det är ett av flera meddelanden i ett utskick: det som bestäms gäller alla, och det som ännu kommer",
@@ -146,61 +87,8 @@ SENTENCES: Mapping[str, str] = {
     "What was approved stands in another order in it":
         "Det som godkändes står i en annan ordning i det",
     "It was sent to be approved beforehand: nothing of it is sent on": "Det skickades för att godkännas på förhand: inget av det skickas vidare",
-    "Mail went to one customer of a list": "E-post gick till en kund på en lista",
-    "Mail went to # customers of a list": "E-post gick till # kunder på en lista",
-    "Mail went to no customer of a list": "E-post gick till ingen kund på en lista",
     "Whatever else its sender writes to so many customers waits with it, and what is decided is decided on all of it":
         "Det övriga som avsändaren skriver till så många kunder väntar tillsammans med det, och det som bestäms gäller alltihop",
-    "Nobody has approved it as a mailing": "Ingen har godkänt det som utskick",
-    "It comes from a system whose mail is approved beforehand": "Det kommer från ett system vars e-post är godkänd på förhand",
-    "It does not provably come from a system whose mail is approved beforehand": "Det kommer inte bevisligen från ett system vars e-post är godkänd på förhand",
-    "It comes from an address that a rule names": "Det kommer från en nätverksadress som nämns i en regel",
-    "It came in where a rule looks": "Det kom in på ett ställe som nämns i en regel",
-    "It came in where senders are proven": "Det kom in där avsändare bekräftas",
-    "It came in where senders are not proven": "Det kom in där avsändare inte bekräftas",
-    "Somebody logged in to send it": "Någon loggade in för att skicka det",
-    "Nobody logged in to send it": "Ingen loggade in för att skicka det",
-    "Its From is one that a rule names": "Avsändaren nämns i en regel",
-    "Its From is a colleague's": "Avsändaren är en kollega",
-    "Its From is nobody's in the organization": "Avsändaren är ingen i organisationen",
-    "Its sender is proven": "Avsändaren är bekräftad",
-    "Its sender is not proven": "Avsändaren är inte bekräftad",
-    "Its sender may write to every list that it is addressed to": "Avsändaren får skriva till alla listor som det är adresserat till",
-    "Its sender is not proven to be somebody who may write to every list that it is addressed to": "Det är inte bekräftat att avsändaren får skriva till alla listor som det är adresserat till",
-    "Its sender wrote to one customer": "Avsändaren har skrivit till en kund",
-    "Its sender wrote to # customers": "Avsändaren har skrivit till # kunder",
-    "Its sender wrote to no customer": "Avsändaren har inte skrivit till någon kund",
-    "Its sender wrote to one customer for the first time in 90 days": "Avsändaren har skrivit till en kund för första gången på 90 dagar",
-    "Its sender wrote to # customers for the first time in 90 days": "Avsändaren har skrivit till # kunder för första gången på 90 dagar",
-    "Its sender wrote to no customer for the first time in 90 days": "Avsändaren har inte skrivit till någon kund för första gången på 90 dagar",
-    "Its sender wrote to one customer of one list for the first time in 90 days":
-        "Avsändaren har skrivit till en kund på en och samma lista för första gången på 90 dagar",
-    "Its sender wrote to # customers of one list for the first time in 90 days":
-        "Avsändaren har skrivit till # kunder på en och samma lista för första gången på 90 dagar",
-    "Its sender wrote to no customer of a list for the first time in 90 days":
-        "Avsändaren har inte skrivit till någon kund på en lista för första gången på 90 dagar",
-    "One customer of one list got a first letter in 90 days from somebody here":
-        "En kund på en och samma lista har fått ett första brev på 90 dagar av någon här",
-    "# customers of one list got a first letter in 90 days from somebody here":
-        "# kunder på en och samma lista har fått ett första brev på 90 dagar av någon här",
-    "No customer of a list got a first letter in 90 days from somebody here":
-        "Ingen kund på en lista har fått ett första brev på 90 dagar av någon här",
-    "Its sender answered one customer whom they had not written to in 90 days":
-        "Avsändaren har svarat en kund som inte hade fått post därifrån på 90 dagar",
-    "Its sender answered # customers whom they had not written to in 90 days":
-        "Avsändaren har svarat # kunder som inte hade fått post därifrån på 90 dagar",
-    "Its sender answered no customer whom they had not written to in 90 days":
-        "Avsändaren har inte svarat någon kund som inte hade fått post därifrån på 90 dagar",
-    "It answers the customers whom it goes to, or goes to those who had mail from its sender before":
-        "Det svarar de kunder som det går till, eller går till dem som har fått post av avsändaren förut",
-    "It does not answer every customer whom it goes to": "Det är inte ett svar till alla kunder som det går till",
-    "Mail went to # of a customer list": "E-post gick till # av en kundlista",
-    "There was one reply in this conversation": "Det har kommit ett svar i den här konversationen",
-    "There were # replies in this conversation": "Det har kommit # svar i den här konversationen",
-    "There were no replies in this conversation": "Det har inte kommit något svar i den här konversationen",
-    "This reply reached one person": "Svaret har nått en person",
-    "This reply reached # people": "Svaret har nått # personer",
-    "This reply reached nobody": "Svaret har inte nått någon",
     "So many answered this conversation in a short time that it rests for a while": "Så många har svarat i den här konversationen på kort tid att den får vila en stund",
     "Mail is being stopped at the moment, and waits until people let it go on": "E-post är stoppad just nu, och väntar tills någon släpper fram den",
     "Mail like this is being stopped at the moment. It waits until people decide on it, also when other mail goes on again":

@@ -94,12 +94,6 @@ class Ask(NamedTuple):
     usual: Usual | None = None
 
 
-OF_LETTERS = frozenset(
-    {"sender.first_contacts", "sender.list_contacts", "list.first_contacts", "sender.answers", "message.answers"}
-)
-"""Counts of whom a sender writes to for the first time: what was let through is counted alone, and of letters alone."""
-
-
 def list_of(key: str) -> str:
     """Of the key of a count of lists, the list."""
     return key.partition("\0")[0]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from smtpguard.policy.admission import OF_LETTERS, Ask, Live, list_of
+from smtpguard.policy.admission import Ask, Live, list_of
 from smtpguard.policy.condition import Condition
-from smtpguard.policy.facts import NONE, Count, Facts, Unknown, Usual, Value
+from smtpguard.policy.facts import NONE, OF_LETTERS, OF_LISTS, OF_SENDERS, Count, Facts, Unknown, Usual, Value
 from smtpguard.policy.mailing import DAY
 
 Keys = Callable[[Facts], "list[str] | Value | None"]
@@ -140,9 +140,7 @@ COUNTED: Mapping[str, Counted] = {
 OF_EACH_RECIPIENT = frozenset(fact for fact, count in COUNTED.items() if count.everybody)
 """Counts for which it is to be known who each recipient is."""
 
-
-OF_LISTS = frozenset({"list.customers", "list.share"})
-LET_THROUGH = OF_LETTERS | OF_LISTS | {"sender.customers"}
+LET_THROUGH = OF_LETTERS | OF_LISTS | OF_SENDERS
 """Counts of senders and lists, in which what is held is not counted."""
 
 RESTS = "thread.rests"

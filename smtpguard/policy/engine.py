@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from smtpguard.policy import counted, stopping
-from smtpguard.policy.admission import OF_LETTERS, Ask, Freeze, Live
+from smtpguard.policy.admission import Ask, Freeze, Live
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
-from smtpguard.policy.facts import FACTS, ONLY_HEADERS, Facts, Source, Unknown, Value
+from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import frozen
 from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.sieve import Sieve

@@ -39,20 +39,6 @@ _BETWEEN = re.compile(rf"between\s+{_NUMBER}\s+and\s+{_NUMBER}(?:\s+in\s+(.+))?\
 _TIMES = re.compile(r"x\s*([0-9]+(?:\.[0-9]+)?)\Z")
 _MAX_PATTERN = 2000
 SPECIAL = "special-category"
-OF_LISTS = frozenset({"list.customers", "list.share", "list.first_contacts", "sender.list_contacts"})
-"""Counts of each list that is touched, which a condition may narrow to some."""
-HAS_USUAL = frozenset({"sender.first_contacts", "sender.list_contacts", "list.first_contacts", "sender.answers"})
-"""Counts that may be held against what is usual."""
-
-NOUNS = {
-    "message.topics": "vocabulary",
-    "message.unsuitable_topics": "vocabulary",
-    "recipients.lists": "list",
-    "recipients.audience": "audience",
-    "recipients.sensitivity": "sensitivity",
-    "message.marks": "mark",
-    "stream": "stream",
-}
 _EXPECTED: Mapping[Type, str] = {
     Type.TRUTH: "true or false",
     Type.WORD: "a word, a list of words, or {matches: PATTERN}",
@@ -160,8 +146,8 @@ def _bound(fact: Fact, raw: Mapping[Any, Any], known: Known) -> Condition:
     keys = [
         "at_least",
         "in",
-        *(["usual"] if fact.name in HAS_USUAL else []),
-        *(["lists"] if fact.name in OF_LISTS else []),
+        *(["usual"] if fact.usual else []),
+        *(["lists"] if fact.by_list else []),
     ]
     for key in raw:
         if key not in keys:
@@ -235,7 +221,7 @@ def _words(fact: Fact, raw: Any, known: Known) -> list[str]:
         if fact.words and word not in fact.words:
             raise Invalid(f'unknown word "{word}" for {fact.name}', one_of(fact.words), did_you_mean(word, fact.words))
         if fact.name in known.words and word not in known.words[fact.name]:
-            raise Undeclared(NOUNS[fact.name], word, known.words[fact.name])
+            raise Undeclared(fact.noun, word, known.words[fact.name])
     if fact.name == "sender.address":
         return [canonical(word, known.delimiters) for word in listed]
     return [word.lower() for word in listed] if fact.name == "login" else listed

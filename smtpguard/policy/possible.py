@@ -25,7 +25,7 @@ from smtpguard.policy.condition import (
     Word,
     WordMatches,
 )
-from smtpguard.policy.facts import Count, Type, Value
+from smtpguard.policy.facts import FACTS, Count, Type, Value
 from smtpguard.policy.rule import Rule
 
 _PATIENCE = 50_000
@@ -122,15 +122,8 @@ def _touches(count: str) -> Callable[[Values], bool]:
 
 _LAWS: Sequence[Callable[[Values], bool]] = (
     lambda values: _count(values, "recipients.total", 1) >= 1,
-    *(
-        _no_more(f"recipients.{kind}", "recipients.total")
-        for kind in ("internal", "outside", "members", "list_addresses")
-    ),
-    _no_more("recipients.undisclosed", "recipients.customers"),
-    _no_more("recipients.customers", "mailing.customers"),
-    _no_more("mailing.customers", "mailing.ever"),
-    _no_more("recipients.reach", "mailing.reach"),
-    _no_more("recipients.share", "mailing.share"),
+    *(_no_more(fact.name, fact.at_most) for fact in FACTS.values() if fact.at_most),
+    *(_no_more(fact.own, fact.name) for fact in FACTS.values() if fact.own),
     *(_touches(f"recipients.{kind}") for kind in ("list_addresses", "members", "customers", "undisclosed")),
 )
 """What is so of every message."""

@@ -8,7 +8,6 @@ from typing import Any
 from smtpguard.config.schema import DIALECT, for_editors
 from smtpguard.policy.described import POLICY
 from smtpguard.policy.facts import FACTS, Fact, Type
-from smtpguard.policy.grammar import HAS_USUAL, OF_LISTS
 from smtpguard.policy.models import ListModel, PolicyModel
 
 _NUMBER = "[0-9][0-9_]*(\\.[0-9]+)?"
@@ -79,13 +78,13 @@ def _bound(fact: Fact) -> dict[str, Any]:
         "at_least": {"type": ["number", "string"] if share else "integer", "description": "from so many on"},
         "in": {"type": "string", "description": "in a window of this length, like 1h or 7d"},
     }
-    if fact.name in HAS_USUAL:
+    if fact.usual:
         properties["usual"] = {
             "type": "string",
             "pattern": "^x\\s*[0-9]+(\\.[0-9]+)?$",
             "description": "and only above so many times the most that was counted in any such window between 35 and 7 days ago, like x3",
         }
-    if fact.name in OF_LISTS:
+    if fact.by_list:
         properties["lists"] = {
             "anyOf": [names, {"type": "array", "items": names, "minItems": 1}],
             "description": "on one of these lists; special-category: on one that declares this sensitivity",

@@ -46,31 +46,21 @@ from smtpguard.mail.client import client_address
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import Freeze, Live, Selector
 from smtpguard.policy.engine import RuleSet
-from smtpguard.policy.facts import FACTS, Count, Fact, Facts, Source, Type, Unknown, Value
+from smtpguard.policy.facts import FACTS, NONE, Count, Fact, Facts, Source, Type, Unknown, Value
 from smtpguard.policy.fields import LISTED
-from smtpguard.policy.grammar import NOUNS, fact_named
+from smtpguard.policy.grammar import fact_named
 from smtpguard.policy.verdict import Verdict
 
 NOW = datetime(2026, 1, 14, 12, 0, tzinfo=UTC)
 _COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:\s+to\s+([0-9]+(?:\.[0-9]+)?|inf))?\Z")
 _ONE = Count(1, 1)
 
+_NOTHING: Mapping[Type, Value] = {Type.TRUTH: False, Type.WORDS: frozenset(), Type.COUNT: NONE, Type.SHARE: NONE}
 ORDINARY: Mapping[str, Value] = {
-    **{f.name: Count(0, 0) for f in FACTS.values() if f.type in (Type.COUNT, Type.SHARE) and f.source is not Source.LIVE},
-    **{f.name: False for f in FACTS.values() if f.type is Type.TRUTH and f.source is not Source.LIVE},
-    **{f.name: frozenset() for f in FACTS.values() if f.type is Type.WORDS},
-    "message.looks": "unclear",
-    "message.correspondence": True,
-    "message.readable": "yes",
-    "message.language": "unclear",
-    "recipients.total": _ONE,
-    "recipients.outside": _ONE,
-    "recipients.reach": _ONE,
-    "sender.address": "somebody@example.com",
-    "listener.proves_senders": False,
-    "client": "192.0.2.1",
-    "listener": "127.0.0.1:10025",
-}  # fmt: skip
+    fact.name: _NOTHING[fact.type] if fact.ordinary is None else fact.ordinary
+    for fact in FACTS.values()
+    if fact.source is not Source.LIVE
+}
 """A letter to one person outside, who is on no list."""
 
 Action = Literal["relay", "hold", "defer", "reject"]
@@ -253,7 +243,7 @@ def _shown(value: Value | None) -> str:
 def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"] | FrozenModel | None) -> Verdict:
     """Live facts are given with the others here: counts stand in Live, and an approved mailing among the approved."""
     lists, sender = values["recipients.lists"], values["sender.address"]
-    if ("mailing.customers" in values or "mailing.ever" in values) and values["recipients.customers"] == Count(0, 0):
+    if values["recipients.customers"] == NONE and any(FACTS[name].own == "recipients.customers" for name in values):
         values = {**values, "recipients.customers": _ONE}  # the message itself is one of the mailing's
     touched = sorted(lists) if isinstance(lists, frozenset) and lists else [_LIST]
     letter = values["message.looks"] != "mailing" and not values["stream"]
@@ -285,18 +275,12 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
 
 _LIST, _PEOPLE = "a list", 1_000_000
 """A case's shares are of this one."""
-_OWN = {
-    "mailing.customers": "recipients.customers",
-    "mailing.ever": "recipients.customers",
-    "mailing.reach": "recipients.reach",
-    "mailing.share": "recipients.share",
-    "thread.reach": "recipients.reach",
-}
 
 
 def _of_this_message(fact: str, values: Mapping[str, Value]) -> Value:
     """What a case does not say of a count is what its message alone comes to."""
-    return values[_OWN[fact]] if fact in _OWN else Count(0, 0)
+    own = FACTS[fact].own
+    return values[own] if own else NONE
 
 
 def _freezes(frozen: Literal["all"] | FrozenModel | None) -> tuple[Freeze, ...]:
@@ -368,7 +352,7 @@ def _declared(
     for n, word in enumerate(words):
         if fact in declared and word not in declared[fact]:
             at = (*place, n) if (*place, n) in document.values else place
-            error = Undeclared(NOUNS[fact], str(word), declared[fact])
+            error = Undeclared(FACTS[fact].noun, str(word), declared[fact])
             problems.append(document.problem(at, error.text, error.expected, error.hint))
 
 

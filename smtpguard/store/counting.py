@@ -12,20 +12,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smtpguard.policy.admission import OF_LETTERS, Ask, Item, list_of
+from smtpguard.policy.admission import Ask, Item, list_of
 from smtpguard.policy.approval import Hold
+from smtpguard.policy.facts import OF_LETTERS, OF_LISTS, OF_MAILINGS
 from smtpguard.store.batch import Batch
 from smtpguard.store.contacts import KNOWN, Contacts, Reached
-from smtpguard.store.mailingbatch import OF_MAILINGS
 
 OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
 """Facts that count Message-IDs instead of people."""
 
 OF_EVERYBODY = "thread.reach"
 """The fact that counts colleagues and strangers too."""
-
-OF_A_LIST = frozenset({"list.customers", "list.share"})
-"""Facts that count only those who are on the list that is their key."""
 
 OF_A_SENDER = ("sender.first_contacts", "sender.answers", "sender.customers")
 
@@ -237,7 +234,7 @@ def _members(scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
         return [(_pair(scope, b"m" + (item.message_id or split or item.key).encode("utf-8", "surrogatepass")), 1)]
     if ask.fact == OF_EVERYBODY:
         return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody]
-    if ask.fact in OF_A_LIST:
+    if ask.fact in OF_LISTS:
         return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody if ask.key in p.lists]
     if ask.fact in OF_LETTERS:
         return [(_pair(scope, b"p" + person), 1) for person in _letter(ask, item)]

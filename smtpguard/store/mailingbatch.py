@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from smtpguard.policy.admission import Ask, Item
+from smtpguard.policy.facts import OF_MAILINGS
 from smtpguard.policy.mailing import DAY, LET_THROUGH, MAY_HAVE, ON_THE_WAY, Fate, Mailing
 from smtpguard.policy.staging import Move
 from smtpguard.reading.fingerprint import Identity
@@ -25,7 +26,6 @@ from smtpguard.store.mailingcache import Memory
 from smtpguard.store.mailingrow import COLUMNS, Copy, Row, called
 from smtpguard.store.personbits import CUSTOMER, CUSTOMERS, MAYBE, kinds, on_list, renewed
 
-OF_MAILINGS = frozenset({"mailing.customers", "mailing.ever", "mailing.reach", "mailing.share"})
 WINDOW = DAY * 1_000_000
 QUIET = 14 * WINDOW
 """A mailing of which nothing has come for so long is over."""
