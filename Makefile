@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PEERS ?= yes
 UNIT := mail config policy reading lists audit guard hindsight store observe processes
 
-.PHONY: demo test check coverage bench peers lint types lock clean
+.PHONY: demo test check coverage bench generated peers lint types lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
@@ -25,6 +25,10 @@ coverage: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
+
+# The JSON schemas and the table of facts in docs/policy.md, which are made from code.
+generated: $(VENV)/.dev
+	$(BIN)/python -m tests.generated
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -182,13 +182,6 @@ def test_the_sample_needs_dear_facts_only_where_a_list_or_many_are_touched() -> 
     assert plan.close(Live(now=NOW)).action is Action.RELAY, "no count was given, and it hangs on none"
 
 
-def test_the_reference_names_every_fact_as_the_table_of_facts_does() -> None:
-    reference = (Path(__file__).parents[2] / "docs/policy.md").read_text()
-    for fact in FACTS.values():
-        assert f"| `{fact.name}` |" in reference
-        assert fact.doc in reference
-
-
 @pytest.mark.parametrize(
     "model", [PolicyModel, OrganizationModel, ApprovalsModel, OriginModel, ListModel, StreamModel, MarkModel, RuleModel]
 )

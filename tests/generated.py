@@ -1,0 +1,40 @@
+"""What stands in files and is made from code: the JSON schemas for editors, and the table of facts in docs/policy.md.
+
+``python -m tests.generated`` (``make generated``) writes them; a test says where they are not of this version.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from smtpguard.config.schema import settings_schema
+from smtpguard.policy.facts import FACTS, Fact, Type
+from smtpguard.policy.schema import list_schema, policy_schema
+
+_ROOT = Path(__file__).parent.parent
+_SCHEMAS = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}
+_KINDS = {Type.TRUTH: "truth", Type.WORD: "word", Type.WORDS: "set", Type.NETWORK: "address", Type.COUNT: "count", Type.SHARE: "share"}  # fmt: skip
+_TABLE = re.compile(r"(?<=\| Fact \| Kind \| Means \|\n\|---\|---\|---\|\n)(?:\|.*\n)+")
+
+
+def generated() -> Mapping[Path, str]:
+    """Each file as it ought to be."""
+    schemas = {
+        _ROOT / f"config/schema/{name}.json": json.dumps(make(), indent=2, ensure_ascii=False) + "\n"
+        for name, make in _SCHEMAS.items()
+    }
+    page = _ROOT / "docs/policy.md"
+    rows = "".join(map(_row, FACTS.values()))
+    return {**schemas, page: _TABLE.sub(lambda _: rows, page.read_text())}
+
+
+def _row(fact: Fact) -> str:
+    return f"| `{fact.name}` | {_KINDS[fact.type]}{', over a time' if fact.windowed else ''} | {fact.doc} |\n"
+
+
+if __name__ == "__main__":
+    for file, text in generated().items():
+        file.write_text(text)
