@@ -5,9 +5,8 @@ entry) are omitted. A value is as in JSON; a set is a list, an
 interval ``[low, high]`` with null for no end; null: it could not be found out. NOT_KEPT: it was not asked for, or it is
 people's own words, which never enter the chain. An entry without ``facts`` is from before they were kept.
 
-Cheap, since it runs in the store's writer while others wait, and the ordinary message adds ``"facts":{}``; one whose text was read
-its language and the names of its marks. Nothing is ever asked for to be
-kept.
+Cheap, since it runs in the store's writer while others wait. The ordinary message adds ``"facts":{}``, and one whose text was read the
+facts that the table keeps whole. Nothing is ever asked for to be kept.
 """
 
 from __future__ import annotations

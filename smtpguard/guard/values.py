@@ -10,23 +10,15 @@ from collections.abc import Collection, Mapping
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classification, Classified, Kind
 from smtpguard.mail.envelope import Session
-from smtpguard.policy.facts import NONE, Count, Unknown, Value
+from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
 from smtpguard.reading.language import UNCLEAR
 from smtpguard.reading.looks import Readable, Reading
 from smtpguard.reading.marks import NOT_TO_GO_OUT, UNFINISHED, Side
 
 FEW = 3  # customers to whom one writes a letter
-OF_HEADER = ("message.labels", "message.automatic", "recipients.undisclosed")
-OF_TEXT = (
-    "message.looks",
-    "message.correspondence",
-    "message.topics",
-    "message.unsuitable_topics",
-    "message.readable",
-    "message.unfinished",
-    "message.language",
-    "message.marks",
-)
+OF_HEADER = tuple(f.name for f in FACTS.values() if f.source is Source.HEADERS and f.area != "sender")
+OF_TEXT = tuple(f.name for f in FACTS.values() if f.source is Source.TEXT)
+NUMBERS = tuple(f.name for f in FACTS.values() if f.source is Source.TEXT and f.type is Type.COUNT)
 _NOTHING: frozenset[str] = frozenset()
 _NO_ADDRESS = Unknown(why="the MTA names no address of its client")
 _NO_LIST: Mapping[str, Value] = {
@@ -90,16 +82,16 @@ def of_text(
     unfinished = marks & UNFINISHED
     if reading.readable is not Readable.YES:
         unread = Unknown(why=reading.why_unreadable or f"the message is {reading.readable.value}")
-        return values | {
-            "message.looks": unread,
-            "message.correspondence": unread,
+        return {
+            **dict.fromkeys(OF_TEXT, unread),
+            **values,
             "message.topics": found or unread,
             "message.unsuitable_topics": certain or unread,
             "message.unfinished": unfinished or unread,
-            "message.language": unread,
             "message.marks": marks or unread,
         }
     return values | {
+        **_numbers(reading),
         "message.looks": looks_unknown or reading.looks.value,
         "message.correspondence": _correspondence(reading, counted),
         "message.topics": found,
@@ -129,6 +121,12 @@ def topics_of(reading: Reading, first: Collection[str] = ()) -> tuple[str, ...]:
     """Each word that was found, and where; those of the vocabularies ``first`` before the others."""
     found = sorted(reading.topics, key=lambda t: t.vocabulary not in first)
     return tuple(dict.fromkeys(f'"{t.word}" ({t.vocabulary}, in the {t.where})' for t in found))
+
+
+def _numbers(reading: Reading) -> dict[str, Value]:
+    """What reading counts in a text bears the name of the fact, without its area."""
+    found = {name: reading.numbers.get(name.partition(".")[2]) for name in NUMBERS}
+    return {name: Unknown(why="it was not counted") if n is None else Count.exactly(n) for name, n in found.items()}
 
 
 def _of_lists(counted: Classified, lists: Mapping[str, ListInfo]) -> dict[str, Value]:

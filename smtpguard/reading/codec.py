@@ -69,13 +69,14 @@ def load_reading(data: bytes) -> Reading:
             automatic=bool(v["automatic"]),
             forwarded_thread=bool(v["forwarded_thread"]),
             language=_text(v["language"]),
+            numbers={_text(k): int(n) for k, n in v["numbers"].items()},
             excerpt=_text(v["excerpt"]),
             campaign=tuple(_text(c) for c in v["campaign"]),
             identity=_identity(*v["identity"]),
             little=bool(v["little"]),
             alone=_text(v["alone"]),
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as wrong:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as wrong:
         raise BadReading(f"not a reading: {type(wrong).__name__}") from None
 
 

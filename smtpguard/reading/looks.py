@@ -101,6 +101,8 @@ class Reading:
     automatic: bool = False
     forwarded_thread: bool = False  # a thread of colleagues forwarded
     language: str = ""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """What is counted in its text, by the names of facts."""
     excerpt: str = field(default="", repr=False)
     """The visible text's first 2,000 characters, for people who decide."""
     identity: Identity = field(default=Identity(), repr=False)

@@ -99,6 +99,7 @@ def read(
         forwarded_thread=any(m.name == "colleague-quoted" for m in weighed)
         and any(m.name in ("forward-prefix", "attached-mail") or m.evidence.endswith("is attached") for m in weighed),
         language=language_of(shown_text),
+        numbers=text.numbers,
         excerpt=text.shown[:_EXCERPT],
         campaign=campaign_of(fields, lists, text.subject),
         identity=copy.identity,

@@ -69,6 +69,7 @@ class Text:
     alts: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)  # by the names of facts
     nested: list[Nested] = field(default_factory=list)
     calendar: str = ""  # the METHOD of an invitation, or "yes"; what is merely published asks nobody
     kinds: list[str] = field(default_factory=list)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.guard.recordedfacts import FACTS
+from smtpguard.guard.recordedfacts import FACTS, WHOLE
 from smtpguard.hindsight.passed import Sums
 from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled, Told, Window
@@ -145,7 +145,7 @@ async def test_what_is_not_as_usual(home: House, closings: Closings, name: str, 
     assert memory.wrong(await memory.recalled("T000000000000001"), closings.last) == []
 
 
-OF_ANY_TEXT = ["message.language", "message.marks"]
+OF_ANY_TEXT = sorted(name for name in WHOLE if ALL[name].source is Source.TEXT)
 
 
 async def test_an_ordinary_message_keeps_little_of_its_text_and_nothing_else(home: House) -> None:
