@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS ?= yes
+unexport PYTHONDONTWRITEBYTECODE
 UNIT := mail config policy reading lists audit guard hindsight store observe processes
 
 .PHONY: demo test check coverage bench generated peers lint types lock clean

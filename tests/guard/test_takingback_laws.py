@@ -157,7 +157,9 @@ class Play:
 
 @given(st.lists(STEPS, max_size=14), st.lists(RELAYS, max_size=8))
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-def test_what_is_taken_back_is_not_sent_and_what_is_not_is_not_lost(steps: list[str], relays: list[str]) -> None:
+def test_what_is_taken_back_is_not_sent_and_what_is_not_is_not_lost(
+    tmp_path: Path, steps: list[str], relays: list[str]
+) -> None:
     async def play(folder: Path) -> None:
         async with house(folder, documents=documents()) as home:
             campaign = Campaign(home, copies=50)
@@ -189,7 +191,7 @@ def test_what_is_taken_back_is_not_sent_and_what_is_not_is_not_lost(steps: list[
             proof = await home.store.verify()
             assert proof.ok
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
         asyncio.run(play(Path(folder)))
 
 
