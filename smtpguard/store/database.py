@@ -91,6 +91,7 @@ class Database:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 _make(self.path)
                 self._chamber = Chamber(self.path)
+            self._paths = str(self.path), f"{self.path}-wal"
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._connection: Connection | None = None
@@ -168,7 +169,7 @@ class Database:
     def _inodes(self) -> tuple[_Inode | None, ...]:
         """Which files stand at the paths of the database and its log now. A connection keeps those that it opened, whatever
         becomes of their names (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
-        return tuple(map(_inode, (str(self.path), f"{self.path}-wal")))
+        return _inode(self._paths[0]), _inode(self._paths[1])
 
     def _engine_of(self, copy: Copy) -> Engine:
         def opened() -> sqlite3.Connection:
@@ -226,7 +227,7 @@ class Database:
         connection = self._connection or self._connected()
         self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
         if self.sqlite and self._files is None:
-            self._files = (self._file, _inode(f"{self.path}-wal"))  # the log is there from the first transaction on
+            self._files = (self._file, _inode(self._paths[1]))  # the log is there from the first transaction on
         return connection
 
     def _in_place(self) -> bool:
@@ -235,7 +236,7 @@ class Database:
 
     def _connected(self) -> Connection:
         if self.sqlite:
-            self._files, self._file = None, _inode(str(self.path))
+            self._files, self._file = None, _inode(self._paths[0])
         connection = self._connection = self._writer.connect()
         self.connections += 1
         connection.begin()
@@ -378,9 +379,9 @@ def is_there(url: str) -> bool:
     return file is None or file.exists()
 
 
-def _inode(path: Path | str) -> _Inode | None:
+def _inode(path: str) -> _Inode | None:
     try:
-        found = Path(path).stat()
+        found = os.stat(path)  # noqa: PTH116 - four times a commit: a Path costs more than the call
     except OSError:
         return None
     return found.st_dev, found.st_ino

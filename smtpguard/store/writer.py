@@ -42,7 +42,7 @@ KEEP_SECONDS = 60.0
 PRUNE_ROWS = 1000
 
 Committed = Callable[[Sequence[Event]], None]
-"""Hears of what one commit journalled, in its order, in the thread that writes."""
+"""Hears of what was journalled, in its order, after the commit and its answers, in the thread that writes."""
 
 _WAKE: Any = object()
 _STOP: Any = object()
@@ -79,6 +79,7 @@ class Writer:
         self._memory = Memory()  # of mailings
         self._lookout = lookout
         self._committed = committed
+        self._untold: list[Event] = []  # committed, and not published yet
         self._kept_house = clock.monotonic()
         self._counted = 0
         self._unsigned = False  # entries of ours that no checkpoint covers yet
@@ -211,6 +212,7 @@ class Writer:
         if held:
             self._acknowledge(held)
             self._answer(held)
+        self._publish()  # after the answers, since clients wait for those
 
     def _commit(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None] = lambda: None) -> None:
         """One transaction. A work's own error stays with it, and nothing of that work is written; the storage's is raised, and then
@@ -254,7 +256,7 @@ class Writer:
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
-        self._publish(batch.events)
+        self._untold += batch.events
         self._lookout.committed(batch, self._database.connections)
         if unanswered:
             self._unanswered.forget(unanswered)
@@ -262,8 +264,9 @@ class Writer:
         for made in batch.signed:
             self._write_line(made)
 
-    def _publish(self, events: Sequence[Event]) -> None:
+    def _publish(self) -> None:
         """Nothing that a subscriber does undoes the commit, or fails what was committed."""
+        events, self._untold = self._untold, []
         if self._committed is not None and events:
             try:
                 self._committed(events)

@@ -43,17 +43,25 @@ def told() -> list[Event]:
 @pytest.fixture
 async def store(tmp_path: Path, told: list[Event]) -> AsyncIterator[Store]:
     async with opened(tmp_path, EventLog(told.append)) as made:
+        await published(made)
         told.clear()
         yield made
+
+
+async def published(store: Store) -> None:
+    """Whatever was answered is published too: one thread does both, in turn."""
+    await store.write(lambda batch: None)
 
 
 async def written(store: Store) -> None:
     """Whatever was noted is in the journal."""
     await store.record([Event(kind=Kind.EXPORTED, id="last", at=NOW)])
+    await published(store)
 
 
 async def test_a_relayed_message_is_one_line_with_its_outcome(store: Store, told: list[Event]) -> None:
     await store.admit(item("A"), relays("A"))
+    await published(store)
     assert told == []
     store.note(outcome("A"))
     await written(store)
@@ -64,6 +72,7 @@ async def test_a_relayed_message_is_one_line_with_its_outcome(store: Store, told
 
 async def test_a_held_message_is_told_at_once(store: Store, told: list[Event]) -> None:
     await held(store, "B")
+    await published(store)
     assert [event.data.get("action") for event in told if event.kind is Kind.VERDICT] == ["hold"]
     store.note(outcome("elsewhere"))
     await written(store)
@@ -77,6 +86,7 @@ async def test_what_was_not_committed_is_not_told(store: Store, told: list[Event
 
     with pytest.raises(Conflict):
         await store.write(refuses)
+    await published(store)
     assert told == []
 
 
@@ -86,6 +96,7 @@ async def test_verdicts_without_an_outcome_are_told_in_the_end(
     monkeypatch.setattr(eventlog, "MOST_RELAYING", 2)
     for id in ("1", "2", "3"):
         await store.admit(item(id), relays(id))
+    await published(store)
     assert [event.id for event in told] == ["1"]
 
 

@@ -65,8 +65,9 @@ class Stage:
         assert answer.status_code == 303, answer.text
         return browser
 
-    def kinds(self, kind: str) -> list[dict[str, Any]]:
-        """What the log was told of events of a kind: their data."""
+    async def kinds(self, kind: str) -> list[dict[str, Any]]:
+        """What the log was told of events of a kind: their data. What was answered is told before the next is written."""
+        await self.home.store.write(lambda batch: None)
         return [dict(event.data) for event in self.told if event.kind.value == kind]
 
 

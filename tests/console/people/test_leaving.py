@@ -81,7 +81,7 @@ async def test_an_account_is_deleted_with_its_sessions_and_the_journal_keeps_it(
     assert [a.address for a in await here.accounts.everybody()] == [EVA]
     assert (await omar.get("/held")).status_code == 303
     assert (await here.browser().sign_in(OMAR)).status_code == 401
-    assert here.kinds("account")[-1] == {"change": "deleted"}
+    assert (await here.kinds("account"))[-1] == {"change": "deleted"}
     assert "omar@example.com is asked to decide (communications) and has no account" in text(await admin.get("/people"))
     again = await here.signed_in(OMAR, Role.VIEWER)
     assert (await again.get("/held")).status_code == 200, "the address is free again"
@@ -145,7 +145,7 @@ async def test_an_account_moves_to_single_sign_on_by_its_owner(sso: SignOn) -> N
     assert (await sso.stage.browser().sign_in(EVA)).status_code == 401
     assert (await sso.signs_on()).status_code == 303
     assert len(await sso.stage.accounts.everybody()) == 1
-    assert [e["change"] for e in sso.stage.kinds("account")] == ["added", "single-sign-on"]
+    assert [e["change"] for e in (await sso.stage.kinds("account"))] == ["added", "single-sign-on"]
 
 
 async def test_who_is_somebody_else_at_the_provider_moves_nothing(sso: SignOn) -> None:

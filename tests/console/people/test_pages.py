@@ -32,7 +32,7 @@ async def test_a_new_password_ends_every_session_and_is_the_one(here: Stage) -> 
     assert (await browser.get("/me")).status_code == 303
     assert (await here.browser().sign_in(EVA)).status_code == 401
     assert (await here.browser().sign_in(EVA, NEW)).status_code == 303
-    assert [e["change"] for e in here.kinds("account")] == ["added", "password"]
+    assert [e["change"] for e in (await here.kinds("account"))] == ["added", "password"]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_a_second_factor_is_turned_on_by_its_owner_and_off(here: Stage) ->
     assert (await browser.post("/me/factor/off", password="wrong")).status_code == 403
     assert (await browser.post("/me/factor/off", password=PASSWORD)).status_code == 303
     assert (await here.browser().sign_in(EVA)).status_code == 303
-    assert [e["change"] for e in here.kinds("account")] == ["added", "second-factor", "second-factor-off"]
+    assert [e["change"] for e in (await here.kinds("account"))] == ["added", "second-factor", "second-factor-off"]
 
 
 async def test_a_second_factor_needs_its_code_and_the_password(here: Stage) -> None:
@@ -223,7 +223,7 @@ async def test_every_change_takes_effect_and_is_journalled(here: Stage) -> None:
     assert (await here.browser().sign_in(OMAR, password[1])).status_code == 303
     assert (await browser.post(f"{at}/roles")).status_code == 303
     assert (await here.accounts.at(OMAR)).roles == ()
-    assert [e["change"] for e in here.kinds("account")][2:] == [
+    assert [e["change"] for e in (await here.kinds("account"))][2:] == [
         "second-factor", "roles", "second-factor-off", "password", "disabled", "enabled", "roles",
     ]  # fmt: skip
 

@@ -30,7 +30,7 @@ async def test_the_right_password_lets_in_and_a_session_stands(here: Stage) -> N
     answer = await browser.sign_in("Eva@Example.COM", next="/me")
     assert (answer.status_code, answer.headers["location"]) == (303, "/me")
     assert EVA in (await browser.get("/me")).text
-    assert here.kinds("signed-in") == [{"how": "password", "second_factor": False}]
+    assert (await here.kinds("signed-in")) == [{"how": "password", "second_factor": False}]
 
 
 async def test_the_cookie_is_for_this_host_alone(here: Stage) -> None:
@@ -60,7 +60,7 @@ async def test_whoever_may_not_come_in_learns_nothing(here: Stage) -> None:
         assert "__Host-smtpguard=" not in str(answer.headers.get_list("set-cookie"))
     assert len(set(answers)) == 1
     assert answers[0][0] == 401
-    whys = [refusal["why"] for refusal in here.kinds("sign-in-refused")]
+    whys = [refusal["why"] for refusal in (await here.kinds("sign-in-refused"))]
     assert whys == ["wrong password", "no such account", "disabled", "no code", "no such account"]
 
 
@@ -80,7 +80,7 @@ async def test_as_much_work_for_nobody_as_for_somebody(here: Stage, monkeypatch:
     for address in (EVA, "nobody@example.com"):
         await here.browser().sign_in(address, "a wrong password")
     assert compared == [True, False]
-    assert len(here.kinds("sign-in-refused")) == 2
+    assert len(await here.kinds("sign-in-refused")) == 2
 
 
 async def test_signing_in_ends_the_session_that_was_there(here: Stage) -> None:
@@ -104,7 +104,7 @@ async def test_signing_out_ends_it_in_the_store(here: Stage) -> None:
     other = here.browser()
     other.http.cookies.set("__Host-smtpguard", token, domain="guard.example.com")
     assert (await other.get("/me")).status_code == 303
-    assert len(here.kinds("signed-out")) == 1
+    assert len(await here.kinds("signed-out")) == 1
 
 
 @pytest.mark.parametrize(("idle", "alive"), [(119, True), (121, False)])

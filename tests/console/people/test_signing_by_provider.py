@@ -18,8 +18,8 @@ async def test_somebody_whom_the_provider_knows_comes_in(sso: SignOn) -> None:
     account = await sso.eva()
     assert (account.roles, account.name, account.password) == ((Role.APPROVER,), "Eva", "")
     assert account.subject == f"{sso.at.issuer} u-17"
-    assert sso.stage.kinds("account")[0]["change"] == "added"
-    assert sso.stage.kinds("signed-in") == [{"how": "sso", "second_factor": False}]
+    assert (await sso.stage.kinds("account"))[0]["change"] == "added"
+    assert (await sso.stage.kinds("signed-in")) == [{"how": "sso", "second_factor": False}]
 
 
 async def test_the_door_offers_it(sso: SignOn) -> None:
@@ -66,7 +66,7 @@ async def test_an_account_with_a_password_is_nobody_elses(sso: SignOn) -> None:
     await sso.stage.person(EVA, Role.ADMIN)
     assert (await sso.signs_on()).status_code == 401
     assert (await sso.eva()).subject == ""
-    assert sso.stage.kinds("sign-in-refused")[-1]["why"] == "the address is another account's"
+    assert (await sso.stage.kinds("sign-in-refused"))[-1]["why"] == "the address is another account's"
 
 
 async def test_another_subject_with_the_same_address_is_not_let_in(sso: SignOn) -> None:
@@ -79,4 +79,4 @@ async def test_a_disabled_account_stays_out(sso: SignOn) -> None:
     await sso.signs_on()
     await sso.stage.accounts.disable(await sso.eva(), by="root")
     assert (await sso.signs_on()).status_code == 401
-    assert sso.stage.kinds("sign-in-refused")[-1]["why"] == "disabled"
+    assert (await sso.stage.kinds("sign-in-refused"))[-1]["why"] == "disabled"
