@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Settings, SmtpListener
 from smtpguard.observe.alarms.conditions import Ends
@@ -238,6 +236,8 @@ class _Octets:
 
     def ends(self) -> datetime:
         """Raises CannotStart."""
+        from cryptography import x509  # which takes a while, and most installations have no TLS of their own
+
         try:
             return min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(self._certificate))
         except ValueError:

@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-import httpx2
+from typing import TYPE_CHECKING, Any
 
 from smtpguard import __version__
 from smtpguard.observe.webhooks.signature import HEADER, signed
+
+if TYPE_CHECKING:
+    import httpx2
 
 SECONDS = 15.0
 CONNECT_SECONDS = 5.0
@@ -29,18 +30,23 @@ class Answered:
 
 
 class Sender:
-    """``http``: a client that a test brings."""
+    """``http``: a client that a test brings. The library is imported at the first attempt: most parts that could send never do."""
 
     def __init__(self, *, seconds: float = SECONDS, http: httpx2.AsyncClient | None = None) -> None:
         self._seconds = seconds
-        timeout = httpx2.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
-        self._http = http or httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
+        self._http = http
 
     async def close(self) -> None:
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.aclose()
 
     async def send(self, url: str, secret: bytes, payload: Mapping[str, Any], now: datetime) -> Answered:
         """Total: whatever happens is an answer. Nothing of the address is in it, which may hold a secret of the receiver's."""
+        import httpx2
+
+        if self._http is None:
+            timeout = httpx2.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds))
+            self._http = httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
         headers = {
             "Content-Type": "application/json",
