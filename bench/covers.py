@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from bench.campaigns import WORDS, Person, Template
 from smtpguard.mail.message import Message
 from smtpguard.policy import slots
+from smtpguard.policy.slotlearning import learn
 from smtpguard.reading.shown import Shown, shown_by
 
 _LETTERS = re.compile(r"[^\W\d_]{4,}")
@@ -61,7 +62,7 @@ def measured(
             return template.copy(Person.drawn(draw), draw)
 
         first, *others = [shown_by(Message.of(one())) for _ in range(waiting + 1)]
-        by_copies, alone = slots.learn(first, others), slots.learn(first, ())
+        by_copies, alone = learn(first, others), learn(first, ())
         for _ in range(copies):
             shown = shown_by(Message.of(one()))
             for figures, approved in ((learned, by_copies), (beforehand, alone)):

@@ -17,7 +17,8 @@ from smtpguard.policy.admission import Change, Intent, IntentKind
 from smtpguard.policy.approval import LET_GO, Choice, Hold, Move, State, Vote, after, standing_votes
 from smtpguard.policy.cover import Cover
 from smtpguard.policy.mailing import Grant, Mailing, Rejection
-from smtpguard.policy.slots import Template, learn
+from smtpguard.policy.slotlearning import learn
+from smtpguard.policy.slots import Template
 from smtpguard.policy.staging import ByAddress, Stages
 from smtpguard.policy.verdict import Mode
 from smtpguard.reading.shown import Shown

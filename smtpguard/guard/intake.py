@@ -51,7 +51,8 @@ from smtpguard.policy.differing import Approved
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
 from smtpguard.policy.mailing import Grant
-from smtpguard.policy.slots import Template, learn
+from smtpguard.policy.slotlearning import learn
+from smtpguard.policy.slots import Template
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from smtpguard.policy.alignment import opcodes
-from smtpguard.policy.slots import Block, Choice, Item, Slot, Target, Template, blocks_of, is_markup, is_target
+from smtpguard.policy.slots import Block, Choice, Item, Slot, Target, Template
+from smtpguard.policy.slotwords import blocks_of, is_markup, is_target
 from smtpguard.reading.shown import LINK, PART, Shown, as_text, tokens
 
 FACT = "mailing.differs"
