@@ -95,6 +95,7 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
     plains: list[str] = []
     markups: list[Markup] = []
     attached: list[str] = []
+    out.numbers["attachments"] = sum(map(_seen_as_file, found.parts))
     for part in found.parts:
         _take(out, part, plains, markups, attached, meter)
     _arrange(out, plains, markups)
@@ -147,6 +148,7 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         text = enriched(text) if form == ENRICHED else rtf(text) if form == RTF else text
         for name, octets in files_within(text):
             out.attachments.append(Attachment(name, "application/octet-stream"))
+            out.numbers["attachments"] += not part.nested
             if form_of("application/octet-stream", name):
                 attached.append(characters(octets, "").text)
         (attached if aside else plains).append(text := seen(text))
@@ -158,6 +160,14 @@ def _trifling(part: Part) -> bool:
     """A picture within the text, or a signature over it: no content of its own."""
     picture = part.kind.startswith("image/") and (not part.attachment or part.within == "multipart/related")
     return picture or part.kind in _SIGNATURES
+
+
+def _seen_as_file(part: Part) -> bool:
+    """Whether a mail program shows it as a file that is attached; an attached message is one, whatever is in it."""
+    if part.nested or _trifling(part):
+        return False
+    whole = part.kind.startswith(("text/", "image/", "message/")) and not part.is_message
+    return part.attachment or bool(part.filename) or not whole
 
 
 def _unseen(out: Text, found: Walk) -> str:
