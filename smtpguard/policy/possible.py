@@ -7,7 +7,7 @@ finds, and more combinations than there is patience for, are taken to be possibl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
 
@@ -30,6 +30,7 @@ from smtpguard.policy.rule import Rule
 
 _PATIENCE = 50_000
 _OTHER = "something else"
+_NUMBERS = (Type.COUNT, Type.SHARE)
 _PATTERNS = (WordMatches, SetMatches)
 
 Values = Mapping[str, Value]
@@ -53,7 +54,8 @@ def _any(when: Iterable[Condition], unless: Sequence[Condition]) -> bool:
     slots: dict[str, list[Condition]] = {}
     for one in (*asked, *unless):
         slots.setdefault(one.slot, []).append(one)
-    tries = {slot: _tries(some) for slot, some in slots.items()}
+    numbers = {type_: {n for c in (*asked, *unless) if c.fact.type is type_ for n in _bounds(c)} for type_ in _NUMBERS}
+    tries = {slot: _tries(some, numbers.get(some[0].fact.type, ())) for slot, some in slots.items()}
     if prod(map(len, tries.values())) > _PATIENCE:
         return True
     for combination in product(*tries.values()):
@@ -67,8 +69,9 @@ def _any(when: Iterable[Condition], unless: Sequence[Condition]) -> bool:
     return False
 
 
-def _tries(conditions: Sequence[Condition]) -> list[Value]:
-    """Values of one fact, such that each answer that is possible at all is that to one of them."""
+def _tries(conditions: Sequence[Condition], numbers: Collection[float]) -> list[Value]:
+    """Values of one fact, such that each answer that is possible at all is that to one of them. ``numbers``: the bounds of all facts of
+    its type in the rule, since one may have to be as much as another."""
     fact = conditions[0].fact
     match fact.type:
         case Type.TRUTH:
@@ -84,7 +87,7 @@ def _tries(conditions: Sequence[Condition]) -> list[Value]:
             return [frozenset(), *(frozenset({word}) for word in (*sorted(words), _OTHER)), frozenset({*words, _OTHER})]
         case Type.COUNT | Type.SHARE:
             step, most = (1.0, float("inf")) if fact.type is Type.COUNT else (0.001, 1.0)
-            bounds = {0.0, step, *(n + d for c in conditions for n in _bounds(c) for d in (-step, 0, step))}
+            bounds = {0.0, step, *(n + d for n in numbers for d in (-step, 0, step))}
             return [Count.exactly(n) for n in sorted(bounds) if 0 <= n <= most]
 
 

@@ -53,6 +53,8 @@ def test_what_can_never_hit(when: dict[str, Any], unless: dict[str, Any]) -> Non
     [
         ({}, {}),
         ({"recipients.total": "<= 1"}, {}),
+        ({"recipients.internal": ">= 0", "recipients.total": ">= 0", "recipients.outside": ">= 2"}, {}),
+        ({"recipients.customers": ">= 5", "mailing.customers": ">= 0", "mailing.ever": "<= 6"}, {}),
         ({"recipients.share": ">= 100 %"}, {}),
         ({"recipients.undisclosed": ">= 50", "recipients.total": 1}, {}),  # a list's address in Bcc
         ({"recipients.lists": ["press", "news"]}, {"recipients.lists": "press"}),  # the exception means only press
