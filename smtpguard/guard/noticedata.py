@@ -59,12 +59,12 @@ from smtpguard.guard.values import topics_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.policy.approval import Hold, out_of_reach
 from smtpguard.policy.differing import FACT as DIFFERS
+from smtpguard.policy.facts import OF_TOPICS
 from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
 from smtpguard.reading.looks import Reading
 
 MAX_TOPICS = 12
 MAX_MARKS = 12
-TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
 UNSAID = "It is of a kind that somebody is to have seen before it goes to customers."
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
                            "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "part": False, "writer": False}  # fmt: skip
@@ -160,7 +160,7 @@ def sentences(hits: Iterable[Hit], in_force: InForce, *, named: bool, readable: 
     """``readable``: for those who decide and may read the message: what differs from what was approved is quoted. ``named``: a list's address was written to. Where none was, a rule about topics keeps its words to itself: they would say of
     those single people to whom the message goes what they are to be spared, and so what they may believe (GDPR Art. 9)."""
     return [
-        _sentences(h, in_force, veiled=not named and any(r.fact in TOPICS for r in h.reasons), readable=readable)
+        _sentences(h, in_force, veiled=not named and any(r.fact in OF_TOPICS for r in h.reasons), readable=readable)
         for h in hits
     ]
 
@@ -170,7 +170,7 @@ def _sentences(hit: Hit, in_force: InForce, *, veiled: bool, readable: bool) -> 
     told = [
         r.detail if readable and r.fact == DIFFERS else r.public
         for r in hit.reasons
-        if r.public and not (veiled and r.fact in TOPICS)
+        if r.public and not (veiled and r.fact in OF_TOPICS)
     ]
     return {
         "rule": "" if veiled else hit.rule,

@@ -24,7 +24,7 @@ from smtpguard.guard.values import FEW
 from smtpguard.hindsight.passed import Passed
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS as ALL_FACTS
-from smtpguard.policy.facts import NONE, OF_LETTERS, Count, Source, Type, Unknown, Value, named
+from smtpguard.policy.facts import NONE, OF_LETTERS, OF_TOPICS, Count, Source, Type, Unknown, Value, named
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import FIXED
 
@@ -381,6 +381,6 @@ def _observed(name: str, text: object) -> Value | None:
                 return None
         case Type.WORD if fact.words:
             return text
-        case Type.WORDS if name in ("message.topics", "message.unsuitable_topics"):  # names, which have no comma
+        case Type.WORDS if name in OF_TOPICS:  # names, which have no comma
             return frozenset() if text == "none" else frozenset(text.split(", "))
     return None

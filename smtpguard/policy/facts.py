@@ -440,6 +440,8 @@ OF_LETTERS = named(lambda f: f.of_letters)
 """Counts of whom a sender writes to for the first time: what was let through is counted alone, and of letters alone."""
 OF_LISTS = named(lambda f: f.area == "list" and f.source is L and not f.of_letters)
 """Counts of all that goes to a list, whoever writes it."""
+OF_TOPICS = named(lambda f: f.noun == "vocabulary")
+"""Vocabularies that are found in a text."""
 OF_SENDERS = named(lambda f: f.area == "sender" and f.number)
 """Counts of whom a sender writes to."""
 

@@ -14,7 +14,7 @@ from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import POLICY, VOCABULARIES
 from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word
-from smtpguard.policy.facts import Type
+from smtpguard.policy.facts import OF_TOPICS, Type, named
 from smtpguard.policy.implication import added, covers, excepted
 from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import ListModel, OriginModel, StreamModel
@@ -29,11 +29,10 @@ _MANY = 500
 _SHOWN = 5
 _PREVIEWS = ("reasons", "text", "full")
 _COUNTS = ("recipients.", "mailing.", "list.", "sender.customers", "sender.first_contacts", "sender.list_contacts")
-_GROW = frozenset(
-    {"recipients.lists", "recipients.audience", "recipients.sensitivity", "message.unsuitable_topics", "list.language"}
+_GROW = {"message.unsuitable_topics"} | named(
+    lambda f: f.type is Type.WORDS and f.area in ("recipients", "list") and f.name != "recipients.domains"
 )
 _WHOEVER = frozenset({"recipients.total", "recipients.internal"})
-_TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +93,7 @@ class _Compared:
         self.topics = all(
             not unless and not (isinstance(c, Empty) and c.wanted)
             for c, unless in self.conditions
-            if c.fact.name in _TOPICS
+            if c.fact.name in OF_TOPICS
         )
 
     def all(self) -> _Found:

@@ -19,6 +19,7 @@ from smtpguard.mail.address import Address
 from smtpguard.policy import meant
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.expansions import Expands
+from smtpguard.policy.facts import FACTS
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import Known
 from smtpguard.policy.hours import Hours
@@ -397,16 +398,16 @@ class _Sections:
 def declared_words(
     lists: Mapping[str, ListModel], vocabularies: Iterable[str], streams: Iterable[str], own_marks: Iterable[str]
 ) -> dict[str, frozenset[str]]:
-    topics = frozenset(vocabularies)
-    return {
-        "message.topics": topics,
-        "message.unsuitable_topics": topics,
-        "recipients.lists": frozenset(lists),
-        "recipients.audience": frozenset(info.audience for info in lists.values()),
-        "recipients.sensitivity": frozenset({"normal", "special-category"}),
-        "message.marks": frozenset(KINDS).union(own_marks),
+    """Fact -> the words that a condition may name, where the policy declares those."""
+    by_noun = {
+        "vocabulary": frozenset(vocabularies),
+        "list": frozenset(lists),
+        "audience": frozenset(info.audience for info in lists.values()),
+        "sensitivity": frozenset(FACTS["recipients.sensitivity"].called),
+        "mark": frozenset(KINDS).union(own_marks),
         "stream": frozenset(streams),
     }
+    return {fact.name: by_noun[fact.noun] for fact in FACTS.values() if fact.noun}
 
 
 def _included(info: ListModel | None) -> list[str]:
