@@ -161,15 +161,18 @@ class PolicyDiff:
                 return not self.topics and self._alike(message, lambda info: info.avoid)
             case "sender.internal":
                 return not self.people
-            case "sender.proven":
-                return not self.people and self._same_streams(message) and self._same_writers(message)
             case "sender.is_writer":
                 return not self.moved(message) and self._same_writers(message)
             case "stream":
                 return not self.moved(message) and self._same_streams(message)
             case "thread.replies" | "thread.reach":
                 return self.calm
-        return FACTS[fact].source is not Source.TEXT or not self.reading
+        match FACTS[fact].source:
+            case Source.TEXT:
+                return not self.reading
+            case Source.ORIGIN:
+                return not self.people and self._same_streams(message) and self._same_writers(message)
+        return True
 
     def _alike(self, message: Recalled, of: Callable[[ListInfo], Any]) -> bool:
         """Whether the lists that it touches, or may touch, are alike in this."""

@@ -24,7 +24,7 @@ from smtpguard.guard.values import FEW
 from smtpguard.hindsight.passed import Passed
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS as ALL_FACTS
-from smtpguard.policy.facts import NONE, OF_LETTERS, OF_TOPICS, Count, Source, Type, Unknown, Value, named
+from smtpguard.policy.facts import NONE, OF_LETTERS, OF_MAILINGS, OF_TOPICS, Count, Source, Type, Unknown, Value, named
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import FIXED
 
@@ -88,15 +88,13 @@ class Recalled(Passed):
             return kept
         area, _, name = asked.fact.partition(".")
         match area:
-            case "listener" if name:
-                return self._of_proof()
             case "client" | "listener" | "login":
-                return self._of_session(area)
+                return self._of_session(asked.fact)
             case "recipients":
                 return self._of_recipients(name)
             case "message":
                 return self._of_message(name)
-            case "list":
+            case "list" if name == "language":
                 lists = self.told(Window("recipients.lists", "recipients.lists"))
                 return Told(_NOTHING) if lists == Told(_NOTHING) else vague(OLD)
         return self._of_sender(asked.fact)
@@ -260,10 +258,13 @@ class Recalled(Passed):
             case "listener":
                 listener = self.data.get("listener")
                 return Told(str(listener)) if listener is not None else vague(OLD)
-        if "actor" not in self.sealed:
-            return Told(_NOTHING)
-        users = self.names("actor")
-        return Told(frozenset({users[0].lower()})) if users else vague(ERASED)
+            case "listener.proves_senders":
+                return self._of_proof()
+            case "login":
+                users = self.names("actor")
+                told = Told(frozenset({users[0].lower()})) if users else vague(ERASED)
+                return told if "actor" in self.sealed else Told(_NOTHING)
+        return vague(OLD)
 
     # sender
 
@@ -274,6 +275,7 @@ class Recalled(Passed):
 
     def _of_sender(self, fact: str) -> Told:
         addresses = self.count("list_addresses")
+        unclear = Unknown(why=self._whys.get("sender.address", "nobody can say who wrote it"))
         match fact:
             case "sender.is_writer" if not addresses.exact or not addresses.high:
                 return vague(OLD) if addresses.high else Told(True)
@@ -281,10 +283,10 @@ class Recalled(Passed):
                 return Told(_NOTHING)
             case "stream" if self.streams or self.facts is not None:
                 return Told(frozenset(self.streams))
-        if not self.claimed:
-            unclear = Unknown(why=self._whys.get("sender.address", "nobody can say who wrote it"))
-            return Told(False if fact in ("sender.proven", "sender.is_writer") else unclear)
-        match fact:
+            case "sender.proven" | "sender.is_writer" if not self.claimed:
+                return Told(False)
+            case "sender.address" | "sender.internal" if not self.claimed:
+                return Told(unclear)
             case "sender.address":
                 written = self.names("from")
                 return Told(written[0]) if written else vague(ERASED)
@@ -316,14 +318,11 @@ class Recalled(Passed):
             return kept
         if self.facts is None:
             return vague(OLD, own)
-        match asked.fact:
-            case fact if few := ALL_FACTS[fact].kept_from:
-                return vague(f"fewer than {few}: not kept", Count(own.low, max(own.low, few - 1)))
-            case "mailing.customers" | "mailing.reach" if self.mailing:
-                name = asked.fact.partition(".")[2]
-                return Told(self.count(name))
-            case "mailing.share" if self.mailing:
-                return self.told(Window("recipients.share", "recipients.share"))
+        fact = ALL_FACTS[asked.fact]
+        if few := fact.kept_from:
+            return vague(f"fewer than {few}: not kept", Count(own.low, max(own.low, few - 1)))
+        if self.mailing and fact.name in OF_MAILINGS:
+            return self.told(Window(fact.own, fact.own))
         return vague(OLD, own)
 
     @cached_property

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,7 +21,7 @@ from smtpguard.hindsight.replay import recall
 from smtpguard.policy.admission import Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import FACTS as ALL
-from smtpguard.policy.facts import Count, Source, Unknown, Value
+from smtpguard.policy.facts import Count, Fact, Source, Type, Unknown, Value
 from smtpguard.policy.verdict import Verdict
 from tests.guard.drawing import letter
 from tests.guard.house import MEMBERS, RAMADAN, House, Way, house, index
@@ -171,6 +172,38 @@ async def test_language_and_marks_are_known_and_of_an_entry_from_before_they_wer
         del content["data"][FACTS][name]
     for name in OF_ANY_TEXT:
         assert Recalled(replace(entry, body=json.dumps(content)), clear).told(Window(name, name)).vague
+
+
+async def test_how_many_a_mailing_has_reached_so_far_is_read_back(tmp_path: Path, closings: Closings) -> None:
+    """Left out where it is what the message comes to alone."""
+    policy = sample()
+    policy["rules"] = [{"id": "ever", "when": {"mailing.ever": ">= 1000"}, "then": "hold"}]
+    async with house(tmp_path, documents=documents(policy)) as home:
+        memory = Memory(home, policy)
+        for n, to in enumerate([MEMBERS[:2], MEMBERS[2:3], ["peter@partner.example"], MEMBERS[:1]]):
+            headers = {"X_Mailing": "spring", "Message_ID": f"<{n}@example.com>", "body": str(n)}
+            await home.intake()(home.transaction(*to, id=f"T{n}", **headers), Way())
+            message = await memory.recalled(f"T{n}")
+            assert memory.told(message, Window("mailing.ever", "mailing.ever")) == Told(closings.last["mailing.ever"])
+            home.clock.pass_(days=2)
+
+
+@pytest.mark.parametrize("sender", ["anna@example.com", "a@example.com, b@example.com"], ids=["one", "several"])
+async def test_a_fact_of_tomorrow_is_read_back_and_of_an_entry_of_today_it_is_not_known(
+    home: House, monkeypatch: pytest.MonkeyPatch, sender: str
+) -> None:
+    """Whatever it is called and hangs on: nothing about it is said anywhere but in its own row of the table."""
+    transaction = home.transaction(MEMBERS[0], sender=sender)
+    await home.intake()(transaction, Way())
+    [(entry, clear)] = [p for p in await home.store.history(transaction.id) if p[0].kind == Kind.VERDICT.value]
+    for area, source in itertools.product(sorted({fact.area for fact in ALL.values()}), set(Source) - {Source.LIVE}):
+        fact = Fact(name=f"{area}.of_tomorrow", type=Type.WORDS, source=source, doc="", label=("", ""), says={})
+        monkeypatch.setitem(cast(dict[str, Fact], ALL), fact.name, fact)
+        asked = Window(fact.name, fact.name)
+        assert Recalled(entry, clear).told(asked).vague, fact
+        content = json.loads(entry.body)
+        content["data"][FACTS][fact.name] = ["x"]
+        assert Recalled(replace(entry, body=json.dumps(content)), clear).told(asked) == Told(frozenset({"x"})), fact
 
 
 async def test_peoples_own_words_are_not_kept(home: House) -> None:
