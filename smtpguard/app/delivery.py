@@ -40,8 +40,8 @@ from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 from smtpguard.policy.people import Keys
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
+from smtpguard.store.accounts import People
 from smtpguard.store.hooks import Cursors
-from smtpguard.store.people import People
 from smtpguard.store.retention import Retention
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.dkim import DkimSigner

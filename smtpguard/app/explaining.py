@@ -18,7 +18,7 @@ from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
 from smtpguard.app.guardline import dkim_verifier
 from smtpguard.app.lists import built_refresher, built_registry
-from smtpguard.app.reading import surroundings
+from smtpguard.app.policies import surroundings
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.settings import Settings
 from smtpguard.guard.builtinrules import with_fixed

@@ -34,7 +34,7 @@ from smtpguard.guard.links import Links
 from smtpguard.guard.ports import Clock
 from smtpguard.policy.admission import LedgerError
 from smtpguard.policy.people import Role
-from smtpguard.store.people import People
+from smtpguard.store.accounts import People
 from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)

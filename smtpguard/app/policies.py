@@ -11,17 +11,19 @@ import asyncio
 import logging
 
 from smtpguard.app.files import parse_policy
-from smtpguard.app.lists import built_registry
+from smtpguard.app.lists import built_registry, names
 from smtpguard.app.policyfile import unreadable
-from smtpguard.app.reading import surroundings
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.names import Names
 from smtpguard.policy.admission import Gate, PolicyUnreadable, Unavailable
 from smtpguard.policy.parse import Policy
 from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.topics import compile_vocabularies
 
 log = logging.getLogger(__name__)
 
@@ -121,3 +123,25 @@ def _followed(task: asyncio.Task[InForce]) -> None:
         log.info("policy %s is in force", task.result().policy_sha256[:12])
     else:  # mail planned under the old one is not admitted: 451 until this is mended
         log.error("the policy in force cannot be taken into use: %s", error)
+
+
+# What a reader is to know of the organisation, from the policy in force.
+
+
+def surroundings(settings: Settings, policy: Policy) -> Surroundings:
+    """Whose mail this is, which vocabularies are looked for, and how marks are weighed."""
+    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    declared = {a.canonical(policy.delimiters) for info in lists.values() for a in info.addresses}
+    implied = {
+        address for address, _ in Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied()
+    }
+    return Surroundings(
+        domains=policy.organization.domains,
+        list_addresses=frozenset(declared | implied),
+        list_ids=frozenset(list_id for info in lists.values() for list_id in info.list_ids),
+        delimiters=policy.delimiters,
+        vocabularies=compile_vocabularies(policy.vocabularies),
+        authserv_ids=frozenset(settings.authserv_ids),
+        weights=policy.marks,
+        customs=policy.own_marks,
+    )

@@ -6,6 +6,7 @@ Nothing is ever sent: a transaction is opened, asked about, and reset before DAT
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -13,10 +14,9 @@ from dataclasses import replace
 from smtpguard.app.bypasses import SOMEBODY, Hosts, own_addresses, ways
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names, open_expander
-from smtpguard.app.mta import milter_answers
 from smtpguard.app.openrelay import open_milters, open_relays
 from smtpguard.app.relay import relay_target
-from smtpguard.config.settings import Settings, host_name
+from smtpguard.config.settings import MilterListener, Settings, host_name
 from smtpguard.lists.declared import ListInfo, build
 from smtpguard.lists.names import Names
 from smtpguard.lists.sources import SourceError, Tally, addresses, number_of, unfit
@@ -26,10 +26,11 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.policy.parse import Policy
 from smtpguard.wire import sasl
 from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.milter.codec import ProtocolError, answers, encode
+from smtpguard.wire.milter.packet import VERSION, Actions, Negotiate, Quit
+from smtpguard.wire.milter.states import NEEDED
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
-
-__all__ = ["Finding", "State", "look"]
 
 SECONDS = 10.0
 
@@ -215,3 +216,53 @@ def _expansions(settings: Settings, policy: Policy) -> Iterator[Finding]:
 
 def _patience() -> Timeouts:
     return Timeouts(connect=SECONDS, greeting=SECONDS, command=SECONDS)
+
+
+# Plays the MTA for a moment: whether smtpguard, as it is running, answers as a milter where the settings say.
+#
+# Nothing but a negotiation is spoken.
+
+
+MILTER_SECONDS = 10.0
+_OFFER = Negotiate(VERSION, int(NEEDED | Actions.SET_MACROS), 0x1FFFFF)
+
+
+async def milter_answers(each: MilterListener) -> Finding:
+    name = f"the milter on {each.unix}" if each.unix is not None else f"the milter on {each.address} port {each.port}"
+    try:
+        async with asyncio.timeout(MILTER_SECONDS):
+            answer = await _negotiated(each)
+    except TimeoutError:
+        return Finding(about="milter", state=State.WRONG, text=f"{name} says nothing for {MILTER_SECONDS:g} s")
+    except (OSError, ProtocolError) as e:
+        why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+        return Finding(about="milter", state=State.WRONG, text=f"{name} does not answer: {why}")
+    if answer is None:
+        return Finding(about="milter", state=State.WRONG, text=f"{name} closes the connection")
+    return Finding(
+        about="milter", state=State.FINE, text=f"{name} answers, in version {answer.version} of the protocol"
+    )
+
+
+async def _negotiated(each: MilterListener) -> Negotiate | None:
+    """Its side of a negotiation; None if it has none. Raises OSError and ProtocolError."""
+    if each.unix is not None:
+        reader, writer = await asyncio.open_unix_connection(each.unix)
+    else:
+        reader, writer = await asyncio.open_connection(each.address, each.port)
+    try:
+        writer.write(encode(_OFFER))
+        decoder = answers()
+        while (answer := decoder.next()) is None:
+            came = await reader.read(4096)
+            if not came:
+                return None
+            decoder.feed(came)
+        writer.write(encode(Quit()))
+        if not isinstance(answer, Negotiate):
+            raise ProtocolError("it does not negotiate")
+        return answer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

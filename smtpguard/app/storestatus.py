@@ -25,10 +25,10 @@ from smtpguard.policy.parse import Policy
 from smtpguard.policy.people import Account, unseated
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode
+from smtpguard.store.accounts import People
 from smtpguard.store.database import file_of
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.migrate import Newer, SchemaError
-from smtpguard.store.people import People
 from smtpguard.store.recalling import known_since
 from smtpguard.store.rollbackcheck import PutBack
 from smtpguard.store.store import Store

@@ -23,7 +23,7 @@ from smtpguard.app.clock import SystemClock
 from smtpguard.app.explaining import Explainer
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_registry
-from smtpguard.app.reading import surroundings
+from smtpguard.app.policies import surroundings
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.guard.gather import Sources

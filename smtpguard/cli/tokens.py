@@ -100,7 +100,7 @@ def _run(context: Context, work: Callable[[Tokens], Awaitable[None]], address: s
     from smtpguard.app.services import opened
     from smtpguard.console.api.tokens import NoToken, Tokens
     from smtpguard.mail.address import BadAddress
-    from smtpguard.store.people import People
+    from smtpguard.store.accounts import People
 
     settings = context.settings()
 

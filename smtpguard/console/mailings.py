@@ -5,10 +5,10 @@ For the pages and the API.
 
 from __future__ import annotations
 
+from smtpguard.console.access import groups_of, sees_all
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.paging import cursor, cut
 from smtpguard.console.ports import Person
-from smtpguard.console.visibility import groups_of, sees_all
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.mailings import FEW
 from smtpguard.policy.mailing import Mailing, State

@@ -16,7 +16,6 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.guard.provenance import Provenance
 from smtpguard.guard.sender import Sender
-from smtpguard.guard.threads import reply_of, threads_of
 from smtpguard.guard.values import OF_HEADER, OF_TEXT, evidence_of, of_envelope, of_header, of_session, of_text
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
@@ -29,6 +28,7 @@ from smtpguard.policy.slots import Template
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin
+from smtpguard.reading.prefixes import bare
 from smtpguard.reading.shown import Shown
 
 T = TypeVar("T")
@@ -374,3 +374,31 @@ def _beside(post: TraceInfo, everyone: Classified, in_force: InForce, key: bytes
 def _bracketed(list_id: str) -> str:
     """The identifier of a List-Id field (RFC 2919 section 3)."""
     return list_id.rpartition("<")[2].partition(">")[0]
+
+
+# Under which keys a reply's conversation is counted, from what was read of it and whom it is for.
+#
+# Programs differ in what they keep of a conversation, so a reply is counted under each name that it gives it, and the largest
+# count is the conversation's. Its subject is a name only among replies to the same list's address, and only if it is long
+# enough to be one.
+
+
+SUBJECT = 12  # characters that a subject has at least to name a conversation
+
+
+def threads_of(reading: Reading | Unknown | None, counted: Classified) -> tuple[str, ...]:
+    """None of what is no reply, as far as its header says."""
+    if not isinstance(reading, Reading) or not reading.answers:
+        return ()
+    names = [reading.thread, f"number {reading.conversation}" if reading.conversation else ""]
+    subject = " ".join(bare(reading.subject).lower().split())
+    if counted.addressed and len(subject) >= SUBJECT:
+        names.append(f"subject {' '.join(counted.addressed)} {subject[:200]}")
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
+def reply_of(reading: Reading | Unknown | None, transaction: Transaction) -> str:
+    """What one reply is known by, in however many envelopes it comes; "" of what is none."""
+    if not isinstance(reading, Reading) or not reading.answers:
+        return ""
+    return reading.message_id or transaction.message.sha256

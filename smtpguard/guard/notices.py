@@ -16,7 +16,6 @@ from typing import Any
 from smtpguard.audit.event import Event
 from smtpguard.guard import approvaleffects, covering, noticedata
 from smtpguard.guard.calling import Called
-from smtpguard.guard.flood import Flood
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.noticedata import time_of
@@ -33,6 +32,33 @@ from smtpguard.reading.marks import veiled
 MAX_SHOWN = 20
 BACK = "-back"
 """Behind the ids of notices that an approval is taken back: beside those of the approval."""
+
+
+@dataclass(slots=True)
+class Flood:
+    """How many notices each person was sent in this window: the first few go by themselves, the rest in one digest.
+
+    Kept by each process for itself. It only chooses between a notice and a digest, and the digest's id is the same wherever
+    it is written, so nothing is lost by what is forgotten here, and nobody gets two digests of one window.
+    """
+
+    singly: int = 3
+    window: timedelta = timedelta(minutes=10)
+    _start: float = 0
+    _sent: dict[str, int] = field(default_factory=dict)
+
+    def since(self, now: datetime) -> datetime:
+        seconds = self.window.total_seconds()
+        return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+
+    def takes(self, person: str, now: datetime) -> bool:
+        """Whether this one goes by itself; counts it."""
+        start = self.since(now).timestamp()
+        if start != self._start:
+            self._start = start
+            self._sent.clear()
+        sent = self._sent[person] = self._sent.get(person, 0) + 1
+        return sent <= self.singly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.expansiontotals import with_crowds
+from smtpguard.lists.expansions import Expansion
 from smtpguard.lists.indexcache import IndexStatus, State
 from smtpguard.lists.recipients import (
     INTERNAL,
     INTERNAL_MEMBER,
     LIST,
     NOBODY,
+    ONE,
     OUTSIDE,
     Classification,
     Classified,
+    Kind,
     Span,
     Touched,
 )
@@ -107,4 +110,52 @@ def _touched(info: ListInfo, standing: IndexStatus, by_address: bool, members: S
         size = Span(index.people, index.people if standing.state is State.READY else math.inf)
     return Touched(
         name=info.name, by_address=by_address, members=members, size=size, version=index.version if index else ""
+    )
+
+
+# The people behind addresses that expand without being lists of the policy, added to what a message reaches.
+#
+# Where somebody is both there and addressed alone, it may count too many, never too few.
+
+
+def with_crowds(counted: Classified, crowds: Iterable[Classification]) -> Classified:
+    """``counted`` has every list of theirs among those it touches, and every address that is a list among its own."""
+    internal, outside, members = counted.internal, counted.outside, counted.members
+    customers, reach = counted.customers, counted.reach
+    touched = dict(counted.touched)
+    people = list(counted.people)
+    nameless: list[Expansion] = []
+    for one in crowds:
+        behind = one.behind
+        assert behind is not None
+        here = Span(one.customers, one.customers + one.perhaps)
+        customers += here
+        reach += Span(behind.people, behind.people)
+        people += behind.members
+        if len(behind.members) < behind.customers:
+            nameless.append(behind)
+        listed = Kind.LIST in one.kinds
+        if not listed:
+            members += here
+            internal += ONE if Kind.INTERNAL in one.kinds else Span(0, 0)
+            outside += Span(0 if one.doubt else 1, 1) if Kind.OUTSIDE in one.kinds else Span(0, 0)
+        for name in {*behind.lists, *one.doubt}:
+            surely = behind.lists.get(name, 0)
+            most = surely + (behind.unplaced if name in one.doubt else 0)
+            before = touched[name]
+            touched[name] = replace(
+                before,
+                members=before.members + Span(surely, most),
+                expanded=before.expanded or (listed and surely > 0),
+            )
+    return replace(
+        counted,
+        internal=internal,
+        outside=outside,
+        members=members,
+        customers=customers,
+        reach=reach,
+        touched=touched,
+        people=tuple(dict.fromkeys(people)),
+        crowds=tuple(nameless),
     )

@@ -1,18 +1,24 @@
-"""Accounts of the console as rows, and the one way in which they change: with what is journalled of it, and with their sessions."""
+"""Accounts of the console, their sessions and the API's tokens as rows; and the one way in which they change, with what is journalled
+of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import Connection, delete, false, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
 
-from smtpguard.policy.people import Account, Keys, Turn, TurnStep
-from smtpguard.store import sessions, tokens
+from smtpguard.audit.chain import instant, microseconds
+from smtpguard.audit.event import Event
+from smtpguard.policy.people import Account, Keys, Session, Token, Turn, TurnStep
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import Codec
 from smtpguard.store.schema import account as table
+from smtpguard.store.schema import session as signed_in
+from smtpguard.store.schema import token as issued
+from smtpguard.store.store import Store
 
-ACCOUNT = Codec(Account)
+ACCOUNT, _TOKEN = Codec(Account), Codec(Token)
 
 
 def find(connection: Connection, keys: Keys) -> list[Account]:
@@ -43,17 +49,17 @@ def turn(batch: Batch, keys: Keys, step: TurnStep) -> Turn:
         return made
     if made.account is not None and made.deletes:
         account_id = made.account.account_id
-        sessions.end_all(batch.connection, account_id)
-        tokens.delete_all(batch.connection, account_id)
+        _end_all(batch.connection, account_id)
+        batch.connection.execute(delete(issued).where(issued.c.account == account_id))
         batch.connection.execute(delete(table).where(table.c.account_id == account_id))
     elif made.account is not None:
         _write(batch.connection, made.account)
         if made.ends_all:
-            sessions.end_all(batch.connection, made.account.account_id)
+            _end_all(batch.connection, made.account.account_id)
     if made.ends:
-        sessions.end(batch.connection, made.ends)
+        _end(batch.connection, made.ends)
     if made.begins is not None:
-        sessions.begin(batch.connection, made.begins)
+        _begin(batch.connection, made.begins)
     return made
 
 
@@ -62,3 +68,122 @@ def _write(connection: Connection, account: Account) -> None:
     there = update(table).where(table.c.account_id == account.account_id).values(row)
     if connection.execute(there).rowcount == 0:
         connection.execute(insert(table).values(account_id=account.account_id, **row))
+
+
+_WITH_ACCOUNT = select(issued.c.doc, table.c.doc).join(table, table.c.account_id == issued.c.account)
+
+
+def token_of(connection: Connection, token_id: str) -> tuple[Token, Account] | None:
+    row = connection.execute(_WITH_ACCOUNT.where(issued.c.token_id == token_id)).one_or_none()
+    return None if row is None else (_TOKEN.loads(row[0]), ACCOUNT.loads(row[1]))
+
+
+def tokens_of(connection: Connection, account_id: str = "") -> Sequence[tuple[Token, Account]]:
+    """Those of one account, or of everybody."""
+    query = _WITH_ACCOUNT.order_by(table.c.address, issued.c.token_id)
+    if account_id:
+        query = query.where(issued.c.account == account_id)
+    return [(_TOKEN.loads(mine), ACCOUNT.loads(theirs)) for mine, theirs in connection.execute(query)]
+
+
+def put_token(batch: Batch, token: Token, event: Event) -> None:
+    """A new one, or one that changes; with what is journalled of it."""
+    batch.record([event])
+    row = {"account": token.account_id, "doc": _TOKEN.dumps(token)}
+    there = update(issued).where(issued.c.token_id == token.token_id).values(row)
+    if batch.connection.execute(there).rowcount == 0:
+        batch.connection.execute(insert(issued).values(token_id=token.token_id, **row))
+
+
+# A session is found by the hash of a token that only a browser holds. Looking at a page writes nothing: the console gathers when
+# somebody was last seen, and writes it now and then.
+
+
+def session_of(connection: Connection, token: str) -> tuple[Session, str] | None:
+    """The session and its account's document."""
+    query = select(signed_in, table.c.doc).join(table, table.c.account_id == signed_in.c.account)
+    row = connection.execute(query.where(signed_in.c.token == token)).one_or_none()
+    if row is None:
+        return None
+    found = Session(
+        token=row.token,
+        account_id=row.account,
+        started_at=instant(row.started_at),
+        seen_at=instant(row.seen_at),
+        how=row.how,
+    )
+    return found, row.doc
+
+
+def _begin(connection: Connection, started: Session) -> None:
+    connection.execute(
+        insert(signed_in).values(
+            token=started.token,
+            account=started.account_id,
+            started_at=microseconds(started.started_at),
+            seen_at=microseconds(started.seen_at),
+            how=started.how,
+        )
+    )
+
+
+def _end(connection: Connection, token: str) -> None:
+    connection.execute(delete(signed_in).where(signed_in.c.token == token))
+
+
+def _end_all(connection: Connection, account_id: str) -> None:
+    connection.execute(delete(signed_in).where(signed_in.c.account == account_id))
+
+
+def seen(connection: Connection, at: Mapping[str, datetime]) -> None:
+    """When each was last seen; never earlier than is known already."""
+    rows = [{"b_token": token, "b_at": microseconds(when)} for token, when in at.items()]
+    if rows:
+        moved = update(signed_in).where(
+            signed_in.c.token == bindparam("b_token"), signed_in.c.seen_at < bindparam("b_at")
+        )
+        connection.execute(moved.values(seen_at=bindparam("b_at")), rows)
+
+
+def sweep(connection: Connection, *, started_before: datetime, seen_before: datetime) -> None:
+    """Those that are over."""
+    over = or_(signed_in.c.started_at < microseconds(started_before), signed_in.c.seen_at < microseconds(seen_before))
+    connection.execute(delete(signed_in).where(over))
+
+
+class People:
+    """The store as the console's people see it. Fits console.ports.People."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def turn(self, keys: Keys, step: TurnStep) -> Turn:
+        return await self._store.write(lambda batch: turn(batch, keys, step))
+
+    async def account(self, keys: Keys) -> Account | None:
+        found = await self._store.ask(lambda c: find(c, keys))
+        return found[0] if found else None
+
+    async def everybody(self) -> Sequence[Account]:
+        return await self._store.ask(everybody)
+
+    async def session(self, token: str) -> tuple[Session, Account] | None:
+        found = await self._store.ask(lambda c: session_of(c, token))
+        return None if found is None else (found[0], ACCOUNT.loads(found[1]))
+
+    async def seen(self, at: Mapping[str, datetime], *, started_before: datetime, seen_before: datetime) -> None:
+        def write(batch: Batch) -> None:
+            connection: Connection = batch.connection
+            seen(connection, at)
+            sweep(connection, started_before=started_before, seen_before=seen_before)
+
+        await self._store.write(write)
+
+    async def token(self, token_id: str) -> tuple[Token, Account] | None:
+        return await self._store.ask(lambda c: token_of(c, token_id))
+
+    async def tokens(self, account_id: str = "") -> Sequence[tuple[Token, Account]]:
+        return await self._store.ask(lambda c: tokens_of(c, account_id))
+
+    async def put_token(self, token: Token, event: Event) -> None:
+        await self._store.write(lambda batch: put_token(batch, token, event))

@@ -23,8 +23,7 @@ from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.finding import Finder
 from smtpguard.store.inflight import going, joined, parted, split
 from smtpguard.store.mailingcache import Memory
-from smtpguard.store.mailingrow import COLUMNS, Copy, Row, called
-from smtpguard.store.personbits import CUSTOMER, CUSTOMERS, MAYBE, kinds, on_list, renewed
+from smtpguard.store.mailingrow import COLUMNS, CUSTOMER, CUSTOMERS, MAYBE, Copy, Row, called, kinds, on_list, renewed
 
 WINDOW = DAY * 1_000_000
 QUIET = 14 * WINDOW

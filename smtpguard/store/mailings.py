@@ -19,8 +19,7 @@ from smtpguard.audit.event import Kind
 from smtpguard.policy.mailing import FIELDS, ON_THE_WAY, SUREST, Fate, Mailing, State, Tally
 from smtpguard.store import journal
 from smtpguard.store.inflight import LET_GO, Going, going
-from smtpguard.store.mailingrow import Row
-from smtpguard.store.personbits import CUSTOMER, CUSTOMERS, MAYBE, list_of
+from smtpguard.store.mailingrow import CUSTOMER, CUSTOMERS, MAYBE, Row, list_of
 from smtpguard.store.schema import entry, reached
 from smtpguard.store.schema import mailing as table
 

@@ -24,7 +24,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms.conditions import raised
 from smtpguard.observe.alarms.rounds import Phase, Told
-from smtpguard.observe.webhooks.signature import genuine
+from smtpguard.observe.webhooks.sending import genuine
 from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
 from smtpguard.wire.turned import TurnedAway, Why
 from tests.observe.alarms.test_conditions import ALL, NOW, WELL

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app import mta
+from smtpguard.app import probe
 from smtpguard.app.finding import State
 from smtpguard.config.settings import MilterListener
 from tests.wire.milter.speaking import served
@@ -16,19 +16,19 @@ from tests.wire.milter.speaking import served
 
 async def test_one_that_answers(tmp_path: Path) -> None:
     async with served(tmp_path) as world:
-        found = await mta.milter_answers(MilterListener(unix=world.path))
+        found = await probe.milter_answers(MilterListener(unix=world.path))
         assert (found.about, found.state) == ("milter", State.FINE)
         assert found.text == f"the milter on {world.path} answers, in version 6 of the protocol"
         assert not world.seen
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
-    found = await mta.milter_answers(MilterListener(unix=tmp_path / "no.sock"))
+    found = await probe.milter_answers(MilterListener(unix=tmp_path / "no.sock"))
     assert found.state is State.WRONG
     assert found.text.endswith("does not answer: No such file or directory")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        found = await mta.milter_answers(MilterListener(port=taken.getsockname()[1]))
+        found = await probe.milter_answers(MilterListener(port=taken.getsockname()[1]))
     assert found.state is State.WRONG
     assert "port" in found.text
 
@@ -47,9 +47,9 @@ async def test_somebody_else_there(
         writer.close()
 
     if says is None:
-        monkeypatch.setattr(mta, "SECONDS", 0.05)
+        monkeypatch.setattr(probe, "MILTER_SECONDS", 0.05)
     server = await asyncio.start_unix_server(other, tmp_path / "other.sock")
     async with server:
-        found = await mta.milter_answers(MilterListener(unix=tmp_path / "other.sock"))
+        found = await probe.milter_answers(MilterListener(unix=tmp_path / "other.sock"))
     assert found.state is State.WRONG
     assert text in found.text

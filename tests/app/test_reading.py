@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from smtpguard.app.files import parse_policy
-from smtpguard.app.reading import surroundings
+from smtpguard.app.policies import surroundings
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.mail.message import Message

@@ -65,10 +65,14 @@ class Stage:
         assert answer.status_code == 303, answer.text
         return browser
 
-    async def kinds(self, kind: str) -> list[dict[str, Any]]:
-        """What the log was told of events of a kind: their data. What was answered is told before the next is written."""
+    async def events(self) -> list[Event]:
+        """What the log was told. What was answered is told before the next is written."""
         await self.home.store.write(lambda batch: None)
-        return [dict(event.data) for event in self.told if event.kind.value == kind]
+        return self.told
+
+    async def kinds(self, kind: str) -> list[dict[str, Any]]:
+        """Of the events of a kind the data."""
+        return [dict(event.data) for event in await self.events() if event.kind.value == kind]
 
 
 class Browser:

@@ -21,8 +21,7 @@ from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.mailings import Mailings
 from smtpguard.observe.webhooks import telling
 from smtpguard.observe.webhooks.payload import Allowed, Topic
-from smtpguard.observe.webhooks.sending import Sender
-from smtpguard.observe.webhooks.signature import genuine, signed
+from smtpguard.observe.webhooks.sending import Sender, genuine, signed
 from smtpguard.observe.webhooks.telling import GIVE_UP, LEASE_SECONDS, LONGEST_PAUSE, Hook, Teller
 from smtpguard.policy.admission import Selector
 from smtpguard.policy.approval import Choice

@@ -14,8 +14,8 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.told import News, Place
 from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.people import Account, Keys, Role, Scope, Session, Token, Turn
+from smtpguard.store.accounts import People
 from smtpguard.store.hooks import Cursors
-from smtpguard.store.people import People
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.console.access import Visibility, sees_all, sight
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.heldmessage import (
     Approve,
@@ -34,7 +35,6 @@ from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.api.standing import freeze_row
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.paging import cursor, cut
-from smtpguard.console.visibility import Visibility, sees_all, sight
 from smtpguard.guard import approvals, covering, noticedata
 from smtpguard.guard.approvaleffects import AtOnce
 from smtpguard.guard.covering import BEGINNING

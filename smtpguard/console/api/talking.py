@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+from smtpguard.console.access import Visibility, sight
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.held import looked_up, viewed
 from smtpguard.console.api.heldmessage import Answer, AttachmentRow, Happened, History, Question, Text
@@ -13,7 +14,6 @@ from smtpguard.console.api.problems import Refusal
 from smtpguard.console.i18n import Speech
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.console.telling import told
-from smtpguard.console.visibility import Visibility, sight
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.policy.approval import NotEntitled, Refused
 from smtpguard.policy.people import Scope

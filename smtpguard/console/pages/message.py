@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.console import labels
-from smtpguard.console.access import for_roles, person
+from smtpguard.console.access import Visibility, for_roles, person, sight
 from smtpguard.console.authorship import ALPHABETS, authorship, mixed
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.desk import ConsoleServices
@@ -25,7 +25,6 @@ from smtpguard.console.letter import Letter, opened
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, page, speech
 from smtpguard.console.telling import Told, told
-from smtpguard.console.visibility import Visibility, sight
 from smtpguard.guard import approvaleffects, covering, noticedata
 from smtpguard.guard.covering import BEGINNING
 from smtpguard.guard.inforce import InForce

@@ -10,12 +10,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from smtpguard.console.access import for_roles, person
+from smtpguard.console.access import Visibility, for_roles, person
 from smtpguard.console.framed import HEADERS, framed
 from smtpguard.console.letter import attached
 from smtpguard.console.pages.message import looked_up, viewed
 from smtpguard.console.rendering import desk
-from smtpguard.console.visibility import Visibility
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.mail.message import Message
 from smtpguard.policy.approval import Hold

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import labels
-from smtpguard.console.access import APPROVER, ROLES, for_roles, person
+from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, sight
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.pages.message import spoken
@@ -19,7 +19,6 @@ from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.telling import overtaken
-from smtpguard.console.visibility import Visibility, asked, sees_all, sight
 from smtpguard.guard.approvals import Decided, Seen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.admission import Freeze

@@ -19,9 +19,8 @@ import httpx2
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import secret, trust
 from smtpguard.lists.sources.csv import CsvTable
-from smtpguard.lists.sources.files import Table
+from smtpguard.lists.sources.files import Table, TextTable
 from smtpguard.lists.sources.json import JsonTable
-from smtpguard.lists.sources.text import TextTable
 from smtpguard.lists.sources.timeouts import Patience
 from smtpguard.lists.sources.web import Web
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.csv import CsvTable
-from smtpguard.lists.sources.files import FileSource
-from smtpguard.lists.sources.text import TextTable
+from smtpguard.lists.sources.files import FileSource, TextTable
 
 
 def never() -> bool:

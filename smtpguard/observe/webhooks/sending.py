@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from smtpguard import __version__
-from smtpguard.observe.webhooks.signature import HEADER, signed
 
 if TYPE_CHECKING:
     import httpx2
+
 
 SECONDS = 15.0
 CONNECT_SECONDS = 5.0
@@ -73,3 +74,28 @@ def _read(answer: httpx2.Response) -> Answered:
     asked = answer.headers.get("retry-after", "")
     wait = min(float(asked), MOST_WAIT) if asked.isascii() and asked.isdecimal() and len(asked) < 9 else 0.0
     return Answered(problem=f"HTTP {answer.status_code}", gone=answer.status_code == 410, wait=wait)
+
+
+# How a receiver knows that a webhook is ours, and new: HMAC-SHA256 over the time and the body, in one header.
+#
+# Smtpguard-Signature: t=1767225600,v1=5257a869e7...
+
+
+HEADER = "Smtpguard-Signature"
+TOLERANCE_SECONDS = 300
+"""What a receiver should allow between ``t`` and its own clock, so that what somebody recorded cannot be played again."""
+
+
+def signed(secret: bytes, at: int, body: bytes) -> str:
+    """The header's value."""
+    return f"t={at},v1={hmac.new(secret, b'%d.' % at + body, 'sha256').hexdigest()}"
+
+
+def genuine(secret: bytes, header: str, body: bytes, now: int) -> bool:
+    """As a receiver asks it. One of several v1 is enough: that is how a secret is changed."""
+    pairs = [part.strip().partition("=") for part in header.split(",")]
+    times = [value for name, _, value in pairs if name == "t" and value.isdecimal()]
+    if len(times) != 1 or abs(now - int(times[0])) > TOLERANCE_SECONDS:
+        return False
+    right = signed(secret, int(times[0]), body).partition("v1=")[2]
+    return any(hmac.compare_digest(value.encode(), right.encode()) for name, _, value in pairs if name == "v1")

@@ -12,7 +12,7 @@ import jsonschema
 
 from smtpguard.console.api.tokens import Tokens
 from smtpguard.policy.people import SCOPE_ASKS, Role, Scope
-from smtpguard.store.people import People
+from smtpguard.store.accounts import People
 from tests.console import holding
 from tests.console.holding import NEWS
 from tests.console.stage import URL, Stage

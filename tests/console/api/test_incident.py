@@ -24,7 +24,7 @@ from smtpguard.console.reporting import Made
 from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.people import Role, Scope
-from smtpguard.store.people import People
+from smtpguard.store.accounts import People
 from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.console.api.program import Program, held, program

@@ -180,9 +180,9 @@ async def test_somebody_is_added_with_a_password_that_is_shown_once(here: Stage)
     assert password[1] not in (await browser.get("/people")).text
     assert (await here.browser().sign_in(OMAR, password[1])).status_code == 303
     assert (await here.accounts.at(OMAR)).roles == (Role.VIEWER, Role.APPROVER)
-    added = [e for e in here.told if e.data.get("change") == "added"][-1]
+    added = [e for e in await here.events() if e.data.get("change") == "added"][-1]
     assert added.private["actor"] == (EVA,)
-    assert password[1] not in str(here.told)
+    assert password[1] not in str(await here.events())
 
 
 @pytest.mark.parametrize(("address", "status"), [(EVA, 409), ("nobody", 400), ("", 400)])

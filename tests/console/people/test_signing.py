@@ -66,7 +66,7 @@ async def test_whoever_may_not_come_in_learns_nothing(here: Stage) -> None:
 
 async def test_what_was_typed_where_an_address_belongs_is_not_written_down(here: Stage) -> None:
     await here.browser().sign_in("hunter2 my password", "x")
-    refused = [e for e in here.told if e.kind is Kind.SIGN_IN_REFUSED]
+    refused = [e for e in await here.events() if e.kind is Kind.SIGN_IN_REFUSED]
     assert refused[0].private == {"client": ("192.0.2.7",)}
     assert "hunter2" not in str(refused)
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from smtpguard.lists.sources import SourceError, Tally, addresses
 from smtpguard.lists.sources.csv import CsvTable
-from smtpguard.lists.sources.files import FileSource
+from smtpguard.lists.sources.files import FileSource, TextTable
 from smtpguard.lists.sources.opening import opened
-from smtpguard.lists.sources.text import TextTable
 
 Read = Callable[..., tuple[list[str], Tally]]
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from smtpguard.lists.sources import SourceError, Tally, addresses
 from smtpguard.lists.sources.csv import CsvTable
-from smtpguard.lists.sources.files import FileSource
-from smtpguard.lists.sources.text import TextTable
+from smtpguard.lists.sources.files import FileSource, TextTable
 
 Pack = Callable[[bytes], bytes]
 
