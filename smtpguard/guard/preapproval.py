@@ -136,11 +136,19 @@ def alone(asks: Iterable[Ask], gathering: Gathering) -> tuple[dict[Ask, int], di
 def _span(ask: Ask, gathering: Gathering) -> Span:
     counted = gathering.counted
     spared = gathering.quoted if gathering.facts.shared else frozenset[bytes]()
-    match FACTS[ask.fact].own:
+    fact = FACTS[ask.fact]
+    match fact.own:
         case "recipients.customers":
             return counted.customers
         case "recipients.reach":
             return counted.reach
+    if fact.by_list and fact.of_letters:
+        lists = list_of(ask.key)
+        on_it = {r.digest for r in counted.recipients if lists in r.lists}
+        return Span(n := len(on_it.intersection(counted.people) - spared), n)
+    if fact.by_list or fact.own == "recipients.share":
+        touched = counted.touched[ask.key]
+        return touched.size if touched.by_address else touched.members
     match ask.fact:
         case "sender.customers":
             return counted.customers
@@ -150,13 +158,6 @@ def _span(ask: Ask, gathering: Gathering) -> Span:
             return Span(n := len(set(counted.people) - spared), n)
         case "sender.answers":
             return Span(n := len(gathering.quoted.intersection(counted.people)), n)
-        case "sender.list_contacts" | "list.first_contacts":
-            lists = list_of(ask.key)
-            on_it = {r.digest for r in counted.recipients if lists in r.lists}
-            return Span(n := len(on_it.intersection(counted.people) - spared), n)
-        case "mailing.share" | "list.customers" | "list.share":
-            touched = counted.touched[ask.key]
-            return touched.size if touched.by_address else touched.members
     return ONE
 
 

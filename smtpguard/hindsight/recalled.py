@@ -2,7 +2,7 @@
 
 The content of what passed is not kept, so many a fact is not either: ``Told`` says so, with bounds where there are some. Values
 that are not vague are those that the rules of then had, intervals and unknowns too. What is left out of ``data.facts`` is as
-usual (guard.kept); an entry that is older than those is read with what its counts and lists allow.
+usual (guard.recordedfacts); an entry that is older than those is read with what its counts and lists allow.
 Pure.
 """
 

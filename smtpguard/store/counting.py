@@ -14,7 +14,7 @@ from typing import Any
 
 from smtpguard.policy.admission import Ask, Item, list_of
 from smtpguard.policy.approval import Hold
-from smtpguard.policy.facts import OF_LETTERS, OF_LISTS, OF_MAILINGS
+from smtpguard.policy.facts import FACTS, OF_LETTERS, OF_LISTS, OF_MAILINGS
 from smtpguard.store.batch import Batch
 from smtpguard.store.contacts import KNOWN, Contacts, Reached
 
@@ -248,7 +248,7 @@ def _members(scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
 def _letter(ask: Ask, item: Item) -> list[bytes]:
     """The single customers whom a count of letters is about, known to the sender or not."""
     people = list(dict.fromkeys(item.people))
-    if ask.fact not in ("sender.list_contacts", "list.first_contacts"):
+    if not FACTS[ask.fact].by_list:
         return people
     on_it = {p.digest for p in item.everybody if list_of(ask.key) in p.lists}
     return [person for person in people if person in on_it]

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from email.utils import parseaddr
 
+from smtpguard.guard.values import NUMBERS
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch
@@ -68,6 +69,7 @@ class FakeReader:
             automatic="Auto-Submitted" in header,
             forwarded_thread="X-Forwarded-Thread" in header,
             language="en",
+            numbers=dict.fromkeys((name.partition(".")[2] for name in NUMBERS), 0),
             excerpt="Shall we have bacon",
             identity=Identity(exact=header.get("X-Mailing") or message.sha256, sketch=self.sketch),
             little="X-Little" in header,
