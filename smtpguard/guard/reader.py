@@ -82,7 +82,7 @@ class BoundedReader:
                 return found
         if not _small(message, depth, self._pool):
             return None
-        reading = read(message, around, depth, NARROW)
+        reading = read(message, around, depth, NARROW, marked=depth is Depth.TEXT)
         if reading.readable is Readable.TOO_COMPLEX:
             return None
         self._remember((message.sha256, policy, depth), reading)

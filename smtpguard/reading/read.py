@@ -20,7 +20,7 @@ from smtpguard.reading.decode import words
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.heads import header_marks, labels_of
 from smtpguard.reading.language import language_of
-from smtpguard.reading.looks import CONVERSATION, Readable, Reading, Topic, judge
+from smtpguard.reading.looks import CONVERSATION, Looks, Readable, Reading, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side
 from smtpguard.reading.prefixes import bare
 from smtpguard.reading.shape import shape_marks
@@ -34,15 +34,22 @@ _NOWHERE = Surroundings()
 _USUAL = Bounds()
 _EXCERPT = 2_000
 _NOBODY: frozenset[str] = frozenset()
+_NOT_JUDGED: tuple[Looks, float, tuple[Mark, ...]] = Looks.UNCLEAR, 0.0, ()
 # Fields that may stand once (RFC 5322 section 3.6), and decide what people see or what programs read.
 _ONCE = ("from", "sender", "subject", "message-id")
 _LEAVING = frozenset({"unsubscribe-words", "preferences", "unsubscribe-link"})
 
 
 def read(
-    message: Message, surroundings: Surroundings = _NOWHERE, depth: Depth = Depth.TEXT, bounds: Bounds = _USUAL
+    message: Message,
+    surroundings: Surroundings = _NOWHERE,
+    depth: Depth = Depth.TEXT,
+    bounds: Bounds = _USUAL,
+    *,
+    marked: bool = True,
 ) -> Reading:
-    """All that can be said of ``message``. Pure, total, and bounded by ``bounds``."""
+    """All that can be said of ``message``. Pure, total, and bounded by ``bounds``. ``marked`` False: nobody asks what it looks like, which
+    is half the work of a header."""
     header = message.header
     fields = index(header)
     lists = list_header(header.fields)
@@ -69,11 +76,11 @@ def read(
             readable, why = Readable.TOO_COMPLEX, str(bound)
         except RecursionError:
             readable, why = Readable.TOO_COMPLEX, "it is nested too deep"
-    marks = _marks(fields, lists, people, text, surroundings, depth, results)
+    marks = _marks(fields, lists, people, text, surroundings, depth, results) if marked else []
     if why:
         name = "ambiguous" if readable is Readable.UNREADABLE else "defect"
         marks.append(KINDS[name].mark(f"it cannot be read as a whole: {why}"))
-    looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable)
+    looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable) if marked else _NOT_JUDGED
     shown_text = text.new or text.plain
     thread = thread_of(fields, text.subject)
     copy = _copied(message, fields, text, people, readable) if depth is Depth.TEXT else Copied(identity=Identity())

@@ -150,10 +150,10 @@ async def test_a_content_is_read_once(make: Make, monkeypatch: pytest.MonkeyPatc
     reads = 0
     really = module.read
 
-    def counting(*a: Any) -> Reading:
+    def counting(*a: Any, **k: Any) -> Reading:
         nonlocal reads
         reads += 1
-        return really(*a)
+        return really(*a, **k)
 
     monkeypatch.setattr(module, "read", counting)
     reader = make()

@@ -101,9 +101,14 @@ def parts(*bodies: tuple[str, str], kind: str = "multipart/mixed", headers: Mapp
 
 
 def look(
-    message: Message, surroundings: Surroundings | None = None, depth: Depth = Depth.TEXT, bounds: Bounds | None = None
+    message: Message,
+    surroundings: Surroundings | None = None,
+    depth: Depth = Depth.TEXT,
+    bounds: Bounds | None = None,
+    *,
+    marked: bool = True,
 ) -> Reading:
-    return read(message, surroundings or around(), depth, bounds or Bounds())
+    return read(message, surroundings or around(), depth, bounds or Bounds(), marked=marked)
 
 
 def names(reading: Reading) -> set[str]:

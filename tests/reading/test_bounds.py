@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -89,6 +90,16 @@ def test_the_header_alone_can_be_read() -> None:
     assert reading.shown == {"customers@example.com", "bo@example.com"}
     assert reading.topics == ()
     assert reading.excerpt == ""
+
+
+@pytest.mark.parametrize(
+    "headers", [{**OUTLOOK, "Subject": "SV: Dieten"}, {"List-Id": "<x.example.com>", "Precedence": "bulk"}, {}]
+)
+def test_a_header_that_nobody_judges_says_the_same_of_everything_else(headers: dict[str, str]) -> None:
+    message = letter("Bacon", headers)
+    judged, quick = (look(message, depth=Depth.HEADERS, marked=marked) for marked in (True, False))
+    assert (quick.looks, quick.score, quick.marks) == (Looks.UNCLEAR, 0.0, ())
+    assert replace(judged, looks=Looks.UNCLEAR, score=0.0, marks=()) == quick
 
 
 @pytest.mark.parametrize(
