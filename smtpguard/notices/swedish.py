@@ -208,6 +208,7 @@ MARKS: Mapping[str, str] = {
     'a comment of whoever wrote it is left in it: "*"': 'en kommentar från dem som skrev det är kvar: "*"',
     'it calls itself a test: "*"': 'det kallar sig test: "*"',
     'it holds filler text: "*"': 'det innehåller utfyllnadstext: "*"',
+    'a file is named like a draft, or is not the one that the text names: "*"': 'en fil heter som ett utkast, eller är inte den som texten nämner: "*"',
     "it is made from a template (# tables, # pictures)": "det är gjort efter en mall (# tabeller, # bilder)",
     "it holds a picture of one pixel, as those who count readers use": "det innehåller en bild på en pixel, av det slag som räknar läsare",
     'a hidden line for previews: "*"': 'en dold rad för förhandsvisning: "*"',

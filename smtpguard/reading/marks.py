@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler"})
+UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler", "file"})
 """Marks by which a message says itself that it is not finished: whoever decides reads them first."""
 NOT_TO_GO_OUT = frozenset({"label-inside", "label", "inside-only", "internal-words", "secretive"})
 """Marks by which it says that it is not for others: these next."""
@@ -154,6 +154,7 @@ _TABLE = (
     Kind("comment", _N, 1.0, "unfinished", "a reminder, a question to a colleague or a tracked change is left in it"),
     Kind("test", _N, 1.0, "unfinished", "it calls itself a test"),
     Kind("filler", _N, 1.0, "unfinished", "lorem ipsum and its like"),
+    Kind("file", _N, 1.0, "unfinished", "an attached file is named like a draft, or is not the one that the text names"),
     Kind("list-post", _N, 1.0, "", "a post on a discussion list: its list headers are the list server's, not the writer's"),
     Kind("list-unproven", _N, 1.0, "", "list headers that come neither from a declared origin nor from one of its clients or logins"),
     Kind("authenticated", _N, 0.5, "", "a trusted server says whose signatures verified, or that From failed its checks"),

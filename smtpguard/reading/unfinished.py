@@ -1,4 +1,5 @@
-"""What shows that a message is not finished: fields of a template left unfilled, a draft, comments of colleagues, a test, filler text.
+"""What shows that a message is not finished: fields of a template left unfilled, a draft, comments of colleagues, a test, filler text,
+a file that is not the one it speaks of.
 
 Found in the subject and in what everybody sees of the writer's own text. It says nothing of what a message looks like: a letter and a
 mailing are drafts alike. Every pattern takes linear time.
@@ -7,9 +8,9 @@ mailing are drafts alike. Every pattern takes linear time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER = KINDS = ("placeholder", "draft", "comment", "test", "filler")
+PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE = KINDS = ("placeholder", "draft", "comment", "test", "filler", "file")
 _MOST = 60_000
 _NAME = r"(?:first|last|full|sur|given)?_?-? ?(?:name|namn|nimi|nom|nombre|vorname|nachname)|förnamn|efternamn|fornavn|etternavn|etunimi|sukunimi|prénom|apellido|kundnr|kundnummer|company|företag"
 _PLACEHOLDER = re.compile(
@@ -71,6 +72,14 @@ _FILLER = re.compile(
     re.I,
 )
 _BODY_OF_A_TEST = 60
+_ENDS = r"\.(?:pdf|docx?|xlsx?|pptx?|odt|ods|odp|csv|rtf|zip)"
+# No file of a link, of a path or of an address; spaces belong to no name here, since nobody knows where such a one begins.
+_SPOKEN_OF = re.compile(rf"(?<![\w/@.=&?%\-])\w[\w\-.()]{{0,100}}{_ENDS}(?![\w/@?=])", re.I)
+_NAMED_DRAFT = re.compile(
+    r"(?:\A|[\s_\-.(\[])(?:draft|utkast|udkast|luonnos|entwurf|brouillon|borrador|bozza|arbetsversion|arbeitsversion|untitled|namnlös|unbenannt"
+    r"|ej klar|not final)(?=[\s_\-.)\]\d]|\Z)",
+    re.I,
+)
 
 
 # To look for plain words first is many times faster than to look for the patterns.
@@ -86,8 +95,8 @@ _LOOKED_FOR = (
 )  # fmt: skip
 
 
-def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, str]]:
-    """(kind, what was found) of the first of each kind. ``source``: of its HTML in lower case."""
+def unfinished(subject: str, own: str, source: str = "", files: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+    """(kind, what was found) of the first of each kind. ``source``: of its HTML in lower case. ``files``: names of what is attached."""
     body = own[:_MOST]
     text = f"{subject}\n\n{body}"
     small = text.lower()
@@ -114,3 +123,19 @@ def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, 
         yield TEST, " ".join(found[0].split())[:40]
     if any(word in small for word in _FILLERS) and (found := _FILLER.search(text)):
         yield FILLER, found[0][:40]
+    if found_file := _wrong_file(body, files):
+        yield FILE, found_file
+
+
+def _wrong_file(body: str, files: Sequence[str]) -> str:
+    """An attached file whose name calls it a draft, or one that the text names while others are attached; or "". A text that names a file
+    and brings none may speak of an earlier one."""
+    for name in files:
+        if _NAMED_DRAFT.search(name):
+            return name[:60]
+    if files and "." in body:
+        there = {name.casefold() for name in files}
+        spoken = [found[0] for found in _SPOKEN_OF.finditer(body)]
+        if spoken and not any(name.casefold() in there for name in spoken):
+            return f"{spoken[0][:60]}, and {files[0][:60]} is attached"
+    return ""

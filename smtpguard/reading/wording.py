@@ -102,7 +102,9 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
     yield from _link_marks(text, own)
-    for kind, found in unfinished(text.subject, own, text.markup.source if text.markup else ""):
+    for kind, found in unfinished(
+        text.subject, own, text.markup.source if text.markup else "", [a.name for a in text.attachments if a.name]
+    ):
         yield KINDS[kind].mark(f'{_LEFT[kind]}: "{found}"')
     greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
     yield from _letter_marks(text, own, greets_customers=greets_customers)
@@ -154,6 +156,7 @@ _LEFT = {
     "comment": "a comment of whoever wrote it is left in it",
     "test": "it calls itself a test",
     "filler": "it holds filler text",
+    "file": "a file is named like a draft, or is not the one that the text names",
 }
 _SAYS = {
     "work-talk": "it speaks of work",

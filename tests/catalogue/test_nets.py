@@ -135,6 +135,20 @@ async def test_the_same_letter_to_a_few_each_day(guard: Whole) -> None:
     assert await rules_of(guard) == {"the-same-letter-to-new-customers"}
 
 
+async def test_people_of_an_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On no list any more: the rule of docs/policy.md."""
+    docs = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
+    rule = docs.partition("    - id: outside-by-the-hundred\n")
+    stated = yaml.safe_load(FRESH)
+    stated["rules"] += yaml.safe_load(rule[1] + rule[2].partition("\n\n")[0])
+    people = [f"former{n}@elsewhere.example" for n in range(120)]
+    async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=yaml.safe_dump(stated)) as guard:
+        said = await one_by_one(guard, people, every=60, body=lambda n: words(60, "to those of 2019"))
+        assert len(reached(guard, people)) == 99
+        assert held(said) == 21
+        assert await rules_of(guard) == {"outside-by-the-hundred"}
+
+
 async def test_a_text_of_the_house_goes_to_all_whom_its_writers_know(guard: Whole) -> None:
     """Thirty colleagues send what stands in a template to customers of their own."""
     text = words(60, "your goods have arrived")

@@ -149,6 +149,13 @@ def test_marks_of_parts() -> None:
         ),
     )
     check(
+        "file",
+        parts(
+            ("Content-Type: text/plain", "x"),
+            ("Content-Type: application/msword\nContent-Disposition: attachment; filename=utkast.docx", "x"),
+        ),
+    )
+    check(
         "attached-mail",
         parts(
             ("Content-Type: text/plain", "x"), ("Content-Type: message/rfc822", "From: k@x.example\nSubject: s\n\nx")
@@ -164,7 +171,7 @@ def check(name: str, message: Message) -> None:
 
 
 def test_every_kind_of_mark_has_an_example() -> None:
-    shown = {e[0] for e in EXAMPLES} | {e[0] for e in HTML} | {"calendar", "documents", "attached-mail"}
+    shown = {e[0] for e in EXAMPLES} | {e[0] for e in HTML} | {"calendar", "documents", "file", "attached-mail"}
     shown.add("authenticated")
     assert set(KINDS) - shown == {
         "declared-origin",

@@ -26,7 +26,7 @@ def readings() -> Iterator[Reading]:
     yield from_declared_origin(look(letter("x")), "campaigns.example.com")
     yield from_declared_origin(look(letter("x")), "example.com", shared=True)
     yield without_list_headers(look(letter("x", PLATFORM)))
-    docx = "Content-Type: application/msword\nContent-Disposition: attachment; filename=a.docx"
+    docx = "Content-Type: application/msword\nContent-Disposition: attachment; filename=utkast.docx"
     for head, body in ((docx, "x"), ("Content-Type: text/calendar; method=REQUEST", ICS),
                        ("Content-Type: message/rfc822", "From: k@x.example\nSubject: s\n\nx"),
                        ("Content-Type: message/rfc822", "From: bo@example.com\nSubject: s\n\nx")):  # fmt: skip

@@ -46,6 +46,37 @@ def test_what_is(subject: str, text: str) -> None:
     assert dict(unfinished(subject, text)) == {}
 
 
+@pytest.mark.parametrize(
+    ("text", "files", "found"),
+    [
+        (
+            "Priserna står i prislista-2026.pdf.",
+            ["kundlista.xlsx"],
+            "prislista-2026.pdf, and kundlista.xlsx is attached",
+        ),
+        ("See offer_v2.docx and terms.pdf", ["offer_v2.docx"], ""),
+        ("See Offer.PDF", ["offer.pdf", "logo.zip"], ""),
+        ("Våren är här", ["nyhetsbrev_utkast.pdf"], "nyhetsbrev_utkast.pdf"),
+        ("Frühling", ["Entwurf 3.docx"], "Entwurf 3.docx"),
+        ("Spring", ["draftbeer-menu.pdf"], ""),
+        ("Spring", ["Kundbrev våren.pdf"], ""),
+        ("Läs mer: https://example.com/priser.pdf eller skriv till priser.pdf@example.com", ["villkor.pdf"], ""),
+        ("Som jag skrev i offert.pdf i går", [], ""),
+        ("Version 2.0. Kontakta oss.", ["villkor.pdf"], ""),
+    ],
+)
+def test_a_file_that_is_not_the_one(text: str, files: list[str], found: str) -> None:
+    assert dict(unfinished("Våren", text, files=files)).get("file", "") == found
+
+
+def test_a_wrong_file_is_read_of_a_message_as_it_comes() -> None:
+    body = (
+        '--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nPriserna står i priser.pdf\r\n--b\r\nContent-Type: application/pdf; name="kunder.pdf"\r\n'
+        'Content-Disposition: attachment; filename="kunder.pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0xLjQK\r\n--b--\r\n'
+    )
+    assert "file" in names(look(letter(body, kind='multipart/mixed; boundary="b"')))
+
+
 def test_tracked_changes_are_left_in_the_markup() -> None:
     html = '<p>Våren <span class="MsoCommentReference">[LE1]</span> är här</p>'
     assert "comment" in names(look(letter(html, kind="text/html")))
