@@ -38,8 +38,11 @@ _LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
 
 @dataclass(slots=True)
 class Attachment:
+    """``nested``: whether it is a message, or a part of one, that is attached."""
+
     name: str
     kind: str
+    nested: bool = False
 
 
 @dataclass(slots=True)
@@ -117,12 +120,12 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         subject = words(part.fields["subject"][0].raw) if "subject" in part.fields else ""
         out.nested.append(Nested(sender, subject))
         attached.append(subject)
-        out.attachments.append(Attachment(part.filename or subject, "message/rfc822"))
+        out.attachments.append(Attachment(part.filename or subject, "message/rfc822", nested=True))
         return
     if part.filename:
-        out.attachments.append(Attachment(part.filename, part.kind))
+        out.attachments.append(Attachment(part.filename, part.kind, nested=part.nested > 0))
     elif part.attachment or not part.kind.startswith(("text/", "image/", "message/")):
-        out.attachments.append(Attachment("", part.kind))
+        out.attachments.append(Attachment("", part.kind, nested=part.nested > 0))
     form = form_of(part.kind, part.filename)
     if not form:
         if not _trifling(part):
@@ -147,7 +150,7 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
     else:
         text = enriched(text) if form == ENRICHED else rtf(text) if form == RTF else text
         for name, octets in files_within(text):
-            out.attachments.append(Attachment(name, "application/octet-stream"))
+            out.attachments.append(Attachment(name, "application/octet-stream", nested=part.nested > 0))
             out.numbers["attachments"] += not part.nested
             if form_of("application/octet-stream", name):
                 attached.append(characters(octets, "").text)

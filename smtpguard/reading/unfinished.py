@@ -8,6 +8,7 @@ mailing are drafts alike. Every pattern takes linear time.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE = KINDS = ("placeholder", "draft", "comment", "test", "filler", "file")
@@ -72,15 +73,26 @@ _FILLER = re.compile(
     re.I,
 )
 _BODY_OF_A_TEST = 60
-_ENDS = r"\.(?:pdf|docx?|xlsx?|pptx?|odt|ods|odp|csv|rtf|zip)"
-# No file of a link, of a path or of an address; spaces belong to no name here, since nobody knows where such a one begins.
-_SPOKEN_OF = re.compile(rf"(?<![\w/@.=&?%\-])\w[\w\-.()]{{0,100}}{_ENDS}(?![\w/@?=])", re.I)
+_ENDS = r"\.(?:pdf|docx?|docm|xls[xmb]?|pptx?|odt|ods|odp|rtf|csv)"
+_DOCUMENT, _ARCHIVE = re.compile(rf"{_ENDS}\Z", re.I), re.compile(r"\.(?:zip|7z|rar|tar|t?gz)\Z", re.I)
 _NAMED_DRAFT = re.compile(
-    r"(?:\A|[\s_\-.(\[])(?:draft|utkast|udkast|luonnos|entwurf|brouillon|borrador|bozza|arbetsversion|arbeitsversion|untitled|namnlös|unbenannt"
-    r"|ej klar|not final)(?=[\s_\-.)\]\d]|\Z)",
+    r"(?:\A|[\s_\-.(\[+])(?<!\bon[\s_\-])(?:draft(?![\s_\-]?(?:beers?|bier|ale|cider|horses?|picks?|board|lottery|guide|day|night))|utkast|udkast|luonnos|entwurf|brouillon|borrador|bozza"
+    r"|arbetsversion|arbetskopia|arbetsmaterial|arbeitsversion|arbeitskopie|(?:ej|inte)[\s_\-]klar[at]?|nicht[\s_\-]fertig|not[\s_\-]final|work[\s_\-]in[\s_\-]progress)(?=[\s_\-.)\]+\d]|\Z)",
     re.I,
 )
-
+# The name of a file in a text. Where it has spaces, this is its last word; none is found in a path or an address.
+_SPOKEN_OF = re.compile(rf"(?<![\w/@.=&?%+\-])\w[\w\-.()+&]{{0,100}}?{_ENDS}(?![\w/@?=])(?!\.\w)", re.I)
+_LINK = re.compile(r"\b(?:https?://|www\.)[^\s<>\"]+", re.I)
+_LINKED = re.compile(r"[\s<>()\[\]:\-–]{0,5}(?:https?://|www\.)", re.I)
+_AROUND = 80
+_NOT_HERE = re.compile(
+    r"\b(?:er|din|ditt|fick|igår|i går|nedan|site|web|online|last (?:week|month)|your|sent|received|below|yesterday|ihre?[mnrs]?|gestern|unten|danke|dank|eilen|ayer|ieri)\b"
+    r"|\b(?:ladda (?:ner|hem|upp)|tack för|hemsid|webb|portal|tidigare|förra|häromdag|skickade|mottag|mapp|website|download|upload|earlier|previous|thank|folder|sharepoint|onedrive|dropbox"
+    r"|google drive|teams|intran|herunter|hochgeladen|internet|ordner|früher|letzte|vorige|geschickt|gesendet|erhalten|last ned|nettsid|hjemmesid|lataa|télécharg|reçu|descarg|scarica)"
+)
+_HERE = re.compile(
+    r"\b(?:bifoga|bilag|bilägg|attach|enclos|anbei|anhang|anhäng|angehängt|beigefügt|anlage|beilage|vedlagt|vedhæft|vedlegg|liit|oheis|ci-joint|pièce|annex|adjunt|allegat|bijlage|bijgevoegd)"
+)
 
 # To look for plain words first is many times faster than to look for the patterns.
 _STAMPS = ("DRAFT", "UTKAST", "UDKAST", "LUONNOS", "ENTWURF", "BROUILLON", "BORRADOR", "BOZZA", "RASCUNHO", "EJ KLAR", "INTE KLAR", "NOT FINAL",
@@ -95,8 +107,8 @@ _LOOKED_FOR = (
 )  # fmt: skip
 
 
-def unfinished(subject: str, own: str, source: str = "", files: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
-    """(kind, what was found) of the first of each kind. ``source``: of its HTML in lower case. ``files``: names of what is attached."""
+def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, str]]:
+    """(kind, what was found) of the first of each kind but FILE. ``source``: of its HTML in lower case."""
     body = own[:_MOST]
     text = f"{subject}\n\n{body}"
     small = text.lower()
@@ -123,19 +135,56 @@ def unfinished(subject: str, own: str, source: str = "", files: Sequence[str] = 
         yield TEST, " ".join(found[0].split())[:40]
     if any(word in small for word in _FILLERS) and (found := _FILLER.search(text)):
         yield FILLER, found[0][:40]
-    if found_file := _wrong_file(body, files):
-        yield FILE, found_file
 
 
-def _wrong_file(body: str, files: Sequence[str]) -> str:
-    """An attached file whose name calls it a draft, or one that the text names while others are attached; or "". A text that names a file
-    and brings none may speak of an earlier one."""
+def named_like_a_draft(files: Sequence[str]) -> str:
+    """The first document of ``files`` whose name says that it is not finished, or ""."""
     for name in files:
-        if _NAMED_DRAFT.search(name):
-            return name[:60]
-    if files and "." in body:
-        there = {name.casefold() for name in files}
-        spoken = [found[0] for found in _SPOKEN_OF.finditer(body)]
-        if spoken and not any(name.casefold() in there for name in spoken):
-            return f"{spoken[0][:60]}, and {files[0][:60]} is attached"
+        if (_DOCUMENT.search(name) or _ARCHIVE.search(name)) and _NAMED_DRAFT.search(
+            unicodedata.normalize("NFC", name)
+        ):
+            return name
     return ""
+
+
+def another_file(own: str, files: Sequence[str], source: str = "") -> tuple[str, str]:
+    """(name in the text, name of what is attached instead), or two of "".
+
+    ``files``: names of all that is attached. A text that names a document and brings none, or brings another too, speaks of one that
+    was sent before; so it does where it says so, or where the name is a link. An archive may hold the file.
+    """
+    documents = [name for name in files if _DOCUMENT.search(name)]
+    if not documents or any(map(_ARCHIVE.search, files)):
+        return "", ""
+    text = _LINK.sub(lambda link: link[0][:8], own[:_MOST])
+    there = [stem for name in files if (stem := _stem(name))]
+    missing = ""
+    for found in _SPOKEN_OF.finditer(text):
+        before = _stem(text[max(0, found.start() - 120) : found.end()])
+        if any(_may_be(_stem(found[0]), before, stem) for stem in there):
+            return "", ""
+        missing = missing or ("" if _is_elsewhere(text, found, source) else found[0])
+    return (missing, documents[0]) if missing else ("", "")
+
+
+def _is_elsewhere(text: str, found: re.Match[str], source: str) -> bool:
+    """Whether a file that is named is said to be elsewhere, or is a link. ``source``: HTML in lower case."""
+    at = source.find(found[0].lower())
+    if _LINKED.match(text, found.end()) or (at >= 0 and source.rfind("<a", 0, at) > source.rfind("</a", 0, at)):
+        return True
+    near = text[max(0, found.start() - _AROUND) : found.end() + _AROUND].lower()
+    return bool(_NOT_HERE.search(near)) and not _HERE.search(near)
+
+
+def _may_be(spoken: str, before: str, attached: str) -> bool:
+    """Whether the file that a text names may be the attached one. ``before``: the name with the words in front, which may belong to it.
+    "prislista.pdf" may be "prislista (2).pdf"; "2026.pdf" is no more than the end of a name."""
+    short, long = sorted((spoken, attached), key=len)
+    return before.endswith(attached) or (sum(map(str.isalpha, short)) >= 4 and short in long)
+
+
+def _stem(name: str) -> str:
+    """The letters and digits of a name without its ending, however they are spelled: "Vår_lista.PDF" is "varlista"."""
+    apart = unicodedata.normalize("NFKD", _DOCUMENT.sub("", name)).casefold().replace("ø", "o").replace("æ", "ae")
+    plain = "".join(c for c in apart if c.isalnum())
+    return plain.replace("ae", "a").replace("oe", "o").replace("ue", "u")

@@ -16,7 +16,7 @@ from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.phrases import found_in
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text
-from smtpguard.reading.unfinished import unfinished
+from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished
 
 MOST = 60_000  # characters in which phrases are looked for: from the beginning, and from the end
 _GREETING = re.compile(
@@ -102,10 +102,10 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
     yield from _link_marks(text, own)
-    for kind, found in unfinished(
-        text.subject, own, text.markup.source if text.markup else "", [a.name for a in text.attachments if a.name]
-    ):
+    source = text.markup.source if text.markup else ""
+    for kind, found in unfinished(text.subject, own, source):
         yield KINDS[kind].mark(f'{_LEFT[kind]}: "{found}"')
+    yield from _wrong_file(text, own, source)
     greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
     yield from _letter_marks(text, own, greets_customers=greets_customers)
     yield from _attachment_marks(text, around)
@@ -156,7 +156,6 @@ _LEFT = {
     "comment": "a comment of whoever wrote it is left in it",
     "test": "it calls itself a test",
     "filler": "it holds filler text",
-    "file": "a file is named like a draft, or is not the one that the text names",
 }
 _SAYS = {
     "work-talk": "it speaks of work",
@@ -253,6 +252,14 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
         yield KINDS["short-and-plain"].mark("it is short, without links or pictures")
     elif body and images <= 1 and urls <= 2:
         yield KINDS["plain"].mark("it has hardly any links or pictures")
+
+
+def _wrong_file(text: Text, own: str, source: str) -> Iterator[Mark]:
+    files = [a.name for a in text.attachments if a.name and not a.nested]
+    if draft := named_like_a_draft(files):
+        yield KINDS["file"].mark(f'a file is named like a draft: "{draft[:60]}"')
+    elif (names := another_file(own, files, source)) != ("", ""):
+        yield KINDS["file"].mark(f'the text names "{names[0][:60]}", and "{names[1][:60]}" is attached')
 
 
 def _attachment_marks(text: Text, around: Surroundings) -> Iterator[Mark]:

@@ -136,16 +136,21 @@ async def test_the_same_letter_to_a_few_each_day(guard: Whole) -> None:
 
 
 async def test_people_of_an_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On no list any more: the rule of docs/policy.md."""
+    """On no list any more: the rule of docs/policy.md. What goes to all colleagues and somebody outside passes."""
     docs = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
     rule = docs.partition("    - id: outside-by-the-hundred\n")
     stated = yaml.safe_load(FRESH)
     stated["rules"] += yaml.safe_load(rule[1] + rule[2].partition("\n\n")[0])
-    people = [f"former{n}@elsewhere.example" for n in range(120)]
+    people = [f"former{n}@elsewhere.example" for n in range(250)]
     async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=yaml.safe_dump(stated)) as guard:
-        said = await one_by_one(guard, people, every=60, body=lambda n: words(60, "to those of 2019"))
+        said = await one_by_one(guard, people[:120], every=60, body=lambda n: words(60, "to those of 2019"))
         assert len(reached(guard, people)) == 99
         assert held(said) == 21
+        assert held(await one_by_one(guard, people[120:], every=60, each=130, shown=False, seed="all at once")) == 1
+        staff = [f"colleague{n}@example.com" for n in range(120)]
+        said = await one_by_one(guard, [*staff, people[0]], every=60, each=121, seed="to all colleagues")
+        assert len(said) == 1
+        assert held(said) == 0
         assert await rules_of(guard) == {"outside-by-the-hundred"}
 
 

@@ -26,6 +26,8 @@ def readings() -> Iterator[Reading]:
     yield from_declared_origin(look(letter("x")), "campaigns.example.com")
     yield from_declared_origin(look(letter("x")), "example.com", shared=True)
     yield without_list_headers(look(letter("x", PLATFORM)))
+    one = "Content-Type: application/pdf\nContent-Disposition: attachment; filename=a.pdf"
+    yield look(parts(("Content-Type: text/plain", "Priser: b.pdf"), (one, "x")))
     docx = "Content-Type: application/msword\nContent-Disposition: attachment; filename=utkast.docx"
     for head, body in ((docx, "x"), ("Content-Type: text/calendar; method=REQUEST", ICS),
                        ("Content-Type: message/rfc822", "From: k@x.example\nSubject: s\n\nx"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+from base64 import b64encode
+
 import pytest
 
 from smtpguard.guard.values import evidence_of
 from smtpguard.reading.looks import Looks
-from smtpguard.reading.unfinished import KINDS, unfinished
+from smtpguard.reading.unfinished import KINDS, another_file, named_like_a_draft, unfinished
 from tests.reading.letters import CAMPAIGN, PLATFORM, letter, look, names
 
 FOUND: dict[str, list[tuple[str, str]]] = {
@@ -47,34 +50,107 @@ def test_what_is(subject: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "files", "found"),
+    ("text", "files", "named"),
     [
-        (
-            "Priserna står i prislista-2026.pdf.",
-            ["kundlista.xlsx"],
-            "prislista-2026.pdf, and kundlista.xlsx is attached",
-        ),
-        ("See offer_v2.docx and terms.pdf", ["offer_v2.docx"], ""),
-        ("See Offer.PDF", ["offer.pdf", "logo.zip"], ""),
-        ("Våren är här", ["nyhetsbrev_utkast.pdf"], "nyhetsbrev_utkast.pdf"),
-        ("Frühling", ["Entwurf 3.docx"], "Entwurf 3.docx"),
-        ("Spring", ["draftbeer-menu.pdf"], ""),
-        ("Spring", ["Kundbrev våren.pdf"], ""),
-        ("Läs mer: https://example.com/priser.pdf eller skriv till priser.pdf@example.com", ["villkor.pdf"], ""),
-        ("Som jag skrev i offert.pdf i går", [], ""),
-        ("Version 2.0. Kontakta oss.", ["villkor.pdf"], ""),
+        ("Priserna står i prislista-2026.pdf.", ["kundlista.xlsx"], "prislista-2026.pdf"),
+        ("Bifogat finner ni prislista-2026.pdf.", ["logo.png", "prislista-2025.pdf"], "prislista-2026.pdf"),
+        ("Bilaga: Prislista våren 2026.pdf", ["Kundlista 2026.xlsx"], "2026.pdf"),
+        ("Our terms are in Terms_EN.docx (attached).", ["Terms_SV.docx"], "Terms_EN.docx"),
+        ("Please see the attached file (pricelist.pdf)", ["salaries.pdf"], "pricelist.pdf"),
+        ("Anbei das Angebot_März.pdf, wie im letzten Gespräch erwähnt.", ["Gehälter.xlsx"], "Angebot_März.pdf"),
+        ("Im Anhang: preise.pdf und agb.pdf", ["Mitarbeiter.csv"], "preise.pdf"),
     ],
 )
-def test_a_file_that_is_not_the_one(text: str, files: list[str], found: str) -> None:
-    assert dict(unfinished("Våren", text, files=files)).get("file", "") == found
+def test_another_file_than_the_text_names(text: str, files: list[str], named: str) -> None:
+    assert another_file(text, files) == (named, next(f for f in files if not f.endswith("png")))
 
 
-def test_a_wrong_file_is_read_of_a_message_as_it_comes() -> None:
-    body = (
-        '--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nPriserna står i priser.pdf\r\n--b\r\nContent-Type: application/pdf; name="kunder.pdf"\r\n'
-        'Content-Disposition: attachment; filename="kunder.pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0xLjQK\r\n--b--\r\n'
-    )
-    assert "file" in names(look(letter(body, kind='multipart/mixed; boundary="b"')))
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("See the attached offer.", ["Scan0001.pdf"]),
+        ("See offer_v2.docx and terms.pdf", ["offer_v2.docx"]),
+        ("See Offer.PDF", ["offer.pdf", "logo.zip"]),
+        ("Bilaga: Prislista våren 2026.pdf", ["Prislista våren 2026.pdf"]),
+        ("Bilaga: Prislista våren\n2026.pdf", ["Prislista_våren_2026.pdf"]),
+        ("Bilaga: Prislista våren 2026.pdf", [unicodedata.normalize("NFD", "Prislista våren 2026.pdf")]),
+        ("Bilaga: prislista.pdf", ["20260302 Prislista (1).pdf"]),
+        ("(See attached file: Schedule 11-05 through 11-07.xls)", ["Schedule 11-05 through 11-07.xls"]),
+        ("Anbei Änderungsmitteilung.docx", ["Aenderungsmitteilung.pdf"]),
+        ("Läs mer: https://example.com/priser.pdf eller skriv till priser.pdf@example.com", ["villkor.pdf"]),
+        ("Allt finns på www.example.com/a+b/våra~priser.pdf", ["villkor.pdf"]),
+        ("Priser.pdf <https://share.example.com/x?y=1>", ["villkor.pdf"]),
+        ("Ladda ner blanketten ansökan.pdf från vår hemsida.", ["villkor.pdf"]),
+        ("Ich habe gestern Angebot.docx an Sie geschickt, heute der Rest.", ["Rest.docx"]),
+        ("Thanks for contract.docx. My comments are in the file.", ["comments.docx"]),
+        ("Som jag skrev i offert.pdf", []),
+        ("Som jag skrev i offert.pdf", ["image001.png", "smime.p7s", "ATT00001.htm"]),
+        ("Filerna heter a.pdf och b.pdf", ["allt.zip"]),
+        ("Version 2.0 i .pdf-format. Kontakta oss.", ["villkor.pdf"]),
+        ("Bygg i ASP.NET, se node.js och example.docs", ["villkor.pdf"]),
+    ],
+)
+def test_the_file_of_the_text_or_of_nowhere(text: str, files: list[str]) -> None:
+    assert another_file(text, files) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_draft"),
+    [
+        ("nyhetsbrev_utkast.pdf", True), ("Utkast 3.docx", True), ("Entwurf 3.docx", True), ("2026-03 Angebot (Entwurf).pdf", True),
+        ("Spring-letter-DRAFT2.docx", True), ("draft.zip", True), ("brev ej klart.docx", True), ("prislista_arbetsmaterial.xlsx", True),
+        ("offer_not_final.pdf", True), ("draftbeer-menu.pdf", False), ("Draft beer menu.pdf", False), ("beers-on-draft.pdf", False),
+        ("Kundbrev våren.pdf", False), ("Gesetzentwurf.pdf", False), ("Untitled attachment 00012.pdf", False), ("Namnlös.pdf", False),
+        ("banner_draft.png", False), ("draft-ietf-httpbis-00.txt", False), ("Overdraft.pdf", False), ("", False),
+    ],
+)  # fmt: skip
+def test_named_like_a_draft(name: str, is_draft: bool) -> None:
+    assert named_like_a_draft(["villkor.pdf", name]) == (name if is_draft else "")
+
+
+def with_files(text: str, *files: tuple[str, str, bytes], kind: str = "text/plain") -> list[str]:
+    """What is said of a message that comes with these files: (type, name, content)."""
+    body = f"--b\r\nContent-Type: {kind}; charset=utf-8\r\n\r\n{text}\r\n"
+    for its, name, content in files:
+        body += f'--b\r\nContent-Type: {its}; name="{name}"\r\nContent-Disposition: attachment; filename="{name}"\r\n'
+        plain = its == "message/rfc822"
+        body += (
+            "\r\n" + content.decode()
+            if plain
+            else f"Content-Transfer-Encoding: base64\r\n\r\n{b64encode(content).decode()}"
+        )
+        body += "\r\n"
+    reading = look(letter(body + "--b--\r\n", kind='multipart/mixed; boundary="b"'))
+    return [mark.evidence for mark in reading.marks if mark.name == "file"]
+
+
+PDF = b"%PDF-1.4\n"
+
+
+def test_a_wrong_file_of_a_message_as_it_comes() -> None:
+    instead = 'the text names "priser.pdf", and "kunder.pdf" is attached'
+    kunder = ("application/pdf", "kunder.pdf", PDF)
+    assert with_files("Priserna står i priser.pdf", kunder) == [instead]
+    assert with_files("<p>Priserna står i <b>priser.pdf</b></p>", kunder, kind="text/html") == [instead]
+    assert with_files("Se bifogat", ("application/pdf", "utkast_1.pdf", PDF)) == [
+        'a file is named like a draft: "utkast_1.pdf"'
+    ]
+    assert with_files("Priserna står i priser.pdf", ("application/pdf", "priser.pdf", PDF)) == []
+
+
+def test_a_link_is_no_file_of_its_own() -> None:
+    link = '<p>Våra <a href="https://klick.example/x1">priser.pdf</a></p>'
+    assert with_files(link, ("application/pdf", "villkor.pdf", PDF), kind="text/html") == []
+
+
+def test_files_of_what_is_quoted_or_forwarded_are_another_s() -> None:
+    quoted = "Hej!\r\n\r\nDen 2026-03-02 skrev Eva <eva@kund.example>:\r\n> Här är underlag.docx\r\n"
+    assert with_files(quoted, ("application/pdf", "svar.pdf", PDF)) == []
+    head = "Från: Eva <eva@kund.example>\r\nSkickat: den 2 mars 2026 09:12\r\nTill: Bo <bo@example.com>\r\nÄmne: Underlag\r\n\r\n"
+    block = f"________________________________\r\n{head}Bifogat: underlag.docx\r\n"
+    assert with_files(block, ("application/pdf", "svar.pdf", PDF)) == []
+    inner = b"From: eva@kund.example\r\nSubject: Utkast\r\nContent-Type: application/pdf; name=utkast.pdf\r\n\r\n%PDF-1.4\r\n"
+    assert with_files("Se nedan", ("message/rfc822", "Utkast.docx", inner)) == []
 
 
 def test_tracked_changes_are_left_in_the_markup() -> None:
