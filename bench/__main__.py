@@ -7,6 +7,7 @@
 ``python -m bench --journal``: reading the whole journal, alone and beside mail.
 ``python -m bench --month``: an ordinary month of a company, and what is held wrongly or slips through.
 ``python -m bench --milter``: what we cost a message inside Postfix, beside no milter and one that does nothing.
+``python -m bench --house``: how large the house is, and what a plain message goes through in it.
 """
 
 import sys
@@ -39,6 +40,10 @@ elif sys.argv[1:2] == ["--month"]:
     from bench.month import main as month
 
     month(sys.argv[2:])
+elif sys.argv[1:2] == ["--house"]:
+    from bench.house import main as house
+
+    house(sys.argv[2:])
 else:
     from bench.through import main
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
@@ -84,6 +85,8 @@ class Wire:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._listening.setblocking(False)
         self._connections: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
+        self.at_the_dot: Callable[[], object] = lambda: None
+        """Called when all but the final dot is sent."""
 
     async def send(self, client: str, reverse_path: str, to: tuple[str, ...], raw: bytes) -> Answer:
         """One transaction, with CRLF at the ends of lines. A connection that the guard has ended meanwhile is opened anew."""
@@ -97,6 +100,8 @@ class Wire:
         if not (said := await _asked(reader, writer, "DATA")).startswith("354"):
             return Answer(reply=said)
         writer.write((b"\r\n" + raw).replace(b"\r\n.", b"\r\n..")[2:] + (b"" if raw.endswith(b"\r\n") else b"\r\n"))
+        await writer.drain()
+        self.at_the_dot()
         said = await _asked(reader, writer, ".")
         held = _HELD.match(said)
         return Answer(reply=said, hold_id=held[1] if held else "", taken=tuple(self._sink.taken))

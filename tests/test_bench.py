@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "which", ["", "--mailings", "--journal", "--lists", "--flood", "--month", "--milter", "--console"]
+    "which", ["", "--mailings", "--journal", "--lists", "--flood", "--month", "--milter", "--console", "--house"]
 )
 def test_a_benchmark_says_what_it_does(which: str) -> None:
     argv = [sys.executable, "-m", "bench", *filter(None, [which]), "--help"]

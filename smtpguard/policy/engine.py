@@ -62,6 +62,8 @@ class RuleSet:
     freeze_answer: Action = Action.HOLD
     _envelope: frozenset[str] = field(init=False, repr=False, compare=False)
     _counted: tuple[counted.Question, ...] = field(init=False, repr=False, compare=False)
+    _asked: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The counts that any rule asks for."""
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
     """The slots of counts that are asked for only where a rule still wants to know."""
@@ -85,6 +87,7 @@ class RuleSet:
         object.__setattr__(self, "_sieve", Sieve(self.rules, tuple(self._slots)))
         object.__setattr__(self, "_envelope", frozenset(envelope))
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
+        object.__setattr__(self, "_asked", frozenset(question.fact for question in self._counted))
         object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
         object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge))
 
@@ -232,7 +235,7 @@ class RuleSet:
 
     def counts(self, fact: str) -> bool:
         """Whether any rule asks for this count."""
-        return any(question.fact == fact for question in self._counted)
+        return fact in self._asked
 
     @property
     def alarms(self) -> tuple[Rule, ...]:
@@ -247,7 +250,7 @@ class RuleSet:
     @property
     def counts_letters(self) -> bool:
         """Whether any rule asks whom a sender writes to for the first time."""
-        return any(question.fact in OF_LETTERS for question in self._counted)
+        return not OF_LETTERS.isdisjoint(self._asked)
 
     def purposes(self, language: str = "en") -> Mapping[str, str]:
         """Rule -> what it is for, in this language where its admin wrote that."""
