@@ -282,8 +282,8 @@ async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Off
         nonlocal calls
         calls += 1
         await home.watch.read()
-        frozen.set()
         found = await attempted(freeze)
+        frozen.set()  # once it was seen under way
         if calls > 1 and len(found) == 2:  # the fence has fallen, and what it dropped is noted: the time is up
             home.clock.ticks += 1
         return found
