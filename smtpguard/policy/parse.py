@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from smtpguard.config.assembling import policy_document
@@ -99,20 +100,22 @@ def parse(
     freeze_answer: Action = Action.HOLD,
     where: str = POLICY,
 ) -> Policy:
-    """``where``: what problems call the policy's own file. Raises Broken, with warnings among its problems."""
+    """``where``: what problems call the policy's own file. Raises Broken, with warnings among its problems.
+
+    The same documents give the same object, as long as it is among the last few: a start reads them once for each part.
+    """
+    return _parsed(frozenset(documents.items()), delimiters, freeze_answer, where)
+
+
+@lru_cache(maxsize=2)
+def _parsed(files: frozenset[tuple[str, bytes]], delimiters: str, freeze_answer: Action, where: str) -> Policy:
+    documents = dict(sorted(files))
     folder = where.removesuffix(where.rpartition("/")[2])
     vocabularies: dict[str, Any] = {}
     problems: list[Problem] = []
     for name, file in vocabulary_names(documents).items():
-        try:
-            vocabulary = load_yaml(documents[file], folder + file)
-            vocabularies[name] = vocabulary.value
-            compile_vocabularies({name: vocabulary.value})
-        except BadVocabulary as e:
-            problems.append(vocabulary.problem(e.path, e.text, e.expected))
-        except Broken as e:
-            problems += e.problems
-            vocabularies[name] = None  # it is there, and broken: not unknown as well
+        vocabularies[name], mistakes = _vocabulary(name, documents[file])
+        problems += (replace(problem, file=folder + file) for problem in mistakes)
     try:
         document = policy_document(documents, where)
     except Broken as e:
@@ -129,6 +132,20 @@ def parse(
         raise Broken(problems)
     meant.look(model, policy.rules.rules, policy.groups, policy.aliases, delimiters, findings)
     return replace(policy, warnings=ordered(findings.problems))
+
+
+@lru_cache(maxsize=32)
+def _vocabulary(name: str, text: bytes) -> tuple[Any, tuple[Problem, ...]]:
+    """Its plain value, None where it is no YAML. Most policies that follow one another have the same."""
+    try:
+        document = load_yaml(text, name)
+    except Broken as e:
+        return None, tuple(e.problems)  # it is there, and broken: not unknown as well
+    try:
+        compile_vocabularies({name: document.value})
+    except BadVocabulary as e:
+        return document.value, (document.problem(e.path, e.text, e.expected),)
+    return document.value, ()
 
 
 def _declared(document: Document) -> Any:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app import policyfile
+from smtpguard.app.policycheck import never_found
 from smtpguard.app.policyfile import FileState, PolicyFile, compare
 from smtpguard.config import documents
-from smtpguard.config.documents import policy_documents
+from smtpguard.config.documents import policy_documents, shipped
 from smtpguard.config.settings import Settings
+from smtpguard.config.yaml import load_yaml
 
 POLICY = """\
 version: 1
@@ -73,3 +75,9 @@ def test_a_policy_beside_the_products_files_has_them_for_its_own(settings: Setti
     in_force = policy_documents(own.policy)
     (product / "pork.yaml").write_text(PORK.replace("bacon", "ham"))
     assert stands(compare(own, in_force)) == (FileState.DIFFERS, True, ("vocabularies/pork.yaml",), ())
+
+
+@pytest.mark.parametrize("file", sorted((shipped() / "vocabularies").glob("*.yaml")), ids=lambda file: file.stem)
+def test_each_term_of_the_product_can_be_found(file: Path) -> None:
+    """A check of a policy does not look for them again."""
+    assert list(never_found(file.stem, load_yaml(file))) == []

@@ -6,6 +6,7 @@ A client speaks SMTP to it; the policy is the sample's with lists of invented pe
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 import socket
 import time
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.demo.key import make_key
 from smtpguard.policy.approval import Choice, Hold
 from tests.scripted_relay import Message, ScriptedRelay
+from tests.store.making import sqlite_url
 from tests.wire.proxied import Client
 
 RAMADAN, NEWSLETTER = "ramadan@lists.example.com", "newsletter@lists.example.com"
@@ -181,14 +184,19 @@ class Whole:
 def policy(**changes: Any) -> str:
     """The sample policy with lists that the tests know. ``rules``: more of them; ``fresh``: their indexes are never stale."""
     stale = {"stale_after": "365d"} if changes.pop("fresh", False) else {}
-    sample = yaml.safe_load((Path(__file__).parents[2] / "config" / "policy.yaml").read_text())
+    sample = copy.deepcopy(_sample())
     sample["organization"]["hours"]["zone"] = "UTC"
     sample["lists"]["ramadan-greetings"]["members"] = {"csv": "ramadan.csv", "column": "email", **stale}
     sample["lists"]["newsletter"]["members"] = {"csv": "newsletter.csv", "column": "email", **stale}
     sample["lists"]["newsletter"].pop("language")  # the tests write to it in English
     sample["streams"]["receipts"]["origin"] = {"clients": ["127.0.0.3/32"]}
     sample["rules"] += changes.pop("rules", [])
-    return yaml.safe_dump({**sample, **changes}, sort_keys=False)
+    return str(yaml.dump({**sample, **changes}, Dumper=yaml.CSafeDumper, sort_keys=False))
+
+
+@cache
+def _sample() -> Any:
+    return yaml.load((Path(__file__).parents[2] / "config" / "policy.yaml").read_text(), Loader=yaml.CSafeLoader)
 
 
 @asynccontextmanager
@@ -214,6 +222,7 @@ resolver: {{nameservers: [127.0.0.1], timeout_seconds: 0.2}}
 workers: 1
 {settings}
 """)
+        sqlite_url(folder / "guard.db")
         read = read_settings(config)
         clock = Clock()
         for module in (guardline, delivery, services, start):  # one time for all: the journal is in order of it
