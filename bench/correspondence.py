@@ -49,6 +49,8 @@ class Writing:
         self._number = itertools.count(1)
         self._colleagues = {lang: [p for p in self.company.staff if p.language == lang] for lang in words.HOME}
         self._accounts: dict[str, list[Person]] = {}
+        self.known: dict[str, list[Person]] = {}
+        """Customers to whom each colleague wrote before the month, as far as its messages need to know."""
 
     def month(self, messages: int, incidents: int) -> list[Post]:
         """``messages`` ordinary ones, and of each dangerous kind so many incidents, in order of time."""
@@ -76,6 +78,7 @@ class Writing:
     def account_of(self, seller: Person, n: int = 1) -> list[Person]:
         """Customers whom a colleague writes to again and again, and now and then one who is new."""
         own = self._accounts.setdefault(seller.address, self.draw.sample(list(self.company.customers), 25))
+        self.known.setdefault(seller.address, list(own))
         if self.draw.random() < 0.1:
             own[self.draw.randrange(len(own))] = self.draw.choice(self.company.customers)
         return self.draw.sample(own, n)

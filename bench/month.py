@@ -6,7 +6,8 @@ Ordinary mail that is held was held wrongly, and a person approves it an hour la
 should, for twenty minutes. Dangerous mail is rejected an hour later. Printed, by kind and rule: what was held wrongly, and whom
 the dangerous mail reached.
 
-The same seed gives the same mail. 20,000 messages take some minutes: what takes the time is reading each text, and a commit each.
+The guard is a new one, which knows nobody: whoever gets a letter gets the first one. With ``--known`` it knows the customers whom
+colleagues wrote to before. The same seed gives the same mail. 20,000 messages take some minutes: what takes the time is reading each text, and a commit each.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -42,6 +44,8 @@ from smtpguard.guard.approvals import Approvals
 from smtpguard.mail.address import Address
 from smtpguard.policy.approval import Choice, Conflict, NotEntitled, State
 from smtpguard.policy.verdict import Mode
+from smtpguard.store.batch import Batch
+from smtpguard.store.contacts import Contacts
 
 MESSAGES, INCIDENTS, CROWD = 20_000, 5, 60
 UNLUCKY, WILLED = 50, 120
@@ -238,17 +242,29 @@ class Month:
 
 
 async def played(
-    folder: Path, posts: Sequence[Post], writing: Writing, rules: str, progress: Callable[[int], None] = lambda n: None
+    folder: Path,
+    posts: Sequence[Post],
+    writing: Writing,
+    rules: str,
+    progress: Callable[[int], None] = lambda n: None,
+    *,
+    known: bool = False,
 ) -> Result:
-    """The month with these rules: the text of a policy file from its key ``rules`` on."""
+    """The month with these rules: the text of a policy file from its key ``rules`` on. ``known``: the guard is no new one."""
     sink = Sink()
     async with AsyncExitStack() as undo:
         await sink.start(undo)
-        return await _played(folder, posts, writing, rules, sink, progress)
+        return await _played(folder, posts, writing, rules, sink, progress, known)
 
 
 async def _played(
-    folder: Path, posts: Sequence[Post], writing: Writing, rules: str, sink: Sink, progress: Callable[[int], None]
+    folder: Path,
+    posts: Sequence[Post],
+    writing: Writing,
+    rules: str,
+    sink: Sink,
+    progress: Callable[[int], None],
+    known: bool,
 ) -> Result:
     words.write(writing.company, folder, rules, sink.port)
     for vocabulary in (shipped() / "vocabularies").glob("*.yaml"):
@@ -266,8 +282,21 @@ async def _played(
         undo.push_async_callback(desk.stop, 1)
         wire = Wire(desk, sink)
         undo.callback(wire.close)
+        if known:
+            digester = desk.line.policies.current().registry.digester
+            written = {
+                who: [digester.of(Address.parse(to.address)) for to in people] for who, people in writing.known.items()
+            }
+            await desk.line.store.write(partial(_know, written))
         approvals = Approvals(desk.line.store, desk.line.policies, clock, term=term(settings))
         return await Month(settings, desk.line, wire, clock, approvals).play(posts, progress)
+
+
+def _know(written: Mapping[str, Sequence[bytes]], batch: Batch) -> None:
+    """Each wrote to these people a month ago."""
+    contacts, at = Contacts.to_write(batch), batch.now_us - 30 * 86_400 * 1_000_000
+    rows = (pair for who, people in written.items() for pair in contacts.pairs([who], people))
+    batch.rows("contact").extend((pair, at) for pair in rows)
 
 
 def rules_of(policy: Path) -> str:
@@ -292,6 +321,8 @@ def table(result: Result) -> Iterator[str]:
         f"Held wrongly: {result.wrongly:,} of {result.messages:,} ({1000 * result.wrongly / max(1, result.messages):.2f} in 1,000); {result.misused:,} of "
         f"them from accounts from which dangerous mail came that week; of the letters of one other person at most {worst:.1%}. {result.waited:,} of campaigns waited for their approval, as they should; {result.undecided:,} undecided."
     )
+    if not result.incidents:
+        return
     yield ""
     yield "| Dangerous kind | may reach | stopped | in part | through | customers reached, at most | by rule |"
     yield "|---|---|---|---|---|---|---|"
@@ -313,6 +344,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--crowd", type=int, default=CROWD, help="customers to whom one goes who writes to them one by one"
     )
+    parser.add_argument("--known", action="store_true", help="the guard knows whom colleagues wrote to before")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--policy", type=Path, default=shipped() / "policy.yaml", help="whose rules are played")
     args = parser.parse_args(argv)
@@ -326,6 +358,7 @@ def main(argv: Sequence[str]) -> None:
             print(f"\r{n:,} of {len(posts):,}", end="", file=sys.stderr)
 
     with tempfile.TemporaryDirectory(prefix="month-") as folder:
-        result = asyncio.run(played(Path(folder), posts, writing, rules_of(args.policy), progress))
+        rules = rules_of(args.policy)
+        result = asyncio.run(played(Path(folder), posts, writing, rules, progress, known=args.known))
     for line in table(result):
         print(line)

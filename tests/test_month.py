@@ -75,6 +75,26 @@ async def test_what_is_held_and_what_slips_is_counted(tmp_path: Path, rules: str
         assert result.dangerous["nineteen at a time"].rules == {"everything": 1}
 
 
+FIRST_LETTERS = """
+rules:
+  - id: first-letters
+    when: {sender.first_contacts: ">= 1 in 30d"}
+    then: hold
+"""
+
+
+async def test_a_guard_that_is_not_new_knows_whom_colleagues_wrote_to(tmp_path: Path) -> None:
+    writing = Writing(7, people=80, customers=400, crowd=6)
+    posts = writing.month(150, 0)
+    results = []
+    for name in ("new", "known"):
+        (tmp_path / name).mkdir()
+        results.append(await played(tmp_path / name, posts, writing, FIRST_LETTERS, known=name == "known"))
+    new, known = (result.ordinary["letter to a customer"].held for result in results)
+    assert 0 <= known < new / 2
+    assert not any(line.startswith("| Dangerous") for line in table(results[0]))
+
+
 async def test_the_sample_policy_passes_what_is_ordinary_and_stops_what_goes_to_a_list(tmp_path: Path) -> None:
     _, result = await month(tmp_path, rules_of(shipped() / "policy.yaml"))
     assert result.wrongly <= 1

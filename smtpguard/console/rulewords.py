@@ -57,7 +57,9 @@ OPERATORS: Mapping[str, str] = {">=": "at least {n}", "<=": "at most {n}", ">": 
 _FIGURE = r"(?:[\d_.,]+(?:e[+-]?\d+)?)(?:\s*%)?"
 _COMPARED = re.compile(rf"(>=|<=|==|=|>|<)?\s*({_FIGURE})(?:\s+in\s+(.+))?\Z")
 _BETWEEN = re.compile(rf"(?:between\s+)?({_FIGURE})\s+(?:and|to)\s+({_FIGURE}|inf(?:\s*%)?)(?:\s+in\s+(.+))?\Z")
-_NARROWED = re.compile(r"(.+?)(?: and more than x([\d.]+) the usual)?(?: on one list of (.+))?\Z")
+_NARROWED = re.compile(
+    r"(.+?)(?: and more than x([\d.]+) the usual)?(?: on one list of (.+?))?( with the same mailing)?\Z"
+)
 _LISTED = re.compile(r"(, | or )")
 _FIGURES = frozenset({Type.COUNT, Type.SHARE})
 
@@ -129,7 +131,7 @@ def observed(name: str, text: str, said: Speech) -> str:
 def _figures(text: str, said: Speech, *, share: bool) -> str:
     """A comparison or a count; "" for what is neither."""
     narrowed = _NARROWED.match(text)
-    if narrowed and (narrowed[2] or narrowed[3]):
+    if narrowed and any(narrowed.groups()[1:]):
         much = _figures(narrowed[1], said, share=share)
         if much and narrowed[2]:
             much = said(
@@ -137,6 +139,8 @@ def _figures(text: str, said: Speech, *, share: bool) -> str:
             )
         if much and narrowed[3]:
             much = said("{much} on one list of {lists}", much=much, lists=narrowed[3])
+        if much and narrowed[4]:
+            much = said("{much} who were sent the same mailing", much=much)
         return much
     if found := _BETWEEN.match(text):
         low, high, window = found.groups()

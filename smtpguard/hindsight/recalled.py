@@ -22,6 +22,7 @@ from smtpguard.guard.recordedfacts import (
 )
 from smtpguard.guard.values import FEW
 from smtpguard.hindsight.passed import Passed
+from smtpguard.policy.condition import SAME
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS as ALL_FACTS
 from smtpguard.policy.facts import NONE, OF_LETTERS, OF_MAILINGS, OF_TOPICS, Count, Source, Type, Unknown, Value, named
@@ -354,6 +355,8 @@ class Recalled(Passed):
         low, high = own
         for other in self._asked.values():
             if other.fact != asked.fact or other.slot == asked.slot:
+                continue
+            if other.slot.endswith(SAME) != asked.slot.endswith(SAME):
                 continue
             value = self._of_count(other).value
             if isinstance(value, Count):

@@ -85,13 +85,14 @@ class Ask(NamedTuple):
 
     ``key`` is opaque: the canonical sender for ``sender.customers``, the thread, a list. For what is counted of a mailing it is
     empty, or a list of which the share is asked: which mailing that is, the admission finds by the item's identity. ``usual``: the
-    count is told only where it is above that, too.
+    count is told only where it is above that, too. ``same``: copies of the item's own mailing are counted alone.
     """
 
     fact: str
     key: str
     window_seconds: int
     usual: Usual | None = None
+    same: bool = False
 
 
 def list_of(key: str) -> str:

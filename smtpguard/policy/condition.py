@@ -37,12 +37,16 @@ class Pattern(Protocol):
     def search(self, text: str) -> object | None: ...
 
 
+SAME = " with the same mailing"
+"""How the slot of a count ends that is one of copies of the message's own mailing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Condition(ABC):
     """``limit`` is the condition as it is written. ``window_seconds``: 0 where the fact is not counted over time.
 
     ``usual``: that the count has to be above what is usual, too; ``lists``:
-    those that are counted, None for all. ``slot`` names its value among all values of a message: the fact, and what narrows it.
+    those that are counted, None for all; ``same``: whether copies of the message's own mailing are counted alone. ``slot`` names its value among all values of a message: the fact, and what narrows it.
     """
 
     fact: Fact
@@ -51,6 +55,7 @@ class Condition(ABC):
     window: str = ""
     usual: Usual | None = None
     lists: frozenset[str] | None = None
+    same: bool = False
     slot: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +64,8 @@ class Condition(ABC):
             slot += f" from {self.usual.least:g} and x{self.usual.times:g}"
         if self.lists is not None:
             slot += f" of {' '.join(sorted(self.lists))}"
+        if self.same:
+            slot += SAME
         object.__setattr__(self, "slot", slot)
 
     @property

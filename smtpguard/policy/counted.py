@@ -151,17 +151,19 @@ APPROVED = "mailing.approved"
 
 
 class Question(NamedTuple):
-    """What a slot asks of the ledger. ``lists``: those that are meant, None for all."""
+    """What a slot asks of the ledger. ``lists``: those that are meant, None for all; ``same``: of the same mailing alone."""
 
     slot: str
     fact: str
     window_seconds: int = 0
     usual: Usual | None = None
     lists: frozenset[str] | None = None
+    same: bool = False
 
     @classmethod
     def of(cls, condition: Condition) -> Question:
-        return cls(condition.slot, condition.fact.name, condition.window_seconds, condition.usual, condition.lists)
+        name, over = condition.fact.name, condition.window_seconds
+        return cls(condition.slot, name, over, condition.usual, condition.lists, condition.same)
 
 
 def ask(question: Question, facts: Facts) -> list[Ask] | Value | None:
@@ -172,7 +174,7 @@ def ask(question: Question, facts: Facts) -> list[Ask] | Value | None:
         seconds = counted.window_seconds or question.window_seconds
         if question.lists is not None:
             keys = [key for key in keys if list_of(key) in question.lists]
-        return [Ask(question.fact, key, seconds, question.usual) for key in keys] or NONE
+        return [Ask(question.fact, key, seconds, question.usual, question.same) for key in keys] or NONE
     return keys
 
 

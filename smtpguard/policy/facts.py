@@ -104,7 +104,7 @@ class Fact:
     ``none``, with ``#`` for the number. ``noun``: what a policy declares as its words.
 
     ``windowed``: asked with "in 1h". ``usual``: also with what is usual for the sender. ``by_list``: counted of each list, so that lists may
-    be named. ``of_letters``: counts first contacts, of letters alone. ``own``: the fact that it is of a message that is the only one.
+    be named. ``by_mailing``: may be narrowed to copies of the message's own mailing. ``of_letters``: counts first contacts, of letters alone. ``own``: the fact that it is of a message that is the only one.
 
     ``ordinary``: its value in a letter to one person outside, where it is not nothing. ``at_most``: the fact that it never exceeds.
     ``of_customers``: a number of customers, of which all lists together have so many. ``personal``: its value names somebody.
@@ -123,6 +123,7 @@ class Fact:
     windowed: bool = False
     usual: bool = False
     by_list: bool = False
+    by_mailing: bool = False
     of_letters: bool = False
     own: str = ""
     ordinary: Value | None = None
@@ -373,7 +374,7 @@ FACTS: Mapping[str, Fact] = _facts(
          says={"one": ("Its sender wrote to one customer", "Avsändaren har skrivit till en kund"),
                "many": ("Its sender wrote to # customers", "Avsändaren har skrivit till # kunder"),
                "none": ("Its sender wrote to no customer", "Avsändaren har inte skrivit till någon kund")}),
-    Fact(name="sender.first_contacts", type=Type.COUNT, source=L, windowed=True, usual=True, of_letters=True, kept_from=20,
+    Fact(name="sender.first_contacts", type=Type.COUNT, source=L, windowed=True, usual=True, by_mailing=True, of_letters=True, kept_from=20,
          doc="distinct customers let through in a window, this message's included, whom its sender had not written to in 90 days and does not provably answer; in mail that is no mailing and of no stream",
          label=("customers whom its sender wrote to for the first time in 90 days", "kunder som avsändaren har skrivit till för första gången på 90 dagar"),
          says={"one": ("Its sender wrote to one customer for the first time in 90 days", "Avsändaren har skrivit till en kund för första gången på 90 dagar"),

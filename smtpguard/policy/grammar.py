@@ -142,12 +142,14 @@ def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
 
 
 def _bound(fact: Fact, raw: Mapping[Any, Any], known: Known) -> Condition:
-    """``{at_least: 40, in: 1h, usual: x3, lists: special-category}``, of which the last two may be left out where they fit at all."""
+    """``{at_least: 40, in: 1h, usual: x3, lists: special-category, mailing: same}``, of which all but the first two may be left out, and
+    are taken where they fit."""
     keys = [
         "at_least",
         "in",
         *(["usual"] if fact.usual else []),
         *(["lists"] if fact.by_list else []),
+        *(["mailing"] if fact.by_mailing else []),
     ]
     for key in raw:
         if key not in keys:
@@ -173,9 +175,14 @@ def _bound(fact: Fact, raw: Mapping[Any, Any], known: Known) -> Condition:
     if "lists" in raw:
         lists, said = _lists(fact, raw["lists"], known)
         limit += f" on one list of {said}"
+    if "mailing" in raw:
+        if raw["mailing"] != "same":
+            raise Invalid(f"{_said(raw['mailing'])} as mailing of {fact.name}", "same")
+        limit += " with the same mailing"
     return AtLeast(
-        fact=fact, limit=limit, n=least, window_seconds=window(over), window=over.strip(), usual=usual, lists=lists
-    )
+        fact=fact, limit=limit, n=least, window_seconds=window(over), window=over.strip(), usual=usual, lists=lists,
+        same="mailing" in raw,
+    )  # fmt: skip
 
 
 def _example(fact: Fact, keys: Collection[str]) -> str:

@@ -58,12 +58,14 @@ def implies(one: Condition, other: Condition) -> bool:
 
 
 def _narrower(one: Condition, other: Condition) -> bool:
-    """Of a count over the same time, of fewer lists, or that has to be further above what is usual."""
+    """Of a count over the same time, of fewer lists or one mailing, or that has to be further above what is usual."""
     if not (isinstance(one, AtLeast) and isinstance(other, AtLeast)):
         return False
     if (one.fact, one.window_seconds) != (other.fact, other.window_seconds):
         return False
     if other.lists is not None and (one.lists is None or not one.lists <= other.lists):
+        return False
+    if other.same and not one.same:
         return False
     if other.usual is not None and (one.usual is None or one.usual.times < other.usual.times):
         return False

@@ -89,6 +89,11 @@ def _bound(fact: Fact) -> dict[str, Any]:
             "anyOf": [names, {"type": "array", "items": names, "minItems": 1}],
             "description": "on one of these lists; special-category: on one that declares this sensitivity",
         }
+    if fact.by_mailing:
+        properties["mailing"] = {
+            "const": "same",
+            "description": "of them only those who were sent the same mailing as this message",
+        }
     return {"type": "object", "properties": properties, "required": ["at_least", "in"], "additionalProperties": False}
 
 

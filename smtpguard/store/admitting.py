@@ -41,7 +41,6 @@ class Run:
         keys = list({item.key for item in items})
         self._twins = holds.twins(batch, keys)
         self._doubts = {key for (key,) in batch.select(_DOUBTS.format(", ".join("?" * len(keys))), keys)}
-        self._tally = Tally(batch, items)
         self._entries: dict[str, Hold | None] = {}
         self._joined: dict[int, Row] = {}  # mailings under whose one hold something came
         self._queues = holds.queues(batch, list({item.letter_from[-1] for item in items if item.letter_from}))
@@ -49,6 +48,7 @@ class Run:
             str, tuple[int, int]
         ] = {}  # by the hold of a sender's letters, its copies and its people after them
         batch.mailings.meet(items)
+        self._tally = Tally(batch, items)  # of some counts it asks which mailing an item is of
 
     def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
         batch = self._batch

@@ -14,7 +14,7 @@ from typing import Any
 
 from smtpguard.policy.admission import Ask, Item, list_of
 from smtpguard.policy.approval import Hold
-from smtpguard.policy.facts import FACTS, OF_LETTERS, OF_LISTS, OF_MAILINGS
+from smtpguard.policy.facts import FACTS, OF_LETTERS, OF_LISTS, OF_MAILINGS, named
 from smtpguard.store.batch import Batch
 from smtpguard.store.contacts import KNOWN, Contacts, Reached
 
@@ -25,6 +25,9 @@ OF_EVERYBODY = "thread.reach"
 """The fact that counts colleagues and strangers too."""
 
 OF_A_SENDER = ("sender.first_contacts", "sender.answers", "sender.customers")
+
+OF_ONE_MAILING = named(lambda fact: fact.by_mailing)
+"""Those that are counted of one mailing, too, where a rule says so."""
 
 OF_ANSWERS = "message.answers"
 """The fact that is told of a message alone: how many of its customers it does not answer."""
@@ -63,6 +66,7 @@ class Tally:
         self._marks: set[bytes] = set()
         self._scopes: dict[tuple[str, str], bytes] = {}
         items = list(items)
+        self._mailings = batch.mailings
         self._contacts = Contacts(batch.secret, batch.now_us, self._select, items)
         pairs: set[bytes] = set()
         marks: set[bytes] = set()
@@ -70,7 +74,7 @@ class Tally:
             for ask in item.asks:
                 if ask.fact in OF_MAILINGS or ask.fact == OF_ANSWERS:
                     continue
-                scope = self._scope(ask)
+                scope = self._scope(ask, item)
                 floor = batch.now_us - ask.window_seconds * 1_000_000
                 self._sums.setdefault(scope, {})[ask.window_seconds] = _Sum(floor)
                 members = _members(scope, ask, item)
@@ -80,11 +84,24 @@ class Tally:
         if self._sums:
             self._read(pairs, marks)
 
-    def _scope(self, ask: Ask) -> bytes:
-        known = self._scopes.get((ask.fact, ask.key))
+    def _scope(self, ask: Ask, item: Item) -> bytes:
+        key = _with_mailing(ask.key, self._mailings.name_of(item)) if ask.same else ask.key
+        known = self._scopes.get((ask.fact, key))
         if known is None:
-            known = self._scopes[ask.fact, ask.key] = _scope_of(self._key, ask.fact, ask.key)
+            known = self._scopes[ask.fact, key] = _scope_of(self._key, ask.fact, key)
         return known
+
+    def _sum(self, scope: bytes, ask: Ask, item: Item) -> _Sum:
+        """What was read ahead; of a mailing that was not there yet then, what earlier items of the batch have left."""
+        sums = self._sums.setdefault(scope, {})
+        if ask.window_seconds not in sums:
+            made = sums[ask.window_seconds] = _Sum(self._batch.now_us - ask.window_seconds * 1_000_000)
+            if self._mailings.has_come(item):
+                sql = "SELECT pair, at, weight FROM seen WHERE scope = ? AND at > ?"
+                for pair, at, weight in self._batch.select(sql, (scope, made.floor)):
+                    self._at.setdefault(bytes(pair), at)
+                    made.total += int(weight)
+        return sums[ask.window_seconds]
 
     def _read(self, pairs: set[bytes], marks: set[bytes]) -> None:
         self._sum_up(self._kept())
@@ -142,14 +159,14 @@ class Tally:
             if ask.fact == OF_ANSWERS:
                 counts[ask] = reached.unanswered
                 continue
-            scope = self._scope(ask)
+            scope = self._scope(ask, item)
             floor = self._batch.now_us - ask.window_seconds * 1_000_000
             members = self._members(scope, ask, item, reached)
             if ask.fact in OF_LETTERS and not members:  # whoever it goes to, it is nobody's first
                 counts[ask] = 0
                 continue
             new = sum(w for pair, w in members if self._at.get(pair, floor) <= floor)
-            counts[ask] = self._unusual(ask, scope, self._sums[scope][ask.window_seconds].total + new)
+            counts[ask] = self._unusual(ask, scope, self._sum(scope, ask, item).total + new)
         return counts
 
     def _unusual(self, ask: Ask, scope: bytes, count: int) -> int:
@@ -186,7 +203,7 @@ class Tally:
         for ask in asks:
             if ask.fact in OF_MAILINGS or ask.fact == OF_ANSWERS:
                 continue
-            scope = self._scope(ask)
+            scope = self._scope(ask, item)
             if scope not in longest or longest[scope].window_seconds < ask.window_seconds:
                 longest[scope] = ask
         for scope, ask in longest.items():
@@ -198,6 +215,7 @@ class Tally:
             until = now + max(ask.window_seconds * 1_000_000, USUAL_FROM if ask.fact in OF_LETTERS else 0)
             rows = self._batch.rows("seen")
             floor = now - ask.window_seconds * 1_000_000
+            self._sum(scope, ask, item)
             sums = list(self._sums[scope].values())
             for pair, weight in members:
                 before = self._at.get(pair)
@@ -264,24 +282,30 @@ def _mark(scope: bytes, item: Item) -> bytes:
 
 
 def let_out(batch: Batch, hold: Hold, people: Iterable[bytes]) -> None:
-    """A letter that was held goes out: these people know its sender from now on. With the one that people decided on the counts of
-    its sender begin anew, since they have looked at what was counted."""
+    """A letter that was held goes out: these people know its sender from now on, and who writes the same begins anew. With the one
+    that people decided on all counts of its sender do, since they have looked at what was counted."""
     contacts = Contacts.to_write(batch)
     rows = [(pair, batch.now_us) for pair in contacts.pairs(hold.letter_from, people)]
     batch.rows("contact").extend(rows)
     batch.counted += len(rows)
-    if not hold.by_sender or hold.lead:
-        return
     key = _count_key(batch.secret)
-    scopes = [(_scope_of(key, fact, sender),) for sender in hold.letter_from for fact in OF_A_SENDER]
-    scopes += [
-        (_scope_of(key, "sender.list_contacts", f"{name}\0{sender}"),)
-        for sender in hold.letter_from
-        for name in hold.lists
+    scopes = [
+        (_scope_of(key, fact, _with_mailing(s, hold.mailing_id)),) for s in hold.letter_from for fact in OF_ONE_MAILING
     ]
+    if hold.by_sender and not hold.lead:
+        scopes += [(_scope_of(key, fact, sender),) for sender in hold.letter_from for fact in OF_A_SENDER]
+        scopes += [
+            (_scope_of(key, "sender.list_contacts", f"{name}\0{sender}"),)
+            for sender in hold.letter_from
+            for name in hold.lists
+        ]
     batch.flush()
     batch.execute("UPDATE seen SET weight = 0 WHERE scope = ?", scopes)
     batch.execute("DELETE FROM tally WHERE scope = ?", scopes)
+
+
+def _with_mailing(key: str, mailing_id: str) -> str:
+    return f"{key}\0with {mailing_id}"
 
 
 def _count_key(secret: bytes) -> bytes:

@@ -127,6 +127,16 @@ class MailingBatch:
             row = self._met[item.id] = self._rows[known.n] if known is not None else self._begun(identity)
         return row
 
+    def name_of(self, item: Item) -> str:
+        """Of the item's mailing; "" where none is known yet, or none is asked for."""
+        row = self._met.get(item.id)
+        return row.known.mailing_id if row is not None else ""
+
+    def has_come(self, item: Item) -> bool:
+        """Whether anything was recorded of its mailing before."""
+        row = self._met.get(item.id)
+        return row is not None and row.messages > 0
+
     def by_number(self, n: int) -> Row | None:
         self._load({n})
         return self._rows.get(n)

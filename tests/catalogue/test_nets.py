@@ -154,6 +154,17 @@ async def test_people_of_an_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert await rules_of(guard) == {"outside-by-the-hundred"}
 
 
+async def test_a_clerk_with_many_new_customers_sends_a_text_of_the_house(guard: Whole) -> None:
+    """Colleagues have sent it to many; the clerk writes to new customers all month, and now and then sends it, too."""
+    text = words(60, "your goods have arrived")
+    of_colleagues = lambda n: f"colleague{n}@example.com"  # noqa: E731
+    await one_by_one(guard, CUSTOMERS[:40], every=600, sender=of_colleagues, body=lambda n: text)
+    often = lambda n: "" if n % 6 else text  # noqa: E731
+    said = await one_by_one(guard, CUSTOMERS[100:160], every=DAY / 3, sender=lambda n: "clerk@example.com", body=often)
+    assert held(said) == 0
+    assert len(reached(guard)) == 100
+
+
 async def test_a_text_of_the_house_goes_to_all_whom_its_writers_know(guard: Whole) -> None:
     """Thirty colleagues send what stands in a template to customers of their own."""
     text = words(60, "your goods have arrived")

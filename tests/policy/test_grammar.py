@@ -61,6 +61,13 @@ def test_a_bound_above_what_is_usual_and_of_some_lists() -> None:
     assert made.limit == ">= 12 in 7d and more than x2.5 the usual on one list of special-category or news"
     assert (made.window_seconds, made.usual, made.lists) == (604_800, (2.5, 12), frozenset({"faith", "news"}))
     assert [made.test(Count(n, n)) for n in (11, 12)] == [NO, YES]
+    same = {"at_least": 25, "in": "30d", "mailing": "same"}
+    made = condition(FACTS["sender.first_contacts"], same, every=False, known=known)
+    assert (made.limit, made.same) == (">= 25 in 30d with the same mailing", True)
+    assert made.slot == "sender.first_contacts in 2592000 with the same mailing"
+    for fact, value in (("sender.first_contacts", "other"), ("sender.answers", "same")):
+        with pytest.raises(Invalid):
+            condition(FACTS[fact], same | {"mailing": value}, every=False, known=known)
     share = condition(FACTS["list.share"], {"at_least": "25 %", "in": "1d"}, every=False, known=known)
     assert [share.test(Count(n, n)) for n in (0.24, 0.25)] == [NO, YES]
 

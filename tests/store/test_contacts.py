@@ -10,6 +10,7 @@ from smtpguard.policy.admission import Admission, Ask, Change, Item, Live
 from smtpguard.policy.approval import State
 from smtpguard.policy.facts import Usual
 from smtpguard.policy.mailing import Person
+from smtpguard.reading.fingerprint import Identity
 from smtpguard.store import counting
 from smtpguard.store.store import Store
 from tests.store.making import CONTENT, Clock, Gathered, a_hold, holds, item
@@ -19,6 +20,7 @@ ANNA = "anna@example.com"
 DAY = Ask(fact="sender.first_contacts", key=ANNA, window_seconds=86_400)
 NEWS = Ask(fact="sender.list_contacts", key=f"news\0{ANNA}", window_seconds=86_400)
 OF_NEWS = Ask(fact="list.first_contacts", key="news\0", window_seconds=86_400)
+SAME = DAY._replace(same=True)
 ANSWERS = Ask(fact="sender.answers", key=ANNA, window_seconds=86_400)
 ANSWERED = Ask(fact="message.answers", key="", window_seconds=86_400)
 
@@ -53,6 +55,30 @@ async def test_letters_of_one_batch_see_each_other(store: Store) -> None:
     async with Gathered(store):
         tasks = [asyncio.create_task(count(store, to(f"T{n}", f"p{n}", "shared"))) for n in range(5)]
     assert [c[DAY] for c in await asyncio.gather(*tasks)] == [2, 3, 4, 5, 6]
+
+
+async def test_those_who_were_sent_the_same_by_one_sender(store: Store, clock: Clock) -> None:
+    asks, one, other = (DAY, SAME), Identity(exact="one"), Identity(exact="other")
+    bo = tuple(ask._replace(key="bo") for ask in asks)
+    assert await count(store, to("T1", "a", "b", asks=asks, identity=one)) == {DAY: 2, SAME: 2}
+    assert await count(store, to("T2", "c", asks=asks, identity=other)) == {DAY: 3, SAME: 1}
+    assert await count(store, to("T3", "d", "e", "f", asks=bo, sender=("bo",), identity=one)) == dict.fromkeys(bo, 3)
+    assert await count(store, to("T4", "a", "g", asks=asks, identity=one)) == {DAY: 4, SAME: 3}
+    assert await count(store, to("T5", "h", asks=asks, identity=one), counted=False) == {DAY: 5, SAME: 4}
+    clock.go(days=1, seconds=1)
+    assert await count(store, to("T6", "h", asks=asks, identity=one)) == {DAY: 1, SAME: 1}
+
+
+async def test_copies_of_a_new_mailing_in_one_batch_see_each_other(store: Store) -> None:
+    asks = (DAY, SAME)
+    async with Gathered(store):
+        tasks = [
+            asyncio.create_task(count(store, to(f"T{n}", f"p{n}", asks=asks, identity=Identity(exact=f"{n % 2}"))))
+            for n in range(6)
+        ]
+    counts = await asyncio.gather(*tasks)
+    assert [c[DAY] for c in counts] == [1, 2, 3, 4, 5, 6]
+    assert [c[SAME] for c in counts] == [1, 1, 2, 2, 3, 3]
 
 
 async def test_each_list_and_all_senders_of_a_list(store: Store) -> None:

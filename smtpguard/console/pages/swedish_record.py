@@ -218,6 +218,7 @@ _POLICY = {
     "in {what}": "i {what}",
     "{much} and more than {times} times what is usual": "{much} och mer än {times} gånger det vanliga",
     "{much} on one list of {lists}": "{much} på en av listorna {lists}",
+    "{much} who were sent the same mailing": "{much} som har fått samma utskick",
     "# more letter of its sender waits with it, and what is decided holds for it as well. Look at it too:": "# brev till av avsändaren väntar tillsammans med det, och det som bestäms gäller också det. Titta på det med:",
     "# more letters of its sender wait with it, and what is decided holds for all of them. Look at them too:": "# brev till av avsändaren väntar tillsammans med det, och det som bestäms gäller alla. Titta på dem med:",
     "more of its sender's waits with it": "mer av avsändaren väntar tillsammans med det",
