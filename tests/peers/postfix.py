@@ -55,13 +55,24 @@ def missing() -> str | None:
     return None
 
 
+_taken: list[socket.socket] = []
+"""Each says of one port that this process has it, by an abstract name that goes with the process."""
+
+
 def free_port() -> int:
-    """One that nobody listens on, below those that connections are given: none of them can take it before it is used."""
+    """One that nobody listens on, below those that connections are given, and that no test of any process here is given again."""
     while True:
-        with socket.socket() as s, suppress(OSError):
-            port = random.randrange(10_000, 32_000)
-            s.bind(("127.0.0.1", port))
-            return port
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0smtpguard-test-port-{port}")
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+            continue
+        _taken.append(mark)
+        return port
 
 
 def sasl_missing() -> str | None:
