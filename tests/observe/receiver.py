@@ -39,6 +39,7 @@ class Receiver:
     usual: bytes = OK
     asked: list[Asked] = field(default_factory=list)
     held: list[asyncio.StreamWriter] = field(default_factory=list)
+    opened: list[asyncio.StreamWriter] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -49,6 +50,7 @@ class Receiver:
         return [asked.json["type"] for asked in self.asked]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened.append(writer)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -77,5 +79,5 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield made
     finally:
         server.close()
-        for writer in made.held:
+        for writer in made.opened:
             writer.transport.abort()

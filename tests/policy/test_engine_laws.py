@@ -33,8 +33,9 @@ def outcome(verdict: Verdict) -> object:
 @LAW
 @given(st.data())
 def test_adding_a_rule_never_loosens(data: st.DataObject) -> None:
-    rules, facts = data.draw(drawn.rule_sets()), data.draw(drawn.facts())
+    rules = data.draw(drawn.rule_sets())
     more = drawn.with_rule(rules, data.draw(drawn.rules("another")))
+    facts = data.draw(drawn.facts(more))
     live = data.draw(drawn.lives(more.plan(facts)))
     before, after = decide(rules, facts, live), decide(more, facts, live)
     assert strength(after) >= strength(before)
@@ -44,8 +45,9 @@ def test_adding_a_rule_never_loosens(data: st.DataObject) -> None:
 @LAW
 @given(st.data())
 def test_the_same_facts_give_the_same_verdict(data: st.DataObject) -> None:
-    rules, facts = data.draw(drawn.rule_sets()), data.draw(drawn.facts())
-    facts = data.draw(drawn.blurred(facts))
+    rules = data.draw(drawn.rule_sets())
+    facts = data.draw(drawn.facts(rules))
+    facts = data.draw(drawn.blurred(facts, rules))
     live = data.draw(drawn.lives(rules.plan(facts)))
     assert decide(rules, facts, live) == decide(replace(rules), replace(facts, values=dict(facts.values)), live)
 
@@ -54,9 +56,10 @@ def test_the_same_facts_give_the_same_verdict(data: st.DataObject) -> None:
 @given(st.data())
 def test_what_is_not_known_never_relays_where_it_could_change_the_outcome(data: st.DataObject) -> None:
     """Whatever the truth turns out to be, less knowledge is no laxer than it, a reject aside, which doubt makes a defer."""
-    rules, truth = data.draw(drawn.rule_sets()), data.draw(drawn.facts())
+    rules = data.draw(drawn.rule_sets())
+    truth = data.draw(drawn.facts(rules))
     live = data.draw(drawn.lives(rules.plan(truth)))
-    known, doubted = decide(rules, truth, live), decide(rules, data.draw(drawn.blurred(truth)), live)
+    known, doubted = decide(rules, truth, live), decide(rules, data.draw(drawn.blurred(truth, rules)), live)
     action, whole = strength(known)
     assert strength(doubted) >= (soften(action), whole)
     assert doubted.observed >= soften(known.observed)
@@ -66,7 +69,7 @@ def test_what_is_not_known_never_relays_where_it_could_change_the_outcome(data: 
 @given(st.data())
 def test_an_order_of_asking_makes_no_difference(data: st.DataObject) -> None:
     rules = data.draw(drawn.rule_sets())
-    truth = data.draw(drawn.blurred(data.draw(drawn.facts())))
+    truth = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = data.draw(drawn.lives(rules.plan(truth)))
     whole = decide(rules, truth, live)
     known = replace(truth, values={n: v for n, v in truth.values.items() if FACTS[n].source is Source.ENVELOPE})
@@ -95,7 +98,7 @@ def test_an_order_of_asking_makes_no_difference(data: st.DataObject) -> None:
 def test_the_answers_alone_make_the_verdict(data: st.DataObject) -> None:
     """Whoever has them without the facts closes with the same engine."""
     rules = data.draw(drawn.rule_sets())
-    facts = data.draw(drawn.blurred(data.draw(drawn.facts())))
+    facts = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
     whole = decide(rules, facts, live)
     told = zip(rules._slots, rules.plan(facts)._told(live), strict=True)
@@ -126,7 +129,8 @@ def test_no_facts_raise(data: st.DataObject) -> None:
 @LAW
 @given(st.data())
 def test_a_freeze_stops_and_never_loosens(data: st.DataObject) -> None:
-    rules, facts = data.draw(drawn.rule_sets()), data.draw(drawn.facts())
+    rules = data.draw(drawn.rule_sets())
+    facts = data.draw(drawn.facts(rules))
     live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
     everything = Freeze(freeze_id="F", selector=Selector.ALL, value="", reason="a fire", by="omar", at=NOW)
     free, frozen = decide(rules, facts, live), decide(rules, facts, replace(live, freezes=(everything,)))

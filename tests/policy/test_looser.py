@@ -250,7 +250,7 @@ def test_where_nothing_is_named_no_message_is_decided_more_loosely(data: st.Data
     new = some_rules(data, old)
     if said(replace(SAMPLE, rules=new), replace(SAMPLE, rules=old)):
         return
-    facts = data.draw(drawn.blurred(data.draw(drawn.facts())))
+    facts = data.draw(drawn.blurred(data.draw(drawn.facts(old, new)), old, new))
     both = replace(old, rules=(*old.rules, *(replace(r, rule_id=f"new {r.rule_id}") for r in new.rules)))
     live = data.draw(drawn.lives(both.plan(facts)))
     assert strength(decide(new, facts, live)) >= strength(decide(old, facts, live))

@@ -11,15 +11,15 @@ from smtpguard.policy.grammar import Known, condition
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.sieve import Sieve
 from smtpguard.policy.verdict import Action
-from tests.policy.drawn import blurred, facts, rule_sets
+from tests.policy.drawn import asked, blurred, facts, rule_sets
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_whatever_does_not_surely_miss_is_left(data: st.DataObject) -> None:
     rules = data.draw(rule_sets(8))
-    known: Facts = data.draw(blurred(data.draw(facts())))
-    some = {name: value for name, value in known.values.items() if data.draw(st.booleans())}
+    known: Facts = data.draw(blurred(data.draw(facts(rules)), rules))
+    some = {name: known.values[name] for name in asked(rules) if data.draw(st.booleans())}
     slots = sorted({c.slot for rule in rules.rules for c in rule.conditions})
     left = list(Sieve(rules.rules, slots).left([some.get(slot) for slot in slots]))
     assert left == sorted(set(left))

@@ -77,13 +77,20 @@ async def test_of_several_servers_the_one_that_answers_is_used(postgresql: str, 
     url = new_database(postgresql)
     path = f"{dict(parse_qsl(urlsplit(url).query))['host']}/.s.PGSQL.5432"
 
+    going: set[asyncio.Task[Any]] = set()
+
     async def through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        going.add(task)
         there, here = await asyncio.open_unix_connection(path)
 
         async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while octets := await source.read(1 << 16):
-                sink.write(octets)
-            sink.close()
+            try:
+                while octets := await source.read(1 << 16):
+                    sink.write(octets)
+            finally:
+                sink.close()
 
         await asyncio.gather(copy(reader, here), copy(there, writer))
 
@@ -96,3 +103,6 @@ async def test_of_several_servers_the_one_that_answers_is_used(postgresql: str, 
             async with open_store(both, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
                 await store.put_policy(POLICY, {}, entry(Kind.POLICY, POLICY))
                 assert (await store.gate()).policy_sha256 == POLICY
+            await asyncio.gather(
+                *going, return_exceptions=True
+            )  # or they are open still as the loop ends, and a later test is told
