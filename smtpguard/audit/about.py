@@ -15,6 +15,8 @@ from smtpguard.audit.event import Event, Kind
 
 NAMES = {"from": "From", "reverse_path": "reverse-path", "actor": "logged in as"}
 """Roles of a verdict's private part that say who wrote a message."""
+NAMED = ("hold", "mailing", "with", "freeze")
+"""Of a verdict's data: what its message is called by, beside its own id and its content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class About:
 
 def names_of(entry: Entry, data: Mapping[str, Any]) -> set[str]:
     """Whatever a message may be called by."""
-    named = (data.get(key) for key in ("hold", "mailing", "with", "freeze", "content"))
+    named = (data.get(key) for key in (*NAMED, "content"))
     return {entry.id, *(name for name in named if isinstance(name, str))}
 
 

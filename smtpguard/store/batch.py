@@ -18,7 +18,7 @@ from smtpguard.audit.chain import Seal, body_of, canonical, link, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind, outcome_of
 from smtpguard.policy.admission import Freeze, Gate
-from smtpguard.store import schema
+from smtpguard.store import lookup, schema
 from smtpguard.store.codec import FREEZE
 from smtpguard.store.failpoint import passes
 from smtpguard.store.mailingbatch import MailingBatch
@@ -149,7 +149,7 @@ class Batch:
             self.events.append(event)
             at, kind = microseconds(event.at), event.kind.value
             hash = link(prev, seq, at, kind, event.id, body)
-            entries.append((seq, at, kind, event.id, body, prev, hash))
+            entries.append((seq, at, kind, event.id, body, prev, hash, *lookup.of(kind, event.id, event.data)))
             passes(kind, event.id)
             prev = hash
             if clear is not None:

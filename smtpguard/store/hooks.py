@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, or_, select, update
 from smtpguard.audit.chain import Clear, Entry, instant, microseconds
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.told import News, Place
-from smtpguard.store import journal
+from smtpguard.store import journal, lookup
 from smtpguard.store.batch import Batch, read_head
 from smtpguard.store.schema import entry
 from smtpguard.store.schema import hook as table
@@ -72,7 +72,7 @@ def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int)
             entry.c.seq > after,
             entry.c.seq <= looked,
             entry.c.kind.in_([kind.value for kind in kinds]),
-            or_(entry.c.kind != Kind.VERDICT.value, entry.c.body.contains('"action":"hold"', autoescape=True)),
+            or_(~lookup.VERDICT, lookup.acts("hold")),
         )
         .order_by(entry.c.seq)
         .limit(limit)

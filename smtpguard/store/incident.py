@@ -6,6 +6,7 @@ start, and met again on the walk that proves it, so that a report tells of nothi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from smtpguard.audit.about import About
-from smtpguard.audit.chain import Clear, Entry, canonical
+from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.distinct import Asked
 from smtpguard.audit.event import Kind
@@ -21,7 +22,7 @@ from smtpguard.audit.proof import Proof, Sources
 from smtpguard.audit.report import AROUND, DAY, Case, Report
 from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.mailing import Mailing
-from smtpguard.store import journal, mailings
+from smtpguard.store import journal, lookup, mailings
 from smtpguard.store.journalscan import Pair, Progress, Walk, pages
 from smtpguard.store.schema import entry
 
@@ -31,6 +32,7 @@ TRIES = 3
 _MANY = 500
 _SET_BACK = 26 * 3600 * 1_000_000
 """Microseconds: so far may a clock have been set back, by a day and an hour of a zone, without anything being passed over."""
+_CONTENT = re.compile(r"[0-9a-f]{64}\Z")
 _VERDICT = Kind.VERDICT.value
 _CAME = (_VERDICT, Kind.REFUSED.value)
 """What says of a message that it came, or that it would have: the relay had refused recipients."""
@@ -131,10 +133,10 @@ class _Search:
                 begin = journal.first_at(connection, about.since - _SET_BACK) - 1
             if about.until is not None:
                 end = min(end, journal.first_at(connection, about.until + _SET_BACK) - 1)
-        if about.ids:
-            wanted.append(or_(entry.c.id.in_(about.ids), *(_says(id) for id in about.ids)))
+        if about.ids and not any(_CONTENT.match(id) for id in about.ids):  # a content is in no column
+            wanted.append(lookup.named(about.ids))
         if about.lists:
-            wanted.append(or_(*(_says(name) for name in about.lists)))
+            wanted.append(lookup.touches(about.lists))
         for page in pages(self._open, end, *wanted, after=begin):
             yield from page
 
@@ -169,8 +171,3 @@ class _Search:
     def _mailing(self, name: str, now: datetime) -> Mailing | None:
         with self._open() as connection:
             return mailings.find(connection, name, now)
-
-
-def _says(text: str) -> ColumnElement[bool]:
-    """Whether the body has this string, as JSON writes it."""
-    return entry.c.body.contains(canonical(text), autoescape=True)

@@ -22,9 +22,10 @@ from smtpguard.store.schema import RARE, checkpoint, clear, entry
 FILE = "checkpoints"
 STRETCH = 1000
 """Entries that ``back`` looks at in one transaction."""
-ROWS = select(entry, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-"""Entries with their clear values; each row is a ``pair``."""
-RARE_MARK = checkpoint.c.line.contains('"put_back":') | checkpoint.c.line.contains('"renewed":')
+_LINK = [entry.c[name] for name in ("seq", "at", "kind", "id", "body", "prev", "hash")]
+ROWS = select(*_LINK, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+"""Entries with their clear values; each row is a ``pair``, whatever is selected behind it."""
+NOTABLE = checkpoint.c.notable.is_(True)
 """Of the checkpoints in the database: those that say more than where the chain was."""
 _PAGE = 1000
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
@@ -104,7 +105,7 @@ def first_at(connection: Connection, at: int) -> int:
 
 
 def pair(row: Any) -> tuple[Entry, Clear | None]:
-    seq, at, kind, id, body, prev, hash, doc = row
+    seq, at, kind, id, body, prev, hash, doc, *_ = row
     made = Entry(seq=seq, at=at, kind=kind, id=id, body=body, prev=bytes(prev), hash=bytes(hash))
     return made, None if doc is None else _clear_of(doc)
 
@@ -141,7 +142,8 @@ def mark(
         made = replace(made, put_back=before.put_back, renewed=before.renewed)
     made = sign(batch.secret, made)
     batch.connection.execute(checkpoint.delete().where(checkpoint.c.seq == made.seq))
-    batch.connection.execute(insert(checkpoint).values(seq=made.seq, line=made.line()))
+    notable = True if made.put_back is not None or made.renewed else None
+    batch.connection.execute(insert(checkpoint).values(seq=made.seq, line=made.line(), notable=notable))
     batch.signed.append(made)
     return made
 

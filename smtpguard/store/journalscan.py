@@ -20,14 +20,14 @@ from smtpguard.audit.agreement import Agreement
 from smtpguard.audit.chain import Clear, Entry, Seal
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Kind
-from smtpguard.audit.proof import End, Proof, Sources, verify
-from smtpguard.store import journal
+from smtpguard.audit.proof import Bad, End, Proof, Sources, verify
+from smtpguard.store import journal, lookup
 from smtpguard.store.batch import read_head
 from smtpguard.store.schema import checkpoint, entry
 
 STRETCH = 2000
 """Entries that are looked at in one transaction."""
-_VERDICT = Kind.VERDICT.value
+_MISFILED = "edited: the columns by which the entry is found do not fit it"
 
 Pair = tuple[Entry, Clear | None]
 Open = Callable[[], AbstractContextManager[Connection]]
@@ -39,20 +39,29 @@ Progress = Callable[[int, int], None]
 def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) -> Iterator[list[Pair]]:
     """What is wanted of the entries up to ``until``, in order, each with its clear values; nothing for a stretch without any. In
     no transaction while a page is worked on. What is trimmed meanwhile is not in it."""
+    for rows in _stretches(open, until, *wanted, after=after):
+        yield list(map(journal.pair, rows))
+
+
+def _stretches(
+    open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0, query: Select[Any] = journal.ROWS
+) -> Iterator[Sequence[Any]]:
     while after < until:
         with open() as connection:
-            rows, after = stretch(connection, after, until, *wanted)
+            rows, after = stretch(connection, after, until, *wanted, query=query)
         if rows:
-            yield list(map(journal.pair, rows))
+            yield rows
 
 
-def stretch(connection: Connection, after: int, until: int, *wanted: ColumnElement[bool]) -> tuple[Sequence[Any], int]:
+def stretch(
+    connection: Connection, after: int, until: int, *wanted: ColumnElement[bool], query: Select[Any] = journal.ROWS
+) -> tuple[Sequence[Any], int]:
     """The rows of the next stretch, each a ``journal.pair``, and the entry that it goes to."""
     first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
     if first is None or first > until:
         return [], until
     end = min(first + STRETCH - 1, until)
-    query = journal.ROWS.where(entry.c.seq.between(first, end), *wanted).order_by(entry.c.seq)
+    query = query.where(entry.c.seq.between(first, end), *wanted).order_by(entry.c.seq)
     return connection.execute(query).all(), end
 
 
@@ -63,9 +72,9 @@ def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
         end = journal.first_at(connection, until)
     if begin is None:
         return []
-    wanted = (entry.c.kind == _VERDICT, entry.c.body.contains('"action":"reject"', autoescape=True))
+    wanted = lookup.acts("reject")
     found: list[Pair] = []
-    for page in pages(open, end - 1, *wanted, after=begin - 1):
+    for page in pages(open, end - 1, wanted, after=begin - 1):
         found += page
         if len(found) >= limit:
             break
@@ -78,12 +87,9 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
         begin, end = journal.first_at(connection, since), journal.first_at(connection, until)
     judged, found = 0, list[Pair]()
     while end > begin:
-        here = (entry.c.seq.between(max(begin, end - STRETCH), end - 1), entry.c.kind == _VERDICT)
+        here = (entry.c.seq.between(max(begin, end - STRETCH), end - 1), lookup.VERDICT)
         query = (
-            journal.ROWS.where(*here, ~entry.c.body.contains('"observed":[]', autoescape=True))
-            .where(entry.c.body.contains('"observed":[', autoescape=True))
-            .order_by(entry.c.seq.desc())
-            .limit(limit - len(found))
+            journal.ROWS.where(*here, entry.c.observed.is_(True)).order_by(entry.c.seq.desc()).limit(limit - len(found))
         )
         with open() as connection:
             judged += connection.execute(select(func.count()).select_from(entry).where(*here)).scalar_one()
@@ -103,12 +109,13 @@ class Walk:
         with open() as connection:
             self.head = read_head(connection)
             line = connection.execute(self._checkpoints().order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
-            rare = connection.execute(self._checkpoints().where(journal.RARE_MARK)).scalars().all()
+            rare = connection.execute(self._checkpoints().where(journal.NOTABLE)).scalars().all()
         self.seal = Seal(secret, self.head.journal)
         self.signed = None if line is None else journal.trusted(line, secret, self.head.journal)
         known = (journal.trusted(line, secret, self.head.journal) for line in rare)
         self.renewed = max((made.seq for made in known if made is not None and made.renewed), default=0)
         self._retention = _Retention(open, secret, self.head.journal)
+        self._misfiled: Bad | None = None
 
     def _checkpoints(self) -> Select[str]:
         return select(checkpoint.c.line).where(checkpoint.c.seq <= self.head.seq)
@@ -128,9 +135,10 @@ class Walk:
             renewed=self.renewed,
             met=sources.walk() if sources is not None else lambda entry: None,
         )
+        bad = [each for each in (proof.first_bad, self._misfiled) if each is not None]
         proof = replace(
             proof,
-            first_bad=proof.first_bad or known.bad,
+            first_bad=min(bad, key=lambda each: each.seq, default=known.bad),
             others=known.others,
             unreadable=known.unreadable,
             filed=known.filed,
@@ -139,12 +147,19 @@ class Walk:
 
     def _entries(self, progress: Progress | None) -> Iterator[Pair]:
         """Up to the head; and where an entry after it says what was erased meanwhile, up to that, since it is believed only if it
-        is one of the chain."""
+        is one of the chain. The columns beside each are compared with it."""
+        query = journal.ROWS.add_columns(*lookup.TABLE)
+        self._misfiled = None
         done = seen = 0
         while done < (until := max(self.head.seq, self._retention.said_by)):
-            for page in pages(self.open, until, after=done):
-                yield from page
-                seen += len(page)
+            for rows in _stretches(self.open, until, after=done, query=query):
+                for row in rows:
+                    if self._misfiled is None and not lookup.fits(
+                        row.kind, row.id, row.body, row[-len(lookup.TABLE) :]
+                    ):
+                        self._misfiled = Bad(seq=row.seq, problem=_MISFILED)
+                    yield journal.pair(row)
+                seen += len(rows)
                 if progress is not None:
                     progress(seen, until)
             done = until

@@ -143,6 +143,6 @@ def _journal(batch: Batch, before: datetime) -> tuple[Checkpoint | None, int]:
         return None, 0
     base = Checkpoint(journal=batch.head.journal, seq=last.seq, at=batch.now_us, hash=bytes(last.hash), base=True)
     batch.connection.execute(delete(clear).where(clear.c.seq <= last.seq))
-    batch.connection.execute(delete(checkpoint).where(checkpoint.c.seq < last.seq, ~journal.RARE_MARK))
+    batch.connection.execute(delete(checkpoint).where(checkpoint.c.seq < last.seq, checkpoint.c.notable.is_(None)))
     done = batch.connection.execute(delete(entry).where(entry.c.seq <= last.seq))
     return base, done.rowcount

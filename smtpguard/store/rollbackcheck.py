@@ -208,7 +208,7 @@ def _compared(connection: Connection, known: _Known, secret: bytes, state_dir: P
     chain = _Chain(connection)
     if not chain.parted(known.signed, known.claimed, here):
         return None
-    rows = connection.execute(select(checkpoint.c.line).where(journal.RARE_MARK)).scalars()
+    rows = connection.execute(select(checkpoint.c.line).where(journal.NOTABLE)).scalars()
     if not chain.parted([*known.signed, *_Known().told(rows, secret).signed], known.claimed, here):
         return None
     rows = connection.execute(select(checkpoint.c.line)).scalars()

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0019"
+SCHEMA = "0020"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -67,6 +67,10 @@ entry = Table(
     _text("body"),
     _blob("prev"),
     _blob("hash"),
+    Column("action", Text, nullable=True),
+    Column("observed", Boolean, nullable=True),
+    Column("lists", Text, nullable=True),
+    Column("names", Text, nullable=True),  # these four: lookup
     Index("entry_id", "id"),
     Index("entry_rare", "kind", "seq", info={"where": RARE}),
 )
@@ -83,6 +87,7 @@ checkpoint = Table(
     metadata,
     Column("seq", _BIG, primary_key=True, autoincrement=False),
     _text("line"),
+    Column("notable", Boolean, nullable=True),  # it says more than where the chain was
 )
 
 underway = Table(  # verdicts to relay whose outcome is not known yet, with what a freeze looks at

@@ -16,17 +16,21 @@ from typing import Any
 import pytest
 from alembic import command, op
 from alembic.config import Config
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, select
 
-from smtpguard.audit.chain import microseconds
+from smtpguard.audit.about import About
+from smtpguard.audit.chain import canonical, link, microseconds
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Ask, Change, Delivered, Outcome
 from smtpguard.policy.approval import NONE_YET, Hold, State
 from smtpguard.policy.cover import Coming
 from smtpguard.reading.fingerprint import Sketch
+from smtpguard.store import journal, lookup
 from smtpguard.store import migrate as migrating
+from smtpguard.store import schema as schema_of
 from smtpguard.store.archive import Archive
 from smtpguard.store.database import Database
+from smtpguard.store.hooks import Cursors
 from smtpguard.store.opening import open_store
 from smtpguard.store.schema import SCHEMA
 from smtpguard.store.store import Store
@@ -348,3 +352,61 @@ async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, 
         assert approved.takes_in(same)
         assert not approved.takes_in(replace(same, content="0" * 64))
         assert not gone.takes_in(same), "nobody knows what that was"
+
+
+JOURNALLED: list[tuple[str, str, dict[str, Any]]] = [
+    ("verdict", "V1", {"action": "relay", "lists": [], "observed": [], "hold": None, "mailing": None, "freeze": None}),
+    ("verdict", "V2", {"action": "relay", "lists": ["news"], "observed": ["r"], "hold": None, "mailing": "M1"}),
+    ("verdict", "V3", {"action": "hold", "lists": ["ads", "news"], "hold": "V3", "with": "V0", "mailing": "M1", "freeze": "F1"}),
+    ("verdict", "V4", {"action": "reject"}),
+    ("outcome", "V2", {"outcome": "relayed", "action": "hold"}),
+    ("verdict", "V5", {"action": "defer", "rules": [], "failure": "Busy"}),
+    *(("outcome", f"O{n}", {"outcome": "relayed"}) for n in range(5_000)),
+    ("verdict", "V6", {"action": "hold", "lists": ["news"], "hold": "V6"}),
+]  # fmt: skip
+
+
+async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, tmp_path: Path, clock: Clock) -> None:
+    restore(url, tmp_path)
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            known = brought_to(connection, "0019")
+            head, entries = known.tables["head"], known.tables["entry"]
+            [(seq, prev)] = connection.execute(head.select().with_only_columns(head.c.seq, head.c.hash)).all()
+            rows, at = [], microseconds(T0)
+            for kind, id, data in JOURNALLED:
+                body, seq = f'{{"data":{canonical(data)},"private":{{}}}}', seq + 1
+                hash = link(bytes(prev), seq, at, kind, id, body)
+                rows.append(
+                    {"seq": seq, "at": at, "kind": kind, "id": id, "body": body, "prev": bytes(prev), "hash": hash}
+                )
+                prev = hash
+            connection.execute(entries.insert(), rows)
+            connection.execute(head.update().values(seq=seq, hash=prev))
+            marks = known.tables["checkpoint"]
+            lines = {
+                5000: '{"seq": 5000, "put_back": 3}',
+                5001: '{"seq": 5001, "renewed": true}',
+                5002: '{"seq": 5002}',
+            }
+            connection.execute(marks.insert(), [{"seq": n, "line": line} for n, line in lines.items()])
+    finally:
+        database.close()
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        query = lookup.entry.select().with_only_columns(lookup.entry.c.id, *lookup.TABLE).where(lookup.VERDICT)
+        found = {row.id: tuple(row[1:]) for row in await store.ask(lambda c: c.execute(query).all())}
+        wanted = {id: lookup.of(kind, id, data) for kind, id, data in JOURNALLED if kind == "verdict"}
+        assert {id: found[id] for id in wanted} == wanted
+        empty = lookup.entry.c.kind == "outcome", lookup.entry.c.action.is_not(None)
+        assert await store.ask(lambda c: c.execute(lookup.entry.select().where(*empty)).all()) == []
+        said = select(schema_of.checkpoint.c.seq).where(journal.NOTABLE)
+        assert await store.ask(lambda c: sorted(c.execute(said).scalars())) == [5000, 5001]
+        told = await Cursors(store).news(0, [Kind.VERDICT], 10)
+        assert [one.id for one, _ in told.entries if one.id in wanted] == ["V3", "V6"]
+        looked = await store.incident(About(lists=frozenset({"news"})), prove=False)
+        assert looked.report is not None
+        assert looked.report.messages == 3
+        bad = (await store.verify()).first_bad
+        assert bad is not None
+        assert bad.problem == "a checkpoint in the database cannot be read", "but the chain, and its columns, are whole"
