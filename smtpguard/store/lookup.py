@@ -17,7 +17,8 @@ from smtpguard.audit.chain import parsed
 from smtpguard.audit.event import Kind
 from smtpguard.store.schema import entry
 
-VERDICT = entry.c.kind == Kind.VERDICT.value
+_KIND = Kind.VERDICT.value
+VERDICT = entry.c.kind == _KIND
 _RELAY = "relay"
 
 
@@ -37,7 +38,7 @@ TABLE = tuple(entry.c[name] for name in Columns._fields)
 
 def of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
     """Of an entry with this ``data``; all empty where it is no verdict."""
-    if kind != Kind.VERDICT.value:
+    if kind != _KIND:
         return NONE
     action = data.get("action")
     lists = data.get("lists")
@@ -52,7 +53,7 @@ def of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
 
 def fits(kind: str, id: str, body: str, found: Sequence[Any]) -> bool:
     """Whether the columns ``found`` beside a body are those that it makes. What is no JSON of ours is not judged here."""
-    if kind != Kind.VERDICT.value:
+    if kind != _KIND:
         return tuple(found) == NONE
     try:
         return tuple(found) == of(kind, id, parsed(body)["data"])
