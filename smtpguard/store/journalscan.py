@@ -135,10 +135,9 @@ class Walk:
             renewed=self.renewed,
             met=sources.walk() if sources is not None else lambda entry: None,
         )
-        bad = [each for each in (proof.first_bad, self._misfiled) if each is not None]
         proof = replace(
             proof,
-            first_bad=min(bad, key=lambda each: each.seq, default=known.bad),
+            first_bad=proof.first_bad or known.bad or self._misfiled,
             others=known.others,
             unreadable=known.unreadable,
             filed=known.filed,

@@ -14,7 +14,7 @@ from smtpguard.audit.chain import link
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.admission import Change, Delivered, Outcome, Selector
 from smtpguard.policy.approval import State
-from smtpguard.store import journal, schema
+from smtpguard.store import journal, lookup, schema
 from smtpguard.store.batch import Batch
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
@@ -101,7 +101,7 @@ async def test_an_inserted_entry_is_found(store: Store) -> None:
         [(prev,)] = batch.select("SELECT hash FROM entry WHERE seq = 8")
         body = '{"data":{"action":"relay"},"private":{}}'
         hash = link(bytes(prev), 9, 1, "verdict", "forged", body)
-        batch.rows("entry").append((9, 1, "verdict", "forged", body, bytes(prev), hash))
+        batch.rows("entry").append((9, 1, "verdict", "forged", body, bytes(prev), hash, *lookup.NONE))
 
     await store._writer.submit(insert)
     found = (await store.verify()).first_bad

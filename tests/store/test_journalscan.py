@@ -17,7 +17,7 @@ from smtpguard.audit.about import About
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.proof import Bad, Proof
 from smtpguard.policy.admission import Unavailable
-from smtpguard.store import database, incident, journalscan
+from smtpguard.store import database, incident, journalscan, lookup
 from smtpguard.store.batch import Batch
 from smtpguard.store.incident import Found
 from smtpguard.store.opening import open_store
@@ -181,7 +181,7 @@ async def test_who_says_falsely_that_names_were_erased_is_found(store: Store) ->
         def insert(batch: Batch) -> None:
             body = '{"data":{"private_through":15},"private":{}}'
             seq = batch.head.seq + 1
-            batch.rows("entry").append((seq, 1, Kind.ERASED.value, str(seq), body, bytes(32), bytes(32)))
+            batch.rows("entry").append((seq, 1, Kind.ERASED.value, str(seq), body, bytes(32), bytes(32), *lookup.NONE))
             batch.connection.exec_driver_sql("DELETE FROM clear WHERE seq = 15")
             batch.head.seq += 1
 

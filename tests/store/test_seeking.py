@@ -135,6 +135,8 @@ def test_an_older_database_gets_its_words(url: str) -> None:
                 "mailing": ("went_first", "went_last"),
                 "reached": ("went",),
                 "underway": ("again",),
+                "entry": ("action", "observed", "lists", "names"),
+                "checkpoint": ("notable",),
             }
             for of, columns in later_columns.items():
                 for column in columns:

@@ -14,7 +14,7 @@ from sqlalchemy import event as listening
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.admission import Change, Selector
 from smtpguard.policy.approval import State
-from smtpguard.store import watching
+from smtpguard.store import lookup, watching
 from smtpguard.store.store import Store
 from smtpguard.store.watching import Waiting
 from tests.store.making import POLICY, T0, Clock, a_freeze, a_hold, event, held, holds, item, notice, relays, release
@@ -149,7 +149,8 @@ async def test_what_is_new_in_order_a_page_at_a_time_and_without_names(store: St
 
 
 async def test_an_entry_of_a_kind_that_is_not_known_yet_is_passed_over(store: Store) -> None:
-    await store.write(lambda b: b.rows("entry").append((2, 0, "levitated", "H1", '{"data":{},"private":{}}', b"", b"")))
+    row = (2, 0, "levitated", "H1", '{"data":{},"private":{}}', b"", b"", *lookup.NONE)
+    await store.write(lambda b: b.rows("entry").append(row))
     assert (await news(store, 1))[1] == 2
     assert (await news(store, 1))[0] == []
 
