@@ -27,8 +27,10 @@ from smtpguard.store.database import Database
 from smtpguard.store.outboxes import NEVER_US
 from smtpguard.store.schema import hold, outbox
 from smtpguard.store.store import Store
+from tests import program
 from tests.peers.chain import PATIENCE, Recorder, member, rules, until
 from tests.peers.postfix import free_port
+from tests.program import Program
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -93,7 +95,7 @@ class Machine:
         self.starts = 0
         self._only, self._wrap = tuple(only), tuple(wrap)
         self._environment = {**os.environ, "SMTPGUARD_FAILPOINT": str(self.armed), **(environment or {})}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Program | None = None
         self._database: Database | None = None
         self._lock = threading.Lock()
         if not (root / "ramadan.csv").exists():
@@ -127,11 +129,15 @@ class Machine:
 
     def _start(self) -> None:
         only = [word for part in self._only for word in ("--only", part)]
-        argv = [*self._wrap, sys.executable, "-m", "smtpguard", "-c", str(self.config), "serve", *only]
+        argv = ["-c", str(self.config), "serve", *only]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=self._environment
-            )
+            if self._wrap:
+                self._process = subprocess.Popen(
+                    [*self._wrap, sys.executable, "-m", "smtpguard", *argv],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=self._environment,
+                )  # fmt: skip
+            else:
+                self._process = Program(argv, stdout=log, stderr=log, cwd=ROOT, env=self._environment)
         self.starts += 1
 
     def keep(self) -> None:
@@ -210,14 +216,14 @@ class Machine:
     # what people and time do
 
     def run(self, *words: str, exits: int | None = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*self._inside(), sys.executable, "-m", "smtpguard", "-c", str(self.config), *words],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            cwd=ROOT,
-            env={**os.environ, "SMTPGUARD_FAILPOINT": str(self.armed)},
-        )
+        argv, env = ["-c", str(self.config), *words], {**os.environ, "SMTPGUARD_FAILPOINT": str(self.armed)}
+        if inside := self._inside():
+            done = subprocess.run(
+                [*inside, sys.executable, "-m", "smtpguard", *argv],
+                capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, env=env,
+            )  # fmt: skip
+        else:
+            done = program.run(argv, timeout=PATIENCE, cwd=ROOT, env=env)
         assert exits is None or done.returncode == exits, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

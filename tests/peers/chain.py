@@ -7,7 +7,6 @@ import json
 import signal
 import smtplib
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tests import program
 from tests.peers.postfix import Postfix, free_port
+from tests.program import Program
 from tests.scripted_relay import Message, ScriptedRelay
 
 PATIENCE = 120.0
@@ -162,12 +163,11 @@ class Guard:
         }
         self.config = self.root / "smtpguard.yaml"
         self.config.write_text("".join(f"{k}: {v}\n" for k, v in keys.items()))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
 
     def start(self) -> Guard:
-        argv = [sys.executable, "-m", "smtpguard", "-c", str(self.config), "serve"]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(argv, stdout=log, stderr=log)
+            self._process = Program(["-c", str(self.config), "serve"], stdout=log, stderr=log)
         try:
             until(self._answers, "smtpguard to answer")
         except BaseException:
@@ -213,12 +213,7 @@ class Guard:
         self.stop()
 
     def run(self, *words: str, exits: int | None = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "smtpguard", "-c", str(self.config), *words],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        done = program.run(["-c", str(self.config), *words], timeout=PATIENCE)
         assert exits is None or done.returncode == exits, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

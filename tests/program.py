@@ -1,0 +1,231 @@
+"""smtpguard's program as a process of its own, forked from one that has imported it already.
+
+What the imports take is paid once a test worker, and not at each of thousands of starts. What the process is given is what it would
+get from a shell: arguments, environment, folder, and three descriptors. How it is started for real is tested where that is the
+point (tests/cli, tests/demo, tests/processes).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from setproctitle import setproctitle
+
+_ROOT = Path(__file__).parent.parent
+_MOST = 1 << 20
+_MODULES = ("smtpguard.cli", "smtpguard.cli.serve", "smtpguard.cli.held", "smtpguard.cli.freeze", "smtpguard.app.start",
+            "smtpguard.app.startfailed", "smtpguard.app.services", "smtpguard.app.proxy", "smtpguard.app.delivery",
+            "smtpguard.app.alarms")  # fmt: skip
+
+
+class Program:
+    """As subprocess.Popen, as far as tests ask: ``pid``, ``returncode``, ``poll``, ``wait``, ``send_signal``, ``kill``."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """``argv``: what stands after ``smtpguard``."""
+        self.args = ["smtpguard", *argv]
+        self.returncode: int | None = None
+        self._status, theirs = os.pipe()
+        try:
+            with open(os.devnull, "rb") as nothing:  # noqa: PTH123
+                given = [
+                    nothing.fileno() if one == subprocess.DEVNULL else one if isinstance(one, int) else one.fileno()
+                    for one in (stdin, stdout, stderr)
+                ]
+                self.pid = _Forker.here().start(
+                    {
+                        "argv": list(argv),
+                        "cwd": str(cwd or Path.cwd()),
+                        "env": dict(os.environ if env is None else env),
+                    },
+                    [*given, theirs],
+                )
+        except BaseException:
+            os.close(self._status)
+            raise
+        finally:
+            os.close(theirs)
+
+    def poll(self) -> int | None:
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        status = self._ended(timeout)
+        if status is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _ended(self, timeout: float | None) -> int | None:
+        """The forker writes how it ended into a pipe of its own."""
+        if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+            said = os.read(self._status, 16)
+            os.close(self._status)
+            # without a word the forker is gone, and everything that it had started with it
+            self.returncode = int(said) if said else -signal.SIGKILL
+        return self.returncode
+
+
+def run(
+    argv: Sequence[str], *, timeout: float, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """As subprocess.run with its output captured as text."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        program = Program(argv, stdout=out, stderr=err, cwd=cwd, env=env)
+        try:
+            status = program.wait(timeout)
+        except BaseException:
+            program.kill()
+            program.wait()
+            raise
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode().replace("\r\n", "\n"))
+    return subprocess.CompletedProcess(program.args, status, *texts)
+
+
+class _Forker:
+    """The process that has imported everything: one of each test worker."""
+
+    _made: _Forker | None = None
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._owner = os.getpid()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.program", str(theirs.fileno())], pass_fds=[theirs.fileno()], cwd=_ROOT
+            )
+        atexit.register(self.close)
+
+    @classmethod
+    def here(cls) -> _Forker:
+        if cls._made is None or cls._made._owner != os.getpid() or cls._made._process.poll() is not None:
+            cls._made = cls()
+        return cls._made
+
+    def start(self, wanted: Mapping[str, object], descriptors: Sequence[int]) -> int:
+        """The pid of what runs with them: standard input, output and error, and where its end is to be told."""
+        socket.send_fds(self._socket, [json.dumps(wanted).encode()], descriptors)
+        answer = self._socket.recv(16)
+        if not answer:
+            raise RuntimeError("the process that starts smtpguard has ended")
+        return int(answer)
+
+    def close(self) -> None:
+        if self._owner == os.getpid():
+            self._socket.close()
+            self._process.wait(60)
+
+
+def _serve(number: int) -> None:
+    """Fork on request, and tell of each end, until the tests are gone."""
+    for module in _MODULES:
+        importlib.import_module(module)
+    # once before the environment of a child is another: the room for a title is found by the first one
+    setproctitle("smtpguard's tests: start programs")
+    gc.collect()
+    gc.freeze()
+    asked = socket.socket(fileno=number)
+    running: dict[int, tuple[int, int]] = {}  # by its pidfd: the pid, and where its end is told
+    while True:
+        ready, _, _ = select.select([asked, *running], [], [])
+        for one in ready:
+            if one is asked:
+                if not _forked(asked, running):
+                    return
+                continue
+            pid, told = running.pop(one)
+            _, status = os.waitpid(pid, 0)
+            with contextlib.suppress(OSError):
+                os.write(told, str(os.waitstatus_to_exitcode(status)).encode())
+            os.close(told)
+            os.close(one)
+
+
+def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:
+    """False: nobody asks any more."""
+    wanted, descriptors, _, _ = socket.recv_fds(asked, _MOST, 4)
+    if not wanted:
+        return False
+    request, [*given, told] = json.loads(wanted), descriptors
+    pid = os.fork()
+    if pid == 0:
+        _become(request, given)
+    for descriptor in given:
+        os.close(descriptor)
+    running[os.pidfd_open(pid)] = pid, told
+    asked.send(str(pid).encode())
+    return True
+
+
+def _become(request: Mapping[str, object], given: Sequence[int]) -> None:
+    """Never returns."""
+    status = 1
+    try:
+        for number, descriptor in enumerate(given):
+            os.dup2(descriptor, number)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.environ.clear()
+        os.environ.update(request["env"])  # type: ignore[call-overload]
+        os.chdir(str(request["cwd"]))
+        setproctitle("smtpguard " + " ".join(request["argv"]))  # type: ignore[arg-type]
+        sys.argv = ["smtpguard", *request["argv"]]  # type: ignore[misc]
+        from smtpguard.store import failpoint
+
+        folder = os.environ.get("SMTPGUARD_FAILPOINT")
+        failpoint._folder = Path(folder) if folder else None  # as its import would have found it
+        random.seed()
+        from smtpguard.cli import main
+
+        main()
+        status = 0
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else int(e.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
