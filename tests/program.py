@@ -168,6 +168,8 @@ def _serve(number: int) -> None:
         for one in ready:
             if one is asked:
                 if not _forked(asked, running):
+                    for pid, _ in running.values():  # of a test that was broken off
+                        os.kill(pid, signal.SIGKILL)
                     return
                 continue
             pid, told = running.pop(one)
