@@ -57,11 +57,11 @@ def grant(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """In what copies differ from what people decide on. ``copies``: from how many that is known; where a sender's letters wait as one, so
-    many more of them are listed. ``template``: None where copies are not
-    covered; ``also``: others who wrote some of them, and what proves that."""
+    """In what copies differ from what people decide on. ``copies``: from how many that is known. ``letters``: where a sender's letters
+    wait as one, so many more of them are listed. ``template``: None where copies are not covered; ``also``: others who wrote some of them, and what proves that."""
 
     copies: int | None = None
+    letters: int | None = None
     template: Template | None = None
     also: tuple[tuple[str, frozenset[str]], ...] = ()
 

@@ -62,8 +62,8 @@ class Seen:
     content_sha256: str
     envelope_sha256: str
     policy_sha256: str | None = None
-    copies: int | None = None
-    """How many copies under it what was said of their differences was learned from; None: those that wait now."""
+    under: int | None = None
+    """How many of those that wait under it were taken into account in what was said; None: those that wait now."""
 
     @classmethod
     def of(cls, hold: Hold) -> Seen:
@@ -131,7 +131,8 @@ class Approvals:
             if self._passed() >= hold.expires_at:  # whoever sees to what expires may be late
                 raise Conflict("its time is over, it will not be sent")
             _check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
-            vote = replace(Vote.on(hold, who, Choice.APPROVE, now, comment, people), copies=learned.copies)
+            vote = Vote.on(hold, who, Choice.APPROVE, now, comment, people)
+            vote = replace(vote, copies=learned.copies, letters=learned.letters)
             return self._voted(hold, vote, by, in_force, now, all_at_once, learned)
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
@@ -227,12 +228,7 @@ class Approvals:
         who, now = self._canonical(approver, in_force), self._clock.now()
 
         def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
-            mine = in_force.addresses_of(who)
-            if mine & hold.senders:
-                raise NotEntitled(f"{who} wrote it, and nobody decides on their own message")
-            approved = any(v.approver in mine for v in standing_votes(hold))
-            if not approved and not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
-                raise NotEntitled(f"{who} is not one of those who decide on it")
+            _check_decides(hold, who, in_force, now)
             if hold.asked_at is None or not recipients:
                 raise Conflict(asking.NOBODY_ASKED)
             return asking.said(
@@ -257,10 +253,11 @@ class Approvals:
         hold = await self._ledger.hold(hold_id)
         if hold is None or not (hold.queue or approvaleffects.covers_copies(hold)):
             return NOTHING_LEARNED
-        votes = (v.copies for v in standing_votes(hold) if v.choice is Choice.APPROVE and v.copies is not None)
-        known = [n for n in (*votes, seen.copies if seen is not None else None) if n is not None]
+        votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
+        counted = (v.letters if hold.queue else v.copies for v in votes)
+        known = [n for n in (*counted, seen.under if seen is not None else None) if n is not None]
         if hold.queue:
-            return Learned(copies=min((*known, await self._ledger.letters(hold_id), approvaleffects.MOST_LETTERS)))
+            return Learned(letters=min((*known, await self._ledger.letters(hold_id), approvaleffects.MOST_LETTERS)))
         if hold.kind == approvaleffects.TEST:
             own, others = await self._versions(hold)
             return await asyncio.to_thread(
@@ -408,21 +405,27 @@ def _by(hold: Hold) -> str:
 def _check_may_vote(
     hold: Hold, hold_id: str, who: str, choice: Choice, seen: Seen | None, in_force: InForce, now: datetime
 ) -> None:
-    """Raises Conflict or NotEntitled. What is approved, those may take back who have approved it, too."""
-    mine = in_force.addresses_of(who)
+    """Raises Conflict or NotEntitled."""
     bound = seen is None or (seen.content_sha256, seen.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
     if seen is not None and (
         seen.policy_sha256 not in (None, in_force.policy_sha256) or (hold.hold_id == hold_id and not bound)
     ):
         raise Conflict("it has changed since it was looked at")
+    mine = _check_decides(hold, who, in_force, now, instead=": its writer withdraws it" * (choice is Choice.REJECT))
+    if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
+        raise Conflict(f"{who} has voted so already")
+
+
+def _check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, instead: str = "") -> frozenset[str]:
+    """All addresses of ``who``, if they decide on it: one of those who are asked, or, of what is approved, who has approved it. Raises
+    NotEntitled. ``instead``: what its writer does."""
+    mine = in_force.addresses_of(who)
     if mine & hold.senders:
-        withdraw = ": its writer withdraws it" if choice is Choice.REJECT else ""
-        raise NotEntitled(f"{who} wrote it, and nobody decides on their own message{withdraw}")
+        raise NotEntitled(f"{who} wrote it, and nobody decides on their own message{instead}")
     approved = hold.state in SENDING and any(v.approver in mine for v in standing_votes(hold))
     if not approved and not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
         raise NotEntitled(f"{who} is not one of those who decide on it")
-    if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
-        raise Conflict(f"{who} has voted so already")
+    return mine
 
 
 def _event(

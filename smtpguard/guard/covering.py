@@ -32,13 +32,18 @@ class Covered:
     """Of a sender's letters that wait as one, how many more are listed and decided on."""
 
     @property
+    def under(self) -> int:
+        """How many of those that wait under it were taken into account: whoever decides says it again."""
+        return self.copies if self.letters is None else self.letters
+
+    @property
     def row(self) -> dict[str, Any]:
         """For programs. ``differs``: in what, each with the words before it and some of what was seen, or all that is covered."""
         template = self.template
         return {
             "only": template is None and not self.letters,
             "letters": self.letters or 0,
-            "copies": self.copies,
+            "copies": self.under,
             "words_at_most": None if template is None or template.learned else template.words_at_most,
             "differs": [
                 {"before": before, "kind": slot.kind, "seen": list(slot.values)}
@@ -55,7 +60,7 @@ def covered(hold: Hold, learned: Learned) -> Covered:
         copies=learned.copies or 0,
         beforehand=hold.kind == TEST,
         compared=is_compared(hold.exact),
-        letters=learned.copies or 0 if hold.queue else None,
+        letters=learned.letters or 0 if hold.queue else None,
     )
 
 

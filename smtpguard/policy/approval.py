@@ -121,7 +121,8 @@ class Choice(enum.Enum):
 class Vote:
     """``content_sha256`` and ``envelope_sha256``: what was voted on; a vote on anything else does not count. So does none that
     was given before other lists or rules came to it (``seen``: "list NAME", "rule ID"). ``copies``: in what so many copies differ,
-    the approver was told, and so approved. ``people``: how many the mailing may
+    the approver was told, and so approved. ``letters``: of a sender's letters that wait as one, so many more were listed to the approver,
+    and so approved. ``people``: how many the mailing may
     reach in all; 0: as many as the largest of its lists has, or as were seen."""
 
     approver: str  # canonical address
@@ -133,6 +134,7 @@ class Vote:
     seen: frozenset[str] = frozenset()
     people: int = 0
     copies: int | None = None
+    letters: int | None = None
 
     @classmethod
     def on(cls, hold: Hold, approver: str, choice: Choice, at: datetime, comment: str = "", people: int = 0) -> Vote:

@@ -77,7 +77,8 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
     if made.hold is not None:
         if held.state is State.WAITING and made.hold.state is State.APPROVED and held.letter_from:
             counting.let_out(batch, held, holds.people(batch.connection, held.hold_id)[0])
-        holds.replace(batch.connection, made.hold)
+        granted = made.hold.state is State.GRANTED and held.state is not State.GRANTED
+        holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
         if row is not None:
             _decided(batch, row, held, made.hold, made, over=over)
     return made
@@ -223,7 +224,7 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold) -> b
     """Whether the approval of what it is stored under covers a copy. An earlier version did not look at what each of them shows. A
     sender's letters that wait as one are decided on as they are, those that were listed."""
     if lead.queue and copy.state is State.WAITING:
-        listed = [v.copies for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.copies is not None]
+        listed = [v.letters for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.letters is not None]
         return not listed or holds.listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
     if copy.state is not State.WAITING or not lead.exact or copy.exact == lead.exact:
         return True

@@ -22,7 +22,7 @@ _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, ta
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
 _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
- AND (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND attend_at > ? AND NOT EXISTS (
+ AND (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) ORDER BY held_at"""
 _RELEASED_LATELY = 86_400 * 1_000_000
@@ -76,9 +76,9 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
     connection.execute(_INSERT, row)
 
 
-def replace(connection: Connection, hold: Hold) -> None:
-    """Write it over the one that was. ``acknowledged`` is the store's own and stays."""
-    row = row_of(hold, "")
+def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -> None:
+    """Write it over the one that was. ``acknowledged`` is the store's own and stays. ``over_at``: where it is over by this."""
+    row = row_of(hold, "") | ({} if over_at is None else {"over_at": over_at})
     for fixed in ("hold_id", "key", "acknowledged", "lead"):
         del row[fixed]
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**row))
@@ -107,10 +107,10 @@ def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
 
 
 def attempted(connection: Connection, hold: Hold, now_us: int) -> None:
-    """An attempt to release it has made this of it. ``attend_at`` of one that is over says since when."""
+    """An attempt to release it has made this of it."""
     values: dict[str, Any] = {"state": hold.state.value}
     if hold.settled is not None:
-        values |= {"attend_at": now_us}
+        values |= {"over_at": now_us}
     if hold.settled is not None or hold.asked_at is not None:
         values |= {"doc": HOLD.dumps(hold)}
     if hold.asked_at is None:

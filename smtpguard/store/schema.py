@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0020"
+SCHEMA = "0021"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -216,7 +216,7 @@ hold = Table(
     _text("state"),
     Column("acknowledged", Boolean, nullable=False),
     _big("held_at"),
-    _big("attend_at"),
+    _big("attend_at"),  # when somebody is to look at it next
     _text("content"),
     _text("doc"),
     Column("lead", Text, nullable=True),
@@ -229,6 +229,7 @@ hold = Table(
     Column("asked", BigInteger, nullable=True),
     Column("queue", Text, nullable=True),
     Column("shown", LargeBinary, nullable=True),
+    Column("over_at", BigInteger, nullable=True),  # since when nothing is to be done about its release any more
     Index("hold_key", "key"),
     Index("hold_state", "state", "held_at", "hold_id"),
     Index("hold_held", "held_at", "hold_id"),

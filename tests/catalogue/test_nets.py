@@ -358,12 +358,12 @@ async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> N
     await one_by_one(guard, CUSTOMERS[:45], every=1)
     [lead] = await guard.holds()
     learned = await guard.office._approvals.learned(lead.hold_id)
-    assert learned.copies == 5
+    assert learned.letters == 5
     listed = await guard.office._store.queued(lead.hold_id, 100)
     assert [str(one.envelope.addresses[0]) for one, _ in listed] == list(CUSTOMERS[40:45])
     assert all(shown is not None and shown.beginning(60) for _, shown in listed)
     await one_by_one(guard, CUSTOMERS[45:49], every=1, seed="later")
-    seen = replace(Seen.of(lead), copies=learned.copies)
+    seen = replace(Seen.of(lead), under=learned.letters)
     await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test", seen=seen)
     told = [m for m in await guard.deliver() if b"X-Smtpguard-Notice: reminder" in m.content]
     assert reached(guard) == set(CUSTOMERS[:45])

@@ -354,7 +354,7 @@ async def test_copies_differ_from_what_was_approved_in_slots_alone(campaign: Who
 async def test_an_altered_copy_that_waits_with_the_others_is_not_released_with_them(campaign: Whole) -> None:
     """It came after the approver had looked, and waits for a decision of its own, of which those who decide hear."""
     hold = await held_copies(campaign)
-    seen = replace(Seen.of(hold), copies=hold.copies)
+    seen = replace(Seen.of(hold), under=hold.copies)
     altered = signed(unsigned(PERSONAL_ALTERED["a paragraph more"](30)))
     assert "Held" in await to_person(campaign, 30, altered)
     await campaign.deliver()

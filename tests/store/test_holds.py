@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from smtpguard.policy.admission import Change
+from sqlalchemy import select
+
+from smtpguard.audit.chain import microseconds
+from smtpguard.policy.admission import Admission, Change, Delivered, Live, Outcome
 from smtpguard.policy.approval import State
+from smtpguard.store.schema import hold as table
 from smtpguard.store.store import Store
-from tests.store.making import T0, Clock, held
+from tests.store.making import T0, Clock, held, item, relays, release
 
 
 async def some(store: Store, clock: Clock, n: int) -> None:
@@ -61,3 +65,47 @@ async def test_due_are_the_waiting_that_somebody_must_look_at(store: Store) -> N
 async def test_expiry_is_looked_at_whatever_the_guard_said(store: Store) -> None:
     await held(store, "H1", expires_at=T0 + timedelta(hours=1), attend_at=T0 + timedelta(days=9))
     assert [h.hold_id for h in await store.due(T0 + timedelta(hours=1))] == ["H1"]
+
+
+async def a_retry_is(store: Store, hold_id: str) -> str | None:
+    """The hold that the same message, coming again now, is; None: none any more."""
+    seen: list[str | None] = []
+
+    def step(live: Live) -> Admission:
+        seen.append(live.twin.hold_id if live.twin is not None else None)
+        return relays(f"again-{hold_id}")(live)
+
+    await store.admit(item(f"again-{hold_id}-{store.now():%d%H}", of=hold_id), step)
+    return seen[0]
+
+
+async def column(store: Store, name: str, hold_id: str) -> int | None:
+    query = select(table.c[name]).where(table.c.hold_id == hold_id)
+    found: int | None = await store.ask(lambda c: c.execute(query).scalar())
+    return found
+
+
+async def test_a_retry_within_a_day_of_its_delivery_is_what_was_delivered(store: Store, clock: Clock) -> None:
+    """However long it waited; and when it was to be looked at next is another time, which stays what it was."""
+    await held(store, "H1", expires_at=T0 + timedelta(days=9))
+    look = await column(store, "attend_at", "H1")
+    clock.go(days=3)
+    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
+    [lease] = await store.lease("me", 10, 60)
+    assert await store.settle(lease, [Outcome(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
+    assert await column(store, "over_at", "H1") == microseconds(clock.now())
+    assert await column(store, "attend_at", "H1") == look
+    clock.go(hours=23)
+    assert await a_retry_is(store, "H1") == "H1"
+    clock.go(hours=2)
+    assert await a_retry_is(store, "H1") is None
+
+
+async def test_a_retry_within_a_day_of_its_grant_is_what_was_granted(store: Store, clock: Clock) -> None:
+    await held(store, "H1", expires_at=T0 + timedelta(days=9), kind="test")
+    clock.go(days=3)
+    await to(store, "H1", State.GRANTED)
+    clock.go(hours=1)
+    assert await a_retry_is(store, "H1") == "H1"
+    clock.go(days=1)
+    assert await a_retry_is(store, "H1") is None

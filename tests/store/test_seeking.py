@@ -130,7 +130,7 @@ def test_an_older_database_gets_its_words(url: str) -> None:
             ):
                 connection.execute(text(f"DROP {later}"))
             later_columns = {
-                "hold": ("sought", "marks", "stopped", "asked", "shown", "queue"),
+                "hold": ("sought", "marks", "stopped", "asked", "shown", "queue", "over_at"),
                 "delivery": ("further", "people"),
                 "mailing": ("went_first", "went_last"),
                 "reached": ("went",),

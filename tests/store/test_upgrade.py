@@ -354,6 +354,43 @@ async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, 
         assert not gone.takes_in(same), "nobody knows what that was"
 
 
+async def test_of_a_hold_of_an_earlier_version_each_column_says_one_thing(
+    url: str, tmp_path: Path, clock: Clock
+) -> None:
+    restore(url, tmp_path)
+    database = Database(url)
+    out = microseconds(T0) + 180_000_000
+    try:
+        with database.write() as connection:
+            known = brought_to(connection, "0020")
+            held = known.tables["hold"]
+            [row] = connection.execute(held.select().where(held.c.hold_id == "H1")).mappings()
+            letters = {"letter_from": ["anna@example.com"], "by_sender": True}
+            doc = json.loads(row["doc"]) | letters
+            doc["votes"] = [vote | {"copies": 3} for vote in doc["votes"]]
+            queued = dict(row) | {"hold_id": "H3", "queue": "anna@example.com", "doc": json.dumps(doc)}
+            doc["votes"] = [vote | {"copies": 4} for vote in json.loads(row["doc"])["votes"]]
+            copies = dict(row) | {"hold_id": "H4", "doc": json.dumps(doc | {"by_sender": False})}
+            connection.execute(held.insert(), [queued, copies])
+            mine = held.update().where(held.c.hold_id == "H2")
+            connection.execute(mine.values(state="released", attend_at=out))
+    finally:
+        database.close()
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        columns = select(schema_of.hold.c.hold_id, schema_of.hold.c.over_at)
+        assert {row.hold_id: row.over_at for row in await store.ask(lambda c: c.execute(columns).all())} == {
+            "H1": None,
+            "H2": out,
+            "H3": None,
+            "H4": None,
+        }
+        queue, other = await store.hold("H3"), await store.hold("H4")
+        assert queue is not None
+        assert other is not None
+        assert [(vote.copies, vote.letters) for vote in queue.votes] == [(None, 3)]
+        assert [(vote.copies, vote.letters) for vote in other.votes] == [(4, None)]
+
+
 JOURNALLED: list[tuple[str, str, dict[str, Any]]] = [
     ("verdict", "V1", {"action": "relay", "lists": [], "observed": [], "hold": None, "mailing": None, "freeze": None}),
     ("verdict", "V2", {"action": "relay", "lists": ["news"], "observed": ["r"], "hold": None, "mailing": "M1"}),

@@ -182,7 +182,7 @@ async def _voted(
         content_sha256=seen.content_sha256,
         envelope_sha256=seen.envelope_sha256,
         policy_sha256=seen.policy_sha256,
-        copies=seen.copies,
+        under=seen.copies,
     )
     try:
         done = await call.desk.approvals.vote(
@@ -280,7 +280,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
             envelope_sha256=hold.envelope.sha256,
             policy_sha256=in_force.policy_sha256,
             lists=lists,
-            copies=covers.copies,
+            copies=covers.under,
         ),
     )
 

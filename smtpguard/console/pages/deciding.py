@@ -68,7 +68,7 @@ async def vote(request: Request) -> Response:
                 content_sha256=_words(sent, "content"),
                 envelope_sha256=_words(sent, "envelope"),
                 policy_sha256=_words(sent, "policy"),
-                copies=int(seen_copies) if (seen_copies := digits(sent, "copies")).isdecimal() else None,
+                under=int(seen_copies) if (seen_copies := digits(sent, "copies")).isdecimal() else None,
             ),
             comment=comment,
             people=people,

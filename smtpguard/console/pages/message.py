@@ -156,7 +156,7 @@ async def shown(
         stopped_by=frozen,
         outgoing=await here.ledger.outgoing(hold.hold_id),
         covers=covering.said(covers, said.language, blind=seen < Visibility.TEXT),
-        learned_from=covers.copies,
+        under=covers.under,
         policy_sha256=in_force.policy_sha256,
         staged=_staged(approvaleffects.stages(hold, in_force) if hold.mailing_id else None, said),
         unstaged=_staged(ahead.at_once.stages if ahead.at_once is not None else None, said),
