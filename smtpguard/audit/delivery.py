@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from smtpguard.audit.event import Kind
+
 
 class DeliveryStatus(enum.Enum):
     """What became of it for one recipient, as far as is known."""
@@ -90,6 +92,78 @@ class Further(enum.Enum):
     NOTHING = "nothing"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """What one entry of the journal says of some recipients of a release, or of the colleagues' part (``part``). ``over``: nothing more is
+    done about them. ``people``: those behind them; not ``counted``: an earlier version wrote down only how many recipients they are.
+    ``attempt``: its number; ``again``: it follows one that is in doubt. ``in_doubt``: of what was put off, whether an earlier attempt may
+    have been taken; None where an earlier version did not say."""
+
+    event: DeliveryEvent
+    people: int
+    counted: bool
+    part: bool
+    over: bool = False
+    attempt: object = None
+    again: bool = False
+    in_doubt: bool | None = None
+
+    @property
+    def status(self) -> DeliveryStatus:
+        """Theirs from then on."""
+        if self.event is DeliveryEvent.PUT_OFF:
+            return DeliveryStatus.ATTEMPTED if self.in_doubt else DeliveryStatus.PENDING
+        return _STATUS[self.event]
+
+
+_STATUS = {
+    DeliveryEvent.BEGIN: DeliveryStatus.ATTEMPTED,
+    DeliveryEvent.TAKE: DeliveryStatus.DELIVERED,
+    DeliveryEvent.REFUSE: DeliveryStatus.REFUSED,
+    DeliveryEvent.LOSE: DeliveryStatus.ATTEMPTED,
+    DeliveryEvent.CANCEL: DeliveryStatus.CANCELLED,
+    DeliveryEvent.CONFIRM: DeliveryStatus.DELIVERED,
+    DeliveryEvent.REPEAT: DeliveryStatus.ATTEMPTED,
+}
+_EVENTS = {
+    "attempt": DeliveryEvent.BEGIN,
+    "sent": DeliveryEvent.TAKE,
+    "failed": DeliveryEvent.REFUSE,
+    "in-doubt": DeliveryEvent.LOSE,
+    "retry": DeliveryEvent.PUT_OFF,
+}
+"""By an entry's word for what came of an attempt."""
+_ATTEMPTS = (Kind.RELEASE.value, Kind.IN_DOUBT.value)
+_STOPPED, _SETTLED = Kind.STOPPED.value, Kind.SETTLED.value
+
+
+def reported(kind: str, data: Mapping[str, Any]) -> Reported | None:
+    """None where the entry says nothing of single recipients of a delivery."""
+    if kind in (_STOPPED, _SETTLED):
+        said = DeliveryEvent.CONFIRM if data.get("choice") == "sent" else DeliveryEvent.REPEAT
+        said = DeliveryEvent.CANCEL if kind == _STOPPED else said
+        return Reported(event=said, people=int(data.get("people", 0)), counted=True, part=False, over=kind == _STOPPED)
+    event = _EVENTS.get(str(data.get("outcome"))) if kind in _ATTEMPTS else None
+    if event is None:
+        return None
+    lost = event is DeliveryEvent.REFUSE and data.get("why") == "in-doubt"
+    return Reported(
+        event=DeliveryEvent.LOSE if lost else event,
+        people=int(data.get("people", data.get("recipients", 0))),
+        counted="people" in data,
+        part=_of_part(data),
+        over=lost or event in (DeliveryEvent.TAKE, DeliveryEvent.REFUSE),
+        attempt=data.get("attempt"),
+        again=data.get("code") == "again",
+        in_doubt=data.get("in_doubt"),
+    )
+
+
+def _of_part(data: Mapping[str, Any]) -> bool:
+    """Entries of an earlier version have no ``part``, and say it by the id alone."""
+    return bool(data.get("part")) or str(data.get("intent", "")).endswith("-part")
+
+
 @dataclass(slots=True, kw_only=True)
 class Account:
     """What the journal's entries on one release, or on one colleagues' part, add up to, in people. ``attempted``: in doubt, and not
@@ -108,41 +182,39 @@ class Account:
     _again: bool = field(default=False, repr=False)
     _unsaid: bool = field(default=False, repr=False)
 
-    def add(self, data: Mapping[str, Any]) -> None:
-        """An entry of the worker, in order: the mark of an attempt, or what came of it for some of the recipients."""
-        people = int(data.get("people", data.get("recipients", 0)))
-        match data.get("outcome"):
-            case "attempt":
-                self._unsaid |= "people" not in data
-                self._begun, self._again = data.get("attempt"), data.get("code") == "again"
+    def add(self, one: Reported) -> None:
+        """The next entry. What a person has sent again may have arrived the first time all the same, so it changes nothing."""
+        people = one.people
+        match one.event:
+            case DeliveryEvent.BEGIN:
+                self._unsaid |= not one.counted
+                self._begun, self._again = one.attempt, one.again
                 if not self._again:
                     self.attempted += people
                     self.waiting = max(self.waiting - people, 0)
-            case "sent":
-                self.vague |= "people" not in data
-                self._answered(data, people)
+            case DeliveryEvent.TAKE:
+                self.vague |= not one.counted
+                self._answered(one)
                 self.delivered += people
-            case "failed" if data.get("why") == "in-doubt":
-                self.vague |= "people" not in data
+            case DeliveryEvent.LOSE if one.over:
+                self.vague |= not one.counted
                 self._no_more_in_doubt(people)
                 self.doubted += people
-            case "failed":
-                self.vague |= "people" not in data
-                self._answered(data, people)
+            case DeliveryEvent.REFUSE:
+                self.vague |= not one.counted
+                self._answered(one)
                 self.refused += people
-            case "retry" if not data.get("in_doubt", self._again):
-                self._answered(data, people)
+            case DeliveryEvent.CANCEL:
+                self.spared = people
+            case DeliveryEvent.CONFIRM:
+                self._no_more_in_doubt(people)
+                self.delivered += people
+            case DeliveryEvent.PUT_OFF if not (self._again if one.in_doubt is None else one.in_doubt):
+                self._answered(one)
                 if self.spared is None:
                     self.waiting += people
                 else:  # it was the last attempt
                     self.spared += people
-
-    def said(self, data: Mapping[str, Any]) -> None:
-        """A person said what became of what was in doubt. What is sent again may have arrived the first time all the same."""
-        if data.get("choice") == "sent":
-            people = int(data.get("people", 0))
-            self._no_more_in_doubt(people)
-            self.delivered += people
 
     @property
     def doubt(self) -> int:
@@ -154,10 +226,10 @@ class Account:
         """Whether the numbers are of people, and not of recipients."""
         return not self.vague and not (self._unsaid and self.attempted)
 
-    def _answered(self, data: Mapping[str, Any], people: int) -> None:
+    def _answered(self, one: Reported) -> None:
         """Whoever was not marked in this attempt was not in doubt."""
-        if data.get("attempt") == self._begun:
-            self._no_more_in_doubt(people)
+        if one.attempt == self._begun:
+            self._no_more_in_doubt(one.people)
 
     def _no_more_in_doubt(self, people: int) -> None:
         self.attempted = max(self.attempted - people, 0)

@@ -62,11 +62,17 @@ class Kind(enum.Enum):
     ERASED = "erased"  # retention: private parts or content are gone
 
 
-def outcome_of(data: Mapping[str, Any]) -> str:
-    """The word of an OUTCOME, but "deferred" where the relay has only put it off (4xx), so that its client has it still."""
-    outcome = str(data.get("outcome", ""))
-    put_off = outcome == "refused" and all(str(said).startswith("4") for said in data.get("replies", ("",)))
-    return "deferred" if put_off else outcome
+DECISIONS: Mapping[Kind, str] = {
+    Kind.APPROVED: "approved",
+    Kind.REJECTED: "rejected",
+    Kind.WITHDRAWN: "withdrawn",
+    Kind.EXPIRED: "expired",
+    Kind.VOIDED: "void",
+    Kind.ADOPTED: "waiting",
+    Kind.REOPENED: "waiting",
+    Kind.APART: "waiting",
+}
+"""What moves a hold, and the state in which that leaves it, by its public name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

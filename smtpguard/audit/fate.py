@@ -1,5 +1,7 @@
-"""What has become of one message of an incident, and for how many people: one may have several ends, since the relay answers for
-each recipient, and colleagues may have had their part.
+"""What has become of one message, and for how many people: one may have several ends, since the relay answers for each recipient, and
+colleagues may have had their part.
+
+The one reduction of the journal's events to what became of it: the report, the pages, the store and the metrics all ask here.
 
 Of a list's address the relay's word is that of all behind it: refused, nobody of them has it; taken, all, as far as is known.
 Pure.
@@ -12,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smtpguard.audit.delivery import Account
+from smtpguard.audit.delivery import Account, DeliveryStatus, Reported, reported
 from smtpguard.audit.distinct import NOBODY, Interval
-from smtpguard.audit.event import Kind, outcome_of
+from smtpguard.audit.event import DECISIONS, Kind
 
 
 class End(enum.Enum):
@@ -42,17 +44,50 @@ OPEN = (End.IN_DOUBT, End.ON_ITS_WAY, End.WAITING)
 """What may still reach people, or may have."""
 
 _FIRST = {"relay": End.IN_DOUBT, "hold": End.WAITING, "defer": End.DEFERRED, "reject": End.REJECTED}
-_OUTCOMES = {"relayed": End.DELIVERED, "refused": End.REFUSED, "deferred": End.DEFERRED}
-_OF_A_HOLD = {
-    Kind.APPROVED.value: End.ON_ITS_WAY,
-    Kind.REJECTED.value: End.DECLINED,
-    Kind.WITHDRAWN.value: End.WITHDRAWN,
-    Kind.EXPIRED.value: End.EXPIRED,
-    Kind.VOIDED.value: End.VOID,
-    Kind.ADOPTED.value: End.WAITING,
-    Kind.REOPENED.value: End.WAITING,
-    Kind.APART.value: End.WAITING,
+_OF_A_STATE = {
+    "approved": End.ON_ITS_WAY,
+    "rejected": End.DECLINED,
+    "withdrawn": End.WITHDRAWN,
+    "expired": End.EXPIRED,
+    "void": End.VOID,
+    "waiting": End.WAITING,
 }
+_OF_A_HOLD = {kind.value: _OF_A_STATE[state] for kind, state in DECISIONS.items()}
+_OUTCOME, _IN_DOUBT = Kind.OUTCOME.value, Kind.IN_DOUBT.value
+_ASKED = "approval.asked"
+"""The fact for which a message was held that was sent to be approved beforehand."""
+
+
+def relayed(kind: str, data: Mapping[str, Any]) -> End | None:
+    """What an entry says of a message that goes on to the relay at once: REFUSED where the relay has refused it for good, DEFERRED where
+    it has only put it off (4xx), so that its client has it still, NOT_SENT where it was not sent. None of an entry that says nothing of that. The last
+    one counts."""
+    word = data.get("outcome")
+    if kind == _IN_DOUBT and "intent" not in data and word != "asked":  # those two: of a release
+        return End.IN_DOUBT
+    if kind != _OUTCOME:
+        return None
+    if word == "relayed":
+        return End.DELIVERED
+    if word != "refused":
+        return End.NOT_SENT
+    put_off = all(str(said).startswith("4") for said in data.get("replies", ("",)))
+    return End.DEFERRED if put_off else End.REFUSED
+
+
+def delivered(status: DeliveryStatus, *, part: bool) -> End:
+    """What a recipient of this status has come to, of a release, or of the colleagues' part."""
+    match status:
+        case DeliveryStatus.PENDING:
+            return End.ON_ITS_WAY
+        case DeliveryStatus.ATTEMPTED:
+            return End.IN_DOUBT
+        case DeliveryStatus.DELIVERED:
+            return End.DELIVERED if part else End.RELEASED
+        case DeliveryStatus.REFUSED:
+            return End.REFUSED if part else End.UNDELIVERED
+        case DeliveryStatus.CANCELLED:
+            return End.DECLINED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +108,10 @@ class Share:
     at_most: bool = False
 
 
-def _shares(account: Account, people: int, done: End, lost: End, *, at_least: bool) -> Iterator[Share]:
+def _shares(account: Account, people: int, *, part: bool, at_least: bool) -> Iterator[Share]:
     """Of so many ``people``. Where all recipients came to one thing, so did all people; else those of whom something was said are
     taken off, since the number of all is the surest."""
+    done, lost = (delivered(one, part=part) for one in (DeliveryStatus.DELIVERED, DeliveryStatus.REFUSED))
     sent, failed, doubt = account.delivered, account.refused, account.doubt
     told = [(lost, failed), (End.IN_DOUBT, doubt)]
     if account.spared is not None:
@@ -125,7 +161,7 @@ class Message:
         if "accepted" in data:
             return cls(people=0, at_least=False, end=End.REFUSED, held=False)
         counts, action = data.get("counts", {}), str(data.get("action"))
-        test = any(reason.get("fact") == "approval.asked" for reason in data.get("reasons", ()))
+        test = bool(data.get("test")) or any(reason.get("fact") == _ASKED for reason in data.get("reasons", ()))
         apart = data.get("apart")
         return cls(
             people=0 if test else int(counts.get("reach", 0)),
@@ -140,35 +176,28 @@ class Message:
 
     def add(self, kind: str, data: Mapping[str, Any]) -> None:
         """Something that happened to it, in order."""
+        at_once = relayed(kind, data)
         if not self.held:
-            if kind == Kind.IN_DOUBT.value:
-                self.end = End.IN_DOUBT
-            elif kind == Kind.OUTCOME.value:
-                self.end = _OUTCOMES.get(outcome_of(data), End.NOT_SENT)
-        elif kind == Kind.OUTCOME.value:  # of the part that the wire passed on itself
-            self.part = _OUTCOMES.get(outcome_of(data), End.DEFERRED)
-        elif kind in (Kind.RELEASE.value, Kind.IN_DOUBT.value):
-            self._attempted(data)
-        elif kind == Kind.SETTLED.value and self.release is not None:
-            self.release.said(data)
+            self.end = at_once or self.end
+        elif kind == _OUTCOME:  # of the part that the wire passed on itself
+            self.part = End.DEFERRED if at_once is End.NOT_SENT else at_once
+        elif (one := reported(kind, data)) is not None:
+            self._attempted(one)
         elif kind == Kind.RELEASED.value:
             self.release = self.release or Account()
             self.release.over = True
-        elif kind == Kind.STOPPED.value:
-            self.release = self.release or Account()
-            self.release.spared = int(data.get("people", 0))
         elif kind in _OF_A_HOLD:
             self.end = End.GRANTED if self.test and kind == Kind.APPROVED.value else _OF_A_HOLD[kind]
 
-    def _attempted(self, data: Mapping[str, Any]) -> None:
-        if not str(data.get("intent", "")).endswith("-part"):
+    def _attempted(self, one: Reported) -> None:
+        if not one.part:
             self.release = self.release or Account()
-            self.release.add(data)
+            self.release.add(one)
             return
         if not isinstance(self.part, Account):
             self.part = Account()
-        self.part.add(data)
-        if self.apart is None and data.get("outcome") in ("sent", "failed"):  # each is one person
+        self.part.add(one)
+        if self.apart is None and one.over:  # each is one person
             self.apart = self.part.delivered + self.part.refused + self.part.doubted
 
     @property
@@ -180,13 +209,13 @@ class Message:
         """All its people, each in one of them; one share at least."""
         apart = min(self.apart or 0, self.people)
         if self.release is not None and self.end is End.ON_ITS_WAY:
-            yield from _shares(self.release, self.people - apart, End.RELEASED, End.UNDELIVERED, at_least=self.at_least)
+            yield from _shares(self.release, self.people - apart, part=False, at_least=self.at_least)
         else:
             yield Share(end=self.end, people=self.people - apart, at_least=self.at_least)
         if isinstance(self.part, Account):
             over = self.part.delivered + self.part.refused + self.part.doubted >= apart
             self.part.over = over
-            yield from _shares(self.part, apart, End.DELIVERED, End.REFUSED, at_least=False) if apart else ()
+            yield from _shares(self.part, apart, part=True, at_least=False) if apart else ()
         elif self.part is not None and apart:
             end = self.end if self.end is End.VOID and self.part is End.ON_ITS_WAY else self.part
             yield Share(end=end, people=apart)

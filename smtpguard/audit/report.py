@@ -16,9 +16,10 @@ from typing import Any
 
 from smtpguard.audit.about import NAMES, About, Digests
 from smtpguard.audit.chain import Clear, Entry, Seal, instant
+from smtpguard.audit.delivery import DeliveryEvent, DeliveryStatus, reported
 from smtpguard.audit.distinct import Asked, Changes, Crowd, Interval, Unit, more
-from smtpguard.audit.event import Kind, outcome_of
-from smtpguard.audit.fate import OPEN, REACHED, End, Message, Sum
+from smtpguard.audit.event import Kind
+from smtpguard.audit.fate import OPEN, REACHED, End, Message, Sum, relayed
 from smtpguard.audit.timeline import Step, Timeline
 from smtpguard.audit.whom import Counted, Whom
 
@@ -214,7 +215,8 @@ class Case:
             self._went = min(first, entry.at), max(last, entry.at)
         if (whom := self._whom.get(entry.id)) is not None:
             whom.add(entry.kind, data, content["private"])
-        if entry.kind == Kind.RELEASE.value and data.get("outcome") == "failed":
+        one = reported(entry.kind, data)
+        if one is not None and one.status is DeliveryStatus.REFUSED:
             self._undelivered += int(data.get("recipients", 0))
 
     # and around them
@@ -322,9 +324,8 @@ class Case:
 
 def _took(kind: str, data: Mapping[str, Any]) -> bool:
     """Whether this entry says that the relay took it, for one recipient at least."""
-    if kind == Kind.OUTCOME.value:
-        return outcome_of(data) == "relayed"
-    return kind in (Kind.RELEASE.value, Kind.IN_DOUBT.value) and data.get("outcome") == "sent"
+    one = reported(kind, data)
+    return relayed(kind, data) is End.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE)
 
 
 def _by_list(

@@ -10,12 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from smtpguard.audit.delivery import reported
 from smtpguard.audit.distinct import NO_CHANGES, Asked, Changes, Crowd, Interval, People, Unit, units
-from smtpguard.audit.event import Kind
-from smtpguard.audit.fate import REACHED, End, Message
-
-_FAILED = {False: End.UNDELIVERED, True: End.REFUSED}
-_SENT = {False: End.RELEASED, True: End.DELIVERED}
+from smtpguard.audit.fate import REACHED, End, Message, delivered
 
 
 @dataclass(slots=True)
@@ -57,9 +54,10 @@ class Whom:
 
     def add(self, kind: str, data: Mapping[str, Any], sealed: Mapping[str, Sequence[str]]) -> None:
         """What was written of some of its recipients, in order."""
-        end = _end(kind, data)
-        if end is None or not self._sealed:
+        one = reported(kind, data)
+        if one is None or not self._sealed:
             return
+        end = delivered(one.status, part=one.part)
         self._ends = self._ends if self._ends is not None else {}
         some = frozenset(sealed.get("recipients", ()))
         self._ends.update((n, end) for n, one in enumerate(self._sealed) if one in some)
@@ -81,22 +79,3 @@ class Whom:
                 of = (f"message {self._id}", share.end.value)
                 low, high = 0 if share.at_most else share.people, message.people if share.at_least else share.people
                 yield share.end, [Crowd(of=of, low=low, high=high)], True
-
-
-def _end(kind: str, data: Mapping[str, Any]) -> End | None:
-    """None: it says nothing of single recipients."""
-    if kind == Kind.STOPPED.value:
-        return End.DECLINED
-    if kind not in (Kind.RELEASE.value, Kind.IN_DOUBT.value):
-        return None
-    part = str(data.get("intent", "")).endswith("-part")
-    match data.get("outcome"):
-        case "sent":
-            return _SENT[part]
-        case "failed":
-            return End.IN_DOUBT if data.get("why") == "in-doubt" else _FAILED[part]
-        case "attempt" | "in-doubt":
-            return End.IN_DOUBT
-        case "retry":
-            return End.IN_DOUBT if data.get("in_doubt") else End.ON_ITS_WAY
-    return None

@@ -179,6 +179,8 @@ def events(
             "code": code,
             "recipients": len(several),
         }
+        if intent.kind is IntentKind.PART:
+            data["part"] = True
         if outcome == Delivered.FAILED.value:
             data |= {"why": why, "dsn": told and any(r.recipient.wants_failure for r in several)}
         if not of_content:

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.fate import End
 from smtpguard.guard.freezehooks import Hook, run
 from smtpguard.policy.admission import ITSELF, Freeze, Gate, LedgerError, Selector
 from smtpguard.policy.approval import LIVE, Hold, State
@@ -315,8 +316,8 @@ class Freezes:
         return tuple(ran)
 
 
-STAYED = frozenset({"recalled", "gone", "lost", "refused"})
-"""Outcomes that say the relay does not have it."""
+STAYED = frozenset({End.NOT_SENT, End.REFUSED, End.DEFERRED})
+"""What says that the relay does not have it."""
 
 
 def _event(kind: Kind, freeze: Freeze, by: str, clock: Clock) -> Event:

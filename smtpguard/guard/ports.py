@@ -8,6 +8,7 @@ from typing import Protocol
 
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event
+from smtpguard.audit.fate import End
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers
@@ -206,8 +207,8 @@ class Ledger(Protocol):
     async def unsettled(self, before: datetime) -> Sequence[str]:
         """Ids of verdicts to relay older than that, without an outcome and not in doubt yet."""
 
-    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """``data["outcome"]`` of the OUTCOME entry of each of these transactions; "in-doubt" where there is an IN_DOUBT one."""
+    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, End]:
+        """What became of each of these verdicts to relay, as far as that is known, or known to be in doubt."""
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
         """Verdicts to reject, from that of the transaction ``first`` up to ``until``, at most ``limit``, with what names

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from smtpguard.guard.approvaleffects import TEST
 from smtpguard.guard.deadlines import Deadlines
 from smtpguard.guard.gather import Gathering, Sources
 from smtpguard.guard.inforce import InForce, Policies
@@ -85,13 +84,12 @@ class Preapproval:
         await gathering.compare()
         await self.ledger.keep(transaction.message)
         plan = in_force.rules.plan(facts)
-        record = Record(gathering=gathering, asks=(), term=self.term, notices=self.notices)
+        record = Record(gathering=gathering, asks=(), term=self.term, notices=self.notices, test=True)
 
         def step(live: Live) -> Admission:
             counts, maybe = alone(plan.asks, gathering)
             thought = plan.close(replace(live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None))
-            admission = record.admission(Standing(verdict=_asking(thought, known, in_force)), live)
-            return replace(admission, hold=replace(admission.hold, kind=TEST)) if admission.hold else admission
+            return record.admission(Standing(verdict=_asking(thought, known, in_force)), live)
 
         item = Item(
             id=transaction.id,

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.approvaleffects import TEST
 from smtpguard.guard.calling import calling
 from smtpguard.guard.countingkeys import as_journalled
 from smtpguard.guard.deadlines import Deadlines
@@ -42,7 +43,8 @@ ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known before the admission; ``admission`` is its last step. ``questions``: by what its plan asks, the counts."""
+    """What is known before the admission; ``admission`` is its last step. ``questions``: by what its plan asks, the counts.
+    ``test``: it was sent to be approved beforehand."""
 
     gathering: Gathering
     asks: tuple[Ask, ...]
@@ -50,6 +52,7 @@ class Record:
     notices: Notices
     streams: tuple[Watched, ...] = ()
     questions: Questions = field(default_factory=dict)
+    test: bool = False
 
     def admission(self, stands: Standing, live: Live, stops: tuple[Ask, ...] = ()) -> Admission:
         """What is written. The same content and envelope as a live hold is that hold, or as one that was released just now; a
@@ -198,6 +201,7 @@ class Record:
             by_sender=is_by_sender(verdict),
             exact=coming.exact,
             author=coming.author,
+            kind=TEST if self.test else "",
             proofs=coming.proofs,
             by_address=coming.by_address,
         )
@@ -289,6 +293,8 @@ class Record:
             data["seconds"] = seconds_since(gathering.began, live.now)
         if under:
             data["with"] = under
+        if self.test:
+            data["test"] = True
         if transaction.refused:
             data["refused_codes"] = refused_at_rcpt(transaction.refused)
         if not retry and (apart := len(self._spared(verdict))):  # who get it whatever becomes of the rest

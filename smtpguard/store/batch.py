@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Table, select, update
 
 from smtpguard.audit.chain import Seal, body_of, canonical, link, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.event import Event, Kind, outcome_of
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.fate import End, relayed
 from smtpguard.policy.admission import Freeze, Gate
 from smtpguard.store import lookup, schema
 from smtpguard.store.codec import FREEZE
@@ -156,7 +157,7 @@ class Batch:
                 clears.append((seq, clear))
             if event.kind is Kind.OUTCOME and event.data.get("part"):
                 self.flush()
-                self.mailings.part(event.id, at, arrived=event.data.get("outcome") == "relayed")
+                self.mailings.part(event.id, at, arrived=relayed(kind, event.data) is End.DELIVERED)
             elif event.kind is Kind.OUTCOME:
                 self._settled[event.id] = event
             elif event.kind is Kind.IN_DOUBT:
@@ -194,8 +195,8 @@ class Batch:
             self._write_rows()
         if self._settled:
             events, self._settled = self._settled, {}
-            outcomes = {id: outcome_of(event.data) for id, event in events.items()}
-            out = {id: microseconds(events[id].at) for id, outcome in outcomes.items() if outcome == "relayed"}
+            outcomes = {id: relayed(event.kind.value, event.data) for id, event in events.items()}
+            out = {id: microseconds(events[id].at) for id, end in outcomes.items() if end is End.DELIVERED}
             self.mailings.settle(outcomes)
             settled = list(outcomes)
             for start in range(0, len(settled), _MOST_ROWS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, te
 from smtpguard.audit.chain import Clear, Entry, parsed
 from smtpguard.audit.checkpoint import Checkpoint, genuine, parse, sign
 from smtpguard.audit.event import Kind
+from smtpguard.audit.fate import End, relayed
 from smtpguard.audit.proof import Bad
 from smtpguard.lists.ownership import hand_over
 from smtpguard.store.batch import Batch
@@ -70,18 +70,16 @@ def of_kinds(
     return list(map(pair, connection.execute(query)))
 
 
-def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
-    """What became of verdicts to relay: the word in each one's outcome, "in-doubt" where nobody can know."""
+def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, End]:
+    """What became of verdicts to relay, of which that is known, or known to be in doubt."""
     kinds = [Kind.OUTCOME.value, Kind.IN_DOUBT.value]
-    found: dict[str, str] = {}
+    found: dict[str, End] = {}
     for start in range(0, len(ids), _PAGE):
         some = ids[start : start + _PAGE]
         query = select(entry.c.id, entry.c.kind, entry.c.body).where(entry.c.id.in_(some), entry.c.kind.in_(kinds))
         for id, kind, body in connection.execute(query.order_by(entry.c.seq)):
-            if kind == Kind.IN_DOUBT.value:
-                found[id] = Kind.IN_DOUBT.value
-            elif found.get(id) != Kind.IN_DOUBT.value:
-                found[id] = str(json.loads(body)["data"].get("outcome", ""))
+            if (end := relayed(kind, parsed(body)["data"])) is not None:
+                found[id] = end
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from smtpguard.audit.fate import End
 from smtpguard.policy.admission import Ask, Item
 from smtpguard.policy.facts import OF_MAILINGS
 from smtpguard.policy.mailing import DAY, LET_THROUGH, MAY_HAVE, ON_THE_WAY, Fate, Mailing
@@ -381,11 +382,11 @@ class MailingBatch:
         if after is not row.mailing.progress:
             self.change(row, replace(row.mailing, progress=after))
 
-    def settle(self, outcomes: Mapping[str, str]) -> None:
+    def settle(self, outcomes: Mapping[str, End | None]) -> None:
         """What became of verdicts to relay, by transaction; read before they are no longer under way. Who was let through has
         it unless something else is said, so that most of the time nothing is to be written."""
-        for id, row, people in self._underway([id for id, outcome in outcomes.items() if outcome != "relayed"]):
-            fate = Fate.REFUSED if outcomes[id] == "refused" else Fate.DEFERRED  # the client has it still
+        for id, row, people in self._underway([id for id, end in outcomes.items() if end is not End.DELIVERED]):
+            fate = Fate.REFUSED if outcomes[id] is End.REFUSED else Fate.DEFERRED  # the client has it still
             self.failed(row, people, fate)
             self.judge(row)
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from smtpguard.audit.chain import Clear, Entry, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.fate import End
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import (
     Admission,
@@ -353,7 +354,7 @@ class Store:
     async def taken(self, intents: Sequence[str]) -> Sequence[str]:
         return await self._read(lambda c: gates.taken(c, intents))
 
-    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, str]:
+    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, End]:
         return await self._read(lambda c: journal.outcomes(c, ids))
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from smtpguard.audit.delivery import DeliveryEvent as E
 from smtpguard.audit.delivery import DeliveryStatus as S
-from smtpguard.audit.delivery import NotPossible, after
+from smtpguard.audit.delivery import NotPossible, after, reported
+from smtpguard.audit.event import Kind
 
 LEGAL = {
     (S.PENDING, E.BEGIN): S.ATTEMPTED,
@@ -44,3 +47,27 @@ def test_that_this_attempt_was_not_taken_does_not_clear_an_earlier_doubt(event: 
 def test_only_an_answer_or_a_person_moves_on_what_was_attempted() -> None:
     moves = {event for event in E if (S.ATTEMPTED, event) in LEGAL and LEGAL[S.ATTEMPTED, event] is not S.ATTEMPTED}
     assert moves == {E.TAKE, E.PUT_OFF, E.REFUSE, E.CONFIRM}
+
+
+SAID: list[tuple[Kind, dict[str, Any], S | None, bool]] = [
+    (Kind.RELEASE, {"outcome": "attempt"}, S.ATTEMPTED, False),
+    (Kind.RELEASE, {"outcome": "sent"}, S.DELIVERED, True),
+    (Kind.RELEASE, {"outcome": "failed", "why": "refused"}, S.REFUSED, True),
+    (Kind.IN_DOUBT, {"outcome": "failed", "why": "in-doubt"}, S.ATTEMPTED, True),
+    (Kind.IN_DOUBT, {"outcome": "in-doubt"}, S.ATTEMPTED, False),
+    (Kind.RELEASE, {"outcome": "retry", "in_doubt": False}, S.PENDING, False),
+    (Kind.RELEASE, {"outcome": "retry", "in_doubt": True}, S.ATTEMPTED, False),
+    (Kind.RELEASE, {"outcome": "of a later version"}, None, False),
+    (Kind.IN_DOUBT, {"outcome": "asked"}, None, False),
+    (Kind.SETTLED, {"choice": "sent"}, S.DELIVERED, False),
+    (Kind.SETTLED, {"choice": "again"}, S.ATTEMPTED, False),
+    (Kind.STOPPED, {}, S.CANCELLED, True),
+    (Kind.NOTICE, {"outcome": "sent"}, None, False),
+    (Kind.APPROVED, {}, None, False),
+]
+
+
+@pytest.mark.parametrize(("kind", "data", "status", "over"), SAID)
+def test_what_an_entry_says_of_its_recipients(kind: Kind, data: dict[str, Any], status: S | None, over: bool) -> None:
+    one = reported(kind.value, data)
+    assert (one.status, one.over) == (status, over) if one is not None else status is None

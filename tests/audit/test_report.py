@@ -549,6 +549,37 @@ def test_of_several_recipients_each_has_its_own_end(journal: Journal) -> None:
     assert report.of_lists == {LIST: Interval(28, 28)}
 
 
+@pytest.mark.parametrize(("choice", "kim"), [("sent", End.RELEASED), ("again", End.IN_DOUBT)])
+def test_what_a_person_said_of_one_recipient_is_so_of_that_one(journal: Journal, choice: str, kim: End) -> None:
+    """Of the list nobody is asked, and of the person behind the other recipient somebody has said it."""
+    both = ["list@x", "kim@y"]
+    journal.verdict(
+        "H1", "hold", recipients=both, people=[{"lists": [0]}, "kim"], crowds={LIST: ["v1", 28, 28]}, reach=29
+    )
+    journal.write(Kind.APPROVED, "H1")
+    doubt = {"intent": "H1-release", "outcome": "attempt", "attempt": 1, "recipients": 2, "people": 29}
+    journal.write(Kind.RELEASE, "H1", private={"recipients": both}, **doubt)
+    said = {"intent": "H1-release", "outcome": "failed", "attempt": 1, "recipients": 1, "people": 28, "why": "refused"}
+    journal.write(Kind.RELEASE, "H1", private={"recipients": both[:1]}, **said)
+    journal.write(Kind.IN_DOUBT, "H1", private={"recipients": both[1:]}, outcome="asked", recipients=1, people=1)
+    journal.write(Kind.SETTLED, "H1", private={"recipients": both[1:]}, choice=choice, recipients=1, people=1)
+    assert ends(journal.report()) == {kim: (1, 1), End.UNDELIVERED: (1, 28)}
+
+
+@pytest.mark.parametrize("part", [{"intent": "H1-part"}, {"intent": "any", "part": True}])
+def test_a_part_is_told_by_what_its_entry_says(journal: Journal, part: dict[str, Any]) -> None:
+    """Or, of an earlier version, by its id."""
+    journal.verdict("H1", "hold", reach=3, apart=1, apart_at=[0], recipients=["a@x", "b@x", "c@x"])
+    journal.write(Kind.RELEASE, "H1", private={"recipients": ["a@x"]}, outcome="sent", recipients=1, people=1, **part)
+    assert ends(journal.report()) == {End.DELIVERED: (1, 1), End.WAITING: (1, 2)}
+
+
+def test_a_test_is_told_by_what_its_entry_says(journal: Journal) -> None:
+    journal.verdict("H1", "hold", reach=1200, test=True)
+    journal.write(Kind.APPROVED, "H1")
+    assert ends(journal.report()) == {End.GRANTED: (1, 0)}
+
+
 def test_what_an_earlier_version_wrote_is_counted_as_far_as_it_says(journal: Journal) -> None:
     """Single recipients by their sealed addresses; of a list's address a number, and the same one is the same list."""
     for n in range(3):

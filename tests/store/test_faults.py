@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from smtpguard.audit.event import Kind
+from smtpguard.audit.fate import End
 from smtpguard.policy.admission import LedgerError, Unavailable
 from smtpguard.store import queued
 from smtpguard.store.migrate import migrate
@@ -150,7 +151,7 @@ async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: P
 
         await asyncio.to_thread(server.ensure_postgres_running)
         await store.admit(item("T4"), relays("T4"))
-        assert await store.outcomes(["T1"]) == {"T1": "relayed"}
+        assert await store.outcomes(["T1"]) == {"T1": End.DELIVERED}
         assert (await store.verify()).ok
         assert await store.history("D0") == []
 
@@ -175,7 +176,7 @@ async def test_a_database_that_hangs_is_answered_for(
         assert all(isinstance(r, LedgerError) for r in results)
         monkeypatch.undo()
         await store.admit(item("T3"), relays("T3"))
-        assert set((await store.outcomes(["T1", "T2"])).values()) <= {"unanswered"}
+        assert set((await store.outcomes(["T1", "T2"])).values()) <= {End.NOT_SENT}
         assert (await store.verify()).ok
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from smtpguard.audit.chain import link
 from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.fate import End
 from smtpguard.policy.admission import Change, Delivered, Outcome, Selector
 from smtpguard.policy.approval import State
 from smtpguard.store import journal, lookup, schema
@@ -250,13 +251,20 @@ async def test_entries_are_read_in_pages(store: Store) -> None:
 
 
 async def test_what_became_of_transactions(store: Store, clock: Clock) -> None:
-    for n in range(4):
+    """As the report says it: of what the relay has only put off, and of a doubt that has ended after all."""
+    for n in range(7):
         await store.admit(item(f"T{n}"), relays(f"T{n}"))
     store.note(event(Kind.OUTCOME, "T0", outcome="relayed"))
+    store.note(event(Kind.OUTCOME, "T4", outcome="refused", replies=["451 4.7.1 Later"]))
+    store.note(event(Kind.IN_DOUBT, "T5", why="a crash"))
+    store.note(event(Kind.OUTCOME, "T5", outcome="recalled"))
+    store.note(event(Kind.OUTCOME, "T6", outcome="unanswered"))
     store.note(event(Kind.OUTCOME, "T1", outcome="recalled"))
     store.note(event(Kind.IN_DOUBT, "T2", outcome="in-doubt"))
     await store.record([event(Kind.START, "here")])  # notes are written before it
-    assert await store.outcomes(["T0", "T1", "T2", "T3"]) == {"T0": "relayed", "T1": "recalled", "T2": "in-doubt"}
+    assert await store.outcomes([f"T{n}" for n in range(7)]) == {
+        "T0": End.DELIVERED, "T1": End.NOT_SENT, "T2": End.IN_DOUBT, "T4": End.DEFERRED, "T5": End.NOT_SENT, "T6": End.NOT_SENT,
+    }  # fmt: skip
     clock.go(minutes=10)
     assert await store.unsettled(clock.now() - timedelta(minutes=5)) == ["T3"]
     assert await store.unsettled(clock.now() - timedelta(minutes=10)) == []

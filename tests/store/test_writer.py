@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from smtpguard.audit.event import Kind
+from smtpguard.audit.fate import End
 from smtpguard.policy.admission import Admission, Busy, Change, Full, Gone, Unavailable
 from smtpguard.policy.approval import State
 from smtpguard.store import database, journal, queued, writer
@@ -61,7 +62,7 @@ async def settled(store: Store) -> None:
         await store.record([event(Kind.START, f"settled-{n}")])
 
 
-async def outcome(store: Store, id: str) -> str | None:
+async def outcome(store: Store, id: str) -> End | None:
     return (await store.outcomes([id])).get(id)
 
 
@@ -71,7 +72,7 @@ async def test_notes_are_written_without_anybody_waiting(store: Store) -> None:
     async with asyncio.timeout(120):  # nothing else is written that could take it along
         while await outcome(store, "T1") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    assert await outcome(store, "T1") == "relayed"
+    assert await outcome(store, "T1") is End.DELIVERED
 
 
 async def test_notes_survive_a_failed_batch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +82,7 @@ async def test_notes_survive_a_failed_batch(store: Store, monkeypatch: pytest.Mo
         with pytest.raises(Unavailable):
             await store.admit(item("T2"), relays("T2"))  # takes the note along
     await settled(store)
-    assert await outcome(store, "T1") == "relayed"
+    assert await outcome(store, "T1") is End.DELIVERED
 
 
 async def test_a_storage_error_answers_all_of_the_batch_and_then_it_goes_on(store: Store) -> None:
@@ -163,7 +164,7 @@ async def test_an_unknown_commit_of_a_verdict_to_relay_gets_an_outcome(
         await store.admit(item("T1"), relays("T1"))
     assert [e.kind for e, _ in await store.history("T1")] == ["verdict"]
     await settled(store)
-    assert await outcome(store, "T1") == "unanswered"
+    assert await outcome(store, "T1") is End.NOT_SENT
     clock.go(hours=1)
     assert await store.unsettled(clock.now()) == []
 
@@ -248,7 +249,7 @@ async def test_a_verdict_that_came_too_late_was_not_carried_out(store: Store, cl
             await task
     go.set()
     await settled(store)
-    assert await outcome(store, "T1") == "unanswered"
+    assert await outcome(store, "T1") is End.NOT_SENT
 
 
 async def test_a_hold_that_came_too_late_is_not_acknowledged(store: Store, clock: Clock) -> None:

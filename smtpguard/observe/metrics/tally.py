@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.event import DECISIONS, Event, Kind
+from smtpguard.audit.fate import End, relayed
 from smtpguard.observe.metrics.table import JOURNAL, SECONDS, Numbers, Spread
 
 BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
@@ -25,13 +26,7 @@ _YES = {True: "yes", False: "no"}
 _ACTIONS = ("relay", "hold", "defer", "reject")
 _OUTCOMES = ("relayed", "refused", "lost", "recalled", "gone", "in-doubt")
 _SENT = ("sent", "retry", "failed", "in-doubt")
-_ENDS = {
-    Kind.APPROVED: "approved",
-    Kind.REJECTED: "rejected",
-    Kind.WITHDRAWN: "withdrawn",
-    Kind.EXPIRED: "expired",
-    Kind.VOIDED: "void",
-}
+_ENDS = {kind: state for kind, state in DECISIONS.items() if state != "waiting"}
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
 NOTICES = (
     "alarm", "answer", "approve", "decided", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
@@ -81,10 +76,8 @@ class Tally:
         match event.kind:
             case Kind.VERDICT:
                 self._verdict(event, data)
-            case Kind.OUTCOME:
-                self._outcome(event, str(data.get("outcome")))
-            case Kind.IN_DOUBT if "intent" not in data:
-                self._outcome(event, "in-doubt")
+            case Kind.OUTCOME | Kind.IN_DOUBT if (end := relayed(event.kind.value, data)) is not None:
+                self._outcome(event, event.kind.value if end is End.IN_DOUBT else str(data.get("outcome")), end)
             case Kind.RELEASE | Kind.IN_DOUBT if data.get("outcome") in _SENT:
                 self._count("release_recipients_total", str(data["outcome"]), by=_number(data.get("recipients")))
             case Kind.NOTICE if data.get("outcome") in _SENT:
@@ -121,7 +114,7 @@ class Tally:
             for rule in _words(data.get(key)):
                 self._count("rule_messages_total", rule, effect)
 
-    def _outcome(self, event: Event, outcome: str) -> None:
+    def _outcome(self, event: Event, outcome: str, end: End) -> None:
         self._count("outcomes_total", _one_of(_OUTCOMES, outcome))
         began = self._relaying.pop(event.id, None)
         if began is None:  # before the counting began, or of the part of a held message that its MTA passed on itself
@@ -130,7 +123,7 @@ class Tally:
         seconds = max(0.0, (event.at - at).total_seconds())  # a clock may be set back
         self._spread[bisect_left(BOUNDS, seconds)] += 1
         self._seconds += seconds
-        if outcome == "relayed":
+        if end is End.DELIVERED:
             self._count("customers_reached_total", by=customers)
 
     def _count(self, name: str, *labels: str, by: int = 1) -> None:

@@ -244,3 +244,8 @@ def test_whatever_another_version_has_written_is_counted_as_far_as_it_is_underst
                 assert not any("anna@" in label or "Dieten" in label for label in labels)
         before = now
     assert sum(before["smtpguard_events_total"].values()) == len(entries)  # type: ignore[arg-type]
+
+
+def test_that_people_are_asked_about_a_release_is_no_outcome_of_a_message_that_went_on() -> None:
+    told = counted(event(Kind.IN_DOUBT, outcome="asked", recipients=1, people=28))
+    assert "outcomes_total" not in told
