@@ -25,6 +25,7 @@ from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script
 from smtpguard.demo.stage import PEOPLE, Stage
 from smtpguard.observe.metrics.table import FAMILIES
 from smtpguard.store.database import Database
+from tests import program
 from tests.peers.postfix import free_port
 
 pytestmark = pytest.mark.xdist_group("metrics")
@@ -40,6 +41,9 @@ class Watched(Stage):
         self.metrics_port = free_port()
         with self.config.open("a") as file:
             file.write(f"metrics: {{port: {self.metrics_port}}}\n")
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return program.run(["-c", str(self.config), *words], timeout=120)
 
     def scrape(self, accept: str = "*/*") -> str:
         asked = urllib.request.Request(f"http://127.0.0.1:{self.metrics_port}/metrics", headers={"Accept": accept})
