@@ -16,14 +16,16 @@ from smtpguard.store.database import Database, is_there
 from smtpguard.store.migrate import NotSetUp, bring, check, revision
 from smtpguard.store.queued import Clock
 from smtpguard.store.rollbackcheck import PutBack
+from smtpguard.store.schema import SCHEMA
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
 
 def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bool) -> PutBack | None:
     """What the state folder says of the database, as it is before it is brought to this version."""
-    if revision(connection) is not None:
-        return rollbackcheck.look(connection, secret, state_dir, renewing=renewing)
+    found = revision(connection)
+    if found is not None:
+        return rollbackcheck.look(connection, secret, state_dir, renewing=renewing, older=found != SCHEMA)
     rollbackcheck.unmade(secret, state_dir)
     return None
 

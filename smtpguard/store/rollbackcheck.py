@@ -67,10 +67,16 @@ class PutBack:
 
 
 def look(
-    connection: Connection, secret: bytes, state_dir: Path, *, last: Checkpoint | None = None, renewing: bool = False
+    connection: Connection,
+    secret: bytes,
+    state_dir: Path,
+    *,
+    last: Checkpoint | None = None,
+    renewing: bool = False,
+    older: bool = False,
 ) -> PutBack | None:
     """Hold a database that is set up against the state folder, and against what this very process committed ``last``. In one
-    snapshot, begun by the first question. Raises Foreign; and OtherSecret, save where the secret is being renewed."""
+    snapshot, begun by the first question. ``older``: it may be of an earlier schema, whose checkpoints have no column but their line. Raises Foreign; and OtherSecret, save where the secret is being renewed."""
     lines = _from_the_end(state_dir / journal.FILE)
     known = _Known().told(
         next(lines, []), secret
@@ -93,7 +99,7 @@ def look(
         if last.journal != here:
             raise Foreign(last)
         known.claimed.append(last)
-    return _compared(connection, known, secret, state_dir, here)
+    return _compared(connection, known, secret, state_dir, here, older)
 
 
 def unmade(secret: bytes, state_dir: Path) -> None:
@@ -203,14 +209,17 @@ def _from_the_end(path: Path) -> Iterator[list[str]]:
         yield [rest.decode("utf-8", "replace")]
 
 
-def _compared(connection: Connection, known: _Known, secret: bytes, state_dir: Path, here: str) -> PutBack | None:
+def _compared(
+    connection: Connection, known: _Known, secret: bytes, state_dir: Path, here: str, older: bool
+) -> PutBack | None:
     """First with what was signed last; where that does not agree, with what excuses it; and only then with everything."""
     chain = _Chain(connection)
     if not chain.parted(known.signed, known.claimed, here):
         return None
-    rows = connection.execute(select(checkpoint.c.line).where(journal.NOTABLE)).scalars()
-    if not chain.parted([*known.signed, *_Known().told(rows, secret).signed], known.claimed, here):
-        return None
+    if not older:
+        rows = connection.execute(select(checkpoint.c.line).where(journal.NOTABLE)).scalars()
+        if not chain.parted([*known.signed, *_Known().told(rows, secret).signed], known.claimed, here):
+            return None
     rows = connection.execute(select(checkpoint.c.line)).scalars()
     everything = _Known(claimed=known.claimed).told(rows, secret)
     for lines in _from_the_end(state_dir / journal.FILE):

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, MetaData, select
 
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import canonical, link, microseconds
+from smtpguard.audit.checkpoint import Checkpoint, sign
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Ask, Change, Delivered, Outcome
 from smtpguard.policy.approval import NONE_YET, Hold, State
@@ -447,3 +448,14 @@ async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, 
         bad = (await store.verify()).first_bad
         assert bad is not None
         assert bad.problem == "a checkpoint in the database cannot be read", "but the chain, and its columns, are whole"
+
+
+async def test_an_older_store_that_was_put_back_is_known_for_it(url: str, tmp_path: Path, clock: Clock) -> None:
+    """It is looked at before its schema is brought to this version's."""
+    restore(url, tmp_path)
+    [head] = FIRST["tables"]["head"]
+    later = Checkpoint(journal=head["journal"], seq=99, at=microseconds(T0), hash=bytes(32))
+    journal.write_line(tmp_path, sign(SECRET, later))
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        assert store.put_back is not None
+        assert store.put_back.signed.seq == 99
