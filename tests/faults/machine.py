@@ -131,7 +131,7 @@ class Machine:
         only = [word for part in self._only for word in ("--only", part)]
         argv = ["-c", str(self.config), "serve", *only]
         with self.log.open("ab") as log:
-            if self._wrap:
+            if self._wrap or "LD_PRELOAD" in self._environment:  # which a process is given at its start alone
                 self._process = subprocess.Popen(
                     [*self._wrap, sys.executable, "-m", "smtpguard", *argv],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=self._environment,

@@ -150,10 +150,10 @@ def test_without_a_header_there_is_nothing_to_hear(haproxy: Fronted) -> None:
         trusted.sendall(b"EHLO desk\r\n")
         with contextlib.suppress(ConnectionResetError):
             assert trusted.recv(100) == b""
-    assert any(line["event"] == "no PROXY header" for line in haproxy.told())
+    until(lambda: any(line["event"] == "no PROXY header" for line in haproxy.told()), "its line in the log")
     with pytest.raises(smtplib.SMTPConnectError, match="421"):
         connect(haproxy.clear)
-    assert any(line["event"] == "not from a trusted proxy" for line in haproxy.told())
+    until(lambda: any(line["event"] == "not from a trusted proxy" for line in haproxy.told()), "its line in the log")
 
 
 def test_nginx_says_who_logged_in(fronted: Fronted, tmp_path: Path) -> None:
