@@ -27,8 +27,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.policy import moment as moments
-
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes, Services
     from smtpguard.config.settings import Settings
@@ -218,14 +216,3 @@ def sentence_of(error: Exception) -> str | None:
     if isinstance(error, sqlite3.Error) or type(error).__module__.startswith("sqlalchemy."):
         return f"the store: {str(error).splitlines()[0]}"
     return None
-
-
-# A moment, as an option of a command has it.
-
-
-def moment(option: str, text: str, now: datetime) -> datetime:
-    """Raises CannotRun."""
-    try:
-        return moments.moment(text, now)
-    except ValueError as error:
-        raise CannotRun(f"{option}: {error}") from None

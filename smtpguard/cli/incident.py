@@ -12,7 +12,8 @@ from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.report import TooMany
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, NotFine, moment
+from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.times import moment
 from smtpguard.console.i18n import LANGUAGES, Speech
 from smtpguard.console.incident import Told, told
 from smtpguard.console.incidentrow import row

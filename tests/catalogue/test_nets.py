@@ -572,6 +572,9 @@ async def test_after_an_upgrade_whom_people_wrote_to_is_read_from_the_journal(gu
             "DELETE FROM contact",
             "DELETE FROM seen",
             "DROP TABLE contact_since",
+            *(f"ALTER TABLE entry DROP COLUMN {name}" for name in ("action", "observed", "lists", "names")),
+            "ALTER TABLE checkpoint DROP COLUMN notable",
+            "ALTER TABLE hold DROP COLUMN over_at",
             "UPDATE alembic_version SET version_num = '0018'",
         ):
             database.execute(statement)
