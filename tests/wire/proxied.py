@@ -59,7 +59,7 @@ class Client:
 
     async def hear(self) -> str:
         """One reply, its lines joined by a newline, without CRLF."""
-        lines = []
+        lines: list[str] = []
         while True:
             line = await asyncio.wait_for(self.reader.readline(), 600)
             if not line:

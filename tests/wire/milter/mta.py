@@ -161,7 +161,7 @@ class Mta:
 
 def split(content: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Header fields as Postfix hands them out, with LF between the lines of a folded one, and the body."""
-    fields = []
+    fields: list[tuple[bytes, bytes]] = []
     head, blank, body = content.partition(b"\r\n\r\n") if not content.startswith(b"\r\n") else (b"", b"", content[2:])
     left = head.replace(b"\r\n", b"\n") + b"\n" if head else b""
     while left:
