@@ -49,6 +49,30 @@ def as_it_was() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+class _Writes(io.StringIO):
+    """What each call was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.calls.append(text)
+        return len(text)
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_each_line_is_one_write(style: str) -> None:
+    """Several threads write into one stream: what is written in two calls, another's line may come between."""
+    stream = _Writes()
+    log.configure(style, stream=stream)
+    structlog.get_logger("smtpguard").warning("turned-away", why="gave-up")
+    logging.getLogger("smtpguard").warning("another")
+    log.tell(VERDICT)
+    assert len(stream.calls) == 3
+    assert all(text.endswith("\n") for text in stream.calls)
+
+
 JOURNAL = r"""
 import os, sys
 here = os.fstat(2)
