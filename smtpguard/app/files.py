@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -52,16 +51,15 @@ def read_policy(settings: Settings) -> Policy:
 
 
 def parse_policy(settings: Settings, documents: Mapping[str, bytes], where: str = "policy.yaml") -> Policy:
-    """What these documents say. The last one is kept: the parts of ``serve`` share what their supervisor has parsed. Raises Broken."""
-    answer = Action.HOLD if settings.freeze.answer == "hold" else Action.DEFER
-    return _parsed(tuple(sorted(documents.items())), settings.delimiters, answer, where)
-
-
-@lru_cache(maxsize=1)
-def _parsed(documents: tuple[tuple[str, bytes], ...], delimiters: str, answer: Action, where: str) -> Policy:
+    """What these documents say. Raises Broken."""
     from smtpguard.policy.parse import parse  # which takes longer than whoever freezes is to wait
 
-    return parse(dict(documents), delimiters=delimiters, freeze_answer=answer, where=where)
+    return parse(
+        documents,
+        delimiters=settings.delimiters,
+        freeze_answer=Action.HOLD if settings.freeze.answer == "hold" else Action.DEFER,
+        where=where,
+    )
 
 
 def indexes(settings: Needed) -> Path:

@@ -102,7 +102,8 @@ def parse(
 ) -> Policy:
     """``where``: what problems call the policy's own file. Raises Broken, with warnings among its problems.
 
-    The same documents give the same object, as long as it is among the last few: a start reads them once for each part.
+    The same documents give the same object, as long as it is among the last few. So the parts of ``serve``, which are forked from their
+    supervisor, share the policy that it has parsed.
     """
     return _parsed(frozenset(documents.items()), delimiters, freeze_answer, where)
 
