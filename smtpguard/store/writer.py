@@ -158,6 +158,7 @@ class Writer:
                     for work in works:
                         work.error = work.error or Unavailable(f"the store failed: {type(error).__name__}")
                     self._answer(works)
+                self._publish()  # after the answers, since clients wait for those
         if self._unsigned:
             self._sign()
         self._database.close()
@@ -214,7 +215,6 @@ class Writer:
         if held:
             self._acknowledge(held)
             self._answer(held)
-        self._publish()  # after the answers, since clients wait for those
 
     def _commit(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None] = lambda: None) -> None:
         """One transaction. A work's own error stays with it, and nothing of that work is written; the storage's is raised, and then
