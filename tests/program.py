@@ -40,29 +40,24 @@ class Program:
         self,
         argv: Sequence[str],
         *,
-        stdin: int | IO[bytes] = subprocess.DEVNULL,
-        stdout: int | IO[bytes],
-        stderr: int | IO[bytes],
+        stdout: IO[bytes],
+        stderr: IO[bytes],
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """``argv``: what stands after ``smtpguard``."""
+        """``argv``: what stands after ``smtpguard``. Its standard input is /dev/null."""
         self.args = ["smtpguard", *argv]
         self.returncode: int | None = None
         self._status, theirs = os.pipe()
         try:
             with open(os.devnull, "rb") as nothing:  # noqa: PTH123
-                given = [
-                    nothing.fileno() if one == subprocess.DEVNULL else one if isinstance(one, int) else one.fileno()
-                    for one in (stdin, stdout, stderr)
-                ]
                 self.pid = _Forker.here().start(
                     {
                         "argv": list(argv),
                         "cwd": str(cwd or Path.cwd()),
                         "env": dict(os.environ if env is None else env),
                     },
-                    [*given, theirs],
+                    [nothing.fileno(), stdout.fileno(), stderr.fileno(), theirs],
                 )
         except BaseException:
             os.close(self._status)
@@ -83,9 +78,6 @@ class Program:
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

@@ -53,15 +53,13 @@ def for_roles(*roles: str) -> Callable[[Endpoint], Endpoint]:
 
 
 # How much of a held message somebody sees: the policy says it, for each list and for each group of those who decide.
-#
-# Pure.
 
 
 _ALL = frozenset({VIEWER, OPERATOR, ADMIN})
 
 
 class Visibility(enum.IntEnum):
-    """NOTHING: for them the message is not there. REASONS: why it is held and whom it would reach. TEXT: the visible text as
+    """NOTHING: the message does not exist for them. REASONS: why it is held and whom it would reach. TEXT: the visible text as
     well. FULL: the HTML, the header and the attachments too."""
 
     NOTHING = 0

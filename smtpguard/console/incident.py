@@ -29,7 +29,7 @@ from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.purposes import Purposes
 
 MOST = 10
-"""Of addresses, subjects and the like so many are shown, those with the most messages."""
+"""Of addresses, subjects and the like so many are shown, those with the most messages. Of what cannot be known, so many are named."""
 FEW = 4
 """Of what a rule saw, and of contents."""
 BECAME: Mapping[End, str] = {
@@ -403,9 +403,6 @@ def what_is_frozen(observed: str) -> str:
 
 
 # What an incident report cannot know, and says so: the last of its parts, for whoever would read silence as "no".
-
-
-"""Of messages, and of policies, so many are named."""
 
 
 def not_known(made: Made, said: Speech) -> Iterator[str]:

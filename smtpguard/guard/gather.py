@@ -376,7 +376,7 @@ def _bracketed(list_id: str) -> str:
     return list_id.rpartition("<")[2].partition(">")[0]
 
 
-# Under which keys a reply's conversation is counted, from what was read of it and whom it is for.
+# The keys under which a reply's conversation is counted: from its header, and from the lists it is for.
 #
 # Programs differ in what they keep of a conversation, so a reply is counted under each name that it gives it, and the largest
 # count is the conversation's. Its subject is a name only among replies to the same list's address, and only if it is long

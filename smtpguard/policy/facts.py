@@ -107,7 +107,7 @@ class Fact:
     be named. ``by_mailing``: may be narrowed to copies of the message's own mailing. ``of_letters``: counts first contacts, of letters alone. ``own``: the fact that it is of a message that is the only one.
 
     ``ordinary``: its value in a letter to one person outside, where it is not nothing. ``at_most``: the fact that it never exceeds.
-    ``of_customers``: a number of customers, of which all lists together have so many. ``personal``: its value names somebody.
+    ``of_customers``: it counts customers, so it never exceeds the people on all lists. ``personal``: its value names somebody.
     ``kept_from``: a smaller count is as everybody's, and not kept.
     """
 
@@ -241,7 +241,7 @@ FACTS: Mapping[str, Fact] = _facts(
          says={"yes": ("It is an automatic message", "Det är ett automatiskt meddelande"),
                "no": ("It is not an automatic message", "Det är inget automatiskt meddelande")}),
     Fact(name="message.answers", type=Type.TRUTH, source=L, of_letters=True,
-         doc="every customer whom it goes to is answered, or had mail from its sender within 90 days",
+         doc="it answers each customer among its recipients, or its sender wrote to that customer within 90 days",
          label=("it answers every customer whom it goes to", "det svarar alla kunder som det går till"),
          says={"yes": ("It answers the customers whom it goes to, or goes to those who had mail from its sender before", "Det svarar de kunder som det går till, eller går till dem som har fått post av avsändaren förut"),
                "no": ("It does not answer every customer whom it goes to", "Det är inte ett svar till alla kunder som det går till")}),
