@@ -52,6 +52,9 @@ class Guard:
             {row[9] for row in rows if _port(row[2]) == self.recorder.port and f"socket:[{row[9]}]" in open_files}
         )
 
+    def quiet(self) -> bool:
+        return not self.told("relay_connections", state="in-use") and not self.told("relay_waiting")
+
     def lines(self) -> list[dict[str, Any]]:
         """Of mail that was turned away."""
         told = [json.loads(line) for line in self.guard.log.read_text().splitlines() if line.startswith("{")]
@@ -91,6 +94,8 @@ def _up(found: Guard) -> bool:
 
 @pytest.fixture
 def whole(running: Guard) -> Iterator[Guard]:
+    """The clients of the test before have gone: what they were opening is neither dropped nor counted by this one."""
+    until(running.quiet, "nothing to be open or asked for at the relay")
     yield running
     running.recorder.go_on()
 
