@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from smtpguard.lists.declared import ListInfo, Stream
+from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
-from smtpguard.mail.message import Header
+from smtpguard.mail.message import Field, Header
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown, Value
 from smtpguard.reading.origin import Origin
@@ -22,6 +24,8 @@ from smtpguard.reading.origin import Origin
 _NO_STREAM: frozenset[str] = frozenset()
 BEHIND = ("From", "Sender", "Resent-From", "Resent-Sender")
 """Fields that say who wrote a message or sent it on (RFC 5322 sections 3.6.2 and 3.6.6)."""
+_LOOKED_AT = (*BEHIND, "Auto-Submitted")
+_MOST_REMEMBERED = 1000  # octets of these fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,25 +45,16 @@ class Sender:
     @classmethod
     def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
         header, session = transaction.message.header, transaction.session
-        written = mailboxes(header, "From")
-        claims = {a.canonical(delimiters) for a in written}
-        shown = {a.canonical(delimiters) for a in mailboxes(header, *BEHIND)}
-        if transaction.envelope.reverse_path is not None:
-            shown.add(transaction.envelope.reverse_path.canonical(delimiters))
-        user, proven = _user(session.auth_user, written, registry), None
-        if user is not None:
-            proven = user.canonical(delimiters)
-            shown.add(proven)
-        claimed = claims.pop() if len(claims) == 1 and len(header.all("From")) == 1 and not header.broken else None
-        internal = claimed is not None and registry.is_internal(written[0])
-        return cls(
-            claimed=claimed,
-            why_unclear="" if claimed is not None else _why_unclear(header),
-            everything=frozenset(shown),
-            internal=internal,
-            authenticated=claimed is not None and ((session.senders_verified and internal) or proven == claimed),
-            told=_told(transaction, registry, user, written),
-            login=proven or f"login {session.auth_user.lower()}" if session.auth_user else "",
+        fields = tuple([field for name in _LOOKED_AT for field in header.all(name)])
+        small = sum(len(field.raw) for field in fields) <= _MOST_REMEMBERED
+        return (_remembered if small else _written)(
+            registry.names,
+            delimiters,
+            fields,
+            header.broken,
+            transaction.envelope.reverse_path,
+            session.auth_user,
+            session.senders_verified,
         )
 
     def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:
@@ -118,6 +113,44 @@ class Sender:
         return _all(answers)
 
 
+def _written(
+    names: Names,
+    delimiters: str,
+    fields: tuple[Field, ...],
+    broken: bool,
+    reverse_path: Address | None,
+    auth_user: str | None,
+    senders_verified: bool,
+) -> Sender:
+    """``fields``: of the header, those that are looked at."""
+    header = Header(fields, broken, 0)
+    written = mailboxes(header, "From")
+    claims = {a.canonical(delimiters) for a in written}
+    shown = {a.canonical(delimiters) for a in mailboxes(header, *BEHIND)}
+    if reverse_path is not None:
+        shown.add(reverse_path.canonical(delimiters))
+    user, proven = _user(auth_user, written, names), None
+    if user is not None:
+        proven = user.canonical(delimiters)
+        shown.add(proven)
+    claimed = claims.pop() if len(claims) == 1 and len(header.all("From")) == 1 and not broken else None
+    internal = claimed is not None and names.is_internal(written[0])
+    automatic = _automatic(header) or reverse_path is None
+    return Sender(
+        claimed=claimed,
+        why_unclear="" if claimed is not None else _why_unclear(header),
+        everything=frozenset(shown),
+        internal=internal,
+        authenticated=claimed is not None and ((senders_verified and internal) or proven == claimed),
+        told=None if automatic else _told(names, delimiters, user, written),
+        login=proven or f"login {auth_user.lower()}" if auth_user else "",
+    )
+
+
+_remembered = lru_cache(maxsize=4096)(_written)
+"""Who writes one message writes more of them."""
+
+
 def _why_unclear(header: Header) -> str:
     if header.broken:
         return "the header is broken"
@@ -126,24 +159,29 @@ def _why_unclear(header: Header) -> str:
     return "From cannot be read" if "From" in header else "no From"
 
 
-def _user(auth_user: str | None, written: Iterable[Address], registry: Registry) -> Address | None:
+def _user(auth_user: str | None, written: Iterable[Address], names: Names) -> Address | None:
     """The mailbox of who authenticated. A bare login is the internal From's whose local part it is, else nobody's."""
     if not auth_user:
         return None
     try:
         return Address.parse(auth_user)
     except BadAddress:
-        return next((a for a in written if a.local.lower() == auth_user.lower() and registry.is_internal(a)), None)
+        return next((a for a in written if a.local.lower() == auth_user.lower() and names.is_internal(a)), None)
 
 
-def _told(transaction: Transaction, registry: Registry, user: Address | None, written: Iterable[Address]) -> str | None:
-    """Who hears of it: who logged in, else the first of ours whom From names. Nobody does of a null sender's or an automatic message: that would make loops."""
-    said = transaction.message.header.get("Auto-Submitted")
-    automatic = said is not None and (said.split(";")[0].strip().lower() or "no") != "no"
-    if transaction.envelope.reverse_path is None or automatic:
-        return None
+def _automatic(header: Header) -> bool:
+    """As Auto-Submitted says (RFC 3834 section 5)."""
+    said = header.get("Auto-Submitted")
+    return said is not None and (said.split(";")[0].strip().lower() or "no") != "no"
+
+
+def _told(names: Names, delimiters: str, user: Address | None, written: Iterable[Address]) -> str | None:
+    """Who hears of it: who logged in, else the first of ours whom From names. Nobody does of a null sender's or an automatic
+    message: that would make loops."""
     for address in (user, *written):
-        if address is not None and registry.is_internal(address) and registry.list_at(address) is None:
+        if address is None or not names.is_internal(address):
+            continue
+        if names.list_at(address, address.canonical(delimiters)) is None:
             return str(address)
     return None
 

@@ -59,6 +59,10 @@ class Names:
         """``domain`` in A-labels: one of the organisation's, or a name of the relay's."""
         return domain in self._domains or domain.endswith(self._parents)
 
+    def is_internal(self, address: Address) -> bool:
+        """Whether it is in the organisation's domains. A list's address there is internal here, and a list above all."""
+        return self.is_ours(address.canonical().rpartition("@")[2])
+
     def answers(self, domain: str) -> bool:
         """Whether the relay may take it as its own, under whatever name."""
         return self.is_ours(domain) or _is_here(domain)

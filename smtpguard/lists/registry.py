@@ -181,8 +181,8 @@ class Registry:
         return self.lists[name] if name else None
 
     def is_internal(self, address: Address) -> bool:
-        """Whether it is in the organisation's domains. A list's address there is internal here, and a list above all."""
-        return self.names.is_ours(address.canonical().rpartition("@")[2])
+        """Whether it is in the organisation's domains."""
+        return self.names.is_internal(address)
 
     def is_one_of_ours(self, number: int) -> bool:
         """Whether somebody outside, by digest, is a colleague among recipients. They are nothing else: no internal sender."""

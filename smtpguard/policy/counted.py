@@ -15,7 +15,30 @@ from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import NONE, OF_LETTERS, OF_LISTS, OF_SENDERS, Count, Facts, Unknown, Usual, Value
 from smtpguard.policy.mailing import DAY
 
-Keys = Callable[[Facts], "list[str] | Value | None"]
+
+class Subject(NamedTuple):
+    """What of a message says under which keys it is counted, and nothing else: many messages have the same. ``sizes``: the lists
+    that it touches, or may touch; ``sender``, ``customers``, ``reach``: values of facts, None where those were not asked yet."""
+
+    sender: Value | None
+    customers: Value | None
+    reach: Value | None
+    lists: tuple[str, ...]
+    letter_from: tuple[str, ...]
+    threads: tuple[str, ...]
+    reply: str
+    shared: bool
+
+    @classmethod
+    def of(cls, facts: Facts) -> Subject:
+        get = facts.values.get
+        return cls(
+            get("sender.address"), get("recipients.customers"), get("recipients.reach"), tuple(sorted(facts.sizes)),
+            facts.letter_from, facts.threads, facts.reply, facts.shared,
+        )  # fmt: skip
+
+
+Keys = Callable[[Subject], "list[str] | Value | None"]
 """The keys of a count; a value where it is known without counting; None where they are not known yet."""
 
 
@@ -31,60 +54,58 @@ class Counted:
     everybody: bool = False
 
 
-def _sender(facts: Facts) -> list[str] | Value | None:
-    address = facts.get("sender.address")
+def _sender(subject: Subject) -> list[str] | Value | None:
+    address = subject.sender
     if address is None or isinstance(address, Unknown):
         return address
     return [address] if isinstance(address, str) and address else Unknown(why="the message names no sender")
 
 
-def _mailing(facts: Facts) -> list[str] | Value | None:
+def _mailing(subject: Subject) -> list[str] | Value | None:
     """A message that can reach no customer is no part of a mailing to customers."""
-    customers = facts.get("recipients.customers")
-    return NONE if isinstance(customers, Count) and not customers.high else [""]
+    return NONE if isinstance(subject.customers, Count) and not subject.customers.high else [""]
 
 
-def _lists(facts: Facts) -> list[str] | Value | None:
+def _lists(subject: Subject) -> list[str] | Value | None:
     """Each list that it touches, or may touch."""
-    return sorted(facts.sizes) or NONE
+    return list(subject.lists) or NONE
 
 
-def _letter(facts: Facts) -> list[str] | Value | None:
+def _letter(subject: Subject) -> list[str] | Value | None:
     """Under whom the first contacts of a letter are counted; what is none has none."""
-    return list(facts.letter_from) or NONE
+    return list(subject.letter_from) or NONE
 
 
-def _answers(facts: Facts) -> list[str] | Value | None:
-    return NONE if facts.shared else _letter(facts)
+def _answers(subject: Subject) -> list[str] | Value | None:
+    return NONE if subject.shared else _letter(subject)
 
 
-def _letter_to_lists(facts: Facts) -> list[str] | Value | None:
+def _letter_to_lists(subject: Subject) -> list[str] | Value | None:
     """The same of each list that it touches, or may touch."""
-    return [f"{name}\0{sender}" for sender in facts.letter_from for name in sorted(facts.sizes)] or NONE
+    return [f"{name}\0{sender}" for sender in subject.letter_from for name in subject.lists] or NONE
 
 
-def _letter_of_lists(facts: Facts) -> list[str] | Value | None:
-    return [f"{name}\0" for name in sorted(facts.sizes)] if facts.letter_from and facts.sizes else NONE
+def _letter_of_lists(subject: Subject) -> list[str] | Value | None:
+    return [f"{name}\0" for name in subject.lists] if subject.letter_from and subject.lists else NONE
 
 
-def _unanswered(facts: Facts) -> list[str] | Value | None:
-    customers = facts.get("recipients.customers")
-    if facts.letter_from:
+def _unanswered(subject: Subject) -> list[str] | Value | None:
+    if subject.letter_from:
         return [""]
-    return None if customers is None else False
+    return None if subject.customers is None else False
 
 
-def _thread(facts: Facts) -> list[str] | Value | None:
-    if facts.get("sender.address") is None:
+def _thread(subject: Subject) -> list[str] | Value | None:
+    if subject.sender is None:
         return None  # the header was not asked yet
-    return list(facts.threads) or NONE
+    return list(subject.threads) or NONE
 
 
-def _reply(facts: Facts) -> list[str] | Value | None:
+def _reply(subject: Subject) -> list[str] | Value | None:
     """What is no reply reaches whom it reaches."""
-    if facts.get("sender.address") is None:
+    if subject.sender is None:
         return None
-    return [facts.reply] if facts.reply else facts.get("recipients.reach")
+    return [subject.reply] if subject.reply else subject.reach
 
 
 def _only(counts: Mapping[str, Count], facts: Facts) -> Value:
@@ -124,7 +145,7 @@ def _share(counts: Mapping[str, Count], facts: Facts) -> Value:
 COUNTED: Mapping[str, Counted] = {
     "mailing.customers": Counted(keys=_mailing, answer=_only, window_seconds=DAY),
     "mailing.ever": Counted(keys=_mailing, answer=_only, window_seconds=30 * DAY),
-    "mailing.reach": Counted(keys=lambda facts: [""], answer=_only, window_seconds=DAY),
+    "mailing.reach": Counted(keys=lambda subject: [""], answer=_only, window_seconds=DAY),
     "mailing.share": Counted(keys=_lists, answer=_share, window_seconds=DAY),
     "list.customers": Counted(keys=_lists, answer=_most, everybody=True),
     "list.share": Counted(keys=_lists, answer=_share, everybody=True),
@@ -166,16 +187,26 @@ class Question(NamedTuple):
         return cls(condition.slot, name, over, condition.usual, condition.lists, condition.same)
 
 
-def ask(question: Question, facts: Facts) -> list[Ask] | Value | None:
-    """What to ask the ledger, or the value where it is known already. None: the keys are not known yet."""
-    counted = COUNTED[question.fact]
-    keys = counted.keys(facts)
-    if isinstance(keys, list):
-        seconds = counted.window_seconds or question.window_seconds
-        if question.lists is not None:
-            keys = [key for key in keys if list_of(key) in question.lists]
-        return [Ask(question.fact, key, seconds, question.usual, question.same) for key in keys] or NONE
-    return keys
+def asked(questions: Sequence[Question], subject: Subject) -> tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]:
+    """By slot, what to ask the ledger; and the values that are known without asking. What is in neither is not known yet."""
+    asks: dict[str, tuple[Ask, ...]] = {}
+    known: dict[str, Value] = {}
+    for question in questions:
+        counted = COUNTED[question.fact]
+        keys = counted.keys(subject)
+        if isinstance(keys, list):
+            seconds = counted.window_seconds or question.window_seconds
+            if question.lists is not None:
+                keys = [key for key in keys if list_of(key) in question.lists]
+            if keys:
+                asks[question.slot] = tuple(
+                    Ask(question.fact, key, seconds, question.usual, question.same) for key in keys
+                )
+                continue
+            keys = NONE
+        if keys is not None:
+            known[question.slot] = keys
+    return asks, known
 
 
 def answered(questions: Sequence[Ask], live: Live, facts: Facts) -> Value:

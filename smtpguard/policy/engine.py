@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from smtpguard.policy import counted, stopping
 from smtpguard.policy.admission import Ask, Freeze, Live
@@ -72,7 +72,10 @@ class RuleSet:
     _alarms: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
     _judged: Callable[[Reckoning, Values, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
-    """Both are remembered, since nearly every message has the values that one before it had."""
+    _questions: Callable[[counted.Subject], tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]] = field(
+        init=False, repr=False, compare=False
+    )
+    """These three are remembered, since nearly every message has the values that one before it had."""
 
     def __post_init__(self) -> None:
         conditions = [c for rule in self.rules for c in rule.conditions]
@@ -88,6 +91,7 @@ class RuleSet:
         object.__setattr__(self, "_envelope", frozenset(envelope))
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
         object.__setattr__(self, "_asked", frozenset(question.fact for question in self._counted))
+        object.__setattr__(self, "_questions", lru_cache(maxsize=_REMEMBERED)(partial(counted.asked, self._counted)))
         object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
         object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge))
 
@@ -96,21 +100,21 @@ class RuleSet:
         values = dict(known.values)
         for slot in self._envelope.difference(values):
             values[slot] = _NOT_GATHERED
-        asks: dict[str, tuple[Ask, ...]] = {}
         # whatever the rules do: a freeze of a sender or a thread looks at the header
         headers = "sender.address" not in values
-        for question in self._counted:
-            slot, asked = question.slot, counted.ask(question, known)
-            if isinstance(asked, list):
-                asks[slot] = tuple(asked)
-                values.pop(slot, None)  # a count is the ledger's to say
-            elif asked is not None:
-                values[slot] = asked
+        subject = counted.Subject.of(known)
+        try:
+            asks, told = self._questions(subject)
+        except TypeError:  # a value of no type that there is, so nothing to remember it by
+            asks, told = counted.asked(self._counted, subject)
+        values.update(told)
+        for slot in asks:
+            values.pop(slot, None)  # a count is the ledger's to say
         values.pop(counted.APPROVED, None)
         slots = tuple(map(values.get, self._slots))
         try:
             reckoned = self._reckoned(slots)
-        except TypeError:  # a value of no type that there is, so nothing to remember it by
+        except TypeError:
             reckoned = self._reckon(slots)
         if not self._lazy.isdisjoint(asks):
             wanted = {slot for rule, a in reckoned.answers if a is PENDING for slot in self._lazy & rule.slots}
