@@ -50,12 +50,6 @@ LEASE_SECONDS = 60.0
 SCAN = 500  # lines at once
 
 
-def tell(event: Event) -> None:
-    """The line of an event, by the process in which it happened; of what people did, nothing."""
-    if event.kind not in PEOPLES:
-        lines.tell(event)
-
-
 class AuditFollower:
     """``tell`` hears of each once at least: twice where the process died between the line and the cursor."""
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app import auditfollower
 from smtpguard.app.auditfollower import LEASE_SECONDS, NAME, PEOPLES, AuditFollower
 from smtpguard.app.clock import ids
+from smtpguard.app.eventlog import EventLog
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.freezes import Freezes
-from smtpguard.observe import log as lines
 from smtpguard.policy.admission import LedgerError, Selector, Unavailable
 from smtpguard.store.hooks import Cursors
 from tests.guard.house import House, house
@@ -59,13 +58,13 @@ async def test_what_the_processes_tell_themselves_is_not_told_again(
     """Of every kind: by the process in which it happened, or of the journal; by one of them."""
     async with house(tmp_path) as home:
         itself, of_the_journal = list[Event](), list[Event]()
-        monkeypatch.setattr(lines, "tell", itself.append)
+        log = EventLog(itself.append)
         following = AuditFollower(Cursors(home.store), home.clock, of_the_journal.append)
         await following.told()
         for kind in Kind:
             event = Event(kind=kind, id=kind.value, at=home.clock.now(), data={"action": "hold"})
             await home.store.record([event])
-            auditfollower.tell(event)
+            log([event])
         await following.told()
         assert {e.kind for e in of_the_journal} == PEOPLES
         assert sorted(e.id for e in itself + of_the_journal) == sorted(kind.value for kind in Kind)

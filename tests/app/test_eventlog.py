@@ -42,7 +42,7 @@ def told() -> list[Event]:
 
 @pytest.fixture
 async def store(tmp_path: Path, told: list[Event]) -> AsyncIterator[Store]:
-    async with opened(tmp_path, EventLog(told.append)) as made:
+    async with opened(tmp_path, EventLog(lambda *events: told.extend(events))) as made:
         await published(made)
         told.clear()
         yield made
@@ -101,7 +101,7 @@ async def test_verdicts_without_an_outcome_are_told_in_the_end(
 
 
 async def test_a_log_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
-    def closed(event: Event) -> None:
+    def closed(*events: Event) -> None:
         raise ValueError("I/O operation on closed file")
 
     async with opened(tmp_path, EventLog(closed)) as store:

@@ -6,9 +6,11 @@ import errno
 import io
 import json
 import logging
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,6 +72,19 @@ def test_each_line_is_one_write(style: str) -> None:
     logging.getLogger("smtpguard").warning("another")
     log.tell(VERDICT)
     assert len(stream.calls) == 3
+    assert all(text.endswith("\n") for text in stream.calls)
+
+
+def test_lines_of_one_commit_are_written_together_as_far_as_a_pipe_takes_them_whole() -> None:
+    stream = _Writes()
+    log.configure("json", stream=stream)
+    broken = replace(VERDICT, data=None)  # type: ignore[arg-type]
+    long = replace(VERDICT, data={"action": "hold", "note": "x" * 2 * select.PIPE_BUF})
+    log.tell(*[VERDICT] * 10, broken, *[VERDICT] * 90, long, VERDICT)
+    lines = "".join(stream.calls).splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [VERDICT.id] * 102
+    assert 1 < len(stream.calls) < 51
+    assert [len(text) > select.PIPE_BUF for text in stream.calls].count(True) == 1, "the long line, alone"
     assert all(text.endswith("\n") for text in stream.calls)
 
 
