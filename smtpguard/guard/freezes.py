@@ -53,9 +53,11 @@ class GateWatch:
         return self._clock.monotonic() - self._read_at
 
     async def read(self) -> Gate:
-        """Raises LedgerError; the last gate stays, and grows stale."""
+        """The newest gate that is known. Raises LedgerError; the last gate stays, and grows stale."""
         asked_at = self._clock.monotonic()  # before: the answer is at least as new as the question
         gate = await self._ledger.gate()
+        if self.gate is not None and asked_at < self._read_at:  # who asked later was answered before
+            return self.gate
         before, self.gate = self.gate, gate
         self._read_at = asked_at
         if self._moved is not None and before is not None and before != gate:

@@ -106,6 +106,32 @@ async def test_a_gate_that_cannot_be_read_grows_stale_and_comes_back() -> None:
     assert fence()
 
 
+async def test_an_answer_that_a_newer_one_has_overtaken_counts_for_nothing() -> None:
+    """Four times a second somebody asks, and every message may: a slow answer is older than a quick one that was asked for later."""
+    before, after = Gate(generation=1, policy_sha256="p"), Gate(generation=2, policy_sha256="q")
+    answers: list[asyncio.Future[Gate]] = [asyncio.Future(), asyncio.Future()]
+    asked = iter(answers)
+
+    class Slow:
+        async def gate(self) -> Gate:
+            return await next(asked)
+
+    clock, heard = Clock(), list[Gate]()
+    watch = GateWatch(Slow(), clock, moved=heard.append)  # type: ignore[arg-type]
+    first = asyncio.create_task(watch.read())
+    await asyncio.sleep(0)
+    clock.pass_(seconds=10)
+    second = asyncio.create_task(watch.read())
+    await asyncio.sleep(0)
+    answers[1].set_result(after)
+    assert await second == after
+    answers[0].set_result(before)
+    assert await first == after
+    assert watch.gate == after
+    assert watch.age_seconds == 0
+    assert heard == []
+
+
 async def test_who_follows_hears_of_each_move_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, heard, reads = Gates(), [], 0
     watch = GateWatch(ledger, Clock(), moved=heard.append)  # type: ignore[arg-type]

@@ -34,6 +34,9 @@ define(`confPID_FILE', `{root}/pid')dnl
 define(`confDONT_PROBE_INTERFACES', `True')dnl
 define(`confSERVICE_SWITCH_FILE', `{root}/switch')dnl
 define(`confMIN_QUEUE_AGE', `0')dnl
+define(`confQUEUE_LA', `10000')dnl
+define(`confREFUSE_LA', `10000')dnl
+define(`confDELAY_LA', `0')dnl
 define(`SMART_HOST', `relay:[127.0.0.1]')dnl
 define(`RELAY_MAILER_ARGS', `TCP $h {relay}')dnl
 FEATURE(`nocanonify')dnl

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool i
 
 def promtool(*words: str) -> str:
     done = subprocess.run(
-        ["promtool", *words], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
+        ["promtool", *words], capture_output=True, text=True, timeout=1200, check=False, cwd=ROOT
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
