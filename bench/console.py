@@ -97,7 +97,7 @@ async def fill(settings: Any, n: int) -> None:
     """Straight into the table, since it is the asking that is measured."""
     clock = SystemClock()
     async with opened(settings) as (store, _):
-        await store.keep(CONTENT)
+        await store.contents.keep(CONTENT)
         made_accounts = accounts(settings, store, clock, secret=installation_secret(settings), new_id=ids())
         await made_accounts.add(EVA, roles=(Role.APPROVER, Role.VIEWER), password=PASSWORD, by="bench")
     database = Database(settings.store.url)

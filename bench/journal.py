@@ -59,14 +59,14 @@ def made(first: int, many: int, now: datetime) -> Iterator[Event]:
 async def _fill(store: Store, entries: int) -> None:
     now = datetime.now(UTC) - timedelta(days=1)
     for first in range(0, entries, _SLICE):
-        await store.record(list(made(first, min(_SLICE, entries - first), now)))
-    await store.checkpoint()
+        await store.journal.record(list(made(first, min(_SLICE, entries - first), now)))
+    await store.journal.checkpoint()
 
 
 async def _write(store: Store, numbers: Iterator[int]) -> None:
     """For ever."""
     while True:
-        await store.record(list(made(next(numbers), 2, datetime.now(UTC))))
+        await store.journal.record(list(made(next(numbers), 2, datetime.now(UTC))))
 
 
 async def _watch(log: Path, sizes: list[int]) -> None:

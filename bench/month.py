@@ -216,7 +216,7 @@ class Month:
         """What held it."""
         if not done.hold_id:
             return [] if done.what == "relayed" else [done.what]
-        hold = await self._line.store.hold(done.hold_id)
+        hold = await self._line.store.holds.find(done.hold_id)
         hits = [hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE] if hold is not None else []
         return hits or ["a copy of what waits or was rejected"]
 
@@ -225,7 +225,7 @@ class Month:
             at, _, named, choice = heapq.heappop(self._decisions)
             hold_id, _, key = named.partition(" ")
             self._clock.to(at)
-            hold = await self._line.store.hold(hold_id)
+            hold = await self._line.store.holds.find(hold_id)
             if hold is None or hold.state is not State.WAITING:  # decided already with another of its mailing
                 continue
             for approver in _APPROVERS:
@@ -274,7 +274,7 @@ async def _played(
     policy = read_policy(settings)
     async with opened(settings, migrate=True, clock=clock) as (store, _):
         event = Event(kind=Kind.POLICY, id=policy.sha256[:16], at=clock.now())
-        await store.put_policy(policy.sha256, dict(policy.documents), event)
+        await store.policies.put(policy.sha256, dict(policy.documents), event)
     async with AsyncExitStack() as undo:
         desk = Proxy(settings, clock)
         undo.push_async_callback(desk.close)

@@ -92,7 +92,7 @@ class Looking:
     async def look(self) -> Seen:
         """What the store and its policy say. Raises LedgerError; of a policy that cannot be read here nothing is known."""
         async with asyncio.timeout(STORE_SECONDS):
-            gate = await self.store.gate()
+            gate = await self.store.gate.read()
             hooks = await self.store.ask(store_watching.hooks_behind)
             now = self.clock.now()
             calls = await self.store.ask(lambda c: store_watching.called(c, now))

@@ -169,19 +169,19 @@ async def _copied(
     proof: Proof | None = None
     async with opened(settings) as (store, _):
         event = Event(kind=Kind.EXPORTED, id="backup", at=now, data={"what": "backup"}, private={"actor": (by,)})
-        await store.record([event])
+        await store.journal.record([event])
         journal = await store.ask(lambda connection: read_head(connection).journal)
         if (settings.state / CHECKPOINTS).exists():
             shutil.copyfile(settings.state / CHECKPOINTS, work / CHECKPOINTS)
         if database is None:
             _dump(settings, work / POSTGRESQL)
-            proof = await store.verify(progress) if verify else None
+            proof = await store.journal.verify(progress) if verify else None
     if database is not None:
         _copy_sqlite(database, work / SQLITE)
         if verify:
             secret = settings.secret_file.read_bytes()
             async with _opened_alone(work, secret, work) as copy:
-                proof = await copy.verify(progress)
+                proof = await copy.journal.verify(progress)
     if proof is None:
         return journal, None
     if proof.first_bad is not None:

@@ -109,7 +109,7 @@ class Deliverer(Part):
             hostname=name,
         )
 
-        await self._store.abandon(_is_gone)
+        await self._store.outbox.abandon(_is_gone)
 
     async def serve(self) -> None:
         """All at once, for ever; the first that fails ends the part, which is then started again."""
@@ -160,7 +160,7 @@ class Deliverer(Part):
     async def _write_terms(self) -> None:
         more = True
         while more:  # a slice at a time, beside admissions
-            more = await self._store.write_terms()
+            more = await self._store.journal.write_terms()
             await asyncio.sleep(0.05)
 
 

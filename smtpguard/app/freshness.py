@@ -107,7 +107,7 @@ class Freshness:
             report = self._unsaid[0]
             told = tuple(listalerts.intents(report, self._policies.current()))
             try:
-                await self._ledger.record(list(listalerts.events(report)), told)
+                await self._ledger.journal.record(list(listalerts.events(report)), told)
             except LedgerError as e:
                 log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
                 return

@@ -164,7 +164,7 @@ def api(
     tokens = Tokens(
         People(store), desk.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
     )
-    return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.verify()))
+    return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.journal.verify()))
 
 
 def required(settings: Settings) -> frozenset[Role]:

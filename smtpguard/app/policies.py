@@ -79,7 +79,7 @@ class Following:
 
     async def follow(self) -> InForce:
         async with self._one_at_a_time:
-            gate = await self._ledger.gate()
+            gate = await self._ledger.gate.read()
             if self._current is not None and self._current.policy_sha256 == gate.policy_sha256:
                 self._unreadable = ("", "")
                 return self._current
@@ -88,7 +88,7 @@ class Following:
             if gate.policy_sha256 == self._unreadable[0]:
                 raise PolicyUnreadable(self._unreadable[1])
             try:
-                documents = dict(await self._ledger.policy(gate.policy_sha256))
+                documents = dict(await self._ledger.policies.documents(gate.policy_sha256))
                 policy, in_force, around = await asyncio.to_thread(self._built, documents)
             except (Broken, KeyError) as e:
                 self._unreadable = gate.policy_sha256, unreadable(gate.policy_sha256, e)

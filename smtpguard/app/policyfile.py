@@ -102,7 +102,7 @@ class Following:
 
     async def look(self) -> Look | None:
         """Raises LedgerError."""
-        now = await self.store.policy_standing(), stamps(self._settings)
+        now = await self.store.policies.standing(), stamps(self._settings)
         if now != self._read:
             self._found, self._read = await look(self._settings, self.store), now
         return self._found
@@ -110,11 +110,11 @@ class Following:
 
 async def look(settings: Settings, store: Store) -> Look | None:
     """For whoever tells people how it stands. None where no policy is in force yet. Raises LedgerError."""
-    standing = await store.policy_standing()
+    standing = await store.policies.standing()
     if not standing.sha256:
         return None
     try:
-        documents: Mapping[str, bytes] = await store.policy(standing.sha256)
+        documents: Mapping[str, bytes] = await store.policies.documents(standing.sha256)
     except KeyError:
         documents = {}
     return await asyncio.to_thread(looked, settings, standing, documents)

@@ -86,7 +86,7 @@ async def restore(
 ) -> Proposal:
     """A policy that was in force before, as ``reload``. Raises KeyError too, where none is kept under that SHA-256."""
     async with opened(settings) as (store, digester):
-        documents = await store.policy(sha256)
+        documents = await store.policies.documents(sha256)
         proposal = await propose(settings, store, digester, documents, where=f"policy.yaml of {sha256[:12]}")
         return await _agreed(store, proposal, by, "restore", agree, fail_on_warning)
 
@@ -95,9 +95,9 @@ async def propose(
     settings: Settings, store: Store, digester: Digester, documents: Mapping[str, bytes], *, where: str
 ) -> Proposal:
     """These documents, checked and compared with the policy in force. Raises Broken and LedgerError."""
-    before = (await store.gate()).policy_sha256
+    before = (await store.gate.read()).policy_sha256
     try:
-        in_force: Mapping[str, bytes] = await store.policy(before) if before else {}
+        in_force: Mapping[str, bytes] = await store.policies.documents(before) if before else {}
     except KeyError:
         in_force = {}
     return await asyncio.to_thread(_proposed, settings, digester, documents, where, before, in_force)
@@ -178,4 +178,4 @@ async def put(store: Store, proposal: Proposal, *, by: str, how: str) -> None:
     if proposal.looser:  # with addresses in it
         private["looser"] = tuple(each.text for each in proposal.looser[:MOST_TOLD])
     event = Event(kind=Kind.POLICY, id=ids()(), at=SystemClock().now(), data=data, private=private)
-    await store.put_policy(policy.sha256, policy.documents, event, before=proposal.before)
+    await store.policies.put(policy.sha256, policy.documents, event, before=proposal.before)

@@ -100,7 +100,7 @@ class Replaying:
         """The policy that was in force then; None where it is not there any more, or was written for a version of long ago."""
         if sha256 not in self._grounds:
             try:
-                policy = parse_policy(self._settings, dict(await self._store.policy(sha256)))
+                policy = parse_policy(self._settings, dict(await self._store.policies.documents(sha256)))
             except (KeyError, Broken):
                 self._grounds[sha256] = None
             else:

@@ -65,13 +65,13 @@ async def prepare(
         done = None
         if from_file:
             done = await _from_file(store, settings, digester, from_file, by)
-        elif not (await store.gate()).policy_sha256:
+        elif not (await store.gate.read()).policy_sha256:
             done = await _first(store, settings, digester, by)
         if known := await recall(store, partial(_letter, digester)):
             log.warning("whom senders have written to was read from the journal: %d messages", known)
-        sha256 = (await store.gate()).policy_sha256
+        sha256 = (await store.gate.read()).policy_sha256
         try:
-            documents = await store.policy(sha256)
+            documents = await store.policies.documents(sha256)
         except KeyError:
             documents = {}
         file = compare(settings, documents)
@@ -83,7 +83,7 @@ async def prepare(
             "policy_file": file.state.value,
             "policy_file_sha256": file.sha256 or None,
         }
-        await store.record([_event(Kind.START, by, data)])
+        await store.journal.record([_event(Kind.START, by, data)])
     try:
         policy = parse_policy(settings, documents)
     except (Broken, KeyError) as e:
@@ -94,7 +94,7 @@ async def prepare(
 
 async def ended(settings: Settings, *, by: str, status: int) -> None:
     async with opened(settings) as (store, _):
-        await store.record([_event(Kind.STOP, by, {"status": status})])
+        await store.journal.record([_event(Kind.STOP, by, {"status": status})])
 
 
 async def _first(store: Store, settings: Settings, digester: Digester, by: str) -> Proposal | None:
@@ -110,7 +110,7 @@ async def _first(store: Store, settings: Settings, digester: Digester, by: str) 
 
 async def _from_file(store: Store, settings: Settings, digester: Digester, named: str, by: str) -> Proposal | None:
     """None where the policy of that name is in force already. Raises CannotStart where the file is another one."""
-    wanted, before = named.lower(), (await store.gate()).policy_sha256
+    wanted, before = named.lower(), (await store.gate.read()).policy_sha256
     if len(wanted) < SHORTEST_NAME or set(wanted) - set("0123456789abcdef"):
         raise CannotStart(
             f"--policy-from-file {named}: expected the SHA-256 of the policy file, or its first {SHORTEST_NAME} digits"

@@ -77,7 +77,7 @@ async def stands(settings: Settings, policy: Policy | None = None) -> list[Findi
         return []
     try:
         async with opened(settings) as (store, _):
-            found = list(_found(settings, store.put_back, (await store.gate()).freezes))
+            found = list(_found(settings, store.put_back, (await store.gate.read()).freezes))
             if settings.console is not None and policy is not None:
                 found += _deciding(policy, await People(store).everybody())
             if policy is not None:
@@ -98,7 +98,7 @@ async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[F
     implied = dict(Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied())
     if not implied:
         return []
-    often = await store.named(list(implied), store.now() - timedelta(days=TRAFFIC_DAYS))
+    often = await store.journal.named(list(implied), store.now() - timedelta(days=TRAFFIC_DAYS))
     found = []
     for address, n in sorted(often.items(), key=lambda one: (-one[1], one[0])):
         if n:

@@ -68,7 +68,7 @@ async def journal(
     try:
         async with opened(settings, committed=committed) as (store, digester):
             in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
-            await store.record(
+            await store.journal.record(
                 [event for report in reports for event in events(report, by)],
                 tuple(intent for report in reports for intent in intents(report, in_force)),
             )

@@ -46,7 +46,7 @@ class _Seen:
 
 async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
     """Raises LedgerError."""
-    seen, before = _Seen(), await store.last() + 1
+    seen, before = _Seen(), await store.journal.last() + 1
     since, least = microseconds(store.now() - timedelta(days=DAYS)), max(1, before - MOST)
     while before > least:
         pairs, before = await store.ask(partial(_back, before, least), snapshot=True)

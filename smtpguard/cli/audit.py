@@ -50,7 +50,7 @@ def verify(context: Context, as_json: bool) -> None:
 
         async with opened(context.settings(), reads=True) as (store, _):
             with progress("Verifying") as told:
-                return await store.verify(told)
+                return await store.journal.verify(told)
 
     proof = context.run(work())
     bad = proof.first_bad
@@ -102,14 +102,14 @@ def export(context: Context, after: int, about: str | None, clear: bool, as_json
                 exported = Event(
                     kind=Kind.EXPORTED, id=about or "journal", at=now, data=data, private={"actor": (context.user,)}
                 )
-                await store.record([exported])
+                await store.journal.record([exported])
             if about is not None:
-                for entry, values in await store.history(about):
+                for entry, values in await store.journal.history(about):
                     if entry.seq > after:
                         context.say(_row(entry, values if clear else None))
                 return
-            last, until = after, await store.last()
-            while page := await store.entries(after=last, until=until, limit=PAGE):
+            last, until = after, await store.journal.last()
+            while page := await store.journal.entries(after=last, until=until, limit=PAGE):
                 if after < last < (first := page[0][0].seq) - 1:
                     click.echo(_GONE.format(last + 1, first - 1), err=True)
                 for entry, values in page:

@@ -43,10 +43,10 @@ def command(context: Context, words: tuple[str, ...], most: int, as_json: bool) 
 
         async with opened(context.settings(), reads=True) as (store, _):
             may_name(store)
-            ids = list(await store.find(text.split(), most + 1) or await store.called(text))
+            ids = list(await store.journal.find(text.split(), most + 1) or await store.journal.called(text))
             more, ids = len(ids) > most, ids[:most]
-            shown = [row(id, await store.history(id)) for id in ids]
-            await store.record([_asked(text, len(shown), context.user, datetime.now(UTC))])
+            shown = [row(id, await store.journal.history(id)) for id in ids]
+            await store.journal.record([_asked(text, len(shown), context.user, datetime.now(UTC))])
         return [one for one in shown if one is not None], more
 
     rows, more = context.run(work())

@@ -200,7 +200,7 @@ async def _listed(brakes: Brakes, name: str) -> None:
     """Raises CannotRun where no list of the policy in force is called so. The policy is read and not built, which takes long."""
     from smtpguard.config.yaml import load_yaml
 
-    documents = await brakes.store.policy((await brakes.store.gate()).policy_sha256)
+    documents = await brakes.store.policies.documents((await brakes.store.gate.read()).policy_sha256)
     model = load_yaml(documents["policy.yaml"].decode()).value
     lists = model.get("lists") if isinstance(model, dict) else None
     known = list(map(str, lists)) if isinstance(lists, dict) else []
@@ -212,7 +212,7 @@ async def _listed(brakes: Brakes, name: str) -> None:
 async def _mailing(brakes: Brakes, value: str, *, must_exist: bool) -> str:
     """The whole id. What is forgotten meanwhile may still be frozen."""
     try:
-        return whole_id(value, await brakes.store.mailings_named(value.strip()) if value.strip() else ())
+        return whole_id(value, await brakes.store.mailings.named(value.strip()) if value.strip() else ())
     except NoSuch as wrong:
         frozen = [f.value for f in await brakes.freezes.standing() if f.selector is Selector.MAILING]
         meant = [whole for whole in frozen if whole.startswith(value.strip().upper())]
@@ -226,7 +226,7 @@ async def _thread(brakes: Brakes, value: str) -> str:
     text = value.strip()
     if "@" in text or (text.startswith("<") and text.endswith(">") and len(text) > 2):
         return text if text.startswith("<") else f"<{text}>"
-    hold = await brakes.store.hold(text.upper()) if text else None
+    hold = await brakes.store.holds.find(text.upper()) if text else None
     thread = hold and (hold.thread or hold.message_id)
     if not thread:
         raise CannotRun(f'--thread: "{value}" is no Message-ID, and no held message of a conversation is called so')

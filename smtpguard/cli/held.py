@@ -78,7 +78,7 @@ def list_(context: Context, /, states: Sequence[str], limit: int, as_json: bool,
             fits = chosen.fits(services) if chosen else lambda hold: True
             holds = await _newest(services, [State(s) for s in states], limit, fits)
             if not states or State.IN_DOUBT.value in states:
-                asked = [hold for hold in await services.store.asked() if fits(hold)]
+                asked = [hold for hold in await services.store.holds.asked() if fits(hold)]
                 holds = [*asked, *(hold for hold in holds if hold.asked_at is None)][:limit]
             return holds, await services.freezes.holding_up(*holds), await _stands_still(services)
 
@@ -135,7 +135,7 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
             context.say(await _known(services, hold) | {"letters": await _letters(context, services, hold)})
         else:
             purposes, history = services.policies.current().purposes(), await _history(services, hold)
-            own, frozen = (await services.store.outgoing(hold_id)).own, await _frozen(services, hold)
+            own, frozen = (await services.store.holds.outgoing(hold_id)).own, await _frozen(services, hold)
             covers = covering.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
             letters = await _letters(context, services, hold)
             tell(hold, _left(services, hold), history, purposes, frozen, _whole(services, hold), own, covers, letters)
@@ -314,7 +314,7 @@ def _decide(
         only = hold_ids[0]
 
         async def one(services: Services) -> None:
-            hold = await services.store.hold(only)
+            hold = await services.store.holds.find(only)
             covers = await _covered(services, hold) if hold is not None and vote.choice is Choice.APPROVE else None
             _said(context, await vote.on(context, services, only), as_json, covers)
 
@@ -379,7 +379,7 @@ async def _newest(services: Services, states: Sequence[State], limit: int, fits:
     holds: list[Hold] = []
     last: Hold | None = None
     while len(holds) < limit:
-        page = await services.store.holds(
+        page = await services.store.holds.newest(
             states=states,
             limit=PAGE,
             before=last.held_at if last else None,
@@ -393,7 +393,7 @@ async def _newest(services: Services, states: Sequence[State], limit: int, fits:
 
 
 async def _hold(services: Services, hold_id: str) -> Hold:
-    hold = await services.store.hold(hold_id)
+    hold = await services.store.holds.find(hold_id)
     if hold is None:
         raise NotFine(f"nothing is held as {hold_id}")
     return hold
@@ -411,7 +411,7 @@ def _whole(services: Services, hold: Hold) -> AtOnce | None:
 async def _history(services: Services, hold: Hold) -> list[dict[str, Any]]:
     return [
         {"at": entry.time, "what": entry.kind, "data": dict(entry.data)}
-        for entry, _ in await services.store.history(hold.hold_id)
+        for entry, _ in await services.store.journal.history(hold.hold_id)
     ]
 
 
@@ -419,7 +419,7 @@ async def _known(services: Services, hold: Hold) -> dict[str, Any]:
     """All of it, for programs and for the record."""
     known = row(hold, await _frozen(services, hold)) | more(hold, _left(services, hold), _whole(services, hold))
     known["covers"] = (await _covered(services, hold)).row if hold.state is State.WAITING else None
-    known["sending"] = sending_row((await services.store.outgoing(hold.hold_id)).own)
+    known["sending"] = sending_row((await services.store.holds.outgoing(hold.hold_id)).own)
     return known | {"history": await _history(services, hold)}
 
 
@@ -434,7 +434,7 @@ async def _letters(context: Context, services: Services, hold: Hold) -> list[dic
     looked at is journalled."""
     if not hold.queue or hold.state is not State.WAITING:
         return []
-    found = await services.store.queued(hold.hold_id, MOST_LETTERS)
+    found = await services.store.holds.queued(hold.hold_id, MOST_LETTERS)
     if found:
         await _looked_at(context, services, hold, viewed=True)
     first: dict[str, str] = {}
@@ -460,7 +460,7 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
     from smtpguard.policy.admission import ContentMissing
 
     try:
-        message = await services.store.content(hold.content_sha256)
+        message = await services.store.contents.load(hold.content_sha256)
     except ContentMissing:
         raise NotFine(f"the content of {hold.hold_id} is not kept any more") from None
     await _looked_at(context, services, hold, viewed=viewed)
@@ -470,7 +470,7 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
 async def _looked_at(context: Context, services: Services, hold: Hold, *, viewed: bool) -> None:
     from smtpguard.audit.event import Event, Kind
 
-    await services.store.record(
+    await services.store.journal.record(
         [
             Event(
                 kind=Kind.VIEWED if viewed else Kind.EXPORTED,

@@ -87,7 +87,7 @@ def report(
                     return await make(
                         asked,
                         partial(
-                            store.incident,
+                            store.journal.incident,
                             prove=not no_proof,
                             progress=moved,
                             asked=on_list(settings, digester),

@@ -84,12 +84,12 @@ class Matched:
 
     async def _became(self, name: str, version: str) -> Fate:
         digest = self._registry.digester.of_canonical(f"list {name} {version}")
-        return (await self._services.store.reached_by(self._mailing_id, [digest])).get(digest, Fate.NONE)
+        return (await self._services.store.mailings.reached_by(self._mailing_id, [digest])).get(digest, Fate.NONE)
 
     async def _look_back(self, names: Iterable[str]) -> None:
         """The journal knows every version that a list has had."""
         for name in names:
-            for entry, _ in await self._services.store.history(name):
+            for entry, _ in await self._services.store.journal.history(name):
                 version, people = entry.data.get("version"), entry.data.get("people")
                 if (
                     entry.kind == Kind.LIST.value

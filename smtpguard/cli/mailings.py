@@ -350,4 +350,4 @@ async def _journalled(context: Context, services: Services, mailing_id: str, fou
     event = Event(
         kind=Kind.EXPORTED, id=mailing_id, at=services.clock.now(), data=data, private={"actor": (context.user,)}
     )
-    await services.store.record([event])
+    await services.store.journal.record([event])

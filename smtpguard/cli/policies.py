@@ -39,7 +39,7 @@ def history(context: Context, limit: int, as_json: bool) -> None:
         from smtpguard.app.services import opened
 
         async with opened(context.settings(), reads=True) as (store, _):
-            return await store.policy_history(limit)
+            return await store.policies.history(limit)
 
     found = context.run(work())
     for put in found:
@@ -204,16 +204,16 @@ async def documents_of(context: Context, given: str, *, words: bool = True) -> t
 
 async def _kept(store: Store, given: str) -> tuple[str, Mapping[str, bytes]]:
     if given == IN_FORCE:
-        name = (await store.gate()).policy_sha256
+        name = (await store.gate.read()).policy_sha256
         if not name:
             raise NotFine("no policy is in force yet")
         found: Sequence[str] = [name]
     else:
-        found = await store.policies_named(given) if given.isalnum() else ()
+        found = await store.policies.named(given) if given.isalnum() else ()
     if len(found) != 1:
         raise NotFine(f"several policies begin with {given}" if found else f"no policy is kept under {given}")
     try:
-        return found[0], await store.policy(found[0])
+        return found[0], await store.policies.documents(found[0])
     except KeyError:
         raise NotFine(f"the text of policy {found[0][:12]} is not in the store") from None
 

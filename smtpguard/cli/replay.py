@@ -215,9 +215,9 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
 
     planned = read_policy(settings)
     async with opened(settings) as (store, digester):
-        gate = await store.gate()
+        gate = await store.gate.read()
         try:
-            documents = await store.policy(gate.policy_sha256)
+            documents = await store.policies.documents(gate.policy_sha256)
         except KeyError:
             raise CannotRun("no policy is in force yet: smtpguard serve or reload puts one in force") from None
         yield store, digester, parse_policy(settings, dict(documents)), planned
@@ -294,7 +294,7 @@ async def _of_files(files: Sequence[str], unread: Callable[[str, str], None]) ->
 async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIterator[_Case]:
     """The newest first, copies of a mailing aside, which are decided on with it."""
     last: Hold | None = None
-    while page := await store.holds(
+    while page := await store.holds.newest(
         limit=PAGE, before=last.held_at if last else None, after_id=last.hold_id if last else None
     ):
         for hold in page:
@@ -308,14 +308,14 @@ async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIte
 
 
 async def _case(store: Store, hold: Hold) -> _Case:
-    mailing = await store.mailing(hold.mailing_id) if hold.mailing_id else None
+    mailing = await store.mailings.find(hold.mailing_id) if hold.mailing_id else None
     counted = {} if mailing is None else {
         "mailing.customers": mailing.customers, "mailing.reach": mailing.people.all, "mailing.messages": mailing.messages,
     }  # fmt: skip
     return _Case(
         name=hold.hold_id,
         subject=hold.subject,
-        message=await store.content(hold.content_sha256),
+        message=await store.contents.load(hold.content_sha256),
         reverse_path=hold.envelope.reverse_path,
         recipients=hold.envelope.addresses,
         session=hold.session,

@@ -93,7 +93,7 @@ async def _parted(
 async def _names_are_shown(context: Context, store: Store) -> None:
     """As of whoever is shown names of the journal, that is journalled."""
     private = {"actor": (context.user,)}
-    await store.record(
+    await store.journal.record(
         [Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data={"what": "replay"}, private=private)]
     )
 

@@ -111,9 +111,9 @@ async def meant(services: Services, ids: Sequence[str], chosen: Filter) -> Meant
         found: dict[str, Hold] = {}
         missing = []
         for id in ids:
-            hold = await services.store.hold(id)
+            hold = await services.store.holds.find(id)
             if hold is not None and hold.lead:
-                hold = await services.store.hold(hold.lead)
+                hold = await services.store.holds.find(hold.lead)
             if hold is None:
                 missing.append(id)
             else:
@@ -123,7 +123,7 @@ async def meant(services: Services, ids: Sequence[str], chosen: Filter) -> Meant
     holds: list[Hold] = []
     last: Hold | None = None
     while True:
-        page = await services.store.holds(
+        page = await services.store.holds.newest(
             states=[State.WAITING],
             limit=PAGE,
             before=last.held_at if last is not None else None,

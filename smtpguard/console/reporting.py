@@ -67,10 +67,10 @@ async def make(
 ) -> Made:
     """``by``: who asks, as journalled. Raises NothingFits, TooMany and LedgerError."""
     said = Speech(language)
-    called = {word: await ledger.called(word) for word in about.ids}
+    called = {word: await ledger.journal.called(word) for word in about.ids}
     if any(len(ids) > 1 for ids in called.values()):
         raise NothingFits(list(_ids(called, said)), rest=True)
-    named = {word: ids or await ledger.find(word.split(), MOST_FOUND + 1) for word, ids in called.items()}
+    named = {word: ids or await ledger.journal.find(word.split(), MOST_FOUND + 1) for word, ids in called.items()}
     if many := [word for word, ids in named.items() if len(ids) > MOST_FOUND]:
         raise TooMany(
             f"more than {MOST_FOUND} messages are found by {', '.join(sorted(many))}: ask by --sender and --since"
@@ -82,7 +82,7 @@ async def make(
         raise NothingFits(list(_ids(unknown, said)))
     about = replace(about, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
     if names:
-        await ledger.record([about.exported(at, *by)])
+        await ledger.journal.record([about.exported(at, *by)])
     found = await find(about)
     lists = found.report.lists if found.report is not None else ()
     asked = await _asked(about, ledger, lists, delimiters=delimiters, names=names)
@@ -119,8 +119,8 @@ async def _asked(about: About, ledger: Ledger, lists: Iterable[str], *, delimite
     """``lists``: which the messages that fit touched. Who wrote is told to those alone to whom names are shown."""
     if not (about.lists or about.senders):
         return Asked(lists=(), senders=(), bad=frozenset())
-    documents = await _documents(ledger, (await ledger.gate()).policy_sha256) or {}
-    writers = await ledger.writers() if names and about.senders else ()
+    documents = await _documents(ledger, (await ledger.gate.read()).policy_sha256) or {}
+    writers = await ledger.journal.writers() if names and about.senders else ()
     return await asyncio.to_thread(held_against, about, documents, delimiters=delimiters, lists=lists, writers=writers)
 
 
@@ -151,6 +151,6 @@ def _meant(sentence: str, one: Strange, said: Speech) -> str:
 
 async def _documents(ledger: Ledger, sha256: str) -> Documents | None:
     try:
-        return await ledger.policy(sha256)
+        return await ledger.policies.documents(sha256)
     except KeyError:
         return None

@@ -185,7 +185,7 @@ class Approvals:
     async def _taken_back(
         self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], in_force: InForce
     ) -> Decided:
-        taken = await self._ledger.take_back(hold_id, step)
+        taken = await self._ledger.holds.take_back(hold_id, step)
         holds = [change.hold for change in taken.changes if change.hold is not None]
         for hold in holds:
             await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, self._clock.now())
@@ -194,10 +194,10 @@ class Approvals:
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
         if hold.state not in SENDING:
             return ()
-        return held_up_by(hold, (await self._ledger.gate()).freezes, self._clock.now())
+        return held_up_by(hold, (await self._ledger.gate.read()).freezes, self._clock.now())
 
     async def _lead(self, hold_id: str) -> str:
-        hold = await self._ledger.hold(hold_id)
+        hold = await self._ledger.holds.find(hold_id)
         return hold.lead if hold is not None and hold.lead else hold_id
 
     async def sweep(self) -> int:
@@ -206,9 +206,9 @@ class Approvals:
         in_force = self._policies.current()
         now = self._passed()
         changed = await self.ask()
-        for hold in await self._ledger.due(now):
+        for hold in await self._ledger.holds.due(now):
             try:
-                await self._ledger.change(hold.hold_id, lambda h: self._in_time(h, in_force, now))
+                await self._ledger.holds.change(hold.hold_id, lambda h: self._in_time(h, in_force, now))
             except Refused:  # decided meanwhile
                 continue
             except (LedgerError, KeyError) as error:
@@ -236,7 +236,7 @@ class Approvals:
             )
 
         over = partial(ended, in_force=in_force, now=now)
-        made = await self._ledger.say(hold_id, step, over, sent=sent)
+        made = await self._ledger.outbox.say(hold_id, step, over, sent=sent)
         assert made.hold is not None
         return made.hold
 
@@ -250,27 +250,29 @@ class Approvals:
 
     async def _learned(self, hold_id: str, seen: Seen | None, in_force: InForce) -> Learned:
         """From as many copies as each of those had seen who approve."""
-        hold = await self._ledger.hold(hold_id)
+        hold = await self._ledger.holds.find(hold_id)
         if hold is None or not (hold.queue or approvaleffects.covers_copies(hold)):
             return NOTHING_LEARNED
         votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
         counted = (v.letters if hold.queue else v.copies for v in votes)
         known = [n for n in (*counted, seen.under if seen is not None else None) if n is not None]
         if hold.queue:
-            return Learned(letters=min((*known, await self._ledger.letters(hold_id), approvaleffects.MOST_LETTERS)))
+            return Learned(
+                letters=min((*known, await self._ledger.holds.letters(hold_id), approvaleffects.MOST_LETTERS))
+            )
         if hold.kind == approvaleffects.TEST:
             own, others = await self._versions(hold)
             return await asyncio.to_thread(
                 approvaleffects.learned_from_tests, own, others[: min((*known, len(others)))], in_force.slots
             )
-        rows = await self._ledger.under(hold_id)
+        rows = await self._ledger.holds.under(hold_id)
         most = min((*known, len(rows) - 1))
         return await asyncio.to_thread(approvaleffects.learned, rows[: most + 1], in_force.slots)
 
     async def _versions(self, hold: Hold) -> tuple[Shown | None, list[Shown]]:
         """What a test shows, and each other version of its mailing that people approved beforehand for its lists, from its author, in
         the order in which they did."""
-        mailing = await self._ledger.mailing(hold.mailing_id) if hold.mailing_id else None
+        mailing = await self._ledger.mailings.find(hold.mailing_id) if hold.mailing_id else None
         now, lists = self._clock.now(), frozenset(hold.lists)
         covers = {
             grant.hold_id: grant.cover
@@ -278,7 +280,7 @@ class Approvals:
             if grant.beforehand and grant.cover is not None and now < grant.until and lists <= grant.lists
         }
         same = [i for i, cover in covers.items() if (cover.author, cover.proofs) == (hold.author, hold.proofs)]
-        shown = await self._ledger.shown([hold.hold_id, *same])
+        shown = await self._ledger.holds.shown([hold.hold_id, *same])
         others = {shown[i].digest: shown[i] for i in same if i != hold.hold_id and i in shown}
         return shown.get(hold.hold_id), [one for digest, one in others.items() if digest != hold.exact]
 
@@ -366,7 +368,7 @@ class Approvals:
         )
 
     async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:
-        made = await self._ledger.change(hold_id, step)
+        made = await self._ledger.holds.change(hold_id, step)
         assert made.hold is not None
         return made.hold
 

@@ -34,9 +34,9 @@ async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: dateti
     def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
         return _asked(hold, recipients, notices, in_force, now)
 
-    for hold_id in await ledger.in_doubt():
+    for hold_id in await ledger.outbox.in_doubt():
         try:
-            await ledger.ask_about(hold_id, step, partial(over, in_force=in_force, now=now))
+            await ledger.outbox.ask_about(hold_id, step, partial(over, in_force=in_force, now=now))
             changed += 1
         except (LedgerError, KeyError) as error:
             log.warning("hold %s could not be looked at: %s", hold_id, type(error).__name__)

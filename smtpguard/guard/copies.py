@@ -39,7 +39,7 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
         return approvaleffects.followed(lead, copy, mailing, new, now)
 
     while True:
-        n = await ledger.follow(lead_id, SLICE, step)
+        n = await ledger.holds.follow(lead_id, SLICE, step)
         followed += n
         if n < SLICE:
             return followed
@@ -47,7 +47,9 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
 
 async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:
     """All that have not come after what leads them. Called every few seconds by one delivery process."""
-    return sum([await follow(ledger, lead_id, notices, in_force, now) for lead_id in await ledger.decided_leads()])
+    return sum(
+        [await follow(ledger, lead_id, notices, in_force, now) for lead_id in await ledger.holds.decided_leads()]
+    )
 
 
 def _apart(

@@ -134,7 +134,7 @@ class Delivery:
 
     async def _lease(self, n: int) -> Sequence[Lease]:
         try:
-            return await self._ledger.lease(self._owner, n, self._pace.lease_seconds)
+            return await self._ledger.outbox.lease(self._owner, n, self._pace.lease_seconds)
         except LedgerError as error:
             log.warning("the outbox cannot be read: %s", type(error).__name__)
             return ()
@@ -145,7 +145,7 @@ class Delivery:
         all_due = dues(lease, self._expands)
         due = [d for d in all_due if d.doubts < MAX_DOUBTS]
         spent = [d.spent() for d in all_due if d.doubts >= MAX_DOUBTS]
-        hold = await self._ledger.hold(lease.intent.hold_id) if lease.intent.hold_id is not None else None
+        hold = await self._ledger.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
         try:
             parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
         except _Unsendable as e:
@@ -181,7 +181,7 @@ class Delivery:
         if hold is None or intent.content_sha256 is None:
             raise _Unsendable("the hold is gone")
         try:
-            content = await self._ledger.content(intent.content_sha256)
+            content = await self._ledger.contents.load(intent.content_sha256)
         except ContentMissing:
             raise _Unsendable("the content is not kept any more", "missing") from None
         stands = self._watch.fence(
@@ -265,7 +265,7 @@ class Delivery:
         unsure = False
         while True:
             try:
-                return await self._ledger.settle(lease, outcomes, journal, told, over)
+                return await self._ledger.outbox.settle(lease, outcomes, journal, told, over)
             except LedgerError as error:
                 if self._clock.monotonic() >= end:
                     raise

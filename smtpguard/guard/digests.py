@@ -33,7 +33,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
     shown: list[dict[str, Any]] = []
     before, after_id = until, None
     for _ in range(PAGES):
-        page = await ledger.holds(limit=PAGE, before=before, after_id=after_id)
+        page = await ledger.holds.newest(limit=PAGE, before=before, after_id=after_id)
         for hold in page:
             if hold.held_at >= since and _concerns(hold, data, in_force):
                 states[hold.state.value] += 1
@@ -44,7 +44,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
             break
         before, after_id = page[-1].held_at, page[-1].hold_id
     if data["notice"] == "owner-digest":
-        for event in await ledger.rejected(data["first"], until, REJECTED):
+        for event in await ledger.journal.rejected(data["first"], until, REJECTED):
             if not event.data.get("tellable", True) and data["list_name"] in event.data["lists"]:
                 states[State.REJECTED.value] += 1
                 refused += 1

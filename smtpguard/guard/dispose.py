@@ -143,6 +143,6 @@ class Dispose:
         now = self._clock.now()
         took = {"seconds": seconds_since(gathering.began, now)} if gathering.began is not None else {}
         try:
-            self._ledger.note(Event(kind=kind, id=id, at=now, data={**data, **took}))
+            self._ledger.journal.note(Event(kind=kind, id=id, at=now, data={**data, **took}))
         except Exception:
             log.exception("transaction %s: its outcome could not be noted", id)

@@ -23,7 +23,7 @@ from smtpguard.policy.approval import LIVE, Hold, State
 from smtpguard.policy.freezing import held_up_by, stopped_by
 
 if TYPE_CHECKING:  # whoever freezes does not wait for them
-    from smtpguard.guard.ports import Clock, Ledger
+    from smtpguard.guard.ports import Clock, Gates, Ledger
     from smtpguard.policy.facts import Facts
     from smtpguard.policy.mailing import Mailing
 
@@ -40,8 +40,8 @@ LOOK_BACK = timedelta(minutes=15)  # past the longest wait for a relay's reply (
 class GateWatch:
     """Reads the gate four times a second. ``moved`` is called with each gate that differs from the one before."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, moved: Callable[[Gate], None] | None = None) -> None:
-        self._ledger = ledger
+    def __init__(self, gates: Gates, clock: Clock, *, moved: Callable[[Gate], None] | None = None) -> None:
+        self._gates = gates
         self._clock = clock
         self._moved = moved
         self._read_at = float("-inf")
@@ -55,7 +55,7 @@ class GateWatch:
     async def read(self) -> Gate:
         """The newest gate that is known. Raises LedgerError; the last gate stays, and grows stale."""
         asked_at = self._clock.monotonic()  # before: the answer is at least as new as the question
-        gate = await self._ledger.gate()
+        gate = await self._gates.read()
         if self.gate is not None and asked_at < self._read_at:  # who asked later was answered before
             return self.gate
         before, self.gate = self.gate, gate
@@ -191,7 +191,7 @@ class Freezes:
             at=now,
             until=now + for_ if for_ else None,
         )
-        await self._ledger.freeze(freeze, _event(Kind.FREEZE, freeze, by, self._clock))
+        await self._ledger.gate.freeze(freeze, _event(Kind.FREEZE, freeze, by, self._clock))
         hooks, (recalled, past_recall) = await asyncio.gather(
             self._hooks(self._freeze_hook, "freeze", freeze, by), self._recall(freeze)
         )
@@ -200,21 +200,21 @@ class Freezes:
     async def thaw(self, freeze_id: str, *, by: str, person: str = "") -> tuple[Hook, ...]:
         """``person``: who is behind ``by``, where that names a program of theirs. Raises KeyError where no such freeze stands,
         and AnotherNeeded where two are to agree and this is the first."""
-        gate = await self._ledger.gate()
+        gate = await self._ledger.gate.read()
         freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
         if freeze is None:
             raise KeyError(freeze_id)
         who = person or by
         if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", who):
             if not asked:
-                await self._ledger.record([_event(Kind.THAW_ASKED, freeze, who, self._clock)])
+                await self._ledger.journal.record([_event(Kind.THAW_ASKED, freeze, who, self._clock)])
             raise AnotherNeeded
-        await self._ledger.thaw(freeze_id, _event(Kind.THAW, freeze, by, self._clock))
+        await self._ledger.gate.thaw(freeze_id, _event(Kind.THAW, freeze, by, self._clock))
         return await self._hooks(self._thaw_hook, "thaw", freeze, by)
 
     async def asked_to_thaw(self, freeze_id: str) -> str:
         """Who wants it thawed already, by the journal; "" for nobody."""
-        entries = await self._ledger.history(freeze_id)
+        entries = await self._ledger.journal.history(freeze_id)
         asked = [clear for entry, clear in entries if entry.kind == Kind.THAW_ASKED.value]
         return str((asked[0] or {}).get("actor", [""])[0]) if asked else ""
 
@@ -222,7 +222,7 @@ class Freezes:
         """Lift those whose time is over: they stop nothing any more, but the journal is to have their end, and the hooks have
         other queues to let go. One of several processes that come to it does it. Raises LedgerError."""
         now, ran = self._clock.now(), list[Hook]()
-        for freeze in (await self._ledger.gate()).freezes:
+        for freeze in (await self._ledger.gate.read()).freezes:
             if freeze.until is not None and now >= freeze.until:
                 with contextlib.suppress(KeyError):  # another process was first
                     ran += await self.thaw(freeze.freeze_id, by=ITSELF)
@@ -230,7 +230,7 @@ class Freezes:
 
     async def standing(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
         """The freezes that stand: all of them, or those with just this selector and value."""
-        gate = await self._ledger.gate()
+        gate = await self._ledger.gate.read()
         now = self._clock.now()
         return tuple(
             f
@@ -240,14 +240,14 @@ class Freezes:
 
     async def holding_up(self, *holds: Hold) -> Mapping[str, tuple[Freeze, ...]]:
         """Of each of these that is not over the freezes that keep it from going, by its id; nothing of those that none stops."""
-        freezes, now = (await self._ledger.gate()).freezes, self._clock.now()
+        freezes, now = (await self._ledger.gate.read()).freezes, self._clock.now()
         found = {hold.hold_id: held_up_by(hold, freezes, now) for hold in holds if hold.state in LIVE}
         return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
 
     async def released_by(self, lifted: Collection[Freeze]) -> Released:
         """What is approved and goes out as soon as these are lifted. Raises LedgerError."""
         ids, now = {f.freeze_id for f in lifted}, self._clock.now()
-        freezes = (await self._ledger.gate()).freezes
+        freezes = (await self._ledger.gate.read()).freezes
         goes, kept, waiting = list[Hold](), 0, 0
         async for hold in self._live():
             stopped = {f.freeze_id for f in held_up_by(hold, freezes, now)}
@@ -261,7 +261,7 @@ class Freezes:
                 goes.append(hold)
         leads = {hold.hold_id for hold in goes}
         begun = [hold for hold in goes if hold.state is State.RELEASING][:PAGE]
-        sending = [(await self._ledger.outgoing(hold.hold_id)).own for hold in begun]
+        sending = [(await self._ledger.holds.outgoing(hold.hold_id)).own for hold in begun]
         return Released(
             messages=len(goes),
             people=sum(hold.reach for hold in goes if not hold.lead or hold.lead not in leads),
@@ -274,7 +274,7 @@ class Freezes:
 
     async def _live(self) -> AsyncIterator[Hold]:
         before, after_id = None, None
-        while page := await self._ledger.holds(states=tuple(LIVE), limit=PAGE, before=before, after_id=after_id):
+        while page := await self._ledger.holds.newest(states=tuple(LIVE), limit=PAGE, before=before, after_id=after_id):
             for hold in page:
                 yield hold
             if len(page) < PAGE:
@@ -284,7 +284,7 @@ class Freezes:
     async def against(self, mailing: Mailing) -> tuple[Freeze, ...]:
         """Those that stop what comes of a mailing, or is still to go of it."""
         senders = frozenset(filter(None, (mailing.sender, mailing.reverse_path)))
-        freezes = (await self._ledger.gate()).freezes
+        freezes = (await self._ledger.gate.read()).freezes
         return stopped_by(
             freezes, lists=mailing.lists, senders=senders, mailing=mailing.mailing_id, thread="", now=self._clock.now()
         )
@@ -293,17 +293,20 @@ class Freezes:
         """Wait until fences have fallen and outcomes are noted, but no longer than it takes; then look who was recalled. Of what was
         approved, each of which an attempt has begun counts, however long ago that was: the relay may have it."""
         since = freeze.at - LOOK_BACK
-        under_way, releases = await self._ledger.in_flight(freeze, since), await self._ledger.attempted(freeze)
+        under_way, releases = (
+            await self._ledger.journal.in_flight(freeze, since),
+            await self._ledger.outbox.attempted(freeze),
+        )
         if not under_way and not releases:
             return (), ()
         end = self._clock.monotonic() + self._recall_seconds
         while self._clock.monotonic() < end and (  # noqa: ASYNC110
-            await self._ledger.in_flight(freeze, since) or await self._ledger.attempted(freeze)
+            await self._ledger.journal.in_flight(freeze, since) or await self._ledger.outbox.attempted(freeze)
         ):
             await asyncio.sleep(0.1)  # they are other processes' outcomes: there is no event to wait for
-        outcomes = await self._ledger.outcomes(under_way)
+        outcomes = await self._ledger.journal.outcomes(under_way)
         recalled = {id for id in under_way if outcomes.get(id) in STAYED}
-        taken = {releases[intent] for intent in await self._ledger.taken(list(releases))}
+        taken = {releases[intent] for intent in await self._ledger.outbox.taken(list(releases))}
         everybody = tuple(dict.fromkeys((*under_way, *releases.values())))
         recalled |= set(releases.values()) - taken
         return tuple(id for id in everybody if id in recalled), tuple(id for id in everybody if id not in recalled)

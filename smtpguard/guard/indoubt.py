@@ -17,8 +17,8 @@ SETTLED_WITHIN = timedelta(minutes=15)  # past the longest wait for a relay's re
 async def report_doubts(ledger: Ledger, clock: Clock) -> tuple[str, ...]:
     """Journal an IN_DOUBT for each verdict that has waited too long for its outcome; their ids. Raises LedgerError."""
     now = clock.now()
-    left = tuple(await ledger.unsettled(now - SETTLED_WITHIN))
+    left = tuple(await ledger.journal.unsettled(now - SETTLED_WITHIN))
     if left:
         why = {"why": "no outcome was recorded: the process that relayed it was ended"}
-        await ledger.record([Event(kind=Kind.IN_DOUBT, id=id, at=now, data=why) for id in left])
+        await ledger.journal.record([Event(kind=Kind.IN_DOUBT, id=id, at=now, data=why) for id in left])
     return left

@@ -187,7 +187,7 @@ class Intake:
             likely = likely or self._held.knows(_sender_of(gathering))
             if keep or likely or self._watch.stops(gathering.facts):
                 async with asyncio.timeout(self._limits.keep_seconds):
-                    await self._ledger.keep(transaction.message)
+                    await self._ledger.contents.keep(transaction.message)
                 compare = True
             if compare or self._approved.knows(gathering.facts.identity):
                 await gathering.compare(self._approved.templates(gathering.facts.identity), approved)
@@ -224,8 +224,8 @@ class Intake:
         keeps no message waiting."""
         names = {grant.hold_id: grant.cover.learned if grant.cover is not None else "" for grant in grants}
         try:
-            documents = await self._ledger.templates(set(filter(None, names.values())))
-            shown = await self._ledger.shown([hold_id for hold_id, name in names.items() if not name])
+            documents = await self._ledger.holds.templates(set(filter(None, names.values())))
+            shown = await self._ledger.holds.shown([hold_id for hold_id, name in names.items() if not name])
         except LedgerError as error:
             log.warning("what was approved could not be read: %s", type(error).__name__)
             documents, shown = {}, {}
@@ -297,7 +297,7 @@ class Intake:
             kind=Kind.REFUSED, id=id, at=self._clock.now(), data=data, private={r: v for r, v in private.items() if v}
         )
         try:
-            self._ledger.note(event)
+            self._ledger.journal.note(event)
         except Exception:
             log.exception("transaction %s: that recipients were refused is not noted", id)
 
@@ -305,7 +305,7 @@ class Intake:
         """An entry for what we could not decide, if the journal can have it; the answer is the same without."""
         data = {"action": "defer", "rules": [], "failure": type(error).__name__}
         try:
-            self._ledger.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self._clock.now(), data=data))
+            self._ledger.journal.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self._clock.now(), data=data))
         except Exception:
             log.exception("transaction %s: not even noted", transaction.id)
 

@@ -78,11 +78,11 @@ class Mailings:
         """The latest first: those that came for so many people at least, or of which something waits or was decided. ``before``:
         ``last_at`` and id of the one after which to go on."""
         wanted = state.value if state is not None else None
-        return tuple(await self._ledger.mailings(least=least, state=wanted, limit=limit, before=before))
+        return tuple(await self._ledger.mailings.newest(least=least, state=wanted, limit=limit, before=before))
 
     async def show(self, mailing_id: str) -> Mailing:
         """By its id, or a beginning of it that no other has. Raises NoSuch."""
-        found = await self._ledger.mailing(await self.named(mailing_id))
+        found = await self._ledger.mailings.find(await self.named(mailing_id))
         if found is None:
             raise NoSuch(f"no mailing is called {mailing_id}")
         return found
@@ -90,12 +90,12 @@ class Mailings:
     async def covers(self, mailing: Mailing) -> tuple[Covered, ...]:
         """What each approval of it covers, the newest first."""
         names = {grant.cover.learned for grant in mailing.grants if grant.cover is not None and grant.cover.learned}
-        documents = await self._ledger.templates(names)
+        documents = await self._ledger.holds.templates(names)
         return tuple(of_grant(grant, documents) for grant in mailing.grants)
 
     async def named(self, prefix: str) -> str:
         """The whole id. Raises NoSuch where none begins so, or several do."""
-        return whole_id(prefix, await self._ledger.mailings_named(prefix.strip()) if prefix.strip() else ())
+        return whole_id(prefix, await self._ledger.mailings.named(prefix.strip()) if prefix.strip() else ())
 
     # -- people
 
@@ -140,11 +140,11 @@ class Mailings:
             rejection = self._rejection(mailing, comment, now) if move is Move.REJECT else None
             return mailing.refused(rejection), Change(events=(event,))
 
-        mailing, taken = await self._ledger.take_back_mailing(await self.named(mailing_id), decide, back.step)
+        mailing, taken = await self._ledger.mailings.take_back(await self.named(mailing_id), decide, back.step)
         for change in taken.changes:
             if change.hold is not None:
                 await copies.follow(self._ledger, change.hold.hold_id, self._notices, in_force, now)
-        shown = await self._ledger.mailing(mailing.mailing_id) or mailing
+        shown = await self._ledger.mailings.find(mailing.mailing_id) or mailing
         return Back(mailing=shown, outgoing=taken.outgoing)
 
     def _rejection(self, mailing: Mailing, sentence: str, now: datetime) -> Rejection:
@@ -172,7 +172,7 @@ class Mailings:
         whole, found = await self.named(mailing_id), []
         for some in _slices(addresses):
             digests = {digest: address for address in reversed(some) for digest in self._digests(address)}
-            fates = await self._ledger.reached_by(whole, list(digests))
+            fates = await self._ledger.mailings.reached_by(whole, list(digests))
             got: dict[str, Fate] = {}
             for digest, fate in fates.items():
                 address = digests[digest]
@@ -201,8 +201,8 @@ class Mailings:
         return await self._changed(mailing_id, step)
 
     async def _changed(self, mailing_id: str, step: Any) -> Mailing:
-        made = await self._ledger.change_mailing(await self.named(mailing_id), step)
-        return await self._ledger.mailing(made.mailing_id) or made  # with those whose copies have arrived
+        made = await self._ledger.mailings.change(await self.named(mailing_id), step)
+        return await self._ledger.mailings.find(made.mailing_id) or made  # with those whose copies have arrived
 
     def _who(self, approver: str) -> str:
         try:

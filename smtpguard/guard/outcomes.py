@@ -23,14 +23,14 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: 
     and another notice says what is. Raises LedgerError."""
     if data["notice"] not in ("decided", "doubt"):
         return data
-    hold = await ledger.hold(data["hold_id"])
+    hold = await ledger.holds.find(data["hold_id"])
     if hold is None:
         return data
     if data["notice"] == "doubt":
         return data if hold.asked_at is not None else None
     match data["outcome"]:
         case "approved" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
-            stopped = held_up_by(hold, (await ledger.gate()).freezes, now)
+            stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
             return {**data, "frozen": rows(stopped, hold, in_force)}
         case "approved" if hold.state is State.RELEASED and not hold.stopped:
             return {**data, "sent": True}

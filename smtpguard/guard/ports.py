@@ -38,18 +38,36 @@ class Clock(Protocol):
         """Seconds, for time limits."""
 
 
-class Ledger(Protocol):
-    """The record. Every method that writes commits durably before it returns, ``note`` aside."""
+class Contents(Protocol):
+    """Held content."""
 
     async def keep(self, message: Message) -> None:
         """Store content by its SHA-256, in chunks; idempotent. Swept after an hour if nothing refers to it."""
 
-    async def content(self, sha256: str) -> Message:
+    async def load(self, sha256: str) -> Message:
         """Raises ContentMissing."""
 
-    async def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
-        """The one transaction. ``step`` is pure and cheap and runs in the writer's thread. Within half a minute it returns, or
-        raises LedgerError's kinds."""
+
+class Holds(Protocol):
+    """Holds, and what people decide on them."""
+
+    async def find(self, hold_id: str) -> Hold | None: ...
+
+    async def newest(
+        self,
+        *,
+        states: Sequence[State] = (),
+        limit: int = 1000,
+        before: datetime | None = None,
+        after_id: str | None = None,
+    ) -> Sequence[Hold]:
+        """Newest first. A page goes on where the last one ended: ``before`` its last ``held_at``, ``after_id`` its id."""
+
+    async def due(self, now: datetime) -> Sequence[Hold]:
+        """Waiting holds, oldest expiry first, whose expiry or next reminder may be due."""
+
+    async def asked(self) -> Sequence[Hold]:
+        """Holds of which people are asked whether they were sent, the longest first."""
 
     async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
         """Read the hold, let ``step`` say what becomes of it, write that. Raises KeyError where there is no such hold."""
@@ -59,35 +77,8 @@ class Ledger(Protocol):
         primary hold has been delivered, the oldest pending copy is passed instead; ``is_primary`` is False for a copy that follows
         a primary hold which was revoked in part. Raises KeyError and what ``step`` raises."""
 
-    async def take_back_mailing(
-        self,
-        mailing_id: str,
-        decide: Callable[[Mailing, Outgoing], tuple[Mailing, Change]],
-        step: Callable[[Hold, Sending | None, Outgoing, bool], Change],
-    ) -> tuple[Mailing, Taken]:
-        """Change a mailing, and revoke what of it was approved and is not sent, in one commit. Raises KeyError and what ``decide``
-        raises."""
-
-    async def in_doubt(self) -> Sequence[str]:
-        """Holds with a recipient about whom people are to be asked from now on, or for whose answer nobody waits any more."""
-
-    async def ask_about(self, hold_id: str, step: Callable[[Hold, Sequence[Recipient]], Change], over: Over) -> None:
-        """Let ``step`` ask about those recipients, if there are any. Raises KeyError."""
-
-    async def say(
-        self, hold_id: str, step: Callable[[Hold, Sequence[Recipient]], Change], over: Over, *, sent: bool
-    ) -> Change:
-        """Let ``step`` say what a person makes of the recipients that are asked about: they have it (``sent``), or it is sent to them
-        again. Raises KeyError."""
-
-    async def asked(self) -> Sequence[Hold]:
-        """Holds of which people are asked whether they were sent, the longest first."""
-
     async def outgoing(self, hold_id: str) -> Outgoing:
         """How far it is with what was approved of a hold and the copies under it."""
-
-    async def templates(self, names: Collection[str]) -> Mapping[str, str]:
-        """What approvals refer to by these names (policy.slots), as far as it is kept."""
 
     async def letters(self, lead_id: str) -> int:
         """How many letters of its sender wait with it."""
@@ -112,9 +103,16 @@ class Ledger(Protocol):
     async def decided_leads(self) -> Sequence[str]:
         """Ids of holds that were decided on, or taken back, and under which copies have not come after."""
 
-    async def mailing(self, mailing_id: str) -> Mailing | None: ...
+    async def templates(self, names: Collection[str]) -> Mapping[str, str]:
+        """What approvals refer to by these names (policy.slots), as far as it is kept."""
 
-    async def mailings(
+
+class Mailings(Protocol):
+    """Mailings, and what people make of them."""
+
+    async def find(self, mailing_id: str) -> Mailing | None: ...
+
+    async def newest(
         self,
         *,
         least: int = 1,
@@ -125,47 +123,27 @@ class Ledger(Protocol):
         """The latest first: those that came for so many people at least, or of which something waits or was decided. ``before``:
         only those behind the one whose last message came then, and that has this id."""
 
-    async def mailings_named(self, prefix: str) -> Sequence[str]:
+    async def named(self, prefix: str) -> Sequence[str]:
         """Ids that begin so, at most ten."""
-
-    async def called(self, word: str) -> Sequence[str]:
-        """Ids of messages, mailings and freezes that begin so, at most ten."""
-
-    async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
-        """Ids of messages that have all of these words, the newest first, at most so many: addresses, Message-IDs, queue ids,
-        words of the subjects of what was held or counted."""
-
-    async def writers(self) -> Sequence[str]:
-        """Who wrote the newest messages, as they were called in From and as reverse-path."""
 
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
         """What became of the copies of those, among these people, for whom it has come."""
 
-    async def change_mailing(self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
+    async def change(self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
         """What people make of a mailing; a word instead says why nothing is to change. Raises KeyError."""
 
-    async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
-        """Entries (and outbox intents) of their own, committed on return."""
+    async def take_back(
+        self,
+        mailing_id: str,
+        decide: Callable[[Mailing, Outgoing], tuple[Mailing, Change]],
+        step: Callable[[Hold, Sending | None, Outgoing, bool], Change],
+    ) -> tuple[Mailing, Taken]:
+        """Change a mailing, and revoke what of it was approved and is not sent, in one commit. Raises KeyError and what ``decide``
+        raises."""
 
-    def note(self, event: Event) -> None:
-        """An outcome; nobody waits. Written with a later batch, at most 50 ms on."""
 
-    async def freeze(self, freeze: Freeze, event: Event) -> Gate:
-        """After it has returned no verdict to relay of what it stops can be committed anywhere."""
-
-    async def thaw(self, freeze_id: str, event: Event) -> Gate:
-        """Raises KeyError."""
-
-    async def gate(self) -> Gate: ...
-
-    async def put_policy(
-        self, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None
-    ) -> Gate:
-        """Store the documents (file name to text) and put them in force, in one commit; the gate moves. Raises PolicyMoved where
-        another policy than ``before`` is in force (None: whatever is)."""
-
-    async def policy(self, sha256: str) -> Mapping[str, bytes]:
-        """The documents of a policy. Raises KeyError."""
+class Outbox(Protocol):
+    """What is to be sent, recipient by recipient."""
 
     async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
         """Up to ``n`` due outbox entries whose holds no freeze stops, marked as this owner's for so long."""
@@ -176,26 +154,17 @@ class Ledger(Protocol):
         False: the lease was lost meanwhile, nothing was written. ``over``: called where nobody of a release is to be tried any
         more. Raises ValueError for a recipient that was not leased."""
 
-    async def hold(self, hold_id: str) -> Hold | None: ...
+    async def in_doubt(self) -> Sequence[str]:
+        """Holds with a recipient about whom people are to be asked from now on, or for whose answer nobody waits any more."""
 
-    async def holds(
-        self,
-        *,
-        states: Sequence[State] = (),
-        limit: int = 1000,
-        before: datetime | None = None,
-        after_id: str | None = None,
-    ) -> Sequence[Hold]:
-        """Newest first. A page goes on where the last one ended: ``before`` its last ``held_at``, ``after_id`` its id."""
+    async def ask_about(self, hold_id: str, step: Callable[[Hold, Sequence[Recipient]], Change], over: Over) -> None:
+        """Let ``step`` ask about those recipients, if there are any. Raises KeyError."""
 
-    async def due(self, now: datetime) -> Sequence[Hold]:
-        """Waiting holds, oldest expiry first, whose expiry or next reminder may be due."""
-
-    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
-        """The journal's entries on one transaction, hold, mailing or freeze, in order."""
-
-    async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
-        """Ids of verdicts to relay that ``freeze`` would stop, without an outcome yet."""
+    async def say(
+        self, hold_id: str, step: Callable[[Hold, Sequence[Recipient]], Change], over: Over, *, sent: bool
+    ) -> Change:
+        """Let ``step`` say what a person makes of the recipients that are asked about: they have it (``sent``), or it is sent to them
+        again. Raises KeyError."""
 
     async def attempted(self, freeze: Freeze) -> Mapping[str, str]:
         """Releases and colleagues' parts that ``freeze`` stops and of which an attempt has begun whose end nobody knows yet: outbox
@@ -203,6 +172,45 @@ class Ledger(Protocol):
 
     async def taken(self, intents: Sequence[str]) -> Sequence[str]:
         """Those of these outbox entries that the relay has for somebody, or may have."""
+
+
+class Gates(Protocol):
+    """What stands still, and which policy is in force."""
+
+    async def read(self) -> Gate: ...
+
+    async def freeze(self, freeze: Freeze, event: Event) -> Gate:
+        """After it has returned no verdict to relay of what it stops can be committed anywhere."""
+
+    async def thaw(self, freeze_id: str, event: Event) -> Gate:
+        """Raises KeyError."""
+
+
+class Policies(Protocol):
+    """The policies that are kept."""
+
+    async def documents(self, sha256: str) -> Mapping[str, bytes]:
+        """The documents of a policy. Raises KeyError."""
+
+    async def put(self, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None) -> Gate:
+        """Store the documents (file name to text) and put them in force, in one commit; the gate moves. Raises PolicyMoved where
+        another policy than ``before`` is in force (None: whatever is)."""
+
+
+class Journal(Protocol):
+    """What was written down, and is found again."""
+
+    async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
+        """Entries (and outbox intents) of their own, committed on return."""
+
+    def note(self, event: Event) -> None:
+        """An outcome; nobody waits. Written with a later batch, at most 50 ms on."""
+
+    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
+        """The journal's entries on one transaction, hold, mailing or freeze, in order."""
+
+    async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
+        """Ids of verdicts to relay that ``freeze`` would stop, without an outcome yet."""
 
     async def unsettled(self, before: datetime) -> Sequence[str]:
         """Ids of verdicts to relay older than that, without an outcome and not in doubt yet."""
@@ -216,6 +224,45 @@ class Ledger(Protocol):
 
     async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
         """How many verdicts there were in that time; and those in which a rule only observed, the newest first."""
+
+    async def called(self, word: str) -> Sequence[str]:
+        """Ids of messages, mailings and freezes that begin so, at most ten."""
+
+    async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
+        """Ids of messages that have all of these words, the newest first, at most so many: addresses, Message-IDs, queue ids,
+        words of the subjects of what was held or counted."""
+
+    async def writers(self) -> Sequence[str]:
+        """Who wrote the newest messages, as they were called in From and as reverse-path."""
+
+
+class Ledger(Protocol):
+    """The record, by noun. Every method that writes commits durably before it returns, ``journal.note`` aside."""
+
+    @property
+    def contents(self) -> Contents: ...
+
+    @property
+    def holds(self) -> Holds: ...
+
+    @property
+    def mailings(self) -> Mailings: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    @property
+    def gate(self) -> Gates: ...
+
+    @property
+    def policies(self) -> Policies: ...
+
+    @property
+    def journal(self) -> Journal: ...
+
+    async def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
+        """The one transaction. ``step`` is pure and cheap and runs in the writer's thread. Within half a minute it returns, or
+        raises LedgerError's kinds."""
 
 
 class Reader(Protocol):

@@ -82,7 +82,7 @@ class Preapproval:
         if facts.identity is None or not facts.identity.sketch:
             return _no("Its text is too short to be known again.")
         await gathering.compare()
-        await self.ledger.keep(transaction.message)
+        await self.ledger.contents.keep(transaction.message)
         plan = in_force.rules.plan(facts)
         record = Record(gathering=gathering, asks=(), term=self.term, notices=self.notices, test=True)
 

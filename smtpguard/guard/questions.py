@@ -57,7 +57,7 @@ class Questions:
                 raise NotEntitled(f"{approver} is not one of those who decide on it")
             return self._said(hold, Kind.ASKED, "question", question, approver, by)
 
-        await self._ledger.change(hold_id, step)
+        await self._ledger.holds.change(hold_id, step)
 
     async def answer(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
         """Its writer answers what was asked last, or tells those who decide something that nobody asked for."""
@@ -72,7 +72,7 @@ class Questions:
     async def open_question(self, hold_id: str) -> Question | None:
         """What was asked last and has no answer yet, as far as the journal still has its words. Raises LedgerError."""
         asked: Question | None = None
-        for entry, clear in await self._ledger.history(hold_id):
+        for entry, clear in await self._ledger.journal.history(hold_id):
             if entry.kind == Kind.ANSWERED.value:
                 asked = None
             elif entry.kind == Kind.ASKED.value:
@@ -88,7 +88,7 @@ class Questions:
                 raise NotEntitled(f"{sender} did not write it")
             return self._said(hold, kind, notice, words, sender, by, **more)
 
-        await self._ledger.change(hold_id, step)
+        await self._ledger.holds.change(hold_id, step)
 
     def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str, **more: str) -> Change:
         if hold.state is not State.WAITING:

@@ -133,7 +133,7 @@ class Renderer:
         if not reports or (action is Action.DELAYED and not await self._still_sent(intent)):
             return ()
         try:
-            original = await self._ledger.content(intent.content_sha256) if intent.content_sha256 else None
+            original = await self._ledger.contents.load(intent.content_sha256) if intent.content_sha256 else None
         except ContentMissing:
             original = None
         now = self._clock.now()
@@ -161,7 +161,7 @@ class Renderer:
 
     async def _still_sent(self, intent: Intent) -> bool:
         """Of what was taken back meanwhile, nothing is tried any more."""
-        hold = await self._ledger.hold(intent.hold_id) if intent.hold_id is not None else None
+        hold = await self._ledger.holds.find(intent.hold_id) if intent.hold_id is not None else None
         return hold is None or hold.state not in _TAKEN_BACK
 
     def _forms(self, dsn: Dsn, letterhead: Letterhead) -> list[tuple[Envelope, bytes]]:

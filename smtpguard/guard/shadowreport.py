@@ -45,7 +45,7 @@ class Reports:
         since, until = day_of(self._clock.now(), in_force)
         if in_force.enforce or self._written == (in_force.policy_sha256, since):
             return
-        await self._ledger.record([], tuple(daily(in_force, since, until)))
+        await self._ledger.journal.record([], tuple(daily(in_force, since, until)))
         self._written = in_force.policy_sha256, since
 
 
@@ -84,7 +84,7 @@ def _intent(person: Address, since: datetime, until: datetime) -> Intent:
 async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
     """The data with what happened on that day. Raises LedgerError."""
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
-    judged, events = await ledger.observed(since, until, MOST)
+    judged, events = await ledger.journal.observed(since, until, MOST)
     counts = Counter(rule for event in events for rule in event.data["observed"])
     own = {rule.rule_id: rule for rule in in_force.rules.rules}
     rules = [

@@ -47,10 +47,10 @@ class Archive:
         return await self._store.ask(found)
 
     async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
-        return await self._store.queued(hold_id, limit)
+        return await self._store.holds.queued(hold_id, limit)
 
     async def counts(self) -> Mapping[State, int]:
-        return await self._store.hold_counts()
+        return await self._store.holds.counts()
 
     async def freezes(self, *, limit: int, before: int | None = None) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._store.ask(lambda c: journal.of_kinds(c, _STOOD_STILL, limit, before))
@@ -59,7 +59,7 @@ class Archive:
         return await self._store.ask(lambda c: growth(c, mailing_id), snapshot=True)
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
-        return await self._store.history(id)
+        return await self._store.journal.history(id)
 
     async def incident(self, about: About, *, prove: bool) -> Found:
-        return await self._store.incident(about, prove=prove, asked=self._asked)
+        return await self._store.journal.incident(about, prove=prove, asked=self._asked)

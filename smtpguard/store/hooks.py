@@ -33,7 +33,7 @@ class Cursors:
         return await self._store.ask(lambda c: _news(c, after, kinds, limit))
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
-        return await self._store.history(id)
+        return await self._store.journal.history(id)
 
     async def pass_over(self, name: str, place: Place, through: int) -> bool:
         return await self._store.write(lambda batch: _pass_over(batch, name, place, through))

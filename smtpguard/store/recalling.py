@@ -51,7 +51,7 @@ async def recall(store: Store, read: Read, most: int = MOST) -> int:
     found = taken = 0
     since: int | None = None
     approved: set[str] = set()
-    before = await store.last() + 1
+    before = await store.journal.last() + 1
     while before > 1 and taken < most:
         pairs, before = await store.ask(partial(_back, before), snapshot=True)
         letters: list[tuple[Letter, int]] = []

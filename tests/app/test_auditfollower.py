@@ -36,7 +36,7 @@ async def test_a_freeze_at_the_command_line_is_told_once(tmp_path: Path) -> None
         assert (line.kind, line.private["actor"], line.private["comment"]) == (
             Kind.FREEZE, ("eva@example.com",), ("Wrong mail",),
         )  # fmt: skip
-        entries = {entry.seq: entry for entry, _ in await home.store.entries(limit=100)}
+        entries = {entry.seq: entry for entry, _ in await home.store.journal.entries(limit=100)}
         assert entries[line.data["entry"]].kind == "freeze"
         assert line.data["at"] == home.clock.now().isoformat(timespec="seconds")
         assert (line.data["selector"], line.data["value"]) == ("list", "news")
@@ -63,7 +63,7 @@ async def test_what_the_processes_tell_themselves_is_not_told_again(
         await following.told()
         for kind in Kind:
             event = Event(kind=kind, id=kind.value, at=home.clock.now(), data={"action": "hold"})
-            await home.store.record([event])
+            await home.store.journal.record([event])
             log([event])
         await following.told()
         assert {e.kind for e in of_the_journal} == PEOPLES
@@ -128,6 +128,6 @@ async def test_mail_that_passes_moves_the_cursor(tmp_path: Path) -> None:
         await following.told()
         before = (await cursors.at(NAME)).told
         for n in range(3):
-            await home.store.record([Event(kind=Kind.START, id=str(n), at=home.clock.now())])
+            await home.store.journal.record([Event(kind=Kind.START, id=str(n), at=home.clock.now())])
         await following.told()
         assert (await cursors.at(NAME)).told == before + 3

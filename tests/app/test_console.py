@@ -113,7 +113,7 @@ async def test_pages_under_a_policy_that_cannot_be_read(tmp_path: Path) -> None:
     await prepared(settings)
     async with opened(settings) as (store, _):
         event = Event(kind=Kind.POLICY, id="P", at=SystemClock().now(), data={"sha256": "f" * 64})
-        await store.put_policy("f" * 64, {"policy.yaml": b"version: 99\n"}, event)
+        await store.policies.put("f" * 64, {"policy.yaml": b"version: 99\n"}, event)
     async with console(settings) as eva:
         ready = await eva.get("/readyz")
         assert (ready.status_code, "policy" in ready.text) == (503, True)
@@ -133,4 +133,4 @@ async def test_pages_under_a_policy_that_cannot_be_read(tmp_path: Path) -> None:
         refused = await eva.post("/freeze", selector="sender", sender="no address", reason="x", hours="1")
         assert (refused.status_code, "That is no address" in text(refused)) == (422, True)
     async with opened(settings) as (store, _):
-        assert [freeze.reason for freeze in (await store.gate()).freezes] == ["Wrong policy"]
+        assert [freeze.reason for freeze in (await store.gate.read()).freezes] == ["Wrong policy"]

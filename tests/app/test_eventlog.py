@@ -27,7 +27,7 @@ async def opened(folder: Path, committed: Committed) -> AsyncIterator[Store]:
     """A store with a policy in force, and a subscriber of what it commits."""
     url = sqlite_url(folder / "guard.db")
     async with open_store(url, secret=SECRET, state_dir=folder, clock=Clock(), committed=committed) as store:
-        await store.put_policy(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
+        await store.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
         yield store
 
 
@@ -55,7 +55,7 @@ async def published(store: Store) -> None:
 
 async def written(store: Store) -> None:
     """Whatever was noted is in the journal."""
-    await store.record([Event(kind=Kind.EXPORTED, id="last", at=NOW)])
+    await store.journal.record([Event(kind=Kind.EXPORTED, id="last", at=NOW)])
     await published(store)
 
 
@@ -63,18 +63,20 @@ async def test_a_relayed_message_is_one_line_with_its_outcome(store: Store, told
     await store.admit(item("A"), relays("A"))
     await published(store)
     assert told == []
-    store.note(outcome("A"))
+    store.journal.note(outcome("A"))
     await written(store)
     line = told[0]
     assert (line.kind, line.data["action"], line.data["outcome"]) == (Kind.VERDICT, "relay", "relayed")
-    assert [entry.kind for entry, _ in await store.history("A")] == ["verdict", "outcome"], "the journal has two"
+    assert [entry.kind for entry, _ in await store.journal.history("A")] == ["verdict", "outcome"], (
+        "the journal has two"
+    )
 
 
 async def test_a_held_message_is_told_at_once(store: Store, told: list[Event]) -> None:
     await held(store, "B")
     await published(store)
     assert [event.data.get("action") for event in told if event.kind is Kind.VERDICT] == ["hold"]
-    store.note(outcome("elsewhere"))
+    store.journal.note(outcome("elsewhere"))
     await written(store)
     assert [event.id for event in told if event.kind is Kind.OUTCOME] == ["elsewhere"]
 
@@ -106,7 +108,7 @@ async def test_a_log_that_cannot_be_written_changes_nothing(tmp_path: Path) -> N
 
     async with opened(tmp_path, EventLog(closed)) as store:
         await held(store, "T1")
-        assert await store.hold("T1") is not None
+        assert await store.holds.find("T1") is not None
 
 
 async def test_a_subscriber_that_fails_fails_nothing_that_was_committed(tmp_path: Path) -> None:
@@ -115,4 +117,4 @@ async def test_a_subscriber_that_fails_fails_nothing_that_was_committed(tmp_path
 
     async with opened(tmp_path, broken) as store:
         await held(store, "T1")
-        assert await store.hold("T1") is not None
+        assert await store.holds.find("T1") is not None

@@ -72,12 +72,12 @@ async def test_a_list_that_changed_between_two_messages_in_a_report(
         data = {"action": "relay", "lists": ["news"], "counts": {"reach": size}, "people": list(recipients),
                 "crowds": {"news": [version, size, size]}}  # fmt: skip
         outcome = Event(kind=Kind.OUTCOME, id=id, at=clock.now(), data={"outcome": "relayed"})
-        await store.record([Event(kind=Kind.VERDICT, id=id, at=clock.now(), data=data), outcome])
+        await store.journal.record([Event(kind=Kind.VERDICT, id=id, at=clock.now(), data=data), outcome])
 
     async def is_read(people: list[str]) -> None:
         found = read(settings, digester, people, clock.now())
         sizes[str(found[0].data["version"])] = len(people)
-        await store.record(found)
+        await store.journal.record(found)
         clock.go(minutes=1)
 
     await is_read(people)

@@ -52,7 +52,7 @@ class Here:
         return number
 
     async def happens(self, kind: Kind, id: str = "H1", **data: object) -> None:
-        await self.store.record([Event(kind=kind, id=id, at=self.clock.now(), data=data)])
+        await self.store.journal.record([Event(kind=kind, id=id, at=self.clock.now(), data=data)])
 
     def sync(self) -> None:
         refresher = built_refresher(self.settings, self.policies.policy, self.digester)
@@ -99,7 +99,7 @@ async def test_how_the_policy_file_stands(here: Here) -> None:
     await here.look()
     assert told() == (0, 0, 0)
     event = Event(kind=Kind.POLICY, id="P", at=here.clock.now(), data={"sha256": "f" * 64})
-    await here.store.put_policy("f" * 64, {"policy.yaml": b"version: 2\n"}, event)
+    await here.store.policies.put("f" * 64, {"policy.yaml": b"version: 2\n"}, event)
     await here.look()
     assert (told(), here.told("store_up")) == ((1, 1, 0), 1)
 
@@ -170,7 +170,7 @@ async def test_a_journal_that_was_put_back_is_followed_from_where_it_ends(here: 
 async def test_while_the_store_is_away_what_is_known_is_told_and_grows_old(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await here.store.freeze(a_freeze(), Event(kind=Kind.FREEZE, id="F1", at=here.clock.now()))
+    await here.store.gate.freeze(a_freeze(), Event(kind=Kind.FREEZE, id="F1", at=here.clock.now()))
     await here.look()
     assert (here.told("store_up"), here.told("freezes", "all")) == (1, 1)
     stood = here.told("freezes_oldest_seconds")

@@ -29,7 +29,7 @@ def states(settings: Settings) -> dict[str, State]:
 
 async def journalled(settings: Settings) -> list[str]:
     async with opened(settings) as (store, _):
-        return [kind for name in states(settings) for kind in [e.kind for e, _ in await store.history(name)]]
+        return [kind for name in states(settings) for kind in [e.kind for e, _ in await store.journal.history(name)]]
 
 
 async def test_lists_are_known_before_the_parts_start(settings: Settings) -> None:

@@ -56,7 +56,7 @@ class Reading:
     _after: int = 0
 
     async def go_on(self) -> None:
-        while entries := await self.guard.office._store.entries(after=self._after):
+        while entries := await self.guard.office._store.journal.entries(after=self._after):
             self._after = entries[-1][0].seq
             for entry, _ in entries:
                 if entry.kind == Kind.VERDICT.value:

@@ -61,7 +61,7 @@ async def test_a_map_that_is_gone_leaves_what_was_known(house: Whole) -> None:
     await house.pass_(minutes=16)
     await step(house)
     assert (await house.held(letter(to="lotta@example.com"), "everybody@example.com")).reach == 10
-    entries = await house.office._store.entries(limit=10_000)
+    entries = await house.office._store.journal.entries(limit=10_000)
     told = [dict(entry.data) for entry, _ in entries if entry.kind == "list"]
     assert "No such file" in str(told[-1]["problem"])
     told = [m for m in await house.deliver() if b"X-Smtpguard-Notice: list-failed" in m.content]

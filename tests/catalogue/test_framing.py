@@ -78,7 +78,7 @@ async def test_what_a_relay_might_split_is_not_released(
                 message=Message.of(content),
             )
             assert await guard.desk._intake(transaction, Way()) == Held(hold_id=transaction.id)
-            hold = await guard.office._store.hold(transaction.id)
+            hold = await guard.office._store.holds.find(transaction.id)
             assert hold is not None
             await guard.release(hold)
             sent = await guard.deliver()
@@ -108,7 +108,7 @@ async def test_bytes_are_kept_and_sent_as_they_came(guard: Whole) -> None:
         else:
             content = letter(subject=f"SV: {n}", message_id=f"<{n}@example.com>") + some_bytes(drawn)
             hold = await guard.held(content)
-            assert bytes((await guard.office._store.content(hold.content_sha256)).raw) == content
+            assert bytes((await guard.office._store.contents.load(hold.content_sha256)).raw) == content
             await guard.release(hold)
             await guard.deliver()
             [there] = guard.arrived(content)

@@ -43,7 +43,7 @@ def notices(messages: list[Message]) -> list[tuple[str, str]]:
 
 
 async def journalled(guard: Whole) -> list[dict[str, Any]]:
-    entries = await guard.office._store.entries(limit=10_000)
+    entries = await guard.office._store.journal.entries(limit=10_000)
     return [dict(entry.data) for entry, _ in entries if entry.kind == "list"]
 
 

@@ -350,7 +350,7 @@ async def test_what_one_sender_writes_waits_as_one(guard: Whole) -> None:
     await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
     await guard.deliver()
     assert reached(guard) == set(CUSTOMERS[:60])
-    assert (await guard.office._store.verify()).ok
+    assert (await guard.office._store.journal.verify()).ok
 
 
 async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> None:
@@ -359,7 +359,7 @@ async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> N
     [lead] = await guard.holds()
     learned = await guard.office._approvals.learned(lead.hold_id)
     assert learned.letters == 5
-    listed = await guard.office._store.queued(lead.hold_id, 100)
+    listed = await guard.office._store.holds.queued(lead.hold_id, 100)
     assert [str(one.envelope.addresses[0]) for one, _ in listed] == list(CUSTOMERS[40:45])
     assert all(shown is not None and shown.beginning(60) for _, shown in listed)
     await one_by_one(guard, CUSTOMERS[45:49], every=1, seed="later")
@@ -379,7 +379,7 @@ async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> N
     await guard.office._approvals.vote(later.hold_id, Choice.APPROVE, approver=EVA, by="test")
     await guard.deliver()
     assert reached(guard) >= set(CUSTOMERS[:49])
-    assert (await guard.office._store.verify()).ok
+    assert (await guard.office._store.journal.verify()).ok
 
 
 async def test_the_same_letter_to_more_people_is_not_covered_by_what_was_approved(guard: Whole) -> None:

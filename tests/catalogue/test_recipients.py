@@ -163,7 +163,7 @@ async def test_signs_of_queries_in_an_address_are_an_address(guard: Whole, odd: 
     hold = await guard.held(letter(), f"<{odd}>", RAMADAN)
     assert [str(a) for a in hold.envelope.addresses][1:] == [RAMADAN]
     assert hold.reach in (len(MEMBERS), len(MEMBERS) + 1)
-    assert (await guard.office._store.verify()).ok
+    assert (await guard.office._store.journal.verify()).ok
 
 
 async def test_a_rule_on_members_is_not_fooled_by_repeating_one_in_many_spellings(

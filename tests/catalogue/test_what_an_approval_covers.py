@@ -221,7 +221,7 @@ async def test_what_differs_and_waits_beside_is_not_released_with_it(guard: Whol
     await guard.office._approvals.vote(seen.hold_id, Choice.APPROVE, approver=EVA, by="test")
     sent = [m for m in await guard.deliver() if b"Spring in the shops" in m.content and b"Notice" not in m.content]
     assert [b"kundlista.xlsx" in m.content for m in sent] == [False]
-    waits = await guard.office._store.hold(other.hold_id)
+    waits = await guard.office._store.holds.find(other.hold_id)
     assert waits is not None
     assert (waits.state.value, waits.lead) == ("waiting", "")
 
@@ -367,7 +367,7 @@ async def test_an_altered_copy_that_waits_with_the_others_is_not_released_with_t
     told = [m for m in sent if b"X-Smtpguard-Notice: reminder" in m.content]
     assert {m.rcpts[0].split(b"<")[1].split(b">")[0].decode() for m in told} == {EVA, "omar@example.com"}
     assert any(b"skiljer sig" in quopri.decodestring(m.content).lower() for m in told)
-    assert (await campaign.office._store.verify()).ok
+    assert (await campaign.office._store.journal.verify()).ok
 
 
 async def test_before_there_are_copies_a_few_words_may_differ(campaign: Whole) -> None:

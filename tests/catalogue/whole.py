@@ -131,13 +131,13 @@ class Whole:
         return [m for m in self.relay.messages if m.content.endswith(content)]
 
     async def holds(self) -> Sequence[Hold]:
-        return await self.office._store.holds()
+        return await self.office._store.holds.newest()
 
     async def hold(self, answer: str) -> Hold:
         """That of a message whose answer says that it is held."""
         found = HELD.fullmatch(answer)
         assert found, answer
-        hold = await self.office._store.hold(found[1])
+        hold = await self.office._store.holds.find(found[1])
         assert hold is not None
         return hold
 
@@ -158,7 +158,7 @@ class Whole:
 
     async def verdicts(self) -> list[dict[str, Any]]:
         """As the journal has them, the oldest first."""
-        entries = await self.office._store.entries(limit=10_000)
+        entries = await self.office._store.journal.entries(limit=10_000)
         return [dict(entry.data) for entry, _ in entries if entry.kind == Kind.VERDICT.value]
 
     # people and time

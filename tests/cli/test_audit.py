@@ -15,8 +15,9 @@ from click.testing import CliRunner, Result
 from smtpguard.audit.chain import link
 from smtpguard.audit.event import Kind
 from smtpguard.cli import audit, main
-from smtpguard.store.opening import open_store
+from smtpguard.store.ledger import Journal
 from smtpguard.store.store import Store
+from smtpguard.store.opening import open_store
 from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
@@ -36,7 +37,7 @@ def installed(tmp_path: Path) -> Path:
     install(tmp_path, SECRET)
 
     async def some(store: Store) -> None:
-        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
         for n in range(9):
             await store.admit(item(f"T{n}"), relays(f"T{n}"))
 
@@ -115,26 +116,28 @@ def test_export_ends_at_the_entry_that_was_the_last_when_it_began(
     installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "PAGE", 4)
-    read = Store.entries
+    read = Journal.entries
 
-    async def busy(store: Store, **which: Any) -> Any:
-        await store.record([event(Kind.START, "here") for _ in range(10)])
-        return await read(store, **which)
+    async def busy(journal: Journal, **which: Any) -> Any:
+        await journal.record([event(Kind.START, "here") for _ in range(10)])
+        return await read(journal, **which)
 
-    monkeypatch.setattr(Store, "entries", busy)
+    monkeypatch.setattr(Journal, "entries", busy)
     assert [row["seq"] for row in rows(run(installed, "export"))] == list(range(1, 11))
 
 
 def test_export_says_what_was_trimmed_meanwhile(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "PAGE", 4)
-    read = Store.entries
+    read = Journal.entries
 
-    async def trimmed(store: Store, **which: Any) -> Any:
+    async def trimmed(journal: Journal, **which: Any) -> Any:
         if which["after"] == 4:
-            await store.write(lambda batch: batch.connection.exec_driver_sql("DELETE FROM entry WHERE seq < 8"))
-        return await read(store, **which)
+            await journal._access.write(
+                lambda batch: batch.connection.exec_driver_sql("DELETE FROM entry WHERE seq < 8")
+            )
+        return await read(journal, **which)
 
-    monkeypatch.setattr(Store, "entries", trimmed)
+    monkeypatch.setattr(Journal, "entries", trimmed)
     result = run(installed, "export")
     assert [row["seq"] for row in rows(result)] == [1, 2, 3, 4, 8, 9, 10]
     assert result.stderr.startswith("smtpguard: entries 5 to 7 are not there any more")

@@ -33,7 +33,7 @@ def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Installation:
 def freezes(home: Installation) -> list[Freeze]:
     async def work() -> list[Freeze]:
         async with opened(read_settings(home.config)) as (store, _):
-            return list((await store.gate()).freezes)
+            return list((await store.gate.read()).freezes)
 
     return asyncio.run(work())
 

@@ -53,7 +53,7 @@ async def withdrawn(home: House) -> None:
 
 
 async def expired(home: House) -> None:
-    hold = await home.store.hold(await _held(home))
+    hold = await home.store.holds.find(await _held(home))
     assert hold is not None
     approvals = home.approvals()
     home.clock.pass_(seconds=(hold.expires_at - home.clock.now()).total_seconds())
@@ -132,19 +132,19 @@ async def refused_after_a_doubt(home: House) -> None:
     office.relay.raises = Lost(RELAY_LOST, after_dot=True)
     await office.step()
     await home.approvals().ask()
-    await home.approvals().say((await home.store.asked())[0].hold_id, sent=False, approver=EVA, by="test")
+    await home.approvals().say((await home.store.holds.asked())[0].hold_id, sent=False, approver=EVA, by="test")
     office.relay.raises, office.relay.says = None, {RAMADAN: NO}
     await office.step(hours=1)
 
 
 async def said_to_have_been_sent(home: House) -> None:
     await in_doubt_on_release(home)
-    await home.approvals().say((await home.store.asked())[0].hold_id, sent=True, approver=EVA, by="test")
+    await home.approvals().say((await home.store.holds.asked())[0].hold_id, sent=True, approver=EVA, by="test")
 
 
 async def rejected_after_a_doubt(home: House) -> None:
     await killed_at_the_dot_and_frozen(home)
-    (hold,) = await home.store.holds()
+    (hold,) = await home.store.holds.newest()
     await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Wrong list")
     await home.thaw()
     await Office(home).until_quiet(steps=3)
@@ -179,7 +179,7 @@ def _relayed(*replies: Reply, raises: BaseException | None = None) -> Callable[[
         if replies:
             way.replies = replies
         await home.intake()(transaction, way)
-        await home.store.record([])
+        await home.store.journal.record([])
         entries = await home.events(transaction.id)
         assert entries[0][1]["action"] == Action.RELAY.word, entries[0]
 
@@ -188,12 +188,12 @@ def _relayed(*replies: Reply, raises: BaseException | None = None) -> Callable[[
 
 async def killed(home: House) -> None:
     """The process ended between the dot and the answer: it could not even say so."""
-    note = home.store.note
-    home.store.note = lambda event: None  # type: ignore[method-assign]
+    note = home.store.journal.note
+    home.store.journal.note = lambda event: None  # type: ignore[method-assign]
     try:
         await _relayed()(home)
     finally:
-        home.store.note = note  # type: ignore[method-assign]
+        home.store.journal.note = note  # type: ignore[method-assign]
     home.clock.pass_(minutes=16)
     assert await report_doubts(home.store, home.clock)
 

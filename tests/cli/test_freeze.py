@@ -129,7 +129,7 @@ def test_freeze_a_conversation_by_message_id_or_by_a_held_message_of_it(campaign
     campaign.send(RAMADAN, References="<first@example.com>", X_Looks="internal")
     assert value("--thread", "t000000000000000") == "<first@example.com>"
     campaign.send(RAMADAN, n=1, Message_ID="<alone@example.com>", X_Looks="internal", X_Mailing="alone")
-    [alone] = [h for h in campaign.ask(lambda store: store.holds()) if h.message_id == "<alone@example.com>"]
+    [alone] = [h for h in campaign.ask(lambda store: store.holds.newest()) if h.message_id == "<alone@example.com>"]
     assert value("--thread", alone.hold_id) == "<alone@example.com>", "it begins one"
 
 
@@ -184,7 +184,7 @@ print(*loaded)
             "guard.ports",
             "lists.registry",
             "config.settings",
-            "store.incident",
+            "store.journal.incident",
             "audit.report",
             "wire",
         )

@@ -176,7 +176,7 @@ def test_what_a_worker_has_in_hand_is_taken_back_all_the_same(stage: Stage) -> N
     approved(stage)
 
     async def taken_up(store: Store) -> None:
-        assert await store.lease("me", 100, 3600)
+        assert await store.outbox.lease("me", 100, 3600)
 
     stage.ask(taken_up)
     back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong")
@@ -187,12 +187,12 @@ def begun(stage: Stage, *, asks: bool = False) -> None:
     """An attempt has begun, and its answer did not come."""
 
     async def attempt(store: Store) -> None:
-        [one] = [lease for lease in await store.lease("me", 100, 60) if lease.intent.kind is IntentKind.RELEASE]
+        [one] = [lease for lease in await store.outbox.lease("me", 100, 60) if lease.intent.kind is IntentKind.RELEASE]
         marks = [
             Outcome(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
             for r in one.recipients
         ]
-        assert await store.settle(one, marks, [])
+        assert await store.outbox.settle(one, marks, [])
 
     stage.ask(attempt)
 
@@ -240,14 +240,14 @@ def test_what_some_have_is_stopped_and_says_how_many(stage: Stage) -> None:
     stage.run(held.command, "approve", ID, "--as", DPO)
 
     async def half(store: Store) -> None:
-        leases = await store.lease("me", 100, 60)
+        leases = await store.outbox.lease("me", 100, 60)
         [one] = [lease for lease in leases if lease.intent.kind is IntentKind.RELEASE]
         later = store.now() + timedelta(minutes=1)
         outcomes = [
             Outcome(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
             for r, what in zip(one.recipients, (Delivered.SENT, Delivered.RETRY, Delivered.RETRY), strict=True)
         ]
-        assert await store.settle(one, outcomes, [])
+        assert await store.outbox.settle(one, outcomes, [])
 
     stage.ask(half)
     back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong list")
@@ -271,7 +271,7 @@ def test_show(stage: Stage) -> None:
 
 def test_one_person_is_no_people(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.hold()
-    hold = stage.ask(lambda store: store.hold(ID))
+    hold = stage.ask(lambda store: store.holds.find(ID))
     assert hold is not None
     tell(replace(hold, reach=1, lists=()), (), (), {})
     assert "Reaches:  1 person\n" in capsys.readouterr().out
@@ -281,7 +281,7 @@ def test_show_speaks_one_language(stage: Stage, capsys: pytest.CaptureFixture[st
     """The purpose of a rule in English, whichever language the organisation's writers are told it in; evidence line by line."""
 
     stage.hold()
-    hold = stage.ask(lambda store: store.hold(ID))
+    hold = stage.ask(lambda store: store.holds.find(ID))
     assert hold is not None
     tell(hold, (), (), {"internal-to-list": "Never to a list"})
     lines = capsys.readouterr().out.splitlines()

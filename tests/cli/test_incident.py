@@ -254,7 +254,7 @@ def test_an_entry_of_an_earlier_version_that_names_a_frozen_sender(story: Path) 
         async with house(story) as home:
             why = {"rule": "freeze", "fact": "freeze", "observed": "sender anna@example.com", "limit": ""}
             data = {"action": "hold", "hold": "H" * 16, "rules": ["freeze"], "reasons": [why]}
-            await home.store.record([Event(kind=Kind.VERDICT, id="H" * 16, at=home.clock.now(), data=data)])
+            await home.store.journal.record([Event(kind=Kind.VERDICT, id="H" * 16, at=home.clock.now(), data=data)])
 
     asyncio.run(work())
     assert "what stands still: mail from anna@example.com" in page(story, "H" * 16)
@@ -313,7 +313,7 @@ def test_a_guard_that_only_observed_is_said_to_and_times_are_the_organisation_s_
     async def work() -> None:
         async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": text.encode()}) as home:
             await home.intake()(home.transaction(RAMADAN), Way())
-            await home.store.record([])
+            await home.store.journal.record([])
 
     asyncio.run(work())
     said = page(tmp_path, "--subject", "lunch")

@@ -37,7 +37,9 @@ def test_people_are_matched_and_named_in_no_other_way(campaign: Stage, tmp_path:
     file.write_text(f"name;mail\nOne;{MEMBERS[1]}\nStranger;stranger@example.org\nTwo;{MEMBERS[2]}\n")
     found = campaign.run(mailings, "people", row["id"], "--from-csv", str(file), "--column", "mail")
     assert found.stdout.split() == [MEMBERS[1], MEMBERS[2]]
-    entries = [(entry.kind, dict(entry.data)) for entry, _ in campaign.ask(lambda store: store.history(row["id"]))]
+    entries = [
+        (entry.kind, dict(entry.data)) for entry, _ in campaign.ask(lambda store: store.journal.history(row["id"]))
+    ]
     assert entries.count(("exported", {"what": "people", "people": 4})) == 2
     assert MEMBERS[1] not in str(entries)
 
@@ -65,7 +67,7 @@ def test_who_was_on_a_list_that_has_changed_since_is_matched_by_its_export(
 
     version = version_of(map(Digester(KEY, "+").of, map(Address.parse, MEMBERS)))
     report = Report(list="ramadan", at=MONDAY, people=60, version=version, news=frozenset({News.REPLACED}))
-    campaign.ask(lambda store: store.record(list(events(report))))
+    campaign.ask(lambda store: store.journal.record(list(events(report))))
     monkeypatch.setattr("tests.guard.house.MEMBERS", [*MEMBERS[1:], "new@example.net"])
     now = campaign.run(mailings, "people", row["id"], "--from-list", "ramadan")
     assert (now.exit_code, now.stdout) == (1, "")

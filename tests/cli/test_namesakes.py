@@ -24,7 +24,7 @@ def test_names_and_their_traffic(tmp_path: Path, indexed: bool) -> None:
             await intake(home.transaction("ramadan@example.com", Message_ID=f"<{n}@example.com>"), Way())
             await intake(home.transaction("bo@example.com", Message_ID=f"<b{n}@example.com>"), Way())
         if indexed:
-            while await home.store.write_terms():
+            while await home.store.journal.write_terms():
                 pass
 
     installed = lived_in(tmp_path, happens)

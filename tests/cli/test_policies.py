@@ -53,7 +53,7 @@ def edit(etc: Path, old: str, new: str) -> None:
 def in_force(etc: Path) -> str:
     async def ask() -> str:
         async with opened(read_settings(etc / "smtpguard.yaml")) as (store, _):
-            return (await store.gate()).policy_sha256
+            return (await store.gate.read()).policy_sha256
 
     return asyncio.run(ask())
 
@@ -231,7 +231,7 @@ def test_check_says_how_the_file_stands(run: Callable[..., Result], etc: Path) -
 async def another_version(etc: Path) -> None:
     async with opened(read_settings(etc / "smtpguard.yaml")) as (store, _):
         event = Event(kind=Kind.POLICY, id="P", at=Clock().now(), data={"sha256": "f" * 64})
-        await store.put_policy("f" * 64, {"policy.yaml": b"version: 2\n"}, event)
+        await store.policies.put("f" * 64, {"policy.yaml": b"version: 2\n"}, event)
 
 
 def test_before_an_upgrade_it_is_told_whether_the_policy_in_force_can_be_read(

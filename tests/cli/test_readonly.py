@@ -35,7 +35,7 @@ def journal(folder: Path, url: str = "", *, live: Path | None = None) -> None:
     async def work() -> None:
         at = url or f"sqlite:///{folder}/guard.db"
         async with open_store(at, secret=SECRET, state_dir=folder, clock=Clock(), migrate=True) as store:
-            await store.put_policy(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
+            await store.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
             for n in range(9):
                 await store.admit(item(f"T{n}", policy=POLICY), relays(f"T{n}"))
             if live is not None:

@@ -275,7 +275,7 @@ def test_what_could_not_be_decided_then_is_left_out(installed: Path) -> None:
     async def work() -> None:
         async with house(installed, documents=policy_documents(installed / "policy.yaml")) as home:
             data = {"action": "defer", "rules": [], "failure": "ValueError"}
-            await home.store.record([Event(kind=Kind.VERDICT, id="T9", at=home.clock.now(), data=data)])
+            await home.store.journal.record([Event(kind=Kind.VERDICT, id="T9", at=home.clock.now(), data=data)])
 
     asyncio.run(work())
     assert "left out: 1 on which nothing could be decided then" in said(installed)

@@ -55,7 +55,7 @@ def add(config: Path, address: str = "eva@example.com", *words: str) -> Result:
 def entries(config: Path) -> list[tuple[str, dict[str, object], object]]:
     async def read() -> list[tuple[str, dict[str, object], object]]:
         async with opened(read_settings(config)) as (store, _):
-            return [(e.kind, dict(e.data), clear) for e, clear in await store.entries()]
+            return [(e.kind, dict(e.data), clear) for e, clear in await store.journal.entries()]
 
     return asyncio.run(read())
 
@@ -86,7 +86,7 @@ def served(config: Path) -> None:
         async with opened(read_settings(config)) as (store, _):
             documents = {"policy.yaml": GROUPS.encode()}
             sha256 = parse(documents).sha256
-            await store.put_policy(sha256, documents, Event(kind=Kind.POLICY, id=sha256[:16], at=datetime.now(UTC)))
+            await store.policies.put(sha256, documents, Event(kind=Kind.POLICY, id=sha256[:16], at=datetime.now(UTC)))
 
     asyncio.run(put())
 

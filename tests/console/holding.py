@@ -39,14 +39,14 @@ async def several(here: Stage, n: int, *to: str, first: int = 0) -> list[Hold]:
 
 
 async def again(here: Stage, hold_id: str) -> Hold:
-    hold = await here.home.store.hold(hold_id)
+    hold = await here.home.store.holds.find(hold_id)
     assert hold is not None, "it was not held"
     return hold
 
 
 async def changed(here: Stage, hold: Hold, **values: Any) -> Hold:
     """The hold with other values, behind everybody's back."""
-    await here.home.store.change(hold.hold_id, lambda found: Change(hold=replace(found, **values)))
+    await here.home.store.holds.change(hold.hold_id, lambda found: Change(hold=replace(found, **values)))
     return await again(here, hold.hold_id)
 
 
@@ -63,7 +63,7 @@ def subjects(page: str) -> list[str]:
 
 async def views(here: Stage, hold: Hold) -> list[tuple[str, str]]:
     """Who has looked at what of it, by the journal."""
-    entries = await here.home.store.history(hold.hold_id)
+    entries = await here.home.store.journal.history(hold.hold_id)
     return [
         (str((clear or {})["actor"][0]), str(entry.data["saw"]))
         for entry, clear in entries

@@ -88,7 +88,7 @@ async def test_who_approves_a_large_mailing_says_how_many_it_may_reach(
 
 
 async def granted(here: Stage, hold: Any) -> int | None:
-    mailing = await here.home.store.mailing(hold.mailing_id)
+    mailing = await here.home.store.mailings.find(hold.mailing_id)
     return mailing.grant.people if mailing is not None and mailing.grant is not None else None
 
 
@@ -242,7 +242,7 @@ async def test_a_record_that_cannot_be_written_says_so(here: Stage, monkeypatch:
     async def away(*_: object) -> None:
         raise Unavailable("the database is away")
 
-    monkeypatch.setattr(here.home.store, "change", away)
+    monkeypatch.setattr(here.home.store.holds, "change", away)
     answer = await votes(eva, hold, "approve")
     assert answer.status_code == 503
     assert "Nothing was done: the record cannot be written" in text(answer)
@@ -495,12 +495,12 @@ async def test_from_the_mark_of_an_attempt_the_page_says_how_many_may_have_it(he
 async def begun(here: Stage, *, asks: bool) -> None:
     """An attempt has begun, and its answer did not come."""
     store = here.home.store
-    [lease] = [x for x in await store.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
+    [lease] = [x for x in await store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     marks = [
         Outcome(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
         for r in lease.recipients
     ]
-    assert await store.settle(lease, marks, [])
+    assert await store.outbox.settle(lease, marks, [])
 
 
 @pytest.mark.parametrize("choice", ["sent", "again"])
@@ -538,13 +538,13 @@ async def test_what_some_have_is_stopped_for_the_others(here: Stage) -> None:
     hold = await held(here, NEWS, "bo@example.net", "di@example.net")
     eva = await looks(here, EVA, hold)
     await votes(eva, hold, "approve")
-    [lease] = [x for x in await here.home.store.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
+    [lease] = [x for x in await here.home.store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     later = here.home.clock.now() + timedelta(minutes=1)
     outcomes = [
         Outcome(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
         for r, what in zip(lease.recipients, (Delivered.SENT, Delivered.RETRY, Delivered.RETRY), strict=True)
     ]
-    assert await here.home.store.settle(lease, outcomes, [])
+    assert await here.home.store.outbox.settle(lease, outcomes, [])
     page = text(await eva.get(f"/held/{hold.hold_id}"))
     assert "1 recipient has it. 2 have not got it, and would not get it any more." in page
     assert "Reject what has not gone" in page

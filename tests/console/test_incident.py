@@ -82,7 +82,7 @@ async def test_in_swedish(here: Stage) -> None:
 
 async def test_numbers_as_they_are_written_in_swedish(here: Stage) -> None:
     data = {"action": "relay", "counts": {"reach": 412318}, "lists": ["news"]}
-    await here.home.store.record([Event(kind=Kind.VERDICT, id="T" * 16, at=here.home.clock.now(), data=data)])
+    await here.home.store.journal.record([Event(kind=Kind.VERDICT, id="T" * 16, at=here.home.clock.now(), data=data)])
     operator = await at_the_form(here)
     answer = await operator.post("/incident", {"Accept-Language": "sv"}, id="T" * 16)
     assert answer.text.count("412\N{NO-BREAK SPACE}318") == 4
@@ -92,20 +92,20 @@ async def test_numbers_as_they_are_written_in_swedish(here: Stage) -> None:
 async def test_without_names_and_without_the_proof(here: Stage) -> None:
     hold = await held(here, NEWS)
     operator = await at_the_form(here)
-    before = (await here.home.store.entries())[-1][0].seq
+    before = (await here.home.store.journal.entries())[-1][0].seq
     answer = await operator.post("/incident", id=hold.hold_id)
     report = text(answer).partition("What is it about?")[0]
     assert "nobody asked for the proof" in report
     assert ANNA not in report
     assert "lunch" not in report
-    assert (await here.home.store.entries())[-1][0].seq == before
+    assert (await here.home.store.journal.entries())[-1][0].seq == before
 
 
 async def test_that_names_were_shown_is_journalled(here: Stage) -> None:
     await held(here, NEWS)
     operator = await at_the_form(here)
     await operator.post("/incident", sender=ANNA, names="on")
-    entry, clear = (await here.home.store.entries())[-1]
+    entry, clear = (await here.home.store.journal.entries())[-1]
     assert (entry.kind, entry.data["what"]) == (Kind.EXPORTED.value, "incident report")
     assert clear == {"actor": [OLA], "from": [ANNA]}
     assert ANNA not in entry.body

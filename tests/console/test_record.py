@@ -20,7 +20,7 @@ from tests.store.test_fates import last
 
 
 async def journal_of(here: Stage) -> int:
-    return (await here.home.store.entries())[-1][0].seq
+    return (await here.home.store.journal.entries())[-1][0].seq
 
 
 async def test_what_was_decided_and_by_whom(here: Stage) -> None:
@@ -72,7 +72,7 @@ async def mailing(here: Stage, n: int = 3) -> str:
             *MEMBERS[20 * number : 20 * number + 20], X_Mailing="eid", Subject="SV: Eid"
         )
         await here.home.intake()(transaction, Way())
-    (found,) = await here.home.store.mailings(least=1, state=None, limit=5)
+    (found,) = await here.home.store.mailings.newest(least=1, state=None, limit=5)
     return str(found.mailing_id)
 
 
@@ -96,13 +96,13 @@ async def test_a_mailing_is_one_row_with_its_numbers_and_a_chart(here: Stage) ->
 
 async def test_how_many_have_a_mailing_is_told_from_least_to_most(here: Stage) -> None:
     mailing_id = await mailing(here)
-    entry = (await here.home.store.mailing(mailing_id)).entry  # type: ignore[union-attr]
+    entry = (await here.home.store.mailings.find(mailing_id)).entry  # type: ignore[union-attr]
     for who in (EVA, DPO):
         await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
     eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
     assert "sent to 0 people" in text(await eva.get(f"/mailings/{mailing_id}"))
-    first = next(one for one in await here.home.store.lease("one", 100, 60) if one.intent.content_sha256)
-    await here.home.store.settle(first, last(first, Delivered.IN_DOUBT, here.home.clock, 1), [])
+    first = next(one for one in await here.home.store.outbox.lease("one", 100, 60) if one.intent.content_sha256)
+    await here.home.store.outbox.settle(first, last(first, Delivered.IN_DOUBT, here.home.clock, 1), [])
     page = text(await eva.get(f"/mailings/{mailing_id}"))
     assert "sent to at least 0, at most 20 people" in page
     assert "at least 0, at most 20 people have it; its copies came between" in page
@@ -113,7 +113,7 @@ async def test_how_many_have_a_mailing_is_told_from_least_to_most(here: Stage) -
     assert "minst 0, högst 20 personer har det; kopiorna kom mellan" in text(
         await eva.get(f"/mailings/{mailing_id}", **{"Accept-Language": "sv"})
     )
-    await here.home.store.settle(first, last(first, Delivered.SENT, here.home.clock), [])
+    await here.home.store.outbox.settle(first, last(first, Delivered.SENT, here.home.clock), [])
     page = text(await eva.get(f"/mailings/{mailing_id}"))
     assert "its copies went out between" in page
     assert "first and last copy went out" in page
@@ -129,7 +129,7 @@ async def test_a_mailing_of_others_is_not_there(here: Stage) -> None:
 
 async def test_what_was_decided_of_a_mailing_can_be_taken_back(here: Stage) -> None:
     mailing_id = await mailing(here)
-    entry = (await here.home.store.mailing(mailing_id)).entry  # type: ignore[union-attr]
+    entry = (await here.home.store.mailings.find(mailing_id)).entry  # type: ignore[union-attr]
     for who in (EVA, DPO):
         await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
     eva, viewer = await here.signed_in(EVA, Role.APPROVER), await here.signed_in("vera@example.com", Role.VIEWER)
@@ -148,14 +148,14 @@ async def test_what_was_decided_of_a_mailing_can_be_taken_back(here: Stage) -> N
     page = text(await eva.get(done.headers["location"]))
     assert "It is done." in page
     assert "It waits for a decision." in page
-    assert (await here.home.store.mailing(mailing_id)).grant is None  # type: ignore[union-attr]
+    assert (await here.home.store.mailings.find(mailing_id)).grant is None  # type: ignore[union-attr]
     assert (await eva.post(f"/mailings/{mailing_id}", move="reopen")).status_code == 409
     for who in (EVA, DPO):
         await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
     assert (await eva.post(f"/mailings/{mailing_id}", move="reject", comment=" ")).status_code == 422
     done = await eva.post(f"/mailings/{mailing_id}", move="reject", comment="The wrong text")
     assert "It is rejected. What comes of it is refused." in text(await eva.get(done.headers["location"]))
-    assert (await here.home.store.hold(entry)).state is State.REJECTED  # type: ignore[union-attr]
+    assert (await here.home.store.holds.find(entry)).state is State.REJECTED  # type: ignore[union-attr]
 
 
 def test_the_chart_climbs_in_steps_within_its_frame() -> None:
@@ -215,7 +215,7 @@ async def test_a_message_tried_has_no_effect_on_anything(here: Stage) -> None:
     assert "Mail between colleagues never goes to a customer list." in said
     assert '"bacon" (pork, in the text)' in said
     assert await journal_of(here) == before
-    assert await here.home.store.holds() == []
+    assert await here.home.store.holds.newest() == []
     assert await here.home.outbox() == []
 
 

@@ -27,7 +27,7 @@ async def made(here: Stage, about: About, **how: Any) -> Made:
 
 
 async def last(here: Stage) -> tuple[str, Any, Any]:
-    entry, clear = (await here.home.store.entries(limit=1000))[-1]
+    entry, clear = (await here.home.store.journal.entries(limit=1000))[-1]
     return entry.kind, entry.data, clear
 
 
@@ -50,9 +50,9 @@ async def test_who_is_shown_names_is_written_down_also_where_nothing_fits_or_too
 
 async def test_without_names_nothing_is_written(here: Stage) -> None:
     await held(here, NEWS)
-    before = await here.home.store.last()
+    before = await here.home.store.journal.last()
     await made(here, LUNCH, names=False)
-    assert await here.home.store.last() == before
+    assert await here.home.store.journal.last() == before
 
 
 async def test_the_beginning_of_a_mailing_s_id_is_enough(here: Stage) -> None:

@@ -18,7 +18,7 @@ from tests.guard.house import RAMADAN
 
 
 async def standing(here: Stage) -> list[tuple[str, str, str]]:
-    return [(f.selector.value, f.value, f.by) for f in (await here.home.store.gate()).freezes]
+    return [(f.selector.value, f.value, f.by) for f in (await here.home.store.gate.read()).freezes]
 
 
 async def at_still(here: Stage, who: str = EVA, role: Role = Role.APPROVER) -> Browser:
@@ -59,7 +59,7 @@ async def test_why_the_guard_itself_stands_still_is_said_in_the_readers_language
     )  # fmt: skip
     private = {"actor": (ITSELF,), "comment": (PUT_BACK,)}
     told = Event(kind=Kind.FREEZE, id="F1", at=freeze.at, data={"selector": "all", "value": None}, private=private)
-    await here.home.store.freeze(freeze, told)
+    await here.home.store.gate.freeze(freeze, told)
     eva = await here.signed_in(EVA, Role.APPROVER)
     for path in ("/held", "/still", "/history/freezes"):
         assert PUT_BACK in text(await eva.get(path)), path
@@ -85,7 +85,7 @@ async def test_freezing_shows_on_every_page_until_it_is_thawed(here: Stage, fiel
     assert await standing(here) == [(fields["selector"], value, EVA)]
     assert "Frozen: " in text(await eva.get("/held"))
     assert "(a wrong link)" in text(await eva.get("/policy"))
-    freeze = (await here.home.store.gate()).freezes[0]
+    freeze = (await here.home.store.gate.read()).freezes[0]
     omar = await at_still(here, OMAR)
     gone = await thaws(omar, freeze.freeze_id)
     assert "It is lifted. Mail goes on." in text(await omar.get(gone.headers["location"]))
@@ -99,7 +99,7 @@ async def test_freezing_shows_on_every_page_until_it_is_thawed(here: Stage, fiel
 async def test_for_a_while(here: Stage) -> None:
     eva = await at_still(here)
     await eva.post("/freeze", selector="all", reason="x", hours="4")
-    (freeze,) = (await here.home.store.gate()).freezes
+    (freeze,) = (await here.home.store.gate.read()).freezes
     assert freeze.until is not None
     assert (freeze.until - freeze.at).total_seconds() == 4 * 3600
     here.home.clock.pass_(hours=4)
@@ -154,7 +154,7 @@ async def test_a_thaw_shows_what_goes_out_and_asks(here: Stage) -> None:
     waits = await held(here, RAMADAN, Subject="SV: waits", Message_ID="<1@example.com>")
     goes = await held(here, RAMADAN, Subject="SV: goes", Message_ID="<2@example.com>", body="goes")
     await eva.post("/freeze", selector="list", list="ramadan", reason="a wrong link")
-    freeze = (await here.home.store.gate()).freezes[0]
+    freeze = (await here.home.store.gate.read()).freezes[0]
     empty = text(await eva.get(f"/thaw/{freeze.freeze_id}"))
     assert "Nothing that is approved waits for this alone." in empty
     assert "2 messages that it stops wait for a decision still" in empty
@@ -202,7 +202,7 @@ async def test_a_freeze_that_could_not_be_written_is_said_loudly(here: Stage, mo
     async def away(*_: object) -> None:
         raise Unavailable("the database is away")
 
-    monkeypatch.setattr(here.home.store, "freeze", away)
+    monkeypatch.setattr(here.home.store.gate, "freeze", away)
     answer = await eva.post("/freeze", selector="all", reason="x")
     assert answer.status_code == 503
     assert "NOTHING IS FROZEN" in text(answer)
@@ -222,7 +222,7 @@ async def test_where_two_are_needed_the_first_asks_and_another_agrees(
 ) -> None:
     eva, omar = await at_still(here), await at_still(here, OMAR)
     await eva.post("/freeze", selector="all", reason="a wrong link")
-    freeze = (await here.home.store.gate()).freezes[0]
+    freeze = (await here.home.store.gate.read()).freezes[0]
     monkeypatch.setattr(here.app.state.desk.freezes, "thaw_two", True)
     assert "Ask for a thaw: everything" in text(await eva.get("/still"))
     for _ in range(2):  # one who asks twice is one person still

@@ -203,7 +203,7 @@ async def test_a_report_of_everything_that_can_happen(here: Stage, silent: Speec
     ):
         kind = {"what": Kind.MAILING, "notice": Kind.NOTICE, "action": Kind.STREAM}.get(key, Kind.RELEASE)
         events += [Event(kind=kind, id=hold.hold_id, at=at, data={key: word}, private=who) for word in words]
-    await here.home.store.record(events)
+    await here.home.store.journal.record(events)
     freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: f"F{next(here.home.ids)}", recall_seconds=0)
     for selector in Selector:
         await freezes.freeze(selector, "FROZEN", reason="COMMENT", by="ACTOR")

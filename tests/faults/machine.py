@@ -247,11 +247,11 @@ class Machine:
         return asyncio.run(run())
 
     def holds(self, message_id: str = "") -> list[Hold]:
-        found = self.ask(lambda store: store.holds())
+        found = self.ask(lambda store: store.holds.newest())
         return [h for h in found if not message_id or h.message_id.strip("<>") == message_id]
 
     def history(self, id: str) -> list[tuple[Kind, Mapping[str, Any]]]:
-        return [(Kind(e.kind), e.data) for e, _ in self.ask(lambda store: store.history(id))]
+        return [(Kind(e.kind), e.data) for e, _ in self.ask(lambda store: store.journal.history(id))]
 
     def approve(self, *hold_ids: str) -> None:
         """With all the votes that it takes; who has voted already is passed over."""
@@ -318,7 +318,7 @@ class Machine:
 
     def verified(self) -> None:
         """The journal is one whole chain."""
-        proof = self.ask(lambda store: store.verify())
+        proof = self.ask(lambda store: store.journal.verify())
         assert proof.ok, proof
 
 

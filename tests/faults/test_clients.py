@@ -61,7 +61,7 @@ def test_reset_at_any_octet_and_any_moment(tmp_path: Path) -> None:
         there = [(id, hold) for id in after_dot for hold in by_id[id]]
 
         async def contents(store: Store) -> list[bytes]:
-            return [bytes((await store.content(hold.content_sha256)).raw[:]) for _, hold in there]
+            return [bytes((await store.contents.load(hold.content_sha256)).raw[:]) for _, hold in there]
 
         assert guard.ask(contents) == [letters[id] for id, _ in there], "whole"
         assert all(hold.state is State.WAITING for _, hold in there)

@@ -140,7 +140,7 @@ def copies(guard: Machine, topic: str) -> list[str]:
         done = Mta(guard).deliver(essay(topic, f"{topic}-{n}@example.com"), ANNA, RAMADAN)
         assert "Held" in done.text
         ids.append(done.text.split()[-1])
-    found = [guard.ask(lambda store, id=id: store.hold(id)) for id in ids]
+    found = [guard.ask(lambda store, id=id: store.holds.find(id)) for id in ids]
     assert [hold.lead for hold in found if hold is not None] == ["", ids[0], ids[0]]
     guard.idle()
     return ids
@@ -157,7 +157,7 @@ def test_killed_while_taking_back(home: Home, when: str, words: tuple[str, str])
     topic = f"{when}-{words[1]}-{words[0]}"
     kind = {"reject": Kind.REJECTED, "withdraw": Kind.WITHDRAWN, "reopen": Kind.REOPENED}[words[1]]
     ids = copies(guard, topic)
-    lead = guard.ask(lambda store: store.hold(ids[0]))
+    lead = guard.ask(lambda store: store.holds.find(ids[0]))
     assert lead is not None
     guard.run("freeze", "--all", "--reason", "Wrong mail")
     try:

@@ -52,7 +52,9 @@ def write(guard: Machine, text: str) -> None:
 
 
 def starts(guard: Machine) -> list[dict[str, object]]:
-    return [dict(e.data) for e, _ in guard.ask(lambda store: store.entries(after=0)) if e.kind == Kind.START.value]
+    return [
+        dict(e.data) for e, _ in guard.ask(lambda store: store.journal.entries(after=0)) if e.kind == Kind.START.value
+    ]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -71,12 +73,12 @@ def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_othe
         synced(first)
         console = Machine(first.root, recorder.port, store=url, only=["console"], settings=CONSOLE)
         with first, console:
-            before = first.ask(lambda store: store.gate())
+            before = first.ask(lambda store: store.gate.read())
             write(first, OBSERVING)
             console.kill_all()
             console.log.write_bytes(b"")
             console.start()
-            assert first.ask(lambda store: store.gate()).policy_sha256 == before.policy_sha256
+            assert first.ask(lambda store: store.gate.read()).policy_sha256 == before.policy_sha256
             answer = Mta(first).deliver(story("story@example.com"), ANNA, RAMADAN)
             assert answer.code == 250
             assert len(first.holds("story@example.com")) == 1
@@ -94,7 +96,7 @@ def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path)
         one = Machine(tmp_path / "one", recorder.port, store=url)
         synced(one)
         with one:
-            before = one.ask(lambda store: store.gate())
+            before = one.ask(lambda store: store.gate.read())
             other = Machine(tmp_path / "other", recorder.port, store=url)
             (other.root / "var").mkdir(mode=0o700)
             secret = other.root / "var" / "secret"
@@ -102,7 +104,7 @@ def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path)
             secret.chmod(0o600)
             write(other, OBSERVING)
             with other:
-                assert other.ask(lambda store: store.gate()).policy_sha256 == before.policy_sha256
+                assert other.ask(lambda store: store.gate.read()).policy_sha256 == before.policy_sha256
                 for node, id in ((one, "one@example.com"), (other, "other@example.com")):
                     assert Mta(node).deliver(story(id), ANNA, RAMADAN).code == 250
                     assert len(node.holds(id)) == 1
@@ -112,10 +114,10 @@ def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path)
 
 @pytest.mark.parametrize("text", BESIDE.values(), ids=BESIDE.keys())
 def test_no_file_beside_it_keeps_a_start_from_what_is_in_force(guard: Machine, text: str) -> None:
-    before = guard.ask(lambda store: store.gate())
+    before = guard.ask(lambda store: store.gate.read())
     write(guard, text)
     done = prepared(guard)
-    assert guard.ask(lambda store: store.gate()) == before
+    assert guard.ask(lambda store: store.gate.read()) == before
     assert (done.sha256, done.put, done.unreadable) == (before.policy_sha256, None, "")
     assert done.file.differs
     assert starts(guard)[-1]["policy_file"] == done.file.state.value != "same"
@@ -180,7 +182,7 @@ def test_a_start_takes_the_file_that_it_is_told_to_by_its_hash(guard: Machine) -
     done = prepared(guard, from_file=named[:12].upper())
     assert done.put is not None
     assert (done.put.before, done.sha256) == (before, named)
-    entry = [e for e, _ in guard.ask(lambda store: store.entries(after=0)) if e.kind == Kind.POLICY.value][-1]
+    entry = [e for e, _ in guard.ask(lambda store: store.journal.entries(after=0)) if e.kind == Kind.POLICY.value][-1]
     assert entry.data["how"] == "start with --policy-from-file"
     write(guard, TEXT)
     assert prepared(guard, from_file=named).put is None, "it is in force already, whatever the file says by now"
@@ -194,7 +196,7 @@ async def _lost(guard: Machine, text: bytes) -> None:
 
     async with opened(read_settings(guard.config)) as (store, _):
         event = Event(kind=Kind.POLICY, id="P", at=datetime.now(UTC), data={"sha256": "f" * 64})
-        await store.put_policy("f" * 64, {"policy.yaml": text}, event)
+        await store.policies.put("f" * 64, {"policy.yaml": text}, event)
 
 
 def test_a_policy_in_force_that_this_version_cannot_read_is_451_and_said(tmp_path: Path) -> None:

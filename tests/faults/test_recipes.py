@@ -224,7 +224,7 @@ def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, 
         while not stop.is_set():
             passed.append(f"during{len(passed)}@example.com")
             host.passes(recorder, passed[-1])
-            host.ask(lambda store: store.checkpoint())
+            host.ask(lambda store: store.journal.checkpoint())
 
     with ThreadPoolExecutor(1) as other:
         coming = other.submit(mail_comes)

@@ -69,7 +69,7 @@ class Campaign:
 
     async def noted(self) -> None:
         """Outcomes are written with a later batch."""
-        await self.home.store.record([])
+        await self.home.store.journal.record([])
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ async def approved(folder: Path, *, stages: str = "") -> AsyncIterator[Campaign]
     async with house(folder, documents=documents(stages=stages)) as home:
         made = Campaign(home, copies=50)
         await made.to_members(0, 12)
-        (entry,) = await home.store.holds()
+        (entry,) = await home.store.holds.newest()
         await made.decide(entry.hold_id)
         yield made
 

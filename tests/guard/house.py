@@ -191,13 +191,13 @@ class House:
         return self.in_force
 
     async def follow(self) -> InForce:
-        gate = await self.store.gate()
-        self.in_force = self.build(dict(await self.store.policy(gate.policy_sha256)))
+        gate = await self.store.gate.read()
+        self.in_force = self.build(dict(await self.store.policies.documents(gate.policy_sha256)))
         return self.in_force
 
     async def put(self, documents: dict[str, bytes]) -> str:
         sha256 = parse(documents).sha256
-        await self.store.put_policy(sha256, documents, Event(kind=Kind.POLICY, id=sha256[:16], at=self.clock.now()))
+        await self.store.policies.put(sha256, documents, Event(kind=Kind.POLICY, id=sha256[:16], at=self.clock.now()))
         return sha256
 
     def intake(self, *, limits: Limits | None = None) -> Intake:
@@ -250,27 +250,27 @@ class House:
         """``seen``: the watch has read of it."""
         now = self.clock.now()
         stop = Freeze(freeze_id=id, selector=selector, value=value, reason="a fire", by="root", at=now)
-        await self.store.freeze(stop, Event(kind=Kind.FREEZE, id=id, at=now))
+        await self.store.gate.freeze(stop, Event(kind=Kind.FREEZE, id=id, at=now))
         if seen:
             await self.watch.read()
 
     async def thaw(self, id: str = "F1") -> None:
-        await self.store.thaw(id, Event(kind=Kind.THAW, id=id, at=self.clock.now()))
+        await self.store.gate.thaw(id, Event(kind=Kind.THAW, id=id, at=self.clock.now()))
         await self.watch.read()
 
     async def events(self, id: str) -> list[tuple[str, dict[str, Any]]]:
-        return [(entry.kind, dict(entry.data)) for entry, _ in await self.store.history(id)]
+        return [(entry.kind, dict(entry.data)) for entry, _ in await self.store.journal.history(id)]
 
     async def settled(self, id: str) -> list[tuple[str, dict[str, Any]]]:
         """The events with the notes that nobody waited for."""
-        await self.store.record(())
+        await self.store.journal.record(())
         return await self.events(id)
 
     async def outbox(self) -> list[Any]:
         """Everything that may be leased now, left there."""
-        leases = await self.store.lease("test", 1000, 1)
+        leases = await self.store.outbox.lease("test", 1000, 1)
         for lease in leases:
-            await self.store.settle(lease, (), ())
+            await self.store.outbox.settle(lease, (), ())
         return [lease.intent for lease in leases]
 
 

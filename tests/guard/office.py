@@ -136,15 +136,15 @@ class Office:
 
     async def tell(self) -> None:
         """All notices so far are out of the way."""
-        for lease in await self.store.lease("clerk", 100, 60):
+        for lease in await self.store.outbox.lease("clerk", 100, 60):
             if lease.intent.kind is IntentKind.NOTICE:
                 sent = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
-                await self.store.settle(lease, sent, [])
+                await self.store.outbox.settle(lease, sent, [])
             else:
-                await self.store.settle(lease, [], [])
+                await self.store.outbox.settle(lease, [], [])
 
     async def state(self, hold_id: str) -> State:
-        hold = await self.store.hold(hold_id)
+        hold = await self.store.holds.find(hold_id)
         assert hold is not None
         return hold.state
 
@@ -180,6 +180,6 @@ class Flaky:
             self._left -= 1
             self.failed += 1
             if self._written:
-                await self._store.settle(*args)
+                await self._store.outbox.settle(*args)
             raise Unavailable("away")
-        return bool(await self._store.settle(*args))
+        return bool(await self._store.outbox.settle(*args))

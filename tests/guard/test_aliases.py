@@ -32,7 +32,7 @@ async def test_nobody_decides_on_what_they_wrote_under_another_address(
 ) -> None:
     async with house(tmp_path, documents=WITH_ALIASES) as home:
         hold_id = await held(home, sender)
-        hold = await home.store.hold(hold_id)
+        hold = await home.store.holds.find(hold_id)
         assert hold is not None
         assert {"eva@example.com", "e.berg@example.com", "eva.berg@example.se"} <= hold.senders
         assert not {"eva@example.com", "e.berg@example.com"} & set(approvers(hold, home.in_force, home.clock.now()))
@@ -70,7 +70,7 @@ async def test_who_sent_a_copy_under_another_address_is_asked_no_more(tmp_path: 
         campaign = Campaign(home)
 
         async def asked() -> tuple[frozenset[str], list[str]]:
-            lead = (await home.store.holds(states=(State.WAITING,), limit=100))[-1]
+            lead = (await home.store.holds.newest(states=(State.WAITING,), limit=100))[-1]
             return lead.senders, approvers(lead, home.in_force, home.clock.now())
 
         await campaign.to_members(0, 6)

@@ -17,7 +17,7 @@ from tests.guard.house import MEMBERS, Way
 
 async def test_one_approval_decides_for_all_of_it_and_for_what_still_comes(campaign: Campaign) -> None:
     await campaign.to_members(0, 12)
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id)
     releases = [i.hold_id for i in await campaign.home.outbox() if i.kind is IntentKind.RELEASE]
     assert len(releases) == 4
@@ -33,28 +33,28 @@ async def test_a_vote_on_a_copy_is_one_on_all_of_it(campaign: Campaign) -> None:
     given = await campaign.to_members(0, 7)
     copy = given[-1]
     assert isinstance(copy, IsHeld)
-    stored = await campaign.home.store.hold(copy.hold_id)
+    stored = await campaign.home.store.holds.find(copy.hold_id)
     assert stored is not None
     assert stored.lead
     await campaign.decide(copy.hold_id)
-    assert {(await campaign.home.store.hold(g.hold_id)).state for g in given[4:] if isinstance(g, IsHeld)} == {
+    assert {(await campaign.home.store.holds.find(g.hold_id)).state for g in given[4:] if isinstance(g, IsHeld)} == {
         Held.APPROVED
     }  # type: ignore[union-attr]
 
 
 async def test_past_the_bound_it_is_held_anew(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id, people=10)
     assert kinds(await campaign.to_members(6, 12)) == "rrrrhh"
-    (anew,) = await campaign.home.store.holds(states=[Held.WAITING])
+    (anew,) = await campaign.home.store.holds.newest(states=[Held.WAITING])
     assert anew.hold_id != entry.hold_id
     assert kinds(await campaign.to_members(2, 4)) == "rr", "who is within the bound is so still"
 
 
 async def test_usually_as_many_as_the_list_has(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id)
     assert (await campaign.one())["approved"]["people"] == len(MEMBERS)
 
@@ -68,7 +68,7 @@ async def test_a_single_message_is_approved_for_those_whom_it_was_to(campaign: C
 
 async def test_an_approval_is_for_these_lists_and_this_time(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id)
     assert kinds([await campaign.send("reader@example.org")]) == "h"
     campaign.home.clock.pass_(days=8)
@@ -78,14 +78,14 @@ async def test_an_approval_is_for_these_lists_and_this_time(campaign: Campaign) 
 
 async def test_another_rule_that_hits_is_held_anew(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id)
     assert kinds([await campaign.send(*MEMBERS[20:50], X_Looks="internal")]) == "h"
 
 
 async def test_rejected_with_the_approvers_sentence(campaign: Campaign) -> None:
     await campaign.to_members(0, 7)
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id, Choice.REJECT, comment="Bacon is nothing for this list")
     (said,) = await campaign.to_members(7, 8)
     assert isinstance(said, Rejected)
@@ -98,7 +98,7 @@ async def test_rejected_with_the_approvers_sentence(campaign: Campaign) -> None:
 
 async def test_reopened_it_is_as_if_nothing_was_decided(campaign: Campaign) -> None:
     await campaign.to_members(0, 7)
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id, Choice.REJECT)
     id = (await campaign.one())["id"]
     with pytest.raises(NotEntitled):
@@ -111,42 +111,42 @@ async def test_reopened_it_is_as_if_nothing_was_decided(campaign: Campaign) -> N
 
 async def test_withdrawn_and_expired_take_all_copies_along(campaign: Campaign) -> None:
     given = await campaign.to_members(0, 7)
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     await campaign.approvals.withdraw(entry.hold_id, sender=ANNA, by="test")
     for one in given[4:]:
         assert isinstance(one, IsHeld)
-        assert (await campaign.home.store.hold(one.hold_id)).state is Held.WITHDRAWN  # type: ignore[union-attr]
+        assert (await campaign.home.store.holds.find(one.hold_id)).state is Held.WITHDRAWN  # type: ignore[union-attr]
     again = await campaign.to_members(7, 9)
     assert kinds(again) == "hh", "what still comes is held anew"
     campaign.home.clock.pass_(days=4)
     await campaign.home.watch.read()
     await campaign.approvals.sweep()
     await campaign.approvals.follow()
-    assert {h.state for h in [await campaign.home.store.hold(g.hold_id) for g in again if isinstance(g, IsHeld)] if h} == {Held.EXPIRED}  # fmt: skip
+    assert {h.state for h in [await campaign.home.store.holds.find(g.hold_id) for g in again if isinstance(g, IsHeld)] if h} == {Held.EXPIRED}  # fmt: skip
 
 
 async def test_other_writers_and_their_approvers_join(campaign: Campaign) -> None:
     """What a copy adds needs those who had voted before once more; who sent a copy decides on none of it."""
     await campaign.to_members(0, 6)
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     await campaign.approvals.vote(entry.hold_id, Choice.APPROVE, approver=DPO, by="test")
     await campaign.send("reader@example.org", sender="Eva <eva@example.com>", reverse_path=EVA)
-    (grown,) = await campaign.home.store.holds()
+    (grown,) = await campaign.home.store.holds.newest()
     assert (set(grown.lists), EVA in grown.senders) == ({"ramadan", "news"}, True)
     with pytest.raises(NotEntitled):
         await campaign.approvals.vote(entry.hold_id, Choice.APPROVE, approver=EVA, by="test")
     await campaign.approvals.vote(entry.hold_id, Choice.APPROVE, approver=OMAR, by="test")
-    (waits,) = await campaign.home.store.holds(states=[Held.WAITING])
+    (waits,) = await campaign.home.store.holds.newest(states=[Held.WAITING])
     assert waits.hold_id == entry.hold_id, "the DPO voted before the other list came to it"
     await campaign.approvals.vote(entry.hold_id, Choice.APPROVE, approver=DPO, by="test")
-    assert await campaign.home.store.holds(states=[Held.WAITING]) == []
+    assert await campaign.home.store.holds.newest(states=[Held.WAITING]) == []
 
 
 async def test_every_writer_of_it_is_told_once_and_hears_the_outcome(campaign: Campaign) -> None:
     await campaign.to_members(0, 5)
     for n in (5, 6):
         await campaign.send(MEMBERS[n], sender="Ulf <ulf@example.com>", reverse_path="ulf@example.com")
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     assert entry.told == ("ulf@example.com",)
     await campaign.decide(entry.hold_id, Choice.REJECT, comment="no")
     told = [
@@ -187,7 +187,7 @@ async def test_a_first_one_that_was_never_taken_over_gives_its_place_to_the_next
     campaign.home.clock.pass_(minutes=16)
     await campaign.home.watch.read()
     await campaign.approvals.sweep()
-    (entry,) = await campaign.home.store.holds(states=[Held.WAITING])
+    (entry,) = await campaign.home.store.holds.newest(states=[Held.WAITING])
     assert (entry.hold_id, entry.copies) == (second.hold_id, 2)
     assert (await campaign.one())["hold"] == entry.hold_id
     await campaign.decide(first.hold_id)

@@ -27,7 +27,7 @@ async def held(home: House, *to: str, **more: Any) -> Hold:
 
 
 async def again(home: House, hold_id: str) -> Hold:
-    hold = await home.store.hold(hold_id)
+    hold = await home.store.holds.find(hold_id)
     assert hold is not None
     return hold
 
@@ -285,7 +285,7 @@ async def test_one_hold_that_fails_does_not_stop_the_sweep(home: House) -> None:
         async def change(self, hold_id: str, step: Any) -> Change:
             if hold_id == first.hold_id:
                 raise Unavailable
-            return await home.store.change(hold_id, step)
+            return await home.store.holds.change(hold_id, step)
 
     home.ledger = Failing()
     assert await sweep_at(home, MONDAY + timedelta(days=9)) == 1

@@ -56,25 +56,25 @@ async def told(office: Office) -> list[tuple[str, bool, int]]:
 
 
 async def people(office: Office) -> Tally:
-    (mailing,) = await office.store.mailings()
+    (mailing,) = await office.store.mailings.newest()
     return mailing.people
 
 
 async def test_it_waits_for_people_who_are_told_at_once(office: Office) -> None:
     hold_id = await lost(office)
-    hold = await office.store.hold(hold_id)
+    hold = await office.store.holds.find(hold_id)
     assert hold is not None
     assert (hold.state, hold.asked_at, hold.settled) == (State.IN_DOUBT, office.clock.now(), None)
-    assert [h.hold_id for h in await office.store.asked()] == [hold_id]
+    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
     assert await told(office) == [(who, False, 60) for who in (DPO, EVA, IT, OMAR)]
     assert await people(office) == Tally(doubted=60)
-    out = await office.store.outgoing(hold_id)
+    out = await office.store.holds.outgoing(hold_id)
     assert out.own is not None
     assert (out.own.doubt, out.own.asked, out.own.left) == (1, 1, ())
     await office.until_quiet(steps=100)
     assert office.relay.has(RAMADAN) == 1, "however long it waits"
     assert await office.state(hold_id) is State.IN_DOUBT
-    proof = await office.store.verify()
+    proof = await office.store.journal.verify()
     assert proof.ok
 
 
@@ -98,12 +98,12 @@ async def test_killed_at_the_dot_people_are_asked_once_no_answer_can_come(office
         await office.step()
     office.relay.raises = None
     await approvals(office).sweep()
-    assert await office.store.asked() == [], "it may be at the dot still"
+    assert await office.store.holds.asked() == [], "it may be at the dot still"
     office.worker = office.hire("another")
     await office.home.freeze()
     assert await office.step(minutes=31) == 0
     await approvals(office).sweep()
-    assert [h.hold_id for h in await office.store.asked()] == [hold_id], "a freeze keeps nobody from being asked"
+    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id], "a freeze keeps nobody from being asked"
     await office.home.thaw()
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
@@ -114,10 +114,10 @@ async def test_of_a_worker_that_is_gone_they_are_asked_at_once(office: Office) -
     office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
     with pytest.raises(asyncio.CancelledError):
         await office.step()
-    assert await office.store.abandon(lambda owner: owner == "another") == 0
-    assert await office.store.abandon(lambda owner: owner == "one") == 1
+    assert await office.store.outbox.abandon(lambda owner: owner == "another") == 0
+    assert await office.store.outbox.abandon(lambda owner: owner == "one") == 1
     await approvals(office).sweep()
-    assert [h.hold_id for h in await office.store.asked()] == [hold_id]
+    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
 
 
 async def test_it_was_sent(office: Office) -> None:
@@ -127,8 +127,8 @@ async def test_it_was_sent(office: Office) -> None:
     assert await people(office) == Tally(relayed=60)
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
-    assert await office.store.asked() == []
-    entries = [(e.kind, e.data, clear) for e, clear in await office.store.history(hold_id)]
+    assert await office.store.holds.asked() == []
+    entries = [(e.kind, e.data, clear) for e, clear in await office.store.journal.history(hold_id)]
     (settled,) = [(data, clear) for kind, data, clear in entries if kind == Kind.SETTLED.value]
     assert settled[0] == {"choice": "sent", "recipients": 1, "people": 60}
     assert settled[1] == {"actor": [EVA, "root"], "comment": ["The relay's log has it"], "recipients": [RAMADAN]}
@@ -159,7 +159,7 @@ async def test_in_doubt_once_more_they_are_asked_once_more(office: Office) -> No
     await office.step()
     office.relay.raises = None
     await approvals(office).sweep()
-    assert [h.hold_id for h in await office.store.asked()] == [hold_id]
+    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
     await office.until_quiet(steps=100)
     assert office.relay.has(RAMADAN) == 2
     assert [d for d in office.dsns() if d.data["action"] == "failed"] == []
@@ -172,7 +172,7 @@ async def test_refused_the_second_time_the_first_may_have_arrived(office: Office
     await office.step()
     assert await office.state(hold_id) is State.IN_DOUBT
     assert await people(office) == Tally(doubted=60)
-    assert await office.store.asked() == []
+    assert await office.store.holds.asked() == []
 
 
 async def test_each_recipient_goes_by_what_it_is(office: Office) -> None:
@@ -204,7 +204,7 @@ async def test_rejected_while_it_is_asked_about_it_is_over(office: Office) -> No
     await office.home.freeze()
     done = await approvals(office).vote(hold_id, Choice.REJECT, approver=EVA, by="root", comment="Wrong list")
     assert (done.hold.state, done.hold.stopped, done.hold.asked_at) == (State.IN_DOUBT, True, None)
-    assert await office.store.asked() == []
+    assert await office.store.holds.asked() == []
     await office.home.thaw()
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1

@@ -31,11 +31,11 @@ async def posted(made: Campaign, **more: Any) -> Hold:
     """Held for the list's address; who has voted is one short of what it needs."""
     given = await made.send(RAMADAN, **more)
     assert isinstance(given, IsHeld)
-    stored = await made.home.store.hold(given.hold_id)
+    stored = await made.home.store.holds.find(given.hold_id)
     assert stored is not None
     lead = stored.lead or stored.hold_id
     await made.approvals.vote(lead, Choice.APPROVE, approver=EVA, by="test")
-    found = await made.home.store.hold(lead)
+    found = await made.home.store.holds.find(lead)
     assert found is not None
     return found
 
@@ -45,7 +45,7 @@ async def approve(made: Campaign, hold: Hold, all_at_once: int | None = None) ->
 
 
 async def state(made: Campaign, hold: Hold) -> Held:
-    found = await made.home.store.hold(hold.hold_id)
+    found = await made.home.store.holds.find(hold.hold_id)
     assert found is not None
     return found.state
 
@@ -90,7 +90,7 @@ async def test_a_list_without_stages_asks_nobody(tmp_path: Path) -> None:
 async def test_single_copies_are_sent_in_stages_and_a_post_to_the_address_among_them_is_not(tmp_path: Path) -> None:
     async with campaign(tmp_path) as made:
         await made.to_members(0, 12)
-        (single,) = await made.home.store.holds(states=[Held.WAITING])
+        (single,) = await made.home.store.holds.newest(states=[Held.WAITING])
         assert single.versions == ()
         hold = await posted(made)
         assert (hold.hold_id != single.hold_id, hold.lead) == (True, ""), "a decision of its own"
@@ -104,12 +104,12 @@ async def test_single_copies_are_sent_in_stages_and_a_post_to_the_address_among_
 async def test_what_was_approved_in_stages_lets_no_post_to_the_address_through(tmp_path: Path) -> None:
     async with campaign(tmp_path) as made:
         await made.to_members(0, 12)
-        (single,) = await made.home.store.holds(states=[Held.WAITING])
+        (single,) = await made.home.store.holds.newest(states=[Held.WAITING])
         await made.decide(single.hold_id)
         assert (await made.one())["stage"] is not None
         given = await made.send(RAMADAN)
         assert isinstance(given, IsHeld), "somebody has to say that it goes to all at once"
-        anew = await made.home.store.hold(given.hold_id)
+        anew = await made.home.store.holds.find(given.hold_id)
         assert anew is not None
         assert anew.versions != ()
         with pytest.raises(Unconfirmed):

@@ -29,11 +29,11 @@ from tests.guard.office import BO, LATER, ULF, Flaky, Office
 
 async def test_a_release_goes_to_all_it_was_addressed_to_byte_by_byte(office: Office) -> None:
     hold_id = await office.approved(ULF)
-    hold = await office.store.hold(hold_id)
+    hold = await office.store.holds.find(hold_id)
     assert hold is not None
     assert await office.step() == 1
     ((envelope, sent),) = office.relay.taken
-    content = await office.store.content(hold.content_sha256)
+    content = await office.store.contents.load(hold.content_sha256)
     assert sent.endswith(bytes(content.raw))
     trace = Message.of(sent[: -len(content.raw)] + b"\r\n").header
     assert [f.name for f in trace.fields] == ["Received", "X-Smtpguard", RELEASE_FIELD]
@@ -175,7 +175,7 @@ async def test_a_freeze_of_something_else_lets_it_go(office: Office) -> None:
 
 async def test_a_freeze_between_lease_and_sending_costs_no_attempt(office: Office) -> None:
     await office.approved()
-    (lease,) = await office.store.lease("one", 10, 60)
+    (lease,) = await office.store.outbox.lease("one", 10, 60)
     await office.home.freeze()
     await office.worker.carry_out(lease)
     assert office.relay.asked == []
@@ -265,7 +265,7 @@ async def test_content_that_is_gone_is_reported(office: Office) -> None:
     async def gone(sha256: str) -> Message:
         raise ContentMissing(sha256)
 
-    ledger.content = gone  # type: ignore[attr-defined]
+    ledger.contents.load = gone  # type: ignore[attr-defined]
     office.home.ledger = ledger
     office.worker = office.hire()
     await office.step()
@@ -282,9 +282,9 @@ async def test_one_entry_that_goes_wrong_leaves_the_others_alone(office: Office)
     async def hold(hold_id: str) -> Hold | None:
         if hold_id == bad:
             raise RuntimeError("bug")
-        return await office.store.hold(hold_id)
+        return await office.store.holds.find(hold_id)
 
-    ledger.hold = hold  # type: ignore[attr-defined]
+    ledger.holds.find = hold  # type: ignore[attr-defined]
     office.home.ledger = ledger
     office.worker = office.hire()
     await office.step()
@@ -332,7 +332,7 @@ async def test_it_waits_while_the_outbox_cannot_be_read(office: Office) -> None:
             office.worker.stop()
 
     ledger = Flaky(office.store)
-    ledger.lease = lease  # type: ignore[attr-defined]
+    ledger.outbox.lease = lease  # type: ignore[attr-defined]
     office.home.ledger = ledger
     office.worker = office.hire(pause=pause)
     await asyncio.wait_for(office.worker.run(), 120)

@@ -86,7 +86,7 @@ async def test_killed_while_sending_is_in_doubt_after_the_restart(office: Office
 async def test_killed_before_the_relay_was_spoken_to_is_released_once_however_often(office: Office) -> None:
     hold_id = await approved(office)
     for _ in range(5):
-        (lease,) = await office.store.lease("killed", 10, 60)
+        (lease,) = await office.store.outbox.lease("killed", 10, 60)
         assert not lease.doubts
         await office.go(seconds=61)
     await office.step()
@@ -123,7 +123,7 @@ async def test_a_way_out_that_fails_unforeseen_is_in_doubt_and_ends(office: Offi
 
 async def test_an_owner_that_was_too_slow_cannot_mark_and_sends_nothing(office: Office) -> None:
     await office.approved()
-    (old,) = await office.store.lease("slow", 10, 60)
+    (old,) = await office.store.outbox.lease("slow", 10, 60)
     await office.go(seconds=61)
     other = office.hire("quick")
     assert await other.step() == 1
@@ -217,7 +217,7 @@ async def test_through_the_pool_to_a_relay_that_loses_the_answer(office: Office)
         pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE))
         office.worker = office.hire(relay=Deliveries(pool))
         hold_id = await office.approved(BO, DI, *SOME, to_list=False, To="anna@example.com")
-        hold = await office.store.hold(hold_id)
+        hold = await office.store.holds.find(hold_id)
         assert hold is not None
         relay.on(f"RCPT TO:<{BO}", "550 5.1.1 No such user")
         relay.on(f"RCPT TO:<{DI}", "451 4.2.0 Later", times=1)
@@ -227,7 +227,7 @@ async def test_through_the_pool_to_a_relay_that_loses_the_answer(office: Office)
         await office.step(hours=1)
         await pool.close()
     releases = [m for m in relay.messages if m.mail.startswith(b"MAIL FROM:<anna@")]
-    raw = bytes((await office.store.content(hold.content_sha256)).raw)
+    raw = bytes((await office.store.contents.load(hold.content_sha256)).raw)
     assert all(m.content.endswith(raw) for m in releases)
     assert len(releases) == 2  # the others twice, DI once, with the second
     assert [b"di@example.net" in b"".join(m.rcpts) for m in releases] == [False, True]

@@ -183,7 +183,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Hold:
     async def make() -> Hold:
         async with house(tmp_path_factory.mktemp("house")) as home:
             office = Office(home)
-            hold = await office.store.hold(await office.approved(ULF, BO))
+            hold = await office.store.holds.find(await office.approved(ULF, BO))
             assert hold is not None
             return hold
 
@@ -260,10 +260,10 @@ def test_nothing_is_lost_and_duplicates_are_bounded_whatever_happens(held: Hold,
                 jitter=lambda: 0.5,
                 pause=pause,
             )
-            for lease in await ledger.lease("x", 10, 60):
+            for lease in await ledger.outbox.lease("x", 10, 60):
                 if lease.intent.kind is IntentKind.DSN:
                     done = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
-                    await ledger.settle(lease, done, [])
+                    await ledger.outbox.settle(lease, done, [])
                     continue
                 try:
                     await worker.carry_out(lease)
@@ -279,7 +279,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded_whatever_happens(held: Hold,
     assert ledger.over.failed <= sum(address not in relay.taken for address in map(str, held.envelope.addresses))
     expected = State.RELEASED if relay.known else State.IN_DOUBT if ledger.over.doubted else State.UNDELIVERED
     assert ledger.states[-1] is expected
-    dsns = [e.intent.data for e in ledger.entries.values() if e.intent.kind is IntentKind.DSN]
+    dsns = [e.intent.data for e in ledger.journal.entries.values() if e.intent.kind is IntentKind.DSN]
     failed = {r["address"] for d in dsns if d["action"] == "failed" for r in d["recipients"]}
     for address in map(str, held.envelope.addresses):
         taken = relay.taken.get(address, 0)

@@ -38,7 +38,7 @@ async def test_lost_after_the_dot_is_in_doubt_and_a_retry_to_a_list_is_held(home
     assert [k for k, _ in await home.settled(transaction.id)] == ["verdict", "in-doubt"]
     again = await home.intake()(home.transaction(RAMADAN, **campaign), Way())
     assert isinstance(again, Held)
-    hold = await home.store.hold(again.hold_id)
+    hold = await home.store.holds.find(again.hold_id)
     assert hold is not None
     assert [h.rule for h in hold.verdict.hits] == ["in-doubt-retry"]
     assert hold.verdict.quorum
@@ -146,7 +146,7 @@ async def test_the_record_says_by_whom_and_how_it_came(home: House) -> None:
     way = Way()
     await home.intake()(transaction, way)
     await home.settled(transaction.id)
-    [(entry, clear), (outcome, _)] = await home.store.history(transaction.id)
+    [(entry, clear), (outcome, _)] = await home.store.journal.history(transaction.id)
     assert (entry.data["listener"], entry.data["peer"], entry.data["tls"]) == ("inside", "127.0.0.1", True)
     assert "seconds" not in entry.data
     assert outcome.data["seconds"] == 0

@@ -165,7 +165,7 @@ async def test_freeze_and_thaw(home: House) -> None:
     assert (frozen.recalled, frozen.past_recall, frozen.hooks) == ((), (), ())
     [(kind, data)] = await home.events(frozen.freeze.freeze_id)
     assert (kind, data["selector"], data["value"]) == ("freeze", "sender", None)
-    [(entry, clear)] = await home.store.history(frozen.freeze.freeze_id)
+    [(entry, clear)] = await home.store.journal.history(frozen.freeze.freeze_id)
     assert "anna" not in entry.body
     assert clear is not None
     assert clear["from"] == ["anna@example.com"]
@@ -185,10 +185,10 @@ async def test_a_frozen_sender_is_named_by_nothing_that_is_chained(home: House) 
     await freezes.freeze(Selector.SENDER, "anna@example.com", reason="taken over", by="root")
     held = await home.intake()(home.transaction("otto@partner.example"), Way())
     assert isinstance(held, Held)
-    entries = await home.store.entries()
+    entries = await home.store.journal.entries()
     assert [entry.kind for entry, _ in entries][-2:] == ["freeze", "verdict"]
     assert "anna@example.com" not in "".join(entry.body for entry, _ in entries)
-    hold = await home.store.hold(held.hold_id)
+    hold = await home.store.holds.find(held.hold_id)
     assert hold is not None
     assert "sender anna@example.com" in hold.verdict.hits[0].reasons[0].detail, "people are told"
 
@@ -244,17 +244,17 @@ async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch
     ]
     freezes = service(home, recall_seconds=0.3)
     stopped = Freeze(freeze_id="", selector=Selector.ALL, value="", reason="", by="", at=home.clock.at)
-    while len(await home.store.in_flight(stopped, home.clock.at - timedelta(minutes=1))) < 3:  # noqa: ASYNC110
+    while len(await home.store.journal.in_flight(stopped, home.clock.at - timedelta(minutes=1))) < 3:  # noqa: ASYNC110
         await asyncio.sleep(0)
 
-    in_flight = home.store.in_flight
+    in_flight = home.store.journal.in_flight
 
     async def look(*asked: Any) -> Any:
         found = await in_flight(*asked)
         looked.set()
         return found
 
-    monkeypatch.setattr(home.store, "in_flight", look)
+    monkeypatch.setattr(home.store.journal, "in_flight", look)
 
     async def recall() -> None:
         """It was seen who is under way; the fences fall, what they drop is noted, and then the time is up."""
@@ -262,7 +262,7 @@ async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch
         while not (await home.watch.read()).freezes:  # noqa: ASYNC110
             await asyncio.sleep(0)
         waiting.set()
-        while not await home.store.outcomes([before.id]):  # noqa: ASYNC110
+        while not await home.store.journal.outcomes([before.id]):  # noqa: ASYNC110
             await asyncio.sleep(0)
         home.clock.ticks += 1
 
@@ -302,7 +302,7 @@ async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Off
     for event in asked.values():
         await event.wait()
     untried = await office.approved(MEMBERS[4])
-    attempted, calls = home.store.attempted, 0
+    attempted, calls = home.store.outbox.attempted, 0
 
     async def look(freeze: Freeze) -> Any:
         nonlocal calls
@@ -314,7 +314,7 @@ async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Off
             home.clock.ticks += 1
         return found
 
-    home.store.attempted = look  # type: ignore[method-assign]
+    home.store.outbox.attempted = look  # type: ignore[method-assign]
     made = await service(home, recall_seconds=0.3).freeze(Selector.ALL, "", reason="x", by="root")
     assert set(made.past_recall) == {doubted, at_dot}
     assert made.recalled == (fenced,)

@@ -37,6 +37,6 @@ async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_while(home: Hous
 async def test_what_has_its_outcome_is_not(home: House) -> None:
     transaction = home.transaction("ulf@example.com")
     await home.intake()(transaction, Way())
-    await home.store.record(())
+    await home.store.journal.record(())
     home.clock.pass_(hours=1)
     assert await report_doubts(home.store, home.clock) == ()

@@ -23,7 +23,7 @@ async def test_the_story(home: House) -> None:
     assert done == Held(hold_id=transaction.id)
     assert not way.sent
     assert way.abandoned == 1
-    hold = await home.store.hold(transaction.id)
+    hold = await home.store.holds.find(transaction.id)
     assert hold is not None
     assert hold.acknowledged
     assert hold.state is State.WAITING
@@ -31,7 +31,7 @@ async def test_the_story(home: House) -> None:
     assert hold.lists == ("ramadan",)
     assert hold.reach == len(MEMBERS)
     assert hold.verdict.quorum[0].groups == ("communications", "compliance")
-    assert (await home.store.content(hold.content_sha256)).raw[:] == transaction.message.raw
+    assert (await home.store.contents.load(hold.content_sha256)).raw[:] == transaction.message.raw
     [(kind, data)] = await home.events(transaction.id)
     assert kind == "verdict"
     assert data["action"] == "hold"
@@ -58,13 +58,13 @@ async def test_ordinary_mail_goes_through(home: House) -> None:
     assert trusted(header, KEY) is not None
     kinds = [k for k, _ in await home.settled(transaction.id)]
     assert kinds == ["verdict", "outcome"]
-    assert await home.store.hold(transaction.id) is None
+    assert await home.store.holds.find(transaction.id) is None
 
 
 async def test_the_journal_names_nobody_in_clear(home: House) -> None:
     transaction = home.transaction(RAMADAN, Subject="A secret subject")
     await home.intake()(transaction, Way())
-    for entry, clear in await home.store.history(transaction.id):
+    for entry, clear in await home.store.journal.history(transaction.id):
         assert "anna" not in entry.body
         assert "secret subject" not in entry.body
         assert clear is not None
@@ -142,7 +142,7 @@ async def test_a_retry_of_what_is_held_is_that_hold(home: House) -> None:
     told = {i.intent_id for i in await home.outbox()}
     again = await home.intake()(home.transaction(RAMADAN), Way())
     assert again == first
-    assert len(await home.store.holds()) == 1
+    assert len(await home.store.holds.newest()) == 1
     home.clock.pass_(minutes=1)
     assert {i.intent_id for i in await home.outbox()} == told
 
@@ -152,10 +152,10 @@ async def test_a_retry_adopts_a_void_hold(home: House) -> None:
     done = await home.intake()(gone, Way())
     assert isinstance(done, Held)
     home.clock.pass_(hours=1)
-    await home.store.change(done.hold_id, lambda h: _voided(h))
+    await home.store.holds.change(done.hold_id, lambda h: _voided(h))
     again = await home.intake()(home.transaction(RAMADAN), Way())
     assert again == done
-    hold = await home.store.hold(done.hold_id)
+    hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
     assert hold.state is State.WAITING
     assert [k for k, _ in await home.events(done.hold_id)] == ["verdict", "adopted"]
@@ -179,11 +179,11 @@ async def test_colleagues_get_theirs_while_customers_wait(home: House) -> None:
     transaction = home.transaction(*to, To=", ".join(to))
     done = await home.intake()(transaction, Way())
     assert isinstance(done, Held)
-    hold = await home.store.hold(done.hold_id)
+    hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
     assert [str(a) for a in hold.envelope.addresses] == MEMBERS[:25]
     assert hold.reach == 25, "the colleagues have it already"
-    [mailing] = await home.store.mailings()
+    [mailing] = await home.store.mailings.newest()
     assert (mailing.people.held, mailing.out) == (25, 2)
     [part] = [i for i in await home.outbox() if i.kind.value == "part"]
     assert [str(r.address) for r in part.recipients] == ["ulf@example.com", "ida@example.com"]

@@ -58,7 +58,7 @@ async def test_content_that_cannot_be_kept_is_not_held(home: House, caplog: pyte
 
     home.ledger = Broken(home, keep=keep)
     assert await home.intake()(home.transaction(RAMADAN), Way()) == Deferred(reply=DISK_FULL, undecided=True)
-    assert await home.store.holds() == []
+    assert await home.store.holds.newest() == []
     assert "not recorded: Full: the quota for held content is used up" in caplog.text
 
 
@@ -69,7 +69,7 @@ async def test_content_that_was_swept_is_kept_again(home: House) -> None:
         nonlocal kept
         kept += 1
         if kept > 1:
-            await home.store.keep(message)
+            await home.store.contents.keep(message)
 
     home.ledger = Broken(home, keep=keep)
     assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)

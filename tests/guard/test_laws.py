@@ -86,7 +86,7 @@ async def test_the_laws(home: House, seed: int) -> None:
         )
         onward = way(chance)
         done = await intake(transaction, onward)
-        await home.store.record(())
+        await home.store.journal.record(())
         events = await home.events(transaction.id)
         actions = [d["action"] for k, d in events if k == "verdict"]
         match done:
@@ -96,10 +96,10 @@ async def test_the_laws(home: House, seed: int) -> None:
                 assert done.replies == onward.replies
             case Held():
                 assert not onward.sent
-                hold = await home.store.hold(done.hold_id)
+                hold = await home.store.holds.find(done.hold_id)
                 assert hold is not None
                 assert hold.acknowledged
-                assert bytes((await home.store.content(hold.content_sha256)).raw[:]) == transaction.message.raw
+                assert bytes((await home.store.contents.load(hold.content_sha256)).raw[:]) == transaction.message.raw
             case Rejected():
                 assert actions[-1] == "reject"  # a verdict, and no failure of ours
                 assert done.reply.permanent

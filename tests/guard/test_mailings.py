@@ -22,7 +22,7 @@ from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, ind
 
 async def test_held_from_the_threshold_on_as_one(campaign: Campaign) -> None:
     assert kinds(await campaign.to_members(0, 12)) == "rrrrhhhhdddd"
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     assert (entry.copies, entry.reach) == (3, 8)
     (hit,) = (h for h in entry.verdict.hits if h.rule == "unapproved-mailing")
     assert [r.public for r in hit.reasons[-2:]] == [
@@ -48,7 +48,7 @@ async def test_the_deferred_are_told_why(campaign: Campaign) -> None:
     given = await campaign.to_members(0, 9)
     assert isinstance(given[-1], Deferred)
     assert given[-1].reply.code == 451
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     assert entry.hold_id in str(given[-1].reply)
 
 
@@ -99,7 +99,7 @@ async def held_in_doubt(campaign: Campaign) -> Hold:
     lists_of(campaign.home, "news")
     said = [await campaign.send(f"stranger{n}@elsewhere.example") for n in range(6)]
     assert kinds(said) == "rrrrhh"
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     assert dict(entry.verdict.unknown)["mailing.customers"] == "known only to be 0 to 5"
     return entry
 
@@ -114,7 +114,7 @@ async def test_what_only_a_doubt_has_held_does_not_wait_long_after_the_list_is_w
     assert kinds([await campaign.send("stranger@elsewhere.example")]) == "h", "in doubt again, it waits with the others"
     lists_of(campaign.home, "news", "ramadan")
     assert kinds(await campaign.to_members(2, 4)) == "rr"
-    (waits,) = await campaign.home.store.holds(states=[Held.WAITING])
+    (waits,) = await campaign.home.store.holds.newest(states=[Held.WAITING])
     assert waits.hold_id == entry.hold_id, "what was held is for people to decide on"
 
 
@@ -123,7 +123,7 @@ async def test_what_turns_out_to_be_as_large_as_was_feared_waits_as_one(campaign
     await held_in_doubt(campaign)
     lists_of(campaign.home, "news", "ramadan")
     assert kinds(await campaign.to_members(0, 6)) == "hhhhhh"
-    (entry,) = await campaign.home.store.holds()
+    (entry,) = await campaign.home.store.holds.newest()
     assert dict(entry.verdict.unknown) == {}
     assert [h.rule for h in entry.verdict.hits] == ["unapproved-mailing"]
     campaign.home.clock.pass_(hours=25)

@@ -43,7 +43,7 @@ KEYS = {
 async def hold_of(home: House, *to: str, **more: Any) -> Hold:
     done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), Way())
     assert isinstance(done, Held)
-    hold = await home.store.hold(done.hold_id)
+    hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
     return hold
 

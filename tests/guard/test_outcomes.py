@@ -32,7 +32,7 @@ async def approved(home: House, *to: str, **more: Any) -> Hold:
     await home.intake()(transaction, Way())
     for who in (EVA, DPO) if RAMADAN in to or MEMBERS[0] in to else (EVA,):
         await home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
-    found = await home.store.hold(transaction.id)
+    found = await home.store.holds.find(transaction.id)
     assert found is not None
     return found
 
@@ -150,10 +150,10 @@ async def test_a_delay_is_not_reported_of_what_is_not_tried_any_more(office: Off
     hold_id = await office.approved(ULF)
     office.relay.says = {RAMADAN: LATER, ULF: LATER}
     await office.step()
-    hold = await office.store.hold(hold_id)
+    hold = await office.store.holds.find(hold_id)
     assert hold is not None
     await office.go(hours=5)
-    [lease] = [x for x in await office.store.lease("me", 10, 60) if x.intent.hold_id == hold_id]
+    [lease] = [x for x in await office.store.outbox.lease("me", 10, 60) if x.intent.hold_id == hold_id]
     late = [Due(recipient=Recipient(address=r.address)).retry("451", Pace().first) for r in lease.recipients]
     [delayed] = [
         i for i in reports(lease, hold, late, office.clock.now(), Pace(), mark=False) if i.data["action"] == "delayed"
@@ -163,7 +163,7 @@ async def test_a_delay_is_not_reported_of_what_is_not_tried_any_more(office: Off
         clock=office.clock, reporting_mta="guard.example.com",
     )  # fmt: skip
     assert await renderer.render(delayed)
-    await office.store.settle(lease, [r.outcome(office.clock.now()) for r in late], [])
+    await office.store.outbox.settle(lease, [r.outcome(office.clock.now()) for r in late], [])
     await office.home.approvals().vote(hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not any more")
     assert not await renderer.render(delayed)
 

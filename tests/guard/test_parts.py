@@ -51,7 +51,7 @@ async def test_the_mta_keeps_the_colleagues_part(home: House) -> None:
     [(trace, left_out)] = mta.told
     assert b"X-Smtpguard: id=" in trace
     assert left_out == MEMBERS[:25]
-    hold = await home.store.hold(done.hold_id)
+    hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
     assert [str(a) for a in hold.envelope.addresses] == MEMBERS[:25]
     assert not [i for i in await home.outbox() if i.kind.value == "part"], "or they would get it twice"
@@ -72,7 +72,7 @@ async def test_what_is_decided_is_told_of_the_part_that_was_held(home: House, to
     """Colleagues have theirs: nobody is told that it was not sent at all, and to send it again to all of them."""
     done = await home.intake()(home.transaction(*to, To=", ".join(to)), Way())
     assert isinstance(done, Held)
-    hold = await home.store.hold(done.hold_id)
+    hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
     assert hold.part is (to is TO)
     await home.approvals().vote(done.hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
@@ -92,7 +92,7 @@ async def test_a_copy_whose_colleagues_have_it_makes_a_part_of_what_it_is_held_u
     copy = await home.intake()(home.transaction(*MEMBERS[25:50], COLLEAGUES[0], To=shown), Way())
     assert isinstance(lead, Held)
     assert isinstance(copy, Held)
-    held = [await home.store.hold(done.hold_id) for done in (lead, copy)]
+    held = [await home.store.holds.find(done.hold_id) for done in (lead, copy)]
     assert [h is not None and (h.lead, h.part) for h in held] == [("", True), (lead.hold_id, True)]
 
 
@@ -104,7 +104,7 @@ async def test_a_retry_meets_its_hold_and_the_rest_goes_on(home: House) -> None:
     again = await home.intake()(transaction(home, mta), Way())
     assert isinstance(again, Held)
     assert [left_out for _, left_out in mta.told] == [MEMBERS[:25]]
-    assert len(await home.store.holds()) == 1
+    assert len(await home.store.holds.newest()) == 1
 
 
 async def test_a_freeze_before_the_rest_stops_it(home: House) -> None:
@@ -116,7 +116,7 @@ async def test_a_freeze_before_the_rest_stops_it(home: House) -> None:
     again = await home.intake()(transaction(home, mta), Way())
     assert isinstance(again, Deferred), "as long as everything stands still"
     assert mta.told == []
-    assert len(await home.store.holds()) == 1
+    assert len(await home.store.holds.newest()) == 1
     await home.thaw()
     assert isinstance(await home.intake()(transaction(home, mta), Way()), Held)
     assert len(mta.told) == 1

@@ -23,18 +23,18 @@ async def came(home: House) -> None:
     await intake(transaction, Way())
     nothing = home.transaction("bo@partner.example", id="T000000000000009")
     intake.note_refused(nothing.id, nothing.session, nothing.envelope, (NOBODY,))
-    await home.store.record(())
+    await home.store.journal.record(())
 
 
 async def test_they_stand_in_the_entry_and_the_report_counts_them(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await came(home)
-        [(verdict, clear), *_] = await home.store.history("T000000000000001")
+        [(verdict, clear), *_] = await home.store.journal.history("T000000000000001")
         assert verdict.data["refused_codes"] == {"452 4.2.2": 1, "550 5.1.1": 1}
         assert clear is not None
         assert list(clear["refused"]) == ["nobody@example.net", "full@example.net"]
         assert "nobody" not in verdict.body
-        [(nothing, clear)] = await home.store.history("T000000000000009")
+        [(nothing, clear)] = await home.store.journal.history("T000000000000009")
         assert (nothing.kind, nothing.data["refused_codes"], nothing.data["accepted"]) == (
             "refused",
             {"550 5.1.1": 1},
@@ -42,7 +42,7 @@ async def test_they_stand_in_the_entry_and_the_report_counts_them(tmp_path: Path
         )
         assert clear is not None
         assert (list(clear["refused"]), list(clear["reverse_path"])) == (["nobody@example.net"], ["anna@example.com"])
-        found = await home.store.incident(About(senders=frozenset({"anna@example.com"})), prove=False)
+        found = await home.store.journal.incident(About(senders=frozenset({"anna@example.com"})), prove=False)
         assert found.report is not None
         assert found.report.refused == {"452 4.2.2": 1, "550 5.1.1": 2}
         assert {end: some.messages for end, some in found.report.ends.items()} == {End.DELIVERED: 1, End.REFUSED: 1}

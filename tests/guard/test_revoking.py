@@ -50,13 +50,13 @@ async def journal(home: House, id: str) -> list[tuple[str, dict[str, Any]]]:
 
 async def releases(home: House, n: int = 100) -> list[Lease]:
     """So many of what is to be sent, taken up; notices are out of the way."""
-    for lease in await home.store.lease("clerk", 100, 60):
+    for lease in await home.store.outbox.lease("clerk", 100, 60):
         if lease.intent.kind is IntentKind.NOTICE:
             sent = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
-            await home.store.settle(lease, sent, [])
+            await home.store.outbox.settle(lease, sent, [])
         else:
-            await home.store.settle(lease, [], [])
-    return list(await home.store.lease("me", n, 60))
+            await home.store.outbox.settle(lease, [], [])
+    return list(await home.store.outbox.lease("me", n, 60))
 
 
 def attempts(office: Office) -> int:
@@ -131,7 +131,7 @@ async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_an
     async def meanwhile() -> None:
         held = await rejects(office.home, hold_id)
         seen.append((held.state, held.stopped, held.settled))
-        (mailing,) = await office.store.mailings()
+        (mailing,) = await office.store.mailings.newest()
         seen.append((mailing.people.doubted, mailing.people.all))
 
     office.relay.before_dot = meanwhile
@@ -141,7 +141,7 @@ async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_an
     await office.step()
     assert seen == [(State.IN_DOUBT, True, Settled(doubted=1)), (60, 60)]
     assert await office.state(hold_id) is state
-    (mailing,) = await office.store.mailings()
+    (mailing,) = await office.store.mailings.newest()
     assert mailing.people == Tally(**people)
     had = office.relay.has(RAMADAN)
     office.relay.says, office.relay.raises, office.relay.before_dot = {}, None, lambda: None
@@ -160,10 +160,10 @@ async def test_killed_while_it_is_taken_back_no_answer_is_waited_for_for_ever(of
     office.worker = office.hire("another")
     await office.step(minutes=31)
     await office.home.approvals().ask()
-    hold = await office.store.hold(hold_id)
+    hold = await office.store.holds.find(hold_id)
     assert hold is not None
     assert (hold.state, hold.settled, hold.asked_at) == (State.IN_DOUBT, Settled(doubted=1), None)
-    (mailing,) = await office.store.mailings()
+    (mailing,) = await office.store.mailings.newest()
     assert mailing.people == Tally(doubted=60)
     assert office.relay.has(RAMADAN) == 1
     assert (await journal(office.home, hold_id))[-1][0] == "released"
@@ -171,7 +171,7 @@ async def test_killed_while_it_is_taken_back_no_answer_is_waited_for_for_ever(of
 
 async def test_leased_by_somebody_who_died_or_is_slow_it_can_be_taken_back(office: Office) -> None:
     hold_id = await office.approved()
-    [lease] = await office.store.lease("dead", 10, 60)
+    [lease] = await office.store.outbox.lease("dead", 10, 60)
     assert (await rejects(office.home, hold_id)).state is State.REJECTED
     await office.worker.carry_out(lease)
     assert attempts(office) == 0, "who was not dead but slow finds it gone before it speaks to the relay"
@@ -181,15 +181,15 @@ async def test_who_was_slow_does_not_take_what_was_approved_once_more_for_what_t
     """Taken back, reopened, approved and taken up by another while somebody sat on a lease of the first: one of them sends."""
     home = office.home
     hold_id = await office.approved()
-    held = await office.store.hold(hold_id)
+    held = await office.store.holds.find(hold_id)
     assert held is not None
-    [slow] = await office.store.lease("slow", 10, 60)
+    [slow] = await office.store.outbox.lease("slow", 10, 60)
     await office.go(seconds=61)
     mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
     await mailings.reopen(held.mailing_id, approver=EVA, by="test")
     for who in (EVA, DPO):
         await home.approvals().vote(hold_id, Choice.APPROVE, approver=who, by="test")
-    [lease] = [x for x in await office.store.lease("another", 100, 60) if x.intent.kind is IntentKind.RELEASE]
+    [lease] = [x for x in await office.store.outbox.lease("another", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     await office.worker.carry_out(slow)
     assert attempts(office) == 0
     await office.worker.carry_out(lease)
@@ -295,7 +295,7 @@ async def test_its_writer_withdraws_it(office: Office) -> None:
 
 
 async def test_what_has_changed_since_it_was_looked_at_is_not_taken_back_by_that_look(office: Office) -> None:
-    hold = await office.store.hold(await office.approved())
+    hold = await office.store.holds.find(await office.approved())
     assert hold is not None
     with pytest.raises(Conflict, match="changed"):
         await rejects(office.home, hold.hold_id, seen=Seen(content_sha256="0" * 64, envelope_sha256="0" * 64))
@@ -337,14 +337,14 @@ async def spring(tmp_path: Path) -> AsyncIterator[Campaign]:
 
 
 async def lead(campaign: Campaign) -> Hold:
-    leads = [h for h in await campaign.home.store.holds() if not h.lead]
+    leads = [h for h in await campaign.home.store.holds.newest() if not h.lead]
     return leads[-1]
 
 
 async def states(campaign: Campaign) -> list[str]:
     """Of all its messages, in the order in which they came."""
     ids = sorted({f"T{n:015d}" for n in range(1, 60)})
-    found = [await campaign.home.store.hold(id) for id in ids]
+    found = [await campaign.home.store.holds.find(id) for id in ids]
     return [h.state.value for h in found if h is not None]
 
 
@@ -384,7 +384,7 @@ async def test_reopened_what_has_not_gone_waits_as_one_again(spring: Campaign) -
     back = await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test", comment="Look again")
     assert (back.outgoing.back, back.mailing.state, back.mailing.entry) == (8, MailingState.HELD, entry.hold_id)
     assert back.mailing.grants == ()
-    anew = await spring.home.store.hold(entry.hold_id)
+    anew = await spring.home.store.holds.find(entry.hold_id)
     assert anew is not None
     assert (anew.state, anew.votes, anew.copies, anew.reach) == (State.WAITING, (), 7, 8)
     assert anew.expires_at > spring.home.clock.now()
@@ -403,7 +403,7 @@ async def test_reopened_what_has_not_gone_waits_as_one_again(spring: Campaign) -
 async def test_reopened_it_is_asked_about_and_expires_like_any_other(spring: Campaign) -> None:
     entry = await lead(spring)
     await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
-    anew = await spring.home.store.hold(entry.hold_id)
+    anew = await spring.home.store.holds.find(entry.hold_id)
     assert anew is not None
     for at in (*(Deadlines().reminder_at(anew, n, spring.home.in_force) for n in REMINDERS), anew.expires_at):
         spring.home.clock.pass_(seconds=(at - spring.home.clock.now()).total_seconds())
@@ -421,7 +421,7 @@ async def test_some_of_it_has_gone(spring: Campaign) -> None:
         await spring.office.worker.carry_out(lease)
     entry = await lead(spring)
     assert entry.state is State.RELEASED
-    out = await spring.home.store.outgoing(entry.hold_id)
+    out = await spring.home.store.holds.outgoing(entry.hold_id)
     assert (out.back, out.going, out.gone) == (5, 0, 3)
     done = await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="No more of it")
     assert (done.hold.hold_id, done.hold.state) != (entry.hold_id, State.RELEASED)
@@ -455,13 +455,16 @@ async def test_all_that_was_approved_of_it_comes_back_whoever_approved_which(spr
     await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
     await spring.decide(entry.hold_id, people=14)
     assert kinds(await spring.to_members(12, 18)) == "rrhhhh"
-    (second,) = await spring.home.store.holds(states=[State.WAITING])
+    (second,) = await spring.home.store.holds.newest(states=[State.WAITING])
     await spring.decide(second.hold_id)
     back = await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
     assert back.outgoing.back == 12
     assert await states(spring) == ["waiting"] * 12
     assert await arrived(spring) == 0
-    assert {h.hold_id for h in await spring.home.store.holds(states=[State.WAITING])} == {entry.hold_id, second.hold_id}
+    assert {h.hold_id for h in await spring.home.store.holds.newest(states=[State.WAITING])} == {
+        entry.hold_id,
+        second.hold_id,
+    }
 
 
 async def test_nothing_is_left_to_take_back_and_what_still_comes_is_judged_anew(spring: Campaign) -> None:
@@ -511,7 +514,7 @@ async def test_a_mailing_in_doubt_is_not_sent_again_after_the_thaw(spring: Campa
     assert await arrived(spring) == 8, "nobody has it twice"
     one = await spring.one()
     assert (one["doubted"], one["admitted"], one["stopped"]) == (8, 0, 0)
-    assert await spring.home.store.decided_leads() == []
+    assert await spring.home.store.holds.decided_leads() == []
 
 
 @pytest.fixture
@@ -536,7 +539,7 @@ async def test_in_stages_what_is_not_out_comes_back_also_what_waits_for_its_turn
 async def test_a_stage_that_is_reopened_begins_again_when_it_is_approved_again(staged: Campaign) -> None:
     back = await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
     assert (back.outgoing.back, back.mailing.progress) == (8, None)
-    (entry,) = await staged.home.store.holds(states=[State.WAITING])
+    (entry,) = await staged.home.store.holds.newest(states=[State.WAITING])
     await staged.decide(entry.hold_id)
     assert (await staged.one())["stage"]["limit"] == 9
     assert await arrived(staged) == 5
@@ -549,9 +552,9 @@ async def test_a_test_has_nothing_to_take_back_and_says_where_its_approval_is(ca
 
     from smtpguard.policy.admission import Change
 
-    await campaign.home.store.change(held.hold_id, lambda h: Change(hold=replace(h, kind="test")))
+    await campaign.home.store.holds.change(held.hold_id, lambda h: Change(hold=replace(h, kind="test")))
     await campaign.decide(held.hold_id)
-    found = await campaign.home.store.hold(held.hold_id)
+    found = await campaign.home.store.holds.find(held.hold_id)
     assert found is not None
     assert found.state is State.GRANTED
     with pytest.raises(Conflict, match=f"mailings reject or reopen {found.mailing_id} takes back"):
@@ -575,7 +578,7 @@ async def test_who_approves_hears_which_freeze_keeps_it(office: Office, selector
     home = office.home
     transaction = home.transaction(RAMADAN, References="<0@example.com>")
     await home.intake()(transaction, Way())
-    held = await home.store.hold(transaction.id)
+    held = await home.store.holds.find(transaction.id)
     assert held is not None
     await home.freeze(selector, held.mailing_id if value == "?" else value)
     first = await home.approvals().vote(transaction.id, Choice.APPROVE, approver=EVA, by="test")

@@ -123,7 +123,7 @@ async def test_what_waits_when_the_approval_ends_is_held_anew(staged: Campaign) 
     await staged.office.until_quiet(steps=1)
     await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
     await staged.approvals.follow()
-    (anew,) = await staged.home.store.holds(states=[Held.WAITING])
+    (anew,) = await staged.home.store.holds.newest(states=[Held.WAITING])
     assert (anew.copies, anew.lead) == (2, "")
     assert (await staged.one())["hold"] == anew.hold_id
     await staged.decide(anew.hold_id)

@@ -65,7 +65,7 @@ async def storm(home: House, n: int = 4, **more: Any) -> None:
 
 async def reasons(home: House, done: Disposition) -> list[str]:
     assert isinstance(done, Held)
-    hold = await home.store.hold(done.hold_id)
+    hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
     return [r.public for h in hold.verdict.hits for r in h.reasons]
 

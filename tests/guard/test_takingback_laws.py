@@ -43,7 +43,7 @@ class Play:
         self.gone: dict[str, int] = {}
 
     async def ids(self) -> list[str]:
-        return [h.hold_id for n in range(1, 9) if (h := await self.home.store.hold(f"T{n:015d}")) is not None]
+        return [h.hold_id for n in range(1, 9) if (h := await self.home.store.holds.find(f"T{n:015d}")) is not None]
 
     def has(self, hold: Hold) -> int:
         return sum(self.office.relay.has(str(a)) for a in hold.envelope.addresses)
@@ -76,10 +76,10 @@ class Play:
         id, now = f"F{self.freezes}", self.home.clock.now()
         event = Event(kind=kind, id=id, at=now)
         if kind is Kind.THAW:
-            await self.home.store.thaw(id, event)
+            await self.home.store.gate.thaw(id, event)
         else:
             stop = Freeze(freeze_id=id, selector=Selector.ALL, value="", reason="a fire", by="root", at=now)
-            await self.home.store.freeze(stop, event)
+            await self.home.store.gate.freeze(stop, event)
         await self.home.watch.read()
 
     async def carry_out(self, leases: list[Lease]) -> None:
@@ -93,15 +93,15 @@ class Play:
 
     async def step(self, what: str) -> None:
         home, office = self.home, self.office
-        lead = await home.store.hold((await self.ids())[0])
+        lead = await home.store.holds.find((await self.ids())[0])
         assert lead is not None
         mailing = await self.campaign.service.show(lead.mailing_id)
         match what:
             case "work":
                 await office.go(seconds=1)
-                await self.carry_out(list(await home.store.lease("one", 20, 60)))
+                await self.carry_out(list(await home.store.outbox.lease("one", 20, 60)))
             case "take up":
-                self.in_hand += await home.store.lease("two", 20, 60)
+                self.in_hand += await home.store.outbox.lease("two", 20, 60)
             case "carry out":
                 self.in_hand, late = [], self.in_hand
                 await self.carry_out(late)
@@ -139,14 +139,14 @@ class Play:
         except Refused:
             return
         for id in await self.ids():
-            hold = await self.home.store.hold(id)
+            hold = await self.home.store.holds.find(id)
             assert hold is not None
             if hold_id is None or hold.state in OVER or hold.stopped:
                 self.gone[id] = self.has(hold)
 
     async def check(self) -> None:
         for id in await self.ids():
-            hold = await self.home.store.hold(id)
+            hold = await self.home.store.holds.find(id)
             assert hold is not None
             has = self.has(hold)
             if hold.state in OVER:
@@ -179,16 +179,16 @@ def test_what_is_taken_back_is_not_sent_and_what_is_not_is_not_lost(
                 await one.check()
                 await campaign.office.go(minutes=40)
             for id in await one.ids():
-                hold = await home.store.hold(id)
+                hold = await home.store.holds.find(id)
                 assert hold is not None
                 assert hold.state not in (State.APPROVED, State.RELEASING), f"{id} is neither sent nor taken back"
-                assert not (await home.store.outgoing(id)).stoppable, f"something of {id} could still be sent"
+                assert not (await home.store.holds.outgoing(id)).stoppable, f"something of {id} could still be sent"
                 if hold.state is State.RELEASED and not hold.stopped:
                     failed = sum(
                         d["outcome"] == "failed" for k, d in await home.events(id) if k in ("release", "in-doubt")
                     )
                     assert one.has(hold) or failed, "lost"
-            proof = await home.store.verify()
+            proof = await home.store.journal.verify()
             assert proof.ok
 
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
@@ -214,7 +214,7 @@ def test_the_play_is_one(tmp_path: Path) -> None:
             await campaign.decide(ids[0])
             await one.step(what)
             await one.step("work")
-            holds = [await home.store.hold(id) for id in ids]
+            holds = [await home.store.holds.find(id) for id in ids]
             return [h.state.value for h in holds if h is not None]
 
     assert asyncio.run(play(made(tmp_path / "a"), "minute")) == ["released"] * 3

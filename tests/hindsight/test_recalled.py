@@ -60,7 +60,7 @@ class Memory:
         self.asked = [*ASKED, *self._then.counts.values()]
 
     async def recalled(self, id: str, *, full: bool = True) -> Recalled:
-        [(entry, clear)] = [p for p in await self._home.store.history(id) if p[0].kind == Kind.VERDICT.value]
+        [(entry, clear)] = [p for p in await self._home.store.journal.history(id) if p[0].kind == Kind.VERDICT.value]
         message = Recalled(entry if full else without_facts(entry), clear)
         recall(message, self._then, self._sums)
         return message
@@ -163,7 +163,7 @@ async def test_language_and_marks_are_known_and_of_an_entry_from_before_they_wer
     marks = {"X_Marks": "reply-prefix secretive"}
     transaction = home.transaction(MEMBERS[0], body="x", **marks)
     await home.intake()(transaction, Way())
-    [(entry, clear)] = [p for p in await home.store.history(transaction.id) if p[0].kind == Kind.VERDICT.value]
+    [(entry, clear)] = [p for p in await home.store.journal.history(transaction.id) if p[0].kind == Kind.VERDICT.value]
     content = json.loads(entry.body)
     for name in OF_ANY_TEXT:
         said = Recalled(entry, clear).told(Window(name, name))
@@ -195,7 +195,7 @@ async def test_a_fact_of_tomorrow_is_read_back_and_of_an_entry_of_today_it_is_no
     """Whatever it is called and hangs on: nothing about it is said anywhere but in its own row of the table."""
     transaction = home.transaction(MEMBERS[0], sender=sender)
     await home.intake()(transaction, Way())
-    [(entry, clear)] = [p for p in await home.store.history(transaction.id) if p[0].kind == Kind.VERDICT.value]
+    [(entry, clear)] = [p for p in await home.store.journal.history(transaction.id) if p[0].kind == Kind.VERDICT.value]
     for area, source in itertools.product(sorted({fact.area for fact in ALL.values()}), set(Source) - {Source.LIVE}):
         fact = Fact(name=f"{area}.of_tomorrow", type=Type.WORDS, source=source, doc="", label=("", ""), says={})
         monkeypatch.setitem(cast(dict[str, Fact], ALL), fact.name, fact)
@@ -209,7 +209,7 @@ async def test_a_fact_of_tomorrow_is_read_back_and_of_an_entry_of_today_it_is_no
 async def test_peoples_own_words_are_not_kept(home: House) -> None:
     transaction = home.transaction(MEMBERS[0], X_Labels="For-Anna-Only")
     await home.intake()(transaction, Way())
-    [(entry, _), *_] = await home.store.history(transaction.id)
+    [(entry, _), *_] = await home.store.journal.history(transaction.id)
     assert "For-Anna-Only" not in entry.body
     message = await Memory(home, sample()).recalled(transaction.id)
     assert message.told(Window("message.labels", "message.labels")).vague

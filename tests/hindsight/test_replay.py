@@ -276,7 +276,7 @@ async def test_a_test_of_a_mailing_waits_whatever_the_rules_say(tmp_path: Path) 
     """What was sent to be approved beforehand is never sent on."""
     async with twins(tmp_path, policy(), policy(OF_COLLEAGUES)) as both:
         home = both.first
-        await home.store.record([asked_beforehand(home)])
+        await home.store.journal.record([asked_beforehand(home)])
         thoughts = await both.foreseen()
     assert thoughts["T1"].actions == {Action.HOLD}
 

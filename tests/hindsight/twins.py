@@ -87,18 +87,18 @@ class Twins:
     async def freeze(self, freeze: Freeze) -> None:
         for home in (self.first, self.second):
             event = Event(kind=Kind.FREEZE, id=freeze.freeze_id, at=home.clock.now())
-            await home.store.freeze(freeze, event)
+            await home.store.gate.freeze(freeze, event)
             await home.watch.read()
 
     async def thaw(self, freeze_id: str) -> None:
         for home in (self.first, self.second):
-            await home.store.thaw(freeze_id, Event(kind=Kind.THAW, id=freeze_id, at=home.clock.now()))
+            await home.store.gate.thaw(freeze_id, Event(kind=Kind.THAW, id=freeze_id, at=home.clock.now()))
             await home.watch.read()
 
     async def decide(self, hold_id: str, choice: Choice) -> None:
         """What people decide on a hold of the first, they decide in the second too where it waits there as well."""
         for home in (self.first, self.second):
-            hold = await home.store.hold(hold_id)
+            hold = await home.store.holds.find(hold_id)
             for who in ("eva@example.com", "dpo@example.com"):
                 if hold is None or hold.state is not State.WAITING:
                     break
@@ -106,7 +106,7 @@ class Twins:
                     await home.approvals().vote(hold_id, choice, approver=who, by="test")
                 except Refused:
                     break
-                hold = await home.store.hold(hold_id)
+                hold = await home.store.holds.find(hold_id)
 
     def pass_(self, **time: float) -> None:
         for home in (self.first, self.second):
@@ -119,7 +119,7 @@ class Twins:
         other = ground(self.first, self.after)
         course, found, sums = Replay(other, copies=COPIES), {}, Sums()
         shifts = {sha256: PolicyDiff(then, other) for sha256, then in grounds.items()}
-        for entry, clear in await self.first.store.entries(limit=100_000):
+        for entry, clear in await self.first.store.journal.entries(limit=100_000):
             if entry.kind != Kind.VERDICT.value:
                 continue
             if not full:

@@ -61,7 +61,7 @@ class Here:
         return transaction.id
 
     async def journalled(self) -> list[dict[str, Any]]:
-        entries = await self.home.store.entries(limit=1000)
+        entries = await self.home.store.journal.entries(limit=1000)
         return [dict(e.data) for e, _ in entries if e.kind == Kind.WEBHOOK.value]
 
 
@@ -84,8 +84,10 @@ async def test_everything_that_is_to_be_told_is_told_in_order(here: Here) -> Non
     await freezes.freeze(Selector.LIST, "news", reason="Wait", by="omar")
     await freezes.thaw("F1", by="omar")
     at = home.clock.now()
-    await home.store.record([Event(kind=Kind.LIST, id="news", at=at, data={"problem": "its source is not there"})])
-    await home.store.record([Event(kind=Kind.LIST, id="news", at=at, data={"problem": None, "people": 2})])
+    await home.store.journal.record(
+        [Event(kind=Kind.LIST, id="news", at=at, data={"problem": "its source is not there"})]
+    )
+    await home.store.journal.record([Event(kind=Kind.LIST, id="news", at=at, data={"problem": None, "people": 2})])
     assert await here.tell() == 7
     assert here.to.types == ["message.held", "message.held", "message.decided", "message.decided", "freeze.set",
                              "freeze.lifted", "list.stale"]  # fmt: skip
@@ -113,7 +115,7 @@ async def test_a_retry_of_what_is_held_is_no_news(here: Here) -> None:
 async def test_a_mailing_in_many_messages_is_told_once_and_decided_once(here: Here) -> None:
     first = await here.held()
     copy = await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
-    hold = await here.home.store.hold(copy)
+    hold = await here.home.store.holds.find(copy)
     assert hold is not None
     assert hold.lead == first
     await here.home.approvals().vote(first, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
@@ -121,7 +123,7 @@ async def test_a_mailing_in_many_messages_is_told_once_and_decided_once(here: He
     assert [(asked.json["type"], asked.json["data"]["hold"]) for asked in here.to.asked] == [
         ("message.held", first), ("message.decided", first),
     ]  # fmt: skip
-    decided = await here.home.store.hold(copy)
+    decided = await here.home.store.holds.find(copy)
     assert decided is not None
     assert decided.state.value == "rejected"
 
@@ -132,7 +134,7 @@ async def test_that_an_approval_was_taken_back_is_told(here: Here) -> None:
     await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
     approvals, home = here.home.approvals(), here.home
     mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
-    hold = await home.store.hold(first)
+    hold = await home.store.holds.find(first)
     assert hold is not None
     await approvals.vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
     await mailings.reopen(hold.mailing_id, approver="eva@example.com", by="test", comment="Once more")
@@ -338,7 +340,7 @@ async def copies(here: Here, n: int) -> None:
     first = await here.held(reverse_path="bounce+lead@example.com", id="LEAD")
     for k in range(n):
         await here.held(reverse_path=f"bounce+{k}@example.com", id=f"COPY{k}")
-    last = await here.home.store.hold(f"COPY{n - 1}")
+    last = await here.home.store.holds.find(f"COPY{n - 1}")
     assert last is not None
     assert last.lead == first
 
@@ -370,10 +372,12 @@ async def test_a_cursor_moves_over_whatever_is_nothing_to_tell(
     await here.tell()
     at = here.home.clock.now()
     for n in range(crowd):
-        await here.home.store.record([Event(kind=Kind.OUTCOME, id=f"T{n}", at=at, data={"outcome": "relayed"})])
-        await here.home.store.record([Event(kind=Kind.LIST, id="news", at=at, data={"problem": None, "people": 2})])
+        await here.home.store.journal.record([Event(kind=Kind.OUTCOME, id=f"T{n}", at=at, data={"outcome": "relayed"})])
+        await here.home.store.journal.record(
+            [Event(kind=Kind.LIST, id="news", at=at, data={"problem": None, "people": 2})]
+        )
     assert await here.tell() == 0
-    end = (await here.home.store.entries(limit=10_000))[-1][0].seq
+    end = (await here.home.store.journal.entries(limit=10_000))[-1][0].seq
     assert (await here.cursors.at("chat")).told == end
     await here.held(body="Liquor", Message_ID="<2@example.com>")
     assert await here.tell() == 1
@@ -385,7 +389,7 @@ async def test_a_journal_that_nobody_read_for_long_is_read_a_stretch_at_a_time(
     monkeypatch.setattr(rows, "STRETCH", 5)
     at = here.home.clock.now()
     for n in range(23):
-        await here.home.store.record([Event(kind=Kind.OUTCOME, id=f"T{n}", at=at, data={"outcome": "relayed"})])
+        await here.home.store.journal.record([Event(kind=Kind.OUTCOME, id=f"T{n}", at=at, data={"outcome": "relayed"})])
     await here.held()
     assert await here.tell() == 1
     assert here.to.types == ["message.held"]

@@ -34,7 +34,7 @@ def say(**what: object) -> None:
 
 async def hold(store: Store, name: str, n: int) -> None:
     """Holds, one after the other; of each it says when its client would have got its 250."""
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     for i in range(n):
         id = f"{name}{i}"
         admission = await store.admit(item(id, message_id=f"<{id}>"), holds(a_hold(id), notice(f"N{id}", id)))
@@ -64,7 +64,7 @@ async def fill(store: Store, folder: str) -> None:
     for i in range(1000):
         message = Message.of(f"Subject: {i}\r\n\r\n".encode() + b"x" * 50_000)
         try:
-            await store.keep(message)
+            await store.contents.keep(message)
             await store.admit(item(f"F{i}"), holds(a_hold(f"F{i}", content=message)))
         except Full as error:
             say(full=str(error))
@@ -74,21 +74,21 @@ async def fill(store: Store, folder: str) -> None:
             break
         say(answered=f"F{i}")
     (Path(folder) / "ballast").unlink()
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     await store.admit(item("after"), holds(a_hold("after")))
     say(answered="after")
-    proof = await store.verify()
+    proof = await store.journal.verify()
     say(proof=proof.ok, entries=proof.entries)
     for i in range(1000):
-        if await store.hold(f"F{i}") is None:
+        if await store.holds.find(f"F{i}") is None:
             break
         say(there=f"F{i}")
 
 
 async def main(url: str, state_dir: str, what: str, name: str, n: int) -> None:
     async with open_store(url, secret=SECRET, state_dir=Path(state_dir), clock=Clock(), migrate=True) as store:
-        if (await store.gate()).policy_sha256 != POLICY:
-            await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        if (await store.gate.read()).policy_sha256 != POLICY:
+            await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
         if what == "hold":
             await hold(store, name, n)
         elif what == "count":

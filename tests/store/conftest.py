@@ -92,5 +92,5 @@ def clock() -> Clock:
 async def store(url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
     """Open, with a policy in force."""
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as opened:
-        await opened.put_policy(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
+        await opened.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
         yield opened

@@ -144,9 +144,9 @@ def holds(hold: Hold, *intents: Intent) -> Callable[[Live], Admission]:
 
 async def held(store: Store, id: str, *intents: Intent, **more: Any) -> Hold:
     """Hold one and read it back."""
-    await store.keep(more.get("content", CONTENT))
+    await store.contents.keep(more.get("content", CONTENT))
     await store.admit(item(id), holds(a_hold(id, **more), *intents))
-    found = await store.hold(id)
+    found = await store.holds.find(id)
     assert found is not None
     return found
 

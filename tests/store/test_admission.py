@@ -30,13 +30,13 @@ from tests.store.making import (
 
 
 async def kinds(store: Store, id: str) -> list[str]:
-    return [entry.kind for entry, _ in await store.history(id)]
+    return [entry.kind for entry, _ in await store.journal.history(id)]
 
 
 async def test_a_verdict_is_an_entry_when_admit_returns(store: Store) -> None:
     admission = await store.admit(item("T1"), relays("T1"))
     assert admission.verdict.action is Action.RELAY
-    [(entry, clear)] = await store.history("T1")
+    [(entry, clear)] = await store.journal.history("T1")
     assert (entry.kind, entry.time, entry.data) == ("verdict", T0, {"action": "relay"})
     assert clear == {"from": ["anna@example.com"]}
     assert "anna" not in entry.body
@@ -44,7 +44,7 @@ async def test_a_verdict_is_an_entry_when_admit_returns(store: Store) -> None:
 
 async def test_many_at_once_are_one_chain(store: Store) -> None:
     await asyncio.gather(*(store.admit(item(f"T{n}"), relays(f"T{n}")) for n in range(300)))
-    proof = await store.verify()
+    proof = await store.journal.verify()
     assert (proof.ok, proof.entries) == (True, 301)
 
 
@@ -53,7 +53,7 @@ async def test_another_policy_in_force(store: Store) -> None:
     with pytest.raises(PolicyMoved):
         await store.admit(item("T1", policy="older"), called.append)  # type: ignore[arg-type]
     assert not called
-    assert await store.history("T1") == []
+    assert await store.journal.history("T1") == []
 
 
 async def test_a_bad_item_fails_alone(store: Store) -> None:
@@ -72,7 +72,7 @@ async def test_a_bad_item_fails_alone(store: Store) -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(r) for r in results] == [Admission, ZeroDivisionError, TypeError, Admission]
     assert await kinds(store, "T3") == []
-    assert (await store.verify()).ok
+    assert (await store.journal.verify()).ok
 
 
 async def test_what_the_database_refuses_fails_alone(store: Store) -> None:
@@ -92,37 +92,37 @@ async def test_what_the_database_refuses_fails_alone(store: Store) -> None:
     assert isinstance(first, Admission)
     assert isinstance(last, Admission)
     assert await kinds(store, "T1") == ["verdict"]
-    assert (await store.verify()).ok
+    assert (await store.journal.verify()).ok
 
 
 async def test_content_must_be_kept_first(store: Store) -> None:
     with pytest.raises(ContentMissing):
         await store.admit(item("H1"), holds(a_hold("H1")))
-    assert await store.hold("H1") is None
+    assert await store.holds.find("H1") is None
     assert await kinds(store, "H1") == []
 
 
 async def test_a_hold_is_read_back_whole_and_acknowledged(store: Store) -> None:
     found = await held(store, "H1", release("H1"))
     assert found == replace(a_hold("H1"), acknowledged=True)
-    assert await store.hold("H2") is None
+    assert await store.holds.find("H2") is None
 
 
 async def test_the_same_content_and_envelope_is_the_same_hold_even_in_one_batch(store: Store) -> None:
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     async with Gathered(store):
         tasks = [
             asyncio.create_task(store.admit(item(id, of="same"), holds(a_hold(id), notice(f"N{id}", id))))
             for id in ("H1", "H2")
         ]
     await asyncio.gather(*tasks)
-    assert [h.hold_id for h in await store.holds()] == ["H1"]
-    assert [lease.lease_id for lease in await store.lease("me", 10, 60)] == ["NH1"]
+    assert [h.hold_id for h in await store.holds.newest()] == ["H1"]
+    assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["NH1"]
 
 
 async def test_a_void_hold_is_taken_up_by_the_retry(store: Store) -> None:
     await held(store, "H1")
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
     twins: list[State] = []
 
     def step(live: Live) -> Admission:
@@ -134,7 +134,7 @@ async def test_a_void_hold_is_taken_up_by_the_retry(store: Store) -> None:
         tasks = [asyncio.create_task(store.admit(item(id, of="H1"), step)) for id in ("R1", "R2")]
     await asyncio.gather(*tasks)
     assert twins == [State.VOID, State.WAITING]
-    assert [(h.hold_id, h.state, h.acknowledged) for h in await store.holds()] == [("H1", State.WAITING, True)]
+    assert [(h.hold_id, h.state, h.acknowledged) for h in await store.holds.newest()] == [("H1", State.WAITING, True)]
 
 
 async def test_adopting_somebody_elses_hold_is_refused(store: Store) -> None:
@@ -149,7 +149,7 @@ async def test_adopting_somebody_elses_hold_is_refused(store: Store) -> None:
 
 async def test_decided_holds_are_no_twins(store: Store) -> None:
     await held(store, "H1")
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     seen: list[object] = []
 
     def step(live: Live) -> Admission:
@@ -168,17 +168,17 @@ async def test_who_has_left_is_not_admitted(store: Store) -> None:
 
 
 async def test_a_hold_whose_client_left_before_its_answer_cannot_be_released(store: Store) -> None:
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     answers = iter([False, True])  # there when the batch began, gone when it was committed
     with pytest.raises(Gone):
         await store.admit(item("H1", gone=lambda: next(answers)), holds(a_hold("H1"), notice("N1", "H1")))
-    found = await store.hold("H1")
+    found = await store.holds.find("H1")
     assert found is not None
     assert not found.acknowledged
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
-    assert await store.lease("me", 10, 60) == ()
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
+    assert await store.outbox.lease("me", 10, 60) == ()
     await store.admit(item("R1", of="H1"), holds(a_hold("R1")))  # the retry: the same hold, acknowledged now
-    assert {lease.lease_id for lease in await store.lease("me", 10, 60)} == {"H1-release", "N1"}
+    assert {lease.lease_id for lease in await store.outbox.lease("me", 10, 60)} == {"H1-release", "N1"}
 
 
 async def test_an_item_sees_the_freeze_before_it_in_the_batch(store: Store) -> None:
@@ -191,9 +191,9 @@ async def test_an_item_sees_the_freeze_before_it_in_the_batch(store: Store) -> N
     async with Gathered(store):
         tasks = [
             asyncio.create_task(store.admit(item("T1"), step)),
-            asyncio.create_task(store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))),
+            asyncio.create_task(store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))),
             asyncio.create_task(store.admit(item("T2"), step)),
-            asyncio.create_task(store.thaw("F1", event(Kind.THAW, "F1"))),
+            asyncio.create_task(store.gate.thaw("F1", event(Kind.THAW, "F1"))),
             asyncio.create_task(store.admit(item("T3"), step)),
         ]
     await asyncio.gather(*tasks)
@@ -208,7 +208,7 @@ async def test_what_is_in_doubt_is_seen_by_the_next_of_the_same(store: Store) ->
         return relays("T")(live)
 
     await store.admit(item("T1", of="same"), step)
-    store.note(event(Kind.IN_DOUBT, "T1"))
+    store.journal.note(event(Kind.IN_DOUBT, "T1"))
     await store.admit(item("T2", of="same"), step)
     await store.admit(item("T3"), step)
     assert doubts == [False, True, False]
@@ -224,8 +224,8 @@ async def test_what_has_no_outcome_may_have_been_sent(store: Store) -> None:
 
     await store.admit(item("T1", of="same"), step)
     await store.admit(item("T2", of="same"), step)
-    store.note(event(Kind.OUTCOME, "T1", outcome="recalled"))
-    store.note(event(Kind.OUTCOME, "T2", outcome="recalled"))
+    store.journal.note(event(Kind.OUTCOME, "T1", outcome="recalled"))
+    store.journal.note(event(Kind.OUTCOME, "T2", outcome="recalled"))
     await store.admit(item("T3", of="same"), step)
     assert doubts == [False, True, False]
 
@@ -245,18 +245,18 @@ async def test_a_change_may_refuse_and_needs_a_hold(store: Store) -> None:
         raise Conflict("too late")
 
     with pytest.raises(Conflict, match="too late"):
-        await store.change("H1", too_late)
-    found = await store.hold("H1")
+        await store.holds.change("H1", too_late)
+    found = await store.holds.find("H1")
     assert found is not None
     assert found.state is State.WAITING
     with pytest.raises(KeyError):
-        await store.change("H9", lambda h: Change())
+        await store.holds.change("H9", lambda h: Change())
 
 
 async def test_a_change_cannot_forge_the_acknowledgement(store: Store) -> None:
     await held(store, "H1")
-    await store.change("H1", lambda h: Change(hold=replace(h, acknowledged=False, reminded=2)))
-    found = await store.hold("H1")
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, acknowledged=False, reminded=2)))
+    found = await store.holds.find("H1")
     assert found is not None
     assert (found.acknowledged, found.reminded) == (True, 2)
 
@@ -269,9 +269,9 @@ async def test_two_approvers_at_once_make_one_release(store: Store) -> None:
             raise Conflict("decided")
         return Change(hold=replace(hold, state=State.APPROVED), intents=(release("H1"),))
 
-    made = await asyncio.gather(*(store.change("H1", step) for _ in range(20)), return_exceptions=True)
+    made = await asyncio.gather(*(store.holds.change("H1", step) for _ in range(20)), return_exceptions=True)
     assert sorted(type(one).__name__ for one in made) == ["Change", *["Conflict"] * 19]
-    assert len(await store.lease("me", 10, 60)) == 1
+    assert len(await store.outbox.lease("me", 10, 60)) == 1
 
 
 async def test_a_verdict_that_names_odd_characters_is_written(store: Store) -> None:
@@ -281,17 +281,17 @@ async def test_a_verdict_that_names_odd_characters_is_written(store: Store) -> N
         events=(Event(kind=Kind.VERDICT, id="T1", at=T0, data={"x": odd}, private={"subject": (odd,)}),),
     )
     await store.admit(item("T1"), step)
-    [(entry, clear)] = await store.history("T1")
+    [(entry, clear)] = await store.journal.history("T1")
     assert entry.data["x"] == odd
     assert clear == {"subject": [odd]}
-    assert (await store.verify()).ok
+    assert (await store.journal.verify()).ok
 
 
 async def test_content_that_was_swept_under_an_adopted_hold_is_missed(store: Store) -> None:
     other = Message.of(b"\r\nother")
-    await store.keep(other)
+    await store.contents.keep(other)
     await store.admit(item("H1"), holds(a_hold("H1", content=other)))
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
     from smtpguard.store import contents
 
     await store._writer.submit(lambda b: contents.drop(b, [other.sha256]))

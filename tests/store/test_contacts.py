@@ -156,7 +156,7 @@ async def test_it_is_forgotten(store: Store, clock: Clock) -> None:
 
 async def test_an_approval_makes_those_known_and_lets_the_count_begin_anew(store: Store) -> None:
     """And letters of one sender wait under the first of them."""
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     await count(store, to("T1", "a", "b"))
     lead = a_hold("H1", letter_from=(ANNA,), by_sender=True, lists=("news",))
     await store.admit(to("H1", "c"), holds(lead))
@@ -169,6 +169,6 @@ async def test_an_approval_makes_those_known_and_lets_the_count_begin_anew(store
     await store.admit(to("H2", "d"), step)
     assert queues == ["H1"]
     assert await count(store, to("T2", "e"), counted=False) == {DAY: 3}, "what is held is not counted"
-    await store.change("H1", lambda hold: Change(hold=replace(hold, state=State.APPROVED)))
+    await store.holds.change("H1", lambda hold: Change(hold=replace(hold, state=State.APPROVED)))
     assert await count(store, to("T3", "e")) == {DAY: 1}
     assert (await count(store, to("T4", "a")))[DAY] == 0

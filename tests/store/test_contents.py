@@ -32,9 +32,9 @@ def made(size: int, seed: int = 1) -> Message:
 )
 async def test_what_is_kept_is_read_back(store: Store, size: int) -> None:
     message = made(size)
-    await store.keep(message)
-    await store.keep(message)
-    back = await store.content(message.sha256)
+    await store.contents.keep(message)
+    await store.contents.keep(message)
+    back = await store.contents.load(message.sha256)
     assert (len(back.raw), back.raw[:], back.sha256) == (size, message.raw[:], message.sha256)
     assert isinstance(back.raw, mmap.mmap) == (size > contents.SPOOL_BYTES)
     if isinstance(back.raw, mmap.mmap):
@@ -46,16 +46,16 @@ async def test_content_from_a_mapped_file(store: Store, tmp_path: Path) -> None:
     path.write_bytes(made(3_000_000).raw[:])
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
         message = Message(raw=raw, sha256=hashlib.sha256(raw).hexdigest())
-        await store.keep(message)
-    back = await store.content(message.sha256)
+        await store.contents.keep(message)
+    back = await store.contents.load(message.sha256)
     assert hashlib.sha256(back.raw).hexdigest() == message.sha256
     back.raw.close()  # type: ignore[union-attr]
 
 
 async def test_several_keep_the_same_at_once(store: Store) -> None:
     message = made(1_200_000)
-    await asyncio.gather(*(store.keep(message) for _ in range(5)))
-    assert (await store.content(message.sha256)).raw == message.raw
+    await asyncio.gather(*(store.contents.keep(message) for _ in range(5)))
+    assert (await store.contents.load(message.sha256)).raw == message.raw
     found: list[int] = []
     await store._writer.submit(lambda b: found.append(b.head.kept_bytes))
     assert found == [1_200_000]
@@ -64,57 +64,57 @@ async def test_several_keep_the_same_at_once(store: Store) -> None:
 async def test_what_is_not_kept_or_not_whole_is_missing(store: Store) -> None:
     message = made(10)
     with pytest.raises(ContentMissing):
-        await store.content(message.sha256)
+        await store.contents.load(message.sha256)
     await store._writer.submit(lambda b: contents.begin(b, message.sha256, 10, 0))
     with pytest.raises(ContentMissing):
-        await store.content(message.sha256)
-    await store.keep(message)  # whoever began it died: the next one finishes
-    assert (await store.content(message.sha256)).raw == message.raw
+        await store.contents.load(message.sha256)
+    await store.contents.keep(message)  # whoever began it died: the next one finishes
+    assert (await store.contents.load(message.sha256)).raw == message.raw
 
 
 @pytest.mark.parametrize("damage", ["UPDATE chunk SET data = {0} WHERE n = 1", "DELETE FROM chunk WHERE n = 1"])
 async def test_damaged_content_is_missing(store: Store, damage: str) -> None:
     message = made(contents.CHUNK_BYTES * 2)
-    await store.keep(message)
+    await store.contents.keep(message)
     zeros = "zeroblob(524288)" if store._database.sqlite else "decode(repeat('00', 524288), 'hex')"
     await store._writer.submit(lambda b: b.connection.exec_driver_sql(damage.format(zeros)))
     with pytest.raises(ContentMissing):
-        await store.content(message.sha256)
+        await store.contents.load(message.sha256)
 
 
 async def test_the_quota_is_full_until_something_goes(url: str, tmp_path: Path, clock: Clock) -> None:
     async with open_store(
         url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True, quota_bytes=1_000_000
     ) as store:
-        await store.keep(made(600_000, 1))
+        await store.contents.keep(made(600_000, 1))
         with pytest.raises(Full):
-            await store.keep(made(600_000, 2))
-        await store.keep(made(600_000, 1))  # takes no more room
-        await store.keep(made(400_000, 3))
+            await store.contents.keep(made(600_000, 2))
+        await store.contents.keep(made(600_000, 1))  # takes no more room
+        await store.contents.keep(made(400_000, 3))
         clock.go(hours=2)
         assert (await store.retain(Retention())).orphans == 2
-        await store.keep(made(600_000, 2))
+        await store.contents.keep(made(600_000, 2))
 
 
 async def test_orphans_are_swept_after_an_hour_and_what_is_referred_to_is_not(store: Store, clock: Clock) -> None:
     orphan, wanted, begun = made(10, 1), made(10, 2), made(10, 3)
-    await store.keep(orphan)
-    await store.keep(wanted)
+    await store.contents.keep(orphan)
+    await store.contents.keep(wanted)
     await store._writer.submit(lambda b: contents.begin(b, begun.sha256, 10, 0))
     await store.admit(item("H1"), holds(a_hold("H1", content=wanted)))
     clock.go(minutes=59)
     assert (await store.retain(Retention())).orphans == 0
     clock.go(minutes=2)
     assert (await store.retain(Retention())).orphans == 2
-    await store.content(wanted.sha256)
+    await store.contents.load(wanted.sha256)
     with pytest.raises(ContentMissing):
-        await store.content(orphan.sha256)
+        await store.contents.load(orphan.sha256)
 
 
 async def test_keeping_again_makes_it_young_again(store: Store, clock: Clock) -> None:
-    await store.keep(made(10))
+    await store.contents.keep(made(10))
     clock.go(minutes=59)
-    await store.keep(made(10))
+    await store.contents.keep(made(10))
     clock.go(minutes=59)
     assert (await store.retain(Retention())).orphans == 0
 
@@ -122,19 +122,19 @@ async def test_keeping_again_makes_it_young_again(store: Store, clock: Clock) ->
 async def test_content_goes_with_its_settled_hold_after_its_retention(store: Store, clock: Clock) -> None:
     hold = await held(store, "H1")
     await store.admit(item("H2"), holds(a_hold("H2")))  # the same content, still waiting
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     clock.go(days=31)
     assert (await store.retain(Retention())).contents == 0
-    await store.change("H2", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H2"),)))
+    await store.holds.change("H2", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H2"),)))
     await store._writer.submit(sent)
     assert (await store.retain(Retention())).contents == 0  # the outbox needs it
-    [lease] = await store.lease("me", 1, 60) or [None]
+    [lease] = await store.outbox.lease("me", 1, 60) or [None]
     assert lease is None  # released already: nothing to lease
     await store._writer.submit(finish)
     assert (await store.retain(Retention())).contents == 1
     with pytest.raises(ContentMissing):
-        await store.content(hold.content_sha256)
-    assert await store.hold("H1") is not None
+        await store.contents.load(hold.content_sha256)
+    assert await store.holds.find("H1") is not None
     assert (await store.retain(Retention(content=timedelta(0)))).contents == 0
 
 

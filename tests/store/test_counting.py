@@ -195,7 +195,7 @@ def against_the_model(where: Path, script: list[Any]) -> None:
         clock = Clock()
         url = f"sqlite:///{where}/guard.db"
         async with open_store(url, secret=SECRET, state_dir=where, clock=clock, migrate=True) as store:
-            await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+            await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
             at: dict[str, Any] = {}  # person -> newest time
             contents: dict[str, Any] = defaultdict(lambda: None)  # content -> until when a retry is known
             for n, (minutes, people, content, counted) in enumerate(script):

@@ -30,7 +30,7 @@ async def test_every_transaction_that_writes_is_durable(
             return str(await store.write(lambda b: b.connection.exec_driver_sql("SHOW synchronous_commit").scalar()))
 
         assert await is_set() == ours
-        await store.record([Event(kind=Kind.START, id="1", at=T0)])
+        await store.journal.record([Event(kind=Kind.START, id="1", at=T0)])
         assert await is_set() == ours
     database = Database(url)
     try:

@@ -28,7 +28,7 @@ LIST = person("news v1", weight=1200, lists=("offers",))
 
 
 async def one(store: Store) -> Mailing:
-    (mailing,) = await store.mailings()
+    (mailing,) = await store.mailings.newest()
     return mailing
 
 
@@ -38,13 +38,13 @@ async def tally(store: Store) -> Tally:
 
 async def fates(store: Store, *names: str) -> list[Fate]:
     """Of each of them; NONE for whom it has not come."""
-    found = await store.reached_by((await one(store)).mailing_id, [person(name).digest for name in names])
+    found = await store.mailings.reached_by((await one(store)).mailing_id, [person(name).digest for name in names])
     return [found.get(person(name).digest, Fate.NONE) for name in names]
 
 
 async def hold(store: Store, id: str, *people: object, apart: Sequence[str] = (), by_wire: bool = False) -> str:
     """One copy is held; ``apart`` get theirs now, from the outbox or from the MTA itself. Returns its id."""
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     colleagues = frozenset(person(name).digest for name in apart)
 
     def step(live: Live) -> Admission:
@@ -67,7 +67,7 @@ async def hold(store: Store, id: str, *people: object, apart: Sequence[str] = ()
 
 
 async def becomes(store: Store, id: str, state: State, *intents: Intent) -> None:
-    await store.change(id, lambda h: Change(hold=replace(h, state=state), intents=intents))
+    await store.holds.change(id, lambda h: Change(hold=replace(h, state=state), intents=intents))
 
 
 async def approved(store: Store, id: str, *to: str) -> None:
@@ -75,7 +75,7 @@ async def approved(store: Store, id: str, *to: str) -> None:
 
 
 async def leased(store: Store, id: str) -> Lease:
-    (lease,) = [one for one in await store.lease("one", 100, 60) if one.lease_id == id]
+    (lease,) = [one for one in await store.outbox.lease("one", 100, 60) if one.lease_id == id]
     return lease
 
 
@@ -108,7 +108,7 @@ async def test_what_was_approved_is_on_its_way_until_an_attempt_begins_and_in_do
     assert await tally(store) == Tally(admitted=1200)
     lease = await leased(store, "H1-release")
     begun = last(lease, Delivered.IN_DOUBT, clock, 1, [LIST.digest])
-    assert await store.settle(lease, begun, [])
+    assert await store.outbox.settle(lease, begun, [])
     assert await tally(store) == Tally(doubted=1200)
     assert await fates(store, "news v1") == [Fate.DOUBTED]
     clock.go(days=1)
@@ -126,9 +126,9 @@ async def test_what_the_relay_made_of_it(store: Store, clock: Clock, became: str
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
     delivered, doubts = DELIVERED[became]
-    assert await store.settle(lease, last(lease, delivered, clock, doubts, [LIST.digest]), [])
+    assert await store.outbox.settle(lease, last(lease, delivered, clock, doubts, [LIST.digest]), [])
     assert await tally(store) == expected
-    held = await store.hold("H1")
+    held = await store.holds.find("H1")
     assert held is not None
     assert held.settled == Settled(**{became: 1})
     assert held.state is ENDS[became]
@@ -146,7 +146,7 @@ async def test_of_a_list_that_has_changed_since_nobody_got_what_nobody_was_sent(
     lease = await leased(store, "H1-release")
     delivered, doubts = DELIVERED[became]
     another = person("news v2", weight=1300)
-    await store.settle(lease, last(lease, delivered, clock, doubts, [another.digest]), [])
+    await store.outbox.settle(lease, last(lease, delivered, clock, doubts, [another.digest]), [])
     assert await tally(store) == expected
 
 
@@ -161,15 +161,15 @@ async def test_a_release_that_reached_some(store: Store, clock: Clock) -> None:
         Outcome(recipient=b, delivered=Delivered.FAILED, people=(b_,)),
         Outcome(recipient=c, delivered=Delivered.RETRY, next_at=clock.now() + timedelta(minutes=1)),
     ]
-    await store.settle(lease, outcomes, [])
+    await store.outbox.settle(lease, outcomes, [])
     assert await tally(store) == Tally(relayed=1, refused=1, admitted=1)
     clock.go(minutes=2)
     again = await leased(store, "H1-release")
     assert again.settled == Settled(sent=1, failed=1)
     settled = Settled(sent=1, failed=1, doubted=1)
-    await store.settle(again, [Outcome(recipient=c, delivered=Delivered.FAILED, doubts=1, people=(c_,))], [])
+    await store.outbox.settle(again, [Outcome(recipient=c, delivered=Delivered.FAILED, doubts=1, people=(c_,))], [])
     assert await tally(store) == Tally(relayed=1, refused=1, doubted=1)
-    held = await store.hold("H1")
+    held = await store.holds.find("H1")
     assert held is not None
     assert held.settled == settled
 
@@ -198,10 +198,10 @@ async def test_the_colleagues_part_is_on_its_way_until_it_is_there(store: Store,
     assert await tally(store) == Tally(stopped=1200, admitted=1), "what is decided is not about them"
     lease = await leased(store, "H1-part")
     delivered, doubts = DELIVERED[became]
-    await store.settle(lease, last(lease, delivered, clock, doubts, [person("ulf").digest]), [])
+    await store.outbox.settle(lease, last(lease, delivered, clock, doubts, [person("ulf").digest]), [])
     names = {"sent": "relayed", "failed": "refused", "doubted": "doubted"}
     assert await tally(store) == replace(Tally(stopped=1200), **{names[became]: 1})
-    held = await store.hold("H1")
+    held = await store.holds.find("H1")
     assert held is not None
     assert (held.state, held.settled) == (State.REJECTED, None)
 
@@ -212,7 +212,7 @@ async def test_the_colleagues_part_is_on_its_way_until_it_is_there(store: Store,
 async def test_a_part_that_the_mta_keeps_is_known_once_it_was_said(store: Store, said: str, expected: Tally) -> None:
     await hold(store, "H1", LIST, apart=["ulf"], by_wire=True)
     assert await tally(store) == Tally(held=1200, doubted=1), "if the process ends here, nobody knows"
-    await store.record([event(Kind.OUTCOME, "H1", outcome=said, part=True)])
+    await store.journal.record([event(Kind.OUTCOME, "H1", outcome=said, part=True)])
     assert await tally(store) == replace(expected, held=1200)
 
 
@@ -222,15 +222,15 @@ async def test_a_part_that_the_mta_keeps_is_known_once_it_was_said(store: Store,
 async def test_what_the_relay_puts_off_its_client_has_still(store: Store) -> None:
     for n, code in enumerate(("451 4.7.1 Later", "550 5.7.1 No")):
         await admit(store, of(f"T{n}", f"p{n}"))
-        store.note(event(Kind.OUTCOME, f"T{n}", outcome="refused", replies=[code]))
-    await store.record([])
+        store.journal.note(event(Kind.OUTCOME, f"T{n}", outcome="refused", replies=[code]))
+    await store.journal.record([])
     assert await tally(store) == Tally(deferred=1, refused=1)
 
 
 async def test_what_nobody_knows_stays_so_however_long_it_is(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", *(f"p{n}" for n in range(30))))
     await admit(store, of("T2", "z"))
-    await store.record([event(Kind.IN_DOUBT, "T1")])
+    await store.journal.record([event(Kind.IN_DOUBT, "T1")])
     assert await tally(store) == Tally(doubted=30, admitted=1)
     assert (await one(store)).out == 31
     clock.go(days=8)
@@ -247,8 +247,8 @@ async def test_an_outcome_that_comes_after_all_ends_the_doubt_if_it_arrived(
     store: Store, said: str, expected: Tally
 ) -> None:
     await admit(store, of("T1", "a"))
-    await store.record([event(Kind.IN_DOUBT, "T1")])
-    await store.record([event(Kind.OUTCOME, "T1", outcome=said, replies=["550 5.7.1 No"])])
+    await store.journal.record([event(Kind.IN_DOUBT, "T1")])
+    await store.journal.record([event(Kind.OUTCOME, "T1", outcome=said, replies=["550 5.7.1 No"])])
     assert await tally(store) == expected
 
 
@@ -256,8 +256,8 @@ async def test_a_late_refusal_of_one_copy_says_nothing_of_the_other(store: Store
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "a"))
     for id in ("T1", "T2"):
-        await store.record([event(Kind.IN_DOUBT, id)])
-    await store.record([event(Kind.OUTCOME, "T1", outcome="refused", replies=["550 5.7.1 No"])])
+        await store.journal.record([event(Kind.IN_DOUBT, id)])
+    await store.journal.record([event(Kind.OUTCOME, "T1", outcome="refused", replies=["550 5.7.1 No"])])
     assert await tally(store) == Tally(doubted=1)
 
 
@@ -280,7 +280,7 @@ async def test_who_has_one_copy_has_it_though_people_stop_the_next(store: Store,
     await admit(store, of("T1", "a"))
     await outcome(store, "T1", "relayed")
     await admit(store, of("T2", "b"))
-    await store.record([event(Kind.IN_DOUBT, "T2")])
+    await store.journal.record([event(Kind.IN_DOUBT, "T2")])
     await admit(store, of("T3", "c"))
     await hold(store, "H1", "a", "b", "c", "d")
     assert await tally(store) == Tally(relayed=1, doubted=1, admitted=1, held=1)
@@ -295,7 +295,7 @@ async def test_a_hold_for_those_who_have_it_already_reaches_them_all_the_same(st
     await admit(store, of("T1", LIST))
     await outcome(store, "T1", "relayed")
     await hold(store, "H1", LIST)
-    held = await store.hold("H1")
+    held = await store.holds.find("H1")
     assert held is not None
     assert held.reach == 400_000, "as the guard has said"
 
@@ -355,9 +355,9 @@ async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_
                 said = rng.choice(["relayed", "relayed", "refused", "lost", "in-doubt"])
                 about = going.pop(id)
                 if said == "in-doubt":
-                    await store.record([event(Kind.IN_DOUBT, id)])
+                    await store.journal.record([event(Kind.IN_DOUBT, id)])
                 else:
-                    await store.record([event(Kind.OUTCOME, id, outcome=said, replies=["550 5.7.1 No"])])
+                    await store.journal.record([event(Kind.OUTCOME, id, outcome=said, replies=["550 5.7.1 No"])])
                 for name in about if said in ("relayed", "in-doubt") else ():
                     (has if said == "relayed" else may).setdefault(name, set()).add(id)
             case "decide" if waiting:
@@ -371,18 +371,18 @@ async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_
             case "attempt" if outbox:
                 id = rng.choice(sorted(outbox))
                 became = rng.choice(["retry", "sent", "failed", "doubted"])
-                lease = next(one for one in await store.lease("one", 100, 1) if one.lease_id == f"{id}-release")
+                lease = next(one for one in await store.outbox.lease("one", 100, 1) if one.lease_id == f"{id}-release")
                 if became == "retry":
-                    await store.settle(lease, last(lease, Delivered.RETRY, clock), [])
+                    await store.outbox.settle(lease, last(lease, Delivered.RETRY, clock), [])
                     continue
                 about = outbox.pop(id)
                 delivered, doubts = DELIVERED[became]
                 digests = [person(name).digest for name in about]
-                await store.settle(lease, last(lease, delivered, clock, doubts, digests), [])
+                await store.outbox.settle(lease, last(lease, delivered, clock, doubts, digests), [])
                 for name in about if became != "failed" else ():
                     (has if became == "sent" else may).setdefault(name, set()).add(id)
         pending = {name for some in (*going.values(), *outbox.values()) for name in some}
-        if not await store.mailings():
+        if not await store.mailings.newest():
             continue
         for name, fate in zip("abcdef", await fates(store, *"abcdef"), strict=True):
             assert name not in has or fate is Fate.RELAYED, (n, name, fate, "certainty before doubt")
@@ -415,11 +415,11 @@ def test_a_hold_of_an_earlier_version_has_nobody_apart() -> None:
 
 async def test_who_was_in_doubt_and_whose_second_copy_was_taken_has_it(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim", "bo"))
-    await store.record([event(Kind.IN_DOUBT, "T1")])
+    await store.journal.record([event(Kind.IN_DOUBT, "T1")])
     assert await fates(store, "kim", "bo") == [Fate.DOUBTED, Fate.DOUBTED]
     await admit(store, of("T2", "kim", content="2"))
     await outcome(store, "T2", "relayed")
-    await store.record([])
+    await store.journal.record([])
     assert await fates(store, "kim", "bo") == [Fate.RELAYED, Fate.DOUBTED]
     assert await tally(store) == Tally(relayed=1, doubted=1)
 
@@ -429,19 +429,19 @@ async def test_another_process_notices_that_a_second_copy_was_taken(
 ) -> None:
     """As after a restart between the verdict and its outcome, or where another node writes that down."""
     await admit(store, of("T1", "kim", "bo"))
-    await store.record([event(Kind.IN_DOUBT, "T1")])
+    await store.journal.record([event(Kind.IN_DOUBT, "T1")])
     await admit(store, of("T2", "kim", content="2"))
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
-        await other.record([event(Kind.OUTCOME, "T2", at=clock.now(), outcome="relayed")])
+        await other.journal.record([event(Kind.OUTCOME, "T2", at=clock.now(), outcome="relayed")])
         assert await fates(other, "kim", "bo") == [Fate.RELAYED, Fate.DOUBTED]
     assert await tally(store) == Tally(relayed=1, doubted=1)
 
 
 async def test_the_first_of_two_copies_is_taken_in_the_batch_that_decides_on_the_second(store: Store) -> None:
     await admit(store, of("T1", "kim"))
-    store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+    store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
     await admit(store, of("T2", "kim", content="2"))
-    await store.record([event(Kind.OUTCOME, "T2", outcome="refused", replies=["550 5.7.1 No"])])
+    await store.journal.record([event(Kind.OUTCOME, "T2", outcome="refused", replies=["550 5.7.1 No"])])
     assert await fates(store, "kim") == [Fate.RELAYED]
 
 
@@ -455,8 +455,8 @@ async def test_the_chart_is_drawn_by_when_it_went_out(store: Store, clock: Clock
     clock.go(hours=1)
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
-    assert await store.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
-    await store.record([])
+    assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
+    await store.journal.record([])
     grown = await Archive(store).growth((await one(store)).mailing_id)
     assert [point.at.year for point in grown] == [began.year] * len(grown), "a copy that was put off is not of 1970"
     assert (grown[0].sent, grown[0].at - began < timedelta(minutes=1)) == (1, True)
@@ -471,7 +471,7 @@ async def went(store: Store) -> tuple[datetime | None, datetime | None]:
 
 
 async def relayed(store: Store, id: str, clock: Clock) -> None:
-    await store.record([event(Kind.OUTCOME, id, at=clock.now(), outcome="relayed")])
+    await store.journal.record([event(Kind.OUTCOME, id, at=clock.now(), outcome="relayed")])
 
 
 async def test_when_it_came_and_when_it_went_out_are_two_times(store: Store, clock: Clock) -> None:
@@ -486,7 +486,9 @@ async def test_when_it_came_and_when_it_went_out_are_two_times(store: Store, clo
     clock.go(minutes=5)
     await hold(store, "H1", person("bo"))
     await admit(store, of("T2", "put-off", content="2"))
-    await store.record([event(Kind.OUTCOME, "T2", at=clock.now(), outcome="refused", replies=["451 4.7.1 Later"])])
+    await store.journal.record(
+        [event(Kind.OUTCOME, "T2", at=clock.now(), outcome="refused", replies=["451 4.7.1 Later"])]
+    )
     assert await went(store) == (first, first)
     clock.go(hours=1)
     await admit(store, of("T3", "put-off", content="2"))
@@ -496,7 +498,7 @@ async def test_when_it_came_and_when_it_went_out_are_two_times(store: Store, clo
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
     clock.go(seconds=20)
-    assert await store.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
+    assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
     released = clock.now()
     clock.go(minutes=5)
     await admit(store, of("T4", "kim", content="another"))
@@ -513,7 +515,7 @@ async def test_when_it_came_and_when_it_went_out_are_two_times(store: Store, clo
 
 async def test_it_went_out_at_once_in_the_batch_that_counts_another_copy(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim"))
-    store.note(event(Kind.OUTCOME, "T1", at=clock.now(), outcome="relayed"))
+    store.journal.note(event(Kind.OUTCOME, "T1", at=clock.now(), outcome="relayed"))
     await admit(store, of("T2", "bo", content="2"))
     assert await went(store) == (clock.now(), clock.now())
 
@@ -523,17 +525,17 @@ async def test_the_colleagues_part_went_out_as_well(store: Store, clock: Clock, 
     await hold(store, "H1", LIST, apart=["ulf"], by_wire=by_wire)
     clock.go(minutes=5)
     if by_wire:
-        await store.record([event(Kind.OUTCOME, "H1", at=clock.now(), outcome="relayed", part=True)])
+        await store.journal.record([event(Kind.OUTCOME, "H1", at=clock.now(), outcome="relayed", part=True)])
     else:
         lease = await leased(store, "H1-part")
-        assert await store.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("ulf").digest]), [])
+        assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("ulf").digest]), [])
     assert await went(store) == (clock.now(), clock.now())
 
 
 async def test_what_was_in_doubt_went_out_when_its_outcome_came(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim"))
     clock.go(minutes=15)
-    await store.record([event(Kind.IN_DOUBT, "T1", at=clock.now())])
+    await store.journal.record([event(Kind.IN_DOUBT, "T1", at=clock.now())])
     assert await went(store) == (None, None)
     clock.go(minutes=15)
     await relayed(store, "T1", clock)
@@ -575,7 +577,7 @@ async def test_who_is_in_doubt_may_have_it(store: Store) -> None:
     assert await has(store) == (0, 0), "on its way, which is told apart"
     await outcome(store, "T1", "relayed")
     await admit(store, of("T2", "ada", content="2"))
-    await store.record([event(Kind.IN_DOUBT, "T2")])
+    await store.journal.record([event(Kind.IN_DOUBT, "T2")])
     assert await has(store) == (2, 3)
 
 
@@ -595,9 +597,9 @@ async def test_two_versions_of_a_list_are_between_the_larger_and_both(
     await outcome(store, "T1", "relayed")
     await admit(store, of("T2", person("news v2", weight=1203, lists=("news",)), content="2"))
     if said == "in-doubt":
-        await store.record([event(Kind.IN_DOUBT, "T2")])
+        await store.journal.record([event(Kind.IN_DOUBT, "T2")])
     else:
-        await store.record([event(Kind.OUTCOME, "T2", outcome=said, replies=["550 5.7.1 No"])])
+        await store.journal.record([event(Kind.OUTCOME, "T2", outcome=said, replies=["550 5.7.1 No"])])
     assert await tally(store) == told
     assert await has(store) == (least, most)
 
@@ -617,12 +619,12 @@ async def test_between_two_versions_of_a_list_are_those_who_came_and_left(
     await admit(store, of("T1", v1))
     await outcome(store, "T1", "relayed")
     change = {"version": "v2", "before": "v1", "people": 1203, "added": 5, "removed": 2}
-    await store.record([event(Kind.LIST, "news", at=clock.now(), **change)])
+    await store.journal.record([event(Kind.LIST, "news", at=clock.now(), **change)])
     await admit(store, of("T2", v2, content="2"))
     if said == "in-doubt":
-        await store.record([event(Kind.IN_DOUBT, "T2")])
+        await store.journal.record([event(Kind.IN_DOUBT, "T2")])
     else:
-        await store.record([event(Kind.OUTCOME, "T2", outcome=said, replies=["550 5.7.1 No"])])
+        await store.journal.record([event(Kind.OUTCOME, "T2", outcome=said, replies=["550 5.7.1 No"])])
     assert await tally(store) == told
     assert await has(store) == (least, most)
 

@@ -56,8 +56,8 @@ async def test_killed_around_a_commit_nothing_answered_is_lost(
     answered = lines(killed.stdout, "answered")
     assert answered == [f"H{n}" for n in range(int(point[-2]))]
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as store:
-        assert (await store.verify()).ok
-        there = {h.hold_id: h for h in await store.holds()}
+        assert (await store.journal.verify()).ok
+        there = {h.hold_id: h for h in await store.holds.newest()}
         assert set(answered) <= set(there)
         assert all(there[id].acknowledged for id in answered)
         left = set(there) - set(answered)
@@ -67,9 +67,9 @@ async def test_killed_around_a_commit_nothing_answered_is_lost(
         # the client of that one tries again: one hold, the same
         for id in left:
             await store.admit(item(f"R{id}", of=id), holds(a_hold(f"R{id}")))
-        assert {h.hold_id for h in await store.holds() if h.acknowledged} == set(there)
+        assert {h.hold_id for h in await store.holds.newest() if h.acknowledged} == set(there)
         clock.go(days=10_000)  # the child's clock is the real one
-        leases = await store.lease("me", 100, 60)
+        leases = await store.outbox.lease("me", 100, 60)
         assert sorted(lease.lease_id for lease in leases) == sorted(f"N{id}" for id in there)
 
 
@@ -87,7 +87,7 @@ async def test_two_processes_count_as_one(url: str, tmp_path: Path, clock: Clock
     counts = [lines(out.decode(), "count") for out, _ in said]
     assert sorted(counts[0] + counts[1]) == list(range(1, 2 * n + 1))
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as store:
-        proof = await store.verify()
+        proof = await store.journal.verify()
         assert proof.ok
         assert proof.entries >= 2 * n + 1
 
@@ -133,7 +133,7 @@ def kill(server: Any) -> None:
 async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: Path, clock: Clock) -> None:
     url = server.get_uri()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
         await store.admit(item("T1"), relays("T1"))
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
@@ -146,14 +146,14 @@ async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: P
             with pytest.raises(Unavailable):
                 await store.admit(item(f"D{n}"), relays(f"D{n}"))
         with pytest.raises(Unavailable):
-            await store.gate()
-        store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+            await store.gate.read()
+        store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
 
         await asyncio.to_thread(server.ensure_postgres_running)
         await store.admit(item("T4"), relays("T4"))
-        assert await store.outcomes(["T1"]) == {"T1": End.DELIVERED}
-        assert (await store.verify()).ok
-        assert await store.history("D0") == []
+        assert await store.journal.outcomes(["T1"]) == {"T1": End.DELIVERED}
+        assert (await store.journal.verify()).ok
+        assert await store.journal.history("D0") == []
 
 
 async def test_a_database_that_hangs_is_answered_for(
@@ -163,7 +163,7 @@ async def test_a_database_that_hangs_is_answered_for(
     url = server.get_uri()
     monkeypatch.setattr(queued, "WAIT_SECONDS", 0.3)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=RealClock(), migrate=True) as store:
-        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
         pids: list[int] = []
         await store._writer.submit(lambda b: pids.append(b.select("SELECT pg_backend_pid()")[0][0]))
         os.kill(pids[0], signal.SIGSTOP)
@@ -176,8 +176,8 @@ async def test_a_database_that_hangs_is_answered_for(
         assert all(isinstance(r, LedgerError) for r in results)
         monkeypatch.undo()
         await store.admit(item("T3"), relays("T3"))
-        assert set((await store.outcomes(["T1", "T2"])).values()) <= {End.NOT_SENT}
-        assert (await store.verify()).ok
+        assert set((await store.journal.outcomes(["T1", "T2"])).values()) <= {End.NOT_SENT}
+        assert (await store.journal.verify()).ok
 
 
 class RealClock(Clock):
@@ -190,12 +190,12 @@ async def test_a_second_store_in_one_process_takes_no_lock_from_the_first(tmp_pa
     think that it was alone, and take away the log that the first store still writes to: commits would be lost."""
     url = f"sqlite:///{tmp_path}/guard.db"
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as first:
-        await first.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        await first.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
         async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as second:
-            assert (await second.gate()).policy_sha256 == POLICY
+            assert (await second.gate.read()).policy_sha256 == POLICY
         script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT seq FROM head'); c.close()"
         await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, f"{tmp_path}/guard.db"], check=True)
         assert (tmp_path / "guard.db-wal").exists(), "it is in use"
         await first.admit(item("T1"), relays("T1"))
         async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as third:
-            assert await third.history("T1")
+            assert await third.journal.history("T1")

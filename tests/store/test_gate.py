@@ -17,69 +17,69 @@ from tests.store.making import POLICY, SECRET, T0, Clock, a_freeze, event, item,
 
 
 async def test_freeze_and_thaw_move_the_gate(store: Store) -> None:
-    assert await store.gate() == Gate(generation=1, policy_sha256=POLICY)
-    frozen = await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    assert await store.gate.read() == Gate(generation=1, policy_sha256=POLICY)
+    frozen = await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
     assert frozen == Gate(generation=2, policy_sha256=POLICY, freezes=(a_freeze(),))
-    assert await store.gate() == frozen
-    thawed = await store.thaw("F1", event(Kind.THAW, "F1"))
+    assert await store.gate.read() == frozen
+    thawed = await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     assert thawed == Gate(generation=3, policy_sha256=POLICY)
-    assert await store.gate() == thawed
-    assert [e.kind for e, _ in await store.history("F1")] == ["freeze", "thaw"]
+    assert await store.gate.read() == thawed
+    assert [e.kind for e, _ in await store.journal.history("F1")] == ["freeze", "thaw"]
 
 
 async def test_there_must_be_a_freeze_to_lift(store: Store) -> None:
     with pytest.raises(KeyError):
-        await store.thaw("F1", event(Kind.THAW, "F1"))
-    await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
-    await store.thaw("F1", event(Kind.THAW, "F1"))
+        await store.gate.thaw("F1", event(Kind.THAW, "F1"))
+    await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     with pytest.raises(KeyError):
-        await store.thaw("F1", event(Kind.THAW, "F1"))
-    assert len(await store.history("F1")) == 2
+        await store.gate.thaw("F1", event(Kind.THAW, "F1"))
+    assert len(await store.journal.history("F1")) == 2
 
 
 async def test_the_same_freeze_twice_is_refused_and_leaves_no_entry(store: Store) -> None:
-    await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
     with pytest.raises(Unavailable):
-        await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
-    assert len(await store.history("F1")) == 1
+        await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    assert len(await store.journal.history("F1")) == 1
 
 
 async def test_a_policy_comes_with_its_documents(store: Store) -> None:
     documents = {"policy.yaml": b"version: 1\n", "vocabularies/pork.yaml": b"\x00\xff"}
-    gate = await store.put_policy("two", documents, event(Kind.POLICY, "two"))
+    gate = await store.policies.put("two", documents, event(Kind.POLICY, "two"))
     assert (gate.policy_sha256, gate.generation) == ("two", 2)
-    assert await store.policy("two") == documents
-    assert await store.policy(POLICY) == {"policy.yaml": b"version: 1\n"}
+    assert await store.policies.documents("two") == documents
+    assert await store.policies.documents(POLICY) == {"policy.yaml": b"version: 1\n"}
     with pytest.raises(KeyError):
-        await store.policy("three")
+        await store.policies.documents("three")
     with pytest.raises(PolicyMoved):
         await store.admit(item("T1"), relays("T1"))
-    await store.put_policy(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))  # and back
+    await store.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))  # and back
     await store.admit(item("T1"), relays("T1"))
 
 
 async def test_a_policy_takes_the_place_of_the_one_that_was_meant_only(store: Store) -> None:
     """Of two who compared theirs with the same policy in force, the second is told."""
-    await store.put_policy("two", {"policy.yaml": b"2"}, event(Kind.POLICY, "two"), before=POLICY)
+    await store.policies.put("two", {"policy.yaml": b"2"}, event(Kind.POLICY, "two"), before=POLICY)
     with pytest.raises(PolicyMoved):
-        await store.put_policy("three", {"policy.yaml": b"3"}, event(Kind.POLICY, "three"), before=POLICY)
-    assert (await store.gate()).policy_sha256 == "two"
+        await store.policies.put("three", {"policy.yaml": b"3"}, event(Kind.POLICY, "three"), before=POLICY)
+    assert (await store.gate.read()).policy_sha256 == "two"
     with pytest.raises(KeyError):
-        await store.policy("three")
-    [last, *_] = await store.policy_history()
-    assert (last.seq, last.at) == ((await store.last()), (await store.policy_standing()).put.at)  # type: ignore[union-attr]
+        await store.policies.documents("three")
+    [last, *_] = await store.policies.history()
+    assert (last.seq, last.at) == ((await store.journal.last()), (await store.policies.standing()).put.at)  # type: ignore[union-attr]
 
 
 async def test_another_process_sees_it_at_once(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         await other.admit(item("T1"), relays("T1"))
-        await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+        await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
         assert (await other.admit(item("T2"), relays("T2"))).generation == 2
-        assert (await other.gate()).freezes == (a_freeze(),)
-        await other.put_policy("two", {}, event(Kind.POLICY, "two"))
+        assert (await other.gate.read()).freezes == (a_freeze(),)
+        await other.policies.put("two", {}, event(Kind.POLICY, "two"))
         with pytest.raises(PolicyMoved):
             await store.admit(item("T3"), relays("T3"))
-    assert (await store.verify()).ok
+    assert (await store.journal.verify()).ok
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ async def test_who_is_on_the_way(store: Store, clock: Clock, selector: Selector,
     clock.go(minutes=10)
     for one in (t1, t2, item("T3")):
         await store.admit(one, relays(one.id))
-    store.note(event(Kind.OUTCOME, "T3", outcome="relayed"))
-    await store.record([event(Kind.START, "here")])
+    store.journal.note(event(Kind.OUTCOME, "T3", outcome="relayed"))
+    await store.journal.record([event(Kind.START, "here")])
     if selector is Selector.MAILING:
-        [mailing] = await store.mailings(least=1)
+        [mailing] = await store.mailings.newest(least=1)
         value = mailing.mailing_id
     freeze = a_freeze("F1", selector, value)
-    assert set(await store.in_flight(freeze, T0 + timedelta(minutes=5))) == stopped
+    assert set(await store.journal.in_flight(freeze, T0 + timedelta(minutes=5))) == stopped

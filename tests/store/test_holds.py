@@ -22,18 +22,23 @@ async def some(store: Store, clock: Clock, n: int) -> None:
 
 
 async def to(store: Store, id: str, state: State) -> None:
-    await store.change(id, lambda h: Change(hold=replace(h, state=state)))
+    await store.holds.change(id, lambda h: Change(hold=replace(h, state=state)))
 
 
 async def test_newest_first_and_by_state(store: Store, clock: Clock) -> None:
     await some(store, clock, 5)
     await to(store, "H3", State.REJECTED)
     await to(store, "H1", State.APPROVED)
-    assert [h.hold_id for h in await store.holds()] == ["H4", "H3", "H2", "H1", "H0"]
-    assert [h.hold_id for h in await store.holds(states=[State.WAITING, State.APPROVED])] == ["H4", "H2", "H1", "H0"]
-    assert [h.hold_id for h in await store.holds(limit=2)] == ["H4", "H3"]
-    assert [h.hold_id for h in await store.holds(before=T0 + timedelta(minutes=2))] == ["H1", "H0"]
-    counts = await store.hold_counts()
+    assert [h.hold_id for h in await store.holds.newest()] == ["H4", "H3", "H2", "H1", "H0"]
+    assert [h.hold_id for h in await store.holds.newest(states=[State.WAITING, State.APPROVED])] == [
+        "H4",
+        "H2",
+        "H1",
+        "H0",
+    ]
+    assert [h.hold_id for h in await store.holds.newest(limit=2)] == ["H4", "H3"]
+    assert [h.hold_id for h in await store.holds.newest(before=T0 + timedelta(minutes=2))] == ["H1", "H0"]
+    counts = await store.holds.counts()
     assert (counts[State.WAITING], counts[State.REJECTED], counts[State.VOID]) == (3, 1, 0)
 
 
@@ -41,10 +46,10 @@ async def test_pages_lose_nobody_of_the_same_moment(store: Store) -> None:
     for i in range(7):
         await held(store, f"H{i}", at=T0)
     seen: list[str] = []
-    page = await store.holds(limit=3)
+    page = await store.holds.newest(limit=3)
     while page:
         seen += [h.hold_id for h in page]
-        page = await store.holds(limit=3, before=page[-1].held_at, after_id=page[-1].hold_id)
+        page = await store.holds.newest(limit=3, before=page[-1].held_at, after_id=page[-1].hold_id)
     assert seen == [f"H{i}" for i in reversed(range(7))]
 
 
@@ -54,17 +59,19 @@ async def test_due_are_the_waiting_that_somebody_must_look_at(store: Store) -> N
     await held(store, "told", attend_at=T0 + timedelta(hours=5))  # said by the guard
     await held(store, "gone", expires_at=T0 + timedelta(minutes=10))
     await to(store, "gone", State.EXPIRED)
-    assert await store.due(T0) == []
-    assert [h.hold_id for h in await store.due(T0 + timedelta(minutes=15))] == ["soon"]
-    assert [h.hold_id for h in await store.due(T0 + timedelta(minutes=30))] == ["soon", "late"]
-    assert [h.hold_id for h in await store.due(T0 + timedelta(hours=5))] == ["soon", "late", "told"]
-    await store.change("soon", lambda h: Change(hold=replace(h, attend_at=T0 + timedelta(minutes=59), reminded=1)))
-    assert [h.hold_id for h in await store.due(T0 + timedelta(minutes=30))] == ["late"]
+    assert await store.holds.due(T0) == []
+    assert [h.hold_id for h in await store.holds.due(T0 + timedelta(minutes=15))] == ["soon"]
+    assert [h.hold_id for h in await store.holds.due(T0 + timedelta(minutes=30))] == ["soon", "late"]
+    assert [h.hold_id for h in await store.holds.due(T0 + timedelta(hours=5))] == ["soon", "late", "told"]
+    await store.holds.change(
+        "soon", lambda h: Change(hold=replace(h, attend_at=T0 + timedelta(minutes=59), reminded=1))
+    )
+    assert [h.hold_id for h in await store.holds.due(T0 + timedelta(minutes=30))] == ["late"]
 
 
 async def test_expiry_is_looked_at_whatever_the_guard_said(store: Store) -> None:
     await held(store, "H1", expires_at=T0 + timedelta(hours=1), attend_at=T0 + timedelta(days=9))
-    assert [h.hold_id for h in await store.due(T0 + timedelta(hours=1))] == ["H1"]
+    assert [h.hold_id for h in await store.holds.due(T0 + timedelta(hours=1))] == ["H1"]
 
 
 async def a_retry_is(store: Store, hold_id: str) -> str | None:
@@ -90,9 +97,9 @@ async def test_a_retry_within_a_day_of_its_delivery_is_what_was_delivered(store:
     await held(store, "H1", expires_at=T0 + timedelta(days=9))
     look = await column(store, "attend_at", "H1")
     clock.go(days=3)
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
-    [lease] = await store.lease("me", 10, 60)
-    assert await store.settle(lease, [Outcome(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
+    [lease] = await store.outbox.lease("me", 10, 60)
+    assert await store.outbox.settle(lease, [Outcome(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
     assert await column(store, "over_at", "H1") == microseconds(clock.now())
     assert await column(store, "attend_at", "H1") == look
     clock.go(hours=23)

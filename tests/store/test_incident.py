@@ -31,12 +31,12 @@ def verdict(store: Store, id: str, **data: Any) -> Event:
 
 async def ids(store: Store, **about: Any) -> set[str]:
     """Of which transactions the report tells."""
-    found = await store.incident(About(**about), prove=False)
+    found = await store.journal.incident(About(**about), prove=False)
     return {step.entry.id for step in found.report.steps if step.entry.kind == "verdict"} if found.report else set()
 
 
 async def found(store: Store, **about: Any) -> Found:
-    return await store.incident(About(**about), prove=True)
+    return await store.journal.incident(About(**about), prove=True)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_may_fit_is_found_over_pages(store: Store) -> None:
-    await store.record([verdict(store, f"T{n}", lists=["news" if n % 2 else "ads"]) for n in range(20)])
+    await store.journal.record([verdict(store, f"T{n}", lists=["news" if n % 2 else "ads"]) for n in range(20)])
     assert await ids(store, lists=frozenset({"news"})) == {f"T{n}" for n in range(1, 20, 2)}
     one = await found(store, lists=frozenset({"news"}))
     assert one.report is not None
@@ -57,16 +57,16 @@ async def test_what_may_fit_is_found_over_pages(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["100%", "a_b", 'the "big" one', "back\\slash", "Nyhetsbrev på svenska", "*"])
 async def test_a_name_is_no_pattern(store: Store, name: str) -> None:
-    await store.record(
+    await store.journal.record(
         [verdict(store, "T1", lists=[name]), verdict(store, "T2", lists=["another", "axb", "100 people"])]
     )
     assert await ids(store, lists=frozenset({name})) == {"T1"}
 
 
 async def test_all_that_is_given_must_fit(store: Store, clock: Clock) -> None:
-    await store.record([verdict(store, "T1", lists=["news"]), verdict(store, "T2", subject="Möte")])
+    await store.journal.record([verdict(store, "T1", lists=["news"]), verdict(store, "T2", subject="Möte")])
     clock.go(hours=1)
-    await store.record([verdict(store, "T3", lists=["news"]), verdict(store, "T4", sender="otto@example.com")])
+    await store.journal.record([verdict(store, "T3", lists=["news"]), verdict(store, "T4", sender="otto@example.com")])
     then = microseconds(clock.now())
     assert await ids(store, since=then) == {"T3", "T4"}
     assert await ids(store, until=then, lists=frozenset({"news"})) == {"T1"}
@@ -77,7 +77,7 @@ async def test_all_that_is_given_must_fit(store: Store, clock: Clock) -> None:
 
 async def test_more_than_a_report_is_made_of(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MOST", 4)
-    await store.record([verdict(store, f"T{n}", lists=["news" if n else "ads"]) for n in range(5)])
+    await store.journal.record([verdict(store, f"T{n}", lists=["news" if n else "ads"]) for n in range(5)])
     assert len(await ids(store, lists=frozenset({"news"}))) == 4
     with pytest.raises(report.TooMany):
         await ids(store, since=0)
@@ -91,7 +91,7 @@ async def test_nothing_fits(store: Store) -> None:
 
 async def test_a_message_brings_its_mailing_unless_it_is_wanted_alone(store: Store) -> None:
     for n in range(1, 8):
-        await store.record([verdict(store, f"T{n}", mailing="M1" if n < 6 else "M2")])
+        await store.journal.record([verdict(store, f"T{n}", mailing="M1" if n < 6 else "M2")])
     assert await ids(store, ids=frozenset({"T2"})) == {"T1", "T2", "T3", "T4", "T5"}
     assert await ids(store, ids=frozenset({"T2"}), whole=False) == {"T2"}
     assert await ids(store, ids=frozenset({"M2"})) == {"T6", "T7"}
@@ -102,8 +102,10 @@ async def test_a_mailing_counts_distinct_people(store: Store) -> None:
     await admit(store, of("T2", "b", "c"))
     for id in ("T1", "T2"):
         await outcome(store, id, "relayed")
-    (mailing,) = await store.mailings()
-    await store.record([verdict(store, id, mailing=mailing.mailing_id, counts={"reach": 2}) for id in ("T3", "T4")])
+    (mailing,) = await store.mailings.newest()
+    await store.journal.record(
+        [verdict(store, id, mailing=mailing.mailing_id, counts={"reach": 2}) for id in ("T3", "T4")]
+    )
     looked = await found(store, ids=frozenset({mailing.mailing_id}))
     assert [(one.mailing_id, one.people.relayed) for one in looked.mailings] == [(mailing.mailing_id, 3)]
 
@@ -112,10 +114,10 @@ async def test_of_many_mailings_the_largest_are_told(store: Store, monkeypatch: 
     monkeypatch.setattr(incident, "MOST_MAILINGS", 2)
     for n in range(3):
         await admit(store, of(f"T{n}", f"p{n}", identity=Identity(exact=f"mailing {n}")))
-    names = [one.mailing_id for one in await store.mailings()]
+    names = [one.mailing_id for one in await store.mailings.newest()]
     assert len(names) == 3
     many = [verdict(store, f"V{n}-{m}", mailing=name) for n, name in enumerate(names) for m in range(n + 1)]
-    await store.record(many)
+    await store.journal.record(many)
     looked = await found(store, since=0)
     assert [one.mailing_id for one in looked.mailings] == [names[2], names[1]]
     assert looked.report is not None
@@ -124,8 +126,10 @@ async def test_of_many_mailings_the_largest_are_told(store: Store, monkeypatch: 
 
 async def test_a_hold_with_what_people_did(store: Store) -> None:
     hold = await held(store, "H1")
-    await store.record([event(Kind.VOTE, "H1", choice="approve"), event(Kind.APPROVED, "H1"), event(Kind.VOTE, "H2")])
-    await store.freeze(a_freeze(), event(Kind.FREEZE, "F1", selector="all", value=""))
+    await store.journal.record(
+        [event(Kind.VOTE, "H1", choice="approve"), event(Kind.APPROVED, "H1"), event(Kind.VOTE, "H2")]
+    )
+    await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1", selector="all", value=""))
     looked = await found(store, ids=frozenset({"H1"}))
     assert hold.state is State.WAITING
     assert looked.report is not None
@@ -135,7 +139,7 @@ async def test_a_hold_with_what_people_did(store: Store) -> None:
 
 
 async def test_what_retention_has_erased_is_found_by_its_writer_all_the_same(store: Store, clock: Clock) -> None:
-    await store.record([verdict(store, "T1", sender="otto@example.com"), verdict(store, "T2")])
+    await store.journal.record([verdict(store, "T1", sender="otto@example.com"), verdict(store, "T2")])
     clock.go(days=91)
     while (await store.retain(Retention())).more:
         pass
@@ -147,7 +151,7 @@ async def test_what_retention_has_erased_is_found_by_its_writer_all_the_same(sto
 
 
 async def test_a_journal_that_was_edited_is_named_in_the_report(store: Store) -> None:
-    await store.record([verdict(store, f"T{n}", lists=["news"]) for n in range(5)])
+    await store.journal.record([verdict(store, f"T{n}", lists=["news"]) for n in range(5)])
     await tamper(store, "UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 3")
     looked = await found(store, ids=frozenset({"T4"}))
     assert looked.report is not None
@@ -157,10 +161,10 @@ async def test_a_journal_that_was_edited_is_named_in_the_report(store: Store) ->
 
 
 async def test_the_last_signed_checkpoint_is_named(store: Store) -> None:
-    await store.record([verdict(store, "T1")])
-    made = await store.checkpoint()
-    await store.record([verdict(store, "T2")])
-    looked = await store.incident(About(ids=frozenset({"T1"})), prove=False)
+    await store.journal.record([verdict(store, "T1")])
+    made = await store.journal.checkpoint()
+    await store.journal.record([verdict(store, "T2")])
+    looked = await store.journal.incident(About(ids=frozenset({"T1"})), prove=False)
     assert made is not None
     assert looked.checkpoint is not None
     assert (looked.checkpoint.seq, looked.seq, looked.proof) == (made.seq, made.seq + 1, None)
@@ -171,13 +175,13 @@ async def test_a_clock_that_was_set_back_hides_nothing(hours: int, store: Store,
     """By the journal's order the time runs forth, back, and forth again: what it said of each message is what it is found by."""
     begin = clock.now()
     for n in range(12):
-        await store.record([verdict(store, f"A{n}", lists=["news"])])
+        await store.journal.record([verdict(store, f"A{n}", lists=["news"])])
         clock.go(minutes=10)
     clock.at += timedelta(hours=hours)
-    await store.record([verdict(store, f"B{n}", lists=["news"]) for n in range(12)])
+    await store.journal.record([verdict(store, f"B{n}", lists=["news"]) for n in range(12)])
     clock.at -= timedelta(hours=hours)
     for n in range(12):
-        await store.record([verdict(store, f"C{n}", lists=["news"])])
+        await store.journal.record([verdict(store, f"C{n}", lists=["news"])])
         clock.go(minutes=10)
     late = microseconds(begin + timedelta(hours=hours))
     for since, until in itertools.pairwise(microseconds(begin + timedelta(minutes=10 * n)) for n in range(30)):
@@ -188,14 +192,14 @@ async def test_a_clock_that_was_set_back_hides_nothing(hours: int, store: Store,
 
 async def test_a_freeze_while_the_clock_was_wrong_is_told(store: Store, clock: Clock) -> None:
     clock.at += timedelta(hours=20)
-    await store.record([verdict(store, f"B{n}") for n in range(12)])
+    await store.journal.record([verdict(store, f"B{n}") for n in range(12)])
     clock.at -= timedelta(hours=20)
-    await store.record([verdict(store, "T1", lists=["news"])])
-    await store.freeze(a_freeze(), event(Kind.FREEZE, "F1", at=clock.now(), selector="all"))
-    found = await store.incident(About(ids=frozenset({"T1"})), prove=False)
+    await store.journal.record([verdict(store, "T1", lists=["news"])])
+    await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1", at=clock.now(), selector="all"))
+    found = await store.journal.incident(About(ids=frozenset({"T1"})), prove=False)
     assert found.report is not None
     assert "freeze" in [step.entry.kind for step in found.report.steps]
 
 
 async def written(store: Store) -> dict[str, int]:
-    return {entry.id: entry.at for entry, _ in await store.entries() if entry.kind == "verdict"}
+    return {entry.id: entry.at for entry, _ in await store.journal.entries() if entry.kind == "verdict"}

@@ -31,7 +31,7 @@ async def filled(store: Store, n: int = 30) -> None:
 async def test_what_is_rare_is_found_without_a_walk_over_all_verdicts(store: Store) -> None:
     await filled(store)
     for n in range(3):
-        await store.freeze(a_freeze(f"F{n}"), event(Kind.FREEZE, f"F{n}"))
+        await store.gate.freeze(a_freeze(f"F{n}"), event(Kind.FREEZE, f"F{n}"))
     await filled(store)
     stood_still = (Kind.FREEZE, Kind.THAW)
 
@@ -84,9 +84,9 @@ TAMPERINGS = {
 async def test_tampering_is_named(store: Store, name: str) -> None:
     statements, seq, problem = TAMPERINGS[name]
     await filled(store)
-    assert (await store.verify()).ok
+    assert (await store.journal.verify()).ok
     await tamper(store, *statements)
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found is not None
     assert (found.seq, found.problem.startswith(problem)) == (seq, True), found
 
@@ -105,37 +105,37 @@ async def test_an_inserted_entry_is_found(store: Store) -> None:
         batch.rows("entry").append((9, 1, "verdict", "forged", body, bytes(prev), hash, *lookup.NONE))
 
     await store._writer.submit(insert)
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found is not None
     assert found.seq == 10
 
 
 async def test_a_cut_tail_is_found_by_the_file_even_where_the_database_forgot(store: Store, tmp_path: Path) -> None:
     await filled(store)
-    made = await store.checkpoint()
+    made = await store.journal.checkpoint()
     assert made is not None
-    assert await store.checkpoint() is None  # nothing new
+    assert await store.journal.checkpoint() is None  # nothing new
     cut = ["DELETE FROM entry WHERE seq > 20", "DELETE FROM clear WHERE seq > 20", "DELETE FROM checkpoint"]
     await tamper(store, *cut)
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found is not None
     assert found.seq == 21
     assert "tail is cut" in found.problem
     hash = "SELECT hash FROM entry WHERE seq = 20"
     await tamper(store, f"UPDATE head SET seq = 20, hash = ({hash})")
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found is not None
     assert (
         found.problem
         == f"the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {made.seq}"
     )
     (tmp_path / journal.FILE).unlink()
-    assert (await store.verify()).ok  # with neither, nobody can know: that is what the file is for
+    assert (await store.journal.verify()).ok  # with neither, nobody can know: that is what the file is for
 
 
 async def test_a_chain_recomputed_whole_is_found(store: Store) -> None:
     await filled(store)
-    await store.checkpoint()
+    await store.journal.checkpoint()
 
     def recompute(batch: Batch) -> None:
         prev = bytes(32)
@@ -149,25 +149,25 @@ async def test_a_chain_recomputed_whole_is_found(store: Store) -> None:
 
     await store._writer.submit(recompute)
     await filled(store, 5)
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found is not None
     assert "recomputed" in found.problem
 
 
 async def test_a_forged_checkpoint_is_found(store: Store, tmp_path: Path) -> None:
     await filled(store)
-    await store.checkpoint()
+    await store.journal.checkpoint()
     path = tmp_path / journal.FILE
     line = json.loads(path.read_text())
     path.write_text(json.dumps({**line, "seq": line["seq"] + 5}) + "\n")
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found is not None
     assert "not signed here" in found.problem
     path.write_text("gibberish\n")
-    proof = await store.verify()
+    proof = await store.journal.verify()
     assert (proof.ok, proof.unreadable) == (True, 1), "it proves nothing, and is told"
     await tamper(store, "UPDATE checkpoint SET line = 'gibberish'")
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found is not None
     assert "cannot be read" in found.problem
 
@@ -175,7 +175,7 @@ async def test_a_forged_checkpoint_is_found(store: Store, tmp_path: Path) -> Non
 async def test_an_older_snapshot_that_went_on_is_found(store: Store, tmp_path: Path) -> None:
     """Restored from before the checkpoint, then written to again: the file knows another entry of that number."""
     await filled(store, 10)
-    await store.checkpoint()
+    await store.journal.checkpoint()
     [mark] = [json.loads(text) for text in (tmp_path / journal.FILE).read_text().splitlines()]
     cut = [f"DELETE FROM {t} WHERE seq > 5" for t in ("entry", "clear", "checkpoint")]
 
@@ -188,31 +188,31 @@ async def test_an_older_snapshot_that_went_on_is_found(store: Store, tmp_path: P
     await store._writer.submit(restore)
     for n in range(20):
         await store.admit(item(f"U{n}"), relays(f"U{n}"))
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found is not None
     assert found.seq == mark["seq"]
 
 
 async def test_closing_signs_a_checkpoint(url: str, tmp_path: Path, clock: Clock) -> None:
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
     assert json.loads((tmp_path / journal.FILE).read_text())["seq"] == 1
 
 
 async def test_addresses_are_erased_and_the_chain_stays_provable(store: Store, clock: Clock) -> None:
     await filled(store, 10)
     await held(store, "H1")
-    await store.record([], [notice("N1")])
+    await store.journal.record([], [notice("N1")])
     clock.go(days=60)
     await store.admit(item("young"), relays("young"))
     clock.go(days=31)
     erased = await store.retain(Retention())
     assert (erased.private, erased.holds, erased.more) == (12, 0, False)  # H1 still waits, and is never forgotten
-    assert [clear for _, clear in await store.history("T1")] == [None]
-    assert [clear for _, clear in await store.history("young")] == [{"from": ["anna@example.com"]}]
-    assert (await store.verify()).ok
+    assert [clear for _, clear in await store.journal.history("T1")] == [None]
+    assert [clear for _, clear in await store.journal.history("young")] == [{"from": ["anna@example.com"]}]
+    assert (await store.journal.verify()).ok
     await tamper(store, "DELETE FROM clear WHERE seq > 12")
-    assert not (await store.verify()).ok
+    assert not (await store.journal.verify()).ok
 
 
 async def test_the_journal_is_cut_behind_a_signed_base(store: Store, clock: Clock) -> None:
@@ -221,32 +221,32 @@ async def test_the_journal_is_cut_behind_a_signed_base(store: Store, clock: Cloc
     await filled(store, 3)
     erased = await store.retain(Retention())
     assert erased.entries == 11
-    assert (await store.entries(limit=1))[0][0].seq == 12
-    assert (await store.verify()).ok
+    assert (await store.journal.entries(limit=1))[0][0].seq == 12
+    assert (await store.journal.verify()).ok
     again = await store.retain(Retention())
     assert again.entries == 0
     await tamper(store, "DELETE FROM entry WHERE seq = 12")
-    assert not (await store.verify()).ok
+    assert not (await store.journal.verify()).ok
 
 
 async def test_settled_holds_go_with_their_addresses(store: Store, clock: Clock) -> None:
     await held(store, "H1", notice("N1", "H1"))
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     clock.go(days=91)
     assert (await store.retain(Retention())).holds == 0  # its notice was never sent
-    [lease] = await store.lease("me", 1, 60)
-    await store.settle(lease, [], [])
-    [lease] = await store.lease("me", 1, 60)  # settling nothing leaves its recipient due
-    await store.settle(lease, [Outcome(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
+    [lease] = await store.outbox.lease("me", 1, 60)
+    await store.outbox.settle(lease, [], [])
+    [lease] = await store.outbox.lease("me", 1, 60)  # settling nothing leaves its recipient due
+    await store.outbox.settle(lease, [Outcome(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
     assert (await store.retain(Retention())).holds == 1
-    assert await store.hold("H1") is None
-    assert (await store.verify()).ok
+    assert await store.holds.find("H1") is None
+    assert (await store.journal.verify()).ok
 
 
 async def test_entries_are_read_in_pages(store: Store) -> None:
     await filled(store, 25)
-    first = await store.entries(limit=10)
-    second = await store.entries(after=first[-1][0].seq, limit=100)
+    first = await store.journal.entries(limit=10)
+    second = await store.journal.entries(after=first[-1][0].seq, limit=100)
     assert [e.seq for e, _ in [*first, *second]] == list(range(1, 27))
 
 
@@ -254,33 +254,33 @@ async def test_what_became_of_transactions(store: Store, clock: Clock) -> None:
     """As the report says it: of what the relay has only put off, and of a doubt that has ended after all."""
     for n in range(7):
         await store.admit(item(f"T{n}"), relays(f"T{n}"))
-    store.note(event(Kind.OUTCOME, "T0", outcome="relayed"))
-    store.note(event(Kind.OUTCOME, "T4", outcome="refused", replies=["451 4.7.1 Later"]))
-    store.note(event(Kind.IN_DOUBT, "T5", why="a crash"))
-    store.note(event(Kind.OUTCOME, "T5", outcome="recalled"))
-    store.note(event(Kind.OUTCOME, "T6", outcome="unanswered"))
-    store.note(event(Kind.OUTCOME, "T1", outcome="recalled"))
-    store.note(event(Kind.IN_DOUBT, "T2", outcome="in-doubt"))
-    await store.record([event(Kind.START, "here")])  # notes are written before it
-    assert await store.outcomes([f"T{n}" for n in range(7)]) == {
+    store.journal.note(event(Kind.OUTCOME, "T0", outcome="relayed"))
+    store.journal.note(event(Kind.OUTCOME, "T4", outcome="refused", replies=["451 4.7.1 Later"]))
+    store.journal.note(event(Kind.IN_DOUBT, "T5", why="a crash"))
+    store.journal.note(event(Kind.OUTCOME, "T5", outcome="recalled"))
+    store.journal.note(event(Kind.OUTCOME, "T6", outcome="unanswered"))
+    store.journal.note(event(Kind.OUTCOME, "T1", outcome="recalled"))
+    store.journal.note(event(Kind.IN_DOUBT, "T2", outcome="in-doubt"))
+    await store.journal.record([event(Kind.START, "here")])  # notes are written before it
+    assert await store.journal.outcomes([f"T{n}" for n in range(7)]) == {
         "T0": End.DELIVERED, "T1": End.NOT_SENT, "T2": End.IN_DOUBT, "T4": End.DEFERRED, "T5": End.NOT_SENT, "T6": End.NOT_SENT,
     }  # fmt: skip
     clock.go(minutes=10)
-    assert await store.unsettled(clock.now() - timedelta(minutes=5)) == ["T3"]
-    assert await store.unsettled(clock.now() - timedelta(minutes=10)) == []
+    assert await store.journal.unsettled(clock.now() - timedelta(minutes=5)) == ["T3"]
+    assert await store.journal.unsettled(clock.now() - timedelta(minutes=10)) == []
 
 
 async def test_a_hold_makes_no_transaction_under_way(store: Store, clock: Clock) -> None:
     await held(store, "H1")
     await store.admit(item("H2", of="H1"), holds(a_hold("H2")))
     clock.go(hours=1)
-    assert await store.unsettled(clock.now()) == []
+    assert await store.journal.unsettled(clock.now()) == []
 
 
 async def test_lifted_freezes_go_with_the_addresses_they_name(store: Store, clock: Clock) -> None:
     for id in ("F1", "F2"):
-        await store.freeze(a_freeze(id, Selector.SENDER, "bo@example.com"), event(Kind.FREEZE, id))
-    await store.thaw("F1", event(Kind.THAW, "F1"))
+        await store.gate.freeze(a_freeze(id, Selector.SENDER, "bo@example.com"), event(Kind.FREEZE, id))
+    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     clock.go(days=91)
     await store.retain(Retention())
     left: list[object] = []
@@ -292,22 +292,22 @@ async def test_what_was_on_the_way_long_ago_is_forgotten(store: Store, clock: Cl
     await store.admit(item("T1"), relays("T1"))
     clock.go(days=8)
     await store.retain(Retention())
-    assert await store.unsettled(clock.now()) == []
-    assert await store.history("T1")
+    assert await store.journal.unsettled(clock.now()) == []
+    assert await store.journal.history("T1")
 
 
 async def test_what_was_only_observed_in_a_time(store: Store, clock: Clock) -> None:
-    assert await store.observed(clock.now(), clock.now() + timedelta(days=1), 10) == (0, [])
+    assert await store.journal.observed(clock.now(), clock.now() + timedelta(days=1), 10) == (0, [])
     start = clock.now()
     for n in range(9):
         data = {"action": "relay", "observed": ["busy"] if n % 2 else []}
-        await store.record(
+        await store.journal.record(
             [Event(kind=Kind.VERDICT, id=f"T{n}", at=clock.now(), data=data, private={"subject": (f"s{n}",)})]
         )
-        await store.record([event(Kind.OUTCOME, f"T{n}", at=clock.now())])
+        await store.journal.record([event(Kind.OUTCOME, f"T{n}", at=clock.now())])
         clock.go(hours=1)
-    judged, found = await store.observed(start + timedelta(hours=1), start + timedelta(hours=7), 10)
+    judged, found = await store.journal.observed(start + timedelta(hours=1), start + timedelta(hours=7), 10)
     assert (judged, [e.id for e in found]) == (6, ["T5", "T3", "T1"])
     assert found[0].private == {"subject": ("s5",)}
-    assert [e.id for e in (await store.observed(start, clock.now(), 1))[1]] == ["T7"]
-    assert await store.observed(clock.now(), clock.now() + timedelta(days=1), 10) == (0, [])
+    assert [e.id for e in (await store.journal.observed(start, clock.now(), 1))[1]] == ["T7"]
+    assert await store.journal.observed(clock.now(), clock.now() + timedelta(days=1), 10) == (0, [])

@@ -72,7 +72,7 @@ def once(at: int, do: Callable[[], Awaitable[object]]) -> Callable[[int], Awaita
 
 async def verified(store: Store, then: Callable[[int], Awaitable[object]]) -> Proof:
     with Between(store, then):
-        return await store.verify()
+        return await store.journal.verify()
 
 
 async def retained(store: Store, keep: Retention = SHORT) -> None:
@@ -91,19 +91,19 @@ async def test_the_log_begins_anew_while_somebody_walks(
     log, sizes = tmp_path / "guard.db-wal", []
     url = f"sqlite:///{tmp_path}/guard.db"
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        await store.record([event(Kind.OUTCOME, f"T{n}") for n in range(60)])
+        await store.journal.record([event(Kind.OUTCOME, f"T{n}") for n in range(60)])
 
         async def mail(n: int) -> None:
             for m in range(4):
-                await store.record([event(Kind.OUTCOME, f"T{n}-{m}", said="x" * 100_000)])
+                await store.journal.record([event(Kind.OUTCOME, f"T{n}-{m}", said="x" * 100_000)])
             sizes.append(log.stat().st_size)
 
-        for walked in (store.verify, lambda: store.incident(About(since=0), prove=True)):
-            before = await store.last()
+        for walked in (store.journal.verify, lambda: store.journal.incident(About(since=0), prove=True)):
+            before = await store.journal.last()
             with Between(store, mail) as between:
                 await walked()
             assert between.transactions > 15
-            assert await store.last() == before + 4 * between.transactions
+            assert await store.journal.last() == before + 4 * between.transactions
         assert max(sizes) < 4 * 50 * 4096
 
 
@@ -118,7 +118,7 @@ async def test_no_transaction_is_open_between_two_stretches(store: Store) -> Non
         seen.append(await store.ask(lambda c: c.exec_driver_sql(query).scalars().all()))
 
     with Between(store, look):
-        await store.incident(About(since=0), prove=True)
+        await store.journal.incident(About(since=0), prove=True)
     assert len(seen) > 10
     assert all(states == ["active"] for states in seen), "the one that looks, and no other"
 
@@ -126,7 +126,7 @@ async def test_no_transaction_is_open_between_two_stretches(store: Store) -> Non
 async def test_a_walk_ends_where_the_store_is_closed(url: str, tmp_path: Path, clock: Clock) -> None:
     """Whoever is asked to stop does not wait for it."""
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        await store.record([event(Kind.OUTCOME, f"T{n}") for n in range(20)])
+        await store.journal.record([event(Kind.OUTCOME, f"T{n}") for n in range(20)])
 
         async def close() -> None:
             asyncio.get_running_loop().call_soon(lambda: closing.append(asyncio.ensure_future(store.close())))
@@ -135,7 +135,7 @@ async def test_a_walk_ends_where_the_store_is_closed(url: str, tmp_path: Path, c
 
         closing: list[asyncio.Future[None]] = []
         with Between(store, once(3, close)) as between, pytest.raises(Unavailable, match="closed"):
-            await store.verify()
+            await store.journal.verify()
         assert between.transactions == 3
         await closing[0]
 
@@ -145,17 +145,17 @@ async def test_a_walk_ends_where_the_store_is_closed(url: str, tmp_path: Path, c
 
 async def test_what_comes_meanwhile_is_no_part_of_it(store: Store) -> None:
     await filled(store, 20)
-    n = await store.last()
+    n = await store.journal.last()
     proof = await verified(store, lambda _: filled(store, 3))
     assert proof == Proof(entries=n, filed=False)
-    assert await store.last() > n + 15
+    assert await store.journal.last() > n + 15
 
 
 async def test_names_that_are_erased_meanwhile_are_not_missing(store: Store, clock: Clock) -> None:
     await filled(store, 20)
     clock.go(days=91)
-    await store.record([event(Kind.START, "here")])
-    n = await store.last()
+    await store.journal.record([event(Kind.START, "here")])
+    n = await store.journal.last()
     proof = await verified(store, once(5, lambda: retained(store)))
     assert proof.first_bad is None
     assert proof.entries == n + 1, "with the entry that says so, since it is believed only if it is one of the chain"
@@ -197,12 +197,12 @@ async def test_a_trim_that_overtakes_the_walk_is_no_tampering(store: Store, cloc
     await filled(store, 20)
     clock.go(days=401)
     await filled(store, 10)
-    n = await store.last()
+    n = await store.journal.last()
     proof = await verified(store, once(at, lambda: retained(store)))
     assert proof.first_bad is None
     assert proof.entries <= n
-    assert (await store.entries(limit=1))[0][0].seq == 22
-    assert (await store.verify()).ok
+    assert (await store.journal.entries(limit=1))[0][0].seq == 22
+    assert (await store.journal.verify()).ok
 
 
 async def test_a_trim_of_everything_that_was_to_be_walked(store: Store, clock: Clock) -> None:
@@ -231,7 +231,7 @@ async def test_entries_that_are_deleted_while_others_are_trimmed_are_missing(sto
 
 async def test_who_deletes_up_to_a_checkpoint_is_not_retention(store: Store) -> None:
     await filled(store, 20)
-    await store.checkpoint()
+    await store.journal.checkpoint()
     await filled(store, 10)
     found = (await verified(store, once(3, lambda: tamper(store, "DELETE FROM entry WHERE seq <= 21")))).first_bad
     assert found is not None
@@ -258,7 +258,7 @@ async def test_what_is_edited_behind_the_walk_is_found_by_the_next(store: Store,
     edit = f"UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = {seq}"
     proof = await verified(store, once(4, lambda: tamper(store, edit)))
     assert proof.ok is not seen
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found is not None
     assert found.seq == seq
 
@@ -277,14 +277,16 @@ async def test_a_tail_that_is_cut_ahead_of_the_walk_is_found_by_the_head_that_it
 async def test_clear_values_of_rubbish_are_named(store: Store, doc: str) -> None:
     await filled(store, 6)
     await tamper(store, f"UPDATE clear SET doc = '{doc}' WHERE seq = 3")
-    assert (await store.verify()).first_bad == Bad(seq=3, problem="edited: private values do not fit their digests")
+    assert (await store.journal.verify()).first_bad == Bad(
+        seq=3, problem="edited: private values do not fit their digests"
+    )
 
 
 async def test_who_says_in_rubbish_that_names_were_erased_is_named(store: Store) -> None:
     await filled(store, 6)
-    await store.record([Event(kind=Kind.ERASED, id="x", at=store.now())])
+    await store.journal.record([Event(kind=Kind.ERASED, id="x", at=store.now())])
     await tamper(store, "UPDATE entry SET body = 'x' WHERE seq = 8", "DELETE FROM clear WHERE seq = 5")
-    found = (await store.verify()).first_bad
+    found = (await store.journal.verify()).first_bad
     assert found == Bad(seq=5, problem="private values are missing")
 
 
@@ -295,33 +297,33 @@ async def of_news(store: Store, n: int = 12) -> None:
     for m in range(n):
         data = {"action": "relay", "lists": ["news"] if m % 2 else ["ads"], "policy": "P"}
         private = {"from": ("anna@example.com",), "subject": (f"lunch {m}",)}
-        await store.record([Event(kind=Kind.VERDICT, id=f"T{m}", at=store.now(), data=data, private=private)])
-        await store.record([event(Kind.OUTCOME, f"T{m}", at=store.now(), outcome="relayed")])
+        await store.journal.record([Event(kind=Kind.VERDICT, id=f"T{m}", at=store.now(), data=data, private=private)])
+        await store.journal.record([event(Kind.OUTCOME, f"T{m}", at=store.now(), outcome="relayed")])
 
 
 async def reported(store: Store, then: Callable[[int], Awaitable[object]], *, prove: bool = True) -> Found:
     with Between(store, then):
-        return await store.incident(NEWS, prove=prove)
+        return await store.journal.incident(NEWS, prove=prove)
 
 
 @pytest.mark.parametrize("prove", [True, False])
 async def test_a_report_is_of_one_moment_whatever_comes_meanwhile(store: Store, prove: bool) -> None:
     """A verdict of which it has the outcome stands beside none whose outcome came later."""
     await of_news(store)
-    n = await store.last()
+    n = await store.journal.last()
     found = await reported(store, lambda _: of_news(store, 2), prove=prove)
     assert found.report is not None
     assert (found.report.messages, found.seq, found.report.unsettled) == (6, n, [])
     assert max(step.entry.seq for step in found.report.steps) <= n
     assert (found.proof == Proof(entries=n, filed=False)) is prove
-    assert await store.last() > n + 20
+    assert await store.journal.last() > n + 20
 
 
 async def test_an_outcome_that_comes_meanwhile_is_not_of_that_moment(store: Store) -> None:
     await of_news(store, 4)
     verdict = Event(kind=Kind.VERDICT, id="late", at=store.now(), data={"action": "relay", "lists": ["news"]})
-    await store.record([verdict])
-    told = once(2, lambda: store.record([event(Kind.OUTCOME, "late", outcome="relayed")]))
+    await store.journal.record([verdict])
+    told = once(2, lambda: store.journal.record([event(Kind.OUTCOME, "late", outcome="relayed")]))
     found = await reported(store, told)
     assert found.report is not None
     assert list(found.report.unsettled) == ["late"]
@@ -331,7 +333,7 @@ async def test_an_outcome_that_comes_meanwhile_is_not_of_that_moment(store: Stor
 async def test_names_that_are_erased_while_a_report_is_made(store: Store, clock: Clock, at: int) -> None:
     await of_news(store)
     clock.go(days=91)
-    await store.record([event(Kind.START, "here")])
+    await store.journal.record([event(Kind.START, "here")])
     found = await reported(store, once(at, lambda: retained(store)))
     assert found.report is not None
     assert found.report.messages == 6
@@ -409,7 +411,7 @@ async def test_what_a_report_was_made_of_is_what_was_proved(
 ) -> None:
     """Edited before the report is made, and put back before the walk."""
     await of_news(store)
-    seq = next(e.seq for e, _ in await store.entries() if e.id == "T3" and e.kind == "verdict")
+    seq = next(e.seq for e, _ in await store.journal.entries() if e.id == "T3" and e.kind == "verdict")
     await tamper(store, edit.format(seq))
     transactions = []
 
@@ -426,7 +428,7 @@ async def test_what_a_report_was_made_of_is_what_was_proved(
     assert found.proof is not None
     assert found.proof.first_bad is not None
     assert (found.proof.first_bad.seq, found.proof.first_bad.problem[: len(problem)]) == (seq, problem)
-    assert back is None or (await store.verify()).ok
+    assert back is None or (await store.journal.verify()).ok
 
 
 async def test_a_time_is_found_also_where_entries_are_missing(store: Store, clock: Clock) -> None:
@@ -435,7 +437,7 @@ async def test_a_time_is_found_also_where_entries_are_missing(store: Store, cloc
         clock.go(hours=1)
     await tamper(store, "DELETE FROM entry WHERE seq IN (5, 6, 7, 11, 12, 13)")
     since = clock.now() - timedelta(hours=4)
-    found = await store.incident(About(since=int(since.timestamp() * 1e6), lists=NEWS.lists), prove=True)
+    found = await store.journal.incident(About(since=int(since.timestamp() * 1e6), lists=NEWS.lists), prove=True)
     assert found.report is not None
     assert found.report.first >= since
     assert found.proof is not None
@@ -448,12 +450,12 @@ async def test_a_time_is_found_also_where_entries_are_missing(store: Store, cloc
 async def test_what_was_rejected_is_found_over_stretches(store: Store, clock: Clock) -> None:
     for n in range(30):
         data = {"action": "reject" if n % 3 == 0 else "relay"}
-        await store.record([Event(kind=Kind.VERDICT, id=f"T{n}", at=clock.now(), data=data)])
+        await store.journal.record([Event(kind=Kind.VERDICT, id=f"T{n}", at=clock.now(), data=data)])
         clock.go(minutes=1)
-    ids = [e.id for e in await store.rejected("T3", clock.now() - timedelta(minutes=5), 100)]
+    ids = [e.id for e in await store.journal.rejected("T3", clock.now() - timedelta(minutes=5), 100)]
     assert ids == [f"T{n}" for n in range(3, 25, 3)]
-    assert [e.id for e in await store.rejected("T3", clock.now(), 4)] == ["T3", "T6", "T9", "T12"]
-    assert await store.rejected("nobody", clock.now(), 4) == []
+    assert [e.id for e in await store.journal.rejected("T3", clock.now(), 4)] == ["T3", "T6", "T9", "T12"]
+    assert await store.journal.rejected("nobody", clock.now(), 4) == []
 
 
 def test_it_is_sqlite_that_is_measured(tmp_path: Path) -> None:

@@ -26,49 +26,51 @@ async def filed(store: Store, id: str) -> tuple[Any, ...]:
 
 
 async def test_a_plain_message_leaves_the_columns_empty(store: Store) -> None:
-    await store.record([verdict(store, "T1", lists=[], rules=[], observed=[], hold=None, mailing=None, freeze=None)])
-    await store.record([Event(kind=Kind.NOTICE, id="N1", at=T0, data={"action": "hold", "lists": ["news"]})])
+    await store.journal.record(
+        [verdict(store, "T1", lists=[], rules=[], observed=[], hold=None, mailing=None, freeze=None)]
+    )
+    await store.journal.record([Event(kind=Kind.NOTICE, id="N1", at=T0, data={"action": "hold", "lists": ["news"]})])
     assert await filed(store, "T1") == lookup.NONE
     assert await filed(store, "N1") == lookup.NONE
 
 
 async def test_what_a_verdict_says_stands_in_its_columns(store: Store) -> None:
     told = {"action": "hold", "observed": ["r"], "lists": ["ads", "news"], "hold": "T1", "mailing": "M1", "with": "T0"}
-    await store.record([verdict(store, "T1", **told, freeze="F1")])
+    await store.journal.record([verdict(store, "T1", **told, freeze="F1")])
     assert await filed(store, "T1") == ("hold", True, "\nads\nnews\n", "\nM1\nT0\nF1\n")
-    assert (await store.verify()).ok
+    assert (await store.journal.verify()).ok
 
 
 async def test_webhooks_hear_of_verdicts_to_hold_whatever_others_say(store: Store) -> None:
-    await store.record([verdict(store, "T1", **WHERE_ITS_TOLD), verdict(store, "T2", action="hold")])
+    await store.journal.record([verdict(store, "T1", **WHERE_ITS_TOLD), verdict(store, "T2", action="hold")])
     found = await Cursors(store).news(0, [Kind.VERDICT], 10)
     assert [entry.id for entry, _ in found.entries] == ["T2"]
 
 
 async def test_only_what_was_rejected_is_told_as_rejected(store: Store) -> None:
     other = {"other": {"action": "reject"}}
-    await store.record(
+    await store.journal.record(
         [verdict(store, "T1", action="reject"), verdict(store, "T2", **other), verdict(store, "T3", action="reject")]
     )
-    found = await store.rejected("T1", store.now() + timedelta(minutes=1), 10)
+    found = await store.journal.rejected("T1", store.now() + timedelta(minutes=1), 10)
     assert [event.id for event in found] == ["T1", "T3"]
 
 
 async def test_only_what_was_observed_is_told_as_observed(store: Store) -> None:
-    await store.record(
+    await store.journal.record(
         [
             verdict(store, "T1", **WHERE_ITS_TOLD),
             verdict(store, "T2", observed=["r"]),
             verdict(store, "T3", observed=[]),
         ]
     )
-    judged, found = await store.observed(T0 - timedelta(hours=1), store.now() + timedelta(hours=1), 10)
+    judged, found = await store.journal.observed(T0 - timedelta(hours=1), store.now() + timedelta(hours=1), 10)
     assert (judged, [event.id for event in found]) == (3, ["T2"])
 
 
 async def test_an_incident_is_found_by_whatever_its_messages_are_called(store: Store) -> None:
-    await store.record([verdict(store, "T1", mailing="M1", freeze="F1", content="ab" * 32)])
-    await store.record([verdict(store, "T2", action="hold", hold="T2", **{"with": "T1"}), verdict(store, "T3")])
+    await store.journal.record([verdict(store, "T1", mailing="M1", freeze="F1", content="ab" * 32)])
+    await store.journal.record([verdict(store, "T2", action="hold", hold="T2", **{"with": "T1"}), verdict(store, "T3")])
     for name, all_of_them in {"M1": {"T1"}, "F1": {"T1"}, "T1": {"T1", "T2"}, "ab" * 32: {"T1"}, "T2": {"T2"}}.items():
         assert await ids(store, ids=frozenset({name}), whole=False) == all_of_them, name
 
@@ -85,21 +87,21 @@ HIDDEN = {
 @pytest.mark.parametrize("hides", HIDDEN)
 async def test_a_verdict_that_is_hidden_from_a_search_is_found_by_the_proof(store: Store, hides: str) -> None:
     more = {"lists": ["news"], "mailing": "M1", "observed": ["r"]}
-    await store.record([verdict(store, "T1"), verdict(store, "T2", action="hold", **more)])
-    assert (await store.verify()).ok
+    await store.journal.record([verdict(store, "T1"), verdict(store, "T2", action="hold", **more)])
+    assert (await store.journal.verify()).ok
     await tamper(store, HIDDEN[hides])
-    bad = (await store.verify()).first_bad
+    bad = (await store.journal.verify()).first_bad
     assert bad is not None
     assert "do not fit it" in bad.problem
-    one = await store.incident(About(since=0), prove=True)
+    one = await store.journal.incident(About(since=0), prove=True)
     assert one.proof is not None
     assert one.proof.first_bad == bad
 
 
 async def test_an_entry_that_was_edited_is_called_edited(store: Store) -> None:
-    await store.record([verdict(store, "T1", action="hold")])
+    await store.journal.record([verdict(store, "T1", action="hold")])
     await tamper(store, "UPDATE entry SET body = replace(body, 'hold', 'relay') WHERE id = 'T1'")
-    bad = (await store.verify()).first_bad
+    bad = (await store.journal.verify()).first_bad
     assert bad is not None
     assert bad.problem == "edited: the entry does not fit its hash"
 
@@ -108,5 +110,5 @@ async def test_an_entry_that_was_edited_is_called_edited(store: Store) -> None:
     "data", [{"lists": 5}, {"lists": ["a\nb", 7]}, {"mailing": {"x": 1}}, {"action": 3}, {"lists": ["\ud800"]}]
 )
 async def test_whatever_an_event_says_it_is_written_and_proved(store: Store, data: dict[str, Any]) -> None:
-    await store.record([verdict(store, "T1", **data)])
-    assert (await store.verify()).ok
+    await store.journal.record([verdict(store, "T1", **data)])
+    assert (await store.journal.verify()).ok

@@ -37,16 +37,16 @@ async def test_page_by_page_each_is_met_once_also_those_of_one_instant(store: St
         if n % 3 == 0:
             clock.go(seconds=1)
         await admit(store, of(f"T{n}", "a", identity=Identity(exact=f"mailing {n}")))
-    whole = [one.mailing_id for one in await store.mailings()]
+    whole = [one.mailing_id for one in await store.mailings.newest()]
     assert len(whole) == 7
     found: list[str] = []
     before: tuple[datetime, str] | None = None
-    while page := await store.mailings(limit=2, before=before):
+    while page := await store.mailings.newest(limit=2, before=before):
         found += [one.mailing_id for one in page]
         before = page[-1].last_at, page[-1].mailing_id
     assert found == whole
     assert before is not None
-    assert await store.mailings(before=(before[0], "one that was forgotten meanwhile")) == []
+    assert await store.mailings.newest(before=(before[0], "one that was forgotten meanwhile")) == []
 
 
 def person(name: str, **more: Any) -> Person:
@@ -81,12 +81,12 @@ async def counts(store: Store, one: Item, action: Action = Action.RELAY) -> tupl
 
 
 async def outcome(store: Store, id: str, said: str) -> None:
-    store.note(event(Kind.OUTCOME, id, outcome=said))
-    await store.record([])
+    store.journal.note(event(Kind.OUTCOME, id, outcome=said))
+    await store.journal.record([])
 
 
 async def the_tally(store: Store) -> Tally:
-    (mailing,) = await store.mailings()
+    (mailing,) = await store.mailings.newest()
     return mailing.people
 
 
@@ -101,7 +101,7 @@ async def test_items_of_one_batch_see_each_other(store: Store) -> None:
     async with Gathered(store):
         tasks = [asyncio.create_task(counts(store, of(f"T{n}", f"p{n}", "shared"))) for n in range(5)]
     assert [c[0] for c in await asyncio.gather(*tasks)] == [2, 3, 4, 5, 6]
-    assert len(await store.mailings()) == 1
+    assert len(await store.mailings.newest()) == 1
 
 
 async def test_a_list_counts_as_its_people_at_its_version(store: Store) -> None:
@@ -127,7 +127,7 @@ async def test_whom_a_list_can_say_no_of_again_is_a_customer_no_more(store: Stor
     for n, name in enumerate("ab"):
         live = await admit(store, of(f"U{n}", person(name, customer=False, lists=())))
     assert (live.counts[CUSTOMERS], live.maybe[CUSTOMERS]) == (0, 1)
-    [mailing] = await store.mailings()
+    [mailing] = await store.mailings.newest()
     assert (mailing.customers, mailing.people.all) == (1, 3)
 
 
@@ -152,8 +152,8 @@ async def test_outcomes_say_who_has_it(store: Store) -> None:
         await outcome(store, f"T{n}", said)
     await admit(store, of("T9", "p9"))
     assert await the_tally(store) == Tally(relayed=1, refused=1, deferred=2, admitted=1)
-    fates = await store.reached_by(
-        (await store.mailings())[0].mailing_id, [person(f"p{n}").digest for n in (1, 2, 3, 9, 8)]
+    fates = await store.mailings.reached_by(
+        (await store.mailings.newest())[0].mailing_id, [person(f"p{n}").digest for n in (1, 2, 3, 9, 8)]
     )
     assert sorted(fates.values()) == [Fate.DEFERRED, Fate.REFUSED, Fate.ADMITTED, Fate.RELAYED]
 
@@ -191,7 +191,7 @@ async def test_personalised_copies_are_found_again(store: Store, url: str, tmp_p
             one = of(f"T{n}", f"p{n}", identity=Identity(sketch=near(mailings[n % 12], rng)))
             assert (await counts((store, other)[n % 5 == 0], one))[0] == n // 12 + 1
             other._writer._memory = Memory()
-    assert len(await store.mailings()) == 12
+    assert len(await store.mailings.newest()) == 12
 
 
 async def test_a_campaign_and_a_text_are_one_mailing_by_either(store: Store) -> None:
@@ -223,7 +223,7 @@ async def test_what_failed_leaves_no_mailing(store: Store) -> None:
 
     with pytest.raises(ValueError):
         await store.admit(of("T1", "a"), fails)
-    assert await store.mailings() == []
+    assert await store.mailings.newest() == []
     assert await counts(store, of("T2", "b")) == (1, 1, 1)
 
 
@@ -282,7 +282,7 @@ async def test_a_mailing_that_was_quiet_for_long_is_over(store: Store, clock: Cl
     clock.go(days=15)
     assert await counts(store, of("T4", "d")) == (1, 1, 1)
     assert await counts(store, of("T5", "e")) == (2, 2, 2)
-    assert len(await store.mailings()) == 2
+    assert len(await store.mailings.newest()) == 2
 
 
 async def test_who_got_it_ever_is_counted_whatever_has_left_the_window(store: Store, clock: Clock) -> None:
@@ -294,7 +294,7 @@ async def test_who_got_it_ever_is_counted_whatever_has_left_the_window(store: St
         live = await admit(store, replace(of(f"T{day}", *people), asks=(CUSTOMERS, ever)))
         said.append((live.counts[CUSTOMERS], live.counts[ever]))
         clock.go(days=3 if day < 2 else 7)
-        await store.record([event(Kind.EXPORTED, f"E{day}")])
+        await store.journal.record([event(Kind.EXPORTED, f"E{day}")])
         await store.retain(keep)
     assert said == [(2, 2), (2, 3), (2, 4), (2, 5)]
 
@@ -307,28 +307,28 @@ async def test_letters_go_after_days_and_the_rest_with_addresses(store: Store, c
     clock.go(days=3)
     await admit(store, of("T3", "a", identity=Identity(exact="newest")))
     assert (await store.retain(keep)).mailings == 1
-    assert {m.messages for m in await store.mailings()} == {1}
-    assert len(await store.mailings()) == 2
+    assert {m.messages for m in await store.mailings.newest()} == {1}
+    assert len(await store.mailings.newest()) == 2
     clock.go(days=15)
     await admit(store, of("T4", "a", identity=Identity(exact="newest of all")))
     await store.retain(keep)
     assert await counts(store, of("T5", "z", identity=Identity(exact="mailing"))) == (1, 1, 1), "it was over"
-    [old] = [m for m in await store.mailings() if m.people.all == forgetting.FEW]
-    assert len(await store.reached_by(old.mailing_id, [person(p).digest for p in many])) == forgetting.FEW
-    last = (await store.mailings())[0]
+    [old] = [m for m in await store.mailings.newest() if m.people.all == forgetting.FEW]
+    assert len(await store.mailings.reached_by(old.mailing_id, [person(p).digest for p in many])) == forgetting.FEW
+    last = (await store.mailings.newest())[0]
     clock.go(days=91)
     await store.retain(keep)
-    assert await store.mailing(old.mailing_id) is None
-    assert await store.reached_by(old.mailing_id, [person(p).digest for p in many]) == {}
-    assert (await store.verify()).ok
-    assert await store.mailings() == []
-    newest = await store.mailing(last.mailing_id)
+    assert await store.mailings.find(old.mailing_id) is None
+    assert await store.mailings.reached_by(old.mailing_id, [person(p).digest for p in many]) == {}
+    assert (await store.journal.verify()).ok
+    assert await store.mailings.newest() == []
+    newest = await store.mailings.find(last.mailing_id)
     assert newest is not None
     assert (newest.subject, newest.sender, newest.lists, newest.people.all) == ("", "", (), 0)
-    assert await store.reached_by(newest.mailing_id, [person(p).digest for p in "az"]) == {}
+    assert await store.mailings.reached_by(newest.mailing_id, [person(p).digest for p in "az"]) == {}
     assert (await store.retain(keep)).mailings == 0, "once"
     assert await counts(store, of("T6", "z", identity=Identity(exact="mailing"))) == (1, 1, 1)
-    assert len(await store.mailings()) == 1
+    assert len(await store.mailings.newest()) == 1
 
 
 # against a model
@@ -354,4 +354,4 @@ async def test_counts_are_what_a_plain_model_says(store: Store, url: str, tmp_pa
                 at, last = people.get(name, (None, ""))
                 retry = last == content and name in within
                 people[name] = (clock.now() if action is Action.RELAY and not retry else at, content)
-    assert sorted(m.customers for m in await store.mailings()) == sorted(len(p) for p in seen.values())
+    assert sorted(m.customers for m in await store.mailings.newest()) == sorted(len(p) for p in seen.values())

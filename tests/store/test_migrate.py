@@ -148,7 +148,7 @@ async def test_a_step_that_fails_leaves_all_as_it_was_and_says_why(
     assert rows(url) == before
     monkeypatch.undo()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock(), migrate=True) as store:
-        assert await store.holds()
+        assert await store.holds.newest()
 
 
 async def test_a_row_that_a_step_cannot_take_over_is_not_shown(

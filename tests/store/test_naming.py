@@ -33,22 +33,22 @@ def verdict(store: Store, id: str, **private: tuple[str, ...]) -> Event:
     ],
 )
 async def test_a_beginning_that_no_other_has(store: Store, word: str, ids: list[str]) -> None:
-    await store.record(
+    await store.journal.record(
         [verdict(store, id) for id in ("01AB1", "01AB2", "01AC", "01AC9", "ZZ1", "0ZZ", "099", "0A", "1")]
     )
-    await store.record([event(Kind.OUTCOME, "01AB2"), event(Kind.LIST, "NEWSLETTER")])
-    await store.record([event(Kind.FREEZE, "FREEZE1")])
-    assert list(await store.called(word)) == ids
+    await store.journal.record([event(Kind.OUTCOME, "01AB2"), event(Kind.LIST, "NEWSLETTER")])
+    await store.journal.record([event(Kind.FREEZE, "FREEZE1")])
+    assert list(await store.journal.called(word)) == ids
 
 
 async def test_of_many_some_are_named(store: Store) -> None:
-    await store.record([verdict(store, f"01AB{n:02}") for n in range(MOST + 5)])
-    assert await store.called("01AB") == [f"01AB{n:02}" for n in range(MOST)]
+    await store.journal.record([verdict(store, f"01AB{n:02}") for n in range(MOST + 5)])
+    assert await store.journal.called("01AB") == [f"01AB{n:02}" for n in range(MOST)]
 
 
 async def test_who_wrote_lately_is_told_once_each_the_newest_first(store: Store) -> None:
     anna, kalle = ("anna@example.com",), ("kalle@example.com",)
-    await store.record([verdict(store, "T1", **{"from": anna, "reverse_path": anna, "subject": ("x",)})])
-    await store.record([verdict(store, "T2", **{"from": kalle, "reverse_path": ("bounces@example.com",)})])
-    await store.record([event(Kind.EXPORTED, "journal")])
-    assert await store.writers() == ["kalle@example.com", "bounces@example.com", "anna@example.com"]
+    await store.journal.record([verdict(store, "T1", **{"from": anna, "reverse_path": anna, "subject": ("x",)})])
+    await store.journal.record([verdict(store, "T2", **{"from": kalle, "reverse_path": ("bounces@example.com",)})])
+    await store.journal.record([event(Kind.EXPORTED, "journal")])
+    assert await store.journal.writers() == ["kalle@example.com", "bounces@example.com", "anna@example.com"]

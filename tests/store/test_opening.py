@@ -101,8 +101,8 @@ async def test_of_several_servers_the_one_that_answers_is_used(postgresql: str, 
             places = f"127.0.0.1:{taken.getsockname()[1]},127.0.0.1:{server.sockets[0].getsockname()[1]}"
             both = f"postgresql://postgres@{places}{urlsplit(url).path}"
             async with open_store(both, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-                await store.put_policy(POLICY, {}, entry(Kind.POLICY, POLICY))
-                assert (await store.gate()).policy_sha256 == POLICY
+                await store.policies.put(POLICY, {}, entry(Kind.POLICY, POLICY))
+                assert (await store.gate.read()).policy_sha256 == POLICY
             await asyncio.gather(
                 *going, return_exceptions=True
             )  # or they are open still as the loop ends, and a later test is told

@@ -18,7 +18,7 @@ from tests.store.making import T0, Clock, a_freeze, event, held, notice, recipie
 async def approved(store: Store, id: str, *to: str, **more: object) -> None:
     await held(store, id, **more)
     made = release(id, *to)
-    await store.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
+    await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
 
 
 def ids(leases: object) -> list[str]:
@@ -30,16 +30,16 @@ def sent(address: str) -> Outcome:
 
 
 async def state(store: Store, id: str) -> State:
-    found = await store.hold(id)
+    found = await store.holds.find(id)
     assert found is not None
     return found.state
 
 
 async def test_a_release_waits_for_its_approval(store: Store) -> None:
     await held(store, "H1", release("H1"))
-    assert await store.lease("me", 10, 60) == ()
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED)))
-    [lease] = await store.lease("me", 10, 60)
+    assert await store.outbox.lease("me", 10, 60) == ()
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED)))
+    [lease] = await store.outbox.lease("me", 10, 60)
     assert lease == Lease(
         lease_id="H1-release",
         token=1,
@@ -54,64 +54,64 @@ async def test_a_release_waits_for_its_approval(store: Store) -> None:
 @pytest.mark.parametrize("ended", [State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID])
 async def test_a_release_of_a_hold_that_ended_otherwise_is_never_leased(store: Store, ended: State) -> None:
     await approved(store, "H1")
-    await store.change("H1", lambda h: Change(hold=replace(h, state=ended)))
-    assert await store.lease("me", 10, 60) == ()
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=ended)))
+    assert await store.outbox.lease("me", 10, 60) == ()
 
 
 async def test_notices_go_at_once_but_not_for_a_void_hold(store: Store) -> None:
     await held(store, "H1", notice("N1", "H1"))
-    await store.record([], [notice("N2")])
-    assert ids(await store.lease("me", 10, 60)) == ["N1", "N2"]
+    await store.journal.record([], [notice("N2")])
+    assert ids(await store.outbox.lease("me", 10, 60)) == ["N1", "N2"]
     await held(store, "H2", notice("N3", "H2"))
-    await store.change("H2", lambda h: Change(hold=replace(h, state=State.VOID)))
-    assert await store.lease("me", 10, 60) == ()
+    await store.holds.change("H2", lambda h: Change(hold=replace(h, state=State.VOID)))
+    assert await store.outbox.lease("me", 10, 60) == ()
 
 
 async def test_an_intent_is_written_once_whoever_comes_first(store: Store) -> None:
-    await asyncio.gather(*(store.record([event(Kind.NOTICE, f"D{n}")], [notice("digest")]) for n in range(5)))
-    [lease] = await store.lease("me", 10, 60)
-    assert await store.settle(lease, [sent("anna@example.com")], [])
-    await store.record([], [notice("digest")])
-    assert await store.lease("me", 10, 60) == ()
+    await asyncio.gather(*(store.journal.record([event(Kind.NOTICE, f"D{n}")], [notice("digest")]) for n in range(5)))
+    [lease] = await store.outbox.lease("me", 10, 60)
+    assert await store.outbox.settle(lease, [sent("anna@example.com")], [])
+    await store.journal.record([], [notice("digest")])
+    assert await store.outbox.lease("me", 10, 60) == ()
 
 
 async def test_a_lease_is_one_owners(store: Store) -> None:
     for n in range(5):
         await approved(store, f"H{n}")
-    first, second = await asyncio.gather(store.lease("a", 3, 60), store.lease("b", 3, 60))
+    first, second = await asyncio.gather(store.outbox.lease("a", 3, 60), store.outbox.lease("b", 3, 60))
     assert sorted([len(first), len(second)]) == [2, 3]
     assert len({*ids(first), *ids(second)}) == 5
 
 
 async def test_a_lapsed_lease_comes_back_in_doubt_and_fences_off_the_old_owner(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
-    [old] = await store.lease("a", 10, 60)
+    [old] = await store.outbox.lease("a", 10, 60)
     clock.go(seconds=59)
-    assert await store.lease("b", 10, 60) == ()
+    assert await store.outbox.lease("b", 10, 60) == ()
     clock.go(seconds=1)
-    [new] = await store.lease("b", 10, 60)
+    [new] = await store.outbox.lease("b", 10, 60)
     assert (new.token, new.attempts, new.in_doubt) == (2, 1, True)
-    entries = len(await store.entries())
-    late = await store.settle(old, [sent("c@list.example")], [event(Kind.RELEASED, "H1")], [notice("N1")])
+    entries = len(await store.journal.entries())
+    late = await store.outbox.settle(old, [sent("c@list.example")], [event(Kind.RELEASED, "H1")], [notice("N1")])
     assert not late
-    assert len(await store.entries()) == entries
+    assert len(await store.journal.entries()) == entries
     assert await state(store, "H1") is State.APPROVED
-    assert await store.settle(new, [sent("c@list.example")], [event(Kind.RELEASED, "H1")], [notice("N2")])
+    assert await store.outbox.settle(new, [sent("c@list.example")], [event(Kind.RELEASED, "H1")], [notice("N2")])
     assert await state(store, "H1") is State.RELEASED
-    assert not await store.settle(new, [], [])
-    assert ids(await store.lease("b", 10, 60)) == ["N2"]
+    assert not await store.outbox.settle(new, [], [])
+    assert ids(await store.outbox.lease("b", 10, 60)) == ["N2"]
 
 
 async def test_who_is_late_may_settle_as_long_as_nobody_else_has_it(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
-    [lease] = await store.lease("a", 10, 60)
+    [lease] = await store.outbox.lease("a", 10, 60)
     clock.go(hours=1)
-    assert await store.settle(lease, [sent("c@list.example")], [])
+    assert await store.outbox.settle(lease, [sent("c@list.example")], [])
 
 
 async def test_recipients_are_settled_one_by_one(store: Store, clock: Clock) -> None:
     await approved(store, "H1", "a@x.example", "b@x.example", "c@x.example")
-    [lease] = await store.lease("me", 10, 60)
+    [lease] = await store.outbox.lease("me", 10, 60)
     outcomes = [
         sent("a@x.example"),
         Outcome(recipient=recipient("b@x.example"), delivered=Delivered.FAILED, reply="550 no"),
@@ -120,55 +120,55 @@ async def test_recipients_are_settled_one_by_one(store: Store, clock: Clock) -> 
             next_at=T0 + timedelta(minutes=5),
         ),
     ]  # fmt: skip
-    assert await store.settle(lease, outcomes, [])
-    assert await store.lease("me", 10, 60) == ()
+    assert await store.outbox.settle(lease, outcomes, [])
+    assert await store.outbox.lease("me", 10, 60) == ()
     clock.go(minutes=5)
-    [again] = await store.lease("me", 10, 60)
+    [again] = await store.outbox.lease("me", 10, 60)
     assert (again.recipients, again.attempts, again.in_doubt) == ((recipient("c@x.example"),), 1, False)
-    assert await store.settle(again, [sent("c@x.example")], [])
+    assert await store.outbox.settle(again, [sent("c@x.example")], [])
     clock.go(days=1)
-    assert await store.lease("me", 10, 60) == ()
+    assert await store.outbox.lease("me", 10, 60) == ()
 
 
 async def test_what_is_in_doubt_says_so_next_time(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
-    [lease] = await store.lease("me", 10, 60)
+    [lease] = await store.outbox.lease("me", 10, 60)
     doubt = Outcome(
         recipient=recipient("c@list.example"), delivered=Delivered.IN_DOUBT, next_at=T0 + timedelta(minutes=1)
     )
-    assert await store.settle(lease, [doubt], [])
+    assert await store.outbox.settle(lease, [doubt], [])
     clock.go(minutes=1)
-    [again] = await store.lease("me", 10, 60)
+    [again] = await store.outbox.lease("me", 10, 60)
     assert again.in_doubt
 
 
 async def test_an_outcome_for_somebody_else_is_refused(store: Store) -> None:
     await approved(store, "H1")
-    [lease] = await store.lease("me", 10, 60)
+    [lease] = await store.outbox.lease("me", 10, 60)
     with pytest.raises(ValueError, match="not leased"):
-        await store.settle(lease, [sent("stranger@x.example")], [event(Kind.RELEASED, "H1")])
-    assert [e.kind for e, _ in await store.history("H1")] == ["verdict"]
+        await store.outbox.settle(lease, [sent("stranger@x.example")], [event(Kind.RELEASED, "H1")])
+    assert [e.kind for e, _ in await store.journal.history("H1")] == ["verdict"]
 
 
 async def test_what_a_freeze_stops_is_passed_over(store: Store, clock: Clock) -> None:
     for n in range(3):
         await approved(store, f"H{n}", lists=("ramadan-greetings",))
     await approved(store, "H3", lists=("newsletter",))
-    await store.record([], [notice("N1")])
+    await store.journal.record([], [notice("N1")])
     freeze = a_freeze("F1", Selector.LIST, "ramadan-greetings", until=T0 + timedelta(hours=1))
-    await store.freeze(freeze, event(Kind.FREEZE, "F1"))
-    assert ids(await store.lease("me", 10, 60)) == ["H3-release", "N1"]
+    await store.gate.freeze(freeze, event(Kind.FREEZE, "F1"))
+    assert ids(await store.outbox.lease("me", 10, 60)) == ["H3-release", "N1"]
     clock.go(hours=1)
-    assert len(await store.lease("me", 2, 60)) == 2
+    assert len(await store.outbox.lease("me", 2, 60)) == 2
 
 
 async def test_a_freeze_of_everything_stops_releases_and_not_notices(store: Store) -> None:
     await approved(store, "H1")
-    await store.record([], [notice("N1")])
-    await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
-    assert ids(await store.lease("me", 10, 60)) == ["N1"]
-    await store.thaw("F1", event(Kind.THAW, "F1"))
-    assert ids(await store.lease("me", 10, 60)) == ["H1-release"]
+    await store.journal.record([], [notice("N1")])
+    await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    assert ids(await store.outbox.lease("me", 10, 60)) == ["N1"]
+    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
+    assert ids(await store.outbox.lease("me", 10, 60)) == ["H1-release"]
 
 
 async def test_many_that_are_stopped_do_not_hide_one_that_is_not(store: Store, clock: Clock) -> None:
@@ -176,17 +176,17 @@ async def test_many_that_are_stopped_do_not_hide_one_that_is_not(store: Store, c
         return release("H1", id=f"I{n:03d}")
 
     await held(store, "H1")
-    await store.change(
+    await store.holds.change(
         "H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=tuple(map(stopped, range(250))))
     )
     clock.go(seconds=1)
     await approved(store, "H2", lists=("newsletter",))
-    await store.freeze(a_freeze("F1", Selector.LIST, "ramadan-greetings"), event(Kind.FREEZE, "F1"))
-    assert ids(await store.lease("me", 5, 60)) == ["H2-release"]
+    await store.gate.freeze(a_freeze("F1", Selector.LIST, "ramadan-greetings"), event(Kind.FREEZE, "F1"))
+    assert ids(await store.outbox.lease("me", 5, 60)) == ["H2-release"]
 
 
 async def test_not_before_its_time(store: Store, clock: Clock) -> None:
-    await store.record([], [replace(notice("N1"), not_before=T0 + timedelta(hours=8))])
-    assert await store.lease("me", 10, 60) == ()
+    await store.journal.record([], [replace(notice("N1"), not_before=T0 + timedelta(hours=8))])
+    assert await store.outbox.lease("me", 10, 60) == ()
     clock.go(hours=8)
-    assert ids(await store.lease("me", 10, 60)) == ["N1"]
+    assert ids(await store.outbox.lease("me", 10, 60)) == ["N1"]

@@ -43,7 +43,7 @@ async def put(people: People, account: Account = EVA, **more: Any) -> Turn:
 
 
 async def changes(store: Store) -> list[str]:
-    entries = await store.entries(limit=1000)
+    entries = await store.journal.entries(limit=1000)
     return [e.data["change"] for e, _ in entries if e.kind == Kind.ACCOUNT.value]
 
 
@@ -167,7 +167,7 @@ async def test_a_cursor_begins_at_the_end_and_news_comes_after_it(store: Store) 
         (Kind.VERDICT, {"action": "hold"}),
         (Kind.THAW, {}),
     ]:
-        await store.record([Event(kind=kind, id="x", at=T0, data=data, private={"actor": ("omar",)})])
+        await store.journal.record([Event(kind=kind, id="x", at=T0, data=data, private={"actor": ("omar",)})])
     news = await cursors.news(start, kinds, 10)
     assert [(e.kind, dict(e.data)) for e, _ in news.entries] == [("freeze", {}), ("verdict", {"action": "hold"})]
     assert news.entries[0][1] == {"actor": ["omar"]}

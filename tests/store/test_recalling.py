@@ -27,7 +27,7 @@ def read(entry: Entry, clear: Clear) -> Letter | None:
 
 
 async def wrote(store: Store, clock: Clock, id: str, *people: str, action: str = "relay", **more: str) -> None:
-    await store.record([event(Kind.VERDICT, id, at=clock.now(), action=action, to=list(people), **more)])
+    await store.journal.record([event(Kind.VERDICT, id, at=clock.now(), action=action, to=list(people), **more)])
 
 
 async def new(store: Store, *people: str) -> int:
@@ -42,7 +42,7 @@ async def test_a_store_that_never_counted_knows_whom_people_wrote_to(store: Stor
     await wrote(store, clock, "T3", "held", action="hold")
     await wrote(store, clock, "T4", "rejected", action="reject")
     await wrote(store, clock, "T5", "approved", action="hold")
-    await store.record([Event(kind=Kind.APPROVED, id="T5", at=clock.now(), data={})])
+    await store.journal.record([Event(kind=Kind.APPROVED, id="T5", at=clock.now(), data={})])
     clock.go(days=89)
     assert await known_since(store) is None
     assert await recall(store, read) == 3

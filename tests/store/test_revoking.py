@@ -27,7 +27,7 @@ OVER = {Move.REJECT: State.REJECTED, Move.WITHDRAW: State.WITHDRAWN, Move.REOPEN
 async def approved(store: Store, id: str, *to: str, **more: Any) -> None:
     await held(store, id, **more)
     made = release(id, *to)
-    await store.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
+    await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
 
 
 async def back(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None) -> Taken:
@@ -47,11 +47,11 @@ async def back(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] 
         made = replace(hold, state=to, settled=settled, stopped=stopped, stopped_by=by)
         return Change(hold=made, events=(event(Kind.REJECTED, hold.hold_id),))
 
-    return await store.take_back(id, step)
+    return await store.holds.take_back(id, step)
 
 
 async def state(store: Store, id: str) -> State:
-    found = await store.hold(id)
+    found = await store.holds.find(id)
     assert found is not None
     return found.state
 
@@ -84,28 +84,28 @@ async def test_before_it_is_leased_it_leaves_the_outbox(store: Store, move: Move
     await back(store, "H1", move)
     assert await state(store, "H1") is OVER[move]
     assert await entries(store, "H1") == (0, 0)
-    assert await store.lease("me", 10, 60) == ()
+    assert await store.outbox.lease("me", 10, 60) == ()
 
 
 async def test_what_is_taken_back_can_be_approved_anew_and_has_its_release_once(store: Store) -> None:
     await approved(store, "H1", *TO)
     await back(store, "H1", Move.REOPEN)
     made = release("H1", *TO, id="H1-again-release")
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
-    [lease] = await store.lease("me", 10, 60)
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
+    [lease] = await store.outbox.lease("me", 10, 60)
     assert (lease.intent, lease.attempts, lease.in_doubt) == (made, 0, False)
 
 
 async def test_leased_and_not_begun_it_leaves_the_outbox_and_who_has_it_finds_it_gone(store: Store) -> None:
     await approved(store, "H1", *TO)
-    [lease] = await store.lease("me", 10, 60)
+    [lease] = await store.outbox.lease("me", 10, 60)
     seen: list[Any] = []
     await back(store, "H1", seen=seen)
     [(_, sending, outgoing, leads)] = seen
     assert (sending.out, sending.under_way, outgoing.back, leads) == (Out.NOTHING, True, 1, True)
     assert await state(store, "H1") is State.REJECTED
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
-    assert not await store.settle(lease, mark, []), "so that nothing is sent"
+    assert not await store.outbox.settle(lease, mark, []), "so that nothing is sent"
     assert await entries(store, "H1") == (0, 0)
 
 
@@ -113,26 +113,26 @@ async def test_a_lease_that_lapsed_unmarked_was_never_sent_and_who_held_it_finds
     store: Store, clock: Clock
 ) -> None:
     await approved(store, "H1", *TO)
-    [lease] = await store.lease("slow", 10, 60)
+    [lease] = await store.outbox.lease("slow", 10, 60)
     clock.go(seconds=60)
     await back(store, "H1")
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=31))
-    assert not await store.settle(lease, mark, [event(Kind.RELEASE, "H1")])
+    assert not await store.outbox.settle(lease, mark, [event(Kind.RELEASE, "H1")])
     assert await state(store, "H1") is State.REJECTED
-    assert [e.kind for e, _ in await store.history("H1")] == ["verdict", "rejected"]
+    assert [e.kind for e, _ in await store.journal.history("H1")] == ["verdict", "rejected"]
 
 
 async def test_both_orders_of_a_race_with_the_lease(store: Store) -> None:
     for n in range(12):
         id = f"H{n}"
         await approved(store, id, *TO)
-        both = [store.lease("me", 10, 60), back(store, id)]
+        both = [store.outbox.lease("me", 10, 60), back(store, id)]
         first = n % 2
         done = await asyncio.gather(both[first], both[1 - first])
         leases: Sequence[Lease] = done[first]  # type: ignore[assignment]
         for lease in leases:
             mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
-            assert not await store.settle(lease, mark, []), "whoever was first, nothing is sent"
+            assert not await store.outbox.settle(lease, mark, []), "whoever was first, nothing is sent"
         assert await state(store, id) is State.REJECTED
 
 
@@ -151,7 +151,7 @@ async def test_both_orders_in_one_batch(store: Store, first: str) -> None:
     leases, _ = await tasks["lease"], await tasks["back"]
     assert len(leases) == int(first == "lease")
     for lease in leases:
-        assert not await store.settle(lease, outcomes(lease, "doubt", "doubt", "doubt"), [])
+        assert not await store.outbox.settle(lease, outcomes(lease, "doubt", "doubt", "doubt"), [])
 
 
 # By how the three recipients stand after an attempt: what becomes of the hold, and of the entry.
@@ -170,10 +170,10 @@ async def test_after_an_attempt_by_what_came_of_it(
     store: Store, clock: Clock, stand: tuple[str, ...], becomes: State, left: tuple[int, int]
 ) -> None:
     await approved(store, "H1", *TO)
-    [lease] = await store.lease("me", 10, 60)
+    [lease] = await store.outbox.lease("me", 10, 60)
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
-    await store.settle(lease, mark, [])
-    await store.settle(lease, outcomes(lease, *stand, again=timedelta(minutes=30)), [])
+    await store.outbox.settle(lease, mark, [])
+    await store.outbox.settle(lease, outcomes(lease, *stand, again=timedelta(minutes=30)), [])
     clock.go(minutes=30)
     seen: list[Any] = []
     await back(store, "H1", seen=seen)
@@ -183,8 +183,8 @@ async def test_after_an_attempt_by_what_came_of_it(
     assert sending.left == tuple(map(recipient, (to for to, word in zip(TO, stand, strict=True) if word == "retry")))
     assert (await state(store, "H1"), await entries(store, "H1")) == (becomes, left)
     clock.go(days=1)
-    assert await store.lease("me", 10, 60) == (), "nobody gets it any more"
-    assert not await store.settle(lease, outcomes(lease, *stand), []), "nor does a late word change that"
+    assert await store.outbox.lease("me", 10, 60) == (), "nobody gets it any more"
+    assert not await store.outbox.settle(lease, outcomes(lease, *stand), []), "nor does a late word change that"
 
 
 # By what the relay says after it was taken back in the middle of an attempt; "" for no answer in time.
@@ -203,33 +203,33 @@ async def test_in_the_middle_of_an_attempt_only_its_answer_is_waited_for(
     store: Store, clock: Clock, said: tuple[str, ...], becomes: State, settled: Settled
 ) -> None:
     await approved(store, "H1", *TO)
-    [lease] = await store.lease("me", 10, 60)
-    await store.settle(lease, outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30)), [])
+    [lease] = await store.outbox.lease("me", 10, 60)
+    await store.outbox.settle(lease, outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30)), [])
     await back(store, "H1")
     assert (await state(store, "H1"), await entries(store, "H1")) == (State.IN_DOUBT, (1, 3))
     with pytest.raises(Conflict):  # it is taken back already
         await back(store, "H1")
     clock.go(minutes=1)
-    assert await store.lease("me", 10, 60) == ()
+    assert await store.outbox.lease("me", 10, 60) == ()
     if said:
-        assert await store.settle(lease, outcomes(lease, *said), [])
+        assert await store.outbox.settle(lease, outcomes(lease, *said), [])
     else:
-        assert await store.in_doubt() == []
+        assert await store.outbox.in_doubt() == []
         clock.go(minutes=30)
-        assert await store.in_doubt() == ["H1"]
-        await store.ask_about("H1", lambda hold, _: Change(), lambda hold, _: ((), ()))
-    held = await store.hold("H1")
+        assert await store.outbox.in_doubt() == ["H1"]
+        await store.outbox.ask_about("H1", lambda hold, _: Change(), lambda hold, _: ((), ()))
+    held = await store.holds.find("H1")
     assert held is not None
     assert (held.state, held.settled, held.asked_at) == (becomes, settled, None)
     clock.go(days=1)
-    assert await store.lease("me", 10, 60) == ()
-    assert await store.in_doubt() == []
+    assert await store.outbox.lease("me", 10, 60) == ()
+    assert await store.outbox.in_doubt() == []
 
 
 async def test_all_settled_is_too_late(store: Store) -> None:
     await approved(store, "H1", *TO)
-    [lease] = await store.lease("me", 10, 60)
-    await store.settle(lease, outcomes(lease, "sent", "failed", "sent"), [])
+    [lease] = await store.outbox.lease("me", 10, 60)
+    await store.outbox.settle(lease, outcomes(lease, "sent", "failed", "sent"), [])
     with pytest.raises(Conflict):
         await back(store, "H1")
     assert await state(store, "H1") is State.RELEASED
@@ -237,15 +237,15 @@ async def test_all_settled_is_too_late(store: Store) -> None:
 
 async def test_notices_of_what_was_taken_back_go_all_the_same(store: Store) -> None:
     await approved(store, "H1", *TO)
-    await store.record([], [notice("N1", "H1")])
+    await store.journal.record([], [notice("N1", "H1")])
     await back(store, "H1")
-    assert [lease.lease_id for lease in await store.lease("me", 10, 60)] == ["N1"]
+    assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["N1"]
 
 
 async def test_no_such_hold(store: Store) -> None:
     with pytest.raises(KeyError):
         await back(store, "H1")
-    assert await store.outgoing("H1") == Outgoing()
+    assert await store.holds.outgoing("H1") == Outgoing()
 
 
 # -- copies
@@ -259,7 +259,9 @@ async def mailing(store: Store, *states: State, to: tuple[str, ...] = ("a@x.exam
         await held(store, id, lead="H0", at=at, lists=("copies",))
         if wanted is not State.WAITING:
             made = release(id, f"{n}@x.example")
-            await store.change(id, lambda h, made=made: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
+            await store.holds.change(
+                id, lambda h, made=made: Change(hold=replace(h, state=State.APPROVED), intents=(made,))
+            )
 
 
 async def came_after(store: Store, lead: str) -> int:
@@ -275,7 +277,7 @@ async def came_after(store: Store, lead: str) -> int:
             )
         return Change(hold=replace(copy, state=to))
 
-    return await store.follow(lead, 100, step)
+    return await store.holds.follow(lead, 100, step)
 
 
 async def test_no_copy_goes_once_what_leads_is_taken_back_and_each_comes_after(store: Store) -> None:
@@ -285,24 +287,26 @@ async def test_no_copy_goes_once_what_leads_is_taken_back_and_each_comes_after(s
     taken = await back(store, "H0", seen=seen)
     assert [s[0] for s in seen] == ["H0"]
     assert taken.outgoing == Outgoing(own=seen[0][1], back=4)
-    assert await store.lease("me", 10, 60) == (), "before any of them has come after"
-    assert await store.decided_leads() == ["H0"]
+    assert await store.outbox.lease("me", 10, 60) == (), "before any of them has come after"
+    assert await store.holds.decided_leads() == ["H0"]
     assert await came_after(store, "H0") == 3
     assert {await state(store, f"H{n}") for n in range(4)} == {State.REJECTED}
     assert [await entries(store, f"H{n}") for n in range(4)] == [(0, 0)] * 4
-    assert await store.decided_leads() == []
+    assert await store.holds.decided_leads() == []
 
 
 async def test_of_what_has_gone_the_oldest_copy_that_has_not_stands_for_the_rest(store: Store) -> None:
     await mailing(store, State.APPROVED, State.APPROVED, State.WAITING, State.APPROVED)
-    leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 2, 60)}
+    leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 2, 60)}
     assert set(leases) == {"H0", "H1"}
-    await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
-    assert await store.outgoing("H0") == Outgoing(own=(await store.outgoing("H0")).own, back=4, going=1, gone=1)
+    await store.outbox.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
+    assert await store.holds.outgoing("H0") == Outgoing(
+        own=(await store.holds.outgoing("H0")).own, back=4, going=1, gone=1
+    )
     seen: list[Any] = []
     taken = await back(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H1", True)]
-    heir = await store.hold("H1")
+    heir = await store.holds.find("H1")
     assert heir is not None
     assert (heir.state, heir.lead, heir.lists, heir.copies) == (State.REJECTED, "", ("ramadan-greetings",), 3)
     assert taken.changes[0].hold is not None
@@ -317,37 +321,37 @@ async def test_copies_in_doubt_are_not_sent_again_once_their_lead_is_taken_back(
 ) -> None:
     """None of them is left that has not gone: the lead itself, or the oldest of them, stands for the others."""
     await mailing(store, State.APPROVED, State.APPROVED, State.APPROVED)
-    leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 10, 60)}
+    leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 10, 60)}
     for lease in leases.values():
-        await store.settle(lease, outcomes(lease, "doubt", again=timedelta(minutes=30)), [])
+        await store.outbox.settle(lease, outcomes(lease, "doubt", again=timedelta(minutes=30)), [])
     if lead == "sent":
-        await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
+        await store.outbox.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
     clock.go(minutes=31)
-    out = await store.outgoing("H0")
+    out = await store.holds.outgoing("H0")
     assert (out.back, out.doubt, out.gone) == (0, 3 + (lead == "doubt"), int(lead == "sent"))
     await back(store, "H0")
-    assert await store.lease("me", 10, 60) == (), "before the others have come after"
+    assert await store.outbox.lease("me", 10, 60) == (), "before the others have come after"
     leading = "H1" if lead == "sent" else "H0"
-    assert await store.decided_leads() == [leading]
+    assert await store.holds.decided_leads() == [leading]
     assert await came_after(store, leading) == 4 - int(leading[1]) - 1
     assert [await state(store, f"H{n}") for n in (1, 2, 3)] == [State.IN_DOUBT] * 3
-    assert await store.decided_leads() == []
+    assert await store.holds.decided_leads() == []
     clock.go(days=1)
-    assert await store.lease("me", 10, 60) == ()
+    assert await store.outbox.lease("me", 10, 60) == ()
 
 
 async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> None:
     """The lead is over, its last recipients are spared, and the oldest copy goes along with it."""
     await mailing(store, State.APPROVED, State.APPROVED, to=("a@x.example", "b@x.example"))
-    leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 10, 60)}
+    leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 10, 60)}
     for id in ("H1", "H2"):
-        await store.settle(leases[id], outcomes(leases[id], "retry"), [])
-    await store.settle(leases["H0"], outcomes(leases["H0"], "sent", "retry"), [])
+        await store.outbox.settle(leases[id], outcomes(leases[id], "retry"), [])
+    await store.outbox.settle(leases["H0"], outcomes(leases["H0"], "sent", "retry"), [])
     seen: list[Any] = []
     taken = await back(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H0", True), ("H1", False)]
     assert [c.hold.state for c in taken.changes if c.hold is not None] == [State.RELEASED, State.REJECTED]
-    heir = await store.hold("H1")
+    heir = await store.holds.find("H1")
     assert heir is not None
     assert (heir.lists, heir.copies, await state(store, "H2")) == (("ramadan-greetings",), 1, State.APPROVED)
     await came_after(store, "H1")
@@ -357,11 +361,11 @@ async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> N
 async def test_reopened_copies_wait_again_and_the_mailing_waits_as_one(store: Store) -> None:
     await mailing(store, State.APPROVED, State.WAITING)
     await back(store, "H0", Move.REOPEN)
-    assert await store.lease("me", 10, 60) == ()
-    assert await store.decided_leads() == ["H0"]
+    assert await store.outbox.lease("me", 10, 60) == ()
+    assert await store.holds.decided_leads() == ["H0"]
     assert await came_after(store, "H0") == 1
-    lead = await store.hold("H0")
+    lead = await store.holds.find("H0")
     assert lead is not None
     assert (lead.state, lead.copies) == (State.WAITING, 2)
     assert [await state(store, id) for id in ("H1", "H2")] == [State.WAITING] * 2
-    assert await store.decided_leads() == []
+    assert await store.holds.decided_leads() == []

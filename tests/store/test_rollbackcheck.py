@@ -70,7 +70,7 @@ class Place:
 
     async def begin(self, **more: Any) -> None:
         async def work(store: Store) -> None:
-            await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY, at=self.clock.now()))
+            await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY, at=self.clock.now()))
 
         await self.within(work, **more)
 
@@ -116,16 +116,16 @@ async def place(url: str, tmp_path: Path, clock: Clock) -> Place:
 
 async def approved(store: Store) -> None:
     await held(store, "H1")
-    await store.change(
+    await store.holds.change(
         "H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),))
     )  # fmt: skip
 
 
 async def sent(store: Store) -> None:
-    [lease] = await store.lease("me", 5, 60)
+    [lease] = await store.outbox.lease("me", 5, 60)
     told = [Event(kind=Kind.RELEASED, id="H1", at=store.now())]
     done = [Outcome(recipient=each, delivered=Delivered.SENT) for each in lease.recipients]
-    assert await store.settle(lease, done, told)
+    assert await store.outbox.settle(lease, done, told)
 
 
 async def test_what_was_sent_is_not_leased_again_until_somebody_thaws(place: Place) -> None:
@@ -136,19 +136,19 @@ async def test_what_was_sent_is_not_leased_again_until_somebody_thaws(place: Pla
 
     async def later(store: Store) -> None:
         assert store.put_back is not None
-        assert list(await store.lease("me", 5, 60)) == []
-        [freeze] = (await store.gate()).freezes
+        assert list(await store.outbox.lease("me", 5, 60)) == []
+        [freeze] = (await store.gate.read()).freezes
         assert (freeze.selector, freeze.by, freeze.reason, freeze.defers, freeze.until) == (
             Selector.ALL, ITSELF, PUT_BACK, True, None,
         )  # fmt: skip
-        [(entry, clear)] = [pair for pair in await store.entries() if pair[0].kind == "freeze"]
+        [(entry, clear)] = [pair for pair in await store.journal.entries() if pair[0].kind == "freeze"]
         assert entry.id == freeze.freeze_id
         assert entry.data["put_back"] == {
             "last_at": "2026-03-02T09:02:00Z", "signed": entry.seq, "signed_at": "2026-03-02T09:03:00Z",
         }  # fmt: skip
         assert clear == {"actor": [ITSELF], "comment": [PUT_BACK]}
-        await store.thaw(freeze.freeze_id, event(Kind.THAW, freeze.freeze_id, at=store.now()))
-        assert len(await store.lease("me", 5, 60)) == 1, "a person's word"
+        await store.gate.thaw(freeze.freeze_id, event(Kind.THAW, freeze.freeze_id, at=store.now()))
+        assert len(await store.outbox.lease("me", 5, 60)) == 1, "a person's word"
 
     await place.within(later)
 
@@ -170,11 +170,11 @@ async def test_it_is_said_once_and_journal_and_proof_go_on(place: Place, caplog:
 
     async def proved(store: Store) -> None:
         assert store.put_back is None
-        proof = await store.verify()
+        proof = await store.journal.verify()
         assert proof.ok, proof
         [lost] = proof.lost
         assert (lost.seq, lost.through, lost.signed_at) == (5, 13, signed.at)
-        assert len((await store.gate()).freezes) == 1
+        assert len((await store.gate.read()).freezes) == 1
 
     await place.within(proved)
 
@@ -203,7 +203,7 @@ async def test_reading_alone_writes_nothing(place: Place) -> None:
 
     async def look(store: Store) -> None:
         assert store.put_back is not None
-        found = (await store.verify()).first_bad
+        found = (await store.journal.verify()).first_bad
         assert found is not None
         assert found.problem == "the tail is cut, or this is an older copy: a signed checkpoint knows entries up to 5"
 
@@ -229,12 +229,12 @@ async def test_a_file_that_knows_nothing_newer_stops_nothing(place: Place, how: 
     async def fine(store: Store) -> None:
         assert store.put_back is None
         await store.admit(item("V0"), relays("V0"))
-        assert (await store.gate()).freezes == ()
+        assert (await store.gate.read()).freezes == ()
 
     await place.within(fine)
 
     async def proved(store: Store) -> None:
-        proof = await store.verify()
+        proof = await store.journal.verify()
         assert proof.ok, proof
         assert proof.unreadable == {"half a line": 1, "only half a line": 1, "gibberish": 3}.get(how, 0)
 
@@ -252,7 +252,7 @@ async def test_a_copied_state_folder_stops_nothing(place: Place, tmp_path: Path)
     async with there.opened() as store:
         await store.admit(item("V0"), relays("V0"))
         assert store.put_back is None
-        assert (await store.gate()).freezes == ()
+        assert (await store.gate.read()).freezes == ()
 
 
 async def test_a_busy_file_is_read_no_further_than_it_takes(place: Place) -> None:
@@ -270,7 +270,7 @@ async def test_a_busy_file_is_read_no_further_than_it_takes(place: Place) -> Non
     place.file.write_text("".join(f"{line.line()}\n" for line in made) + agreeing * 200)
     async with place.opened() as store:
         assert store.put_back is None, "the proof finds what is old"
-        assert not (await store.verify()).ok
+        assert not (await store.journal.verify()).ok
 
 
 async def test_put_back_twice_to_the_same_copy(place: Place) -> None:
@@ -282,10 +282,10 @@ async def test_put_back_twice_to_the_same_copy(place: Place) -> None:
     await place.mail("W0")
 
     async def proved(store: Store) -> None:
-        proof = await store.verify()
+        proof = await store.journal.verify()
         assert proof.ok, proof
         assert [(lost.seq, lost.through) for lost in proof.lost] == [(5, 9)]
-        assert len((await store.gate()).freezes) == 1, "the first one is gone with the state it was set in"
+        assert len((await store.gate.read()).freezes) == 1, "the first one is gone with the state it was set in"
 
     await place.within(proved)
 
@@ -298,18 +298,18 @@ async def test_what_another_node_knows_is_noticed_by_it_and_once(place: Place, t
     place.put_back(copy)
     await place.mail("V0", "V1", "V2", "V3", "V4")  # its file is as old as the copy
     async with place.opened() as store:
-        assert (await store.gate()).freezes == ()
+        assert (await store.gate.read()).freezes == ()
     for _ in range(2):
         await other.mail("W0")
     async with other.opened() as store:
-        assert len((await store.gate()).freezes) == 1
-        proof = await store.verify()
+        assert len((await store.gate.read()).freezes) == 1
+        proof = await store.journal.verify()
         assert proof.ok, proof
         assert [(lost.seq, lost.through) for lost in proof.lost] == [(10, 7)]
     await place.mail("X0")
     async with place.opened() as store:
-        assert (await store.verify()).ok
-        assert len((await store.gate()).freezes) == 1
+        assert (await store.journal.verify()).ok
+        assert len((await store.gate.read()).freezes) == 1
 
 
 async def test_nodes_whose_lines_are_of_the_same_lost_time_stand_still_once(place: Place, tmp_path: Path) -> None:
@@ -320,12 +320,12 @@ async def test_nodes_whose_lines_are_of_the_same_lost_time_stand_still_once(plac
     place.put_back(copy)
     await place.mail("V0")
     async with place.opened() as store:
-        [freeze] = (await store.gate()).freezes
-        await store.thaw(freeze.freeze_id, event(Kind.THAW, freeze.freeze_id, at=store.now()))
+        [freeze] = (await store.gate.read()).freezes
+        await store.gate.thaw(freeze.freeze_id, event(Kind.THAW, freeze.freeze_id, at=store.now()))
     await other.mail("W0")
     async with other.opened() as store:
-        assert (await store.gate()).freezes == (), "somebody has said that it may go on"
-        assert (await store.verify()).ok
+        assert (await store.gate.read()).freezes == (), "somebody has said that it may go on"
+        assert (await store.journal.verify()).ok
 
 
 async def test_a_store_that_is_put_back_under_a_process_that_runs(
@@ -336,31 +336,31 @@ async def test_a_store_that_is_put_back_under_a_process_that_runs(
     async with place.opened() as store:
         await store.admit(item("U0"), relays("U0"))
         copy = place.copy()
-        await store.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1", at=store.now()))
+        await store.gate.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1", at=store.now()))
         await store.admit(item("U1"), relays("U1"))
         await cut_off(store)
         place.put_back(copy)
         with caplog.at_level(logging.ERROR):
             await store.admit(item("U2"), relays("U2"))
         assert "everything stands still" in caplog.text
-        [freeze] = (await store.gate()).freezes
+        [freeze] = (await store.gate.read()).freezes
         assert (freeze.by, freeze.reason) == (ITSELF, PUT_BACK)
         await cut_off(store)
         await store.admit(item("U3"), relays("U3"))
-        assert len((await store.gate()).freezes) == 1, "the same store behind another connection"
+        assert len((await store.gate.read()).freezes) == 1, "the same store behind another connection"
 
 
 async def test_a_gate_of_the_same_number_is_not_taken_for_the_one_that_is_known(place: Place) -> None:
     async with place.opened() as store:
         copy = place.copy()
-        known = await store.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1", at=store.now()))
-        await store.checkpoint()
+        known = await store.gate.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1", at=store.now()))
+        await store.journal.checkpoint()
         await cut_off(store)
         place.put_back(copy)
         async with place.opened() as second:
-            await second.record([event(Kind.VIEWED, "x", at=store.now())])
-            [noticed] = (await second.gate()).freezes
-            assert (await second.gate()).generation == known.generation
+            await second.journal.record([event(Kind.VIEWED, "x", at=store.now())])
+            [noticed] = (await second.gate.read()).freezes
+            assert (await second.gate.read()).generation == known.generation
         seen: list[Any] = []
 
         def step(live: Any) -> Any:
@@ -384,7 +384,7 @@ async def cut_off(store: Store) -> None:
 async def test_no_client_hears_250_for_a_hold_that_is_not_there(place: Place) -> None:
     """Put back between the hold and the word that its client is answered."""
     async with place.opened() as store:
-        await store.keep(CONTENT)
+        await store.contents.keep(CONTENT)
         copy = place.copy()
         acknowledge = store._writer._acknowledge
 
@@ -414,11 +414,11 @@ async def test_what_retention_has_cut_does_not_look_put_back(place: Place, clock
     await place.mail("X0")
     async with place.opened() as store:
         assert store.put_back is None
-        proof = await store.verify()
+        proof = await store.journal.verify()
         assert proof.ok, proof
     place.file.unlink()
     async with place.opened() as store:
-        assert (await store.verify()).ok
+        assert (await store.journal.verify()).ok
 
 
 # another store
@@ -470,12 +470,12 @@ async def test_going_back_after_another_store_spoils_no_proof(
         file.write(there.file.read_bytes())
     await place.mail("U0")
     async with place.opened() as store:
-        proof = await store.verify()
+        proof = await store.journal.verify()
         assert proof.ok, proof
         assert proof.others == (parse(there.file.read_text().splitlines()[0]).journal,)
     there.state.joinpath(journal.FILE).write_bytes(place.file.read_bytes())
     async with there.opened() as store:
-        found = (await store.verify()).first_bad
+        found = (await store.journal.verify()).first_bad
         assert found is not None, "that one was replaced, or is in a folder that was another's before"
         assert found.problem.startswith("the journal was replaced")
 
@@ -536,7 +536,7 @@ async def test_a_secret_that_is_renewed(place: Place, caplog: pytest.LogCaptureF
     await place.mail("V0", "V1", secret=OTHER)
 
     async def proved(store: Store) -> None:
-        proof = await store.verify()
+        proof = await store.journal.verify()
         assert proof.ok, proof
         assert proof.renewed == 6
         assert proof.lost == ()
@@ -548,7 +548,7 @@ async def test_a_secret_that_is_renewed(place: Place, caplog: pytest.LogCaptureF
     async def forget(store: Store) -> None:
         while (await store.retain(Retention())).more:
             pass
-        assert (await store.verify()).ok
+        assert (await store.journal.verify()).ok
 
     await place.within(forget, secret=OTHER)
 
@@ -566,8 +566,8 @@ async def test_put_back_to_before_the_secret_was_renewed(place: Place) -> None:
     await place.mail("V0")
     await place.mail("V1")
     async with place.opened() as store:
-        assert len((await store.gate()).freezes) == 1
-        proof = await store.verify()
+        assert len((await store.gate.read()).freezes) == 1
+        proof = await store.journal.verify()
         assert proof.ok, proof
         assert [lost.through for lost in proof.lost] == [7]
 
@@ -583,8 +583,8 @@ async def test_many_that_open_it_at_once_stand_still_once(place: Place) -> None:
 
     await asyncio.gather(*(one(n) for n in range(4)))
     async with place.opened() as store:
-        assert len((await store.gate()).freezes) == 1
-        assert (await store.verify()).ok
+        assert len((await store.gate.read()).freezes) == 1
+        assert (await store.journal.verify()).ok
 
 
 async def test_time_is_that_of_the_newest_that_was_signed_where_a_clock_was_fast(place: Place) -> None:
@@ -596,5 +596,5 @@ async def test_time_is_that_of_the_newest_that_was_signed_where_a_clock_was_fast
     for n in range(3):
         await place.mail(f"V{n}")
     async with place.opened() as store:
-        assert len((await store.gate()).freezes) == 1
-        assert (await store.verify()).ok
+        assert len((await store.gate.read()).freezes) == 1
+        assert (await store.journal.verify()).ok

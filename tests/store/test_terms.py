@@ -37,19 +37,19 @@ def outcome(store: Store, id: str, *replies: str) -> Event:
 
 
 async def written(store: Store) -> None:
-    while await store.write_terms():
+    while await store.journal.write_terms():
         pass
 
 
 @pytest.fixture(params=["in the index", "not yet", "half"])
 async def some(store: Store, request: pytest.FixtureRequest) -> Store:
-    await store.record([
+    await store.journal.record([
         mail(store, "M1", message_id="<One.1@desk.example>", ident="4bXyz1", data={"client": "192.0.2.7"}),
         outcome(store, "M1", "250 2.0.0 Ok: queued as 5Ab_cD"),
     ])  # fmt: skip
     if request.param == "half":
         await written(store)
-    await store.record([
+    await store.journal.record([
         mail(store, "M2", "Kim@Customer.example", subject="Ramadan-greetings: bacon!", data={"action": "hold", "hold": "M2"}),
         mail(store, "M3", "kim@customer.example", subject="bacon in private", actor="Bo"),
         mail(store, "M4", subject="bacon to many", data={"mailing": "A1"}),
@@ -71,36 +71,38 @@ async def some(store: Store, request: pytest.FixtureRequest) -> Store:
     ],
 )  # fmt: skip
 async def test_found_by_what_people_have(some: Store, text: str, ids: list[str]) -> None:
-    assert await some.find(text.split(), 10) == ids
+    assert await some.journal.find(text.split(), 10) == ids
 
 
 async def test_the_newest_so_many(some: Store) -> None:
-    assert await some.find(["anna@example.com"], 2) == ["M4", "M3"]
+    assert await some.journal.find(["anna@example.com"], 2) == ["M4", "M3"]
 
 
 async def test_words_are_written_once_whoever_writes_them(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
-    await store.record([mail(store, f"M{n}", f"x{n}@example.org") for n in range(3 * terms.SLICE)])
-    assert await store.write_terms() is True
+    await store.journal.record([mail(store, f"M{n}", f"x{n}@example.org") for n in range(3 * terms.SLICE)])
+    assert await store.journal.write_terms() is True
     await written(store)
     count = select(func.count()).select_from(term)
     before = await store.ask(lambda c: c.execute(count).scalar_one())
     assert before == 3 * terms.SLICE * 2
-    assert await store.write_terms() is False
-    assert await store.find(["x700@example.org"], 10) == ["M700"]
+    assert await store.journal.write_terms() is False
+    assert await store.journal.find(["x700@example.org"], 10) == ["M700"]
 
 
 async def test_with_the_names_they_go(store: Store, clock: Clock) -> None:
-    await store.record([mail(store, f"M{n}", message_id=f"<{n}@desk.example>") for n in range(terms.STRETCH + 100)])
+    await store.journal.record(
+        [mail(store, f"M{n}", message_id=f"<{n}@desk.example>") for n in range(terms.STRETCH + 100)]
+    )
     await written(store)
     clock.go(days=60)
-    await store.record([mail(store, "NEW", message_id="<new@desk.example>")])
+    await store.journal.record([mail(store, "NEW", message_id="<new@desk.example>")])
     await written(store)
     clock.go(days=40)
     while (await store.retain(WHOLE)).more:
         pass
-    assert await store.find(["7@desk.example"], 10) == []
-    assert await store.find([f"{terms.STRETCH + 50}@desk.example"], 10) == [], "of a stretch that has some left"
-    assert await store.find(["new@desk.example"], 10) == ["NEW"]
+    assert await store.journal.find(["7@desk.example"], 10) == []
+    assert await store.journal.find([f"{terms.STRETCH + 50}@desk.example"], 10) == [], "of a stretch that has some left"
+    assert await store.journal.find(["new@desk.example"], 10) == ["NEW"]
     lowest = await store.ask(lambda c: c.execute(select(func.min(term.c.stretch))).scalar_one())
     assert lowest == 1
 
@@ -110,14 +112,14 @@ async def test_another_secret_writes_them_anew(url: str, tmp_path: Path, clock: 
         return open_store(url, secret=secret, state_dir=tmp_path, clock=clock, **more)
 
     async with opened(b"1" * 32, migrate=True) as store:
-        await store.record([mail(store, "M1", message_id="<1@desk.example>")])
+        await store.journal.record([mail(store, "M1", message_id="<1@desk.example>")])
         await written(store)
     async with opened(b"2" * 32, renewing=True) as store:
         await store.renew(Event(kind=Kind.SECRET, id="S", at=clock.now()))
     async with opened(b"2" * 32) as store:
-        assert await store.find(["1@desk.example"], 10) == ["M1"], "looked through"
+        assert await store.journal.find(["1@desk.example"], 10) == ["M1"], "looked through"
         await written(store)
-        assert await store.find(["1@desk.example"], 10) == ["M1"]
+        assert await store.journal.find(["1@desk.example"], 10) == ["M1"]
 
 
 @given(st.lists(st.text(max_size=40), max_size=4))

@@ -102,45 +102,45 @@ async def store(url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
 
 
 async def test_the_journal_is_whole_and_goes_on(store: Store) -> None:
-    proof = await store.verify()
+    proof = await store.journal.verify()
     assert (proof.entries, proof.first_bad) == (7, None)
-    await store.record([event(Kind.NOTICE, "N1")])
-    proof = await store.verify()
+    await store.journal.record([event(Kind.NOTICE, "N1")])
+    proof = await store.journal.verify()
     assert (proof.entries, proof.first_bad) == (8, None)
 
 
 async def test_what_waits_waits_with_its_vote_and_its_content(store: Store) -> None:
-    assert [(h.hold_id, h.state) for h in await store.holds()] == [("H2", State.APPROVED), ("H1", State.WAITING)]
-    hold = await store.hold("H1")
+    assert [(h.hold_id, h.state) for h in await store.holds.newest()] == [("H2", State.APPROVED), ("H1", State.WAITING)]
+    hold = await store.holds.find("H1")
     assert hold is not None
     [vote] = hold.votes
     assert (vote.approver, vote.content_sha256) == ("eva@example.com", CONTENT.sha256)
     assert vote.envelope_sha256 == hold.envelope.sha256
-    assert bytes((await store.content(hold.content_sha256)).raw) == bytes(CONTENT.raw)
-    assert [h.hold_id for h in await store.due(T0.replace(hour=23))] == ["H1"]
+    assert bytes((await store.contents.load(hold.content_sha256)).raw) == bytes(CONTENT.raw)
+    assert [h.hold_id for h in await store.holds.due(T0.replace(hour=23))] == ["H1"]
 
 
 async def test_a_retry_of_what_waits_is_that_hold(store: Store) -> None:
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     again = await store.admit(item("H9", of="H1"), holds(a_hold("H9")))
     assert again.hold is None
-    assert await store.hold("H9") is None
+    assert await store.holds.find("H9") is None
 
 
 async def test_what_was_approved_goes_out_and_what_is_frozen_stays(store: Store) -> None:
-    [notice, sent] = await store.lease("me", 10, 60)
+    [notice, sent] = await store.outbox.lease("me", 10, 60)
     assert (notice.intent.intent_id, sent.intent) == ("N1", release("H2"))
     outcome = Outcome(recipient=recipient("c@list.example"), delivered=Delivered.SENT, reply="250 Ok")
-    assert await store.settle(sent, [outcome], [event(Kind.RELEASED, "H2")])
-    found = await store.hold("H2")
+    assert await store.outbox.settle(sent, [outcome], [event(Kind.RELEASED, "H2")])
+    found = await store.holds.find("H2")
     assert found is not None
     assert found.state is State.RELEASED
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
-    assert not await store.lease("me", 10, 60)  # its list was frozen before
-    await store.thaw("F1", event(Kind.THAW, "F1"))
-    [lease] = await store.lease("me", 10, 60)
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
+    assert not await store.outbox.lease("me", 10, 60)  # its list was frozen before
+    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
+    [lease] = await store.outbox.lease("me", 10, 60)
     assert lease.intent == release("H1")
-    assert (await store.verify()).ok
+    assert (await store.journal.verify()).ok
 
 
 async def test_who_was_counted_counts(store: Store) -> None:
@@ -156,7 +156,7 @@ async def test_who_was_counted_counts(store: Store) -> None:
 
 
 async def test_a_verdict_without_an_outcome_is_found_in_doubt(store: Store, clock: Clock) -> None:
-    assert await store.unsettled(clock.now()) == ["T1"]
+    assert await store.journal.unsettled(clock.now()) == ["T1"]
 
 
 async def test_it_is_found_by_its_words(store: Store) -> None:
@@ -211,10 +211,10 @@ async def test_an_attempt_that_was_not_settled_is_in_doubt(
         database.close()
     clock.go(minutes=2)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        own = (await store.outgoing("H2")).own
+        own = (await store.holds.outgoing("H2")).own
         assert own is not None
         assert (own.doubt, own.left, own.settled) == (1, (), NONE_YET)
-        [lease] = [one for one in await store.lease("me", 10, 60) if one.intent.hold_id == "H2"]
+        [lease] = [one for one in await store.outbox.lease("me", 10, 60) if one.intent.hold_id == "H2"]
         assert lease.doubts == (1,)
 
 
@@ -247,10 +247,10 @@ async def test_what_was_called_released_is_called_what_it_is(fate: str, url: str
     finally:
         database.close()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        hold = await store.hold(entry["hold_id"])
+        hold = await store.holds.find(entry["hold_id"])
         assert hold is not None
         assert hold.state is state
-        assert [h.state for h in await store.holds() if h.hold_id != hold.hold_id] == [State.WAITING]
+        assert [h.state for h in await store.holds.newest() if h.hold_id != hold.hold_id] == [State.WAITING]
 
 
 async def test_a_mailing_of_an_earlier_version_has_its_times(url: str, tmp_path: Path, clock: Clock) -> None:
@@ -278,7 +278,7 @@ async def test_a_mailing_of_an_earlier_version_has_its_times(url: str, tmp_path:
     finally:
         database.close()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        (found,) = [one for one in await store.mailings() if one.mailing_id == "M"]
+        (found,) = [one for one in await store.mailings.newest() if one.mailing_id == "M"]
         assert (found.went_first_at, found.went_last_at) == (T0, T0 + timedelta(minutes=3))
         grown = await Archive(store).growth("M")
         assert [(point.sent, point.held) for point in grown] == [(1, 1), (2, 1)]
@@ -306,17 +306,17 @@ async def test_a_release_to_a_list_that_was_left_in_doubt_waits_for_people(
         database.close()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         clock.go(days=1)
-        assert "H2" not in [one.intent.hold_id for one in await store.lease("me", 10, 60)]
-        assert await store.in_doubt() == ["H2"]
+        assert "H2" not in [one.intent.hold_id for one in await store.outbox.lease("me", 10, 60)]
+        assert await store.outbox.in_doubt() == ["H2"]
         seen: list[Any] = []
 
         def asks(hold: Hold, recipients: Any) -> Change:
             seen.append(list(recipients))
             return Change(hold=replace(hold, state=State.IN_DOUBT, asked_at=clock.now()))
 
-        await store.ask_about("H2", asks, lambda hold, _: ((), ()))
+        await store.outbox.ask_about("H2", asks, lambda hold, _: ((), ()))
         assert len(seen[0]) == 1
-        assert [hold.hold_id for hold in await store.asked()] == ["H2"]
+        assert [hold.hold_id for hold in await store.holds.asked()] == ["H2"]
 
 
 async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, tmp_path: Path, clock: Clock) -> None:
@@ -345,7 +345,7 @@ async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, 
     finally:
         database.close()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        hold, mailing = await store.hold("H2"), await store.mailing("SPRING")
+        hold, mailing = await store.holds.find("H2"), await store.mailings.find("SPRING")
         assert hold is not None
         assert mailing is not None
         approved, gone = mailing.grants
@@ -385,7 +385,7 @@ async def test_of_a_hold_of_an_earlier_version_each_column_says_one_thing(
             "H3": None,
             "H4": None,
         }
-        queue, other = await store.hold("H3"), await store.hold("H4")
+        queue, other = await store.holds.find("H3"), await store.holds.find("H4")
         assert queue is not None
         assert other is not None
         assert [(vote.copies, vote.letters) for vote in queue.votes] == [(None, 3)]
@@ -442,10 +442,10 @@ async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, 
         assert await store.ask(lambda c: sorted(c.execute(said).scalars())) == [5000, 5001]
         told = await Cursors(store).news(0, [Kind.VERDICT], 10)
         assert [one.id for one, _ in told.entries if one.id in wanted] == ["V3", "V6"]
-        looked = await store.incident(About(lists=frozenset({"news"})), prove=False)
+        looked = await store.journal.incident(About(lists=frozenset({"news"})), prove=False)
         assert looked.report is not None
         assert looked.report.messages == 3
-        bad = (await store.verify()).first_bad
+        bad = (await store.journal.verify()).first_bad
         assert bad is not None
         assert bad.problem == "a checkpoint in the database cannot be read", "but the chain, and its columns, are whole"
 

@@ -27,7 +27,7 @@ async def journal(store: Store, clock: Clock, hours: int = 10) -> None:
     """One verdict an hour, and two other entries after it."""
     for n in range(hours):
         now = clock.now()
-        await store.record([event(kind, f"T{n}", at=now) for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.NOTICE)])
+        await store.journal.record([event(kind, f"T{n}", at=now) for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.NOTICE)])
         clock.go(hours=1)
 
 
@@ -86,6 +86,6 @@ async def test_a_store_that_goes_away(store: Store, clock: Clock, monkeypatch: p
 
     walking = verdicts(store, clock.now() - timedelta(hours=10), clock.now())
     await anext(walking)
-    monkeypatch.setattr(store, "_read", away)
+    monkeypatch.setattr(store, "ask", away)
     with pytest.raises(Unavailable):
         await anext(walking)

@@ -47,7 +47,7 @@ async def test_holds_that_wait_for_people_and_their_deadlines(store: Store, cloc
     await held(store, "H3", at=clock.now(), to=("e@list.example",))
     copy = a_hold("H4", at=clock.now(), to=("f@list.example",), lead="H1", expires_at=T0 + timedelta(hours=2))
     await store.admit(item("H4"), holds(copy))
-    await store.change("H3", lambda h: Change(hold=replace(h, state=State.REJECTED)))
+    await store.holds.change("H3", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     found = await look(store)
     assert (found.holds, found.held_at, found.near, found.overdue) == (2, T0, 1, 0), "a copy goes with its lead"
     assert found.kept_bytes > 0
@@ -63,33 +63,33 @@ async def test_posts_of_which_people_are_asked(store: Store, clock: Clock) -> No
     await held(store, "H1")
     await held(store, "H2", to=("d@list.example",))
     assert (await look(store)).asked == 0
-    await store.change("H2", lambda h: Change(hold=replace(h, state=State.IN_DOUBT, asked_at=clock.now())))
-    assert (await look(store)).asked == len(await store.asked()) == 1
+    await store.holds.change("H2", lambda h: Change(hold=replace(h, state=State.IN_DOUBT, asked_at=clock.now())))
+    assert (await look(store)).asked == len(await store.holds.asked()) == 1
 
 
 async def test_the_outbox_what_could_be_sent_and_what_has_time(store: Store, clock: Clock) -> None:
     await held(store, "H1", notice("N1", "H1"), release("H1"))
-    await store.record([], [notice("N2"), replace(notice("N3"), not_before=T0 + timedelta(hours=1))])
+    await store.journal.record([], [notice("N2"), replace(notice("N3"), not_before=T0 + timedelta(hours=1))])
     found = await look(store)
     assert (found.due, found.due_at, found.later) == (2, T0, 1), "the release waits for its approval"
     clock.go(minutes=5)
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED)))
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED)))
     assert (await look(store)).due == 3
-    leased = await store.lease("me", 2, 60)
+    leased = await store.outbox.lease("me", 2, 60)
     assert len(leased) == 2
     assert (await look(store)).due == 1, "somebody is at work on the others"
     clock.go(minutes=2)
     found = await look(store)
     assert (found.due, found.due_at) == (3, T0), "their leases have lapsed"
-    await store.freeze(a_freeze(selector=Selector.LIST, value="ramadan-greetings"), event(Kind.FREEZE, "F1"))
+    await store.gate.freeze(a_freeze(selector=Selector.LIST, value="ramadan-greetings"), event(Kind.FREEZE, "F1"))
     assert (await look(store)).due == 2, "what a freeze stops is meant to wait"
-    await store.thaw("F1", event(Kind.THAW, "F1"))
+    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     assert (await look(store)).due == 3
 
 
 async def test_the_notices_of_a_void_hold_are_not_waited_for(store: Store) -> None:
     await held(store, "H1", notice("N1", "H1"))
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
     found = await look(store)
     assert (found.due, found.due_at, found.holds) == (0, None, 0)
 
@@ -97,22 +97,22 @@ async def test_the_notices_of_a_void_hold_are_not_waited_for(store: Store) -> No
 async def test_verdicts_whose_outcome_is_not_known(store: Store, clock: Clock) -> None:
     for id in ("T1", "T2", "T3"):
         await store.admit(item(id), relays(id))
-    store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
-    await store.record([event(Kind.IN_DOUBT, "T2")])
+    store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+    await store.journal.record([event(Kind.IN_DOUBT, "T2")])
     assert ((found := await look(store)).relaying, found.unsettled) == (1, 0)
     clock.go(minutes=16)
     assert ((found := await look(store)).relaying, found.unsettled) == (1, 1)
 
 
 async def test_freezes_that_stand(store: Store, clock: Clock) -> None:
-    await store.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1"))
-    await store.freeze(
+    await store.gate.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1"))
+    await store.gate.freeze(
         a_freeze("F2", Selector.SENDER, "anna@example.com", until=T0 + timedelta(hours=1)), event(Kind.FREEZE, "F2")
     )
     assert [f.freeze_id for f in (await look(store)).freezes] == ["F1", "F2"]
     clock.go(hours=1)
     assert [f.freeze_id for f in (await look(store)).freezes] == ["F1"], "over, though nobody has lifted it yet"
-    await store.thaw("F1", event(Kind.THAW, "F1"))
+    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     assert (await look(store)).freezes == ()
 
 
@@ -121,7 +121,7 @@ async def test_all_is_counted_to_a_bound(store: Store, monkeypatch: pytest.Monke
     for n in range(3):
         await held(store, f"H{n}", notice(f"N{n}", f"H{n}"), to=(f"c{n}@list.example",))
         await store.admit(item(f"T{n}"), relays(f"T{n}"))
-    await store.record([], [replace(notice(f"L{n}"), not_before=T0 + timedelta(hours=1)) for n in range(3)])
+    await store.journal.record([], [replace(notice(f"L{n}"), not_before=T0 + timedelta(hours=1)) for n in range(3)])
     found = await look(store)
     assert (found.holds, found.due, found.later, found.relaying) == (2, 2, 2, 2)
 
@@ -138,7 +138,7 @@ async def test_of_holds_only_those_that_have_waited_longest_are_read(
 
 
 async def test_what_is_new_in_order_a_page_at_a_time_and_without_names(store: Store) -> None:
-    await store.record([event(Kind.VOTE, f"H{n}", choice="approve") for n in range(5)])
+    await store.journal.record([event(Kind.VOTE, f"H{n}", choice="approve") for n in range(5)])
     first, last = await news(store, 1, 3)
     rest, end = await news(store, last, 3)
     assert [e.id for e in (*first, *rest)] == [f"H{n}" for n in range(5)]
@@ -157,7 +157,7 @@ async def test_an_entry_of_a_kind_that_is_not_known_yet_is_passed_over(store: St
 
 async def test_a_body_that_only_python_reads(store: Store) -> None:
     """A lone surrogate, as some client wrote it."""
-    await store.record([event(Kind.VOTE, "H1", word="\udcff")])
+    await store.journal.record([event(Kind.VOTE, "H1", word="\udcff")])
     ((found,), _) = await news(store, 1)
     assert found.data == {"word": "\udcff"}
 

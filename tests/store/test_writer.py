@@ -59,16 +59,16 @@ def broken(monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, times:
 async def settled(store: Store) -> None:
     """Two commits later, whatever the writer had still to write is written."""
     for n in range(2):
-        await store.record([event(Kind.START, f"settled-{n}")])
+        await store.journal.record([event(Kind.START, f"settled-{n}")])
 
 
 async def outcome(store: Store, id: str) -> End | None:
-    return (await store.outcomes([id])).get(id)
+    return (await store.journal.outcomes([id])).get(id)
 
 
 async def test_notes_are_written_without_anybody_waiting(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
-    store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+    store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
     async with asyncio.timeout(120):  # nothing else is written that could take it along
         while await outcome(store, "T1") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -78,7 +78,7 @@ async def test_notes_are_written_without_anybody_waiting(store: Store) -> None:
 async def test_notes_survive_a_failed_batch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.admit(item("T1"), relays("T1"))
     with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")):
-        store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+        store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
         with pytest.raises(Unavailable):
             await store.admit(item("T2"), relays("T2"))  # takes the note along
     await settled(store)
@@ -94,9 +94,9 @@ async def test_a_storage_error_answers_all_of_the_batch_and_then_it_goes_on(stor
         tasks.append(asyncio.create_task(store._writer.submit(fails)))
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(r) for r in results] == [Unavailable] * 4
-    assert await store.history("T0") == []
+    assert await store.journal.history("T0") == []
     await store.admit(item("T9"), relays("T9"))
-    assert (await store.verify()).ok
+    assert (await store.journal.verify()).ok
 
 
 async def test_no_space_is_said_so(store: Store) -> None:
@@ -121,24 +121,24 @@ async def test_errors_never_carry_what_was_written(store: Store) -> None:
 async def test_an_unknown_commit_of_a_hold_is_not_releasable_and_its_retry_takes_it_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
         await store.admit(item("H1"), holds(a_hold("H1")))
-    found = await store.hold("H1")
+    found = await store.holds.find("H1")
     assert found is not None  # it was written, though nobody could know
     assert not found.acknowledged
-    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
-    assert await store.lease("me", 10, 60) == ()
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
+    assert await store.outbox.lease("me", 10, 60) == ()
     again = await store.admit(item("H2", of="H1"), holds(a_hold("H2")))
     assert again.hold is None
-    assert [h.hold_id for h in await store.holds()] == ["H1"]
-    assert [lease.lease_id for lease in await store.lease("me", 10, 60)] == ["H1-release"]
+    assert [h.hold_id for h in await store.holds.newest()] == ["H1"]
+    assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["H1-release"]
 
 
 async def test_an_unknown_acknowledgement_is_no_250_and_is_taken_back(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     calls = []
 
     def fail(name: str) -> None:
@@ -152,7 +152,7 @@ async def test_an_unknown_acknowledgement_is_no_250_and_is_taken_back(
         with pytest.raises(Unavailable):
             await store.admit(item("H1"), holds(a_hold("H1")))
     await settled(store)
-    found = await store.hold("H1")
+    found = await store.holds.find("H1")
     assert found is not None
     assert not found.acknowledged
 
@@ -162,19 +162,19 @@ async def test_an_unknown_commit_of_a_verdict_to_relay_gets_an_outcome(
 ) -> None:
     with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
         await store.admit(item("T1"), relays("T1"))
-    assert [e.kind for e, _ in await store.history("T1")] == ["verdict"]
+    assert [e.kind for e, _ in await store.journal.history("T1")] == ["verdict"]
     await settled(store)
     assert await outcome(store, "T1") is End.NOT_SENT
     clock.go(hours=1)
-    assert await store.unsettled(clock.now()) == []
+    assert await store.journal.unsettled(clock.now()) == []
 
 
 async def test_what_fails_before_the_commit_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with broken(monkeypatch, "before-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
         await store.admit(item("T1"), relays("T1"))
     await settled(store)
-    assert await store.history("T1") == []
-    assert (await store.verify()).ok
+    assert await store.journal.history("T1") == []
+    assert (await store.journal.verify()).ok
 
 
 async def test_too_many_are_busy_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ async def test_who_waits_too_long_is_answered_and_never_admitted(store: Store, c
         await stuck.task
     stuck.go.set()
     await settled(store)
-    assert await store.history("T1") == []
+    assert await store.journal.history("T1") == []
 
 
 def hanging(
@@ -253,7 +253,7 @@ async def test_a_verdict_that_came_too_late_was_not_carried_out(store: Store, cl
 
 
 async def test_a_hold_that_came_too_late_is_not_acknowledged(store: Store, clock: Clock) -> None:
-    await store.keep(CONTENT)
+    await store.contents.keep(CONTENT)
     go, started = threading.Event(), threading.Event()
     task = asyncio.create_task(store.admit(item("H1"), hanging(holds(a_hold("H1")), go, started)))
     await asyncio.to_thread(started.wait)
@@ -263,7 +263,7 @@ async def test_a_hold_that_came_too_late_is_not_acknowledged(store: Store, clock
         await task
     go.set()
     await settled(store)
-    found = await store.hold("H1")
+    found = await store.holds.find("H1")
     assert found is not None
     assert not found.acknowledged
 
@@ -274,7 +274,7 @@ async def test_a_retry_that_is_not_answered_leaves_the_first_answer_valid(store:
     with pytest.raises(Gone):
         await store.admit(item("R1", of="H1", gone=lambda: next(left)), holds(a_hold("R1")))
     await settled(store)
-    found = await store.hold("H1")
+    found = await store.holds.find("H1")
     assert found is not None
     assert found.acknowledged
 
@@ -298,7 +298,7 @@ async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, t
     assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
     await store.admit(item("T3"), relays("T3"))
     assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
-    assert (await store.verify()).ok
+    assert (await store.journal.verify()).ok
 
 
 async def test_a_fault_of_ours_does_not_end_the_writer(store: Store) -> None:
@@ -317,11 +317,11 @@ async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.Monk
     go = threading.Event()
     try:
         with pytest.raises(Unavailable):
-            await store._read(lambda c: go.wait(120))
+            await store.ask(lambda c: go.wait(120))
     finally:
         go.set()
     monkeypatch.undo()
-    assert await store.due(Clock().now() + timedelta(days=1)) == []
+    assert await store.holds.due(Clock().now() + timedelta(days=1)) == []
 
 
 @pytest.mark.parametrize("room", ["plenty", "scarce", "none after all"])
@@ -335,11 +335,11 @@ async def test_the_log_of_a_store_that_mail_waits_for_is_laid_out_beforehand_if_
         full = (*database._LAY_OUT[:2], "PRAGMA max_page_count = 1", database._LAY_OUT[2])
         monkeypatch.setattr(database, "_LAY_OUT", full)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True, hot=True) as store:
-        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
         await store.admit(item("T1"), relays("T1"))
         log = wal.stat().st_size
         assert log > 30_000_000 if room == "plenty" else log < 1_000_000
-        assert (await store.verify()).entries >= 2
+        assert (await store.journal.verify()).entries >= 2
     with contextlib.closing(sqlite3.connect(file)) as connection:
         assert not connection.execute("SELECT name FROM sqlite_master WHERE name = 'laid_out'").fetchall()
     assert file.stat().st_size < 1_000_000
@@ -372,7 +372,7 @@ async def test_of_a_step_that_raises_half_way_nothing_is_written(store: Store) -
 
         return do
 
-    before = await store.gate()
+    before = await store.gate.read()
     writer = store._writer
     async with Gathered(store):
         works = [asyncio.create_task(writer.submit(step)) for step in (whole("first"), half, whole("last"), half)]
@@ -381,7 +381,7 @@ async def test_of_a_step_that_raises_half_way_nothing_is_written(store: Store) -
     assert isinstance(refused, KeyError)
     assert isinstance(again, KeyError)
     assert await recorded(store) == ["first", "last"]
-    assert await store.gate() == before
+    assert await store.gate.read() == before
     kept: list[int] = []
     await writer.submit(lambda batch: kept.append(batch.head.kept_bytes))
     assert kept == [0]

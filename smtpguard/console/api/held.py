@@ -65,7 +65,7 @@ async def listed(call: Call) -> Page[Held]:
     holds = list(rows[: query.limit])
     first: list[Hold] = []
     if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and before is None:
-        asked = await call.desk.ledger.asked()
+        asked = await call.desk.ledger.holds.asked()
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in holds if hold.asked_at is None)]
     shown = [hold for hold in everybody if sight(hold, who, in_force) is not Visibility.NOTHING]
@@ -87,7 +87,7 @@ async def viewed(call: Call, hold: Hold, what: str) -> None:
         data={"content": hold.content_sha256, "saw": what, "by": "api"},
         private={"actor": (call.who.address, call.holder.by)},
     )
-    await call.desk.ledger.record([event])
+    await call.desk.ledger.journal.record([event])
 
 
 async def approve(call: Call) -> HeldDetail:
@@ -160,7 +160,7 @@ async def settle(call: Call) -> HeldDetail:
 
 async def looked_up(call: Call) -> Hold:
     """What somebody may not know of is not there."""
-    hold = await call.desk.ledger.hold(call.path["hold_id"][:100])
+    hold = await call.desk.ledger.holds.find(call.path["hold_id"][:100])
     if hold is None or (
         sight(hold, call.who, call.desk.policies.current()) is Visibility.NOTHING
         and call.who.address not in hold.senders
@@ -247,7 +247,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
     """Its writer, who sees nothing otherwise, reads no more in it than in the notice."""
     in_force = call.desk.policies.current()
     ahead = outlook(hold, call.who, in_force, call.desk.clock.now())
-    outgoing = await call.desk.ledger.outgoing(hold.hold_id)
+    outgoing = await call.desk.ledger.holds.outgoing(hold.hold_id)
     frozen = (await call.desk.freezes.holding_up(hold)).get(hold.hold_id, ())
     covers = covering.covered(hold, await call.desk.approvals.learned(hold.hold_id))
     seen = sight(hold, call.who, in_force)

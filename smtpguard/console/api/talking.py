@@ -25,7 +25,7 @@ async def text(call: Call) -> Text:
     if sight(hold, call.who, call.desk.policies.current()) < Visibility.TEXT:
         raise Refusal(404)
     try:
-        letter = await letter_of(await call.desk.ledger.content(hold.content_sha256))
+        letter = await letter_of(await call.desk.ledger.contents.load(hold.content_sha256))
     except ContentMissing:
         raise Refusal(404, "Its text is not kept any more.") from None
     await viewed(call, hold, "text")

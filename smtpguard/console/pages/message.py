@@ -82,7 +82,9 @@ async def looked_up(request: Request) -> tuple[Hold, Visibility]:
     With a signed link it is the one that the link is for."""
     here, who = desk(request), person(request)
     link = getattr(request.state, "link", None)
-    hold = await here.ledger.hold(link.hold_id if link is not None else request.path_params.get("hold_id", "")[:100])
+    hold = await here.ledger.holds.find(
+        link.hold_id if link is not None else request.path_params.get("hold_id", "")[:100]
+    )
     if hold is None:
         raise HTTPException(404)
     seen = sight(hold, who, here.policies.current())
@@ -100,7 +102,7 @@ async def viewed(here: ConsoleServices, hold: Hold, who: Person, what: str) -> N
         data={"content": hold.content_sha256, "saw": what, "by": "console"},
         private={"actor": (who.address,)},
     )
-    await here.ledger.record([event])
+    await here.ledger.journal.record([event])
 
 
 @for_roles()
@@ -154,7 +156,7 @@ async def shown(
         ahead=ahead,
         queued=await _queued(here, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
         stopped_by=frozen,
-        outgoing=await here.ledger.outgoing(hold.hold_id),
+        outgoing=await here.ledger.holds.outgoing(hold.hold_id),
         covers=covering.said(covers, said.language, blind=seen < Visibility.TEXT),
         under=covers.under,
         policy_sha256=in_force.policy_sha256,
@@ -197,7 +199,7 @@ async def own(
         reasons=in_words(noticedata.reasons(hold, in_force), said.language),
         lists=noticedata.nameable(hold, in_force),
         stopped_by=frozen,
-        outgoing=await here.ledger.outgoing(hold.hold_id),
+        outgoing=await here.ledger.holds.outgoing(hold.hold_id),
         own_states=labels.KEPT_OWN if frozen else labels.OWN_STATES,
         base=base(request, hold),
         talk=await talk(here, hold, said),
@@ -303,7 +305,7 @@ def _staged(stages: Stages | None, said: Speech) -> str:
 
 async def _content(here: ConsoleServices, hold: Hold, seen: Visibility, request: Request) -> Shown:
     try:
-        content = await here.ledger.content(hold.content_sha256)
+        content = await here.ledger.contents.load(hold.content_sha256)
     except ContentMissing:
         return Shown(gone=True)
     need = frozenset({Source.HEADERS, Source.TEXT})

@@ -53,7 +53,7 @@ async def _whole(request: Request) -> tuple[Hold, Message]:
     if seen < Visibility.FULL:
         raise HTTPException(404)
     try:
-        return hold, await desk(request).ledger.content(hold.content_sha256)
+        return hold, await desk(request).ledger.contents.load(hold.content_sha256)
     except ContentMissing:
         raise HTTPException(404) from None
 

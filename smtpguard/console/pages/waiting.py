@@ -183,7 +183,7 @@ async def decided(request: Request) -> Response:
         except Unconfirmed:
             left.append((hold, said("it cannot be sent in stages: decide on it by itself")))
         except (Refused, KeyError):
-            now = await here.ledger.hold(hold.hold_id)
+            now = await here.ledger.holds.find(hold.hold_id)
             faster = overtaken(now, who.address, said) if now is not None else ""
             left.append((hold, f"{said('it has changed since you looked')}. {faster}".strip()))
         except LedgerError:
@@ -228,7 +228,7 @@ async def rows(here: ConsoleServices, who: Person, wanted: Wanted, states: Seque
 async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     """Those in doubt that this person may know of, and of which somebody is to say whether they were sent."""
     in_force = here.policies.current()
-    return [hold for hold in await here.ledger.asked() if sight(hold, who, in_force) is not Visibility.NOTHING]
+    return [hold for hold in await here.ledger.holds.asked() if sight(hold, who, in_force) is not Visibility.NOTHING]
 
 
 def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
@@ -240,7 +240,7 @@ def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:
     """The holds with these ids that this person may know of."""
     in_force = here.policies.current()
-    found = [await here.ledger.hold(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
+    found = [await here.ledger.holds.find(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
     return [hold for hold in found if hold is not None and sight(hold, who, in_force) is not Visibility.NOTHING]
 
 

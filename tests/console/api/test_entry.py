@@ -60,7 +60,7 @@ async def test_a_store_that_is_away_is_503_and_says_that_nothing_was_done(
     async def away(*_: Any, **__: Any) -> Any:
         raise Unavailable("no answer")
 
-    monkeypatch.setattr(here.home.store, "freeze", away)
+    monkeypatch.setattr(here.home.store.gate, "freeze", away)
     answer = await asks("POST", "/freezes", {"selector": "all", "reason": "x"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "Nothing was done" in answer.text
@@ -72,7 +72,7 @@ async def test_a_fault_of_ours_says_nothing_of_itself(here: Stage, monkeypatch: 
     async def broken(*_: Any) -> Any:
         raise RuntimeError("a secret of ours")
 
-    monkeypatch.setattr(here.home.store, "gate", broken)
+    monkeypatch.setattr(here.home.store.gate, "read", broken)
     answer = await asks.http.get("/freezes", headers={"Authorization": f"Bearer {asks.token}"})
     assert answer.status_code == 500
     assert "secret" not in answer.text

@@ -36,10 +36,10 @@ async def test_a_program_lists_shows_and_decides_as_a_person(here: Stage) -> Non
     assert shown["missing"] == [{"groups": ["communications"], "each": 1, "out_of_hours": None}]
     done = await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"], "comment": "Fine"})
     assert (done.status_code, done.json()["state"]) == (200, "approved")
-    hold = await here.home.store.hold(hold_id)
+    hold = await here.home.store.holds.find(hold_id)
     assert hold is not None
     assert [(v.approver, v.comment) for v in hold.votes] == [(EVA, "Fine")]
-    clear = [c for entry, c in await here.home.store.history(hold_id) if entry.kind == Kind.VOTE.value]
+    clear = [c for entry, c in await here.home.store.journal.history(hold_id) if entry.kind == Kind.VOTE.value]
     assert clear[0] is not None
     assert clear[0]["actor"][0] == EVA
     assert "token" in clear[0]["actor"][1]
@@ -49,7 +49,7 @@ async def test_looking_is_journalled_with_the_program(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
     await looked(asks, hold_id)
-    seen = [(e.data, c) for e, c in await here.home.store.history(hold_id) if e.kind == Kind.VIEWED.value]
+    seen = [(e.data, c) for e, c in await here.home.store.journal.history(hold_id) if e.kind == Kind.VIEWED.value]
     assert seen[0][0]["by"] == "api"
     assert seen[0][1] is not None
     assert seen[0][1]["actor"][0] == EVA
@@ -63,7 +63,7 @@ async def test_the_same_vote_twice_is_one(here: Stage, choice: str) -> None:
     first, second = [await asks("POST", f"/held/{hold_id}/{choice}", body) for _ in range(2)]
     assert (first.status_code, second.status_code) == (200, 200)
     assert second.json()["votes"] == first.json()["votes"]
-    votes = [e for e, _ in await here.home.store.history(hold_id) if e.kind == Kind.VOTE.value]
+    votes = [e for e, _ in await here.home.store.journal.history(hold_id) if e.kind == Kind.VOTE.value]
     assert len(votes) == 1
 
 
@@ -101,7 +101,7 @@ async def test_what_a_worker_has_in_hand_is_taken_back_all_the_same(here: Stage)
     asks = await program(here, EVA, Role.APPROVER)
     seen = (await looked(asks, hold_id))["seen"]
     await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})
-    assert [lease.intent.hold_id for lease in await here.home.store.lease("me", 10, 60)].count(hold_id)
+    assert [lease.intent.hold_id for lease in await here.home.store.outbox.lease("me", 10, 60)].count(hold_id)
     shown = await looked(asks, hold_id)
     assert (shown["may_take_back"], shown["sending"]["under_way"]) == (True, True)
     done = await asks("POST", f"/held/{hold_id}/reject", {"seen": seen, "comment": "Wrong list"})
@@ -114,7 +114,7 @@ async def test_what_changed_since_it_was_shown_is_409(here: Stage, which: str) -
     asks = await program(here, EVA, Role.APPROVER)
     seen = (await looked(asks, hold_id))["seen"] | {which: "0" * 64}
     assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 409
-    hold = await here.home.store.hold(hold_id)
+    hold = await here.home.store.holds.find(hold_id)
     assert hold is not None
     assert (hold.state, hold.votes) == (State.WAITING, ())
 
@@ -223,7 +223,7 @@ async def test_a_mailing_may_reach_no_more_people_than_the_approval_says(
 ) -> None:
     for n in (0, 1):
         last = await held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Message_ID=f"<{n}@x>")
-    copy = await here.home.store.hold(last)
+    copy = await here.home.store.holds.find(last)
     assert copy is not None
     await here.home.approvals().vote(copy.lead, Choice.APPROVE, approver=EVA, by="a test")
     asks = await program(here, DPO, Role.APPROVER)
@@ -231,7 +231,7 @@ async def test_a_mailing_may_reach_no_more_people_than_the_approval_says(
     assert (shown["reach"], shown["people_at_most"]) == (40, 60)
     answer = await asks("POST", f"/held/{copy.lead}/approve", {"seen": shown["seen"]} | said)
     assert answer.status_code == (200 if people else 422), answer.text
-    mailing = await here.home.store.mailing(copy.mailing_id)
+    mailing = await here.home.store.mailings.find(copy.mailing_id)
     assert mailing is not None
     assert (mailing.grant.people if mailing.grant is not None else None) == people
 

@@ -43,7 +43,7 @@ async def operator(here: Stage, **more: Any) -> Program:
 
 
 async def last(here: Stage) -> int:
-    return await here.home.store.last()
+    return await here.home.store.journal.last()
 
 
 # -- what comes back
@@ -179,7 +179,7 @@ async def test_who_was_shown_names_is_journalled_as_a_person_and_a_program(here:
     assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
     assert await last(here) == before
     assert (await asks("POST", PATH, {"senders": [ANNA], "lists": ["news"], "names": True})).status_code == 200
-    [(entry, clear)] = await here.home.store.entries(after=before)
+    [(entry, clear)] = await here.home.store.journal.entries(after=before)
     assert entry.data == {"what": "incident report", "about": ["news"]}
     token = asks.token.split("_")[1]
     assert clear == {"actor": [OLA, f"{OLA} (token {token}: test)"], "from": [ANNA]}
@@ -225,20 +225,20 @@ async def test_while_one_is_made_another_is_refused_and_everything_else_goes_on(
     asks = await operator(here)
     browser = await here.signed_in(EVA, Role.ADMIN)
     entered, go, made_in = threading.Event(), threading.Event(), []
-    find = here.home.store._journal
+    find = here.home.store.journal._walk
 
-    def slow() -> Any:
+    def slow(opened: Any) -> Any:
         """In the thread that reads."""
         entered.set()
         assert go.wait(120)
-        return find()
+        return find(opened)
 
     def row(made: Made) -> Any:
         made_in.append(threading.current_thread())
         return made_row(made)
 
     made_row = incident.row
-    monkeypatch.setattr(here.home.store, "_journal", slow)
+    monkeypatch.setattr(here.home.store.journal, "_walk", slow)
     monkeypatch.setattr(incident, "row", row)
     first = asyncio.create_task(asks("POST", PATH, {"lists": ["news"], "names": True}))
     await asyncio.to_thread(entered.wait, 30)
@@ -271,7 +271,7 @@ async def test_a_record_that_cannot_be_read(here: Stage, monkeypatch: pytest.Mon
         raise Unavailable("away")
 
     asks = await operator(here)
-    monkeypatch.setattr(here.home.store, "incident", away)
+    monkeypatch.setattr(here.home.store.journal, "incident", away)
     answer = await asks("POST", PATH, {"lists": ["news"]})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 

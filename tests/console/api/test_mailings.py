@@ -32,8 +32,8 @@ async def test_how_many_have_it_is_an_interval_while_somebody_is_in_doubt(here: 
     await asks("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 2})
     [row] = (await asks("GET", "/mailings")).json()["items"]
     assert (row["at_least"], row["at_most"], row["admitted"]) == (0, 0, 2), "on its way, and not begun"
-    for lease in await here.home.store.lease("one", 100, 60):
-        await here.home.store.settle(lease, last(lease, Delivered.IN_DOUBT, here.home.clock, 1), [])
+    for lease in await here.home.store.outbox.lease("one", 100, 60):
+        await here.home.store.outbox.settle(lease, last(lease, Delivered.IN_DOUBT, here.home.clock, 1), [])
     row = (await asks("GET", f"/mailings/{row['id']}")).json()
     assert (row["at_least"], row["at_most"], row["relayed"], row["doubted"]) == (0, 2, 0, 2)
 

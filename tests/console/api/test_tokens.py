@@ -25,7 +25,7 @@ async def test_a_token_is_kept_as_a_hash_alone(here: Stage) -> None:
     assert re.fullmatch(r"smtpguard_[0-9A-Z]{16}_[\w-]{43}", asks.token)
     secret = asks.token.split("_", 2)[2]  # which may have such a sign in it
     docs = await here.home.store.ask(lambda c: [str(row) for row in c.exec_driver_sql("SELECT * FROM token")])
-    entries = await here.home.store.entries()
+    entries = await here.home.store.journal.entries()
     assert secret not in f"{docs}{entries}"
 
 

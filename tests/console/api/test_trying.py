@@ -16,12 +16,12 @@ from tests.guard.house import RAMADAN
 
 async def test_a_message_is_tried_and_nothing_comes_of_it(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
-    before = len(await here.home.store.entries(limit=1000))
+    before = len(await here.home.store.journal.entries(limit=1000))
     for body in ({"message": LETTER}, {"message_base64": base64.b64encode(LETTER.encode()).decode()}):
         found = (await asks("POST", "/policy/explain", {**body, "recipients": [RAMADAN]})).json()
         assert (found["action"], found["lists"]) == ("hold", ["ramadan"])
         assert "internal-to-list" in [reason["rule"] for reason in found["reasons"]]
-    assert len(await here.home.store.entries(limit=1000)) == before
+    assert len(await here.home.store.journal.entries(limit=1000)) == before
 
 
 @pytest.mark.parametrize(

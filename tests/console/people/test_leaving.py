@@ -99,7 +99,7 @@ async def test_a_second_factor_that_a_role_asks_for_comes_before_anything_else(t
         asked = await eva.get("/me/factor")
         assert "Your role asks for a second factor" in text(asked)
         assert (await eva.post("/freeze", selector="all", reason="x")).headers["location"] == "/me/factor"
-        assert (await here.home.store.gate()).freezes == ()
+        assert (await here.home.store.gate.read()).freezes == ()
         codes = await turned_on(here, eva)
         assert (await eva.sign_in(EVA, code=codes[0])).status_code == 303
         assert (await eva.get("/held")).status_code == 200

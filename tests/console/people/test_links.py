@@ -105,6 +105,6 @@ async def test_whoever_is_signed_in_acts_there_as_the_writer_and_not_as_themselv
     at = link(here, hold_id)
     await browser.get(at)
     await browser.post(f"{at}/withdraw", comment="x")
-    withdrawn = [c for e, c in await here.home.store.history(hold_id) if e.kind == "withdrawn"]
+    withdrawn = [c for e, c in await here.home.store.journal.history(hold_id) if e.kind == "withdrawn"]
     assert withdrawn[0] is not None
     assert withdrawn[0]["actor"][0] == ANNA

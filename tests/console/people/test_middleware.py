@@ -226,7 +226,7 @@ async def test_a_page_that_fails_is_a_page_with_all_its_headers(
     async def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(here.home.store, "record", fails)
+    monkeypatch.setattr(here.home.store.journal, "record", fails)
     answer = await eva.get(f"/held/{hold.hold_id}")
     assert answer.status_code == status
     assert "A sentence that is only in the text" not in answer.text

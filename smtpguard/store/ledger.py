@@ -1,0 +1,374 @@
+"""What is in the store, by noun: holds, mailings, the outbox, the gate, policies, content, the journal. Each reads and writes rows
+through Access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smtpguard.audit.chain import Clear, Entry, microseconds
+from smtpguard.audit.checkpoint import Checkpoint
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.fate import End
+from smtpguard.mail.message import Message
+from smtpguard.policy.admission import Change, Freeze, Gate, Intent, Lease, Outcome, Over
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.mailing import Fate, Mailing
+from smtpguard.policy.sending import Outgoing, Taken
+from smtpguard.reading.shown import Shown
+from smtpguard.store import (
+    asking,
+    contents,
+    covers,
+    deciding,
+    gates,
+    holds,
+    journal,
+    mailings,
+    naming,
+    outboxes,
+    policies,
+    revoking,
+    terms,
+)
+from smtpguard.store.access import Access, Open
+from smtpguard.store.batch import Batch, read_head
+from smtpguard.store.policies import Put, Standing
+from smtpguard.store.writer import Writer
+
+if TYPE_CHECKING:  # what takes long to import, and what who only freezes does without
+    from smtpguard.audit.about import About
+    from smtpguard.audit.distinct import Asked
+    from smtpguard.audit.proof import Proof
+    from smtpguard.store import incident, journalscan
+
+
+class Contents:
+    """Held content, by its SHA-256. ``spool``: where large ones are mapped from; ``quota_bytes``: 0 for no bound."""
+
+    def __init__(self, access: Access, spool: Path, quota_bytes: int) -> None:
+        self._access, self._spool, self._quota_bytes = access, spool, quota_bytes
+
+    async def keep(self, message: Message) -> None:
+        sha256, size, quota = message.sha256, message.size_bytes, self._quota_bytes
+        if not await self._access.write(lambda b: contents.begin(b, sha256, size, quota)):
+            return
+        for n, data, last in contents.pieces(message.raw):
+            await self._access.write(partial(contents.add, sha256=sha256, n=n, data=data, last=last))
+
+    async def load(self, sha256: str) -> Message:
+        return await self._access.ask(lambda c: contents.load(c, sha256, self._spool))
+
+
+class Holds:
+    """Holds, and what people decide on them."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def find(self, hold_id: str) -> Hold | None:
+        return await self._access.ask(lambda c: holds.find(c, hold_id))
+
+    async def newest(
+        self,
+        *,
+        states: Sequence[State] = (),
+        limit: int = 1000,
+        before: datetime | None = None,
+        after_id: str | None = None,
+    ) -> Sequence[Hold]:
+        return await self._access.ask(lambda c: holds.newest(c, states, limit, before, after_id))
+
+    async def counts(self) -> Mapping[State, int]:
+        return await self._access.ask(holds.counts)
+
+    async def due(self, now: datetime) -> Sequence[Hold]:
+        return await self._access.ask(lambda c: holds.due(c, now))
+
+    async def asked(self) -> Sequence[Hold]:
+        return await self._access.ask(holds.asked)
+
+    async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
+        change: Change = await self._access.write(lambda b: deciding.change(b, hold_id, step))
+        return change
+
+    async def take_back(self, hold_id: str, step: revoking.Step) -> Taken:
+        return await self._access.write(lambda b: revoking.take_back(b, hold_id, step))
+
+    async def outgoing(self, hold_id: str) -> Outgoing:
+        now = self._access.now_us()
+        return await self._access.ask(lambda c: revoking.outgoing(c, hold_id, now))
+
+    async def letters(self, lead_id: str) -> int:
+        return await self._access.ask(lambda c: holds.letters(c, lead_id))
+
+    async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
+        return await self._access.ask(lambda c: holds.queued(c, hold_id, limit))
+
+    async def shown(self, hold_ids: Collection[str]) -> Mapping[str, Shown]:
+        return await self._access.ask(lambda c: covers.of_holds(c, hold_ids)) if hold_ids else {}
+
+    async def under(self, lead_id: str) -> Sequence[tuple[Shown | None, str, frozenset[str]]]:
+        return await self._access.ask(lambda c: covers.under(c, lead_id))
+
+    async def follow(self, lead_id: str, n: int, step: deciding.Follow) -> int:
+        done: int = await self._access.write(lambda b: deciding.follow(b, lead_id, n, step))
+        return done
+
+    async def decided_leads(self) -> Sequence[str]:
+        leads: Sequence[str] = await self._access.ask(deciding.decided_leads)
+        return leads
+
+    async def templates(self, names: Collection[str]) -> Mapping[str, str]:
+        return await self._access.ask(lambda c: covers.documents(c, names)) if names else {}
+
+
+class Mailings:
+    """Mailings, and what people make of them."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def find(self, mailing_id: str) -> Mailing | None:
+        now = self._access.now()
+        return await self._access.ask(lambda c: mailings.find(c, mailing_id, now), snapshot=True)
+
+    async def newest(
+        self,
+        *,
+        least: int = 1,
+        state: str | None = None,
+        limit: int = 100,
+        before: tuple[datetime, str] | None = None,
+    ) -> Sequence[Mailing]:
+        now = self._access.now()
+        return await self._access.ask(lambda c: mailings.newest(c, least, state, limit, now, before), snapshot=True)
+
+    async def named(self, prefix: str) -> Sequence[str]:
+        return await self._access.ask(lambda c: mailings.named(c, prefix))
+
+    async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
+        return await self._access.ask(lambda c: mailings.reached_by(c, mailing_id, digests), snapshot=True)
+
+    async def change(self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
+        made: Mailing = await self._access.write(lambda b: deciding.change_mailing(b, mailing_id, step))
+        return made
+
+    async def take_back(self, mailing_id: str, decide: revoking.Decide, step: revoking.Step) -> tuple[Mailing, Taken]:
+        return await self._access.write(lambda b: revoking.take_back_mailing(b, mailing_id, decide, step))
+
+
+class Outbox:
+    """What is to be sent, recipient by recipient."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
+        now = self._access.now_us()
+        if not await self._access.ask(lambda c: outboxes.any_due(c, now)):
+            return ()
+        leases: Sequence[Lease] = await self._access.write(lambda b: outboxes.lease(b, owner, n, seconds))
+        return leases
+
+    async def settle(
+        self,
+        lease: Lease,
+        outcomes: Sequence[Outcome],
+        events: Sequence[Event],
+        intents: Sequence[Intent] = (),
+        over: Over | None = None,
+    ) -> bool:
+        def write(batch: Batch) -> bool:
+            sealed = batch.sealed(events)
+            rows = [outboxes.rows_of(intent, batch.now_us) for intent in intents]
+            changes = outboxes.changes(batch, lease, outcomes)
+            if changes is None:
+                return False
+            batch.append(sealed)
+            outboxes.write(batch, rows)
+            deciding.delivered(batch, lease, changes, over)
+            return True
+
+        settled: bool = await self._access.write(write)
+        return settled
+
+    async def abandon(self, gone: Callable[[str], bool]) -> int:
+        return await self._access.write(lambda b: outboxes.abandon(b, gone))
+
+    async def in_doubt(self) -> Sequence[str]:
+        now = self._access.now_us()
+        return await self._access.ask(lambda c: outboxes.to_ask(c, now))
+
+    async def ask_about(self, hold_id: str, step: asking.Step, over: Over) -> None:
+        await self._access.write(lambda b: asking.ask(b, hold_id, step, over))
+
+    async def say(self, hold_id: str, step: asking.Step, over: Over, *, sent: bool) -> Change:
+        return await self._access.write(lambda b: asking.say(b, hold_id, step, over, sent=sent))
+
+    async def attempted(self, freeze: Freeze) -> Mapping[str, str]:
+        now = self._access.now()
+        return await self._access.ask(lambda c: gates.attempted(c, freeze, now))
+
+    async def taken(self, intents: Sequence[str]) -> Sequence[str]:
+        return await self._access.ask(lambda c: gates.taken(c, intents))
+
+
+class Gates:
+    """The gate: what stands still, and which policy is in force."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def read(self) -> Gate:
+        return await self._access.ask(gates.read)
+
+    async def freeze(self, freeze: Freeze, event: Event) -> Gate:
+        gate: Gate = await self._access.write(lambda b: gates.freeze(b, freeze, event))
+        return gate
+
+    async def thaw(self, freeze_id: str, event: Event) -> Gate:
+        gate: Gate = await self._access.write(lambda b: gates.thaw(b, freeze_id, event))
+        return gate
+
+
+class Policies:
+    """The policies that are kept."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def documents(self, sha256: str) -> Mapping[str, bytes]:
+        return await self._access.ask(lambda c: policies.policy(c, sha256))
+
+    async def put(self, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None) -> Gate:
+        gate: Gate = await self._access.write(lambda b: policies.put_policy(b, sha256, documents, event, before))
+        return gate
+
+    async def named(self, prefix: str) -> Sequence[str]:
+        return await self._access.ask(lambda c: policies.named(c, prefix))
+
+    async def history(self, limit: int = 1000) -> Sequence[Put]:
+        """The changes of the policy in force, the newest first."""
+        return await self._access.ask(lambda c: policies.history(c, limit))
+
+    async def standing(self) -> Standing:
+        return await self._access.ask(policies.standing)
+
+
+class Journal:
+    """The journal: written to, read in order, searched and proved."""
+
+    def __init__(self, access: Access, writer: Writer, secret: bytes, state_dir: Path) -> None:
+        self._access, self._writer, self._secret, self._state_dir = access, writer, secret, state_dir
+
+    async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
+        def write(batch: Batch) -> None:
+            sealed = batch.sealed(events)
+            rows = [outboxes.rows_of(intent, batch.now_us) for intent in intents]
+            batch.append(sealed)
+            outboxes.write(batch, rows)
+
+        await self._access.write(write)
+
+    def note(self, event: Event) -> None:
+        self._writer.note(event)
+
+    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
+        """The journal's entries on one transaction, hold or freeze, with the clear values that are still there."""
+        return await self._access.ask(lambda c: journal.of(c, id))
+
+    async def last(self) -> int:
+        """The number of the journal's last entry."""
+        return await self._access.ask(lambda c: read_head(c).seq)
+
+    async def entries(
+        self, *, after: int = 0, until: int | None = None, limit: int = 1000
+    ) -> Sequence[tuple[Entry, Clear | None]]:
+        """The journal in order, from the entry after ``after``."""
+        return await self._access.ask(lambda c: journal.read(c, after=after, until=until, limit=limit))
+
+    async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
+        now = self._access.now()
+        return await self._access.ask(lambda c: gates.in_flight(c, freeze, since, now))
+
+    async def unsettled(self, before: datetime) -> Sequence[str]:
+        """Verdicts to relay older than ``before`` without an outcome: after a crash, in doubt."""
+        return await self._access.ask(lambda c: gates.unsettled(c, before))
+
+    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, End]:
+        return await self._access.ask(lambda c: journal.outcomes(c, ids))
+
+    async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
+        from smtpguard.store import journalscan
+
+        found = await self._access.walk(lambda opened: journalscan.rejected(opened, first, microseconds(until), limit))
+        return [_verdict(*pair) for pair in found]
+
+    async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
+        from smtpguard.store import journalscan
+
+        judged, found = await self._access.walk(
+            lambda opened: journalscan.observed(opened, microseconds(since), microseconds(until), limit)
+        )
+        return judged, [_verdict(*pair) for pair in found]
+
+    async def called(self, word: str) -> Sequence[str]:
+        return await self._access.ask(lambda c: naming.called(c, word))
+
+    async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
+        """The messages that have all of these words, the newest first, at most so many (see terms)."""
+        return await self._access.walk(lambda opened: terms.find(opened, self._secret, words, limit))
+
+    async def named(self, words: Sequence[str], since: datetime) -> Mapping[str, int]:
+        """How many messages since then name each of these addresses (see terms)."""
+        return await self._access.walk(lambda opened: terms.named(opened, self._secret, words, microseconds(since)))
+
+    async def writers(self) -> Sequence[str]:
+        return await self._access.ask(naming.writers)
+
+    async def write_terms(self) -> bool:
+        """What the next entries are found by, beside admissions. Whether there is more."""
+        made = await self._access.ask(lambda c: terms.read(c, self._secret), snapshot=True)
+        if made is None:
+            return False
+        written: bool = await self._access.write(lambda b: terms.write(b, made, self._secret))
+        return written and made.more
+
+    async def checkpoint(self) -> Checkpoint | None:
+        """Sign where the journal is now; the writer does so every minute by itself. None where nothing is new."""
+        made: Checkpoint | None = await self._access.write(journal.mark)
+        return made
+
+    async def verify(self, progress: journalscan.Progress | None = None) -> Proof:
+        """Walk over the whole journal. Long, and in nobody's way. ``progress`` is called in a thread."""
+        return await self._access.walk(lambda opened: self._walk(opened).prove(progress))
+
+    async def incident(
+        self, about: About, *, prove: bool, progress: journalscan.Progress | None = None, asked: Asked | None = None
+    ) -> incident.Found:
+        """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``. ``asked``: as in
+        audit.report, and in a thread."""
+        from smtpguard.store import incident
+
+        now = self._access.now()
+        return await self._access.walk(
+            lambda opened: incident.find(
+                partial(self._walk, opened), about, now, prove=prove, progress=progress, asked=asked
+            )
+        )
+
+    def _walk(self, opened: Open) -> journalscan.Walk:
+        """In a thread that reads."""
+        from smtpguard.store import journalscan
+
+        return journalscan.Walk(opened, self._secret, journal.lines_of(self._state_dir))
+
+
+def _verdict(entry: Entry, clear: Clear | None) -> Event:
+    private = {role: tuple(values) for role, values in (clear or {}).items()}
+    return Event(kind=Kind.VERDICT, id=entry.id, at=entry.time, data=entry.data, private=private)
