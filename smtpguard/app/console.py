@@ -95,7 +95,7 @@ class Console(Part):
         store, digester = await self._undo.enter_async_context(opened(settings, committed=EventLog()))
         policies = Following(store, settings, digester, clock, reading=True)
         await policies.begin()
-        self._watch = GateWatch(store, clock, moved=policies.moved)
+        self._watch = GateWatch(store.gate, clock, moved=policies.moved)
         await self._watch.read()
         reader = BoundedReader(policies.around)
         self._undo.push_async_callback(reader.close)

@@ -71,7 +71,7 @@ class Deliverer(Part):
         self._store, self._digester = await self._undo.enter_async_context(opened(settings, committed=EventLog()))
         self._policies = Following(self._store, settings, self._digester, clock)
         await self._policies.begin()
-        self._watch = GateWatch(self._store, clock, moved=self._policies.moved)
+        self._watch = GateWatch(self._store.gate, clock, moved=self._policies.moved)
         await self._watch.read()
         self._pool = pool = relay_pool(settings, self.places)
         self._undo.push_async_callback(pool.close)

@@ -53,7 +53,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     ledger, digester = await undo.enter_async_context(logged)
     policies = Following(ledger, settings, digester, clock, reading=True)
     await policies.begin()
-    watch = GateWatch(ledger, clock, moved=policies.moved)
+    watch = GateWatch(ledger.gate, clock, moved=policies.moved)
     await watch.read()
     verifier = dkim_verifier(settings)
     undo.push_async_callback(verifier.close)

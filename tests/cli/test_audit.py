@@ -16,8 +16,8 @@ from smtpguard.audit.chain import link
 from smtpguard.audit.event import Kind
 from smtpguard.cli import audit, main
 from smtpguard.store.ledger import Journal
-from smtpguard.store.store import Store
 from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
 from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -156,6 +156,20 @@ class Way:
         self.abandoned += 1
 
 
+class Instead:
+    """A store with some of its methods replaced, each by its name as it is called: "admit", "holds.change"."""
+
+    def __init__(self, store: Any, methods: Mapping[str, Any]) -> None:
+        self._store, self._methods = store, methods
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._methods:
+            return self._methods[name]
+        under = {key[len(name) + 1 :]: method for key, method in self._methods.items() if key.startswith(f"{name}.")}
+        found = getattr(self._store, name)
+        return Instead(found, under) if under else found
+
+
 class House:
     """Built by ``house()``. Everything that a test may want to look at or to break stands here."""
 
@@ -166,7 +180,7 @@ class House:
         self.reader = FakeReader()
         self.verifier = FakeVerifier()
         self.ids = (f"T{n:015d}" for n in itertools.count(1))
-        self.watch = GateWatch(store, clock)
+        self.watch = GateWatch(store.gate, clock)
         self.sources = Sources(reader=self.reader, verifier=self.verifier, trace_key=KEY)
         self.notices = Notices()
         self.in_force = self.build(documents)

@@ -21,7 +21,7 @@ from smtpguard.policy.admission import (
     Unavailable,
 )
 from smtpguard.policy.approval import Choice, State
-from tests.guard.house import KEY, RAMADAN, House, Way
+from tests.guard.house import KEY, RAMADAN, House, Instead, Way
 
 OK = Reply.of(250, "2.0.0", "Ok")
 LATER = Reply.of(451, "4.7.1", "Greylisted")
@@ -162,15 +162,12 @@ class Office:
         return list(unique.values())
 
 
-class Flaky:
+class Flaky(Instead):
     """A ledger whose next settles fail; ``written``: they were written all the same."""
 
     def __init__(self, store: Any) -> None:
-        self._store = store
+        super().__init__(store, {"outbox.settle": self.settle})
         self._left, self._written, self.failed = 0, False, 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
     def fail(self, n: int, *, written: bool = False) -> None:
         self._left, self._written = n, written

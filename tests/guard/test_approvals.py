@@ -15,7 +15,7 @@ from smtpguard.mail.message import parse_header
 from smtpguard.policy.admission import Change, IntentKind, Unavailable
 from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, State
 from smtpguard.policy.verdict import Held
-from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way
+from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Instead, Way
 
 APPROVE, REJECT = Choice.APPROVE, Choice.REJECT
 
@@ -278,16 +278,12 @@ async def test_one_hold_that_fails_does_not_stop_the_sweep(home: House) -> None:
     first = await held(home)
     second = await held(home, MEMBERS[1], *MEMBERS[2:30], body="another", To="x@example.com")
 
-    class Failing:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(home.store, name)
+    async def change(hold_id: str, step: Any) -> Change:
+        if hold_id == first.hold_id:
+            raise Unavailable
+        return await home.store.holds.change(hold_id, step)
 
-        async def change(self, hold_id: str, step: Any) -> Change:
-            if hold_id == first.hold_id:
-                raise Unavailable
-            return await home.store.holds.change(hold_id, step)
-
-    home.ledger = Failing()
+    home.ledger = Instead(home.store, {"holds.change": change})
     assert await sweep_at(home, MONDAY + timedelta(days=9)) == 1
     assert (await again(home, first.hold_id)).state is State.WAITING
     assert (await again(home, second.hold_id)).state is State.EXPIRED

@@ -44,6 +44,7 @@ class FakeLedger:
         self.over: Settled | None = None
         self.events: list[Event] = []
         self.entries: dict[str, Entry] = {}
+        self.outbox = self.holds = self.contents = self
         self.put(intent)
 
     def put(self, intent: Intent) -> None:
@@ -110,10 +111,10 @@ class FakeLedger:
             self.states.append(State.RELEASING)
         return True
 
-    async def hold(self, hold_id: str) -> Hold | None:
+    async def find(self, hold_id: str) -> Hold | None:
         return self._hold
 
-    async def content(self, sha256: str) -> Message:
+    async def load(self, sha256: str) -> Message:
         return self._content
 
 

@@ -21,13 +21,13 @@ from tests.guard.office import OK, Office
 
 
 class Gates:
-    """A ledger that knows its gate alone."""
+    """A gate that is not in any store."""
 
     def __init__(self) -> None:
         self.now = Gate(generation=1, policy_sha256="p")
         self.fails: Exception | None = None
 
-    async def gate(self) -> Gate:
+    async def read(self) -> Gate:
         if self.fails:
             raise self.fails
         return self.now
@@ -113,7 +113,7 @@ async def test_an_answer_that_a_newer_one_has_overtaken_counts_for_nothing() -> 
     asked = iter(answers)
 
     class Slow:
-        async def gate(self) -> Gate:
+        async def read(self) -> Gate:
             return await next(asked)
 
     clock, heard = Clock(), list[Gate]()
@@ -379,6 +379,9 @@ async def test_hooks_that_fail_are_told_and_the_freeze_stands(home: House) -> No
 
 async def test_a_freeze_that_could_not_be_written_raises(home: House) -> None:
     class Down:
+        def __init__(self) -> None:
+            self.gate = self
+
         async def freeze(self, *_: Any) -> Any:
             raise Unavailable
 

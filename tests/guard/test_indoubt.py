@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from smtpguard.guard.indoubt import report_doubts
 from smtpguard.policy.verdict import Relayed
-from tests.guard.house import House, Way
-
-
-class Dies:
-    """A ledger whose process ends before an outcome is written."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def note(self, event: object) -> None:
-        pass
+from tests.guard.house import House, Instead, Way
 
 
 async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_while(home: House) -> None:
-    home.ledger = Dies(home.store)
+    home.ledger = Instead(home.store, {"journal.note": lambda event: None})  # its process ends before
     transaction = home.transaction("ulf@example.com")
     assert isinstance(await home.intake()(transaction, Way()), Relayed)
     home.clock.pass_(minutes=14)

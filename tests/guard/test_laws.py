@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.guard.gather import Sources
+from smtpguard.guard.ports import Ledger
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.policy.admission import Busy, ContentMissing, Full, Gone, PolicyMoved, Unavailable
@@ -30,6 +31,10 @@ FAULTS: list[type[Exception]] = [
 RECIPIENTS = [RAMADAN, "news@lists.example.com", "ulf@example.com", "x@example.org", *MEMBERS[:30]]
 
 
+NOUNS = {name for name, value in vars(Ledger).items() if isinstance(value, property)}
+"""What a ledger has of its own: its holds, its journal."""
+
+
 class Unreliable:
     """A room that fails now and then, before what it is asked for or after it, as a lost answer does."""
 
@@ -38,6 +43,8 @@ class Unreliable:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._room, name)
+        if name in NOUNS:
+            return Unreliable(method, self._chance, self._rate)
         if not asyncio.iscoroutinefunction(method):
             return method
 
@@ -70,7 +77,7 @@ async def test_the_laws(home: House, seed: int) -> None:
     home.sources = Sources(
         reader=Unreliable(home.reader, chance, rate), verifier=Unreliable(home.verifier, chance, rate), trace_key=KEY
     )
-    home.watch = type(home.watch)(home.store, home.clock)
+    home.watch = type(home.watch)(home.store.gate, home.clock)
     await home.watch.read()
     intake = home.intake()
     for n in range(40):

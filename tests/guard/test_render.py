@@ -37,15 +37,18 @@ class Clock:
 class Contents:
     """As much of a ledger as rendering asks for."""
 
-    async def content(self, sha256: str) -> Message:
+    def __init__(self) -> None:
+        self.contents = self.holds = self
+
+    async def load(self, sha256: str) -> Message:
         if sha256 != RAW.sha256:
             raise ContentMissing(sha256)
         return RAW
 
-    async def holds(self, **_: Any) -> Sequence[Hold]:
+    async def newest(self, **_: Any) -> Sequence[Hold]:
         return ()
 
-    async def hold(self, hold_id: str) -> Hold | None:
+    async def find(self, hold_id: str) -> Hold | None:
         return None
 
 

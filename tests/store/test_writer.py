@@ -311,9 +311,9 @@ async def test_a_fault_of_ours_does_not_end_the_writer(store: Store) -> None:
 
 
 async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from smtpguard.store import store as facade
+    from smtpguard.store import access
 
-    monkeypatch.setattr(facade, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(access, "READ_SECONDS", 0.05)
     go = threading.Event()
     try:
         with pytest.raises(Unavailable):
