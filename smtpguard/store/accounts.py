@@ -11,12 +11,12 @@ from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select
 from smtpguard.audit.chain import instant, microseconds
 from smtpguard.audit.event import Event
 from smtpguard.policy.people import Account, Keys, Session, Token, Turn, TurnStep
+from smtpguard.store.access import Access
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import Codec
 from smtpguard.store.schema import account as table
 from smtpguard.store.schema import session as signed_in
 from smtpguard.store.schema import token as issued
-from smtpguard.store.store import Store
 
 ACCOUNT, _TOKEN = Codec(Account), Codec(Token)
 
@@ -154,21 +154,21 @@ def sweep(connection: Connection, *, started_before: datetime, seen_before: date
 class People:
     """The store as the console's people see it. Fits console.ports.People."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     async def turn(self, keys: Keys, step: TurnStep) -> Turn:
-        return await self._store.write(lambda batch: turn(batch, keys, step))
+        return await self._access.write(lambda batch: turn(batch, keys, step))
 
     async def account(self, keys: Keys) -> Account | None:
-        found = await self._store.ask(lambda c: find(c, keys))
+        found = await self._access.ask(lambda c: find(c, keys))
         return found[0] if found else None
 
     async def everybody(self) -> Sequence[Account]:
-        return await self._store.ask(everybody)
+        return await self._access.ask(everybody)
 
     async def session(self, token: str) -> tuple[Session, Account] | None:
-        found = await self._store.ask(lambda c: session_of(c, token))
+        found = await self._access.ask(lambda c: session_of(c, token))
         return None if found is None else (found[0], ACCOUNT.loads(found[1]))
 
     async def seen(self, at: Mapping[str, datetime], *, started_before: datetime, seen_before: datetime) -> None:
@@ -177,13 +177,13 @@ class People:
             seen(connection, at)
             sweep(connection, started_before=started_before, seen_before=seen_before)
 
-        await self._store.write(write)
+        await self._access.write(write)
 
     async def token(self, token_id: str) -> tuple[Token, Account] | None:
-        return await self._store.ask(lambda c: token_of(c, token_id))
+        return await self._access.ask(lambda c: token_of(c, token_id))
 
     async def tokens(self, account_id: str = "") -> Sequence[tuple[Token, Account]]:
-        return await self._store.ask(lambda c: tokens_of(c, account_id))
+        return await self._access.ask(lambda c: tokens_of(c, account_id))
 
     async def put_token(self, token: Token, event: Event) -> None:
-        await self._store.write(lambda batch: put_token(batch, token, event))
+        await self._access.write(lambda batch: put_token(batch, token, event))

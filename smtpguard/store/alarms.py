@@ -10,20 +10,20 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from smtpguard.audit.chain import instant, microseconds
 from smtpguard.audit.told import Known
+from smtpguard.store.access import Access
 from smtpguard.store.batch import Batch
 from smtpguard.store.schema import alarm
-from smtpguard.store.store import Store
 
 
 class Alarmed:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     async def known(self) -> Mapping[str, Known]:
-        return await self._store.ask(_known)
+        return await self._access.ask(_known)
 
     async def swap(self, before: Known | None, after: Known | None) -> bool:
-        return await self._store.write(lambda batch: _swap(batch, before, after))
+        return await self._access.write(lambda batch: _swap(batch, before, after))
 
 
 def _known(connection: Connection) -> dict[str, Known]:

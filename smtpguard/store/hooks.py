@@ -12,39 +12,39 @@ from smtpguard.audit.chain import Clear, Entry, instant, microseconds
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.told import News, Place
 from smtpguard.store import journal, lookup
+from smtpguard.store.access import Access
 from smtpguard.store.batch import Batch, read_head
 from smtpguard.store.schema import entry
 from smtpguard.store.schema import hook as table
-from smtpguard.store.store import Store
 
 STRETCH = 50_000
 """Entries that are looked through at once."""
 
 
 class Cursors:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     async def at(self, name: str) -> Place:
-        found = await self._store.ask(lambda c: _find(c, name))
-        return found if found is not None else await self._store.write(lambda batch: _begin(batch, name))
+        found = await self._access.ask(lambda c: _find(c, name))
+        return found if found is not None else await self._access.write(lambda batch: _begin(batch, name))
 
     async def news(self, after: int, kinds: Sequence[Kind], limit: int) -> News:
-        return await self._store.ask(lambda c: _news(c, after, kinds, limit))
+        return await self._access.ask(lambda c: _news(c, after, kinds, limit))
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
-        return await self._store.journal.history(id)
+        return await self._access.ask(lambda c: journal.of(c, id))
 
     async def pass_over(self, name: str, place: Place, through: int) -> bool:
-        return await self._store.write(lambda batch: _pass_over(batch, name, place, through))
+        return await self._access.write(lambda batch: _pass_over(batch, name, place, through))
 
     async def lease(self, name: str, until: datetime) -> Place | None:
-        return await self._store.write(lambda batch: _lease(batch, name, until))
+        return await self._access.write(lambda batch: _lease(batch, name, until))
 
     async def settle(
         self, name: str, place: Place, events: Sequence[Event] = (), *, keep_until: datetime | None = None
     ) -> bool:
-        return await self._store.write(lambda batch: _settle(batch, name, place, events, keep_until))
+        return await self._access.write(lambda batch: _settle(batch, name, place, events, keep_until))
 
 
 def _find(connection: Connection, name: str) -> Place | None:

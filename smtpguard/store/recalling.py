@@ -16,10 +16,10 @@ from sqlalchemy import Connection, select
 from smtpguard.audit.chain import Clear, Entry, instant
 from smtpguard.audit.event import Kind
 from smtpguard.store import journal
-from smtpguard.store.batch import Batch
+from smtpguard.store.access import Access
+from smtpguard.store.batch import Batch, read_head
 from smtpguard.store.contacts import KNOWN, Contacts
 from smtpguard.store.schema import contact_since
-from smtpguard.store.store import Store
 
 MOST = 300_000
 """Verdicts that are read at most, so that a start takes a minute or two at most."""
@@ -38,22 +38,22 @@ Read = Callable[[Entry, Clear], Letter | None]
 """What a verdict's entry tells; None for what is no letter, or has no sender."""
 
 
-async def known_since(store: Store) -> datetime | None:
+async def known_since(access: Access) -> datetime | None:
     """Since when it is known whom senders wrote to; None where the journal of before was not read yet. Raises LedgerError."""
-    at = await store.ask(_since)
+    at = await access.ask(_since)
     return None if at is None else instant(at)
 
 
-async def recall(store: Store, read: Read, most: int = MOST) -> int:
+async def recall(access: Access, read: Read, most: int = MOST) -> int:
     """Read the journal if that was not done yet. Returns how many verdicts made somebody known. Raises LedgerError."""
-    if await store.ask(_since) is not None:
+    if await access.ask(_since) is not None:
         return 0
     found = taken = 0
     since: int | None = None
     approved: set[str] = set()
-    before = await store.journal.last() + 1
+    before = await access.ask(lambda c: read_head(c).seq) + 1
     while before > 1 and taken < most:
-        pairs, before = await store.ask(partial(_back, before), snapshot=True)
+        pairs, before = await access.ask(partial(_back, before), snapshot=True)
         letters: list[tuple[Letter, int]] = []
         told = erased = 0
         for made, clear in pairs:
@@ -69,9 +69,9 @@ async def recall(store: Store, read: Read, most: int = MOST) -> int:
         taken += told + erased
         found += len(letters)
         oldest = min((made.at for made, _ in pairs), default=None)
-        if await store.write(partial(_write, letters, oldest)) or (erased and not told):
+        if await access.write(partial(_write, letters, oldest)) or (erased and not told):
             break
-    await store.write(partial(_done, since))
+    await access.write(partial(_done, since))
     return found
 
 

@@ -16,12 +16,12 @@ from sqlalchemy import Connection
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Kind
 from smtpguard.store import journal, journalscan
+from smtpguard.store.access import Access
 from smtpguard.store.schema import entry
-from smtpguard.store.store import Store
 
 
 async def verdicts(
-    store: Store, since: datetime, until: datetime, progress: journalscan.Progress | None = None
+    access: Access, since: datetime, until: datetime, progress: journalscan.Progress | None = None
 ) -> AsyncIterator[Sequence[journalscan.Pair]]:
     """In order, with the clear values that are still there; ``until`` itself is after them. Raises LedgerError."""
 
@@ -29,10 +29,10 @@ async def verdicts(
         first, end = (journal.first_at(connection, microseconds(at)) for at in (since, until))
         return first - 1, end - 1
 
-    before, last = await store.ask(bounds, snapshot=True)
+    before, last = await access.ask(bounds, snapshot=True)
     after = before
     while after < last:
-        rows, after = await store.ask(partial(_stretch, after, last), snapshot=True)
+        rows, after = await access.ask(partial(_stretch, after, last), snapshot=True)
         if rows:
             yield list(map(journal.pair, rows))
         if progress is not None:
