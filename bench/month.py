@@ -37,10 +37,10 @@ from smtpguard.app.guardline import Line
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.proxy import Proxy
 from smtpguard.app.services import opened, term
+from smtpguard.approvals.service import Approvals
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
-from smtpguard.guard.approvals import Approvals
 from smtpguard.mail.address import Address
 from smtpguard.policy.approval import Choice, Conflict, NotEntitled, State
 from smtpguard.policy.verdict import Mode

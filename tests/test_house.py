@@ -22,13 +22,35 @@ ARROWS: dict[str, set[str]] = {
     # reading.fingerprint: which mailing it is, the admission decides; lists.ownership: what root makes beside the database
     "store": {"mail", "audit", "policy", "reading", "lists"},
     "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
-    "notices": {"mail", "policy"},  # the sentences of facts, in every language
-    "guard": {"mail", "reading", "lists", "policy", "notices", "audit"},
-    # how the guard keeps what it knew, and what stands in no policy; it does nothing itself
-    "hindsight": {"mail", "lists", "policy", "audit", "guard"},
+    # The rooms that act, each above what it needs; none knows the store or the wire (guard.ports).
+    "guard": {"mail", "reading", "lists", "policy", "audit"},
+    "gathering": {"mail", "reading", "lists", "policy", "audit", "guard"},
+    "holds": {"mail", "reading", "policy", "audit", "guard"},
+    "notices": {"mail", "reading", "lists", "policy", "audit", "guard", "gathering", "holds"},
+    "freezes": {"audit", "policy", "guard"},
+    "outbox": {"mail", "audit", "policy", "guard", "gathering", "notices", "freezes"},
+    "mailings": {"mail", "audit", "lists", "policy", "guard", "gathering", "holds", "notices"},
+    "approvals": {"mail", "reading", "audit", "policy", "guard", "holds", "notices", "outbox", "mailings"},
+    "admission": {"mail", "reading", "lists", "policy", "audit", "guard", "gathering", "holds", "notices", "freezes"},
+    # what a verdict's entry keeps, and what stands in no policy; it does nothing itself
+    "hindsight": {"mail", "lists", "policy", "audit", "guard", "gathering", "admission"},
     "observe": {"audit"},
-    # guard's services and what they speak of; what it asks of the record is in its ports, and its settings are app's to give
-    "console": {"mail", "reading", "lists", "policy", "notices", "guard", "audit"},
+    # the services and what they speak of; what it asks of the record is in its ports, and its settings are app's to give
+    "console": {
+        "mail",
+        "reading",
+        "lists",
+        "policy",
+        "audit",
+        "guard",
+        "gathering",
+        "holds",
+        "notices",
+        "freezes",
+        "outbox",
+        "mailings",
+        "approvals",
+    },
     "demo": set(),  # speaks to the guard as its clients and people do
     "processes": {"mail"},  # mail.reply and mail.client, to refuse a connection
 }
@@ -55,15 +77,15 @@ NARROW = {
         "lists": {"ownership"},
     },
     "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},
-    "hindsight": {"guard": {"inforce", "recordedfacts", "standing", "streams", "values"}},
+    "hindsight": {"guard": {"inforce"}, "gathering": {"streams", "values"}, "admission": {"recordedfacts", "standing"}},
 }
+ACTING = ("guard", "gathering", "holds", "notices", "freezes", "outbox", "mailings", "approvals", "admission")
 NEVER = {  # libraries that must not be met in a room
     "mail": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
-    "notices": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
     "reading": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
     "policy": {"asyncio", "sqlalchemy", "aiosmtpd", "socket", "time", "logging", "structlog"},
     "audit": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
-    "guard": {"aiosmtpd", "sqlalchemy", "socket", "yaml", "sqlite3"},
+    **{room: {"aiosmtpd", "sqlalchemy", "socket", "yaml", "sqlite3"} for room in ACTING},
     "hindsight": {"asyncio", "aiosmtpd", "sqlalchemy", "socket", "yaml", "sqlite3"},
     "store": {"aiosmtpd"},
     "console": {"sqlalchemy", "aiosmtpd", "socket", "sqlite3"},

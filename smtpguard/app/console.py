@@ -24,19 +24,19 @@ from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
 from smtpguard.app.webserver import Server, configured
+from smtpguard.approvals.questions import Questions
+from smtpguard.approvals.service import Approvals
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import OtherFile
-from smtpguard.guard.approvals import Approvals
-from smtpguard.guard.freezes import Freezes, GateWatch
-from smtpguard.guard.gather import Sources
-from smtpguard.guard.mailings import Mailings
-from smtpguard.guard.questions import Questions
-from smtpguard.guard.reader import BoundedReader
+from smtpguard.freezes.service import Freezes, GateWatch
+from smtpguard.gathering.gather import Sources
+from smtpguard.gathering.reader import BoundedReader
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
+from smtpguard.mailings.service import Mailings
 from smtpguard.policy.admission import LedgerError
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.numbers import Said

@@ -24,18 +24,18 @@ from smtpguard.app.freshness import Freshness
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool, said_of
 from smtpguard.app.services import notices, opened, term
+from smtpguard.approvals.service import Approvals
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
-from smtpguard.guard.approvals import Approvals
-from smtpguard.guard.delivery import Delivery
-from smtpguard.guard.freezes import Freezes, GateWatch
-from smtpguard.guard.indoubt import report_doubts
-from smtpguard.guard.links import Links
-from smtpguard.guard.render import Renderer, Sign
-from smtpguard.guard.shadowreport import Reports
+from smtpguard.freezes.service import Freezes, GateWatch
+from smtpguard.holds.links import Links
 from smtpguard.mail.address import BadAddress
 from smtpguard.notices.notice import Letterhead, Stationery
+from smtpguard.notices.render import Renderer, Sign
+from smtpguard.notices.shadowreport import Reports
+from smtpguard.outbox.delivery import Delivery
+from smtpguard.outbox.indoubt import report_doubts
 from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 from smtpguard.policy.people import Keys
 from smtpguard.processes.numbers import Said

@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from smtpguard.admission.builtinrules import with_fixed
+from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
 from smtpguard.app.guardline import dkim_verifier
@@ -21,12 +23,10 @@ from smtpguard.app.lists import built_refresher, built_registry
 from smtpguard.app.policies import surroundings
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.settings import Settings
-from smtpguard.guard.builtinrules import with_fixed
-from smtpguard.guard.gather import Gathering, Sources
+from smtpguard.gathering.gather import Gathering, Sources
+from smtpguard.gathering.reader import BoundedReader
+from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.preapproval import alone
-from smtpguard.guard.reader import BoundedReader
-from smtpguard.guard.streams import watched
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.indexcache import index_path

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from smtpguard.app.lists import built_expander, built_refresher, built_registry
 from smtpguard.app.policies import Following
 from smtpguard.config.settings import Settings
-from smtpguard.guard import listalerts
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.report import Report
 from smtpguard.lists.schedule import Refresher
+from smtpguard.notices import listalerts
 from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 
 log = logging.getLogger(__name__)

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import dns.asyncresolver
 
+from smtpguard.admission.dispose import Dispose
+from smtpguard.admission.intake import Intake
+from smtpguard.admission.preapproval import Preapproval
 from smtpguard.app.clock import SystemClock, host_name
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import installation_secret, make_state
 from smtpguard.app.policies import Following
 from smtpguard.app.services import notices, opened, term
 from smtpguard.config.settings import Settings
-from smtpguard.guard.dispose import Dispose
-from smtpguard.guard.freezes import GateWatch
-from smtpguard.guard.gather import Sources
-from smtpguard.guard.intake import Intake
+from smtpguard.freezes.service import GateWatch
+from smtpguard.gathering.gather import Sources
+from smtpguard.gathering.reader import BoundedReader
 from smtpguard.guard.ports import Clock
-from smtpguard.guard.preapproval import Preapproval
-from smtpguard.guard.reader import BoundedReader
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
 from smtpguard.store.store import Store

@@ -14,20 +14,20 @@ from functools import partial
 from typing import Any
 
 from smtpguard import __version__
+from smtpguard.admission.intake import ANSWERS, UNDECIDED
 from smtpguard.app import policyfile
 from smtpguard.app.certificates import REFUSED, Ending, endings
 from smtpguard.app.files import indexes
 from smtpguard.app.policies import Following
 from smtpguard.app.policyfile import Look
 from smtpguard.config.settings import Settings
-from smtpguard.guard.indoubt import SETTLED_WITHIN
-from smtpguard.guard.intake import ANSWERS, UNDECIDED
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
 from smtpguard.observe.metrics.table import Numbers
 from smtpguard.observe.metrics.tally import Tally
+from smtpguard.outbox.indoubt import SETTLED_WITHIN
 from smtpguard.policy.admission import PUT_BACK, PolicyUnreadable, Selector
 from smtpguard.policy.parse import Policy
 from smtpguard.store import watching as store_watching

@@ -30,8 +30,8 @@ from smtpguard.console.people.passwords import Passwords
 from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.sessions import WRITE_SECONDS, Lifetimes, Sessions
 from smtpguard.console.people.signing import Signing
-from smtpguard.guard.links import Links
 from smtpguard.guard.ports import Clock
+from smtpguard.holds.links import Links
 from smtpguard.policy.admission import LedgerError
 from smtpguard.policy.people import Role
 from smtpguard.store.accounts import People

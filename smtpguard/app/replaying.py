@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from smtpguard.admission.recordedfacts import FACTS
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.explaining import indexed
 from smtpguard.app.files import parse_policy
@@ -19,7 +20,6 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.recordedfacts import FACTS
 from smtpguard.hindsight.compiledpolicy import CompiledPolicy
 from smtpguard.hindsight.passed import Sums
 from smtpguard.hindsight.policydiff import PolicyDiff

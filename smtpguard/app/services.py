@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
-from smtpguard.guard.freezes import Freezes
+from smtpguard.freezes.service import Freezes
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.admission import PolicyUnreadable
 from smtpguard.store.journal import FILE as CHECKPOINTS
@@ -24,13 +24,13 @@ from smtpguard.store.writer import Committed
 
 if TYPE_CHECKING:
     from smtpguard.app.policies import Following
+    from smtpguard.approvals.service import Approvals
     from smtpguard.config.brief import Needed
     from smtpguard.config.settings import Settings
-    from smtpguard.guard.approvals import Approvals
-    from smtpguard.guard.deadlines import Deadlines
-    from smtpguard.guard.mailings import Mailings
-    from smtpguard.guard.notices import Notices
     from smtpguard.guard.ports import Clock
+    from smtpguard.holds.deadlines import Deadlines
+    from smtpguard.mailings.service import Mailings
+    from smtpguard.notices.intents import Notices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Services:
 
 def term(settings: Settings) -> Deadlines:
     """The same for those who hold, those who vote and those who sweep."""
-    from smtpguard.guard.deadlines import Deadlines
+    from smtpguard.holds.deadlines import Deadlines
 
     hold = settings.hold
     return Deadlines(
@@ -77,7 +77,7 @@ def term(settings: Settings) -> Deadlines:
 def notices(settings: Settings) -> Notices:
     """The same for those who hold and those who sweep."""
     from smtpguard.app.contact import contact
-    from smtpguard.guard.notices import Notices
+    from smtpguard.notices.intents import Notices
 
     return Notices(contact=str(contact(settings) or ""))
 
@@ -168,8 +168,8 @@ async def brakes(settings: Needed) -> AsyncIterator[Brakes]:
 async def services(settings: Settings) -> AsyncIterator[Services]:
     """Raises CannotStart and LedgerError."""
     from smtpguard.app.policies import Following
-    from smtpguard.guard.approvals import Approvals
-    from smtpguard.guard.mailings import Mailings
+    from smtpguard.approvals.service import Approvals
+    from smtpguard.mailings.service import Mailings
 
     clock, new_id = SystemClock(), ids()
     async with opened(settings) as (store, digester):

@@ -28,9 +28,9 @@ from smtpguard.audit.checkpoint import Checkpoint, parse
 from smtpguard.audit.told import Known
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.guard.indoubt import SETTLED_WITHIN
 from smtpguard.lists.indexcache import State
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, raised
+from smtpguard.outbox.indoubt import SETTLED_WITHIN
 from smtpguard.policy.admission import Freeze, LedgerError
 from smtpguard.processes.standing import Tree, trees
 from smtpguard.store import watching

@@ -26,9 +26,9 @@ from smtpguard.app.lists import built_registry
 from smtpguard.app.policies import surroundings
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
-from smtpguard.guard.gather import Sources
+from smtpguard.gathering.gather import Sources
+from smtpguard.gathering.reader import BoundedReader
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.reader import BoundedReader
 from smtpguard.lists.declared import ListInfo, build
 from smtpguard.lists.digest import KEY_OCTETS, Digester
 from smtpguard.lists.indexcache import index_path

@@ -17,8 +17,8 @@ from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.shown import freeze_row, what
 from smtpguard.config.brief import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
-from smtpguard.guard.freezehooks import Hook
-from smtpguard.guard.freezes import AnotherNeeded, Frozen, Released
+from smtpguard.freezes.hooks import Hook
+from smtpguard.freezes.service import AnotherNeeded, Frozen, Released
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.mailing import NoSuch, whole_id

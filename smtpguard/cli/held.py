@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smtpguard.approvals.service import Decided, Seen
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
 from smtpguard.cli.several import Filter, agreed, failures, filters, meant
 from smtpguard.cli.shown import (
@@ -34,10 +35,9 @@ from smtpguard.cli.shown import (
     tell,
     voters,
 )
-from smtpguard.guard import covering
-from smtpguard.guard.approvaleffects import MOST_LETTERS, AtOnce, at_once
-from smtpguard.guard.approvals import Decided, Seen
-from smtpguard.guard.covering import BEGINNING, Covered
+from smtpguard.holds import covering
+from smtpguard.holds.covering import BEGINNING, Covered
+from smtpguard.holds.effects import MOST_LETTERS, AtOnce, at_once
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, Refused, State, missing
 from smtpguard.policy.verdict import Quorum

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smtpguard.approvals.service import Decided
 from smtpguard.cli.context import Context, NotFine
 from smtpguard.cli.mailingpeople import Matched
 from smtpguard.cli.mailingshown import LEGEND, Follower, bar, state, table, told
 from smtpguard.cli.shown import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
-from smtpguard.guard.approvals import Decided
-from smtpguard.guard.mailings import FEW, Back, row
+from smtpguard.mailings.service import FEW, Back, row
 from smtpguard.policy.approval import Choice, Conflict, Refused
 from smtpguard.policy.mailing import MAY_HAVE, Fate, Mailing, NoSuch, State
 

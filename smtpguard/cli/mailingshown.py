@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from smtpguard.cli.shown import in_force, plain
-from smtpguard.guard import covering
-from smtpguard.guard.covering import Covered
+from smtpguard.holds import covering
+from smtpguard.holds.covering import Covered
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.mailing import Mailing, Tally
 from smtpguard.policy.staging import At, Progress

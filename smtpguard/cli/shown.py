@@ -14,7 +14,7 @@ from smtpguard.policy.sending import Outgoing, Sending
 from smtpguard.policy.verdict import Mode, Quorum
 
 if TYPE_CHECKING:
-    from smtpguard.guard.approvaleffects import AtOnce
+    from smtpguard.holds.effects import AtOnce
 
 all_at_once = click.option("--all-at-once", type=click.IntRange(1), default=None, metavar="N",
                            help="Of mail to the address of a list that has stages: that it goes to all N people at once.")  # fmt: skip

@@ -11,9 +11,9 @@ from datetime import datetime
 
 from smtpguard.console.access import APPROVER
 from smtpguard.console.ports import Person
-from smtpguard.guard.approvaleffects import AtOnce, at_once, bound
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.notices import approvers
+from smtpguard.holds.effects import AtOnce, at_once, bound
+from smtpguard.notices.intents import approvers
 from smtpguard.policy.approval import LET_GO, Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
 from smtpguard.policy.verdict import Quorum
 

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from smtpguard.approvals.questions import Questions
+from smtpguard.approvals.service import Approvals
 from smtpguard.console.ports import Archive, OtherFile, Trial
-from smtpguard.guard.approvals import Approvals
-from smtpguard.guard.freezes import Freezes
+from smtpguard.freezes.service import Freezes
 from smtpguard.guard.inforce import Policies
-from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.ports import Clock, Ledger, LedgerError, Reader
-from smtpguard.guard.questions import Questions
 from smtpguard.lists.declared import ListInfo
+from smtpguard.mailings.service import Mailings
 
 
 async def nothing_else() -> OtherFile | None:

@@ -17,7 +17,7 @@ from smtpguard.console.i18n import Speech
 from smtpguard.console.incident import DECISIONS, asked_in_words, what_is_frozen
 from smtpguard.console.reporting import Made
 from smtpguard.console.telling import told as in_words
-from smtpguard.guard.mailings import row as mailing_row
+from smtpguard.mailings.service import row as mailing_row
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.purposes import ListThen
 

@@ -10,7 +10,7 @@ from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.paging import cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.mailings import FEW
+from smtpguard.mailings.service import FEW
 from smtpguard.policy.mailing import Mailing, State
 
 _LOOKS = 20

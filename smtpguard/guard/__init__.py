@@ -1,1 +1,1 @@
-"""The effects. Never aiosmtpd, SQL, sockets, YAML or HTTP; never store and wire."""
+"""What the rooms that act share: the policy in force, and what they need of the store, the wire and the clock."""

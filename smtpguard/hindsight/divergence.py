@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from smtpguard.guard.recordedfacts import WAITING
-from smtpguard.guard.standing import OF_REACH
+from smtpguard.admission.recordedfacts import WAITING
+from smtpguard.admission.standing import OF_REACH
 from smtpguard.hindsight.recalled import Recalled, Window
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import OF_LETTERS

@@ -10,8 +10,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from smtpguard.admission.recordedfacts import FACTS
 from smtpguard.audit.chain import Clear, Entry, instant, parsed
-from smtpguard.guard.recordedfacts import FACTS
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.mailing import DAY

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.guard.recordedfacts import (
+from smtpguard.admission.recordedfacts import (
     usual_correspondence,
     usual_share,
     usual_unsuitable,
     value_of,
 )
-from smtpguard.guard.values import FEW
+from smtpguard.audit.chain import Clear, Entry
+from smtpguard.gathering.values import FEW
 from smtpguard.hindsight.passed import Passed
 from smtpguard.policy.condition import SAME
 from smtpguard.policy.counted import COUNTED

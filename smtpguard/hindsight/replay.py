@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from smtpguard.guard.recordedfacts import REJECTED as REFUSED
-from smtpguard.guard.recordedfacts import WAITING
-from smtpguard.guard.standing import NEVER_COVERED
-from smtpguard.guard.streams import FACT as OF_STREAMS
+from smtpguard.admission.recordedfacts import REJECTED as REFUSED
+from smtpguard.admission.recordedfacts import WAITING
+from smtpguard.admission.standing import NEVER_COVERED
+from smtpguard.gathering.streams import FACT as OF_STREAMS
 from smtpguard.hindsight.answers import DECIDED, Answers, Perhaps
 from smtpguard.hindsight.compiledpolicy import CompiledPolicy
 from smtpguard.hindsight.divergence import Divergence
@@ -278,7 +278,7 @@ class _Case:
         return self.actions == {max(actions | fixed | freeze, default=Action.RELAY)}
 
     def _stands(self, action: Action, *, waits: bool, refused: bool, granted: bool) -> set[Action]:
-        """What the mailing makes of one action (guard.standing)."""
+        """What the mailing makes of one action (admission.standing)."""
         message, waiting = self.message, self.trail.waiting(self.message)
         customers = self.answers.told(_CUSTOMERS).value
         nobody = isinstance(customers, Count) and not customers.high

@@ -1,1 +1,1 @@
-"""What people are told by mail, and how: notices, DSNs, and sentences in Swedish."""
+"""What people are told by mail, and how: who is told what, notices, DSNs, and sentences in Swedish."""

@@ -95,6 +95,10 @@ class Ask(NamedTuple):
     same: bool = False
 
 
+Questions = Mapping[str, Sequence[Ask]]
+"""Of each slot of the rules that is counted, what is asked."""
+
+
 def list_of(key: str) -> str:
     """Of the key of a count of lists, the list."""
     return key.partition("\0")[0]

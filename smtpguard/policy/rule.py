@@ -23,7 +23,7 @@ IN_DOUBT = "in-doubt-retry"
 WAITS, COPIES, STAGES, REJECTED = "mailing-held", "mailing-stored", "mailing-stages", "mailing-rejected"
 ASKED = "approval-asked"
 FIXED = frozenset({AUTOMATIC, STREAM, IN_DOUBT, WAITS, COPIES, STAGES, REJECTED, ASKED})
-"""The rules that stand in no policy (guard.fixed, guard.standing): a policy's own rules bear other ids, or nobody could tell them apart."""
+"""The rules that stand in no policy (admission.builtinrules, admission.standing): a policy's own rules bear other ids, or nobody could tell them apart."""
 
 _COST = {source: rank for rank, source in enumerate(Source)}
 _Tests = tuple[tuple[str, Callable[[Value], Answer]], ...]

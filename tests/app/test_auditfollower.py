@@ -10,7 +10,7 @@ from smtpguard.app.auditfollower import LEASE_SECONDS, NAME, PEOPLES, AuditFollo
 from smtpguard.app.clock import ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.freezes import Freezes
+from smtpguard.freezes.service import Freezes
 from smtpguard.policy.admission import LedgerError, Selector, Unavailable
 from smtpguard.store.hooks import Cursors
 from tests.guard.house import House, house

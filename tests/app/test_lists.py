@@ -13,10 +13,10 @@ from smtpguard.audit.about import About
 from smtpguard.audit.distinct import Interval
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import Settings
-from smtpguard.guard.listalerts import events
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.sync import sync
+from smtpguard.notices.listalerts import events
 from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store
 from tests.store.conftest import clock, postgresql, store, url  # noqa: F401 - fixtures

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
+from smtpguard.admission.recordedfacts import FACTS
 from smtpguard.app import explaining, replaying
 from smtpguard.app.replaying import Compared
 from smtpguard.config.settings import Settings, read_settings
-from smtpguard.guard.recordedfacts import FACTS
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action

@@ -9,7 +9,7 @@ from pathlib import Path
 from smtpguard.app import start
 from smtpguard.app.services import services, term
 from smtpguard.config.settings import Settings, read_settings
-from smtpguard.guard.deadlines import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.policy.admission import Selector
 
 POLICY = """\

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app import proxy
-from smtpguard.guard.mailings import Mailings
+from smtpguard.mailings.service import Mailings
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.mailing import Mailing
 from smtpguard.store.store import Store

@@ -24,7 +24,7 @@ from smtpguard.app.alarms import Looking
 from smtpguard.app.files import read_policy
 from smtpguard.app.finding import State
 from smtpguard.app.storestatus import stands
-from smtpguard.guard.approvals import Seen
+from smtpguard.approvals.service import Seen
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import raised
 from smtpguard.policy.approval import Choice

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smtpguard.guard import covering
-from smtpguard.guard.approvals import Seen
+from smtpguard.approvals.service import Seen
+from smtpguard.holds import covering
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.differing import FACT
 from tests.catalogue.whole import (

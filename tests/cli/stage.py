@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from smtpguard.cli import held
 from smtpguard.cli.context import Context
-from smtpguard.guard.freezes import Freezes
-from smtpguard.guard.mailings import Mailings
+from smtpguard.freezes.service import Freezes
+from smtpguard.mailings.service import Mailings
 from smtpguard.store.store import Store
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, House, Way, house
 

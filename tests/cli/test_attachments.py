@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from smtpguard.cli import main
-from smtpguard.guard.values import NUMBERS
+from smtpguard.gathering.values import NUMBERS
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Reading

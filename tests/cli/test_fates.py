@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from smtpguard.cli import held, main
 from smtpguard.cli.mailings import command as mailings
-from smtpguard.guard.indoubt import report_doubts
 from smtpguard.mail.reply import RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
+from smtpguard.outbox.indoubt import report_doubts
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.verdict import Action
 from tests.cli.installing import install

@@ -156,7 +156,7 @@ def test_a_freeze_waits_for_the_store_and_for_nothing_else(tmp_path: Path) -> No
     script = """
 import sys
 from smtpguard.cli import freeze, main
-from smtpguard.guard.freezes import Freezes
+from smtpguard.freezes.service import Freezes
 loaded, frozen = [], Freezes.freeze
 async def then(self, *args, **more):
     loaded.extend(sorted(sys.modules))
@@ -174,7 +174,7 @@ print(*loaded)
         )
         assert done.returncode == 0, done.stderr
         loaded = set(done.stdout.split())
-        assert "smtpguard.guard.freezes" in loaded
+        assert "smtpguard.freezes.service" in loaded
         dear = (
             "policy.parse",
             "policy.engine",

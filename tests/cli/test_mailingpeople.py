@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from smtpguard.cli.mailings import command as mailings
-from smtpguard.guard.listalerts import events
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.report import News, Report
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
+from smtpguard.notices.listalerts import events
 from tests.cli.stage import Stage
 from tests.guard.campaign import documents
 from tests.guard.house import KEY, MEMBERS, MONDAY, RAMADAN

@@ -17,6 +17,7 @@ from argon2 import PasswordHasher
 
 from smtpguard.app.explaining import Explainer
 from smtpguard.app.people import Front, accounts, api, front
+from smtpguard.approvals.questions import Questions
 from smtpguard.audit.event import Event
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
@@ -24,12 +25,11 @@ from smtpguard.console.app import build
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.passwords import Passwords
-from smtpguard.guard.freezes import Freezes
-from smtpguard.guard.mailings import Mailings
-from smtpguard.guard.questions import Questions
+from smtpguard.freezes.service import Freezes
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
+from smtpguard.mailings.service import Mailings
 from smtpguard.policy.people import Account, Role
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.store.archive import Archive

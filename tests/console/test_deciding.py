@@ -12,7 +12,7 @@ import pytest
 from starlette.datastructures import FormData
 
 from smtpguard.console.rendering import digits
-from smtpguard.guard.links import Link, Links
+from smtpguard.holds.links import Link, Links
 from smtpguard.policy.admission import Delivered, IntentKind, Outcome, Selector, Unavailable
 from smtpguard.policy.approval import Choice, Conflict, State
 from smtpguard.policy.people import Role

@@ -23,7 +23,7 @@ from smtpguard.console import incident, labels, proofwords, rulewords, telling
 from smtpguard.console.i18n import Speech, choose
 from smtpguard.console.rendering import environment
 from smtpguard.console.swedish import TEXTS
-from smtpguard.guard import freezehooks
+from smtpguard.freezes import hooks as freezehooks
 from smtpguard.policy.approval import State
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.mailing import State as MailingState

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from smtpguard.approvals.service import Seen
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.approvals import Seen
 from smtpguard.policy.admission import ITSELF, PUT_BACK, Freeze, Selector, Unavailable
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.people import Role

@@ -23,7 +23,7 @@ from smtpguard.console.i18n import Speech
 from smtpguard.console.incident import told
 from smtpguard.console.reporting import at_the_desk
 from smtpguard.console.swedish import TEXTS
-from smtpguard.guard.freezes import Freezes
+from smtpguard.freezes.service import Freezes
 from smtpguard.policy import grammar
 from smtpguard.policy.admission import Selector
 from smtpguard.policy.condition import shown

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from smtpguard.guard.deadlines import Deadlines
-from smtpguard.guard.mailings import Mailings, row
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.mailings.service import Mailings, row
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed
 from smtpguard.policy.verdict import Held as IsHeld

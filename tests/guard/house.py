@@ -15,15 +15,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from smtpguard.admission.dispose import Dispose
+from smtpguard.admission.intake import Intake, Limits
+from smtpguard.approvals.service import Approvals
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.approvals import Approvals
-from smtpguard.guard.deadlines import Deadlines
-from smtpguard.guard.dispose import Dispose
-from smtpguard.guard.freezes import GateWatch
-from smtpguard.guard.gather import Gathering, Sources
+from smtpguard.freezes.service import GateWatch
+from smtpguard.gathering.gather import Gathering, Sources
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.intake import Intake, Limits
-from smtpguard.guard.notices import Notices
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.indexcache import index_path
@@ -34,6 +33,7 @@ from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Recalled, Transaction
+from smtpguard.notices.intents import Notices
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.facts import Source, Value
 from smtpguard.policy.parse import Policy, parse

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from smtpguard.guard.delivery import Delivery
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Answers, Recalled
+from smtpguard.outbox.delivery import Delivery
 from smtpguard.policy.admission import (
     Delivered,
     Intent,

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from email.utils import parseaddr
 
-from smtpguard.guard.values import NUMBERS
+from smtpguard.gathering.values import NUMBERS
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch

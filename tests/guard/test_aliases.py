@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.guard.notices import approvers
+from smtpguard.notices.intents import approvers
 from smtpguard.policy.approval import Choice, Conflict, NotEntitled, State
 from tests.guard.campaign import Campaign, documents
 from tests.guard.house import DOCUMENTS, RAMADAN, House, Way, house

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.approvals import Seen
-from smtpguard.guard.deadlines import Deadlines
+from smtpguard.approvals.service import Seen
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.mail.message import parse_header
 from smtpguard.policy.admission import Change, IntentKind, Unavailable
 from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, State

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from smtpguard.approvals.service import Approvals
 from smtpguard.audit.event import Kind
-from smtpguard.guard.approvals import Approvals
-from smtpguard.guard.delivery import RELEASE_FIELD
-from smtpguard.guard.notices import Notices
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Lost
+from smtpguard.notices.intents import Notices
+from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.policy.approval import Choice, Conflict, NotEntitled, Settled, State
 from smtpguard.policy.mailing import Tally
 from smtpguard.store.codec import INTENT

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.guard.deadlines import REMINDERS, Deadlines
 from smtpguard.guard.inforce import InForce
+from smtpguard.holds.deadlines import REMINDERS, Deadlines
 from smtpguard.mail.message import parse_header
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.hours import Hours, parse_days

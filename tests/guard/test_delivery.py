@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.attempt import Pace
-from smtpguard.guard.delivery import RELEASE_FIELD
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
 from smtpguard.mail.transaction import Lost
+from smtpguard.outbox.attempt import Pace
+from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.policy.admission import ContentMissing, Lease, Selector, Unavailable
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.verdict import Relayed

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.audit.event import Event
-from smtpguard.guard import delivery
-from smtpguard.guard.attempt import MAX_DOUBTS
-from smtpguard.guard.delivery import Delivery
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
 from smtpguard.mail.transaction import Answers, Lost, Recalled
+from smtpguard.outbox import delivery
+from smtpguard.outbox.attempt import MAX_DOUBTS
+from smtpguard.outbox.delivery import Delivery
 from smtpguard.policy.admission import (
     Delivered,
     Intent,

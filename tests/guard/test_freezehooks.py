@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.guard.freezehooks import LAST_CHARACTERS, Hook, run
+from smtpguard.freezes.hooks import LAST_CHARACTERS, Hook, run
 from smtpguard.policy.admission import Freeze, Selector
 
 FREEZE = Freeze(

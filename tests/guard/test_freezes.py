@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.freezes import Freezes, GateWatch
+from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.notices import swedish
@@ -146,7 +146,7 @@ async def test_who_follows_hears_of_each_move_once(monkeypatch: pytest.MonkeyPat
         elif reads == 6:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr("smtpguard.guard.freezes.asyncio.sleep", turn)
+    monkeypatch.setattr("smtpguard.freezes.service.asyncio.sleep", turn)
     with pytest.raises(asyncio.CancelledError):
         await watch.run()
     assert [g.generation for g in heard] == [2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.gather import Gathering
+from smtpguard.gathering.gather import Gathering
 from smtpguard.lists.indexcache import index_path
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction

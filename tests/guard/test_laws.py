@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.gather import Sources
+from smtpguard.gathering.gather import Sources
 from smtpguard.guard.ports import Ledger
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Lost, Recalled

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.guard.links import Link, Links
-from smtpguard.guard.render import MOST_LINK, Renderer
+from smtpguard.holds.links import Link, Links
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.notice import SAMPLE, Letterhead, Stationery
+from smtpguard.notices.render import MOST_LINK, Renderer
 from smtpguard.policy.admission import Intent, IntentKind
 from tests.guard.house import RAMADAN, House, Way, house
 

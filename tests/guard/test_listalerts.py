@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.guard.listalerts import events, intents, told
 from smtpguard.lists.report import News, Report, SourceReport
+from smtpguard.notices.listalerts import events, intents, told
 from smtpguard.observe.log import _level
 from tests.guard.house import House
 

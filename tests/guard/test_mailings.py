@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.guard.deadlines import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.lists import digest
 from smtpguard.lists.indexcache import index_path
 from smtpguard.mail.reply import Reply

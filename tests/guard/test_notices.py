@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.digests import fill
-from smtpguard.guard.noticedata import UNSAID, nameable
-from smtpguard.guard.notices import Flood, Notices, approvers
 from smtpguard.lists.indexcache import index_path
+from smtpguard.notices.data import UNSAID, nameable
+from smtpguard.notices.digests import fill
+from smtpguard.notices.intents import Flood, Notices, approvers
 from smtpguard.policy.admission import Intent
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.verdict import Deferred, Held, Relayed
@@ -370,7 +370,7 @@ async def test_a_digest_holds_its_window_and_its_person_alone(home: House) -> No
 
 
 async def test_digests_page_through_many_at_one_instant(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.guard.digests.PAGE", 3)
+    monkeypatch.setattr("smtpguard.notices.digests.PAGE", 3)
     for n in range(8):
         await hold_of(home, body=str(n))
     data = {"notice": "digest", "role": "sender", "person": "anna@example.com",

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.guard import outcomes
-from smtpguard.guard.attempt import Due, Pace
-from smtpguard.guard.bounces import reports
-from smtpguard.guard.mailings import Mailings
-from smtpguard.guard.render import Renderer
 from smtpguard.mail.envelope import Recipient
+from smtpguard.mailings.service import Mailings
+from smtpguard.notices import outcomes
 from smtpguard.notices.notice import Letterhead, Stationery
+from smtpguard.notices.render import Renderer
+from smtpguard.outbox.attempt import Due, Pace
+from smtpguard.outbox.bounces import reports
 from smtpguard.policy.admission import Intent, Selector
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.store.codec import INTENT

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.gather import Gathering
-from smtpguard.guard.provenance import Provenance
+from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.provenance import Provenance
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Looks, Reading
 from smtpguard.reading.origin import Origin

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard import reader as module
-from smtpguard.guard.reader import BoundedReader, Pool
+from smtpguard.gathering import reader as module
+from smtpguard.gathering.reader import BoundedReader, Pool
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.bounds import Bounds

@@ -14,12 +14,12 @@ import pytest
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing, Ledger
-from smtpguard.guard.render import Renderer, Sign
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import Message
 from smtpguard.notices.notice import SAMPLE, Letterhead, Stationery
+from smtpguard.notices.render import Renderer, Sign
 from smtpguard.policy.admission import Intent, IntentKind
 from smtpguard.policy.approval import Hold
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.guard.approvals import Seen
-from smtpguard.guard.deadlines import REMINDERS, Deadlines
-from smtpguard.guard.mailings import Mailings
+from smtpguard.approvals.service import Seen
+from smtpguard.holds.deadlines import REMINDERS, Deadlines
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Lost
+from smtpguard.mailings.service import Mailings
 from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome, Selector
 from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, Refused, Settled, State
 from smtpguard.policy.mailing import State as MailingState

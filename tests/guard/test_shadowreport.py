@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.shadowreport import Reports, day_of, fill
+from smtpguard.notices.shadowreport import Reports, day_of, fill
 from smtpguard.policy.admission import Intent
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, House, Way, house
 

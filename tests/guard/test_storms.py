@@ -191,7 +191,7 @@ async def test_what_only_observes_says_so_for_as_long(tmp_path: Path) -> None:
 
 
 async def test_a_thread_that_people_freeze_stands_still_at_once(home: House) -> None:
-    from smtpguard.guard.freezes import Freezes
+    from smtpguard.freezes.service import Freezes
 
     freezes = Freezes(home.store, home.clock, new_id=lambda: "FREEZE")
     await freezes.freeze(Selector.THREAD, ROOT, reason="enough", by="root")

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
+from smtpguard.admission.recordedfacts import FACTS, WHOLE
 from smtpguard.audit.event import Kind
-from smtpguard.guard.recordedfacts import FACTS, WHOLE
 from smtpguard.hindsight.passed import Sums
 from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled, Told, Window

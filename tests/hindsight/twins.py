@@ -14,15 +14,15 @@ from typing import Any
 
 import yaml
 
+from smtpguard.admission.recordedfacts import FACTS
 from smtpguard.audit.chain import Entry
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.deadlines import Deadlines
-from smtpguard.guard.recordedfacts import FACTS
 from smtpguard.hindsight.compiledpolicy import CompiledPolicy
 from smtpguard.hindsight.passed import Sums
 from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled
 from smtpguard.hindsight.replay import Replay, Thought, recall
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.admission import Freeze

@@ -17,8 +17,8 @@ from smtpguard.app.files import CannotStart
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
-from smtpguard.guard.freezes import Freezes
-from smtpguard.guard.mailings import Mailings
+from smtpguard.freezes.service import Freezes
+from smtpguard.mailings.service import Mailings
 from smtpguard.observe.webhooks import telling
 from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.sending import Sender, genuine, signed

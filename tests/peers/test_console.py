@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from smtpguard.guard.links import Link, Links
+from smtpguard.holds.links import Link, Links
 from smtpguard.notices.notice import Letterhead, Notice, Stationery
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Keys, Role, Turn

@@ -6,7 +6,7 @@ import pytest
 
 from bench.campaigns import templates
 from bench.covers import measured
-from smtpguard.guard.approvaleffects import learned_from_tests
+from smtpguard.holds.effects import learned_from_tests
 from smtpguard.mail.message import Message
 from smtpguard.policy.slotlearning import learn
 from smtpguard.policy.slots import SHARE, Slot, Template

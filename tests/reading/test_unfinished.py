@@ -7,7 +7,7 @@ from base64 import b64encode
 
 import pytest
 
-from smtpguard.guard.values import evidence_of
+from smtpguard.gathering.values import evidence_of
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.unfinished import KINDS, another_file, named_like_a_draft, unfinished
 from tests.reading.letters import CAMPAIGN, PLATFORM, letter, look, names

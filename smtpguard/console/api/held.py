@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from smtpguard.approvals import service as approvals
 from smtpguard.audit.event import Event, Kind
 from smtpguard.console.access import Visibility, sees_all, sight
 from smtpguard.console.api.entry import Call, Operation
@@ -35,9 +36,10 @@ from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.api.standing import freeze_row
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.paging import cursor, cut
-from smtpguard.guard import approvals, covering, noticedata
-from smtpguard.guard.approvaleffects import AtOnce
-from smtpguard.guard.covering import BEGINNING
+from smtpguard.holds import covering
+from smtpguard.holds.covering import BEGINNING
+from smtpguard.holds.effects import AtOnce
+from smtpguard.notices import data as noticedata
 from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed, standing_votes
 from smtpguard.policy.people import Scope
 from smtpguard.policy.sending import Sending

@@ -9,7 +9,7 @@ from smtpguard.console.api.models import Feedback, MailingRow, MailingsQuery, Mo
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.mailings import listed, sees
 from smtpguard.console.paging import cut
-from smtpguard.guard.mailings import Back, row
+from smtpguard.mailings.service import Back, row
 from smtpguard.policy.approval import Conflict, NotEntitled
 from smtpguard.policy.mailing import Mailing, NoSuch, State
 from smtpguard.policy.people import Scope

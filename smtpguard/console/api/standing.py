@@ -7,8 +7,8 @@ from datetime import timedelta
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
 from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.guard.freezehooks import Hook
-from smtpguard.guard.freezes import AnotherNeeded
+from smtpguard.freezes.hooks import Hook
+from smtpguard.freezes.service import AnotherNeeded
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.people import Scope

@@ -8,10 +8,10 @@ import binascii
 from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation
 from smtpguard.console.api.models import Explain, Explained, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.guard import noticedata
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message
+from smtpguard.notices import data as noticedata
 from smtpguard.policy.people import Scope
 
 MOST_OCTETS = 50 << 20

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.approvals.service import Seen
 from smtpguard.console.access import APPROVER, Visibility, for_roles, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.i18n import Speech
 from smtpguard.console.pages.message import looked_up, own, shown
 from smtpguard.console.rendering import desk, digits, form, see_other, speech
 from smtpguard.console.telling import overtaken
-from smtpguard.guard.approvals import Seen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
 

@@ -14,8 +14,8 @@ from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.i18n import Speech
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
-from smtpguard.guard.freezehooks import FAILURES, Hook
-from smtpguard.guard.freezes import AnotherNeeded, Frozen
+from smtpguard.freezes.hooks import FAILURES, Hook
+from smtpguard.freezes.service import AnotherNeeded, Frozen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Freeze, Selector

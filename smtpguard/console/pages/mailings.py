@@ -15,9 +15,9 @@ from smtpguard.console.chart import drawn
 from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.paging import PAGE
 from smtpguard.console.rendering import desk, form, page, see_other, speech
-from smtpguard.guard import covering
-from smtpguard.guard.mailings import Back
 from smtpguard.guard.ports import LedgerError
+from smtpguard.holds import covering
+from smtpguard.mailings.service import Back
 from smtpguard.policy.approval import Conflict, NotEntitled
 from smtpguard.policy.mailing import Mailing
 

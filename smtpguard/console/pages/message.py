@@ -25,13 +25,15 @@ from smtpguard.console.letter import Letter, opened
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, page, speech
 from smtpguard.console.telling import Told, told
-from smtpguard.guard import approvaleffects, covering, noticedata
-from smtpguard.guard.covering import BEGINNING
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
+from smtpguard.holds import covering
+from smtpguard.holds import effects as approvaleffects
+from smtpguard.holds.covering import BEGINNING
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail.message import Message
+from smtpguard.notices import data as noticedata
 from smtpguard.notices import swedish
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.facts import Source

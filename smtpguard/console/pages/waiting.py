@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.approvals.service import Decided, Seen
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, sight
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
@@ -19,7 +20,6 @@ from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.telling import overtaken
-from smtpguard.guard.approvals import Decided, Seen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, NotEntitled, Refused, State, Unconfirmed

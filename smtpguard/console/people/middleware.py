@@ -29,8 +29,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smtpguard.console import rendering
 from smtpguard.console.people.sessions import Sessions
-from smtpguard.guard.links import Links
 from smtpguard.guard.ports import Clock
+from smtpguard.holds.links import Links
 from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 from smtpguard.policy.people import Account, Role
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from smtpguard.guard.links import Link, Links
+from smtpguard.holds.links import Link, Links
 from smtpguard.policy.approval import State
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, NEWS, again, held

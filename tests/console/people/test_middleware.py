@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.routing import BaseRoute, Mount, Route
 
 from smtpguard.console.people.middleware import HEADERS, Place, safe_path
-from smtpguard.guard.links import Link, Links
+from smtpguard.holds.links import Link, Links
 from smtpguard.policy.admission import Full, Unavailable
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, EVA, NEWS, OMAR, held

@@ -1,0 +1,1 @@
+"""The straight line: gather, plan, keep, admit, dispose."""

@@ -1,0 +1,98 @@
+"""The few rules that stand in no policy, as hits like any other: pure, and the strictest wins with the policy's own.
+
+- A null sender or an automatic reply has no business at a list's address: 550, so that nothing loops (RFC 3834 section 2).
+- A stream above its limits is told to wait, never held: its mail is wanted, its amount is not.
+- A retry to a list's address of what the relay may have taken already waits for a person to look at (RFC 1047).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.streams import FACT, Watched, exceeded
+from smtpguard.mail.transaction import Transaction
+from smtpguard.policy.admission import Live
+from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
+from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
+
+
+def with_fixed(verdict: Verdict, gathering: Gathering, live: Live, streams: Sequence[Watched]) -> Verdict:
+    """The verdict with the hits of the fixed rules. In a policy that only observes, they observe as well."""
+    mode = Mode.ENFORCE if gathering.in_force.enforce else Mode.OBSERVE
+    hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathering, live, streams)]
+    if not hits:
+        return verdict
+    enforced = [h.action for h in hits if h.mode is Mode.ENFORCE]
+    observed = [h.action for h in hits if h.mode is Mode.OBSERVE]
+    return replace(
+        verdict,
+        action=max(verdict.action, *enforced) if enforced else verdict.action,
+        observed=max(verdict.observed, *observed) if observed else verdict.observed,
+        hits=(*verdict.hits, *hits),
+        quorum=verdict.quorum or gathering.in_force.rules.quorum(gathering.facts.lists),
+    )
+
+
+def is_automatic(transaction: Transaction) -> bool:
+    """A null sender, or an answer that nobody wrote. Generated mail (a campaign tool's) is none of it."""
+    if transaction.envelope.reverse_path is None:
+        return True
+    header = transaction.message.header
+    submitted = (header.get("Auto-Submitted") or "").strip().lower()
+    return (
+        submitted.startswith("auto-replied")
+        or "X-Autoreply" in header
+        or "X-Autorespond" in header
+        or (header.get("Precedence") or "").strip().lower() == "auto_reply"
+    )
+
+
+def _hits(verdict: Verdict, gathering: Gathering, live: Live, streams: Sequence[Watched]) -> Iterator[Hit]:
+    addressed = gathering.counted.list_addresses.low > 0
+    if addressed and is_automatic(gathering.transaction):
+        yield Hit(
+            rule=AUTOMATIC,
+            action=Action.REJECT,
+            description="Automatic replies and bounces never go to a list",
+            reasons=(
+                Reason(
+                    fact="message.automatic",
+                    observed="true",
+                    limit="false",
+                    public="Automatic replies and bounces cannot be sent to a mailing list.",
+                ),
+            ),
+        )
+    if (over := exceeded(streams, live)) is not None:
+        limit, name = over.watched.limit, over.watched.stream.name
+        yield Hit(
+            rule=STREAM,
+            action=Action.DEFER,
+            description=f"The stream {name} is above its limit",
+            reasons=(
+                Reason(
+                    fact=FACT,
+                    observed=str(over.count),
+                    limit=f"{limit.count} in {limit.window_seconds} s",
+                    public="More of this mail came than was agreed, try again later.",
+                    detail=f"stream {name}",
+                ),
+            ),
+        )
+        return
+    if addressed and live.in_doubt and verdict.action is Action.RELAY:
+        yield Hit(
+            rule=IN_DOUBT,
+            action=Action.HOLD,
+            description="An earlier attempt may have reached the list already",
+            reasons=(
+                Reason(
+                    fact="delivery.in_doubt",
+                    observed="true",
+                    limit="false",
+                    public="An earlier attempt to send this message may have reached the list: somebody is to look first.",
+                ),
+            ),
+        )

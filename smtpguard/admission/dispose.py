@@ -1,0 +1,148 @@
+"""THE place where a verdict becomes effects: relayed, held, rejected or deferred.
+
+The record is committed before this is called. 250 means that somebody durable has it: the relay's own reply, or a
+committed hold. What became of a verdict to relay is noted afterwards, and nobody waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from smtpguard.admission.record import seconds_since
+from smtpguard.audit.event import Event, Kind
+from smtpguard.freezes.service import GateWatch
+from smtpguard.gathering.gather import Gathering
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.mail import reply
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.trace import prepend
+from smtpguard.mail.transaction import Lost, Onward, Recalled
+from smtpguard.policy.admission import Admission, LedgerError
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
+
+log = logging.getLogger(__name__)
+
+
+class Dispose:
+    """``trace_key`` and ``hostname`` are for the trace headers."""
+
+    def __init__(self, ledger: Ledger, watch: GateWatch, clock: Clock, *, trace_key: bytes, hostname: str) -> None:
+        self._ledger = ledger
+        self._watch = watch
+        self._clock = clock
+        self._trace_key = trace_key
+        self._hostname = hostname
+
+    async def carry_out(
+        self, gathering: Gathering, admission: Admission, onward: Onward, gone: Callable[[], bool]
+    ) -> Disposition | None:
+        """What was done. None: recalled by a freeze or a new policy before the final dot, so that it may be decided anew; the
+        way to the relay is gone then."""
+        done = admission.disposition
+        if done is None:
+            return await self._relay(gathering, admission, onward, gone)
+        if isinstance(done, Held) and done.taken:
+            done = await self._pass_rest(gathering, admission, done, gone)
+        await onward.abandon()
+        return done
+
+    async def _pass_rest(
+        self, gathering: Gathering, admission: Admission, held: Held, gone: Callable[[], bool]
+    ) -> Disposition:
+        """The customers' part waits; the wire passes on the rest. If that is stopped now, the client tries again and meets its
+        hold."""
+        transaction = gathering.transaction
+        assert transaction.pass_rest is not None
+        trace, fence = self._trace(gathering, admission), self._fence(gathering, admission, gone)
+        await self._look_again(fence, gone)
+        try:
+            said = await transaction.pass_rest(trace, fence, held.taken)
+        except Recalled:
+            self._outcome(gathering, held.hold_id, "gone" if gone() else "recalled", None, part=True)
+            return Deferred(reply=reply.RECALLED)
+        except Lost as lost:
+            self._outcome(gathering, held.hold_id, "lost", lost.reply, part=True)
+            return Deferred(reply=lost.reply)
+        self._outcome(gathering, held.hold_id, "relayed", said, part=True)
+        return held
+
+    async def _relay(
+        self, gathering: Gathering, admission: Admission, onward: Onward, gone: Callable[[], bool]
+    ) -> Disposition | None:
+        id = gathering.transaction.id
+        trace, fence = self._trace(gathering, admission), self._fence(gathering, admission, gone)
+        await self._look_again(fence, gone)
+        try:
+            replies = await onward.send(trace, fence)
+        except Recalled:
+            left = gone()
+            self._outcome(gathering, id, "gone" if left else "recalled", None)
+            return Deferred(reply=reply.RECALLED) if left else None
+        except Lost as lost:
+            if lost.after_dot:
+                return self._in_doubt(gathering, id, lost.reply)
+            self._outcome(gathering, id, "lost", lost.reply)
+            return Deferred(reply=lost.reply if lost.reply.transient else reply.RELAY_LOST)
+        except asyncio.CancelledError:
+            self._in_doubt(gathering, id, None)
+            raise
+        except Exception:
+            log.exception("transaction %s: the way to the relay failed", id)
+            return self._in_doubt(gathering, id, None)  # nobody can say how far it came
+        taken = any(r.positive for r in replies)
+        self._outcome(gathering, id, "relayed" if taken else "refused", *replies)
+        return Relayed(replies=replies)
+
+    def _trace(self, gathering: Gathering, admission: Admission) -> bytes:
+        return prepend(
+            gathering.transaction,
+            admission.verdict.policy_sha256,
+            self._trace_key,
+            self._hostname,
+            self._clock.now(),
+            gathering.everyone.addressed,
+            identity.sketch.numbers if (identity := gathering.facts.identity) is not None else (),
+        )
+
+    def _fence(self, gathering: Gathering, admission: Admission, gone: Callable[[], bool]) -> Callable[[], bool]:
+        facts = gathering.facts
+        return self._watch.fence(
+            lists=facts.lists,
+            senders=facts.senders,
+            mailing=admission.mailing,
+            thread=facts.thread,
+            policy_sha256=gathering.in_force.policy_sha256,
+            gone=gone,
+        )
+
+    async def _look_again(self, fence: Callable[[], bool], gone: Callable[[], bool]) -> None:
+        """The verdict may be newer than the watch's last look: something was thawed, or a policy put in force, just now."""
+        if not fence() and not gone():
+            with contextlib.suppress(LedgerError):
+                await self._watch.read()
+
+    def _outcome(self, gathering: Gathering, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
+        """ "recalled" and "gone": the final dot was not sent. "lost": the relay went away before it. ``part``: it is the part of a
+        held message that its MTA keeps."""
+        said = [str(r)[:500] for r in replies if r is not None]
+        data = {"outcome": outcome, "replies": said} | ({"part": True} if part else {})
+        self._note(Kind.OUTCOME, gathering, id, data)
+
+    def _in_doubt(self, gathering: Gathering, id: str, said: Reply | None) -> Disposition:
+        """The relay may have taken it (RFC 1047). The client tries again; to a list's address, a person looks first."""
+        data = {"outcome": "in-doubt", "replies": [str(said)[:500]] if said is not None else []}
+        self._note(Kind.IN_DOUBT, gathering, id, data)
+        return Deferred(reply=reply.RELAY_LOST)
+
+    def _note(self, kind: Kind, gathering: Gathering, id: str, data: Mapping[str, Any]) -> None:
+        """A verdict to relay without an outcome is in doubt anyway: a note that fails takes no answer back."""
+        now = self._clock.now()
+        took = {"seconds": seconds_since(gathering.began, now)} if gathering.began is not None else {}
+        try:
+            self._ledger.journal.note(Event(kind=kind, id=id, at=now, data={**data, **took}))
+        except Exception:
+            log.exception("transaction %s: its outcome could not be noted", id)

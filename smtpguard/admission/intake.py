@@ -1,0 +1,435 @@
+"""The straight line: gather, plan, keep, admit, dispose. One transaction in, one disposition out.
+
+The three laws are kept here. The record comes first: without it the answer is 451. 250 follows the commit or the relay's
+own 250. Doubt stands still: whatever goes wrong is a 4xx, never a relay, never a 5xx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from smtpguard.admission.builtinrules import with_fixed
+from smtpguard.admission.dispose import Dispose
+from smtpguard.admission.preapproval import Preapproval
+from smtpguard.admission.record import Record, refused_at_rcpt
+from smtpguard.admission.standing import is_by_sender, standing
+from smtpguard.audit.event import Event, Kind
+from smtpguard.freezes.service import GateWatch
+from smtpguard.gathering.countingkeys import persons
+from smtpguard.gathering.gather import Gathering, Sources
+from smtpguard.gathering.streams import watched
+from smtpguard.guard.inforce import InForce, Policies
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.lists.recipients import Classified
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.transaction import Onward, Recalled, RefusedRecipient, Transaction
+from smtpguard.notices.intents import Notices
+from smtpguard.policy.admission import (
+    Admission,
+    Ask,
+    Busy,
+    ComparisonMissing,
+    ContentMissing,
+    Full,
+    Gone,
+    Item,
+    LedgerError,
+    Live,
+    PolicyMoved,
+    PolicyUnreadable,
+)
+from smtpguard.policy.counted import OF_EACH_RECIPIENT
+from smtpguard.policy.differing import Approved
+from smtpguard.policy.engine import Plan
+from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
+from smtpguard.policy.mailing import Grant
+from smtpguard.policy.slotlearning import learn
+from smtpguard.policy.slots import Template
+from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.reading.fingerprint import Identity
+from smtpguard.reading.looks import Reading
+
+log = logging.getLogger(__name__)
+
+_SOURCES = len(Source)
+_NOT_RECORDED = "store", reply.NOT_RECORDED
+_UNRECORDED = {
+    Full: ("full", reply.DISK_FULL),
+    Busy: ("busy", reply.BUSY),
+    PolicyUnreadable: ("policy", reply.NOT_RECORDED),
+}
+ROUNDS = 5  # a policy that moves, content that was swept, a recall: each is another round
+UNDECIDED = ("full", "busy", "policy", "store", "rounds", "failed")
+"""No space; too many waiting; a policy in force that this version cannot read; the store away, or too slow; another policy or
+another recall each time; an error of ours."""
+
+
+ANSWERS = ("taken", "deferred", "refused")
+"""2xx, of ours or of the relay for anybody at all; 4xx; 5xx."""
+
+
+def _answer(done: Disposition) -> str:
+    match done:
+        case Held():
+            return "taken"
+        case Rejected():
+            return "refused"
+        case Relayed(replies=replies) if any(reply.positive for reply in replies):
+            return "taken"
+        case Relayed(replies=replies) if not any(reply.transient for reply in replies):
+            return "refused"
+    return "deferred"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Whatever is waited for has a limit of its own: reader and verifier (gather), the ledger, and the keeping of content here.
+    ``rounds_seconds``: after so long no other round begins. So the answer comes within the 5 minutes that a client waits at
+    least (RFC 5321 section 4.5.3.2.5), and no message needs a timer."""
+
+    keep_seconds: float = 60.0
+    rounds_seconds: float = 120.0
+
+
+class Intake:
+    """What wire calls with every whole message (``Admit``)."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        policies: Policies,
+        sources: Sources,
+        dispose: Dispose,
+        watch: GateWatch,
+        clock: Clock,
+        *,
+        term: Deadlines,
+        notices: Notices | None = None,
+        limits: Limits | None = None,
+        beforehand: Preapproval | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._policies = policies
+        self._sources = sources
+        self._dispose = dispose
+        self._watch = watch
+        self._clock = clock
+        self._term = term
+        self._notices = notices or Notices()
+        self._limits = limits or Limits()
+        self._running = 0
+        self._idle: asyncio.Future[None] | None = None
+        self._held = _Lately()
+        self._approved = _Approved()
+        self._beforehand = beforehand
+        self.undecided: Counter[str] = Counter()
+        """Messages that were answered 451 or 452 without a verdict, by why (``UNDECIDED``)."""
+        self.answered: Counter[str] = Counter()
+        """Messages by what their clients were answered (``ANSWERS``)."""
+
+    async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
+        """To be left to run to its end, also where the client goes away meanwhile (``Transaction.gone``): the batch that it is in
+        completes, and the final dot is not sent. Cancelled, it says that it is in doubt."""
+        self._running += 1
+        try:
+            done = await self._guarded(transaction, onward)
+            self.answered[_answer(done)] += 1
+            return done
+        finally:
+            self._running -= 1
+            if not self._running and self._idle is not None:
+                self._idle.set_result(None)
+                self._idle = None
+
+    async def drain(self) -> None:
+        """Wait for those that run, whose clients may have gone."""
+        if self._running:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+
+    async def _guarded(self, transaction: Transaction, onward: Onward) -> Disposition:
+        """Whatever happens inside, the client gets an answer of ours, and the relay no message."""
+        way = _Once(onward)
+        try:
+            return await self._straight(transaction, way)
+        except (LedgerError, TimeoutError) as error:
+            log.warning("transaction %s: not recorded: %s: %s", transaction.id, type(error).__name__, error)
+            why, answer = next((told for kind, told in _UNRECORDED.items() if isinstance(error, kind)), _NOT_RECORDED)
+        except Exception as error:
+            log.exception("transaction %s: unexpected", transaction.id)
+            self._failed(transaction, error)
+            why, answer = "failed", reply.INTERNAL_ERROR
+        self.undecided[why] += 1
+        await way.abandon()
+        return Deferred(reply=answer, undecided=True)
+
+    async def _straight(self, transaction: Transaction, onward: _Once) -> Disposition:
+        if self._beforehand is not None and self._beforehand.asked(transaction):
+            async with asyncio.timeout(self._limits.rounds_seconds):
+                return await self._beforehand(transaction, onward, transaction.gone)
+        keep = compare = recalled = False
+        approved: dict[str, Approved] = {}
+        came, began = self._clock.now(), self._clock.monotonic()
+        for _ in range(ROUNDS):
+            if self._clock.monotonic() - began > self._limits.rounds_seconds:
+                break
+            in_force = self._policies.current()
+            gathering, plan = await self._planned(transaction, in_force, came)
+            likely = plan.expects_hold or self._held.knows(gathering.facts.identity)
+            likely = likely or self._held.knows(_sender_of(gathering))
+            if keep or likely or self._watch.stops(gathering.facts):
+                async with asyncio.timeout(self._limits.keep_seconds):
+                    await self._ledger.contents.keep(transaction.message)
+                compare = True
+            if compare or self._approved.knows(gathering.facts.identity):
+                await gathering.compare(self._approved.templates(gathering.facts.identity), approved)
+            try:
+                admission = await self._admitted(gathering, plan)
+            except PolicyMoved:
+                await self._policies.follow()
+                continue
+            except ContentMissing:
+                keep = True
+                continue
+            except ComparisonMissing as missing:
+                compare = True
+                if missing.approved:
+                    approved = await self._seen(missing.approved)
+                else:
+                    self._approved.note(gathering.facts.identity, missing.templates)
+                continue
+            except Gone:
+                await onward.abandon()
+                return Deferred(reply=reply.NOT_RECORDED)
+            done = await self._dispose.carry_out(gathering, admission, onward, transaction.gone)
+            if done is not None:
+                return done
+            if recalled:
+                return Deferred(reply=reply.RECALLED)
+            recalled, began = True, self._clock.monotonic()
+        self.undecided["rounds"] += 1
+        await onward.abandon()
+        return Deferred(reply=reply.NOT_RECORDED, undecided=True)
+
+    async def _seen(self, grants: Sequence[Grant]) -> dict[str, Approved]:
+        """What people had before their eyes; None of what nobody knows any more. Only for words, so that a store that does not answer
+        keeps no message waiting."""
+        names = {grant.hold_id: grant.cover.learned if grant.cover is not None else "" for grant in grants}
+        try:
+            documents = await self._ledger.holds.templates(set(filter(None, names.values())))
+            shown = await self._ledger.holds.shown([hold_id for hold_id, name in names.items() if not name])
+        except LedgerError as error:
+            log.warning("what was approved could not be read: %s", type(error).__name__)
+            documents, shown = {}, {}
+        found = dict.fromkeys(names, Approved(template=None))
+        for hold_id, name in names.items():
+            if name in documents:
+                found[hold_id] = Approved(template=Template.loads(documents[name]))
+            elif hold_id in shown:
+                found[hold_id] = Approved(template=learn(shown[hold_id], ()), exact=True)
+        return found
+
+    async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathering, Plan]:
+        """Cheap before dear: each round asks what the outcome still hangs on. What will be held is read as well, since people
+        will ask why: that is rare enough to be dear."""
+        rules = in_force.rules
+        gathering = Gathering(transaction, in_force, self._sources, came)
+        plan = rules.plan(await gathering.open())
+        for _ in range(_SOURCES):
+            if not plan.pending:
+                break
+            plan = rules.plan(await gathering.ask(plan.pending))
+        if gathering.counts_by_stream:
+            plan = rules.plan(await gathering.ask(ONLY_ORIGIN))
+        if plan.certain[0] is Action.HOLD:
+            plan = rules.plan(await gathering.ask(ONLY_TEXT))
+        if gathering.needs_identity or (gathering.facts.identity is None and self._watch.freezes_mailings):
+            plan = rules.plan(await gathering.ask(ONLY_TEXT))
+        return gathering, plan
+
+    async def _admitted(self, gathering: Gathering, plan: Plan) -> Admission:
+        streams = watched(gathering)
+        asks: tuple[Ask, ...] = (*plan.asks, *(one.ask for one in streams))
+        record = Record(
+            gathering=gathering,
+            asks=asks,
+            term=self._term,
+            notices=self._notices,
+            streams=streams,
+            questions=plan.questions,
+        )
+
+        def step(live: Live) -> Admission:
+            verdict = with_fixed(plan.close(live), gathering, live, streams)
+            return record.admission(standing(verdict, gathering, live, self._term), live, plan.stops(verdict, live))
+
+        admission = await self._ledger.admit(_item(gathering, (*asks, *plan.rests)), step)
+        held = admission.verdict.action is Action.HOLD
+        self._held.note(gathering.facts.identity, held)
+        if not held or is_by_sender(admission.verdict):
+            self._held.note(_sender_of(gathering), held)
+        return admission
+
+    def note_refused(
+        self, id: str, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]
+    ) -> None:
+        """An entry for whom somebody tried to reach, where no message followed: the relay had refused recipients. Nobody waits."""
+        data = {
+            "refused_codes": refused_at_rcpt(refused),
+            "accepted": len(envelope.recipients),
+            "client": session.client_ip,
+        }
+        private = {
+            "reverse_path": (str(envelope.reverse_path or ""),),
+            "recipients": tuple(str(a) for a in envelope.addresses),
+            "refused": tuple(str(one.address) for one in refused),
+            "actor": (session.auth_user,) if session.auth_user else (),
+        }
+        event = Event(
+            kind=Kind.REFUSED, id=id, at=self._clock.now(), data=data, private={r: v for r, v in private.items() if v}
+        )
+        try:
+            self._ledger.journal.note(event)
+        except Exception:
+            log.exception("transaction %s: that recipients were refused is not noted", id)
+
+    def _failed(self, transaction: Transaction, error: Exception) -> None:
+        """An entry for what we could not decide, if the journal can have it; the answer is the same without."""
+        data = {"action": "defer", "rules": [], "failure": type(error).__name__}
+        try:
+            self._ledger.journal.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self._clock.now(), data=data))
+        except Exception:
+            log.exception("transaction %s: not even noted", transaction.id)
+
+
+class _Once:
+    """The way to the relay, used once at most: after a send there is nothing to abandon, and nothing to send through."""
+
+    def __init__(self, onward: Onward) -> None:
+        self._onward: Onward | None = onward
+
+    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[reply.Reply, ...]:
+        onward, self._onward = self._onward, None
+        if onward is None:
+            raise Recalled
+        return await onward.send(prepend, fence)
+
+    async def abandon(self) -> None:
+        onward, self._onward = self._onward, None
+        if onward is not None:
+            await onward.abandon()
+
+
+class _Approved:
+    """Of which mailings people approved something, with the templates of what they approved, so that the next message is compared
+    before that is asked for. Only a guess: what is missed costs another round."""
+
+    def __init__(self, most: int = 10_000, templates: int = 64) -> None:
+        self._most, self._most_templates = most, templates
+        self._names: OrderedDict[int | str, tuple[str, ...]] = OrderedDict()
+        self._templates: OrderedDict[str, Template] = OrderedDict()
+
+    def knows(self, identity: Identity | None) -> bool:
+        return any(key in self._names for key in _keys(identity))
+
+    def templates(self, identity: Identity | None) -> dict[str, Template]:
+        names = {name for key in _keys(identity) for name in self._names.get(key, ())}
+        return {name: self._templates[name] for name in names if name in self._templates}
+
+    def note(self, identity: Identity | None, documents: Mapping[str, str]) -> None:
+        for name, document in documents.items():
+            if name not in self._templates:
+                self._templates[name] = Template.loads(document)
+            self._templates.move_to_end(name)
+        for key in _keys(identity):
+            self._names[key] = tuple(documents)
+            self._names.move_to_end(key)
+        while len(self._templates) > self._most_templates:
+            self._templates.popitem(last=False)
+        while len(self._names) > self._most:
+            self._names.popitem(last=False)
+
+
+class _Lately:
+    """Of which mailings the last message was held here, so that the next one's content is kept before it is asked for. Only a
+    guess: content that is missed costs another round."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._keys: OrderedDict[int | str, None] = OrderedDict()
+
+    def knows(self, identity: Identity | None) -> bool:
+        return any(key in self._keys for key in _keys(identity))
+
+    def note(self, identity: Identity | None, yes: bool) -> None:
+        for key in _keys(identity):
+            if yes:
+                self._keys[key] = None
+                if len(self._keys) > self._most:
+                    self._keys.popitem(last=False)
+            else:
+                self._keys.pop(key, None)
+
+
+def _keys(identity: Identity | None) -> tuple[int | str, ...]:
+    if identity is None:
+        return ()
+    return identity.names or identity.sketch.keys
+
+
+def _sender_of(gathering: Gathering) -> Identity | None:
+    """What stands for the letters of one sender, which wait as one."""
+    names = gathering.facts.letter_from
+    return Identity(exact=f"letters of {names[-1]}") if names else None
+
+
+def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
+    transaction, facts = gathering.transaction, gathering.facts
+    reading = gathering.reading
+    return Item(
+        id=transaction.id,
+        key=hashlib.sha256(f"{transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest(),
+        policy_sha256=gathering.in_force.policy_sha256,
+        content_sha256=transaction.message.sha256,
+        message_id=reading.message_id if isinstance(reading, Reading) else "",
+        asks=asks,
+        people=gathering.counted.people,
+        everybody=(
+            persons(gathering.counted, gathering.in_force.registry)
+            if facts.identity is not None or _of_each_recipient(asks)
+            else ()
+        ),
+        lists=tuple(_whole(gathering.counted)),
+        touches=facts.lists,
+        senders=facts.senders,
+        thread=facts.thread,
+        identity=facts.identity,
+        always=gathering.in_force.approved_always,
+        coming=gathering.coming,
+        letter_from=facts.letter_from,
+        quoted=gathering.quoted if facts.letter_from else frozenset(),
+        shared=facts.shared,
+        refers_to=reading.refers_to if isinstance(reading, Reading) else (),
+        gone=transaction.gone,
+    )
+
+
+def _of_each_recipient(asks: Iterable[Ask]) -> bool:
+    return not OF_EACH_RECIPIENT.isdisjoint([ask.fact for ask in asks])
+
+
+def _whole(counted: Classified) -> Iterator[tuple[str, str, int]]:
+    """What is reached as a whole, and counts once however often: lists by their address, and who is behind other addresses."""
+    for touched in counted.touched.values():
+        if touched.by_address:
+            yield touched.name, touched.version, int(touched.size.low)
+    for behind in counted.crowds:
+        yield behind.key.hex(), str(behind.customers), behind.customers

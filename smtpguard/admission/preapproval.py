@@ -1,0 +1,181 @@
+"""Approval beforehand: a test that is sent to the guard's own address, held for people to look at, and never sent on.
+
+``approve+LIST@...`` names the list that the mailing is meant for; several such recipients, several lists. What the policy would
+say of the message if it went to those lists stands in the hold. Its approval lets the mailing itself pass while it is that
+text, to those lists, within that time and number; anything else is decided as always.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from smtpguard.admission.record import Record
+from smtpguard.admission.standing import Standing
+from smtpguard.gathering.gather import Gathering, Sources
+from smtpguard.guard.inforce import InForce, Policies
+from smtpguard.guard.ports import Ledger
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.recipients import ONE, Span
+from smtpguard.mail import reply
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.notices.intents import Notices
+from smtpguard.policy.admission import Admission, Ask, Item, Live, list_of
+from smtpguard.policy.facts import FACTS, Source
+from smtpguard.policy.rule import ASKED
+from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Reason, Rejected, Verdict
+
+ENDLESS = 1 << 40
+"""People, where nobody knows how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preapproval:
+    """``address``: the guard's own."""
+
+    address: Address
+    ledger: Ledger
+    policies: Policies
+    sources: Sources
+    term: Deadlines
+    notices: Notices
+
+    def answer(self, address: Address) -> Reply | None:
+        """What a recipient is answered; None where it is no address of the guard's own."""
+        name = name_at(address, self.address)
+        if name is None:
+            return None
+        if not name:
+            at = f"{self.address.local}+LIST@{self.address.domain}"
+            return reply.no_such_list(f"the address says for which list: {at}")
+        if name not in self.policies.current().registry.lists:
+            return reply.no_such_list("no list is called that")
+        return reply.RECIPIENT_OK
+
+    def asked(self, transaction: Transaction) -> bool:
+        """Whether it is addressed to the guard, alone or beside others."""
+        return any(name_at(a, self.address) is not None for a in transaction.envelope.addresses)
+
+    async def __call__(self, transaction: Transaction, onward: Onward, gone: Callable[[], bool]) -> Disposition:
+        """Raises LedgerError's kinds."""
+        await onward.abandon()
+        in_force = self.policies.current()
+        names = [name_at(a, self.address) for a in transaction.envelope.addresses]
+        if None in names:
+            return _no("What is sent to be approved beforehand goes to nobody else.")
+        lists = [in_force.registry.lists.get(name or "") for name in names]
+        known = [info for info in lists if info is not None]
+        if len(known) < len(names):
+            at = f"{self.address.local}+LIST@{self.address.domain}"
+            return _no(f"The address says for which list: {at}.")
+        gathering = self._gathering(transaction, known, in_force)
+        await gathering.open()
+        facts = await gathering.ask(frozenset({Source.TEXT, Source.ORIGIN}))
+        allowed = gathering.sender.internal or all(gathering.sender.claimed in info.writers for info in known)
+        if not allowed:
+            return _no("Only colleagues and the writers of a list have a mailing to it approved.")
+        if facts.identity is None or not facts.identity.sketch:
+            return _no("Its text is too short to be known again.")
+        await gathering.compare()
+        await self.ledger.contents.keep(transaction.message)
+        plan = in_force.rules.plan(facts)
+        record = Record(gathering=gathering, asks=(), term=self.term, notices=self.notices, test=True)
+
+        def step(live: Live) -> Admission:
+            counts, maybe = alone(plan.asks, gathering)
+            thought = plan.close(replace(live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None))
+            return record.admission(Standing(verdict=_asking(thought, known, in_force)), live)
+
+        item = Item(
+            id=transaction.id,
+            key=hashlib.sha256(f"test {transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest(),
+            policy_sha256=in_force.policy_sha256,
+            content_sha256=transaction.message.sha256,
+            identity=facts.identity,
+            test=True,
+            gone=gone,
+        )
+        admission = await self.ledger.admit(item, step)
+        assert admission.disposition is not None
+        return admission.disposition
+
+    def _gathering(self, transaction: Transaction, lists: Iterable[ListInfo], in_force: InForce) -> Gathering:
+        """As if it went to the lists."""
+        named = {info.name: info for info in lists}
+        recipients = tuple(Recipient(address=in_force.registry.address_of(info)) for info in named.values())
+        envelope = replace(transaction.envelope, recipients=recipients)
+        everyone = in_force.registry.of_lists(named)
+        return Gathering(replace(transaction, envelope=envelope), in_force, self.sources, everyone=everyone)
+
+
+def name_at(address: Address, ours: Address) -> str | None:
+    """The list that it names, "" where it names none; None where it is no address of ours."""
+    if address.canonical().rpartition("@")[2] != ours.canonical().rpartition("@")[2]:
+        return None
+    local, wanted = address.local.lower(), ours.local.lower()
+    if local == wanted:
+        return ""
+    rest = local[len(wanted) :] if local.startswith(wanted) else ""
+    return rest[1:] if rest and not rest[0].isalnum() else None
+
+
+def alone(asks: Iterable[Ask], gathering: Gathering) -> tuple[dict[Ask, int], dict[Ask, int]]:
+    """What this message alone comes to, and how many more it may be."""
+    spans = {ask: _span(ask, gathering) for ask in asks}
+    counts = {ask: int(span.low) for ask, span in spans.items()}
+    return counts, {ask: int(min(span.high, ENDLESS)) - counts[ask] for ask, span in spans.items()}
+
+
+def _span(ask: Ask, gathering: Gathering) -> Span:
+    counted = gathering.counted
+    spared = gathering.quoted if gathering.facts.shared else frozenset[bytes]()
+    fact = FACTS[ask.fact]
+    match fact.own:
+        case "recipients.customers":
+            return counted.customers
+        case "recipients.reach":
+            return counted.reach
+    if fact.by_list and fact.of_letters:
+        lists = list_of(ask.key)
+        on_it = {r.digest for r in counted.recipients if lists in r.lists}
+        return Span(n := len(on_it.intersection(counted.people) - spared), n)
+    if fact.by_list or fact.own == "recipients.share":
+        touched = counted.touched[ask.key]
+        return touched.size if touched.by_address else touched.members
+    match ask.fact:
+        case "sender.customers":
+            return counted.customers
+        case "message.answers":
+            return Span(n := len(set(counted.people) - gathering.quoted), n)
+        case "sender.first_contacts":
+            return Span(n := len(set(counted.people) - spared), n)
+        case "sender.answers":
+            return Span(n := len(gathering.quoted.intersection(counted.people)), n)
+    return ONE
+
+
+def _asking(thought: Verdict, lists: Iterable[ListInfo], in_force: InForce) -> Verdict:
+    """It waits for people whatever the policy says; what that would be stands with it."""
+    names = ", ".join(info.title or info.name for info in lists)
+    reason = Reason(
+        fact="approval.asked",
+        observed="true",
+        limit="",
+        public="It was sent to be approved beforehand: nothing of it is sent on.",
+        detail=f"for {names}",
+    )
+    asked = Hit(
+        rule=ASKED, action=Action.HOLD, description="A mailing is looked at before it is sent", reasons=(reason,)
+    )
+    hits = tuple(h for h in thought.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
+    quorum = in_force.rules.quorum(info.name for info in lists)
+    return replace(thought, action=Action.HOLD, hits=(asked, *hits), quorum=quorum, freeze_id=None)
+
+
+def _no(why: str) -> Disposition:
+    return Rejected(reply=reply.rejected(why))

@@ -1,0 +1,367 @@
+"""From a verdict to everything that is written in its commit: the journal's entry, the hold, the outbox's intents.
+
+Pure and cheap, since it runs in the store's writer while others wait. What names a person goes into an event's private
+part, or nowhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from smtpguard.admission.recordedfacts import FACTS, kept
+from smtpguard.admission.standing import Standing, grown, is_by_sender
+from smtpguard.audit.event import Event, Kind
+from smtpguard.gathering.countingkeys import as_journalled
+from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.streams import Watched, exceeded
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import TEST
+from smtpguard.lists.recipients import Kind as RecipientKind
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.transaction import RefusedRecipient
+from smtpguard.notices.calling import calling
+from smtpguard.notices.data import sentences
+from smtpguard.notices.intents import Notices
+from smtpguard.policy.admission import Admission, Ask, ComparisonMissing, Intent, IntentKind, Live, Questions
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.counted import LET_THROUGH
+from smtpguard.policy.facts import OF_LISTS, Unknown, named
+from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
+from smtpguard.reading.looks import Reading
+
+NOT_SENT = "This message was not sent. {} Its reference is {}."
+DEFERRED = "This message cannot be decided on now, try again later."
+PERSONAL = named(lambda fact: fact.personal)
+MAX_SUBJECT = 500
+ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is known before the admission; ``admission`` is its last step. ``questions``: by what its plan asks, the counts.
+    ``test``: it was sent to be approved beforehand."""
+
+    gathering: Gathering
+    asks: tuple[Ask, ...]
+    term: Deadlines
+    notices: Notices
+    streams: tuple[Watched, ...] = ()
+    questions: Questions = field(default_factory=dict)
+    test: bool = False
+
+    def admission(self, stands: Standing, live: Live, stops: tuple[Ask, ...] = ()) -> Admission:
+        """What is written. The same content and envelope as a live hold is that hold, or as one that was released just now; a
+        void one waits again. A copy of what is held already is stored under the one hold that people decide on. ``stops``: the
+        conversations that rest from now on, whatever becomes of this message."""
+        verdict, twin = stands.verdict, live.twin
+        if (
+            twin is not None
+            and verdict.action <= Action.HOLD
+            and (twin.state is not State.VOID or verdict.action is Action.HOLD)
+        ):
+            return self._retry(verdict, live, twin)
+        hold = self._hold(stands, live) if verdict.action is Action.HOLD else None
+        intents: tuple[Intent, ...] = ()
+        part = hold is not None and hold.part
+        more = grown(stands.entry, verdict, self.gathering, part=part) if stands.entry is not None else None
+        if hold is not None and stands.entry is not None:
+            intents = (*self._part(hold), *self.notices.joined(stands.entry, more, hold, self.gathering))
+        elif hold is not None:
+            intents = (*self._part(hold), *self.notices.held(hold, self.gathering))
+        elif verdict.action is Action.REJECT:
+            intents = self.notices.rejected(verdict, self.gathering, live.now)
+        events = [self._event(verdict, live, hold.hold_id if hold else None, under=hold.lead if hold else "")]
+        events += calling(verdict, self.gathering, self.questions, live, self.notices.called)
+        if (over := exceeded(self.streams, live)) is not None:
+            alarm, told = self.notices.stream(over, live.now)
+            events += alarm
+            intents += told
+        return Admission(
+            verdict=verdict,
+            events=tuple(events),
+            disposition=self._disposition(verdict, hold),
+            hold=hold,
+            counted=(*self._counts(verdict, live), *stops),
+            intents=intents,
+            generation=live.generation,
+            mailing=live.mailing.mailing_id if live.mailing is not None else "",
+            named=self._named() if live.mailing is not None and not live.mailing.messages else ("", "", ""),
+            grown=more,
+            progress=stands.progress,
+            spared=self._spared(verdict),
+            leads=stands.leads,
+            shown=self.gathering.shown.pack() if hold is not None and self.gathering.shown is not None else None,
+        )
+
+    def _counts(self, verdict: Verdict, live: Live) -> tuple[Ask, ...]:
+        """What this message is counted in. Of senders and lists counts what was let through: who was held is not held again for it,
+        and a list's customers are not those of a stream or an approved mailing."""
+        if verdict.action is Action.HOLD:
+            return tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH)
+        if verdict.action is not Action.RELAY:
+            return ()
+        if live.approved or self.gathering.streams:
+            return tuple(ask for ask in self.asks if ask.fact not in OF_LISTS)
+        return self.asks
+
+    def _named(self) -> tuple[str, str, str]:
+        """What a mailing is called, after its first message: subject, reverse-path, From."""
+        reverse_path = self.gathering.transaction.envelope.reverse_path
+        return _subject(self.gathering), str(reverse_path or ""), self.gathering.sender.claimed or ""
+
+    def _disposition(self, verdict: Verdict, hold: Hold | None) -> Disposition | None:
+        match verdict.action:
+            case Action.RELAY:
+                return None
+            case Action.HOLD:
+                assert hold is not None
+                return Held(hold_id=hold.hold_id, taken=self._taken(hold))
+            case Action.DEFER:
+                reasons = _because(verdict, Action.DEFER).reasons
+                return Deferred(reply=reply.deferred(next((r.public for r in reasons if r.public), DEFERRED)))
+            case Action.REJECT:
+                why = self._why(_because(verdict, Action.REJECT))
+                return Rejected(reply=reply.rejected(NOT_SENT.format(why, self.gathering.transaction.id)))
+
+    def _why(self, hit: Hit) -> str:
+        """For an SMTP reply, and so in English: what the rule is for; where its admin wrote that in another language alone, or
+        not at all, what the rule saw."""
+        [told] = sentences([hit], self.gathering.in_force, named=bool(self.gathering.everyone.addressed))
+        own, spoken = told["description"], told["descriptions"]
+        text = spoken.get("en") or (own if not spoken and own.isascii() else "")
+        if not text:
+            return " ".join(told["sentences"])
+        return text if text[-1] in ".!?" else f"{text}."
+
+    def _retry(self, verdict: Verdict, live: Live, twin: Hold) -> Admission:
+        taken = self._taken(twin)
+        if taken and verdict.action is Action.HOLD and verdict.scope is not Scope.CUSTOMERS:
+            # The hold is there, and by now the rest is not to go on either: a freeze, or another policy.
+            event = self._event(verdict, live, twin.hold_id, retry=True)
+            return Admission(
+                verdict=verdict,
+                events=(event,),
+                disposition=Deferred(reply=reply.RECALLED),
+                generation=live.generation,
+            )
+        void = twin.state is State.VOID
+        events = [self._event(verdict, live, twin.hold_id, retry=True)]
+        if void:
+            transaction = self.gathering.transaction
+            events.append(Event(kind=Kind.ADOPTED, id=twin.hold_id, at=live.now, data={"by": transaction.id}))
+        return Admission(
+            verdict=verdict,
+            events=tuple(events),
+            disposition=Held(hold_id=twin.hold_id, taken=taken, released=twin.state is State.RELEASED),
+            adopt=twin.hold_id if void else None,
+            spared=self._spared(twin.verdict),
+            counted=tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH),
+            generation=live.generation,
+        )
+
+    def _hold(self, stands: Standing, live: Live) -> Hold:
+        verdict = stands.verdict
+        gathering, transaction = self.gathering, self.gathering.transaction
+        reading = gathering.reading if isinstance(gathering.reading, Reading) else None
+        coming = gathering.coming
+        if coming is None:
+            raise ComparisonMissing("people are to decide on it")
+        customers, colleagues = self._parts(verdict)
+        hold = Hold(
+            hold_id=transaction.id,
+            mailing_id=live.mailing.mailing_id if live.mailing is not None else "",
+            session=transaction.session,
+            envelope=customers,
+            content_sha256=transaction.message.sha256,
+            size_bytes=transaction.message.size_bytes,
+            subject=_subject(gathering),
+            message_id=_message_id(gathering),
+            verdict=verdict,
+            state=State.WAITING,
+            votes=(),
+            held_at=live.now,
+            expires_at=self.term.expires_at(transaction.message.header, gathering.in_force, live.now),
+            sender=gathering.sender.told,
+            senders=gathering.behind,
+            lists=tuple(sorted(gathering.facts.lists)),
+            reach=int(gathering.everyone.reach.low) - len(colleagues),
+            reach_at_least=gathering.everyone.reach.high > gathering.everyone.reach.low,
+            part=bool(colleagues),
+            language=reading.language if reading else "",
+            thread=gathering.facts.thread,
+            lead=stands.entry.hold_id if stands.entry is not None else "",
+            identity=gathering.facts.identity,
+            versions=tuple(sorted((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address)),
+            letter_from=gathering.facts.letter_from,
+            by_sender=is_by_sender(verdict),
+            exact=coming.exact,
+            author=coming.author,
+            kind=TEST if self.test else "",
+            proofs=coming.proofs,
+            by_address=coming.by_address,
+        )
+        return replace(hold, attend_at=self.term.attend_at(hold, self.gathering.in_force))
+
+    def _parts(self, verdict: Verdict) -> tuple[Envelope, tuple[Recipient, ...]]:
+        """The envelope that is held, and the colleagues who get the message now (``scope: customers``)."""
+        envelope = self.gathering.transaction.envelope
+        if verdict.scope is not Scope.CUSTOMERS:
+            return envelope, ()
+        kinds = [c.kinds for c in self.gathering.everyone.recipients]
+        pairs = list(zip(envelope.recipients, kinds, strict=True))
+        held = tuple(r for r, k in pairs if k != ONLY_INTERNAL)
+        if not held:
+            return envelope, ()
+        return replace(envelope, recipients=held), tuple(r for r, k in pairs if k == ONLY_INTERNAL)
+
+    def _spared(self, verdict: Verdict) -> frozenset[bytes]:
+        """Those colleagues, as counts know them."""
+        if verdict.action is not Action.HOLD or not self._parts(verdict)[1]:
+            return frozenset()
+        return frozenset(c.digest for c in self.gathering.everyone.recipients if c.kinds == ONLY_INTERNAL)
+
+    def _taken(self, hold: Hold) -> tuple[Recipient, ...]:
+        """Whom the wire leaves out, where it passes the message on to the others itself."""
+        transaction, held = self.gathering.transaction, hold.envelope.recipients
+        apart = transaction.pass_rest is not None and len(held) < len(transaction.envelope.recipients)
+        return held if apart else ()
+
+    def _part(self, hold: Hold) -> tuple[Intent, ...]:
+        _, colleagues = self._parts(hold.verdict)
+        if not colleagues or self.gathering.transaction.pass_rest is not None:
+            return ()
+        return (
+            Intent(
+                intent_id=f"{hold.hold_id}-part",
+                kind=IntentKind.PART,
+                reverse_path=hold.envelope.reverse_path,
+                recipients=colleagues,
+                hold_id=hold.hold_id,
+                content_sha256=hold.content_sha256,
+            ),
+        )
+
+    def _event(
+        self, verdict: Verdict, live: Live, hold_id: str | None, *, retry: bool = False, under: str = ""
+    ) -> Event:
+        """``under``: the hold that people decide on, where this is a copy of it."""
+        gathering, transaction = self.gathering, self.gathering.transaction
+        everyone, values, hits = gathering.everyone, gathering.facts.values, verdict.hits
+        data: dict[str, Any] = {
+            "action": verdict.action.word,
+            "rules": [h.rule for h in hits if h.mode is Mode.ENFORCE] if hits else [],
+            "observed": [h.rule for h in hits if h.mode is Mode.OBSERVE] if hits else [],
+            "reasons": [r for h in hits for r in _reasons(h)] if hits else [],
+            "unknown": [list(pair) for pair in verdict.unknown],
+            "counts": {
+                "total": everyone.total,
+                "internal": everyone.internal.low,
+                "outside": everyone.outside.low,
+                "members": everyone.members.low,
+                "list_addresses": everyone.list_addresses.low,
+                "customers": everyone.customers.low,
+                "reach": everyone.reach.low,
+            },
+            "lists": sorted(gathering.facts.lists),
+            "looks": None if isinstance(looks := values.get("message.looks"), Unknown) else looks,
+            "size_bytes": transaction.message.size_bytes,
+            "policy": verdict.policy_sha256,
+            "content": transaction.message.sha256,
+            "client": transaction.session.client_ip,
+            "listener": transaction.session.listener,
+            "tls": transaction.session.tls,
+            "generation": live.generation,
+            "hold": hold_id,
+            "mailing": live.mailing.mailing_id if live.mailing is not None else None,
+            "approved": [h.rule for h in hits if h.mode is Mode.APPROVED] if hits else [],
+            "retry": retry,
+            "freeze": verdict.freeze_id,
+            "expanded_from": gathering.post.id if gathering.post else None,
+            "streams": [s.name for s in gathering.streams],
+            "tellable": gathering.sender.told is not None,
+            FACTS: kept(gathering, self.questions, live),
+            **as_journalled(everyone),
+        }
+        if transaction.session.peer:  # it told of another client
+            data["peer"] = transaction.session.peer
+        if verdict.action is not Action.RELAY and gathering.began is not None:  # of what goes on, the outcome says it
+            data["seconds"] = seconds_since(gathering.began, live.now)
+        if under:
+            data["with"] = under
+        if self.test:
+            data["test"] = True
+        if transaction.refused:
+            data["refused_codes"] = refused_at_rcpt(transaction.refused)
+        if not retry and (apart := len(self._spared(verdict))):  # who get it whatever becomes of the rest
+            data["apart"] = apart
+            data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
+        if isinstance(gathering.reading, Reading) and len(gathering.reading.shown) > 1:
+            data["counts"]["shown"] = len(gathering.reading.shown)  # addresses that all who get it can read
+        if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
+            data["reach_at_least"] = True
+        return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathering))
+
+
+def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
+    """How many recipients the relay refused before there was a message, by its reply codes. They name nobody."""
+    return dict(sorted(Counter(one.code for one in refused).items()))
+
+
+def _private(gathering: Gathering) -> Mapping[str, tuple[str, ...]]:
+    envelope = gathering.transaction.envelope
+    private = {
+        "reverse_path": (str(envelope.reverse_path or ""),),
+        "recipients": tuple(str(a) for a in envelope.addresses),
+        "subject": (_subject(gathering),),
+    }
+    if gathering.sender.claimed:
+        private["from"] = (gathering.sender.claimed,)
+    session = gathering.transaction.session
+    if session.auth_user:
+        private["actor"] = (session.auth_user,)
+    for role, value in (("message_id", _message_id(gathering)), ("ident", session.ident), ("helo", session.helo)):
+        if value:
+            private[role] = (value[:MAX_SUBJECT],)
+    if refused := gathering.transaction.refused:
+        private["refused"] = tuple(str(one.address) for one in refused)
+    return private
+
+
+def seconds_since(began: datetime, now: datetime) -> float:
+    """Since the final dot, to the millisecond."""
+    return round(max(0.0, (now - began).total_seconds()), 3)
+
+
+def _reasons(hit: Hit) -> list[dict[str, Any]]:
+    return [
+        {
+            "rule": hit.rule,
+            "fact": r.fact,
+            "observed": None if r.fact in PERSONAL else r.observed,
+            "limit": None if r.fact in PERSONAL else r.limit,
+            "uncertain": hit.uncertain,
+        }
+        for r in hit.reasons
+    ]
+
+
+def _because(verdict: Verdict, action: Action) -> Hit:
+    """The first rule that made it so."""
+    return next(h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is action)
+
+
+def _subject(gathering: Gathering) -> str:
+    if isinstance(gathering.reading, Reading) and gathering.reading.subject:
+        return gathering.reading.subject[:MAX_SUBJECT]
+    return (gathering.transaction.message.header.get("Subject") or "")[:MAX_SUBJECT]
+
+
+def _message_id(gathering: Gathering) -> str:
+    if isinstance(gathering.reading, Reading):
+        return gathering.reading.message_id
+    return (gathering.transaction.message.header.get("Message-ID") or "").strip()

@@ -1,0 +1,350 @@
+"""Adjust a message's verdict for its mailing: approved, held with it, staged, or rejected.
+
+Pure, and run in the admission, after the rules have given their verdict on the message alone. The result is "approved, and its stage
+has come", "held with the others under the primary hold", "enough copies are stored: the rest waits at its client", or "rejected, with
+the approvers' sentence".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from smtpguard.gathering.countingkeys import persons
+from smtpguard.gathering.gather import Gathering
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.policy.admission import ComparisonMissing, Live
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.cover import Coming
+from smtpguard.policy.differing import FACT as DIFFERS
+from smtpguard.policy.differing import MOST_SAID, Difference, gravest
+from smtpguard.policy.facts import OF_MAILINGS, OF_SENDERS, named
+from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.mailing import Grant, Mailing, Rejection
+from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
+from smtpguard.policy.staging import Move, Progress
+from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
+
+MOST_TOLD = 50
+"""Writers of one mailing's copies who are told what becomes of it."""
+OF_REACH = named(lambda fact: fact.name in OF_MAILINGS and fact.own == "recipients.reach")
+"""Of the sizes of a mailing, those in which everybody is counted, not only customers."""
+WITH_IT = (
+    "Whatever else its sender writes to so many customers waits with it, and what is decided is decided on all of it."
+)
+NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
+"""Hits that no approval of a mailing takes away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """``verdict``: as the mailing makes it. ``entry``: the hold that it is stored under, or counted with. ``progress``: how
+    far a release in stages is after it, where it made that move. ``leads``: copies that still come are stored under it."""
+
+    verdict: Verdict
+    entry: Hold | None = None
+    progress: Progress | None = None
+    leads: bool = True
+
+
+def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Deadlines) -> Standing:
+    mailing = live.mailing
+    if mailing is None or not gathering.in_force.enforce:
+        return Standing(verdict=verdict)
+    entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
+    counted = gathering.counted
+    waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
+    waits = waits and not (entry is not None and is_anothers_letter(gathering, entry.senders))
+    beside = gathering.streams or (not counted.customers.high and not waits)
+    if verdict.action is Action.RELAY and beside:
+        return Standing(verdict=verdict)  # a system's own, or a colleague's copy: what people decide is not about it
+    rejection = refused_by(gathering, live)
+    if rejection is not None:
+        return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
+    if live.approved and _covered(verdict, live) and not _undivided(verdict, gathering, mailing):
+        return _in_turn(_excused(verdict), mailing, live)
+    if entry is not None and verdict.action is Action.RELAY and not waits:
+        return Standing(verdict=verdict)  # it is held for what that copy is, not for how many there are
+    if entry is not None and verdict.action is Action.RELAY:
+        verdict = _with(verdict, _waits(mailing))
+        quorum = gathering.in_force.rules.quorum(gathering.facts.lists)
+        verdict = replace(verdict, quorum=verdict.quorum or quorum)
+    if verdict.action is not Action.HOLD:
+        return Standing(verdict=verdict, entry=entry)
+    leads = True
+    if entry is not None and (entry.by_address or gathering.by_address) and not _same(entry, gathering):
+        leads, entry = entry.by_address and not gathering.by_address, None
+    verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
+    if entry is None:
+        verdict = _with_reasons(verdict, [_differs(one) for one in _uncovered(verdict, gathering, live, mailing)])
+    if entry is None and gathering.facts.letter_from and is_by_sender(verdict):
+        return _queued(verdict, live.queue, term)
+    if entry is not None and mailing.copies >= term.copies:
+        return Standing(verdict=_with(verdict, _stored_enough(mailing.entry, mailing.copies)), entry=entry)
+    return Standing(verdict=verdict, entry=entry, leads=leads)
+
+
+def is_by_sender(verdict: Verdict) -> bool:
+    """Whether it is held for how many its sender writes to, and for nothing else."""
+    holding = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD]
+    return bool(holding) and all(any(r.fact in OF_SENDERS for r in h.reasons) for h in holding)
+
+
+def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> Standing:
+    """What one sender writes to so many waits as one, whatever each letter says: it is one thing to decide."""
+    if queue is None or queue.state is not State.WAITING:
+        reason = Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)
+        return Standing(verdict=_with_reasons(verdict, [reason]))
+    if queue.copies >= term.copies:
+        return Standing(verdict=_with(verdict, _stored_enough(queue.hold_id, queue.copies)), entry=queue)
+    return Standing(verdict=verdict, entry=queue)
+
+
+def refused_by(gathering: Gathering, live: Live) -> Rejection | None:
+    """The rejection of its mailing that is about this message: of the same content, from one of those who wrote what was refused."""
+    found = live.mailing.rejected(live.now) if live.mailing is not None else None
+    if found is None or (found.senders and not gathering.behind & found.senders):
+        return None
+    if not found.senders and is_anothers_letter(gathering, found.senders):
+        return None
+    return found if not found.only or _compared(gathering).exact == found.only else None
+
+
+def is_anothers_letter(gathering: Gathering, senders: frozenset[str]) -> bool:
+    """Whether it is a letter of somebody who wrote nothing of what was held: that they use the same words stops nobody."""
+    return gathering.facts.values.get("message.correspondence") is True and not gathering.behind & senders
+
+
+def _same(entry: Hold, gathering: Gathering) -> bool:
+    """Whether what waits for a list's address is the very same thing."""
+    coming = _compared(gathering)
+    return bool(entry.exact) and (entry.exact, entry.author) == (coming.exact, coming.author)
+
+
+def _compared(gathering: Gathering) -> Coming:
+    if gathering.coming is None:
+        raise ComparisonMissing("something like it was decided on")
+    return gathering.coming
+
+
+def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> bool:
+    """Whether a mailing waits because of its size, so that the rest of it waits too, whatever has left the window. A copy that
+    surely reaches no customer waits where everybody was counted, not only customers. ``sure``: every list can say of this
+    copy whom it reaches; then it does not wait for what only a doubt has held, since a template of a shop's would wait with
+    one evening's mail long after the list is well."""
+    facts = OF_MAILINGS if customers else OF_REACH
+    sizes = {h.rule: {r.fact for r in h.reasons} & facts for h in entry.verdict.hits if h.mode is Mode.ENFORCE}
+    doubted = _doubted(entry.verdict) if sure else frozenset()
+    return any(size for rule, size in sizes.items() if rule not in doubted)
+
+
+def _doubted(verdict: Verdict) -> frozenset[str]:
+    """The rules that took effect since a list could not say how many it reaches."""
+    unknown = OF_MAILINGS.intersection(dict(verdict.unknown))
+    return frozenset(h.rule for h in verdict.hits if not unknown.isdisjoint(r.fact for r in h.reasons))
+
+
+def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = False) -> Hold | None:
+    """The hold that people decide on, with what this message adds to it: lists, also by their addresses, rules, writers, colleagues
+    who have it (``part``), and that it surely is as large as was feared. None where it adds nothing. Who has voted did so on what there was: what is new to them needs them again."""
+    lists = tuple(sorted({*entry.lists, *gathering.facts.lists}))
+    known = {h.rule for h in entry.verdict.hits if h.mode is Mode.ENFORCE} - (
+        _doubted(entry.verdict) - _doubted(verdict)
+    )
+    more = {
+        h.rule: h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD and h.rule not in known
+    }
+    senders = entry.senders | gathering.behind
+    part = part or entry.part
+    versions = _versions(entry, gathering)
+    if (
+        (lists, versions) == (entry.lists, entry.versions)
+        and not more
+        and senders == entry.senders
+        and part == entry.part
+    ):
+        return None
+    quorum = gathering.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
+    writer, told = gathering.sender.told, entry.told
+    if writer is not None and writer != entry.sender and writer not in told and len(told) < MOST_TOLD:
+        told = (*told, writer)
+    sure = {r.fact for h in more.values() for r in h.reasons} & OF_MAILINGS - dict(verdict.unknown).keys()
+    thought = replace(
+        entry.verdict,
+        hits=(*(more.pop(h.rule, h) for h in entry.verdict.hits), *more.values()),
+        unknown=tuple(pair for pair in entry.verdict.unknown if pair[0] not in sure),
+        quorum=quorum,
+    )
+    return replace(entry, lists=lists, senders=senders, told=told, verdict=thought, part=part, versions=versions)
+
+
+def _versions(entry: Hold, gathering: Gathering) -> tuple[tuple[str, str], ...]:
+    """Of the lists that it or a copy is for by their addresses; each as it was first."""
+    came = ((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address)
+    return tuple(sorted({**dict(came), **dict(entry.versions)}.items()))
+
+
+def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
+    """Whether everything for which it would be held was before the eyes of those who approved."""
+    holding = {h.rule for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD}
+    return not holding & NEVER_COVERED and holding - {WAITS} <= rules
+
+
+def _covered(verdict: Verdict, live: Live) -> bool:
+    return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in live.grants)
+
+
+def _undivided(verdict: Verdict, gathering: Gathering, mailing: Mailing) -> bool:
+    """Whether a rule holds it, and what people allowed is to be sent in stages, which cannot be done with it: it goes to an address
+    that the relay expands. Somebody has to say expressly that it goes to all of them at once."""
+    return (
+        verdict.action is Action.HOLD
+        and mailing.progress is not None
+        and bool(gathering.counted.list_addresses.high)
+        and not gathering.in_force.stages.keys().isdisjoint(gathering.facts.lists)
+    )
+
+
+def _excused(verdict: Verdict) -> Verdict:
+    """People have decided on what held it."""
+    hits = tuple(replace(h, mode=Mode.APPROVED) if h.mode is Mode.ENFORCE else h for h in verdict.hits)
+    return replace(verdict, action=Action.RELAY, hits=hits, quorum=())
+
+
+def _in_turn(verdict: Verdict, mailing: Mailing, live: Live) -> Standing:
+    """Whether the stages have room for it. What does not fit into what is left of one ends it."""
+    progress, now = mailing.progress, live.now
+    if progress is None or not live.fresh:
+        return Standing(verdict=verdict)
+    if not progress.waits and mailing.out + live.fresh > progress.limit and not progress.last:
+        progress = progress.moved(Move.FULL, now) or progress
+    if not progress.waits:
+        return Standing(verdict=verdict, progress=progress)
+    return Standing(verdict=_with(verdict, _not_yet(progress)), progress=progress)
+
+
+def _with(verdict: Verdict, hit: Hit) -> Verdict:
+    return replace(verdict, action=max(verdict.action, hit.action), hits=(*verdict.hits, hit))
+
+
+def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool) -> Verdict:
+    """What is out already is known, and is said; and that it is no single message, so that one decides on more than one sees.
+    ``in_doubt``: nobody knows what became of this very message before."""
+    out, reasons = mailing.out, []
+    sized = any(r.fact in OF_MAILINGS for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
+    if mailing.messages and sized:
+        public = "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes."
+        reasons.append(Reason(fact="mailing.messages", observed=str(mailing.messages + 1), limit="", public=public))
+    if out:
+        what = ("One" if in_doubt else "one") + " person" if out == 1 else f"{out:,} people"
+        reasons.append(
+            Reason(
+                fact="mailing.sent",
+                observed=str(out),
+                limit="",
+                public=f"{what} may have got it already."
+                if in_doubt
+                else f"Before it was stopped it had been let through to {what}.",
+            )
+        )
+    return _with_reasons(verdict, reasons)
+
+
+def _with_reasons(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
+    """More of what speaks for the first rule that holds it."""
+    if not reasons:
+        return verdict
+    first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
+    hits = list(verdict.hits)
+    hits[first] = replace(hits[first], reasons=(*hits[first].reasons, *reasons))
+    return replace(verdict, hits=tuple(hits))
+
+
+def _differs(difference: Difference) -> Reason:
+    return Reason(fact=DIFFERS, observed=difference.kind, limit="", public=difference.public, detail=difference.detail)
+
+
+def _uncovered(verdict: Verdict, gathering: Gathering, live: Live, mailing: Mailing) -> Sequence[Difference]:
+    """Why what people approved of its mailing does not cover it: of several approvals, that from which it differs least. Raises
+    ComparisonMissing where what they saw is to be read first."""
+    grants = [grant for grant in mailing.grants if live.now < grant.until and grant.cover is not None]
+    if not grants or not NEVER_COVERED.isdisjoint(h.rule for h in verdict.hits):
+        return ()
+    if live.grants:
+        seen = frozenset().union(*(grant.rules for grant in live.grants))
+        new = [h.rule for h in verdict.hits if h.mode is Mode.ENFORCE and h.rule not in seen]
+        return (Difference(kind="rules", what=", ".join(new)),) if new else ()
+    missing = [grant for grant in grants if grant.hold_id not in gathering.differs]
+    if missing:
+        raise ComparisonMissing("people are to hear in what it differs from what was approved", approved=grants)
+    coming = _compared(gathering)
+    several = [_from_one(grant, coming, gathering, live, mailing) for grant in grants]
+    fewest = min(map(len, several))
+    return gravest(next(found for found in several if len(found) == fewest))[:MOST_SAID]
+
+
+def _from_one(
+    grant: Grant, coming: Coming, gathering: Gathering, live: Live, mailing: Mailing
+) -> tuple[Difference, ...]:
+    found = list(gathering.differs[grant.hold_id])
+    cover = grant.cover
+    if cover is not None and not cover.is_from(coming):
+        same = coming.author in {cover.author, *(who for who, _ in cover.also)}
+        if same or not any(one.kind == "sender" for one in found):
+            found.append(Difference(kind="proof" if same else "sender", what="" if same else coming.author))
+    if cover is not None and cover.learned and coming.by_address and cover.exact != coming.exact:
+        found.append(Difference(kind="address"))
+    if found:
+        return tuple(found)
+    everybody = persons(gathering.counted, gathering.in_force.registry)
+    if names := grant.other_lists(everybody, gathering.in_force.approved_always):
+        found.append(Difference(kind="lists", what=", ".join(sorted(names))))
+    elif mailing.out + live.fresh > grant.people:
+        found.append(Difference(kind="people", what=f"{grant.people:,}"))
+    return tuple(found)
+
+
+def _hit(rule: str, action: Action, description: str, reason: Reason) -> Hit:
+    return Hit(rule=rule, action=action, description=description, scope=Scope.ALL, reasons=(reason,))
+
+
+def _rejected(sentence: str) -> Hit:
+    said = sentence.strip() or "The people who look after it have decided that this mailing is not to be sent."
+    reason = Reason(
+        fact="mailing.rejected", observed="true", limit="false", public=said if said[-1] in ".!?" else f"{said}."
+    )
+    return _hit(REJECTED, Action.REJECT, "", reason)
+
+
+def _waits(mailing: Mailing) -> Hit:
+    reason = Reason(
+        fact="mailing.waits",
+        observed="true",
+        limit="false",
+        public="Other copies of it are held, and people are to decide on all of them at once.",
+        detail=f"held as {mailing.entry}",
+    )
+    return _hit(WAITS, Action.HOLD, "A mailing that is held waits as one", reason)
+
+
+def _stored_enough(hold_id: str, copies: int) -> Hit:
+    reason = Reason(
+        fact="mailing.copies",
+        observed=str(copies),
+        limit="",
+        public=f"This mailing is held for review as {hold_id}, try again later.",
+    )
+    return _hit(COPIES, Action.DEFER, "Enough copies of it are stored", reason)
+
+
+def _not_yet(progress: Progress) -> Hit:
+    on = progress.goes_on_at()
+    when = f"goes on at {on:%H:%M} UTC" if on is not None else "goes on when somebody says so"
+    reason = Reason(
+        fact="mailing.stage",
+        observed=f"{progress.at.value} after stage {progress.stage + 1} of {len(progress.stages.steps)}",
+        limit=str(progress.limit),
+        public=f"This mailing is sent in stages and {when}, try again later.",
+        detail=progress.why,
+    )
+    return _hit(STAGES, Action.DEFER, "It is sent in stages", reason)

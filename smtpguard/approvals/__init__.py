@@ -1,0 +1,1 @@
+"""What people make of holds: votes, withdrawal, questions and answers; and what time does."""

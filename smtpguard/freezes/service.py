@@ -1,0 +1,344 @@
+"""Stand still: freezing and thawing, and the watch over the gate that every final dot is asked at.
+
+A freeze is committed first; from then on no verdict to relay of what it stops can be committed anywhere. What was decided
+before and has not sent its final dot is recalled by the fence, at the latest one second on. What the relay has already is
+past recall, and is counted and said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.fate import End
+from smtpguard.freezes.hooks import Hook, run
+from smtpguard.policy.admission import ITSELF, Freeze, Gate, LedgerError, Selector
+from smtpguard.policy.approval import LIVE, Hold, State
+from smtpguard.policy.freezing import held_up_by, stopped_by
+
+if TYPE_CHECKING:  # whoever freezes does not wait for them
+    from smtpguard.guard.ports import Clock, Gates, Ledger
+    from smtpguard.policy.facts import Facts
+    from smtpguard.policy.mailing import Mailing
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+FRESH_SECONDS = 1.0
+RECALL_SECONDS = 1.5  # fences have fallen by then, and what they dropped has been noted
+PAGE = 1000
+SHOWN = 20
+LOOK_BACK = timedelta(minutes=15)  # past the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
+
+
+class GateWatch:
+    """Reads the gate four times a second. ``moved`` is called with each gate that differs from the one before."""
+
+    def __init__(self, gates: Gates, clock: Clock, *, moved: Callable[[Gate], None] | None = None) -> None:
+        self._gates = gates
+        self._clock = clock
+        self._moved = moved
+        self._read_at = float("-inf")
+        self.gate: Gate | None = None
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the gate was read last; endless before the first time."""
+        return self._clock.monotonic() - self._read_at
+
+    async def read(self) -> Gate:
+        """The newest gate that is known. Raises LedgerError; the last gate stays, and grows stale."""
+        asked_at = self._clock.monotonic()  # before: the answer is at least as new as the question
+        gate = await self._gates.read()
+        if self.gate is not None and asked_at < self._read_at:  # who asked later was answered before
+            return self.gate
+        before, self.gate = self.gate, gate
+        self._read_at = asked_at
+        if self._moved is not None and before is not None and before != gate:
+            self._moved(gate)
+        return gate
+
+    async def run(self) -> None:
+        """For ever. While the store does not answer, the fences fall: doubt stands still."""
+        while True:
+            try:
+                async with asyncio.timeout(5):
+                    await self.read()
+            except (LedgerError, TimeoutError) as error:
+                log.warning("the gate cannot be read: %s", type(error).__name__)
+            await asyncio.sleep(POLL_SECONDS)
+
+    def stops(self, facts: Facts) -> bool:
+        """Whether a freeze stops a message with these facts, as far as is known here: then its content is kept first. A
+        freeze that nobody here knows of yet costs another round."""
+        frozen = facts.identity is not None and self.freezes_mailings  # which mailing it is, only the admission can say
+        return self.gate is None or frozen or self._stopped(facts.lists, facts.senders, "", facts.thread)
+
+    @property
+    def freezes_mailings(self) -> bool:
+        """Whether a mailing is frozen, so that of every message must be known which it is a copy of."""
+        return self.gate is not None and any(f.selector is Selector.MAILING for f in self.gate.freezes)
+
+    def _stopped(self, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str) -> bool:
+        if self.gate is None or not self.gate.freezes:
+            return False
+        now = self._clock.now()
+        return bool(
+            stopped_by(self.gate.freezes, lists=lists, senders=senders, mailing=mailing, thread=thread, now=now)
+        )
+
+    def fence(
+        self,
+        *,
+        lists: frozenset[str],
+        senders: frozenset[str],
+        mailing: str = "",
+        thread: str = "",
+        policy_sha256: str | None = None,
+        gone: Callable[[], bool] | None = None,
+    ) -> Callable[[], bool]:
+        """Whether the final dot may still be sent: the gate was read less than a second ago, no freeze in it stops this
+        message, the policy that decided is in force still (None: people decided, and no policy can move that), and the client
+        is there. A freeze or thaw of something else lets it stand."""
+
+        def holds() -> bool:
+            gate = self.gate
+            if gate is None or self._clock.monotonic() - self._read_at >= FRESH_SECONDS:
+                return False
+            if policy_sha256 is not None and gate.policy_sha256 != policy_sha256:
+                return False
+            if gone is not None and gone():
+                return False
+            return not self._stopped(lists, senders, mailing, thread)
+
+        return holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """``recalled``: decided before, dropped before their final dot. ``past_recall``: ids that the relay has, or may have;
+    those without its reply yet are among them."""
+
+    freeze: Freeze
+    recalled: tuple[str, ...]
+    past_recall: tuple[str, ...]
+    hooks: tuple[Hook, ...] = ()
+
+
+class AnotherNeeded(Exception):
+    """Two are needed to thaw: the word of this one is noted, and the freeze stands until another agrees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What a thaw lets go. ``people``: up to so many, whoever gets several of them counted for each; ``doubt``: recipients who may have
+    it already, and are tried once more; ``kept``: approved messages that other freezes stop as well; ``waiting``: messages that wait
+    for people's decision, of which a thaw sends nothing; ``first``: the newest of those that go, a mailing as one."""
+
+    messages: int
+    people: int
+    lists: tuple[str, ...]
+    doubt: int
+    kept: int
+    waiting: int
+    first: tuple[Hold, ...]
+
+
+class Freezes:
+    """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands without a shell, run all at once; what happens
+    is in their environment: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY. ``loud``: those that fail stand in the log; a command says it itself."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        new_id: Callable[[], str],
+        freeze_hook: Sequence[Sequence[str]] = (),
+        thaw_hook: Sequence[Sequence[str]] = (),
+        hook_seconds: float = 30.0,
+        recall_seconds: float = RECALL_SECONDS,
+        thaw_two: bool = False,
+        loud: bool = True,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._new_id = new_id
+        self._freeze_hook = tuple(map(tuple, freeze_hook))
+        self._thaw_hook = tuple(map(tuple, thaw_hook))
+        self._hook_seconds = hook_seconds
+        self._recall_seconds = recall_seconds
+        self.thaw_two = thaw_two
+        self._loud = loud
+
+    async def freeze(
+        self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
+    ) -> Frozen:
+        """``value``: see admission.Freeze. Raises LedgerError: then nothing is frozen, and it must be said loudly."""
+        now = self._clock.now()
+        freeze = Freeze(
+            freeze_id=self._new_id(),
+            selector=selector,
+            value=value,
+            reason=reason,
+            by=by,
+            at=now,
+            until=now + for_ if for_ else None,
+        )
+        await self._ledger.gate.freeze(freeze, _event(Kind.FREEZE, freeze, by, self._clock))
+        hooks, (recalled, past_recall) = await asyncio.gather(
+            self._hooks(self._freeze_hook, "freeze", freeze, by), self._recall(freeze)
+        )
+        return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks)
+
+    async def thaw(self, freeze_id: str, *, by: str, person: str = "") -> tuple[Hook, ...]:
+        """``person``: who is behind ``by``, where that names a program of theirs. Raises KeyError where no such freeze stands,
+        and AnotherNeeded where two are to agree and this is the first."""
+        gate = await self._ledger.gate.read()
+        freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
+        if freeze is None:
+            raise KeyError(freeze_id)
+        who = person or by
+        if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", who):
+            if not asked:
+                await self._ledger.journal.record([_event(Kind.THAW_ASKED, freeze, who, self._clock)])
+            raise AnotherNeeded
+        await self._ledger.gate.thaw(freeze_id, _event(Kind.THAW, freeze, by, self._clock))
+        return await self._hooks(self._thaw_hook, "thaw", freeze, by)
+
+    async def asked_to_thaw(self, freeze_id: str) -> str:
+        """Who wants it thawed already, by the journal; "" for nobody."""
+        entries = await self._ledger.journal.history(freeze_id)
+        asked = [clear for entry, clear in entries if entry.kind == Kind.THAW_ASKED.value]
+        return str((asked[0] or {}).get("actor", [""])[0]) if asked else ""
+
+    async def lift_ended(self) -> tuple[Hook, ...]:
+        """Lift those whose time is over: they stop nothing any more, but the journal is to have their end, and the hooks have
+        other queues to let go. One of several processes that come to it does it. Raises LedgerError."""
+        now, ran = self._clock.now(), list[Hook]()
+        for freeze in (await self._ledger.gate.read()).freezes:
+            if freeze.until is not None and now >= freeze.until:
+                with contextlib.suppress(KeyError):  # another process was first
+                    ran += await self.thaw(freeze.freeze_id, by=ITSELF)
+        return tuple(ran)
+
+    async def standing(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
+        """The freezes that stand: all of them, or those with just this selector and value."""
+        gate = await self._ledger.gate.read()
+        now = self._clock.now()
+        return tuple(
+            f
+            for f in gate.freezes
+            if (f.until is None or now < f.until) and (selector is None or (f.selector, f.value) == (selector, value))
+        )
+
+    async def holding_up(self, *holds: Hold) -> Mapping[str, tuple[Freeze, ...]]:
+        """Of each of these that is not over the freezes that keep it from going, by its id; nothing of those that none stops."""
+        freezes, now = (await self._ledger.gate.read()).freezes, self._clock.now()
+        found = {hold.hold_id: held_up_by(hold, freezes, now) for hold in holds if hold.state in LIVE}
+        return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
+
+    async def released_by(self, lifted: Collection[Freeze]) -> Released:
+        """What is approved and goes out as soon as these are lifted. Raises LedgerError."""
+        ids, now = {f.freeze_id for f in lifted}, self._clock.now()
+        freezes = (await self._ledger.gate.read()).freezes
+        goes, kept, waiting = list[Hold](), 0, 0
+        async for hold in self._live():
+            stopped = {f.freeze_id for f in held_up_by(hold, freezes, now)}
+            if not stopped & ids:
+                continue
+            if hold.state is State.WAITING:
+                waiting += 1
+            elif stopped - ids:
+                kept += 1
+            else:
+                goes.append(hold)
+        leads = {hold.hold_id for hold in goes}
+        begun = [hold for hold in goes if hold.state is State.RELEASING][:PAGE]
+        sending = [(await self._ledger.holds.outgoing(hold.hold_id)).own for hold in begun]
+        return Released(
+            messages=len(goes),
+            people=sum(hold.reach for hold in goes if not hold.lead or hold.lead not in leads),
+            lists=tuple(sorted({name for hold in goes for name in hold.lists})),
+            doubt=sum(own.doubt for own in sending if own is not None),
+            kept=kept,
+            waiting=waiting,
+            first=tuple(hold for hold in goes if not hold.lead or hold.lead not in leads)[:SHOWN],
+        )
+
+    async def _live(self) -> AsyncIterator[Hold]:
+        before, after_id = None, None
+        while page := await self._ledger.holds.newest(states=tuple(LIVE), limit=PAGE, before=before, after_id=after_id):
+            for hold in page:
+                yield hold
+            if len(page) < PAGE:
+                return
+            before, after_id = page[-1].held_at, page[-1].hold_id
+
+    async def against(self, mailing: Mailing) -> tuple[Freeze, ...]:
+        """Those that stop what comes of a mailing, or is still to go of it."""
+        senders = frozenset(filter(None, (mailing.sender, mailing.reverse_path)))
+        freezes = (await self._ledger.gate.read()).freezes
+        return stopped_by(
+            freezes, lists=mailing.lists, senders=senders, mailing=mailing.mailing_id, thread="", now=self._clock.now()
+        )
+
+    async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Wait until fences have fallen and outcomes are noted, but no longer than it takes; then look who was recalled. Of what was
+        approved, each of which an attempt has begun counts, however long ago that was: the relay may have it."""
+        since = freeze.at - LOOK_BACK
+        under_way, releases = (
+            await self._ledger.journal.in_flight(freeze, since),
+            await self._ledger.outbox.attempted(freeze),
+        )
+        if not under_way and not releases:
+            return (), ()
+        end = self._clock.monotonic() + self._recall_seconds
+        while self._clock.monotonic() < end and (  # noqa: ASYNC110
+            await self._ledger.journal.in_flight(freeze, since) or await self._ledger.outbox.attempted(freeze)
+        ):
+            await asyncio.sleep(0.1)  # they are other processes' outcomes: there is no event to wait for
+        outcomes = await self._ledger.journal.outcomes(under_way)
+        recalled = {id for id in under_way if outcomes.get(id) in STAYED}
+        taken = {releases[intent] for intent in await self._ledger.outbox.taken(list(releases))}
+        everybody = tuple(dict.fromkeys((*under_way, *releases.values())))
+        recalled |= set(releases.values()) - taken
+        return tuple(id for id in everybody if id in recalled), tuple(id for id in everybody if id not in recalled)
+
+    async def _hooks(
+        self, commands: Sequence[tuple[str, ...]], action: str, freeze: Freeze, by: str
+    ) -> tuple[Hook, ...]:
+        ran = await asyncio.gather(*(run(argv, action, freeze, by, seconds=self._hook_seconds) for argv in commands))
+        for hook in ran:
+            if self._loud and hook.problem is not None:
+                log.error("%s, run at a %s: %s", " ".join(hook.argv), action, hook.problem)
+        return tuple(ran)
+
+
+STAYED = frozenset({End.NOT_SENT, End.REFUSED, End.DEFERRED})
+"""What says that the relay does not have it."""
+
+
+def _event(kind: Kind, freeze: Freeze, by: str, clock: Clock) -> Event:
+    """Who, when and why; a sender's name and the reason in words are private."""
+    personal = freeze.selector is Selector.SENDER
+    private = {"actor": (by,), "comment": (freeze.reason,)}
+    if personal:
+        private["from"] = (freeze.value,)
+    return Event(
+        kind=kind,
+        id=freeze.freeze_id,
+        at=clock.now(),
+        data={
+            "selector": freeze.selector.value,
+            "value": None if personal else freeze.value,
+            "until": freeze.until.isoformat().replace("+00:00", "Z") if freeze.until else None,
+        },
+        private=private,
+    )

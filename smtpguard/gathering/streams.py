@@ -1,0 +1,91 @@
+"""Streams: one-by-one mail of systems, with a standing approval and limits; counted, and an alarm when there is more.
+
+A stream above its limits is told to wait, never held: its mail is wanted, its amount is not. Whoever owns it hears of that
+once a window, and so does the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.gathering.gather import Gathering
+from smtpguard.lists.declared import Limit, Stream
+from smtpguard.policy.admission import Ask, Live
+
+FACT = "stream.messages"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """One limit of one stream that this message counts against. ``person``: whether it is for one recipient."""
+
+    stream: Stream
+    limit: Limit
+    ask: Ask
+    person: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exceeded:
+    """A limit that this message would pass."""
+
+    watched: Watched
+    count: int
+
+
+def watched(gathering: Gathering) -> tuple[Watched, ...]:
+    """The limits of the streams whose standing approval this message uses: of messages in all, and to each person."""
+    found = []
+    for stream in gathering.streams:
+        if stream.max is not None:
+            found.append(Watched(stream=stream, limit=stream.max, ask=_ask(stream.name, stream.max)))
+        if stream.max_per_person is not None:
+            for recipient in {r.canonical: r for r in gathering.counted.recipients if r.digest}.values():
+                ask = _ask(f"{stream.name} {recipient.digest.hex()}", stream.max_per_person)
+                found.append(Watched(stream=stream, limit=stream.max_per_person, ask=ask, person=True))
+    return tuple(found)
+
+
+def exceeded(limits: Sequence[Watched], live: Live) -> Exceeded | None:
+    """The first limit that is passed."""
+    for one in limits:
+        count = live.counts.get(one.ask, 0)
+        if count > one.limit.count:
+            return Exceeded(watched=one, count=count)
+    return None
+
+
+@dataclass(slots=True)
+class Alarms:
+    """Says of each limit once a window that it is passed. Kept by each process for itself: the notice's id is the same
+    wherever it is written, so its owner gets one; the journal may have one entry a process."""
+
+    _said: dict[tuple[str, bool], float] = field(default_factory=dict)
+
+    def first(self, over: Exceeded, now: datetime) -> Event | None:
+        """The journal's entry, or None where it was said in this window already."""
+        one = over.watched
+        since = since_of(one, now)
+        if self._said.get((one.stream.name, one.person)) == since.timestamp():
+            return None
+        self._said[one.stream.name, one.person] = since.timestamp()
+        data = {
+            "limit": one.limit.count,
+            "window_seconds": one.limit.window_seconds,
+            "per_person": one.person,
+            "count": over.count,
+        }
+        return Event(kind=Kind.STREAM, id=one.stream.name, at=now, data=data)
+
+
+def since_of(one: Watched, now: datetime) -> datetime:
+    """When the window began that this falls into, counted as calendars count."""
+    seconds = one.limit.window_seconds
+    return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+
+
+def _ask(key: str, limit: Limit) -> Ask:
+    return Ask(fact=FACT, key=key, window_seconds=limit.window_seconds)

@@ -1,0 +1,226 @@
+"""What a decision on one held message means for the mailing that it stands for: for its copies, and for what still comes.
+
+An approval is bound to the text (its sketch), the lists, the rules that had hit, a number of people and a time; a rejection
+to a time. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.inforce import InForce
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.policy.admission import Change, Intent, IntentKind
+from smtpguard.policy.approval import LET_GO, Choice, Hold, Move, State, Vote, after, standing_votes
+from smtpguard.policy.cover import Cover
+from smtpguard.policy.mailing import Grant, Mailing, Rejection
+from smtpguard.policy.slotlearning import learn
+from smtpguard.policy.slots import Template
+from smtpguard.policy.staging import ByAddress, Stages
+from smtpguard.policy.verdict import Mode
+from smtpguard.reading.shown import Shown
+
+SENT = "mailing.sent"
+MOST_LETTERS = 500
+"""Letters of one sender that wait as one, of which so many are listed, and so decided on at once."""
+MOST_WRITERS = 50
+"""Writers of copies of one mailing that an approval covers."""
+TEST = "test"
+"""The kind of a hold that was sent to be approved beforehand."""
+
+
+def grant(
+    hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned | None = None
+) -> Grant | None:
+    """What its votes allow; None where it is part of no mailing, or of a sender's letters that wait as one: what comes later waits
+    anew. ``learned``: in what its copies differ."""
+    if not hold.mailing_id or hold.identity is None or hold.queue:
+        return None
+    votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
+    return Grant(
+        hold_id=hold.hold_id,
+        approved=hold.identity,
+        lists=frozenset(hold.lists),
+        rules=frozenset(h.rule for h in hold.verdict.hits if h.mode is Mode.ENFORCE),
+        people=bound(hold, votes, in_force),
+        since=now,
+        until=now + timedelta(seconds=term.approval_seconds),
+        by=tuple(sorted(v.approver for v in votes)),
+        beforehand=hold.kind == TEST,
+        said=any(v.people for v in votes),
+        cover=cover(hold, learned),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """In what copies differ from what people decide on. ``copies``: from how many that is known. ``letters``: where a sender's letters
+    wait as one, so many more of them are listed. ``template``: None where copies are not covered; ``also``: others who wrote some of them, and what proves that."""
+
+    copies: int | None = None
+    letters: int | None = None
+    template: Template | None = None
+    also: tuple[tuple[str, frozenset[str]], ...] = ()
+
+    @property
+    def document(self) -> str:
+        return self.template.dumps() if self.template is not None else ""
+
+
+NOTHING_LEARNED = Learned()
+
+
+def learned(rows: Sequence[tuple[Shown | None, str, frozenset[str]]], share: float) -> Learned:
+    """``rows``: of what people decide on, and of each copy: what it shows, its author, and what proves that."""
+    (first, author, proofs), *copies = rows
+    if first is None or first.opaque:
+        return Learned(copies=len(copies))
+    also = dict.fromkeys((who, proof) for _, who, proof in copies if who and (who, proof) != (author, proofs))
+    template = learn(first, [shown for shown, *_ in copies if shown is not None], share)
+    return Learned(copies=len(copies), template=template, also=tuple(also)[:MOST_WRITERS])
+
+
+def learned_from_tests(own: Shown | None, others: Sequence[Shown], share: float) -> Learned:
+    """Of a test that is approved beforehand: together with versions of its mailing that were approved before it. What it lets differ by
+    itself stands beside that."""
+    if own is None or own.opaque:
+        return Learned(copies=0)
+    alone, alike = learn(own, (), share), [other for other in others if other.files == own.files]
+    if not alike:
+        return Learned(copies=0, template=alone)
+    return Learned(copies=len(alike), template=replace(learn(own, alike, share), alone=alone))
+
+
+def covers_copies(hold: Hold) -> bool:
+    """Whether its approval covers copies of it: of what goes to a list's address nothing else is covered."""
+    return bool(hold.exact) and not hold.queue and (not hold.by_address or hold.kind == TEST)
+
+
+def cover(hold: Hold, learned: Learned | None = None) -> Cover:
+    """What is approved with it."""
+    template = learned.template if learned is not None and covers_copies(hold) else None
+    return Cover(
+        content=hold.content_sha256,
+        exact=hold.exact,
+        author=hold.author,
+        proofs=hold.proofs,
+        learned=template.name if template is not None else "",
+        also=learned.also if learned is not None and template is not None else (),
+    )
+
+
+def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
+    """How many people it may reach in all: the least that a vote allows. Where none says so, as many as the largest of its
+    lists has, or as were seen; of a single message that nothing went before, only those."""
+    several = (
+        (hold.copies > 0 and not hold.queue)
+        or hold.kind == TEST
+        or any(r.fact == SENT for h in hold.verdict.hits for r in h.reasons)
+    )
+    indexes = (in_force.registry.standings[n].index for n in hold.lists if n in in_force.registry.standings)
+    largest = max((index.people for index in indexes if index is not None), default=0)
+    usual = max(hold.reach, largest if several else 0)
+    return min((v.people or usual for v in votes), default=usual)
+
+
+def rejection(hold: Hold, sentence: str, now: datetime, term: Deadlines) -> Rejection | None:
+    if not hold.mailing_id or hold.identity is None or hold.kind == TEST:
+        return None
+    until = now + timedelta(seconds=term.rejection_seconds)
+    only = hold.exact if hold.by_address else ""
+    return Rejection(hold_id=hold.hold_id, sentence=sentence, until=until, senders=hold.senders, only=only)
+
+
+def stages(hold: Hold, in_force: InForce) -> Stages | None:
+    """Those of its lists that declare some; of several, what begins with the fewest people. None where it goes all at once."""
+    return None if at_once(hold, in_force) is not None else _declared(hold, in_force)
+
+
+def _declared(hold: Hold, in_force: InForce) -> Stages | None:
+    declared = [in_force.stages[n] for n in hold.lists if n in in_force.stages]
+    return min(declared, key=lambda s: (s.steps[0] < 1, s.steps[0]), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtOnce:
+    """A held message for ``lists`` that declare ``stages``, and that cannot be sent in stages: it, or a copy stored under it, goes to
+    an address that the relay expands. ``people``: whom it reaches, ``more``: or more. ``refused``: the policy lets nobody approve it."""
+
+    lists: tuple[str, ...]
+    stages: Stages
+    people: int
+    more: bool
+    refused: bool
+
+    @property
+    def sentence(self) -> str:
+        """Why it is not approved just so."""
+        names = ", ".join(self.lists)
+        if self.refused:
+            return f"it cannot be approved: mail to {names} is sent in stages, and what goes to a list's address reaches everybody at once. Send it as single copies"
+        least = "at least " if self.more else ""
+        return f"it cannot be sent in stages, as mail to {names} is: it goes to a list's address, and so to {least}{self.people:,} people at once. Say that number to approve it"
+
+
+def at_once(hold: Hold, in_force: InForce) -> AtOnce | None:
+    """None where no stages are declared, or it can be sent in them."""
+    declared = _declared(hold, in_force)
+    if declared is None or hold.kind == TEST:
+        return None
+    if not hold.versions and not in_force.registry.classify(hold.envelope.addresses).list_addresses.high:
+        return None
+    lists = tuple(name for name in hold.lists if name in in_force.stages)
+    refused = any(in_force.stages_by_address.get(name) is ByAddress.REFUSE for name in lists)
+    return AtOnce(lists=lists, stages=declared, people=hold.reach, more=hold.reach_at_least, refused=refused)
+
+
+def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: datetime) -> Change | None:
+    """A copy goes the way of the hold that it is stored under, which had all its lists and rules before people decided; out only
+    as the stages have room."""
+    if lead.state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED):
+        kinds = {State.REJECTED: Kind.REJECTED, State.WITHDRAWN: Kind.WITHDRAWN, State.EXPIRED: Kind.EXPIRED}
+        event = Event(kind=kinds[lead.state], id=copy.hold_id, at=now, data={"with": lead.hold_id})
+        return Change(hold=replace(copy, state=lead.state), events=(event,))
+    if lead.state not in LET_GO:
+        return None
+    if lead.queue:
+        return _let_go(lead, copy, now)
+    if mailing is None or mailing.grant is None:
+        return None
+    progress = mailing.progress
+    if progress is not None and new and (progress.waits or (mailing.out + new > progress.limit and not progress.last)):
+        return None
+    return _let_go(lead, copy, now)
+
+
+def _let_go(lead: Hold, copy: Hold, now: datetime) -> Change:
+    state = after(copy.state, Move.APPROVE)
+    assert state is not None
+    event = Event(kind=Kind.APPROVED, id=copy.hold_id, at=now, data={"with": lead.hold_id})
+    return Change(hold=replace(copy, state=state), events=(event,), intents=(release(copy),))
+
+
+def approved_state(hold: Hold) -> State:
+    """There is nothing to release of a test: with its approval it is over."""
+    state = after(State.WAITING, Move.APPROVE)
+    if hold.kind == TEST and state is not None:
+        state = after(state, Move.GRANT)
+    assert state is not None
+    return state
+
+
+def release(hold: Hold) -> Intent:
+    """The outbox entry that sends it on, to exactly those it was addressed to. What was approved once more has another: whoever
+    was at work on the first, and slow, is not to take it for that."""
+    again = f"-{hold.reopened_at:%Y%m%dT%H%M%S%f}" if hold.reopened_at is not None else ""
+    return Intent(
+        intent_id=f"{hold.hold_id}{again}-release",
+        kind=IntentKind.RELEASE,
+        reverse_path=hold.envelope.reverse_path,
+        recipients=hold.envelope.recipients,
+        hold_id=hold.hold_id,
+        content_sha256=hold.content_sha256,
+    )

@@ -1,0 +1,76 @@
+"""Copies that are stored under a hold go its way, a slice a commit: out with its approval, or back when that is taken back.
+
+What a crash leaves of it, or a pause between two stages, or a copy that was under way, the sweep takes up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Ledger
+from smtpguard.holds import effects as approvaleffects
+from smtpguard.mailings import revoking
+from smtpguard.notices.intents import Notices
+from smtpguard.policy.admission import Change
+from smtpguard.policy.approval import LET_GO, Hold, State
+from smtpguard.policy.mailing import Mailing
+from smtpguard.policy.sending import Sending
+
+SLICE = 100  # copies that go their way in one commit
+
+
+async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InForce, now: datetime) -> int:
+    """How many went their way."""
+    followed = 0
+    later: list[str] = []  # letters of a sender that came after those that were decided on
+
+    def step(
+        lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending | None, covered: bool
+    ) -> Change | None:
+        if copy.state is not State.WAITING:
+            return revoking.after_its_lead(lead, copy, sending, in_force, now)
+        if not covered and lead.state in LET_GO and lead.queue:
+            later.append(copy.hold_id)
+            return _later(lead, copy, notices, in_force, now, first=len(later) == 1)
+        if not covered and lead.state in LET_GO:
+            return _apart(lead, copy, mailing, notices, in_force, now)
+        return approvaleffects.followed(lead, copy, mailing, new, now)
+
+    while True:
+        n = await ledger.holds.follow(lead_id, SLICE, step)
+        followed += n
+        if n < SLICE:
+            return followed
+
+
+async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:
+    """All that have not come after what leads them. Called every few seconds by one delivery process."""
+    return sum(
+        [await follow(ledger, lead_id, notices, in_force, now) for lead_id in await ledger.holds.decided_leads()]
+    )
+
+
+def _apart(
+    lead: Hold, copy: Hold, mailing: Mailing | None, notices: Notices, in_force: InForce, now: datetime
+) -> Change:
+    """What is no copy of what was approved waits for people: the first such stands for the others, with all that had come to its
+    lead."""
+    event = Event(kind=Kind.APART, id=copy.hold_id, at=now, data={"with": lead.hold_id})
+    if mailing is not None and mailing.entry:
+        return Change(hold=copy, events=(event,), apart=True)
+    heir = replace(
+        copy, lead="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
+    )
+    return Change(hold=heir, events=(event,), intents=notices.differs(heir, in_force, now), apart=True)
+
+
+def _later(lead: Hold, letter: Hold, notices: Notices, in_force: InForce, now: datetime, *, first: bool) -> Change:
+    """Of a sender's letters one that nobody had seen when they decided: it waits with the others of its kind."""
+    event = Event(kind=Kind.APART, id=letter.hold_id, at=now, data={"with": lead.hold_id})
+    heir = replace(
+        letter, lead="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
+    )
+    return Change(hold=heir, events=(event,), intents=notices.later(heir, in_force, now) if first else (), apart=True)

@@ -1,0 +1,167 @@
+"""What taking back makes of what was approved: by one of those who decide, by its writer, or with the decision on its mailing.
+
+Nobody has it, and nobody may have it: then it is rejected, withdrawn, or waits for people again, and was never sent. Somebody
+has it, or may have it since an attempt has begun: then nothing of it is sent again, and that is said. Pure, and run in the
+transaction in which the outbox is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.gathering.countingkeys import persons
+from smtpguard.guard.inforce import InForce
+from smtpguard.holds import effects as approvaleffects
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.notices.intents import Notices
+from smtpguard.policy.admission import Change
+from smtpguard.policy.approval import LET_GO, Choice, Conflict, Hold, Move, State, Vote, after
+from smtpguard.policy.mailing import Person
+from smtpguard.policy.sending import UNSENT, Outgoing, Sending, taken_back
+
+SAY_WHY = "say why it is taken back: its writer and those who decide are told"
+_KINDS: Mapping[Move, Kind] = {
+    Move.REJECT: Kind.REJECTED,
+    Move.WITHDRAW: Kind.WITHDRAWN,
+    Move.REOPEN: Kind.REOPENED,
+}
+_OUTCOMES: Mapping[Move, str] = {Move.REJECT: "rejected", Move.WITHDRAW: "withdrawn", Move.REOPEN: "reopened"}
+_OF_A_LEAD: Mapping[State, Move] = {State.REJECTED: Move.REJECT, State.WITHDRAWN: Move.WITHDRAW}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """``who``: the address; ``by``: who the system says they are."""
+
+    move: Move
+    who: str
+    by: str
+    comment: str
+    in_force: InForce
+    now: datetime
+    term: Deadlines
+    notices: Notices
+
+    def step(self, hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+        """``leads``: it is decided on, and people hear of it; else it goes along with what was decided on. A copy that leads from now
+        on names what led it before."""
+        back = _back(hold, sending, self.move, self.now)
+        if back is None:
+            raise Conflict(_why_not(hold))
+        stopped = back.state in LET_GO
+        if self.move is Move.REOPEN and not stopped:
+            back = self.term.anew(back, self.in_force, self.now)
+        back = replace(back, lead="")
+        if not leads:
+            return _change(hold, back, sending, self.move, self.in_force, self.now, {"with": hold.lead})
+        actors: tuple[str, ...] = (self.who, self.by)
+        events: tuple[Event, ...] = ()
+        if self.move is Move.REJECT:
+            vote = Vote.on(hold, self.who, Choice.REJECT, self.now, self.comment)
+            back = replace(back, votes=(*hold.votes, vote))
+            data = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
+            events, actors = (_event(Kind.VOTE, hold, self.now, data, actors, self.comment),), ()
+        made = _change(hold, back, sending, self.move, self.in_force, self.now, {}, actors, self.comment)
+        rejected = self.move is Move.REJECT
+        return replace(
+            made,
+            events=(*events, *made.events),
+            intents=self.notices.taken_back(
+                back,
+                "stopped" if stopped else _OUTCOMES[self.move],
+                self.who,
+                self.comment,
+                self.in_force,
+                self.now,
+                sending=sending or UNSENT,
+                outgoing=outgoing,
+            ),
+            rejection=approvaleffects.rejection(hold, self.comment, self.now, self.term) if rejected else None,
+            ungranted=(hold.lead or hold.hold_id) if self.move is Move.WITHDRAW else "",
+        )
+
+
+def after_its_lead(lead: Hold, copy: Hold, sending: Sending | None, in_force: InForce, now: datetime) -> Change | None:
+    """A copy that was approved with what it is stored under comes back with that, also where it may have gone: it is not sent again.
+    None where it has gone."""
+    move = Move(lead.stopped_by) if lead.stopped_by else _OF_A_LEAD.get(lead.state, Move.REOPEN)
+    back = _back(copy, sending, move, now)
+    if back is None:
+        return None
+    return _change(copy, back, sending, move, in_force, now, {"with": lead.hold_id})
+
+
+def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hold | None:
+    """As it is then; None where nothing can be taken back."""
+    if hold.state is State.WAITING:  # for its turn in the stages of what was approved
+        to = after(hold.state, move) or (hold.state if move is Move.REOPEN else None)
+    else:
+        to = taken_back(hold.state, move, sending or UNSENT)
+    if to is None:
+        return None
+    if to in LET_GO:
+        settled = sending.stopped if sending is not None else None
+        return replace(hold, state=to, stopped=True, stopped_by=move.value, settled=settled, asked_at=None)
+    reopened_at = now if move is Move.REOPEN else hold.reopened_at
+    return replace(hold, state=to, held_up=False, reopened_at=reopened_at, asked_at=None)
+
+
+def _why_not(hold: Hold) -> str:
+    if hold.state is State.GRANTED:
+        return (
+            f"it was only a test: what its approval lets pass, mailings reject or reopen {hold.mailing_id} takes back"
+        )
+    said = f"it is {hold.state.value} already"
+    if hold.state not in LET_GO:
+        return said
+    coming = f"; what still comes of it, mailings reject or reopen {hold.mailing_id} stops" if hold.mailing_id else ""
+    return f"{said}: what is out, nobody can take back{coming}"
+
+
+def _change(
+    hold: Hold,
+    back: Hold,
+    sending: Sending | None,
+    move: Move,
+    in_force: InForce,
+    now: datetime,
+    data: Mapping[str, Any],
+    actors: tuple[str, ...] = (),
+    comment: str = "",
+) -> Change:
+    if back.state in LET_GO:
+        assert sending is not None
+        spared = _behind(hold, sending, in_force)
+        people = sum(one.weight for one in spared)
+        data = {**data, **asdict(sending.stopped), "spared": len(sending.left), "people": people}
+        left = tuple(str(r.address) for r in sending.left)
+        event = _event(Kind.STOPPED, hold, now, data, actors, comment, recipients=left)
+        return Change(hold=back, events=(event,), spared=frozenset(one.digest for one in spared))
+    if hold.state is not State.WAITING:
+        data = {**data, "was": hold.state.value}
+    return Change(hold=back, events=(_event(_KINDS[move], hold, now, data, actors, comment),))
+
+
+def _behind(hold: Hold, sending: Sending, in_force: InForce) -> tuple[Person, ...]:
+    """Who does not get it, by the lists as they were when it came."""
+    counted = in_force.registry.classify(r.address for r in sending.left)
+    return persons(counted, in_force.registry, dict(hold.versions))
+
+
+def _event(
+    kind: Kind,
+    hold: Hold,
+    now: datetime,
+    data: Mapping[str, Any],
+    actors: tuple[str, ...],
+    comment: str,
+    recipients: tuple[str, ...] = (),
+) -> Event:
+    private = {"actor": actors, "comment": (comment,) if comment else (), "recipients": recipients}
+    return Event(
+        kind=kind, id=hold.hold_id, at=now, data=data, private={role: some for role, some in private.items() if some}
+    )

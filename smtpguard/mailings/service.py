@@ -1,0 +1,304 @@
+"""What people see of mailings and do to one: its numbers, its release in stages, what the world reports of it, whom it reached.
+
+Who got it is kept as keyed digests: addresses come back only by matching those that somebody has already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.inforce import InForce, Policies
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.holds.covering import Covered, of_grant
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.lists.digest import Digester
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mailings import copies
+from smtpguard.mailings.revoking import SAY_WHY, Revocation
+from smtpguard.notices.intents import Notices
+from smtpguard.policy.admission import Change
+from smtpguard.policy.approval import Conflict, Move, NotEntitled, Refused
+from smtpguard.policy.mailing import SUREST, Fate, Mailing, NoSuch, Rejection, State, whole_id
+from smtpguard.policy.sending import Outgoing
+from smtpguard.policy.staging import Move as Step
+
+FEW = 20
+"""From so many people on a mailing is listed of which nothing waits and nobody decided anything."""
+_SLICE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Got:
+    """Somebody for whom a mailing has come: the address as it was given, and what became of the copy."""
+
+    address: str
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Back:
+    """A mailing as it is now, and how far its messages were when what was decided on it was taken back."""
+
+    mailing: Mailing
+    outgoing: Outgoing
+
+
+class Mailings:
+    """The service behind ``smtpguard mailings``, the console's pages and the API. Raises LedgerError."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        policies: Policies,
+        clock: Clock,
+        digester: Digester,
+        *,
+        notices: Notices | None = None,
+        term: Deadlines | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._policies = policies
+        self._clock = clock
+        self._digester = digester
+        self._notices = notices or Notices()
+        self._term = term or Deadlines()
+
+    async def list(
+        self,
+        *,
+        least: int = FEW,
+        state: State | None = None,
+        limit: int = 100,
+        before: tuple[datetime, str] | None = None,
+    ) -> tuple[Mailing, ...]:
+        """The latest first: those that came for so many people at least, or of which something waits or was decided. ``before``:
+        ``last_at`` and id of the one after which to go on."""
+        wanted = state.value if state is not None else None
+        return tuple(await self._ledger.mailings.newest(least=least, state=wanted, limit=limit, before=before))
+
+    async def show(self, mailing_id: str) -> Mailing:
+        """By its id, or a beginning of it that no other has. Raises NoSuch."""
+        found = await self._ledger.mailings.find(await self.named(mailing_id))
+        if found is None:
+            raise NoSuch(f"no mailing is called {mailing_id}")
+        return found
+
+    async def covers(self, mailing: Mailing) -> tuple[Covered, ...]:
+        """What each approval of it covers, the newest first."""
+        names = {grant.cover.learned for grant in mailing.grants if grant.cover is not None and grant.cover.learned}
+        documents = await self._ledger.holds.templates(names)
+        return tuple(of_grant(grant, documents) for grant in mailing.grants)
+
+    async def named(self, prefix: str) -> str:
+        """The whole id. Raises NoSuch where none begins so, or several do."""
+        return whole_id(prefix, await self._ledger.mailings.named(prefix.strip()) if prefix.strip() else ())
+
+    # -- people
+
+    async def go_on(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
+        """The next stage is opened, or a stopped one goes on. Raises NoSuch, NotEntitled, Conflict."""
+        return await self._moved(mailing_id, Step.GO, approver, by, comment)
+
+    async def stop(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
+        """What is not out yet of a release in stages waits until somebody goes on: at its client, or stored. Raises NoSuch,
+        NotEntitled, Conflict."""
+        return await self._moved(mailing_id, Step.STOP, approver, by, comment)
+
+    async def reopen(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Back:
+        """What was decided no longer stands: what was approved and has not gone waits for people again, and the next message of it
+        is held, or passes, as the rules say. Raises NoSuch, NotEntitled, Conflict."""
+        return await self._back(mailing_id, Move.REOPEN, approver, by, comment)
+
+    async def reject(self, mailing_id: str, *, approver: str, by: str, comment: str) -> Back:
+        """What was approved of it and has not gone is rejected, and so is what still comes. Raises NoSuch, NotEntitled, Conflict;
+        Refused without a reason."""
+        return await self._back(mailing_id, Move.REJECT, approver, by, comment)
+
+    async def _back(self, mailing_id: str, move: Move, approver: str, by: str, comment: str) -> Back:
+        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+        back = Revocation(
+            move=move, who=who, by=by, comment=comment, in_force=in_force, now=now, term=self._term,
+            notices=self._notices,
+        )  # fmt: skip
+
+        def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change]:
+            decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
+            if not decided and not outgoing.stoppable:
+                raise Conflict("nothing was decided about it")
+            if not _may(who, mailing, in_force):
+                raise NotEntitled(f"{who} is not one of those who decide on it")
+            if move is Move.REJECT and outgoing.stoppable and not comment.strip():
+                raise Refused(SAY_WHY)
+            what = {Move.REOPEN: "reopened", Move.REJECT: "rejected"}[move]
+            event = _event(
+                mailing, now, what, (who, by), comment, back=outgoing.back, gone=outgoing.gone, doubt=outgoing.doubt
+            )
+            rejection = self._rejection(mailing, comment, now) if move is Move.REJECT else None
+            return mailing.refused(rejection), Change(events=(event,))
+
+        mailing, taken = await self._ledger.mailings.take_back(await self.named(mailing_id), decide, back.step)
+        for change in taken.changes:
+            if change.hold is not None:
+                await copies.follow(self._ledger, change.hold.hold_id, self._notices, in_force, now)
+        shown = await self._ledger.mailings.find(mailing.mailing_id) or mailing
+        return Back(mailing=shown, outgoing=taken.outgoing)
+
+    def _rejection(self, mailing: Mailing, sentence: str, now: datetime) -> Rejection:
+        until = now + timedelta(seconds=self._term.rejection_seconds)
+        hold_id = mailing.grant.hold_id if mailing.grant is not None else ""
+        return Rejection(hold_id=hold_id, sentence=sentence, until=until)
+
+    async def feedback(
+        self, mailing_id: str, *, bounces: int = 0, complaints: int = 0, by: str, comment: str = ""
+    ) -> Mailing:
+        """Reports of people, which do not pass here. Too many of them stop a release in stages. Raises NoSuch, Conflict."""
+        if bounces < 0 or complaints < 0 or not bounces + complaints:
+            raise Conflict("a report says of how many bounces or complaints")
+        now = self._clock.now()
+
+        def step(mailing: Mailing) -> tuple[Mailing, Change]:
+            event = _event(mailing, now, "feedback", (by,), comment, bounces=bounces, complaints=complaints)
+            more = replace(mailing, bounces=mailing.bounces + bounces, complaints=mailing.complaints + complaints)
+            return more, Change(events=(event,))
+
+        return await self._changed(mailing_id, step)
+
+    async def people(self, mailing_id: str, addresses: Iterable[str]) -> tuple[Got, ...]:
+        """Those of these addresses for whom it has come: for an apology to exactly them. What is no address is passed over."""
+        whole, found = await self.named(mailing_id), []
+        for some in _slices(addresses):
+            digests = {digest: address for address in reversed(some) for digest in self._digests(address)}
+            fates = await self._ledger.mailings.reached_by(whole, list(digests))
+            got: dict[str, Fate] = {}
+            for digest, fate in fates.items():
+                address = digests[digest]
+                got[address] = max(got.get(address, Fate.NONE), fate, key=SUREST.index)
+            found += [Got(address=address, fate=fate) for address, fate in got.items() if fate is not Fate.NONE]
+        return tuple(found)
+
+    async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
+        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+
+        def step(mailing: Mailing) -> tuple[Mailing, Change]:
+            if mailing.grant is None:
+                raise Conflict("it is not approved, so there is nothing to go on or to stop")
+            if mailing.progress is None:
+                raise Conflict(
+                    "it is not let through in stages: a freeze stops it, and to reject or reopen it takes its approval back"
+                )
+            if not _may(who, mailing, in_force):
+                raise NotEntitled(f"{who} is not one of those who decide on it")
+            moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Step.STOP else "")
+            if moved is None:
+                raise Conflict(f"it is {mailing.progress.timely(now).at.value}")
+            event = _event(mailing, now, move.value, (who, by), comment, stage=moved.stage, limit=moved.limit)
+            return replace(mailing, progress=moved), Change(events=(event,))
+
+        return await self._changed(mailing_id, step)
+
+    async def _changed(self, mailing_id: str, step: Any) -> Mailing:
+        made = await self._ledger.mailings.change(await self.named(mailing_id), step)
+        return await self._ledger.mailings.find(made.mailing_id) or made  # with those whose copies have arrived
+
+    def _who(self, approver: str) -> str:
+        try:
+            return Address.parse(approver).canonical(self._digester.delimiters)
+        except BadAddress:
+            raise NotEntitled(f"{approver!r} is no address") from None
+
+    def _digests(self, address: str) -> tuple[bytes, ...]:
+        try:
+            return self._digester.every(Address.parse(address.strip()))
+        except BadAddress:
+            return ()
+
+
+def row(mailing: Mailing) -> Mapping[str, Any]:
+    """A mailing for programs: people, each once. ``at_least``, ``at_most``: how many have it; ``deferred``: those whose copy waits at
+    its client. ``first_at``, ``last_at``: when copies came; ``went_first_at``, ``went_last_at``: when the relay took the first and the
+    last that went out."""
+    people, progress = mailing.people, mailing.progress
+    return {
+        "id": mailing.mailing_id,
+        "reverse_path": mailing.reverse_path or None,
+        "from": mailing.sender or None,
+        "subject": mailing.subject,
+        "lists": list(mailing.lists),
+        "at_least": people.at_least,
+        "at_most": people.at_most,
+        "relayed": people.relayed,
+        "admitted": people.admitted,
+        "held": people.held,
+        "deferred": people.deferred,
+        "refused": people.refused,
+        "doubted": people.doubted,
+        "stopped": people.stopped,
+        "customers": mailing.customers,
+        "messages": mailing.messages,
+        "copies": mailing.copies,
+        "bounces": mailing.bounces,
+        "complaints": mailing.complaints,
+        "first_at": _z(mailing.first_at),
+        "last_at": _z(mailing.last_at),
+        "went_first_at": _z(mailing.went_first_at) if mailing.went_first_at is not None else None,
+        "went_last_at": _z(mailing.went_last_at) if mailing.went_last_at is not None else None,
+        "state": mailing.state.value,
+        "hold": mailing.entry or None,
+        "approved": None
+        if (grant := mailing.grant) is None
+        else {
+            "hold": grant.hold_id,
+            "people": grant.people,
+            "until": _z(grant.until),
+            "by": list(grant.by),
+            "covers": "copies" if grant.cover is not None and grant.cover.learned else "message",
+        },
+        "rejected": None
+        if (rejection := mailing.rejection) is None
+        else {"hold": rejection.hold_id, "sentence": rejection.sentence, "until": _z(rejection.until)},
+        "stage": None
+        if progress is None
+        else {
+            "at": progress.at.value,
+            "stage": progress.stage + 1,
+            "of": len(progress.stages.steps),
+            "limit": progress.limit,
+            "goes_on_at": _z(on) if (on := progress.goes_on_at()) is not None else None,
+            "why": progress.why or None,
+        },
+    }
+
+
+def _may(who: str, mailing: Mailing, in_force: InForce) -> bool:
+    """Whether somebody decides on mailings to these lists, and did not write this one."""
+    groups = {
+        group
+        for quorum in in_force.rules.quorum(mailing.lists)
+        for asked in (quorum, quorum.out_of_hours)
+        for group in (asked.groups if asked is not None else ())
+    }
+    return who != mailing.sender and any(who in in_force.people(group) for group in groups)
+
+
+def _event(mailing: Mailing, now: datetime, what: str, actors: tuple[str, ...], comment: str, **data: object) -> Event:
+    private = {"actor": tuple(filter(None, actors))} | ({"comment": (comment,)} if comment else {})
+    return Event(kind=Kind.MAILING, id=mailing.mailing_id, at=now, data={"what": what, **data}, private=private)
+
+
+def _slices(addresses: Iterable[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    for address in addresses:
+        some.append(address)
+        if len(some) == _SLICE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _z(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,57 @@
+"""Rules that call a person: what stands in the journal of it, from where whoever raises alarms takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.gathering.gather import Gathering
+from smtpguard.policy import counted
+from smtpguard.policy.admission import Live, Questions, list_of
+from smtpguard.policy.condition import NO
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Verdict
+
+AGAIN_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Called:
+    """When each rule was last written of, and with how many. Of one process: another may write of it as well."""
+
+    _said: dict[tuple[str, ...], datetime] = field(default_factory=dict)
+
+    def first(self, key: tuple[str, ...], now: datetime) -> bool:
+        last = self._said.get(key)
+        if last is not None and abs((now - last).total_seconds()) < AGAIN_SECONDS:
+            return False
+        self._said[key] = now
+        return True
+
+
+def calling(
+    verdict: Verdict, gathering: Gathering, questions: Questions, live: Live, called: Called
+) -> Iterator[Event]:
+    """An entry for each rule with ``then: alarm`` that hit, not more often than every half minute: of each list that it is about, how
+    many people of it were counted."""
+    hits = {hit.rule for hit in verdict.hits}
+    for rule in gathering.in_force.rules.alarms if hits else ():
+        if rule.rule_id not in hits:
+            continue
+        lists = _lists(rule, questions, live, gathering)
+        if called.first((rule.rule_id, *sorted(lists)), live.now):
+            data = {"rule": rule.rule_id, "lists": lists}
+            private = {"from": (gathering.sender.claimed,)} if gathering.sender.claimed else {}
+            yield Event(kind=Kind.ALARM, id=gathering.transaction.id, at=live.now, data=data, private=private)
+
+
+def _lists(rule: Rule, questions: Questions, live: Live, gathering: Gathering) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for condition in rule.when:
+        for ask in questions.get(condition.slot, ()) if condition.fact.by_list else ():
+            if condition.test(counted.answered([ask], live, gathering.facts)) is not NO:
+                name = list_of(ask.key)
+                found[name] = max(found.get(name, 0), live.counts.get(ask, 0))
+    return found

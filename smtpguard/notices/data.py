@@ -1,0 +1,228 @@
+"""What a notice says of the message that it is about: the data of NOTICE intents, which the templates are given.
+
+A NOTICE intent has ``reverse_path=None``, one recipient, ``hold_id`` where there is a hold, and this ``data`` (JSON; times
+are ISO 8601 UTC with "Z"; what is absent is null):
+
+==================  ==================================================================================================
+every notice        ``notice``: its kind; ``writer``: true where its reader wrote the message; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
+                    (as they came: escape them); ``language`` of that message ("" unknown); ``recipients``: how many
+                    RCPTs; ``reach``: how many people, ``reach_at_least``: or more; ``lists``: titles that may be named to
+                    this reader; ``sensitive``: [{``list``, ``category``}], which of them say something of their people;
+                    ``part``: true where only a part was held, and colleagues have it
+held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
+                    {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message, the topics
+                    first, ``more_marks``: how many are left out; neither says anything of topics where no list was addressed;
+                    ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address], ``short``: they are too few, ``own``:
+                    its writer would be one of them}], ``out_of_hours``: the same or null}]; ``nobody``: whoever votes, it cannot
+                    be approved
+approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address],
+                    ``covers``: {language: [str]}, what an approval covers
+decided             ``outcome``: approved | rejected | withdrawn | reopened | stopped | released; ``by``: address or null;
+                    ``comment``; ``decided_at``. Of an approval that is taken back also ``held_at``, ``expires_at``,
+                    ``deciders``; ``back``, ``gone``: messages that were, and that had gone; ``has``, ``doubt``, ``left``:
+                    recipients; ``asked``: whether this reader is to decide again
+expired             ``held_at``, ``expired_at``
+reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``; or ``differs``: a copy
+                    that is not what was approved waits by itself; or ``later``: a sender's letter that came after those
+                    that were decided on
+escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this reader is
+                    the guard's contact, and told at once that nobody can decide
+doubt               to approvers and the guard's contact, of a list's post of which nobody knows whether it was sent: ``people`` who may
+                    have it, ``doubt_since``, ``again``: they were told before, ``contact``: this reader is the contact;
+                    ``deciders``
+rejected            to an internal sender, where the rule has ``explain``: ``at``, ``reasons``, ``marks``, ``more_marks``
+question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``, ``expires_at``, ``deciders``
+answer              to approvers: the same, from its writer; ``question``, ``asked_by``: what they answer, "" where nobody asked
+plea                to approvers: the same; its writer asks for its release
+digest              ``role``: sender | approver; ``since``, ``until``, ``person``: whose it is
+stream              to its owner: ``stream``: its name; ``limit``, ``window_minutes``, ``per_person``; ``at``
+owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
+==================  ==================================================================================================
+
+To the writer's held and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
+To what says that something was approved ``outcomes.fill`` adds how that is when it is sent: ``frozen``: [{``selector``, ``list``:
+a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``.
+A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
+``states``: {state: int}, ``undecided``: how many wait for this very person's vote, ``refused``: how many were never held, and ``messages``: [{``hold_id``, ``subject``,
+``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of them}], at most 50 of them, newest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.values import topics_of
+from smtpguard.guard.inforce import InForce
+from smtpguard.lists.declared import ListInfo
+from smtpguard.policy.approval import Hold, out_of_reach
+from smtpguard.policy.differing import FACT as DIFFERS
+from smtpguard.policy.facts import OF_TOPICS
+from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
+from smtpguard.reading.looks import Reading
+
+MAX_TOPICS = 12
+MAX_MARKS = 12
+UNSAID = "It is of a kind that somebody is to have seen before it goes to customers."
+NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
+                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "part": False, "writer": False}  # fmt: skip
+"""What is said of a message by a notice that is about none."""
+
+
+def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "subject": hold.subject,
+        "message_id": hold.message_id,
+        "from": hold.sender or "",
+        "language": hold.language,
+        "recipients": len(hold.envelope.recipients),
+        "reach": hold.reach,
+        "reach_at_least": hold.reach_at_least,
+        "lists": nameable(hold, in_force),
+        "sensitive": sensitive(addressed(hold, in_force)),
+        "part": hold.part,
+        "writer": False,
+    }
+
+
+def waiting(hold: Hold, in_force: InForce) -> dict[str, Any]:
+    return about(hold, in_force) | {
+        "held_at": time_of(hold.held_at),
+        "expires_at": time_of(hold.expires_at),
+        "deciders": deciders(hold, in_force),
+        "nobody": bool(out_of_reach(hold, in_force.groups)),
+    }
+
+
+def held(hold: Hold, gathering: Gathering) -> dict[str, Any]:
+    """What writer and approvers are told alike."""
+    in_force = gathering.in_force
+    return about(hold, in_force) | {
+        "held_at": time_of(hold.held_at),
+        "expires_at": time_of(hold.expires_at),
+        "reasons": reasons(hold, in_force),
+        **marks(gathering, named=bool(nameable(hold, in_force))),
+        "deciders": deciders(hold, in_force),
+        "nobody": bool(out_of_reach(hold, in_force.groups)),
+    }
+
+
+def rejected(hits: Sequence[Hit], gathering: Gathering, now: datetime) -> dict[str, Any]:
+    """There is no hold: what is told of the message is as it stands in it."""
+    everyone, header = gathering.everyone, gathering.transaction.message.header
+    return {
+        "notice": "rejected",
+        "hold_id": None,
+        "subject": header.get("Subject") or "",
+        "message_id": header.get("Message-ID") or "",
+        "from": header.get("From") or "",
+        "language": gathering.reading.language if isinstance(gathering.reading, Reading) else "",
+        "recipients": everyone.total,
+        "reach": int(everyone.reach.low),
+        "reach_at_least": everyone.reach.high > everyone.reach.low,
+        "lists": [gathering.in_force.registry.lists[n].title or n for n in everyone.addressed],
+        "sensitive": sensitive(gathering.in_force.registry.lists[n] for n in everyone.addressed),
+        "part": False,
+        "writer": True,
+        "at": time_of(now),
+        "reasons": sentences(hits, gathering.in_force, named=bool(everyone.addressed)),
+        **marks(gathering, named=bool(everyone.addressed)),
+    }
+
+
+def nameable(hold: Hold, in_force: InForce) -> list[str]:
+    """Titles of the lists that a notice may name: those whose address was written to. That a single person is on a list is
+    nobody's business, least of all where the list is of a special category (GDPR Art. 9)."""
+    return [info.title or info.name for info in addressed(hold, in_force)]
+
+
+def addressed(hold: Hold, in_force: InForce) -> list[ListInfo]:
+    found = (in_force.registry.list_at(a) for a in hold.envelope.addresses)
+    return list({info.name: info for info in found if info is not None}.values())
+
+
+def reasons(hold: Hold, in_force: InForce, *, readable: bool = False) -> list[dict[str, Any]]:
+    """What its writer may know of the rules that made it so; ``readable`` as in ``sentences``."""
+    return enforced(hold.verdict, in_force, named=bool(nameable(hold, in_force)), readable=readable)
+
+
+def enforced(
+    verdict: Verdict, in_force: InForce, *, named: bool = True, readable: bool = False
+) -> list[dict[str, Any]]:
+    """The rules that made it so, in sentences for people; ``named`` and ``readable`` as in ``sentences``."""
+    return sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE], in_force, named=named, readable=readable)
+
+
+def sentences(hits: Iterable[Hit], in_force: InForce, *, named: bool, readable: bool = False) -> list[dict[str, Any]]:
+    """``readable``: for those who decide and may read the message: what differs from what was approved is quoted. ``named``: a list's address was written to. Where none was, a rule about topics keeps its words to itself: they would say of
+    those single people to whom the message goes what they are to be spared, and so what they may believe (GDPR Art. 9)."""
+    return [
+        _sentences(h, in_force, veiled=not named and any(r.fact in OF_TOPICS for r in h.reasons), readable=readable)
+        for h in hits
+    ]
+
+
+def _sentences(hit: Hit, in_force: InForce, *, veiled: bool, readable: bool) -> dict[str, Any]:
+    spoken = next((rule.descriptions for rule in in_force.rules.rules if rule.rule_id == hit.rule), {})
+    told = [
+        r.detail if readable and r.fact == DIFFERS else r.public
+        for r in hit.reasons
+        if r.public and not (veiled and r.fact in OF_TOPICS)
+    ]
+    return {
+        "rule": "" if veiled else hit.rule,
+        "description": "" if veiled else hit.description,
+        "descriptions": {} if veiled else dict(spoken),
+        "sentences": list(dict.fromkeys(told)) or ([UNSAID] if veiled else []),
+    }
+
+
+def marks(gathering: Gathering, *, named: bool) -> dict[str, Any]:
+    """``marks`` and ``more_marks``: phrases for what was found, the topics first, and how many there are beside them; ``named`` as in
+    ``sentences``."""
+    lists, text = gathering.in_force.registry.lists, gathering.text
+    avoid = {topic for name in gathering.everyone.addressed for topic in lists[name].avoid}
+    topics = topics_of(text, avoid) if named and isinstance(text, Reading) else ()
+    others = gathering.facts.evidence.get("message.looks", ())
+    told = [*topics[:MAX_TOPICS], *others[:MAX_MARKS]]
+    return {"marks": told, "more_marks": len(topics) + len(others) - len(told)}
+
+
+def sensitive(lists: Iterable[ListInfo]) -> list[dict[str, str]]:
+    """Of those that may be named, the lists that say something of their people which is nobody's business (GDPR Art. 9)."""
+    return [
+        {"list": info.title or info.name, "category": info.category or ""}
+        for info in lists
+        if info.sensitivity == "special-category"
+    ]
+
+
+def deciders(hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
+    """Whatever the hour is: a hold waits through nights and days, and its notice is read when it is read."""
+
+    def said(quorum: Quorum) -> dict[str, Any]:
+        return {
+            "each": quorum.each,
+            "groups": [_seats(g, quorum.each, hold, in_force) for g in quorum.groups],
+            "out_of_hours": None if quorum.out_of_hours is None else said(quorum.out_of_hours),
+        }
+
+    return [said(quorum) for quorum in hold.verdict.quorum]
+
+
+def _seats(group: str, each: int, hold: Hold, in_force: InForce) -> dict[str, Any]:
+    everybody = in_force.people(group)
+    people = sorted(everybody - hold.senders)
+    return {
+        "group": group,
+        "people": people,
+        "short": len(people) < each,
+        "own": not everybody.isdisjoint(hold.senders),
+    }
+
+
+def time_of(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,403 @@
+"""Who is told what, and when: from a hold or a decision to NOTICE intents, each to one person.
+
+A notice goes to the authenticated user's mailbox, else to an internal From: never to the reverse-path (a VERP handler would
+unsubscribe the customer), never to the original recipients, never to outsiders, nor to anybody because a message says so. What
+nobody would hear of goes to the lists' owners.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from smtpguard.audit.event import Event
+from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.streams import Alarms, Exceeded, since_of
+from smtpguard.guard.inforce import InForce
+from smtpguard.holds import covering
+from smtpguard.holds import effects as approvaleffects
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.envelope import Recipient
+from smtpguard.notices import data as noticedata
+from smtpguard.notices.calling import Called
+from smtpguard.notices.data import time_of
+from smtpguard.policy.admission import Intent, IntentKind
+from smtpguard.policy.approval import Hold, out_of_reach
+from smtpguard.policy.sending import Outgoing, Sending
+from smtpguard.policy.verdict import Action, Mode, Verdict
+from smtpguard.reading.looks import Reading
+from smtpguard.reading.marks import veiled
+
+MAX_SHOWN = 20
+BACK = "-back"
+"""Behind the ids of notices that an approval is taken back: beside those of the approval."""
+
+
+@dataclass(slots=True)
+class Flood:
+    """How many notices each person was sent in this window: the first few go by themselves, the rest in one digest.
+
+    Kept by each process for itself. It only chooses between a notice and a digest, and the digest's id is the same wherever
+    it is written, so nothing is lost by what is forgotten here, and nobody gets two digests of one window.
+    """
+
+    singly: int = 3
+    window: timedelta = timedelta(minutes=10)
+    _start: float = 0
+    _sent: dict[str, int] = field(default_factory=dict)
+
+    def since(self, now: datetime) -> datetime:
+        seconds = self.window.total_seconds()
+        return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+
+    def takes(self, person: str, now: datetime) -> bool:
+        """Whether this one goes by itself; counts it."""
+        start = self.since(now).timestamp()
+        if start != self._start:
+            self._start = start
+            self._sent.clear()
+        sent = self._sent[person] = self._sent.get(person, 0) + 1
+        return sent <= self.singly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notices:
+    """Decides who is told. ``owner_window``: how often an owner hears of what nobody else would. ``contact``: whose the guard is,
+    "" for nobody's; they hear of what nobody can decide on.
+
+    Each method gives intents for the commit in which the thing itself is written.
+    """
+
+    flood: Flood = field(default_factory=Flood)
+    owner_window: timedelta = timedelta(hours=1)
+    alarms: Alarms = field(default_factory=Alarms)
+    called: Called = field(default_factory=Called)
+    contact: str = ""
+
+    def held(self, hold: Hold, gathering: Gathering) -> tuple[Intent, ...]:
+        """The writer hears why, the approvers are asked."""
+        in_force, now = gathering.in_force, hold.held_at
+        return (
+            *self._sender(hold, noticedata.held(hold, gathering) | {"notice": "held"}, in_force, now),
+            *self._ask(hold, approvers(hold, in_force, now), gathering, now),
+            *self._stuck(hold, in_force, now),
+        )
+
+    def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathering: Gathering) -> tuple[Intent, ...]:
+        """A copy of what is held already is told of to nobody, but to a writer and to approvers who are new to it."""
+        if grown is None:
+            return ()
+        in_force, now = gathering.in_force, copy.held_at
+        grown = replace(grown, copies=before.copies + 1)
+        new = sorted(set(approvers(grown, in_force, now)) - set(approvers(before, in_force, now)))
+        told: tuple[Intent, ...] = ()
+        for writer in grown.told[len(before.told) :]:
+            data = noticedata.held(grown, gathering) | {"notice": "held", "part": copy.part}
+            told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, now, role="sender")
+        return (*told, *self._ask(grown, new, gathering, now), *self._stuck(grown, in_force, now))
+
+    def _stuck(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """Nobody but its writer could decide: nothing comes of waiting an hour before somebody hears of it. Of a flood the first
+        few tell enough, since what mends one mends all of them."""
+        if not self.contact or not out_of_reach(hold, in_force.groups):
+            return ()
+        if not self.flood.takes(f"contact {self.contact}", now):
+            return ()
+        data = noticedata.waiting(hold, in_force) | {"notice": "escalation", "contact": True}
+        return self._each(hold, (self.contact,), data, now, alone="-nobody")
+
+    def _ask(self, hold: Hold, people: Sequence[str], gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
+        """Each sees as much of the text as the policy lets them."""
+        blind = [p for p in people if gathering.in_force.preview(hold.lists, p) == "reasons"]
+        asked = noticedata.held(hold, gathering) | {
+            "notice": "approve",
+            "excerpt": gathering.reading.excerpt if isinstance(gathering.reading, Reading) else "",
+            "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
+            "senders": sorted(hold.senders),
+            "covers": _covers(hold, gathering),
+        }
+        quoted = {"reasons": noticedata.reasons(hold, gathering.in_force, readable=True)}
+        less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
+        return (
+            *self._each(hold, [p for p in people if p not in blind], asked | quoted, now),
+            *self._each(hold, blind, asked | less, now),
+        )
+
+    def said(
+        self, hold: Hold, kind: str, said: Mapping[str, Any], id: str, in_force: InForce, now: datetime
+    ) -> tuple[Intent, ...]:
+        """A question to its writer, or the writer's answer or plea to those who decide. ``said``: ``by`` and ``comment``; of an
+        answer ``question`` and ``asked_by``."""
+        asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
+        data = noticedata.waiting(hold, in_force) | asked | {"notice": kind, "said_at": time_of(now), **said}
+        if kind in ("answer", "plea"):
+            return self._each(hold, approvers(hold, in_force, now), data, now, suffix=f"-{id}")
+        return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender")
+
+    def rejected(self, verdict: Verdict, gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
+        """An internal writer hears more than the reply says, where the rule has ``explain``; else nobody is told twice. What
+        has no writer who could hear goes to the owners."""
+        enforced = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.REJECT]
+        told, transaction = gathering.sender.told, gathering.transaction
+        if told is None:
+            return tuple(self._owners(sorted(gathering.facts.lists), transaction.id, gathering.in_force, now))
+        if not any(h.explain for h in enforced):
+            return ()
+        data = noticedata.rejected(enforced, gathering, now)
+        return self._to(told, data, f"{transaction.id}-rejected", None, now, role="sender")
+
+    def decided(
+        self, hold: Hold, outcome: str, by: str | None, comment: str, in_force: InForce, now: datetime
+    ) -> tuple[Intent, ...]:
+        """The writer hears the outcome; the other approvers need not look at it any more."""
+        data = noticedata.about(hold, in_force) | {
+            "notice": "decided",
+            "outcome": outcome,
+            "by": by,
+            "comment": comment,
+            "decided_at": time_of(now),
+        }
+        others = sorted(set(approvers(hold, in_force, now)) - {by})
+        return (*self._sender(hold, data, in_force, now), *self._each(hold, others, data, now))
+
+    def taken_back(
+        self,
+        hold: Hold,
+        outcome: str,
+        by: str,
+        comment: str,
+        in_force: InForce,
+        now: datetime,
+        *,
+        sending: Sending,
+        outgoing: Outgoing,
+    ) -> tuple[Intent, ...]:
+        """Whoever was told that it was approved hears that it is taken back, however many notices they had before. ``outcome``:
+        rejected, withdrawn or reopened; or stopped, where somebody had it."""
+        data = noticedata.waiting(hold, in_force) | {
+            "notice": "decided",
+            "outcome": outcome,
+            "by": by,
+            "comment": comment,
+            "decided_at": time_of(now),
+            "back": outgoing.back,
+            "gone": outgoing.gone + outgoing.doubt,
+            "has": sending.stopped.sent,
+            "doubt": sending.stopped.doubted,
+            "left": sending.stopped.failed,
+        }
+        others = sorted(set(approvers(hold, in_force, now)) - {by})
+        asked = data | {"asked": outcome == "reopened"}
+        return (
+            *self._sender(hold, data, in_force, now, alone=BACK),
+            *self._each(hold, others, asked, now, alone=BACK),
+        )
+
+    def expired(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        data = noticedata.about(hold, in_force) | {
+            "notice": "expired",
+            "held_at": time_of(hold.held_at),
+            "expired_at": time_of(now),
+        }
+        return self._sender(hold, data, in_force, now)
+
+    def reminder(self, hold: Hold, percent: int, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """To those who have not voted yet."""
+        voted = {v.approver for v in hold.votes}
+        waiting = [a for a in approvers(hold, in_force, now) if a not in voted]
+        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": percent}
+        return self._each(hold, waiting, data, now, suffix=str(percent))
+
+    def differs(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """To those who decide: a copy is not what was approved, and waits."""
+        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "differs": True}
+        return self._each(hold, approvers(hold, in_force, now), data, now, alone="-differs")
+
+    def later(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """To those who decide: more letters of a sender came after those that were decided on, and wait."""
+        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "later": True}
+        return self._each(hold, approvers(hold, in_force, now), data, now, alone="-later")
+
+    def doubt(self, hold: Hold, people: int, since: datetime, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """Nobody knows whether a list's post was sent: those who decide are asked, and the contact is told, whatever else they had
+        today. ``people``: who may have it; ``since``: they are asked since then."""
+        data = noticedata.waiting(hold, in_force) | {
+            "notice": "doubt",
+            "people": people,
+            "doubt_since": time_of(since),
+            "again": now > since,
+        }
+        suffix = f"{now:%Y%m%dT%H%M%S}"
+        asked = approvers(hold, in_force, now)
+        contact = [self.contact] if self.contact and self.contact not in asked else []
+        return (
+            *self._each(hold, asked, data | {"contact": False}, now, suffix=suffix, alone="-asked"),
+            *self._each(hold, contact, data | {"contact": True}, now, suffix=suffix, alone="-contact"),
+        )
+
+    def escalation(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """Nobody has answered for an hour: the owners of its lists hear of it, and whoever stands in out of hours."""
+        owners = {o for n in hold.lists if n in in_force.registry.lists and (o := in_force.registry.lists[n].owner)}
+        spare = {
+            person
+            for q in hold.verdict.quorum
+            if q.out_of_hours is not None
+            for group in q.out_of_hours.groups
+            for person in in_force.people(group)
+        }
+        told = sorted((owners | spare) - hold.senders)
+        data = noticedata.waiting(hold, in_force) | {"notice": "escalation", "contact": False}
+        return (*self._each(hold, told, data, now), *self._stuck(hold, in_force, now))
+
+    def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], tuple[Intent, ...]]:
+        """A stream is above its limits: the journal's entry and its owner's notice, once a window."""
+        event, one = self.alarms.first(over, now), over.watched
+        if event is None:
+            return [], ()
+        recipient = _recipient(one.stream.owner) if one.stream.owner else None
+        if recipient is None:
+            return [event], ()
+        about = {"notice": "stream", "stream": one.stream.name, "limit": one.limit.count, "per_person": one.person,
+                 "window_minutes": one.limit.window_seconds / 60, "at": time_of(now)}  # fmt: skip
+        person = "-person" if one.person else ""
+        id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(one.stream.owner or '')}"
+        return [event], (_intent(id, recipient, {**noticedata.NONE, **about}),)
+
+    def _sender(
+        self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime, *, alone: str = ""
+    ) -> tuple[Intent, ...]:
+        """``alone``: it goes by itself, under an id of its own."""
+        if hold.sender is not None or hold.told:
+            stem, id = _stem(hold, data) + alone, hold.hold_id
+            told, data = ((one, f"{stem}-{_tag(one)}") for one in hold.told), {**data, "writer": True}
+            everybody = (*(((hold.sender, stem),) if hold.sender else ()), *told)
+            intents = (self._to(one, data, n, id, now, role="sender", alone=bool(alone)) for one, n in everybody)
+            return tuple(intent for some in intents for intent in some)
+        return tuple(self._owners(hold.lists, hold.hold_id, in_force, now))
+
+    def _each(
+        self,
+        hold: Hold,
+        people: Sequence[str],
+        data: Mapping[str, Any],
+        now: datetime,
+        *,
+        suffix: str = "",
+        alone: str = "",
+    ) -> tuple[Intent, ...]:
+        stem = f"{_stem(hold, data)}{suffix}{alone}"
+        intents = (
+            self._to(one, data, f"{stem}-{_tag(one)}", hold.hold_id, now, role="approver", alone=bool(alone))
+            for one in people
+        )
+        return tuple(intent for some in intents for intent in some)
+
+    def _to(
+        self,
+        person: str,
+        data: Mapping[str, Any],
+        intent_id: str,
+        hold_id: str | None,
+        now: datetime,
+        *,
+        role: str,
+        alone: bool = False,
+    ) -> tuple[Intent, ...]:
+        """One notice; or, once this person has had a few in this window, the one digest of the window, unless it goes alone."""
+        recipient = _recipient(person)
+        if recipient is None:
+            return ()
+        if alone or self.flood.takes(f"{role} {person}", now):
+            return (_intent(intent_id, recipient, data, hold_id=hold_id),)
+        since = self.flood.since(now)
+        return (self._digest(recipient, {"notice": "digest", "role": role}, since, since + self.flood.window),)
+
+    def _owners(self, lists: Iterable[str], first: str, in_force: InForce, now: datetime) -> Iterable[Intent]:
+        """What nobody would hear of: once an hour, in a digest to the owner of each list that it touches. ``first``: the
+        transaction it begins with, from which the journal is looked through for what was rejected."""
+        seconds = self.owner_window.total_seconds()
+        since = datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+        for name in lists:
+            info = in_force.registry.lists.get(name)
+            recipient = _recipient(info.owner) if info is not None and info.owner else None
+            if info is not None and recipient is not None:
+                data = {"notice": "owner-digest", "list": info.title or name, "list_name": name, "first": first}
+                yield self._digest(recipient, data, since, since + self.owner_window)
+
+    def _digest(self, recipient: Recipient, data: Mapping[str, Any], since: datetime, until: datetime) -> Intent:
+        kind = "-".join(filter(None, (data["notice"], data.get("role"), data.get("list_name"))))
+        return _intent(
+            f"{kind}-{since:%Y%m%dT%H%M}-{_tag(str(recipient.address))}",
+            recipient,
+            {**noticedata.NONE, **data}
+            | {"since": time_of(since), "until": time_of(until), "person": str(recipient.address)},
+            not_before=until,
+        )
+
+
+def _covers(hold: Hold, gathering: Gathering) -> dict[str, Any]:
+    """What an approval covers, in each language; before there are copies."""
+    learned = approvaleffects.learned([(gathering.shown, hold.author, hold.proofs)], gathering.in_force.slots)
+    covers = covering.covered(hold, learned)
+    return {language: list(covering.said(covers, language)) for language in ("en", "sv")}
+
+
+def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+    """What was approved while a freeze stood has gone: its writers had heard that it waits. Of a copy nobody is told."""
+    if not hold.held_up or hold.lead:
+        return ()
+    about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": time_of(now)}
+    data, stem = noticedata.about(hold, in_force) | about | {"writer": True}, f"{hold.hold_id}-gone"
+    people = ((person, _recipient(person)) for person in dict.fromkeys(filter(None, (hold.sender, *hold.told))))
+    return tuple(_intent(f"{stem}-{_tag(one)}", to, data, hold_id=hold.hold_id) for one, to in people if to is not None)
+
+
+def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
+    """What the ids of its notices of a kind begin with. What waits for people once more has them once more."""
+    again = f"-{hold.reopened_at:%Y%m%dT%H%M%S}" if hold.reopened_at is not None else ""
+    return f"{hold.hold_id}{again}-{data['notice']}"
+
+
+def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
+    """Who is asked: the people of its quorums, out of hours those of that quorum as well; never its writer."""
+    asked: set[str] = set()
+    for quorum in hold.verdict.quorum:
+        late = quorum.out_of_hours if not in_force.open_at(now) else None
+        for q in (quorum, late):
+            for group in q.groups if q is not None else ():
+                asked |= in_force.people(group)
+    return sorted(asked - hold.senders)
+
+
+def _intent(
+    intent_id: str,
+    recipient: Recipient,
+    data: Mapping[str, Any],
+    *,
+    hold_id: str | None = None,
+    not_before: datetime | None = None,
+) -> Intent:
+    return Intent(
+        intent_id=intent_id,
+        kind=IntentKind.NOTICE,
+        reverse_path=None,
+        recipients=(recipient,),
+        hold_id=hold_id,
+        data=data,
+        not_before=not_before,
+    )
+
+
+def _recipient(address: str) -> Recipient | None:
+    try:
+        return Recipient(address=Address.parse(address), notify="NEVER")
+    except BadAddress:
+        return None
+
+
+def _tag(person: str) -> str:
+    """Short, and the same wherever it is made; the intent itself holds the address anyway."""
+    return hashlib.sha256(person.lower().encode()).hexdigest()[:10]

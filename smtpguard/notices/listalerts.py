@@ -1,0 +1,97 @@
+"""A list that cannot be kept fresh: who hears of it, once an outage and not once an attempt, and again when it is well.
+
+An outage begins with the first sync that fails and ends with the first that does not; a notice bears the time of its
+beginning in its id, so that no restart, no other command and no other process tells anybody twice. It goes to the list's
+owner; where the list has none, to those who decide on it. A NOTICE intent like others (notices), whose ``data`` has
+
+==============  ======================================================================================================
+all             ``list``: its title, ``list_name``; ``since``: when it began; ``person``: whose notice it is
+list-failed     ``problem``: what is wrong, as a sentence; ``size``: how many people are gone by until then, null for no index;
+                ``checked_at``: when all of them were last found to be right, null for never; ``stale``: as list-stale
+list-stale      the same, when what was last read has become too old for a "no" to be relied on
+list-well       ``size``
+==============  ======================================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.inforce import InForce
+from smtpguard.lists.report import News, Report
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.envelope import Recipient
+from smtpguard.notices import data as noticedata
+from smtpguard.policy.admission import Intent, IntentKind
+
+
+def events(report: Report, by: str = "") -> Iterator[Event]:
+    """What is to be journalled of a sync: nothing, if all is as it was. ``by``: the person who asked for it."""
+    if not report.news:
+        return
+    data = {"people": report.people, "version": report.version, "news": sorted(n.value for n in report.news),
+            "problem": report.problem or None, "failing_since": _z(report.failing_since), "stale": report.stale,
+            "rows": report.rows, "bad_rows": report.bad, "source": report.source}  # fmt: skip
+    if report.before:
+        data |= {"before": report.before, "added": report.added, "removed": report.removed}
+    yield Event(kind=Kind.LIST, id=report.list, at=report.at, data=data, private={"actor": (by,)} if by else {})
+
+
+def intents(report: Report, in_force: InForce) -> Iterator[Intent]:
+    """Who is told of it."""
+    since = report.failing_since or report.ended
+    if since is None:
+        return
+    for news, notice in _NOTICES:
+        if news in report.news:
+            for person in told(report.list, in_force):
+                yield _intent(notice, report, since, person, in_force)
+            return
+
+
+def told(name: str, in_force: InForce) -> tuple[Address, ...]:
+    """The owner of a list, or those who decide on it; in order."""
+    info = in_force.registry.lists.get(name)
+    if info is not None and info.owner:
+        people = {info.owner}
+    else:
+        quorums = in_force.rules.quorum((name,) if info is not None else ())
+        people = {person for quorum in quorums for group in quorum.groups for person in in_force.people(group)}
+    return tuple(address for person in sorted(people) if (address := _address(person)) is not None)
+
+
+# of several news of one sync the first is told; what is failed says whether it is stale as well
+_NOTICES = ((News.FAILED, "list-failed"), (News.STALE, "list-stale"), (News.WELL, "list-well"))
+
+
+def _intent(notice: str, report: Report, since: datetime, person: Address, in_force: InForce) -> Intent:
+    info = in_force.registry.lists.get(report.list)
+    tag = hashlib.sha256(f"{report.list}\0{str(person).lower()}".encode()).hexdigest()[:16]
+    data: dict[str, Any] = {
+        **noticedata.NONE, "notice": notice,
+        "list": (info.title if info is not None else "") or report.list, "list_name": report.list,
+        "since": _z(since), "person": str(person), "problem": report.problem, "stale": report.stale,
+        "size": report.people if report.version else None, "checked_at": _z(report.checked_at),
+    }  # fmt: skip
+    return Intent(
+        intent_id=f"{notice}-{since.astimezone(UTC):%Y%m%dT%H%M%S}-{tag}",
+        kind=IntentKind.NOTICE,
+        reverse_path=None,
+        recipients=(Recipient(address=person, notify="NEVER"),),
+        data=data,
+    )
+
+
+def _z(at: datetime | None) -> str | None:
+    return noticedata.time_of(at) if at is not None else None
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return Address.parse(text)
+    except BadAddress:
+        return None

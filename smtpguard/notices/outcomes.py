@@ -1,0 +1,68 @@
+"""What a notice about a decision says when it is sent, which is as it is then: a relay that was away, or a freeze, may have kept it.
+
+That something was approved is not said any more once that was taken back; while a freeze stops it, it does not "go now". Never
+here: who is told (notices), or words (notices.notice).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Ledger
+from smtpguard.notices.data import nameable, time_of
+from smtpguard.policy.admission import Freeze, Selector
+from smtpguard.policy.approval import LET_GO, SENDING, Hold, State
+from smtpguard.policy.freezing import held_up_by
+
+
+async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:
+    """The data of a NOTICE intent, as its rendering needs it: only a decision's is another now. None: it is not true any more,
+    and another notice says what is. Raises LedgerError."""
+    if data["notice"] not in ("decided", "doubt"):
+        return data
+    hold = await ledger.holds.find(data["hold_id"])
+    if hold is None:
+        return data
+    if data["notice"] == "doubt":
+        return data if hold.asked_at is not None else None
+    match data["outcome"]:
+        case "approved" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
+            stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
+            return {**data, "frozen": rows(stopped, hold, in_force)}
+        case "approved" if hold.state is State.RELEASED and not hold.stopped:
+            return {**data, "sent": True}
+        case "approved" if hold.state is State.GRANTED:
+            return {**data, "test": True}
+        case "approved" if hold.state in LET_GO and not hold.stopped:  # of what came of it a DSN speaks
+            return data
+        case "approved":
+            return None
+        case "reopened" if hold.state is not State.WAITING:
+            return None
+        case "released" if hold.state is not State.RELEASED or hold.stopped:
+            return None
+    return data
+
+
+def rows(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
+    """Freezes as a notice tells of them: ``list`` only where it may be named to this reader, and the reason never, which is
+    for those who meet the banner."""
+    named = nameable(hold, in_force)
+    lists = in_force.registry.lists
+    return [
+        {
+            "selector": freeze.selector.value,
+            "list": title
+            if freeze.selector is Selector.LIST
+            and (title := (lists[freeze.value].title or freeze.value) if freeze.value in lists else freeze.value)
+            in named
+            else None,
+            "by": freeze.by,
+            "since": time_of(freeze.at),
+            "until": time_of(freeze.until) if freeze.until is not None else None,
+        }
+        for freeze in freezes
+    ]

@@ -1,0 +1,187 @@
+"""From an outbox intent to the mail that is sent: notices and DSNs, in the reader's language, signed where a key is set.
+
+A NOTICE intent's data is tabled in notices.data. A DSN intent has one recipient, the original's reverse-path, names in its
+``content_sha256`` the content to return (None for none), and has this ``data`` (JSON; what is absent is null):
+
+``action``        failed | delayed | relayed, for all of ``recipients``
+``recipients``    [{``address``, ``notify``, ``orcpt``; ``reply``: the relay's; ``status``, ``why``: as notices.dsn.Report has them;
+                  ``at``: the last attempt}]
+``envid``, ``ret``, ``smtputf8``   as the original envelope had them
+``subject``       the original's; ``part``: of the colleagues' part of a message whose other part is held
+``arrived_at``    when we took the message; ``retry_until``: of a delay, when we give up; ``language``: of the message
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Clock, ContentMissing, Ledger
+from smtpguard.holds.links import AFTER, Link, Links
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.notices import digests, outcomes, shadowreport
+from smtpguard.notices.dsn import Action, Dsn, Report, render
+from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
+from smtpguard.policy.admission import Intent, IntentKind
+from smtpguard.policy.approval import State
+
+WRITERS = frozenset({"held", "question"})
+"""Notices that only a message's writer gets. Of others ``writer`` says whether this reader wrote it."""
+
+_TAKEN_BACK = frozenset({State.WAITING, State.REJECTED, State.WITHDRAWN, State.EXPIRED})
+MOST_LINK = 300  # what a template shows of any one value; an address so long gets no link of its own
+
+Sign = Callable[[bytes], bytes]
+"""A whole message -> the DKIM-Signature field that is to stand before it."""
+
+
+class Renderer:
+    """Renders NOTICE and DSN intents. ``in_force`` and ``stationery`` are asked each time, since both change with a reload."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        in_force: Callable[[], InForce],
+        stationery: Callable[[], Stationery],
+        clock: Clock,
+        reporting_mta: str,
+        sign: Sign | None = None,
+        links: Links | None = None,
+        chosen: Callable[[str], Awaitable[str]] | None = None,
+    ) -> None:
+        """``chosen``: the language that somebody with this canonical address chose for their account, "" for none."""
+        self._ledger = ledger
+        self._in_force = in_force
+        self._stationery = stationery
+        self._clock = clock
+        self._reporting_mta = reporting_mta
+        self._sign = sign
+        self._links = links
+        self._chosen = chosen
+
+    async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
+        """Envelope and message, and where it needs more than ASCII once more in 7 bits; nothing where there is nothing to tell after
+        all. Raises LedgerError.
+
+        An intent rendered twice is the same message: its Message-ID follows from the intent.
+        """
+        if intent.kind is IntentKind.NOTICE:
+            return await self._notice(intent)
+        if intent.kind is IntentKind.DSN:
+            return await self._dsn(intent)
+        raise ValueError(f"an intent of kind {intent.kind.value} has content of its own")
+
+    async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
+        stationery = self._stationery()
+        if intent.data["notice"] == shadowreport.OBSERVED:
+            data = await shadowreport.fill(self._ledger, intent.data, self._in_force())
+        else:
+            filled = await outcomes.fill(self._ledger, intent.data, self._in_force(), self._clock.now())
+            data = await digests.fill(self._ledger, filled, self._in_force()) if filled is not None else {"total": 0}
+            if data.get("total") == 0:
+                return ()
+        to = intent.recipients[0].address
+        data = {**data, "mine": self._link(to, data)}
+        if data.get("role") == "sender" and data.get("messages"):
+            lines = [{**line, "mine": self._link(to, line | {"writer": True})} for line in data["messages"]]
+            data = {**data, "messages": lines}
+        spoken = await self._chosen(self._canonical(to)) if self._chosen is not None else ""
+        notice = Notice(
+            id=intent.intent_id,
+            to=to,
+            data=data,
+            language=spoken or choose_language(_spoken_by(to, data), stationery.letterhead.languages),
+            at=self._clock.now(),
+        )
+        raw = await asyncio.to_thread(lambda: self._signed(stationery.render(notice)))
+        recipients = tuple(Recipient(address=r.address, notify="NEVER") for r in intent.recipients)
+        return [(Envelope(reverse_path=None, recipients=recipients, smtputf8=not raw.isascii()), raw)]
+
+    def _link(self, to: Address, data: Mapping[str, Any]) -> str | None:
+        """For the writer of a held message, who has no account to open it with. Signed when it is sent, and never stored."""
+        writes = data.get("writer") or data.get("notice") in WRITERS
+        if self._links is None or not writes or not data.get("hold_id"):
+            return None
+        address = self._canonical(to)
+        until = (_time(data.get("expires_at")) or self._clock.now()) + AFTER
+        text = self._links.sign(Link(hold_id=data["hold_id"], address=address, until=until))
+        return text if len(text) <= MOST_LINK else None
+
+    def _canonical(self, to: Address) -> str:
+        return to.canonical(self._in_force().registry.digester.delimiters)
+
+    async def _dsn(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
+        stationery, data = self._stationery(), intent.data
+        sender, action = intent.recipients[0].address, Action(data["action"])
+        reports = tuple(
+            Report(
+                recipient=recipient,
+                action=action,
+                reply=row.get("reply") or "",
+                given_status=row.get("status") or "",
+                why=row.get("why") or "",
+                at=_time(row.get("at")),
+            )
+            for row in data["recipients"]
+            if action.wanted_by(recipient := _recipient(row))
+        )
+        if not reports or (action is Action.DELAYED and not await self._still_sent(intent)):
+            return ()
+        try:
+            original = await self._ledger.contents.load(intent.content_sha256) if intent.content_sha256 else None
+        except ContentMissing:
+            original = None
+        now = self._clock.now()
+        dsn = Dsn(
+            id=intent.intent_id,
+            envelope=Envelope(
+                reverse_path=sender,
+                recipients=tuple(r.recipient for r in reports),
+                smtputf8=bool(data.get("smtputf8")),
+                ret=data.get("ret"),
+                envid=data.get("envid"),
+            ),
+            reports=reports,
+            original=original,
+            arrived_at=_time(data.get("arrived_at")) or now,
+            at=now,
+            reporting_mta=self._reporting_mta,
+            hold_id=intent.hold_id or "",
+            language=choose_language(data.get("language") or "", stationery.letterhead.languages),
+            retry_until=_time(data.get("retry_until")),
+            subject=data.get("subject") or (original.header.get("Subject") if original is not None else None) or "",
+            part=bool(data.get("part")),
+        )
+        return await asyncio.to_thread(self._forms, dsn, stationery.letterhead)
+
+    async def _still_sent(self, intent: Intent) -> bool:
+        """Of what was taken back meanwhile, nothing is tried any more."""
+        hold = await self._ledger.holds.find(intent.hold_id) if intent.hold_id is not None else None
+        return hold is None or hold.state not in _TAKEN_BACK
+
+    def _forms(self, dsn: Dsn, letterhead: Letterhead) -> list[tuple[Envelope, bytes]]:
+        forms = [render(dsn, letterhead)]
+        if not forms[0][1].isascii():
+            forms.append(render(dsn, letterhead, seven_bit=True))
+        return [(envelope, self._signed(raw)) for envelope, raw in forms]
+
+    def _signed(self, raw: bytes) -> bytes:
+        return self._sign(raw) + raw if self._sign is not None else raw
+
+
+def _spoken_by(to: Address, data: Mapping[str, Any]) -> str:
+    """Who wrote the message reads its language; of everybody else only the organisation's is known."""
+    return str(data.get("language") or "") if str(to).lower() in str(data.get("from") or "").lower() else ""
+
+
+def _recipient(row: Mapping[str, Any]) -> Recipient:
+    return Recipient(address=Address.parse(row["address"]), notify=row.get("notify"), orcpt=row.get("orcpt"))
+
+
+def _time(text: Any) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

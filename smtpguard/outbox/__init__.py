@@ -1,0 +1,1 @@
+"""What we send ourselves: releases, notices and DSNs, recipient by recipient."""

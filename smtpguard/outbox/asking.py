@@ -1,0 +1,87 @@
+"""A list's post of which nobody knows whether it was sent waits for people, who say that it was, or have it sent again.
+
+Thousands may have it already, so that nothing is sent a second time by itself. Those who decide and the guard's contact are told at
+once, and again each working hour until somebody has looked. Here too ends the waiting for an answer to what was taken back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Ledger
+from smtpguard.mail.envelope import Recipient
+from smtpguard.notices.intents import Notices
+from smtpguard.outbox.attempt import over, persons_behind
+from smtpguard.policy.admission import Change, LedgerError
+from smtpguard.policy.approval import Hold, Move, after
+
+log = logging.getLogger(__name__)
+
+AGAIN = timedelta(hours=1)
+NOBODY_ASKED = "nobody is asked whether it was sent"
+
+
+async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:
+    """Ask about all that is to be asked about from now on. How many holds changed."""
+    changed = 0
+
+    def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
+        return _asked(hold, recipients, notices, in_force, now)
+
+    for hold_id in await ledger.outbox.in_doubt():
+        try:
+            await ledger.outbox.ask_about(hold_id, step, partial(over, in_force=in_force, now=now))
+            changed += 1
+        except (LedgerError, KeyError) as error:
+            log.warning("hold %s could not be looked at: %s", hold_id, type(error).__name__)
+    return changed
+
+
+def _asked(hold: Hold, recipients: Sequence[Recipient], notices: Notices, in_force: InForce, now: datetime) -> Change:
+    people = sum(one.weight for one in persons_behind(hold, recipients, in_force))
+    state = after(hold.state, Move.DOUBT)
+    if state is None:
+        return Change()  # it is not to be sent any more
+    asked = replace(hold, state=state, asked_at=now, attend_at=_next(in_force, now))
+    data = {"outcome": "asked", "recipients": len(recipients), "people": people}
+    event = Event(kind=Kind.IN_DOUBT, id=hold.hold_id, at=now, data=data, private=_named(recipients))
+    return Change(hold=asked, events=(event,), intents=notices.doubt(hold, people, now, in_force, now))
+
+
+def reminded(hold: Hold, notices: Notices, in_force: InForce, now: datetime) -> Change:
+    """Nobody has said yet: they are told again."""
+    assert hold.asked_at is not None
+    event = Event(kind=Kind.REMINDED, id=hold.hold_id, at=now, data={"what": "doubt"})
+    again = replace(hold, attend_at=_next(in_force, now))
+    return Change(hold=again, events=(event,), intents=notices.doubt(hold, hold.reach, hold.asked_at, in_force, now))
+
+
+def said(
+    hold: Hold, recipients: Sequence[Recipient], *, sent: bool, actors: tuple[str, ...], comment: str,
+    in_force: InForce, now: datetime,
+) -> Change:  # fmt: skip
+    """What a person says of it; ``sent``: it was, else it is to be sent again."""
+    people = sum(one.weight for one in persons_behind(hold, recipients, in_force))
+    data = {"choice": "sent" if sent else "again", "recipients": len(recipients), "people": people}
+    private = _named(recipients) | {"actor": actors} | ({"comment": (comment,)} if comment else {})
+    state = hold.state if sent else after(hold.state, Move.ATTEMPT)
+    assert state is not None
+    return Change(
+        hold=replace(hold, state=state, asked_at=None),
+        events=(Event(kind=Kind.SETTLED, id=hold.hold_id, at=now, data=data, private=private),),
+    )
+
+
+def _next(in_force: InForce, now: datetime) -> datetime:
+    """An hour on, in working hours."""
+    return in_force.hours.working_deadline(now, AGAIN, within=True)
+
+
+def _named(recipients: Sequence[Recipient]) -> dict[str, tuple[str, ...]]:
+    return {"recipients": tuple(str(r.address) for r in recipients)}

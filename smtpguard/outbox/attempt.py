@@ -1,0 +1,206 @@
+"""What one attempt makes of each recipient: sent, to be tried again, failed, or in doubt; when again; what is journalled.
+
+Pure. What goes into the journal as it is names nobody: a relay's words often do, so they go into the private part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.gathering.countingkeys import persons
+from smtpguard.guard.inforce import InForce
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.reply import Reply, Unsendable
+from smtpguard.notices import intents as notices
+from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease, Outcome
+from smtpguard.policy.approval import NONE_YET, Hold, State
+from smtpguard.policy.mailing import Person
+
+MAX_DOUBTS = 2  # attempts that may have been taken: the message itself, and one duplicate
+OF_CONTENT = frozenset({IntentKind.RELEASE, IntentKind.PART})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When to try again, and for how long. ``doubt`` is how long one attempt may take; the dot is not sent in its last
+    ``reply``, which is how long a relay may take to answer it (RFC 5321 section 4.5.3.2.6, and some)."""
+
+    first: timedelta = timedelta(minutes=1)
+    longest: timedelta = timedelta(hours=1)
+    give_up: timedelta = timedelta(hours=48)
+    tell_delay: timedelta = timedelta(hours=4)
+    recalled: timedelta = timedelta(seconds=15)
+    doubt: timedelta = timedelta(minutes=30)
+    reply: timedelta = timedelta(minutes=11)
+    lease_seconds: int = 60
+    renderings: int = 8
+    at_once: int = 20
+    idle_seconds: float = 0.5
+
+    def again(self, attempts: int, jitter: float) -> timedelta:
+        """After so many earlier attempts: doubled each time, and a fifth more or less, so that not all come at once."""
+        wait: timedelta = min(self.first * 2 ** min(attempts, 20), self.longest)
+        return wait * (0.8 + 0.4 * jitter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A recipient to be tried; ``doubts``: of how many earlier attempts nobody knows how they ended."""
+
+    recipient: Recipient
+    doubts: int = 0
+    asks: bool = False
+    """It is a list's address: in doubt it is not tried again by itself, and people are asked."""
+
+    def begun(self, wait: timedelta) -> Result:
+        """Marked before the attempt: in doubt from now on, until it is settled."""
+        code = "again" if self.doubts else "attempt"
+        return Result(
+            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1,
+            asks=self.asks,
+        )  # fmt: skip
+
+    def doubtful(self, code: str, wait: timedelta) -> Result:
+        """The dot was sent, or may have been, and nothing came back. Where people are to say what became of it, they are asked at
+        once."""
+        return Result(
+            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=timedelta() if self.asks else wait,
+            doubts=self.doubts + 1, asks=self.asks,
+        )  # fmt: skip
+
+    def retry(self, code: str, wait: timedelta, reply: str = "") -> Result:
+        """It was certainly not taken."""
+        return Result(
+            recipient=self.recipient, delivered=Delivered.RETRY, code=code, reply=reply, wait=wait, doubts=self.doubts
+        )
+
+    def failed(self, why: str, code: str, reply: Reply | None = None) -> Result:
+        """Not taken, and not to be tried again. ``why``: refused | expired | in-doubt | unsendable; in-doubt, whatever came
+        of this attempt, where an earlier one may have been taken."""
+        return Result(
+            recipient=self.recipient,
+            delivered=Delivered.FAILED,
+            code=code,
+            why="in-doubt" if self.doubts else why,
+            reply=str(reply) if reply is not None else "",
+            doubts=self.doubts,
+        )
+
+    def replied(self, reply: Reply, wait: timedelta, *, patient: bool, reports: bool = True) -> Result:
+        """As the relay said, if it was asked. ``patient``: a 4xx may be tried again after ``wait``. ``reports``: see Answers."""
+        if isinstance(reply, Unsendable):
+            return replace(self.failed("unsendable", reply.text), status=reply.enhanced or "")
+        code = f"{reply.code} {reply.enhanced or ''}".strip()
+        if reply.positive:
+            return Result(
+                recipient=self.recipient, delivered=Delivered.SENT, code=code, reply=str(reply), reports=reports
+            )
+        if reply.permanent:
+            return self.failed("refused", code, reply)
+        return self.retry(code, wait, str(reply)) if patient else self.failed("expired", code, reply)
+
+    def spent(self) -> Result:
+        """A third attempt could be a second duplicate."""
+        return self.failed("in-doubt", "given-up")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one recipient. ``code`` names nobody; ``wait``: until it is tried again, None if it is settled. ``status``: an
+    enhanced code that nobody replied (RFC 3463). ``reports``: False where the relay has it and sends no DSN of that itself."""
+
+    recipient: Recipient
+    delivered: Delivered
+    code: str
+    why: str = ""
+    reply: str = ""
+    status: str = ""
+    reports: bool = True
+    wait: timedelta | None = None
+    doubts: int = 0
+    asks: bool = False
+
+    def outcome(self, now: datetime, people: Sequence[Person] | None = None) -> Outcome:
+        """``people``: those behind the recipient; None where nobody counts them."""
+        return Outcome(
+            recipient=self.recipient,
+            delivered=self.delivered,
+            reply=self.reply,
+            next_at=now + self.wait if self.wait is not None else None,
+            doubts=self.doubts,
+            people=None if people is None else tuple(one.digest for one in people),
+            asks=self.asks,
+        )
+
+
+Behind = Callable[[Sequence[Result]], Sequence[Person]]
+"""The people behind the recipients that some results are about."""
+
+
+def dues(lease: Lease, expands: Callable[[Recipient], bool]) -> list[Due]:
+    """``expands``: whether it is the address of a list. Only what was released asks people: the colleagues' part is tried again."""
+    doubts = lease.doubts or (0,) * len(lease.recipients)
+    asks = lease.intent.kind is IntentKind.RELEASE
+    return [Due(recipient=r, doubts=n, asks=asks and expands(r)) for r, n in zip(lease.recipients, doubts, strict=True)]
+
+
+def over(hold: Hold, intent_id: str, in_force: InForce, now: datetime) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
+    """Nothing is to be done about a release any more; ``hold`` is as it is then."""
+    settled = hold.settled or NONE_YET
+    data = {"intent": intent_id, **asdict(settled)}
+    told = notices.gone(hold, in_force, now) if hold.state is State.RELEASED and not hold.stopped else ()
+    return (Event(kind=Kind.RELEASED, id=hold.hold_id, at=now, data=data),), told
+
+
+def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForce) -> tuple[Person, ...]:
+    """The people behind some recipients, by the lists as they were when the message came."""
+    if not recipients:
+        return ()
+    counted = in_force.registry.classify(r.address for r in recipients)
+    return persons(counted, in_force.registry, dict(hold.versions))
+
+
+def events(
+    lease: Lease, results: Sequence[Result], now: datetime, behind: Behind, *, mark: bool, told: bool
+) -> Iterable[Event]:
+    """One entry for all recipients of the same fate; who they are stands in the private part. ``told``: in a DSN."""
+    intent = lease.intent
+    of_content = intent.kind in OF_CONTENT
+    for (outcome, code, why, doubt), group in groupby(sorted(results, key=_fate), key=_fate):
+        several = list(group)
+        data = {
+            "intent": intent.intent_id,
+            "attempt": lease.attempts + 1,
+            "outcome": "attempt" if mark and outcome == Delivered.IN_DOUBT.value else outcome,
+            "code": code,
+            "recipients": len(several),
+        }
+        if intent.kind is IntentKind.PART:
+            data["part"] = True
+        if outcome == Delivered.FAILED.value:
+            data |= {"why": why, "dsn": told and any(r.recipient.wants_failure for r in several)}
+        if not of_content:
+            if mark and outcome == Delivered.IN_DOUBT.value:
+                continue  # of our own words the attempt itself is not worth an entry
+            kind, data["notice"] = Kind.NOTICE, intent.data.get("notice", "dsn")
+        elif code == "again" or why == "in-doubt" or (outcome == Delivered.IN_DOUBT.value and not mark):
+            kind = Kind.IN_DOUBT
+        else:
+            kind = Kind.RELEASE
+        if of_content:
+            data["people"] = sum(one.weight for one in behind(several))
+        if of_content and outcome == Delivered.RETRY.value:
+            data["in_doubt"] = doubt  # since an earlier attempt may have been taken
+        private = {"recipients": tuple(str(r.recipient.address) for r in several)}
+        words = tuple(dict.fromkeys(r.reply[:500] for r in several if r.reply))
+        if words:
+            private["comment"] = words
+        yield Event(kind=kind, id=intent.hold_id or intent.intent_id, at=now, data=data, private=private)
+
+
+def _fate(result: Result) -> tuple[str, str, str, bool]:
+    return result.delivered.value, result.code, result.why, result.doubts > 0

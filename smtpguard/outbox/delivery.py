@@ -1,0 +1,290 @@
+"""The worker that empties the outbox: releases, colleagues' parts, notices and DSNs, recipient by recipient.
+
+An entry is leased, made ready, *marked*, sent, and settled. The mark is a commit right before the relay is spoken to: "in
+doubt, until then", so that whoever finds it after a crash knows that the relay may have it (RFC 1047), and an entry that was
+leased but never marked was never sent. What is in doubt for a single person is tried once more after a while, with the same
+Message-ID and the same release id, and never a third time; a list's post waits for people to say what became of it (asking). A lease's token fences off an owner that was too slow; the fence holds the final dot
+back once the mark's time is nearly over, or when a freeze stops the message. A relay that cannot be reached is waited for
+without end: only its own 4xx run out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from smtpguard.freezes.service import GateWatch
+from smtpguard.guard.inforce import Policies
+from smtpguard.guard.ports import Clock, Ledger, Relay
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.trace import prepend
+from smtpguard.mail.transaction import Lost, Recalled, Transaction
+from smtpguard.outbox.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events, persons_behind
+from smtpguard.outbox.attempt import over as ended
+from smtpguard.outbox.bounces import reports
+from smtpguard.policy.admission import ContentMissing, Intent, Lease, LedgerError
+from smtpguard.policy.approval import Hold
+from smtpguard.policy.mailing import Person
+
+log = logging.getLogger(__name__)
+
+RELEASE_FIELD = "X-Smtpguard-Release"
+OF_FORM = frozenset({"5.6.3", "5.6.7", "5.6.9"})
+"""Refusals of a message for how it is written (RFC 3463 section 3.7, RFC 6531 section 4.2): in 7 bits it may go."""
+
+
+class Renderer(Protocol):
+    """Makes a notice or DSN of its intent, signed if we sign; app binds it to notices.notice and notices.dsn."""
+
+    async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
+        """The forms in which it may be sent: where the first is refused for how it is written, the next. None at all:
+        there is nothing to say. What it raises is tried again a few times, LedgerError without end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parcel:
+    forms: Sequence[tuple[Envelope, Message]]
+    prepend: bytes
+    fence: Callable[[], bool]
+
+
+class _Unsendable(Exception):
+    """There is nothing that could be sent, now or later. The text says why. ``why``: as Due.failed has it."""
+
+    def __init__(self, text: str, why: str = "unsendable") -> None:
+        super().__init__(text)
+        self.why = why
+
+
+class Delivery:
+    """One worker; as many as there are nodes may run side by side. ``jitter``: 0 to 1."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        relay: Relay,
+        renderer: Renderer,
+        watch: GateWatch,
+        policies: Policies,
+        clock: Clock,
+        *,
+        owner: str,
+        trace_key: bytes,
+        hostname: str,
+        pace: Pace | None = None,
+        jitter: Callable[[], float] = random.random,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._ledger = ledger
+        self._relay = relay
+        self._renderer = renderer
+        self._watch = watch
+        self._policies = policies
+        self._clock = clock
+        self._owner = owner
+        self._trace_key = trace_key
+        self._hostname = hostname
+        self._pace = pace or Pace()
+        self._jitter = jitter
+        self._pause = pause
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Until ``stop``; then what is under way is finished. Cancelled: what is under way is in doubt."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while not self._stopping:
+                for lease in await self._lease(self._pace.at_once - len(running)):
+                    task = asyncio.create_task(self.carry_out(lease))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+                if len(running) >= self._pace.at_once:
+                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await self._pause(self._pace.idle_seconds)
+            if running:
+                await asyncio.wait(running)
+        finally:
+            for task in running:
+                task.cancel()
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    async def step(self) -> int:
+        """Carry out what is due now; how many entries that were."""
+        leases = await self._lease(self._pace.at_once)
+        await asyncio.gather(*(self.carry_out(lease) for lease in leases))
+        return len(leases)
+
+    async def carry_out(self, lease: Lease) -> None:
+        """One entry. What goes wrong unforeseen is logged; its lease lapses, and it comes back."""
+        try:
+            await self._carry_out(lease)
+        except LedgerError as error:
+            log.warning("outbox %s: the store does not answer: %s", lease.lease_id, type(error).__name__)
+        except Exception:
+            log.exception("outbox %s: failed", lease.lease_id)
+
+    async def _lease(self, n: int) -> Sequence[Lease]:
+        try:
+            return await self._ledger.outbox.lease(self._owner, n, self._pace.lease_seconds)
+        except LedgerError as error:
+            log.warning("the outbox cannot be read: %s", type(error).__name__)
+            return ()
+
+    # one entry
+
+    async def _carry_out(self, lease: Lease) -> None:
+        all_due = dues(lease, self._expands)
+        due = [d for d in all_due if d.doubts < MAX_DOUBTS]
+        spent = [d.spent() for d in all_due if d.doubts >= MAX_DOUBTS]
+        hold = await self._ledger.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
+        try:
+            parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
+        except _Unsendable as e:
+            await self._settle(lease, hold, [*(d.failed(e.why, str(e)) for d in due), *spent])
+            return
+        except LedgerError:
+            raise
+        except Exception as error:
+            log.exception("outbox %s: could not be rendered", lease.lease_id)
+            await self._settle(lease, hold, [*self._unrendered(lease, due, error), *spent])
+            return
+        if parcel is None:
+            await self._settle(lease, hold, spent)
+        elif not parcel.fence():
+            await self._settle(lease, hold, [*self._recalled(due), *spent])
+        elif await self._settle(lease, hold, [*(d.begun(self._pace.doubt) for d in due), *spent], mark=True):
+            await self._settle(lease, hold, await self._send(lease, parcel, due), persist=True)
+
+    async def _parcel(self, lease: Lease, hold: Hold | None, due: Sequence[Recipient]) -> _Parcel:
+        """What is sent, and what must hold when its dot is. Raises _Unsendable, LedgerError, and what rendering raises."""
+        intent, start = lease.intent, self._clock.monotonic()
+        seconds = (self._pace.doubt - self._pace.reply).total_seconds()
+
+        def in_time() -> bool:
+            return self._clock.monotonic() - start < seconds
+
+        if intent.kind not in OF_CONTENT:
+            made = await self._renderer.render(intent)
+            if not made:
+                raise _Unsendable("nothing to say")
+            forms = [(replace(envelope, recipients=tuple(due)), Message.of(raw)) for envelope, raw in made]
+            return _Parcel(forms=forms, prepend=b"", fence=in_time)
+        if hold is None or intent.content_sha256 is None:
+            raise _Unsendable("the hold is gone")
+        try:
+            content = await self._ledger.contents.load(intent.content_sha256)
+        except ContentMissing:
+            raise _Unsendable("the content is not kept any more", "missing") from None
+        stands = self._watch.fence(
+            lists=frozenset(hold.lists), senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread
+        )
+        envelope = replace(hold.envelope, recipients=tuple(due))
+        return _Parcel(
+            forms=[(envelope, content)],
+            prepend=self._trace(intent, hold, envelope, content),
+            fence=lambda: in_time() and stands(),
+        )
+
+    def _trace(self, intent: Intent, hold: Hold, envelope: Envelope, content: Message) -> bytes:
+        """The trace fields of every relayed message, and the release id, which is the same at every attempt."""
+        registry = self._policies.current().registry
+        lists = {info.name for a in envelope.addresses if (info := registry.list_at(a)) is not None}
+        transaction = Transaction(id=hold.hold_id, session=hold.session, envelope=envelope, message=content)
+        trace = prepend(
+            transaction,
+            hold.verdict.policy_sha256,
+            self._trace_key,
+            self._hostname,
+            self._clock.now(),
+            lists,
+            hold.identity.sketch.numbers if hold.identity is not None else (),
+        )
+        return trace + f"{RELEASE_FIELD}: {intent.intent_id}\r\n".encode("ascii")
+
+    async def _send(self, lease: Lease, parcel: _Parcel, due: Sequence[Due]) -> list[Result]:
+        wait = self._pace.again(lease.attempts, self._jitter())
+        patient = self._clock.now() - lease.created_at < self._pace.give_up
+        try:
+            for envelope, content in parcel.forms:
+                said = await self._relay.deliver(envelope, content, parcel.prepend, parcel.fence)
+                if not all(reply.permanent and reply.enhanced in OF_FORM for reply in said.replies):
+                    break
+            return [
+                d.replied(reply, wait, patient=patient, reports=said.reports)
+                for d, reply in zip(due, said.replies, strict=True)
+            ]
+        except Recalled:
+            return self._recalled(due)
+        except Lost as lost:
+            if not lost.after_dot:
+                return [d.retry("lost", wait, str(lost.reply)) for d in due]
+            code = "lost"
+        except Exception as error:
+            log.exception("outbox %s: the way to the relay failed", lease.lease_id)
+            code = type(error).__name__  # nobody can say how far it came
+        return [d.doubtful(code, self._pace.doubt) for d in due]
+
+    def _recalled(self, due: Sequence[Due]) -> list[Result]:
+        """Nothing was sent: a freeze stands, which no lease passes, or the gate could not be read for a while."""
+        return [d.retry("recalled", self._pace.recalled) for d in due]
+
+    def _unrendered(self, lease: Lease, due: Sequence[Due], error: Exception) -> list[Result]:
+        code = f"not rendered: {type(error).__name__}"
+        if lease.attempts + 1 >= self._pace.renderings:
+            return [d.failed("unsendable", code) for d in due]
+        wait = self._pace.again(lease.attempts, self._jitter())
+        return [d.retry(code, wait) for d in due]
+
+    # writing it down
+
+    async def _settle(
+        self, lease: Lease, hold: Hold | None, results: Sequence[Result], *, mark: bool = False, persist: bool = False
+    ) -> bool:
+        """Outcomes, events, DSNs and the hold's state in one commit. False: another worker has it now.
+
+        ``mark``: before the attempt. ``persist``: the relay has spoken, so what it said is written as soon as the store can,
+        while the mark keeps everybody else away.
+        """
+        now = self._clock.now()
+        told = reports(lease, hold, results, now, self._pace, mark=mark)
+        behind = partial(self._behind, hold)
+        journal = [*events(lease, results, now, behind, mark=mark, told=bool(told))]
+        of_people = hold is not None and lease.intent.kind in OF_CONTENT
+        outcomes = [r.outcome(now, behind([r]) if of_people else None) for r in results]
+        over = partial(ended, in_force=self._policies.current(), now=now)
+        end = self._clock.monotonic() + (self._pace.doubt.total_seconds() / 2 if persist else 0)
+        unsure = False
+        while True:
+            try:
+                return await self._ledger.outbox.settle(lease, outcomes, journal, told, over)
+            except LedgerError as error:
+                if self._clock.monotonic() >= end:
+                    raise
+                log.warning("outbox %s: waiting for the store: %s", lease.lease_id, type(error).__name__)
+            except ValueError:
+                if not unsure:
+                    raise
+                return True  # it was written the first time, though the store could not say so
+            unsure = True
+            await self._pause(1.0)
+
+    def _behind(self, hold: Hold | None, results: Sequence[Result]) -> tuple[Person, ...]:
+        if hold is None:
+            return ()
+        return persons_behind(hold, [r.recipient for r in results], self._policies.current())
+
+    def _expands(self, recipient: Recipient) -> bool:
+        """Whether more people are behind it than one."""
+        registry = self._policies.current().registry
+        if registry.list_at(recipient.address) is not None:
+            return True
+        return any(one.behind is not None for one in registry.classify([recipient.address]).recipients)
