@@ -71,7 +71,7 @@ def store(guard: Whole) -> Store:
 
 
 async def the_mailing(guard: Whole) -> Mailing:
-    (mailing,) = [m for m in await store(guard).mailings() if m.messages > 1]
+    (mailing,) = [m for m in await store(guard).mailings.newest() if m.messages > 1]
     return mailing
 
 
@@ -225,7 +225,7 @@ async def test_rejected_it_is_rejected_with_their_sentence(guard: Whole) -> None
     assert said.startswith("550 5.7.1")
     assert "Not before Easter." in said
     assert [h.state for h in await guard.holds()] == [State.REJECTED]
-    assert (await store(guard).verify()).ok
+    assert (await store(guard).journal.verify()).ok
 
 
 async def test_two_mailings_are_two(guard: Whole) -> None:

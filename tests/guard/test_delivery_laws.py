@@ -280,7 +280,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded_whatever_happens(held: Hold,
     assert ledger.over.failed <= sum(address not in relay.taken for address in map(str, held.envelope.addresses))
     expected = State.RELEASED if relay.known else State.IN_DOUBT if ledger.over.doubted else State.UNDELIVERED
     assert ledger.states[-1] is expected
-    dsns = [e.intent.data for e in ledger.journal.entries.values() if e.intent.kind is IntentKind.DSN]
+    dsns = [e.intent.data for e in ledger.entries.values() if e.intent.kind is IntentKind.DSN]
     failed = {r["address"] for d in dsns if d["action"] == "failed" for r in d["recipients"]}
     for address in map(str, held.envelope.addresses):
         taken = relay.taken.get(address, 0)
