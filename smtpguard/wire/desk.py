@@ -1,25 +1,24 @@
 """What a dialog's commands need around them: the client's connection, and the desk that looks after it.
 
-Protocols of those who use them, so that server and reception may build on the commands and not the other way round. Never
-here: what a command does (commands), or who the client is (identity).
+Protocols of those who use them, so that server and reception may build on the commands and not the other way round.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import RefusedRecipient, Transaction
+from smtpguard.wire.carried import Carried
 from smtpguard.wire.incoming import Incoming
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
-from smtpguard.wire.turned import TurnedAway, Why
+from smtpguard.wire.turned import TurnedAway
 
 
 class Client(Protocol):
@@ -54,16 +53,6 @@ class Desk(Protocol):
     async def carry(self, transaction: Transaction, passage: Passage) -> Carried: ...
     def turned_away(self, mail: TurnedAway) -> None: ...
     def came_to_nothing(self, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
-    """What the client is told of its message. ``drop``: the connection is closed after that; ``why``: it was turned away without a
-    verdict."""
-
-    reply: Reply
-    drop: bool = False
-    why: Why | None = None
 
 
 class Over(Exception):

@@ -12,24 +12,22 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost, Onward, Recalled, RefusedRecipient, Transaction
-from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
-from smtpguard.wire.desk import Carried
+from smtpguard.mail.transaction import RefusedRecipient, Transaction
+from smtpguard.wire.carried import Admit, Carried, carry
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
 from smtpguard.wire.server import Dialog
-from smtpguard.wire.turned import TurnedAway, Why
+from smtpguard.wire.turned import TurnedAway
 
 log = logging.getLogger("smtpguard.wire")
 
-Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
 NoteRefused = Callable[[str, Session, Envelope, tuple[RefusedRecipient, ...]], None]
 """What is noted of a transaction, by the id it gets."""
 LOOK_SECONDS = 1.0
@@ -174,29 +172,11 @@ class Reception:
         """Ask the guard, which does it."""
         self._carrying += 1
         try:
-            disposition = await self._admit(transaction, passage)
-        except Lost as lost:
-            return Carried(reply=lost.reply, why=Why.RELAY_LOST)
-        except Recalled:
-            return Carried(reply=reply.RECALLED, why=Why.UNDECIDED)
-        except Exception as error:
-            log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
-            return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
+            return await carry(self._admit, transaction, passage)
         finally:
             passage.close()
             self._carrying -= 1
             self._perhaps_quiet()
-        match disposition:
-            case Relayed(replies=(first, *_)):
-                return Carried(reply=first)
-            case Held(hold_id=hold_id, released=released):
-                return Carried(reply=reply.released(hold_id) if released else reply.held(hold_id))
-            case Rejected(reply=answer):
-                return Carried(reply=answer)
-            case Deferred(reply=answer, drop=drop, undecided=undecided):
-                return Carried(reply=answer, drop=drop, why=Why.UNDECIDED if undecided else None)
-        log.error("no reply to %s: %s", transaction.id, disposition)
-        return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
 
     def came_to_nothing(self, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]) -> None:
         """No content followed. ``envelope``: with the recipients that the relay accepted."""

@@ -133,10 +133,10 @@ async def test_no_more_connections_than_told_and_first_come_first_served() -> No
 
 
 async def test_waiting_is_bounded() -> None:
-    async with ScriptedRelay() as relay, pooled(relay, connections=1, wait_seconds=0.02) as pool:
+    async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
         connection = await pool.acquire()
         with pytest.raises(RelayUnavailable) as error:
-            await pool.acquire()
+            await pool.acquire(wait_seconds=0.02)
         assert str(error.value.reply).startswith("451 4.3.2")
         pool.release(connection)
         assert await pool.acquire() is connection

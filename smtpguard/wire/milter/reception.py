@@ -10,14 +10,14 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
-from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.mail.transaction import Transaction
+from smtpguard.wire.carried import Admit, carry
 from smtpguard.wire.milter.acceptance import Acceptance
 from smtpguard.wire.milter.letter import House, Refusals
 from smtpguard.wire.milter.link import Link, Patience
@@ -26,7 +26,6 @@ from smtpguard.wire.turned import TurnedAway, Why, turned_away
 
 log = logging.getLogger("smtpguard.wire")
 
-Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
 LOOK_SECONDS = 5.0
 
 
@@ -94,35 +93,26 @@ class MilterReception:
         that the message does not have."""
         self._deciding += 1
         try:
-            disposition = await self.admit(transaction, acceptance)
-        except Lost as lost:
-            return self._undecided(transaction, Why.RELAY_LOST, lost.reply, refusals)
-        except Recalled:
-            return self._undecided(transaction, Why.UNDECIDED, reply.RECALLED, refusals)
-        except Exception as error:
-            log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
-            return self._undecided(transaction, Why.FAILED, reply.INTERNAL_ERROR, refusals)
+            carried = await carry(self.admit, transaction, acceptance)
         finally:
             self._deciding -= 1
             self._perhaps_quiet()
-        if isinstance(disposition, Deferred) and disposition.undecided and not acceptance.said:
-            return self._undecided(transaction, Why.UNDECIDED, disposition.reply, refusals)
+        if carried.why is not None and not acceptance.said:
+            told = turned_away(
+                transaction.session, transaction.envelope, carried.why, carried.reply, transaction.message
+            )
+            self._whole(told, refusals)
+            return SmtpReply(carried.reply)
         if refusals is not None:
             self.recipients_refused(transaction.envelope, refusals)
         if acceptance.said:
             return None
-        match disposition:
-            case Held():
-                return Discard()
-            case Rejected(reply=answer) | Deferred(reply=answer):
-                return SmtpReply(answer)
-            case Relayed():
-                log.error("%s was relayed without a word to the MTA", transaction.id)
-        return SmtpReply(reply.INTERNAL_ERROR)
-
-    def _undecided(self, transaction: Transaction, why: Why, answer: Reply, refusals: Refusals | None) -> SmtpReply:
-        self._whole(turned_away(transaction.session, transaction.envelope, why, answer, transaction.message), refusals)
-        return SmtpReply(answer)
+        if carried.held:
+            return Discard()
+        if carried.reply.positive:
+            log.error("%s was relayed without a word to the MTA", transaction.id)
+            return SmtpReply(reply.INTERNAL_ERROR)
+        return SmtpReply(carried.reply)
 
     def refused(self, session: Session, envelope: Envelope, answer: Reply, refusals: Refusals | None = None) -> None:
         """The content of a message cannot be taken."""

@@ -1,0 +1,52 @@
+"""What a client is told of a whole message: the one mapping from what was decided and done to an SMTP reply (RFC 5321 section 4.2)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from smtpguard.mail import reply
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.wire.turned import Why
+
+log = logging.getLogger("smtpguard.wire")
+
+Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """``held``: it waits here, or was sent from here before. ``drop``: the connection is closed after the reply. ``why`` is set where
+    there is no verdict behind the reply."""
+
+    reply: Reply
+    held: bool = False
+    drop: bool = False
+    why: Why | None = None
+
+
+async def carry(admit: Admit, transaction: Transaction, onward: Onward) -> Carried:
+    """Ask the guard, which does it. Never raises, cancellation aside."""
+    try:
+        disposition = await admit(transaction, onward)
+    except Lost as lost:
+        return Carried(reply=lost.reply, why=Why.RELAY_LOST)
+    except Recalled:
+        return Carried(reply=reply.RECALLED, why=Why.UNDECIDED)
+    except Exception as error:
+        log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
+        return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
+    match disposition:
+        case Relayed(replies=(first, *_)):
+            return Carried(reply=first)
+        case Held(hold_id=hold_id, released=released):
+            return Carried(reply=reply.released(hold_id) if released else reply.held(hold_id), held=True)
+        case Rejected(reply=answer):
+            return Carried(reply=answer)
+        case Deferred(reply=answer, drop=drop, undecided=undecided):
+            return Carried(reply=answer, drop=drop, why=Why.UNDECIDED if undecided else None)
+    log.error("no reply to %s: %s", transaction.id, disposition)
+    return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
