@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from setproctitle import setproctitle
 
@@ -156,7 +156,8 @@ def _serve(number: int) -> None:
     asked = socket.socket(fileno=number)
     running: dict[int, tuple[int, int]] = {}  # by its pidfd: the pid, and where its end is told
     while True:
-        ready, _, _ = select.select([asked, *running], [], [])
+        watched: list[Any] = [asked, *running]
+        ready, _, _ = select.select(watched, [], [])
         for one in ready:
             if one is asked:
                 if not _forked(asked, running):

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,8 +159,12 @@ async def test_a_long_journal_is_read_on_with_the_next_look(here: Here, monkeypa
 async def test_a_journal_that_was_put_back_is_followed_from_where_it_ends(here: Here) -> None:
     await here.happens(Kind.EXPIRED)
     await here.look()
-    await here.store.write(lambda b: (b.connection.exec_driver_sql("DELETE FROM entry WHERE seq > 2"),
-                                      setattr(b.head, "seq", 2)))  # fmt: skip
+
+    def put_back(b: Any) -> None:
+        b.connection.exec_driver_sql("DELETE FROM entry WHERE seq > 2")
+        b.head.seq = 2
+
+    await here.store.write(put_back)
     await here.look()
     assert here.told("journal_entry") == 2
     await here.store.write(lambda b: b.record([Event(kind=Kind.EXPIRED, id="H3", at=here.clock.now())]))

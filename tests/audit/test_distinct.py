@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,7 +64,7 @@ def test_another_message_never_makes_them_fewer(units: list[Unit], another: Unit
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(UNITS, max_size=8), st.randoms())
-def test_a_message_again_and_another_order_change_nothing(units: list[Unit], random: st.Random) -> None:
+def test_a_message_again_and_another_order_change_nothing(units: list[Unit], random: Random) -> None:
     again = [*units, *units]
     random.shuffle(again)
     assert counted(again) == counted(units)

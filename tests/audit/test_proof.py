@@ -345,7 +345,7 @@ def test_what_did_not_fit_when_the_report_was_made_is_named_though_it_was_put_ba
 
 def test_names_that_were_not_there_when_the_report_was_made_must_be_erased() -> None:
     pairs = chain(20)
-    without = [(entry, None) for entry, _ in pairs]
+    without: Pairs = [(entry, None) for entry, _ in pairs]
     assert told(without[:9], pairs)[0].first_bad == Bad(seq=9, problem="private values are missing")
     gone = [*without[:9], *pairs[9:]]
     assert told(without[:9], gone, Kept(erased_through=9)) == (Proof(entries=20), False)

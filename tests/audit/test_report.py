@@ -47,8 +47,14 @@ class Journal:
 
     def verdict(self, id: str, action: str, *, sender: str = "kalle@example.com", subject: str = "SV: Dieten", reach: int = 1, **more: Any) -> None:  # fmt: skip
         """``reach``: so many recipients that nobody else has; or whatever ``people`` and ``crowds`` say."""
-        data = {"action": action, "counts": {"reach": reach}, "lists": [LIST], "mailing": "M1", "policy": "p1"}
-        crowd = {"people": [{"lists": [0]}], "crowds": {LIST: [f"v{reach}", reach, reach]}}
+        data: dict[str, Any] = {
+            "action": action,
+            "counts": {"reach": reach},
+            "lists": [LIST],
+            "mailing": "M1",
+            "policy": "p1",
+        }
+        crowd: dict[str, Any] = {"people": [{"lists": [0]}], "crowds": {LIST: [f"v{reach}", reach, reach]}}
         data |= crowd if reach > 1000 else {"people": [f"{id}.{n}" for n in range(reach)]}
         if action == "hold":
             data["hold"] = id
@@ -81,7 +87,7 @@ def journal() -> Journal:
     return Journal()
 
 
-def ends(report: Report) -> dict[End, tuple[int, int]]:
+def ends(report: Report) -> dict[End, tuple[int, Any]]:
     return {end: (some.messages, _number(some.people)) for end, some in report.ends.items()}
 
 
@@ -154,7 +160,7 @@ def test_the_colleagues_part_of_what_is_held_is_not_its_delivery(journal: Journa
     journal.verdict("H1", "hold", reach=30)
     journal.write(Kind.OUTCOME, "H1", outcome="relayed")
     journal.verdict("H2", "hold", reach=30, recipients=mine, apart=1, apart_at=[0])
-    sent = {"intent": "H2-part", "outcome": "sent", "recipients": 1}
+    sent: dict[str, Any] = {"intent": "H2-part", "outcome": "sent", "recipients": 1}
     journal.write(Kind.RELEASE, "H2", private={"recipients": mine[:1]}, **sent)
     report = journal.report()
     assert ends(report) == {End.DELIVERED: (1, 1), End.WAITING: (2, 59)}
@@ -233,7 +239,13 @@ def test_of_the_colleagues_part_it_is_known_what_became(journal: Journal) -> Non
         mine = [f"{n}.{m}@example.com" for m in range(30)]
         journal.verdict(f"H{n}", "hold", reach=30, apart=2, apart_at=[0, 1], recipients=mine)
         if outcome is not None:
-            said = {"intent": f"H{n}-part", "outcome": outcome, "recipients": 2, "people": 2, "why": "refused"}
+            said: dict[str, Any] = {
+                "intent": f"H{n}-part",
+                "outcome": outcome,
+                "recipients": 2,
+                "people": 2,
+                "why": "refused",
+            }
             journal.write(Kind.RELEASE, f"H{n}", private={"recipients": mine[:2]}, **said)
         journal.write(Kind.REJECTED, f"H{n}")
     report = journal.report()
@@ -277,7 +289,7 @@ def test_recipients_whom_the_relay_refused_for_good(journal: Journal) -> None:
     assert journal.report().undelivered == 4
 
 
-TRIED = {"intent": "H1-release", "attempt": 1}
+TRIED: dict[str, Any] = {"intent": "H1-release", "attempt": 1}
 
 
 @pytest.mark.parametrize(
@@ -314,7 +326,8 @@ def test_what_is_held_and_comes_again_is_one_message(journal: Journal) -> None:
 
 def test_of_a_copy_the_hold_that_people_decide_on_belongs_to_it(journal: Journal) -> None:
     journal.verdict("H1", "hold", mailing="M1")
-    journal.verdict("H2", "hold", mailing="M1", **{"with": "H1"})
+    first: dict[str, Any] = {"with": "H1"}
+    journal.verdict("H2", "hold", mailing="M1", **first)
     journal.write(Kind.VOTE, "H1", private={"actor": ["eva@example.com"]}, choice="reject")
     assert {"H1", "H2", "M1"} <= journal.case(About(ids=frozenset({"H2"}))).ids
 
@@ -490,7 +503,14 @@ def test_never_more_people_than_the_list_has(journal: Journal) -> None:
 @pytest.mark.parametrize("read_before", [True, False])
 def test_a_list_that_changed_between_two_messages(journal: Journal, read_before: bool) -> None:
     """The reading may have begun before the first message, and is in use only after it."""
-    change = {"version": "v2", "before": "v1", "people": 10_000, "added": 3, "removed": 3, "problem": None}
+    change: dict[str, Any] = {
+        "version": "v2",
+        "before": "v1",
+        "people": 10_000,
+        "added": 3,
+        "removed": 3,
+        "problem": None,
+    }
     if read_before:
         journal.write(Kind.LIST, LIST, **change)
     to_the_list(journal, "T1")
@@ -541,7 +561,13 @@ def test_of_several_recipients_each_has_its_own_end(journal: Journal) -> None:
     )
     journal.write(Kind.APPROVED, "H1")
     for outcome, who, people in (("sent", both[:1], 28), ("failed", both[1:], 1)):
-        said = {"intent": "H1-release", "outcome": outcome, "recipients": 1, "people": people, "why": "refused"}
+        said: dict[str, Any] = {
+            "intent": "H1-release",
+            "outcome": outcome,
+            "recipients": 1,
+            "people": people,
+            "why": "refused",
+        }
         journal.write(Kind.RELEASE, "H1", private={"recipients": who}, **said)
     journal.write(Kind.RELEASED, "H1", intent="H1-release")
     report = journal.report()
@@ -557,9 +583,9 @@ def test_what_a_person_said_of_one_recipient_is_so_of_that_one(journal: Journal,
         "H1", "hold", recipients=both, people=[{"lists": [0]}, "kim"], crowds={LIST: ["v1", 28, 28]}, reach=29
     )
     journal.write(Kind.APPROVED, "H1")
-    doubt = {"intent": "H1-release", "outcome": "attempt", "attempt": 1, "recipients": 2, "people": 29}
+    doubt: dict[str, Any] = {"intent": "H1-release", "outcome": "attempt", "attempt": 1, "recipients": 2, "people": 29}
     journal.write(Kind.RELEASE, "H1", private={"recipients": both}, **doubt)
-    said = {"intent": "H1-release", "outcome": "failed", "attempt": 1, "recipients": 1, "people": 28, "why": "refused"}
+    said: dict[str, Any] = {**doubt, "outcome": "failed", "recipients": 1, "people": 28, "why": "refused"}
     journal.write(Kind.RELEASE, "H1", private={"recipients": both[:1]}, **said)
     journal.write(Kind.IN_DOUBT, "H1", private={"recipients": both[1:]}, outcome="asked", recipients=1, people=1)
     journal.write(Kind.SETTLED, "H1", private={"recipients": both[1:]}, choice=choice, recipients=1, people=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,7 @@ def mail() -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.fixture
-async def guards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def guards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Both]:
     async with both(tmp_path, monkeypatch) as made:
         yield made
 

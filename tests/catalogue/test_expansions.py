@@ -64,8 +64,8 @@ async def test_a_map_that_is_gone_leaves_what_was_known(house: Whole) -> None:
     entries = await house.office._store.journal.entries(limit=10_000)
     told = [dict(entry.data) for entry, _ in entries if entry.kind == "list"]
     assert "No such file" in str(told[-1]["problem"])
-    told = [m for m in await house.deliver() if b"X-Smtpguard-Notice: list-failed" in m.content]
-    assert told, "those who decide are told"
+    notices = [m for m in await house.deliver() if b"X-Smtpguard-Notice: list-failed" in m.content]
+    assert notices, "those who decide are told"
 
 
 async def test_an_alias_that_is_new_is_found_within_its_refresh(house: Whole) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import quopri
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,7 +189,7 @@ async def test_disjoint_halves_and_several_in_each_envelope(guard: Whole) -> Non
 
 async def test_several_small_lists_are_the_same_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And every alias of one list is that list."""
-    few = {"members": MEMBERS[:8], "readers": READERS[:8]}
+    few: dict[str, Any] = {"members": MEMBERS[:8], "readers": READERS[:8]}
     async with whole(tmp_path, monkeypatch, text=rules(), **few) as guard:
         aliases = [RAMADAN, RAMADAN.upper(), "ramadan+a@lists.example.com", '"ramadan"@lists.example.com']
         for n, alias in enumerate(aliases):
@@ -261,8 +262,8 @@ async def test_approved_beforehand_it_passes_while_it_is_that(tmp_path: Path, mo
         assert all(b"spring has come" not in m.content for m in await guard.deliver()), "the test itself goes nowhere"
         assert passed(await send(guard, first=2, n=28)) == 28
         assert await guard.send(copy(90, to=MEMBERS[0]), MEMBERS[0], sender="campaigns@example.com") != ""
-        said = await send(guard, first=40, n=3)
-        assert passed(said) == 1 or passed(said) == 2, "thirty people in all"
+        last = await send(guard, first=40, n=3)
+        assert passed(last) == 1 or passed(last) == 2, "thirty people in all"
         assert len(await guard.holds()) == 2
 
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -200,8 +201,8 @@ async def test_forty_accounts_to_a_list_of_a_special_category(tmp_path: Path, mo
     async with whole(tmp_path, monkeypatch, listen=PROVEN, members=people, readers=CUSTOMERS[:50]) as guard:
         for account in range(40):
             mine = people[9 * account : 9 * (account + 1)]
-            sender = f"colleague{account}@example.com"
-            await one_by_one(guard, mine, every=60, sender=lambda n, sender=sender: sender, seed=account)
+            sender = lambda n, account=account: f"colleague{account}@example.com"  # noqa: E731
+            await one_by_one(guard, mine, every=60, sender=sender, seed=account)
         assert len(reached(guard, people)) <= 200
 
 
@@ -240,7 +241,7 @@ async def test_who_answers_some_strangers_each_day_passes(guard: Whole) -> None:
     """Somebody in sales whom twenty new customers a day write to, for five days."""
     for day in range(5):
         customers = CUSTOMERS[20 * day : 20 * (day + 1)]
-        more = {"body": quoting(customers), "head": elsewhere, "seed": ("answers", day)}
+        more: dict[str, Any] = {"body": quoting(customers), "head": elsewhere, "seed": ("answers", day)}
         assert held(await one_by_one(guard, customers, every=8 * HOUR / 20, **more)) == 0
         await guard.pass_(seconds=16 * HOUR)
 
@@ -429,7 +430,7 @@ async def test_what_is_held_for_something_else_waits_by_itself(guard: Whole) -> 
 
 
 async def test_copies_beyond_the_store_wait_at_their_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = {"listen": PROVEN, "readers": CUSTOMERS, "settings": "hold: {copies: 4}"}
+    more: dict[str, Any] = {"listen": PROVEN, "readers": CUSTOMERS, "settings": "hold: {copies: 4}"}
     async with whole(tmp_path, monkeypatch, **more) as guard:
         said = await one_by_one(guard, CUSTOMERS[:50], every=1)
         assert [s[:3] for s in said[-6:]] == ["451"] * 6
@@ -472,7 +473,7 @@ async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> Non
         mine = CUSTOMERS[10 * account : 10 * (account + 1)]
         sender = lambda n, account=account: f"colleague{account}@example.com"  # noqa: E731
         assert held(await one_by_one(guard, mine, every=10, sender=sender, seed=account)) == 0
-        (found,) = [alarm for alarm in raised(await looking.look()) if alarm.condition.name == "rule-calls"] or [None]
+        (found,) = [alarm for alarm in raised(await looking.look()) if alarm.condition.name == "rule-calls"] or (None,)
         assert (found is not None) is (account >= 9), f"a hundred after {account + 1} accounts"
     assert found is not None
     assert "newsletter (1" in found.says("en")
@@ -494,7 +495,7 @@ async def test_whoever_is_called_hears_within_a_minute(tmp_path: Path, monkeypat
     }
     (tmp_path / "s").write_text("a secret of the receiver")
     async with receiver() as hook:
-        more = {
+        more: dict[str, Any] = {
             "settings": f"alarms: {{webhook: {{url: '{hook.url}', secret_file: s}}}}",
             "text": policy(fresh=True, rules=[rule]),
         }
@@ -549,7 +550,7 @@ async def test_the_login_of_a_system_proves_its_stream_and_its_list_headers(
     unproven = {"when": {"sender.proven": False, "recipients.customers": "any"}, "then": "hold"}
     stated = yaml.safe_load(policy(rules=[{"id": "letters", **letters}, {"id": "unproven", **unproven}]))
     stated["streams"] = {"news": {"from": ["robot@example.com"], "origin": {"logins": ["News-Robot"]}}}
-    more = {"text": yaml.safe_dump(stated), "settings": "trust: [127.0.0.1]"}
+    more: dict[str, Any] = {"text": yaml.safe_dump(stated), "settings": "trust: [127.0.0.1]"}
     async with whole(tmp_path, monkeypatch, readers=CUSTOMERS[:9], **more) as guard:
         client = await guard.connect()
         if login:

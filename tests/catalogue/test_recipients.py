@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,7 +134,7 @@ async def test_a_null_sender_to_a_list_is_refused_and_to_its_members_held(guard:
 
 async def test_a_list_within_a_list_and_a_circle_of_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who writes to the newsletter writes to the Ramadan list, and the other way round; each person counts."""
-    circle = {
+    circle: dict[str, Any] = {
         "members": (*MEMBERS, "NEWSLETTER@lists.example.com"),
         "readers": (*READERS, "Ramadan+x@LISTS.example.com."),
     }

@@ -363,8 +363,8 @@ def test_parts_alone_and_together_share_what_is_there(
         assert all(text.startswith("READY=1") for text in told)
         assert told[0] in ("READY=1\nSTATUS=delivery ready", "READY=1\nSTATUS=delivery, alarms ready")
         assert "SMTP on 127.0.0.1:" in told[1]
-        log = (tmp_path / "proxy.log").read_text()
-        assert f"other users of this machine can look into {state}: chmod 700 {state}" in log
+        logged = (tmp_path / "proxy.log").read_text()
+        assert f"other users of this machine can look into {state}: chmod 700 {state}" in logged
         for guard, _ in guards:
             guard.terminate()
         assert [guard.wait(120) for guard, _ in guards] == [0, 0]

@@ -182,7 +182,7 @@ def test_a_second_factor(config: Path) -> None:
     add(config)
     made = rows(run(config, "users", "totp", "eva@example.com", "--json"))[0]
     assert pyotp.parse_uri(str(made["uri"])).name == "eva@example.com"
-    assert len(made["recovery_codes"]) == 10  # type: ignore[arg-type]
+    assert len(made["recovery_codes"]) == 10
     assert rows(run(config, "users", "list", "--json"))[0]["second_factor"] is True
     shown = run(config, "users", "totp", "eva@example.com").stdout
     assert "Secret: " in shown

@@ -97,9 +97,7 @@ class Browser:
         assert found, name
         return html.unescape(found[1])
 
-    async def post(
-        self, path: str, headers: dict[str, str] | None = None, **fields: str | Sequence[str]
-    ) -> httpx2.Response:
+    async def post(self, path: str, headers: Any = None, **fields: str | Sequence[str]) -> httpx2.Response:
         """With what a browser sends along; a field or header that is given wins."""
         data = {"csrf": self.csrf} | fields
         sent = {"Origin": self.origin, "Sec-Fetch-Site": "same-origin"} | (headers or {})

@@ -21,9 +21,8 @@ LUNCH = About(subject="lunch")
 
 async def made(here: Stage, about: About, **how: Any) -> Made:
     desk: ConsoleServices = here.app.state.desk
-    return await at_the_desk(
-        desk, about, **({"prove": False, "names": True, "by": ("ola", "bot"), "language": "en"} | how)
-    )
+    usual: dict[str, Any] = {"prove": False, "names": True, "by": ("ola", "bot"), "language": "en"}
+    return await at_the_desk(desk, about, **(usual | how))
 
 
 async def last(here: Stage) -> tuple[str, Any, Any]:

@@ -47,7 +47,9 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Speech:
         for text, said in TEXTS.items()
     }
     monkeypatch.setattr(i18n, "TEXTS", places)
-    monkeypatch.setattr(rulewords.swedish, "spelled_window", lambda text, *, swedish: re.sub(r"\D", "", text))
+    monkeypatch.setattr(
+        "smtpguard.console.rulewords.swedish.spelled_window", lambda text, *, swedish: re.sub(r"\D", "", text)
+    )
     return Speech("sv")
 
 

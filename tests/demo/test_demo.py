@@ -51,7 +51,9 @@ def test_nothing_outlives_it(told: signal.Signals) -> None:
         socket.create_connection(("127.0.0.1", port), 120)
 
 
-def test_a_guard_that_does_not_start_is_one_clear_line(monkeypatch, capsys) -> None:
+def test_a_guard_that_does_not_start_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(
         "smtpguard.demo.stage.Stage.command", lambda *_: subprocess.CompletedProcess([], 2, "", "no lists")
     )
@@ -138,7 +140,9 @@ def test_people_are_many_and_distinct() -> None:
     assert not set(people(1200)) & set(people(2500, offset=100))
 
 
-def test_on_a_terminal_it_says_how_to_sign_in_and_where_the_writer_looks(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_on_a_terminal_it_says_how_to_sign_in_and_where_the_writer_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each way in is one line, to be copied as it stands."""
     built = _Broken(tmp_path, Answer(code=250, text=""), through=False)
     notice = (

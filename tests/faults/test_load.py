@@ -140,6 +140,6 @@ def test_random_kills_lose_nothing(tmp_path: Path) -> None:
             guard.run("held", "settle", hold_id, "--again", "--as", "eva@example.com")
         guard.until(lambda: set(states().values()) == {State.RELEASED}, "the releases")
         for id, hold_id in some:
-            copies = recorder.releases(id)
-            assert set(copies) == {f"{hold_id}-release".encode()}
-            assert len(copies) <= 2, "one duplicate at most, with the same id"
+            releases = recorder.releases(id)
+            assert set(releases) == {f"{hold_id}-release".encode()}
+            assert len(releases) <= 2, "one duplicate at most, with the same id"

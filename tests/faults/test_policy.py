@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def guard(tmp_path: Path) -> Machine:
     return made
 
 
-def prepared(guard: Machine, **more: str) -> start.Prepared:
+def prepared(guard: Machine, **more: Any) -> start.Prepared:
     return asyncio.run(start.prepare(read_settings(guard.config), by="test", parts=("proxy",), **more))
 
 

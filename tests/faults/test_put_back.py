@@ -162,7 +162,7 @@ def test_a_server_that_is_restored_under_two_nodes(server: Any, tmp_path: Path) 
             )
             stands_still(noticed[0], recorder, told)
             for guard in (first, second):
-                guard.until(lambda g=guard: g._greets(), "it to run")
+                guard.until(lambda g=guard: g._greets(), "it to run")  # type: ignore[misc]
                 assert Mta(guard).once(mail(to=PETER, message_id="o@example.com"), ANNA, PETER).code == 451
             assert first.run("held", "list").stdout.count("Frozen") == 1, "the other one knows of it"
             goes_on(second, recorder)

@@ -218,7 +218,7 @@ def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, 
     """Wherever it is looked at: an auditor has the copies alone."""
     host, recorder = home
     stop = threading.Event()
-    passed = []
+    passed: list[str] = []
 
     def mail_comes() -> None:
         while not stop.is_set():

@@ -100,7 +100,12 @@ def test_a_full_disk(on_a_disk: tuple[OnADisk, Recorder]) -> None:
                 pass
     there = len(recorder.messages)
     done: list[Attempt] = []
-    until(lambda: done.extend(tries(guard)) or done[-1].code == 452, "the last room in the database to be used up")
+
+    def used_up() -> bool:
+        done.extend(tries(guard))
+        return done[-1].code == 452
+
+    until(used_up, "the last room in the database to be used up")
     done = tries(guard)
     assert {a.code for a in done} == {452}, done
     assert all(a.text.startswith("4.3.1 ") for a in done)
@@ -165,7 +170,12 @@ def test_a_database_that_is_stopped_or_cut_off(server: Any, tmp_path: Path) -> N
         guard.idle()
 
         processes = family(server.get_pid())
-        all_deferred(guard, recorder, lambda: [os.kill(pid, signal.SIGSTOP) for pid in processes])
+
+        def hang() -> None:
+            for pid in processes:
+                os.kill(pid, signal.SIGSTOP)
+
+        all_deferred(guard, recorder, hang)
         for pid in processes:
             os.kill(pid, signal.SIGCONT)
         goes_on(guard, recorder, "cut")

@@ -117,7 +117,7 @@ def test_every_line_is_json_from_the_first_to_the_last(tmp_path: Path) -> None:
             # A part that was just killed is listed until the supervisor has reaped it: look once, for a new one.
             until(
                 lambda before=before: (
-                    guard._process.poll() is not None  # type: ignore[misc]
+                    guard._process.poll() is not None  # type: ignore[misc, union-attr]
                     or set(guard.parts("proxy")) - set(before)
                 ),
                 "the part, or the end",

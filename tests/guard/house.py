@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -179,7 +179,7 @@ class House:
         self.folder = folder
         self.reader = FakeReader()
         self.verifier = FakeVerifier()
-        self.ids = (f"T{n:015d}" for n in itertools.count(1))
+        self.ids: Iterator[str] = (f"T{n:015d}" for n in itertools.count(1))
         self.watch = GateWatch(store.gate, clock)
         self.sources = Sources(reader=self.reader, verifier=self.verifier, trace_key=KEY)
         self.notices = Notices()

@@ -37,9 +37,8 @@ async def test_a_vote_on_a_copy_is_one_on_all_of_it(campaign: Campaign) -> None:
     assert stored is not None
     assert stored.lead
     await campaign.decide(copy.hold_id)
-    assert {(await campaign.home.store.holds.find(g.hold_id)).state for g in given[4:] if isinstance(g, IsHeld)} == {
-        Held.APPROVED
-    }  # type: ignore[union-attr]
+    all_of_it = [await campaign.home.store.holds.find(g.hold_id) for g in given[4:] if isinstance(g, IsHeld)]
+    assert {hold and hold.state for hold in all_of_it} == {Held.APPROVED}
 
 
 async def test_past_the_bound_it_is_held_anew(campaign: Campaign) -> None:

@@ -124,7 +124,7 @@ async def test_a_person_votes_once_and_may_think_again(home: House) -> None:
         {"policy_sha256": "0" * 64},
     ],
 )
-async def test_what_has_changed_since_it_was_looked_at_is_a_conflict(home: House, seen: dict[str, str]) -> None:
+async def test_what_has_changed_since_it_was_looked_at_is_a_conflict(home: House, seen: dict[str, Any]) -> None:
     hold = await held(home)
     with pytest.raises(Conflict, match="changed"):
         await home.approvals().vote(

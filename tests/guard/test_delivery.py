@@ -265,7 +265,7 @@ async def test_content_that_is_gone_is_reported(office: Office) -> None:
     async def gone(sha256: str) -> Message:
         raise ContentMissing(sha256)
 
-    ledger.contents.load = gone  # type: ignore[attr-defined]
+    ledger.contents.load = gone
     office.home.ledger = ledger
     office.worker = office.hire()
     await office.step()
@@ -284,7 +284,7 @@ async def test_one_entry_that_goes_wrong_leaves_the_others_alone(office: Office)
             raise RuntimeError("bug")
         return await office.store.holds.find(hold_id)
 
-    ledger.holds.find = hold  # type: ignore[attr-defined]
+    ledger.holds.find = hold
     office.home.ledger = ledger
     office.worker = office.hire()
     await office.step()
@@ -332,7 +332,7 @@ async def test_it_waits_while_the_outbox_cannot_be_read(office: Office) -> None:
             office.worker.stop()
 
     ledger = Flaky(office.store)
-    ledger.outbox.lease = lease  # type: ignore[attr-defined]
+    ledger.outbox.lease = lease
     office.home.ledger = ledger
     office.worker = office.hire(pause=pause)
     await asyncio.wait_for(office.worker.run(), 120)

@@ -253,7 +253,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded_whatever_happens(held: Hold,
                 relay,
                 renderer,
                 Open(),  # type: ignore[arg-type]
-                NoLists(),
+                NoLists(),  # type: ignore[arg-type]
                 clock,
                 owner="x",
                 trace_key=KEY,

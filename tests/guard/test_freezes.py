@@ -133,7 +133,8 @@ async def test_an_answer_that_a_newer_one_has_overtaken_counts_for_nothing() -> 
 
 
 async def test_who_follows_hears_of_each_move_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, heard, reads = Gates(), [], 0
+    ledger, reads = Gates(), 0
+    heard: list[Any] = []
     watch = GateWatch(ledger, Clock(), moved=heard.append)  # type: ignore[arg-type]
 
     async def turn(_: float) -> None:

@@ -105,12 +105,12 @@ async def test_undisclosed_members_are_those_whom_neither_to_nor_cc_shows(home: 
         (["ulf@example.com"], {}, True),
     ],
 )
-async def test_correspondence(home: House, to: list[str], more: dict[str, str], expected: bool) -> None:
+async def test_correspondence(home: House, to: list[str], more: dict[str, Any], expected: bool) -> None:
     assert (await home.facts(*to, **more))["message.correspondence"] is expected
 
 
 async def test_unsuitable_topics_are_those_that_an_addressed_list_is_to_be_spared(home: House) -> None:
-    pork = {"X_Topics": "pork weather"}
+    pork: dict[str, Any] = {"X_Topics": "pork weather"}
     assert (await home.facts(MEMBERS[0], **pork))["message.topics"] == frozenset({"pork", "weather"})
     assert (await home.facts(MEMBERS[0], **pork))["message.unsuitable_topics"] == frozenset({"pork"})
     assert (await home.facts("reader@example.org", **pork))["message.unsuitable_topics"] == frozenset()

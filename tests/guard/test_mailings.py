@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,7 +146,7 @@ async def test_a_streams_mail_waits_for_nothing_that_bears_its_text(tmp_path: Pa
             await campaign.decide(held.hold_id, choice)
             await campaign.to_members(9, 12)
         home.verifier.domains = frozenset({"shop.example.com"})
-        receipt = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}}
+        receipt: dict[str, Any] = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}}
         assert kinds([await campaign.send(MEMBERS[n], **receipt) for n in (20, 21)]) == "rr"
         expected = {None: "d", Choice.APPROVE: "d", Choice.REJECT: "x"}[choice]
         assert kinds(await campaign.to_members(22, 23)) == expected, "and the others go on waiting"

@@ -148,7 +148,7 @@ async def test_a_process_that_cannot_be_started_is_an_error_for_gather(make: Mak
 
 async def test_a_content_is_read_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = 0
-    really = module.read
+    really = module.read  # type: ignore[attr-defined]
 
     def counting(*a: Any, **k: Any) -> Reading:
         nonlocal reads

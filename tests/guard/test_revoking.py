@@ -269,7 +269,7 @@ async def test_who_has_approved_out_of_hours_takes_it_back_in_the_morning(home: 
     office = Office(home)
     transaction = home.transaction(RAMADAN)
     await home.intake()(transaction, Way())
-    duty = {"approver": "duty@example.com", "by": "test"}
+    duty: dict[str, Any] = {"approver": "duty@example.com", "by": "test"}
     await home.approvals().vote(transaction.id, Choice.APPROVE, **duty)
     await office.go(hours=10)
     assert home.in_force.open_at(home.clock.now())

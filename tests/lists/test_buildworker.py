@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,12 +89,12 @@ def test_the_key_is_not_among_the_words_of_the_command(
     tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
-    popen = buildworker.subprocess.Popen
+    popen = subprocess.Popen
 
-    def watched(argv: list[str], **more: object) -> object:
+    def watched(argv: list[str], **more: Any) -> object:
         seen.append(argv)
         return popen(argv, **more)
 
-    monkeypatch.setattr(buildworker.subprocess, "Popen", watched)
+    monkeypatch.setattr("smtpguard.lists.buildworker.subprocess.Popen", watched)
     built(tmp_path / "a.index", iter(KEYS))
     assert seen == [[sys.executable, "-P", "-m", "smtpguard.lists"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from smtpguard.lists.recipients import Kind
 from smtpguard.lists.sync import source_key, source_path
 from smtpguard.lists.writing import swap, write
 from smtpguard.mail.address import Address
+from tests.lists.conftest import House
 
 Parse = Callable[..., list[Address]]
 LIST = "ramadan@lists.example.com"
@@ -21,7 +23,7 @@ DOMAINS = ["example.com", "example.se", "*.corp.example"]
 
 
 @pytest.fixture
-def ready(house):
+def ready(house: House) -> House:
     house.list("ramadan", [f"c{i}@kund.se" for i in range(50)], addresses=[LIST])
     house.list(
         "press", ["p@tidning.se"], addresses=["press@lists.example.com"], addresses_elsewhere=["press@example.com"]
@@ -45,7 +47,7 @@ def ready(house):
         "press+x@lists.example.com",
     ],
 )
-def test_the_local_part_is_the_list_at_every_own_domain(ready, parse: Parse, address: str) -> None:
+def test_the_local_part_is_the_list_at_every_own_domain(ready: House, parse: Parse, address: str) -> None:
     registry = ready.registry(domains=DOMAINS, host_names=["mx1.example.net"])
     got = registry.classify(parse(address))
     assert got.recipients[0].kind is Kind.LIST
@@ -66,7 +68,7 @@ def test_the_local_part_is_the_list_at_every_own_domain(ready, parse: Parse, add
     ],
 )
 @pytest.mark.parametrize("delimiters", ["+", "+-"])
-def test_what_is_not_the_list(ready, parse: Parse, address: str, kind: Kind, delimiters: str) -> None:
+def test_what_is_not_the_list(ready: House, parse: Parse, address: str, kind: Kind, delimiters: str) -> None:
     from smtpguard.lists.digest import Digester
 
     ready.digester = Digester(b"k" * 32, delimiters)
@@ -76,14 +78,14 @@ def test_what_is_not_the_list(ready, parse: Parse, address: str, kind: Kind, del
     assert got.recipients[0].kind is kind
 
 
-def test_a_mailbox_of_somebody_whom_the_policy_names_is_theirs(ready, parse: Parse) -> None:
+def test_a_mailbox_of_somebody_whom_the_policy_names_is_theirs(ready: House, parse: Parse) -> None:
     registry = ready.registry(domains=DOMAINS, mailboxes=parse("ramadan@example.com"))
     kinds = [one.kind for one in registry.classify(parse("ramadan@example.com", "ramadan@example.se", LIST)).recipients]
     assert kinds == [Kind.INTERNAL, Kind.LIST, Kind.LIST]
     assert dict(registry.names.implied()) == {"ramadan@example.se": "ramadan", "press@example.se": "press"}
 
 
-def test_a_namesake_among_members_is_the_list_within(ready, parse: Parse) -> None:
+def test_a_namesake_among_members_is_the_list_within(ready: House, parse: Parse) -> None:
     ready.list("all", ["ramadan@example.se", "x@kund.se"], addresses=["all@lists.example.com"])
     ready.sync("all")
     got = ready.registry(domains=DOMAINS).classify(parse("all@lists.example.com"))
@@ -103,10 +105,10 @@ def test_a_namesake_among_members_is_the_list_within(ready, parse: Parse) -> Non
         ("few@example.se", False),  # behind few there stands no list, so that elsewhere it may be somebody else
     ],
 )
-def test_what_expands_has_namesakes_too(ready, parse: Parse, address: str, is_list: bool) -> None:
+def test_what_expands_has_namesakes_too(ready: House, parse: Parse, address: str, is_list: bool) -> None:
     members = ", ".join(f"c{i}@kund.se" for i in range(5))
     (ready.path / "aliases").write_text(f"customers: {members}\nkunder: {members}\nfew: c1@kund.se\n")
-    options = {"domains": DOMAINS, "host_names": ["mx1.example.net"], "expansions": True,
+    options: dict[str, Any] = {"domains": DOMAINS, "host_names": ["mx1.example.net"], "expansions": True,
                "elsewhere": parse("kunder@example.se")}  # fmt: skip
     registry = ready.registry(**options)
     expander = Expander([{"aliases": "aliases", "domains": ["example.com"]}], ready.registry(**options),
@@ -116,7 +118,7 @@ def test_what_expands_has_namesakes_too(ready, parse: Parse, address: str, is_li
     assert (registry.classify(parse(address)).recipients[0].kind is Kind.LIST) is is_list
 
 
-def test_dots_at_gmail_make_nobody_else(ready, parse: Parse) -> None:
+def test_dots_at_gmail_make_nobody_else(ready: House, parse: Parse) -> None:
     ready.list("news", ["anna.b@gmail.com", "bo@googlemail.com", "x@kund.se"], addresses=["news@lists.example.com"])
     ready.sync("news")
     got = ready.registry().classify(parse("annab@gmail.com", "a.n.n.a.b@googlemail.com", "B.o@gmail.com"))
@@ -125,7 +127,7 @@ def test_dots_at_gmail_make_nobody_else(ready, parse: Parse) -> None:
     assert len(got.people) == 2
 
 
-def test_an_index_of_the_earlier_version_is_of_use_until_it_is_made_anew(ready, parse: Parse) -> None:
+def test_an_index_of_the_earlier_version_is_of_use_until_it_is_made_anew(ready: House, parse: Parse) -> None:
     """Its digests are of the addresses as they are spelled, under a key id that names no form."""
     ready.list("news", ["anna.b@gmail.com", "x@kund.se"], addresses=["news@lists.example.com"])
     key_id = hashlib.blake2b(b"+", digest_size=8, key=b"k" * 32, person=b"key id").digest()

@@ -16,13 +16,14 @@ from smtpguard.lists.indexcache import State, index_path
 from smtpguard.lists.recipients import Kind, Span
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
+from tests.lists.conftest import House
 
 Parse = Callable[..., list[Address]]
 LIST = "ramadan@lists.example.com"
 
 
 @pytest.fixture
-def ready(house):
+def ready(house: House) -> House:
     house.list(
         "ramadan", [*(f"c{i}@kund.se" for i in range(50)), "eva@example.com"], addresses=[LIST],
         list_ids=["<Ramadan.lists.example.com>"], writers=["Campaigns@Example.com"],
@@ -34,7 +35,7 @@ def ready(house):
     return house
 
 
-def test_each_recipient_is_one_of_four(ready, parse: Parse) -> None:
+def test_each_recipient_is_one_of_four(ready: House, parse: Parse) -> None:
     got = ready.registry().classify(
         parse("bo@example.com", LIST, "c0@kund.se", "x@annan.se", "eva@example.com", "y@sub.corp.example")
     )
@@ -55,7 +56,7 @@ def test_each_recipient_is_one_of_four(ready, parse: Parse) -> None:
     assert got.touched["ramadan"].version
 
 
-def test_a_colleague_on_a_list_is_a_colleague_where_no_customer_is_in_the_domains(ready, parse: Parse) -> None:
+def test_a_colleague_on_a_list_is_a_colleague_where_no_customer_is_in_the_domains(ready: House, parse: Parse) -> None:
     registry = ready.registry(customers_here=False)
     got = registry.classify(parse("eva@example.com", "Eva+x@example.com", "c0@kund.se"))
     assert [r.kind.value for r in got.recipients] == ["internal", "internal", "member"]
@@ -63,7 +64,7 @@ def test_a_colleague_on_a_list_is_a_colleague_where_no_customer_is_in_the_domain
     assert registry.classify(parse(LIST)).customers == (51, 51), "to write to the list is to write to all of it"
 
 
-def test_a_person_counts_once_however_often_spelled(ready, parse: Parse) -> None:
+def test_a_person_counts_once_however_often_spelled(ready: House, parse: Parse) -> None:
     got = ready.registry().classify(
         parse("c0@kund.se", "C0@KUND.SE", '"c0"@kund.se', "c0+x@kund.se", "c0%kund.se@x.se")
     )
@@ -71,7 +72,7 @@ def test_a_person_counts_once_however_often_spelled(ready, parse: Parse) -> None
     assert got.members == got.customers == got.reach == (1, 1)
 
 
-def test_nobody(ready) -> None:
+def test_nobody(ready: House) -> None:
     got = ready.registry().classify([])
     assert got.total == 0
     assert got.customers == got.reach == (0, 0)
@@ -97,12 +98,14 @@ def test_nobody(ready) -> None:
         "lists.example.com!ramadan@localhost",
     ],
 )
-def test_every_spelling_meets_the_list(ready, parse: Parse, spelling: str) -> None:
+def test_every_spelling_meets_the_list(ready: House, parse: Parse, spelling: str) -> None:
     registry = ready.registry(host_names=["mail.example.com"])
     got = registry.classify(parse(spelling))
     assert got.recipients[0].kind is Kind.LIST
     assert got.customers == (51, 51)
-    assert registry.list_at(parse(spelling)[0]).name == "ramadan"
+    found = registry.list_at(parse(spelling)[0])
+    assert found is not None
+    assert found.name == "ramadan"
 
 
 @pytest.mark.parametrize("delimiters", ["", "+", "-", "+-"])
@@ -117,7 +120,7 @@ def test_every_spelling_meets_the_list(ready, parse: Parse, spelling: str) -> No
         "owner-ramadan",
     ],
 )
-def test_what_stands_beside_a_list_is_not_the_list(ready, parse: Parse, delimiters: str, local: str) -> None:
+def test_what_stands_beside_a_list_is_not_the_list(ready: House, parse: Parse, delimiters: str, local: str) -> None:
     from smtpguard.lists.digest import Digester
 
     ready.digester = Digester(b"k" * 32, delimiters)
@@ -139,7 +142,9 @@ def test_what_stands_beside_a_list_is_not_the_list(ready, parse: Parse, delimite
         ("eid-greetings-x%lists.example.com@relay.example", "+ *.example.com=-", True),
     ],
 )
-def test_a_delimiter_in_the_name_of_a_list(house, parse: Parse, address: str, delimiters: str, found: bool) -> None:
+def test_a_delimiter_in_the_name_of_a_list(
+    house: House, parse: Parse, address: str, delimiters: str, found: bool
+) -> None:
     from smtpguard.lists.digest import Digester
 
     house.digester = Digester(b"k" * 32, delimiters)
@@ -147,18 +152,18 @@ def test_a_delimiter_in_the_name_of_a_list(house, parse: Parse, address: str, de
     assert (house.registry().list_at(parse(address)[0]) is not None) is found
 
 
-def test_homographs_are_somebody_else(ready, parse: Parse) -> None:
+def test_homographs_are_somebody_else(ready: House, parse: Parse) -> None:
     got = ready.registry().classify(parse("rаmadan@lists.example.com", "ramadan@lists.exаmple.com"))
     assert [r.kind for r in got.recipients] == [Kind.OUTSIDE, Kind.OUTSIDE]
     assert got.recipients[1].canonical == "ramadan@lists.xn--exmple-4nf.com"
 
 
-def test_a_host_name_of_ours_is_internal(house, parse: Parse) -> None:
+def test_a_host_name_of_ours_is_internal(house: House, parse: Parse) -> None:
     got = house.registry(host_names=["mail.example.com"]).classify(parse("bo@mail.example.com", "bo@mail.example.org"))
     assert [r.kind for r in got.recipients] == [Kind.INTERNAL, Kind.OUTSIDE]
 
 
-def test_with_no_index_a_recipient_is_nobody_or_one_customer(house, parse: Parse) -> None:
+def test_with_no_index_a_recipient_is_nobody_or_one_customer(house: House, parse: Parse) -> None:
     house.list("ramadan", ["c@kund.se"], addresses=[LIST], options={"at_least": 1000})
     registry = house.registry()
     got = registry.classify(parse("c@kund.se", "d@kund.se", "bo@example.com"))
@@ -174,7 +179,7 @@ def test_with_no_index_a_recipient_is_nobody_or_one_customer(house, parse: Parse
     assert registry.classify(parse("bo@example.com")).unsure == {}
 
 
-def test_a_stale_yes_stays_a_yes(ready, parse: Parse) -> None:
+def test_a_stale_yes_stays_a_yes(ready: House, parse: Parse) -> None:
     registry = ready.registry()
     ready.clock.pass_(days=2)
     got = registry.classify(parse("c0@kund.se", "x@annan.se"))
@@ -190,7 +195,7 @@ def test_a_stale_yes_stays_a_yes(ready, parse: Parse) -> None:
     assert registry.classify(parse("c0@kund.se", "x@annan.se")).members == (1, 1)
 
 
-def test_a_swapped_index_is_seen_within_a_second(ready, parse: Parse) -> None:
+def test_a_swapped_index_is_seen_within_a_second(ready: House, parse: Parse) -> None:
     registry = ready.registry()
     ready.list("vip", ["new@kund.se", "b@kund.se", "c@kund.se", "d@kund.se"], addresses=["vip@lists.example.com"])
     assert ready.sync("vip").changed
@@ -200,7 +205,7 @@ def test_a_swapped_index_is_seen_within_a_second(ready, parse: Parse) -> None:
     assert not registry.reopen()
 
 
-def test_a_clock_that_is_set_back_makes_nothing_fresh_for_ever(ready, parse: Parse) -> None:
+def test_a_clock_that_is_set_back_makes_nothing_fresh_for_ever(ready: House, parse: Parse) -> None:
     """A machine that began with the wrong time read its lists then: a no is not to be relied on until they are read again."""
     registry = ready.registry()
     ready.clock.pass_(days=400)
@@ -217,7 +222,7 @@ def test_a_clock_that_is_set_back_makes_nothing_fresh_for_ever(ready, parse: Par
     assert registry.classify(parse("x@annan.se")).members == (0, 0)
 
 
-def test_an_index_damaged_later_leaves_the_mapped_one_in_use(ready, parse: Parse) -> None:
+def test_an_index_damaged_later_leaves_the_mapped_one_in_use(ready: House, parse: Parse) -> None:
     registry = ready.registry()
     path = index_path(ready.folder, "vip")
     path.unlink()
@@ -231,7 +236,7 @@ def test_an_index_damaged_later_leaves_the_mapped_one_in_use(ready, parse: Parse
     assert "no membership index" in fresh.standings["vip"].why
 
 
-def test_an_index_of_another_secret_is_no_index(ready) -> None:
+def test_an_index_of_another_secret_is_no_index(ready: House) -> None:
     from smtpguard.lists.digest import Digester
 
     ready.digester = Digester(b"j" * 32, "+")
@@ -240,7 +245,7 @@ def test_an_index_of_another_secret_is_no_index(ready) -> None:
     assert "another secret" in standing.why
 
 
-def test_a_list_without_sources_puts_nobody_in_doubt(house, parse: Parse) -> None:
+def test_a_list_without_sources_puts_nobody_in_doubt(house: House, parse: Parse) -> None:
     house.list("news", addresses=["news@lists.example.com"])
     registry = house.registry()
     assert registry.standings["news"].state is State.UNLISTED
@@ -248,7 +253,7 @@ def test_a_list_without_sources_puts_nobody_in_doubt(house, parse: Parse) -> Non
     assert registry.classify(parse("news@lists.example.com")).customers == (1, math.inf)
 
 
-def test_nested_lists_and_loops_end(house, parse: Parse) -> None:
+def test_nested_lists_and_loops_end(house: House, parse: Parse) -> None:
     house.list("all", ["a@kund.se", "north@lists.example.com"], addresses=["all@lists.example.com"])
     house.list("north", ["b@kund.se", "c@kund.se", "all+x@lists.example.com"], addresses=["north@lists.example.com"])
     house.list("alias", ["all@lists.example.com"], addresses=["everybody@example.com"])
@@ -260,7 +265,7 @@ def test_nested_lists_and_loops_end(house, parse: Parse) -> None:
     assert got.list_addresses == (1, 1)
 
 
-def test_a_list_of_colleagues_reaches_but_has_no_customers(house, parse: Parse) -> None:
+def test_a_list_of_colleagues_reaches_but_has_no_customers(house: House, parse: Parse) -> None:
     house.list("staff", ["bo@example.com", "x@annan.se"], addresses=["staff@example.com"], audience="employees")
     house.sync("staff")
     got = house.registry().classify(parse("staff@example.com", "x@annan.se"))
@@ -269,7 +274,7 @@ def test_a_list_of_colleagues_reaches_but_has_no_customers(house, parse: Parse) 
     assert got.addressed == ("staff",)
 
 
-def test_declarations(ready) -> None:
+def test_declarations(ready: House) -> None:
     registry = ready.registry(
         streams={
             "receipts": {
@@ -287,6 +292,8 @@ def test_declarations(ready) -> None:
     assert info.origin.dkim == {"campaigns.example.com"}
     assert registry.list_with_id("other.example.com") is None
     (stream,) = registry.streams_from("noreply@example.com")
+    assert stream.max is not None
+    assert stream.max_per_person is not None
     assert (stream.max.count, stream.max.window_seconds, stream.max_per_person.count) == (20000, 3600, 20)
     assert registry.streams_from("bo@example.com") == ()
     assert registry.is_expander("192.0.2.7")
@@ -333,7 +340,7 @@ def test_an_origin_names_logins_too(client: str, login: str | None, proven: bool
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["c0@kund.se", "c1@kund.se", "eva@example.com", "bo@example.com", "x@annan.se", LIST,
                                  "vip+a@lists.example.com"]), max_size=8))  # fmt: skip
-def test_counts_agree_with_each_other(ready, texts: list[str]) -> None:
+def test_counts_agree_with_each_other(ready: House, texts: list[str]) -> None:
     addresses = [Address.parse(t) for t in texts]
     got = ready.registry().classify(addresses)
     assert got.total == len(addresses) == len(got.recipients)
@@ -344,7 +351,7 @@ def test_counts_agree_with_each_other(ready, texts: list[str]) -> None:
     assert more.customers.low >= got.customers.low
 
 
-def test_fifty_recipients_and_twenty_lists_are_quick(house, parse: Parse) -> None:
+def test_fifty_recipients_and_twenty_lists_are_quick(house: House, parse: Parse) -> None:
     for n in range(20):
         house.list(f"l{n}", [f"m{n}-{i}@kund.se" for i in range(200)], addresses=[f"l{n}@lists.example.com"])
         house.sync(f"l{n}")

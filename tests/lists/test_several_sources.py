@@ -11,16 +11,17 @@ import pytest
 from smtpguard.lists import report as reports
 from smtpguard.lists.declared import build
 from smtpguard.lists.index import Index
-from smtpguard.lists.indexcache import Shelf, State, index_path, sources_folder
+from smtpguard.lists.indexcache import IndexStatus, Shelf, State, index_path, report_path, sources_folder
 from smtpguard.lists.sync import source_key
 from smtpguard.mail.address import Address
+from tests.lists.conftest import House
 
 ONE = [f"one{i}@kund.se" for i in range(40)]
 TWO = [f"two{i}@kund.se" for i in range(40)]
 
 
 @pytest.fixture
-def both(house):
+def both(house: House) -> House:
     """A list from two files, which have two people in common."""
     house.list("news", [*ONE, *TWO[:2]])
     (house.path / "more.txt").write_text("\n".join(TWO))
@@ -28,19 +29,19 @@ def both(house):
     return house
 
 
-def on(house, text: str) -> bool:
+def on(house: House, text: str) -> bool:
     index = Index(index_path(house.folder, "news"), house.digester.key_id)
     return house.digester.of(Address.parse(text)) in index
 
 
-def standing(house):
+def standing(house: House) -> IndexStatus:
     lists, _ = build(house.sections, {})
     shelf = Shelf(house.folder, house.digester.key_id)
     shelf.look(lists.values(), house.clock())
     return shelf.standings["news"]
 
 
-def test_everybody_is_counted_once(both) -> None:
+def test_everybody_is_counted_once(both: House) -> None:
     report = both.sync("news")
     assert (report.ok, report.people) == (True, 80)
     assert [(s.label, s.people, s.rows) for s in report.sources] == [("news.csv", 42, 42), ("more.txt", 40, 40)]
@@ -49,7 +50,7 @@ def test_everybody_is_counted_once(both) -> None:
     assert not both.sync("news").changed
 
 
-def test_one_that_fails_keeps_its_own_last_good_and_the_other_goes_on(both) -> None:
+def test_one_that_fails_keeps_its_own_last_good_and_the_other_goes_on(both: House) -> None:
     both.sync("news")
     began = both.clock()
     both.clock.pass_(hours=20)
@@ -72,7 +73,7 @@ def test_one_that_fails_keeps_its_own_last_good_and_the_other_goes_on(both) -> N
     assert standing(both).state is State.STALE
 
 
-def test_since_when_it_fails_is_remembered(both) -> None:
+def test_since_when_it_fails_is_remembered(both: House) -> None:
     both.sync("news")
     (both.path / "more.txt").rename(both.path / "away.txt")
     both.clock.pass_(hours=1)
@@ -80,12 +81,13 @@ def test_since_when_it_fails_is_remembered(both) -> None:
     both.clock.pass_(hours=1)
     both.sync("news")
     kept = reports.latest(both.folder, "news")
+    assert kept is not None
     assert (kept.failing_since, kept.at) == (first, first + timedelta(hours=1))
     (both.path / "away.txt").rename(both.path / "more.txt")
     assert both.sync("news").failing_since is None
 
 
-def test_one_that_could_never_be_read_leaves_the_list_incomplete(both) -> None:
+def test_one_that_could_never_be_read_leaves_the_list_incomplete(both: House) -> None:
     (both.path / "more.txt").rename(both.path / "away.txt")
     report = both.sync("news")
     assert report.problem.endswith("an index of its other sources is in use")
@@ -94,10 +96,12 @@ def test_one_that_could_never_be_read_leaves_the_list_incomplete(both) -> None:
     assert on(both, ONE[0])
     (both.path / "away.txt").rename(both.path / "more.txt")
     assert both.sync("news").ok
-    assert (standing(both).state, standing(both).index.people) == (State.READY, 80)
+    whole = standing(both)
+    assert whole.index is not None
+    assert (whole.state, whole.index.people) == (State.READY, 80)
 
 
-def test_a_source_that_is_new_and_fails_costs_nothing_of_what_there_is(both) -> None:
+def test_a_source_that_is_new_and_fails_costs_nothing_of_what_there_is(both: House) -> None:
     both.sync("news")
     both.sections["news"]["members"] = [{"text": "more.txt"}, {"csv": "typo.csv"}]
     report = both.sync("news")
@@ -106,7 +110,7 @@ def test_a_source_that_is_new_and_fails_costs_nothing_of_what_there_is(both) -> 
     assert on(both, ONE[0])
 
 
-def test_a_source_that_is_taken_out_of_the_policy_is_forgotten_if_a_person_says_so(both) -> None:
+def test_a_source_that_is_taken_out_of_the_policy_is_forgotten_if_a_person_says_so(both: House) -> None:
     both.sync("news")
     both.sections["news"]["members"] = [{"text": "more.txt"}]
     report = both.sync("news")
@@ -124,14 +128,14 @@ def test_what_is_expected_of_a_source_makes_no_other_source_of_it() -> None:
     assert source_key({"csv": "a.csv", "column": "email"}) != key
 
 
-def test_one_source_and_the_list_are_one_file(house) -> None:
+def test_one_source_and_the_list_are_one_file(house: House) -> None:
     house.list("news", ONE)
     house.sync("news")
     [source] = sources_folder(house.folder, "news").iterdir()
     assert source.samefile(index_path(house.folder, "news")), "it is on disk once"
 
 
-def test_what_a_dead_sync_left_behind_goes_away(house) -> None:
+def test_what_a_dead_sync_left_behind_goes_away(house: House) -> None:
     house.list("news", ONE)
     house.sync("news")
     left, fresh = house.folder / ".news.index.dead", house.folder / ".news.index.alive"
@@ -143,28 +147,29 @@ def test_what_a_dead_sync_left_behind_goes_away(house) -> None:
     assert fresh.exists()
 
 
-def test_bad_rows_are_told_by_source_and_line_and_never_by_what_stands_there(both) -> None:
+def test_bad_rows_are_told_by_source_and_line_and_never_by_what_stands_there(both: House) -> None:
     (both.path / "more.txt").write_text("\n".join([*TWO, "rubbish.of.anna", "anna svensson@kund.se"]))
     both.sync("news")
     kept = reports.latest(both.folder, "news")
+    assert kept is not None
     assert [(row.source, str(row)) for row in kept.shown] == [
         ("more.txt", "line 41: not a mailbox: expected local-part@domain"),
         ("more.txt", "line 42: not a mailbox: expected local-part@domain"),
     ]
-    assert "anna" not in reports.report_path(both.folder, "news").read_text()
+    assert "anna" not in report_path(both.folder, "news").read_text()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"list": "news"}', '{"sources": [{"shown": [{}]}]}'])
-def test_a_report_that_nobody_can_read_is_none(house, text: str) -> None:
+def test_a_report_that_nobody_can_read_is_none(house: House, text: str) -> None:
     house.list("news", ONE)
     house.sync("news")
-    reports.report_path(house.folder, "news").write_text(text)
+    report_path(house.folder, "news").write_text(text)
     assert reports.latest(house.folder, "news") is None
     assert house.sync("news").ok
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_root_syncs_belongs_to_the_guard(both) -> None:
+def test_what_root_syncs_belongs_to_the_guard(both: House) -> None:
     both.folder.mkdir()
     os.chown(both.folder, 12345, 12346)
     assert both.sync("news").ok
@@ -178,7 +183,7 @@ def test_what_root_syncs_belongs_to_the_guard(both) -> None:
     assert roots.stat().st_uid == 0, "a guard that was broken into is given nothing of root's"
 
 
-def test_where_files_cannot_be_linked_they_are_copied(house, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_files_cannot_be_linked_they_are_copied(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError("not here")
 

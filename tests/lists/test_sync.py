@@ -15,16 +15,17 @@ from smtpguard.lists.report import News
 from smtpguard.lists.schedule import Refresher
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
-from smtpguard.lists.sync import opened
+from smtpguard.lists.sources.opening import opened
+from tests.lists.conftest import House
 
 PEOPLE = [f"p{i}@kund.se" for i in range(100)]
 
 
-def index(house, name: str = "news") -> Index:
+def index(house: House, name: str = "news") -> Index:
     return Index(index_path(house.folder, name), house.digester.key_id)
 
 
-def test_a_first_sync_and_an_unchanged_one(house) -> None:
+def test_a_first_sync_and_an_unchanged_one(house: House) -> None:
     house.list("news", PEOPLE)
     first = house.sync("news")
     assert (first.ok, first.changed, first.people, first.rows, first.source) == (True, True, 100, 100, "news.csv")
@@ -39,7 +40,7 @@ def test_a_first_sync_and_an_unchanged_one(house) -> None:
     assert house.sync("news", force=True).sources[0].read_at == house.clock()
 
 
-def test_new_people_are_taken_in(house) -> None:
+def test_new_people_are_taken_in(house: House) -> None:
     house.list("news", PEOPLE)
     house.sync("news")
     house.list("news", [*PEOPLE, "new@kund.se"])
@@ -47,7 +48,7 @@ def test_new_people_are_taken_in(house) -> None:
     assert (report.people, report.changed) == (101, True)
 
 
-def test_it_is_told_how_many_came_and_left(house) -> None:
+def test_it_is_told_how_many_came_and_left(house: House) -> None:
     house.list("news", PEOPLE)
     first = house.sync("news")
     assert (first.before, first.added, first.removed) == ("", None, None)
@@ -67,7 +68,7 @@ def test_it_is_told_how_many_came_and_left(house) -> None:
         (None, "No such file"),
     ],
 )
-def test_what_cannot_be_right_keeps_the_last_good_index(house, members: list[str] | None, problem: str) -> None:
+def test_what_cannot_be_right_keeps_the_last_good_index(house: House, members: list[str] | None, problem: str) -> None:
     house.list("news", PEOPLE)
     house.sync("news")
     before = index(house).version
@@ -89,7 +90,7 @@ def test_what_cannot_be_right_keeps_the_last_good_index(house, members: list[str
     assert len(list((house.folder / "news.sources").iterdir())) == 1, "no draft is left behind"
 
 
-def test_a_shrunken_list_goes_through_when_a_person_says_so(house) -> None:
+def test_a_shrunken_list_goes_through_when_a_person_says_so(house: House) -> None:
     house.list("news", PEOPLE)
     house.sync("news")
     house.list("news", PEOPLE[:10])
@@ -97,21 +98,21 @@ def test_a_shrunken_list_goes_through_when_a_person_says_so(house) -> None:
     assert house.sync("news", accept_shrink=True).people == 10
 
 
-def test_at_least(house) -> None:
+def test_at_least(house: House) -> None:
     house.list("news", PEOPLE, options={"at_least": 1000})
     report = house.sync("news")
     assert report.problem == "news.csv holds 100 people, and the policy expects at least 1,000; no index is in use"
     assert not index_path(house.folder, "news").exists()
 
 
-def test_a_few_bad_rows_are_told_and_borne(house) -> None:
+def test_a_few_bad_rows_are_told_and_borne(house: House) -> None:
     house.list("news", [*PEOPLE, "rubbish", "rubbish"])
     report = house.sync("news")
     assert report.ok
     assert (report.bad, report.people, report.shown[0].line) == (2, 100, 102)
 
 
-def test_several_sources_are_one_list(house) -> None:
+def test_several_sources_are_one_list(house: House) -> None:
     house.list("news", PEOPLE)
     (house.path / "more.txt").write_text("p1@kund.se\nextra@kund.se\n")
     house.sections["news"]["members"] = [house.sections["news"]["members"], {"text": "more.txt"}]
@@ -120,7 +121,7 @@ def test_several_sources_are_one_list(house) -> None:
     assert [source.people for source in report.sources] == [100, 2]
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_used(house) -> None:
+def test_a_file_that_changes_while_it_is_read_is_not_used(house: House) -> None:
     house.list("news", PEOPLE)
 
     def touch(_: object) -> None:
@@ -131,7 +132,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_used(house) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:300], lambda raw: raw[:200] + b"?" + raw[201:]])
-def test_a_damaged_index_is_made_anew(house, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_index_is_made_anew(house: House, damage: Callable[[bytes], bytes]) -> None:
     """One that cannot be opened, and one in which only a look at the whole finds the damage."""
     house.list("news", PEOPLE)
     house.sync("news")
@@ -143,7 +144,7 @@ def test_a_damaged_index_is_made_anew(house, damage: Callable[[bytes], bytes]) -
     assert path.read_bytes() == good
 
 
-def test_a_new_secret_makes_a_new_index(house) -> None:
+def test_a_new_secret_makes_a_new_index(house: House) -> None:
     from smtpguard.lists.digest import Digester
 
     house.list("news", PEOPLE)
@@ -152,14 +153,14 @@ def test_a_new_secret_makes_a_new_index(house) -> None:
     assert house.sync("news").changed
 
 
-def test_a_folder_that_cannot_be_written_is_told(house) -> None:
+def test_a_folder_that_cannot_be_written_is_told(house: House) -> None:
     house.list("news", PEOPLE)
     house.folder.write_text("a file in its place")
     report = house.sync("news")
     assert report.problem.startswith("the index of news cannot be written")
 
 
-def test_a_list_with_a_strange_name_stays_in_its_folder(house) -> None:
+def test_a_list_with_a_strange_name_stays_in_its_folder(house: House) -> None:
     house.list("news", PEOPLE)
     house.sections["../up"] = house.sections.pop("news")
     house.sync("../up")
@@ -167,14 +168,14 @@ def test_a_list_with_a_strange_name_stays_in_its_folder(house) -> None:
     assert not list(house.path.glob("*.index"))
 
 
-def test_a_list_without_members_or_with_unknown_ones_is_told(house) -> None:
+def test_a_list_without_members_or_with_unknown_ones_is_told(house: House) -> None:
     house.list("news")
     assert "declares no members" in house.sync("news").problem
     house.sections["news"]["members"] = {"fax": "x"}
     assert "members name no source" in house.sync("news").problem
 
 
-def test_what_is_given_up_is_no_outage(house) -> None:
+def test_what_is_given_up_is_no_outage(house: House) -> None:
     """A guard that stops while it reads a long list: it is not kept from it, and nobody is told of what nobody missed."""
     house.list("news", PEOPLE)
     assert house.sync("news").ok
@@ -185,7 +186,7 @@ def test_what_is_given_up_is_no_outage(house) -> None:
 
 
 def test_what_nobody_has_thought_of_is_an_outage_as_any_other(
-    house, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     house.list("news", PEOPLE)
     assert house.sync("news").ok
@@ -205,7 +206,7 @@ def test_what_nobody_has_thought_of_is_an_outage_as_any_other(
     assert PEOPLE[0] not in caplog.text
 
 
-def test_who_is_due(house) -> None:
+def test_who_is_due(house: House) -> None:
     house.list("news", PEOPLE, options={"refresh": 600})
     house.list("quiet")
     lists, _ = build(house.sections, {})
@@ -221,22 +222,26 @@ def test_who_is_due(house) -> None:
     waits = []
     for _ in range(7):
         assert not refresher.sync(lists["news"], now).ok
-        waits.append((refresher.next_at() - now).total_seconds())
+        again_at = refresher.next_at()
+        assert again_at is not None
+        waits.append((again_at - now).total_seconds())
     assert waits == [30, 60, 120, 240, 480, 600, 600]  # sooner than usual, and never later
     (house.path / "away.csv").rename(house.path / "news.csv")
     assert refresher.sync(lists["news"], now).ok
-    assert (refresher.next_at() - now).total_seconds() == 600
+    again_at = refresher.next_at()
+    assert again_at is not None
+    assert (again_at - now).total_seconds() == 600
     assert [i.name for i in refresher.due(now - timedelta(days=2))] == ["news"], "the clock was set back"
 
 
-def test_a_list_that_is_read_daily_is_not_stale_every_day(house) -> None:
+def test_a_list_that_is_read_daily_is_not_stale_every_day(house: House) -> None:
     for refresh, stale_after in ((900, 86_400), (86_400, 3 * 86_400)):
         house.list("news", PEOPLE, options={"refresh": refresh, "stale_after": None})
         lists, _ = build(house.sections, {})
         assert lists["news"].stale_after_seconds == stale_after
 
 
-def test_fingerprint_follows_the_declaration(house) -> None:
+def test_fingerprint_follows_the_declaration(house: House) -> None:
     house.list("news", PEOPLE)
     one = opened({"csv": "news.csv"}, house.path).fingerprint()
     assert opened({"csv": "news.csv"}, house.path).fingerprint() == one

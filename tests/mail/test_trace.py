@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -60,7 +61,7 @@ def test_what_it_looks_like() -> None:
         ({"auth_user": "a"}, True, "UTF8SMTPA"),
     ],
 )
-def test_protocol(session: dict[str, object], smtputf8: bool, protocol: str) -> None:
+def test_protocol(session: dict[str, Any], smtputf8: bool, protocol: str) -> None:
     assert f" with {protocol} id ".encode() in traced(transaction(smtputf8=smtputf8, **session))
 
 

@@ -188,7 +188,7 @@ FROZEN = [
     ],
 )  # fmt: skip
 def test_an_outcome_says_what_is_and_no_more(data: dict[str, Any], english: str, swedish: str) -> None:
-    usual = {"frozen": [], "sent": False, "test": False, "gone": 0, "asked": False}
+    usual: dict[str, Any] = {"frozen": [], "sent": False, "test": False, "gone": 0, "asked": False}
     for language, said in (("en", english), ("sv", swedish)):
         plain, html = (" ".join(text.split()) for text in texts(render("decided", language, **usual | data)))
         assert said in plain
@@ -225,7 +225,7 @@ def test_a_digest_lists_and_says_what_is_left_out() -> None:
     assert "And 72 more." in plain
     assert "Reference: 0000000000000000" in plain
     assert read(render("digest", "en", message_id=None))["In-Reply-To"] is None
-    own = {"role": "sender", "total": 5, "message_id": None}
+    own: dict[str, Any] = {"role": "sender", "total": 5, "message_id": None}
     some = read(render("digest", "en", states={"waiting": 2, "rejected": 3}, **own))
     assert some["Subject"] == "2 held messages of yours", "what is rejected is not held any more"
     none = read(render("digest", "en", states={"rejected": 5}, **own))
@@ -278,9 +278,11 @@ HOSTILE = [
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_a_stranger_wrote_does_not_act(kind: str, text: str) -> None:
-    hostile = {"subject": text, "from": text, "message_id": text, "marks": [text], "comment": text, "excerpt": text,
-               "lists": [text], "senders": [text], "recipients_shown": [text], "list": text,
-               "messages": [{**SAMPLE["messages"][0], "subject": text, "from": text}]}  # fmt: skip
+    hostile: dict[str, Any] = {
+        "subject": text, "from": text, "message_id": text, "marks": [text], "comment": text, "excerpt": text,
+        "lists": [text], "senders": [text], "recipients_shown": [text], "list": text,
+        "messages": [{**SAMPLE["messages"][0], "subject": text, "from": text}],
+    }  # fmt: skip
     raw = render(kind, "en", **hostile)
     message = read(raw)
     assert message["Bcc"] is None
@@ -297,7 +299,8 @@ def test_what_a_stranger_wrote_does_not_act(kind: str, text: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=120), st.text(max_size=300), st.sampled_from(KINDS))
 def test_any_text_makes_one_sound_message(subject: str, comment: str, kind: str) -> None:
-    raw = render(kind, "sv", subject=subject, comment=comment, message_id=subject, **{"from": comment})
+    more: dict[str, Any] = {"from": comment}
+    raw = render(kind, "sv", subject=subject, comment=comment, message_id=subject, **more)
     header, _, _ = raw.partition(b"\r\n\r\n")
     names = [line.partition(b":")[0] for line in header.split(b"\r\n") if line[:1] not in (b" ", b"\t")]
     assert set(names) <= {b"From", b"To", b"Reply-To", b"Subject", b"Date", b"Message-ID", b"In-Reply-To", b"References",

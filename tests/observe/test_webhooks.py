@@ -45,7 +45,7 @@ class Here:
         self.cursors = Cursors(home.store)
 
     def hook(self, topics: frozenset[Topic] = ALL, **allowed: Any) -> Hook:
-        known = {"nameable": lambda name: name != "ramadan", "url": "https://guard.example.com"}
+        known: dict[str, Any] = {"nameable": lambda name: name != "ramadan", "url": "https://guard.example.com"}
         return Hook(name="chat", url=self.to.url, secret=SECRET, topics=topics, allowed=Allowed(**(known | allowed)))
 
     def teller(self, *hooks: Hook) -> Teller:
@@ -239,7 +239,8 @@ async def test_the_answer_is_not_waited_for_beyond_its_status(here: Here) -> Non
 async def test_pauses_grow_up_to_an_hour_and_end_after_a_day(here: Here) -> None:
     await here.held()
     here.to.usual = does.FAILS
-    start, pauses = here.home.clock.now(), []
+    start = here.home.clock.now()
+    pauses: list[float] = []
     while not await here.journalled():
         before = len(here.to.asked)
         await here.tell()
@@ -415,7 +416,7 @@ async def test_of_an_entry_that_cannot_be_told_the_next_one_is_told(
     """An error of ours in one of them keeps a hook from nothing else; it is journalled as given up."""
     await here.held()
     await here.held(body="Liquor", Message_ID="<2@example.com>")
-    whole = telling.payload
+    whole = telling.payload  # type: ignore[attr-defined]
     broken = iter([True])
 
     def payload(*given: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright
 
 from smtpguard.app.webserver import Server
 from smtpguard.console.people.accounts import NotPossible
@@ -21,8 +21,8 @@ from smtpguard.policy.people import Role
 from tests.console.stage import PASSWORD, Stage, stage
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
-DESKTOP = {"width": 1200, "height": 800}
-PHONE = {"width": 360, "height": 740}
+DESKTOP: ViewportSize = {"width": 1200, "height": 800}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 
 
 def missing() -> str:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 from tests.peers import postfix
@@ -89,7 +90,7 @@ class Dovecot:
         self._thread.start()
         config = self.root / "dovecot.conf"
         config.write_text(CONFIG.format(root=self.root, port=self._authority.server_address[1]))
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(["dovecot", "-F", "-c", str(config)], **quiet)
         try:
             until((self.root / "auth-client").exists, "dovecot to listen")

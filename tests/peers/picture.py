@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
 from smtpguard.demo.play import play
 from smtpguard.demo.script import DPO, OMAR, Script
@@ -20,7 +20,7 @@ from smtpguard.demo.stage import Stage, stage
 from tests.peers.browsing import chromium
 
 PICTURE = Path(__file__).parents[2] / "docs" / "console.png"
-SIZE = {"width": 1120, "height": 1300}
+SIZE: ViewportSize = {"width": 1120, "height": 1300}
 SCALE = 1.5  # sharp on a fine screen
 _COARSE = bytes(value // 12 for value in range(256))
 

@@ -34,12 +34,13 @@ def submit(
         smtp.ehlo("desk.example.com")
         if login:
             smtp.login(ANNA, SECRET)
-        smtp.sendmail(ANNA, recipients, mail, **options)  # type: ignore[arg-type]
+        smtp.sendmail(ANNA, recipients, mail, **options)
 
 
 def passed(chain: MilterChain, message_id: str) -> bytes:
     [got] = until(lambda: chain.recorder.with_id(message_id), why=f"{message_id} to pass")
-    return got.content
+    content: bytes = got.content
+    return content
 
 
 def verdict(chain: MilterChain, subject: str) -> dict[str, object]:
@@ -96,6 +97,7 @@ class TestDispositions:
         """In several lines, all of them for the client."""
         with pytest.raises(smtplib.SMTPDataError) as refused:
             submit(chain, letters.mail(message_id="never-2@example.com"), *THREE, "d@example.net")
+        assert isinstance(refused.value.smtp_error, bytes)
         lines = refused.value.smtp_error.decode().splitlines()
         assert len(lines) == 3
         assert {line[:6] for line in lines} == {"5.7.1 "}

@@ -97,6 +97,7 @@ def test_rejected_at_length(world: World) -> None:
     four = [f"{who}@example.net" for who in "abcd"]
     with pytest.raises(smtplib.SMTPDataError) as refused:
         world.submit(letters.mail(message_id="s-never-2@example.com"), *four)
+    assert isinstance(refused.value.smtp_error, bytes)
     lines = refused.value.smtp_error.decode().splitlines()
     assert len(lines) == 3
     assert LONG in " ".join(line.removeprefix("5.7.1 ") for line in lines)

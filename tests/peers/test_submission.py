@@ -160,7 +160,7 @@ def test_from_is_proven_by_the_login(submission: Submission) -> None:
         mail = letters.mail(to="you@example.org", message_id="forged@example.com")
         with pytest.raises(smtplib.SMTPDataError) as refused:
             smtp.sendmail("bo@example.com", ["you@example.org"], mail)
-        assert b"Mail goes in one's own name" in bytes(refused.value.smtp_error)
+        assert b"Mail goes in one's own name" in refused.value.smtp_error
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])

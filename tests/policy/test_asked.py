@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from smtpguard.audit.about import About
@@ -23,7 +25,7 @@ def asked(about: About, policy: bytes = POLICY, **known: tuple[str, ...]) -> Ask
     return held_against(about, {"policy.yaml": policy}, delimiters="+", **known)
 
 
-def of_senders(*senders: str, **known: tuple[str, ...]) -> dict[str, str]:
+def of_senders(*senders: str, **known: Any) -> dict[str, str]:
     return {one.word: one.meant for one in asked(About(senders=frozenset(senders)), **known).senders}
 
 

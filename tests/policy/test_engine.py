@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from smtpguard.policy.admission import Ask, Freeze, Live, Selector
 from smtpguard.policy.engine import RuleSet, decide
-from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown
+from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import DEFERRED, HELD
 from smtpguard.policy.grammar import condition
 from smtpguard.policy.rule import Rule
@@ -37,7 +37,7 @@ def ruleset(*rules: Rule, **more: object) -> RuleSet:
     return RuleSet(rules=rules, approvals=Quorum(groups=("communications",)), **more)  # type: ignore[arg-type]
 
 
-SENDER = {"sender.address": "a@example.com"}
+SENDER: dict[str, Value] = {"sender.address": "a@example.com"}
 TO_A_LIST = {**SENDER, "recipients.list_addresses": Count(1, 1)}
 TO_NOBODY = {**SENDER, "recipients.list_addresses": Count(0, 0)}
 TEXT_RULE = rule("text", {"message.looks": "internal", "recipients.list_addresses": "any"})

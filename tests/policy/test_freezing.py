@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.freezing import held_up_by, stopped_by
 from tests.policy.test_approval import NOON, hold
 
-KEPT = {"lists": ("news",), "mailing_id": "M1", "thread": "<1@example.com>"}
+KEPT: dict[str, Any] = {"lists": ("news",), "mailing_id": "M1", "thread": "<1@example.com>"}
 
 
 def freeze(selector: Selector, value: str = "", *, id: str = "F1", hours: int | None = None) -> Freeze:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -237,7 +238,8 @@ def some_rules(data: st.DataObject, rules: RuleSet) -> RuleSet:
             every = each in rule.unless
             now = condition(each.fact, data.draw(drawn.raw_conditions(each.fact)), every=every, known=Known())
             side = "unless" if every else "when"
-            rule = replace(rule, **{side: tuple(now if c is each else c for c in getattr(rule, side))})
+            changed: dict[str, Any] = {side: tuple(now if c is each else c for c in getattr(rule, side))}
+            rule = replace(rule, **changed)
         kept.append(rule)
     kept += [data.draw(drawn.rules(f"more-{n}")) for n in range(data.draw(st.integers(0, 2)))]
     return replace(rules, rules=tuple(data.draw(st.permutations(kept))))

@@ -112,7 +112,8 @@ def test_a_milter_closes_without_a_word(grow: Grow, tmp_path: Path) -> None:
 
 def numbers(folder: Path) -> dict[str, object]:
     with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder / "numbers").read_text())
+        read: dict[str, object] = json.loads((folder / "numbers").read_text())
+        return read
     return {}
 
 

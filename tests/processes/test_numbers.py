@@ -126,6 +126,7 @@ class TestTree:
         tree = grow(["proxy", "shows"], shows="shows", deaths=2, first_pause_seconds=0.001, longest_pause_seconds=0.01)
         tree.until("READY=1\nSTATUS=proxy ready; ")
         died = 0
+        assert tree.process.stdout is not None
         while died < 6:
             line = tree.process.stdout.readline()
             assert line, "it has ended"

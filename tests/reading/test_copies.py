@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from email.message import EmailMessage
+from typing import Any
 
 import pytest
 
@@ -239,7 +240,7 @@ def test_a_message_or_a_text_that_is_attached_is_a_mailing_by_what_it_says() -> 
 
 
 def test_pictures_in_the_text_signatures_and_business_cards_are_no_content() -> None:
-    def beside(n: int, kind: str, octets: bytes, **more: str) -> Identity:
+    def beside(n: int, kind: str, octets: bytes, **more: Any) -> Identity:
         outer = EmailMessage()
         outer["From"], outer["To"], outer["Message-ID"] = "eva@example.com", "k@example.org", f"<{n}@example.com>"
         outer.set_content(f"{n} {prose(60 + n, 1)[:30]}")

@@ -98,4 +98,5 @@ async def main(url: str, state_dir: str, what: str, name: str, n: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:5], int(sys.argv[5])))
+    url, state_dir, what, name, n = sys.argv[1:6]
+    asyncio.run(main(url, state_dir, what, name, int(n)))

@@ -49,7 +49,7 @@ async def test_many_at_once_are_one_chain(store: Store) -> None:
 
 
 async def test_another_policy_in_force(store: Store) -> None:
-    called = []
+    called: list[object] = []
     with pytest.raises(PolicyMoved):
         await store.admit(item("T1", policy="older"), called.append)  # type: ignore[arg-type]
     assert not called

@@ -34,7 +34,7 @@ async def test_every_transaction_that_writes_is_durable(
         assert await is_set() == ours
     database = Database(url)
     try:
-        with database.read() as connection:
-            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == default, "or nothing was tried"
+        with database.read() as reading:
+            assert reading.exec_driver_sql("SHOW synchronous_commit").scalar() == default, "or nothing was tried"
     finally:
         database.close()

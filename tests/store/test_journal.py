@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import ColumnElement, Connection, select
@@ -283,9 +284,9 @@ async def test_lifted_freezes_go_with_the_addresses_they_name(store: Store, cloc
     await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     clock.go(days=91)
     await store.retain(Retention())
-    left: list[object] = []
+    left: list[Any] = []
     await store._writer.submit(lambda b: left.extend(b.select('SELECT freeze_id FROM "freeze"')))
-    assert [tuple(row) for row in left] == [("F2",)]  # type: ignore[call-overload]
+    assert [tuple(row) for row in left] == [("F2",)]
 
 
 async def test_what_was_on_the_way_long_ago_is_forgotten(store: Store, clock: Clock) -> None:

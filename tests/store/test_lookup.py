@@ -11,6 +11,7 @@ from smtpguard.audit.about import About
 from smtpguard.audit.event import Event, Kind
 from smtpguard.store import lookup
 from smtpguard.store.hooks import Cursors
+from smtpguard.store.schema import entry
 from smtpguard.store.store import Store
 from tests.store.making import T0
 from tests.store.test_incident import ids, verdict
@@ -21,7 +22,7 @@ WHERE_ITS_TOLD = {"other": {"action": "hold", "observed": ["r"], "lists": ["news
 
 
 async def filed(store: Store, id: str) -> tuple[Any, ...]:
-    query = lookup.entry.select().with_only_columns(*lookup.TABLE).where(lookup.entry.c.id == id)
+    query = entry.select().with_only_columns(*lookup.TABLE).where(entry.c.id == id)
     return tuple((await store.ask(lambda c: c.execute(query))).one())
 
 

@@ -25,7 +25,8 @@ from tests.store.making import event as entry
 @pytest.mark.parametrize("when", ["while it is opened", "when it is open"])
 async def test_one_that_is_given_up(when: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     under_way, go_on, closed = threading.Event(), threading.Event(), threading.Event()
-    real, close = opening.check, Database.close
+    real = opening.check  # type: ignore[attr-defined]
+    close = Database.close
 
     def slow(connection: object) -> None:
         under_way.set()

@@ -33,7 +33,8 @@ def event(what: str = "x") -> Event:
 
 
 def session(token: str = "t1", **more: Any) -> Session:
-    return Session(**({"token": token, "account_id": "A1", "started_at": T0, "seen_at": T0} | more))
+    usual: dict[str, Any] = {"token": token, "account_id": "A1", "started_at": T0, "seen_at": T0}
+    return Session(**(usual | more))
 
 
 async def put(people: People, account: Account = EVA, **more: Any) -> Turn:

@@ -260,7 +260,10 @@ async def mailing(store: Store, *states: State, to: tuple[str, ...] = ("a@x.exam
         if wanted is not State.WAITING:
             made = release(id, f"{n}@x.example")
             await store.holds.change(
-                id, lambda h, made=made: Change(hold=replace(h, state=State.APPROVED), intents=(made,))
+                id,
+                lambda h, made=made: Change(  # type: ignore[misc]
+                    hold=replace(h, state=State.APPROVED), intents=(made,)
+                ),
             )
 
 

@@ -335,7 +335,14 @@ async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, 
             }  # fmt: skip
             known = MetaData()
             known.reflect(connection)
-            counts = {"exact": None, "floor": 0, "sums": {}, "fates": [0] * 9, "customers": 0, "messages": 1}
+            counts: dict[str, Any] = {
+                "exact": None,
+                "floor": 0,
+                "sums": {},
+                "fates": [0] * 9,
+                "customers": 0,
+                "messages": 1,
+            }
             connection.execute(
                 known.tables["mailing"].insert().values(
                     n=1, id="SPRING", first_at=0, last_at=0, state="approved", people=1, filed=False, sketch=b"",
@@ -432,12 +439,12 @@ async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, 
     finally:
         database.close()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        query = lookup.entry.select().with_only_columns(lookup.entry.c.id, *lookup.TABLE).where(lookup.VERDICT)
+        query = schema_of.entry.select().with_only_columns(schema_of.entry.c.id, *lookup.TABLE).where(lookup.VERDICT)
         found = {row.id: tuple(row[1:]) for row in await store.ask(lambda c: c.execute(query).all())}
         wanted = {id: lookup.of(kind, id, data) for kind, id, data in JOURNALLED if kind == "verdict"}
         assert {id: found[id] for id in wanted} == wanted
-        empty = lookup.entry.c.kind == "outcome", lookup.entry.c.action.is_not(None)
-        assert await store.ask(lambda c: c.execute(lookup.entry.select().where(*empty)).all()) == []
+        empty = schema_of.entry.c.kind == "outcome", schema_of.entry.c.action.is_not(None)
+        assert await store.ask(lambda c: c.execute(schema_of.entry.select().where(*empty)).all()) == []
         said = select(schema_of.checkpoint.c.seq).where(journal.NOTABLE)
         assert await store.ask(lambda c: sorted(c.execute(said).scalars())) == [5000, 5001]
         told = await Cursors(store).news(0, [Kind.VERDICT], 10)

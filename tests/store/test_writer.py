@@ -388,7 +388,7 @@ async def test_of_a_step_that_raises_half_way_nothing_is_written(store: Store) -
 
 
 async def test_an_admission_that_raises_leaves_nothing_of_its_own(store: Store) -> None:
-    async def broken_plan() -> Admission:
+    async def broken_plan() -> Any:
         def admission(live: Any) -> Admission:
             raise RuntimeError("a fault of ours")
 

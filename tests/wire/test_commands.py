@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,7 +165,7 @@ async def test_held_and_deferred(tmp_path: Path) -> None:
 
 
 async def test_the_transaction_says_all(tmp_path: Path) -> None:
-    settings = {"senders_verified": True, "expanders": (ip_network("127.0.0.1"),)}
+    settings: dict[str, Any] = {"senders_verified": True, "expanders": (ip_network("127.0.0.1"),)}
     async with proxied(tmp_path, **settings) as world:
         client = await world.connect()
         await client.ask(

@@ -282,7 +282,7 @@ async def test_who_guesses_too_much_is_not_passed_on(tmp_path: Path) -> None:
     time = Slept()
     held = asyncio.Event()
 
-    async def sleep(_: float) -> None:
+    async def sleep(seconds: float) -> None:
         await held.wait()
 
     time.sleep = sleep  # type: ignore[method-assign]

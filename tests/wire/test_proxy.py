@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,9 +168,8 @@ async def test_a_pooled_connection_that_died_is_replaced(ending: str, tmp_path: 
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
-        relay.on(
-            "MAIL", {"drop": DROP, "421": "421 4.4.2 Bored", "421 and drop": ["421 4.4.2 Bored", DROP]}[ending], times=1
-        )
+        ends: dict[str, Any] = {"drop": DROP, "421": "421 4.4.2 Bored", "421 and drop": ["421 4.4.2 Bored", DROP]}
+        relay.on("MAIL", ends[ending], times=1)
         assert (await client.send(b"x\r\n")).startswith("250")
         assert relay.sessions == 2
 

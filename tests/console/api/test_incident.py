@@ -237,7 +237,7 @@ async def test_while_one_is_made_another_is_refused_and_everything_else_goes_on(
         made_in.append(threading.current_thread())
         return made_row(made)
 
-    made_row = incident.row
+    made_row = incident.row  # type: ignore[attr-defined]
     monkeypatch.setattr(here.home.store.journal, "_walk", slow)
     monkeypatch.setattr(incident, "row", row)
     first = asyncio.create_task(asks("POST", PATH, {"lists": ["news"], "names": True}))

@@ -97,7 +97,8 @@ class Provider:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:]) if k}
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
-                status, value = self.answer(*head[0].split()[:2], headers, body)
+                method, path = head[0].split()[:2]
+                status, value = self.answer(method, path, headers, body)
                 raw = json.dumps(value).encode() if self.said is None else self.said
                 status = status if self.status == 200 else self.status
                 writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(raw)) + raw)

@@ -43,7 +43,8 @@ async def test_another_host_is_not_here(here: Stage, host: str) -> None:
 )  # fmt: skip
 def test_the_usual_port_is_left_out_as_browsers_do(url: str, host: str) -> None:
     place = Place(url=url)
-    assert (place.hosts, place.origins) == ({host}, {f"{url.partition(':')[0]}://{host}"})
+    assert place.hosts == {host}
+    assert place.origins == {f"{url.partition(':')[0]}://{host}"}
 
 
 async def test_no_link_and_no_redirect_comes_from_the_host(here: Stage) -> None:
@@ -115,10 +116,10 @@ def walked(routes: list[BaseRoute], under: str = "") -> list[Route]:
     return found
 
 
-async def everything(here: Stage) -> dict[str, list[object]]:
+async def everything(here: Stage) -> dict[str, list[str]]:
     """Every table, and of the journal all but that somebody looked."""
 
-    def dump(connection: object) -> dict[str, list[object]]:
+    def dump(connection: object) -> dict[str, list[str]]:
         run = connection.exec_driver_sql  # type: ignore[attr-defined]
         names = [name for (name,) in run("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
         skipped = {"head", "entry", "clear", "checkpoint"}

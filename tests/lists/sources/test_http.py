@@ -88,7 +88,7 @@ def test_what_has_not_changed_is_not_fetched_again(
         if request.headers.get(asked) == version[0]:
             say(request, b"", 304)
         else:
-            say(request, body[0], **{header.replace("-", "_"): version[0]})
+            say(request, body[0], **{header.replace("-", "_"): version[0]})  # type: ignore[arg-type]
 
     site.answer = answer
     first = open_()

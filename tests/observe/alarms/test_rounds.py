@@ -99,7 +99,7 @@ async def test_what_passes_before_it_has_lasted_is_told_to_nobody() -> None:
         if _ % 5 == 4:
             await house.round(node, {}, seconds=5)
     assert house.told == []
-    assert node.active == ()
+    assert list(node.active) == []
     for _ in range(13):
         await house.round(node, AWAY, seconds=8)
     assert house.told == [("relay-away", Phase.BEGINS)]

@@ -16,6 +16,7 @@ from smtpguard.observe.metrics.table import BY_NAME, JOURNAL, SECONDS, Spread
 from smtpguard.observe.metrics.tally import BOUNDS, MOST_SERIES, NOTICES, OTHER, Tally
 
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+WITH_T1: dict[str, Any] = {"with": "T1"}
 
 
 def event(kind: Kind, id: str = "T1", *, after: float = 0.0, **data: Any) -> Event:
@@ -34,11 +35,11 @@ def counted(*events: Event) -> dict[str, dict[tuple[str, ...], float]]:
     for each in events:
         tally.add(each)
     return {
-        name.removeprefix("smtpguard_"): grown
+        name.removeprefix("smtpguard_"): grown  # type: ignore[misc]
         for name, series in tally.numbers().items()
         if name not in ("smtpguard_events_total", SECONDS.name)
         and (grown := {labels: number for labels, number in series.items() if number})
-    }  # type: ignore[misc]
+    }
 
 
 def spread(*events: Event) -> Spread:
@@ -79,7 +80,7 @@ def test_verdicts_and_the_rules_that_made_them() -> None:
         verdict("hold", "T1", hold="T1", rules=["internal-to-list", "not-a-writer"], observed=["busy"]),
         verdict("reject", "T2", rules=["automatic-to-list"]),
         verdict("relay", "T3", observed=["busy"], approved=["internal-to-list"]),
-        verdict("hold", "T4", hold="T4", **{"with": "T1"}, rules=["internal-to-list"]),
+        verdict("hold", "T4", hold="T4", rules=["internal-to-list"], **WITH_T1),
     ) == {
         "verdicts_total": {("hold",): 2, ("reject",): 1, ("relay",): 1},
         "holds_total": {("no",): 1, ("yes",): 1},
@@ -156,8 +157,9 @@ def test_verdicts_that_never_hear_of_an_outcome_are_not_kept_for_ever(monkeypatc
 
 def test_the_ends_of_holds() -> None:
     assert counted(
-        event(Kind.APPROVED), event(Kind.APPROVED, "T2", **{"with": "T1"}), event(Kind.REJECTED, "T3"), event(Kind.WITHDRAWN, "T4"),
-        event(Kind.EXPIRED, "T5"), event(Kind.VOIDED, "T6"), event(Kind.RELEASED), event(Kind.ADOPTED, "T6"),
+        event(Kind.APPROVED), event(Kind.APPROVED, "T2", **WITH_T1), event(Kind.REJECTED, "T3"),
+        event(Kind.WITHDRAWN, "T4"), event(Kind.EXPIRED, "T5"), event(Kind.VOIDED, "T6"), event(Kind.RELEASED),
+        event(Kind.ADOPTED, "T6"),
     ) == {"hold_ends_total": {
         ("approved", "no"): 1, ("approved", "yes"): 1, ("rejected", "no"): 1, ("withdrawn", "no"): 1, ("expired", "no"): 1,
         ("void", "no"): 1,

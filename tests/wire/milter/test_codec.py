@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +29,7 @@ from smtpguard.wire.milter.packet import (
 from tests.wire.milter.drawn import ANSWERS, COMMANDS
 
 
-def heard(decoder: Decoder[object], octets: bytes, cuts: list[int]) -> tuple[list[object], str]:  # type: ignore[type-var]
+def heard(decoder: Decoder[Any], octets: bytes, cuts: list[int]) -> tuple[list[object], str]:
     """The packets in ``octets``, fed in pieces that end at ``cuts``, and the error that ended it, if one did."""
     packets: list[object] = []
     at = [0, *sorted(cuts), len(octets)]
