@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import nodes
 
-from smtpguard import guard, policy
+from smtpguard import admission, approvals, gathering, holds, mailings, policy
 from smtpguard.audit.event import Kind
 from smtpguard.console import incident, labels, proofwords, rulewords, telling
 from smtpguard.console.i18n import Speech, choose
@@ -72,9 +72,10 @@ def in_code() -> Iterator[tuple[str, str]]:
 
 
 def facts_in_reasons() -> set[str]:
-    """Of every reason that is written in guard and policy themselves, whichever rule a policy has."""
+    """Of every reason that smtpguard itself gives, whichever rule a policy has."""
     found: set[str] = set()
-    for module in (*members(guard), *members(policy)):
+    rooms = (policy, gathering, holds, mailings, approvals, admission)
+    for module in (module for room in rooms for module in members(room)):
         for call in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Reason":
                 [fact] = [each.value for each in call.keywords if each.arg == "fact"]

@@ -21,8 +21,8 @@ from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.policy.admission import ContentMissing, Lease, Selector, Unavailable
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.verdict import Relayed
-from tests.guard.house import KEY, RAMADAN, House, Way
-from tests.guard.office import BO, LATER, ULF, Flaky, Office
+from tests.guard.house import KEY, RAMADAN, House, Instead, Way
+from tests.guard.office import BO, LATER, ULF, Office
 
 # what goes well
 
@@ -260,13 +260,11 @@ async def test_a_digest_with_nothing_to_say_is_not_sent(office: Office, home: Ho
 
 async def test_content_that_is_gone_is_reported(office: Office) -> None:
     hold_id = await office.approved()
-    ledger = Flaky(office.store)
 
     async def gone(sha256: str) -> Message:
         raise ContentMissing(sha256)
 
-    ledger.contents.load = gone
-    office.home.ledger = ledger
+    office.home.ledger = Instead(office.store, {"contents.load": gone})
     office.worker = office.hire()
     await office.step()
     await office.step()
@@ -277,15 +275,13 @@ async def test_content_that_is_gone_is_reported(office: Office) -> None:
 async def test_one_entry_that_goes_wrong_leaves_the_others_alone(office: Office) -> None:
     good = await office.approved(Message_ID="<good@example.com>")
     bad = await office.approved(Message_ID="<bad@example.com>")
-    ledger = Flaky(office.store)
 
     async def hold(hold_id: str) -> Hold | None:
         if hold_id == bad:
             raise RuntimeError("bug")
         return await office.store.holds.find(hold_id)
 
-    ledger.holds.find = hold
-    office.home.ledger = ledger
+    office.home.ledger = Instead(office.store, {"holds.find": hold})
     office.worker = office.hire()
     await office.step()
     assert await office.state(good) is State.RELEASED
@@ -331,9 +327,7 @@ async def test_it_waits_while_the_outbox_cannot_be_read(office: Office) -> None:
         if pauses == 3:
             office.worker.stop()
 
-    ledger = Flaky(office.store)
-    ledger.outbox.lease = lease
-    office.home.ledger = ledger
+    office.home.ledger = Instead(office.store, {"outbox.lease": lease})
     office.worker = office.hire(pause=pause)
     await asyncio.wait_for(office.worker.run(), 120)
     assert pauses == 3
