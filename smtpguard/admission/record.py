@@ -25,8 +25,8 @@ from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.notices.calling import calling
-from smtpguard.notices.data import sentences
 from smtpguard.notices.intents import Notices
+from smtpguard.notices.noticedata import sentences
 from smtpguard.policy.admission import Admission, Ask, ComparisonMissing, Intent, IntentKind, Live, Questions
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.counted import LET_THROUGH

@@ -18,7 +18,7 @@ from typing import Any
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.holds import effects as approvaleffects
+from smtpguard.holds import effects
 from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
 from smtpguard.holds.effects import NOTHING_LEARNED, Learned, release
 from smtpguard.mail.address import Address, BadAddress
@@ -115,7 +115,7 @@ class Approvals:
         all_at_once: int | None = None,
     ) -> Decided:
         """``approver``: the address they vote as; ``by``: who the system says they are, journalled beside it. ``people``: how many
-        the mailing may reach in all, 0 for the usual (approvaleffects.bound). ``all_at_once``: how many people the approver says it goes to
+        the mailing may reach in all, 0 for the usual (effects.bound). ``all_at_once``: how many people the approver says it goes to
         at once; the vote that completes the quorum needs it where the list declares stages and the message cannot be sent in them.
 
         A vote on a copy is one on the hold that it is stored under. Without ``seen`` the vote is on the hold as it is. Raises
@@ -253,23 +253,21 @@ class Approvals:
     async def _learned(self, hold_id: str, seen: Seen | None, in_force: InForce) -> Learned:
         """From as many copies as each of those had seen who approve."""
         hold = await self._ledger.holds.find(hold_id)
-        if hold is None or not (hold.queue or approvaleffects.covers_copies(hold)):
+        if hold is None or not (hold.queue or effects.covers_copies(hold)):
             return NOTHING_LEARNED
         votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
         counted = (v.letters if hold.queue else v.copies for v in votes)
         known = [n for n in (*counted, seen.under if seen is not None else None) if n is not None]
         if hold.queue:
-            return Learned(
-                letters=min((*known, await self._ledger.holds.letters(hold_id), approvaleffects.MOST_LETTERS))
-            )
-        if hold.kind == approvaleffects.TEST:
+            return Learned(letters=min((*known, await self._ledger.holds.letters(hold_id), effects.MOST_LETTERS)))
+        if hold.kind == effects.TEST:
             own, others = await self._versions(hold)
             return await asyncio.to_thread(
-                approvaleffects.learned_from_tests, own, others[: min((*known, len(others)))], in_force.slots
+                effects.learned_from_tests, own, others[: min((*known, len(others)))], in_force.slots
             )
         rows = await self._ledger.holds.under(hold_id)
         most = min((*known, len(rows) - 1))
-        return await asyncio.to_thread(approvaleffects.learned, rows[: most + 1], in_force.slots)
+        return await asyncio.to_thread(effects.learned, rows[: most + 1], in_force.slots)
 
     async def _versions(self, hold: Hold) -> tuple[Shown | None, list[Shown]]:
         """What a test shows, and each other version of its mailing that people approved beforehand for its lists, from its author, in
@@ -298,7 +296,7 @@ class Approvals:
     ) -> Change:
         voted = replace(hold, votes=(*hold.votes, vote))
         sends = vote.choice is Choice.APPROVE and complete(voted, in_force.groups, in_force.open_at)
-        whole = approvaleffects.at_once(hold, in_force) if sends else None
+        whole = effects.at_once(hold, in_force) if sends else None
         if whole is not None and (whole.refused or all_at_once != whole.people):
             raise Unconfirmed(whole.sentence)
         voted_on = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
@@ -308,22 +306,22 @@ class Approvals:
                 hold=replace(voted, state=State.REJECTED),
                 events=(event, _event(Kind.REJECTED, hold, now)),
                 intents=self._notices.decided(hold, "rejected", vote.approver, vote.comment, in_force, now),
-                rejection=approvaleffects.rejection(hold, vote.comment, now, self._term),
+                rejection=effects.rejection(hold, vote.comment, now, self._term),
             )
         if not sends:
             return Change(hold=voted, events=(event,))
-        grant = approvaleffects.grant(voted, in_force, now, self._term, learned)
+        grant = effects.grant(voted, in_force, now, self._term, learned)
         people = grant.people if grant is not None else None
         data: dict[str, Any] = {"at_once": whole.people} if whole is not None else {}
         return Change(
-            hold=replace(voted, state=approvaleffects.approved_state(hold)),
+            hold=replace(voted, state=effects.approved_state(hold)),
             events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people, **data)),
             grant=grant,
             cover=learned.document if grant is not None and grant.cover is not None and grant.cover.learned else "",
-            stages=approvaleffects.stages(hold, in_force) if grant is not None else None,
+            stages=effects.stages(hold, in_force) if grant is not None else None,
             at_once=whole.people if whole is not None else 0,
             intents=(
-                *((release(hold),) if hold.kind != approvaleffects.TEST else ()),
+                *((release(hold),) if hold.kind != effects.TEST else ()),
                 *self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now),
             ),
         )

@@ -11,7 +11,7 @@ from datetime import datetime
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
-from smtpguard.holds import effects as approvaleffects
+from smtpguard.holds import effects
 from smtpguard.mailings import revoking
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.admission import Change
@@ -37,7 +37,7 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
             return _later(lead, copy, notices, in_force, now, first=len(later) == 1)
         if not covered and lead.state in LET_GO:
             return _apart(lead, copy, mailing, notices, in_force, now)
-        return approvaleffects.followed(lead, copy, mailing, new, now)
+        return effects.followed(lead, copy, mailing, new, now)
 
     while True:
         n = await ledger.holds.follow(lead_id, SLICE, step)

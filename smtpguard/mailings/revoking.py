@@ -15,7 +15,7 @@ from typing import Any
 from smtpguard.audit.event import Event, Kind
 from smtpguard.gathering.countingkeys import persons
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds import effects as approvaleffects
+from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.admission import Change
@@ -80,7 +80,7 @@ class Revocation:
                 sending=sending or UNSENT,
                 outgoing=outgoing,
             ),
-            rejection=approvaleffects.rejection(hold, self.comment, self.now, self.term) if rejected else None,
+            rejection=effects.rejection(hold, self.comment, self.now, self.term) if rejected else None,
             ungranted=(hold.lead or hold.hold_id) if self.move is Move.WITHDRAW else "",
         )
 

@@ -10,8 +10,8 @@ from typing import Any
 from smtpguard.audit.event import Event
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
-from smtpguard.notices.data import nameable, reasons, time_of
 from smtpguard.notices.intents import approvers
+from smtpguard.notices.noticedata import nameable, reasons, time_of
 from smtpguard.policy.approval import Hold, State, standing_votes
 
 SHOWN = 50

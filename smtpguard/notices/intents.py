@@ -17,13 +17,12 @@ from smtpguard.audit.event import Event
 from smtpguard.gathering.gather import Gathering
 from smtpguard.gathering.streams import Alarms, Exceeded, since_of
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds import covering
-from smtpguard.holds import effects as approvaleffects
+from smtpguard.holds import covering, effects
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
-from smtpguard.notices import data as noticedata
+from smtpguard.notices import noticedata
 from smtpguard.notices.calling import Called
-from smtpguard.notices.data import time_of
+from smtpguard.notices.noticedata import time_of
 from smtpguard.policy.admission import Intent, IntentKind
 from smtpguard.policy.approval import Hold, out_of_reach
 from smtpguard.policy.sending import Outgoing, Sending
@@ -340,7 +339,7 @@ class Notices:
 
 def _covers(hold: Hold, gathering: Gathering) -> dict[str, Any]:
     """What an approval covers, in each language; before there are copies."""
-    learned = approvaleffects.learned([(gathering.shown, hold.author, hold.proofs)], gathering.in_force.slots)
+    learned = effects.learned([(gathering.shown, hold.author, hold.proofs)], gathering.in_force.slots)
     covers = covering.covered(hold, learned)
     return {language: list(covering.said(covers, language)) for language in ("en", "sv")}
 

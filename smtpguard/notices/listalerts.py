@@ -25,7 +25,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.lists.report import News, Report
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
-from smtpguard.notices import data as noticedata
+from smtpguard.notices import noticedata
 from smtpguard.policy.admission import Intent, IntentKind
 
 

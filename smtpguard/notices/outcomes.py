@@ -12,7 +12,7 @@ from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
-from smtpguard.notices.data import nameable, time_of
+from smtpguard.notices.noticedata import nameable, time_of
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.approval import LET_GO, SENDING, Hold, State
 from smtpguard.policy.freezing import held_up_by

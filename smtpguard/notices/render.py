@@ -1,6 +1,6 @@
 """From an outbox intent to the mail that is sent: notices and DSNs, in the reader's language, signed where a key is set.
 
-A NOTICE intent's data is tabled in notices.data. A DSN intent has one recipient, the original's reverse-path, names in its
+A NOTICE intent's data is tabled in notices.noticedata. A DSN intent has one recipient, the original's reverse-path, names in its
 ``content_sha256`` the content to return (None for none), and has this ``data`` (JSON; what is absent is null):
 
 ``action``        failed | delayed | relayed, for all of ``recipients``

@@ -21,7 +21,7 @@ from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
-from smtpguard.notices.data import NONE
+from smtpguard.notices.noticedata import NONE
 from smtpguard.policy.admission import Intent, IntentKind
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action

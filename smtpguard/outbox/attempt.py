@@ -15,7 +15,7 @@ from smtpguard.gathering.countingkeys import persons
 from smtpguard.guard.inforce import InForce
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
-from smtpguard.notices import intents as notices
+from smtpguard.notices import intents
 from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease, Outcome
 from smtpguard.policy.approval import NONE_YET, Hold, State
 from smtpguard.policy.mailing import Person
@@ -152,7 +152,7 @@ def over(hold: Hold, intent_id: str, in_force: InForce, now: datetime) -> tuple[
     """Nothing is to be done about a release any more; ``hold`` is as it is then."""
     settled = hold.settled or NONE_YET
     data = {"intent": intent_id, **asdict(settled)}
-    told = notices.gone(hold, in_force, now) if hold.state is State.RELEASED and not hold.stopped else ()
+    told = intents.gone(hold, in_force, now) if hold.state is State.RELEASED and not hold.stopped else ()
     return (Event(kind=Kind.RELEASED, id=hold.hold_id, at=now, data=data),), told
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.notices.data import UNSAID
+from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, hostile, text, views

@@ -10,7 +10,7 @@ import pytest
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import INTERNAL_ERROR
 from smtpguard.mail.trace import trusted
-from smtpguard.notices.data import UNSAID
+from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.approval import State
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way

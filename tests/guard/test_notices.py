@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from smtpguard.lists.indexcache import index_path
-from smtpguard.notices.data import UNSAID, nameable
 from smtpguard.notices.digests import fill
 from smtpguard.notices.intents import Flood, Notices, approvers
+from smtpguard.notices.noticedata import UNSAID, nameable
 from smtpguard.policy.admission import Intent
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.verdict import Deferred, Held, Relayed

@@ -39,7 +39,7 @@ from smtpguard.console.paging import cursor, cut
 from smtpguard.holds import covering
 from smtpguard.holds.covering import BEGINNING
 from smtpguard.holds.effects import AtOnce
-from smtpguard.notices import data as noticedata
+from smtpguard.notices import noticedata
 from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed, standing_votes
 from smtpguard.policy.people import Scope
 from smtpguard.policy.sending import Sending

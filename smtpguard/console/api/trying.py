@@ -11,7 +11,7 @@ from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message
-from smtpguard.notices import data as noticedata
+from smtpguard.notices import noticedata
 from smtpguard.policy.people import Scope
 
 MOST_OCTETS = 50 << 20

@@ -27,14 +27,12 @@ from smtpguard.console.rendering import desk, page, speech
 from smtpguard.console.telling import Told, told
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
-from smtpguard.holds import covering
-from smtpguard.holds import effects as approvaleffects
+from smtpguard.holds import covering, effects
 from smtpguard.holds.covering import BEGINNING
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail.message import Message
-from smtpguard.notices import data as noticedata
-from smtpguard.notices import swedish
+from smtpguard.notices import noticedata, swedish
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.facts import Source
 from smtpguard.policy.staging import REST, Stages
@@ -162,7 +160,7 @@ async def shown(
         covers=covering.said(covers, said.language, blind=seen < Visibility.TEXT),
         under=covers.under,
         policy_sha256=in_force.policy_sha256,
-        staged=_staged(approvaleffects.stages(hold, in_force) if hold.mailing_id else None, said),
+        staged=_staged(effects.stages(hold, in_force) if hold.mailing_id else None, said),
         unstaged=_staged(ahead.at_once.stages if ahead.at_once is not None else None, said),
         large=LARGE,
         wrong=wrong,
@@ -253,9 +251,7 @@ def in_words(reasons: Iterable[Mapping[str, Any]], language: str) -> list[tuple[
 def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:
     """Recipients by what they are, counted, with a few samples for those who see the message."""
     registry = in_force.registry
-    if (
-        hold.kind == approvaleffects.TEST
-    ):  # it is looked at as if it went to the lists, whether they have addresses or not
+    if hold.kind == effects.TEST:  # it is looked at as if it went to the lists, whether they have addresses or not
         everyone = registry.of_lists(name for name in hold.lists if name in registry.lists)
     else:
         everyone = registry.classify(hold.envelope.addresses)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.notices.data import UNSAID
+from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role, Scope
 from tests.console.api.program import Program, held, program
