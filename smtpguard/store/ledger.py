@@ -1,5 +1,5 @@
 """What is in the store, by noun: holds, mailings, the outbox, the gate, policies, content, the journal. Each reads and writes rows
-through Access.
+through Access. What a method promises is said in guard.ports, for those that are there.
 """
 
 from __future__ import annotations
