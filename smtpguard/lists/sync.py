@@ -300,7 +300,10 @@ class _How:
                     path.unlink()
             for folder in (self.folder, sources):
                 for draft in folder.glob(".*.index.*"):
-                    if draft.stat().st_mtime < time.time() - DRAFT_SECONDS:
+                    found = draft.stat()
+                    # a link has the time of the index that it is of, and is of another list's sync that runs now
+                    made = found.st_mtime if found.st_nlink == 1 else found.st_ctime
+                    if made < time.time() - DRAFT_SECONDS:
                         draft.unlink()
 
 

@@ -13,6 +13,7 @@ from smtpguard.lists.declared import build
 from smtpguard.lists.index import Index
 from smtpguard.lists.indexcache import IndexStatus, Shelf, State, index_path, report_path, sources_folder
 from smtpguard.lists.sync import source_key
+from smtpguard.lists.writing import linked
 from smtpguard.mail.address import Address
 from tests.lists.conftest import House
 
@@ -145,6 +146,18 @@ def test_what_a_dead_sync_left_behind_goes_away(house: House) -> None:
     house.sync("news")
     assert not left.exists()
     assert fresh.exists()
+
+
+def test_what_another_lists_sync_has_just_linked_is_let_be(house: House) -> None:
+    """A link has the time of what it is of: of an index, when its source was last found to be so."""
+    house.list("news", ONE)
+    house.list("offers", TWO)
+    house.sync("news")
+    index = index_path(house.folder, "news")
+    os.utime(index, (1, 1))
+    draft = linked(index, index)
+    house.sync("offers")
+    assert draft.exists()
 
 
 def test_bad_rows_are_told_by_source_and_line_and_never_by_what_stands_there(both: House) -> None:
