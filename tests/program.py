@@ -20,6 +20,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -48,7 +50,9 @@ class Program:
         """``argv``: what stands after ``smtpguard``. Its standard input is /dev/null."""
         self.args = ["smtpguard", *argv]
         self.returncode: int | None = None
+        self._lock = threading.Lock()
         self._status, theirs = os.pipe()
+        weakref.finalize(self, os.close, self._status)
         try:
             with open(os.devnull, "rb") as nothing:  # noqa: PTH123
                 self.pid = _Forker.here().start(
@@ -59,9 +63,6 @@ class Program:
                     },
                     [nothing.fileno(), stdout.fileno(), stderr.fileno(), theirs],
                 )
-        except BaseException:
-            os.close(self._status)
-            raise
         finally:
             os.close(theirs)
 
@@ -83,12 +84,13 @@ class Program:
         self.send_signal(signal.SIGKILL)
 
     def _ended(self, timeout: float | None) -> int | None:
-        """The forker writes how it ended into a pipe of its own."""
+        """The forker writes how it ended into a pipe of its own, which stays open: two threads may wait for it."""
         if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
-            said = os.read(self._status, 16)
-            os.close(self._status)
-            # without a word the forker is gone, and everything that it had started with it
-            self.returncode = int(said) if said else -signal.SIGKILL
+            with self._lock:
+                if self.returncode is None:
+                    said = os.read(self._status, 16)
+                    # without a word the forker is gone, and everything that it had started with it
+                    self.returncode = int(said) if said else -signal.SIGKILL
         return self.returncode
 
 
