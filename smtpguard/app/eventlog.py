@@ -17,9 +17,9 @@ class EventLog:
     """A subscriber of one store's committed events (store.opening.open_store): called by the thread that writes. What people do is
     logged by who follows the journal (auditfollower)."""
 
-    def __init__(self, tell: Callable[..., None] | None = None) -> None:
-        """``tell``: is given the events of a commit that have lines."""
-        self._tell = tell or log.tell
+    def __init__(self, tell: Callable[..., None] = log.tell) -> None:
+        """``tell`` is called with the events of one commit that are logged, each an argument."""
+        self._tell = tell
         self._relaying: OrderedDict[str, Event] = OrderedDict()  # verdicts whose outcome is to stand in the same line
 
     def __call__(self, events: Sequence[Event]) -> None:

@@ -59,8 +59,8 @@ _ALL = frozenset({VIEWER, OPERATOR, ADMIN})
 
 
 class Visibility(enum.IntEnum):
-    """NOTHING: the message does not exist for them. REASONS: why it is held and whom it would reach. TEXT: the visible text as
-    well. FULL: the HTML, the header and the attachments too."""
+    """NOTHING: the answer is the one for a message that does not exist. REASONS: why it is held and whom it would reach. TEXT:
+    the visible text as well. FULL: the HTML, the header and the attachments too."""
 
     NOTHING = 0
     REASONS = 1

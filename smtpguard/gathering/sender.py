@@ -135,7 +135,7 @@ def _written(
         shown.add(proven)
     claimed = claims.pop() if len(claims) == 1 and len(header.all("From")) == 1 and not broken else None
     internal = claimed is not None and names.is_internal(written[0])
-    automatic = _automatic(header) or reverse_path is None
+    automatic = _automatic(header) or reverse_path is None  # a notice would make a loop
     return Sender(
         claimed=claimed,
         why_unclear="" if claimed is not None else _why_unclear(header),
@@ -176,8 +176,7 @@ def _automatic(header: Header) -> bool:
 
 
 def _told(names: Names, delimiters: str, user: Address | None, written: Iterable[Address]) -> str | None:
-    """Who hears of it: who logged in, else the first of ours whom From names. Nobody does of a null sender's or an automatic
-    message: that would make loops."""
+    """Return the mailbox to notify: that of who logged in, else the first internal one in From that is no list's."""
     for address in (user, *written):
         if address is None or not names.is_internal(address):
             continue

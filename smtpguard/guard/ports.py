@@ -1,4 +1,4 @@
-"""What the guard needs of others, in the guard's own words. Structural: mypy proves in app that the others fit."""
+"""Protocols of what the rooms that act need of the store, the reader, the relay and the clock. mypy proves in app that those fit."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Outbox(Protocol):
         more. Raises ValueError for a recipient that was not leased."""
 
     async def in_doubt(self) -> Sequence[str]:
-        """Holds with a recipient about whom people are to be asked from now on, or for whose answer nobody waits any more."""
+        """Ids of holds with a recipient in doubt about whom people must now be asked, or whose wait for a late answer has ended."""
 
     async def ask_about(self, hold_id: str, step: Callable[[Hold, Sequence[Recipient]], Change], over: Over) -> None:
         """Let ``step`` ask about those recipients, if there are any. Raises KeyError."""
@@ -167,8 +167,8 @@ class Outbox(Protocol):
         again. Raises KeyError."""
 
     async def attempted(self, freeze: Freeze) -> Mapping[str, str]:
-        """Releases and colleagues' parts that ``freeze`` stops and of which an attempt has begun whose end nobody knows yet: outbox
-        entry to hold."""
+        """Map outbox entries to their holds: releases and colleagues' parts that ``freeze`` stops and that have an attempt without
+        a known outcome."""
 
     async def taken(self, intents: Sequence[str]) -> Sequence[str]:
         """Those of these outbox entries that the relay has for somebody, or may have."""

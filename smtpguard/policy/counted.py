@@ -188,7 +188,8 @@ class Question(NamedTuple):
 
 
 def asked(questions: Sequence[Question], subject: Subject) -> tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]:
-    """By slot, what to ask the ledger; and the values that are known without asking. What is in neither is not known yet."""
+    """Return two mappings by slot: the questions for the ledger, and the values that need no question. A slot in neither hangs on
+    facts that were not asked yet."""
     asks: dict[str, tuple[Ask, ...]] = {}
     known: dict[str, Value] = {}
     for question in questions:
