@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "gathering": {"mail", "reading", "lists", "policy", "audit", "guard"},
     "holds": {"mail", "reading", "policy", "audit", "guard"},
     "notices": {"mail", "reading", "lists", "policy", "audit", "guard", "gathering", "holds"},
-    "freezes": {"audit", "policy", "guard"},
+    "freezes": {"mail", "audit", "policy", "guard"},  # mail.transaction: the fence of the final dot
     "outbox": {"mail", "audit", "policy", "guard", "gathering", "notices", "freezes"},
     "mailings": {"mail", "audit", "lists", "policy", "guard", "gathering", "holds", "notices"},
     "approvals": {"mail", "reading", "audit", "policy", "guard", "holds", "notices", "outbox", "mailings"},

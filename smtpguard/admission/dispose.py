@@ -7,7 +7,6 @@ committed hold. What became of a verdict to relay is noted afterwards, and nobod
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,8 +19,8 @@ from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.trace import prepend
-from smtpguard.mail.transaction import Lost, Onward, Recalled
-from smtpguard.policy.admission import Admission, LedgerError
+from smtpguard.mail.transaction import Fence, Lost, Onward, Recalled
+from smtpguard.policy.admission import Admission
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 
 log = logging.getLogger(__name__)
@@ -58,7 +57,6 @@ class Dispose:
         transaction = gathering.transaction
         assert transaction.pass_rest is not None
         trace, fence = self._trace(gathering, admission), self._fence(gathering, admission, gone)
-        await self._look_again(fence, gone)
         try:
             said = await transaction.pass_rest(trace, fence, held.taken)
         except Recalled:
@@ -75,7 +73,6 @@ class Dispose:
     ) -> Disposition | None:
         id = gathering.transaction.id
         trace, fence = self._trace(gathering, admission), self._fence(gathering, admission, gone)
-        await self._look_again(fence, gone)
         try:
             replies = await onward.send(trace, fence)
         except Recalled:
@@ -108,7 +105,7 @@ class Dispose:
             identity.sketch.numbers if (identity := gathering.facts.identity) is not None else (),
         )
 
-    def _fence(self, gathering: Gathering, admission: Admission, gone: Callable[[], bool]) -> Callable[[], bool]:
+    def _fence(self, gathering: Gathering, admission: Admission, gone: Callable[[], bool]) -> Fence:
         facts = gathering.facts
         return self._watch.fence(
             lists=facts.lists,
@@ -118,12 +115,6 @@ class Dispose:
             policy_sha256=gathering.in_force.policy_sha256,
             gone=gone,
         )
-
-    async def _look_again(self, fence: Callable[[], bool], gone: Callable[[], bool]) -> None:
-        """The verdict may be newer than the watch's last look: something was thawed, or a policy put in force, just now."""
-        if not fence() and not gone():
-            with contextlib.suppress(LedgerError):
-                await self._watch.read()
 
     def _outcome(self, gathering: Gathering, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
         """ "recalled" and "gone": the final dot was not sent. "lost": the relay went away before it. ``part``: it is the part of a

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,7 +30,7 @@ from smtpguard.holds.deadlines import Deadlines
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Session
-from smtpguard.mail.transaction import Onward, Recalled, RefusedRecipient, Transaction
+from smtpguard.mail.transaction import Fence, Onward, Recalled, RefusedRecipient, Transaction
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.admission import (
     Admission,
@@ -316,7 +316,7 @@ class _Once:
     def __init__(self, onward: Onward) -> None:
         self._onward: Onward | None = onward
 
-    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[reply.Reply, ...]:
+    async def send(self, prepend: bytes, fence: Fence) -> tuple[reply.Reply, ...]:
         onward, self._onward = self._onward, None
         if onward is None:
             raise Recalled

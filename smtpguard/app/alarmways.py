@@ -193,6 +193,11 @@ def _target(relay: AlarmRelay, settings: Settings) -> RelayTarget:
     )
 
 
+async def _stands() -> bool:
+    """No freeze stops an alarm (mail.transaction.Fence)."""
+    return True
+
+
 async def _delivered(target: RelayTarget, envelope: Envelope, raw: bytes) -> str:
     """Why it was not; "" where it was."""
     try:
@@ -200,7 +205,7 @@ async def _delivered(target: RelayTarget, envelope: Envelope, raw: bytes) -> str
     except OSError as e:  # a file of its TLS
         return str(e)
     try:
-        answers = await Deliveries(pool).deliver(envelope, Message.of(raw), b"", lambda: True)
+        answers = await Deliveries(pool).deliver(envelope, Message.of(raw), b"", _stands)
     except RelayUnavailable as e:
         return e.why
     except Lost as e:

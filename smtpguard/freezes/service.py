@@ -24,6 +24,7 @@ from smtpguard.policy.freezing import held_up_by, stopped_by
 
 if TYPE_CHECKING:  # whoever freezes does not wait for them
     from smtpguard.guard.ports import Clock, Gates, Ledger
+    from smtpguard.mail.transaction import Fence
     from smtpguard.policy.facts import Facts
     from smtpguard.policy.mailing import Mailing
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 FRESH_SECONDS = 1.0
+LOOK_SECONDS = 5.0
 RECALL_SECONDS = 1.5  # fences have fallen by then, and what they dropped has been noted
 PAGE = 1000
 SHOWN = 20
@@ -68,7 +70,7 @@ class GateWatch:
         """For ever. While the store does not answer, the fences fall: doubt stands still."""
         while True:
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(LOOK_SECONDS):
                     await self.read()
             except (LedgerError, TimeoutError) as error:
                 log.warning("the gate cannot be read: %s", type(error).__name__)
@@ -102,10 +104,13 @@ class GateWatch:
         thread: str = "",
         policy_sha256: str | None = None,
         gone: Callable[[], bool] | None = None,
-    ) -> Callable[[], bool]:
+    ) -> Fence:
         """Whether the final dot may still be sent: the gate was read less than a second ago, no freeze in it stops this
         message, the policy that decided is in force still (None: people decided, and no policy can move that), and the client
-        is there. A freeze or thaw of something else lets it stand."""
+        is there. A freeze or thaw of something else lets it stand.
+
+        Before it says no it reads the gate: the verdict may be newer than the last look (something was thawed, or a policy put
+        in force, just now), and on a busy machine the last look may be old."""
 
         def holds() -> bool:
             gate = self.gate
@@ -117,7 +122,22 @@ class GateWatch:
                 return False
             return not self._stopped(lists, senders, mailing, thread)
 
-        return holds
+        async def fence() -> bool:
+            if holds():
+                return True
+            if gone is None or not gone():
+                await self._look()
+            return holds()
+
+        return fence
+
+    async def _look(self) -> None:
+        """Read the gate; again where the answer took so long that it is stale."""
+        with contextlib.suppress(LedgerError, TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self.read()
+                while self.age_seconds >= FRESH_SECONDS:
+                    await self.read()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from smtpguard.audit.event import Event
 from smtpguard.audit.fate import End
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
-from smtpguard.mail.transaction import Answers
+from smtpguard.mail.transaction import Answers, Fence
 from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome, Over
 from smtpguard.policy.admission import Busy as Busy  # raised by the store, which may not look in here
 from smtpguard.policy.admission import ComparisonMissing as ComparisonMissing
@@ -283,5 +283,5 @@ class Verifier(Protocol):
 class Relay(Protocol):
     """What the delivery worker sends through."""
 
-    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]) -> Answers:
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
         """Of each recipient its RCPT refusal, or the reply to the dot. Raises transaction.Lost and Recalled."""

@@ -14,7 +14,10 @@ from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 
-PassRest = Callable[[bytes, Callable[[], bool], Sequence[Recipient]], Awaitable[Reply]]
+Fence = Callable[[], Awaitable[bool]]
+"""Whether the final dot may be sent now. It may look anew at what it goes by, but it never waits long (freezes.service)."""
+
+PassRest = Callable[[bytes, Fence, Sequence[Recipient]], Awaitable[Reply]]
 """What to prepend, the fence, and who is left out."""
 
 
@@ -73,8 +76,8 @@ class Lost(Exception):
 class Onward(Protocol):
     """The way to the relay for one transaction whose MAIL and RCPT it has mirrored already."""
 
-    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
-        """DATA, ``prepend``, the content, and the final dot if ``fence()`` still holds. One reply (SMTP), the relay's own.
+    async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
+        """DATA, ``prepend``, the content, and the final dot if ``await fence()`` says so. One reply (SMTP), the relay's own.
 
         Raises Recalled if the fence fell, Lost if the relay went away.
         """

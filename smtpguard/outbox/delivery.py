@@ -24,7 +24,7 @@ from smtpguard.guard.ports import Clock, Ledger, Relay
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
-from smtpguard.mail.transaction import Lost, Recalled, Transaction
+from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.outbox.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events, persons_behind
 from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.bounces import reports
@@ -51,7 +51,7 @@ class Renderer(Protocol):
 class _Parcel:
     forms: Sequence[tuple[Envelope, Message]]
     prepend: bytes
-    fence: Callable[[], bool]
+    fence: Fence
 
 
 class _Unsendable(Exception):
@@ -159,7 +159,7 @@ class Delivery:
             return
         if parcel is None:
             await self._settle(lease, hold, spent)
-        elif not parcel.fence():
+        elif not await parcel.fence():
             await self._settle(lease, hold, [*self._recalled(due), *spent])
         elif await self._settle(lease, hold, [*(d.begun(self._pace.doubt) for d in due), *spent], mark=True):
             await self._settle(lease, hold, await self._send(lease, parcel, due), persist=True)
@@ -169,7 +169,7 @@ class Delivery:
         intent, start = lease.intent, self._clock.monotonic()
         seconds = (self._pace.doubt - self._pace.reply).total_seconds()
 
-        def in_time() -> bool:
+        async def in_time() -> bool:
             return self._clock.monotonic() - start < seconds
 
         if intent.kind not in OF_CONTENT:
@@ -187,11 +187,15 @@ class Delivery:
         stands = self._watch.fence(
             lists=frozenset(hold.lists), senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread
         )
+
+        async def both() -> bool:
+            return await stands() and await in_time()
+
         envelope = replace(hold.envelope, recipients=tuple(due))
         return _Parcel(
             forms=[(envelope, content)],
             prepend=self._trace(intent, hold, envelope, content),
-            fence=lambda: in_time() and stands(),
+            fence=both,
         )
 
     def _trace(self, intent: Intent, hold: Hold, envelope: Envelope, content: Message) -> bytes:

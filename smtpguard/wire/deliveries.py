@@ -6,14 +6,14 @@ without it is refused here, and not in the relay's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Content, Message
 from smtpguard.mail.reply import Reply, Unsendable
-from smtpguard.mail.transaction import Answers, Lost
+from smtpguard.mail.transaction import Answers, Fence, Lost
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import BLOCK_OCTETS, RelayConnection
 
@@ -32,7 +32,7 @@ class Deliveries:
     def __init__(self, pool: RelayPool) -> None:
         self._pool = pool
 
-    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]) -> Answers:
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
         """Of each recipient its own refusal, or the reply to what the message shares.
 
         Raises Lost (RelayUnavailable if there is no connection to be had) and Recalled. A connection lost before DATA, as

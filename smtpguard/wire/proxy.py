@@ -20,7 +20,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost
+from smtpguard.mail.transaction import Fence, Lost
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.grammar import mail_line, rcpt_line
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
@@ -108,11 +108,11 @@ class Passage:
 
     # Onward
 
-    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
+    async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
         """See mail.transaction.Onward. A client that has gone counts as a fence that fell: nobody would hear the reply."""
 
-        def stands() -> bool:
-            return fence() and not self._gone()
+        async def stands() -> bool:
+            return not self._gone() and await fence() and not self._gone()
 
         try:
             return (await self._send(prepend, stands),)
@@ -130,7 +130,7 @@ class Passage:
 
     # within
 
-    async def _send(self, prepend: bytes, stands: Callable[[], bool], *, fresh: bool = False) -> Reply:
+    async def _send(self, prepend: bytes, stands: Fence, *, fresh: bool = False) -> Reply:
         if self.broken is not None:
             raise Lost(self.broken)
         if self._connection is None or fresh:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
-from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.mail.transaction import Fence, Lost, Recalled
 from smtpguard.wire.awaited import Awaited
 from smtpguard.wire.replies import BadReply, Replies
 from smtpguard.wire.target import Timeouts
@@ -96,7 +96,7 @@ class RelayConnection(asyncio.Protocol):
         return [self._final(await self._reply(future)) for future in futures]
 
     async def data(
-        self, parts: Iterable[bytes | memoryview], fence: Callable[[], bool], final_timeout: float | None = None
+        self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float | None = None
     ) -> Reply:
         """DATA, the content and the final dot: the relay's reply, or its refusal of DATA.
 
@@ -277,9 +277,7 @@ class RelayConnection(asyncio.Protocol):
         lost.__cause__ = ConnectionError(self._why_lost or "the connection cannot be used")
         return lost
 
-    async def _content(
-        self, parts: Iterable[bytes | memoryview], fence: Callable[[], bool], final_timeout: float
-    ) -> Reply:
+    async def _content(self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float) -> Reply:
         final = self._awaited.expect(math.inf)  # now, so that a reply before its time is seen
         block: list[bytes | memoryview] = []
         size, tail = 0, b"\r\n"
@@ -299,13 +297,15 @@ class RelayConnection(asyncio.Protocol):
             raise ValueError("the content does not end in CRLF")
         if final.done():
             return await self._early(final)
-        if not fence():
+        if not await fence():
             raise Recalled
+        if final.done():
+            return await self._early(final)
         block.append(b".\r\n")
         self._write(block)
         self._awaited.arm(final_timeout)
         while self._unsent() and not final.done():
-            if not fence():
+            if not await fence():
                 raise Recalled
             await asyncio.wait((final,), timeout=RECALL_SECONDS)
         if self._unsent():

@@ -32,7 +32,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import OK, Reply
-from smtpguard.mail.transaction import Recalled, Transaction
+from smtpguard.mail.transaction import Fence, Recalled, Transaction
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.facts import Source, Value
@@ -141,11 +141,11 @@ class Way:
     sent: list[bytes] = field(default_factory=list)
     abandoned: int = 0
 
-    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
+    async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
         made = self.before_dot()
         if asyncio.iscoroutine(made):
             await made
-        if not fence():
+        if not await fence():
             raise Recalled
         if self.raises is not None:
             raise self.raises

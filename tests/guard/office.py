@@ -11,7 +11,7 @@ from typing import Any
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Answers, Recalled
+from smtpguard.mail.transaction import Answers, Fence, Recalled
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.policy.admission import (
     Delivered,
@@ -42,14 +42,14 @@ class FakeRelay:
     taken: list[tuple[Envelope, bytes]] = field(default_factory=list)
     asked: list[list[str]] = field(default_factory=list)
 
-    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]) -> Answers:
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
         self.asked.append([str(a) for a in envelope.addresses])
         made = self.before_dot()
         if asyncio.iscoroutine(made):
             await made
         if self.raises is not None and not self.takes_before_raising:
             raise self.raises
-        if not fence():
+        if not await fence():
             raise Recalled
         for_form = self.refuses.get(bytes(content.raw), OK)
         replies = [self.says.get(str(a), for_form) for a in envelope.addresses]

@@ -18,7 +18,7 @@ from smtpguard.mail.trace import trusted
 from smtpguard.mail.transaction import Lost
 from smtpguard.outbox.attempt import Pace
 from smtpguard.outbox.delivery import RELEASE_FIELD
-from smtpguard.policy.admission import ContentMissing, Lease, Selector, Unavailable
+from smtpguard.policy.admission import ContentMissing, Gate, Lease, Selector, Unavailable
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.verdict import Relayed
 from tests.guard.house import KEY, RAMADAN, House, Instead, Way
@@ -181,14 +181,20 @@ async def test_a_freeze_between_lease_and_sending_costs_no_attempt(office: Offic
     assert office.relay.asked == []
 
 
-async def test_a_gate_that_was_not_read_for_a_second_stops_releases_but_not_notices(
+async def test_a_gate_that_cannot_be_read_for_a_second_stops_releases_but_not_notices(
     office: Office, home: House
 ) -> None:
+    class Away:
+        async def read(self) -> Gate:
+            raise Unavailable
+
     hold_id = await office.approved()
     transaction = home.transaction(RAMADAN, Message_ID="<2@example.com>")
     await home.intake()(transaction, Way())
-    office.clock.pass_(seconds=2)
-    await office.worker.step()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(home.watch, "_gates", Away())
+        office.clock.pass_(seconds=2)
+        await office.worker.step()
     assert office.relay.has(RAMADAN) == 0
     assert office.relay.has("anna@example.com") == 1
     assert await office.state(hold_id) is State.APPROVED

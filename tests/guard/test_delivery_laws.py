@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
-from smtpguard.mail.transaction import Answers, Lost, Recalled
+from smtpguard.mail.transaction import Answers, Fence, Lost, Recalled
 from smtpguard.outbox import delivery
 from smtpguard.outbox.attempt import MAX_DOUBTS
 from smtpguard.outbox.delivery import Delivery
@@ -147,7 +147,7 @@ class FatefulRelay:
         self.taken: dict[str, int] = {}
         self.known: set[str] = set()
 
-    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]) -> Answers:
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
         for a in envelope.addresses:
             assert str(a) not in self.known, "sent again to one that accepted"
         fate = next(self.fates, Fate("replies", True, ()))
@@ -213,8 +213,11 @@ class NoLists:
 
 
 class Open:
-    def fence(self, **_: Any) -> Callable[[], bool]:
-        return lambda: True
+    def fence(self, **_: Any) -> Fence:
+        async def stands() -> bool:
+            return True
+
+        return stands
 
 
 @pytest.fixture(autouse=True)

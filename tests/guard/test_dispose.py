@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.mail.reply import RECALLED, RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
-from smtpguard.policy.admission import Selector
+from smtpguard.policy.admission import Gate, Selector, Unavailable
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from tests.guard.house import DOCUMENTS, RAMADAN, House, Way
 
@@ -119,12 +119,25 @@ async def test_a_freeze_of_somebody_else_recalls_nothing(home: House) -> None:
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Relayed)
 
 
-async def test_a_gate_that_is_not_read_recalls(home: House) -> None:
-    way = Way(before_dot=lambda: home.clock.pass_(seconds=1))
+async def test_a_gate_that_cannot_be_read_recalls(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away:
+        async def read(self) -> Gate:
+            raise Unavailable
+
+    def lost() -> None:
+        home.clock.pass_(seconds=1)
+        monkeypatch.setattr(home.watch, "_gates", Away())
+
+    way = Way(before_dot=lost)
     transaction = home.transaction("ulf@example.com")
     assert await home.intake()(transaction, way) == Deferred(reply=RECALLED)
     assert not way.sent
     assert way.abandoned == 0  # it was dropped with the recall
+
+
+async def test_a_gate_that_was_not_read_for_a_while_is_read_before_the_last_dot(home: House) -> None:
+    way = Way(before_dot=lambda: home.clock.pass_(seconds=60))
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Relayed)
 
 
 async def test_a_policy_that_moves_before_the_last_dot_recalls(home: House) -> None:

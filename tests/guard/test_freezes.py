@@ -66,11 +66,50 @@ async def test_the_fence(gate: Gate, passed: float, holds: bool) -> None:
         thread="<t>",
         policy_sha256="p",
     )
-    assert not fence()  # never read
-    ledger.now = gate
+    ledger.fails = Unavailable()
+    assert not await fence()  # never read
+    ledger.now, ledger.fails = gate, None
     await watch.read()
+    ledger.fails = Unavailable()
     clock.pass_(seconds=passed)
-    assert fence() is holds
+    assert await fence() is holds
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_stale_gate_is_read_once_more_at_the_dot(stopped: bool) -> None:
+    """A busy machine has not looked for a while: that alone is no reason to recall a message, and a freeze since then is seen."""
+    ledger, clock = Gates(), Clock()
+    watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
+    await watch.read()
+    clock.pass_(seconds=3)
+    ledger.now = Gate(generation=2, policy_sha256="p", freezes=(stop(),) if stopped else ())
+    assert await watch.fence(lists=frozenset(), senders=frozenset())() is not stopped
+
+
+async def test_a_look_that_took_too_long_is_looked_again() -> None:
+    clock, reads = Clock(), 0
+
+    class Slow(Gates):
+        async def read(self) -> Gate:
+            nonlocal reads
+            reads += 1
+            clock.pass_(seconds=2 if reads < 3 else 0)
+            return self.now
+
+    watch = GateWatch(Slow(), clock)  # type: ignore[arg-type]
+    assert await watch.fence(lists=frozenset(), senders=frozenset())()
+    assert reads == 3
+
+
+async def test_a_gate_that_does_not_answer_lets_nothing_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(Gates):
+        async def read(self) -> Gate:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr("smtpguard.freezes.service.LOOK_SECONDS", 0.0)
+    watch = GateWatch(Silent(), Clock())  # type: ignore[arg-type]
+    assert not await watch.fence(lists=frozenset(), senders=frozenset())()
 
 
 async def test_what_people_released_is_not_stopped_by_a_new_policy() -> None:
@@ -78,7 +117,7 @@ async def test_what_people_released_is_not_stopped_by_a_new_policy() -> None:
     watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
     ledger.now = Gate(generation=2, policy_sha256="another")
     await watch.read()
-    assert watch.fence(lists=frozenset(), senders=frozenset())()
+    assert await watch.fence(lists=frozenset(), senders=frozenset())()
 
 
 async def test_the_fence_falls_when_the_client_has_gone() -> None:
@@ -86,9 +125,9 @@ async def test_the_fence_falls_when_the_client_has_gone() -> None:
     await watch.read()
     gone = False
     fence = watch.fence(lists=frozenset(), senders=frozenset(), gone=lambda: gone)
-    assert fence()
+    assert await fence()
     gone = True
-    assert not fence()
+    assert not await fence()
 
 
 async def test_a_gate_that_cannot_be_read_grows_stale_and_comes_back() -> None:
@@ -100,10 +139,10 @@ async def test_a_gate_that_cannot_be_read_grows_stale_and_comes_back() -> None:
     clock.pass_(seconds=2)
     with pytest.raises(Unavailable):
         await watch.read()
-    assert not fence()
+    assert not await fence()
     ledger.fails = None
     await watch.read()
-    assert fence()
+    assert await fence()
 
 
 async def test_an_answer_that_a_newer_one_has_overtaken_counts_for_nothing() -> None:
@@ -229,7 +268,7 @@ async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch
 
     class Past(Way):
         async def send(self, prepend: bytes, fence: Any) -> Any:
-            assert fence()
+            assert await fence()
             self.sent.append(prepend)
             await past.wait()
             return self.replies
@@ -292,10 +331,10 @@ async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Off
         async def deliver(self, envelope: Any, content: Any, prepend: bytes, fence: Any) -> Answers:
             for_dot = MEMBERS[2] in map(str, envelope.addresses)
             if for_dot:
-                assert fence()
+                assert await fence()
             asked[MEMBERS[1] if for_dot else MEMBERS[3]].set()
             await (answer if for_dot else frozen).wait()
-            if not for_dot and not fence():
+            if not for_dot and not await fence():
                 raise Recalled
             return Answers(replies=[OK for _ in envelope.recipients])
 

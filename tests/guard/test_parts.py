@@ -11,7 +11,7 @@ import pytest
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import OK, Reply
-from smtpguard.mail.transaction import Lost, Recalled, Transaction
+from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.policy.admission import IntentKind
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.verdict import Deferred, Held
@@ -29,12 +29,12 @@ class Mta:
     before: Callable[[], Any] | None = None
     lost: bool = False
 
-    async def pass_rest(self, prepend: bytes, fence: Callable[[], bool], held: Sequence[Recipient]) -> Reply:
+    async def pass_rest(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
         if self.before is not None:
             await self.before()
         if self.lost:
             raise Lost(reply.RELAY_LOST)
-        if not fence():
+        if not await fence():
             raise Recalled
         self.told.append((prepend, [str(r.address) for r in held]))
         return OK

@@ -25,6 +25,7 @@ from tests.peers import postfix
 from tests.peers.chain import POLICY, Guard, Recorder
 from tests.peers.postfix import Postfix, free_port
 from tests.peers.recipe import parameters, recipe
+from tests.wire.relayed import stands
 
 PAGE = Path(__file__).parents[2] / "docs" / "milter.md"
 ANNA, SECRET = "anna@example.com", "hunter2"
@@ -83,7 +84,7 @@ class OtherMilter:
         numbers = itertools.count(1)
 
         async def sign(transaction: Transaction, onward: Onward) -> Disposition:
-            return Relayed(replies=await onward.send(b"X-Other: seen\r\n", lambda: True))
+            return Relayed(replies=await onward.send(b"X-Other: seen\r\n", stands))
 
         self._reception = MilterReception(
             House(limits=Limits(), spool=self._root), sign, new_id=lambda: str(next(numbers))

@@ -12,6 +12,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
 from tests.wire.milter.speaking import Served, pass_on, served
+from tests.wire.relayed import stands
 
 HERE = Path(__file__).parent / "miltertest"
 START = (HERE / "start.lua").read_text()
@@ -29,7 +30,7 @@ async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         return Deferred(reply=reply.deferred("Not now."))
     if "part" in words:
         assert transaction.pass_rest is not None
-        await transaction.pass_rest(b"X-Smtpguard: x\r\n", lambda: True, [words["part"]])
+        await transaction.pass_rest(b"X-Smtpguard: x\r\n", stands, [words["part"]])
         return Held(hold_id=transaction.id, taken=(words["part"],))
     return await pass_on(transaction, onward)
 

@@ -21,12 +21,13 @@ from smtpguard.wire.reception import Reception
 from smtpguard.wire.target import RelayTarget, Tls
 from smtpguard.wire.turned import TurnedAway
 from tests.scripted_relay import ScriptedRelay
+from tests.wire.relayed import stands
 
 Decide = Callable[[Transaction, Onward], Awaitable[Disposition]]
 
 
 async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
-    return Relayed(replies=await onward.send(b"", lambda: True))
+    return Relayed(replies=await onward.send(b"", stands))
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -15,8 +15,12 @@ BODY = b"Subject: Hello\r\n\r\nA line\r\n..a dot\r\n"
 MAIL, RCPT = b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bo@example.net>"
 
 
-def stands() -> bool:
+async def stands() -> bool:
     return True
+
+
+async def fell() -> bool:
+    return False
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 from tests.script import BLOCK, CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.relayed import MAIL, RCPT
+from tests.wire.relayed import MAIL, RCPT, stands
 
 
 @asynccontextmanager
@@ -28,7 +28,7 @@ async def pooled(relay: ScriptedRelay, **target: object) -> AsyncIterator[RelayP
 async def send(pool: RelayPool) -> None:
     connection = await pool.acquire()
     await connection.pipeline([MAIL, RCPT])
-    assert (await connection.data([b"A line\r\n"], lambda: True)).code == 250
+    assert (await connection.data([b"A line\r\n"], stands)).code == 250
     pool.release(connection)
 
 
@@ -98,7 +98,7 @@ async def test_in_the_middle_of_data_it_is_thrown_away(point: str) -> None:
         relay.on(point, STALL)
         connection = await pool.acquire()
         await connection.pipeline([MAIL, RCPT])
-        task = asyncio.create_task(connection.data([b"x" * 998 + b"\r\n"] * 50_000, lambda: True))
+        task = asyncio.create_task(connection.data([b"x" * 998 + b"\r\n"] * 50_000, stands))
         await relay.saw(b"DATA")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -279,7 +279,7 @@ async def test_closing_refuses_who_waits_and_ends_what_comes_back() -> None:
         with pytest.raises(RelayUnavailable, match="closed"):
             await pool.acquire()
         await connection.pipeline([MAIL, RCPT])
-        assert (await connection.data([b"A line\r\n"], lambda: True)).code == 250
+        assert (await connection.data([b"A line\r\n"], stands)).code == 250
         pool.release(connection)
         await relay.emptied()
         assert relay.verbs()[-1] == "QUIT"
@@ -295,7 +295,7 @@ async def test_the_limit_counts_until_a_connection_is_closed() -> None:
         relay.on("QUIT", [STALL, "221 2.0.0 Bye"], times=1)
         connection = await pool.acquire()
         await connection.pipeline([MAIL, RCPT])
-        await connection.data([b"A line\r\n"], lambda: True)
+        await connection.data([b"A line\r\n"], stands)
         waiter = asyncio.create_task(send(pool))
         pool.release(connection)
         await relay.saw(b"QUIT")

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from smtpguard.mail import reply
-from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
+from smtpguard.mail.transaction import Fence, Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 from smtpguard.wire.listener import Limits
 from tests.script import BLOCK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import Proxied, pass_on, proxied, until
+from tests.wire.relayed import fell, stands
 
 HEAD = ("MAIL FROM:<anna@example.com>", "RCPT TO:<bob@example.net>")
 
@@ -232,7 +233,7 @@ async def test_another_answer_when_it_is_to_be_sent(tmp_path: Path) -> None:
         relay.drop_all()
         relay.on("MAIL", "451 4.3.0 Later")
         try:
-            return Relayed(replies=await onward.send(b"", lambda: True))
+            return Relayed(replies=await onward.send(b"", stands))
         except Lost as error:
             lost.append(error)
             return Deferred(reply=error.reply)
@@ -290,7 +291,7 @@ async def test_the_relay_refuses_data_or_content(answer: str, tmp_path: Path) ->
 # the fence, and what the guard does with the way on
 
 
-def sends(prepend: bytes, fence: Callable[[], bool]) -> Callable[[Transaction, Onward], object]:
+def sends(prepend: bytes, fence: Fence) -> Callable[[Transaction, Onward], object]:
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         return Relayed(replies=await onward.send(prepend, fence))
 
@@ -298,14 +299,14 @@ def sends(prepend: bytes, fence: Callable[[], bool]) -> Callable[[Transaction, O
 
 
 async def test_what_is_prepended_stands_before(tmp_path: Path) -> None:
-    async with proxied(tmp_path, sends(b"Received: by us\r\n", lambda: True)) as world:  # type: ignore[arg-type]
+    async with proxied(tmp_path, sends(b"Received: by us\r\n", stands)) as world:  # type: ignore[arg-type]
         client = await world.connect()
         await client.send(b"Subject: x\r\n\r\n..\r\n")
         assert world.relay.messages[0].raw == b"Received: by us\r\nSubject: x\r\n\r\n..\r\n"
 
 
 async def test_the_fence_fell(tmp_path: Path) -> None:
-    async with proxied(tmp_path, sends(b"", lambda: False)) as world:  # type: ignore[arg-type]
+    async with proxied(tmp_path, sends(b"", fell)) as world:  # type: ignore[arg-type]
         client = await world.connect()
         assert await client.send(b"x\r\n") == str(reply.RECALLED)
         assert not world.relay.messages

@@ -16,7 +16,7 @@ from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, R
 from smtpguard.wire.target import Timeouts
 from tests.script import BLOCK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.relayed import BODY, MAIL, RCPT, begin, connected, stands
+from tests.wire.relayed import BODY, MAIL, RCPT, begin, connected, fell, stands
 
 # replies
 
@@ -191,7 +191,7 @@ async def test_the_dot_is_not_sent_when_the_fence_has_fallen() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         with pytest.raises(Recalled):
-            await connection.data([BODY * 10_000], lambda: False)
+            await connection.data([BODY * 10_000], fell)
         assert not connection.usable
         await relay.emptied()
         assert relay.messages == []
@@ -209,7 +209,7 @@ async def test_the_fence_is_asked_once_all_content_is_on_its_way() -> None:
                 given_out += 1
                 yield b"x" * 9_998 + b"\r\n"
 
-        def fence() -> bool:
+        async def fence() -> bool:
             asked.append(given_out)
             return True
 
@@ -223,11 +223,13 @@ async def test_the_dot_is_recalled_while_it_is_still_in_our_buffers() -> None:
         await begin(connection)
         relay.on(BLOCK, STALL)
         answers = iter([True, True])
+
+        async def fence() -> bool:
+            return next(answers, False) and fill(connection)
+
         with pytest.raises(Recalled):
             # one block that neither side's socket can hold: it goes out with its dot, and waits here
-            await connection.data(
-                [memoryview(b"x" * 998 + b"\r\n")] * 60, lambda: next(answers, False) and fill(connection)
-            )
+            await connection.data([memoryview(b"x" * 998 + b"\r\n")] * 60, fence)
         assert relay.messages == []
 
 

@@ -13,7 +13,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.mail.transaction import Fence, Lost, Recalled
 from smtpguard.wire.milter.letter import Letter
 from smtpguard.wire.milter.packet import Accept, Answer, DeleteRecipient, InsertHeader
 
@@ -35,20 +35,21 @@ class Acceptance:
         self._space = b" " if leading_space else b""
         self._queue = queue
 
-    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
-        return (self._accept(prepend, fence, ()),)
+    async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
+        return (await self._accept(prepend, fence, ()),)
 
-    async def pass_rest(self, prepend: bytes, fence: Callable[[], bool], held: Sequence[Recipient]) -> Reply:
+    async def pass_rest(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
         """As ``send``, without those (see mail.transaction.Transaction)."""
-        return self._accept(prepend, fence, held)
+        return await self._accept(prepend, fence, held)
 
     async def abandon(self) -> None:
         """What is said instead of ACCEPT follows from the disposition."""
 
-    def _accept(self, prepend: bytes, fence: Callable[[], bool], held: Sequence[Recipient]) -> Reply:
+    async def _accept(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
+        stands = await fence()
         if self._gone():
             raise Lost(reply.RELAY_LOST)
-        if not fence():
+        if not stands:
             raise Recalled
         self.said = True
         self._say([*self._fields(prepend), *self._deleted(held), Accept()])

@@ -21,6 +21,7 @@ from smtpguard.wire.milter.reception import MilterReception
 from smtpguard.wire.turned import TurnedAway
 from tests.wire.milter.mta import POSTFIX, Mta, Told
 from tests.wire.proxied import Clock
+from tests.wire.relayed import stands
 
 Decide = Callable[[Transaction, Onward], Awaitable[Disposition]]
 MAIL = b"From: Anna <anna@example.com>\r\nSubject: x\r\n\r\nHej\r\n"
@@ -28,7 +29,7 @@ TRACE = b"Received: from x (y)\r\n\tby guard;\r\n\tnow\r\nX-Smtpguard: id=1; pol
 
 
 async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
-    return Relayed(replies=await onward.send(TRACE, lambda: True))
+    return Relayed(replies=await onward.send(TRACE, stands))
 
 
 class Speaking:

@@ -20,6 +20,7 @@ from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.packet import Discard, InsertHeader, Mail, Rcpt, SmtpReply
 from tests.wire.milter.speaking import MAIL, Decide, Served, Speaking, pass_on, served
 from tests.wire.proxied import until
+from tests.wire.relayed import fell, stands
 
 
 def always(disposition: Disposition) -> Decide:
@@ -148,7 +149,7 @@ class TestDispositions:
     async def test_a_fence_that_fell(self, tmp_path: Path) -> None:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             with pytest.raises(Recalled):
-                await onward.send(b"", lambda: False)
+                await onward.send(b"", fell)
             return Deferred(reply=reply.RECALLED)
 
         async with served(tmp_path, decide) as world:
@@ -160,7 +161,7 @@ class TestDispositions:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             taken = transaction.envelope.recipients[1:]
             assert transaction.pass_rest is not None
-            await transaction.pass_rest(b"X-Smtpguard: x\r\n", lambda: True, taken)
+            await transaction.pass_rest(b"X-Smtpguard: x\r\n", stands, taken)
             return Held(hold_id="H", taken=taken)
 
         async with served(tmp_path, decide) as world:
@@ -182,7 +183,7 @@ class TestComingAndGoing:
             await go.wait()
             gone.append(transaction.gone())
             with pytest.raises(Lost):
-                await onward.send(b"", lambda: True)
+                await onward.send(b"", stands)
             return Deferred(reply=reply.RELAY_LOST)
 
         async with served(tmp_path, decide) as world:
