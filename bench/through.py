@@ -1,15 +1,16 @@
-"""Messages a second and added latency: smtp-source -> X -> smtp-sink, where X is nothing, Postfix or smtpguard.
+"""Messages a second, processor time and added latency: client -> X -> sink, where X is nothing, Postfix or smtpguard.
 
 The alternatives take turns in one run, so that a machine whose speed drifts drifts for all of them; what is printed are
 medians and ratios. The Postfix proxy-filter hop is the honest peer (it queues nothing and mirrors its relay, as smtpguard
 does); the queue hop is timed until its queue is empty, on the same disk as smtpguard's journal. Figures with durability
-are as good as the disk's word: the cost of one fdatasync is printed with them.
+are as good as the disk's word: the cost of one fdatasync is printed with them. No two letters are alike (bench.client). One
+client of ten sessions sends in bursts, which suits a group commit; ten clients are what a site has.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import json
 import os
 import shutil
 import signal
@@ -20,10 +21,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import chain, product
 from pathlib import Path
+
+import trustme
 
 from tests.peers.postfix import Postfix, free_port, missing
 from tests.store.conftest import a_server
@@ -34,20 +37,23 @@ SAMPLE = Path(__file__).parent.parent / "config"
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent: ``size`` bytes a message to ``recipients`` each, over kept or new connections."""
+    """What is sent: ``size`` bytes a message to ``recipients`` each, over kept or new connections, ten of them in all, by one client
+    or by ten."""
 
     size: int
     recipients: int
     kept: bool
     messages: int
+    clients: int = 1
+    tls: bool = False
 
     def __str__(self) -> str:
-        return f"{self.size // 1024:>3} KB, {self.recipients:>2} rcpt, {'kept' if self.kept else 'new'}"
+        words = [f"{self.size // 1024:>3} KB", f"{self.recipients:>2} rcpt", "kept" if self.kept else "new"]
+        words += ["10 clients"] if self.clients > 1 else []
+        return ", ".join(words + (["TLS"] if self.tls else []))
 
-    @property
-    def plain(self) -> bool:
-        """10 KB to one over kept connections, but for one thing at most."""
-        return (self.size != 10240) + (self.recipients != 1) + (not self.kept) <= 1
+
+SESSIONS = 10
 
 
 def every_load(n: int) -> list[Load]:
@@ -60,11 +66,55 @@ def every_load(n: int) -> list[Load]:
     ]
 
 
+def plain_loads(n: int) -> list[Load]:
+    """10 KB to one over kept connections, and each with one thing else."""
+    usual = Load(10240, 1, True, n)
+    return [
+        usual,
+        replace(usual, clients=10),
+        replace(usual, size=1024),
+        replace(usual, kept=False),
+        replace(usual, size=102400, messages=n // 2),
+        replace(usual, recipients=50, messages=n // 8),
+        replace(usual, tls=True),
+    ]
+
+
 @dataclass(frozen=True)
 class Hop:
+    """``process``: the root of all that it runs in, 0 where there is none. ``with_tls``: the same with TLS, None where it has none."""
+
     name: str
     port: int
     drained: Callable[[], bool] = lambda: True
+    process: int = 0
+    with_tls: Hop | None = None
+
+    def processes(self) -> list[int]:
+        """All of them that live."""
+        found = [self.process] if self.process else []
+        for pid in found:
+            with suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    found += [int(child) for child in (task / "children").read_text().split()]
+        return found
+
+    def cpu_seconds(self) -> float:
+        """Of all of them, those that have ended included."""
+        ticks = 0
+        for pid in self.processes():
+            with suppress(OSError):
+                ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory_mb(self) -> float:
+        """Resident, what is shared divided by those who share it (PSS)."""
+        kb = 0
+        for pid in self.processes():
+            with suppress(OSError):
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    kb += int(line.split()[1]) if line.startswith("Pss:") else 0
+        return kb / 1024
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -100,15 +150,19 @@ def running(*argv: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes
             process.wait(10)
 
 
-def guard_settings(root: Path, listen: int, relay: int, workers: int, store: str = EMBEDDED) -> Path:
-    """The sample policy with its sample lists, on ports of our own."""
+def guard_settings(
+    root: Path, listen: int, relay: int, workers: int, store: str = EMBEDDED, certificate: Path | None = None
+) -> Path:
+    """The sample policy with its sample lists, on ports of our own. ``certificate``: both sides speak TLS; the relay's is made out by
+    the same authority, or is not looked at."""
     folder = root / f"guard{listen}-{workers}"
     shutil.copytree(SAMPLE, folder)
     settings = folder / "smtpguard.yaml"
+    tls = f", tls: {{certificate: {certificate}, key: {certificate}}}" if certificate else ""
     settings.write_text(
         f"""\
-listen: {{smtp: [{{address: 127.0.0.1, port: {listen}}}]}}
-relay: {{host: 127.0.0.1, port: {relay}, tls: none, connections: 100}}
+listen: {{smtp: [{{address: 127.0.0.1, port: {listen}{tls}}}]}}
+relay: {{host: 127.0.0.1, port: {relay}, tls: {"opportunistic" if certificate else "none"}, connections: 100}}
 store: {{url: "{store}"}}
 policy: policy.yaml
 trust: [127.0.0.1]
@@ -119,35 +173,61 @@ logging: {{format: json}}
     return settings
 
 
-def message(size: int) -> bytes:
-    """An ordinary mail of ``size`` bytes, dot-stuffed by having no line that begins with a dot."""
-    head = (
-        b"From: Anna Andersson <anna@example.com>\r\nTo: bo@example.org\r\nSubject: The offer we talked about\r\n"
-        b"Date: Mon, 2 Mar 2026 10:11:12 +0100\r\nMessage-ID: <bench-0001@example.com>\r\nMIME-Version: 1.0\r\n"
-        b"Content-Type: text/plain; charset=utf-8\r\n\r\n"
-    )
-    line = b"Please find below what we agreed on yesterday, with the figures for each month.\r\n"
-    return (head + line * (size // len(line) + 1))[:size].rstrip(b"\r\n") + b"\r\n"
+def send(hop: Hop, load: Load, first: int = 0) -> float:
+    """Seconds until all is accepted and, for a queue, delivered on. ``first``: the number of the first letter."""
+    each = load.messages // load.clients
+    with ExitStack() as stack:
+        clients = []
+        for number in range(load.clients):
+            words = ["--sessions", SESSIONS // load.clients, "--messages", each, "--size", load.size]
+            words += ["--recipients", load.recipients, "--first", first + number * each]
+            words += [*(["--new"] if not load.kept else []), *(["--tls"] if load.tls else [])]
+            clients.append(stack.enter_context(_client(hop.port, *words)))
+        start = time.monotonic()
+        for client in clients:
+            client.begin()
+        for client in clients:
+            client.took()
+        while not hop.drained():
+            time.sleep(0.005)
+        return time.monotonic() - start
 
 
-def send(hop: Hop, load: Load, file: Path) -> float:
-    """Seconds until all is accepted and, for a queue, delivered on."""
-    argv = ["/usr/sbin/smtp-source", "-s", "10", "-m", str(load.messages), "-F", str(file)]
-    argv += ["-f", "anna@example.com", "-t", "bo@example.org", "-r", str(load.recipients)]
-    if load.kept:
-        argv.append("-d")
-    start = time.monotonic()
-    # not by run(timeout=...), which looks for the end every 50 ms only
-    source = subprocess.Popen([*argv, f"127.0.0.1:{hop.port}"], stdout=subprocess.DEVNULL)
-    late = threading.Timer(600, source.kill)
+class _Client:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._said("ready")
+
+    def begin(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def took(self) -> list[float]:
+        """Milliseconds a letter, once it has sent all."""
+        took: list[float] = json.loads(self._said("{"))["took"]
+        return took
+
+    def _said(self, start: str) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith(start):
+            raise SystemExit(f"bench: a client ended with {self._process.wait(60)}")
+        return line
+
+
+@contextmanager
+def _client(port: int, *words: object) -> Iterator[_Client]:
+    argv = [sys.executable, "-m", "bench.client", str(port), *map(str, words)]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    late = threading.Timer(600, process.kill)
     late.start()
-    status = source.wait()
-    late.cancel()
-    if status:
-        raise SystemExit(f"bench: smtp-source through {hop.name} ended with {status}")
-    while not hop.drained():
-        time.sleep(0.005)
-    return time.monotonic() - start
+    try:
+        yield _Client(process)
+    finally:
+        late.cancel()
+        process.kill()
+        process.communicate()
 
 
 NOTHING, QUEUE, FILTER = "nothing between", "Postfix queue", "Postfix proxy filter"
@@ -160,91 +240,67 @@ def table(head: list[str], rows: Iterable[list[str]]) -> None:
         print("| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)) + " |", flush=True)
 
 
-def throughput(hops: list[Hop], loads: list[Load], runs: int, root: Path) -> None:
+def throughput(hops: list[Hop], loads: list[Load], runs: int) -> None:
     print(
-        f"\nMessages/s, medians of {runs} interleaved runs; in brackets times the queue hop, and times the proxy-filter hop.\n"
+        f"\nMessages/s, medians of {runs} interleaved runs; in brackets times the queue hop, times the proxy-filter hop, and"
+        " microseconds of processor time a message, of all processes of a hop.\n"
     )
-    table(["".ljust(22), *(h.name.ljust(22) for h in hops)], _rates(hops, loads, runs, root))
+    table(["".ljust(33), *(h.name.ljust(28) for h in hops)], _rates(hops, loads, runs))
 
 
-def _rates(hops: list[Hop], loads: list[Load], runs: int, root: Path) -> Iterator[list[str]]:
+def _rates(hops: list[Hop], loads: list[Load], runs: int) -> Iterator[list[str]]:
+    first = 0
     for load in loads:
-        file = root / f"mail{load.size}"
-        file.write_bytes(message(load.size).replace(b"\r\n", b"\n"))  # smtp-source writes the CRs
-        took: dict[str, list[float]] = {h.name: [] for h in hops}
+        asked = [hop.with_tls if load.tls else hop for hop in hops]
+        rates: dict[str, list[float]] = {hop.name: [] for hop in asked if hop is not None}
+        costs: dict[str, list[float]] = {name: [] for name in rates}
         for turn in range(runs + 1):
-            for hop in hops:
-                seconds = send(hop, load, file)
+            for hop in asked:
+                if hop is None:
+                    continue
+                before = hop.cpu_seconds()
+                seconds = send(hop, load, first)
                 if turn:  # the first turn warms up
-                    took[hop.name].append(load.messages / seconds)
-        rate = {name: statistics.median(v) for name, v in took.items()}
-        yield [
-            str(load),
-            *(
-                f"{rate[h.name]:,.0f} ({rate[h.name] / rate[QUEUE]:.1f}; {rate[h.name] / rate[FILTER]:.2f})"
-                for h in hops
-            ),
-        ]
+                    rates[hop.name].append(load.messages / seconds)
+                    costs[hop.name].append((hop.cpu_seconds() - before) / load.messages * 1e6)
+            first += load.messages
+        rate = {name: statistics.median(values) for name, values in rates.items()}
+        cost = {name: statistics.median(values) for name, values in costs.items()}
+        yield [str(load), *(_cell(h.name, rate, cost) for h in hops)]
 
 
-async def _paced(port: int, body: bytes, rate: float, seconds: float) -> list[float]:
-    """Latency in ms from MAIL to the reply to the dot, of messages sent at ``rate`` a second over 10 kept connections."""
-    links = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
-    free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
-    for r, w in links:
-        await r.readline()
-        w.write(b"EHLO bench\r\n")
-        while (await r.readline())[3:4] == b"-":
-            pass
-        free.put_nowait((r, w))
-    took: list[float] = []
-
-    async def one() -> None:
-        start = time.perf_counter()
-        r, w = await free.get()
-        for command in (
-            b"MAIL FROM:<anna@example.com>\r\n",
-            b"RCPT TO:<bo@example.org>\r\n",
-            b"DATA\r\n",
-            body + b".\r\n",
-        ):
-            w.write(command)
-            reply = await r.readline()
-            if reply[:1] not in b"23":
-                raise SystemExit(f"bench: {reply!r}")
-        took.append((time.perf_counter() - start) * 1000)
-        free.put_nowait((r, w))
-
-    async with asyncio.TaskGroup() as group:
-        begin = time.perf_counter()
-        for i in range(int(rate * seconds)):
-            delay = begin + i / rate - time.perf_counter()
-            if delay > 0:
-                await asyncio.sleep(delay)
-            group.create_task(one())
-    for _, w in links:
-        w.close()
-    return took
+def _cell(name: str, rate: dict[str, float], cost: dict[str, float]) -> str:
+    if name not in rate:
+        return "-"
+    if name == NOTHING:
+        return f"{rate[name]:,.0f}"
+    beside = [f"{rate[name] / rate[peer]:.2f}" if peer in rate else "-" for peer in (QUEUE, FILTER)]
+    return f"{rate[name]:,.0f} ({'; '.join(beside)}; {cost[name]:,.0f} us)"
 
 
 def latency(hops: list[Hop], runs: int, rate: float) -> None:
     """From MAIL to the reply to the dot; what a hop adds is the difference to nothing between, of the same percentile."""
     print(
-        f"\nLatency of 10 KB at {rate:g} messages/s, ms, medians of {runs} interleaved runs; in brackets what is added.\n"
+        f"\nLatency of 10 KB at {rate:g} messages/s, ms, {runs} interleaved runs of 4 s; in brackets what is added.\n"
     )
-    seen: dict[str, list[tuple[float, float]]] = {h.name: [] for h in hops}
+    seen: dict[str, list[float]] = {h.name: [] for h in hops}
+    messages, first = int(rate * 4), 500_000
     for _ in range(runs):
         for hop in hops:
-            took = sorted(asyncio.run(_paced(hop.port, message(10240), rate, 4)))
-            seen[hop.name].append((statistics.median(took), took[int(len(took) * 0.99) - 1]))
+            words = ("--sessions", SESSIONS, "--messages", messages, "--rate", rate, "--first", first)
+            with _client(hop.port, *words) as client:
+                client.begin()
+                seen[hop.name] += client.took()
             while not hop.drained():
                 time.sleep(0.01)
-    middle = {name: [statistics.median(values) for values in zip(*pairs, strict=True)] for name, pairs in seen.items()}
+        first += messages
+    shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+    at = {name: [sorted(took)[int(len(took) * share)] for share in shares.values()] for name, took in seen.items()}
     table(
-        ["".ljust(22), "p50", "p99"],
+        ["".ljust(22), *shares],
         (
-            [name, *(f"{ms:.2f} ({ms - none:+.2f})" for ms, none in zip(both, middle[NOTHING], strict=True))]
-            for name, both in middle.items()
+            [name, *(f"{ms:.2f} ({ms - none:+.2f})" for ms, none in zip(all_, at[NOTHING], strict=True))]
+            for name, all_ in at.items()
         ),
     )
 
@@ -265,8 +321,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--messages", type=int, default=2000, help="of 10 KB to one recipient; others in proportion")
-    parser.add_argument("--rate", type=float, default=300)
-    parser.add_argument("--quick", action="store_true", help="10 KB alone, three runs")
+    parser.add_argument("--rate", default="300,500", help="messages a second at which latency is looked at")
+    parser.add_argument("--quick", action="store_true", help="10 KB alone, by one client and by ten, three runs")
     parser.add_argument("--all", action="store_true", help="every size with every number of recipients, kept and new")
     parser.add_argument("--workers", default="1,2")
     parser.add_argument(
@@ -277,36 +333,65 @@ def main() -> None:
     if why:
         sys.exit(f"bench: {why}")
     runs = 3 if args.quick else args.runs
-    n = args.messages
-    loads = [load for load in every_load(n) if args.all or load.plain]
+    loads = plain_loads(args.messages)
+    if args.all:
+        loads += [load for load in every_load(args.messages) if load not in loads]
     if args.quick:
-        loads = [Load(10240, 1, True, n)]
+        loads = loads[:2]
+    rates = [float(word) for word in args.rate.split(",")]
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp")))
-        sink = free_port()
-        sink_argv = ("/usr/sbin/smtp-sink", "-u", "postfix", "-R", "/tmp", f"127.0.0.1:{sink}", "1000")
-        stack.enter_context(running(*sink_argv, port=sink, log=root / "sink.log"))
-        relay = {"relayhost": f"[127.0.0.1]:{sink}"}
-        queue = stack.enter_context(Postfix(root, name="queue", main=relay))
-        filter_ = stack.enter_context(Postfix(root, name="filter", main={"smtpd_proxy_filter": f"127.0.0.1:{sink}"}))
-        hops = [
-            Hop(NOTHING, sink),
-            Hop(QUEUE, queue.port, lambda: queue.queued() == 0),
-            Hop(FILTER, filter_.port),
-        ]
-        stores = {"": EMBEDDED}
-        if args.postgresql:
-            stores[", PostgreSQL"] = stack.enter_context(a_server()).get_uri().replace(":@", "@")
-        for (where, store), workers in product(stores.items(), (int(w) for w in args.workers.split(",") if w)):
-            port = free_port()
-            settings = guard_settings(root, port, sink, workers, store)
-            guard = (sys.executable, "-m", "smtpguard", "-c", str(settings))
-            # or what comes before the lists are known is held, as it must be, and so are all copies of it that follow
-            subprocess.run([*guard, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
-            argv = (*guard, "serve", "--only", "proxy", "--only", "delivery")
-            stack.enter_context(running(*argv, port=port, log=root / f"guard{port}.log"))
-            hops.append(Hop(f"smtpguard, {workers} worker{'s' * (workers > 1)}{where}", port))
+        hops = list(_hops(root, [int(word) for word in args.workers.split(",") if word], args, stack))
         print(f"python -m bench {' '.join(sys.argv[1:])}".rstrip())
         print(f"{os.cpu_count()} cores; one fdatasync of 4 KB takes {fdatasync_ms(root):.2f} ms on this disk")
-        throughput(hops, loads, runs, root)
-        latency(hops, min(runs, 3), args.rate)
+        idle = {hop.name: hop.memory_mb() for hop in hops if hop.process}
+        throughput(hops, loads, runs)
+        for rate in rates[:1] if args.quick else rates:
+            latency(hops, min(runs, 3), rate)
+        print("\nMemory (PSS), MB, at rest before and after all of it.\n")
+        rows = ([h.name, f"{idle[h.name]:.0f}", f"{h.memory_mb():.0f}"] for h in hops if h.process)
+        table(["".ljust(22), "before", "after"], rows)
+
+
+def _hops(root: Path, workers: list[int], args: argparse.Namespace, stack: ExitStack) -> Iterator[Hop]:
+    """All that take turns; they run until ``stack`` is closed."""
+    certificate = root / "localhost.pem"
+    made = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    certificate.write_bytes(b"".join([made.private_key_pem.bytes(), *(pem.bytes() for pem in made.cert_chain_pems)]))
+    certificate.chmod(0o644)
+    sink, tls_sink = free_port(), free_port()
+    sink_argv = ("/usr/sbin/smtp-sink", "-u", "postfix", "-R", "/tmp", f"127.0.0.1:{sink}", "1000")
+    stack.enter_context(running(*sink_argv, port=sink, log=root / "sink.log"))
+    tls_argv = (sys.executable, "-m", "bench.tlssink", str(tls_sink), str(certificate))
+    stack.enter_context(running(*tls_argv, port=tls_sink, log=root / "tlssink.log"))
+    yield Hop(NOTHING, sink, with_tls=Hop(NOTHING, tls_sink))
+    tls = {"smtpd_tls_security_level": "may", "smtpd_tls_chain_files": str(certificate)}
+    queue = Postfix(root, name="queue", main=tls | {"relayhost": f"[127.0.0.1]:{sink}"})
+    stack.enter_context(queue)
+    over = Hop(QUEUE, queue.port, lambda: queue.queued() == 0, queue.process)
+    yield replace(over, with_tls=over)
+    filter_ = stack.enter_context(Postfix(root, name="filter", main=tls | {"smtpd_proxy_filter": f"127.0.0.1:{sink}"}))
+    over = Hop(FILTER, filter_.port, process=filter_.process)
+    yield replace(over, with_tls=over)  # to its client alone: a proxy filter is spoken to in clear
+    stores = {"": EMBEDDED}
+    if args.postgresql:
+        stores[", PostgreSQL"] = stack.enter_context(a_server()).get_uri().replace(":@", "@")
+    for (where, store), number in product(stores.items(), workers):
+        name = f"smtpguard, {number} worker{'s' * (number > 1)}{where}"
+        hop = stack.enter_context(_guard(name, root, sink, number, store))
+        with_tls = None if args.quick else stack.enter_context(_guard(name, root, tls_sink, number, store, certificate))
+        yield replace(hop, with_tls=with_tls)
+
+
+@contextmanager
+def _guard(
+    name: str, root: Path, sink: int, workers: int, store: str, certificate: Path | None = None
+) -> Iterator[Hop]:
+    port = free_port()
+    settings = guard_settings(root, port, sink, workers, store, certificate)
+    command = (sys.executable, "-m", "smtpguard", "-c", str(settings))
+    # or what comes before the lists are known is held, as it must be, and so are all copies of it that follow
+    subprocess.run([*command, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
+    argv = (*command, "serve", "--only", "proxy", "--only", "delivery")
+    with running(*argv, port=port, log=root / f"guard{port}.log") as process:
+        yield Hop(name, port, process=process.pid)

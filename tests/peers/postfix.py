@@ -197,6 +197,11 @@ class Postfix:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def process(self) -> int:
+        """The id of its master, 0 where it does not run."""
+        return self._master.pid if self._master is not None else 0
+
     def lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
 
