@@ -24,10 +24,10 @@ import httpx2
 
 from bench.through import table
 from smtpguard.app import start
+from smtpguard.app.accounts import accounts
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.console import Console
 from smtpguard.app.files import installation_secret, read_settings
-from smtpguard.app.people import accounts
 from smtpguard.app.services import opened
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session

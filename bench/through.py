@@ -29,7 +29,7 @@ from pathlib import Path
 import trustme
 
 from tests.peers.postfix import Postfix, free_port, missing
-from tests.store.conftest import a_server
+from tests.store.servers import a_server
 
 EMBEDDED = "sqlite:///var/smtpguard.db"
 SAMPLE = Path(__file__).parent.parent / "config"

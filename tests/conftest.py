@@ -10,6 +10,8 @@ import gc
 import os
 import re
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,12 +44,27 @@ def _has_room(folder: Path) -> bool:
 
 if _has_room(_MEMORY):  # a store syncs each commit: on a disk a test of one waits for it half of its time
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+    tempfile.tempdir = os.environ.setdefault("TMPDIR", str(_MEMORY))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two a core: most of a test of real processes is waiting for them."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = (
         False  # the order is below; by the number of tests, those that take longest came last
     )
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of the ``postgres`` database of this process's server, in which a test makes one of its own."""
+    from tests.store.servers import shared
+
+    with shared() as address:
+        yield address
 
 
 @pytest.hookimpl(trylast=True)

@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import random
 import select
 import signal
@@ -30,9 +31,6 @@ from setproctitle import setproctitle
 
 _ROOT = Path(__file__).parent.parent
 _MOST = 1 << 20
-_MODULES = ("smtpguard.cli", "smtpguard.cli.serve", "smtpguard.cli.held", "smtpguard.cli.freeze", "smtpguard.app.start",
-            "smtpguard.app.startfailed", "smtpguard.app.services", "smtpguard.app.proxy", "smtpguard.app.delivery",
-            "smtpguard.app.alarms")  # fmt: skip
 
 
 class Program:
@@ -149,8 +147,7 @@ class _Forker:
 
 def _serve(number: int) -> None:
     """Fork on request, and tell of each end, until the tests are gone."""
-    for module in _MODULES:
-        importlib.import_module(module)
+    _make_ready()
     # once before the environment of a child is another: the room for a title is found by the first one
     setproctitle("smtpguard's tests: start programs")
     gc.collect()
@@ -173,6 +170,25 @@ def _serve(number: int) -> None:
                 os.write(told, str(os.waitstatus_to_exitcode(status)).encode())
             os.close(told)
             os.close(one)
+
+
+def _make_ready() -> None:
+    """Import what any command and any part needs, set up a store and read a policy: what is remembered of these by their content is
+    there in each process then."""
+    import smtpguard.app
+    import smtpguard.cli
+
+    for package in (smtpguard.app, smtpguard.cli):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    from smtpguard.config.documents import policy_documents, shipped
+    from smtpguard.policy.parse import parse
+    from smtpguard.store.migrate import migrate
+
+    parse(policy_documents(shipped() / "policy.yaml"))
+    with tempfile.TemporaryDirectory() as folder:
+        migrate(f"sqlite:///{folder}/guard.db")
+    assert threading.active_count() == 1, "a fork takes along the thread that asks for it alone"
 
 
 def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:

@@ -17,12 +17,12 @@ from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
-from smtpguard.app.guardline import dkim_verifier
 from smtpguard.app.health import Health
 from smtpguard.app.lists import on_list
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
+from smtpguard.app.signatures import dkim_verifier
 from smtpguard.app.webserver import Server, configured
 from smtpguard.approvals.questions import Questions
 from smtpguard.approvals.service import Approvals

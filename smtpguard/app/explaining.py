@@ -18,9 +18,9 @@ from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
-from smtpguard.app.guardline import dkim_verifier
 from smtpguard.app.lists import built_refresher, built_registry
 from smtpguard.app.policies import surroundings
+from smtpguard.app.signatures import dkim_verifier
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.settings import Settings
 from smtpguard.gathering.gather import Gathering, Sources

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-import dns.asyncresolver
-
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake
 from smtpguard.admission.preapproval import Preapproval
@@ -16,6 +14,7 @@ from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import installation_secret, make_state
 from smtpguard.app.policies import Following
 from smtpguard.app.services import notices, opened, term
+from smtpguard.app.signatures import dkim_verifier
 from smtpguard.config.settings import Settings
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Sources
@@ -24,7 +23,6 @@ from smtpguard.guard.ports import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
 from smtpguard.store.store import Store
-from smtpguard.wire.dkim import DkimVerifier, Resolver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +84,3 @@ def counts(intake: Intake) -> Mapping[str, int]:
     """What a process with a wire says along with its beats (processes.numbers)."""
     undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
     return undecided | {f"answered {how}": count for how, count in intake.answered.items()}
-
-
-def dkim_verifier(settings: Settings) -> DkimVerifier:
-    resolver = None
-    if settings.resolver.nameservers:
-        resolver = dns.asyncresolver.Resolver(configure=False)
-        resolver.nameservers = list(settings.resolver.nameservers)
-    lookup = Resolver(resolver, seconds=settings.resolver.timeout_seconds).txt
-    return DkimVerifier(lookup, pinned=settings.dkim_keys)

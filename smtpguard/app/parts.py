@@ -37,7 +37,6 @@ def load(names: Iterable[str]) -> None:
     """Import the code of these parts, which their processes then share, and keep it out of every later garbage collection."""
     for name in names:
         importlib.import_module(PARTS[name][0])
-    gc.collect()
     gc.freeze()
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
+from smtpguard.app.accounts import accounts, required
 from smtpguard.app.files import CannotStart
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
@@ -20,7 +21,6 @@ from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.api.routes import routes
 from smtpguard.console.api.tokens import Tokens
 from smtpguard.console.desk import ConsoleServices
-from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.middleware import Doorway, Place
@@ -40,26 +40,6 @@ from smtpguard.store.store import Store
 log = logging.getLogger(__name__)
 
 OWN_TRIES, OWN_SECONDS = 8, 900.0
-
-
-def accounts(
-    settings: Settings,
-    store: Store,
-    clock: Clock,
-    *,
-    secret: bytes,
-    new_id: Callable[[], str],
-    passwords: Passwords | None = None,
-) -> Accounts:
-    """For the console and for ``smtpguard users`` alike."""
-    return Accounts(
-        People(store),
-        clock,
-        new_id=new_id,
-        passwords=passwords or Passwords(),
-        factors=Factors(secret),
-        delimiters=settings.delimiters,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,12 +145,6 @@ def api(
         People(store), desk.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
     )
     return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.journal.verify()))
-
-
-def required(settings: Settings) -> frozenset[Role]:
-    """The roles that ask for a second factor."""
-    console = settings.console
-    return frozenset(map(Role, console.second_factor.required_for)) if console is not None else frozenset()
 
 
 def where(console: Console, port: int) -> Place:

@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smtpguard import __version__
 from smtpguard.app.files import parse_policy, store_url
 from smtpguard.config.documents import POLICY, VOCABULARIES, digest, policy_documents, shipped
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.store import policies
-from smtpguard.store.database import Database, is_there
-from smtpguard.store.migrate import revision
-from smtpguard.store.policies import Standing
-from smtpguard.store.store import Store
+
+if TYPE_CHECKING:
+    from smtpguard.store.policies import Standing
+    from smtpguard.store.store import Store
 
 
 class FileState(enum.Enum):
@@ -123,6 +123,10 @@ async def look(settings: Settings, store: Store) -> Look | None:
 def look_before_upgrade(settings: Settings) -> Look | None:
     """``look``, at a store that an earlier version of smtpguard may have written, and without anything that a running guard needs. None
     where there is no store, or no policy is in force. Raises LedgerError, and what the database raises."""
+    from smtpguard.store import policies  # a database driver, which a policy that is only read does not need
+    from smtpguard.store.database import Database, is_there
+    from smtpguard.store.migrate import revision
+
     url = store_url(settings)
     if not is_there(url):
         return None

@@ -95,8 +95,8 @@ def list_(context: Context, as_json: bool) -> None:
 
 
 def _run(context: Context, work: Callable[[Tokens], Awaitable[None]], address: str = "") -> None:
+    from smtpguard.app.accounts import required
     from smtpguard.app.clock import SystemClock, ids
-    from smtpguard.app.people import required
     from smtpguard.app.services import opened
     from smtpguard.console.api.tokens import NoToken, Tokens
     from smtpguard.mail.address import BadAddress

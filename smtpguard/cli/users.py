@@ -241,9 +241,9 @@ def _run(
     everybody: bool = False,
 ) -> None:
     """``about``: say afterwards where this account and the policy's groups do not fit together; ``everybody``: of all."""
+    from smtpguard.app.accounts import accounts
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
-    from smtpguard.app.people import accounts
     from smtpguard.app.policies import Following
     from smtpguard.app.services import opened
     from smtpguard.console.people.accounts import NotPossible

@@ -102,16 +102,33 @@ def parse(
 ) -> Policy:
     """``where``: what problems call the policy's own file. Raises Broken, with warnings among its problems.
 
-    The same documents give the same object, as long as it is among the last few. So the parts of ``serve``, which are forked from their
-    supervisor, share the policy that it has parsed.
+    The same documents give the same rules, as long as they are among the last few, whatever their file is called. So the parts of
+    ``serve``, which are forked from their supervisor, share the policy that it has parsed.
     """
-    return _parsed(frozenset(documents.items()), delimiters, freeze_answer, where)
+    try:
+        policy = _remembered(frozenset(documents.items()), delimiters, freeze_answer)
+    except Broken:
+        if where == POLICY:
+            raise
+        return _parsed(documents, delimiters, freeze_answer, where)  # raises it again, with the name of the file
+    if where == POLICY or not policy.warnings:
+        return policy
+    folder = _folder(where)
+    named = (replace(w, file=where if w.file == POLICY else folder + w.file) for w in policy.warnings)
+    return replace(policy, warnings=ordered(named))
 
 
 @lru_cache(maxsize=2)
-def _parsed(files: frozenset[tuple[str, bytes]], delimiters: str, freeze_answer: Action, where: str) -> Policy:
-    documents = dict(sorted(files))
-    folder = where.removesuffix(where.rpartition("/")[2])
+def _remembered(files: frozenset[tuple[str, bytes]], delimiters: str, freeze_answer: Action) -> Policy:
+    return _parsed(dict(sorted(files)), delimiters, freeze_answer, POLICY)
+
+
+def _folder(where: str) -> str:
+    return where.removesuffix(where.rpartition("/")[2])
+
+
+def _parsed(documents: Mapping[str, bytes], delimiters: str, freeze_answer: Action, where: str) -> Policy:
+    folder = _folder(where)
     vocabularies: dict[str, Any] = {}
     problems: list[Problem] = []
     for name, file in vocabulary_names(documents).items():

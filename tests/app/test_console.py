@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx2
 
 from smtpguard.app import start
+from smtpguard.app.accounts import accounts
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.console import Console
 from smtpguard.app.files import installation_secret, read_settings
-from smtpguard.app.people import accounts
 from smtpguard.app.services import opened
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import Settings

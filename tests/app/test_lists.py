@@ -19,7 +19,7 @@ from smtpguard.lists.sync import sync
 from smtpguard.notices.listalerts import events
 from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store
-from tests.store.conftest import clock, postgresql, store, url  # noqa: F401 - fixtures
+from tests.store.conftest import clock, store, url  # noqa: F401 - fixtures
 from tests.store.making import Clock
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,22 +23,18 @@ from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.store.database import Database
 from tests.peers.postfix import free_port
-from tests.store.conftest import a_server, new_database
+from tests.store.servers import new_database
 
 PATIENCE = 120.0
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with a_server() as running:
-        yield running.get_uri()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> str:
     return (
-        "sqlite:///var/smtpguard.db" if request.param == "sqlite" else new_database(request.getfixturevalue("server"))
+        "sqlite:///var/smtpguard.db"
+        if request.param == "sqlite"
+        else new_database(request.getfixturevalue("postgresql"))
     )
 
 

@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
+from smtpguard.app.accounts import accounts
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import read_settings
-from smtpguard.app.people import accounts
 from smtpguard.app.services import opened
 from smtpguard.app.start import prepare
 from smtpguard.cli import main

@@ -19,9 +19,8 @@ import pytest
 from smtpguard.audit.event import Kind
 from smtpguard.store.opening import open_store
 from tests.cli.installing import install
-from tests.store.conftest import new_database
-from tests.store.conftest import postgresql as postgresql
 from tests.store.making import SECRET, Clock, event, item, relays
+from tests.store.servers import new_database
 
 POLICY = "0" * 64
 POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs") if os.geteuid() == 0 else ()

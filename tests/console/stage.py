@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import httpx2
 from argon2 import PasswordHasher
 
+from smtpguard.app.accounts import accounts
 from smtpguard.app.explaining import Explainer
-from smtpguard.app.people import Front, accounts, api, front
+from smtpguard.app.people import Front, api, front
 from smtpguard.approvals.questions import Questions
 from smtpguard.audit.event import Event
 from smtpguard.config.settings import Settings, settings_of

@@ -21,15 +21,14 @@ from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import story
 from tests.script import DOT, STALL
-from tests.store.conftest import a_server
+from tests.store.servers import new_database
 
 
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Recorder, str]]:
-    with a_server() as server:
-        url = server.get_uri().replace(":@", "@")
-        with machine(tmp_path_factory.mktemp("owners"), store=url, only=["proxy"]) as (guard, recorder):
-            yield guard, recorder, url
+def proxy(tmp_path_factory: pytest.TempPathFactory, postgresql: str) -> Iterator[tuple[Machine, Recorder, str]]:
+    url = new_database(postgresql, empty=True).replace(":@", "@")
+    with machine(tmp_path_factory.mktemp("owners"), store=url, only=["proxy"]) as (guard, recorder):
+        yield guard, recorder, url
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tests.faults.machine import ANNA, RAMADAN, Machine, policy, synced
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder
 from tests.peers.letters import story
-from tests.store.conftest import a_server
+from tests.store.servers import new_database
 
 TEXT = policy()
 OBSERVING = TEXT.replace("version: 1\n", "version: 1\nenforce: false\n")
@@ -59,12 +58,10 @@ def starts(guard: Machine) -> list[dict[str, object]]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
+def url(request: pytest.FixtureRequest) -> str:
     if request.param == "sqlite":
-        yield "sqlite:///var/guard.db"
-        return
-    with a_server() as server:
-        yield server.get_uri().replace(":@", "@")
+        return "sqlite:///var/guard.db"
+    return new_database(request.getfixturevalue("postgresql"), empty=True).replace(":@", "@")
 
 
 def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_others(tmp_path: Path, url: str) -> None:
@@ -90,10 +87,10 @@ def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_othe
         first.verified()
 
 
-def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path) -> None:
+def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path, postgresql: str) -> None:
     """Each has its own folder, state and file; the store on PostgreSQL is one."""
-    with a_server() as server, Recorder() as recorder:
-        url = server.get_uri().replace(":@", "@")
+    with Recorder() as recorder:
+        url = new_database(postgresql, empty=True).replace(":@", "@")
         one = Machine(tmp_path / "one", recorder.port, store=url)
         synced(one)
         with one:

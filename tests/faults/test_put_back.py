@@ -18,7 +18,7 @@ from tests.faults.machine import ANNA, RAMADAN, Machine, machine, synced
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import mail, story
-from tests.store.conftest import a_server
+from tests.store.servers import a_server
 
 PETER = "peter@partner.example"
 ID = "story@example.com"

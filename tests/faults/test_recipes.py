@@ -23,7 +23,7 @@ from tests.faults.machine import ANNA, RAMADAN, ROOT, Machine, synced
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import mail, story
-from tests.store.conftest import a_server
+from tests.store.servers import a_server
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 PETER = "peter@partner.example"

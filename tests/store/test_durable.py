@@ -10,8 +10,8 @@ import pytest
 from smtpguard.audit.event import Event, Kind
 from smtpguard.store.database import Database
 from smtpguard.store.opening import open_store
-from tests.store.conftest import new_database
 from tests.store.making import SECRET, T0, Clock
+from tests.store.servers import new_database
 
 
 @pytest.mark.parametrize(

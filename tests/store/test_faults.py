@@ -24,8 +24,8 @@ from smtpguard.store import queued
 from smtpguard.store.migrate import migrate
 from smtpguard.store.opening import open_store
 from tests.peers.chain import PATIENCE
-from tests.store.conftest import a_server
 from tests.store.making import POLICY, SECRET, Clock, a_hold, event, holds, item, relays
+from tests.store.servers import a_server
 
 ROOT = Path(__file__).parent.parent.parent
 

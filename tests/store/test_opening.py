@@ -17,9 +17,9 @@ from smtpguard.audit.event import Kind
 from smtpguard.store import opening
 from smtpguard.store.database import Database
 from smtpguard.store.opening import open_store
-from tests.store.conftest import new_database
 from tests.store.making import POLICY, SECRET, Clock
 from tests.store.making import event as entry
+from tests.store.servers import new_database
 
 
 @pytest.mark.parametrize("when", ["while it is opened", "when it is open"])

@@ -29,7 +29,6 @@ from smtpguard.store.retention import Retention
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.schema import metadata
 from smtpguard.store.store import Store
-from tests.store.conftest import new_database
 from tests.store.making import (
     CONTENT,
     POLICY,
@@ -44,6 +43,7 @@ from tests.store.making import (
     relays,
     release,
 )
+from tests.store.servers import new_database
 
 T = TypeVar("T")
 OTHER = b"another one of thirty-two bytes!"

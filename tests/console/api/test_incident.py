@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tests.console.api.program import Program, held, program
 from tests.console.holding import ANNA, EVA, NEWS
 from tests.console.stage import Stage, stage
 from tests.guard.house import KEY
-from tests.store.conftest import a_server, new_database
+from tests.store.servers import new_database
 
 OLA = "ola@example.com"
 PATH = "/incident/report"
@@ -47,12 +47,6 @@ async def last(here: Stage) -> int:
 
 
 # -- what comes back
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    with a_server() as server:
-        yield server.get_uri()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

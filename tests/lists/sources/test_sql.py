@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from smtpguard.lists.sources import SourceError, Tally
 from smtpguard.lists.sources.opening import opened
 from tests.lists.sources.conftest import Members
-from tests.store.conftest import a_server
+from tests.store.servers import a_server
 
 PASSWORD = "s%cret/@: of tests"
 MANY = 60_000

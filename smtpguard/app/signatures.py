@@ -1,0 +1,17 @@
+"""Who verifies signatures, as the settings say. Apart from the guard itself, since explaining a message opens no store."""
+
+from __future__ import annotations
+
+import dns.asyncresolver
+
+from smtpguard.config.settings import Settings
+from smtpguard.wire.dkim import DkimVerifier, Resolver
+
+
+def dkim_verifier(settings: Settings) -> DkimVerifier:
+    resolver = None
+    if settings.resolver.nameservers:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = list(settings.resolver.nameservers)
+    lookup = Resolver(resolver, seconds=settings.resolver.timeout_seconds).txt
+    return DkimVerifier(lookup, pinned=settings.dkim_keys)
