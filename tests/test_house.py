@@ -90,6 +90,20 @@ NEVER = {  # libraries that must not be met in a room
     "store": {"aiosmtpd"},
     "console": {"sqlalchemy", "aiosmtpd", "socket", "sqlite3"},
 }
+# What is fed and asked, and neither reads nor waits: octets in, events and octets out.
+SANS_IO = (
+    "session",
+    "identity",
+    "grammar",
+    "data",
+    "ehlo",
+    "replies",
+    "sasl",
+    "milter/codec",
+    "milter/packet",
+    "milter/states",
+)
+WAITING = {"asyncio", "socket", "select", "selectors", "time", "threading", "aiosmtpd"}
 HOMELESS = {"utils", "helpers", "common", "types", "manager", "misc"}
 
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -133,6 +147,11 @@ def wrong_imports(path: Path) -> Iterator[str]:
 
 def test_walls() -> None:
     assert [sentence for path in FILES for sentence in wrong_imports(path)] == []
+
+
+@pytest.mark.parametrize("name", SANS_IO)
+def test_the_protocols_neither_read_nor_wait(name: str) -> None:
+    assert {target[0] for target in imports(HOUSE / "wire" / f"{name}.py")} & WAITING == set()
 
 
 def test_every_file_says_what_lives_there() -> None:

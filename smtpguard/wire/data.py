@@ -9,7 +9,6 @@ view without the stuffing, and the same one where no line begins with a dot.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import mmap
 import re
@@ -82,24 +81,31 @@ class Arriving:
             self._take(data[:cut])
         return None
 
-    async def unload(self) -> None:
-        """Move what is in memory to the file."""
+    def unload(self) -> None:
+        """Move what is in memory to the file. Blocks."""
         if self.refusal is None:
             try:
-                await asyncio.to_thread(self._write)
+                self._write()
             except OSError as error:
                 self._refuse(reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR)
 
-    async def finish(self) -> Arrived | Reply:
-        """The content, or why it is refused after all."""
+    def at_once(self) -> Arrived | Reply | None:
+        """The content, or why it is refused after all; None where it is in a file, to be finished."""
         if self._file is not None:
-            try:
-                arrived = await asyncio.to_thread(self._map)
-            except OSError as error:
-                return reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR
-        else:
-            stuffed = b"".join(self._parts)
-            arrived = Arrived(stuffed=stuffed, message=Message.of(_unstuffed(stuffed) if self._dots else stuffed))
+            return None
+        stuffed = b"".join(self._parts)
+        arrived = Arrived(stuffed=stuffed, message=Message.of(_unstuffed(stuffed) if self._dots else stuffed))
+        return header_refusal(arrived.message.raw, self._limits) or arrived
+
+    def finish(self) -> Arrived | Reply:
+        """As ``at_once``, wherever it is. Blocks where it is in a file."""
+        at_once = self.at_once()
+        if at_once is not None:
+            return at_once
+        try:
+            arrived = self._map()
+        except OSError as error:
+            return reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR
         return header_refusal(arrived.message.raw, self._limits) or arrived
 
     def close(self) -> None:

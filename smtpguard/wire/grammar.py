@@ -69,6 +69,10 @@ _XFORWARD_VALUE = CLIENT_VALUE | {
 }
 
 
+Rcpt = tuple[Recipient, bytes]
+"""What RCPT names: a recipient, and the path to send."""
+
+
 class Refused(Exception):
     """Not in the grammar. ``reply`` is what the client is told."""
 
@@ -115,9 +119,7 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
 
 
 @lru_cache(maxsize=4096)
-def parse_rcpt(
-    argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost"
-) -> tuple[Recipient, bytes]:
+def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost") -> Rcpt:
     """What follows ``RCPT``: the recipient, and its path as the relay is to see it. Raises Refused.
 
     The null path is no recipient. A postmaster without a domain is ours by name: of the host ``here``.

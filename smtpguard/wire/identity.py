@@ -7,7 +7,7 @@ one transaction, XCLIENT until another, a login until the end or STARTTLS.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from smtpguard.mail import reply
@@ -15,22 +15,26 @@ from smtpguard.mail.client import client_address, within
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar, sasl
-from smtpguard.wire.desk import Client, Desk
 from smtpguard.wire.grammar import CLIENT_VALUE, Refused, parse_attributes
-from smtpguard.wire.login import Login
-from smtpguard.wire.proxy import Lines
+from smtpguard.wire.listener import Listener
 
 
 class Identity:
-    """One client's. ``helo``: its name, "" before any; ``extended``: it said EHLO."""
+    """One client's. ``peer_ip``: whose the connection is; ``client_ip``: for whom it speaks (XCLIENT). ``helo``: its name, "" before any;
+    ``extended``: it said EHLO. ``trusted``: it may use XFORWARD and XCLIENT."""
 
-    def __init__(self, client: Client, desk: Desk, challenge: Callable[[Reply], Awaitable[None]]) -> None:
+    def __init__(
+        self, listener: Listener, address: str, *, trusted: bool, tls: bool = False, logins: bool = False
+    ) -> None:
+        """``logins``: clients can log in at all."""
+        self.client_ip = self.peer_ip = address
+        self.trusted, self.tls = trusted, tls
         self.helo, self.extended = "", False
-        self._client, self._desk, self._listener, self._challenge = client, desk, desk.listener, challenge
+        self._listener, self._logins = listener, logins
         self._forwarded: dict[str, str] = {}
         self._told: dict[str, str] = {}
         self._told_user: str | None = None
-        self._login: Login | None = None
+        self._login_user: str | None = None
         self._session: Session | None = None
 
     # what is known
@@ -41,17 +45,16 @@ class Identity:
         if self._session is None:
             said = {**self._told, **self._forwarded}
             address = client_address(said.get("ADDR", "").upper().removeprefix("IPV6:"))
-            ip = str(address or self._client.client_ip)
-            peer = self._client.peer_ip
+            ip = str(address or self.client_ip)
             self._session = Session(
                 client_ip=ip,
                 client_name=said.get("NAME", ""),
-                peer=peer if peer != ip else "",
+                peer=self.peer_ip if self.peer_ip != ip else "",
                 listener=self._listener.name,
                 helo=said.get("HELO") or self.helo,
                 ident=self.ident,
                 auth_user=self.user,
-                tls=self._client.tls,
+                tls=self.tls,
                 esmtp=said["PROTO"].upper() == "ESMTP" if said.get("PROTO") else self.extended,
                 senders_verified=self._listener.senders_verified,
                 proves_senders=self._listener.senders_verified or self._listener.auth is not None,
@@ -67,17 +70,17 @@ class Identity:
     @property
     def user(self) -> str | None:
         """Who it is for certain."""
-        return self._told_user if self._login is None else self._login.user
+        return self._login_user or self._told_user
 
     @property
-    def line(self) -> Lines | None:
-        """The relay connection that it has to itself, if it has."""
-        return None if self._login is None else self._login.line
+    def counted_as(self) -> str:
+        """For whom relay connections are counted, "" for nobody."""
+        return "" if self.trusted else self.client_ip
 
     def lacks(self) -> Reply | None:
         """What must come before mail may."""
         tls, auth = self._listener.tls, self._listener.auth
-        in_clear = tls is not None and not self._client.tls
+        in_clear = tls is not None and not self.tls
         if tls is not None and tls.required and in_clear:
             return reply.TLS_FIRST
         if auth is None or not auth.required or self.user is not None:
@@ -87,21 +90,38 @@ class Identity:
     def mechanisms(self, relay: Mapping[str, str]) -> tuple[str, ...]:
         """What it may log in with, here and now, at a relay that offers this."""
         auth = self._listener.auth
-        if auth is None or self._desk.logins is None or self.user is not None:
+        if auth is None or not self._logins or self.user is not None:
             return ()
-        if not self._client.tls and not auth.without_tls:
+        if not self.tls and not auth.without_tls:
             return ()
         return sasl.mechanisms(relay.get("AUTH", ""))
+
+    def check_may_log_in(self) -> None:
+        """Raises Refused."""
+        auth = self._listener.auth
+        if not self.tls and (auth is None or not auth.without_tls):
+            raise Refused(reply.ENCRYPTION_FOR_AUTH)
+        if auth is None or not self._logins:  # who sends is for the MTA in front to know
+            raise Refused(reply.NOT_IMPLEMENTED)
 
     # what comes
 
     def greeted(self, helo: str, *, extended: bool) -> None:
         self.helo, self.extended, self._session = helo, extended, None
 
+    def secured(self) -> None:
+        self.tls, self._session = True, None
+
+    def logged_in(self, user: str | None) -> None:
+        self._login_user, self._session = user, None
+
+    def logged_out(self) -> None:
+        self.logged_in(None)
+
     def forward(self, argument: bytes) -> None:
         """XFORWARD. Raises Refused."""
-        if not self._client.trusted:
-            raise grammar.Refused(reply.NOT_AUTHORIZED)
+        if not self.trusted:
+            raise Refused(reply.NOT_AUTHORIZED)
         self._forwarded |= grammar.parse_xforward(argument)
         self._session = None
 
@@ -109,42 +129,23 @@ class Identity:
         if self._forwarded:
             self._forwarded, self._session = {}, None
 
-    def speak_for(self, argument: bytes) -> Reply | None:
-        """XCLIENT: the session is another's from now on. Why that client cannot be served, if it cannot. Raises Refused."""
-        if not self._client.trusted:
-            raise grammar.Refused(reply.NOT_AUTHORIZED)
+    def speak_for(self, argument: bytes) -> bool:
+        """XCLIENT: the session is another's from now on, with that client's rights; whether it is. Raises Refused."""
+        if not self.trusted:
+            raise Refused(reply.NOT_AUTHORIZED)
         told = parse_xclient(argument)
-        self.log_out()
+        self.logged_out()
         if told.address is not None:  # somebody else: nothing of what was said before is said of them
             self._told, self._told_user = {}, None
         self._told |= told.session
         if told.login is not None:
             self._told_user = told.login or None
         if told.address is None and told.login is None:
-            return None
-        return self._client.become(told.address)
-
-    async def log_in(self, argument: bytes, relay: Mapping[str, str]) -> Reply:
-        """AUTH: the relay's answer. Raises Refused."""
-        auth, logins = self._listener.auth, self._desk.logins
-        if not self._client.tls and (auth is None or not auth.without_tls):
-            raise grammar.Refused(reply.ENCRYPTION_FOR_AUTH)
-        if auth is None or logins is None:  # who sends is for the MTA in front to know
-            raise grammar.Refused(reply.NOT_IMPLEMENTED)
-        if self._login is None:
-            self._login = Login(self._client, logins, ask=self._challenge, lost=self._relay_parted)
-        answer = await self._login.attempt(argument, self.mechanisms(relay))
-        self._session = None
-        return answer
-
-    def log_out(self) -> None:
-        if self._login is not None:
-            self._login.close()
-            self._login = self._session = None
-
-    def _relay_parted(self) -> None:
-        """From a client that logged in: as the relay itself would have."""
-        self._client.part_after(reply.RELAY_PARTED)
+            return False
+        if told.address is not None:
+            self.client_ip = str(client_address(told.address) or "")
+        self.trusted = bool(told.address) and within(self.client_ip, self._listener.trust)
+        return True
 
 
 # XCLIENT, as a trusted peer says it of the client that it speaks for (Postfix's XCLIENT_README).

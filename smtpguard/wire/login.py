@@ -25,7 +25,6 @@ from smtpguard.wire import sasl
 from smtpguard.wire.grammar import Refused
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.handshake import open_connection, tls_context
-from smtpguard.wire.incoming import Incoming, Overlong
 from smtpguard.wire.pool import Place, RelayPool
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turned import Why
@@ -38,11 +37,13 @@ _ROUNDS = 2  # challenges with which a relay tells why it refuses a token
 class Caller(Protocol):
     """The client, as far as a login needs it."""
 
-    client_ip: str
-    trusted: bool
-    incoming: Incoming
+    @property
+    def client_ip(self) -> str: ...
+    @property
+    def trusted(self) -> bool: ...
 
-    async def more(self) -> None: ...
+    async def respond(self, challenge: Reply) -> bytes | None:
+        """What the client says to it: a line with its end, None where it is too long."""
 
 
 class Logins:
@@ -147,13 +148,11 @@ class Login:
         client: Caller,
         logins: Logins,
         *,
-        ask: Callable[[Reply], Awaitable[None]],
         lost: Callable[[], None],
     ) -> None:
-        """``ask``: say a challenge to the client."""
         self.user: str | None = None
         self.line: OwnLine | None = None
-        self._client, self._logins, self._ask, self._lost = client, logins, ask, lost
+        self._client, self._logins, self._lost = client, logins, lost
         self._connection: RelayConnection | None = None
         self._place: Place | None = None
 
@@ -202,16 +201,10 @@ class Login:
 
     async def _asked(self, challenge: bytes) -> bytearray:
         """The client's response, still in Base64. Raises Refused, also where it cancels."""
-        await self._ask(sasl.challenge(challenge))
-        incoming = self._client.incoming
-        try:
-            while (line := incoming.line()) is None:
-                await self._client.more()
-        except Overlong:
-            raise Refused(reply.AUTH_LINE_TOO_LONG) from None
+        line = await self._client.respond(sasl.challenge(challenge))
         if line == b"*\r\n":
             raise Refused(reply.AUTH_CANCELLED)
-        if len(line) > sasl.MAX_RESPONSE:
+        if line is None or len(line) > sasl.MAX_RESPONSE:
             raise Refused(reply.AUTH_LINE_TOO_LONG)
         if not line.endswith(b"\r\n"):
             raise Refused(reply.BAD_BASE64)

@@ -125,7 +125,8 @@ class RelayPool:
         self._places: set[Place] = set()
         self._lent: dict[RelayConnection, str] = {}  # to clients that are counted
         self._using: Counter[str] = Counter()
-        self._extensions = target.reachability.offered if target.reachability is not None else None
+        self.offered = target.reachability.offered if target.reachability is not None else None
+        """What the relay offered in the latest session, of an earlier process if need be; None if there never was one."""
         self._failure: RelayUnavailable | None = None
         self._failed_until = 0.0
         self._again: asyncio.TimerHandle | None = None
@@ -196,13 +197,12 @@ class RelayPool:
         self._gone(connection)
 
     async def extensions(self) -> Mapping[str, str]:
-        """What the relay offered in the latest session, of an earlier process if need be. Raises RelayUnavailable if there never
-        was one."""
-        if self._extensions is None:
+        """``offered``, after a session where there never was one. Raises RelayUnavailable."""
+        if self.offered is None:
             connection = await self.acquire()
             self.release(connection)
             return connection.extensions
-        return self._extensions
+        return self.offered
 
     async def close(self) -> None:
         """Quit the idle, give up the opening, refuse who waits. Connections in use are ended as they come back."""
@@ -383,7 +383,7 @@ class RelayPool:
         if error is None:
             connection = task.result()
             self._failure = None
-            self._extensions = connection.extensions
+            self.offered = connection.extensions
             self._open.add(connection)
             connection.on_lost = self._gone
             if not connection.usable:

@@ -18,11 +18,11 @@ from typing import Protocol
 
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
+from smtpguard.mail.envelope import Body, Envelope, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Lost
 from smtpguard.wire.data import Arrived
-from smtpguard.wire.grammar import mail_line, rcpt_line
+from smtpguard.wire.grammar import Rcpt, mail_line, rcpt_line
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turned import Why
 from smtpguard.wire.xforward import xforward
@@ -30,9 +30,6 @@ from smtpguard.wire.xforward import xforward
 AFTER_DOT_SECONDS = 30.0
 """How long a connection is waited for once the client waits for the reply to its final dot: deciding and the relay's own reply
 may take long as well (RFC 5321 section 4.5.3.2.6 has ten minutes for all of it)."""
-
-Ask = tuple[Recipient, bytes]
-"""RCPT: a recipient with the path to send."""
 
 
 class Lines(Protocol):
@@ -70,9 +67,9 @@ class Passage:
         self.content: Arrived | None = None
         self._pool, self._session, self._mail, self._ident, self._gone = pool, session, mail, ident, gone
         self._connection: RelayConnection | None = None
-        self._accepted: list[tuple[Ask, Reply]] = []
+        self._accepted: list[tuple[Rcpt, Reply]] = []
 
-    async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+    async def ask(self, asks: Sequence[Rcpt]) -> list[Reply]:
         """The relay's replies to RCPTs; where there is no relay to be had, a 451 each. An address of the guard's own is
         answered here."""
         ours = [self._here(recipient.address) for recipient, _ in asks]
@@ -146,12 +143,12 @@ class Passage:
         if self.content is not None:
             yield from self.content.pieces()
 
-    async def _ask(self, asks: Sequence[Ask], *, fresh: bool) -> list[Reply]:
+    async def _ask(self, asks: Sequence[Rcpt], *, fresh: bool) -> list[Reply]:
         """Raises Lost. On a connection that knows nothing of this transaction yet, MAIL and all RCPTs that were accepted go
         before."""
         connection = self._connection
         head: tuple[bytes, ...] = ()
-        again: list[tuple[Ask, Reply]] = []
+        again: list[tuple[Rcpt, Reply]] = []
         if connection is None or fresh:
             self.close()
             wait_seconds = AFTER_DOT_SECONDS if self.content is not None else None
@@ -189,7 +186,7 @@ class Passage:
                 self._accepted.append((ask, said))
         return replies
 
-    def _refuse(self, said: Reply, asks: Sequence[Ask]) -> list[Reply]:
+    def _refuse(self, said: Reply, asks: Sequence[Rcpt]) -> list[Reply]:
         """The relay refuses MAIL. That is news for a client none of whose recipients was accepted yet."""
         if self._accepted:
             self._break()
@@ -199,7 +196,7 @@ class Passage:
         self.close()
         return [said] * len(asks)
 
-    def _check_offer(self, offered: Mapping[str, str], asks: Sequence[Ask]) -> None:
+    def _check_offer(self, offered: Mapping[str, str], asks: Sequence[Rcpt]) -> None:
         """What the client was offered and uses, the relay must still offer."""
         mail = self._mail
         if (

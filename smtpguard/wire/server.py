@@ -1,8 +1,10 @@
-"""The SMTP server: one dialog with one client (RFC 5321 sections 2.4 and 4.5.3, RFC 2920, RFC 3207).
+"""The SMTP server: one client's connection around its session (wire.session), which knows what each command means.
 
-aiosmtpd's SMTP protocol, with every override of it in this file. Kept of it: how a connection begins, ends, and is told so
-(an EOF cancels the dialog). Replaced: the loop over commands, and the commands (see commands), for these reasons:
-- commands are read from raw bytes; a bare LF, a CR or a NUL in one is refused and changes nothing;
+aiosmtpd's SMTP protocol, with every override of it in this file. Kept of it: how a connection begins, ends, and is told so (an
+EOF cancels what serves the client). Replaced: the loop over commands and the commands, for these reasons:
+- what came is dealt with as it comes, without a task that waits for every line; a task runs only while something is asked: the
+  relay, the guard, a TLS handshake, a login, the disk;
+- commands are read from raw octets; a bare LF, a CR or a NUL in one is refused and changes nothing;
 - commands that came together are asked of the relay together, and answered in one write;
 - time limits are looked at by the reception, not by a timer armed for every line;
 - nothing is reflected upon and no host name looked up for a connection; no exception is shown to a client; no log of
@@ -15,51 +17,76 @@ import asyncio
 import logging
 import math
 import socket
-import ssl
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
 
 from smtpguard.mail import reply
 from smtpguard.mail.client import client_address, within
+from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
-from smtpguard.wire import grammar
-from smtpguard.wire.commands import Commands
-from smtpguard.wire.desk import Desk, Over
-from smtpguard.wire.incoming import Incoming, Overlong
+from smtpguard.mail.transaction import RefusedRecipient, Transaction
+from smtpguard.wire.carried import Carried
+from smtpguard.wire.grammar import Refused
+from smtpguard.wire.identity import Identity
+from smtpguard.wire.listener import Listener
+from smtpguard.wire.login import Login, Logins
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.proxy import Passage
+from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.session import (
+    AskOffer,
+    AskRelay,
+    CameToNothing,
+    Decide,
+    Event,
+    Failed,
+    Finish,
+    LogIn,
+    NewClient,
+    Reset,
+    Response,
+    SmtpSession,
+    StartTls,
+    Unload,
+)
 from smtpguard.wire.turned import TurnedAway, Why
 
-MOST_REPLIES = 1000
-"""So many commands of one client are answered before others have their turn."""
+HIGH_OCTETS = 1 << 18
+"""A client is not read from while so much of it waits."""
 
 logging.getLogger("mail.log").disabled = True
 log = logging.getLogger("smtpguard.wire")
 
+Work = Coroutine[Any, Any, None]
 
-class FrontDesk(Desk, Protocol):
-    """Where dialogs begin and end."""
 
+class Desk(Protocol):
+    """Where the connections are looked after, and messages decided on."""
+
+    listener: Listener
+    pool: RelayPool
+    logins: Logins | None
     loop: asyncio.AbstractEventLoop
     greeting: Reply
+    new_id: Callable[[], str]
+    monotonic: Callable[[], float]
 
     def arrived(self, dialog: Dialog) -> None: ...
     def parted(self, dialog: Dialog) -> None: ...
     def refusal(self, dialog: Dialog) -> Reply | None: ...
     def renamed(self, dialog: Dialog, before: str) -> Reply | None: ...
+    def turned_away(self, mail: TurnedAway) -> None: ...
+    def came_to_nothing(self, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]) -> None: ...
+    async def carry(self, transaction: Transaction, passage: Passage) -> Carried: ...
 
 
-class _Task:
-    """The dialog's own task, as aiosmtpd sees it, which cancels it when the client goes away. What is being decided about
-    a message, and recorded, is not cut short by that; it ends when that is done."""
+class _Server:
+    """What serves the client, as aiosmtpd sees it, which cancels it when the client goes away."""
 
-    def __init__(self, dialog: Dialog, task: asyncio.Task[None]) -> None:
-        self._dialog, self._task = dialog, task
-
-    def cancel(self) -> None:
-        if not self._dialog.deciding:
-            self._task.cancel()
-        elif self._dialog.transport is not None:
-            self._dialog.transport.close()  # gone() is true from now on
+    def __init__(self, gone: Callable[[], None]) -> None:
+        self.cancel = gone
 
 
 class _NoTimer:
@@ -70,36 +97,33 @@ class _NoTimer:
 class Dialog(SMTP):
     """One client's connection.
 
-    ``deadline`` is until when the client must have sent what is waited for; infinite while it is we who are busy.
+    ``deadline`` is until when the client must have sent what is waited for, or read what it was told; infinite while it is we
+    who are busy.
     """
 
     _timeout_handle = cast(Any, _NoTimer())
     _original_transport = None
     _tls_protocol = None
 
-    def __init__(self, desk: FrontDesk, told: str | None = None) -> None:
+    def __init__(self, desk: Desk, told: str | None = None) -> None:
         """In place of aiosmtpd's, which reflects upon everything for each connection and looks up the host's name.
 
         ``told``: the client's address, where a proxy in front has said it; "" where it could not.
         """
         self.loop = desk.loop
-        self.incoming = Incoming(self.loop)
-        asyncio.StreamReaderProtocol.__init__(self, self.incoming, self._cb_client_connected, loop=self.loop)
+        asyncio.StreamReaderProtocol.__init__(self, cast(Any, None), None, loop=self.loop)
         self.session = self.envelope = self.transport = self._handler_coroutine = None
         self.deadline = math.inf
-        self.client_ip = self.peer_ip = ""
-        self.trusted = False
-        self.tls = False
-        self.in_data = False
-        self.deciding = False
-        self._desk = desk
-        self._limits = desk.listener.limits
+        self._desk, self._listener, self._limits = desk, desk.listener, desk.listener.limits
         self._told = told
-        self._farewell: Reply | None = None
-        self._waiting = False
-        self._quiet_since = math.inf
-        self._commands = Commands(self, desk)
-        self._pipeline = self._commands.pipeline
+        self._smtp = self._session_of("")
+        self._work: asyncio.Task[None] | None = None
+        self._response: asyncio.Future[bytes | None] | None = None
+        self._passage: Passage | None = None
+        self._login: Login | None = None
+        self._farewell: tuple[Reply, Why] | None = None
+        self._asked_at = self._quiet_since = math.inf
+        self._deaf = self._unread = self._again = self._finished = False
 
     # aiosmtpd's, kept or made to do nothing
 
@@ -108,187 +132,303 @@ class Dialog(SMTP):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
-        self.client_ip = str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
-        if self._told:
-            self.client_ip = self._told
-        self.peer_ip = self.client_ip
-        self.trusted = self._told != "" and within(self.client_ip, self._desk.listener.trust)
+        self._smtp = self._session_of(
+            self._told or str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
+        )
         super().connection_made(transport)
-        task = cast(asyncio.Task[None], self._handler_coroutine)
-        task.add_done_callback(self._over)
-        self._handler_coroutine = cast(Any, _Task(self, task))
-        self._note_tls(transport)
+        self._work = cast("asyncio.Task[None]", self._handler_coroutine)
+        self._handler_coroutine = cast(Any, _Server(self._client_has_gone))
+        if transport.get_extra_info("ssl_object") is not None:
+            self._smtp.who.secured()
+            self._tell_aiosmtpd_of_tls(transport)
         self._desk.arrived(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self._desk.parted(self)
 
-    def _over(self, _: asyncio.Task[None]) -> None:
-        """The dialog closes its connection itself, unless it was cancelled before its first step: by a client that had gone
-        when we came to it, as a probe of the port does."""
-        if self.transport is not None:
-            self.transport.close()
+    def data_received(self, data: bytes) -> None:
+        if self._finished:
+            return
+        smtp = self._smtp
+        smtp.receive(data)
+        if self._busy or self._unread:
+            if smtp.held > HIGH_OCTETS:
+                self._listen(False)
+            return
+        if smtp.in_data or b"\n" in data:  # an octet of a command prolongs nothing
+            self.deadline = math.inf
+        self._go_on()
+
+    def pause_writing(self) -> None:
+        self._unread = True
+
+    def resume_writing(self) -> None:
+        """A client that does not read is waited for like one that does not write."""
+        self._unread = False
+        if not self._busy and not self._finished:
+            self.deadline = math.inf
+            self._go_on()
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         """The reception looks at ``deadline``."""
 
     def _create_envelope(self) -> Any:
-        """The transaction is kept by the commands."""
-
-    async def handle_exception(self, error: Exception) -> str:
-        """What a client hears of an error of ours. The words of the exception are for the log alone."""
-        log.error("error in an SMTP dialog: %s", type(error).__name__, exc_info=error)
-        return str(reply.INTERNAL_ERROR)
+        """The transaction is kept by the session."""
 
     async def _handle_client(self) -> None:
-        try:
-            refusal = self._desk.refusal(self)
-            self._pipeline.say(refusal or self._desk.greeting)
-            if refusal is not None:
-                self._not_served(refusal)
-                raise Over
-            while True:
-                await self._talk()
-        except Over:
-            await self._last_words()
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # the client has gone, or was parted from
-        finally:
-            self._commands.end()
-            self.deadline = self._desk.monotonic() + self._limits.closing_seconds
-            if self.transport is not None:
-                self.transport.close()
+        """The first word. aiosmtpd makes a task of this; it ends here."""
+        self._work = None
+        refusal = self._desk.refusal(self)
+        if refusal is not None:
+            self._not_served(refusal)
+        self._smtp.greet(refusal)
+        self._go_on()
 
-    # the loop
+    def _tell_aiosmtpd_of_tls(self, transport: asyncio.BaseTransport) -> None:
+        if self.session is not None:
+            self.session.ssl = {"ssl_object": transport.get_extra_info("ssl_object")}  # its eof_received asks
 
-    async def _talk(self) -> None:
-        """Command after command, until one is refused or fails. Where nothing more has come, all are answered at once."""
-        commands, pipeline, incoming = self._commands, self._pipeline, self.incoming
-        line: bytes | None = None
-        try:
-            while True:
-                line = incoming.line()
-                if line is not None and len(pipeline.out) < MOST_REPLIES:
-                    todo = commands.do(line)
-                    if todo is not None:
-                        await todo
-                    continue
-                if pipeline.asks:
-                    await pipeline.settle()
-                if pipeline.out:
-                    await self.flush()
-                if self._farewell is not None:
-                    pipeline.say(self._farewell)
-                    raise Over
-                if line is None:
-                    await self.more()
-                else:
-                    incoming.put_back(line)
-                    await asyncio.sleep(0)  # others want to be heard, too
-        except grammar.Refused as refused:
-            commands.wrong(refused.reply)
-        except Overlong:
-            commands.wrong(reply.LINE_TOO_LONG)
-        except (Over, ConnectionError):
-            raise
-        except Exception as error:
-            await self.handle_exception(error)
-            commands.failed(in_command=line is not None)
+    # what is done with what came
 
-    async def more(self) -> None:
-        """Wait for the client to send, no longer than it may take: for a whole command, or for any piece of content."""
+    def _session_of(self, address: str) -> SmtpSession:
+        who = Identity(
+            self._listener,
+            address,
+            trusted=self._told != "" and within(address, self._listener.trust),
+            logins=self._desk.logins is not None,
+        )
+        return SmtpSession(self._listener, who, self._desk.greeting, monotonic=self._desk.monotonic)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether something is asked, and it is not the client who is to answer."""
+        return self._work is not None and self._response is None
+
+    def _go_on(self) -> None:
+        """All that came, until something takes time; then all replies so far in one write."""
+        if self.gone():
+            return self._client_has_gone()
+        smtp = self._smtp
+        while (event := smtp.next_event()) is not None:
+            work = _HANDLERS[type(event)](self, event)
+            if work is not None:
+                self.deadline = math.inf
+                self._work = self.loop.create_task(self._worked(work))
+            if self._busy:
+                return None
+        self._write()
+        if smtp.over:
+            self._finish()
+        elif smtp.more and not self._unread:
+            self._turn()
+        elif self._farewell is not None and not smtp.in_data:
+            self._part(*self._farewell)
+        else:
+            self._wait()
+        return None
+
+    def _turn(self) -> None:
+        """Others want to be heard, too."""
+        if not self._again:
+            self._again = True
+            self.loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._again = False
+        if not self._busy and not self._unread and not self._finished:
+            self._go_on()
+
+    def _wait(self) -> None:
+        """For the client to send, or to read."""
+        if self._deaf and not self._unread:
+            self._listen(True)
         if self.deadline == math.inf:
             self._quiet_since = now = self._desk.monotonic()
-            self.deadline = min(now + self._limits.idle_seconds, self._pipeline.deadline)
-        self._waiting = True
-        alive = await self.incoming.more()
-        self._waiting = False
-        if not alive:
-            raise ConnectionResetError
-        if self.in_data or self.incoming.has_line:
-            self.deadline = math.inf
+            self.deadline = min(now + self._limits.idle_seconds, self._smtp.deadline)
 
-    async def flush(self) -> None:
-        """All replies so far in one write; a client that does not read is waited for like one that does not write."""
-        out = self._pipeline.take_replies()
-        if not out:
+    def _write(self) -> None:
+        out = self._smtp.replies()
+        if out and not self.gone():
+            cast(asyncio.Transport, self.transport).write(out)
+
+    def _listen(self, on: bool) -> None:
+        if self._deaf is not on or self.gone():
             return
-        if self.transport is None:
-            raise ConnectionResetError
+        self._deaf = not on
         transport = cast(asyncio.Transport, self.transport)
-        transport.write(out)
-        if transport.get_write_buffer_size():
-            self.deadline = self._desk.monotonic() + self._limits.idle_seconds
-            await self._writer.drain()
-            self.deadline = math.inf
+        if on:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
-    async def _last_words(self) -> None:
+    async def _worked(self, work: Work) -> None:
+        """Something that takes time. It is cancelled when the connection ends before that."""
         try:
-            await self._pipeline.settle()
-            await self.flush()
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # nobody hears them
+            await work
+        except asyncio.CancelledError:
+            return
+        except ConnectionError:
+            self._work = None
+            self._finish()
         except Exception as error:
-            await self.handle_exception(error)
+            self._smtp.failed(error)
+        self._work = self._response = None
+        if not self._finished:
+            self._go_on()
 
-    async def start_tls(self, context: ssl.SSLContext, handshake_seconds: float) -> None:
-        """What came in plain text before the handshake is nobody's word: forgotten (RFC 3207 section 4.2, CVE-2011-0411)."""
-        plain = cast(asyncio.WriteTransport, self.transport)
-        self.incoming.discard()
+    # what takes time
+
+    def _ask_relay(self, event: AskRelay) -> Work:
+        if self._passage is None:
+            who = self._smtp.who
+            line = self._login.line if self._login is not None else None
+            self._passage = Passage(
+                line or self._desk.pool,
+                who.session,
+                event.mail,
+                ident=who.ident,
+                client=who.counted_as,
+                gone=self.gone,
+                here=self._listener.here,
+            )
+        return self._asked(event, self._passage)
+
+    async def _asked(self, event: AskRelay, passage: Passage) -> None:
+        answers = await passage.ask(event.rcpts)
+        self._asked_at = self._desk.monotonic()
+        self._smtp.answered(answers, passage.why, passage.broken)
+
+    def _ask_offer(self, _: AskOffer) -> Work | None:
+        offered = self._desk.pool.offered
+        if offered is None:
+            return self._first_offer()
+        self._smtp.offered(offered)
+        return None
+
+    async def _first_offer(self) -> None:
+        try:
+            self._smtp.offered(await self._desk.pool.extensions())
+        except RelayUnavailable as unavailable:
+            self._smtp.nothing_offered(unavailable.word)
+
+    async def _start_tls(self, _: StartTls) -> None:
+        """What came in plain text before the handshake is forgotten: from ``start_tls`` on all that comes is TLS."""
+        tls = self._listener.tls
+        assert tls is not None
+        self._write()
+        self._smtp.forget()
+        self._listen(True)
         try:
             transport = await self.loop.start_tls(
-                plain, self, context, server_side=True, ssl_handshake_timeout=handshake_seconds
+                cast(asyncio.WriteTransport, self.transport),
+                self,
+                tls.context,
+                server_side=True,
+                ssl_handshake_timeout=tls.handshake_seconds,
             )
         except OSError as error:  # ssl.SSLError is one
             raise ConnectionResetError from error
         if transport is None:
             raise ConnectionResetError
         self.transport = transport
-        self.incoming.listen_to(cast(asyncio.ReadTransport, transport))
-        self._writer._transport = transport  # type: ignore[attr-defined]  # or it would close the plain one
-        self._note_tls(transport)
+        self._tell_aiosmtpd_of_tls(transport)
+        self._log_out()
+        self._smtp.secured()
 
-    def _note_tls(self, transport: asyncio.BaseTransport) -> None:
-        tls = transport.get_extra_info("ssl_object")
-        if tls is not None and self.session is not None:
-            self.tls = True
-            self.session.ssl = {"ssl_object": tls}  # aiosmtpd's eof_received asks
+    async def _log_in(self, event: LogIn) -> None:
+        if self._login is None:
+            assert self._desk.logins is not None
+            self._login = Login(self, self._desk.logins, lost=self._relay_parted)
+        try:
+            answer = await self._login.attempt(event.argument, event.mechanisms)
+        except Refused as refused:
+            answer = refused.reply
+        self._smtp.logged_in(answer, self._login.user)
 
-    # what the reception asks
+    def _relay_parted(self) -> None:
+        """From a client that logged in: it hears what it would have heard from the relay itself."""
+        self.part_after(reply.RELAY_PARTED, Why.RELAY_LOST)
 
-    def gone(self) -> bool:
-        """Whether nobody is there any more to hear a reply."""
-        return self.transport is None or self.transport.is_closing()
+    def _log_out(self) -> None:
+        login, self._login = self._login, None
+        if login is not None:
+            login.close()
 
-    def look(self, now: float) -> None:
-        """Time passes: part from a client that took too long, and take from a slow one the relay connection it keeps."""
-        if now >= self.deadline:
-            if self.gone():
-                if self.transport is not None:
-                    cast(asyncio.Transport, self.transport).abort()  # it does not even read our last word
-            else:
-                self._part(reply.TIMED_OUT, Why.TOO_SLOW)
-        elif self._waiting and self._pipeline.dawdling(now, self._quiet_since):
-            self._part(reply.RELAY_PARTED, Why.RELAY_BUSY)
+    def _responded(self, event: Response) -> None:
+        response, self._response = self._response, None
+        if response is not None and not response.done():
+            self.deadline = math.inf
+            response.set_result(event.line)
 
-    def stop(self) -> None:
-        """We shut down: at once where a client is waited for, but not in its content; else after what is being done."""
-        self.part_after(reply.SHUTTING_DOWN, Why.STOPPING)
+    async def _unload(self, event: Unload) -> None:
+        self._listen(False)  # at once: uvloop would go on with what the socket holds
+        await asyncio.to_thread(event.arriving.unload)
+        self._smtp.unloaded()
 
-    def part_after(self, last: Reply, why: Why = Why.RELAY_LOST) -> None:
-        self._farewell = last
-        if self._waiting and not self.in_data:
-            self._part(last, why)
+    async def _finish_content(self, event: Finish) -> None:
+        self._smtp.arrived(await asyncio.to_thread(event.arriving.finish))
 
-    def become(self, address: str | None) -> Reply | None:
-        """From now on it is another client's connection, with that client's rights; ``address``: None where it is not told. Why
-        that client cannot be served, if it cannot."""
-        before = self.client_ip
-        if address is not None:
-            self.client_ip = str(client_address(address) or "")
-        self.trusted = bool(address) and within(self.client_ip, self._desk.listener.trust)
-        return self._desk.renamed(self, before)
+    async def _decide(self, event: Decide) -> None:
+        """Let the guard decide, and say what it did. A client that goes away meanwhile does not cut that short."""
+        passage, self._passage = self._passage, None
+        assert passage is not None
+        passage.content = event.arrived
+        transaction = Transaction(
+            id=self._desk.new_id(),
+            session=self._smtp.who.session,
+            envelope=event.envelope,
+            message=event.arrived.message,
+            refused=event.refused,
+            gone=self.gone,
+        )
+        self._smtp.carried(await self._desk.carry(transaction, passage))
+
+    # what is told
+
+    def _reset(self, _: Reset) -> None:
+        passage, self._passage = self._passage, None
+        if passage is not None:
+            passage.close()
+
+    def _new_client(self, event: NewClient) -> None:
+        self._log_out()
+        self._smtp.client_is(self._desk.renamed(self, event.before) if event.renamed else None)
+
+    def _came_to_nothing(self, event: CameToNothing) -> None:
+        self._desk.came_to_nothing(event.session, event.envelope, event.refused)
+
+    def _turned_away(self, event: TurnedAway) -> None:
+        self._desk.turned_away(event)
+
+    def _failed(self, event: Failed) -> None:
+        """The words of an exception are for the log alone."""
+        log.error("error in an SMTP dialog: %s", type(event.error).__name__, exc_info=event.error)
+
+    # the end
+
+    def _client_has_gone(self) -> None:
+        """What is being decided about a message, and recorded, is not cut short by that; it ends when that is done."""
+        if self._smtp.deciding:
+            if self.transport is not None:
+                self.transport.close()  # gone() is true from now on
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Nothing of the client's is left but a last reply that it may still read."""
+        if not self._finished:
+            self._finished = True
+            work, self._work = self._work, None
+            if work is not None:
+                work.cancel()
+            self._log_out()  # first: its QUIT ends its transaction as well
+            self._smtp.end()
+            while (event := self._smtp.next_event()) is not None:
+                _HANDLERS[type(event)](self, event)
+            self.deadline = self._desk.monotonic() + self._limits.closing_seconds
+        if self.transport is not None:
+            self.transport.close()
 
     def _not_served(self, refusal: Reply) -> None:
         self._desk.turned_away(
@@ -296,23 +436,92 @@ class Dialog(SMTP):
                 why=Why.STOPPING if refusal is reply.SHUTTING_DOWN else Why.CONNECTIONS,
                 reply=refusal,
                 client=self.client_ip,
-                listener=self._desk.listener.name,
+                listener=self._listener.name,
             )
         )
 
     def _part(self, last: Reply, why: Why) -> None:
-        """Say ``last`` and close, from outside the dialog's own task. A transaction with recipients is turned away by it."""
-        if self._pipeline.recipients and not self.deciding:
-            self._pipeline.turn_away(why, last)
+        """Say ``last`` and close. A transaction with recipients is turned away by it."""
+        self._smtp.turn_away(why, last)
         if not self.gone():
-            transport = cast(asyncio.Transport, self.transport)
-            transport.write(last.wire())
-            transport.close()
-        if self._handler_coroutine is not None:
-            self._handler_coroutine.cancel()
+            cast(asyncio.Transport, self.transport).write(last.wire())
+        self._client_has_gone()
+
+    # what others ask and say
+
+    @property
+    def client_ip(self) -> str:
+        """For whom the connection speaks."""
+        return self._smtp.who.client_ip
+
+    @property
+    def trusted(self) -> bool:
+        return self._smtp.who.trusted
+
+    def gone(self) -> bool:
+        """Whether nobody is there any more to hear a reply."""
+        return self.transport is None or self.transport.is_closing()
+
+    async def respond(self, challenge: Reply) -> bytes | None:
+        """See login.Caller."""
+        self._smtp.challenge(challenge)
+        response: asyncio.Future[bytes | None] = self.loop.create_future()
+        self._response = response
+        self._go_on()
+        return await response
+
+    def look(self, now: float) -> None:
+        """Time passes: part from a client that took too long, and take from a slow one the relay connection it keeps."""
+        if now >= self.deadline:
+            if self.gone() or self._finished:
+                if self.transport is not None:
+                    cast(asyncio.Transport, self.transport).abort()  # it does not even read our last word
+            else:
+                self._part(reply.TIMED_OUT, Why.TOO_SLOW)
+        elif not self._busy and self._dawdling(now):
+            self._part(reply.RELAY_PARTED, Why.RELAY_BUSY)
+
+    def _dawdling(self, now: float) -> bool:
+        """The client is waited for: others have the relay connection if that takes long. Whether they need one that is this
+        client's own, because it has logged in."""
+        pressed = self._desk.pool.pressed
+        if self._login is not None and self._login.line is not None:
+            return pressed and now - self._quiet_since >= self._limits.quiet_login_seconds
+        if self._passage is not None:
+            longest = self._limits.pressed_seconds if pressed else self._limits.dawdle_seconds
+            if now - self._asked_at >= longest:
+                self._passage.park()
+        return False
+
+    def stop(self) -> None:
+        """We shut down: at once where a client is waited for, but not in its content; else after what is being done."""
+        self.part_after(reply.SHUTTING_DOWN, Why.STOPPING)
+
+    def part_after(self, last: Reply, why: Why) -> None:
+        self._farewell = last, why
+        if not self._busy and not self._smtp.in_data and not self._finished:
+            self._part(last, why)
 
     def cut_off(self) -> None:
         """The time for parting is over."""
         if self.transport is not None:
             self._part(reply.SHUTTING_DOWN, Why.STOPPING)
+        if self.transport is not None:
             cast(asyncio.Transport, self.transport).abort()
+
+
+_HANDLERS: dict[type[Event], Callable[[Dialog, Any], Work | None]] = {
+    AskRelay: Dialog._ask_relay,
+    AskOffer: Dialog._ask_offer,
+    StartTls: Dialog._start_tls,
+    LogIn: Dialog._log_in,
+    Response: Dialog._responded,
+    NewClient: Dialog._new_client,
+    Unload: Dialog._unload,
+    Finish: Dialog._finish_content,
+    Decide: Dialog._decide,
+    Reset: Dialog._reset,
+    CameToNothing: Dialog._came_to_nothing,
+    Failed: Dialog._failed,
+    TurnedAway: Dialog._turned_away,
+}

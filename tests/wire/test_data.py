@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import gc
 import itertools
@@ -24,9 +23,7 @@ from tests.wire.proxied import files_in
 SMALL = Limits(spool_octets=64)
 
 
-async def arrive(
-    octets: bytes, spool: Path, limits: Limits | None = None, size: int = 0
-) -> tuple[Arrived | Reply, bytes]:
+def arrive(octets: bytes, spool: Path, limits: Limits | None = None, size: int = 0) -> tuple[Arrived | Reply, bytes]:
     """Feed ``octets`` in chunks of ``size``, until the end; what came of it, and what was left of all octets."""
     arriving = Arriving(limits or Limits(), spool)
     size = size or len(octets)
@@ -34,9 +31,9 @@ async def arrive(
         for start in range(0, len(octets), size):
             rest = arriving.feed(octets[start : start + size])
             if rest is not None:
-                return arriving.refusal or await arriving.finish(), rest + octets[start + size :]
+                return arriving.refusal or arriving.finish(), rest + octets[start + size :]
             if arriving.heavy:
-                await arriving.unload()
+                arriving.unload()
         raise AssertionError("no end")
     finally:
         arriving.close()
@@ -54,21 +51,21 @@ SECOND = (
 
 @pytest.mark.parametrize("end", FALSE_ENDS.values(), ids=list(FALSE_ENDS))
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 0])
-async def test_no_false_end(end: bytes, size: int, tmp_path: Path) -> None:
+def test_no_false_end(end: bytes, size: int, tmp_path: Path) -> None:
     content = b"Subject: first\r\n\r\nhello" + end + SECOND
-    arrived, rest = await arrive(content + b"QUIT\r\n", tmp_path, size=size)
+    arrived, rest = arrive(content + b"QUIT\r\n", tmp_path, size=size)
     assert arrived == (reply.NUL_IN_MESSAGE if b"\0" in end else reply.BARE_LINE_END)
     assert rest == b"QUIT\r\n"
 
 
 @pytest.mark.parametrize("bare", [b"a\rb", b"a\nb", b"\r", b"\n", b"a\r\r\nb", b"a\n\r\nb", b"a\r\n\nb"])
 @pytest.mark.parametrize("size", [1, 3, 0])
-async def test_bare_line_ends(bare: bytes, size: int, tmp_path: Path) -> None:
-    assert (await arrive(bare + b"\r\n.\r\n", tmp_path, size=size))[0] == reply.BARE_LINE_END
+def test_bare_line_ends(bare: bytes, size: int, tmp_path: Path) -> None:
+    assert (arrive(bare + b"\r\n.\r\n", tmp_path, size=size))[0] == reply.BARE_LINE_END
 
 
-async def test_nul(tmp_path: Path) -> None:
-    assert (await arrive(b"a\0b\r\n.\r\n", tmp_path))[0] == reply.NUL_IN_MESSAGE
+def test_nul(tmp_path: Path) -> None:
+    assert (arrive(b"a\0b\r\n.\r\n", tmp_path))[0] == reply.NUL_IN_MESSAGE
 
 
 LINES = st.lists(
@@ -79,15 +76,13 @@ LINES = st.lists(
 
 @given(LINES, st.binary(max_size=8), st.integers(1, 9), st.sampled_from([16, 1 << 20]))
 @settings(max_examples=250, deadline=None)
-async def test_every_content_survives_every_cut(
-    lines: list[bytes], behind: bytes, size: int, spool_octets: int
-) -> None:
+def test_every_content_survives_every_cut(lines: list[bytes], behind: bytes, size: int, spool_octets: int) -> None:
     """Stuffed as a client would, cut as the network may, small or spooled: octet by octet the same, and the rest is the rest."""
     said = b"".join(line + b"\r\n" for line in lines)
     stuffed = b"".join((b"." if line.startswith(b".") else b"") + line + b"\r\n" for line in lines)
     with tempfile.TemporaryDirectory() as spool:
         limits = Limits(spool_octets=spool_octets)
-        arrived, rest = await arrive(stuffed + b".\r\n" + behind, Path(spool), limits, size)
+        arrived, rest = arrive(stuffed + b".\r\n" + behind, Path(spool), limits, size)
         assert isinstance(arrived, Arrived)
         assert arrived.message.raw[:] == said
         assert b"".join(arrived.pieces()) == stuffed
@@ -96,30 +91,30 @@ async def test_every_content_survives_every_cut(
 
 
 @pytest.mark.parametrize("size", range(1, 8))
-async def test_an_empty_message(size: int, tmp_path: Path) -> None:
-    arrived, rest = await arrive(b".\r\nNOOP\r\n", tmp_path, size=size)
+def test_an_empty_message(size: int, tmp_path: Path) -> None:
+    arrived, rest = arrive(b".\r\nNOOP\r\n", tmp_path, size=size)
     assert isinstance(arrived, Arrived)
     assert (arrived.message.raw, arrived.stuffed, rest) == (b"", b"", b"NOOP\r\n")
 
 
-async def test_without_stuffing_both_views_are_one(tmp_path: Path) -> None:
-    arrived, _ = await arrive(b"A: b\r\n\r\nc\r\n.\r\n", tmp_path)
+def test_without_stuffing_both_views_are_one(tmp_path: Path) -> None:
+    arrived, _ = arrive(b"A: b\r\n\r\nc\r\n.\r\n", tmp_path)
     assert isinstance(arrived, Arrived)
     assert arrived.stuffed is arrived.message.raw
 
 
-async def test_large_content_is_in_a_file_that_others_cannot_read(tmp_path: Path) -> None:
+def test_large_content_is_in_a_file_that_others_cannot_read(tmp_path: Path) -> None:
     line = b"..all work and no play\r\n"
     many = b"\r\n" + line * 50_000
     arriving = Arriving(Limits(spool_octets=1 << 16), tmp_path)
     for start in range(0, len(many), 10_007):
         assert arriving.feed(many[start : start + 10_007]) is None
         if arriving.heavy:
-            await arriving.unload()
+            arriving.unload()
     assert arriving._file is not None
     assert os.fstat(arriving._file.fileno()).st_mode & 0o777 == 0o600
     assert arriving.feed(b".\r\n") == b""
-    arrived = await arriving.finish()
+    arrived = arriving.finish()
     arriving.close()
     assert isinstance(arrived, Arrived)
     assert not isinstance(arrived.message.raw, bytes)
@@ -128,51 +123,51 @@ async def test_large_content_is_in_a_file_that_others_cannot_read(tmp_path: Path
 
 
 @pytest.mark.parametrize(("number", "answer"), [(errno.ENOSPC, reply.DISK_FULL), (errno.EDQUOT, reply.DISK_FULL), (errno.EIO, reply.INTERNAL_ERROR)])  # fmt: skip
-async def test_the_disk_fails(number: int, answer: Reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_fails(number: int, answer: Reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, "no")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", fail)
-    arrived, rest = await arrive(b"x\r\n" * 100 + b".\r\nRSET\r\n", tmp_path, SMALL, 50)
+    arrived, rest = arrive(b"x\r\n" * 100 + b".\r\nRSET\r\n", tmp_path, SMALL, 50)
     assert (arrived, rest) == (answer, b"RSET\r\n")
     assert answer.transient
 
 
-async def test_the_disk_fails_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_fails_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arriving = Arriving(SMALL, tmp_path)
     arriving.feed(b"..x\r\n" * 100)
-    await arriving.unload()
+    arriving.unload()
     arriving.feed(b".\r\n")
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "no")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", fail)
-    assert await arriving.finish() == reply.DISK_FULL
+    assert arriving.finish() == reply.DISK_FULL
     arriving.close()
 
 
 @pytest.mark.parametrize("size", [1, 100, 0])
-async def test_size_limit_counts_the_message_not_its_stuffing(size: int, tmp_path: Path) -> None:
+def test_size_limit_counts_the_message_not_its_stuffing(size: int, tmp_path: Path) -> None:
     content = b"..x\r\n" * 20  # a message of 80 octets
     limits = Limits(message_octets=80)
-    assert isinstance((await arrive(content + b".\r\n", tmp_path, limits, size))[0], Arrived)
-    assert (await arrive(content + b"y\r\n.\r\n", tmp_path, limits, size))[0] == reply.TOO_BIG
+    assert isinstance((arrive(content + b".\r\n", tmp_path, limits, size))[0], Arrived)
+    assert (arrive(content + b"y\r\n.\r\n", tmp_path, limits, size))[0] == reply.TOO_BIG
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 0])
 @pytest.mark.parametrize("before", [0, 1, 5])
-async def test_line_limit(size: int, before: int, tmp_path: Path) -> None:
+def test_line_limit(size: int, before: int, tmp_path: Path) -> None:
     limits = Limits(line_octets=50)
     fine = b"short\r\n" * before + b"x" * 48 + b"\r\n" + b"short\r\n.\r\n"
-    assert isinstance((await arrive(fine, tmp_path, limits, size))[0], Arrived)
-    assert (await arrive(b"x" + fine if not before else fine.replace(b"xx", b"xxx", 1), tmp_path, limits, size))[0] == (
+    assert isinstance((arrive(fine, tmp_path, limits, size))[0], Arrived)
+    assert (arrive(b"x" + fine if not before else fine.replace(b"xx", b"xxx", 1), tmp_path, limits, size))[0] == (
         reply.LINE_TOO_LONG
     )
 
 
 @pytest.mark.parametrize(("content", "answer"), [(b"x" * 10_000_000 + b"\r\n", reply.LINE_TOO_LONG), (b"x" * 100 + b"\n" + b"y" * 10_000_000 + b"\r\n", reply.BARE_LINE_END)], ids=["long", "bare"])  # fmt: skip
-async def test_what_is_refused_takes_no_memory(content: bytes, answer: Reply, tmp_path: Path) -> None:
+def test_what_is_refused_takes_no_memory(content: bytes, answer: Reply, tmp_path: Path) -> None:
     arriving = Arriving(Limits(), tmp_path)
     tracemalloc.start()
     try:
@@ -185,7 +180,7 @@ async def test_what_is_refused_takes_no_memory(content: bytes, answer: Reply, tm
     assert arriving.refusal == answer
 
 
-async def test_many_short_lines_take_no_memory(tmp_path: Path) -> None:
+def test_many_short_lines_take_no_memory(tmp_path: Path) -> None:
     chunk = b"\r\n" * (1 << 17)
     arriving = Arriving(Limits(line_octets=1000), tmp_path)
     tracemalloc.start()
@@ -193,9 +188,9 @@ async def test_many_short_lines_take_no_memory(tmp_path: Path) -> None:
         for _ in range(128):  # 32 MB of them
             arriving.feed(chunk)
             if arriving.heavy:
-                await arriving.unload()
+                arriving.unload()
         arriving.feed(b".\r\n")
-        arrived = await arriving.finish()
+        arrived = arriving.finish()
         assert tracemalloc.get_traced_memory()[1] < 32_000_000
     finally:
         tracemalloc.stop()
@@ -227,12 +222,11 @@ def test_a_header_without_a_body() -> None:
     assert header_refusal(b"x\r\n" * 400_000, Limits()) == reply.HEADER_TOO_BIG
 
 
-async def test_files_are_closed(tmp_path: Path) -> None:
+def test_files_are_closed(tmp_path: Path) -> None:
     for _, stuffed in itertools.product(range(5), (b"x\r\n" * 100, b"..x\r\n" * 100)):
-        arrived, _ = await arrive(stuffed + b".\r\n", tmp_path, SMALL, 30)
+        arrived, _ = arrive(stuffed + b".\r\n", tmp_path, SMALL, 30)
         assert isinstance(arrived, Arrived)
         del arrived
-    await asyncio.to_thread(int)  # the thread that mapped them forgets the last ones
     gc.collect()
     links = [link.readlink() for link in files_in(Path("/proc/self/fd")) if link.is_symlink()]
     assert not [link for link in links if link.is_relative_to(tmp_path)]

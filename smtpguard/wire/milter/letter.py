@@ -7,6 +7,7 @@ authenticated, is the MTA's word: it is trusted since it is our client at all.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -180,7 +181,10 @@ class Letter:
         """The whole content, or why it is refused."""
         try:
             self.content.whole()
-            return self.content.refusal or await self.content.finish()
+            if self.content.refusal is not None:
+                return self.content.refusal
+            at_once = self.content.at_once()
+            return at_once if at_once is not None else await asyncio.to_thread(self.content.finish)
         finally:
             self.content.close()
 

@@ -216,7 +216,7 @@ class Link(asyncio.Protocol):
 
     async def _unload(self, content: Assembling, due: bool) -> None:
         """To the disk; the MTA is not read from meanwhile."""
-        await content.unload()
+        await asyncio.to_thread(content.unload)
         if due:
             self._say(Continue())
 

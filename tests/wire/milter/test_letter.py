@@ -20,7 +20,7 @@ from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
 from tests.wire.milter.mta import split
 
 
-async def assembled(content: bytes, spool: Path, *, chunk: int = 65_535, limits: Limits | None = None) -> Any:
+def assembled(content: bytes, spool: Path, *, chunk: int = 65_535, limits: Limits | None = None) -> Any:
     assembling = Assembling(limits or Limits(), spool)
     try:
         fields, body = split(content)
@@ -30,9 +30,9 @@ async def assembled(content: bytes, spool: Path, *, chunk: int = 65_535, limits:
         for start in range(0, len(body), chunk):
             assembling.body(body[start : start + chunk])
             if assembling.heavy:
-                await assembling.unload()
+                assembling.unload()
         assembling.whole()
-        arrived = assembling.refusal or await assembling.finish()
+        arrived = assembling.refusal or assembling.finish()
         return arrived if isinstance(arrived, Reply) else arrived.message.raw[:]
     finally:
         assembling.close()
@@ -54,7 +54,7 @@ EXACT = [
 @pytest.mark.parametrize("chunk", [1, 7, 65_535])
 async def test_octet_by_octet(content: bytes, chunk: int, tmp_path: Path) -> None:
     if len(content) < 10_000 or chunk > 1:
-        assert await assembled(content, tmp_path, chunk=chunk, limits=Limits(spool_octets=1000)) == content
+        assert assembled(content, tmp_path, chunk=chunk, limits=Limits(spool_octets=1000)) == content
 
 
 _LINE = st.binary(max_size=30).map(lambda b: b.translate(None, b"\r\n\0"))
@@ -69,12 +69,12 @@ async def test_any_content(
     head = b"".join(name + b":" + b"\r\n ".join(value) + b"\r\n" for name, value in fields)
     content = head + b"\r\n" + b"".join(line + b"\r\n" for line in lines)
     spool = tmp_path_factory.getbasetemp()
-    assert await assembled(content, spool, chunk=chunk, limits=Limits(spool_octets=50)) == content
+    assert assembled(content, spool, chunk=chunk, limits=Limits(spool_octets=50)) == content
 
 
 async def test_what_smtp_would_end_is_ended(tmp_path: Path) -> None:
-    assert await assembled(b"A: b\r\n\r\nlast", tmp_path) == b"A: b\r\n\r\nlast\r\n"
-    assert await assembled(b"A: b\r\n\r\nlast\r", tmp_path, chunk=1) == b"A: b\r\n\r\nlast\r\n"
+    assert assembled(b"A: b\r\n\r\nlast", tmp_path) == b"A: b\r\n\r\nlast\r\n"
+    assert assembled(b"A: b\r\n\r\nlast\r", tmp_path, chunk=1) == b"A: b\r\n\r\nlast\r\n"
 
 
 def letter(mail: Mail, *rcpts: Rcpt, known: Known | None = None, tmp: Path = Path("/nowhere")) -> Letter:

@@ -1,0 +1,685 @@
+"""One client's SMTP session as a state machine: octets in, events and replies out (RFC 5321 sections 3.3, 4.1 and 4.1.4, RFC 2920).
+
+Nothing here reads a socket, waits or starts a task. The caller feeds what came (``receive``), takes one event after another
+(``next_event``) until there is none, and then writes ``replies``. Most commands are answered on the spot. An event that asks
+for something stops the session until its answer is given; what comes meanwhile is kept.
+
+RCPTs are not answered at once: they wait until nothing more has come in, or a later command needs their answers, and are then
+asked of the relay together. Replies leave in the order of the commands all the same. MAIL is answered here, and the relay
+hears of it with the first RCPT.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import RefusedRecipient
+from smtpguard.wire import grammar
+from smtpguard.wire.carried import Carried
+from smtpguard.wire.data import Arrived, Arriving
+from smtpguard.wire.ehlo import largest, offer
+from smtpguard.wire.grammar import Rcpt
+from smtpguard.wire.identity import Identity
+from smtpguard.wire.listener import Listener
+from smtpguard.wire.turned import TurnedAway, Why, message_id_of
+
+MOST_REPLIES = 1000
+"""So many commands of one client are answered before others have their turn."""
+LONGEST_LINE = 1 << 12
+"""Well over any command that the grammar takes, AUTH aside."""
+
+
+# What is asked of the caller; each names the method that takes the answer. ``failed`` is an answer to all of them.
+
+
+@dataclass(frozen=True, slots=True)
+class AskRelay:
+    """What does the relay say to these recipients of ``mail``? ``answered``."""
+
+    mail: Envelope
+    rcpts: Sequence[Rcpt]
+
+
+@dataclass(frozen=True, slots=True)
+class AskOffer:
+    """What does the relay offer? ``offered`` or ``nothing_offered``."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """Write ``replies``, then ``forget`` and make the handshake. ``secured``."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogIn:
+    """Let the client log in with what follows AUTH, by one of ``mechanisms``. ``challenge`` as often as it takes, then ``logged_in``."""
+
+    argument: bytes
+    mechanisms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the client says to a challenge: a line with its end, None where it is too long. The login goes on."""
+
+    line: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewClient:
+    """XCLIENT: a login that there was is over. Where ``renamed``, the connection is another client's, and was that of the address
+    ``before``. ``client_is``."""
+
+    before: str
+    renamed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Move content from memory to its file. ``unloaded``."""
+
+    arriving: Arriving
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Read content that is in a file. ``arrived``."""
+
+    arriving: Arriving
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """A whole message: what becomes of it? ``carried``."""
+
+    envelope: Envelope
+    refused: tuple[RefusedRecipient, ...]
+    arrived: Arrived
+
+
+# What is told, without an answer; so is ``TurnedAway``.
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The transaction of the latest AskRelay is over, at the relay too."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameToNothing:
+    """A transaction ended without content after the relay had refused recipients. ``envelope``: with those that it accepted."""
+
+    session: Session
+    envelope: Envelope
+    refused: tuple[RefusedRecipient, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An error of ours, of which the client hears no word but a 451."""
+
+    error: Exception
+
+
+Event = (
+    AskRelay | AskOffer | StartTls | LogIn | Response | NewClient | Unload | Finish | Decide
+    | Reset | CameToNothing | Failed | TurnedAway
+)  # fmt: skip
+
+_RESET, _ASK_OFFER, _START_TLS = Reset(), AskOffer(), StartTls()
+
+
+class SmtpSession:
+    """One client's. ``who``: who it is. ``waits``: an event is yet to be answered. ``over``: close after ``replies``. ``more``: it
+    stopped so that others have their turn. ``in_data``: content is being taken; ``deciding``: it is whole and is being decided on.
+
+    Of the transaction: ``mail``; ``recipients``, those that were accepted; ``deadline``, until when it must be complete.
+    """
+
+    def __init__(self, listener: Listener, who: Identity, greeting: Reply, *, monotonic: Callable[[], float]) -> None:
+        self.who = who
+        self.waits = self.over = self.more = self.in_data = self.deciding = False
+        self.mail: Envelope | None = None
+        self.recipients: list[Recipient] = []
+        self.deadline = math.inf
+        self._listener, self._limits, self._greeting, self._monotonic = listener, listener.limits, greeting, monotonic
+        self._events: deque[Event] = deque()
+        self._out: list[Reply | None] = []  # not yet written; None: what the relay is yet to say
+        # what came and was not read yet
+        self._held = b""
+        self._at = 0
+        self._again: bytes | None = None  # a command that waits for the relay's answers to those before it
+        self._longest = LONGEST_LINE
+        self._skipping = False
+        self._responding = False
+        # the session
+        self._errors = 0
+        self._offered: Mapping[str, str] = {}
+        self._largest = self._limits.message_octets
+        self._helo = ""  # of an EHLO that waits for AskOffer
+        # the transaction
+        self._rcpts: list[Rcpt] = []  # what the relay is yet to be asked
+        self._asked: Sequence[Rcpt] = ()  # what it is being asked
+        self._at_relay = False
+        self._broken: Reply | None = None
+        self._why = Why.RECIPIENT_REFUSED
+        self._refused: list[RefusedRecipient] = []
+        self._named = self._turned_recipients = 0
+        self._turned: tuple[Why, Reply | None] | None = None
+        self._message_id = ""
+        self._arriving: Arriving | None = None
+        self._arrived: Arrived | None = None
+
+    # what the caller does
+
+    @property
+    def held(self) -> int:
+        """Octets that came and were not read yet."""
+        return len(self._held) - self._at
+
+    def greet(self, refusal: Reply | None = None) -> None:
+        """The first word; with a ``refusal`` it is the last."""
+        self._say(refusal or self._greeting)
+        self.over = refusal is not None
+
+    def receive(self, data: bytes) -> None:
+        self._held = self._held[self._at :] + data if self._held else data
+        self._at = 0
+
+    def forget(self) -> None:
+        """What came in plain text before a TLS handshake is nobody's word (RFC 3207 section 4.2, CVE-2011-0411)."""
+        self._held, self._at, self._skipping = b"", 0, False
+
+    def next_event(self) -> Event | None:
+        """What happens next. None: all is done that can be done with what came, and ``replies`` are to be written."""
+        self.more = False
+        events = self._events
+        while not events and not self.waits:
+            if self.over:
+                if not self._rcpts:
+                    return None
+                self._ask()
+            elif self._arriving is not None:
+                if not self._take_content():
+                    return None
+            elif not self._take_line():
+                return None
+        return events.popleft() if events else None
+
+    def replies(self) -> bytes:
+        """What is to be written now. Not to be called while ``AskRelay`` waits for its answer."""
+        out = self._out
+        if not out:
+            return b""
+        self._out = []
+        if len(out) == 1:
+            return out[0].wire() if out[0] is not None else b""
+        return b"".join([said.wire() for said in out if said is not None])
+
+    def turn_away(self, why: Why, answer: Reply) -> None:
+        """The transaction, if it has recipients and is not being decided on, ends with this."""
+        if self.recipients and not self.deciding:
+            self._turn_away(why, answer)
+
+    def end(self) -> None:
+        """The connection is at its end; what is to be told of it is left in the events."""
+        if self._asked:
+            self._refuse(Why.GAVE_UP, None, recipients=len(self._asked))
+        self._asked, self._rcpts = (), []
+        self._drop_content()
+        self._reset()
+        self.over, self.waits, self.deciding = True, False, False
+
+    # answers to events
+
+    def answered(self, answers: Sequence[Reply], why: Why, broken: Reply | None) -> None:
+        """``why``: what a recipient was refused for. ``broken``: why nothing more can come of the transaction."""
+        asked, self._asked = self._asked, ()
+        self._why, self._broken = why, broken
+        self.waits = False
+        if len(asked) == len(self._out) == 1:  # a client that waits for each reply
+            self._out[0] = self._answered(asked[0], answers[0])
+        else:
+            each = zip(asked, answers, strict=True)
+            self._out = [self._answered(*next(each)) if said is None else said for said in self._out]
+
+    def offered(self, relay: Mapping[str, str]) -> None:
+        self.waits = False
+        self._greeted(self._helo, relay, extended=True)
+        host, starttls = self._listener.hostname, self._listener.tls is not None and not self.who.tls
+        auth = self.who.mechanisms(relay)
+        if auth:
+            self._longest = grammar.MAX_AUTH_COMMAND
+        octets, trusted = self._limits.message_octets, self.who.trusted
+        self._say(offer(host, relay, octets, starttls=starttls, trusted=trusted, auth=auth))
+
+    def nothing_offered(self, why: Why) -> None:
+        """No session with the relay was ever kept, so nobody knows what it offers. To offer less would make clients bounce what
+        needs more, and after a 451 they go on with HELO, which comes to the same. Once it was known it goes on being offered
+        while the relay is down: then RCPT is answered 451."""
+        self.waits = False
+        self._say(reply.NO_RELAY_YET)
+        session = self.who.session
+        self._events.append(
+            TurnedAway(why=why, reply=reply.NO_RELAY_YET, client=session.client_ip, listener=session.listener)
+        )
+        self.over = True
+
+    def secured(self) -> None:
+        """All that was said before is forgotten."""
+        self.waits = False
+        self.who.logged_out()
+        self.who.secured()
+        self._greeted("", {}, extended=False)
+
+    def challenge(self, challenge: Reply) -> None:
+        self._say(challenge)
+        self.waits, self._responding = False, True
+
+    def logged_in(self, answer: Reply, user: str | None) -> None:
+        """The relay's answer, or a refusal of ours; 421 ends the dialog. ``user``: None where nobody is logged in."""
+        self.waits = self._responding = False
+        self.who.logged_in(user)
+        if answer.code == 421:
+            self._say(answer)
+            self.over = True
+        elif user is None:
+            self._wrong(answer)
+        else:
+            self._say(answer)
+
+    def client_is(self, refusal: Reply | None) -> None:
+        """Why that client cannot be served, if it cannot."""
+        self.waits = False
+        self._greeted("", {}, extended=False)
+        self.greet(refusal)
+
+    def unloaded(self) -> None:
+        self.waits = False
+
+    def arrived(self, arrived: Arrived | Reply) -> None:
+        """Content that is whole, or why it is refused."""
+        assert self.mail is not None
+        self.waits = False
+        self._drop_content()
+        if isinstance(arrived, Reply):
+            self._turn_away(Why.TOO_LARGE if arrived is reply.TOO_BIG else Why.BAD_CONTENT, arrived)
+            self._wrong(arrived)
+            self.in_data = False
+            self._reset()
+            return
+        self._arrived = arrived
+        refused, self._refused = tuple(self._refused), []
+        self._at_relay = False
+        self.deciding = True
+        self._wait_for(Decide(replace(self.mail, recipients=tuple(self.recipients)), refused, arrived))
+
+    def carried(self, carried: Carried) -> None:
+        arrived, self._arrived = self._arrived, None
+        assert arrived is not None
+        self.waits = self.deciding = self.in_data = False
+        self._say(carried.reply)
+        self._errors = 0
+        if carried.why is not None:
+            self._turn_away(carried.why, carried.reply, message=arrived.message)
+        self.over = self.over or carried.drop
+        self._reset()
+
+    def failed(self, error: Exception) -> None:
+        """What was asked for met an error of ours: a 451 for all it struck, and no word of it."""
+        in_command = not self._asked or self._again is not None
+        self.waits = self._responding = self.deciding = False
+        self._again = None
+        self._fail(error, in_command=in_command)
+
+    # what came
+
+    def _take_line(self) -> bool:
+        """One command. False: no whole one is there, and nothing is to be asked."""
+        line, self._again = self._again, None
+        if line is None:
+            if len(self._out) >= MOST_REPLIES and self._held.find(b"\n", self._at) >= 0:
+                self.more = not self._rcpts
+                return self._ask()
+            end = self._held.find(b"\n", self._at) + 1
+            if not end:
+                if len(self._held) - self._at > self._longest:
+                    self._held, self._at, self._skipping = b"", 0, True
+                return self._ask()
+            if end == len(self._held):
+                line = self._held[self._at :] if self._at else self._held
+                self._held, self._at = b"", 0
+            else:
+                line = self._held[self._at : end]
+                self._at = end
+            if self._skipping or len(line) > self._longest:
+                self._skipping = False
+                line = None
+        if self._responding:
+            self._responding, self.waits = False, True
+            self._events.append(Response(line))
+            return True
+        try:
+            if line is None:
+                self._wrong(reply.LINE_TOO_LONG)
+            else:
+                self._command(line)
+        except grammar.Refused as refused:
+            self._wrong(refused.reply)
+        except Exception as error:
+            self._fail(error, in_command=True)
+        return True
+
+    def _take_content(self) -> bool:
+        """Whatever is there. False: nothing."""
+        arriving = self._arriving
+        assert arriving is not None
+        chunk = self._held[self._at :] if self._at else self._held
+        if not chunk:
+            return False
+        self._held, self._at = b"", 0
+        try:
+            rest = arriving.feed(chunk)
+            if rest is None:
+                if arriving.heavy:
+                    self._wait_for(Unload(arriving))
+                return True
+            self._held = rest
+            arrived = arriving.refusal or arriving.at_once()
+            if arrived is None:
+                self._wait_for(Finish(arriving))
+            else:
+                self.arrived(arrived)
+        except Exception as error:
+            self._fail(error, in_command=True)
+        return True
+
+    def _command(self, line: bytes) -> None:
+        """Raises grammar.Refused; then nothing was said to it, and nothing changed."""
+        if line[-2:] != b"\r\n" or b"\0" in line or line.find(b"\r") != len(line) - 2:
+            raise grammar.Refused(reply.SYNTAX)
+        verb, _, argument = line[:-2].partition(b" ")
+        verb = verb.upper()
+        if len(line) > grammar.MAX_COMMAND and (
+            not self.who.extended or len(line) > grammar.MAX_LINE.get(verb, grammar.MAX_COMMAND)
+        ):
+            raise grammar.Refused(reply.LINE_TOO_LONG)
+        if verb == b"RCPT":
+            return self._rcpt_command(argument, line)
+        method = _METHODS.get(verb)
+        if method is None:
+            if verb in _ANOTHER_PROTOCOL:
+                self._say(reply.TOO_MANY_ERRORS)
+                self.over = True
+                return None
+            raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
+        if self._rcpts:  # what it means may hang on what the relay answers to those before it
+            self._again = line
+            self._ask()
+        else:
+            method(self, argument)
+        return None
+
+    # the session
+
+    def _greeted(self, helo: str, offered: Mapping[str, str], *, extended: bool) -> None:
+        self._reset()
+        self.who.greeted(helo, extended=extended)
+        self._offered = offered
+        self._largest = largest(offered, self._limits.message_octets)
+
+    def _helo_command(self, argument: bytes) -> None:
+        self._greeted(grammar.parse_helo(argument), {}, extended=False)
+        self._say(Reply(250, (self._listener.hostname,)))
+
+    def _ehlo_command(self, argument: bytes) -> None:
+        self._helo = grammar.parse_helo(argument)
+        self._wait_for(_ASK_OFFER)
+
+    def _starttls_command(self, argument: bytes) -> None:
+        if self._listener.tls is None:
+            raise grammar.Refused(reply.NOT_IMPLEMENTED)
+        if self.who.tls or self.mail is not None or self.who.user is not None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        if argument:
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        self._say(reply.START_TLS)
+        self.forget()
+        self._wait_for(_START_TLS)
+
+    def _auth_command(self, argument: bytes) -> None:
+        if not self.who.extended or self.mail is not None or self.who.user is not None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        self.who.check_may_log_in()
+        self._wait_for(LogIn(argument, self.who.mechanisms(self._offered)))
+
+    def _xclient_command(self, argument: bytes) -> None:
+        if self.who.trusted and self.mail is not None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        before = self.who.client_ip
+        renamed = self.who.speak_for(argument)
+        self._wait_for(NewClient(before, renamed))
+
+    def _xforward_command(self, argument: bytes) -> None:
+        if self.who.trusted and (not self.who.extended or self.mail is not None):
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        self.who.forward(argument)
+        self._say(reply.OK)
+
+    def _noop_command(self, argument: bytes) -> None:
+        self._say(reply.OK)
+
+    def _vrfy_command(self, argument: bytes) -> None:
+        if not argument.strip():
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        self._say(reply.CANNOT_VERIFY)
+
+    def _help_command(self, argument: bytes) -> None:
+        self._say(reply.HELP)
+
+    def _rset_command(self, argument: bytes) -> None:
+        if argument.strip():
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        self._reset()
+        self._say(reply.OK)
+
+    def _quit_command(self, argument: bytes) -> None:
+        if argument.strip():
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        self._say(reply.BYE)
+        self.over = True
+
+    # the transaction
+
+    def _mail_command(self, argument: bytes) -> None:
+        who = self.who
+        lacking = who.lacks()
+        if lacking is not None:
+            raise grammar.Refused(lacking)
+        if not who.helo or self.mail is not None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        mail = grammar.parse_mail(argument, extended=who.extended)
+        self._check_offered("SMTPUTF8", mail.smtputf8)
+        self._check_offered("8BITMIME", mail.body is Body.EIGHTBITMIME)
+        self._check_offered("DSN", mail.ret or mail.envid)
+        if mail.size_bytes is not None and mail.size_bytes > self._largest:
+            self._say(reply.TOO_BIG)
+            self.mail = mail
+            self._turn_away(Why.TOO_LARGE, reply.TOO_BIG)
+            self._reset()
+            return
+        if mail.auth is not None and not who.trusted:
+            mail = replace(mail, auth="<>")  # RFC 4954 section 5
+        self.mail = mail
+        self.deadline = self._monotonic() + self._limits.transaction_seconds
+        self._say(reply.SENDER_OK)
+
+    def _rcpt_command(self, argument: bytes, line: bytes) -> None:
+        if self.mail is None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        rcpt = grammar.parse_rcpt(
+            argument, extended=self.who.extended, smtputf8=self.mail.smtputf8, here=self._listener.hostname
+        )
+        self._check_offered("DSN", rcpt[0].notify or rcpt[0].orcpt)
+        if len(self.recipients) + len(self._rcpts) < self._limits.recipients:
+            self._rcpts.append(rcpt)
+            self._out.append(None)
+        elif self._rcpts:  # some of those before may be refused
+            self._again = line
+            self._ask()
+        else:
+            self._say(reply.TOO_MANY_RECIPIENTS)
+            self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS)
+
+    def _data_command(self, argument: bytes) -> None:
+        if self.mail is None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        if argument.strip():
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        if self._broken is not None:
+            self._say(self._broken)
+            self._turn_away(self._why, self._broken)
+            return self._reset()
+        if not self.recipients:
+            raise grammar.Refused(reply.NO_RECIPIENTS)
+        if self.held:
+            self._say(reply.TOO_EARLY)
+            self.over = True  # what came is content, and must not be taken for commands
+            return None
+        self._say(reply.START_MAIL)
+        self.in_data = True
+        self._arriving = Arriving(self._limits, self._listener.spool)
+        return None
+
+    # within
+
+    def _say(self, answer: Reply) -> None:
+        self._out.append(answer)
+
+    def _wait_for(self, event: Event) -> None:
+        self.waits = True
+        self._events.append(event)
+
+    def _ask(self) -> bool:
+        """The relay, if there is something to ask it."""
+        if not self._rcpts:
+            return False
+        assert self.mail is not None
+        self._asked, self._rcpts = self._rcpts, []
+        self._at_relay = True
+        self._wait_for(AskRelay(self.mail, self._asked))
+        return True
+
+    def _answered(self, rcpt: Rcpt, answer: Reply) -> Reply:
+        if answer.positive:
+            self._named += 1
+            self.recipients.append(rcpt[0])
+        else:
+            self._refuse(self._why, answer)
+            if self._broken is None:  # else it is no word of the relay's about this recipient
+                self._refused.append(RefusedRecipient.of(rcpt[0], answer))
+        return answer
+
+    def _check_offered(self, keyword: str, used: object) -> None:
+        if used and keyword not in self._offered:
+            raise grammar.Refused(reply.UNKNOWN_PARAMETER)
+
+    def _wrong(self, answer: Reply) -> None:
+        """A refusal that the client itself is to blame for; too many of them end the dialog."""
+        self._errors += 1
+        if self._errors > self._limits.errors:
+            answer, self.over = reply.TOO_MANY_ERRORS, True
+        self._say(answer)
+
+    def _fail(self, error: Exception, *, in_command: bool) -> None:
+        """``in_command``: one is being done, and is answered as well. Within content the dialog cannot go on."""
+        self._events.append(Failed(error))
+        self._turn_away(Why.FAILED, reply.INTERNAL_ERROR)
+        self._out = [said or reply.INTERNAL_ERROR for said in self._out]
+        if in_command:
+            self._say(reply.INTERNAL_ERROR)
+        self._asked, self._rcpts = (), []
+        self.over = self.over or self.in_data
+        self._drop_content()
+        self._reset()
+
+    def _drop_content(self) -> None:
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            arriving.close()
+
+    def _reset(self) -> None:
+        """No transaction; at the relay neither. Where it was turned away, all of it or some recipients, that is told now; and that
+        nothing came of one of which the relay refused recipients."""
+        if self._refused and self.mail is not None:
+            envelope = replace(self.mail, recipients=tuple(self.recipients))
+            self._events.append(CameToNothing(self.who.session, envelope, tuple(self._refused)))
+        self._refused = []
+        if self._at_relay:
+            self._events.append(_RESET)
+            self._at_relay = False
+        if self._turned is not None:
+            self._events.append(self._turned_away(*self._turned))
+            self._turned = None
+        self._named = self._turned_recipients = 0
+        self._message_id = ""
+        self._broken = None
+        self.mail = None
+        self.recipients = []
+        self.deadline = math.inf
+        self.who.transaction_over()
+
+    def _turn_away(self, why: Why, answer: Reply, *, message: Message | None = None) -> None:
+        """The transaction, if there is one, ends without a verdict: all of it. What came first is the reason that is told."""
+        if self.mail is None:
+            return
+        self._turned_recipients = self._named
+        self._turned = self._turned or (why, answer)
+        if message is not None:
+            self._message_id = message_id_of(message)
+
+    def _refuse(self, why: Why, answer: Reply | None, *, recipients: int = 1) -> None:
+        self._named += recipients
+        self._turned_recipients += recipients
+        self._turned = self._turned or (why, answer)
+
+    def _turned_away(self, why: Why, answer: Reply | None) -> TurnedAway:
+        session, mail = self.who.session, self.mail
+        return TurnedAway(
+            why=why,
+            reply=answer,
+            client=session.client_ip,
+            listener=session.listener,
+            queue_id=session.ident,
+            message_id=self._message_id,
+            reverse_path=str(mail.reverse_path or "") if mail is not None else None,
+            recipients=self._named,
+            refused=self._turned_recipients,
+        )
+
+
+_METHODS: dict[bytes, Callable[[SmtpSession, bytes], None]] = {
+    b"HELO": SmtpSession._helo_command,
+    b"EHLO": SmtpSession._ehlo_command,
+    b"STARTTLS": SmtpSession._starttls_command,
+    b"AUTH": SmtpSession._auth_command,
+    b"XFORWARD": SmtpSession._xforward_command,
+    b"XCLIENT": SmtpSession._xclient_command,
+    b"NOOP": SmtpSession._noop_command,
+    b"VRFY": SmtpSession._vrfy_command,
+    b"HELP": SmtpSession._help_command,
+    b"RSET": SmtpSession._rset_command,
+    b"QUIT": SmtpSession._quit_command,
+    b"MAIL": SmtpSession._mail_command,
+    b"DATA": SmtpSession._data_command,
+}
+_KNOWN = (b"EXPN", b"TURN", b"ETRN", b"BDAT", b"PROXY", b"SEND", b"SOML", b"SAML")
+_ANOTHER_PROTOCOL = (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT")
+"""A browser that was talked into speaking to us: nothing that follows is a command of its user."""

@@ -1,0 +1,307 @@
+"""The session alone, without a socket or a task: octets in, events and replies out, however they are cut."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail import reply
+from smtpguard.mail.reply import Reply
+from smtpguard.wire.carried import Carried
+from smtpguard.wire.identity import Identity
+from smtpguard.wire.listener import Limits, Listener, ServerAuth
+from smtpguard.wire.session import (
+    LONGEST_LINE,
+    MOST_REPLIES,
+    AskOffer,
+    AskRelay,
+    CameToNothing,
+    Decide,
+    Failed,
+    LogIn,
+    NewClient,
+    Reset,
+    Response,
+    SmtpSession,
+    Unload,
+)
+from smtpguard.wire.turned import TurnedAway, Why
+
+OFFERED = {"PIPELINING": "", "SIZE": "1000", "8BITMIME": "", "SMTPUTF8": "", "DSN": "", "AUTH": "PLAIN LOGIN"}
+GREETING = Reply(220, ("guard.example ESMTP",))
+
+
+class Served:
+    """A session whose every question is answered at once, by rule: a recipient whose name begins with "no" is refused, of a
+    message that says "later" nothing is known, and everybody may log in."""
+
+    def __init__(self, *, limits: Limits | None = None, trusted: bool = False, held: bool = False) -> None:
+        """``held``: questions to the relay are left to the test."""
+        networks = (ip_network("192.0.2.0/24"),) if trusted else ()
+        listener = Listener(
+            hostname="guard.example", spool=Path("nowhere"), limits=limits or Limits(), trust=networks,
+            auth=ServerAuth(required=False, without_tls=True),
+        )  # fmt: skip
+        who = Identity(listener, "192.0.2.1", trusted=trusted, logins=True)
+        self.smtp = SmtpSession(listener, who, GREETING, monotonic=lambda: 1000.0)
+        self.held = held
+        self.events: list[object] = []
+        self.said = b""
+        self.writes = 0
+        self.smtp.greet()
+        self.go_on()
+
+    def hear(self, *pieces: bytes) -> bytes:
+        """What is said to it."""
+        before = len(self.said)
+        for piece in pieces:
+            if self.smtp.over:
+                break
+            self.smtp.receive(piece)
+            self.go_on()
+        return self.said[before:]
+
+    def go_on(self) -> None:
+        while (event := self.smtp.next_event()) is not None:
+            self.events += [(event.mail, rcpt) for rcpt in event.rcpts] if isinstance(event, AskRelay) else [event]
+            self.answer(event)
+        if self.smtp.waits:
+            return
+        out = self.smtp.replies()
+        self.said += out
+        self.writes += bool(out)
+        if self.smtp.more:
+            self.go_on()
+
+    def answer(self, event: object) -> None:
+        smtp = self.smtp
+        match event:
+            case AskRelay(_, rcpts):
+                if not self.held:
+                    smtp.answered([self.of(str(r.address)) for r, _ in rcpts], Why.RECIPIENT_REFUSED, None)
+            case AskOffer():
+                smtp.offered(OFFERED)
+            case LogIn():
+                smtp.challenge(Reply(334, ("",)))
+            case Response(line):
+                smtp.logged_in(Reply(235, ("2.7.0 Ok",)), None if line in (None, b"*\r\n") else "anna")
+            case NewClient():
+                smtp.client_is(None)
+            case Decide(_, _, arrived):
+                later = b"later" in arrived.message.raw[:]
+                self.events[-1] = (event.envelope, event.refused, arrived.stuffed, arrived.message.sha256)
+                said = Reply(451, ("4.0.0 Later",)) if later else Reply(250, ("2.0.0 Ok",))
+                smtp.carried(Carried(reply=said, why=Why.UNDECIDED if later else None))
+            case Unload(arriving):
+                raise AssertionError(arriving)
+
+    @staticmethod
+    def of(address: str) -> Reply:
+        return Reply(550, ("5.1.1 No such user",)) if address.startswith("no") else Reply(250, (f"2.1.5 {address}",))
+
+
+LINES = [
+    b"EHLO client.example", b"HELO client.example", b"NOOP", b"RSET", b"HELP", b"VRFY a", b"VRFY", b"WHAT", b"", b"EXPN x",
+    b"MAIL FROM:<anna@example.com>", b"MAIL FROM:<>", b"MAIL FROM:<anna@example.com> SIZE=5000", b"MAIL FROM:<b@x", b"mail from:<a@b.example> ret=full",
+    b"RCPT TO:<bo@example.net>", b"RCPT TO:<no1@example.net>", b"RCPT TO:<eva@example.net> NOTIFY=NEVER", b"RCPT TO:<>",
+    b"RCPT TO:<no2@example.net>", b"RCPT TO:<c@example.net>", b"DATA x", b"QUIT x", b"STARTTLS", b"AUTH PLAIN AGEAYg==", b"*",
+    b"XCLIENT ADDR=192.0.2.9", b"XFORWARD ADDR=192.0.2.7 IDENT=Q1", b"NOOP\r", b"NOOP\n", b"NOOP\0", b"QUIT", b"GET / HTTP/1.1",
+    b"x" * (LONGEST_LINE + 5), b"NOOP " + b"x" * 600,
+]  # fmt: skip
+CONTENTS = [
+    b"Subject: x\r\n\r\nhello\r\n.\r\n", b".\r\n", b"later\r\n.\r\n", b"..dots\r\n.\r\nRSET\r\nNOOP\r\n", b"bare\n.\n\r\n.\r\nNOOP\r\n",
+    b"x\0\r\n.\r\nRCPT TO:<c@example.net>\r\n", b"y" * 3000 + b"\r\n.\r\nMAIL FROM:<x@example.com>\r\n", b"half of it\r\n", b"\r.\r\r\n.\r\n",
+]  # fmt: skip
+# what a client says in one go: commands, and at the end DATA, behind which it waits for 354 before it says more
+TURNS = st.lists(
+    st.one_of(
+        st.builds(lambda lines, data: [*lines, *data], st.lists(st.sampled_from(LINES), max_size=9), st.sampled_from([(), (b"DATA",)])),
+        st.sampled_from(CONTENTS),
+        st.just([*LINES[:1], LINES[10], LINES[16], LINES[15], *LINES[19:21], LINES[17], b"RCPT TO:<d@example.net>", b"DATA"]),
+        st.just([b"EHLO client.example", b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bo@example.net>", b"DATA"]),
+        st.just([b"MAIL FROM:<anna@example.com>", b"RCPT TO:<no1@example.net>", b"RCPT TO:<bo@example.net>", b"DATA"]),
+    ),
+    max_size=7,
+)  # fmt: skip
+
+
+def octets(turn: list[bytes] | bytes) -> bytes:
+    return turn if isinstance(turn, bytes) else b"".join(line + b"\r\n" for line in turn)
+
+
+def cut(whole: bytes, at: Iterable[int]) -> list[bytes]:
+    places = sorted({place % (len(whole) + 1) for place in at} | {0, len(whole)})
+    return [whole[a:b] for a, b in itertools.pairwise(places)]
+
+
+def told(served: Served) -> tuple[bytes, list[object]]:
+    """All that it said and what happened. Of several faults in one content, which is named depends on how it was cut."""
+    said, events = served.said, list(served.events)
+    for fault in (reply.NUL_IN_MESSAGE, reply.TOO_BIG, reply.LINE_TOO_LONG):
+        said = said.replace(fault.wire(), reply.BARE_LINE_END.wire())
+    for at, event in enumerate(events):
+        if isinstance(event, TurnedAway) and event.why in (Why.TOO_LARGE, Why.BAD_CONTENT):
+            events[at] = replace(event, why=Why.BAD_CONTENT, reply=None)
+    return said, events
+
+
+@given(
+    TURNS,
+    st.lists(st.integers(0, 10_000), max_size=6),
+    st.booleans(),
+    st.sampled_from([2, 1000]),
+    st.sampled_from([2, 20]),
+)
+@settings(max_examples=300, deadline=None)
+def test_however_it_is_cut(
+    turns: list[list[bytes] | bytes], places: list[int], trusted: bool, recipients: int, errors: int
+) -> None:
+    limits = Limits(recipients=recipients, errors=errors, message_octets=2000)
+    whole, by_octet, in_pieces = [Served(limits=limits, trusted=trusted) for _ in range(3)]
+    for turn in turns:
+        said = octets(turn)
+        whole.hear(said)
+        by_octet.hear(*(said[i : i + 1] for i in range(len(said))))
+        in_pieces.hear(*cut(said, places))
+    for served in (whole, by_octet, in_pieces):
+        served.smtp.end()
+        served.go_on()
+    assert told(whole) == told(by_octet) == told(in_pieces)
+
+
+def test_what_came_together_is_asked_together_and_answered_in_one_write() -> None:
+    served = Served(held=True)
+    served.hear(b"EHLO client.example\r\n")
+    writes = served.writes
+    served.hear(
+        b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nRCPT TO:<bad\r\nRCPT TO:<no@example.net>\r\nDATA\r\n"
+    )
+    assert [type(event) for event in served.events[1:]] == [tuple, tuple], "one question"
+    assert served.writes == writes
+    served.smtp.answered([Served.of("b@"), Served.of("no@")], Why.RECIPIENT_REFUSED, None)
+    served.go_on()
+    assert served.writes == writes + 1
+    codes = [line[:3] for line in served.said.split(b"\r\n")[:-1]][-5:]
+    assert codes == [b"250", b"250", b"501", b"550", b"354"]
+
+
+def test_mail_alone_asks_nothing() -> None:
+    served = Served()
+    served.hear(b"EHLO client.example\r\nMAIL FROM:<a@example.com>\r\nRSET\r\nMAIL FROM:<b@example.com>\r\n")
+    assert served.events == [AskOffer()]
+    assert served.smtp.deadline == 1000.0 + Limits().transaction_seconds
+    served.hear(b"RSET\r\n")
+    assert served.smtp.deadline > 1e9
+    assert not [event for event in served.events if isinstance(event, Reset)], "the relay heard of none of them"
+
+
+def test_nothing_happens_while_an_answer_is_missing() -> None:
+    served = Served(held=True)
+    served.hear(b"HELO x.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n")
+    before = served.said
+    served.hear(b"RCPT TO:<c@example.net>\r\nQUIT\r\n")
+    assert served.said == before
+    assert len(served.events) == 1
+    assert served.smtp.held == len(b"RCPT TO:<c@example.net>\r\nQUIT\r\n")
+
+
+def test_an_end_while_the_relay_is_asked_is_told() -> None:
+    served = Served(held=True)
+    served.hear(
+        b"HELO x.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nRCPT TO:<c@example.net>\r\n"
+    )
+    served.smtp.end()
+    served.go_on()
+    reset, told = served.events[-2:]
+    assert reset == Reset()
+    assert isinstance(told, TurnedAway)
+    assert (told.why, told.reply, told.recipients, told.refused) == (Why.GAVE_UP, None, 2, 2)
+
+
+def test_a_failure_strikes_all_that_waited_for_it_and_no_more() -> None:
+    served = Served(held=True)
+    served.hear(b"HELO x.example\r\nNOOP\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\nNOOP\r\n")
+    served.smtp.failed(ValueError("secret"))
+    served.go_on()
+    assert [line[:3] for line in served.said.split(b"\r\n")[1:-1]] == [b"250", b"250", b"250", b"451", b"451", b"250"]
+    assert b"secret" not in served.said
+    assert [type(event) for event in served.events[1:]] == [Failed, Reset, TurnedAway]
+
+
+def test_an_error_in_a_command_is_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("secret")
+
+    served = Served()
+    monkeypatch.setattr("smtpguard.wire.grammar.parse_mail", fail)
+    said = served.hear(b"HELO x.example\r\nMAIL FROM:<a@example.com>\r\nNOOP\r\n")
+    assert [line[:3] for line in said.split(b"\r\n")[:-1]] == [b"250", b"451", b"250"]
+    assert isinstance(served.events[0], Failed)
+
+
+def test_nobody_is_served_for_ever_at_a_stretch() -> None:
+    served = Served()
+    served.smtp.receive(b"NOOP\r\n" * (MOST_REPLIES + 5))
+    assert served.smtp.next_event() is None
+    assert served.smtp.more
+    assert served.smtp.replies().count(b"250") == MOST_REPLIES
+    assert served.smtp.next_event() is None
+    assert not served.smtp.more
+    assert served.smtp.replies().count(b"250") == 5
+
+
+def test_a_line_without_end_takes_no_memory() -> None:
+    served = Served()
+    for _ in range(100):
+        served.hear(b"x" * 50_000)
+        assert served.smtp.held <= LONGEST_LINE
+    assert served.hear(b"end\r\nNOOP\r\n") == b"500 5.5.2 Line too long\r\n250 2.0.0 Ok\r\n"
+
+
+def test_a_response_is_no_command() -> None:
+    served = Served()
+    served.hear(b"EHLO x.example\r\n")
+    said = served.hear(b"AUTH LOGIN\r\nQUIT\r\nNOOP\r\n")
+    assert said.startswith(b"334 \r\n235 ")
+    assert Response(b"QUIT\r\n") in served.events
+    assert said.endswith(b"250 2.0.0 Ok\r\n")
+    assert served.smtp.who.user == "anna"
+
+
+def test_refused_recipients_without_content_come_to_nothing() -> None:
+    served = Served()
+    served.hear(
+        b"HELO x.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<no@example.net>\r\nRCPT TO:<b@example.net>\r\nRSET\r\n"
+    )
+    told = [event for event in served.events if isinstance(event, CameToNothing)]
+    assert [[str(r.address) for r in event.envelope.recipients] for event in told] == [["b@example.net"]]
+    assert [str(r.address) for r in told[0].refused] == ["no@example.net"]
+
+
+def test_xforward_is_of_one_transaction_also_in_what_is_told() -> None:
+    served = Served(trusted=True)
+    served.hear(
+        b"EHLO x.example\r\nXFORWARD ADDR=198.51.100.7\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<no@example.net>\r\nRSET\r\n"
+    )
+    [told] = [event for event in served.events if isinstance(event, CameToNothing)]
+    assert told.session.client_ip == "198.51.100.7"
+    assert served.smtp.who.session.client_ip == "192.0.2.1"
+    assert replace(told.session, client_ip="192.0.2.1", peer="") == served.smtp.who.session
+
+
+def test_types_of_events_are_all_of_them() -> None:
+    """The dialog has a handler for each."""
+    from typing import get_args
+
+    from smtpguard.wire import server, session
+
+    handled: dict[Any, Any] = server._HANDLERS
+    assert set(handled) == set(get_args(session.Event))
