@@ -22,6 +22,7 @@ from sqlalchemy import func, select
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import Services, opened, services
 from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.approval import Choice, Conflict, Hold, State
 from smtpguard.store.database import Database
 from smtpguard.store.outboxes import NEVER_US
@@ -268,19 +269,31 @@ class Machine:
 
     def hours_pass(self) -> None:
         """Whatever in the outbox waits for its time is due, and leases have lapsed: for when nobody is at work on it."""
-        with self.database.write() as connection:
-            due = f"UPDATE outbox SET next_at = 0, leased_until = 0 WHERE NOT done AND next_at < {NEVER_US}"
-            connection.exec_driver_sql(due)
-            connection.exec_driver_sql("UPDATE delivery SET next_at = 0")
+        until(self.hours_passed, "a turn to write")
+
+    def hours_passed(self) -> bool:
+        """``hours_pass``; False where another had the store for as long as a statement waits."""
+        due = f"UPDATE outbox SET next_at = 0, leased_until = 0 WHERE NOT done AND next_at < {NEVER_US}"
+        return self.written(due, "UPDATE delivery SET next_at = 0")
 
     def waits_pass(self) -> None:
         """What is to be tried again is due; what somebody is at work on is left alone."""
-        with self.database.write() as connection:
-            connection.exec_driver_sql(
-                "UPDATE outbox SET next_at = 0 WHERE NOT done AND owner IS NULL AND intent_id NOT IN"
-                " (SELECT intent_id FROM delivery WHERE state = 'attempted')"
-            )
-            connection.exec_driver_sql("UPDATE delivery SET next_at = 0 WHERE state = 'pending'")
+        due = (
+            "UPDATE outbox SET next_at = 0 WHERE NOT done AND owner IS NULL AND intent_id NOT IN"
+            " (SELECT intent_id FROM delivery WHERE state = 'attempted')"
+        )
+        pending = "UPDATE delivery SET next_at = 0 WHERE state = 'pending'"
+        until(lambda: self.written(due, pending), "a turn to write")
+
+    def written(self, *statements: str) -> bool:
+        """In one transaction; False where another had the store for as long as a statement waits, as on a busy machine it may."""
+        try:
+            with self.database.write() as connection:
+                for statement in statements:
+                    connection.exec_driver_sql(statement)
+        except Unavailable:
+            return False
+        return True
 
     @property
     def database(self) -> Database:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.approval import State
 from tests.faults.machine import ANNA, RAMADAN, Machine, fired, machine
 from tests.faults.mta import Mta
@@ -55,14 +54,10 @@ def stopped_for_hours(another: Machine, guard: Machine) -> list[int]:
     """Between two transactions: within one, such as that of a notice beside, it would keep everybody from writing."""
     for _ in range(5):
         pids = stop(another)
-        try:
-            guard.hours_pass()
-        except Unavailable:
-            wake(pids)
-            with guard.database.write():
-                pass  # its transaction is over
-        else:
+        if guard.hours_passed():
             return pids
+        wake(pids)
+        until(guard.written, "the end of its transaction")
     raise AssertionError("it is never between two transactions")
 
 
