@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import FACT, Watched, exceeded
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.admission import Live
@@ -18,10 +18,10 @@ from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
 
 
-def with_fixed(verdict: Verdict, gathering: Gathering, live: Live, streams: Sequence[Watched]) -> Verdict:
+def with_fixed(verdict: Verdict, gathered: Gathered, live: Live, streams: Sequence[Watched]) -> Verdict:
     """The verdict with the hits of the fixed rules. In a policy that only observes, they observe as well."""
-    mode = Mode.ENFORCE if gathering.in_force.enforce else Mode.OBSERVE
-    hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathering, live, streams)]
+    mode = Mode.ENFORCE if gathered.in_force.enforce else Mode.OBSERVE
+    hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathered, live, streams)]
     if not hits:
         return verdict
     enforced = [h.action for h in hits if h.mode is Mode.ENFORCE]
@@ -31,7 +31,7 @@ def with_fixed(verdict: Verdict, gathering: Gathering, live: Live, streams: Sequ
         action=max(verdict.action, *enforced) if enforced else verdict.action,
         observed=max(verdict.observed, *observed) if observed else verdict.observed,
         hits=(*verdict.hits, *hits),
-        quorum=verdict.quorum or gathering.in_force.rules.quorum(gathering.facts.lists),
+        quorum=verdict.quorum or gathered.in_force.rules.quorum(gathered.facts.lists),
     )
 
 
@@ -49,9 +49,9 @@ def is_automatic(transaction: Transaction) -> bool:
     )
 
 
-def _hits(verdict: Verdict, gathering: Gathering, live: Live, streams: Sequence[Watched]) -> Iterator[Hit]:
-    addressed = gathering.counted.list_addresses.low > 0
-    if addressed and is_automatic(gathering.transaction):
+def _hits(verdict: Verdict, gathered: Gathered, live: Live, streams: Sequence[Watched]) -> Iterator[Hit]:
+    addressed = gathered.counted.list_addresses.low > 0
+    if addressed and is_automatic(gathered.transaction):
         yield Hit(
             rule=AUTOMATIC,
             action=Action.REJECT,

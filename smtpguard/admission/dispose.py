@@ -14,7 +14,7 @@ from typing import Any
 from smtpguard.admission.record import seconds_since
 from smtpguard.audit.event import Event, Kind
 from smtpguard.freezes.service import GateWatch
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
@@ -37,102 +37,102 @@ class Dispose:
         self._hostname = hostname
 
     async def carry_out(
-        self, gathering: Gathering, admission: Admission, onward: Onward, gone: Callable[[], bool]
+        self, gathered: Gathered, admission: Admission, onward: Onward, gone: Callable[[], bool]
     ) -> Disposition | None:
         """What was done. None: recalled by a freeze or a new policy before the final dot, so that it may be decided anew; the
         way to the relay is gone then."""
         done = admission.disposition
         if done is None:
-            return await self._relay(gathering, admission, onward, gone)
+            return await self._relay(gathered, admission, onward, gone)
         if isinstance(done, Held) and done.taken:
-            done = await self._pass_rest(gathering, admission, done, gone)
+            done = await self._pass_rest(gathered, admission, done, gone)
         await onward.abandon()
         return done
 
     async def _pass_rest(
-        self, gathering: Gathering, admission: Admission, held: Held, gone: Callable[[], bool]
+        self, gathered: Gathered, admission: Admission, held: Held, gone: Callable[[], bool]
     ) -> Disposition:
         """The customers' part waits; the wire passes on the rest. If that is stopped now, the client tries again and meets its
         hold."""
-        transaction = gathering.transaction
+        transaction = gathered.transaction
         assert transaction.pass_rest is not None
-        trace, fence = self._trace(gathering, admission), self._fence(gathering, admission, gone)
+        trace, fence = self._trace(gathered, admission), self._fence(gathered, admission, gone)
         try:
             said = await transaction.pass_rest(trace, fence, held.taken)
         except Recalled:
-            self._outcome(gathering, held.hold_id, "gone" if gone() else "recalled", None, part=True)
+            self._outcome(gathered, held.hold_id, "gone" if gone() else "recalled", None, part=True)
             return Deferred(reply=reply.RECALLED)
         except Lost as lost:
-            self._outcome(gathering, held.hold_id, "lost", lost.reply, part=True)
+            self._outcome(gathered, held.hold_id, "lost", lost.reply, part=True)
             return Deferred(reply=lost.reply)
-        self._outcome(gathering, held.hold_id, "relayed", said, part=True)
+        self._outcome(gathered, held.hold_id, "relayed", said, part=True)
         return held
 
     async def _relay(
-        self, gathering: Gathering, admission: Admission, onward: Onward, gone: Callable[[], bool]
+        self, gathered: Gathered, admission: Admission, onward: Onward, gone: Callable[[], bool]
     ) -> Disposition | None:
-        id = gathering.transaction.id
-        trace, fence = self._trace(gathering, admission), self._fence(gathering, admission, gone)
+        id = gathered.transaction.id
+        trace, fence = self._trace(gathered, admission), self._fence(gathered, admission, gone)
         try:
             replies = await onward.send(trace, fence)
         except Recalled:
             left = gone()
-            self._outcome(gathering, id, "gone" if left else "recalled", None)
+            self._outcome(gathered, id, "gone" if left else "recalled", None)
             return Deferred(reply=reply.RECALLED) if left else None
         except Lost as lost:
             if lost.after_dot:
-                return self._in_doubt(gathering, id, lost.reply)
-            self._outcome(gathering, id, "lost", lost.reply)
+                return self._in_doubt(gathered, id, lost.reply)
+            self._outcome(gathered, id, "lost", lost.reply)
             return Deferred(reply=lost.reply if lost.reply.transient else reply.RELAY_LOST)
         except asyncio.CancelledError:
-            self._in_doubt(gathering, id, None)
+            self._in_doubt(gathered, id, None)
             raise
         except Exception:
             log.exception("transaction %s: the way to the relay failed", id)
-            return self._in_doubt(gathering, id, None)  # nobody can say how far it came
+            return self._in_doubt(gathered, id, None)  # nobody can say how far it came
         taken = any(r.positive for r in replies)
-        self._outcome(gathering, id, "relayed" if taken else "refused", *replies)
+        self._outcome(gathered, id, "relayed" if taken else "refused", *replies)
         return Relayed(replies=replies)
 
-    def _trace(self, gathering: Gathering, admission: Admission) -> bytes:
+    def _trace(self, gathered: Gathered, admission: Admission) -> bytes:
         return prepend(
-            gathering.transaction,
+            gathered.transaction,
             admission.verdict.policy_sha256,
             self._trace_key,
             self._hostname,
             self._clock.now(),
-            gathering.everyone.addressed,
-            identity.sketch.numbers if (identity := gathering.facts.identity) is not None else (),
+            gathered.everyone.addressed,
+            identity.sketch.numbers if (identity := gathered.facts.identity) is not None else (),
         )
 
-    def _fence(self, gathering: Gathering, admission: Admission, gone: Callable[[], bool]) -> Fence:
-        facts = gathering.facts
+    def _fence(self, gathered: Gathered, admission: Admission, gone: Callable[[], bool]) -> Fence:
+        facts = gathered.facts
         return self._watch.fence(
             lists=facts.lists,
             senders=facts.senders,
             mailing=admission.mailing,
             thread=facts.thread,
-            policy_sha256=gathering.in_force.policy_sha256,
+            policy_sha256=gathered.in_force.policy_sha256,
             gone=gone,
         )
 
-    def _outcome(self, gathering: Gathering, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
+    def _outcome(self, gathered: Gathered, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
         """ "recalled" and "gone": the final dot was not sent. "lost": the relay went away before it. ``part``: it is the part of a
         held message that its MTA keeps."""
         said = [str(r)[:500] for r in replies if r is not None]
         data = {"outcome": outcome, "replies": said} | ({"part": True} if part else {})
-        self._note(Kind.OUTCOME, gathering, id, data)
+        self._note(Kind.OUTCOME, gathered, id, data)
 
-    def _in_doubt(self, gathering: Gathering, id: str, said: Reply | None) -> Disposition:
+    def _in_doubt(self, gathered: Gathered, id: str, said: Reply | None) -> Disposition:
         """The relay may have taken it (RFC 1047). The client tries again; to a list's address, a person looks first."""
         data = {"outcome": "in-doubt", "replies": [str(said)[:500]] if said is not None else []}
-        self._note(Kind.IN_DOUBT, gathering, id, data)
+        self._note(Kind.IN_DOUBT, gathered, id, data)
         return Deferred(reply=reply.RELAY_LOST)
 
-    def _note(self, kind: Kind, gathering: Gathering, id: str, data: Mapping[str, Any]) -> None:
+    def _note(self, kind: Kind, gathered: Gathered, id: str, data: Mapping[str, Any]) -> None:
         """A verdict to relay without an outcome is in doubt anyway: a note that fails takes no answer back."""
         now = self._clock.now()
-        took = {"seconds": seconds_since(gathering.began, now)} if gathering.began is not None else {}
+        took = {"seconds": seconds_since(gathered.began, now)} if gathered.began is not None else {}
         try:
             self._ledger.journal.note(Event(kind=kind, id=id, at=now, data={**data, **took}))
         except Exception:

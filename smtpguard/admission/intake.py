@@ -22,7 +22,7 @@ from smtpguard.admission.standing import is_by_sender, standing
 from smtpguard.audit.event import Event, Kind
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.countingkeys import persons
-from smtpguard.gathering.gather import Gathering, Sources
+from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.ports import Clock, Ledger
@@ -106,7 +106,7 @@ class Intake:
         self,
         ledger: Ledger,
         policies: Policies,
-        sources: Sources,
+        gather: Gather,
         dispose: Dispose,
         watch: GateWatch,
         clock: Clock,
@@ -118,7 +118,7 @@ class Intake:
     ) -> None:
         self._ledger = ledger
         self._policies = policies
-        self._sources = sources
+        self._gather = gather
         self._dispose = dispose
         self._watch = watch
         self._clock = clock
@@ -182,17 +182,18 @@ class Intake:
             if self._clock.monotonic() - began > self._limits.rounds_seconds:
                 break
             in_force = self._policies.current()
-            gathering, plan = await self._planned(transaction, in_force, came)
-            likely = plan.expects_hold or self._held.knows(gathering.facts.identity)
-            likely = likely or self._held.knows(_sender_of(gathering))
-            if keep or likely or self._watch.stops(gathering.facts):
+            gathered, plan = await self._planned(transaction, in_force, came)
+            likely = plan.expects_hold or self._held.knows(gathered.facts.identity)
+            likely = likely or self._held.knows(_sender_of(gathered))
+            if keep or likely or self._watch.stops(gathered.facts):
                 async with asyncio.timeout(self._limits.keep_seconds):
                     await self._ledger.contents.keep(transaction.message)
                 compare = True
-            if compare or self._approved.knows(gathering.facts.identity):
-                await gathering.compare(self._approved.templates(gathering.facts.identity), approved)
+            if compare or self._approved.knows(gathered.facts.identity):
+                templates = self._approved.templates(gathered.facts.identity)
+                gathered = await self._gather.compare(gathered, templates, approved)
             try:
-                admission = await self._admitted(gathering, plan)
+                admission = await self._admitted(gathered, plan)
             except PolicyMoved:
                 await self._policies.follow()
                 continue
@@ -204,12 +205,12 @@ class Intake:
                 if missing.approved:
                     approved = await self._seen(missing.approved)
                 else:
-                    self._approved.note(gathering.facts.identity, missing.templates)
+                    self._approved.note(gathered.facts.identity, missing.templates)
                 continue
             except Gone:
                 await onward.abandon()
                 return Deferred(reply=reply.NOT_RECORDED)
-            done = await self._dispose.carry_out(gathering, admission, onward, transaction.gone)
+            done = await self._dispose.carry_out(gathered, admission, onward, transaction.gone)
             if done is not None:
                 return done
             if recalled:
@@ -237,29 +238,31 @@ class Intake:
                 found[hold_id] = Approved(template=learn(shown[hold_id], ()), exact=True)
         return found
 
-    async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathering, Plan]:
+    async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathered, Plan]:
         """Cheap before dear: each round asks what the outcome still hangs on. What will be held is read as well, since people
         will ask why: that is rare enough to be dear."""
-        rules = in_force.rules
-        gathering = Gathering(transaction, in_force, self._sources, came)
-        plan = rules.plan(await gathering.open())
+        rules, ask = in_force.rules, self._gather.ask
+        gathered = await self._gather.open(transaction, in_force, began=came)
+        plan = rules.plan(gathered.facts)
         for _ in range(_SOURCES):
             if not plan.pending:
                 break
-            plan = rules.plan(await gathering.ask(plan.pending))
-        if gathering.counts_by_stream:
-            plan = rules.plan(await gathering.ask(ONLY_ORIGIN))
-        if plan.certain[0] is Action.HOLD:
-            plan = rules.plan(await gathering.ask(ONLY_TEXT))
-        if gathering.needs_identity or (gathering.facts.identity is None and self._watch.freezes_mailings):
-            plan = rules.plan(await gathering.ask(ONLY_TEXT))
-        return gathering, plan
+            gathered = await ask(gathered, plan.pending)
+            plan = rules.plan(gathered.facts)
+        if gathered.counts_by_stream:
+            gathered = await ask(gathered, ONLY_ORIGIN)
+            plan = rules.plan(gathered.facts)
+        wanted = gathered.needs_identity or self._watch.freezes_mailings
+        if plan.certain[0] is Action.HOLD or (wanted and gathered.facts.identity is None):
+            gathered = await ask(gathered, ONLY_TEXT)
+            plan = rules.plan(gathered.facts)
+        return gathered, plan
 
-    async def _admitted(self, gathering: Gathering, plan: Plan) -> Admission:
-        streams = watched(gathering)
+    async def _admitted(self, gathered: Gathered, plan: Plan) -> Admission:
+        streams = watched(gathered)
         asks: tuple[Ask, ...] = (*plan.asks, *(one.ask for one in streams))
         record = Record(
-            gathering=gathering,
+            gathered=gathered,
             asks=asks,
             term=self._term,
             notices=self._notices,
@@ -268,14 +271,14 @@ class Intake:
         )
 
         def step(live: Live) -> Admission:
-            verdict = with_fixed(plan.close(live), gathering, live, streams)
-            return record.admission(standing(verdict, gathering, live, self._term), live, plan.stops(verdict, live))
+            verdict = with_fixed(plan.close(live), gathered, live, streams)
+            return record.admission(standing(verdict, gathered, live, self._term), live, plan.stops(verdict, live))
 
-        admission = await self._ledger.admit(_item(gathering, (*asks, *plan.rests)), step)
+        admission = await self._ledger.admit(_item(gathered, (*asks, *plan.rests)), step)
         held = admission.verdict.action is Action.HOLD
-        self._held.note(gathering.facts.identity, held)
+        self._held.note(gathered.facts.identity, held)
         if not held or is_by_sender(admission.verdict):
-            self._held.note(_sender_of(gathering), held)
+            self._held.note(_sender_of(gathered), held)
         return admission
 
     def note_refused(
@@ -385,37 +388,37 @@ def _keys(identity: Identity | None) -> tuple[int | str, ...]:
     return identity.names or identity.sketch.keys
 
 
-def _sender_of(gathering: Gathering) -> Identity | None:
+def _sender_of(gathered: Gathered) -> Identity | None:
     """What stands for the letters of one sender, which wait as one."""
-    names = gathering.facts.letter_from
+    names = gathered.facts.letter_from
     return Identity(exact=f"letters of {names[-1]}") if names else None
 
 
-def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
-    transaction, facts = gathering.transaction, gathering.facts
-    reading = gathering.reading
+def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
+    transaction, facts = gathered.transaction, gathered.facts
+    reading = gathered.reading
     return Item(
         id=transaction.id,
         key=hashlib.sha256(f"{transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest(),
-        policy_sha256=gathering.in_force.policy_sha256,
+        policy_sha256=gathered.in_force.policy_sha256,
         content_sha256=transaction.message.sha256,
         message_id=reading.message_id if isinstance(reading, Reading) else "",
         asks=asks,
-        people=gathering.counted.people,
+        people=gathered.counted.people,
         everybody=(
-            persons(gathering.counted, gathering.in_force.registry)
+            persons(gathered.counted, gathered.in_force.registry)
             if facts.identity is not None or _of_each_recipient(asks)
             else ()
         ),
-        lists=tuple(_whole(gathering.counted)),
+        lists=tuple(_whole(gathered.counted)),
         touches=facts.lists,
         senders=facts.senders,
         thread=facts.thread,
         identity=facts.identity,
-        always=gathering.in_force.approved_always,
-        coming=gathering.coming,
+        always=gathered.in_force.approved_always,
+        coming=gathered.coming,
         letter_from=facts.letter_from,
-        quoted=gathering.quoted if facts.letter_from else frozenset(),
+        quoted=gathered.quoted if facts.letter_from else frozenset(),
         shared=facts.shared,
         refers_to=reading.refers_to if isinstance(reading, Reading) else (),
         gone=transaction.gone,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from smtpguard.admission.record import Record
 from smtpguard.admission.standing import Standing
-from smtpguard.gathering.gather import Gathering, Sources
+from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.ports import Ledger
 from smtpguard.holds.deadlines import Deadlines
@@ -41,7 +41,7 @@ class Preapproval:
     address: Address
     ledger: Ledger
     policies: Policies
-    sources: Sources
+    gather: Gather
     term: Deadlines
     notices: Notices
 
@@ -73,21 +73,20 @@ class Preapproval:
         if len(known) < len(names):
             at = f"{self.address.local}+LIST@{self.address.domain}"
             return _no(f"The address says for which list: {at}.")
-        gathering = self._gathering(transaction, known, in_force)
-        await gathering.open()
-        facts = await gathering.ask(frozenset({Source.TEXT, Source.ORIGIN}))
-        allowed = gathering.sender.internal or all(gathering.sender.claimed in info.writers for info in known)
+        gathered = await self._gathered(transaction, known, in_force)
+        facts = gathered.facts
+        allowed = gathered.sender.internal or all(gathered.sender.claimed in info.writers for info in known)
         if not allowed:
             return _no("Only colleagues and the writers of a list have a mailing to it approved.")
         if facts.identity is None or not facts.identity.sketch:
             return _no("Its text is too short to be known again.")
-        await gathering.compare()
+        gathered = await self.gather.compare(gathered)
         await self.ledger.contents.keep(transaction.message)
         plan = in_force.rules.plan(facts)
-        record = Record(gathering=gathering, asks=(), term=self.term, notices=self.notices, test=True)
+        record = Record(gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True)
 
         def step(live: Live) -> Admission:
-            counts, maybe = alone(plan.asks, gathering)
+            counts, maybe = alone(plan.asks, gathered)
             thought = plan.close(replace(live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None))
             return record.admission(Standing(verdict=_asking(thought, known, in_force)), live)
 
@@ -104,13 +103,14 @@ class Preapproval:
         assert admission.disposition is not None
         return admission.disposition
 
-    def _gathering(self, transaction: Transaction, lists: Iterable[ListInfo], in_force: InForce) -> Gathering:
+    async def _gathered(self, transaction: Transaction, lists: Iterable[ListInfo], in_force: InForce) -> Gathered:
         """As if it went to the lists."""
         named = {info.name: info for info in lists}
         recipients = tuple(Recipient(address=in_force.registry.address_of(info)) for info in named.values())
         envelope = replace(transaction.envelope, recipients=recipients)
         everyone = in_force.registry.of_lists(named)
-        return Gathering(replace(transaction, envelope=envelope), in_force, self.sources, everyone=everyone)
+        opened = await self.gather.open(replace(transaction, envelope=envelope), in_force, everyone=everyone)
+        return await self.gather.ask(opened, frozenset({Source.TEXT, Source.ORIGIN}))
 
 
 def name_at(address: Address, ours: Address) -> str | None:
@@ -124,16 +124,16 @@ def name_at(address: Address, ours: Address) -> str | None:
     return rest[1:] if rest and not rest[0].isalnum() else None
 
 
-def alone(asks: Iterable[Ask], gathering: Gathering) -> tuple[dict[Ask, int], dict[Ask, int]]:
+def alone(asks: Iterable[Ask], gathered: Gathered) -> tuple[dict[Ask, int], dict[Ask, int]]:
     """What this message alone comes to, and how many more it may be."""
-    spans = {ask: _span(ask, gathering) for ask in asks}
+    spans = {ask: _span(ask, gathered) for ask in asks}
     counts = {ask: int(span.low) for ask, span in spans.items()}
     return counts, {ask: int(min(span.high, ENDLESS)) - counts[ask] for ask, span in spans.items()}
 
 
-def _span(ask: Ask, gathering: Gathering) -> Span:
-    counted = gathering.counted
-    spared = gathering.quoted if gathering.facts.shared else frozenset[bytes]()
+def _span(ask: Ask, gathered: Gathered) -> Span:
+    counted = gathered.counted
+    spared = gathered.quoted if gathered.facts.shared else frozenset[bytes]()
     fact = FACTS[ask.fact]
     match fact.own:
         case "recipients.customers":
@@ -151,11 +151,11 @@ def _span(ask: Ask, gathering: Gathering) -> Span:
         case "sender.customers":
             return counted.customers
         case "message.answers":
-            return Span(n := len(set(counted.people) - gathering.quoted), n)
+            return Span(n := len(set(counted.people) - gathered.quoted), n)
         case "sender.first_contacts":
             return Span(n := len(set(counted.people) - spared), n)
         case "sender.answers":
-            return Span(n := len(gathering.quoted.intersection(counted.people)), n)
+            return Span(n := len(gathered.quoted.intersection(counted.people)), n)
     return ONE
 
 

@@ -16,7 +16,7 @@ from smtpguard.admission.recordedfacts import FACTS, kept
 from smtpguard.admission.standing import Standing, grown, is_by_sender
 from smtpguard.audit.event import Event, Kind
 from smtpguard.gathering.countingkeys import as_journalled
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Watched, exceeded
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import TEST
@@ -46,7 +46,7 @@ class Record:
     """What is known before the admission; ``admission`` is its last step. ``questions``: by what its plan asks, the counts.
     ``test``: it was sent to be approved beforehand."""
 
-    gathering: Gathering
+    gathered: Gathered
     asks: tuple[Ask, ...]
     term: Deadlines
     notices: Notices
@@ -68,15 +68,15 @@ class Record:
         hold = self._hold(stands, live) if verdict.action is Action.HOLD else None
         intents: tuple[Intent, ...] = ()
         part = hold is not None and hold.part
-        more = grown(stands.entry, verdict, self.gathering, part=part) if stands.entry is not None else None
+        more = grown(stands.entry, verdict, self.gathered, part=part) if stands.entry is not None else None
         if hold is not None and stands.entry is not None:
-            intents = (*self._part(hold), *self.notices.joined(stands.entry, more, hold, self.gathering))
+            intents = (*self._part(hold), *self.notices.joined(stands.entry, more, hold, self.gathered))
         elif hold is not None:
-            intents = (*self._part(hold), *self.notices.held(hold, self.gathering))
+            intents = (*self._part(hold), *self.notices.held(hold, self.gathered))
         elif verdict.action is Action.REJECT:
-            intents = self.notices.rejected(verdict, self.gathering, live.now)
+            intents = self.notices.rejected(verdict, self.gathered, live.now)
         events = [self._event(verdict, live, hold.hold_id if hold else None, under=hold.lead if hold else "")]
-        events += calling(verdict, self.gathering, self.questions, live, self.notices.called)
+        events += calling(verdict, self.gathered, self.questions, live, self.notices.called)
         if (over := exceeded(self.streams, live)) is not None:
             alarm, told = self.notices.stream(over, live.now)
             events += alarm
@@ -95,7 +95,7 @@ class Record:
             progress=stands.progress,
             spared=self._spared(verdict),
             leads=stands.leads,
-            shown=self.gathering.shown.pack() if hold is not None and self.gathering.shown is not None else None,
+            shown=self.gathered.shown.pack() if hold is not None and self.gathered.shown is not None else None,
         )
 
     def _counts(self, verdict: Verdict, live: Live) -> tuple[Ask, ...]:
@@ -105,14 +105,14 @@ class Record:
             return tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH)
         if verdict.action is not Action.RELAY:
             return ()
-        if live.approved or self.gathering.streams:
+        if live.approved or self.gathered.streams:
             return tuple(ask for ask in self.asks if ask.fact not in OF_LISTS)
         return self.asks
 
     def _named(self) -> tuple[str, str, str]:
         """What a mailing is called, after its first message: subject, reverse-path, From."""
-        reverse_path = self.gathering.transaction.envelope.reverse_path
-        return _subject(self.gathering), str(reverse_path or ""), self.gathering.sender.claimed or ""
+        reverse_path = self.gathered.transaction.envelope.reverse_path
+        return _subject(self.gathered), str(reverse_path or ""), self.gathered.sender.claimed or ""
 
     def _disposition(self, verdict: Verdict, hold: Hold | None) -> Disposition | None:
         match verdict.action:
@@ -126,12 +126,12 @@ class Record:
                 return Deferred(reply=reply.deferred(next((r.public for r in reasons if r.public), DEFERRED)))
             case Action.REJECT:
                 why = self._why(_because(verdict, Action.REJECT))
-                return Rejected(reply=reply.rejected(NOT_SENT.format(why, self.gathering.transaction.id)))
+                return Rejected(reply=reply.rejected(NOT_SENT.format(why, self.gathered.transaction.id)))
 
     def _why(self, hit: Hit) -> str:
         """For an SMTP reply, and so in English: what the rule is for; where its admin wrote that in another language alone, or
         not at all, what the rule saw."""
-        [told] = sentences([hit], self.gathering.in_force, named=bool(self.gathering.everyone.addressed))
+        [told] = sentences([hit], self.gathered.in_force, named=bool(self.gathered.everyone.addressed))
         own, spoken = told["description"], told["descriptions"]
         text = spoken.get("en") or (own if not spoken and own.isascii() else "")
         if not text:
@@ -152,7 +152,7 @@ class Record:
         void = twin.state is State.VOID
         events = [self._event(verdict, live, twin.hold_id, retry=True)]
         if void:
-            transaction = self.gathering.transaction
+            transaction = self.gathered.transaction
             events.append(Event(kind=Kind.ADOPTED, id=twin.hold_id, at=live.now, data={"by": transaction.id}))
         return Admission(
             verdict=verdict,
@@ -166,9 +166,9 @@ class Record:
 
     def _hold(self, stands: Standing, live: Live) -> Hold:
         verdict = stands.verdict
-        gathering, transaction = self.gathering, self.gathering.transaction
-        reading = gathering.reading if isinstance(gathering.reading, Reading) else None
-        coming = gathering.coming
+        gathered, transaction = self.gathered, self.gathered.transaction
+        reading = gathered.reading if isinstance(gathered.reading, Reading) else None
+        coming = gathered.coming
         if coming is None:
             raise ComparisonMissing("people are to decide on it")
         customers, colleagues = self._parts(verdict)
@@ -179,25 +179,25 @@ class Record:
             envelope=customers,
             content_sha256=transaction.message.sha256,
             size_bytes=transaction.message.size_bytes,
-            subject=_subject(gathering),
-            message_id=_message_id(gathering),
+            subject=_subject(gathered),
+            message_id=_message_id(gathered),
             verdict=verdict,
             state=State.WAITING,
             votes=(),
             held_at=live.now,
-            expires_at=self.term.expires_at(transaction.message.header, gathering.in_force, live.now),
-            sender=gathering.sender.told,
-            senders=gathering.behind,
-            lists=tuple(sorted(gathering.facts.lists)),
-            reach=int(gathering.everyone.reach.low) - len(colleagues),
-            reach_at_least=gathering.everyone.reach.high > gathering.everyone.reach.low,
+            expires_at=self.term.expires_at(transaction.message.header, gathered.in_force, live.now),
+            sender=gathered.sender.told,
+            senders=gathered.behind,
+            lists=tuple(sorted(gathered.facts.lists)),
+            reach=int(gathered.everyone.reach.low) - len(colleagues),
+            reach_at_least=gathered.everyone.reach.high > gathered.everyone.reach.low,
             part=bool(colleagues),
             language=reading.language if reading else "",
-            thread=gathering.facts.thread,
+            thread=gathered.facts.thread,
             lead=stands.entry.hold_id if stands.entry is not None else "",
-            identity=gathering.facts.identity,
-            versions=tuple(sorted((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address)),
-            letter_from=gathering.facts.letter_from,
+            identity=gathered.facts.identity,
+            versions=tuple(sorted((t.name, t.version) for t in gathered.counted.touched.values() if t.by_address)),
+            letter_from=gathered.facts.letter_from,
             by_sender=is_by_sender(verdict),
             exact=coming.exact,
             author=coming.author,
@@ -205,14 +205,14 @@ class Record:
             proofs=coming.proofs,
             by_address=coming.by_address,
         )
-        return replace(hold, attend_at=self.term.attend_at(hold, self.gathering.in_force))
+        return replace(hold, attend_at=self.term.attend_at(hold, self.gathered.in_force))
 
     def _parts(self, verdict: Verdict) -> tuple[Envelope, tuple[Recipient, ...]]:
         """The envelope that is held, and the colleagues who get the message now (``scope: customers``)."""
-        envelope = self.gathering.transaction.envelope
+        envelope = self.gathered.transaction.envelope
         if verdict.scope is not Scope.CUSTOMERS:
             return envelope, ()
-        kinds = [c.kinds for c in self.gathering.everyone.recipients]
+        kinds = [c.kinds for c in self.gathered.everyone.recipients]
         pairs = list(zip(envelope.recipients, kinds, strict=True))
         held = tuple(r for r, k in pairs if k != ONLY_INTERNAL)
         if not held:
@@ -223,17 +223,17 @@ class Record:
         """Those colleagues, as counts know them."""
         if verdict.action is not Action.HOLD or not self._parts(verdict)[1]:
             return frozenset()
-        return frozenset(c.digest for c in self.gathering.everyone.recipients if c.kinds == ONLY_INTERNAL)
+        return frozenset(c.digest for c in self.gathered.everyone.recipients if c.kinds == ONLY_INTERNAL)
 
     def _taken(self, hold: Hold) -> tuple[Recipient, ...]:
         """Whom the wire leaves out, where it passes the message on to the others itself."""
-        transaction, held = self.gathering.transaction, hold.envelope.recipients
+        transaction, held = self.gathered.transaction, hold.envelope.recipients
         apart = transaction.pass_rest is not None and len(held) < len(transaction.envelope.recipients)
         return held if apart else ()
 
     def _part(self, hold: Hold) -> tuple[Intent, ...]:
         _, colleagues = self._parts(hold.verdict)
-        if not colleagues or self.gathering.transaction.pass_rest is not None:
+        if not colleagues or self.gathered.transaction.pass_rest is not None:
             return ()
         return (
             Intent(
@@ -250,8 +250,8 @@ class Record:
         self, verdict: Verdict, live: Live, hold_id: str | None, *, retry: bool = False, under: str = ""
     ) -> Event:
         """``under``: the hold that people decide on, where this is a copy of it."""
-        gathering, transaction = self.gathering, self.gathering.transaction
-        everyone, values, hits = gathering.everyone, gathering.facts.values, verdict.hits
+        gathered, transaction = self.gathered, self.gathered.transaction
+        everyone, values, hits = gathered.everyone, gathered.facts.values, verdict.hits
         data: dict[str, Any] = {
             "action": verdict.action.word,
             "rules": [h.rule for h in hits if h.mode is Mode.ENFORCE] if hits else [],
@@ -267,7 +267,7 @@ class Record:
                 "customers": everyone.customers.low,
                 "reach": everyone.reach.low,
             },
-            "lists": sorted(gathering.facts.lists),
+            "lists": sorted(gathered.facts.lists),
             "looks": None if isinstance(looks := values.get("message.looks"), Unknown) else looks,
             "size_bytes": transaction.message.size_bytes,
             "policy": verdict.policy_sha256,
@@ -281,16 +281,16 @@ class Record:
             "approved": [h.rule for h in hits if h.mode is Mode.APPROVED] if hits else [],
             "retry": retry,
             "freeze": verdict.freeze_id,
-            "expanded_from": gathering.post.id if gathering.post else None,
-            "streams": [s.name for s in gathering.streams],
-            "tellable": gathering.sender.told is not None,
-            FACTS: kept(gathering, self.questions, live),
+            "expanded_from": gathered.post.id if gathered.post else None,
+            "streams": [s.name for s in gathered.streams],
+            "tellable": gathered.sender.told is not None,
+            FACTS: kept(gathered, self.questions, live),
             **as_journalled(everyone),
         }
         if transaction.session.peer:  # it told of another client
             data["peer"] = transaction.session.peer
-        if verdict.action is not Action.RELAY and gathering.began is not None:  # of what goes on, the outcome says it
-            data["seconds"] = seconds_since(gathering.began, live.now)
+        if verdict.action is not Action.RELAY and gathered.began is not None:  # of what goes on, the outcome says it
+            data["seconds"] = seconds_since(gathered.began, live.now)
         if under:
             data["with"] = under
         if self.test:
@@ -300,11 +300,11 @@ class Record:
         if not retry and (apart := len(self._spared(verdict))):  # who get it whatever becomes of the rest
             data["apart"] = apart
             data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
-        if isinstance(gathering.reading, Reading) and len(gathering.reading.shown) > 1:
-            data["counts"]["shown"] = len(gathering.reading.shown)  # addresses that all who get it can read
+        if isinstance(gathered.reading, Reading) and len(gathered.reading.shown) > 1:
+            data["counts"]["shown"] = len(gathered.reading.shown)  # addresses that all who get it can read
         if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
             data["reach_at_least"] = True
-        return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathering))
+        return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathered))
 
 
 def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
@@ -312,22 +312,22 @@ def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
     return dict(sorted(Counter(one.code for one in refused).items()))
 
 
-def _private(gathering: Gathering) -> Mapping[str, tuple[str, ...]]:
-    envelope = gathering.transaction.envelope
+def _private(gathered: Gathered) -> Mapping[str, tuple[str, ...]]:
+    envelope = gathered.transaction.envelope
     private = {
         "reverse_path": (str(envelope.reverse_path or ""),),
         "recipients": tuple(str(a) for a in envelope.addresses),
-        "subject": (_subject(gathering),),
+        "subject": (_subject(gathered),),
     }
-    if gathering.sender.claimed:
-        private["from"] = (gathering.sender.claimed,)
-    session = gathering.transaction.session
+    if gathered.sender.claimed:
+        private["from"] = (gathered.sender.claimed,)
+    session = gathered.transaction.session
     if session.auth_user:
         private["actor"] = (session.auth_user,)
-    for role, value in (("message_id", _message_id(gathering)), ("ident", session.ident), ("helo", session.helo)):
+    for role, value in (("message_id", _message_id(gathered)), ("ident", session.ident), ("helo", session.helo)):
         if value:
             private[role] = (value[:MAX_SUBJECT],)
-    if refused := gathering.transaction.refused:
+    if refused := gathered.transaction.refused:
         private["refused"] = tuple(str(one.address) for one in refused)
     return private
 
@@ -355,13 +355,13 @@ def _because(verdict: Verdict, action: Action) -> Hit:
     return next(h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is action)
 
 
-def _subject(gathering: Gathering) -> str:
-    if isinstance(gathering.reading, Reading) and gathering.reading.subject:
-        return gathering.reading.subject[:MAX_SUBJECT]
-    return (gathering.transaction.message.header.get("Subject") or "")[:MAX_SUBJECT]
+def _subject(gathered: Gathered) -> str:
+    if isinstance(gathered.reading, Reading) and gathered.reading.subject:
+        return gathered.reading.subject[:MAX_SUBJECT]
+    return (gathered.transaction.message.header.get("Subject") or "")[:MAX_SUBJECT]
 
 
-def _message_id(gathering: Gathering) -> str:
-    if isinstance(gathering.reading, Reading):
-        return gathering.reading.message_id
-    return (gathering.transaction.message.header.get("Message-ID") or "").strip()
+def _message_id(gathered: Gathered) -> str:
+    if isinstance(gathered.reading, Reading):
+        return gathered.reading.message_id
+    return (gathered.transaction.message.header.get("Message-ID") or "").strip()

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from smtpguard.admission.standing import is_anothers_letter, refused_by
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import FEW
 from smtpguard.lists.recipients import Span, Touched
 from smtpguard.policy import counted
@@ -55,12 +55,12 @@ def usual_unsuitable(topics: Value, avoided: Collection[str]) -> Value:
     return topics & frozenset(avoided) if isinstance(topics, frozenset) else topics
 
 
-def kept(gathering: Gathering, questions: Questions, live: Live) -> dict[str, Any]:
+def kept(gathered: Gathered, questions: Questions, live: Live) -> dict[str, Any]:
     """What stands in the entry. ``questions``: of the plan that was closed with ``live``."""
     found: dict[str, Any] = {}
-    values, everyone, sender = gathering.facts.values, gathering.everyone, gathering.sender
-    if everyone.touched or gathering.post is not None:
-        _add_lists(found, gathering)
+    values, everyone, sender = gathered.facts.values, gathered.everyone, gathered.sender
+    if everyone.touched or gathered.post is not None:
+        _add_lists(found, gathered)
     if automatic := values["message.automatic"]:
         found["message.automatic"] = _plain(automatic)
         if isinstance(automatic, Unknown):  # the header could not be read
@@ -71,38 +71,38 @@ def kept(gathering: Gathering, questions: Questions, live: Live) -> dict[str, An
         if not sender.internal:
             found["sender.internal"] = False
         proven = values.get("sender.proven")
-        if proven is not (gathering.transaction.session.auth_user is not None):
+        if proven is not (gathered.transaction.session.auth_user is not None):
             found["sender.proven"] = _plain(proven)
-        if proven is not True and gathering.transaction.session.proves_senders:
+        if proven is not True and gathered.transaction.session.proves_senders:
             found["listener.proves_senders"] = True
         if type(stream := values.get("stream")) is not frozenset:
             found["stream"] = _plain(stream)
-    if gathering.text is not None:
-        _add_text(found, gathering)
+    if gathered.text is not None:
+        _add_text(found, gathered)
     for name in WHOLE:  # an entry without one is from before it was kept, or nobody asked
         if (value := values.get(name)) is not None:
             found[name] = _plain(value)
     for slot, asks in questions.items():
         if max(live.counts.get(ask, 0) for ask in asks) < TABLE[asks[0].fact].kept_from:
             continue  # of nearly all mail
-        if not _is_own(asks, gathering, live):
-            found[slot] = _plain(counted.answered(asks, live, gathering.facts))
+        if not _is_own(asks, gathered, live):
+            found[slot] = _plain(counted.answered(asks, live, gathered.facts))
     if live.mailing is not None:
         if live.approved:
             found[counted.APPROVED] = True
         entry = live.entry
-        if entry is not None and entry.state is State.WAITING and not is_anothers_letter(gathering, entry.senders):
+        if entry is not None and entry.state is State.WAITING and not is_anothers_letter(gathered, entry.senders):
             found[WAITING] = True
-        if refused_by(gathering, live) is not None:
+        if refused_by(gathered, live) is not None:
             found[REJECTED] = True
     return found
 
 
-def _add_lists(found: dict[str, Any], gathering: Gathering) -> None:
+def _add_lists(found: dict[str, Any], gathered: Gathered) -> None:
     """Of a message that touches lists, or perhaps; and of copies of a post, which are judged beside it."""
-    values, everyone, judged = gathering.facts.values, gathering.everyone, gathering.counted
+    values, everyone, judged = gathered.facts.values, gathered.everyone, gathered.counted
     addresses = judged.list_addresses.low
-    if gathering.post is not None or everyone.unsure or everyone.reach.high > everyone.reach.low:
+    if gathered.post is not None or everyone.unsure or everyone.reach.high > everyone.reach.low:
         for name in EXACT:
             span: Span = getattr(everyone, name)
             value = values[f"recipients.{name}"]
@@ -122,9 +122,9 @@ def _add_lists(found: dict[str, Any], gathering: Gathering) -> None:
         found["sender.is_writer"] = _plain(writer)
 
 
-def _add_text(found: dict[str, Any], gathering: Gathering) -> None:
+def _add_text(found: dict[str, Any], gathered: Gathered) -> None:
     """Of a text that was asked for, whether it could be read or not."""
-    values, judged = gathering.facts.values, gathering.counted
+    values, judged = gathered.facts.values, gathered.counted
     if type(values["message.looks"]) is not str:
         found["message.looks"] = None
     if (readable := values["message.readable"]) != "yes":
@@ -134,7 +134,7 @@ def _add_text(found: dict[str, Any], gathering: Gathering) -> None:
     topics, unsuitable = values["message.topics"], values["message.unsuitable_topics"]
     if topics or unsuitable:
         found["message.topics"] = _plain(topics)
-        lists = gathering.in_force.registry.lists
+        lists = gathered.in_force.registry.lists
         avoided = _NOTHING.union(*(lists[name].avoid for name in judged.lists))
         if unsuitable != usual_unsuitable(topics, avoided):
             found["message.unsuitable_topics"] = _plain(unsuitable)
@@ -143,32 +143,32 @@ def _add_text(found: dict[str, Any], gathering: Gathering) -> None:
         found["message.correspondence"] = _plain(correspondence)
 
 
-def _is_first(gathering: Gathering, live: Live) -> bool:
+def _is_first(gathered: Gathered, live: Live) -> bool:
     """Whether nobody else has anything of its mailing yet, and it goes to single people: then it alone is what counts."""
-    everyone = gathering.everyone
+    everyone = gathered.everyone
     return (
         (live.mailing is None or not live.mailing.messages)
         and not everyone.list_addresses.low
         and not everyone.unsure
         and not everyone.crowds
-        and gathering.post is None
+        and gathered.post is None
     )
 
 
-def _is_own(asks: Sequence[Ask], gathering: Gathering, live: Live) -> bool:
+def _is_own(asks: Sequence[Ask], gathered: Gathered, live: Live) -> bool:
     """Whether what was counted is what the message comes to by itself, or too little to be kept."""
     fact = asks[0].fact
-    if fact in OF_MAILINGS and _is_first(gathering, live):
+    if fact in OF_MAILINGS and _is_first(gathered, live):
         return True
     match TABLE[fact].area, TABLE[fact].own:
         case "thread", _:
-            return gathering.everyone.reach.low < BUSY
+            return gathered.everyone.reach.low < BUSY
         case _, "recipients.customers":
-            return _counts(asks[0], gathering.counted.customers, live)
+            return _counts(asks[0], gathered.counted.customers, live)
         case _, "recipients.reach":
-            return _counts(asks[0], gathering.counted.reach, live)
+            return _counts(asks[0], gathered.counted.reach, live)
         case _, "recipients.share":
-            touched = gathering.counted.touched
+            touched = gathered.counted.touched
             return all(_counts(ask, _of_list(touched[ask.key]), live) for ask in asks)
     return False
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from smtpguard.gathering.countingkeys import persons
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.policy.admission import ComparisonMissing, Live
 from smtpguard.policy.approval import Hold, State
@@ -47,37 +47,37 @@ class Standing:
     leads: bool = True
 
 
-def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Deadlines) -> Standing:
+def standing(verdict: Verdict, gathered: Gathered, live: Live, term: Deadlines) -> Standing:
     mailing = live.mailing
-    if mailing is None or not gathering.in_force.enforce:
+    if mailing is None or not gathered.in_force.enforce:
         return Standing(verdict=verdict)
     entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
-    counted = gathering.counted
+    counted = gathered.counted
     waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
-    waits = waits and not (entry is not None and is_anothers_letter(gathering, entry.senders))
-    beside = gathering.streams or (not counted.customers.high and not waits)
+    waits = waits and not (entry is not None and is_anothers_letter(gathered, entry.senders))
+    beside = gathered.streams or (not counted.customers.high and not waits)
     if verdict.action is Action.RELAY and beside:
         return Standing(verdict=verdict)  # a system's own, or a colleague's copy: what people decide is not about it
-    rejection = refused_by(gathering, live)
+    rejection = refused_by(gathered, live)
     if rejection is not None:
         return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
-    if live.approved and _covered(verdict, live) and not _undivided(verdict, gathering, mailing):
+    if live.approved and _covered(verdict, live) and not _undivided(verdict, gathered, mailing):
         return _in_turn(_excused(verdict), mailing, live)
     if entry is not None and verdict.action is Action.RELAY and not waits:
         return Standing(verdict=verdict)  # it is held for what that copy is, not for how many there are
     if entry is not None and verdict.action is Action.RELAY:
         verdict = _with(verdict, _waits(mailing))
-        quorum = gathering.in_force.rules.quorum(gathering.facts.lists)
+        quorum = gathered.in_force.rules.quorum(gathered.facts.lists)
         verdict = replace(verdict, quorum=verdict.quorum or quorum)
     if verdict.action is not Action.HOLD:
         return Standing(verdict=verdict, entry=entry)
     leads = True
-    if entry is not None and (entry.by_address or gathering.by_address) and not _same(entry, gathering):
-        leads, entry = entry.by_address and not gathering.by_address, None
+    if entry is not None and (entry.by_address or gathered.by_address) and not _same(entry, gathered):
+        leads, entry = entry.by_address and not gathered.by_address, None
     verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
     if entry is None:
-        verdict = _with_reasons(verdict, [_differs(one) for one in _uncovered(verdict, gathering, live, mailing)])
-    if entry is None and gathering.facts.letter_from and is_by_sender(verdict):
+        verdict = _with_reasons(verdict, [_differs(one) for one in _uncovered(verdict, gathered, live, mailing)])
+    if entry is None and gathered.facts.letter_from and is_by_sender(verdict):
         return _queued(verdict, live.queue, term)
     if entry is not None and mailing.copies >= term.copies:
         return Standing(verdict=_with(verdict, _stored_enough(mailing.entry, mailing.copies)), entry=entry)
@@ -100,31 +100,31 @@ def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> Standing:
     return Standing(verdict=verdict, entry=queue)
 
 
-def refused_by(gathering: Gathering, live: Live) -> Rejection | None:
+def refused_by(gathered: Gathered, live: Live) -> Rejection | None:
     """The rejection of its mailing that is about this message: of the same content, from one of those who wrote what was refused."""
     found = live.mailing.rejected(live.now) if live.mailing is not None else None
-    if found is None or (found.senders and not gathering.behind & found.senders):
+    if found is None or (found.senders and not gathered.behind & found.senders):
         return None
-    if not found.senders and is_anothers_letter(gathering, found.senders):
+    if not found.senders and is_anothers_letter(gathered, found.senders):
         return None
-    return found if not found.only or _compared(gathering).exact == found.only else None
+    return found if not found.only or _compared(gathered).exact == found.only else None
 
 
-def is_anothers_letter(gathering: Gathering, senders: frozenset[str]) -> bool:
+def is_anothers_letter(gathered: Gathered, senders: frozenset[str]) -> bool:
     """Whether it is a letter of somebody who wrote nothing of what was held: that they use the same words stops nobody."""
-    return gathering.facts.values.get("message.correspondence") is True and not gathering.behind & senders
+    return gathered.facts.values.get("message.correspondence") is True and not gathered.behind & senders
 
 
-def _same(entry: Hold, gathering: Gathering) -> bool:
+def _same(entry: Hold, gathered: Gathered) -> bool:
     """Whether what waits for a list's address is the very same thing."""
-    coming = _compared(gathering)
+    coming = _compared(gathered)
     return bool(entry.exact) and (entry.exact, entry.author) == (coming.exact, coming.author)
 
 
-def _compared(gathering: Gathering) -> Coming:
-    if gathering.coming is None:
+def _compared(gathered: Gathered) -> Coming:
+    if gathered.coming is None:
         raise ComparisonMissing("something like it was decided on")
-    return gathering.coming
+    return gathered.coming
 
 
 def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> bool:
@@ -144,19 +144,19 @@ def _doubted(verdict: Verdict) -> frozenset[str]:
     return frozenset(h.rule for h in verdict.hits if not unknown.isdisjoint(r.fact for r in h.reasons))
 
 
-def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = False) -> Hold | None:
+def grown(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool = False) -> Hold | None:
     """The hold that people decide on, with what this message adds to it: lists, also by their addresses, rules, writers, colleagues
     who have it (``part``), and that it surely is as large as was feared. None where it adds nothing. Who has voted did so on what there was: what is new to them needs them again."""
-    lists = tuple(sorted({*entry.lists, *gathering.facts.lists}))
+    lists = tuple(sorted({*entry.lists, *gathered.facts.lists}))
     known = {h.rule for h in entry.verdict.hits if h.mode is Mode.ENFORCE} - (
         _doubted(entry.verdict) - _doubted(verdict)
     )
     more = {
         h.rule: h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD and h.rule not in known
     }
-    senders = entry.senders | gathering.behind
+    senders = entry.senders | gathered.behind
     part = part or entry.part
-    versions = _versions(entry, gathering)
+    versions = _versions(entry, gathered)
     if (
         (lists, versions) == (entry.lists, entry.versions)
         and not more
@@ -164,8 +164,8 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = F
         and part == entry.part
     ):
         return None
-    quorum = gathering.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
-    writer, told = gathering.sender.told, entry.told
+    quorum = gathered.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
+    writer, told = gathered.sender.told, entry.told
     if writer is not None and writer != entry.sender and writer not in told and len(told) < MOST_TOLD:
         told = (*told, writer)
     sure = {r.fact for h in more.values() for r in h.reasons} & OF_MAILINGS - dict(verdict.unknown).keys()
@@ -178,9 +178,9 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = F
     return replace(entry, lists=lists, senders=senders, told=told, verdict=thought, part=part, versions=versions)
 
 
-def _versions(entry: Hold, gathering: Gathering) -> tuple[tuple[str, str], ...]:
+def _versions(entry: Hold, gathered: Gathered) -> tuple[tuple[str, str], ...]:
     """Of the lists that it or a copy is for by their addresses; each as it was first."""
-    came = ((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address)
+    came = ((t.name, t.version) for t in gathered.counted.touched.values() if t.by_address)
     return tuple(sorted({**dict(came), **dict(entry.versions)}.items()))
 
 
@@ -194,14 +194,14 @@ def _covered(verdict: Verdict, live: Live) -> bool:
     return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in live.grants)
 
 
-def _undivided(verdict: Verdict, gathering: Gathering, mailing: Mailing) -> bool:
+def _undivided(verdict: Verdict, gathered: Gathered, mailing: Mailing) -> bool:
     """Whether a rule holds it, and what people allowed is to be sent in stages, which cannot be done with it: it goes to an address
     that the relay expands. Somebody has to say expressly that it goes to all of them at once."""
     return (
         verdict.action is Action.HOLD
         and mailing.progress is not None
-        and bool(gathering.counted.list_addresses.high)
-        and not gathering.in_force.stages.keys().isdisjoint(gathering.facts.lists)
+        and bool(gathered.counted.list_addresses.high)
+        and not gathered.in_force.stages.keys().isdisjoint(gathered.facts.lists)
     )
 
 
@@ -264,7 +264,7 @@ def _differs(difference: Difference) -> Reason:
     return Reason(fact=DIFFERS, observed=difference.kind, limit="", public=difference.public, detail=difference.detail)
 
 
-def _uncovered(verdict: Verdict, gathering: Gathering, live: Live, mailing: Mailing) -> Sequence[Difference]:
+def _uncovered(verdict: Verdict, gathered: Gathered, live: Live, mailing: Mailing) -> Sequence[Difference]:
     """Why what people approved of its mailing does not cover it: of several approvals, that from which it differs least. Raises
     ComparisonMissing where what they saw is to be read first."""
     grants = [grant for grant in mailing.grants if live.now < grant.until and grant.cover is not None]
@@ -274,19 +274,17 @@ def _uncovered(verdict: Verdict, gathering: Gathering, live: Live, mailing: Mail
         seen = frozenset().union(*(grant.rules for grant in live.grants))
         new = [h.rule for h in verdict.hits if h.mode is Mode.ENFORCE and h.rule not in seen]
         return (Difference(kind="rules", what=", ".join(new)),) if new else ()
-    missing = [grant for grant in grants if grant.hold_id not in gathering.differs]
+    missing = [grant for grant in grants if grant.hold_id not in gathered.differs]
     if missing:
         raise ComparisonMissing("people are to hear in what it differs from what was approved", approved=grants)
-    coming = _compared(gathering)
-    several = [_from_one(grant, coming, gathering, live, mailing) for grant in grants]
+    coming = _compared(gathered)
+    several = [_from_one(grant, coming, gathered, live, mailing) for grant in grants]
     fewest = min(map(len, several))
     return gravest(next(found for found in several if len(found) == fewest))[:MOST_SAID]
 
 
-def _from_one(
-    grant: Grant, coming: Coming, gathering: Gathering, live: Live, mailing: Mailing
-) -> tuple[Difference, ...]:
-    found = list(gathering.differs[grant.hold_id])
+def _from_one(grant: Grant, coming: Coming, gathered: Gathered, live: Live, mailing: Mailing) -> tuple[Difference, ...]:
+    found = list(gathered.differs[grant.hold_id])
     cover = grant.cover
     if cover is not None and not cover.is_from(coming):
         same = coming.author in {cover.author, *(who for who, _ in cover.also)}
@@ -296,8 +294,8 @@ def _from_one(
         found.append(Difference(kind="address"))
     if found:
         return tuple(found)
-    everybody = persons(gathering.counted, gathering.in_force.registry)
-    if names := grant.other_lists(everybody, gathering.in_force.approved_always):
+    everybody = persons(gathered.counted, gathered.in_force.registry)
+    if names := grant.other_lists(everybody, gathered.in_force.approved_always):
         found.append(Difference(kind="lists", what=", ".join(sorted(names))))
     elif mailing.out + live.fresh > grant.people:
         found.append(Difference(kind="people", what=f"{grant.people:,}"))

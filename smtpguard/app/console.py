@@ -31,7 +31,7 @@ from smtpguard.console.app import build
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import OtherFile
 from smtpguard.freezes.service import Freezes, GateWatch
-from smtpguard.gathering.gather import Sources
+from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
@@ -112,7 +112,7 @@ class Console(Part):
         self._undo.push_async_callback(self._front.close)
         verifier = dkim_verifier(settings)
         self._undo.push_async_callback(verifier.close)
-        sources = Sources(reader=reader, verifier=verifier, trace_key=installation_secret(settings))
+        gather = Gather(reader=reader, verifier=verifier, trace_key=installation_secret(settings))
         desk = ConsoleServices(
             ledger=store,
             archive=Archive(store, on_list(settings, digester)),
@@ -129,7 +129,7 @@ class Console(Part):
                 thaw_two=settings.freeze.thaw == "two",
             ),
             mailings=Mailings(store, policies, clock, digester, term=term(settings)),
-            trial=_Trial(policies, sources),
+            trial=_Trial(policies, gather),
             clock=clock,
             url=settings.console.url.rstrip("/"),
             delimiters=settings.delimiters,
@@ -161,11 +161,11 @@ def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:
 class _Trial:
     """console.ports.Trial: what the guard would think, under the policy in force and with the lists that are in use."""
 
-    def __init__(self, policies: Following, sources: Sources) -> None:
+    def __init__(self, policies: Following, gather: Gather) -> None:
         self._policies = policies
-        self._sources = sources
+        self._gather = gather
 
     async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Explained:
         _, around = self._policies.around()
-        explainer = Explainer(self._policies.current(), self._sources, around)
+        explainer = Explainer(self._policies.current(), self._gather, around)
         return await explainer.explain(message, reverse_path, recipients, Session())

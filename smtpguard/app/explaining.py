@@ -1,4 +1,4 @@
-"""What would become of a message, said without doing anything: the production's gathering and planning, on no store.
+"""What would become of a message, said without doing anything: the production's gathered and planning, on no store.
 
 No mail moves, nothing is counted, written or asked of a store; counts are of this message alone. Lists are answered by the
 indexes that are there; where one is missing yet, by indexes made for the occasion and thrown away. Signatures are verified
@@ -23,7 +23,7 @@ from smtpguard.app.policies import surroundings
 from smtpguard.app.signatures import dkim_verifier
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.settings import Settings
-from smtpguard.gathering.gather import Gathering, Sources
+from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
@@ -61,10 +61,10 @@ class Explainer:
     """Made by ``explainer``."""
 
     def __init__(
-        self, in_force: InForce, sources: Sources, around: Surroundings, places: Mapping[str, str] | None = None
+        self, in_force: InForce, gather: Gather, around: Surroundings, places: Mapping[str, str] | None = None
     ) -> None:
         self._in_force = in_force
-        self._sources = sources
+        self._gather = gather
         self._around = around
         self._places = dict(places or {})
         self._clock = SystemClock()
@@ -81,26 +81,27 @@ class Explainer:
         """``counted``: what is known to have been counted by a fact, where this message alone comes to less."""
         envelope = Envelope(reverse_path=reverse_path, recipients=tuple(Recipient(address=a) for a in recipients))
         transaction = Transaction(id=self._new_id(), session=session, envelope=envelope, message=message)
-        gathering = Gathering(transaction, self._in_force, self._sources)
-        await gathering.open()
-        plan = self._in_force.rules.plan(await gathering.ask(frozenset({Source.HEADERS, Source.TEXT})))
+        gathered = await self._gather.open(transaction, self._in_force)
+        gathered = await self._gather.ask(gathered, frozenset({Source.HEADERS, Source.TEXT}))
+        plan = self._in_force.rules.plan(gathered.facts)
         for _ in Source:
             if not plan.pending:
                 break
-            plan = self._in_force.rules.plan(await gathering.ask(plan.pending))
-        streams = watched(gathering)
+            gathered = await self._gather.ask(gathered, plan.pending)
+            plan = self._in_force.rules.plan(gathered.facts)
+        streams = watched(gathered)
         asks = (*plan.asks, *(one.ask for one in streams))
-        counts, maybe = alone(asks, gathering)
+        counts, maybe = alone(asks, gathered)
         if counted:
             counts = {ask: max(n, counted.get(ask.fact, 0)) for ask, n in counts.items()}
         live = Live(now=self._clock.now(), counts=counts, maybe=maybe)
-        verdict = with_fixed(plan.close(live, misses=True), gathering, live, streams)
-        reading = gathering.text if isinstance(gathering.text, Reading) else read(message, self._around)
+        verdict = with_fixed(plan.close(live, misses=True), gathered, live, streams)
+        reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self._around)
         return Explained(
             verdict=verdict,
             reading=reading,
-            recipients=gathering.everyone,
-            facts=gathering.facts,
+            recipients=gathered.everyone,
+            facts=gathered.facts,
             purposes=self._in_force.purposes(),
             places=self._places,
         )
@@ -120,7 +121,7 @@ async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIt
         undo.push_async_callback(reader.close)
         key = installation_secret(settings) if settings.secret_file.is_file() else os.urandom(32)
         places = rule_places(policy, str(settings.policy))
-        yield Explainer(in_force, Sources(reader=reader, verifier=verifier, trace_key=key), around, places)
+        yield Explainer(in_force, Gather(reader=reader, verifier=verifier, trace_key=key), around, places)
 
 
 def rule_places(policy: Policy, where: str) -> Mapping[str, str]:

@@ -17,7 +17,7 @@ from smtpguard.app.services import notices, opened, term
 from smtpguard.app.signatures import dkim_verifier
 from smtpguard.config.settings import Settings
 from smtpguard.freezes.service import GateWatch
-from smtpguard.gathering.gather import Sources
+from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.guard.ports import Clock
 from smtpguard.mail.address import Address
@@ -58,18 +58,18 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     reader = BoundedReader(policies.around)
     undo.push_async_callback(reader.close)
     hostname = settings.hostname or host_name()
-    sources = Sources(reader=reader, verifier=verifier, trace_key=secret)
+    gather = Gather(reader=reader, verifier=verifier, trace_key=secret)
     told, terms = notices(settings), term(settings)
     beforehand = None
     if settings.hold.approve_at:
         beforehand = Preapproval(
-            address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, sources=sources, term=terms,
+            address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, gather=gather, term=terms,
             notices=told,
         )  # fmt: skip
     intake = Intake(
         ledger,
         policies,
-        sources,
+        gather,
         Dispose(ledger, watch, clock, trace_key=secret, hostname=hostname),
         watch,
         clock,

@@ -26,7 +26,7 @@ from smtpguard.app.lists import built_registry
 from smtpguard.app.policies import surroundings
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
-from smtpguard.gathering.gather import Sources
+from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.declared import ListInfo, build
@@ -109,7 +109,7 @@ async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, 
         verifier = DkimVerifier(_no_keys)
         undo.push_async_callback(verifier.close)
         explainer = Explainer(
-            InForce.of(policy, registry), Sources(reader=reader, verifier=verifier, trace_key=os.urandom(32)), around
+            InForce.of(policy, registry), Gather(reader=reader, verifier=verifier, trace_key=os.urandom(32)), around
         )
         colleague, began = _colleague(policy), loop.time()
         for info, *others in alike.values():

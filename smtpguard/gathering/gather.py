@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -37,60 +37,32 @@ _NOTHING_APPROVED: Mapping[str, Approved] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Who is asked, and how long each may take. ``trace_key`` knows our own trace headers again."""
+class Gathered:
+    """What is known of one transaction after a step of the gathering; each step returns the next.
 
-    reader: Reader
-    verifier: Verifier
-    trace_key: bytes
-    read_seconds: float = 20.0
-    verify_seconds: float = 10.0
+    ``began``: when its final dot had come. ``counted``: those of ``everyone`` who are judged here; who gets a copy of a ``post`` that
+    was admitted already was judged with the post. ``reading``: what the header says, at least; ``text``: the same with the text, once
+    that was asked for. ``looks_unknown``: why nobody can say what it looks like although it was read: its origin would tell, and could
+    not be verified. ``streams``: those whose standing approval it uses. ``shown`` and ``coming``: what it shows, and who stands behind
+    it; ``differs``: by the holds that people approved, in what it differs from what they saw (``Gather.compare``).
+    """
 
-
-class Gathering:
-    """What is known of one transaction so far. ``open`` first, then ``ask`` for what a plan says is pending."""
-
-    def __init__(
-        self,
-        transaction: Transaction,
-        in_force: InForce,
-        sources: Sources,
-        began: datetime | None = None,
-        everyone: Classified | None = None,
-    ) -> None:
-        """``began``: when its final dot had come. ``everyone``: its recipients, where they are not as the envelope says."""
-        self.began = began
-        registry = in_force.registry
-        self.transaction = transaction
-        self.in_force = in_force
-        self.sender = Sender.of(transaction, registry, registry.digester.delimiters)
-        self.everyone = everyone or registry.classify(transaction.envelope.addresses)
-        self.post = _post(transaction, in_force, sources.trace_key)
-        self.counted = (
-            self.everyone if self.post is None else _beside(self.post, self.everyone, in_force, sources.trace_key)
-        )
-        """Those who are judged here. Who gets a copy of a post that was admitted already was judged with the post."""
-        self.reading: Reading | Unknown | None = None
-        self.text: Reading | Unknown | None = None
-        """``reading``: what the header says, at least; ``text``: the same with the text, once that was asked for."""
-        self.looks_unknown: Unknown | None = None
-        """Why nobody can say what it looks like although it was read: its origin would tell, and could not be verified."""
-        self.origin: Origin | Unknown | None = None
-        self.shown: Shown | None = None
-        self.coming: Coming | None = None
-        """What it shows and who stands behind it, once that was asked for (``compare``)."""
-        self.differs: Mapping[str, tuple[Difference, ...]] = {}
-        """By the holds that people approved: in what it differs from what they saw, where that was asked for."""
-        self.streams: tuple[Stream, ...] = ()
-        """Those whose standing approval this message uses."""
-        self.facts = Facts(
-            values=self._of_envelope(),
-            evidence=self._expanded(),
-            lists=self.everyone.lists,
-            senders=self.sender.everything,
-            sizes=self._sizes(),
-        )
-        self._sources = sources
+    transaction: Transaction
+    in_force: InForce
+    began: datetime | None
+    sender: Sender
+    everyone: Classified
+    counted: Classified
+    post: TraceInfo | None
+    facts: Facts
+    reading: Reading | Unknown | None = None
+    text: Reading | Unknown | None = None
+    looks_unknown: Unknown | None = None
+    origin: Origin | Unknown | None = None
+    streams: tuple[Stream, ...] = ()
+    shown: Shown | None = None
+    coming: Coming | None = None
+    differs: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
 
     @property
     def behind(self) -> frozenset[str]:
@@ -99,111 +71,10 @@ class Gathering:
         login = self.in_force.logging_in_as(self.transaction.session.auth_user)
         return self.in_force.addresses_of(*self.sender.everything, *login)
 
-    async def open(self) -> Facts:
-        """The header's facts: cheap, and needed for the record whatever the rules say. With the text where it is going to be
-        asked for: of all that may reach a customer; and of a list server's copy, since a trace with another text under it is
-        somebody else's."""
-        if self.post is not None and self.post.text:
-            await self._confirm(self.post)
-        return await self.ask(ONLY_TEXT if self.needs_identity else ONLY_HEADERS)
-
-    async def ask(self, pending: frozenset[Source]) -> Facts:
-        """Everything from these sources; unknown where they do not answer."""
-        if Source.TEXT in pending and self.text is None:
-            self.text = await self._read(_HEADERS_AND_TEXT)
-            if isinstance(self.text, Reading):
-                self.reading = self.text
-                await self._consider_origin(self.text)
-            elif self.reading is None:  # where the text cannot be read, what the header says still stands
-                self.reading = await self._read(ONLY_HEADERS)
-        elif Source.HEADERS in pending and self.reading is None:
-            self.reading = await self._read(ONLY_HEADERS)
-        if Source.ORIGIN in pending:
-            await self._verify()
-        self._learn()
-        return self.facts
-
-    async def compare(
-        self, templates: Mapping[str, Template] = _NO_TEMPLATE, approved: Mapping[str, Approved] = _NOTHING_APPROVED
-    ) -> None:
-        """Everything that it shows or opens, and what proves who stands behind it: for people who decide on it, or by what they
-        decided on another. ``templates``: by name, what it may be a copy of. ``approved``: by its hold, what people have approved of
-        its mailing."""
-        if self.coming is None:
-            await self._take_apart()
-        coming, shown = self.coming, self.shown
-        assert coming is not None
-        assert shown is not None
-        new = {name: template.takes_in(shown) for name, template in templates.items() if name not in coming.fits}
-        if new:
-            self.coming = replace(coming, fits={**coming.fits, **new})
-        self.differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}
-
-    async def _take_apart(self) -> None:
-        message = self.transaction.message
-        if self.origin is None and "DKIM-Signature" in message.header:
-            await self._verify()
-        shown = await _within(
-            self._sources.read_seconds, lambda: self._sources.reader.shown(message), "it could not be taken apart"
-        )
-        self.shown = Shown(content=message.sha256, opaque=True) if isinstance(shown, Unknown) else shown
-        self.coming = Coming.of(
-            self.shown, author=self.sender.claimed or "", proofs=self._proofs(), by_address=self.by_address
-        )
-
     @property
     def by_address(self) -> bool:
         """Whether it is for a list's address, or for another that expands to customers."""
         return bool(self.counted.list_addresses.high or self.counted.crowds or self.counted.addressed)
-
-    def _proofs(self) -> frozenset[str]:
-        """Who logged in, who signed it; where neither is known, that the client is the one that the policy declares."""
-        user = self.transaction.session.auth_user
-        signers = self.reading.vouched if isinstance(self.reading, Reading) else frozenset()
-        signers |= self.origin.domains if isinstance(self.origin, Origin) else frozenset()
-        found = {f"dkim {domain}" for domain in signers} | ({f"login {user.lower()}"} if user else set())
-        facts = self.sender.facts(self.transaction, self.counted, self.in_force.registry, self.origin)
-        return frozenset(found) or (frozenset({"origin"}) if facts.get("sender.proven") is True else frozenset())
-
-    async def _confirm(self, post: TraceInfo) -> None:
-        text = await self._read(_HEADERS_AND_TEXT)
-        if isinstance(text, Reading):
-            numbers = set(text.identity.sketch.numbers)
-            if 2 * sum(n in numbers for n in post.text) >= len(post.text):
-                self.reading = self.text = text
-                return
-        self.post, self.counted = None, self.everyone
-        self.facts = replace(self.facts, values=self._of_envelope(), evidence={}, sizes=self._sizes())
-
-    def _of_envelope(self) -> Mapping[str, Value]:
-        size, lists = self.transaction.message.size_bytes, self.in_force.registry.lists
-        return of_session(self.transaction.session) | of_envelope(self.counted, self.everyone.total, size, lists)
-
-    def _sizes(self) -> Mapping[str, Count]:
-        return {t.name: Count(t.size.low, t.size.high) for t in self.counted.touched.values()}
-
-    async def _consider_origin(self, text: Reading) -> None:
-        """What does not look like a mailing is one if it provably comes from where its list says; what looks like one by list headers
-        is none if nothing proves those."""
-        provenance = Provenance(reading=text, transaction=self.transaction, classified=self.counted,
-                                registry=self.in_force.registry, weights=self.in_force.marks)  # fmt: skip
-        if not provenance.could_matter:
-            self.text = self.reading = provenance.unproven
-            return
-        proven = provenance.proven(await self._verify())
-        if isinstance(proven, Unknown):
-            self.looks_unknown = proven
-        else:
-            self.text = self.reading = proven
-
-    async def _verify(self) -> Origin | Unknown:
-        if self.origin is None:
-            self.origin = await _within(
-                self._sources.verify_seconds,
-                lambda: self._sources.verifier.origin(self.transaction.message),
-                "signatures could not be verified",
-            )
-        return self.origin
 
     @property
     def counts_by_stream(self) -> bool:
@@ -236,100 +107,262 @@ class Gathering:
             if r.digest and (r.canonical in text.quotes or r.canonical.rpartition("@")[2] == first)
         )
 
-    def _by_machine(self, values: Mapping[str, Value]) -> bool:
-        """Whether it may be automatic: Auto-Submitted is anybody's to write, so that a null reverse-path or a declared origin has to
-        bear it out."""
-        by_origin = values.get("sender.proven") is True and not self.sender.authenticated
-        return self.transaction.envelope.reverse_path is None or by_origin or bool(self.streams)
-
-    def _letter_from(self, values: Mapping[str, Value]) -> tuple[str, ...]:
-        """Under whom the first contacts of a letter to single customers are counted: its From, who logged in, and, where neither is
-        proven, the client. What looks like a mailing is none, nor is a stream's."""
-        if not (self.counted.people and self.in_force.rules.counts_letters) or self.streams:
-            return ()
-        if values.get("message.looks") == "mailing":
-            return ()
-        session, sender = self.transaction.session, self.sender
-        found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything)
-        if session.auth_user:
-            found.append(sender.login)
-        elif values.get("sender.proven") is not True:
-            found.append(f"client {session.client_ip}")
-        return tuple(dict.fromkeys(found))
-
     @property
     def needs_identity(self) -> bool:
-        """Whether what it is a copy of is yet to be found out: of all that may reach a customer, and of everything where a rule
-        counts the people whom a mailing reaches."""
-        if self.facts.identity is not None:
-            return False
-        return self.counted.customers.high > 0 or self.in_force.rules.counts("mailing.reach")
+        """Whether what it is a copy of is yet to be found out."""
+        return self.facts.identity is None and _needs_identity(self.counted, self.in_force)
 
-    def _identity(self, proven: bool) -> Identity | None:
-        """None until the text was asked for. What nobody could read in time is a copy of the same octets. A campaign is
-        believed of a sender who is proven."""
-        if isinstance(self.text, Reading):
-            shown = self.text.identity
-            if self.text.little and self._answers(self.text):
-                shown = Identity(exact=self.text.alone)
-            if proven and self.text.campaign:
-                first, *more = (f"campaign {self.sender.claimed} {name}" for name in self.text.campaign)
-                return replace(shown, exact=first, also=(*more, *shown.names))
-            return shown
-        return None if self.text is None else Identity(exact=f"content {self.transaction.message.sha256}")
+    def proofs(self) -> frozenset[str]:
+        """Who logged in, who signed it; where neither is known, that the client is the one that the policy declares."""
+        user = self.transaction.session.auth_user
+        signers = self.reading.vouched if isinstance(self.reading, Reading) else frozenset()
+        signers |= self.origin.domains if isinstance(self.origin, Origin) else frozenset()
+        found = {f"dkim {domain}" for domain in signers} | ({f"login {user.lower()}"} if user else set())
+        facts = self.sender.facts(self.transaction, self.counted, self.in_force.registry, self.origin)
+        return frozenset(found) or (frozenset({"origin"}) if facts.get("sender.proven") is True else frozenset())
 
-    def _answers(self, reading: Reading) -> bool:
-        """Whether it quotes mail of all the customers whom it is for."""
-        return bool(reading.quotes) and all(
-            r.canonical in reading.quotes for r in self.counted.recipients if r.customers or r.perhaps
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather:
+    """Who is asked, and how long each may take: ``open`` first, then ``ask`` for what a plan says is pending. ``trace_key`` knows our
+    own trace headers again."""
+
+    reader: Reader
+    verifier: Verifier
+    trace_key: bytes
+    read_seconds: float = 20.0
+    verify_seconds: float = 10.0
+
+    async def open(
+        self,
+        transaction: Transaction,
+        in_force: InForce,
+        *,
+        began: datetime | None = None,
+        everyone: Classified | None = None,
+    ) -> Gathered:
+        """The header's facts: cheap, and needed for the record whatever the rules say. With the text where it is going to be
+        asked for: of all that may reach a customer; and of a list server's copy, since a trace with another text under it is
+        somebody else's. ``everyone``: its recipients, where they are not as the envelope says."""
+        registry = in_force.registry
+        everyone = everyone or registry.classify(transaction.envelope.addresses)
+        text: Reading | Unknown | None = None
+        post = _post(transaction, in_force, self.trace_key)
+        if post is not None and post.text:
+            text = await self._read(transaction, _HEADERS_AND_TEXT)
+            if not isinstance(text, Reading) or not _same_text(text, post):
+                post, text = None, None
+        counted = everyone if post is None else _beside(post, everyone, in_force, self.trace_key)
+        first = Gathered(
+            transaction=transaction,
+            in_force=in_force,
+            began=began,
+            sender=Sender.of(transaction, registry, registry.digester.delimiters),
+            everyone=everyone,
+            counted=counted,
+            post=post,
+            facts=_NOTHING_KNOWN,
+            reading=text,
+            text=text,
+        )
+        return await self.ask(first, ONLY_TEXT if _needs_identity(counted, in_force) else ONLY_HEADERS)
+
+    async def ask(self, known: Gathered, pending: frozenset[Source]) -> Gathered:
+        """What is known with everything from these sources; unknown where they do not answer."""
+        transaction = known.transaction
+        reading, text, origin, looks_unknown = known.reading, known.text, known.origin, known.looks_unknown
+        if Source.TEXT in pending and text is None:
+            text = await self._read(transaction, _HEADERS_AND_TEXT)
+            if isinstance(text, Reading):
+                text, origin, looks_unknown = await self._with_origin(known, text)
+                reading = text
+            elif reading is None:  # where the text cannot be read, what the header says still stands
+                reading = await self._read(transaction, ONLY_HEADERS)
+        elif Source.HEADERS in pending and reading is None:
+            reading = await self._read(transaction, ONLY_HEADERS)
+        if Source.ORIGIN in pending and origin is None:
+            origin = await self._verify(transaction)
+        return _learned(known, reading, text, origin, looks_unknown)
+
+    async def compare(
+        self,
+        known: Gathered,
+        templates: Mapping[str, Template] = _NO_TEMPLATE,
+        approved: Mapping[str, Approved] = _NOTHING_APPROVED,
+    ) -> Gathered:
+        """With everything that it shows or opens, and what proves who stands behind it: for people who decide on it, or by what they
+        decided on another. ``templates``: by name, what it may be a copy of. ``approved``: by its hold, what people have approved of
+        its mailing."""
+        if known.coming is None:
+            known = await self._taken_apart(known)
+        coming, shown = known.coming, known.shown
+        assert coming is not None
+        assert shown is not None
+        new = {name: template.takes_in(shown) for name, template in templates.items() if name not in coming.fits}
+        if new:
+            coming = replace(coming, fits={**coming.fits, **new})
+        differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}
+        return replace(known, coming=coming, differs=differs)
+
+    async def _taken_apart(self, known: Gathered) -> Gathered:
+        message = known.transaction.message
+        if known.origin is None and "DKIM-Signature" in message.header:
+            known = replace(known, origin=await self._verify(known.transaction))
+        shown = await _within(self.read_seconds, lambda: self.reader.shown(message), "it could not be taken apart")
+        if isinstance(shown, Unknown):
+            shown = Shown(content=message.sha256, opaque=True)
+        author = known.sender.claimed or ""
+        coming = Coming.of(shown, author=author, proofs=known.proofs(), by_address=known.by_address)
+        return replace(known, shown=shown, coming=coming)
+
+    async def _with_origin(
+        self, known: Gathered, text: Reading
+    ) -> tuple[Reading, Origin | Unknown | None, Unknown | None]:
+        """What does not look like a mailing is one if it provably comes from where its list says; what looks like one by list headers
+        is none if nothing proves those. The reading, the origin if it was asked, and why that leaves open what it looks like."""
+        provenance = Provenance(reading=text, transaction=known.transaction, classified=known.counted,
+                                registry=known.in_force.registry, weights=known.in_force.marks)  # fmt: skip
+        if not provenance.could_matter:
+            return provenance.unproven, known.origin, None
+        origin = known.origin if known.origin is not None else await self._verify(known.transaction)
+        proven = provenance.proven(origin)
+        return (text, origin, proven) if isinstance(proven, Unknown) else (proven, origin, None)
+
+    async def _verify(self, transaction: Transaction) -> Origin | Unknown:
+        return await _within(
+            self.verify_seconds,
+            lambda: self.verifier.origin(transaction.message),
+            "signatures could not be verified",
         )
 
-    async def _read(self, need: frozenset[Source]) -> Reading | Unknown:
-        reader, message, otherwise = self._sources.reader, self.transaction.message, "the message could not be read"
+    async def _read(self, transaction: Transaction, need: frozenset[Source]) -> Reading | Unknown:
+        message, otherwise = transaction.message, "the message could not be read"
         try:
-            seen = reader.at_once(message, need)
+            seen = self.reader.at_once(message, need)
         except Exception as error:
             return _failed(otherwise, error)
         if seen is not None:
             return seen
-        return await _within(self._sources.read_seconds, lambda: reader.apart(message, need), otherwise)
+        return await _within(self.read_seconds, lambda: self.reader.apart(message, need), otherwise)
 
-    def _learn(self) -> None:
-        reading, text, known, registry = self.reading, self.text, self.facts, self.in_force.registry
-        if isinstance(reading, Reading):
-            self.sender = self.sender.read_as(reading.from_address, reading.from_ambiguous)
-        values: dict[str, Value] = dict(known.values)
-        values.update(self.sender.facts(self.transaction, self.counted, registry, self.origin))
-        self.streams = self.sender.proven_streams(self.transaction, self.counted, registry, self.origin)
-        evidence, thread = known.evidence, ""
-        if isinstance(reading, Reading):
-            values.update(of_header(reading, self.counted, bears_out=self._by_machine(values)))
-            thread = reading.thread
-        elif reading is not None:
-            values.update(dict.fromkeys(OF_HEADER, reading))
-        if isinstance(text, Reading):
-            values.update(of_text(text, self.counted, registry.lists, self.looks_unknown))
-            evidence = {**evidence, **evidence_of(text)}
-        elif text is not None:
-            values.update(dict.fromkeys(OF_TEXT, text))
-        self.facts = Facts(
-            values=values,
-            evidence=evidence,
-            lists=known.lists,
-            senders=self.sender.everything,
-            thread=thread,
-            threads=threads_of(reading, self.counted),
-            reply=reply_of(reading, self.transaction),
-            sizes=known.sizes,
-            identity=self._identity(values.get("sender.proven") is True),
-            letter_from=self._letter_from(values) if text is not None else (),
-            shared=self.sender.claimed in self.in_force.shared and values.get("sender.proven") is True,
-        )
 
-    def _expanded(self) -> Mapping[str, tuple[str, ...]]:
-        if self.post is None:
-            return {}
-        return {"recipients.customers": (f"copies of the post {self.post.id}, which was decided on before expansion",)}
+_NOTHING_KNOWN = Facts()
+
+
+def _learned(
+    known: Gathered,
+    reading: Reading | Unknown | None,
+    text: Reading | Unknown | None,
+    origin: Origin | Unknown | None,
+    looks_unknown: Unknown | None,
+) -> Gathered:
+    """What a rule may ask, with these answers."""
+    transaction, counted, in_force = known.transaction, known.counted, known.in_force
+    registry, sender, everyone, post = in_force.registry, known.sender, known.everyone, known.post
+    if isinstance(reading, Reading):
+        sender = sender.read_as(reading.from_address, reading.from_ambiguous)
+    values: dict[str, Value] = {
+        **of_session(transaction.session),
+        **of_envelope(counted, everyone.total, transaction.message.size_bytes, registry.lists),
+        **sender.facts(transaction, counted, registry, origin),
+    }
+    proven = values.get("sender.proven") is True
+    streams = sender.proven_streams(transaction, counted, registry, origin)
+    evidence: Mapping[str, tuple[str, ...]] = {} if post is None else _expanded(post)
+    if isinstance(reading, Reading):
+        # Auto-Submitted is anybody's to write, so that a null reverse-path or a declared origin has to bear it out
+        by_origin = proven and not sender.authenticated
+        by_machine = transaction.envelope.reverse_path is None or by_origin or bool(streams)
+        values.update(of_header(reading, counted, bears_out=by_machine))
+    elif reading is not None:
+        values.update(dict.fromkeys(OF_HEADER, reading))
+    if isinstance(text, Reading):
+        values.update(of_text(text, counted, registry.lists, looks_unknown))
+        evidence = {**evidence, **evidence_of(text)}
+    elif text is not None:
+        values.update(dict.fromkeys(OF_TEXT, text))
+    letter = text is not None and values.get("message.looks") != "mailing" and not streams
+    facts = Facts(
+        values=values,
+        evidence=evidence,
+        lists=everyone.lists,
+        senders=sender.everything,
+        thread=reading.thread if isinstance(reading, Reading) else "",
+        threads=threads_of(reading, counted),
+        reply=reply_of(reading, transaction),
+        sizes={t.name: Count(t.size.low, t.size.high) for t in counted.touched.values()},
+        identity=_identity(known, sender, text, proven=proven),
+        letter_from=_letter_from(known, sender, proven=proven) if letter else (),
+        shared=proven and sender.claimed in in_force.shared,
+    )
+    return Gathered(
+        transaction=transaction,
+        in_force=in_force,
+        began=known.began,
+        sender=sender,
+        everyone=everyone,
+        counted=counted,
+        post=post,
+        facts=facts,
+        reading=reading,
+        text=text,
+        looks_unknown=looks_unknown,
+        origin=origin,
+        streams=streams,
+        shown=known.shown,
+        coming=known.coming,
+        differs=known.differs,
+    )
+
+
+def _needs_identity(counted: Classified, in_force: InForce) -> bool:
+    """Of all that may reach a customer, and of everything where a rule counts the people whom a mailing reaches."""
+    return counted.customers.high > 0 or in_force.rules.counts("mailing.reach")
+
+
+def _identity(known: Gathered, sender: Sender, text: Reading | Unknown | None, *, proven: bool) -> Identity | None:
+    """None until the text was asked for. What nobody could read in time is a copy of the same octets. A campaign is
+    believed of a sender who is proven."""
+    if not isinstance(text, Reading):
+        return None if text is None else Identity(exact=f"content {known.transaction.message.sha256}")
+    shown = text.identity
+    if text.little and _answers_all(text, known.counted):
+        shown = Identity(exact=text.alone)
+    if proven and text.campaign:
+        first, *more = (f"campaign {sender.claimed} {name}" for name in text.campaign)
+        return replace(shown, exact=first, also=(*more, *shown.names))
+    return shown
+
+
+def _answers_all(reading: Reading, counted: Classified) -> bool:
+    """Whether it quotes mail of all the customers whom it is for."""
+    return bool(reading.quotes) and all(
+        r.canonical in reading.quotes for r in counted.recipients if r.customers or r.perhaps
+    )
+
+
+def _letter_from(known: Gathered, sender: Sender, *, proven: bool) -> tuple[str, ...]:
+    """Under whom the first contacts of a letter to single customers are counted: its From, who logged in, and, where neither is
+    proven, the client."""
+    if not (known.counted.people and known.in_force.rules.counts_letters):
+        return ()
+    session = known.transaction.session
+    found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything)
+    if session.auth_user:
+        found.append(sender.login)
+    elif not proven:
+        found.append(f"client {session.client_ip}")
+    return tuple(dict.fromkeys(found))
+
+
+def _expanded(post: TraceInfo) -> Mapping[str, tuple[str, ...]]:
+    return {"recipients.customers": (f"copies of the post {post.id}, which was decided on before expansion",)}
+
+
+def _same_text(text: Reading, post: TraceInfo) -> bool:
+    """Whether at least half of what the post's trace says of its text is in this one."""
+    numbers = set(text.identity.sketch.numbers)
+    return 2 * sum(n in numbers for n in post.text) >= len(post.text)
 
 
 _HEADERS_AND_TEXT = ONLY_HEADERS | ONLY_TEXT

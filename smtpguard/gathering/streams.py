@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.lists.declared import Limit, Stream
 from smtpguard.policy.admission import Ask, Live
 
@@ -36,14 +36,14 @@ class Exceeded:
     count: int
 
 
-def watched(gathering: Gathering) -> tuple[Watched, ...]:
+def watched(gathered: Gathered) -> tuple[Watched, ...]:
     """The limits of the streams whose standing approval this message uses: of messages in all, and to each person."""
     found = []
-    for stream in gathering.streams:
+    for stream in gathered.streams:
         if stream.max is not None:
             found.append(Watched(stream=stream, limit=stream.max, ask=_ask(stream.name, stream.max)))
         if stream.max_per_person is not None:
-            for recipient in {r.canonical: r for r in gathering.counted.recipients if r.digest}.values():
+            for recipient in {r.canonical: r for r in gathered.counted.recipients if r.digest}.values():
                 ask = _ask(f"{stream.name} {recipient.digest.hex()}", stream.max_per_person)
                 found.append(Watched(stream=stream, limit=stream.max_per_person, ask=ask, person=True))
     return tuple(found)

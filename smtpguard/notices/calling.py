@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.policy import counted
 from smtpguard.policy.admission import Live, Questions, list_of
 from smtpguard.policy.condition import NO
@@ -31,27 +31,25 @@ class Called:
         return True
 
 
-def calling(
-    verdict: Verdict, gathering: Gathering, questions: Questions, live: Live, called: Called
-) -> Iterator[Event]:
+def calling(verdict: Verdict, gathered: Gathered, questions: Questions, live: Live, called: Called) -> Iterator[Event]:
     """An entry for each rule with ``then: alarm`` that hit, not more often than every half minute: of each list that it is about, how
     many people of it were counted."""
     hits = {hit.rule for hit in verdict.hits}
-    for rule in gathering.in_force.rules.alarms if hits else ():
+    for rule in gathered.in_force.rules.alarms if hits else ():
         if rule.rule_id not in hits:
             continue
-        lists = _lists(rule, questions, live, gathering)
+        lists = _lists(rule, questions, live, gathered)
         if called.first((rule.rule_id, *sorted(lists)), live.now):
             data = {"rule": rule.rule_id, "lists": lists}
-            private = {"from": (gathering.sender.claimed,)} if gathering.sender.claimed else {}
-            yield Event(kind=Kind.ALARM, id=gathering.transaction.id, at=live.now, data=data, private=private)
+            private = {"from": (gathered.sender.claimed,)} if gathered.sender.claimed else {}
+            yield Event(kind=Kind.ALARM, id=gathered.transaction.id, at=live.now, data=data, private=private)
 
 
-def _lists(rule: Rule, questions: Questions, live: Live, gathering: Gathering) -> dict[str, int]:
+def _lists(rule: Rule, questions: Questions, live: Live, gathered: Gathered) -> dict[str, int]:
     found: dict[str, int] = {}
     for condition in rule.when:
         for ask in questions.get(condition.slot, ()) if condition.fact.by_list else ():
-            if condition.test(counted.answered([ask], live, gathering.facts)) is not NO:
+            if condition.test(counted.answered([ask], live, gathered.facts)) is not NO:
                 name = list_of(ask.key)
                 found[name] = max(found.get(name, 0), live.counts.get(ask, 0))
     return found

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from smtpguard.audit.event import Event
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Alarms, Exceeded, since_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import covering, effects
@@ -76,27 +76,27 @@ class Notices:
     called: Called = field(default_factory=Called)
     contact: str = ""
 
-    def held(self, hold: Hold, gathering: Gathering) -> tuple[Intent, ...]:
+    def held(self, hold: Hold, gathered: Gathered) -> tuple[Intent, ...]:
         """The writer hears why, the approvers are asked."""
-        in_force, now = gathering.in_force, hold.held_at
+        in_force, now = gathered.in_force, hold.held_at
         return (
-            *self._sender(hold, noticedata.held(hold, gathering) | {"notice": "held"}, in_force, now),
-            *self._ask(hold, approvers(hold, in_force, now), gathering, now),
+            *self._sender(hold, noticedata.held(hold, gathered) | {"notice": "held"}, in_force, now),
+            *self._ask(hold, approvers(hold, in_force, now), gathered, now),
             *self._stuck(hold, in_force, now),
         )
 
-    def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathering: Gathering) -> tuple[Intent, ...]:
+    def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathered: Gathered) -> tuple[Intent, ...]:
         """A copy of what is held already is told of to nobody, but to a writer and to approvers who are new to it."""
         if grown is None:
             return ()
-        in_force, now = gathering.in_force, copy.held_at
+        in_force, now = gathered.in_force, copy.held_at
         grown = replace(grown, copies=before.copies + 1)
         new = sorted(set(approvers(grown, in_force, now)) - set(approvers(before, in_force, now)))
         told: tuple[Intent, ...] = ()
         for writer in grown.told[len(before.told) :]:
-            data = noticedata.held(grown, gathering) | {"notice": "held", "part": copy.part}
+            data = noticedata.held(grown, gathered) | {"notice": "held", "part": copy.part}
             told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, now, role="sender")
-        return (*told, *self._ask(grown, new, gathering, now), *self._stuck(grown, in_force, now))
+        return (*told, *self._ask(grown, new, gathered, now), *self._stuck(grown, in_force, now))
 
     def _stuck(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """Nobody but its writer could decide: nothing comes of waiting an hour before somebody hears of it. Of a flood the first
@@ -108,17 +108,17 @@ class Notices:
         data = noticedata.waiting(hold, in_force) | {"notice": "escalation", "contact": True}
         return self._each(hold, (self.contact,), data, now, alone="-nobody")
 
-    def _ask(self, hold: Hold, people: Sequence[str], gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
+    def _ask(self, hold: Hold, people: Sequence[str], gathered: Gathered, now: datetime) -> tuple[Intent, ...]:
         """Each sees as much of the text as the policy lets them."""
-        blind = [p for p in people if gathering.in_force.preview(hold.lists, p) == "reasons"]
-        asked = noticedata.held(hold, gathering) | {
+        blind = [p for p in people if gathered.in_force.preview(hold.lists, p) == "reasons"]
+        asked = noticedata.held(hold, gathered) | {
             "notice": "approve",
-            "excerpt": gathering.reading.excerpt if isinstance(gathering.reading, Reading) else "",
+            "excerpt": gathered.reading.excerpt if isinstance(gathered.reading, Reading) else "",
             "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
             "senders": sorted(hold.senders),
-            "covers": _covers(hold, gathering),
+            "covers": _covers(hold, gathered),
         }
-        quoted = {"reasons": noticedata.reasons(hold, gathering.in_force, readable=True)}
+        quoted = {"reasons": noticedata.reasons(hold, gathered.in_force, readable=True)}
         less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
         return (
             *self._each(hold, [p for p in people if p not in blind], asked | quoted, now),
@@ -136,16 +136,16 @@ class Notices:
             return self._each(hold, approvers(hold, in_force, now), data, now, suffix=f"-{id}")
         return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender")
 
-    def rejected(self, verdict: Verdict, gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
+    def rejected(self, verdict: Verdict, gathered: Gathered, now: datetime) -> tuple[Intent, ...]:
         """An internal writer hears more than the reply says, where the rule has ``explain``; else nobody is told twice. What
         has no writer who could hear goes to the owners."""
         enforced = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.REJECT]
-        told, transaction = gathering.sender.told, gathering.transaction
+        told, transaction = gathered.sender.told, gathered.transaction
         if told is None:
-            return tuple(self._owners(sorted(gathering.facts.lists), transaction.id, gathering.in_force, now))
+            return tuple(self._owners(sorted(gathered.facts.lists), transaction.id, gathered.in_force, now))
         if not any(h.explain for h in enforced):
             return ()
-        data = noticedata.rejected(enforced, gathering, now)
+        data = noticedata.rejected(enforced, gathered, now)
         return self._to(told, data, f"{transaction.id}-rejected", None, now, role="sender")
 
     def decided(
@@ -337,9 +337,9 @@ class Notices:
         )
 
 
-def _covers(hold: Hold, gathering: Gathering) -> dict[str, Any]:
+def _covers(hold: Hold, gathered: Gathered) -> dict[str, Any]:
     """What an approval covers, in each language; before there are copies."""
-    learned = effects.learned([(gathering.shown, hold.author, hold.proofs)], gathering.in_force.slots)
+    learned = effects.learned([(gathered.shown, hold.author, hold.proofs)], gathered.in_force.slots)
     covers = covering.covered(hold, learned)
     return {language: list(covering.said(covers, language)) for language in ("en", "sv")}
 

@@ -53,7 +53,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.declared import ListInfo
@@ -97,39 +97,39 @@ def waiting(hold: Hold, in_force: InForce) -> dict[str, Any]:
     }
 
 
-def held(hold: Hold, gathering: Gathering) -> dict[str, Any]:
+def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
     """What writer and approvers are told alike."""
-    in_force = gathering.in_force
+    in_force = gathered.in_force
     return about(hold, in_force) | {
         "held_at": time_of(hold.held_at),
         "expires_at": time_of(hold.expires_at),
         "reasons": reasons(hold, in_force),
-        **marks(gathering, named=bool(nameable(hold, in_force))),
+        **marks(gathered, named=bool(nameable(hold, in_force))),
         "deciders": deciders(hold, in_force),
         "nobody": bool(out_of_reach(hold, in_force.groups)),
     }
 
 
-def rejected(hits: Sequence[Hit], gathering: Gathering, now: datetime) -> dict[str, Any]:
+def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str, Any]:
     """There is no hold: what is told of the message is as it stands in it."""
-    everyone, header = gathering.everyone, gathering.transaction.message.header
+    everyone, header = gathered.everyone, gathered.transaction.message.header
     return {
         "notice": "rejected",
         "hold_id": None,
         "subject": header.get("Subject") or "",
         "message_id": header.get("Message-ID") or "",
         "from": header.get("From") or "",
-        "language": gathering.reading.language if isinstance(gathering.reading, Reading) else "",
+        "language": gathered.reading.language if isinstance(gathered.reading, Reading) else "",
         "recipients": everyone.total,
         "reach": int(everyone.reach.low),
         "reach_at_least": everyone.reach.high > everyone.reach.low,
-        "lists": [gathering.in_force.registry.lists[n].title or n for n in everyone.addressed],
-        "sensitive": sensitive(gathering.in_force.registry.lists[n] for n in everyone.addressed),
+        "lists": [gathered.in_force.registry.lists[n].title or n for n in everyone.addressed],
+        "sensitive": sensitive(gathered.in_force.registry.lists[n] for n in everyone.addressed),
         "part": False,
         "writer": True,
         "at": time_of(now),
-        "reasons": sentences(hits, gathering.in_force, named=bool(everyone.addressed)),
-        **marks(gathering, named=bool(everyone.addressed)),
+        "reasons": sentences(hits, gathered.in_force, named=bool(everyone.addressed)),
+        **marks(gathered, named=bool(everyone.addressed)),
     }
 
 
@@ -180,13 +180,13 @@ def _sentences(hit: Hit, in_force: InForce, *, veiled: bool, readable: bool) -> 
     }
 
 
-def marks(gathering: Gathering, *, named: bool) -> dict[str, Any]:
+def marks(gathered: Gathered, *, named: bool) -> dict[str, Any]:
     """``marks`` and ``more_marks``: phrases for what was found, the topics first, and how many there are beside them; ``named`` as in
     ``sentences``."""
-    lists, text = gathering.in_force.registry.lists, gathering.text
-    avoid = {topic for name in gathering.everyone.addressed for topic in lists[name].avoid}
+    lists, text = gathered.in_force.registry.lists, gathered.text
+    avoid = {topic for name in gathered.everyone.addressed for topic in lists[name].avoid}
     topics = topics_of(text, avoid) if named and isinstance(text, Reading) else ()
-    others = gathering.facts.evidence.get("message.looks", ())
+    others = gathered.facts.evidence.get("message.looks", ())
     told = [*topics[:MAX_TOPICS], *others[:MAX_MARKS]]
     return {"marks": told, "more_marks": len(topics) + len(others) - len(told)}
 

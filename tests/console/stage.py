@@ -123,7 +123,7 @@ class Trial:
     home: House
 
     async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Any:
-        explainer = Explainer(self.home.current(), self.home.sources, Surroundings())
+        explainer = Explainer(self.home.current(), self.home.gather, Surroundings())
         return await explainer.explain(message, reverse_path, recipients, Session())
 
 

@@ -20,7 +20,8 @@ from smtpguard.admission.intake import Intake, Limits
 from smtpguard.approvals.service import Approvals
 from smtpguard.audit.event import Event, Kind
 from smtpguard.freezes.service import GateWatch
-from smtpguard.gathering.gather import Gathering, Sources
+from smtpguard.gathering.gather import Gather, Gathered
+from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.lists.declared import build
@@ -181,7 +182,7 @@ class House:
         self.verifier = FakeVerifier()
         self.ids: Iterator[str] = (f"T{n:015d}" for n in itertools.count(1))
         self.watch = GateWatch(store.gate, clock)
-        self.sources = Sources(reader=self.reader, verifier=self.verifier, trace_key=KEY)
+        self.gather = Gather(reader=self.reader, verifier=self.verifier, trace_key=KEY)
         self.notices = Notices()
         self.in_force = self.build(documents)
         self.ledger: Any = store
@@ -219,7 +220,7 @@ class House:
         return Intake(
             self.ledger,
             self,
-            self.sources,
+            self.gather,
             dispose,
             self.watch,
             self.clock,
@@ -249,14 +250,21 @@ class House:
             gone=gone,
         )
 
-    def gathering(self, transaction: Transaction) -> Gathering:
-        return Gathering(transaction, self.in_force, self.sources)
+    async def gathered(self, transaction: Transaction, *asked: frozenset[Source]) -> Gathered:
+        """What is known of it once each of these was asked."""
+        known = await self.gather.open(transaction, self.in_force)
+        for pending in asked:
+            known = await self.gather.ask(known, pending)
+        return known
+
+    def sender(self, transaction: Transaction) -> Sender:
+        """Of it, before its header is read."""
+        registry = self.in_force.registry
+        return Sender.of(transaction, registry, registry.digester.delimiters)
 
     async def facts(self, *to: str, ask: frozenset[Source] = EVERYTHING, **more: Any) -> dict[str, Value]:
         """Of such a message (see ``transaction``), once ``ask`` was asked."""
-        gathering = self.gathering(self.transaction(*to, **more))
-        await gathering.open()
-        return dict((await gathering.ask(ask)).values) if ask else dict(gathering.facts.values)
+        return dict((await self.gathered(self.transaction(*to, **more), ask)).facts.values)
 
     async def freeze(
         self, selector: Selector = Selector.ALL, value: str = "", *, id: str = "F1", seen: bool = True

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from smtpguard.gathering.gather import Gathering
 from smtpguard.lists.indexcache import index_path
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction
@@ -189,17 +188,16 @@ def expanded(home: House, *to: str, lists: tuple[str, ...] = ("ramadan",), **mor
 
 
 async def customers(home: House, transaction: Transaction) -> Value | None:
-    gathering = home.gathering(transaction)
-    return (await gathering.open()).get("recipients.customers")
+    return (await home.gathered(transaction)).facts.get("recipients.customers")
 
 
 async def test_copies_of_an_admitted_post_belong_to_it(home: House) -> None:
     copy = expanded(home, *MEMBERS[:50])
     assert await customers(home, copy) == Count(0, 0)
-    gathering = home.gathering(copy)
-    assert (await gathering.open()).get("recipients.undisclosed") == Count(0, 0)
-    assert gathering.facts.lists == frozenset({"ramadan"})  # a freeze of the list still stops it
-    assert gathering.facts.get("recipients.total") == Count(50, 50)
+    facts = (await home.gathered(copy)).facts
+    assert facts.get("recipients.undisclosed") == Count(0, 0)
+    assert facts.lists == frozenset({"ramadan"})  # a freeze of the list still stops it
+    assert facts.get("recipients.total") == Count(50, 50)
 
 
 async def test_whom_the_list_does_not_explain_is_judged(home: House) -> None:
@@ -245,17 +243,13 @@ async def test_another_text_under_the_trace_of_a_post_is_judged_as_it_is(home: H
     assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(0, 0)
     for another in (Sketch((1, 2, 3, 4, 5, 6, 7, 8, 9)), Sketch()):
         home.reader.sketch = another
-        gathering = home.gathering(expanded(home, *MEMBERS[:50], text=own.numbers))
-        assert (await gathering.open()).get("recipients.customers") == Count(50, 50)
+        assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(50, 50)
     home.reader.text_fails = RuntimeError("no reader")
     assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(50, 50)
 
 
 async def test_a_gathering_asks_each_source_once(home: House) -> None:
-    gathering: Gathering = home.gathering(home.transaction(RAMADAN, sender="Campaigns <campaigns@example.com>"))
-    await gathering.open()
-    for _ in range(3):
-        await gathering.ask(EVERYTHING)
+    await home.gathered(home.transaction(RAMADAN, sender="Campaigns <campaigns@example.com>"), *[EVERYTHING] * 3)
     assert len(home.reader.asked) == 1
     assert home.verifier.asked == 1
 
@@ -285,28 +279,25 @@ async def test_who_brought_it_and_where(home: House) -> None:
 
 async def test_a_campaign_of_a_proven_sender_bears_every_name_that_it_declares(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
-    gathering = home.gathering(
+    gathered = await home.gathered(
         home.transaction(
             RAMADAN, sender="campaigns@example.com", X_Campaign="copy-4711 spring", X_Mailing="text of it",
             DKIM_Signature="v=1; a=rsa-sha256; d=campaigns.example.com; s=s; h=from; bh=x; b=y",
-        )
+        ),
+        frozenset({Source.TEXT, Source.ORIGIN}),
     )  # fmt: skip
-    await gathering.open()
-    await gathering.ask(frozenset({Source.TEXT, Source.ORIGIN}))
-    assert gathering.facts.identity is not None
-    names = gathering.facts.identity.names
+    assert gathered.facts.identity is not None
+    names = gathered.facts.identity.names
     assert names[:2] == ("campaign campaigns@example.com copy-4711", "campaign campaigns@example.com spring")
     assert names[2] == "text of it"
 
 
 async def test_what_says_little_and_answers_those_who_get_it_is_one_message(home: House) -> None:
     async def names(quoted: str) -> tuple[str, ...]:
-        gathering = home.gathering(
-            home.transaction(MEMBERS[0], X_Mailing="shown text", X_Little="yes", X_Quotes=quoted)
-        )
-        await gathering.open()
-        assert gathering.facts.identity is not None
-        return gathering.facts.identity.names
+        shown = home.transaction(MEMBERS[0], X_Mailing="shown text", X_Little="yes", X_Quotes=quoted)
+        identity = (await home.gathered(shown)).facts.identity
+        assert identity is not None
+        return identity.names
 
     assert await names(MEMBERS[0]) == ("message alone",)
     assert await names("somebody@example.org") == ("shown text",)

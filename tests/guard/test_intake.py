@@ -292,7 +292,7 @@ async def test_a_header_that_cannot_be_read_defers_what_might_be_rejected(home: 
 async def test_a_reader_that_hangs_is_not_waited_for(home: House) -> None:
     home.reader.text_fails = None
     home.reader.hangs = True
-    home.sources = type(home.sources)(
+    home.gather = type(home.gather)(
         reader=home.reader, verifier=home.verifier, trace_key=KEY, read_seconds=0.01, verify_seconds=0.01
     )
     assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)

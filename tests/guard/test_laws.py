@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.gathering.gather import Sources
+from smtpguard.gathering.gather import Gather
 from smtpguard.guard.ports import Ledger
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Lost, Recalled
@@ -74,7 +74,7 @@ async def test_the_laws(home: House, seed: int) -> None:
     chance = random.Random(seed)
     rate = chance.choice([0.0, 0.05, 0.3])
     home.ledger = Unreliable(home.store, chance, rate)
-    home.sources = Sources(
+    home.gather = Gather(
         reader=Unreliable(home.reader, chance, rate), verifier=Unreliable(home.verifier, chance, rate), trace_key=KEY
     )
     home.watch = type(home.watch)(home.store.gate, home.clock)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.gathering.gather import Gathering
+from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.provenance import Provenance
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Looks, Reading
@@ -19,34 +19,31 @@ NEWS = "news@lists.example.com"
 TEXT = frozenset({Source.HEADERS, Source.TEXT})
 
 
-async def gathered(home: House, *to: str, **more: Any) -> Gathering:
+async def gather(home: House, *to: str, **more: Any) -> Gathered:
     more = {"sender": "campaigns@example.com", **more}
-    gathering = home.gathering(home.transaction(*to, **more))
-    await gathering.open()
-    await gathering.ask(TEXT)
-    return gathering
+    return await home.gathered(home.transaction(*to, **more), TEXT)
 
 
-def looks(gathering: Gathering) -> object:
-    return gathering.facts.values["message.looks"]
+def looks(gathered: Gathered) -> object:
+    return gathered.facts.values["message.looks"]
 
 
 async def test_a_mailing_from_the_declared_origin_looks_like_one_and_says_why(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
-    gathering = await gathered(home, RAMADAN, **SIGNED, body="Eid mubarak")
-    assert looks(gathering) == "mailing"
-    assert any("campaigns.example.com" in e for e in gathering.facts.evidence["message.looks"])
-    await gathering.ask(frozenset({Source.ORIGIN}))
-    assert home.in_force.rules.plan(gathering.facts).certain[0].word == "relay"
+    gathered = await gather(home, RAMADAN, **SIGNED, body="Eid mubarak")
+    assert looks(gathered) == "mailing"
+    assert any("campaigns.example.com" in e for e in gathered.facts.evidence["message.looks"])
+    gathered = await home.gather.ask(gathered, frozenset({Source.ORIGIN}))
+    assert home.in_force.rules.plan(gathered.facts).certain[0].word == "relay"
 
 
 async def test_it_is_one_to_the_members_one_by_one_too(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
-    assert looks(await gathered(home, *MEMBERS[:30], **SIGNED)) == "mailing"
+    assert looks(await gather(home, *MEMBERS[:30], **SIGNED)) == "mailing"
 
 
 async def test_a_claim_that_does_not_verify_is_nothing(home: House) -> None:
-    assert looks(await gathered(home, RAMADAN, **SIGNED)) == "internal"
+    assert looks(await gather(home, RAMADAN, **SIGNED)) == "internal"
     assert home.verifier.asked == 1
 
 
@@ -65,28 +62,28 @@ async def test_signatures_are_not_asked_for_where_they_cannot_matter(
     home: House, to: str, more: dict[str, Any]
 ) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com", "elsewhere.example"})
-    await gathered(home, to, **more)
+    await gather(home, to, **more)
     assert home.verifier.asked == 0
 
 
 async def test_every_addressed_list_must_declare_it(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
-    assert looks(await gathered(home, RAMADAN, NEWS, **SIGNED)) == "internal"
+    assert looks(await gather(home, RAMADAN, NEWS, **SIGNED)) == "internal"
 
 
 async def test_what_cannot_be_verified_is_unknown_and_is_held(home: House) -> None:
     home.verifier.fails = OSError()
-    gathering = await gathered(home, RAMADAN, **SIGNED)
-    assert isinstance(looks(gathering), Unknown)
-    plan = home.in_force.rules.plan(gathering.facts)
+    gathered = await gather(home, RAMADAN, **SIGNED)
+    assert isinstance(looks(gathered), Unknown)
+    plan = home.in_force.rules.plan(gathered.facts)
     assert plan.certain[0].word == "hold"
 
 
 async def reading_of(home: House, **more: Any) -> tuple[Reading, Provenance]:
-    gathering = await gathered(home, RAMADAN, **more)
-    assert isinstance(gathering.text, Reading)
-    return gathering.text, Provenance(
-        reading=gathering.text, transaction=gathering.transaction, classified=gathering.counted,
+    gathered = await gather(home, RAMADAN, **more)
+    assert isinstance(gathered.text, Reading)
+    return gathered.text, Provenance(
+        reading=gathered.text, transaction=gathered.transaction, classified=gathered.counted,
         registry=home.in_force.registry, weights={},
     )  # fmt: skip
 
@@ -133,15 +130,15 @@ LIST = {"X_Looks": "mailing", "X_Marks": "list-unsubscribe"}
 
 
 async def test_list_headers_of_a_person_weigh_nothing_and_no_signature_is_asked_for(home: House) -> None:
-    gathering = await gathered(home, RAMADAN, **LIST)
-    assert looks(gathering) == "internal"
+    gathered = await gather(home, RAMADAN, **LIST)
+    assert looks(gathered) == "internal"
     assert home.verifier.asked == 0
 
 
 async def test_list_headers_weigh_from_an_origin_that_any_list_or_stream_declares(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
-    assert looks(await gathered(home, NEWS, **LIST, **SIGNED)) == "mailing"
-    assert looks(await gathered(home, RAMADAN, **LIST, session={"client_ip": "10.1.2.3"})) == "mailing"  # of a stream
+    assert looks(await gather(home, NEWS, **LIST, **SIGNED)) == "mailing"
+    assert looks(await gather(home, RAMADAN, **LIST, session={"client_ip": "10.1.2.3"})) == "mailing"  # of a stream
 
 
 @pytest.mark.parametrize(
@@ -160,11 +157,11 @@ async def test_list_headers_weigh_from_a_login_that_no_person_uses(
     origin = b"{clients: [192.0.2.1], logins: [news-robot]}"
     policy = {k: v.replace(b"{dkim: campaigns.example.com}", origin) for k, v in DOCUMENTS.items()}
     home.in_force = home.build(policy)
-    assert looks(await gathered(home, NEWS, **LIST, session=session)) == ("mailing" if weigh else "internal")
+    assert looks(await gather(home, NEWS, **LIST, session=session)) == ("mailing" if weigh else "internal")
     assert home.verifier.asked == 0
 
 
 async def test_list_headers_weigh_nothing_with_a_signature_that_does_not_verify(home: House) -> None:
-    assert looks(await gathered(home, NEWS, **LIST, **SIGNED)) == "internal"
+    assert looks(await gather(home, NEWS, **LIST, **SIGNED)) == "internal"
     home.verifier.fails = OSError()
-    assert isinstance(looks(await gathered(home, NEWS, **LIST, **SIGNED, body="x")), Unknown)
+    assert isinstance(looks(await gather(home, NEWS, **LIST, **SIGNED, body="x")), Unknown)

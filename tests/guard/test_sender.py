@@ -83,9 +83,10 @@ async def test_a_from_that_is_not_one_is_nobodys(home: House, more: dict[str, An
     ],
 )
 async def test_how_from_is_spelled(home: House, sender: str, expected: str) -> None:
-    gathering = home.gathering(home.transaction(RAMADAN, sender=sender))
-    assert gathering.sender.claimed == expected
-    assert gathering.sender.facts(gathering.transaction, gathering.counted, home.in_force.registry, None)
+    transaction = home.transaction(RAMADAN, sender=sender)
+    found, registry = home.sender(transaction), home.in_force.registry
+    assert found.claimed == expected
+    assert found.facts(transaction, registry.classify(transaction.envelope.addresses), registry, None)
 
 
 async def test_a_from_that_two_readings_take_for_two_is_nobodys(home: House) -> None:
@@ -95,12 +96,12 @@ async def test_a_from_that_two_readings_take_for_two_is_nobodys(home: House) -> 
         Unknown(why="From can be read in two ways"),
         Unknown(why="From cannot be read"),
     )
-    gathering = home.gathering(home.transaction(RAMADAN))
-    read = gathering.sender.read_as("eva@example.com", False)
+    sender = home.sender(home.transaction(RAMADAN))
+    read = sender.read_as("eva@example.com", False)
     assert read.claimed is None
     assert not read.authenticated
     assert {"anna@example.com", "eva@example.com"} <= read.everything
-    assert gathering.sender.read_as("anna@example.com", False) is gathering.sender
+    assert sender.read_as("anna@example.com", False) is sender
 
 
 async def test_origin_is_not_asked_where_it_cannot_matter(home: House) -> None:
@@ -140,7 +141,7 @@ async def test_streams(home: House, to: str, ip: str, signed: str, expected: set
     ],
 )
 async def test_who_is_told(home: House, more: dict[str, Any], told: str | None) -> None:
-    assert home.gathering(home.transaction(RAMADAN, **more)).sender.told == told
+    assert home.sender(home.transaction(RAMADAN, **more)).told == told
 
 
 async def test_every_address_of_its_writer(home: House) -> None:
@@ -152,11 +153,10 @@ async def test_every_address_of_its_writer(home: House) -> None:
         reverse_path="bounces+anna=x@example.com",
         session={"auth_user": "SMTP-user@example.com"},
     )
-    gathering = home.gathering(transaction)
     expected = {"anna@example.com", "secretary@example.com", "bounces@example.com", "smtp-user@example.com",
                 "forwarder@example.com", "other@example.org", "robot@example.com"}  # fmt: skip
-    assert gathering.sender.everything == expected
-    assert (await gathering.open()).senders == expected
+    assert home.sender(transaction).everything == expected
+    assert (await home.gathered(transaction)).facts.senders == expected
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,7 @@ async def test_every_address_of_its_writer(home: House) -> None:
     ],
 )
 async def test_the_writer_is_everybody_named(home: House, sender: str) -> None:
-    gathering = home.gathering(home.transaction(RAMADAN, sender=sender))
-    await gathering.open()
-    assert isinstance(gathering.facts.values["sender.address"], Unknown)
-    assert gathering.behind >= {"anna@example.com", "bo@example.com"}
-    assert gathering.sender.told == "anna@example.com"
+    gathered = await home.gathered(home.transaction(RAMADAN, sender=sender))
+    assert isinstance(gathered.facts.values["sender.address"], Unknown)
+    assert gathered.behind >= {"anna@example.com", "bo@example.com"}
+    assert gathered.sender.told == "anna@example.com"
