@@ -23,22 +23,22 @@ from typing import Any
 import httpx2
 
 from bench.through import table
+from smtpguard.accounts.model import Role
 from smtpguard.app import start
 from smtpguard.app.accounts import accounts
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.console import Console
 from smtpguard.app.files import installation_secret, read_settings
 from smtpguard.app.services import opened
+from smtpguard.database.engine import Database
+from smtpguard.database.schema import hold as table_of_holds
+from smtpguard.holds import rows as holds
+from smtpguard.holds.model import Hold, State
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.observe import log
-from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.people import Role
 from smtpguard.policy.verdict import Action, Hit, Quorum, Reason, Verdict
-from smtpguard.store import holds
-from smtpguard.store.database import Database
-from smtpguard.store.schema import hold as table_of_holds
 
 GOAL_SECONDS = 0.5
 EVA, PASSWORD = "eva@example.com", "a password for a bench"

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from bench.campaigns import WORDS, Person, Template
 from smtpguard.mail.message import Message
-from smtpguard.policy import slots
-from smtpguard.policy.slotlearning import learn
+from smtpguard.mailings import slots
+from smtpguard.mailings.slotlearning import learn
 from smtpguard.reading.shown import Shown, shown_by
 
 _LETTERS = re.compile(r"[^\W\d_]{4,}")

@@ -24,7 +24,7 @@ from pathlib import Path
 from bench.through import table
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import opened
-from smtpguard.audit.event import Event, Kind
+from smtpguard.journal.event import Event, Kind
 from smtpguard.store.store import Store
 
 _CLIENTS = 64

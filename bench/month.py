@@ -37,15 +37,15 @@ from smtpguard.app.guardline import Line
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.proxy import Proxy
 from smtpguard.app.services import opened, term
-from smtpguard.approvals.service import Approvals
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
+from smtpguard.counts.contacts import Contacts
+from smtpguard.database.batch import Batch
+from smtpguard.holds.model import Choice, Conflict, NotEntitled, State
+from smtpguard.holds.service import Approvals
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
-from smtpguard.policy.approval import Choice, Conflict, NotEntitled, State
 from smtpguard.policy.verdict import Mode
-from smtpguard.store.batch import Batch
-from smtpguard.store.contacts import Contacts
 
 MESSAGES, INCIDENTS, CROWD = 20_000, 5, 60
 UNLUCKY, WILLED = 50, 120

@@ -182,8 +182,8 @@ def _make_ready() -> None:
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
     from smtpguard.config.documents import policy_documents, shipped
+    from smtpguard.database.migrate import migrate
     from smtpguard.policy.parse import parse
-    from smtpguard.store.migrate import migrate
 
     parse(policy_documents(shipped() / "policy.yaml"))
     with tempfile.TemporaryDirectory() as folder:
@@ -219,7 +219,7 @@ def _become(request: Mapping[str, object], given: Sequence[int]) -> None:
         os.chdir(str(request["cwd"]))
         setproctitle("smtpguard " + " ".join(request["argv"]))  # type: ignore[arg-type]
         sys.argv = ["smtpguard", *request["argv"]]  # type: ignore[misc]
-        from smtpguard.store import failpoint
+        from smtpguard.database import failpoint
 
         folder = os.environ.get("SMTPGUARD_FAILPOINT")
         failpoint._folder = Path(folder) if folder else None  # as its import would have found it

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
+from smtpguard.database.engine import Database
 from smtpguard.demo import letters
 from smtpguard.demo.letters import HOME, Letter
 from smtpguard.demo.play import play
 from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script
 from smtpguard.demo.stage import PEOPLE, Stage
 from smtpguard.observe.metrics.table import FAMILIES
-from smtpguard.store.database import Database
 from tests import program
 from tests.peers.postfix import free_port
 

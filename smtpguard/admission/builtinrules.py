@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from smtpguard.admission.model import Live
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import FACT, Watched, exceeded
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.admission import Live
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
 

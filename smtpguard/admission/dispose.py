@@ -11,16 +11,16 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from smtpguard.admission.model import Admission
 from smtpguard.admission.record import seconds_since
-from smtpguard.audit.event import Event, Kind
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gathered
 from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Fence, Lost, Onward, Recalled
-from smtpguard.policy.admission import Admission
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 
 log = logging.getLogger(__name__)

@@ -16,23 +16,7 @@ from datetime import datetime
 
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.preapproval import Preapproval
-from smtpguard.admission.record import Record, refused_at_rcpt
-from smtpguard.admission.standing import is_by_sender, standing
-from smtpguard.audit.event import Event, Kind
-from smtpguard.freezes.service import GateWatch
-from smtpguard.gathering.countingkeys import persons
-from smtpguard.gathering.gather import Gather, Gathered
-from smtpguard.gathering.streams import watched
-from smtpguard.guard.inforce import InForce, Policies
-from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.holds.deadlines import Deadlines
-from smtpguard.lists.recipients import Classified
-from smtpguard.mail import reply
-from smtpguard.mail.envelope import Envelope, Session
-from smtpguard.mail.transaction import Fence, Onward, Recalled, RefusedRecipient, Transaction
-from smtpguard.notices.intents import Notices
-from smtpguard.policy.admission import (
+from smtpguard.admission.model import (
     Admission,
     Ask,
     Busy,
@@ -46,13 +30,29 @@ from smtpguard.policy.admission import (
     PolicyMoved,
     PolicyUnreadable,
 )
+from smtpguard.admission.preapproval import Preapproval
+from smtpguard.admission.record import Record, refused_at_rcpt
+from smtpguard.admission.standing import is_by_sender, standing
+from smtpguard.freezes.service import GateWatch
+from smtpguard.gathering.countingkeys import persons
+from smtpguard.gathering.gather import Gather, Gathered
+from smtpguard.gathering.streams import watched
+from smtpguard.guard.inforce import InForce, Policies
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.recipients import Classified
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.transaction import Fence, Onward, Recalled, RefusedRecipient, Transaction
+from smtpguard.mailings.differing import Approved
+from smtpguard.mailings.model import Grant
+from smtpguard.mailings.slotlearning import learn
+from smtpguard.mailings.slots import Template
+from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import OF_EACH_RECIPIENT
-from smtpguard.policy.differing import Approved
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
-from smtpguard.policy.mailing import Grant
-from smtpguard.policy.slotlearning import learn
-from smtpguard.policy.slots import Template
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading

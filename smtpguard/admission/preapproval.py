@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from smtpguard.admission.model import Admission, Ask, Item, Live, list_of
 from smtpguard.admission.record import Record
 from smtpguard.admission.standing import Standing
 from smtpguard.gathering.gather import Gather, Gathered
@@ -25,7 +26,6 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.notices.intents import Notices
-from smtpguard.policy.admission import Admission, Ask, Item, Live, list_of
 from smtpguard.policy.facts import FACTS, Source
 from smtpguard.policy.rule import ASKED
 from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Reason, Rejected, Verdict

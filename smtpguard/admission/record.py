@@ -12,14 +12,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from smtpguard.admission.model import Admission, Ask, ComparisonMissing, Intent, IntentKind, Live, Questions
 from smtpguard.admission.recordedfacts import FACTS, kept
 from smtpguard.admission.standing import Standing, grown, is_by_sender
-from smtpguard.audit.event import Event, Kind
 from smtpguard.gathering.countingkeys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Watched, exceeded
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import TEST
+from smtpguard.holds.model import Hold, State
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Recipient
@@ -27,8 +29,6 @@ from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.notices.calling import calling
 from smtpguard.notices.intents import Notices
 from smtpguard.notices.noticedata import sentences
-from smtpguard.policy.admission import Admission, Ask, ComparisonMissing, Intent, IntentKind, Live, Questions
-from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.counted import LET_THROUGH
 from smtpguard.policy.facts import OF_LISTS, Unknown, named
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict

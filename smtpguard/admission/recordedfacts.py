@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from smtpguard.admission.model import Ask, Live, Questions
 from smtpguard.admission.standing import is_anothers_letter, refused_by
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import FEW
+from smtpguard.holds.model import State
 from smtpguard.lists.recipients import Span, Touched
 from smtpguard.policy import counted
-from smtpguard.policy.admission import Ask, Live, Questions
-from smtpguard.policy.approval import State
 from smtpguard.policy.facts import FACTS as TABLE
 from smtpguard.policy.facts import NONE, OF_MAILINGS, Count, Kept, Source, Unknown, Value
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from smtpguard.admission.model import ComparisonMissing, Live
 from smtpguard.gathering.countingkeys import persons
 from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
-from smtpguard.policy.admission import ComparisonMissing, Live
-from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.cover import Coming
-from smtpguard.policy.differing import FACT as DIFFERS
-from smtpguard.policy.differing import MOST_SAID, Difference, gravest
+from smtpguard.holds.model import Hold, State
+from smtpguard.mailings.cover import Coming
+from smtpguard.mailings.differing import FACT as DIFFERS
+from smtpguard.mailings.differing import MOST_SAID, Difference, gravest
+from smtpguard.mailings.model import Grant, Mailing, Rejection
+from smtpguard.mailings.staging import Move, Progress
 from smtpguard.policy.facts import OF_MAILINGS, OF_SENDERS, named
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.mailing import Grant, Mailing, Rejection
 from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
-from smtpguard.policy.staging import Move, Progress
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 
 MOST_TOLD = 50

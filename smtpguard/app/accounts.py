@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from smtpguard.accounts.model import Role
+from smtpguard.accounts.rows import People
 from smtpguard.config.settings import Settings
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.passwords import Passwords
 from smtpguard.guard.ports import Clock
-from smtpguard.policy.people import Role
-from smtpguard.store.accounts import People
 from smtpguard.store.store import Store
 
 

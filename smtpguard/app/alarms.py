@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from smtpguard.admission.model import PUT_BACK, Gate, LedgerError, Selector, Unavailable
 from smtpguard.app import policyfile
 from smtpguard.app.alarmways import FileMemory, Organisation, Ways
 from smtpguard.app.certificates import ends
@@ -25,19 +26,18 @@ from smtpguard.app.files import CannotStart, make_state
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import found, relay_pool, relay_target
 from smtpguard.app.services import opened
-from smtpguard.audit.told import Known
 from smtpguard.config.settings import Settings
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
+from smtpguard.observe import watching as store_watching
 from smtpguard.observe.alarms.conditions import Called, Seen, Standing
 from smtpguard.observe.alarms.rounds import Memory, Rounds
-from smtpguard.policy.admission import PUT_BACK, Gate, LedgerError, Selector, Unavailable
+from smtpguard.observe.alarms.rows import Alarmed
+from smtpguard.observe.told import Known
 from smtpguard.processes.numbers import PUT_OFF, Said
 from smtpguard.processes.part import Part
 from smtpguard.processes.standing import Tree, trees
-from smtpguard.store import watching as store_watching
-from smtpguard.store.alarms import Alarmed
 from smtpguard.store.store import Store
 from smtpguard.wire.handshake import open_connection, tls_context
 from smtpguard.wire.relay import RelayUnavailable

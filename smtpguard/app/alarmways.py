@@ -22,7 +22,6 @@ from typing import Any
 from smtpguard.app.clock import host_name
 from smtpguard.app.contact import contact
 from smtpguard.app.relay import relay_target
-from smtpguard.audit.told import Known
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import AlarmRelay, Settings
@@ -32,6 +31,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.observe.alarms.rounds import Phase, Told
+from smtpguard.observe.told import Known
 from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool

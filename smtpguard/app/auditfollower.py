@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.told import Place
+from smtpguard.admission.model import LedgerError
 from smtpguard.guard.ports import Clock
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import log as lines
-from smtpguard.policy.admission import LedgerError
-from smtpguard.store.hooks import Cursors
+from smtpguard.observe.told import Place
+from smtpguard.observe.webhooks.rows import Cursors
 
 log = logging.getLogger(__name__)
 

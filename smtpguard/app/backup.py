@@ -35,25 +35,25 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard import __version__
+from smtpguard.admission.model import Selector
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state, store_url
 from smtpguard.app.services import opened, services
-from smtpguard.audit.checkpoint import parse
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.proof import Proof
 from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.database.batch import read_head
+from smtpguard.database.engine import file_of
+from smtpguard.database.lock import Chamber
+from smtpguard.database.migrate import SchemaError
+from smtpguard.database.schema import SCHEMA
+from smtpguard.journal.checkpoint import parse
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.proof import Proof
+from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.ownership import hand_over
-from smtpguard.policy.admission import Selector
-from smtpguard.store.batch import read_head
-from smtpguard.store.database import file_of
-from smtpguard.store.journal import FILE as CHECKPOINTS
-from smtpguard.store.lock import Chamber
-from smtpguard.store.migrate import SchemaError
 from smtpguard.store.opening import open_store
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
-from smtpguard.store.schema import SCHEMA
 from smtpguard.store.store import Store
 
 SUFFIX = ".tar.zst"

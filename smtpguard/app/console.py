@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
+from smtpguard.admission.model import LedgerError
 from smtpguard.app import policyfile
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
@@ -24,8 +25,6 @@ from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
 from smtpguard.app.signatures import dkim_verifier
 from smtpguard.app.webserver import Server, configured
-from smtpguard.approvals.questions import Questions
-from smtpguard.approvals.service import Approvals
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
 from smtpguard.console.desk import ConsoleServices
@@ -33,11 +32,12 @@ from smtpguard.console.ports import OtherFile
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
+from smtpguard.holds.questions import Questions
+from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
 from smtpguard.mailings.service import Mailings
-from smtpguard.policy.admission import LedgerError
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part

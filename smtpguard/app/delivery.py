@@ -15,6 +15,9 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from smtpguard.accounts.model import Keys
+from smtpguard.accounts.rows import People
+from smtpguard.admission.model import LedgerError, PolicyUnreadable
 from smtpguard.app import auditfollower, hooks
 from smtpguard.app.certificates import Renewals, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
@@ -24,24 +27,21 @@ from smtpguard.app.freshness import Freshness
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool, said_of
 from smtpguard.app.services import notices, opened, term
-from smtpguard.approvals.service import Approvals
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.holds.links import Links
+from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import BadAddress
 from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.notices.shadowreport import Reports
+from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.outbox.indoubt import report_doubts
-from smtpguard.policy.admission import LedgerError, PolicyUnreadable
-from smtpguard.policy.people import Keys
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
-from smtpguard.store.accounts import People
-from smtpguard.store.hooks import Cursors
 from smtpguard.store.retention import Retention
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.dkim import DkimSigner

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from smtpguard.app.auditfollower import PEOPLES
-from smtpguard.audit.event import Event, Kind
+from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import log
 from smtpguard.policy.verdict import Action
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smtpguard.admission.builtinrules import with_fixed
+from smtpguard.admission.model import Live
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
@@ -35,7 +36,6 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.admission import Live
 from smtpguard.policy.facts import Facts, Source
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Verdict

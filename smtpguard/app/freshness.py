@@ -11,6 +11,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from smtpguard.admission.model import LedgerError, PolicyUnreadable
 from smtpguard.app.lists import built_expander, built_refresher, built_registry
 from smtpguard.app.policies import Following
 from smtpguard.config.settings import Settings
@@ -21,7 +22,6 @@ from smtpguard.lists.expanding import Expander
 from smtpguard.lists.report import Report
 from smtpguard.lists.schedule import Refresher
 from smtpguard.notices import listalerts
-from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from smtpguard.admission.model import LedgerError
 from smtpguard.app.files import CannotStart
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
@@ -9,10 +10,9 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.web import Webhook
 from smtpguard.guard.inforce import Policies
 from smtpguard.observe.webhooks.payload import Allowed, Topic
+from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.observe.webhooks.telling import Clock, Hook, Teller
-from smtpguard.policy.admission import LedgerError
-from smtpguard.store.hooks import Cursors
 from smtpguard.store.store import Store
 
 SHORTEST_SECRET = 16

@@ -7,9 +7,9 @@ from typing import Any
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import indexes, installation_secret, make_state
-from smtpguard.audit.distinct import Asked, Version
 from smtpguard.config.settings import Settings
 from smtpguard.guard.ports import Clock
+from smtpguard.journal.distinct import Asked, Version
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander

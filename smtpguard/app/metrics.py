@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.admission.model import LedgerError
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
 from smtpguard.app.health import Health
@@ -25,7 +26,6 @@ from smtpguard.app.services import opened
 from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.observe.metrics.exposition import Exposition
-from smtpguard.policy.admission import LedgerError
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store

@@ -15,6 +15,7 @@ from typing import Any
 
 from smtpguard import __version__
 from smtpguard.admission.intake import ANSWERS, UNDECIDED
+from smtpguard.admission.model import PUT_BACK, PolicyUnreadable, Selector
 from smtpguard.app import policyfile
 from smtpguard.app.certificates import REFUSED, Ending, endings
 from smtpguard.app.files import indexes
@@ -25,14 +26,13 @@ from smtpguard.guard.ports import Clock
 from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
+from smtpguard.observe import watching as store_watching
 from smtpguard.observe.metrics.table import Numbers
 from smtpguard.observe.metrics.tally import Tally
+from smtpguard.observe.watching import Waiting
 from smtpguard.outbox.indoubt import SETTLED_WITHIN
-from smtpguard.policy.admission import PUT_BACK, PolicyUnreadable, Selector
 from smtpguard.policy.parse import Policy
-from smtpguard.store import watching as store_watching
 from smtpguard.store.store import Store
-from smtpguard.store.watching import Waiting
 from smtpguard.wire.turned import Why
 
 LOOK_SECONDS = 5.0

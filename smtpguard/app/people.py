@@ -11,6 +11,9 @@ from datetime import timedelta
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
+from smtpguard.accounts.model import Role
+from smtpguard.accounts.rows import People
+from smtpguard.admission.model import LedgerError
 from smtpguard.app.accounts import accounts, required
 from smtpguard.app.files import CannotStart
 from smtpguard.config.problem import Broken
@@ -32,9 +35,6 @@ from smtpguard.console.people.sessions import WRITE_SECONDS, Lifetimes, Sessions
 from smtpguard.console.people.signing import Signing
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
-from smtpguard.policy.admission import LedgerError
-from smtpguard.policy.people import Role
-from smtpguard.store.accounts import People
 from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)

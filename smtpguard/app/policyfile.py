@@ -21,7 +21,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 
 if TYPE_CHECKING:
-    from smtpguard.store.policies import Standing
+    from smtpguard.guard.policies import Standing
     from smtpguard.store.store import Store
 
 
@@ -123,9 +123,9 @@ async def look(settings: Settings, store: Store) -> Look | None:
 def look_before_upgrade(settings: Settings) -> Look | None:
     """``look``, at a store that an earlier version of smtpguard may have written, and without anything that a running guard needs. None
     where there is no store, or no policy is in force. Raises LedgerError, and what the database raises."""
-    from smtpguard.store import policies  # a database driver, which a policy that is only read does not need
-    from smtpguard.store.database import Database, is_there
-    from smtpguard.store.migrate import revision
+    from smtpguard.database.engine import Database, is_there
+    from smtpguard.database.migrate import revision
+    from smtpguard.guard import policies  # a database driver, which a policy that is only read does not need
 
     url = store_url(settings)
     if not is_there(url):

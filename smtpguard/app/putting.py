@@ -16,10 +16,10 @@ from smtpguard.app.lists import built_registry
 from smtpguard.app.policycheck import EXPANSIONS, CheckedPolicy, check_policy, shown
 from smtpguard.app.policyfile import stamps
 from smtpguard.app.services import opened
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import digest, policy_documents
 from smtpguard.config.problem import Broken, Problem
 from smtpguard.config.settings import Settings
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.looser import Looser, looser
 from smtpguard.policy.parse import Policy

@@ -12,8 +12,8 @@ from pathlib import Path
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import Settings
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, new_key
 
 

@@ -16,7 +16,6 @@ from smtpguard.app.clock import SystemClock
 from smtpguard.app.explaining import indexed
 from smtpguard.app.files import parse_policy
 from smtpguard.app.lists import built_registry
-from smtpguard.audit.chain import microseconds
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
@@ -25,12 +24,13 @@ from smtpguard.hindsight.passed import Sums
 from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled
 from smtpguard.hindsight.replay import Replay, Thought, recall, recorded
+from smtpguard.journal.chain import microseconds
+from smtpguard.journal.scan import Progress
+from smtpguard.journal.verdicts import verdicts
 from smtpguard.lists.digest import Digester
-from smtpguard.policy.mailing import DAY
+from smtpguard.mailings.model import DAY
 from smtpguard.policy.parse import Policy
-from smtpguard.store.journalscan import Progress
 from smtpguard.store.store import Store
-from smtpguard.store.verdicts import verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from smtpguard.admission.model import PolicyUnreadable
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
 from smtpguard.freezes.service import Freezes
+from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.digest import Digester
-from smtpguard.policy.admission import PolicyUnreadable
-from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.opening import open_store
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store
@@ -24,11 +24,11 @@ from smtpguard.store.writer import Committed
 
 if TYPE_CHECKING:
     from smtpguard.app.policies import Following
-    from smtpguard.approvals.service import Approvals
     from smtpguard.config.brief import Needed
     from smtpguard.config.settings import Settings
     from smtpguard.guard.ports import Clock
     from smtpguard.holds.deadlines import Deadlines
+    from smtpguard.holds.service import Approvals
     from smtpguard.mailings.service import Mailings
     from smtpguard.notices.intents import Notices
 
@@ -168,7 +168,7 @@ async def brakes(settings: Needed) -> AsyncIterator[Brakes]:
 async def services(settings: Settings) -> AsyncIterator[Services]:
     """Raises CannotStart and LedgerError."""
     from smtpguard.app.policies import Following
-    from smtpguard.approvals.service import Approvals
+    from smtpguard.holds.service import Approvals
     from smtpguard.mailings.service import Mailings
 
     clock, new_id = SystemClock(), ids()

@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from functools import partial
 
 from smtpguard import __version__
+from smtpguard.admission.model import PolicyMoved
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, parse_policy
 from smtpguard.app.policyfile import PolicyFile, compare, unreadable
 from smtpguard.app.putting import Proposal, propose, put
 from smtpguard.app.services import opened
 from smtpguard.app.synced import first_time
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import digest, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.counts.recalling import Letter, recall
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.admission import PolicyMoved
-from smtpguard.store.recalling import Letter, recall
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from smtpguard.app.alarmways import FileMemory, Organisation, Ways
 from smtpguard.app.files import CannotStart
-from smtpguard.audit.told import Known
 from smtpguard.config.settings import Settings
 from smtpguard.lists.ownership import hand_over
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Seen, raised
 from smtpguard.observe.alarms.rounds import AGAIN, Phase, Told
+from smtpguard.observe.told import Known
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.standing import trees
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from smtpguard import __version__
+from smtpguard.admission.model import Freeze, LedgerError
 from smtpguard.app.alarms import Looking, absent, probed, relay_says
 from smtpguard.app.alarmways import FileMemory
 from smtpguard.app.certificates import ends
@@ -23,20 +24,19 @@ from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.app.startfailed import failing
 from smtpguard.app.storestatus import hidden
-from smtpguard.audit.chain import instant
-from smtpguard.audit.checkpoint import Checkpoint, parse
-from smtpguard.audit.told import Known
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.counts.recalling import known_since
+from smtpguard.database.schema import checkpoint
+from smtpguard.journal.chain import instant
+from smtpguard.journal.checkpoint import Checkpoint, parse
 from smtpguard.lists.indexcache import State
+from smtpguard.observe import watching
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, raised
+from smtpguard.observe.alarms.rows import Alarmed
+from smtpguard.observe.told import Known
 from smtpguard.outbox.indoubt import SETTLED_WITHIN
-from smtpguard.policy.admission import Freeze, LedgerError
 from smtpguard.processes.standing import Tree, trees
-from smtpguard.store import watching
-from smtpguard.store.alarms import Alarmed
-from smtpguard.store.recalling import known_since
-from smtpguard.store.schema import checkpoint
 
 STORE_SECONDS = 20.0
 RELAY_SECONDS = 30.0

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from smtpguard.accounts.model import Account, unseated
+from smtpguard.accounts.rows import People
+from smtpguard.admission.model import PUT_BACK, Freeze, LedgerError
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names
@@ -17,19 +20,16 @@ from smtpguard.app.services import opened
 from smtpguard.app.undeclared import undeclared
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.counts.recalling import known_since
+from smtpguard.database.engine import file_of
+from smtpguard.database.migrate import Newer, SchemaError
+from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.declared import build
 from smtpguard.lists.names import Names
 from smtpguard.lists.ownership import owner_of
-from smtpguard.policy.admission import PUT_BACK, Freeze, LedgerError
 from smtpguard.policy.parse import Policy
-from smtpguard.policy.people import Account, unseated
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode
-from smtpguard.store.accounts import People
-from smtpguard.store.database import file_of
-from smtpguard.store.journal import FILE as CHECKPOINTS
-from smtpguard.store.migrate import Newer, SchemaError
-from smtpguard.store.recalling import known_since
 from smtpguard.store.rollbackcheck import PutBack
 from smtpguard.store.store import Store
 

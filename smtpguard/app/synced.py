@@ -13,11 +13,11 @@ from smtpguard.app.clock import SystemClock
 from smtpguard.app.lists import built_refresher, built_registry, open_registry
 from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
+from smtpguard.database.migrate import NotSetUp
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.report import Report
 from smtpguard.notices.listalerts import events, intents
 from smtpguard.policy.parse import Policy
-from smtpguard.store.migrate import NotSetUp
 from smtpguard.store.writer import Committed
 
 FIRST_SECONDS = 20.0

@@ -13,15 +13,15 @@ from functools import partial
 from sqlalchemy import Connection
 
 from smtpguard.app.finding import Finding, State
-from smtpguard.audit.chain import Clear, Entry, microseconds
-from smtpguard.audit.event import Kind
 from smtpguard.config.settings import Settings
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry, microseconds
+from smtpguard.journal.event import Kind
 from smtpguard.lists.declared import Origin, build
 from smtpguard.mail.client import within
 from smtpguard.mail.envelope import Session
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Mode
-from smtpguard.store import journal
 from smtpguard.store.store import Store
 
 DAYS = 30

@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.fate import Message
 from smtpguard.cli.audit import may_name
 from smtpguard.cli.context import Context, NotFine
-from smtpguard.store.terms import queue_ids
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.fate import Message
+from smtpguard.journal.terms import queue_ids
 
 MOST = 50
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from smtpguard.admission.model import Freeze, Selector
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.shown import freeze_row, what
 from smtpguard.config.brief import STORE
@@ -20,8 +21,7 @@ from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.freezes.hooks import Hook
 from smtpguard.freezes.service import AnotherNeeded, Frozen, Released
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.admission import Freeze, Selector
-from smtpguard.policy.mailing import NoSuch, whole_id
+from smtpguard.mailings.model import NoSuch, whole_id
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes

@@ -8,9 +8,6 @@ from functools import partial
 
 import click
 
-from smtpguard.audit.about import About
-from smtpguard.audit.chain import microseconds
-from smtpguard.audit.report import TooMany
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.times import moment
@@ -18,6 +15,9 @@ from smtpguard.console.i18n import LANGUAGES, Speech
 from smtpguard.console.incident import Told, told
 from smtpguard.console.incidentrow import row
 from smtpguard.console.reporting import Made, NothingFits, make
+from smtpguard.incidents.about import About
+from smtpguard.incidents.report import TooMany
+from smtpguard.journal.chain import microseconds
 
 
 @click.group()

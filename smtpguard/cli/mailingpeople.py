@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.audit.chain import instant
-from smtpguard.audit.event import Kind
 from smtpguard.cli.context import CannotRun
 from smtpguard.config.problem import did_you_mean
+from smtpguard.journal.chain import instant
+from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.mailing import SUREST, Fate
+from smtpguard.mailings.model import SUREST, Fate
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.approvals.service import Decided
 from smtpguard.cli.context import Context, NotFine
 from smtpguard.cli.mailingpeople import Matched
 from smtpguard.cli.mailingshown import LEGEND, Follower, bar, state, table, told
 from smtpguard.cli.shown import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
+from smtpguard.holds.model import Choice, Conflict, Refused
+from smtpguard.holds.service import Decided
+from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, NoSuch, State
 from smtpguard.mailings.service import FEW, Back, row
-from smtpguard.policy.approval import Choice, Conflict, Refused
-from smtpguard.policy.mailing import MAY_HAVE, Fate, Mailing, NoSuch, State
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
@@ -344,7 +344,7 @@ def _tell(context: Context, address: str, fate: Fate, *, as_json: bool) -> None:
 
 
 async def _journalled(context: Context, services: Services, mailing_id: str, found: int) -> None:
-    from smtpguard.audit.event import Event, Kind
+    from smtpguard.journal.event import Event, Kind
 
     data = {"what": "people", "people": found}
     event = Event(

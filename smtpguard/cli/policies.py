@@ -16,7 +16,7 @@ from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
     from smtpguard.app.putting import Agree, Proposal
-    from smtpguard.store.policies import Put
+    from smtpguard.guard.policies import Put
     from smtpguard.store.store import Store
 
 IN_FORCE, FILE = "in-force", "file"

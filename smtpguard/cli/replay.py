@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from smtpguard.admission.model import ContentMissing
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
@@ -24,13 +25,12 @@ from smtpguard.cli.times import moment
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
-from smtpguard.policy.admission import ContentMissing
 from smtpguard.policy.verdict import Action, Mode, Verdict
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
+    from smtpguard.holds.model import Hold
     from smtpguard.lists.digest import Digester
-    from smtpguard.policy.approval import Hold
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
 

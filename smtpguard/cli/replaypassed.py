@@ -15,16 +15,16 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.audit.event import Event, Kind
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.parting import Answer, Parted, Tally, hangs, labels
 from smtpguard.cli.shown import plain
+from smtpguard.journal.event import Event, Kind
 
 if TYPE_CHECKING:
     from smtpguard.app.replaying import Compared, Replaying
     from smtpguard.hindsight.replay import Thought
-    from smtpguard.store.journalscan import Progress
+    from smtpguard.journal.scan import Progress
     from smtpguard.store.store import Store
 
 SHOWN = 20

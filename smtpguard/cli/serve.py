@@ -20,20 +20,20 @@ import click
 import structlog
 
 from smtpguard import __version__
+from smtpguard.admission.model import LedgerError, Unusable
 from smtpguard.app.files import NO_ROOM, CannotStart
 from smtpguard.cli.context import FAILURES, CannotRun, Context, TryAgain, sentence_of
 from smtpguard.config.listeners import MilterListener, SmtpListener, lacking
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import load_yaml
-from smtpguard.policy.admission import LedgerError, Unusable
+from smtpguard.database.migrate import SchemaError
 from smtpguard.processes.child import Life
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.standing import Standing
 from smtpguard.processes.supervisor import Supervisor
-from smtpguard.store.migrate import SchemaError
 
 if TYPE_CHECKING:
     from smtpguard.app.start import Prepared

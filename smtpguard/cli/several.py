@@ -16,8 +16,8 @@ import click
 from smtpguard.cli.context import CannotRun
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import seconds
+from smtpguard.holds.model import Choice, Hold, State
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.approval import Choice, Hold, State
 from smtpguard.policy.verdict import Mode
 
 if TYPE_CHECKING:

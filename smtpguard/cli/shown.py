@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.policy.admission import Freeze, Selector
-from smtpguard.policy.approval import SENDING, Choice, Hold, Settled, standing_votes
-from smtpguard.policy.sending import Outgoing, Sending
+from smtpguard.admission.model import Freeze, Selector
+from smtpguard.holds.model import SENDING, Choice, Hold, Settled, standing_votes
+from smtpguard.holds.sending import Outgoing, Sending
 from smtpguard.policy.verdict import Mode, Quorum
 
 if TYPE_CHECKING:

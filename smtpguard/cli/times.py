@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from smtpguard.cli.context import CannotRun
-from smtpguard.policy import moment as moments
+from smtpguard.incidents import moment as moments
 
 
 def moment(option: str, text: str, now: datetime) -> datetime:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smtpguard.accounts.model import Account, Scope, Token
 from smtpguard.cli.context import CannotRun, Context, NotFine
-from smtpguard.policy.people import Account, Scope, Token
 
 if TYPE_CHECKING:
     from smtpguard.console.api.tokens import Tokens
@@ -95,12 +95,12 @@ def list_(context: Context, as_json: bool) -> None:
 
 
 def _run(context: Context, work: Callable[[Tokens], Awaitable[None]], address: str = "") -> None:
+    from smtpguard.accounts.rows import People
     from smtpguard.app.accounts import required
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.services import opened
     from smtpguard.console.api.tokens import NoToken, Tokens
     from smtpguard.mail.address import BadAddress
-    from smtpguard.store.accounts import People
 
     settings = context.settings()
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smtpguard.accounts.model import Account, Role
 from smtpguard.cli.context import CannotRun, Context, NotFine
-from smtpguard.policy.people import Account, Role
 
 if TYPE_CHECKING:
     from smtpguard.console.people.accounts import Accounts
@@ -241,6 +241,7 @@ def _run(
     everybody: bool = False,
 ) -> None:
     """``about``: say afterwards where this account and the policy's groups do not fit together; ``everybody``: of all."""
+    from smtpguard.admission.model import LedgerError
     from smtpguard.app.accounts import accounts
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
@@ -250,7 +251,6 @@ def _run(
     from smtpguard.console.people.factors import Factors
     from smtpguard.console.people.passwords import BadPassword
     from smtpguard.mail.address import BadAddress
-    from smtpguard.policy.admission import LedgerError
 
     settings = context.settings()
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from smtpguard.console.ports import Person
 from smtpguard.guard.inforce import InForce
-from smtpguard.policy.approval import Hold
+from smtpguard.holds.model import Hold
 from smtpguard.policy.verdict import Quorum
 
 Endpoint = Callable[[Request], Awaitable[Response]]

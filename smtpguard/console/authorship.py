@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from smtpguard.console.i18n import Speech
-from smtpguard.policy.approval import Hold
+from smtpguard.holds.model import Hold
 
 _WORD = re.compile(r"[^\W\d_]+")
 _TOGETHER = ({"HIRAGANA", "KATAKANA", "CJK"}, {"HANGUL", "CJK"})

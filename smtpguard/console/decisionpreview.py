@@ -13,8 +13,8 @@ from smtpguard.console.access import APPROVER
 from smtpguard.console.ports import Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.effects import AtOnce, at_once, bound
+from smtpguard.holds.model import LET_GO, Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
 from smtpguard.notices.intents import approvers
-from smtpguard.policy.approval import LET_GO, Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
 from smtpguard.policy.verdict import Quorum
 
 LARGE = 1000

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from smtpguard.approvals.questions import Questions
-from smtpguard.approvals.service import Approvals
 from smtpguard.console.ports import Archive, OtherFile, Trial
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.inforce import Policies
 from smtpguard.guard.ports import Clock, Ledger, LedgerError, Reader
+from smtpguard.holds.questions import Questions
+from smtpguard.holds.service import Approvals
 from smtpguard.lists.declared import ListInfo
 from smtpguard.mailings.service import Mailings
 

@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from smtpguard.audit.about import NAMES, About
-from smtpguard.audit.chain import Clear, Entry, instant
-from smtpguard.audit.distinct import NOBODY, Interval
-from smtpguard.audit.event import Kind
-from smtpguard.audit.fate import End, Sum
-from smtpguard.audit.report import Report
-from smtpguard.audit.timeline import Step
+from smtpguard.admission.model import Selector
 from smtpguard.console import labels, rulewords
 from smtpguard.console.i18n import Speech
 from smtpguard.console.ports import Found
 from smtpguard.console.proofwords import not_in_it, proved
 from smtpguard.console.reporting import Made
 from smtpguard.console.telling import told as in_words
-from smtpguard.policy.admission import Selector
+from smtpguard.incidents.about import NAMES, About
+from smtpguard.incidents.purposes import Purposes
+from smtpguard.incidents.report import Report
+from smtpguard.incidents.timeline import Step
+from smtpguard.journal.chain import Clear, Entry, instant
+from smtpguard.journal.distinct import NOBODY, Interval
+from smtpguard.journal.event import Kind
+from smtpguard.journal.fate import End, Sum
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.purposes import Purposes
 
 MOST = 10
 """Of addresses, subjects and the like so many are shown, those with the most messages. Of what cannot be known, so many are named."""

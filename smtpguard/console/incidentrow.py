@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.audit.chain import Clear, instant
-from smtpguard.audit.distinct import NOBODY, Interval
-from smtpguard.audit.event import Kind
-from smtpguard.audit.fate import Sum
-from smtpguard.audit.proof import Proof
-from smtpguard.audit.timeline import Step
 from smtpguard.console.i18n import Speech
 from smtpguard.console.incident import DECISIONS, asked_in_words, what_is_frozen
 from smtpguard.console.reporting import Made
 from smtpguard.console.telling import told as in_words
+from smtpguard.incidents.purposes import ListThen
+from smtpguard.incidents.timeline import Step
+from smtpguard.journal.chain import Clear, instant
+from smtpguard.journal.distinct import NOBODY, Interval
+from smtpguard.journal.event import Kind
+from smtpguard.journal.fate import Sum
+from smtpguard.journal.proof import Proof
 from smtpguard.mailings.service import row as mailing_row
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.purposes import ListThen
 
 _ENGLISH = Speech()
 _NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from smtpguard.policy.approval import LET_GO, Hold
-from smtpguard.policy.mailing import Mailing, State
-from smtpguard.policy.staging import At
+from smtpguard.holds.model import LET_GO, Hold
+from smtpguard.mailings.model import Mailing, State
+from smtpguard.mailings.staging import At
 
 STATES: Mapping[str, str] = {
     "waiting": "It waits for a decision.",

@@ -10,8 +10,8 @@ from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.paging import cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.guard.inforce import InForce
+from smtpguard.mailings.model import Mailing, State
 from smtpguard.mailings.service import FEW
-from smtpguard.policy.mailing import Mailing, State
 
 _LOOKS = 20
 """So many pages of others' mailings are passed over for one page of somebody's own."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from smtpguard.audit.chain import instant, microseconds
+from smtpguard.journal.chain import instant, microseconds
 
 PAGE = 50
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from smtpguard.audit.about import About
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.event import Event
-from smtpguard.audit.proof import Proof
-from smtpguard.audit.report import Report
+from smtpguard.accounts.model import Account, Keys, Session, Token, Turn, TurnStep
+from smtpguard.holds.model import Hold, State
+from smtpguard.incidents.about import About
+from smtpguard.incidents.report import Report
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.event import Event
+from smtpguard.journal.proof import Proof
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
-from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.mailing import Mailing
-from smtpguard.policy.people import Account, Keys, Session, Token, Turn, TurnStep
+from smtpguard.mailings.model import Mailing
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.shown import Shown

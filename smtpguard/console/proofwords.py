@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from smtpguard.audit.agreement import Lost
-from smtpguard.audit.chain import instant
-from smtpguard.audit.proof import Proof
 from smtpguard.console.i18n import Speech
 from smtpguard.console.ports import Found
+from smtpguard.journal.agreement import Lost
+from smtpguard.journal.chain import instant
+from smtpguard.journal.proof import Proof
 
 PROBLEMS: Mapping[str, str] = {
     "recomputed, or put back and gone on: the chain differs from its signed checkpoint at #, somewhere after #": "recomputed, or put back and gone on: the chain differs from its signed checkpoint at {0}, somewhere after {1}",

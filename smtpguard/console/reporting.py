@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from smtpguard.audit.about import About
-from smtpguard.audit.report import Report, TooMany
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.i18n import Speech
 from smtpguard.console.ports import Found
 from smtpguard.guard.ports import Ledger
-from smtpguard.policy.asked import Asked, Strange, held_against
-from smtpguard.policy.purposes import Documents, Purposes, purposes
+from smtpguard.incidents.about import About
+from smtpguard.incidents.asked import Asked, Strange, held_against
+from smtpguard.incidents.purposes import Documents, Purposes, purposes
+from smtpguard.incidents.report import Report, TooMany
 
 _SHA256 = 64  # characters
 MOST_FOUND = 100

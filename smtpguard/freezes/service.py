@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.fate import End
+from smtpguard.admission.model import ITSELF, Freeze, Gate, LedgerError, Selector
 from smtpguard.freezes.hooks import Hook, run
-from smtpguard.policy.admission import ITSELF, Freeze, Gate, LedgerError, Selector
-from smtpguard.policy.approval import LIVE, Hold, State
+from smtpguard.holds.model import LIVE, Hold, State
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.fate import End
 from smtpguard.policy.freezing import held_up_by, stopped_by
 
 if TYPE_CHECKING:  # whoever freezes does not wait for them
     from smtpguard.guard.ports import Clock, Gates, Ledger
     from smtpguard.mail.transaction import Fence
+    from smtpguard.mailings.model import Mailing
     from smtpguard.policy.facts import Facts
-    from smtpguard.policy.mailing import Mailing
 
 log = logging.getLogger(__name__)
 

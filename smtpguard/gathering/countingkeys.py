@@ -8,7 +8,7 @@ from typing import Any
 
 from smtpguard.lists.recipients import Classification, Classified, Kind
 from smtpguard.lists.registry import Registry
-from smtpguard.policy.mailing import Person
+from smtpguard.mailings.model import Person
 
 _NOW: Mapping[str, str] = {}
 

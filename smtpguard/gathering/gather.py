@@ -21,10 +21,10 @@ from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.cover import Coming
-from smtpguard.policy.differing import Approved, Difference
+from smtpguard.mailings.cover import Coming
+from smtpguard.mailings.differing import Approved, Difference
+from smtpguard.mailings.slots import Template
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
-from smtpguard.policy.slots import Template
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin

@@ -1,1 +1,1 @@
-"""What the rooms that act share: the policy in force, and what they need of the store, the wire and the clock."""
+"""The policy in force, the policies that were, and what the services need of the store, the wire and the clock."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from smtpguard.accounts.model import Account, Unseated, unseated
 from smtpguard.lists.registry import Registry
+from smtpguard.mailings.slots import SHARE
+from smtpguard.mailings.staging import ByAddress, Stages
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
-from smtpguard.policy.people import Account, Unseated, unseated
-from smtpguard.policy.slots import SHARE
-from smtpguard.policy.staging import ByAddress, Stages
 
 PREVIEWS = ("reasons", "text", "full")
 """How much of a held message somebody sees, the least first."""

@@ -6,25 +6,25 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.audit.event import Event
-from smtpguard.audit.fate import End
+from smtpguard.admission.model import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome, Over
+from smtpguard.admission.model import Busy as Busy  # raised by the store, which may not look in here
+from smtpguard.admission.model import ComparisonMissing as ComparisonMissing
+from smtpguard.admission.model import ContentMissing as ContentMissing
+from smtpguard.admission.model import Full as Full
+from smtpguard.admission.model import Gone as Gone
+from smtpguard.admission.model import LedgerError as LedgerError
+from smtpguard.admission.model import PolicyMoved as PolicyMoved
+from smtpguard.admission.model import Unavailable as Unavailable
+from smtpguard.holds.model import Hold, State
+from smtpguard.holds.sending import Outgoing, Sending, Taken
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Event
+from smtpguard.journal.fate import End
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers, Fence
-from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome, Over
-from smtpguard.policy.admission import Busy as Busy  # raised by the store, which may not look in here
-from smtpguard.policy.admission import ComparisonMissing as ComparisonMissing
-from smtpguard.policy.admission import ContentMissing as ContentMissing
-from smtpguard.policy.admission import Full as Full
-from smtpguard.policy.admission import Gone as Gone
-from smtpguard.policy.admission import LedgerError as LedgerError
-from smtpguard.policy.admission import PolicyMoved as PolicyMoved
-from smtpguard.policy.admission import Unavailable as Unavailable
-from smtpguard.policy.approval import Hold, State
+from smtpguard.mailings.model import Fate, Mailing
 from smtpguard.policy.facts import Source, Unknown
-from smtpguard.policy.mailing import Fate, Mailing
-from smtpguard.policy.sending import Outgoing, Sending, Taken
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin
 from smtpguard.reading.shown import Shown

@@ -19,9 +19,9 @@ from smtpguard.admission.recordedfacts import (
     usual_unsuitable,
     value_of,
 )
-from smtpguard.audit.chain import Clear, Entry
 from smtpguard.gathering.values import FEW
 from smtpguard.hindsight.passed import Passed
+from smtpguard.journal.chain import Clear, Entry
 from smtpguard.policy.condition import SAME
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS as ALL_FACTS

@@ -1,1 +1,1 @@
-"""What waits for people: until when, and what a decision on it covers and means."""
+"""What waits for people: votes, quorum, deadlines, what a decision covers and means, and how it is taken back."""

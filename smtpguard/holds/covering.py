@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from smtpguard.holds.effects import TEST, Learned, covers_copies
-from smtpguard.policy.approval import Hold
-from smtpguard.policy.mailing import Grant
-from smtpguard.policy.slots import Slot, Target, Template
+from smtpguard.holds.model import Hold
+from smtpguard.mailings.model import Grant
+from smtpguard.mailings.slots import Slot, Target, Template
 from smtpguard.reading.shown import is_compared
 
 _EXAMPLES = 3

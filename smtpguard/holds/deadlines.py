@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from smtpguard.guard.inforce import InForce
+from smtpguard.holds.model import Hold
 from smtpguard.mail.message import Header
-from smtpguard.policy.approval import Hold
 
 REMINDERS = (25, 50, 90)  # percent of the time from hold to expiry
 UNACKNOWLEDGED = timedelta(minutes=15)  # past every wait for a 250: its client has been told 451, or has gone

@@ -1,1 +1,1 @@
-"""The same thing to many people: what people see of it and do to it, its copies, and taking it back."""
+"""The same thing to many people: which messages are copies, whom they reached, what people decided, and stages."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.admission.model import Change
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
 from smtpguard.holds import effects
+from smtpguard.holds.model import LET_GO, Hold, State
+from smtpguard.holds.sending import Sending
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings import revoking
+from smtpguard.mailings.model import Mailing
 from smtpguard.notices.intents import Notices
-from smtpguard.policy.admission import Change
-from smtpguard.policy.approval import LET_GO, Hold, State
-from smtpguard.policy.mailing import Mailing
-from smtpguard.policy.sending import Sending
 
 SLICE = 100  # copies that go their way in one commit
 

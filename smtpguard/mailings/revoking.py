@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.admission.model import Change
 from smtpguard.gathering.countingkeys import persons
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import LET_GO, Choice, Conflict, Hold, Move, State, Vote, after
+from smtpguard.holds.sending import UNSENT, Outgoing, Sending, taken_back
+from smtpguard.journal.event import Event, Kind
+from smtpguard.mailings.model import Person
 from smtpguard.notices.intents import Notices
-from smtpguard.policy.admission import Change
-from smtpguard.policy.approval import LET_GO, Choice, Conflict, Hold, Move, State, Vote, after
-from smtpguard.policy.mailing import Person
-from smtpguard.policy.sending import UNSENT, Outgoing, Sending, taken_back
 
 SAY_WHY = "say why it is taken back: its writer and those who decide are told"
 _KINDS: Mapping[Move, Kind] = {

@@ -10,21 +10,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.admission.model import Change
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.holds.covering import Covered, of_grant
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import Conflict, Move, NotEntitled, Refused
+from smtpguard.holds.sending import Outgoing
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings import copies
+from smtpguard.mailings.model import SUREST, Fate, Mailing, NoSuch, Rejection, State, whole_id
 from smtpguard.mailings.revoking import SAY_WHY, Revocation
+from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
-from smtpguard.policy.admission import Change
-from smtpguard.policy.approval import Conflict, Move, NotEntitled, Refused
-from smtpguard.policy.mailing import SUREST, Fate, Mailing, NoSuch, Rejection, State, whole_id
-from smtpguard.policy.sending import Outgoing
-from smtpguard.policy.staging import Move as Step
 
 FEW = 20
 """From so many people on a mailing is listed of which nothing waits and nobody decided anything."""

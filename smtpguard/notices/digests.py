@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.audit.event import Event
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
+from smtpguard.holds.model import Hold, State, standing_votes
+from smtpguard.journal.event import Event
 from smtpguard.notices.intents import approvers
 from smtpguard.notices.noticedata import nameable, reasons, time_of
-from smtpguard.policy.approval import Hold, State, standing_votes
 
 SHOWN = 50
 PAGE = 1000

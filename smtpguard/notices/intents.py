@@ -13,19 +13,19 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from smtpguard.audit.event import Event
+from smtpguard.admission.model import Intent, IntentKind
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Alarms, Exceeded, since_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import covering, effects
+from smtpguard.holds.model import Hold, out_of_reach
+from smtpguard.holds.sending import Outgoing, Sending
+from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
 from smtpguard.notices.calling import Called
 from smtpguard.notices.noticedata import time_of
-from smtpguard.policy.admission import Intent, IntentKind
-from smtpguard.policy.approval import Hold, out_of_reach
-from smtpguard.policy.sending import Outgoing, Sending
 from smtpguard.policy.verdict import Action, Mode, Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import veiled

@@ -56,9 +56,9 @@ from typing import Any
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
+from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.lists.declared import ListInfo
-from smtpguard.policy.approval import Hold, out_of_reach
-from smtpguard.policy.differing import FACT as DIFFERS
+from smtpguard.mailings.differing import FACT as DIFFERS
 from smtpguard.policy.facts import OF_TOPICS
 from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
 from smtpguard.reading.looks import Reading

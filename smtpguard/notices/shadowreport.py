@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from smtpguard.audit.event import Event
+from smtpguard.admission.model import Intent, IntentKind
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.noticedata import NONE
-from smtpguard.policy.admission import Intent, IntentKind
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action
 

@@ -23,7 +23,7 @@ from typing import Any, TextIO, cast
 import orjson
 import structlog
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import lines
 
 _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010ffff.\-]+)")

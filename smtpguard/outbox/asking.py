@@ -12,14 +12,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.admission.model import Change, LedgerError
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
+from smtpguard.holds.model import Hold, Move, after
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.intents import Notices
 from smtpguard.outbox.attempt import over, persons_behind
-from smtpguard.policy.admission import Change, LedgerError
-from smtpguard.policy.approval import Hold, Move, after
 
 log = logging.getLogger(__name__)
 

@@ -18,19 +18,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from smtpguard.admission.model import ContentMissing, Intent, Lease, LedgerError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.guard.inforce import Policies
 from smtpguard.guard.ports import Clock, Ledger, Relay
+from smtpguard.holds.model import Hold
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
+from smtpguard.mailings.model import Person
 from smtpguard.outbox.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events, persons_behind
 from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.bounces import reports
-from smtpguard.policy.admission import ContentMissing, Intent, Lease, LedgerError
-from smtpguard.policy.approval import Hold
-from smtpguard.policy.mailing import Person
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.journal.event import Event, Kind
 
 SETTLED_WITHIN = timedelta(minutes=15)  # past the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 

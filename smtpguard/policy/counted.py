@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from smtpguard.policy.admission import Ask, Live, list_of
+from smtpguard.admission.model import Ask, Live, list_of
+from smtpguard.mailings.model import DAY
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import NONE, OF_LETTERS, OF_LISTS, OF_SENDERS, Count, Facts, Unknown, Usual, Value
-from smtpguard.policy.mailing import DAY
 
 
 class Subject(NamedTuple):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
+from smtpguard.admission.model import Ask, Freeze, Live
 from smtpguard.policy import counted, stopping
-from smtpguard.policy.admission import Ask, Freeze, Live
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
 from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import frozen

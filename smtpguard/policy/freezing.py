@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from smtpguard.policy.admission import Freeze, Live, Selector
-from smtpguard.policy.approval import Hold
+from smtpguard.admission.model import Freeze, Live, Selector
+from smtpguard.holds.model import Hold
 from smtpguard.policy.facts import Facts, Unknown
 from smtpguard.policy.verdict import Action, Hit, Reason
 

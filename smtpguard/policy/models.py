@@ -15,6 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section
+from smtpguard.mailings.slots import SHARE
+from smtpguard.mailings.staging import REST, Stages
 from smtpguard.policy.expansions import SeveralExpands
 from smtpguard.policy.fields import (
     LISTED,
@@ -32,8 +34,6 @@ from smtpguard.policy.fields import (
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
 from smtpguard.policy.members import SeveralMembers
-from smtpguard.policy.slots import SHARE
-from smtpguard.policy.staging import REST, Stages
 from smtpguard.policy.window import RateField
 from smtpguard.reading.language import LANGUAGES
 

@@ -17,6 +17,8 @@ from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, 
 from smtpguard.config.pruning import validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
+from smtpguard.mailings.slots import SHARE
+from smtpguard.mailings.staging import ByAddress, Stages
 from smtpguard.policy import meant
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.expansions import Expands
@@ -28,8 +30,6 @@ from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel
 from smtpguard.policy.rulebook import rules
 from smtpguard.policy.seats import lacking
-from smtpguard.policy.slots import SHARE
-from smtpguard.policy.staging import ByAddress, Stages
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.surroundings import Custom

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from smtpguard.policy.admission import Ask, Live
+from smtpguard.admission.model import Ask, Live
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import RESTS
 from smtpguard.policy.facts import Count, Facts, Value

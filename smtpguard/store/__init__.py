@@ -1,1 +1,1 @@
-"""What lasts. Never guard or wire."""
+"""Everything that lasts, as one object: opened and checked, written by one thread, forgotten in time."""

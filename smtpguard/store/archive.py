@@ -7,15 +7,17 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from smtpguard.audit.about import About
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.audit.distinct import Asked
-from smtpguard.audit.event import Kind
-from smtpguard.policy.approval import Hold, State
+from smtpguard.holds import rows as holds
+from smtpguard.holds import seeking
+from smtpguard.holds.model import Hold, State
+from smtpguard.incidents.about import About
+from smtpguard.incidents.rows import Found
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.distinct import Asked
+from smtpguard.journal.event import Kind
+from smtpguard.mailings.spread import Grown, growth
 from smtpguard.reading.shown import Shown
-from smtpguard.store import holds, journal, seeking
-from smtpguard.store.incident import Found
-from smtpguard.store.spread import Grown, growth
 from smtpguard.store.store import Store
 
 _STOOD_STILL = (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW)

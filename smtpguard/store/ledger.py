@@ -10,41 +10,37 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smtpguard.audit.chain import Clear, Entry, microseconds
-from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.fate import End
+from smtpguard.admission.model import Change, Freeze, Gate, Intent, Lease, Outcome, Over
+from smtpguard.database.access import Access, Open
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.freezes import rows as gates
+from smtpguard.guard import policies
+from smtpguard.guard.policies import Put, Standing
+from smtpguard.holds import asking, contents, covers, deciding
+from smtpguard.holds import rows as holds
+from smtpguard.holds import takingback as revoking
+from smtpguard.holds.model import Hold, State
+from smtpguard.holds.sending import Outgoing, Taken
+from smtpguard.incidents import naming
+from smtpguard.journal import rows as journal
+from smtpguard.journal import terms
+from smtpguard.journal.chain import Clear, Entry, microseconds
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.fate import End
 from smtpguard.mail.message import Message
-from smtpguard.policy.admission import Change, Freeze, Gate, Intent, Lease, Outcome, Over
-from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.mailing import Fate, Mailing
-from smtpguard.policy.sending import Outgoing, Taken
+from smtpguard.mailings import rows as mailings
+from smtpguard.mailings.model import Fate, Mailing
+from smtpguard.outbox import rows as outboxes
 from smtpguard.reading.shown import Shown
-from smtpguard.store import (
-    asking,
-    contents,
-    covers,
-    deciding,
-    gates,
-    holds,
-    journal,
-    mailings,
-    naming,
-    outboxes,
-    policies,
-    revoking,
-    terms,
-)
-from smtpguard.store.access import Access, Open
-from smtpguard.store.batch import Batch, read_head
-from smtpguard.store.policies import Put, Standing
 from smtpguard.store.writer import Writer
 
 if TYPE_CHECKING:  # what takes long to import, and what who only freezes does without
-    from smtpguard.audit.about import About
-    from smtpguard.audit.distinct import Asked
-    from smtpguard.audit.proof import Proof
-    from smtpguard.store import incident, journalscan
+    from smtpguard.incidents import rows as incident
+    from smtpguard.incidents.about import About
+    from smtpguard.journal import scan as journalscan
+    from smtpguard.journal.distinct import Asked
+    from smtpguard.journal.proof import Proof
 
 
 class Contents:
@@ -304,13 +300,13 @@ class Journal:
         return await self._access.ask(lambda c: journal.outcomes(c, ids))
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
-        from smtpguard.store import journalscan
+        from smtpguard.journal import scan as journalscan
 
         found = await self._access.walk(lambda opened: journalscan.rejected(opened, first, microseconds(until), limit))
         return [_verdict(*pair) for pair in found]
 
     async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
-        from smtpguard.store import journalscan
+        from smtpguard.journal import scan as journalscan
 
         judged, found = await self._access.walk(
             lambda opened: journalscan.observed(opened, microseconds(since), microseconds(until), limit)
@@ -353,7 +349,7 @@ class Journal:
     ) -> incident.Found:
         """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``. ``asked``: as in
         audit.report, and in a thread."""
-        from smtpguard.store import incident
+        from smtpguard.incidents import rows as incident
 
         now = self._access.now()
         return await self._access.walk(
@@ -364,7 +360,7 @@ class Journal:
 
     def _walk(self, opened: Open) -> journalscan.Walk:
         """In a thread that reads."""
-        from smtpguard.store import journalscan
+        from smtpguard.journal import scan as journalscan
 
         return journalscan.Walk(opened, self._secret, journal.lines_of(self._state_dir))
 

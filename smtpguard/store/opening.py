@@ -10,13 +10,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from smtpguard.policy.admission import Unavailable
+from smtpguard.admission.model import Unavailable
+from smtpguard.database.engine import Database, is_there
+from smtpguard.database.migrate import NotSetUp, bring, check, revision
+from smtpguard.database.schema import SCHEMA
 from smtpguard.store import rollbackcheck
-from smtpguard.store.database import Database, is_there
-from smtpguard.store.migrate import NotSetUp, bring, check, revision
 from smtpguard.store.queued import Clock
 from smtpguard.store.rollbackcheck import PutBack
-from smtpguard.store.schema import SCHEMA
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 

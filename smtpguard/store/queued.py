@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
 
-from smtpguard.policy.admission import Admission, Busy, Item, Live, Unavailable
-from smtpguard.store.batch import Step
+from smtpguard.admission.model import Admission, Busy, Item, Live, Unavailable
+from smtpguard.database.batch import Step
 
 WAIT_SECONDS = 20.0
 

@@ -11,14 +11,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, exists, func, select
 
-from smtpguard.audit.chain import microseconds
-from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.event import Event, Kind
-from smtpguard.policy.approval import LIVE, State
-from smtpguard.store import contents, covers, forgetting, journal, terms
-from smtpguard.store.batch import Batch
-from smtpguard.store.codec import FREEZE
-from smtpguard.store.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
+from smtpguard.database.batch import Batch
+from smtpguard.database.codec import FREEZE
+from smtpguard.database.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
+from smtpguard.holds import contents, covers
+from smtpguard.holds.model import LIVE, State
+from smtpguard.journal import rows as journal
+from smtpguard.journal import terms
+from smtpguard.journal.chain import microseconds
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.event import Event, Kind
+from smtpguard.mailings import forgetting
 
 _SETTLED = [s.value for s in State if s not in LIVE]
 DOUBTS = timedelta(days=7)

@@ -19,14 +19,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
-from smtpguard.audit.agreement import Agreement, Parted
-from smtpguard.audit.chain import instant
-from smtpguard.audit.checkpoint import Checkpoint, genuine, parse
-from smtpguard.audit.event import Event, Kind
-from smtpguard.policy.admission import ITSELF, PUT_BACK, Freeze, Gate, LedgerError, Selector
-from smtpguard.store import gates, journal
-from smtpguard.store.batch import Batch, read_head
-from smtpguard.store.schema import checkpoint, entry
+from smtpguard.admission.model import ITSELF, PUT_BACK, Freeze, Gate, LedgerError, Selector
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.schema import checkpoint, entry
+from smtpguard.freezes import rows as gates
+from smtpguard.journal import rows as journal
+from smtpguard.journal.agreement import Agreement, Parted
+from smtpguard.journal.chain import instant
+from smtpguard.journal.checkpoint import Checkpoint, genuine, parse
+from smtpguard.journal.event import Event, Kind
 
 log = logging.getLogger(__name__)
 

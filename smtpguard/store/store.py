@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from smtpguard.audit.event import Event
-from smtpguard.policy.admission import Admission, Item, Live
-from smtpguard.store import contacts, journal, retention
-from smtpguard.store.access import Access
-from smtpguard.store.batch import Batch
-from smtpguard.store.database import Database
+from smtpguard.admission.model import Admission, Item, Live
+from smtpguard.counts import contacts
+from smtpguard.database.access import Access
+from smtpguard.database.batch import Batch
+from smtpguard.database.engine import Database
+from smtpguard.journal import rows as journal
+from smtpguard.journal.event import Event
+from smtpguard.store import retention
 from smtpguard.store.ledger import Contents, Gates, Holds, Journal, Mailings, Outbox, Policies
 from smtpguard.store.queued import Clock
 from smtpguard.store.retention import Erased, Retention

@@ -21,18 +21,20 @@ from typing import Any
 
 from sqlalchemy import select
 
-from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.event import Event, Kind
-from smtpguard.policy.admission import Admission, Busy, Gate, Gone, Item, LedgerError, Live, Unavailable
-from smtpguard.store import counting, holds, journal
-from smtpguard.store.admitting import Run, answered_as
-from smtpguard.store.batch import Batch, Step
-from smtpguard.store.database import BadItem, CommitUnknown, Database
-from smtpguard.store.failpoint import passes
-from smtpguard.store.mailingcache import Memory
+from smtpguard.admission.model import Admission, Busy, Gate, Gone, Item, LedgerError, Live, Unavailable
+from smtpguard.admission.rows import Run, answered_as
+from smtpguard.counts import counting
+from smtpguard.database.batch import Batch, Step
+from smtpguard.database.engine import BadItem, CommitUnknown, Database
+from smtpguard.database.failpoint import passes
+from smtpguard.database.schema import underway
+from smtpguard.holds import rows as holds
+from smtpguard.journal import rows as journal
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.event import Event, Kind
+from smtpguard.mailings.mailingcache import Memory
 from smtpguard.store.queued import WAIT_SECONDS, Clock, Waiting, Work
 from smtpguard.store.rollbackcheck import Lookout
-from smtpguard.store.schema import underway
 
 log = logging.getLogger(__name__)
 

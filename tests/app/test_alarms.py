@@ -17,13 +17,13 @@ from smtpguard.app.alarmways import FileMemory, Organisation, Ways
 from smtpguard.app.contact import second_way
 from smtpguard.app.relay import relay_target
 from smtpguard.app.turned import Turned
-from smtpguard.audit.told import Known
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms.conditions import raised
 from smtpguard.observe.alarms.rounds import Phase, Told
+from smtpguard.observe.told import Known
 from smtpguard.observe.webhooks.sending import genuine
 from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
 from smtpguard.wire.turned import TurnedAway, Why

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import httpx2
 
+from smtpguard.accounts.model import Role
 from smtpguard.app import start
 from smtpguard.app.accounts import accounts
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.console import Console
 from smtpguard.app.files import installation_secret, read_settings
 from smtpguard.app.services import opened
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import Settings
 from smtpguard.console.people.passwords import Passwords
-from smtpguard.policy.people import Role
+from smtpguard.journal.event import Event, Kind
 from tests.console.stage import CHEAP, PASSWORD
 
 EVA = "eva@example.com"

@@ -11,9 +11,9 @@ import pytest
 
 from smtpguard.app import eventlog
 from smtpguard.app.eventlog import EventLog
-from smtpguard.audit.event import Event, Kind
-from smtpguard.policy.approval import Conflict
-from smtpguard.store.batch import Batch
+from smtpguard.database.batch import Batch
+from smtpguard.holds.model import Conflict
+from smtpguard.journal.event import Event, Kind
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed

@@ -9,10 +9,10 @@ import pytest
 
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import on_list
-from smtpguard.audit.about import About
-from smtpguard.audit.distinct import Interval
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import Settings
+from smtpguard.incidents.about import About
+from smtpguard.journal.distinct import Interval
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.sync import sync

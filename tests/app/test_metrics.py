@@ -21,7 +21,7 @@ from smtpguard.app.metrics import EACH, Metrics
 from smtpguard.app.operationsnumbers import Watching
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
-from smtpguard.store.database import Database
+from smtpguard.database.engine import Database
 from tests.peers.postfix import free_port
 from tests.store.servers import new_database
 

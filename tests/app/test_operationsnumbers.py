@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 
 from smtpguard import __version__
+from smtpguard.admission.model import Unavailable
 from smtpguard.app import operationsnumbers, putting, start
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.operationsnumbers import OLD_SECONDS, Watching
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.indexcache import index_path
 from smtpguard.observe.metrics.table import BY_NAME
-from smtpguard.policy.admission import Unavailable
-from smtpguard.store.hooks import Cursors
+from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
 from tests.guard.house import Clock
 from tests.store.making import a_freeze

@@ -16,11 +16,11 @@ from smtpguard.admission.recordedfacts import FACTS
 from smtpguard.app import explaining, replaying
 from smtpguard.app.replaying import Compared
 from smtpguard.config.settings import Settings, read_settings
+from smtpguard.database.batch import Batch
+from smtpguard.database.schema import document, entry
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action
-from smtpguard.store.batch import Batch
-from smtpguard.store.schema import document, entry
 from tests.cli.installing import install
 from tests.guard.house import KEY, MEMBERS, MONDAY, House, Way, house
 from tests.hindsight.twins import Plain, documents, sample

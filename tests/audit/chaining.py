@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.audit.chain import GENESIS, Clear, Entry, Seal, body_of, link, microseconds
-from smtpguard.audit.checkpoint import Checkpoint, sign
-from smtpguard.audit.event import Event, Kind
+from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, body_of, link, microseconds
+from smtpguard.journal.checkpoint import Checkpoint, sign
+from smtpguard.journal.event import Event, Kind
 
 SECRET = b"s" * 32
 SEAL = Seal(SECRET, "journal")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit.agreement import Agreement, Lost
-from smtpguard.audit.chain import GENESIS
-from smtpguard.audit.checkpoint import Checkpoint, genuine, parse, sign
-from smtpguard.audit.proof import Proof, verify
+from smtpguard.journal.agreement import Agreement, Lost
+from smtpguard.journal.chain import GENESIS
+from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
+from smtpguard.journal.proof import Proof, verify
 from tests.audit.chaining import SEAL, SECRET, Kept, Pairs, chain
 
 

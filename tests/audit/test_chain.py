@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit.chain import GENESIS, Seal, body_of, canonical, link, microseconds
-from smtpguard.audit.checkpoint import genuine, parse
-from smtpguard.audit.event import Event, Kind
+from smtpguard.journal.chain import GENESIS, Seal, body_of, canonical, link, microseconds
+from smtpguard.journal.checkpoint import genuine, parse
+from smtpguard.journal.event import Event, Kind
 from tests.audit.chaining import SEAL, SECRET, T0, chain, mark
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.delivery import DeliveryEvent as E
-from smtpguard.audit.delivery import DeliveryStatus as S
-from smtpguard.audit.delivery import NotPossible, after, reported
-from smtpguard.audit.event import Kind
+from smtpguard.journal.delivery import DeliveryEvent as E
+from smtpguard.journal.delivery import DeliveryStatus as S
+from smtpguard.journal.delivery import NotPossible, after, reported
+from smtpguard.journal.event import Kind
 
 LEGAL = {
     (S.PENDING, E.BEGIN): S.ATTEMPTED,

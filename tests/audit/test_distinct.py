@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit.distinct import Changes, Crowd, Interval, People, Single, Unit, more
+from smtpguard.journal.distinct import Changes, Crowd, Interval, People, Single, Unit, more
 
 LISTS = ("a", "b")
 VERSIONS = st.tuples(st.sampled_from(LISTS), st.sampled_from(("1", "2")))

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit.agreement import Agreement
-from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.proof import Bad, End, Proof, Retention, Sources, verify
+from smtpguard.journal.agreement import Agreement
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.proof import Bad, End, Proof, Retention, Sources, verify
 from tests.audit.chaining import SEAL, Kept, Living, Pairs, chain, mark, rehash
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.about import About
-from smtpguard.audit.chain import Clear, Entry, Seal, body_of, microseconds
-from smtpguard.audit.distinct import Interval
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.fate import End, Sum
-from smtpguard.audit.report import Case, Report
-from smtpguard.audit.timeline import SHOWN
+from smtpguard.incidents.about import About
+from smtpguard.incidents.report import Case, Report
+from smtpguard.incidents.timeline import SHOWN
+from smtpguard.journal.chain import Clear, Entry, Seal, body_of, microseconds
+from smtpguard.journal.distinct import Interval
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.fate import End, Sum
 
 SEAL = Seal(b"a secret of thirty-two bytes, ok", "journal")
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from smtpguard.app import milter
-from smtpguard.audit.event import Kind
 from smtpguard.config.settings import MilterListener
+from smtpguard.journal.event import Kind
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.milter.packet import Discard, SmtpReply
 from tests.catalogue.whole import ANNA, MEMBERS, RAMADAN, READERS, Whole, whole

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.policy.approval import Hold
+from smtpguard.holds.model import Hold
 from tests.catalogue.whole import ANNA, LETTER, OUTLOOK, RAMADAN, Whole, letter, policy, signed, whole
 
 PORK = "Tonight we offer you bacon and whisky at half price"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from smtpguard.app import proxy
+from smtpguard.holds.model import Choice, State
+from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.service import Mailings
-from smtpguard.policy.approval import Choice, State
-from smtpguard.policy.mailing import Mailing
 from smtpguard.store.store import Store
 from tests.catalogue.whole import (
     DPO,

@@ -25,11 +25,11 @@ from smtpguard.app.alarms import Looking
 from smtpguard.app.files import read_policy
 from smtpguard.app.finding import State
 from smtpguard.app.storestatus import stands
-from smtpguard.approvals.service import Seen
+from smtpguard.holds.model import Choice
+from smtpguard.holds.model import State as Stands
+from smtpguard.holds.service import Seen
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import raised
-from smtpguard.policy.approval import Choice
-from smtpguard.policy.approval import State as Stands
 from tests.catalogue.whole import EVA, MEMBERS, Whole, letter, policy, whole
 from tests.observe.receiver import Receiver, receiver
 

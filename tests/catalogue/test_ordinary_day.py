@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smtpguard.policy.mailing import State
+from smtpguard.mailings.model import State
 from tests.catalogue.whole import MEMBERS, OUTLOOK, RAMADAN, READERS, Whole, letter, policy, whole
 
 SARA = "Sara <sara@example.com>"

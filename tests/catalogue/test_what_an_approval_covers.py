@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smtpguard.approvals.service import Seen
 from smtpguard.holds import covering
-from smtpguard.policy.approval import Choice, Hold
-from smtpguard.policy.differing import FACT
+from smtpguard.holds.model import Choice, Hold
+from smtpguard.holds.service import Seen
+from smtpguard.mailings.differing import FACT
 from tests.catalogue.whole import (
     ANNA,
     DPO,

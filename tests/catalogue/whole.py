@@ -24,10 +24,10 @@ import yaml
 from smtpguard.app import delivery, guardline, proxy, services, start
 from smtpguard.app.files import read_policy, read_settings
 from smtpguard.app.lists import open_refresher, open_registry
-from smtpguard.audit.event import Kind
 from smtpguard.config.settings import Settings
 from smtpguard.demo.key import make_key
-from smtpguard.policy.approval import Choice, Hold
+from smtpguard.holds.model import Choice, Hold
+from smtpguard.journal.event import Kind
 from tests.scripted_relay import Message, ScriptedRelay
 from tests.store.making import sqlite_url
 from tests.wire.proxied import Client

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from smtpguard.audit.chain import link
-from smtpguard.audit.event import Kind
 from smtpguard.cli import audit, main
+from smtpguard.journal.chain import link
+from smtpguard.journal.event import Kind
 from smtpguard.store.ledger import Journal
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store

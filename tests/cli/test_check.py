@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
+from smtpguard.accounts.model import Role
 from smtpguard.app.accounts import accounts
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import read_settings
@@ -21,7 +22,6 @@ from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from smtpguard.config.yaml import load_yaml
-from smtpguard.policy.people import Role
 
 SUITE = Path(__file__).parent.parent / "policies"
 

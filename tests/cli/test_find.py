@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from smtpguard.cli import main
+from smtpguard.holds.model import Choice
 from smtpguard.mail.reply import Reply
-from smtpguard.policy.approval import Choice
 from tests.cli.installing import install
 from tests.guard.house import KEY, RAMADAN, Way, house
 

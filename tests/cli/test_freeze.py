@@ -20,7 +20,7 @@ from smtpguard.cli.freeze import thaw
 from smtpguard.cli.held import command as held
 from smtpguard.cli.mailings import command as mailings
 from smtpguard.config.documents import shipped
-from smtpguard.policy.approval import State
+from smtpguard.holds.model import State
 from tests.cli.stage import Stage
 from tests.faults.machine import ANNA, Machine, synced
 from tests.faults.mta import Mta

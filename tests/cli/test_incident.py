@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from smtpguard.audit import report
-from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main
-from smtpguard.policy.approval import Choice
+from smtpguard.holds.model import Choice
+from smtpguard.incidents import report
+from smtpguard.journal.event import Event, Kind
 from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, Way, house

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.cli.mailingshown import Follower, bar, table, told
-from smtpguard.policy.mailing import Mailing, Tally
+from smtpguard.mailings.model import Mailing, Tally
 from tests.guard.house import MONDAY
 
 

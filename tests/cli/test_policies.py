@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 from smtpguard.app import putting, start
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import opened
-from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from smtpguard.config.problem import Broken
+from smtpguard.journal.event import Event, Kind
 from tests.guard.house import Clock
 
 ENFORCED, OBSERVED = "enforce: true ", "enforce: false"

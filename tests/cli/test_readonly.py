@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from smtpguard.audit.event import Kind
+from smtpguard.journal.event import Kind
 from smtpguard.store.opening import open_store
 from tests.cli.installing import install
 from tests.store.making import SECRET, Clock, event, item, relays

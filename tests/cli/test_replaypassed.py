@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main, replaypassed
 from smtpguard.config.documents import policy_documents
+from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from tests.cli.installing import change, lived_in
 from tests.guard.house import MEMBERS, RAMADAN, House, Way, house

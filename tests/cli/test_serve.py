@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 import trustme
 
+from smtpguard.admission.model import Busy, Full, Unavailable, Unusable
 from smtpguard.app.files import CannotStart
 from smtpguard.cli import COMMANDS, main
-from smtpguard.policy.admission import Busy, Full, Unavailable, Unusable
+from smtpguard.database.engine import CommitUnknown
+from smtpguard.database.migrate import migrate
+from smtpguard.database.schema import SCHEMA
 from smtpguard.processes.supervisor import TRY_AGAIN
-from smtpguard.store.database import CommitUnknown
-from smtpguard.store.migrate import migrate
-from smtpguard.store.schema import SCHEMA
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from smtpguard.app.services import opened
-from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main
 from smtpguard.config.settings import read_settings
+from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import parse
 from tests.cli.stage import rows
 

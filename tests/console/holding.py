@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx2
 
-from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Change
-from smtpguard.policy.approval import Hold
+from smtpguard.admission.model import Change
+from smtpguard.holds.model import Hold
+from smtpguard.journal.event import Kind
 from tests.console.stage import Stage
 from tests.guard.house import RAMADAN, Way
 

@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 import httpx2
 from argon2 import PasswordHasher
 
+from smtpguard.accounts.model import Account, Role
 from smtpguard.app.accounts import accounts
 from smtpguard.app.explaining import Explainer
 from smtpguard.app.people import Front, api, front
-from smtpguard.approvals.questions import Questions
-from smtpguard.audit.event import Event
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
@@ -27,11 +26,12 @@ from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.passwords import Passwords
 from smtpguard.freezes.service import Freezes
+from smtpguard.holds.questions import Questions
+from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
 from smtpguard.mailings.service import Mailings
-from smtpguard.policy.people import Account, Role
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.store.archive import Archive
 from tests.guard.house import KEY, House, house

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from starlette.datastructures import FormData
 
+from smtpguard.accounts.model import Role
+from smtpguard.admission.model import Delivered, IntentKind, Outcome, Selector, Unavailable
 from smtpguard.console.rendering import digits
 from smtpguard.holds.links import Link, Links
-from smtpguard.policy.admission import Delivered, IntentKind, Outcome, Selector, Unavailable
-from smtpguard.policy.approval import Choice, Conflict, State
-from smtpguard.policy.people import Role
+from smtpguard.holds.model import Choice, Conflict, State
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from smtpguard.console.decisionpreview import needs, outlook
 from smtpguard.console.evidence import segments
-from smtpguard.policy.approval import Choice, Vote, missing
+from smtpguard.holds.model import Choice, Vote, missing
 from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, changed, held
 from tests.console.stage import Stage
 from tests.guard.house import MONDAY

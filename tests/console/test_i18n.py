@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from jinja2 import nodes
 
 from smtpguard import admission, approvals, gathering, holds, mailings, policy
-from smtpguard.audit.event import Kind
 from smtpguard.console import incident, labels, proofwords, rulewords, telling
 from smtpguard.console.i18n import Speech, choose
 from smtpguard.console.rendering import environment
 from smtpguard.console.swedish import TEXTS
 from smtpguard.freezes import hooks as freezehooks
-from smtpguard.policy.approval import State
+from smtpguard.holds.model import State
+from smtpguard.journal.event import Kind
+from smtpguard.mailings.model import State as MailingState
+from smtpguard.mailings.staging import At, Move
 from smtpguard.policy.facts import FACTS
-from smtpguard.policy.mailing import State as MailingState
-from smtpguard.policy.staging import At, Move
 from smtpguard.policy.verdict import Action
 
 ROOM = Path(labels.__file__).parent

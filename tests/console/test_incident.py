@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.audit import report
-from smtpguard.audit.event import Event, Kind
+from smtpguard.accounts.model import Role
+from smtpguard.admission.model import Unavailable
 from smtpguard.console.desk import ConsoleServices
-from smtpguard.policy.admission import Unavailable
-from smtpguard.policy.approval import Choice
-from smtpguard.policy.people import Role
+from smtpguard.holds.model import Choice
+from smtpguard.incidents import report
+from smtpguard.journal.event import Event, Kind
 from tests.console.holding import ANNA, EVA, NEWS, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from smtpguard.accounts.model import Role
+from smtpguard.holds.model import Choice
 from smtpguard.notices.noticedata import UNSAID
-from smtpguard.policy.approval import Choice
-from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, hostile, text, views
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smtpguard.accounts.model import Role
 from smtpguard.console import mailings as lists_of_mailings
 from smtpguard.console.pages import history, mailings, mine
 from smtpguard.console.paging import cursor, cut
-from smtpguard.policy.people import Role
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, NEWS, several, subjects, text
 from tests.console.stage import Browser, Stage

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from smtpguard.accounts.model import Role
+from smtpguard.admission.model import Delivered
 from smtpguard.console.chart import drawn
-from smtpguard.policy.admission import Delivered
-from smtpguard.policy.approval import Choice, State
-from smtpguard.policy.people import Role
-from smtpguard.store.spread import Grown
+from smtpguard.holds.model import Choice, State
+from smtpguard.mailings.spread import Grown
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, Way, mail

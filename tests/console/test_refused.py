@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from smtpguard.accounts.model import Role
 from smtpguard.console.app import PAGES
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.pages import Pages
-from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, EVA, held, several, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import RAMADAN

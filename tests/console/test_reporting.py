@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit import report
-from smtpguard.audit.about import About
-from smtpguard.audit.event import Kind
-from smtpguard.audit.report import TooMany
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import Found
 from smtpguard.console.reporting import Made, NothingFits, Occupied, at_the_desk
+from smtpguard.incidents import report
+from smtpguard.incidents.about import About
+from smtpguard.incidents.report import TooMany
+from smtpguard.journal.event import Kind
 from tests.console.holding import ANNA, NEWS, held
 from tests.console.stage import Stage
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.approvals.service import Seen
-from smtpguard.audit.event import Event, Kind
-from smtpguard.policy.admission import ITSELF, PUT_BACK, Freeze, Selector, Unavailable
-from smtpguard.policy.approval import Choice
-from smtpguard.policy.people import Role
+from smtpguard.accounts.model import Role
+from smtpguard.admission.model import ITSELF, PUT_BACK, Freeze, Selector, Unavailable
+from smtpguard.holds.model import Choice
+from smtpguard.holds.service import Seen
+from smtpguard.journal.event import Event, Kind
 from tests.console.holding import ANNA, DPO, EVA, OMAR, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import RAMADAN

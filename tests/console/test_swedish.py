@@ -13,25 +13,25 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit import proof
-from smtpguard.audit.about import About
-from smtpguard.audit.agreement import Lost
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.proof import Proof
+from smtpguard.admission.model import Selector
 from smtpguard.console import i18n, proofwords, rulewords, telling
 from smtpguard.console.i18n import Speech
 from smtpguard.console.incident import told
 from smtpguard.console.reporting import at_the_desk
 from smtpguard.console.swedish import TEXTS
 from smtpguard.freezes.service import Freezes
+from smtpguard.incidents.about import About
+from smtpguard.journal import proof
+from smtpguard.journal import rows as journal
+from smtpguard.journal.agreement import Lost
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.proof import Proof
+from smtpguard.mailings.staging import At, Move
 from smtpguard.policy import grammar
-from smtpguard.policy.admission import Selector
 from smtpguard.policy.condition import shown
 from smtpguard.policy.facts import FACTS, Count, Fact, Type, Unknown, Value
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import Known
-from smtpguard.policy.staging import At, Move
-from smtpguard.store import journal
 from tests.console.holding import NEWS, held
 from tests.console.stage import Stage
 from tests.console.test_incident import desk

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.policy.approval import Choice, State
-from smtpguard.policy.people import Role
+from smtpguard.accounts.model import Role
+from smtpguard.holds.model import Choice, State
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, several, subjects, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import MEMBERS, RAMADAN

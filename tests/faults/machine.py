@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
+from smtpguard.admission.model import Unavailable
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import Services, opened, services
-from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Unavailable
-from smtpguard.policy.approval import Choice, Conflict, Hold, State
-from smtpguard.store.database import Database
-from smtpguard.store.outboxes import NEVER_US
-from smtpguard.store.schema import hold, outbox
+from smtpguard.database.engine import Database
+from smtpguard.database.schema import hold, outbox
+from smtpguard.holds.model import Choice, Conflict, Hold, State
+from smtpguard.journal.event import Kind
+from smtpguard.outbox.rows import NEVER_US
 from smtpguard.store.store import Store
 from tests import program
 from tests.peers.chain import PATIENCE, Recorder, member, rules, until

@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 import trustme
 
-from smtpguard.store.migrate import Newer
-from smtpguard.store.schema import SCHEMA
+from smtpguard.database.migrate import Newer
+from smtpguard.database.schema import SCHEMA
 from tests.faults.machine import ANNA, RAMADAN, ROOT, members, policy
 from tests.faults.mta import Mta
 from tests.faults.test_recipes import PETER

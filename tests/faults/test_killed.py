@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from smtpguard.audit.event import Kind
+from smtpguard.holds.model import State
+from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
-from smtpguard.policy.approval import State
 from smtpguard.policy.verdict import Mode
 from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, fired, machine
 from tests.faults.mta import Mta

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from smtpguard.policy.approval import State
+from smtpguard.holds.model import State
 from tests.faults.machine import ANNA, RAMADAN, Machine, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import until

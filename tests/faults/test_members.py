@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.audit.event import Kind
+from smtpguard.journal.event import Kind
 from tests.faults.machine import ANNA, Machine, machine, members
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, member, until

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.event import Kind
-from smtpguard.policy.approval import State
+from smtpguard.holds.model import State
+from smtpguard.journal.event import Kind
 from tests.faults.machine import ANNA, RAMADAN, Machine, fired, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until

@@ -13,8 +13,8 @@ import pytest
 from smtpguard.app import start
 from smtpguard.app.files import CannotStart, read_settings
 from smtpguard.app.policyfile import FileState, look
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.problem import Broken
+from smtpguard.journal.event import Event, Kind
 from tests.faults.machine import ANNA, RAMADAN, Machine, policy, synced
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from smtpguard.policy.approval import State
+from smtpguard.holds.model import State
 from tests.faults.machine import ANNA, RAMADAN, ROOT, Machine, synced
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until

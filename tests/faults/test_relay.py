@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from smtpguard.audit.event import Kind
-from smtpguard.policy.approval import State
+from smtpguard.holds.model import State
+from smtpguard.journal.event import Kind
 from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, member, until

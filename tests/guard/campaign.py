@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import Choice
 from smtpguard.mailings.service import Mailings, row
-from smtpguard.policy.approval import Choice
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house

@@ -6,8 +6,8 @@ import random
 from copy import deepcopy
 from typing import Any
 
-from smtpguard.policy.admission import Freeze, Selector
-from smtpguard.policy.approval import Choice
+from smtpguard.admission.model import Freeze, Selector
+from smtpguard.holds.model import Choice
 from smtpguard.policy.facts import FACTS, Type
 from tests.guard.house import MEMBERS, RAMADAN
 from tests.hindsight.twins import NEWS, STAFF, Plain, Twins, sample

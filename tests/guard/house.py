@@ -17,13 +17,14 @@ from typing import Any
 
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake, Limits
-from smtpguard.approvals.service import Approvals
-from smtpguard.audit.event import Event, Kind
+from smtpguard.admission.model import Freeze, Selector
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.service import Approvals
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.indexcache import index_path
@@ -35,7 +36,6 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Fence, Recalled, Transaction
 from smtpguard.notices.intents import Notices
-from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.facts import Source, Value
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.store.opening import open_store

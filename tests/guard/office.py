@@ -8,19 +8,19 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from smtpguard.mail.envelope import Envelope
-from smtpguard.mail.message import Message
-from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Answers, Fence, Recalled
-from smtpguard.outbox.delivery import Delivery
-from smtpguard.policy.admission import (
+from smtpguard.admission.model import (
     Delivered,
     Intent,
     IntentKind,
     Outcome,
     Unavailable,
 )
-from smtpguard.policy.approval import Choice, State
+from smtpguard.holds.model import Choice, State
+from smtpguard.mail.envelope import Envelope
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Answers, Fence, Recalled
+from smtpguard.outbox.delivery import Delivery
 from tests.guard.house import KEY, RAMADAN, House, Instead, Way
 
 OK = Reply.of(250, "2.0.0", "Ok")

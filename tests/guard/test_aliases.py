@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.holds.model import Choice, Conflict, NotEntitled, State
 from smtpguard.notices.intents import approvers
-from smtpguard.policy.approval import Choice, Conflict, NotEntitled, State
 from tests.guard.campaign import Campaign, documents
 from tests.guard.house import DOCUMENTS, RAMADAN, House, Way, house
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from smtpguard.policy.admission import IntentKind
-from smtpguard.policy.approval import Choice, Conflict, NotEntitled
-from smtpguard.policy.approval import State as Held
+from smtpguard.admission.model import IntentKind
+from smtpguard.holds.model import Choice, Conflict, NotEntitled
+from smtpguard.holds.model import State as Held
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.policy.verdict import Rejected
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, kinds

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.approvals.service import Seen
+from smtpguard.admission.model import Change, IntentKind, Unavailable
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
+from smtpguard.holds.service import Seen
 from smtpguard.mail.message import parse_header
-from smtpguard.policy.admission import Change, IntentKind, Unavailable
-from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, State
 from smtpguard.policy.verdict import Held
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Instead, Way
 

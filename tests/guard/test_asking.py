@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.approvals.service import Approvals
-from smtpguard.audit.event import Kind
+from smtpguard.database.codec import INTENT
+from smtpguard.database.schema import outbox
+from smtpguard.holds.model import Choice, Conflict, NotEntitled, Settled, State
+from smtpguard.holds.service import Approvals
+from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Lost
+from smtpguard.mailings.model import Tally
 from smtpguard.notices.intents import Notices
 from smtpguard.outbox.delivery import RELEASE_FIELD
-from smtpguard.policy.approval import Choice, Conflict, NotEntitled, Settled, State
-from smtpguard.policy.mailing import Tally
-from smtpguard.store.codec import INTENT
-from smtpguard.store.schema import outbox
 from tests.guard.house import RAMADAN
 from tests.guard.office import BO, LATER, NO, Office
 

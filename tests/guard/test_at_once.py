@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from smtpguard.policy.approval import Choice, Hold, Unconfirmed
-from smtpguard.policy.approval import State as Held
-from smtpguard.policy.mailing import State
+from smtpguard.holds.model import Choice, Hold, Unconfirmed
+from smtpguard.holds.model import State as Held
+from smtpguard.mailings.model import State
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import DPO, EVA, Campaign, documents, kinds
 from tests.guard.house import MEMBERS, RAMADAN, house

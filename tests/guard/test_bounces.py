@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from smtpguard.holds.model import State
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Unsendable
-from smtpguard.policy.approval import State
 from tests.guard.house import RAMADAN, House, Way
 from tests.guard.office import BO, DI, LATER, NO, ULF, Office
 

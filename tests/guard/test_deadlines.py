@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.deadlines import REMINDERS, Deadlines
+from smtpguard.holds.model import Hold
 from smtpguard.mail.message import parse_header
-from smtpguard.policy.approval import Hold
 from smtpguard.policy.hours import Hours, parse_days
 
 STOCKHOLM = ZoneInfo("Europe/Stockholm")

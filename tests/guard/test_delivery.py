@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from smtpguard.admission.model import ContentMissing, Gate, Lease, Selector, Unavailable
+from smtpguard.holds.model import Hold, State
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
 from smtpguard.mail.transaction import Lost
 from smtpguard.outbox.attempt import Pace
 from smtpguard.outbox.delivery import RELEASE_FIELD
-from smtpguard.policy.admission import ContentMissing, Gate, Lease, Selector, Unavailable
-from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.verdict import Relayed
 from tests.guard.house import KEY, RAMADAN, House, Instead, Way
 from tests.guard.office import BO, LATER, ULF, Office

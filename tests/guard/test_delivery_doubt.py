@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
+from smtpguard.holds.model import State
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Lost
 from smtpguard.outbox.attempt import MAX_DOUBTS, Pace
 from smtpguard.outbox.delivery import RELEASE_FIELD
-from smtpguard.policy.approval import State
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.target import RelayTarget, Tls

@@ -13,7 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit.event import Event
+from smtpguard.admission.model import (
+    Delivered,
+    Intent,
+    IntentKind,
+    Lease,
+    Outcome,
+    Over,
+)
+from smtpguard.holds.model import NONE_YET, Hold, Settled, State, after
+from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
@@ -22,15 +31,6 @@ from smtpguard.mail.transaction import Answers, Fence, Lost, Recalled
 from smtpguard.outbox import delivery
 from smtpguard.outbox.attempt import MAX_DOUBTS
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.policy.admission import (
-    Delivered,
-    Intent,
-    IntentKind,
-    Lease,
-    Outcome,
-    Over,
-)
-from smtpguard.policy.approval import NONE_YET, Hold, Settled, State, after
 from tests.guard.house import KEY, MONDAY, Clock, house
 from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from smtpguard.holds.model import State
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import INTERNAL_ERROR
 from smtpguard.mail.trace import trusted
 from smtpguard.notices.noticedata import UNSAID
-from smtpguard.policy.approval import State
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way
 
@@ -330,6 +330,6 @@ async def test_the_end_waits_for_who_is_being_decided_on(home: House) -> None:
 def _voided(hold: Any) -> Any:
     from dataclasses import replace
 
-    from smtpguard.policy.admission import Change
+    from smtpguard.admission.model import Change
 
     return Change(hold=replace(hold, state=State.VOID))

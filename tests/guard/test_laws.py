@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from smtpguard.admission.model import Busy, ContentMissing, Full, Gone, PolicyMoved, Unavailable
 from smtpguard.gathering.gather import Gather
 from smtpguard.guard.ports import Ledger
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Lost, Recalled
-from smtpguard.policy.admission import Busy, ContentMissing, Full, Gone, PolicyMoved, Unavailable
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from tests.guard.house import KEY, MEMBERS, RAMADAN, House, Way
 

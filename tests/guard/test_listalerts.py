@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from smtpguard.audit.event import Kind
+from smtpguard.journal.event import Kind
 from smtpguard.lists.report import News, Report, SourceReport
 from smtpguard.notices.listalerts import events, intents, told
 from smtpguard.observe.log import _level

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from smtpguard.admission.model import IntentKind, Selector
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import Choice, Hold
+from smtpguard.holds.model import State as Held
 from smtpguard.lists import digest
 from smtpguard.lists.indexcache import index_path
 from smtpguard.mail.reply import Reply
-from smtpguard.policy.admission import IntentKind, Selector
-from smtpguard.policy.approval import Choice, Hold
-from smtpguard.policy.approval import State as Held
-from smtpguard.policy.mailing import Fate, NoSuch
+from smtpguard.mailings.model import Fate, NoSuch
 from smtpguard.policy.verdict import Deferred
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED, Campaign, documents, kinds

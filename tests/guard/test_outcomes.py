@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from smtpguard.admission.model import Intent, Selector
+from smtpguard.database.codec import INTENT
+from smtpguard.database.schema import outbox
+from smtpguard.holds.model import Choice, Hold
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.service import Mailings
 from smtpguard.notices import outcomes
@@ -16,10 +20,6 @@ from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.attempt import Due, Pace
 from smtpguard.outbox.bounces import reports
-from smtpguard.policy.admission import Intent, Selector
-from smtpguard.policy.approval import Choice, Hold
-from smtpguard.store.codec import INTENT
-from smtpguard.store.schema import outbox
 from tests.guard.campaign import ANNA, DPO, EVA
 from tests.guard.house import MEMBERS, RAMADAN, House, Way
 from tests.guard.office import LATER, ULF, Office

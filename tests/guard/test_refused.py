@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smtpguard.audit.about import About
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.fate import End
+from smtpguard.incidents.about import About
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.fate import End
 from smtpguard.mail.address import Address
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.observe.metrics.tally import Tally

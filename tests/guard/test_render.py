@@ -12,16 +12,16 @@ from typing import Any, cast
 
 import pytest
 
+from smtpguard.admission.model import Intent, IntentKind
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing, Ledger
+from smtpguard.holds.model import Hold
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import Message
 from smtpguard.notices.notice import SAMPLE, Letterhead, Stationery
 from smtpguard.notices.render import Renderer, Sign
-from smtpguard.policy.admission import Intent, IntentKind
-from smtpguard.policy.approval import Hold
 
 RAW = Message.of(b"Subject: Nyheter\r\nMessage-ID: <m1@example.com>\r\n\r\nText\r\n")
 

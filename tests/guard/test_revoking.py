@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.approvals.service import Seen
+from smtpguard.admission.model import Delivered, IntentKind, Lease, Outcome, Selector
+from smtpguard.database.codec import INTENT
+from smtpguard.database.schema import outbox
 from smtpguard.holds.deadlines import REMINDERS, Deadlines
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, Settled, State
+from smtpguard.holds.service import Seen
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Lost
+from smtpguard.mailings.model import State as MailingState
+from smtpguard.mailings.model import Tally
 from smtpguard.mailings.service import Mailings
-from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome, Selector
-from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, Refused, Settled, State
-from smtpguard.policy.mailing import State as MailingState
-from smtpguard.policy.mailing import Tally
 from smtpguard.policy.verdict import Held as IsHeld
-from smtpguard.store.codec import INTENT
-from smtpguard.store.schema import outbox
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, kinds
 from tests.guard.house import MEMBERS, RAMADAN, House, Way
 from tests.guard.office import BO, LATER, NO, OK, ULF, Office
@@ -550,7 +550,7 @@ async def test_a_test_has_nothing_to_take_back_and_says_where_its_approval_is(ca
     assert isinstance(held, IsHeld)
     from dataclasses import replace
 
-    from smtpguard.policy.admission import Change
+    from smtpguard.admission.model import Change
 
     await campaign.home.store.holds.change(held.hold_id, lambda h: Change(hold=replace(h, kind="test")))
     await campaign.decide(held.hold_id)

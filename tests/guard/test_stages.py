@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from smtpguard.admission.model import IntentKind, Selector
+from smtpguard.holds.model import Choice, Conflict, NotEntitled
+from smtpguard.holds.model import State as Held
 from smtpguard.mail.reply import Reply
-from smtpguard.policy.admission import IntentKind, Selector
-from smtpguard.policy.approval import Choice, Conflict, NotEntitled
-from smtpguard.policy.approval import State as Held
-from smtpguard.policy.mailing import State
-from smtpguard.policy.staging import At
+from smtpguard.mailings.model import State
+from smtpguard.mailings.staging import At
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import ANNA, EVA, Campaign, approved, kinds
 from tests.guard.house import MEMBERS

@@ -11,11 +11,11 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.admission.model import Freeze, IntentKind, Lease, Selector
+from smtpguard.holds.model import Choice, Conflict, Hold, Refused, State
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
 from smtpguard.mail.transaction import Lost
-from smtpguard.policy.admission import Freeze, IntentKind, Lease, Selector
-from smtpguard.policy.approval import Choice, Conflict, Hold, Refused, State
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
 from tests.guard.house import MEMBERS, house
 from tests.guard.office import LATER, NO

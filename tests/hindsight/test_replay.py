@@ -15,7 +15,7 @@ import pytest
 
 from smtpguard.hindsight import divergence
 from smtpguard.hindsight.replay import COPIES, PEOPLE, Thought
-from smtpguard.policy.approval import Choice
+from smtpguard.holds.model import Choice
 from smtpguard.policy.verdict import Action, Mode
 from tests.guard.drawing import drawn_policies, play
 from tests.guard.house import MEMBERS, RAMADAN
@@ -290,7 +290,7 @@ async def test_a_test_of_a_mailing_waits_whatever_the_rules_say(tmp_path: Path) 
 
 
 def asked_beforehand(home: Any) -> Any:
-    from smtpguard.audit.event import Event, Kind
+    from smtpguard.journal.event import Event, Kind
 
     counts = dict.fromkeys(("total", "internal", "outside", "members", "list_addresses", "customers", "reach"), 1)
     data = {"action": "hold", "rules": ["approval-asked"], "observed": [], "reasons": [], "unknown": [], "counts": counts,

@@ -14,19 +14,19 @@ from typing import Any
 
 import yaml
 
+from smtpguard.admission.model import Freeze
 from smtpguard.admission.recordedfacts import FACTS
-from smtpguard.audit.chain import Entry
-from smtpguard.audit.event import Event, Kind
 from smtpguard.hindsight.compiledpolicy import CompiledPolicy
 from smtpguard.hindsight.passed import Sums
 from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled
 from smtpguard.hindsight.replay import Replay, Thought, recall
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import Choice, Refused, State
+from smtpguard.journal.chain import Entry
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
-from smtpguard.policy.admission import Freeze
-from smtpguard.policy.approval import Choice, Refused, State
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, index

@@ -19,7 +19,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import log
 
 VERDICT = Event(

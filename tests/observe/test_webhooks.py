@@ -12,21 +12,20 @@ from typing import Any
 
 import pytest
 
+from smtpguard.admission.model import Selector
 from smtpguard.app import hooks
 from smtpguard.app.files import CannotStart
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.freezes.service import Freezes
+from smtpguard.holds.model import Choice
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import Mailings
-from smtpguard.observe.webhooks import telling
+from smtpguard.observe.webhooks import rows, telling
 from smtpguard.observe.webhooks.payload import Allowed, Topic
+from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender, genuine, signed
 from smtpguard.observe.webhooks.telling import GIVE_UP, LEASE_SECONDS, LONGEST_PAUSE, Hook, Teller
-from smtpguard.policy.admission import Selector
-from smtpguard.policy.approval import Choice
-from smtpguard.store import hooks as rows
-from smtpguard.store.hooks import Cursors
 from tests.guard.house import RAMADAN, House, Way, house
 from tests.observe import receiver as does
 from tests.observe.receiver import Receiver, receiver

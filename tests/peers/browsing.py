@@ -15,9 +15,9 @@ from typing import Any
 import uvicorn
 from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright
 
+from smtpguard.accounts.model import Role
 from smtpguard.app.webserver import Server
 from smtpguard.console.people.accounts import NotPossible
-from smtpguard.policy.people import Role
 from tests.console.stage import PASSWORD, Stage, stage
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"

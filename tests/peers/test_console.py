@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
+from smtpguard.accounts.model import Keys, Role, Turn
 from smtpguard.holds.links import Link, Links
+from smtpguard.holds.model import Choice, State
 from smtpguard.notices.notice import Letterhead, Notice, Stationery
-from smtpguard.policy.approval import Choice, State
-from smtpguard.policy.people import Keys, Role, Turn
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hostile
 from tests.guard.house import KEY, RAMADAN
 from tests.peers.browsing import AXE, Site, missing, signs_in, site

@@ -10,11 +10,11 @@ from functools import cache
 
 from hypothesis import strategies as st
 
-from smtpguard.policy.admission import Freeze, Live, Selector
+from smtpguard.admission.model import Freeze, Live, Selector
+from smtpguard.mailings.model import Mailing
 from smtpguard.policy.engine import Plan, RuleSet
 from smtpguard.policy.facts import FACTS, Count, Fact, Facts, Source, Type, Unknown, Value
 from smtpguard.policy.grammar import Known, condition
-from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 

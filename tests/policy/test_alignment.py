@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.policy import alignment
-from smtpguard.policy.alignment import opcodes, stretches
+from smtpguard.mailings import alignment
+from smtpguard.mailings.alignment import opcodes, stretches
 
 some = st.lists(st.integers(0, 6), max_size=60)
 

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient, Session
-from smtpguard.policy.approval import (
+from smtpguard.holds.model import (
     LIVE,
     TRANSITIONS,
     Choice,
@@ -26,6 +24,8 @@ from smtpguard.policy.approval import (
     missing,
     standing_votes,
 )
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.policy.verdict import Action, Quorum, Verdict
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.about import About
-from smtpguard.policy.asked import Asked, held_against
+from smtpguard.incidents.about import About
+from smtpguard.incidents.asked import Asked, held_against
 
 POLICY = b"""
 version: 1

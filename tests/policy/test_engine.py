@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from smtpguard.policy.admission import Ask, Freeze, Live, Selector
+from smtpguard.admission.model import Ask, Freeze, Live, Selector
 from smtpguard.policy.engine import RuleSet, decide
 from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import DEFERRED, HELD

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.policy.admission import Freeze, Selector
+from smtpguard.admission.model import Freeze, Selector
 from smtpguard.policy.engine import decide
 from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown
 from smtpguard.policy.rule import soften

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.policy.admission import Freeze, Selector
+from smtpguard.admission.model import Freeze, Selector
 from smtpguard.policy.freezing import held_up_by, stopped_by
 from tests.policy.test_approval import NOON, hold
 

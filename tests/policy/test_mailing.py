@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.policy.mailing import Grant, Mailing, Person, Rejection
-from smtpguard.policy.staging import REST, Move, Stages
+from smtpguard.mailings.model import Grant, Mailing, Person, Rejection
+from smtpguard.mailings.staging import REST, Move, Stages
 from smtpguard.reading.fingerprint import Identity
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)

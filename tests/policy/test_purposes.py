@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.policy.purposes import Documents, Purposes, purposes
+from smtpguard.incidents.purposes import Documents, Purposes, purposes
 
 HEAD = """\
 version: 1

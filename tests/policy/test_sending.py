@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
+from smtpguard.holds.model import SENDING, Move, Settled, State
+from smtpguard.holds.sending import Out, Outgoing, Sending, late, taken_back
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
-from smtpguard.policy.approval import SENDING, Move, Settled, State
-from smtpguard.policy.sending import Out, Outgoing, Sending, late, taken_back
 
 SOMEBODY = (Recipient(address=Address("bo", "example.net")),)
 ALL = [

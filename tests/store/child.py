@@ -12,9 +12,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from smtpguard.audit.event import Kind
+from smtpguard.admission.model import Admission, Ask, Full, LedgerError, Live
+from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
-from smtpguard.policy.admission import Admission, Ask, Full, LedgerError, Live
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.store.making import CONTENT, POLICY, SECRET, a_hold, event, holds, item, notice, relays

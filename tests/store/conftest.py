@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.audit.event import Kind
+from smtpguard.journal.event import Kind
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.store.making import POLICY, SECRET, Clock, event, sqlite_url

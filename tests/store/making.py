@@ -16,14 +16,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.admission.model import Admission, Ask, Freeze, Intent, IntentKind, Item, Live, Selector
+from smtpguard.database.migrate import migrate
+from smtpguard.holds.model import Hold, State
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
-from smtpguard.policy.admission import Admission, Ask, Freeze, Intent, IntentKind, Item, Live, Selector
-from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.verdict import Action, Held, Verdict
-from smtpguard.store.migrate import migrate
 from smtpguard.store.store import Store
 
 _templates = tempfile.TemporaryDirectory(prefix="smtpguard-template-")

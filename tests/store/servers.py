@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from smtpguard.store.migrate import migrate
+from smtpguard.database.migrate import migrate
 
 _numbers = itertools.count(1)
 

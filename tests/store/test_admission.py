@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.admission.model import Admission, Change, ContentMissing, Gone, Live, PolicyMoved, Unavailable
+from smtpguard.holds.model import Conflict, Hold, State
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.message import Message
-from smtpguard.policy.admission import Admission, Change, ContentMissing, Gone, Live, PolicyMoved, Unavailable
-from smtpguard.policy.approval import Conflict, Hold, State
 from smtpguard.policy.verdict import Action, Verdict
 from smtpguard.store.store import Store
 from tests.store.making import (
@@ -231,7 +231,7 @@ async def test_what_has_no_outcome_may_have_been_sent(store: Store) -> None:
 
 
 async def test_what_is_counted_must_have_been_asked_for(store: Store) -> None:
-    from smtpguard.policy.admission import Ask
+    from smtpguard.admission.model import Ask
 
     ask = Ask(fact="sender.customers", key="a", window_seconds=60)
     with pytest.raises(ValueError, match="not asked"):
@@ -292,7 +292,7 @@ async def test_content_that_was_swept_under_an_adopted_hold_is_missed(store: Sto
     await store.contents.keep(other)
     await store.admit(item("H1"), holds(a_hold("H1", content=other)))
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
-    from smtpguard.store import contents
+    from smtpguard.holds import contents
 
     await store._writer.submit(lambda b: contents.drop(b, [other.sha256]))
     with pytest.raises(ContentMissing):

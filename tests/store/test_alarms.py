@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from smtpguard.audit.told import Known
-from smtpguard.store.alarms import Alarmed
+from smtpguard.observe.alarms.rows import Alarmed
+from smtpguard.observe.told import Known
 from smtpguard.store.store import Store
 from tests.store.making import T0
 

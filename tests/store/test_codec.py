@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.admission.model import Freeze, Intent, IntentKind, Selector
+from smtpguard.database.codec import FREEZE, HOLD, INTENT, Codec
+from smtpguard.holds.model import Choice, Hold, State, Vote
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
-from smtpguard.policy.admission import Freeze, Intent, IntentKind, Selector
-from smtpguard.policy.approval import Choice, Hold, State, Vote
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Reason, Scope, Verdict
-from smtpguard.store.codec import FREEZE, HOLD, INTENT, Codec
 from tests.store.making import a_hold
 
 text = st.text(st.characters(), max_size=12)  # lone surrogates and NUL among them

@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from smtpguard.policy.admission import Admission, Ask, Change, Item, Live
-from smtpguard.policy.approval import State
+from smtpguard.admission.model import Admission, Ask, Change, Item, Live
+from smtpguard.counts import counting
+from smtpguard.holds.model import State
+from smtpguard.mailings.model import Person
 from smtpguard.policy.facts import Usual
-from smtpguard.policy.mailing import Person
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.store import counting
 from smtpguard.store.store import Store
 from tests.store.making import CONTENT, Clock, Gathered, a_hold, holds, item
 from tests.store.test_counting import count

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.admission.model import Change, ContentMissing, Full
+from smtpguard.database.batch import Batch
+from smtpguard.holds import contents
+from smtpguard.holds.model import State
 from smtpguard.mail.message import Message
-from smtpguard.policy.admission import Change, ContentMissing, Full
-from smtpguard.policy.approval import State
-from smtpguard.store import contents
-from smtpguard.store.batch import Batch
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store

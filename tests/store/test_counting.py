@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Admission, Ask, Item, Live
-from smtpguard.store import counting, writer
+from smtpguard.admission.model import Admission, Ask, Item, Live
+from smtpguard.counts import counting
+from smtpguard.journal.event import Kind
+from smtpguard.store import writer
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.store.making import POLICY, SECRET, Clock, Gathered, event, item, relays

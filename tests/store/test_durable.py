@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from smtpguard.audit.event import Event, Kind
-from smtpguard.store.database import Database
+from smtpguard.database.engine import Database
+from smtpguard.journal.event import Event, Kind
 from smtpguard.store.opening import open_store
 from tests.store.making import SECRET, T0, Clock
 from tests.store.servers import new_database

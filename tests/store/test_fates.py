@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.audit.event import Kind
+from smtpguard.admission.model import Admission, Change, Delivered, Intent, IntentKind, Lease, Live, Outcome
 from smtpguard.guard import ports
-from smtpguard.policy.admission import Admission, Change, Delivered, Intent, IntentKind, Lease, Live, Outcome
-from smtpguard.policy.approval import Settled, State
-from smtpguard.policy.mailing import MAY_HAVE, Fate, Mailing, Tally
+from smtpguard.holds.model import Settled, State
+from smtpguard.journal.event import Kind
+from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, Tally
 from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.archive import Archive
 from smtpguard.store.opening import open_store
@@ -402,7 +402,7 @@ async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_
 
 
 def test_a_hold_of_an_earlier_version_has_nobody_apart() -> None:
-    from smtpguard.store.inflight import joined, parted, split
+    from smtpguard.mailings.inflight import joined, parted, split
 
     digests = [person(name).digest for name in "abc"]
     assert parted(b"".join(digests)) == (digests, [])

@@ -17,11 +17,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from smtpguard.audit.event import Kind
-from smtpguard.audit.fate import End
-from smtpguard.policy.admission import LedgerError, Unavailable
+from smtpguard.admission.model import LedgerError, Unavailable
+from smtpguard.database.migrate import migrate
+from smtpguard.journal.event import Kind
+from smtpguard.journal.fate import End
 from smtpguard.store import queued
-from smtpguard.store.migrate import migrate
 from smtpguard.store.opening import open_store
 from tests.peers.chain import PATIENCE
 from tests.store.making import POLICY, SECRET, Clock, a_hold, event, holds, item, relays

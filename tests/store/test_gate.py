@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Gate, PolicyMoved, Selector, Unavailable
-from smtpguard.policy.mailing import Person
+from smtpguard.admission.model import Gate, PolicyMoved, Selector, Unavailable
+from smtpguard.journal.event import Kind
+from smtpguard.mailings.model import Person
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from smtpguard.audit.chain import microseconds
-from smtpguard.policy.admission import Admission, Change, Delivered, Live, Outcome
-from smtpguard.policy.approval import State
-from smtpguard.store.schema import hold as table
+from smtpguard.admission.model import Admission, Change, Delivered, Live, Outcome
+from smtpguard.database.schema import hold as table
+from smtpguard.holds.model import State
+from smtpguard.journal.chain import microseconds
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, held, item, relays, release
 

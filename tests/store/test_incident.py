@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit import report
-from smtpguard.audit.about import About
-from smtpguard.audit.chain import microseconds
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.fate import End
-from smtpguard.policy.approval import State
+from smtpguard.holds.model import State
+from smtpguard.incidents import report
+from smtpguard.incidents import rows as incident
+from smtpguard.incidents.about import About
+from smtpguard.incidents.rows import Found
+from smtpguard.journal import scan as journalscan
+from smtpguard.journal.chain import microseconds
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.fate import End
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.store import incident, journalscan
-from smtpguard.store.incident import Found
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
 from tests.store.making import Clock, a_freeze, event, held

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from sqlalchemy import ColumnElement, Connection, select
 
-from smtpguard.audit.chain import link
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.fate import End
-from smtpguard.policy.admission import Change, Delivered, Outcome, Selector
-from smtpguard.policy.approval import State
-from smtpguard.store import journal, lookup, schema
-from smtpguard.store.batch import Batch
+from smtpguard.admission.model import Change, Delivered, Outcome, Selector
+from smtpguard.database import schema
+from smtpguard.database.batch import Batch
+from smtpguard.holds.model import State
+from smtpguard.journal import lookup
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import link
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.fate import End
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store

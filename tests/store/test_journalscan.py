@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from smtpguard.audit.about import About
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.proof import Bad, Proof
-from smtpguard.policy.admission import Unavailable
-from smtpguard.store import database, incident, journalscan, lookup
-from smtpguard.store.batch import Batch
-from smtpguard.store.incident import Found
+from smtpguard.admission.model import Unavailable
+from smtpguard.database import engine as database
+from smtpguard.database.batch import Batch
+from smtpguard.incidents import rows as incident
+from smtpguard.incidents.about import About
+from smtpguard.incidents.rows import Found
+from smtpguard.journal import lookup
+from smtpguard.journal import scan as journalscan
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.proof import Bad, Proof
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store

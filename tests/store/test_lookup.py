@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.about import About
-from smtpguard.audit.event import Event, Kind
-from smtpguard.store import lookup
-from smtpguard.store.hooks import Cursors
-from smtpguard.store.schema import entry
+from smtpguard.database.schema import entry
+from smtpguard.incidents.about import About
+from smtpguard.journal import lookup
+from smtpguard.journal.event import Event, Kind
+from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
 from tests.store.making import T0
 from tests.store.test_incident import ids, verdict

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Admission, Ask, Item, Live
-from smtpguard.policy.mailing import DAY, Fate, Person, Tally
+from smtpguard.admission.model import Admission, Ask, Item, Live
+from smtpguard.journal.event import Kind
+from smtpguard.mailings import finding, forgetting, mailingrow
+from smtpguard.mailings.mailingcache import MOST, Known, Memory
+from smtpguard.mailings.model import DAY, Fate, Person, Tally
 from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch
-from smtpguard.store import finding, forgetting, mailingrow
-from smtpguard.store.mailingcache import MOST, Known, Memory
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store

@@ -12,12 +12,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData
 
-from smtpguard.policy.admission import Unavailable
-from smtpguard.store import migrate as migrating
-from smtpguard.store.database import Database
-from smtpguard.store.migrate import NotMigrated, SchemaError, migrate
+from smtpguard.admission.model import Unavailable
+from smtpguard.database import migrate as migrating
+from smtpguard.database.engine import Database
+from smtpguard.database.migrate import NotMigrated, SchemaError, migrate
+from smtpguard.database.schema import SCHEMA, metadata
 from smtpguard.store.opening import open_store
-from smtpguard.store.schema import SCHEMA, metadata
 from tests.store.conftest import empty_url
 from tests.store.making import SECRET, Clock
 from tests.store.test_upgrade import restore

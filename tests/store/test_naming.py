@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.audit.event import Event, Kind
-from smtpguard.store.naming import MOST
+from smtpguard.incidents.naming import MOST
+from smtpguard.journal.event import Event, Kind
 from smtpguard.store.store import Store
 from tests.store.making import event
 

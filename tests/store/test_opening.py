@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from sqlalchemy import event
 
-from smtpguard.audit.event import Kind
+from smtpguard.database.engine import Database
+from smtpguard.journal.event import Kind
 from smtpguard.store import opening
-from smtpguard.store.database import Database
 from smtpguard.store.opening import open_store
 from tests.store.making import POLICY, SECRET, Clock
 from tests.store.making import event as entry

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Change, Delivered, Intent, Lease, Outcome, Selector
-from smtpguard.policy.approval import State
+from smtpguard.admission.model import Change, Delivered, Intent, Lease, Outcome, Selector
+from smtpguard.holds.model import State
+from smtpguard.journal.event import Kind
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, a_freeze, event, held, notice, recipient, release
 

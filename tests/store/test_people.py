@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.told import News, Place
-from smtpguard.policy.admission import Unavailable
-from smtpguard.policy.people import Account, Keys, Role, Scope, Session, Token, Turn
-from smtpguard.store.accounts import People
-from smtpguard.store.hooks import Cursors
+from smtpguard.accounts.model import Account, Keys, Role, Scope, Session, Token, Turn
+from smtpguard.accounts.rows import People
+from smtpguard.admission.model import Unavailable
+from smtpguard.journal.event import Event, Kind
+from smtpguard.observe.told import News, Place
+from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from smtpguard.policy.admission import Unavailable
-from smtpguard.store import database
-from smtpguard.store.database import Database
-from smtpguard.store.migrate import migrate
-from smtpguard.store.readonly import Copy, only_readable
+from smtpguard.admission.model import Unavailable
+from smtpguard.database import engine as database
+from smtpguard.database.engine import Database
+from smtpguard.database.migrate import migrate
+from smtpguard.database.readonly import Copy, only_readable
 
 
 @pytest.fixture

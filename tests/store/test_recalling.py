@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.audit.event import Event, Kind
-from smtpguard.store import journal
-from smtpguard.store.recalling import Letter, known_since, recall
+from smtpguard.counts.recalling import Letter, known_since, recall
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, event

@@ -17,17 +17,17 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import select
 
-from smtpguard.audit.checkpoint import parse, sign
-from smtpguard.audit.event import Event, Kind
-from smtpguard.policy.admission import ITSELF, PUT_BACK, Change, Delivered, Outcome, Selector, Unavailable
-from smtpguard.policy.approval import State
-from smtpguard.store import journal
-from smtpguard.store.database import Database
-from smtpguard.store.migrate import NotSetUp
+from smtpguard.admission.model import ITSELF, PUT_BACK, Change, Delivered, Outcome, Selector, Unavailable
+from smtpguard.database.engine import Database
+from smtpguard.database.migrate import NotSetUp
+from smtpguard.database.schema import metadata
+from smtpguard.holds.model import State
+from smtpguard.journal import rows as journal
+from smtpguard.journal.checkpoint import parse, sign
+from smtpguard.journal.event import Event, Kind
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
-from smtpguard.store.schema import metadata
 from smtpguard.store.store import Store
 from tests.store.making import (
     CONTENT,

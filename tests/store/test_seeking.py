@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from smtpguard.policy.approval import Hold, State
+from smtpguard.database.engine import Database
+from smtpguard.database.migrate import migrate
+from smtpguard.database.schema import hold as table
+from smtpguard.holds import rows as holds
+from smtpguard.holds.model import Hold, State
+from smtpguard.holds.seeking import marks_of, words_of
 from smtpguard.policy.verdict import Action, Quorum, Verdict
-from smtpguard.store import holds
 from smtpguard.store.archive import Archive
-from smtpguard.store.database import Database
-from smtpguard.store.migrate import migrate
-from smtpguard.store.schema import hold as table
-from smtpguard.store.seeking import marks_of, words_of
 from smtpguard.store.store import Store
 from tests.store.making import T0, a_hold
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from smtpguard.audit.event import Event, Kind
-from smtpguard.store import terms
+from smtpguard.database.schema import term
+from smtpguard.journal import terms
+from smtpguard.journal.event import Event, Kind
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.schema import term
 from smtpguard.store.store import Store
 from tests.store.making import Clock
 

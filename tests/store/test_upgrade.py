@@ -18,22 +18,23 @@ from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, select
 
-from smtpguard.audit.about import About
-from smtpguard.audit.chain import canonical, link, microseconds
-from smtpguard.audit.checkpoint import Checkpoint, sign
-from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Ask, Change, Delivered, Outcome
-from smtpguard.policy.approval import NONE_YET, Hold, State
-from smtpguard.policy.cover import Coming
+from smtpguard.admission.model import Ask, Change, Delivered, Outcome
+from smtpguard.database import migrate as migrating
+from smtpguard.database import schema as schema_of
+from smtpguard.database.engine import Database
+from smtpguard.database.schema import SCHEMA
+from smtpguard.holds.model import NONE_YET, Hold, State
+from smtpguard.incidents.about import About
+from smtpguard.journal import lookup
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import canonical, link, microseconds
+from smtpguard.journal.checkpoint import Checkpoint, sign
+from smtpguard.journal.event import Kind
+from smtpguard.mailings.cover import Coming
+from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.reading.fingerprint import Sketch
-from smtpguard.store import journal, lookup
-from smtpguard.store import migrate as migrating
-from smtpguard.store import schema as schema_of
 from smtpguard.store.archive import Archive
-from smtpguard.store.database import Database
-from smtpguard.store.hooks import Cursors
 from smtpguard.store.opening import open_store
-from smtpguard.store.schema import SCHEMA
 from smtpguard.store.store import Store
 from tests.store.conftest import empty_url
 from tests.store.making import (

@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete
 
-from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Unavailable
-from smtpguard.store import journalscan
-from smtpguard.store.journalscan import Pair
-from smtpguard.store.schema import clear, entry
+from smtpguard.admission.model import Unavailable
+from smtpguard.database.schema import clear, entry
+from smtpguard.journal import scan as journalscan
+from smtpguard.journal.event import Kind
+from smtpguard.journal.scan import Pair
+from smtpguard.journal.verdicts import verdicts
 from smtpguard.store.store import Store
-from smtpguard.store.verdicts import verdicts
 from tests.store.making import Clock, event
 
 

@@ -11,12 +11,13 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy import event as listening
 
-from smtpguard.audit.event import Event, Kind
-from smtpguard.policy.admission import Change, Selector
-from smtpguard.policy.approval import State
-from smtpguard.store import lookup, watching
+from smtpguard.admission.model import Change, Selector
+from smtpguard.holds.model import State
+from smtpguard.journal import lookup
+from smtpguard.journal.event import Event, Kind
+from smtpguard.observe import watching
+from smtpguard.observe.watching import Waiting
 from smtpguard.store.store import Store
-from smtpguard.store.watching import Waiting
 from tests.store.making import POLICY, T0, Clock, a_freeze, a_hold, event, held, holds, item, notice, relays, release
 
 NEAR = timedelta(hours=2)

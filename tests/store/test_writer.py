@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.event import Kind
-from smtpguard.audit.fate import End
-from smtpguard.policy.admission import Admission, Busy, Change, Full, Gone, Unavailable
-from smtpguard.policy.approval import State
-from smtpguard.store import database, journal, queued, writer
-from smtpguard.store.batch import Batch
+from smtpguard.admission.model import Admission, Busy, Change, Full, Gone, Unavailable
+from smtpguard.database import engine as database
+from smtpguard.database.batch import Batch
+from smtpguard.holds.model import State
+from smtpguard.journal import rows as journal
+from smtpguard.journal.event import Kind
+from smtpguard.journal.fate import End
+from smtpguard.store import queued, writer
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.store.making import (
@@ -311,7 +313,7 @@ async def test_a_fault_of_ours_does_not_end_the_writer(store: Store) -> None:
 
 
 async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from smtpguard.store import access
+    from smtpguard.database import access
 
     monkeypatch.setattr(access, "READ_SECONDS", 0.05)
     go = threading.Event()

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from smtpguard.approvals import service as approvals
-from smtpguard.audit.event import Event, Kind
+from smtpguard.accounts.model import Scope
 from smtpguard.console.access import Visibility, sees_all, sight
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.heldmessage import (
@@ -37,12 +36,13 @@ from smtpguard.console.api.standing import freeze_row
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.paging import cursor, cut
 from smtpguard.holds import covering
+from smtpguard.holds import service as approvals
 from smtpguard.holds.covering import BEGINNING
 from smtpguard.holds.effects import AtOnce
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed, standing_votes
+from smtpguard.holds.sending import Sending
+from smtpguard.journal.event import Event, Kind
 from smtpguard.notices import noticedata
-from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed, standing_votes
-from smtpguard.policy.people import Scope
-from smtpguard.policy.sending import Sending
 from smtpguard.policy.verdict import Mode, Quorum
 
 

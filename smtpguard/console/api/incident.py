@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 
-from smtpguard.audit.about import About
-from smtpguard.audit.chain import microseconds
-from smtpguard.audit.report import TooMany
+from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import Call, Long, Operation, not_in_scope
 from smtpguard.console.api.incidentreport import Incident, IncidentReport
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.incidentrow import row
 from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
-from smtpguard.policy.moment import moment
-from smtpguard.policy.people import Scope
+from smtpguard.incidents.about import About
+from smtpguard.incidents.moment import moment
+from smtpguard.incidents.report import TooMany
+from smtpguard.journal.chain import microseconds
 
 
 async def report(call: Call) -> Long:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from smtpguard.audit.fate import End
 from smtpguard.console.api.models import MailingRow, Sent, Time, Verified
+from smtpguard.journal.fate import End
 
 _Name = Annotated[str, Field(min_length=1, max_length=100)]
 

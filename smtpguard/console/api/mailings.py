@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.models import Feedback, MailingRow, MailingsQuery, Moved, Page, RejectMailing
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.mailings import listed, sees
 from smtpguard.console.paging import cut
+from smtpguard.holds.model import Conflict, NotEntitled
+from smtpguard.mailings.model import Mailing, NoSuch, State
 from smtpguard.mailings.service import Back, row
-from smtpguard.policy.approval import Conflict, NotEntitled
-from smtpguard.policy.mailing import Mailing, NoSuch, State
-from smtpguard.policy.people import Scope
 
 
 async def rows(call: Call) -> Page[MailingRow]:

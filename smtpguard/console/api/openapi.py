@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from smtpguard import __version__
+from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import Operation
 from smtpguard.console.api.problems import TITLES, Problem
-from smtpguard.policy.people import Scope
 
 EVERY = (401, 403, 429, 503)
 _REF = "#/components/schemas/{model}"

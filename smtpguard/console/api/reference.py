@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.models import ListRow, Lists, Me, PolicyRule, PolicyShown, Verified
 from smtpguard.console.api.problems import Refusal
 from smtpguard.console.incidentrow import proof_row
-from smtpguard.policy.people import Scope
 
 
 async def me(call: Call) -> Me:

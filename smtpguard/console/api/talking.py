@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+from smtpguard.accounts.model import Scope
 from smtpguard.console.access import Visibility, sight
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.held import looked_up, viewed
@@ -15,8 +16,7 @@ from smtpguard.console.i18n import Speech
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.console.telling import told
 from smtpguard.guard.ports import ContentMissing
-from smtpguard.policy.approval import NotEntitled, Refused
-from smtpguard.policy.people import Scope
+from smtpguard.holds.model import NotEntitled, Refused
 
 
 async def text(call: Call) -> Text:

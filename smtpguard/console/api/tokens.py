@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.accounts.model import SCOPE_ASKS, Account, Keys, Role, Scope, Token
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
-from smtpguard.policy.people import SCOPE_ASKS, Account, Keys, Role, Scope, Token
 
 PREFIX = "smtpguard"
 """At the beginning of every token, so that scanners of repositories and logs find one that got away."""

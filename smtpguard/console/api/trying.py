@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
+from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation
 from smtpguard.console.api.models import Explain, Explained, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
@@ -12,7 +13,6 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message
 from smtpguard.notices import noticedata
-from smtpguard.policy.people import Scope
 
 MOST_OCTETS = 50 << 20
 

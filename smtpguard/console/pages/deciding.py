@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.approvals.service import Seen
 from smtpguard.console.access import APPROVER, Visibility, for_roles, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.i18n import Speech
@@ -22,7 +21,8 @@ from smtpguard.console.pages.message import looked_up, own, shown
 from smtpguard.console.rendering import desk, digits, form, see_other, speech
 from smtpguard.console.telling import overtaken
 from smtpguard.guard.ports import LedgerError
-from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
+from smtpguard.holds.service import Seen
 
 _MOST_WORDS = 2_000
 CHANGED = "Nothing was done: it is not what it was when you looked. This is how it stands now."

@@ -13,7 +13,7 @@ from smtpguard.console.pages.waiting import Wanted, rows
 from smtpguard.console.paging import PAGE, cursor
 from smtpguard.console.rendering import desk, page, speech
 from smtpguard.console.telling import told
-from smtpguard.policy.approval import LET_GO, State
+from smtpguard.holds.model import LET_GO, State
 
 DECIDED = (*LET_GO, State.GRANTED, State.REJECTED, State.WITHDRAWN, State.EXPIRED)
 

@@ -14,15 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.audit.about import About
-from smtpguard.audit.chain import microseconds
-from smtpguard.audit.report import TooMany
 from smtpguard.console.access import ADMIN, OPERATOR, for_roles, person
 from smtpguard.console.incident import Told, told
 from smtpguard.console.rendering import desk, form, page, speech
 from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
 from smtpguard.guard.ports import LedgerError
-from smtpguard.policy.moment import moment
+from smtpguard.incidents.about import About
+from smtpguard.incidents.moment import moment
+from smtpguard.incidents.report import TooMany
+from smtpguard.journal.chain import microseconds
 
 _MOST = 500  # characters of a field
 _FIELDS = ("id", "list", "sender", "subject", "since", "until")

@@ -17,9 +17,9 @@ from smtpguard.console.paging import PAGE
 from smtpguard.console.rendering import desk, form, page, see_other, speech
 from smtpguard.guard.ports import LedgerError
 from smtpguard.holds import covering
+from smtpguard.holds.model import Conflict, NotEntitled
+from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.service import Back
-from smtpguard.policy.approval import Conflict, NotEntitled
-from smtpguard.policy.mailing import Mailing
 
 
 @for_roles(*ROLES)

@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.audit.event import Event, Kind
 from smtpguard.console import labels
 from smtpguard.console.access import Visibility, for_roles, person, sight
 from smtpguard.console.authorship import ALPHABETS, authorship, mixed
@@ -29,13 +28,14 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.holds import covering, effects
 from smtpguard.holds.covering import BEGINNING
+from smtpguard.holds.model import Hold
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail.message import Message
+from smtpguard.mailings.staging import REST, Stages
 from smtpguard.notices import noticedata, swedish
-from smtpguard.policy.approval import Hold
 from smtpguard.policy.facts import Source
-from smtpguard.policy.staging import REST, Stages
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 

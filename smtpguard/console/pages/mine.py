@@ -10,7 +10,7 @@ from smtpguard.console import labels
 from smtpguard.console.access import for_roles, person
 from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.rendering import desk, page
-from smtpguard.policy.approval import State
+from smtpguard.holds.model import State
 
 
 @for_roles()

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.approvals.service import Decided, Seen
+from smtpguard.admission.model import Freeze
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, sight
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
@@ -21,8 +21,8 @@ from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.telling import overtaken
 from smtpguard.guard.ports import LedgerError
-from smtpguard.policy.admission import Freeze
-from smtpguard.policy.approval import Choice, Hold, NotEntitled, Refused, State, Unconfirmed
+from smtpguard.holds.model import Choice, Hold, NotEntitled, Refused, State, Unconfirmed
+from smtpguard.holds.service import Decided, Seen
 
 MOST_AT_ONCE = 200
 

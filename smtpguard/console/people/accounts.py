@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.accounts.model import Account, Keys, Role, Turn
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.passwords import Passwords, check
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
-from smtpguard.policy.people import Account, Keys, Role, Turn
 
 LANGUAGES = ("", "en", "sv")
 

@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.accounts.model import Account, Role, Unseated
 from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.rendering import desk, page, see_other, speech
 from smtpguard.mail.address import BadAddress
-from smtpguard.policy.people import Account, Role, Unseated
 
 Change = Callable[[Account, Request, str], Awaitable[str]]
 """Changes somebody's account; returns the password that was made for them, if one was."""

@@ -27,12 +27,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from smtpguard.accounts.model import Account, Role
+from smtpguard.admission.model import LedgerError, PolicyUnreadable
 from smtpguard.console import rendering
 from smtpguard.console.people.sessions import Sessions
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
-from smtpguard.policy.admission import LedgerError, PolicyUnreadable
-from smtpguard.policy.people import Account, Role
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from nacl.encoding import URLSafeBase64Encoder
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
+from smtpguard.accounts.model import Role
 from smtpguard.guard.ports import Clock
-from smtpguard.policy.people import Role
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 """Signatures with a public key. None and HMACs are not among them: with those anybody could sign."""

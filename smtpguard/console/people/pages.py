@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from smtpguard.accounts.model import Account, Role
 from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.people.factors import Factors, NotSealedHere, qr_svg
@@ -21,7 +22,6 @@ from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
 from smtpguard.console.rendering import page, see_other, speech
 from smtpguard.mail.address import BadAddress
-from smtpguard.policy.people import Account, Role
 
 log = logging.getLogger(__name__)
 

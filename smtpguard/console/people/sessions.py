@@ -11,9 +11,9 @@ import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from smtpguard.accounts.model import Account, Session
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
-from smtpguard.policy.people import Account, Session
 
 WRITE_SECONDS = 60.0
 

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.accounts.model import Account, Keys, Role, Turn
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.oidc import Proven
 from smtpguard.console.people.passwords import Crowded, Passwords
@@ -21,8 +21,8 @@ from smtpguard.console.people.ratelimit import RateLimit, network
 from smtpguard.console.people.sessions import Sessions, hashed
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.people import Account, Keys, Role, Turn
 
 WINDOW_SECONDS = 900.0
 PER_PAIR = 8  # tries from one network on one account

@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from smtpguard.audit.told import Known
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Condition, Found, Seen, Severity, raised, unknown
+from smtpguard.observe.told import Known
 
 log = logging.getLogger(__name__)
 

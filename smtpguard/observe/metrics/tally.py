@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.audit.event import DECISIONS, Event, Kind
-from smtpguard.audit.fate import End, relayed
+from smtpguard.journal.event import DECISIONS, Event, Kind
+from smtpguard.journal.fate import End, relayed
 from smtpguard.observe.metrics.table import JOURNAL, SECONDS, Numbers, Spread
 
 BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.audit.event import Kind
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Kind
 
 Told = Sequence[tuple[Entry, Clear | None]]
 

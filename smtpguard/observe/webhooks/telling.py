@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from smtpguard.audit.chain import Clear, Entry
-from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.told import News, Place
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Event, Kind
+from smtpguard.observe.told import News, Place
 from smtpguard.observe.webhooks.payload import KINDS, Allowed, Told, Topic, payload, topic_of
 from smtpguard.observe.webhooks.sending import Answered, Sender
 

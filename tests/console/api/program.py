@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import jsonschema
 
+from smtpguard.accounts.model import SCOPE_ASKS, Role, Scope
+from smtpguard.accounts.rows import People
 from smtpguard.console.api.tokens import Tokens
-from smtpguard.policy.people import SCOPE_ASKS, Role, Scope
-from smtpguard.store.accounts import People
 from tests.console import holding
 from tests.console.holding import NEWS
 from tests.console.stage import URL, Stage

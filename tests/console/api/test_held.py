@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.event import Kind
+from smtpguard.accounts.model import Role, Scope
+from smtpguard.holds.model import Choice, State
+from smtpguard.journal.event import Kind
 from smtpguard.notices.noticedata import UNSAID
-from smtpguard.policy.approval import Choice, State
-from smtpguard.policy.people import Role, Scope
 from tests.console.api.program import Program, held, program
 from tests.console.holding import ANNA, DPO, EVA, NEWS
 from tests.console.stage import Stage

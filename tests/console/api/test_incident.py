@@ -15,16 +15,16 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit import report
+from smtpguard.accounts.model import Role, Scope
+from smtpguard.accounts.rows import People
+from smtpguard.admission.model import Unavailable
 from smtpguard.cli import main
 from smtpguard.console.api import incident
 from smtpguard.console.api.entry import Long
 from smtpguard.console.api.tokens import NoToken, Tokens
 from smtpguard.console.reporting import Made
-from smtpguard.policy.admission import Unavailable
-from smtpguard.policy.approval import Choice
-from smtpguard.policy.people import Role, Scope
-from smtpguard.store.accounts import People
+from smtpguard.holds.model import Choice
+from smtpguard.incidents import report
 from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.console.api.program import Program, held, program

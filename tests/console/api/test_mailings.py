@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from smtpguard.policy.admission import Delivered
-from smtpguard.policy.people import Role
+from smtpguard.accounts.model import Role
+from smtpguard.admission.model import Delivered
 from tests.console.api.program import held, program
 from tests.console.holding import DPO, EVA, NEWS, OMAR
 from tests.console.stage import Stage

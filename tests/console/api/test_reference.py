@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from smtpguard.audit.proof import Proof
-from smtpguard.policy.people import Role
+from smtpguard.accounts.model import Role
+from smtpguard.journal.proof import Proof
 from tests.console.api.program import program
 from tests.console.holding import EVA
 from tests.console.stage import Stage

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, May, Role, Scope
 from smtpguard.console.api import entry
 from smtpguard.console.api.routes import OPERATIONS
-from smtpguard.policy.people import ALLOWED, SCOPE_ASKS, May, Role, Scope
 from tests.console.api.program import LETTER, Program, held, program
 from tests.console.holding import EVA
 from tests.console.stage import URL, Stage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from smtpguard.policy.people import Role, Scope
+from smtpguard.accounts.model import Role, Scope
 from tests.console.api.program import Program, program, tokens
 from tests.console.holding import EVA, OMAR
 from tests.console.stage import Stage

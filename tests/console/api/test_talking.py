@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.policy.people import Role
+from smtpguard.accounts.model import Role
 from tests.console.api.program import held, program
 from tests.console.holding import ANNA, DPO, EVA, again, views
 from tests.console.stage import Stage

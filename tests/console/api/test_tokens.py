@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from smtpguard.accounts.model import Account, Role, Scope
 from smtpguard.console.api.tokens import NoToken, Tokens
 from smtpguard.console.people.factors import Factors
-from smtpguard.policy.people import Account, Role, Scope
 from tests.console.api.program import Program, program, tokens
 from tests.console.holding import EVA, OMAR
 from tests.console.stage import Stage, stage

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.policy.people import Role
+from smtpguard.accounts.model import Role
 from tests.console.api.program import LETTER, program
 from tests.console.holding import EVA
 from tests.console.stage import Stage

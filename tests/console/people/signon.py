@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from smtpguard.policy.people import Account
+from smtpguard.accounts.model import Account
 from tests.console.holding import EVA
 from tests.console.people.provider import CLIENT_SECRET, Provider, provider
 from tests.console.stage import URL, Browser, Stage, stage

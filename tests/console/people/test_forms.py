@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from smtpguard.policy.people import Role
+from smtpguard.accounts.model import Role
 from tests.console.holding import EVA, OMAR
 from tests.console.stage import PASSWORD, Browser, Stage
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from smtpguard.accounts.model import Role
 from smtpguard.holds.links import Link, Links
-from smtpguard.policy.approval import State
-from smtpguard.policy.people import Role
+from smtpguard.holds.model import State
 from tests.console.holding import ANNA, NEWS, again, held
 from tests.console.stage import Stage
 from tests.guard.house import KEY

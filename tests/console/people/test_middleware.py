@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.routing import BaseRoute, Mount, Route
 
+from smtpguard.accounts.model import Role
+from smtpguard.admission.model import Full, Unavailable
 from smtpguard.console.people.middleware import HEADERS, Place, safe_path
 from smtpguard.holds.links import Link, Links
-from smtpguard.policy.admission import Full, Unavailable
-from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, EVA, NEWS, OMAR, held
 from tests.console.stage import Stage, stage
 from tests.guard.house import KEY

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pyotp
 import pytest
 
+from smtpguard.accounts.model import Keys, Role, Turn
 from smtpguard.console.people.administering import new_password
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.passwords import SHORTEST, BadPassword, check
-from smtpguard.policy.people import Keys, Role, Turn
 from tests.console.holding import text
 from tests.console.stage import PASSWORD, Browser, Stage
 

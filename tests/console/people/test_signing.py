@@ -8,10 +8,10 @@ from typing import Any
 import pyotp
 import pytest
 
-from smtpguard.audit.event import Kind
+from smtpguard.accounts.model import Role
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS
-from smtpguard.policy.people import Role
+from smtpguard.journal.event import Kind
 from tests.console.stage import PASSWORD, Browser, Stage
 from tests.guard.house import KEY
 

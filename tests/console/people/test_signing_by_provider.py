@@ -5,7 +5,7 @@ What a provider must say before it is believed: test_oidc.
 
 from __future__ import annotations
 
-from smtpguard.policy.people import Role
+from smtpguard.accounts.model import Role
 from tests.console.holding import EVA
 from tests.console.people.signon import SignOn
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.told import Known
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import Ends, Seen
 from smtpguard.observe.alarms.rounds import CLAIM, Phase, Rounds, Told
+from smtpguard.observe.told import Known
 from tests.observe.alarms.test_conditions import ALL, MANY, NOW, WELL
 
 

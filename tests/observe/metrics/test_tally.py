@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit.event import Event, Kind
+from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.notice import KINDS
 from smtpguard.observe.metrics import tally as room
 from smtpguard.observe.metrics.table import BY_NAME, JOURNAL, SECONDS, Spread

@@ -1,0 +1,1 @@
+"""People of the console: roles, accounts, sessions and tokens."""

@@ -1,0 +1,189 @@
+"""Accounts of the console, their sessions and the API's tokens as rows; and the one way in which they change, with what is journalled
+of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
+
+from smtpguard.accounts.model import Account, Keys, Session, Token, Turn, TurnStep
+from smtpguard.database.access import Access
+from smtpguard.database.batch import Batch
+from smtpguard.database.codec import Codec
+from smtpguard.database.schema import account as table
+from smtpguard.database.schema import session as signed_in
+from smtpguard.database.schema import token as issued
+from smtpguard.journal.chain import instant, microseconds
+from smtpguard.journal.event import Event
+
+ACCOUNT, _TOKEN = Codec(Account), Codec(Token)
+
+
+def find(connection: Connection, keys: Keys) -> list[Account]:
+    """Those that fit any of the keys."""
+    wanted = [
+        column == value
+        for column, value in (
+            (table.c.account_id, keys.account_id),
+            (table.c.address, keys.address),
+            (table.c.subject, keys.subject),
+        )
+        if value
+    ]
+    query = select(table.c.doc).where(or_(false(), *wanted)).order_by(table.c.account_id)
+    return [ACCOUNT.loads(doc) for doc in connection.execute(query).scalars()]
+
+
+def everybody(connection: Connection) -> Sequence[Account]:
+    return [ACCOUNT.loads(doc) for doc in connection.execute(select(table.c.doc).order_by(table.c.address)).scalars()]
+
+
+def turn(batch: Batch, keys: Keys, step: TurnStep) -> Turn:
+    """Let ``step`` say what becomes of whom, and write that."""
+    batch.flush()
+    made = step(find(batch.connection, keys))
+    batch.record(made.events)
+    if made.refused:
+        return made
+    if made.account is not None and made.deletes:
+        account_id = made.account.account_id
+        _end_all(batch.connection, account_id)
+        batch.connection.execute(delete(issued).where(issued.c.account == account_id))
+        batch.connection.execute(delete(table).where(table.c.account_id == account_id))
+    elif made.account is not None:
+        _write(batch.connection, made.account)
+        if made.ends_all:
+            _end_all(batch.connection, made.account.account_id)
+    if made.ends:
+        _end(batch.connection, made.ends)
+    if made.begins is not None:
+        _begin(batch.connection, made.begins)
+    return made
+
+
+def _write(connection: Connection, account: Account) -> None:
+    row = {"address": account.address, "subject": account.subject or None, "doc": ACCOUNT.dumps(account)}
+    there = update(table).where(table.c.account_id == account.account_id).values(row)
+    if connection.execute(there).rowcount == 0:
+        connection.execute(insert(table).values(account_id=account.account_id, **row))
+
+
+_WITH_ACCOUNT = select(issued.c.doc, table.c.doc).join(table, table.c.account_id == issued.c.account)
+
+
+def token_of(connection: Connection, token_id: str) -> tuple[Token, Account] | None:
+    row = connection.execute(_WITH_ACCOUNT.where(issued.c.token_id == token_id)).one_or_none()
+    return None if row is None else (_TOKEN.loads(row[0]), ACCOUNT.loads(row[1]))
+
+
+def tokens_of(connection: Connection, account_id: str = "") -> Sequence[tuple[Token, Account]]:
+    """Those of one account, or of everybody."""
+    query = _WITH_ACCOUNT.order_by(table.c.address, issued.c.token_id)
+    if account_id:
+        query = query.where(issued.c.account == account_id)
+    return [(_TOKEN.loads(mine), ACCOUNT.loads(theirs)) for mine, theirs in connection.execute(query)]
+
+
+def put_token(batch: Batch, token: Token, event: Event) -> None:
+    """A new one, or one that changes; with what is journalled of it."""
+    batch.record([event])
+    row = {"account": token.account_id, "doc": _TOKEN.dumps(token)}
+    there = update(issued).where(issued.c.token_id == token.token_id).values(row)
+    if batch.connection.execute(there).rowcount == 0:
+        batch.connection.execute(insert(issued).values(token_id=token.token_id, **row))
+
+
+# A session is found by the hash of a token that only a browser holds. Looking at a page writes nothing: the console gathers when
+# somebody was last seen, and writes it now and then.
+
+
+def session_of(connection: Connection, token: str) -> tuple[Session, str] | None:
+    """The session and its account's document."""
+    query = select(signed_in, table.c.doc).join(table, table.c.account_id == signed_in.c.account)
+    row = connection.execute(query.where(signed_in.c.token == token)).one_or_none()
+    if row is None:
+        return None
+    found = Session(
+        token=row.token,
+        account_id=row.account,
+        started_at=instant(row.started_at),
+        seen_at=instant(row.seen_at),
+        how=row.how,
+    )
+    return found, row.doc
+
+
+def _begin(connection: Connection, started: Session) -> None:
+    connection.execute(
+        insert(signed_in).values(
+            token=started.token,
+            account=started.account_id,
+            started_at=microseconds(started.started_at),
+            seen_at=microseconds(started.seen_at),
+            how=started.how,
+        )
+    )
+
+
+def _end(connection: Connection, token: str) -> None:
+    connection.execute(delete(signed_in).where(signed_in.c.token == token))
+
+
+def _end_all(connection: Connection, account_id: str) -> None:
+    connection.execute(delete(signed_in).where(signed_in.c.account == account_id))
+
+
+def seen(connection: Connection, at: Mapping[str, datetime]) -> None:
+    """When each was last seen; never earlier than is known already."""
+    rows = [{"b_token": token, "b_at": microseconds(when)} for token, when in at.items()]
+    if rows:
+        moved = update(signed_in).where(
+            signed_in.c.token == bindparam("b_token"), signed_in.c.seen_at < bindparam("b_at")
+        )
+        connection.execute(moved.values(seen_at=bindparam("b_at")), rows)
+
+
+def sweep(connection: Connection, *, started_before: datetime, seen_before: datetime) -> None:
+    """Those that are over."""
+    over = or_(signed_in.c.started_at < microseconds(started_before), signed_in.c.seen_at < microseconds(seen_before))
+    connection.execute(delete(signed_in).where(over))
+
+
+class People:
+    """The store as the console's people see it. Fits console.ports.People."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def turn(self, keys: Keys, step: TurnStep) -> Turn:
+        return await self._access.write(lambda batch: turn(batch, keys, step))
+
+    async def account(self, keys: Keys) -> Account | None:
+        found = await self._access.ask(lambda c: find(c, keys))
+        return found[0] if found else None
+
+    async def everybody(self) -> Sequence[Account]:
+        return await self._access.ask(everybody)
+
+    async def session(self, token: str) -> tuple[Session, Account] | None:
+        found = await self._access.ask(lambda c: session_of(c, token))
+        return None if found is None else (found[0], ACCOUNT.loads(found[1]))
+
+    async def seen(self, at: Mapping[str, datetime], *, started_before: datetime, seen_before: datetime) -> None:
+        def write(batch: Batch) -> None:
+            connection: Connection = batch.connection
+            seen(connection, at)
+            sweep(connection, started_before=started_before, seen_before=seen_before)
+
+        await self._access.write(write)
+
+    async def token(self, token_id: str) -> tuple[Token, Account] | None:
+        return await self._access.ask(lambda c: token_of(c, token_id))
+
+    async def tokens(self, account_id: str = "") -> Sequence[tuple[Token, Account]]:
+        return await self._access.ask(lambda c: tokens_of(c, account_id))
+
+    async def put_token(self, token: Token, event: Event) -> None:
+        await self._access.write(lambda batch: put_token(batch, token, event))

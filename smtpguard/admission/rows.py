@@ -1,0 +1,246 @@
+"""The admission inside a batch: what an item sees (Live), and everything its decision writes.
+
+All that can be refused is refused before the first row of an item is written: the policy, the content, the step itself, and
+what it gave that is not JSON. So a bad item fails alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import update
+
+from smtpguard.admission.model import Admission, Ask, ComparisonMissing, ContentMissing, Item, Live, PolicyMoved
+from smtpguard.counts.counting import Tally
+from smtpguard.database.batch import Batch
+from smtpguard.database.failpoint import passes
+from smtpguard.database.schema import hold as hold_table
+from smtpguard.holds import contents, covers
+from smtpguard.holds import rows as holds
+from smtpguard.holds.deciding import OF_CONTENT
+from smtpguard.holds.model import Hold, State
+from smtpguard.journal.chain import canonical
+from smtpguard.mailings.mailingrow import Row
+from smtpguard.mailings.model import Fate, Grant, Mailing
+from smtpguard.outbox import rows as outboxes
+from smtpguard.policy.verdict import Action, Held
+
+_SET_REACH = "UPDATE hold SET copies = ?, reach = ? WHERE hold_id = ?"
+FATES = {Action.RELAY: Fate.ADMITTED, Action.HOLD: Fate.HELD, Action.DEFER: Fate.DEFERRED, Action.REJECT: Fate.NONE}
+"""What becomes of people's copies by a verdict."""
+
+# Also what has no outcome yet: its process may have died between the final dot and the relay's reply.
+_DOUBTS = "SELECT key FROM underway WHERE key IN ({})"
+
+
+class Run:
+    """Items that follow each other in one batch, with what was read ahead for all of them."""
+
+    def __init__(self, batch: Batch, items: Sequence[Item]) -> None:
+        self._batch = batch
+        batch.flush()
+        keys = list({item.key for item in items})
+        self._twins = holds.twins(batch, keys)
+        self._doubts = {key for (key,) in batch.select(_DOUBTS.format(", ".join("?" * len(keys))), keys)}
+        self._entries: dict[str, Hold | None] = {}
+        self._joined: dict[int, Row] = {}  # mailings under whose one hold something came
+        self._queues = holds.queues(batch, list({item.letter_from[-1] for item in items if item.letter_from}))
+        self._queued: dict[
+            str, tuple[int, int]
+        ] = {}  # by the hold of a sender's letters, its copies and its people after them
+        batch.mailings.meet(items)
+        self._tally = Tally(batch, items)  # of some counts it asks which mailing an item is of
+
+    def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
+        batch = self._batch
+        if item.policy_sha256 != batch.head.policy:
+            raise PolicyMoved("another policy is in force")
+        row = batch.mailings.of(item)
+        live = self._live(item, row)
+        admission = step(live)
+        sealed = batch.sealed(admission.events)
+        if not set(item.asks).issuperset(admission.counted):
+            raise ValueError("counted what was not asked for")
+        intents = [outboxes.rows_of(intent, batch.now_us) for intent in admission.intents]
+        contents_used = {i.content_sha256 for i in admission.intents if i.kind in OF_CONTENT}
+        hold_row = None
+        if admission.hold is not None:
+            hold_row = holds.row_of(admission.hold, item.key) | {"acknowledged": False, "shown": admission.shown}
+            contents_used.add(admission.hold.content_sha256)
+        adopted = self._adopted(item, admission)
+        if adopted is not None:
+            contents_used.add(adopted.content_sha256)
+        for sha256 in contents_used:
+            if sha256 is None or not contents.kept(batch.connection, sha256):
+                raise ContentMissing("the content of the hold is not kept")
+        marks = None
+        if admission.disposition is None and admission.verdict.action is Action.RELAY:
+            mailing = row.known.mailing_id if row is not None else ""
+            marks = canonical([sorted(item.touches), sorted(item.senders), mailing, item.thread])
+        # from here on nothing is refused
+        batch.append(sealed)
+        people = self._recorded(item, row, admission) if row is not None else None
+        if marks is not None:
+            n = row.known.n if row is not None else None
+            batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False, n, people, False))
+        if hold_row is not None and admission.hold is not None:
+            holds.add(batch.connection, hold_row | {"people": people})
+            self._twins[item.key] = admission.hold
+            if admission.hold.queue:
+                self._queues[admission.hold.queue] = admission.hold.hold_id
+                self._entries.setdefault(admission.hold.hold_id, admission.hold)
+        if adopted is not None:
+            batch.connection.execute(
+                update(hold_table)
+                .where(hold_table.c.hold_id == adopted.hold_id)
+                .values(state=State.WAITING.value, acknowledged=False, lead=self._under(adopted, row))
+            )
+            found = holds.find(batch.connection, adopted.hold_id)
+            if found is not None:
+                self._twins[item.key] = found
+        outboxes.write(batch, intents)
+        passes("admission", item.message_id)
+        if admission.counted:
+            self._tally.record(item, admission.counted)
+        return admission
+
+    def finish(self) -> None:
+        self._tally.keep()
+        self._batch.execute(_SET_REACH, [self._waiting(row) for row in self._joined.values()])
+        if self._queued:
+            self._batch.execute(_SET_REACH, [(*queued, lead) for lead, queued in self._queued.items()])
+
+    def _waiting(self, row: Row) -> tuple[int, int, str]:
+        """How many copies are stored under its hold, and for how many people it waits, those at its client too. Who has an earlier
+        copy waits for this one all the same, so that it is never less than before."""
+        mailing = self._batch.mailings.view(row)
+        entry = self._entry(mailing.entry)
+        before = entry.reach if entry is not None else 0
+        return mailing.copies, max(before, mailing.people.held + mailing.people.deferred), mailing.entry
+
+    def _under(self, adopted: Hold, row: Row | None) -> str | None:
+        """The hold that an adopted one waits under: that of its mailing, if there is another by now."""
+        entry = row.mailing.entry if row is not None else ""
+        if row is not None and not entry:
+            self._batch.mailings.change(row, replace(row.mailing, entry=adopted.hold_id, copies=0))
+        return entry if entry != adopted.hold_id and entry else None
+
+    def _live(self, item: Item, row: Row | None) -> Live:
+        batch, roll = self._batch, self._batch.mailings
+        counts = self._tally.counts(item) if item.asks else {}
+        maybe: dict[Ask, int] = {}
+        mailing, entry, fresh = None, None, 0
+        grants: tuple[Grant, ...] = ()
+        if row is not None:
+            of_mailing, maybe = roll.counts(row, item)
+            counts |= of_mailing
+            mailing = roll.view(row)
+            if mailing.grant is not None:
+                fresh = roll.fresh(row, item)
+                grants = self._covering(item, mailing, fresh)
+            entry = self._entry(mailing.entry)
+        queue = self._entry(self._queues.get(item.letter_from[-1], "")) if item.letter_from else None
+        return Live(
+            now=batch.now,
+            freezes=batch.freezes,
+            counts=counts,
+            maybe=maybe,
+            mailing=mailing,
+            fresh=fresh,
+            grants=grants,
+            approved=bool(grants),
+            entry=entry,
+            queue=queue,
+            twin=self._twins.get(item.key),
+            generation=batch.head.generation,
+            in_doubt=item.key in self._doubts,
+        )
+
+    def _covering(self, item: Item, mailing: Mailing, fresh: int) -> tuple[Grant, ...]:
+        """What people allowed that takes in this message. Raises ComparisonMissing where that is not to be said yet."""
+        if item.test:  # people decide on it whatever was approved before
+            return ()
+        allowing = mailing.allowing(item.everybody, fresh, self._batch.now, item.always)
+        if not allowing or item.identity is None:
+            return ()
+        coming = item.coming
+        answers = [grant.takes_in(coming) if coming is not None else None for grant in allowing]
+        if None in answers:
+            names = {g.cover.learned for g in allowing if g.cover is not None and g.cover.learned}
+            found = covers.documents(self._batch.connection, names)
+            if coming is None or found.keys() - coming.fits.keys():
+                raise ComparisonMissing("people approved something like it", found)
+        return tuple(grant for grant, answer in zip(allowing, answers, strict=True) if answer)
+
+    def _entry(self, hold_id: str) -> Hold | None:
+        if not hold_id:
+            return None
+        if hold_id not in self._entries:
+            self._entries[hold_id] = holds.find(self._batch.connection, hold_id)
+        return self._entries[hold_id]
+
+    def _recorded(self, item: Item, row: Row, admission: Admission) -> bytes | None:
+        """Count it under its mailing, and what was held of it under its one hold. Returns its people. A retry of what is held
+        already is nothing new."""
+        roll, done = self._batch.mailings, admission.disposition
+        taken = isinstance(done, Held) and bool(done.taken)  # what its MTA passes on, nobody knows until it is said
+        if admission.hold is None and admission.adopt is None and isinstance(done, Held):
+            if taken:
+                roll.became(row, admission.spared, Fate.DOUBTED, only={Fate.DEFERRED})
+            return None
+        fate = Fate.HELD if isinstance(done, Held) else FATES[admission.verdict.action]
+        spared = dict.fromkeys(admission.spared, Fate.DOUBTED if taken else Fate.ADMITTED)
+        people = roll.record(row, item, fate, admission.named, spared) if fate is not Fate.NONE else None
+        mailing = row.mailing
+        if admission.progress is not None:
+            mailing = replace(mailing, progress=admission.progress)
+        if mailing.progress is not None and fate is Fate.ADMITTED:
+            mailing = replace(mailing, progress=mailing.progress.with_reached(roll.view(row).out, self._batch.now))
+        if admission.hold is not None and not admission.hold.lead and not admission.hold.kind and admission.leads:
+            mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
+            self._entries[admission.hold.hold_id] = admission.hold
+        elif admission.hold is not None and admission.hold.lead and admission.hold.lead != mailing.entry:
+            self._queue_up(admission.hold)
+        elif admission.hold is not None and admission.hold.lead:
+            mailing = replace(mailing, copies=mailing.copies + 1)
+        if admission.grown is not None:
+            holds.grow(self._batch.connection, admission.grown)
+            self._entries[admission.grown.hold_id] = admission.grown
+        if mailing is not row.mailing:
+            roll.change(row, mailing)
+        if mailing.entry and fate in (Fate.HELD, Fate.DEFERRED):
+            self._joined[row.known.n] = row
+        return people
+
+    def _queue_up(self, hold: Hold) -> None:
+        """Another letter waits under the hold of its sender's first. It counts among the copies of that one's mailing, too, which
+        says how many there are whenever more of it comes."""
+        lead = self._entry(hold.lead)
+        if lead is None:
+            return
+        copies, reach = self._queued.get(hold.lead, (lead.copies, lead.reach))
+        row = self._batch.mailings.by_name(lead.mailing_id) if lead.mailing_id else None
+        if row is not None and row.mailing.entry == hold.lead:
+            self._batch.mailings.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
+            copies = row.mailing.copies - 1
+        self._queued[hold.lead] = copies + 1, reach + hold.reach
+        self._entries[hold.lead] = replace(lead, copies=copies + 1, reach=reach + hold.reach)
+
+    def _adopted(self, item: Item, admission: Admission) -> Hold | None:
+        """The void hold that is to wait again. Raises ValueError where it is none of this item's."""
+        if admission.adopt is None:
+            return None
+        twin = self._twins.get(item.key)
+        if twin is None or twin.hold_id != admission.adopt:
+            raise ValueError("adopted a hold that is not this message's")
+        return twin if twin.state is State.VOID else None
+
+
+def answered_as(admission: Admission) -> str | None:
+    """The hold whose 250 the client gets, or None."""
+    if admission.hold is not None:
+        return admission.hold.hold_id
+    if admission.adopt is not None:
+        return admission.adopt
+    return admission.disposition.hold_id if isinstance(admission.disposition, Held) else None

@@ -1,1 +1,0 @@
-"""What can happen, and the proof that it did. Pure; imports mail."""

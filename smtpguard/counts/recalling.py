@@ -1,0 +1,103 @@
+"""Whom senders wrote to before it was counted: read from the journal once, at the first start of a version that counts it.
+
+The verdicts of 90 days are read, the newest first and a stretch at a time, as far as their addresses are not erased. What was let
+through makes its recipients known, and what was held and approved. A renewed secret makes all keyed digests anew, so it is done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection, select
+
+from smtpguard.counts.contacts import KNOWN, Contacts
+from smtpguard.database.access import Access
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.schema import contact_since
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry, instant
+from smtpguard.journal.event import Kind
+
+MOST = 300_000
+"""Verdicts that are read at most, so that a start takes a minute or two at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A verdict as far as it says who wrote to whom. ``people``: digests of its recipients."""
+
+    sender: str
+    people: Sequence[bytes]
+    message_id: str = ""
+
+
+Read = Callable[[Entry, Clear], Letter | None]
+"""What a verdict's entry tells; None for what is no letter, or has no sender."""
+
+
+async def known_since(access: Access) -> datetime | None:
+    """Since when it is known whom senders wrote to; None where the journal of before was not read yet. Raises LedgerError."""
+    at = await access.ask(_since)
+    return None if at is None else instant(at)
+
+
+async def recall(access: Access, read: Read, most: int = MOST) -> int:
+    """Read the journal if that was not done yet. Returns how many verdicts made somebody known. Raises LedgerError."""
+    if await access.ask(_since) is not None:
+        return 0
+    found = taken = 0
+    since: int | None = None
+    approved: set[str] = set()
+    before = await access.ask(lambda c: read_head(c).seq) + 1
+    while before > 1 and taken < most:
+        pairs, before = await access.ask(partial(_back, before), snapshot=True)
+        letters: list[tuple[Letter, int]] = []
+        told = erased = 0
+        for made, clear in pairs:
+            if made.kind == Kind.APPROVED.value:
+                approved.add(made.id)
+                continue
+            if clear is None:
+                erased += 1
+                continue
+            told, since = told + 1, made.at
+            if (made.data.get("action") == "relay" or made.id in approved) and (letter := read(made, clear)):
+                letters.append((letter, made.at))
+        taken += told + erased
+        found += len(letters)
+        oldest = min((made.at for made, _ in pairs), default=None)
+        if await access.write(partial(_write, letters, oldest)) or (erased and not told):
+            break
+    await access.write(partial(_done, since))
+    return found
+
+
+def _since(connection: Connection) -> int | None:
+    return connection.execute(select(contact_since.c.at)).scalar()
+
+
+def _back(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    return journal.back(connection, before, 1, Kind.VERDICT, Kind.APPROVED)
+
+
+def _write(letters: Sequence[tuple[Letter, int]], oldest: int | None, batch: Batch) -> bool:
+    """Whether all that lies further back is too long ago."""
+    contacts = Contacts.to_write(batch)
+    floor = batch.now_us - KNOWN
+    rows: dict[bytes, int] = {}
+    for letter, at in letters:
+        if at > floor:
+            for pair in contacts.pairs([letter.sender], letter.people, letter.message_id):
+                rows[pair] = max(at, rows.get(pair, 0))
+    batch.rows("contact").extend(rows.items())
+    return oldest is not None and oldest <= floor
+
+
+def _done(since: int | None, batch: Batch) -> None:
+    """The first who is done says it; whoever read beside it read the same."""
+    at = batch.now_us if since is None else max(since, batch.now_us - KNOWN)
+    if not batch.select("SELECT at FROM contact_since"):
+        batch.rows("contact_since").append((1, at))

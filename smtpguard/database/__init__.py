@@ -1,0 +1,1 @@
+"""One database, SQLite or PostgreSQL: engine, tables, migrations, and the write transaction that is open (batch)."""

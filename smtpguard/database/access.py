@@ -1,0 +1,80 @@
+"""How everybody who has rows in the store reads and writes them: short reads in a few threads, long ones of many short transactions,
+and the writer's thread for all that is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from smtpguard.admission.model import Unavailable
+from smtpguard.database.batch import Batch
+from smtpguard.database.engine import Database
+from smtpguard.journal.chain import microseconds
+from smtpguard.store.queued import Clock
+from smtpguard.store.writer import Writer
+
+T = TypeVar("T")
+READ_SECONDS = 10.0
+
+Open = Callable[[], AbstractContextManager[Connection]]
+"""Opens one short transaction of a long read."""
+
+
+class Access:
+    """To one database, by one process."""
+
+    def __init__(self, database: Database, writer: Writer, clock: Clock) -> None:
+        self._database, self._writer, self._clock = database, writer, clock
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")
+        self._closed = False
+
+    def now(self) -> datetime:
+        """By the clock that the store writes with."""
+        return self._clock.now()
+
+    def now_us(self) -> int:
+        """The same in microseconds since 1970, as rows have it."""
+        return microseconds(self._clock.now())
+
+    async def ask(self, query: Callable[[Connection], T], *, snapshot: bool = False) -> T:
+        """One short read. ``snapshot``: several statements that must agree. Raises LedgerError."""
+
+        def run() -> T:
+            with self._database.read(snapshot=snapshot) as connection:
+                return query(connection)
+
+        running = asyncio.get_running_loop().run_in_executor(self._readers, run)
+        try:
+            async with asyncio.timeout(READ_SECONDS):  # wait_for of Python 3.11 may swallow a cancellation
+                return await running
+        except TimeoutError:
+            raise Unavailable("no answer from the database in time") from None
+
+    async def walk(self, run: Callable[[Open], T]) -> T:
+        """A long read, in a thread; it ends where the store is closed."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run, self._open)
+
+    async def write(self, step: Callable[[Batch], T]) -> T:
+        """One step in the writer's thread, committed on return. Raises what the step raises, and LedgerError."""
+        written: T = await self._writer.submit(step)
+        return written
+
+    async def close(self) -> None:
+        """Write what waits, sign a last checkpoint if anything was written, and end the threads."""
+        self._closed = True
+        await self._writer.stop()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def _open(self) -> Iterator[Connection]:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        with self._database.read(snapshot=True) as connection:
+            yield connection

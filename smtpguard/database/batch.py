@@ -1,0 +1,256 @@
+"""One write transaction while it is open: what was read at its start, and what is to be written at its end.
+
+Entries of the journal and the other hot rows are gathered and written by a few statements with many rows. What an item of
+the batch did is seen by the items after it, since they ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, select, update
+
+from smtpguard.admission.model import Freeze, Gate
+from smtpguard.database import schema
+from smtpguard.database.codec import FREEZE
+from smtpguard.database.failpoint import passes
+from smtpguard.journal import lookup
+from smtpguard.journal.chain import Seal, body_of, canonical, link, microseconds
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.fate import End, relayed
+from smtpguard.mailings.mailingbatch import MailingBatch
+from smtpguard.mailings.mailingcache import Memory
+
+Row = Sequence[Any]
+_HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
+_SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
+_MOST_ROWS = 100  # in one INSERT
+_FREEZES = select(schema.freeze.c.doc).where(schema.freeze.c.lifted.is_(False)).order_by(schema.freeze.c.freeze_id)
+
+
+@dataclass(slots=True, kw_only=True)
+class Head:
+    """The gate, the chain's last entry, and how much content is kept. A batch changes its own, and writes it at its end."""
+
+    journal: str
+    seq: int
+    hash: bytes
+    generation: int
+    policy: str
+    kept_bytes: int
+
+
+def _insert(table: Table) -> tuple[str, str, str]:
+    """An INSERT: what stands before its rows, one row, and what stands behind them."""
+    columns = [f'"{c.name}"' for c in table.columns]
+    row = f"({', '.join('?' * len(columns))})"
+    return f'INSERT INTO "{table.name}" ({", ".join(columns)}) VALUES', row, _CONFLICTS.get(table.name, "")
+
+
+def read_head(connection: Connection) -> Head:
+    return _head(connection.exec_driver_sql(_HEAD).one())
+
+
+def _head(row: Sequence[Any]) -> Head:
+    journal, seq, hash, generation, policy, kept = row
+    return Head(journal=journal, seq=seq, hash=bytes(hash), generation=generation, policy=policy, kept_bytes=kept)
+
+
+def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
+    return tuple(FREEZE.loads(doc) for (doc,) in connection.execute(_FREEZES))
+
+
+class Batch:
+    """Made by the writer for each transaction. ``changed``: reads made ahead (twins, counts) must be made again."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        now: datetime,
+        secret: bytes,
+        sqlite: bool,
+        known: Gate | None,
+        memory: Memory | None = None,
+    ) -> None:
+        self.connection = connection
+        self._cursor = connection.connection.cursor()
+        self._sqlite = sqlite
+        self.secret = secret
+        self.now = now
+        self.now_us = microseconds(now)
+        self.head = _head(self.select(_HEAD)[0])
+        self._was = replace(self.head)
+        self.seal = Seal(secret, self.head.journal)
+        if known is not None and known.generation == self.head.generation:
+            self.freezes = known.freezes
+        else:
+            self.freezes = read_freezes(connection)
+        self._rows: dict[str, list[Row]] = {}
+        self._settled: dict[str, Event] = {}
+        self.mailings = MailingBatch(self, memory or Memory())
+        """The mailings that this batch meets."""
+        self.counted = 0
+        """How many rows of counts were written, of which as many may be due for pruning."""
+        self.signed: list[Checkpoint] = []
+        """Checkpoints made in this batch, whose lines go to the file once it is committed."""
+        self.events: list[Event] = []
+        """What was journalled in this batch, for those who hear of it once it is committed."""
+
+    def select(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
+        """The hot path's way past SQLAlchemy, which would take longer to prepare these few statements than a small batch takes
+        in all. ``?`` stands for a value on both engines."""
+        self._cursor.execute(sql if self._sqlite else sql.replace("?", "%s"), values)
+        return self._cursor.fetchall()
+
+    def execute(self, sql: str, rows: Sequence[Row]) -> None:
+        """Once for each row."""
+        if not self._sqlite:
+            sql = sql.replace("?", "%s")
+        if len(rows) == 1:
+            self._cursor.execute(sql, rows[0])
+        else:
+            self._cursor.executemany(sql, rows)
+
+    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+        """On SQLite many in one statement: around each the thread lets go of the interpreter's lock, and waits to have it
+        again while the event loop is busy."""
+        sql, row, end = _INSERTS[table]
+        if not self._sqlite:
+            self.execute(f"{sql} {row} {end}", rows)
+            return
+        for start in range(0, len(rows), _MOST_ROWS):
+            some = rows[start : start + _MOST_ROWS]
+            self._cursor.execute(f"{sql} {', '.join([row] * len(some))} {end}", [v for each in some for v in each])
+
+    @property
+    def gate(self) -> Gate:
+        return Gate(generation=self.head.generation, policy_sha256=self.head.policy, freezes=self.freezes)
+
+    def sealed(self, events: Sequence[Event]) -> list[tuple[Event, str, str | None]]:
+        """The events with body and clear values as they will be written. Raises TypeError or ValueError for what is not JSON.
+
+        Apart from ``append``, so that a bad event is found before anything of its item is written.
+        """
+        return [
+            (e, body_of(e, self.seal), canonical({r: list(v) for r, v in e.private.items()}) if e.private else None)
+            for e in events
+        ]
+
+    def append(self, sealed: Iterable[tuple[Event, str, str | None]]) -> None:
+        """Chain them. Outcomes take their verdict from what is under way; a doubt stays there and says so."""
+        entries, clears = self.rows("entry"), self.rows("clear")
+        seq, prev = self.head.seq, self.head.hash
+        for event, body, clear in sealed:
+            seq += 1
+            self.events.append(event)
+            at, kind = microseconds(event.at), event.kind.value
+            hash = link(prev, seq, at, kind, event.id, body)
+            entries.append((seq, at, kind, event.id, body, prev, hash, *lookup.of(kind, event.id, event.data)))
+            passes(kind, event.id)
+            prev = hash
+            if clear is not None:
+                clears.append((seq, clear))
+            if event.kind is Kind.OUTCOME and event.data.get("part"):
+                self.flush()
+                self.mailings.part(event.id, at, arrived=relayed(kind, event.data) is End.DELIVERED)
+            elif event.kind is Kind.OUTCOME:
+                self._settled[event.id] = event
+            elif event.kind is Kind.IN_DOUBT:
+                self.flush()
+                self.mailings.doubt([event.id])
+                self.connection.execute(
+                    update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True)
+                )
+        self.head.seq, self.head.hash = seq, prev
+
+    def record(self, events: Sequence[Event]) -> None:
+        self.append(self.sealed(events))
+
+    @property
+    def grew(self) -> bool:
+        """Whether the journal has entries of this batch."""
+        return self.head.seq != self._was.seq
+
+    def rows(self, table: str) -> list[Row]:
+        """The rows of that table that wait to be written, to be added to."""
+        return self._rows.setdefault(table, [])
+
+    def moved(self, *, policy: str | None = None) -> Gate:
+        """The gate has moved: every process must look again."""
+        self.flush()
+        self.head.generation += 1
+        if policy is not None:
+            self.head.policy = policy
+        self.freezes = read_freezes(self.connection)
+        return self.gate
+
+    def flush(self) -> None:
+        """Write what waits, so that a statement of one's own sees it."""
+        with self._together():
+            self._write_rows()
+        if self._settled:
+            events, self._settled = self._settled, {}
+            outcomes = {id: relayed(event.kind.value, event.data) for id, event in events.items()}
+            out = {id: microseconds(events[id].at) for id, end in outcomes.items() if end is End.DELIVERED}
+            self.mailings.settle(outcomes)
+            settled = list(outcomes)
+            for start in range(0, len(settled), _MOST_ROWS):
+                some = settled[start : start + _MOST_ROWS]
+                there = f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt"
+                known = self.select(f"{there} RETURNING id, mailing, at, people, again", some)
+                self.mailings.went_out(
+                    (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
+                )
+                if len(known) < len(some):  # of what is left it was said that nobody would ever know
+                    self.mailings.doubt_ended({id: out[id] for id in some if id in out})
+
+    def _write_rows(self) -> None:
+        for table, rows in self._rows.items():
+            if rows:
+                self._insert(table, rows)
+                rows.clear()
+
+    def finish(self) -> None:
+        self.flush()
+        self.mailings.write()
+        with self._together():
+            self._write_rows()
+            if self.head != self._was:
+                head = self.head
+                self.execute(_SET_HEAD, [(head.seq, head.hash, head.generation, head.policy, head.kept_bytes)])
+
+    def _together(self) -> AbstractContextManager[Any]:
+        """What is written inside goes to PostgreSQL in one go, and is answered in one: a mistake in it is raised at the end."""
+        driver: Any = self.connection.connection.driver_connection
+        return nullcontext() if self._sqlite else driver.pipeline()
+
+
+Step = Callable[[Batch], Any]
+
+_BUMP = """ON CONFLICT (pair) DO UPDATE SET at = excluded.at, weight = excluded.weight,
+ until = CASE WHEN excluded.until > seen.until THEN excluded.until ELSE seen.until END"""
+_CONFLICTS: Mapping[str, str] = {
+    "seen": _BUMP,
+    "tally": "ON CONFLICT (scope, seconds) DO UPDATE SET floor = excluded.floor, total = excluded.total,"
+    " made = excluded.made",
+    "contact": "ON CONFLICT (pair) DO UPDATE SET at = CASE WHEN excluded.at > contact.at THEN excluded.at ELSE contact.at END",
+    "contact_since": "ON CONFLICT (one) DO NOTHING",
+    "counted": "ON CONFLICT (mark) DO UPDATE SET until = excluded.until",
+    "underway": "ON CONFLICT (id) DO NOTHING",
+    "mailing": "ON CONFLICT (n) DO UPDATE SET last_at = excluded.last_at, state = excluded.state,"
+    " people = excluded.people, counts = excluded.counts, doc = excluded.doc,"
+    " went_first = excluded.went_first, went_last = excluded.went_last",
+    "mailing_key": "ON CONFLICT (key, n) DO NOTHING",
+    "reached": "ON CONFLICT (n, person) DO UPDATE SET at = excluded.at, kind = excluded.kind,"
+    " fate = excluded.fate, content = excluded.content, went = excluded.went",
+    "outbox": "ON CONFLICT (intent_id) DO NOTHING",
+    "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
+    "chunk": "ON CONFLICT (sha256, n) DO NOTHING",
+}
+_INSERTS = {name: _insert(table) for name, table in schema.metadata.tables.items()}

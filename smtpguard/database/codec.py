@@ -1,0 +1,131 @@
+"""Our frozen dataclasses to JSON documents and back, without loss.
+
+What a dataclass's annotations say is compiled once, at import, into a pair of functions; a type that has no JSON form here
+is an error then, not when the first message is held. A field that has its default is left out, and one that a document does
+not have gets its default, so that old documents are read by newer code; a field that is unknown is passed over.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import enum
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from smtpguard.admission.model import Freeze, Intent
+from smtpguard.holds.model import Hold
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mailings.model import Mailing
+
+T = TypeVar("T")
+_Way = Callable[[Any], Any]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _address(text: str) -> Address:
+    local, _, domain = text.rpartition("@")  # a domain has no "@", whatever the local part has
+    return Address(local, domain)
+
+
+def _ways(kind: Any) -> tuple[_Way, _Way]:
+    """How a value of this type becomes JSON, and how it comes back."""
+    if kind in (str, int, float, bool, Any, type(None)):
+        return _same, _same
+    if kind is datetime:
+        return datetime.isoformat, datetime.fromisoformat
+    if kind is bytes:
+        return lambda b: base64.b64encode(b).decode("ascii"), base64.b64decode
+    if kind is Address:
+        return lambda a: f"{a.local}@{a.domain}", _address
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return lambda member: member.value, kind
+    if dataclasses.is_dataclass(kind):
+        return _fields(typing.cast(type, kind))
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union) and len(args) == 2 and type(None) in args:
+        to, back = _ways(next(a for a in args if a is not type(None)))
+        return (
+            lambda v: None if v is None else to(v),
+            lambda v: None if v is None else back(v),
+        )
+    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        to, back = _ways(args[0])
+        return lambda vs: [to(v) for v in vs], lambda vs: tuple(back(v) for v in vs)
+    if origin is tuple:
+        pairs = [_ways(a) for a in args]
+        return (
+            lambda vs: [to(v) for (to, _), v in zip(pairs, vs, strict=True)],
+            lambda vs: tuple(back(v) for (_, back), v in zip(pairs, vs, strict=True)),
+        )
+    if origin is frozenset and args[0] is str:
+        return sorted, frozenset
+    if origin is not None and issubclass(origin, Mapping) and args == (str, Any):
+        return dict, _same
+    raise TypeError(f"no JSON form for {kind}")
+
+
+_compiled: dict[type, tuple[_Way, _Way]] = {}
+
+
+def _fields(kind: type) -> tuple[_Way, _Way]:
+    """The two ways of a dataclass. They look each other up when called, so that a type may hold itself (Quorum does)."""
+    if kind not in _compiled:
+        table: list[tuple[str, Any, _Way, _Way]] = []
+
+        def to(value: Any) -> dict[str, Any]:
+            document = {}
+            for name, default, way, _ in table:
+                field = getattr(value, name)
+                if field is not default and field != default:
+                    document[name] = way(field)
+            return document
+
+        def back(document: Mapping[str, Any]) -> Any:
+            return kind(**{name: way(document[name]) for name, _, _, way in table if name in document})
+
+        _compiled[kind] = to, back
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            default = field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            table.append((field.name, default, *_ways(hints[field.name])))
+    return _compiled[kind]
+
+
+class Codec(Generic[T]):
+    """Documents of one type. ``dumps`` is ASCII without spaces, so that no database can object to a character."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self._to, self._back = _fields(kind)
+
+    def to(self, value: T) -> dict[str, Any]:
+        document: dict[str, Any] = self._to(value)
+        return document
+
+    def back(self, document: Mapping[str, Any]) -> T:
+        value: T = self._back(document)
+        return value
+
+    def dumps(self, value: T) -> str:
+        return json.dumps(self._to(value), separators=(",", ":"), allow_nan=False)
+
+    def loads(self, text: str) -> T:
+        value: T = self._back(json.loads(text))
+        return value
+
+
+HOLD = Codec(Hold)
+INTENT = Codec(Intent)
+RECIPIENT = Codec(Recipient)
+FREEZE = Codec(Freeze)
+MAILING = Codec(Mailing)

@@ -1,0 +1,433 @@
+"""One database, SQLite or PostgreSQL, seen alike: one connection that writes, a few that read, and one writer at a time.
+
+SQLite: WAL, ``synchronous=FULL``, and a fair lock between processes before ``BEGIN IMMEDIATE`` (lock.py). PostgreSQL: READ
+COMMITTED with an advisory lock as the transaction's own first statement, so that every later statement sees what the writer
+before committed; the same statement sets ``synchronous_commit`` to ``on`` at least. Errors of a driver leave this file as
+LedgerError's kinds.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from smtpguard.admission.model import Full, LedgerError, Unavailable, Unusable
+from smtpguard.database.failpoint import failpoint
+from smtpguard.database.lock import Chamber
+from smtpguard.database.readonly import Copy, only_readable
+from smtpguard.lists.ownership import hand_over, owner_of
+
+BUSY_SECONDS = 15
+CONNECT_SECONDS = 5
+_ADVISORY_KEY = 0x536D7470  # any number, the same for everybody who writes here
+_BEGIN_SQLITE = "BEGIN IMMEDIATE"
+_LOG_PAGES = 8000  # how long the write-ahead log grows before it begins anew
+_ROOMY = 1 << 30  # octets
+_LAY_OUT = (  # its pages are written, and then belong to nobody; the last statement makes the disk have them
+    _BEGIN_SQLITE,
+    "CREATE TABLE laid_out (x)",
+    f"INSERT INTO laid_out VALUES (zeroblob({(_LOG_PAGES - 200) * 4092}))",
+    "ROLLBACK",
+    "PRAGMA user_version = 0",
+)
+_SQLITE_SAYS = {
+    "SQLITE_NOTADB": "is no SQLite database",
+    "SQLITE_CORRUPT": "is damaged",
+    "SQLITE_READONLY": "cannot be written by this user",
+    "SQLITE_CANTOPEN": "cannot be opened",
+    "SQLITE_BUSY": "is locked by another program",
+}
+_PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
+_BEGIN_POSTGRESQL = (  # one statement: a commit that is answered for is on the disk, whatever role or database have for a default
+    f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
+    "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
+)
+
+
+_Inode = tuple[int, int]
+"""Device and number."""
+
+
+class CommitUnknown(LedgerError):
+    """COMMIT failed: what was written may be there or not."""
+
+
+class BadItem(Exception):
+    """The database refused the data, not the connection: some item of the batch is to blame."""
+
+
+class Database:
+    """Engines and the writer's connection. ``begin`` to ``commit`` belong to one thread; ``read`` is for any."""
+
+    def __init__(self, url: str, *, hot: bool = False, reads: bool = False) -> None:
+        """``hot``: clients wait for what is written here, so what can be done beforehand is. ``reads``: nothing is, and what may
+        only be read will do; nothing is made beside it then. Raises Unavailable where it cannot be read so."""
+        self.url, self._places = _url_of(url), _servers(url)
+        self.copy: Copy | None = None
+        """A SQLite database that may only be read."""
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._chamber: Chamber | None = None
+        self._hot = hot
+        if self.sqlite:
+            if not self.url.database or self.url.database == ":memory:":
+                raise ValueError("the store needs a file: sqlite:///path/to/file.db")
+            self.path = Path(self.url.database)
+            if reads and only_readable(self.path):
+                self.copy = Copy(self.path)
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                _make(self.path)
+                self._chamber = Chamber(self.path)
+            self._paths = str(self.path), f"{self.path}-wal"
+        self._writer = self._engine(write=True)
+        self._readers = self._engine(write=False)
+        self._connection: Connection | None = None
+        self._file: _Inode | None = None  # as it was before the writing connection opened it
+        self._files: tuple[_Inode | None, ...] | None = (
+            None  # it and its log, from the connection's first transaction on
+        )
+        self._closed = False
+        self.connections = 0
+        """How many there have been for writing: behind another one there may be another server, or another state of it."""
+        self._driver: Any = None  # the driver's own connection beneath it
+        driver: Any = self._writer.dialect.loaded_dbapi
+        self.errors: tuple[type[BaseException], ...] = (SQLAlchemyError, OSError, driver.Error)
+        """What storage raises, by whatever way it was asked."""
+
+    def _engine(self, *, write: bool) -> Engine:
+        more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
+        if self.copy is not None:
+            return self._engine_of(self.copy)
+        if self.sqlite:
+            engine = create_engine("sqlite://", creator=self._opened, **more)
+
+            @event.listens_for(engine, "connect")
+            def pragmas(connection: sqlite3.Connection, record: Any) -> None:
+                connection.isolation_level = None  # we begin ourselves
+                for pragma in (
+                    f"busy_timeout={BUSY_SECONDS * 1000}",
+                    "journal_mode=WAL",
+                    "synchronous=FULL",
+                    f"wal_autocheckpoint={_LOG_PAGES}",  # fewer and longer, since counts touch pages here and there
+                    "foreign_keys=ON",
+                    f"query_only={'OFF' if write else 'ON'}",
+                ):
+                    connection.execute(f"PRAGMA {pragma}")
+                record.info["inodes"] = self._inodes()
+
+            if not write:
+
+                @event.listens_for(engine, "checkout")
+                def still_there(_: object, record: Any, __: object) -> None:
+                    if record.info["inodes"] != self._inodes():
+                        raise DisconnectionError("another file is in its place")  # the pool opens what is there now
+
+            begin = "" if write else "BEGIN"
+        else:
+            limits = {"connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5, "keepalives_interval": 2,
+                      "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000, **self._places}  # fmt: skip
+            engine = create_engine(
+                self.url, isolation_level="READ COMMITTED", pool_pre_ping=not write, connect_args=limits, **more
+            )
+
+            @event.listens_for(engine, "connect")
+            def timeouts(connection: Any, _: object) -> None:
+                try:
+                    with connection.cursor() as cursor:
+                        cursor.execute(
+                            f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'"
+                        )
+                    connection.commit()
+                except BaseException:  # a server that is about to go; nobody else would close it
+                    connection.close()
+                    raise
+
+            begin = ""
+        if begin:
+            _begins(engine, begin)
+        return engine
+
+    def _opened(self) -> sqlite3.Connection:
+        """The database file, which is not made where it is not there: an empty one in its place would have lost everything."""
+        if not self.path.exists():
+            raise Unavailable(f"{self.path} is not there any more: put it back, or restore a backup")
+        return sqlite3.connect(f"file:{quote(str(self.path))}?mode=rw", uri=True, check_same_thread=False)
+
+    def _inodes(self) -> tuple[_Inode | None, ...]:
+        """Which files stand at the paths of the database and its log now. A connection keeps those that it opened, whatever
+        becomes of their names (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
+        return _inode(self._paths[0]), _inode(self._paths[1])
+
+    def _engine_of(self, copy: Copy) -> Engine:
+        def opened() -> sqlite3.Connection:
+            return sqlite3.connect(copy.uri, uri=True, check_same_thread=False, isolation_level=None)
+
+        engine = create_engine("sqlite://", creator=opened, poolclass=QueuePool, pool_size=4)
+        _begins(engine, "BEGIN")
+        return engine
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One write transaction, alone over all processes; committed durably at the end, rolled back on any exception.
+
+        Raises CommitUnknown, Unavailable, Full, or BadItem. After an error of the storage the connection is thrown away,
+        so that nothing is ever fsynced again over a failure.
+        """
+        if self.copy is not None:
+            raise Unavailable(f"{self.path} can only be read by this user")
+        if self._chamber is not None:
+            self._chamber.enter()
+        try:
+            try:
+                connection = self._begun()
+            except self.errors as error:
+                self._drop()
+                raise self.translated(error) from error
+            try:
+                failpoint("begin")
+                yield connection
+                failpoint("before-commit")
+            except BaseException as error:
+                self._rollback(error)
+                if isinstance(error, self.errors):
+                    raise self.translated(error) from error
+                raise
+            try:
+                self._driver.commit()
+                failpoint("after-commit")
+                if not self._in_place():  # it was committed into a file that has no name
+                    self._drop()
+                    raise CommitUnknown(f"{self.path} was taken away while it was written")
+            except self.errors as error:
+                self._drop()
+                told = self.translated(error)
+                raise told if isinstance(told, (Full, BadItem)) else CommitUnknown(str(told)) from error
+        finally:
+            if self._chamber is not None:
+                self._chamber.leave()
+
+    def _begun(self) -> Connection:
+        """The writing connection, in a transaction that the driver was told to begin: SQLAlchemy takes it for one that never
+        ends, and does not go through its own ceremony around each batch."""
+        if not self._in_place():
+            self._drop()
+        connection = self._connection or self._connected()
+        self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
+        if self.sqlite and self._files is None:
+            self._files = (self._file, _inode(self._paths[1]))  # the log is there from the first transaction on
+        return connection
+
+    def _in_place(self) -> bool:
+        """Whether what the writing connection has open is what stands at the paths still."""
+        return self._files is None or (None not in self._files and self._inodes() == self._files)
+
+    def _connected(self) -> Connection:
+        if self.sqlite:
+            self._files, self._file = None, _inode(self._paths[0])
+        connection = self._connection = self._writer.connect()
+        self.connections += 1
+        connection.begin()
+        self._driver = connection.connection.driver_connection
+        return connection
+
+    def prepare(self) -> None:
+        """From the thread that will write, before anything is: the write-ahead log at its full length. A commit into a file
+        that still grows waits for the file system's own journal as well, and with it for whatever else goes to that disk.
+        Where room is scarce it grows as it is written."""
+        if self._chamber is None or not self._hot or self._free() < _ROOMY:
+            return
+        try:
+            self._chamber.enter()
+            log = Path(f"{self.path}-wal")
+            if not log.exists() or log.stat().st_size < _LOG_PAGES * 2048:
+                self._connected()
+                for statement in _LAY_OUT:
+                    self._driver.execute(statement)
+        except self.errors:
+            self._drop()
+        finally:
+            self._chamber.leave()
+
+    @contextmanager
+    def read(self, *, snapshot: bool = False) -> Iterator[Connection]:
+        """READ COMMITTED, or with ``snapshot`` (on SQLite always) one moment for all statements. Raises Unavailable."""
+        try:
+            with self._readers.connect() as connection:
+                if snapshot and not self.sqlite:
+                    connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                with connection.begin():
+                    yield connection
+            if self.copy is not None:
+                self.copy.check()
+        except self.errors as error:
+            raise self.translated(error) from error
+        finally:
+            if self._closed:  # meanwhile: what it read with came back to a pool that nobody will empty
+                self._readers.pool.dispose()
+
+    def _rollback(self, error: BaseException) -> None:
+        if isinstance(error, self.errors) and not isinstance(self.translated(error), BadItem):
+            self._drop()
+            return
+        try:
+            if self._connection is not None:
+                self._driver.rollback()
+        except self.errors:
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                if self.sqlite:  # which keeps a closed connection, and its lock, while any cursor of it is alive
+                    connection.connection.rollback()
+            except self.errors:
+                pass
+            try:
+                connection.invalidate()
+                connection.close()
+            except self.errors:
+                pass  # it was broken; a new one is opened with the next batch
+
+    def translated(self, error: BaseException) -> Exception:
+        """What an error of driver or system means to us. Never the statement's parameters, which are people's."""
+        original = getattr(error, "orig", None) or error
+        if isinstance(original, OSError):
+            full = original.errno in (errno.ENOSPC, errno.EDQUOT)
+            return (
+                Full("no space left for the store")
+                if full
+                else Unavailable(f"{original.filename or 'the store'}: {os.strerror(original.errno or 0)}")
+            )
+        if isinstance(original, sqlite3.Error):
+            return self._translated_sqlite(original)
+        state = getattr(original, "sqlstate", None) or ""
+        if state == "53100":
+            return Full("no space left for the database")
+        first = next(iter(str(original).strip().splitlines()), "")
+        if state in ("25006", "42501"):  # a stand-by; a user that may only read
+            return Unavailable(f"the user of the database lacks a right: {first} ({state})")
+        if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
+            return BadItem(f"refused by the database ({state})")
+        said = f" ({state})" if state else first and f": {first}"  # without a state: of connecting, no row is in it
+        return Unavailable(f"the database: {type(original).__name__}{said}")
+
+    def _translated_sqlite(self, error: sqlite3.Error) -> Exception:
+        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        if name == "SQLITE_FULL" or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and self._no_space()):
+            return Full(f"no space left for {self.path}")
+        if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
+            return BadItem(f"refused by the database ({name})")
+        said = next((text for code, text in _SQLITE_SAYS.items() if name.startswith(code)), "")
+        closed = os.access(self.path, os.F_OK) and not os.access(self.path, os.R_OK | os.W_OK)
+        if closed and name.startswith("SQLITE_CANTOPEN"):
+            said = f"belongs to {owner_of(self.path)}, and cannot be read and written by this user"
+        if not said:
+            return Unavailable(f"the database: {name}")
+        kind = Unavailable if name.startswith("SQLITE_BUSY") else Unusable
+        return kind(f"{self.path} {said} ({name})")
+
+    def _no_space(self) -> bool:
+        return self._free() < 1 << 16
+
+    def _free(self) -> float:
+        """Octets that the disk has room for, as far as anybody can say."""
+        try:
+            room = os.statvfs(self.path.parent)
+        except OSError:
+            return math.inf
+        return room.f_bavail * room.f_frsize
+
+    def close(self) -> None:
+        """From the writer's thread, or after it has ended."""
+        if self._connection is not None:
+            try:
+                self._connection.close()
+            except self.errors:
+                pass
+            self._connection = None
+        self._closed = True
+        self._writer.dispose()
+        self._readers.pool.dispose()  # itself and no new one in its place: a thread may read still
+        if self._chamber is not None:
+            self._chamber.close()
+            self._chamber = None
+
+
+def file_of(url: str) -> Path | None:
+    """Where a SQLite database is, None for one that a server has. Raises ValueError."""
+    known = _url_of(url)
+    return Path(known.database) if known.get_backend_name() == "sqlite" and known.database else None
+
+
+def is_there(url: str) -> bool:
+    """False: a SQLite database whose file is not there, and which opening it would make. A server is asked by opening it."""
+    file = file_of(url)
+    return file is None or file.exists()
+
+
+def _inode(path: str) -> _Inode | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - four times a commit: a Path costs more than the call
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _begins(engine: Engine, statement: str) -> None:
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+
+def _make(path: Path) -> None:
+    """The file, for nobody else to see. One that is there is not even opened: its closing would take away every lock that
+    this process has on it (fcntl), and with them what another connection here has written."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        hand_over(path, path.parent)
+    except FileExistsError:
+        pass
+
+
+def _url_of(url: str) -> URL:
+    """Without the servers, where it names several. Raises ValueError."""
+    parts = urlsplit(url)
+    user, at, places = parts.netloc.rpartition("@")
+    return _with_driver(make_url(url.replace(parts.netloc, f"{user}{at}", 1) if "," in places else url))
+
+
+def _servers(url: str) -> dict[str, str]:
+    """Of several servers (``postgresql://user@one:5432,two/name``) libpq takes the one that can be written, unless the url says
+    otherwise; as its connection parameters."""
+    parts = urlsplit(url)
+    places = parts.netloc.rpartition("@")[2].split(",")
+    if len(places) < 2:
+        return {}
+    named = [_PLACE.fullmatch(place) for place in places]
+    found = {
+        "host": ",".join(each["host"].strip("[]") for each in named if each is not None),
+        "port": ",".join(each["port"] or "5432" for each in named if each is not None),
+    }
+    return found if "target_session_attrs" in parts.query else {**found, "target_session_attrs": "read-write"}
+
+
+def _with_driver(url: URL) -> URL:
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername in ("sqlite", "postgresql+psycopg"):
+        return url
+    raise ValueError(f"a store in {url.drivername} is not known: sqlite or postgresql")

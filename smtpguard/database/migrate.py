@@ -1,0 +1,140 @@
+"""Bringing a database to the schema of this version, and refusing one that is newer. Alembic is loaded only where it is needed."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from smtpguard.admission.model import LedgerError, Unavailable, Unusable
+from smtpguard.database.engine import BadItem, Database
+from smtpguard.database.schema import SCHEMA, head
+
+_log = logging.getLogger(__name__)
+_PASSING = ("08", "40", "53", "55", "57", "58")
+"""SQLSTATE, of what may be better soon: connections, deadlocks, resources, locks, what operators do, the system."""
+
+
+class SchemaError(LedgerError):
+    """The database is not of this version's schema."""
+
+
+class NotSetUp(SchemaError):
+    """There is nothing in the database yet."""
+
+    def __init__(self) -> None:
+        super().__init__("the database is not set up yet: smtpguard serve does that")
+
+
+class Newer(SchemaError):
+    """Its schema is of a version after this one."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"the database has schema {found}, this smtpguard knows {SCHEMA}: it was written by a newer smtpguard. Start that one "
+            f"again; or restore what was backed up before it was installed"
+        )
+
+
+class NotMigrated(SchemaError):
+    """A step to this version's schema failed, and all of them were taken back."""
+
+    def __init__(self, found: str | None, why: str) -> None:
+        super().__init__(
+            f"the database could not be brought from schema {found} to {SCHEMA}: {why}. It is as it was: the smtpguard before can go "
+            f"on with it"
+            if found is not None
+            else f"the database could not be set up: {why}"
+        )
+
+
+def migrate(url: str) -> None:
+    """Upgrade to this version's schema, alone over all processes. Raises SchemaError where the database is newer."""
+    database = Database(url)
+    try:
+        bring(database)
+    finally:
+        database.close()
+
+
+def bring(database: Database) -> None:
+    """Raises SchemaError: Newer, or NotMigrated with all as it was; and what ``Database.write`` raises."""
+    found: str | None = SCHEMA
+    try:
+        with database.write() as connection:
+            found = revision(connection)
+            _bring(connection, found)
+    except (Unavailable, BadItem) as error:
+        refused = _refused(error)
+        if found == SCHEMA or not refused:
+            raise
+        raise NotMigrated(found, refused) from error
+
+
+def _bring(connection: Connection, found: str | None) -> None:
+    if found != SCHEMA:
+        _upgrade(connection, found)
+    if connection.execute(head.select()).first() is None:
+        connection.execute(
+            head.insert().values(
+                one=1, journal=secrets.token_hex(8), seq=0, hash=bytes(32), generation=0, policy="", kept_bytes=0
+            )
+        )
+
+
+def _refused(error: Exception) -> str:
+    """What the database said of a step that it would refuse again: tables and columns, and of a row its kind alone. "" where
+    it did not answer, has no room or is of no use, which is said already."""
+    if isinstance(error, BadItem):
+        return str(error)
+    cause = error.__cause__
+    said = getattr(cause, "orig", None) or cause
+    state = getattr(said, "sqlstate", None) or ""
+    if isinstance(error, Unusable) or not (
+        getattr(said, "sqlite_errorname", "") == "SQLITE_ERROR" or (state and state[:2] not in _PASSING)
+    ):
+        return ""
+    return next(iter(str(said).strip().splitlines()), "") + (f" ({state})" if state else "")
+
+
+def check(connection: Connection) -> None:
+    """Raises SchemaError unless the database is exactly of this version."""
+    found = revision(connection)
+    if found is None:
+        raise NotSetUp
+    if found > SCHEMA:
+        raise Newer(found)
+    if found != SCHEMA:
+        raise SchemaError(
+            f"the database has schema {found}, this smtpguard needs {SCHEMA}: smtpguard serve brings it there when it starts, and no "
+            f"version before can use it then"
+        )
+
+
+def revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
+
+
+def _upgrade(connection: Connection, found: str | None) -> None:
+    if found is not None and found > SCHEMA:
+        raise Newer(found)
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    if found is not None:
+        _log.warning("the database is brought from schema %s to %s", found, SCHEMA)
+    if connection.dialect.name != "sqlite":  # a step may well take longer than mail would wait
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as e:  # a schema that none of ours ever was
+        raise NotMigrated(found, str(e)) from e

@@ -1,0 +1,11 @@
+"""Alembic's entry: runs the steps on the connection that migrate.py hands over, inside its transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from smtpguard.database.schema import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=connection.dialect.name == "sqlite")
+context.run_migrations()

@@ -1,0 +1,58 @@
+"""A SQLite database that this process may only read: a copy on read-only media, or one that belongs to somebody else.
+
+SQLite would make files beside it, even to read. Without a log beside it nobody writes it, and it is read as it lies there; with one,
+what was written last stands in that alone, and is read with the index that belongs to it. https://www.sqlite.org/wal.html, "Read-Only Databases".
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+from smtpguard.admission.model import Unavailable
+
+
+class Copy:
+    """How the database at ``path`` is to be opened, found out once. Raises Unavailable where it cannot be read for what it is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        log, index = Path(f"{path}-wal"), Path(f"{path}-shm")
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            logged = _size(log) > 0
+        except OSError as e:
+            raise Unavailable(f"{path}: {e.strerror}") from None
+        if logged and not (os.access(log, os.R_OK) and os.access(index, os.R_OK)):
+            raise Unavailable(
+                f"{log} has what was written last, and is not read from where nothing may be written without {index.name}: "
+                f"take both with {path.name} to a folder that you may write, or have a copy made as a backup is"
+            )
+        self._still = None if logged else self._seen()
+        self.uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if logged else '&immutable=1'}"
+        """For SQLite, which without a log is told that nobody writes it."""
+
+    def check(self) -> None:
+        """Raises Unavailable where somebody has begun to write it after all, so that what was read may be half of something."""
+        if self._still is not None and self._still != self._seen():
+            raise Unavailable(f"{self._path} is being written by somebody else: try again")
+
+    def _seen(self) -> tuple[int, int, int]:
+        now = self._path.stat()
+        return now.st_mtime_ns, now.st_size, _size(Path(f"{self._path}-wal"))
+
+
+def only_readable(path: Path) -> bool:
+    """Whether ``path`` is there, and this process may not write it or beside it."""
+    effective = os.access in os.supports_effective_ids
+    return path.exists() and not all(
+        os.access(p, os.W_OK, effective_ids=effective) for p in (path, path.absolute().parent)
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

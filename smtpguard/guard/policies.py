@@ -1,0 +1,110 @@
+"""The policies that are kept: their documents by SHA-256, which of them is in force, and what the journal says of each change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from smtpguard.admission.model import Gate, PolicyMoved
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.schema import document
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Event, Kind
+
+MOST_STARTS = 500
+"""How many starts since the last change are looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """One change of the policy in force, as the journal has it. ``by``: "" where that is erased. ``how``: ``reload``, ``first start``,
+    ``restore`` ...; "" of an entry of an earlier version. ``looser``: what might let more pass than before, until it is erased with what
+    names people. ``data``: all of the entry."""
+
+    seq: int
+    at: datetime
+    sha256: str
+    before: str
+    by: str
+    how: str
+    looser: tuple[str, ...]
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """``put``: the newest change, None where the journal does not reach back to it. ``beside``: hosts on which ``serve`` was started
+    since then beside a policy file that was not the policy in force."""
+
+    sha256: str
+    put: Put | None
+    beside: frozenset[str]
+
+
+def put_policy(
+    batch: Batch, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None
+) -> Gate:
+    """Raises PolicyMoved where another one than ``before`` is in force (None: whatever is)."""
+    if before is not None and batch.head.policy != before:
+        raise PolicyMoved(f"policy {batch.head.policy[:12]} is in force by now")
+    sealed = batch.sealed([event])
+    batch.append(sealed)
+    batch.connection.execute(delete(document).where(document.c.policy == sha256))
+    if documents:
+        rows = [{"policy": sha256, "name": name, "data": data} for name, data in documents.items()]
+        batch.connection.execute(insert(document), rows)
+    return batch.moved(policy=sha256)
+
+
+def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
+    """Its documents. Raises KeyError."""
+    query = select(document.c.name, document.c.data).where(document.c.policy == sha256)
+    found = {name: bytes(data) for name, data in connection.execute(query.order_by(document.c.name))}
+    if not found:
+        raise KeyError(sha256)
+    return found
+
+
+def named(connection: Connection, prefix: str, limit: int = 10) -> list[str]:
+    """The SHA-256 of the policies that are kept and begin so; some of them, where there are many."""
+    low = prefix.lower()
+    query = select(document.c.policy).where(document.c.policy >= low, document.c.policy < f"{low}~").distinct()
+    return list(connection.execute(query.order_by(document.c.policy).limit(limit)).scalars())
+
+
+def history(connection: Connection, limit: int) -> list[Put]:
+    """The changes of the policy in force, the newest first."""
+    return [_put(entry, clear) for entry, clear in journal.of_kinds(connection, [Kind.POLICY], limit)]
+
+
+def standing(connection: Connection) -> Standing:
+    """What is in force, since when, and who was started beside another file since then."""
+    sha256 = read_head(connection).policy
+    put, beside = None, set()
+    for entry, clear in journal.of_kinds(connection, [Kind.POLICY, Kind.START], MOST_STARTS):
+        if entry.kind == Kind.POLICY.value:
+            put = _put(entry, clear)
+            break
+        data = entry.data
+        if data.get("policy_file_sha256") and data.get("policy_file") != "same":
+            beside.add(str(data.get("host", "")))
+    return Standing(sha256=sha256, put=put, beside=frozenset(beside))
+
+
+def _put(entry: Entry, clear: Clear | None) -> Put:
+    data = entry.data
+    return Put(
+        seq=entry.seq,
+        at=entry.time,
+        sha256=str(data.get("sha256", "")),
+        before=str(data.get("before") or ""),
+        by=", ".join((clear or {}).get("actor", ())),
+        how=str(data.get("how", "")),
+        looser=tuple((clear or {}).get("looser", ())),
+        data=data,
+    )

@@ -1,0 +1,114 @@
+"""Held content, in chunks by its SHA-256: kept before a hold refers to it, and proved when it is read.
+
+Each chunk is a transaction of its own, so that a large message does not keep others waiting. What nothing refers to an hour
+after it was kept is swept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, update
+
+from smtpguard.admission.model import ContentMissing, Full
+from smtpguard.database.batch import Batch
+from smtpguard.database.failpoint import passes
+from smtpguard.database.schema import chunk, content, hold, outbox
+from smtpguard.mail.message import Content, Message
+
+CHUNK_BYTES = 512 * 1024
+SPOOL_BYTES = 2 * 1024 * 1024  # what is larger is read into a file and mapped
+ORPHAN_SECONDS = 3600
+_WHOLE = select(content.c.sha256).where(content.c.sha256 == bindparam("sha256"), content.c.whole.is_(True))
+
+
+def begin(batch: Batch, sha256: str, size: int, quota: int) -> bool:
+    """Make room for it; False where it is kept already, and then it is young again. Raises Full."""
+    row = batch.connection.execute(select(content.c.whole).where(content.c.sha256 == sha256)).one_or_none()
+    if row is None:
+        if quota and batch.head.kept_bytes + size > quota:
+            raise Full("the quota for held content is used up")
+        batch.connection.execute(insert(content).values(sha256=sha256, size=size, whole=False, kept_at=batch.now_us))
+        batch.head.kept_bytes += size
+        passes("content", sha256)
+        return True
+    batch.connection.execute(update(content).where(content.c.sha256 == sha256).values(kept_at=batch.now_us))
+    return not row.whole
+
+
+def add(batch: Batch, sha256: str, n: int, data: bytes, *, last: bool) -> None:
+    batch.rows("chunk").append((sha256, n, data))
+    passes("chunk", sha256)
+    if last:
+        batch.flush()
+        batch.connection.execute(update(content).where(content.c.sha256 == sha256).values(whole=True))
+
+
+def pieces(raw: Content) -> Iterator[tuple[int, bytes, bool]]:
+    """Its chunks, numbered; the last one says so. An empty content has one empty chunk."""
+    size = len(raw)
+    for n, start in enumerate(range(0, max(size, 1), CHUNK_BYTES)):
+        yield n, bytes(raw[start : start + CHUNK_BYTES]), start + CHUNK_BYTES >= size
+
+
+def kept(connection: Connection, sha256: str) -> bool:
+    return connection.execute(_WHOLE, {"sha256": sha256}).first() is not None
+
+
+def load(connection: Connection, sha256: str, spool: Path) -> Message:
+    """The content, proved to be what was kept. Raises ContentMissing, also where it was damaged."""
+    row = connection.execute(select(content.c.size, content.c.whole).where(content.c.sha256 == sha256)).one_or_none()
+    if row is None or not row.whole:
+        raise ContentMissing("the content is not kept")
+    digest = hashlib.sha256()
+    query = select(chunk.c.data).where(chunk.c.sha256 == sha256, chunk.c.n == bindparam("n"))
+    parts = max(1, -(-row.size // CHUNK_BYTES))
+
+    def chunks() -> Iterator[bytes]:
+        for n in range(parts):
+            data = connection.execute(query, {"n": n}).scalar_one_or_none()
+            if data is None:
+                raise ContentMissing("a chunk of the content is missing")
+            digest.update(data)
+            yield bytes(data)
+
+    raw: Content
+    if row.size <= SPOOL_BYTES:
+        raw = b"".join(chunks())
+    else:
+        spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=spool) as file:
+            for data in chunks():
+                file.write(data)
+            file.flush()
+            raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if digest.hexdigest() != sha256 or len(raw) != row.size:
+        raise ContentMissing("the content is damaged: it does not have its SHA-256")
+    return Message(raw=raw, sha256=sha256)
+
+
+def drop(batch: Batch, sha256s: list[str]) -> None:
+    """Take content away, with the room it took."""
+    if not sha256s:
+        return
+    size = batch.connection.execute(select(func.sum(content.c.size)).where(content.c.sha256.in_(sha256s))).scalar() or 0
+    batch.connection.execute(delete(chunk).where(chunk.c.sha256.in_(sha256s)))
+    batch.connection.execute(delete(content).where(content.c.sha256.in_(sha256s)))
+    batch.head.kept_bytes = max(0, batch.head.kept_bytes - int(size))
+
+
+def sweep(batch: Batch, limit: int = 50) -> int:
+    """Take away what nothing refers to an hour after it was kept, whole or not. Returns how many."""
+    referred = or_(
+        exists().where(hold.c.content == content.c.sha256),
+        exists().where(outbox.c.content == content.c.sha256, outbox.c.done.is_(False)),
+    )
+    old = batch.now_us - ORPHAN_SECONDS * 1_000_000
+    query = select(content.c.sha256).where(content.c.kept_at < old, ~referred).limit(limit)
+    orphans = list(batch.connection.execute(query).scalars())
+    drop(batch, orphans)
+    return len(orphans)

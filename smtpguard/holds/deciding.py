@@ -1,0 +1,393 @@
+"""What people, time and the wire make of a hold, and of the mailing that it stands for: written in one commit.
+
+A decision on the one hold of a mailing is a decision on all of it: the copies under it follow in slices, and what still comes
+meets what was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, and_, exists, false, func, or_, select, update
+
+from smtpguard.admission.model import Change, ContentMissing, Delivered, Freeze, IntentKind, Lease, Over
+from smtpguard.counts import counting
+from smtpguard.database.batch import Batch
+from smtpguard.database.schema import hold as table
+from smtpguard.database.schema import outbox
+from smtpguard.holds import contents, covers
+from smtpguard.holds import rows as holds
+from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, Settled, State, after, standing_votes
+from smtpguard.holds.model import Move as Step
+from smtpguard.holds.sending import Sending, late
+from smtpguard.journal.delivery import DeliveryStatus
+from smtpguard.mailings.cover import Coming
+from smtpguard.mailings.mailingrow import Row
+from smtpguard.mailings.model import ON_THE_WAY, Fate, Mailing
+from smtpguard.mailings.staging import Move
+from smtpguard.outbox import rows as outboxes
+from smtpguard.outbox.rows import Became
+from smtpguard.policy.freezing import held_up_by
+
+OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
+_FATES = {
+    State.WAITING: Fate.HELD,
+    State.APPROVED: Fate.ADMITTED,
+    State.REJECTED: Fate.STOPPED,
+    State.WITHDRAWN: Fate.STOPPED,
+    State.EXPIRED: Fate.STOPPED,
+    State.VOID: Fate.DEFERRED,  # its client has it
+}
+"""What becomes of people's copies with the state of the hold that they are in."""
+
+_SENDING = [state.value for state in SENDING]
+_LET_GO = [state.value for state in LET_GO]
+
+Follow = Callable[[Hold, Hold, Mailing | None, int, Sending | None, bool], Change | None]
+"""The lead, a copy of it, their mailing, how many people the copy would reach, how far its release is, if it has one, and whether the
+approval covers it: what becomes of it, None for nothing yet."""
+
+
+def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
+    """What people, time or the wire make of a hold. Raises KeyError where there is no such hold."""
+    batch.flush()
+    held = holds.find(batch.connection, hold_id)
+    if held is None:
+        raise KeyError(hold_id)
+    return apply(batch, held, step(held))
+
+
+def apply(batch: Batch, held: Hold, made: Change) -> Change:
+    if made.hold is not None and made.hold.hold_id != held.hold_id:
+        raise ValueError("a change of one hold wrote another")
+    if made.hold is not None and made.hold.state is State.APPROVED and held.state is State.WAITING and not held.lead:
+        stopped = held_up_by(made.hold, batch.freezes, batch.now)
+        made = replace(made, hold=replace(made.hold, held_up=bool(stopped)))
+    sealed = batch.sealed(made.events)
+    intents = [outboxes.rows_of(intent, batch.now_us) for intent in made.intents]
+    for intent in made.intents:
+        if intent.kind in OF_CONTENT and not contents.kept(batch.connection, intent.content_sha256 or ""):
+            raise ContentMissing("the content of the hold is not kept")
+    batch.append(sealed)
+    if made.cover:
+        covers.keep(batch, made.cover)
+    row = batch.mailings.by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
+    over = True
+    if made.hold is not None and held.state in SENDING and _is_taken_back(held, made.hold):
+        over = _taken_out(batch, row, held, made.hold)
+    outboxes.write(batch, intents)
+    if made.hold is not None:
+        if held.state is State.WAITING and made.hold.state is State.APPROVED and held.letter_from:
+            counting.let_out(batch, held, holds.people(batch.connection, held.hold_id)[0])
+        granted = made.hold.state is State.GRANTED and held.state is not State.GRANTED
+        holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
+        if row is not None:
+            _decided(batch, row, held, made.hold, made, over=over)
+    return made
+
+
+def _is_taken_back(before: Hold, hold: Hold) -> bool:
+    return hold.state not in SENDING or (bool(hold.stopped_by) and not before.stopped_by)
+
+
+def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
+    """Of what was approved and is taken back nothing more is sent. Whom it is for is looked up before: who is let through and
+    whose copy is not in the outbox any more would have it. Returns whether no answer is waited for."""
+    batch.flush()
+    if row is not None:
+        batch.mailings.look_up(row, holds.people(batch.connection, held.hold_id)[0])
+    if back.state in LET_GO:
+        return outboxes.end(batch, held.hold_id)
+    outboxes.take_out(batch, held.hold_id)
+    return True
+
+
+def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, over: bool) -> None:
+    """What it means for its mailing. ``over``: no answer to an attempt is waited for any more."""
+    roll, now = batch.mailings, batch.now
+    mailing = row.mailing
+    if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
+        entry, copies = _promoted(batch, hold) if hold.state is State.VOID else ("", 0)
+        mailing = replace(mailing, entry=entry, copies=copies)
+    if made.grant is not None:
+        mailing = mailing.granted(made.grant, made.stages, roll.view(row).out, now, made.at_once)
+    if made.rejection is not None:
+        mailing = mailing.refused(made.rejection)
+    if made.ungranted:
+        mailing = mailing.ungranted(made.ungranted)
+    if mailing is not row.mailing:
+        roll.change(row, mailing)
+    if hold.state is before.state and not _is_taken_back(before, hold):
+        return
+    held, apart = holds.people(batch.connection, hold.hold_id)
+    if before.state in SENDING and hold.state in LET_GO:
+        if not _is_taken_back(before, hold):
+            return
+        roll.came_back(row, made.spared, Fate.STOPPED)  # when some had it, or may have it
+        doubted = hold.settled is not None and hold.settled.doubted
+        if over:
+            roll.became(row, held, Fate.DOUBTED if doubted else Fate.RELAYED, only=ON_THE_WAY)
+    elif before.state in SENDING and hold.state in _FATES:
+        roll.came_back(row, held, _FATES[hold.state])
+    elif hold.state in _FATES:
+        roll.became(row, held, _FATES[hold.state], only={Fate.HELD})
+        if hold.state is State.VOID:  # what was to leave at once has not left either
+            roll.failed(row, apart, Fate.DEFERRED)
+            roll.became(row, apart, Fate.DEFERRED, only={Fate.DOUBTED})
+        if hold.state is State.APPROVED:
+            roll.advance(row)
+
+
+def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
+    """The hold that stood for a mailing stands for it no more: its client has kept it, or its approval has ended. The oldest
+    copy takes its place, with all that had come to it. Returns its id and how many are under it; "" where there is none."""
+    batch.flush()
+    query = select(table.c.hold_id).where(
+        table.c.lead == void.hold_id, table.c.state == State.WAITING.value, table.c.acknowledged.is_(True)
+    )
+    next_id = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(1)).scalar()
+    copy = holds.find(batch.connection, next_id) if next_id is not None else None
+    if copy is None:
+        return "", 0
+    waiting = select(func.count()).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
+    copies = batch.connection.execute(waiting).scalar_one() - 1
+    versions = tuple(sorted({**dict(void.versions), **dict(copy.versions)}.items()))
+    heir = replace(
+        copy, lead="", lists=void.lists, senders=void.senders, verdict=void.verdict, expires_at=void.expires_at,
+        versions=versions,
+    )  # fmt: skip
+    holds.replace(batch.connection, replace(heir, attend_at=None))
+    for ids, values in (
+        (table.c.hold_id == heir.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
+        (and_(table.c.lead == void.hold_id, table.c.state.not_in(_LET_GO)), {"lead": heir.hold_id}),
+        *(((table.c.hold_id == void.hold_id, {"lead": heir.hold_id}),) if void.state is State.VOID else ()),
+    ):
+        batch.connection.execute(update(table).where(ids).values(**values))
+    notices = (outbox.c.hold_id == void.hold_id, outbox.c.done.is_(False), outbox.c.kind == IntentKind.NOTICE.value)
+    batch.connection.execute(update(outbox).where(*notices).values(hold_id=heir.hold_id))
+    return heir.hold_id, copies
+
+
+def decided_leads(connection: Connection) -> list[str]:
+    """Holds that were decided on and have copies that wait still; or that were taken back, and have copies in the outbox."""
+    lead = table.alias("lead")
+    decided = exists().where(lead.c.hold_id == table.c.lead, lead.c.state != State.WAITING.value)
+    wait = and_(table.c.state == State.WAITING.value, decided)
+    left = and_(
+        table.c.state.in_(_SENDING), table.c.stopped.is_(None), outboxes.kept_by_its_lead(), outboxes.in_outbox()
+    )
+    query = select(table.c.lead).where(table.c.lead.is_not(None), or_(wait, left))
+    return [id for id in connection.execute(query.distinct()).scalars() if id is not None]
+
+
+def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
+    """Let the oldest ``n`` copies under a hold go its way. Returns how many did; fewer than ``n``: no more can for now. Where
+    the approval stands no more, those who wait still are held anew, as one. Where it was taken back, copies that were approved
+    with it come back."""
+    batch.flush()
+    lead = holds.find(batch.connection, lead_id)
+    if lead is None:
+        return 0
+    ids, sendings = _following(batch, lead, n)
+    if (
+        not sendings
+        and lead.state in LET_GO
+        and not lead.queue
+        and (row := batch.mailings.by_name(lead.mailing_id)) is not None
+        and batch.mailings.view(row).grant is None
+    ):
+        entry, copies = ("", 0) if row.mailing.entry else _promoted(batch, lead)
+        if entry:
+            batch.mailings.change(row, replace(row.mailing, entry=entry, copies=copies))
+        return 0
+    done = 0
+    for copy_id in ids:
+        copy = holds.find(batch.connection, copy_id)
+        assert copy is not None
+        row = batch.mailings.by_name(copy.mailing_id)
+        people, _ = holds.people(batch.connection, copy_id)
+        new = batch.mailings.waiting(row, people) if row is not None else 0
+        view = batch.mailings.view(row) if row is not None else None
+        made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy))
+        if made is None:
+            if row is not None:
+                batch.mailings.advance(row, and_then=new)
+            return done
+        apply(batch, copy, made)
+        if made.apart and lead.queue:
+            _queue_apart(batch, lead, copy)
+        elif made.apart and row is not None:
+            _set_apart(batch, row, copy_id, people)
+        done += 1
+    return done
+
+
+def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold) -> bool:
+    """Whether the approval of what it is stored under covers a copy. An earlier version did not look at what each of them shows. A
+    sender's letters that wait as one are decided on as they are, those that were listed."""
+    if lead.queue and copy.state is State.WAITING:
+        listed = [v.letters for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.letters is not None]
+        return not listed or holds.listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
+    if copy.state is not State.WAITING or not lead.exact or copy.exact == lead.exact:
+        return True
+    if copy.mailing_id != lead.mailing_id:
+        return True
+    grants = mailing.grants if mailing is not None else ()
+    cover = next((grant.cover for grant in grants if grant.hold_id == lead.hold_id), None)
+    if cover is None or not cover.learned or copy.by_address:
+        return False
+    came = Coming(content=copy.content_sha256, exact=copy.exact, author=copy.author, proofs=copy.proofs)
+    return cover.is_from(came) and covers.takes_in(batch.connection, cover.learned, copy.hold_id)
+
+
+def _queue_apart(batch: Batch, lead: Hold, letter: Hold) -> None:
+    """A letter that came after those that were decided on: the first such stands for the others of its sender."""
+    batch.flush()
+    first = holds.queues(batch, [lead.queue]).get(lead.queue)
+    one = table.c.hold_id == letter.hold_id
+    if first is None:
+        batch.connection.execute(update(table).where(one).values(lead=None, copies=0, reach=letter.reach))
+        return
+    batch.connection.execute(update(table).where(one).values(lead=first))
+    more = {"copies": table.c.copies + 1, "reach": table.c.reach + letter.reach}
+    batch.connection.execute(update(table).where(table.c.hold_id == first).values(**more))
+
+
+def _set_apart(batch: Batch, row: Row, copy_id: str, people: Sequence[bytes]) -> None:
+    """A copy that waits by itself from now on, or under one that does."""
+    batch.flush()
+    entry, reach = row.mailing.entry, batch.mailings.weight(row, people)
+    one, first = table.c.hold_id == copy_id, table.c.hold_id == entry
+    if not entry:
+        batch.connection.execute(update(table).where(one).values(lead=None, copies=0, reach=reach))
+        batch.mailings.change(row, replace(row.mailing, entry=copy_id, copies=0))
+        return
+    batch.connection.execute(update(table).where(one).values(lead=entry))
+    more = {"copies": table.c.copies + 1, "reach": table.c.reach + reach}
+    batch.connection.execute(update(table).where(first).values(**more))
+    batch.mailings.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
+
+
+def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:
+    """The copies whose turn it is; and, where they come back, how far their releases are."""
+    if lead.state.value in outboxes.KEEPS or lead.stopped_by:
+        back = and_(table.c.state.in_(_SENDING), table.c.stopped.is_(None), outboxes.in_outbox())
+    else:
+        back = false()
+    waiting = lead.state is not State.WAITING and not lead.stopped_by
+    wait = table.c.state == State.WAITING.value if waiting else false()
+    query = select(table.c.hold_id).where(table.c.lead == lead.hold_id, or_(wait, back))
+    query = query.order_by(table.c.held_at, table.c.hold_id).limit(n)
+    ids = batch.connection.execute(query).scalars().all()
+    sendings = outboxes.sendings(batch.connection, ids, batch.now_us) if ids else {}
+    if lead.stopped_by and not ids:  # those who wait still do not go with what was stopped
+        query = select(table.c.hold_id).where(table.c.lead == lead.hold_id, table.c.state == State.WAITING.value)
+        ids = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(n)).scalars().all()
+    return ids, sendings
+
+
+def delivered(batch: Batch, lease: Lease, changes: Sequence[Became], over: Over | None) -> None:
+    """Write what an attempt has made of the recipients of an entry, and what follows from that."""
+    intent = lease.intent
+    held = holds.find(batch.connection, intent.hold_id or "") if intent.kind in OF_CONTENT else None
+    if held is None:
+        outboxes.settle(batch, intent.intent_id, changes)
+    else:
+        written(batch, held, intent.intent_id, changes, over, part=intent.kind is IntentKind.PART)
+
+
+def written(
+    batch: Batch, held: Hold, intent_id: str, changes: Sequence[Became], over: Over | None, *, part: bool = False
+) -> Hold:
+    """Write what became of recipients of a hold's release, or of the colleagues' part, and what follows from that: for the people
+    behind them, where it is one of a mailing, and for the hold. Returns it as it is then."""
+    row = batch.mailings.by_name(held.mailing_id) if held.mailing_id else None
+    mine: set[bytes] = set()
+    if row is not None:
+        mine = set(holds.people(batch.connection, held.hold_id)[part])
+        batch.mailings.look_up(
+            row, mine
+        )  # before the entry is settled: who is on the way still may have become something else
+    done = outboxes.settle(batch, intent_id, changes)
+    settled = outboxes.come_to(batch.connection, intent_id) if done else None
+    if row is not None:
+        _became(batch, row, mine, changes, settled, Fate.STOPPED if held.stopped_by and not part else Fate.REFUSED)
+    if part:
+        return held
+    asked = held.asked_at if outboxes.asked(batch.connection, held.hold_id, batch.now_us) else None
+    made = replace(
+        held, state=_stands(held, changes, settled) or held.state, settled=settled or held.settled, asked_at=asked
+    )
+    if made != held:
+        holds.attempted(batch.connection, made, batch.now_us)
+    if settled is not None and over is not None:
+        events, intents = over(made, intent_id)
+        batch.record(events)
+        outboxes.write(batch, [outboxes.rows_of(one, batch.now_us) for one in intents])
+    return made
+
+
+def _stands(held: Hold, changes: Sequence[Became], settled: Settled | None) -> State | None:
+    """Where it stands now, by what all of its recipients have come to, or since an attempt has begun."""
+    if settled is not None:
+        return late(held.state, held.stopped_by, settled) if held.stopped_by else after(held.state, settled.move)
+    begun = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
+    return after(held.state, Step.ATTEMPT) if begun and held.asked_at is None and not held.stopped_by else None
+
+
+def _became(
+    batch: Batch, row: Row, mine: set[bytes], changes: Sequence[Became], settled: Settled | None, lost: Fate
+) -> None:
+    """What became of the people behind recipients; in doubt is who is not settled by what is in the outbox (inflight). ``settled``: what
+    all recipients have come to; then who is known by no recipient got it by none. ``lost``: those who do not get it."""
+    roll = batch.mailings
+    for one in changes:
+        people = mine & one.people
+        if one.status is DeliveryStatus.DELIVERED:
+            roll.became(row, people, Fate.RELAYED, only=set(Fate), at=batch.now_us)
+            row.went(batch.now_us)
+        elif one.status is DeliveryStatus.ATTEMPTED and one.over:
+            roll.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
+        elif one.status is DeliveryStatus.REFUSED:
+            roll.failed(row, people, Fate.REFUSED)
+        elif one.status is DeliveryStatus.CANCELLED:
+            roll.failed(row, people, Fate.STOPPED)
+    if settled is not None and settled.sent:
+        roll.went(row, mine)
+    elif settled is not None:
+        if settled.doubted:
+            roll.became(row, mine, Fate.DOUBTED, only=ON_THE_WAY)
+        roll.failed(row, mine, lost)
+    roll.judge(row)
+
+
+def stop(batch: Batch, freeze: Freeze) -> None:
+    """A freeze stops every release in stages that it concerns: thawing does not set it going again."""
+    batch.flush()
+    for n in [n for (n,) in batch.select("SELECT n FROM mailing WHERE state IN ('approved', 'paused')")]:
+        row = batch.mailings.by_number(n)
+        if row is None or row.mailing.progress is None:
+            continue
+        mailing = row.mailing
+        senders = frozenset(filter(None, (mailing.sender, mailing.reverse_path)))
+        if freeze.stops(
+            lists=frozenset(mailing.lists), senders=senders, mailing=mailing.mailing_id, thread="", now=batch.now
+        ):
+            stopped = mailing.progress.moved(Move.STOP, batch.now, "a freeze") if mailing.progress is not None else None
+            if stopped is not None:
+                batch.mailings.change(row, replace(mailing, progress=stopped))
+
+
+def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
+    """What people make of a mailing. Raises KeyError where there is no such mailing."""
+    batch.flush()
+    row = batch.mailings.by_name(mailing_id)
+    if row is None:
+        raise KeyError(mailing_id)
+    mailing, change = step(batch.mailings.view(row))
+    sealed = batch.sealed(change.events)
+    batch.append(sealed)
+    batch.mailings.change(row, mailing)
+    batch.mailings.judge(row)
+    return batch.mailings.view(row)

@@ -1,0 +1,102 @@
+"""What is asked and answered about a held message: a decider asks its writer, the writer answers, or asks for its release.
+
+Each is one entry of the journal and one notice to each who is to read it, in one commit; nothing of it decides anything. An answer
+and a plea are two things: who answers "the wrong list, reject it" has not asked for its release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from smtpguard.admission.model import Change
+from smtpguard.guard.inforce import Policies
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, State, entitled
+from smtpguard.journal.event import Event, Kind
+from smtpguard.notices.intents import Notices
+
+MOST = 2_000
+"""So many characters of it are kept and sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Of one of those who decide, to its writer."""
+
+    by: str
+    words: str
+
+
+class Questions:
+    """``ask``, ``answer`` and ``plead`` raise KeyError, NotEntitled, Conflict and LedgerError, as votes do."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        policies: Policies,
+        clock: Clock,
+        *,
+        new_id: Callable[[], str],
+        notices: Notices | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._policies = policies
+        self._clock = clock
+        self._new_id = new_id
+        self._notices = notices or Notices()
+
+    async def ask(self, hold_id: str, question: str, *, approver: str, by: str) -> None:
+        """One of those who may decide on it asks its writer."""
+        in_force, now = self._policies.current(), self._clock.now()
+
+        def step(hold: Hold) -> Change:
+            if hold.sender is None:
+                raise Refused("nobody knows who wrote it, so nobody can be asked")
+            if not entitled(hold, approver, in_force.groups, open_now=in_force.open_at(now)):
+                raise NotEntitled(f"{approver} is not one of those who decide on it")
+            return self._said(hold, Kind.ASKED, "question", question, approver, by)
+
+        await self._ledger.holds.change(hold_id, step)
+
+    async def answer(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
+        """Its writer answers what was asked last, or tells those who decide something that nobody asked for."""
+        asked = await self.open_question(hold_id)
+        question = {"question": asked.words, "asked_by": asked.by} if asked is not None else {}
+        await self._by_its_writer(hold_id, Kind.ANSWERED, "answer", words, sender, by, **question)
+
+    async def plead(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
+        """Its writer asks for its release, and says why."""
+        await self._by_its_writer(hold_id, Kind.PLEADED, "plea", words, sender, by)
+
+    async def open_question(self, hold_id: str) -> Question | None:
+        """What was asked last and has no answer yet, as far as the journal still has its words. Raises LedgerError."""
+        asked: Question | None = None
+        for entry, clear in await self._ledger.journal.history(hold_id):
+            if entry.kind == Kind.ANSWERED.value:
+                asked = None
+            elif entry.kind == Kind.ASKED.value:
+                private = clear or {}
+                asked = Question(by="".join(private.get("actor", ())[:1]), words=" ".join(private.get("comment", ())))
+        return asked
+
+    async def _by_its_writer(
+        self, hold_id: str, kind: Kind, notice: str, words: str, sender: str, by: str, **more: str
+    ) -> None:
+        def step(hold: Hold) -> Change:
+            if sender not in hold.senders:
+                raise NotEntitled(f"{sender} did not write it")
+            return self._said(hold, kind, notice, words, sender, by, **more)
+
+        await self._ledger.holds.change(hold_id, step)
+
+    def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str, **more: str) -> Change:
+        if hold.state is not State.WAITING:
+            raise Conflict(f"it is {hold.state.value} already")
+        now, words = self._clock.now(), words.strip()[:MOST]
+        said = {"by": who, "comment": words, **more}
+        return Change(
+            hold=hold,
+            events=(Event(kind=kind, id=hold.hold_id, at=now, private={"actor": (who, by), "comment": (words,)}),),
+            intents=self._notices.said(hold, notice, said, self._new_id(), self._policies.current(), now),
+        )

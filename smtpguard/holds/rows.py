@@ -1,0 +1,211 @@
+"""Holds as rows: written whole, found by id, by state, and by the content and envelope they were held for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, tuple_, update
+
+from smtpguard.database.batch import Batch
+from smtpguard.database.codec import HOLD
+from smtpguard.database.schema import hold as table
+from smtpguard.holds.model import Hold, State
+from smtpguard.holds.seeking import marks_of, words_of
+from smtpguard.journal.chain import microseconds
+from smtpguard.mailings.inflight import parted
+from smtpguard.reading.shown import Shown
+
+_COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
+_BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
+_INSERT = insert(table)
+_TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
+ AND (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
+  SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
+  WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) ORDER BY held_at"""
+_RELEASED_LATELY = 86_400 * 1_000_000
+_FIRST_LOOK = timedelta(hours=1)
+_MANY = 500
+
+
+def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: int | None, lead: str | None) -> Hold:
+    """What columns say counts, since they are changed without the document."""
+    document = json.loads(text)
+    if state == State.RELEASED.value and document.get("kind") == "test":
+        state = State.GRANTED.value  # as an earlier version wrote it
+    document["state"], document["acknowledged"], document["lead"] = state, acknowledged, lead or ""
+    if copies is not None:
+        document["copies"] = copies
+    if reach is not None:
+        document["reach"] = reach
+    return HOLD.back(document)
+
+
+def attend_at(hold: Hold) -> datetime:
+    """When somebody is to look at it next. Where the guard has not said: after a quarter of its time, or an hour."""
+    if hold.attend_at is not None and hold.asked_at is not None:
+        return hold.attend_at
+    if hold.attend_at is not None:
+        return min(hold.attend_at, hold.expires_at)
+    return hold.held_at + min((hold.expires_at - hold.held_at) / 4, _FIRST_LOOK)
+
+
+def row_of(hold: Hold, key: str) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "key": key,
+        "mailing": hold.mailing_id,
+        "state": hold.state.value,
+        "acknowledged": hold.acknowledged,
+        "held_at": microseconds(hold.held_at),
+        "attend_at": microseconds(attend_at(hold)),
+        "content": hold.content_sha256,
+        "doc": HOLD.dumps(hold),
+        "lead": hold.lead or None,
+        "sought": words_of(hold),
+        "marks": marks_of(hold),
+        "stopped": hold.stopped_by or None,
+        "queue": hold.queue or None,
+        "asked": None if hold.asked_at is None else microseconds(hold.asked_at),
+    }
+
+
+def add(connection: Connection, row: Mapping[str, Any]) -> None:
+    connection.execute(_INSERT, row)
+
+
+def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -> None:
+    """Write it over the one that was. ``acknowledged`` is the store's own and stays. ``over_at``: where it is over by this."""
+    row = row_of(hold, "") | ({} if over_at is None else {"over_at": over_at})
+    for fixed in ("hold_id", "key", "acknowledged", "lead"):
+        del row[fixed]
+    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**row))
+
+
+def grow(connection: Connection, hold: Hold) -> None:
+    """More has come to it: the document changes, and what it is found by."""
+    values = {"doc": HOLD.dumps(hold), "sought": words_of(hold), "marks": marks_of(hold)}
+    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
+
+
+def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[bytes]]:
+    """Where it is one of a mailing: digests of those for whom it is held, and of those who get it whatever becomes of it."""
+    found = connection.execute(select(table.c.people).where(table.c.hold_id == hold_id)).scalar()
+    return ([], []) if found is None else parted(bytes(found))
+
+
+def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
+    """Of several holds, each once."""
+    found: dict[bytes, None] = {}
+    for start in range(0, len(ids), _MANY):
+        query = select(table.c.people).where(table.c.hold_id.in_(ids[start : start + _MANY]))
+        for blob in connection.execute(query).scalars():
+            found.update(dict.fromkeys(parted(bytes(blob))[0] if blob is not None else ()))
+    return list(found)
+
+
+def attempted(connection: Connection, hold: Hold, now_us: int) -> None:
+    """An attempt to release it has made this of it."""
+    values: dict[str, Any] = {"state": hold.state.value}
+    if hold.settled is not None:
+        values |= {"over_at": now_us}
+    if hold.settled is not None or hold.asked_at is not None:
+        values |= {"doc": HOLD.dumps(hold)}
+    if hold.asked_at is None:
+        values |= {"asked": None}
+    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
+
+
+def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> int:
+    """Their clients were answered 250, or after all were not. Returns how many of them are there."""
+    done = connection.execute(update(table).where(table.c.hold_id.in_(list(hold_ids))).values(acknowledged=answered))
+    return done.rowcount
+
+
+def find(connection: Connection, hold_id: str) -> Hold | None:
+    row = connection.execute(_BY_ID, {"hold_id": hold_id}).one_or_none()
+    return None if row is None else _read(*row)
+
+
+def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
+    """In the order of the ids, as far as they are there."""
+    query = select(table.c.hold_id, *_COLUMNS).where(table.c.hold_id.in_(list(ids)))
+    found = {hold_id: _read(*row) for hold_id, *row in connection.execute(query)}
+    return [found[id] for id in ids if id in found]
+
+
+def queues(batch: Batch, names: Sequence[str]) -> dict[str, str]:
+    """Of each sender whose letters wait as one, the hold that stands for them."""
+    if not names:
+        return {}
+    wanted = ", ".join("?" * len(names))
+    sql = f"SELECT queue, hold_id FROM hold WHERE queue IN ({wanted}) AND state = 'waiting' AND lead IS NULL ORDER BY held_at DESC"
+    return dict(batch.select(sql, list(names)))
+
+
+def queued(connection: Connection, hold_id: str, limit: int) -> list[tuple[Hold, Shown | None]]:
+    """The letters of its sender that wait with it, the oldest first, and what each shows, as far as that is known."""
+    query = select(*_COLUMNS, table.c.shown).where(table.c.lead == hold_id).order_by(table.c.held_at, table.c.hold_id)
+    return [
+        (_read(*row), Shown.unpack(bytes(shown)) if shown is not None else None)
+        for *row, shown in connection.execute(query.limit(limit))
+    ]
+
+
+def letters(connection: Connection, lead_id: str) -> int:
+    return connection.execute(select(func.count()).where(table.c.lead == lead_id)).scalar_one()
+
+
+def listed(connection: Connection, lead_id: str, most: int, hold_id: str) -> bool:
+    """Whether it is one of the first so many letters under another."""
+    query = select(table.c.hold_id).where(table.c.lead == lead_id).order_by(table.c.held_at, table.c.hold_id)
+    return hold_id in connection.execute(query.limit(most)).scalars().all()
+
+
+def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
+    """Of each key the hold that a retry is: a live one before a void one, the newest first; or one that was released within a
+    day, before its client tried again, and reached everybody: for those whom it did not, nobody has it any more."""
+    found: dict[str, Hold] = {}
+    for key, *row in batch.select(_TWINS.format(", ".join("?" * len(keys))), (*keys, batch.now_us - _RELEASED_LATELY)):
+        hold, before = _read(*row), found.get(key)
+        if before is None or before.state is State.VOID or hold.state is not State.VOID:
+            found[key] = hold
+    return found
+
+
+def newest(
+    connection: Connection, states: Sequence[State], limit: int, before: datetime | None, after_id: str | None = None
+) -> list[Hold]:
+    """Newest first. A page goes on where the last one ended: ``before`` its last hold's ``held_at``, ``after_id`` its id."""
+    query = select(*_COLUMNS).order_by(table.c.held_at.desc(), table.c.hold_id.desc()).limit(limit)
+    query = query.where(table.c.lead.is_(None) | table.c.asked.is_not(None))  # a copy of what is held is seen with it
+    if states:
+        query = query.where(table.c.state.in_([s.value for s in states]))
+    if before is not None and after_id is not None:
+        query = query.where(tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(before), after_id))
+    elif before is not None:
+        query = query.where(table.c.held_at < microseconds(before))
+    return [_read(*row) for row in connection.execute(query)]
+
+
+def due(connection: Connection, now: datetime) -> list[Hold]:
+    """A copy goes the way of the one that it is held under; of itself it is only looked at until its client was answered, or where
+    people are asked whether it was sent."""
+    waits = and_(table.c.state == State.WAITING.value, table.c.lead.is_(None) | table.c.acknowledged.is_(False))
+    query = select(*_COLUMNS).where(or_(waits, table.c.asked.is_not(None)), table.c.attend_at <= microseconds(now))
+    return sorted((_read(*row) for row in connection.execute(query)), key=lambda h: (h.expires_at, h.hold_id))
+
+
+def asked(connection: Connection) -> list[Hold]:
+    """Of which people are asked whether they were sent, the longest first."""
+    query = select(*_COLUMNS).where(table.c.asked.is_not(None)).order_by(table.c.asked, table.c.hold_id)
+    return [_read(*row) for row in connection.execute(query)]
+
+
+def counts(connection: Connection) -> dict[State, int]:
+    alone = select(table.c.state, func.count()).where(table.c.lead.is_(None))
+    rows = connection.execute(alone.group_by(table.c.state)).all()
+    found = {state: n for state, n in rows}  # noqa: C416
+    return {state: found.get(state.value, 0) for state in State}

@@ -1,0 +1,439 @@
+"""What people and time make of a hold: votes, withdrawal, reminders, escalation, expiry.
+
+Every change is one step in the store's serial writer, decided there by the table in policy/approval.py: of two people at
+once one is first, and the other is told so. The release goes into the outbox in the commit of the vote that completes the
+quorum.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from smtpguard.admission.model import Change, Freeze, Intent, LedgerError
+from smtpguard.guard.inforce import InForce, Policies
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.holds import effects
+from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
+from smtpguard.holds.effects import NOTHING_LEARNED, Learned, release
+from smtpguard.holds.model import (
+    SENDING,
+    Choice,
+    Conflict,
+    Hold,
+    Move,
+    NotEntitled,
+    Refused,
+    State,
+    Unconfirmed,
+    Vote,
+    after,
+    complete,
+    entitled,
+    missing,
+    standing_votes,
+)
+from smtpguard.holds.sending import NOTHING, Outgoing, Sending
+from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mailings import copies
+from smtpguard.mailings.revoking import SAY_WHY, Revocation
+from smtpguard.notices.intents import Notices
+from smtpguard.outbox import asking
+from smtpguard.outbox.attempt import over as ended
+from smtpguard.policy.freezing import held_up_by
+from smtpguard.policy.verdict import Quorum
+from smtpguard.reading.shown import Shown
+
+log = logging.getLogger(__name__)
+
+_ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
+CLOCK_JUMP = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What somebody had before their eyes when they decided. ``policy_sha256`` None: not compared."""
+
+    content_sha256: str
+    envelope_sha256: str
+    policy_sha256: str | None = None
+    under: int | None = None
+    """How many of those that wait under it were taken into account in what was said; None: those that wait now."""
+
+    @classmethod
+    def of(cls, hold: Hold) -> Seen:
+        return cls(content_sha256=hold.content_sha256, envelope_sha256=hold.envelope.sha256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """The hold as it is now; ``missing``: the quorums that still wait for somebody. ``frozen``: the freezes that keep it from going
+    though it is approved. ``outgoing``: of what was taken back, how far it had come."""
+
+    hold: Hold
+    missing: tuple[Quorum, ...] = ()
+    frozen: tuple[Freeze, ...] = ()
+    outgoing: Outgoing = NOTHING
+
+
+class Approvals:
+    """The service behind ``held approve|reject|withdraw``, the console, and the sweep of the delivery process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        policies: Policies,
+        clock: Clock,
+        *,
+        notices: Notices | None = None,
+        term: Deadlines | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._policies = policies
+        self._clock = clock
+        self._notices = notices or Notices()
+        self._term = term or Deadlines()
+        self._steady = (clock.now(), clock.monotonic())
+
+    async def vote(
+        self,
+        hold_id: str,
+        choice: Choice,
+        *,
+        approver: str,
+        by: str,
+        seen: Seen | None = None,
+        comment: str = "",
+        people: int = 0,
+        all_at_once: int | None = None,
+    ) -> Decided:
+        """``approver``: the address they vote as; ``by``: who the system says they are, journalled beside it. ``people``: how many
+        the mailing may reach in all, 0 for the usual (effects.bound). ``all_at_once``: how many people the approver says it goes to
+        at once; the vote that completes the quorum needs it where the list declares stages and the message cannot be sent in them.
+
+        A vote on a copy is one on the hold that it is stored under. Without ``seen`` the vote is on the hold as it is. Raises
+        KeyError, NotEntitled, Unconfirmed, Conflict, LedgerError.
+        """
+        hold_id = await self._lead(hold_id)
+        in_force = self._policies.current()
+        who = self._canonical(approver, in_force)
+        now = self._clock.now()
+        learned = await self._learned(hold_id, seen, in_force) if choice is Choice.APPROVE else NOTHING_LEARNED
+
+        def approve(hold: Hold) -> Change:
+            if after(hold.state, Move.APPROVE) is None:
+                raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
+            if self._passed() >= hold.expires_at:  # whoever sees to what expires may be late
+                raise Conflict("its time is over, it will not be sent")
+            _check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
+            vote = Vote.on(hold, who, Choice.APPROVE, now, comment, people)
+            vote = replace(vote, copies=learned.copies, letters=learned.letters)
+            return self._voted(hold, vote, by, in_force, now, all_at_once, learned)
+
+        def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+            decides = leads and hold.state not in _ENDS  # else it goes along, or is refused for what it is already
+            if decides:
+                _check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
+                if _waits(hold, outgoing):
+                    return self._voted(hold, Vote.on(hold, who, Choice.REJECT, now, comment), by, in_force, now)
+            back = self._back(Move.REJECT, who, by, comment, in_force, now)
+            made = back.step(hold, sending, outgoing, leads)
+            if decides and not comment.strip():
+                raise Refused(SAY_WHY)
+            return made
+
+        if choice is Choice.REJECT:
+            return await self._taken_back(hold_id, reject, in_force)
+        hold = await self._change(hold_id, approve)
+        if hold.state is State.WAITING:
+            return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
+        await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
+        return Decided(hold=hold, frozen=await self._frozen(hold))
+
+    async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
+        """Its writer takes it back, with all copies of it, as far as they are not out. Raises KeyError, NotEntitled, Conflict,
+        LedgerError."""
+        hold_id = await self._lead(hold_id)
+        in_force = self._policies.current()
+        who = self._canonical(sender, in_force)
+        now = self._clock.now()
+
+        def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+            if who not in hold.senders and leads:
+                raise NotEntitled(f"{who} did not write it")
+            if not _waits(hold, outgoing):
+                back = self._back(Move.WITHDRAW, who, by, comment, in_force, now)
+                return back.step(hold, sending, outgoing, leads)
+            return Change(
+                hold=replace(hold, state=State.WITHDRAWN),
+                events=(_event(Kind.WITHDRAWN, hold, now, actors=(who, by), comment=comment),),
+                intents=self._notices.decided(hold, "withdrawn", who, comment, in_force, now),
+            )
+
+        return await self._taken_back(hold_id, step, in_force)
+
+    def _back(self, move: Move, who: str, by: str, comment: str, in_force: InForce, now: datetime) -> Revocation:
+        return Revocation(
+            move=move, who=who, by=by, comment=comment, in_force=in_force, now=now, term=self._term, notices=self._notices
+        )  # fmt: skip
+
+    async def _taken_back(
+        self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], in_force: InForce
+    ) -> Decided:
+        taken = await self._ledger.holds.take_back(hold_id, step)
+        holds = [change.hold for change in taken.changes if change.hold is not None]
+        for hold in holds:
+            await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, self._clock.now())
+        return Decided(hold=holds[0], outgoing=taken.outgoing)
+
+    async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
+        if hold.state not in SENDING:
+            return ()
+        return held_up_by(hold, (await self._ledger.gate.read()).freezes, self._clock.now())
+
+    async def _lead(self, hold_id: str) -> str:
+        hold = await self._ledger.holds.find(hold_id)
+        return hold.lead if hold is not None and hold.lead else hold_id
+
+    async def sweep(self) -> int:
+        """Everything that time does to holds, for those that are due. Returns how many changed; one that fails is left for
+        the next sweep. Called every minute or so by one delivery process."""
+        in_force = self._policies.current()
+        now = self._passed()
+        changed = await self.ask()
+        for hold in await self._ledger.holds.due(now):
+            try:
+                await self._ledger.holds.change(hold.hold_id, lambda h: self._in_time(h, in_force, now))
+            except Refused:  # decided meanwhile
+                continue
+            except (LedgerError, KeyError) as error:
+                log.warning("hold %s could not be looked at: %s", hold.hold_id, type(error).__name__)
+                continue
+            changed += 1
+        return changed
+
+    async def ask(self) -> int:
+        """Ask people about what is in doubt and is not sent again by itself; every few seconds by one delivery process."""
+        return await asking.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
+
+    async def say(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
+        """What one of those who decide says of a list's post in doubt: it was ``sent``, or is to be sent again. Raises KeyError,
+        NotEntitled, Conflict, LedgerError."""
+        in_force = self._policies.current()
+        who, now = self._canonical(approver, in_force), self._clock.now()
+
+        def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
+            _check_decides(hold, who, in_force, now)
+            if hold.asked_at is None or not recipients:
+                raise Conflict(asking.NOBODY_ASKED)
+            return asking.said(
+                hold, recipients, sent=sent, actors=(who, by), comment=comment, in_force=in_force, now=now
+            )
+
+        over = partial(ended, in_force=in_force, now=now)
+        made = await self._ledger.outbox.say(hold_id, step, over, sent=sent)
+        assert made.hold is not None
+        return made.hold
+
+    async def follow(self) -> int:
+        """Copies of what was decided on; every few seconds by one delivery process. How many went their way."""
+        return await copies.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
+
+    async def learned(self, hold_id: str) -> Learned:
+        """In what the copies that wait under a hold differ, and so what its approval covers beside it. Raises LedgerError."""
+        return await self._learned(hold_id, None, self._policies.current())
+
+    async def _learned(self, hold_id: str, seen: Seen | None, in_force: InForce) -> Learned:
+        """From as many copies as each of those had seen who approve."""
+        hold = await self._ledger.holds.find(hold_id)
+        if hold is None or not (hold.queue or effects.covers_copies(hold)):
+            return NOTHING_LEARNED
+        votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
+        counted = (v.letters if hold.queue else v.copies for v in votes)
+        known = [n for n in (*counted, seen.under if seen is not None else None) if n is not None]
+        if hold.queue:
+            return Learned(letters=min((*known, await self._ledger.holds.letters(hold_id), effects.MOST_LETTERS)))
+        if hold.kind == effects.TEST:
+            own, others = await self._versions(hold)
+            return await asyncio.to_thread(
+                effects.learned_from_tests, own, others[: min((*known, len(others)))], in_force.slots
+            )
+        rows = await self._ledger.holds.under(hold_id)
+        most = min((*known, len(rows) - 1))
+        return await asyncio.to_thread(effects.learned, rows[: most + 1], in_force.slots)
+
+    async def _versions(self, hold: Hold) -> tuple[Shown | None, list[Shown]]:
+        """What a test shows, and each other version of its mailing that people approved beforehand for its lists, from its author, in
+        the order in which they did."""
+        mailing = await self._ledger.mailings.find(hold.mailing_id) if hold.mailing_id else None
+        now, lists = self._clock.now(), frozenset(hold.lists)
+        covers = {
+            grant.hold_id: grant.cover
+            for grant in sorted(mailing.grants if mailing is not None else (), key=lambda g: (g.since, g.hold_id))
+            if grant.beforehand and grant.cover is not None and now < grant.until and lists <= grant.lists
+        }
+        same = [i for i, cover in covers.items() if (cover.author, cover.proofs) == (hold.author, hold.proofs)]
+        shown = await self._ledger.holds.shown([hold.hold_id, *same])
+        others = {shown[i].digest: shown[i] for i in same if i != hold.hold_id and i in shown}
+        return shown.get(hold.hold_id), [one for digest, one in others.items() if digest != hold.exact]
+
+    def _voted(
+        self,
+        hold: Hold,
+        vote: Vote,
+        by: str,
+        in_force: InForce,
+        now: datetime,
+        all_at_once: int | None = None,
+        learned: Learned = NOTHING_LEARNED,
+    ) -> Change:
+        voted = replace(hold, votes=(*hold.votes, vote))
+        sends = vote.choice is Choice.APPROVE and complete(voted, in_force.groups, in_force.open_at)
+        whole = effects.at_once(hold, in_force) if sends else None
+        if whole is not None and (whole.refused or all_at_once != whole.people):
+            raise Unconfirmed(whole.sentence)
+        voted_on = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
+        event = _event(Kind.VOTE, hold, now, actors=(vote.approver, by), comment=vote.comment, **voted_on)
+        if vote.choice is Choice.REJECT:
+            return Change(
+                hold=replace(voted, state=State.REJECTED),
+                events=(event, _event(Kind.REJECTED, hold, now)),
+                intents=self._notices.decided(hold, "rejected", vote.approver, vote.comment, in_force, now),
+                rejection=effects.rejection(hold, vote.comment, now, self._term),
+            )
+        if not sends:
+            return Change(hold=voted, events=(event,))
+        grant = effects.grant(voted, in_force, now, self._term, learned)
+        people = grant.people if grant is not None else None
+        data: dict[str, Any] = {"at_once": whole.people} if whole is not None else {}
+        return Change(
+            hold=replace(voted, state=effects.approved_state(hold)),
+            events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people, **data)),
+            grant=grant,
+            cover=learned.document if grant is not None and grant.cover is not None and grant.cover.learned else "",
+            stages=effects.stages(hold, in_force) if grant is not None else None,
+            at_once=whole.people if whole is not None else 0,
+            intents=(
+                *((release(hold),) if hold.kind != effects.TEST else ()),
+                *self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now),
+            ),
+        )
+
+    def _in_time(self, hold: Hold, in_force: InForce, now: datetime) -> Change:
+        """What is due for it now; what was missed is not made up for, the latest reminder aside."""
+        if hold.asked_at is not None:
+            return asking.reminded(hold, self._notices, in_force, now)
+        if hold.state is not State.WAITING:
+            raise Conflict("decided meanwhile")
+        if hold.lead and hold.acknowledged:
+            raise Conflict("it goes the way of what it is stored under")
+        if not hold.acknowledged and now >= hold.held_at + UNACKNOWLEDGED:
+            return Change(
+                hold=replace(hold, state=State.VOID),
+                events=(_event(Kind.VOIDED, hold, now, why="its client was never answered 250"),),
+            )
+        if now >= hold.expires_at:
+            return Change(
+                hold=replace(hold, state=State.EXPIRED),
+                events=(_event(Kind.EXPIRED, hold, now),),
+                intents=self._notices.expired(hold, in_force, now),
+            )
+        events: list[Event] = []
+        intents: list[Intent] = []
+        due = [
+            n
+            for n, percent in enumerate(REMINDERS)
+            if n >= hold.reminded and now >= self._term.reminder_at(hold, percent, in_force)
+        ]
+        if due:
+            percent = REMINDERS[due[-1]]
+            events.append(_event(Kind.REMINDED, hold, now, percent=percent))
+            intents += self._notices.reminder(hold, percent, in_force, now)
+        escalate = not hold.escalated and not hold.votes and now >= self._term.escalates_at(hold)
+        if escalate:
+            events.append(_event(Kind.ESCALATED, hold, now))
+            intents += self._notices.escalation(hold, in_force, now)
+        after_it = replace(hold, reminded=due[-1] + 1 if due else hold.reminded, escalated=hold.escalated or escalate)
+        return Change(
+            hold=replace(after_it, attend_at=self._term.attend_at(after_it, in_force)),
+            events=tuple(events),
+            intents=tuple(intents),
+        )
+
+    async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:
+        made = await self._ledger.holds.change(hold_id, step)
+        assert made.hold is not None
+        return made.hold
+
+    def _canonical(self, address: str, in_force: InForce) -> str:
+        try:
+            return Address.parse(address).canonical(in_force.registry.digester.delimiters)
+        except BadAddress:
+            raise NotEntitled(f"{address!r} is no address") from None
+
+    def _passed(self) -> datetime:
+        """The time, unless the clock was put forward: then what has passed by the monotonic one, so that no hold expires
+        because somebody set a clock."""
+        wall, tick = self._clock.now(), self._clock.monotonic()
+        then, at = self._steady
+        expected = then + timedelta(seconds=tick - at)
+        if wall > expected + CLOCK_JUMP:
+            log.warning("the clock has jumped by %s: nothing expires by it until a restart", wall - expected)
+            return expected
+        self._steady = (wall, tick)
+        return wall
+
+
+def _waits(hold: Hold, outgoing: Outgoing) -> bool:
+    """Whether people are still to decide on it: not for its turn in what they have decided already."""
+    return hold.state is State.WAITING and outgoing == NOTHING
+
+
+def _by(hold: Hold) -> str:
+    """Who decided it, for whoever came too late."""
+    last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
+    if last is None:
+        return ""
+    return f", {'approved' if last.choice is Choice.APPROVE else 'rejected'} by {last.approver}"
+
+
+def _check_may_vote(
+    hold: Hold, hold_id: str, who: str, choice: Choice, seen: Seen | None, in_force: InForce, now: datetime
+) -> None:
+    """Raises Conflict or NotEntitled."""
+    bound = seen is None or (seen.content_sha256, seen.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
+    if seen is not None and (
+        seen.policy_sha256 not in (None, in_force.policy_sha256) or (hold.hold_id == hold_id and not bound)
+    ):
+        raise Conflict("it has changed since it was looked at")
+    mine = _check_decides(hold, who, in_force, now, instead=": its writer withdraws it" * (choice is Choice.REJECT))
+    if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
+        raise Conflict(f"{who} has voted so already")
+
+
+def _check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, instead: str = "") -> frozenset[str]:
+    """All addresses of ``who``, if they decide on it: one of those who are asked, or, of what is approved, who has approved it. Raises
+    NotEntitled. ``instead``: what its writer does."""
+    mine = in_force.addresses_of(who)
+    if mine & hold.senders:
+        raise NotEntitled(f"{who} wrote it, and nobody decides on their own message{instead}")
+    approved = hold.state in SENDING and any(v.approver in mine for v in standing_votes(hold))
+    if not approved and not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
+        raise NotEntitled(f"{who} is not one of those who decide on it")
+    return mine
+
+
+def _event(
+    kind: Kind, hold: Hold, now: datetime, *, actors: tuple[str, ...] = (), comment: str = "", **data: object
+) -> Event:
+    private = {
+        role: values for role, values in (("actor", actors), ("comment", (comment,) if comment else ())) if values
+    }
+    return Event(kind=kind, id=hold.hold_id, at=now, data=data, private=private)

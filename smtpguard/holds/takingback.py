@@ -1,0 +1,191 @@
+"""Revoke what was approved, in the transaction that finds out how far it is: a release leaves the outbox, or what is left of it ends.
+
+A primary hold stands for the copies of its mailing. Where it is delivered or in doubt itself, the oldest copy that is not sent is
+promoted; where there is none, the oldest that is in doubt. Copies are not leased once their primary hold is revoked
+(outboxes.leasable), and follow it in slices of their own (deciding.follow).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, func, or_, select, update
+
+from smtpguard.admission.model import Change
+from smtpguard.database.batch import Batch
+from smtpguard.database.schema import hold as table
+from smtpguard.holds import deciding
+from smtpguard.holds import rows as holds
+from smtpguard.holds.model import LET_GO, SENDING, Hold, Refused, State
+from smtpguard.holds.sending import Out, Outgoing, Sending, Taken
+from smtpguard.mailings.model import Mailing
+from smtpguard.outbox import rows as outboxes
+
+Step = Callable[[Hold, Sending | None, Outgoing, bool], Change]
+"""A hold, how far its release is (None: it has none), how far all of its messages are, and whether it is the one that is decided
+on, or only goes along with that."""
+Decide = Callable[[Mailing, Outgoing], tuple[Mailing, Change]]
+
+_LEFT = [State.WAITING.value, State.APPROVED.value, State.RELEASING.value]
+_SENDING = [state.value for state in SENDING]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """What leads, and of its copies, oldest first, those that have not gone, and those that are in doubt or have gone to some."""
+
+    lead: Hold
+    own: Sending | None
+    free: tuple[str, ...]
+    begun: tuple[str, ...]
+    sendings: Mapping[str, Sending]
+    outgoing: Outgoing
+
+    @classmethod
+    def look(cls, connection: Connection, lead: Hold, now_us: int) -> _Group:
+        copies: list[tuple[str, State]] = []
+        if lead.state in LET_GO:
+            states = table.c.state.in_([*_LEFT, State.RELEASED.value, State.IN_DOUBT.value])
+            query = select(table.c.hold_id, table.c.state).where(table.c.lead == lead.hold_id, states)
+            rows = connection.execute(query.order_by(table.c.held_at, table.c.hold_id))
+            copies = [(hold_id, State(state)) for hold_id, state in rows]
+        sent = [(lead.hold_id, lead.state), *copies]
+        going = [hold_id for hold_id, state in sent if state in SENDING]
+        sendings = outboxes.sendings(connection, going, now_us)
+        outs = {id: _out(sendings.get(id)) for id in going}
+        outs |= {id: Out.ALL for id, state in sent if state is State.RELEASED}
+        counts = Counter(outs.values())
+        free = [id for id, state in copies if state is State.WAITING or outs.get(id) is Out.NOTHING]
+        own = sendings.get(lead.hold_id)
+        return cls(
+            lead=lead,
+            own=own,
+            free=tuple(free),
+            begun=tuple(id for id, _ in copies if outs.get(id) in (Out.DOUBT, Out.PART)),
+            sendings=sendings,
+            outgoing=Outgoing(
+                own=own,
+                back=len(free) + (outs.get(lead.hold_id) is Out.NOTHING),
+                going=sum(one.under_way for one in sendings.values()),
+                doubt=counts[Out.DOUBT],
+                gone=counts[Out.ALL] + counts[Out.PART],
+            ),
+        )
+
+
+def _out(sending: Sending | None) -> Out:
+    """A hold that is to be sent and has no release has nothing that could be taken back."""
+    return sending.out if sending is not None else Out.ALL
+
+
+def outgoing(connection: Connection, hold_id: str, now_us: int) -> Outgoing:
+    lead = holds.find(connection, hold_id)
+    return Outgoing() if lead is None else _Group.look(connection, lead, now_us).outgoing
+
+
+def take_back(batch: Batch, hold_id: str, step: Step) -> Taken:
+    """What becomes of a hold, approved or not, with the copies under it. Raises KeyError where there is no such hold."""
+    batch.flush()
+    lead = holds.find(batch.connection, hold_id)
+    if lead is None:
+        raise KeyError(hold_id)
+    return _taken(batch, _Group.look(batch.connection, lead, batch.now_us), step)
+
+
+def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step) -> tuple[Mailing, Taken]:
+    """What people make of a mailing, and of whatever of it was approved and has not gone, in one commit.
+    Raises KeyError where there is no such mailing."""
+    batch.flush()
+    row = batch.mailings.by_name(mailing_id)
+    if row is None:
+        raise KeyError(mailing_id)
+    leads = (holds.find(batch.connection, id) for id in _leads(batch.connection, mailing_id))
+    groups = [_Group.look(batch.connection, lead, batch.now_us) for lead in leads if lead is not None]
+    whole = Outgoing(
+        back=sum(group.outgoing.back for group in groups),
+        going=sum(group.outgoing.going for group in groups),
+        doubt=sum(group.outgoing.doubt for group in groups),
+        gone=sum(group.outgoing.gone for group in groups),
+    )
+    mailing, change = decide(batch.mailings.view(row), whole)
+    batch.append(batch.sealed(change.events))
+    batch.mailings.change(row, mailing)
+    changes: list[Change] = []
+    for group in groups:
+        if group.outgoing.stoppable:
+            with suppress(Refused):  # nothing of it can be taken back: the others are
+                changes += _taken(batch, group, step).changes
+    return batch.mailings.view(row), Taken(changes=tuple(changes), outgoing=whole)
+
+
+def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
+    """What leads anything of the mailing that was approved and has not gone, or waits for its turn."""
+    sent = select(func.coalesce(table.c.lead, table.c.hold_id)).where(
+        table.c.mailing == mailing_id, table.c.state.in_(_SENDING), outboxes.in_outbox()
+    )
+    lead = table.alias("lead")
+    turn = (
+        select(table.c.lead)
+        .join(lead, lead.c.hold_id == table.c.lead)
+        .where(table.c.mailing == mailing_id, table.c.state == State.WAITING.value)
+        .where(lead.c.state.in_([state.value for state in LET_GO]))
+    )
+    return sorted(set(connection.execute(sent.union(turn)).scalars()))
+
+
+def _taken(batch: Batch, group: _Group, step: Step) -> Taken:
+    """Raises Refused, and has written nothing then."""
+    made: list[tuple[Hold, Change]] = []
+    lead, own, out = group.lead, group.own, _out(group.own)
+    left = group.free or group.begun
+    if out is not Out.ALL or not left:
+        made.append((lead, step(lead, own, group.outgoing, True)))
+    led = out is Out.NOTHING or (out is not Out.ALL and not group.free)  # what is begun of the others comes after it
+    if left and not led:
+        heir = _heir(batch, lead, left[0])
+        try:
+            made.append((heir, step(heir, group.sendings.get(heir.hold_id), group.outgoing, not made)))
+        except Refused:
+            if not made:
+                raise
+        else:
+            _handed_on(batch, lead, heir)
+    changes = [deciding.apply(batch, hold, change) for hold, change in made]
+    for change in changes if lead.state in LET_GO else ():
+        if change.hold is not None and change.hold.state not in LET_GO:
+            _counted(batch, change.hold)
+    return Taken(changes=tuple(changes), outgoing=group.outgoing)
+
+
+def _heir(batch: Batch, lead: Hold, copy_id: str) -> Hold:
+    """The copy that stands for what is left, with all that had come to what led."""
+    copy = holds.find(batch.connection, copy_id)
+    assert copy is not None
+    versions = tuple(sorted({**dict(lead.versions), **dict(copy.versions)}.items()))
+    return replace(
+        copy, lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, versions=versions
+    )
+
+
+def _handed_on(batch: Batch, lead: Hold, heir: Hold) -> None:
+    """Also what is under way: if it comes back, it goes the way of the heir."""
+    batch.connection.execute(update(table).where(table.c.hold_id == heir.hold_id).values(lead=None))
+    left = update(table).where(table.c.lead == lead.hold_id, or_(table.c.state.in_(_LEFT), table.c.asked.is_not(None)))
+    batch.connection.execute(left.values(lead=heir.hold_id))
+
+
+def _counted(batch: Batch, hold: Hold) -> None:
+    """How many messages it stands for from now on, and how many people they are for; and whether its mailing waits as it."""
+    ids = select(table.c.hold_id).where(table.c.lead == hold.hold_id, table.c.state.in_(_LEFT))
+    copies = list(batch.connection.execute(ids).scalars())
+    row = batch.mailings.by_name(hold.mailing_id) if hold.mailing_id else None
+    reach = 0
+    if row is not None:
+        reach = batch.mailings.weight(row, holds.people_of(batch.connection, [hold.hold_id, *copies]))
+    values = {"copies": len(copies)} | ({"reach": reach} if reach else {})
+    batch.connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
+    if row is not None and hold.state is State.WAITING and row.mailing.entry in ("", hold.hold_id):
+        batch.mailings.change(row, replace(row.mailing, entry=hold.hold_id, copies=len(copies)))

@@ -1,0 +1,78 @@
+"""What an incident is asked about, and which verdicts fit: by what a message is called, whom it touched, who wrote it, and when.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from smtpguard.journal.chain import Clear, Entry, Seal
+from smtpguard.journal.event import Event, Kind
+
+NAMES = {"from": "From", "reverse_path": "reverse-path", "actor": "logged in as"}
+"""Roles of a verdict's private part that say who wrote a message."""
+NAMED = ("hold", "mailing", "with", "freeze")
+"""Of a verdict's data: what its message is called by, beside its own id and its content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What is asked; a verdict must fit all that is given. ``ids``: transactions, holds, mailings, freezes, or contents by their
+    SHA-256, of which one must fit. ``senders``: addresses in From, reverse-path or login. ``subject``: a part of it. ``since``,
+    ``until``: microseconds since 1970. ``whole``: with every other message of the mailings that the messages in ``ids`` are part of."""
+
+    ids: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
+    senders: frozenset[str] = frozenset()
+    subject: str = ""
+    since: int | None = None
+    until: int | None = None
+    whole: bool = True
+
+    def fits(
+        self, entry: Entry, content: Mapping[str, Mapping[str, Any]], clear: Clear | None, digests: Digests
+    ) -> bool:
+        """``content``: the entry's."""
+        if (self.since is not None and entry.at < self.since) or (self.until is not None and entry.at >= self.until):
+            return False
+        data = content["data"]
+        if self.ids and self.ids.isdisjoint(names_of(entry, data)):
+            return False
+        if self.lists and self.lists.isdisjoint(data.get("lists", ())):
+            return False
+        if self.subject and not any(
+            self.subject.casefold() in text.casefold() for text in (clear or {}).get("subject", ())
+        ):
+            return False
+        return not self.senders or digests.wrote(content["private"], clear)
+
+    def exported(self, at: datetime, *actors: str) -> Event:
+        """For the journal: that somebody was shown names."""
+        data = {"what": "incident report", "about": sorted(self.ids | self.lists)}
+        private = {"actor": actors} | ({"from": tuple(sorted(self.senders))} if self.senders else {})
+        return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private=private)
+
+
+def names_of(entry: Entry, data: Mapping[str, Any]) -> set[str]:
+    """Whatever a message may be called by."""
+    named = (data.get(key) for key in (*NAMED, "content"))
+    return {entry.id, *(name for name in named if isinstance(name, str))}
+
+
+class Digests:
+    """Whether one of these people wrote a message. Of an erased address the keyed digest stands for it in the chain."""
+
+    def __init__(self, senders: Iterable[str], seal: Seal) -> None:
+        self._plain = {address.casefold() for address in senders}
+        spellings = {spelling for address in senders for spelling in (address, address.lower())}
+        self._sealed = {role: {seal.of(role, address) for address in spellings} for role in NAMES}
+
+    def wrote(self, sealed: Mapping[str, Sequence[str]], clear: Clear | None) -> bool:
+        """``sealed``: the verdict's private part as it stands in the chain."""
+        if clear is not None:
+            return any(value.casefold() in self._plain for role in NAMES for value in clear.get(role, ()))
+        return any(not known.isdisjoint(sealed.get(role, ())) for role, known in self._sealed.items())

@@ -1,0 +1,345 @@
+"""The incident report: who sent what, when, to how many, what became of it, and who decided, all from the journal.
+
+What is asked (about.py) picks verdicts; whatever happened to those messages and their mailings belongs to the case, and so
+do the freezes, policies and lists of that time. A case may be a mailing of 400,000 messages: it is added up as its entries
+come, and of what came in masses the timeline keeps the first and the last. Where nobody can know, the report says so.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from smtpguard.incidents.about import NAMES, About, Digests
+from smtpguard.incidents.timeline import Step, Timeline
+from smtpguard.incidents.whom import Counted, Whom
+from smtpguard.journal.chain import Clear, Entry, Seal, instant
+from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
+from smtpguard.journal.distinct import Asked, Changes, Crowd, Interval, Unit, more
+from smtpguard.journal.event import Kind
+from smtpguard.journal.fate import OPEN, REACHED, End, Message, Sum, relayed
+
+DAY = 86_400 * 1_000_000
+"""Microseconds. So long after the last that happened to its messages, a freeze, a policy or a list still belongs to a case."""
+AROUND = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, Kind.POLICY.value, Kind.LIST.value,
+                     Kind.STREAM.value})  # fmt: skip
+
+
+MOST = 1_000_000
+"""Messages of one case; a mailing of 400,000 takes 300 MB of memory while it is added up."""
+
+
+FEW = 4
+"""Held messages that are named one by one."""
+
+
+class TooMany(Exception):
+    """More messages fit than a report is made of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """``first``, ``last``: when its messages came; ``went_first``, ``went_last``: when the relay took the first and the last of what went
+    out, None where nothing did. ``again``: how often a message that was held came once more. ``ends``: only those that there were, each with the messages of
+    which somebody has come to it, and its distinct people; ``reached``, ``open``: what they come to, each message and each person
+    once. ``refused``: recipients whom the relay refused at RCPT, so that no message was for them, by its reply. ``perhaps``: how many more people may have it, of whose copies nobody knows and who have no other. ``of_lists``: of each list
+    the people on it who have it, ``perhaps_of_lists``: and who may. ``copies``: messages that a list
+    server made of others in here, with whose people theirs are counted, by what became of them. ``shown``: the most addresses that
+    stood in To and Cc of a message that went out or may have. ``writers``: role and
+    address to messages; ``rules``: name and mode to messages; ``reasons``: of rules that were enforced, what they saw. ``policies``:
+    SHA-256 to messages. ``undelivered``: recipients of released messages whom the relay refused for good. ``erased``: messages
+    whose names are erased; ``unsettled``: ids that nobody knows the end of. ``held``: the first messages whose content was kept, and
+    since when."""
+
+    first: datetime
+    last: datetime
+    went_first: datetime | None
+    went_last: datetime | None
+    messages: int
+    refused: Counter[str]
+    again: int
+    ends: Mapping[End, Sum]
+    reached: Sum
+    open: Sum
+    perhaps: Interval
+    of_lists: Mapping[str, Interval]
+    perhaps_of_lists: Mapping[str, Interval]
+    copies: Mapping[End, int]
+    shown: int
+    lists: Counter[str]
+    mailings: Counter[str]
+    writers: Counter[tuple[str, str]]
+    clients: Counter[str]
+    subjects: Counter[str]
+    contents: Counter[str]
+    rules: Counter[tuple[str, str]]
+    reasons: Counter[tuple[str, str, str, str]]
+    policies: Counter[str]
+    undelivered: int
+    parts: int
+    erased: int
+    unsettled: Sequence[str]
+    held: Sequence[tuple[str, datetime]]
+    steps: Sequence[Step]
+
+
+class Case:
+    """Made for one report. First every verdict that may fit goes to ``judge``; ``ids`` then names all whose history is wanted
+    (``add``); what happened around it at last goes to ``around``. Entries may come in any order within each of the three, save
+    that those of one id come in theirs."""
+
+    def __init__(self, about: About, seal: Seal, asked: Asked | None = None) -> None:
+        """``asked``: says of a person whether they are on a list, where its index is the one that was counted by."""
+        self._about = about
+        self._asked = asked
+        self._changes = Changes()
+        self._whom: dict[str, Whom] = {}
+        self._digests = Digests(about.senders, seal)
+        self._messages: dict[str, Message] = {}
+        self._copies: dict[str, Message] = {}
+        self._timeline = Timeline()
+        self._counters: dict[str, Counter[Any]] = {
+            name: Counter()
+            for name in (
+                "lists",
+                "mailings",
+                "writers",
+                "clients",
+                "subjects",
+                "contents",
+                "rules",
+                "reasons",
+                "policies",
+                "refused",
+            )
+        }
+        self._kept: list[tuple[str, datetime]] = []
+        self._holds: set[str] = set()  # also those under which copies are stored
+        self._freezes: set[str] = set()
+        self._streams: set[str] = set()
+        self._writers: set[str] = set()  # as keyed digests
+        self._again = self._erased = self._undelivered = 0
+        self._from = self._to = 0
+        self._went: tuple[int, int] | None = None
+        self._end = 0  # of all that happened
+
+    @property
+    def mailings(self) -> list[str]:
+        """Those with the most messages first."""
+        return [name for name, _ in self._counters["mailings"].most_common()]
+
+    @property
+    def messages(self) -> int:
+        return len(self._messages)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """All to which something may have happened: messages, holds, mailings, and the freezes that stopped them."""
+        return frozenset().union(self._messages, self._copies, self._holds, self._counters["mailings"], self._freezes)
+
+    # the verdicts
+
+    def judge(self, entry: Entry, clear: Clear | None) -> bool:
+        """Whether this verdict is one of the case; then it is counted. Raises TooMany."""
+        content = entry.content
+        if not self._about.fits(entry, content, clear, self._digests):
+            return False
+        self._take(entry, content["data"], content["private"], clear)
+        return True
+
+    def _take(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
+        self._from = min(self._from, entry.at) if self._from else entry.at
+        self._to = max(self._to, entry.at)
+        self._noted(entry, clear)
+        hold = data.get("hold")
+        if hold:
+            self._holds.update(name for name in (hold, data.get("with")) if name)
+        if data.get("freeze"):
+            self._freezes.add(str(data["freeze"]))
+        id = str(hold) if data.get("retry") and hold else entry.id
+        if id in self._messages or id in self._copies:  # a client that did not hear our 250 has come once more
+            self._again += 1
+            return
+        copy = data.get("expanded_from") in self._messages  # whose people are counted with the one that it was made of
+        (self._copies if copy else self._messages)[id] = Message.of(data)
+        if not copy and not self._messages[id].test:
+            self._whom[id] = Whom.of(id, data, sealed)
+        if data.get("action") == "hold" and hold and len(self._kept) < FEW:
+            self._kept.append((str(hold), instant(entry.at)))
+        if len(self._messages) + len(self._copies) > MOST:
+            raise TooMany(f"more than {MOST:,} messages fit: ask for less at a time")
+        self._count(data, sealed, clear)
+
+    def _count(self, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
+        counters = self._counters
+        counters["lists"].update(data.get("lists", ()))
+        counters["mailings"].update([data["mailing"]] if data.get("mailing") else ())
+        counters["refused"].update({str(code): int(n) for code, n in data.get("refused_codes", {}).items()})
+        counters["clients"].update([data["client"]] if data.get("client") else ())
+        counters["contents"].update([data["content"]] if data.get("content") else ())
+        counters["policies"].update([data["policy"]] if data.get("policy") else ())
+        for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
+            counters["rules"].update((rule, mode) for rule in data.get(key, ()))
+        enforced = set(data.get("rules", ()))
+        counters["reasons"].update(
+            (r["rule"], r["fact"], _said(r.get("observed")), _said(r.get("limit")))
+            for r in data.get("reasons", ())
+            if r["rule"] in enforced
+        )
+        self._streams.update(data.get("streams", ()))
+        self._writers.update(digest for role in NAMES for digest in sealed.get(role, ()))
+        if clear is None:
+            self._erased += bool(sealed)
+            return
+        counters["subjects"].update(subject for subject in clear.get("subject", ()) if subject)
+        for role, said in NAMES.items():
+            counters["writers"].update((said, address) for address in clear.get(role, ()) if address)
+
+    # what happened to them
+
+    def add(self, entry: Entry, clear: Clear | None) -> None:
+        """Something that happened to one of ``ids``, verdicts aside."""
+        message = self._messages.get(entry.id) or self._copies.get(entry.id)
+        self._noted(entry, clear)
+        if message is None:
+            return
+        content = entry.content
+        data = content["data"]
+        message.add(entry.kind, data)
+        if _took(entry.kind, data):
+            first, last = self._went or (entry.at, entry.at)
+            self._went = min(first, entry.at), max(last, entry.at)
+        if (whom := self._whom.get(entry.id)) is not None:
+            whom.add(entry.kind, data, content["private"])
+        one = reported(entry.kind, data)
+        if one is not None and one.status is DeliveryStatus.REFUSED:
+            self._undelivered += int(data.get("recipients", 0))
+
+    # and around them
+
+    def period(self) -> tuple[int, int]:
+        """In microseconds: from its first message to a day after the last that happened to any."""
+        return self._from, self._end + DAY
+
+    def around(self, entry: Entry, clear: Clear | None) -> bool:
+        """Whether a freeze, thaw, policy, list or stream of any time concerns the case; then it is noted, or counted by."""
+        begin, end = self.period()
+        data, kind = entry.data, entry.kind
+        if kind not in AROUND:
+            return False
+        within = begin <= entry.at <= end
+        counted = kind == Kind.LIST.value and entry.id in self._counters["lists"] and self._changes.note(entry.id, data)
+        if kind == Kind.POLICY.value:
+            concerns = data.get("sha256") in self._counters["policies"] or within
+        elif kind == Kind.LIST.value:
+            concerns = within and entry.id in self._counters["lists"]
+        elif kind == Kind.STREAM.value:
+            concerns = within and entry.id in self._streams
+        else:
+            concerns = within and self._stopped(entry, data)
+        if concerns:
+            self._timeline.add(entry, clear)
+        return concerns or counted
+
+    def _stopped(self, entry: Entry, data: Mapping[str, Any]) -> bool:
+        value = str(data.get("value", ""))
+        return entry.id in self._freezes or {
+            "all": True,
+            "list": value in self._counters["lists"],
+            "sender": not self._writers.isdisjoint(entry.content["private"].get("from", ())),
+            "mailing": value in self._counters["mailings"],
+        }.get(str(data.get("selector")), False)
+
+    def _noted(self, entry: Entry, clear: Clear | None) -> None:
+        self._end = max(self._end, entry.at)
+        self._timeline.add(entry, clear)
+
+    def _distinct(self, people: Mapping[End, Counted], ends: Iterable[End]) -> Interval:
+        whole = Counted()
+        for end in ends:
+            if (some := people.get(end)) is not None:
+                whole.sure.update(some.sure)
+                whole.all.update(some.all)
+        return whole.count(self._asked, self._changes)
+
+    def report(self) -> Report:
+        """Raises ValueError where there is no message."""
+        if not self._from:
+            raise ValueError("no message fits")
+        shown = 0
+        messages: Counter[End] = Counter()
+        went = still = 0
+        people: dict[End, Counted] = {}
+        lists: dict[str, tuple[Counted, Counted]] = {}
+        for id, message in self._messages.items():
+            came = {share.end for share in message.shares()}
+            messages.update(came)
+            went += not came.isdisjoint(REACHED)
+            still += not came.isdisjoint(OPEN)
+            if not came.isdisjoint((*REACHED, End.IN_DOUBT)):
+                shown = max(shown, message.shown)
+            whom = self._whom.get(id)
+            for end, some, sure in whom.ends(message) if whom is not None else ():
+                people.setdefault(end, Counted()).add(some, sure=sure)
+                if end in REACHED or end is End.IN_DOUBT:
+                    _by_list(lists, self._counters["lists"].keys(), some, sure, got=end in REACHED)
+        count = self._distinct
+        reached = count(people, REACHED)
+        copies = Counter(next(iter(copy.shares())).end for copy in self._copies.values())
+        return Report(
+            first=instant(self._from),
+            last=instant(self._to),
+            went_first=instant(self._went[0]) if self._went is not None else None,
+            went_last=instant(self._went[1]) if self._went is not None else None,
+            messages=len(self._messages),
+            again=self._again,
+            ends={end: Sum(messages=messages[end], people=count(people, [end])) for end in End if end in messages},
+            reached=Sum(messages=went, people=reached),
+            open=Sum(messages=still, people=count(people, OPEN)),
+            perhaps=more(reached, count(people, [*REACHED, End.IN_DOUBT])),
+            of_lists={name: got.count(self._asked, self._changes) for name, (got, _) in sorted(lists.items())},
+            perhaps_of_lists={
+                name: more(got.count(self._asked, self._changes), every.count(self._asked, self._changes))
+                for name, (got, every) in sorted(lists.items())
+            },
+            copies={end: copies[end] for end in End if end in copies},
+            shown=shown,
+            undelivered=self._undelivered,
+            parts=sum(message.got_part for message in self._messages.values()),
+            erased=self._erased,
+            held=self._kept,
+            unsettled=[
+                id
+                for id, message in (*self._messages.items(), *self._copies.items())
+                if any(share.end is End.IN_DOUBT for share in message.shares())
+            ],
+            steps=self._timeline.steps(),
+            **self._counters,
+        )
+
+
+def _took(kind: str, data: Mapping[str, Any]) -> bool:
+    """Whether this entry says that the relay took it, for one recipient at least."""
+    one = reported(kind, data)
+    return relayed(kind, data) is End.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE)
+
+
+def _by_list(
+    lists: dict[str, tuple[Counted, Counted]], known: Set[str], some: Sequence[Unit], sure: bool, *, got: bool
+) -> None:
+    """Who is on which of the ``known`` lists, of those who have it (``got``), and of all who have it or may."""
+    for unit in some:
+        names = {unit.of[0]} if isinstance(unit, Crowd) else {name for name, _ in unit.on}
+        for name in names & known:
+            have, every = lists.setdefault(name, (Counted(), Counted()))
+            every.add([unit], sure=sure)
+            if got:
+                have.add([unit], sure=sure)
+
+
+def _said(value: object) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,175 @@
+"""What the journal has on an incident: its verdicts by what was asked, and the history of whatever they name.
+
+The database looks for what may fit, the case (audit.report) decides. All is read up to the head that the journal had at the
+start, and met again on the walk that proves it, so that a report tells of nothing that was not proved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+
+from smtpguard.admission.model import Unavailable
+from smtpguard.database.schema import entry
+from smtpguard.incidents.about import About
+from smtpguard.incidents.report import AROUND, DAY, Case, Report
+from smtpguard.journal import lookup
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.distinct import Asked
+from smtpguard.journal.event import Kind
+from smtpguard.journal.proof import Proof, Sources
+from smtpguard.journal.scan import Pair, Progress, Walk, pages
+from smtpguard.mailings import rows as mailings
+from smtpguard.mailings.model import Mailing
+
+MOST_MAILINGS = 100
+"""Of so many the figures are told, those with the most messages."""
+TRIES = 3
+_MANY = 500
+_SET_BACK = 26 * 3600 * 1_000_000
+"""Microseconds: so far may a clock have been set back, by a day and an hour of a zone, without anything being passed over."""
+_CONTENT = re.compile(r"[0-9a-f]{64}\Z")
+_VERDICT = Kind.VERDICT.value
+_CAME = (_VERDICT, Kind.REFUSED.value)
+"""What says of a message that it came, or that it would have: the relay had refused recipients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """``report``: None where no message fits. ``mailings``: as they are now, over all of their time. ``seq``, ``hash``: the
+    journal's last entry when it was begun, up to which everything was read; ``checkpoint``: the last one signed. ``proof``: None
+    where nobody asked for it."""
+
+    report: Report | None
+    mailings: Sequence[Mailing]
+    journal: str
+    seq: int
+    hash: bytes
+    checkpoint: Checkpoint | None
+    proof: Proof | None
+
+
+def find(
+    walks: Callable[[], Walk],
+    about: About,
+    now: datetime,
+    *,
+    prove: bool = True,
+    progress: Progress | None = None,
+    asked: Asked | None = None,
+) -> Found:
+    """``walks``: begins a walk. ``asked``: whether somebody is on a list (audit.report). Raises TooMany, and Unavailable where retention is always faster."""
+    for _ in range(TRIES):
+        found = _Search(walks(), about, prove, asked).found(now, progress)
+        if found is not None:
+            return found
+    raise Unavailable("retention is trimming what the report is about: ask again later")
+
+
+class _Search:
+    """One try. What is read of the journal ends at the walk's head, so that all of it is of one moment."""
+
+    def __init__(self, walk: Walk, about: About, prove: bool, asked: Asked | None = None) -> None:
+        self._walk, self._open = walk, walk.open
+        self._up_to_here = entry.c.seq <= walk.head.seq
+        self._about = replace(about, ids=about.ids | self._mailings_of(about.ids)) if about.whole else about
+        self._case = Case(self._about, walk.seal, asked)
+        self._sources = Sources(walk.seal, walk.renewed) if prove else None
+        self._first = walk.head.seq + 1  # of the entries that the report is made of
+
+    def found(self, now: datetime, progress: Progress | None) -> Found | None:
+        """None where retention has trimmed some of what the report is made of: it is to be made again, without."""
+        case, head = self._case, self._walk.head
+        self._read()
+        if self._trimmed():
+            return None
+        proof = self._walk.prove(progress, self._sources) if self._sources is not None else None
+        if proof is not None and proof.ok and self._sources is not None and self._sources.gone:
+            return None
+        return Found(
+            report=case.report() if case.messages else None,
+            mailings=[one for name in case.mailings[:MOST_MAILINGS] if (one := self._mailing(name, now)) is not None],
+            journal=head.journal,
+            seq=head.seq,
+            hash=head.hash,
+            checkpoint=self._walk.signed,
+            proof=proof,
+        )
+
+    def _read(self) -> None:
+        case = self._case
+        for pair in self._verdicts():
+            if case.judge(*pair):
+                self._made_of(*pair)
+        if case.messages:
+            for pair in self._history(case.ids):
+                case.add(*pair)
+                self._made_of(*pair)
+            for pair in self._around(*case.period()):
+                if case.around(*pair):
+                    self._made_of(*pair)
+
+    def _made_of(self, one: Entry, clear: Clear | None) -> None:
+        self._first = min(self._first, one.seq)
+        if self._sources is not None:
+            self._sources.add(one, clear)
+
+    def _trimmed(self) -> bool:
+        with self._open() as connection:
+            first = connection.execute(select(func.min(entry.c.seq))).scalar()
+        return first is not None and self._first < first
+
+    def _verdicts(self) -> Iterator[Pair]:
+        """Those that may fit, in order."""
+        about = self._about
+        wanted: list[ColumnElement[bool]] = [entry.c.kind.in_(_CAME)]
+        begin, end = 0, self._walk.head.seq
+        with self._open() as connection:
+            if about.since is not None:
+                begin = journal.first_at(connection, about.since - _SET_BACK) - 1
+            if about.until is not None:
+                end = min(end, journal.first_at(connection, about.until + _SET_BACK) - 1)
+        if about.ids and not any(_CONTENT.match(id) for id in about.ids):  # a content is in no column
+            wanted.append(lookup.named(about.ids))
+        if about.lists:
+            wanted.append(lookup.touches(about.lists))
+        for page in pages(self._open, end, *wanted, after=begin):
+            yield from page
+
+    def _history(self, ids: Collection[str]) -> Iterator[Pair]:
+        """What happened to these, verdicts aside; of one id in order."""
+        wanted = sorted(ids)
+        for start in range(0, len(wanted), _MANY):
+            some = wanted[start : start + _MANY]
+            yield from self._pairs(entry.c.id.in_(some), entry.c.kind.not_in(_CAME))
+
+    def _around(self, begin: int, end: int) -> list[Pair]:
+        """What may have happened around a case of that time: policies however old, since one of them decided; and what happened the
+        day before, since a list that was read before the first message may be in use only after it."""
+        begin -= DAY
+        with self._open() as connection:
+            first = journal.first_at(connection, begin - _SET_BACK)
+            last = journal.first_at(connection, end + 1 + _SET_BACK)
+        then = and_(entry.c.seq >= first, entry.c.seq < last, entry.c.at.between(begin, end))
+        return self._pairs(journal.of_kind(*map(Kind, AROUND)), or_(entry.c.kind == Kind.POLICY.value, then))
+
+    def _mailings_of(self, ids: Collection[str]) -> set[str]:
+        found = self._pairs(entry.c.id.in_(sorted(ids)), entry.c.kind == _VERDICT)
+        return {str(name) for one, _ in found if (name := one.data.get("mailing"))}
+
+    def _pairs(self, *wanted: ColumnElement[bool]) -> list[Pair]:
+        """By an index, so at once."""
+        query = journal.ROWS.where(*wanted, self._up_to_here).order_by(entry.c.seq)
+        with self._open() as connection:
+            rows = connection.execute(query).all()
+        return list(map(journal.pair, rows))
+
+    def _mailing(self, name: str, now: datetime) -> Mailing | None:
+        with self._open() as connection:
+            return mailings.find(connection, name, now)

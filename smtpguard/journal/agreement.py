@@ -1,0 +1,105 @@
+"""Whether signed checkpoints agree with a chain: they are held against it entry by entry, in order.
+
+One that does not agree is excused where a later one says so: once a store was put back to an earlier state, what had been
+signed in the meantime is no longer in it, and everybody may know. A checkpoint that was signed with another secret proves
+nothing where it agrees, and is as bad as any other where it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from smtpguard.journal.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """Entry ``seq``, of the time ``at``, says that the store was put back: entries up to ``through`` were signed, the last of
+    them at ``signed_at``, and are not in it. ``since``: when the last was signed that is; None where nobody knows. Times are
+    microseconds."""
+
+    seq: int
+    at: int
+    through: int
+    signed_at: int
+    since: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parted:
+    """A checkpoint that the chain does not agree with. ``agreed``: the last entry before it that one agrees with."""
+
+    mark: Checkpoint
+    signed_here: bool
+    agreed: int
+
+
+class Agreement:
+    """``genuine``: checkpoints that were signed here; ``claimed``: that say they are of this journal, and were not."""
+
+    def __init__(self, genuine: Iterable[Checkpoint], claimed: Iterable[Checkpoint] = ()) -> None:
+        self._waiting: dict[int, list[tuple[Checkpoint, bool]]] = {}
+        for some, signed_here in ((genuine, True), (claimed, False)):
+            for mark in some:
+                self._waiting.setdefault(mark.seq, []).append((mark, signed_here))
+        self._parted: list[Parted] = []
+        self._put_back: list[Checkpoint] = []  # those that say so, and that the chain agrees with
+        self._signed_at: dict[int, int] = {}
+        self._agreed = 0
+
+    @property
+    def seqs(self) -> list[int]:
+        """The entries to be met, in order."""
+        return sorted(self._waiting)
+
+    def begins(self, seq: int, prev: bytes) -> bool:
+        """Whether it is signed that retention has cut a chain just after entry ``seq``, whose hash was ``prev``."""
+        return any(m.base and here and m.hash == prev for m, here in self._waiting.get(seq, ()))
+
+    def skips(self, seq: int) -> None:
+        """Retention has cut the chain after entry ``seq``: what was said of those before cannot be held against them any more."""
+        for old in [s for s in self._waiting if s <= seq]:
+            self._put_back += [m for m, here in self._waiting.pop(old) if here and m.put_back is not None]
+        self._agreed = max(self._agreed, seq)
+
+    def meets(self, seq: int, hash: bytes) -> None:
+        """The chain's entry ``seq`` has this hash."""
+        for mark, here in self._waiting.pop(seq, ()):
+            if mark.hash != hash:
+                self._parted.append(Parted(mark=mark, signed_here=here, agreed=self._agreed))
+            elif here:
+                self._agreed, self._signed_at[seq] = seq, mark.at
+                if mark.put_back is not None:
+                    self._put_back.append(mark)
+
+    def ends(self) -> tuple[tuple[Parted, ...], tuple[Lost, ...]]:
+        """The chain has no more entries. The checkpoints that it does not agree with and that nothing excuses, and what is
+        excused; both in order."""
+        lost: dict[Checkpoint, list[Checkpoint]] = {}
+        parted: list[Parted] = []
+        for each in (*self._parted, *self._beyond()):
+            excuse = next((mark for mark in self._put_back if mark.excuses(each.mark)), None)
+            if excuse is None:
+                parted.append(each)
+            else:
+                lost.setdefault(excuse, []).append(each.mark)
+        parted.sort(key=lambda each: each.mark.seq)
+        return tuple(parted), tuple(self._lost(mark, gone) for mark, gone in sorted(lost.items(), key=_seq))
+
+    def _beyond(self) -> Iterator[Parted]:
+        for marks in self._waiting.values():
+            yield from (Parted(mark=mark, signed_here=here, agreed=self._agreed) for mark, here in marks)
+
+    def _lost(self, mark: Checkpoint, gone: list[Checkpoint]) -> Lost:
+        return Lost(
+            seq=mark.seq,
+            at=mark.at,
+            through=max(one.seq for one in gone),
+            signed_at=max(one.at for one in gone),
+            since=self._signed_at.get(mark.put_back or 0),
+        )
+
+
+def _seq(pair: tuple[Checkpoint, object]) -> int:
+    return pair[0].seq

@@ -1,0 +1,114 @@
+"""The journal as a hash chain: how an event becomes an entry that nothing can be done to unseen.
+
+An entry's hash is SHA-256 over a domain tag, the hash before it, and its own fields with their lengths, so that nothing can
+be edited, removed, put in or moved without a later hash disagreeing. What names a person (``Event.private``) enters the
+chain as keyed digests only: the clear values lie beside it and can be erased without touching it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from smtpguard.journal.event import Event
+
+GENESIS = bytes(32)
+_DOMAIN = b"smtpguard journal entry 1\n"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_STRICT = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One link. ``at`` is microseconds since 1970 in UTC; ``body`` is canonical JSON of data and private digests."""
+
+    seq: int
+    at: int
+    kind: str
+    id: str
+    body: str
+    prev: bytes
+    hash: bytes
+
+    @property
+    def content(self) -> Mapping[str, Mapping[str, Any]]:
+        """``data``, and ``private`` as keyed digests."""
+        content: Mapping[str, Mapping[str, Any]] = json.loads(self.body)
+        return content
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        return self.content["data"]
+
+    @property
+    def time(self) -> datetime:
+        return instant(self.at)
+
+
+def instant(at: int) -> datetime:
+    """The time of so many microseconds."""
+    return _EPOCH + at * _MICROSECOND
+
+
+def microseconds(at: datetime) -> int:
+    """Exact, where a float of seconds is not."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def canonical(value: object) -> str:
+    """The one JSON text of a value: sorted keys, no space, ASCII. Raises TypeError or ValueError for what is not JSON, save
+    that a number which JSON has no form for is null."""
+    try:
+        text = orjson.dumps(value, option=_STRICT).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits; or what is no JSON at all
+        return _encode(value)
+    return text if text.isascii() else _encode(value)
+
+
+def parsed(text: str) -> Any:
+    """What ``canonical`` wrote of strings. Raises ValueError for what is no JSON."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # it may be a lone surrogate
+        return json.loads(text)
+
+
+class Seal:
+    """Keyed digests of private values, of one installation and one journal: two journals cannot be joined by them."""
+
+    def __init__(self, secret: bytes, journal: str) -> None:
+        key = hmac.digest(secret, b"smtpguard journal private " + journal.encode(), "sha256")
+        self._keyed = hashlib.blake2b(key=key, digest_size=16)
+
+    def of(self, role: str, value: str) -> str:
+        """16 bytes in hexadecimal."""
+        digest = self._keyed.copy()
+        digest.update(f"{role}\0{value}".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+    def all(self, private: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        return {role: [self.of(role, value) for value in values] for role, values in private.items()}
+
+
+def body_of(event: Event, seal: Seal) -> str:
+    if not event.private:
+        return f'{{"data":{canonical(dict(event.data))},"private":{{}}}}'
+    return canonical({"data": dict(event.data), "private": seal.all(event.private)})
+
+
+def link(prev: bytes, seq: int, at: int, kind: str, id: str, body: str) -> bytes:
+    """The hash of the entry with these fields after the entry whose hash is ``prev``."""
+    text = f"{seq} {at} {len(kind)}:{kind} {len(id)}:{id} {len(body)}:{body}"
+    return hashlib.sha256(_DOMAIN + prev + text.encode("utf-8", "surrogatepass")).digest()
+
+
+Clear = Mapping[str, Sequence[str]]

@@ -1,0 +1,235 @@
+"""The status of one recipient of what is sent on, what moves it, and what the journal's entries on it add up to.
+
+The one table that the store, the delivery worker, the report and the pages go by. An attempt is written down before the relay is
+spoken to. From then on the relay may have the message for that recipient (RFC 1047), whatever becomes of the process, the
+connection or a freeze; only an answer, or that the final dot was certainly not sent, moves it on.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from smtpguard.journal.event import Kind
+
+
+class DeliveryStatus(enum.Enum):
+    """What became of it for one recipient, as far as is known."""
+
+    PENDING = "pending"  # not sent: it waits for its attempt, or the last one was certainly not taken
+    ATTEMPTED = (
+        "attempted"  # in doubt: an attempt has begun, and of one at least nobody knows whether the relay took it
+    )
+    DELIVERED = "delivered"  # the relay's 250, or a person says so
+    REFUSED = "refused"  # certainly not taken, and not tried again
+    CANCELLED = "cancelled"  # people took it back before it went
+
+
+class DeliveryEvent(enum.Enum):
+    """What can happen. ``earlier`` (see ``after``) tells of the attempts before this one."""
+
+    BEGIN = "begin"  # the mark, committed before the relay is spoken to
+    TAKE = "take"  # the relay said 2yz
+    PUT_OFF = "put off"  # certainly not taken: 4yz, or the dot was not sent
+    REFUSE = "refuse"  # certainly not taken, and there is no other attempt
+    LOSE = "lose"  # no answer came
+    CANCEL = "cancel"  # people took it back
+    CONFIRM = "confirm"  # a person says that it was sent
+    REPEAT = "repeat"  # a person says to send it again
+
+
+TRANSITIONS: Mapping[tuple[DeliveryStatus, DeliveryEvent], DeliveryStatus] = {
+    (DeliveryStatus.PENDING, DeliveryEvent.BEGIN): DeliveryStatus.ATTEMPTED,
+    (DeliveryStatus.PENDING, DeliveryEvent.TAKE): DeliveryStatus.DELIVERED,
+    (DeliveryStatus.PENDING, DeliveryEvent.PUT_OFF): DeliveryStatus.PENDING,  # before any attempt: a freeze stood, say
+    (DeliveryStatus.PENDING, DeliveryEvent.REFUSE): DeliveryStatus.REFUSED,  # there is nothing that could be sent
+    (DeliveryStatus.PENDING, DeliveryEvent.CANCEL): DeliveryStatus.CANCELLED,
+    (DeliveryStatus.ATTEMPTED, DeliveryEvent.BEGIN): DeliveryStatus.ATTEMPTED,
+    (DeliveryStatus.ATTEMPTED, DeliveryEvent.TAKE): DeliveryStatus.DELIVERED,
+    (DeliveryStatus.ATTEMPTED, DeliveryEvent.PUT_OFF): DeliveryStatus.PENDING,
+    (DeliveryStatus.ATTEMPTED, DeliveryEvent.REFUSE): DeliveryStatus.REFUSED,
+    (DeliveryStatus.ATTEMPTED, DeliveryEvent.LOSE): DeliveryStatus.ATTEMPTED,
+    (
+        DeliveryStatus.ATTEMPTED,
+        DeliveryEvent.CANCEL,
+    ): DeliveryStatus.ATTEMPTED,  # who may have it may have it; it is not tried again
+    (DeliveryStatus.ATTEMPTED, DeliveryEvent.CONFIRM): DeliveryStatus.DELIVERED,
+    (
+        DeliveryStatus.ATTEMPTED,
+        DeliveryEvent.REPEAT,
+    ): DeliveryStatus.ATTEMPTED,  # the first may have arrived all the same
+}
+"""What is not here cannot happen. Delivered, refused and cancelled are ends."""
+
+_CERTAIN_OF_THIS_ATTEMPT = frozenset({DeliveryEvent.PUT_OFF, DeliveryEvent.REFUSE})
+
+
+class NotPossible(ValueError):
+    """A status that this event cannot happen to."""
+
+
+def after(status: DeliveryStatus, event: DeliveryEvent, *, earlier: int = 0) -> DeliveryStatus:
+    """The next status. ``earlier``: of how many other attempts than this one nobody knows how they ended; as long as there is any,
+    that this one was not taken does not clear the doubt. Raises NotPossible."""
+    to = TRANSITIONS.get((status, event))
+    if to is None:
+        raise NotPossible(f"a recipient that is {status.value} cannot {event.value}")
+    if earlier and event in _CERTAIN_OF_THIS_ATTEMPT:
+        return DeliveryStatus.ATTEMPTED
+    return to
+
+
+class Further(enum.Enum):
+    """What is still to be done about a recipient."""
+
+    TRY = "try"  # an attempt, once its time has come
+    ASK = "ask"  # if no answer has come by its time, people say whether it was sent
+    ANSWER = (
+        "answer"  # people took it back while an attempt was being made: its answer is written if it comes by its time
+    )
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """What one entry of the journal says of some recipients of a release, or of the colleagues' part (``part``). ``over``: nothing more is
+    done about them. ``people``: those behind them; not ``counted``: an earlier version wrote down only how many recipients they are.
+    ``attempt``: its number; ``again``: it follows one that is in doubt. ``in_doubt``: of what was put off, whether an earlier attempt may
+    have been taken; None where an earlier version did not say."""
+
+    event: DeliveryEvent
+    people: int
+    counted: bool
+    part: bool
+    over: bool = False
+    attempt: object = None
+    again: bool = False
+    in_doubt: bool | None = None
+
+    @property
+    def status(self) -> DeliveryStatus:
+        """Theirs from then on."""
+        if self.event is DeliveryEvent.PUT_OFF:
+            return DeliveryStatus.ATTEMPTED if self.in_doubt else DeliveryStatus.PENDING
+        return _STATUS[self.event]
+
+
+_STATUS = {
+    DeliveryEvent.BEGIN: DeliveryStatus.ATTEMPTED,
+    DeliveryEvent.TAKE: DeliveryStatus.DELIVERED,
+    DeliveryEvent.REFUSE: DeliveryStatus.REFUSED,
+    DeliveryEvent.LOSE: DeliveryStatus.ATTEMPTED,
+    DeliveryEvent.CANCEL: DeliveryStatus.CANCELLED,
+    DeliveryEvent.CONFIRM: DeliveryStatus.DELIVERED,
+    DeliveryEvent.REPEAT: DeliveryStatus.ATTEMPTED,
+}
+_EVENTS = {
+    "attempt": DeliveryEvent.BEGIN,
+    "sent": DeliveryEvent.TAKE,
+    "failed": DeliveryEvent.REFUSE,
+    "in-doubt": DeliveryEvent.LOSE,
+    "retry": DeliveryEvent.PUT_OFF,
+}
+"""By an entry's word for what came of an attempt."""
+_ATTEMPTS = (Kind.RELEASE.value, Kind.IN_DOUBT.value)
+_STOPPED, _SETTLED = Kind.STOPPED.value, Kind.SETTLED.value
+
+
+def reported(kind: str, data: Mapping[str, Any]) -> Reported | None:
+    """None where the entry says nothing of single recipients of a delivery."""
+    if kind in (_STOPPED, _SETTLED):
+        said = DeliveryEvent.CONFIRM if data.get("choice") == "sent" else DeliveryEvent.REPEAT
+        said = DeliveryEvent.CANCEL if kind == _STOPPED else said
+        return Reported(event=said, people=int(data.get("people", 0)), counted=True, part=False, over=kind == _STOPPED)
+    event = _EVENTS.get(str(data.get("outcome"))) if kind in _ATTEMPTS else None
+    if event is None:
+        return None
+    lost = event is DeliveryEvent.REFUSE and data.get("why") == "in-doubt"
+    return Reported(
+        event=DeliveryEvent.LOSE if lost else event,
+        people=int(data.get("people", data.get("recipients", 0))),
+        counted="people" in data,
+        part=_of_part(data),
+        over=lost or event in (DeliveryEvent.TAKE, DeliveryEvent.REFUSE),
+        attempt=data.get("attempt"),
+        again=data.get("code") == "again",
+        in_doubt=data.get("in_doubt"),
+    )
+
+
+def _of_part(data: Mapping[str, Any]) -> bool:
+    """Entries of an earlier version have no ``part``, and say it by the id alone."""
+    return bool(data.get("part")) or str(data.get("intent", "")).endswith("-part")
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """What the journal's entries on one release, or on one colleagues' part, add up to, in people. ``attempted``: in doubt, and not
+    settled yet; ``doubted``: in doubt for good; ``waiting``: put off, and to be tried again. ``spared``: taken back. ``vague``: an earlier version did not write down how many
+    people an attempt was for. ``over``: nobody is to be tried any more."""
+
+    delivered: int = 0
+    refused: int = 0
+    attempted: int = 0
+    doubted: int = 0
+    spared: int | None = None
+    vague: bool = False
+    over: bool = False
+    waiting: int = 0
+    _begun: object = field(default=None, repr=False)
+    _again: bool = field(default=False, repr=False)
+    _unsaid: bool = field(default=False, repr=False)
+
+    def add(self, one: Reported) -> None:
+        """The next entry. What a person has sent again may have arrived the first time all the same, so it changes nothing."""
+        people = one.people
+        match one.event:
+            case DeliveryEvent.BEGIN:
+                self._unsaid |= not one.counted
+                self._begun, self._again = one.attempt, one.again
+                if not self._again:
+                    self.attempted += people
+                    self.waiting = max(self.waiting - people, 0)
+            case DeliveryEvent.TAKE:
+                self.vague |= not one.counted
+                self._answered(one)
+                self.delivered += people
+            case DeliveryEvent.LOSE if one.over:
+                self.vague |= not one.counted
+                self._no_more_in_doubt(people)
+                self.doubted += people
+            case DeliveryEvent.REFUSE:
+                self.vague |= not one.counted
+                self._answered(one)
+                self.refused += people
+            case DeliveryEvent.CANCEL:
+                self.spared = people
+            case DeliveryEvent.CONFIRM:
+                self._no_more_in_doubt(people)
+                self.delivered += people
+            case DeliveryEvent.PUT_OFF if not (self._again if one.in_doubt is None else one.in_doubt):
+                self._answered(one)
+                if self.spared is None:
+                    self.waiting += people
+                else:  # it was the last attempt
+                    self.spared += people
+
+    @property
+    def doubt(self) -> int:
+        """Of whom nobody knows, now or ever."""
+        return self.attempted + self.doubted
+
+    @property
+    def sure(self) -> bool:
+        """Whether the numbers are of people, and not of recipients."""
+        return not self.vague and not (self._unsaid and self.attempted)
+
+    def _answered(self, one: Reported) -> None:
+        """Whoever was not marked in this attempt was not in doubt."""
+        if one.attempt == self._begun:
+            self._no_more_in_doubt(one.people)
+
+    def _no_more_in_doubt(self, people: int) -> None:
+        self.attempted = max(self.attempted - people, 0)

@@ -1,0 +1,221 @@
+"""What has become of one message, and for how many people: one may have several ends, since the relay answers for each recipient, and
+colleagues may have had their part.
+
+The one reduction of the journal's events to what became of it: the report, the pages, the store and the metrics all ask here.
+
+Of a list's address the relay's word is that of all behind it: refused, nobody of them has it; taken, all, as far as is known.
+Pure.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smtpguard.journal.delivery import Account, DeliveryStatus, Reported, reported
+from smtpguard.journal.distinct import NOBODY, Interval
+from smtpguard.journal.event import DECISIONS, Kind
+
+
+class End(enum.Enum):
+    """What has become of a message."""
+
+    DELIVERED = "delivered"  # the relay took it: its 250
+    RELEASED = "released"  # held, approved, and delivered then
+    IN_DOUBT = "in doubt"  # nobody knows whether the relay took it
+    ON_ITS_WAY = "on its way"  # approved, not delivered yet
+    WAITING = "waiting"  # held, for people to decide
+    UNDELIVERED = "undelivered"  # approved, and it could not be delivered
+    GRANTED = "granted"  # a test that was approved, of which nothing is sent
+    DECLINED = "declined"  # held, and people decided that it does not go out
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    VOID = "void"  # held, but its client was told to try again
+    REJECTED = "rejected"  # by a rule
+    DEFERRED = "deferred"  # its client keeps it, and tries again
+    REFUSED = "refused"  # by the relay
+    NOT_SENT = "not sent"  # decided to relay, and stopped before the final dot
+
+
+REACHED = (End.DELIVERED, End.RELEASED)
+OPEN = (End.IN_DOUBT, End.ON_ITS_WAY, End.WAITING)
+"""What may still reach people, or may have."""
+
+_FIRST = {"relay": End.IN_DOUBT, "hold": End.WAITING, "defer": End.DEFERRED, "reject": End.REJECTED}
+_OF_A_STATE = {
+    "approved": End.ON_ITS_WAY,
+    "rejected": End.DECLINED,
+    "withdrawn": End.WITHDRAWN,
+    "expired": End.EXPIRED,
+    "void": End.VOID,
+    "waiting": End.WAITING,
+}
+_OF_A_HOLD = {kind.value: _OF_A_STATE[state] for kind, state in DECISIONS.items()}
+_OUTCOME, _IN_DOUBT = Kind.OUTCOME.value, Kind.IN_DOUBT.value
+_ASKED = "approval.asked"
+"""The fact for which a message was held that was sent to be approved beforehand."""
+
+
+def relayed(kind: str, data: Mapping[str, Any]) -> End | None:
+    """What an entry says of a message that goes on to the relay at once: REFUSED where the relay has refused it for good, DEFERRED where
+    it has only put it off (4xx), so that its client has it still, NOT_SENT where it was not sent. None of an entry that says nothing of that. The last
+    one counts."""
+    word = data.get("outcome")
+    if kind == _IN_DOUBT and "intent" not in data and word != "asked":  # those two: of a release
+        return End.IN_DOUBT
+    if kind != _OUTCOME:
+        return None
+    if word == "relayed":
+        return End.DELIVERED
+    if word != "refused":
+        return End.NOT_SENT
+    put_off = all(str(said).startswith("4") for said in data.get("replies", ("",)))
+    return End.DEFERRED if put_off else End.REFUSED
+
+
+def delivered(status: DeliveryStatus, *, part: bool) -> End:
+    """What a recipient of this status has come to, of a release, or of the colleagues' part."""
+    match status:
+        case DeliveryStatus.PENDING:
+            return End.ON_ITS_WAY
+        case DeliveryStatus.ATTEMPTED:
+            return End.IN_DOUBT
+        case DeliveryStatus.DELIVERED:
+            return End.DELIVERED if part else End.RELEASED
+        case DeliveryStatus.REFUSED:
+            return End.REFUSED if part else End.UNDELIVERED
+        case DeliveryStatus.CANCELLED:
+            return End.DECLINED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """``people``: distinct ones, however many of the messages were for each."""
+
+    messages: int = 0
+    people: Interval = NOBODY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Those of a message's people for whom it has come to one end."""
+
+    end: End
+    people: int
+    at_least: bool = False
+    at_most: bool = False
+
+
+def _shares(account: Account, people: int, *, part: bool, at_least: bool) -> Iterator[Share]:
+    """Of so many ``people``. Where all recipients came to one thing, so did all people; else those of whom something was said are
+    taken off, since the number of all is the surest."""
+    done, lost = (delivered(one, part=part) for one in (DeliveryStatus.DELIVERED, DeliveryStatus.REFUSED))
+    sent, failed, doubt = account.delivered, account.refused, account.doubt
+    told = [(lost, failed), (End.IN_DOUBT, doubt)]
+    if account.spared is not None:
+        told.append((End.DECLINED, account.spared))
+        yield from _told(people, told, done if sent else End.IN_DOUBT, not account.sure, at_least)
+    elif account.over and not failed and not doubt:
+        yield Share(end=done, people=people, at_least=at_least, at_most=not sent)
+    elif account.over and not sent and not (failed and doubt):
+        yield Share(end=End.IN_DOUBT if doubt else lost, people=people, at_least=at_least)
+    elif account.over:  # where some failed, of the others nobody knows
+        yield from _told(
+            people, told if sent else [(lost, failed)], done if sent else End.IN_DOUBT, not account.sure, at_least
+        )
+    else:
+        told.append((done, sent))
+        rest = End.IN_DOUBT if doubt and not account.waiting else End.ON_ITS_WAY
+        yield from _told(people, told, rest, not account.sure, at_least)
+
+
+def _told(left: int, told: Sequence[tuple[End, int]], rest: End, vague: bool, at_least: bool) -> Iterator[Share]:
+    for end, n in told:
+        if n and left:
+            yield Share(end=end, people=min(n, left), at_least=vague)
+            left -= min(n, left)
+    if left:
+        yield Share(end=rest, people=left, at_least=at_least, at_most=vague)
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """``people``: whom it was for. ``apart``: the colleagues among them who get it whatever becomes of the rest; None where an
+    earlier version did not say how many. ``shown``: addresses in To and Cc, as far as that is known."""
+
+    people: int
+    at_least: bool
+    end: End
+    held: bool
+    test: bool = False
+    shown: int = 0
+    apart: int | None = None
+    part: End | Account | None = None
+    release: Account | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Message:
+        """By its verdict; or by the entry for one of which nothing came, since the relay had refused recipients."""
+        if "accepted" in data:
+            return cls(people=0, at_least=False, end=End.REFUSED, held=False)
+        counts, action = data.get("counts", {}), str(data.get("action"))
+        test = bool(data.get("test")) or any(reason.get("fact") == _ASKED for reason in data.get("reasons", ()))
+        apart = data.get("apart")
+        return cls(
+            people=0 if test else int(counts.get("reach", 0)),
+            at_least=bool(data.get("reach_at_least")) and not test,
+            end=_FIRST.get(action, End.DEFERRED),
+            held=action == "hold",
+            test=test,
+            shown=int(counts.get("shown", 0)),
+            apart=None if apart is None else int(apart),
+            part=End.ON_ITS_WAY if apart else None,
+        )
+
+    def add(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Something that happened to it, in order."""
+        at_once = relayed(kind, data)
+        if not self.held:
+            self.end = at_once or self.end
+        elif kind == _OUTCOME:  # of the part that the wire passed on itself
+            self.part = End.DEFERRED if at_once is End.NOT_SENT else at_once
+        elif (one := reported(kind, data)) is not None:
+            self._attempted(one)
+        elif kind == Kind.RELEASED.value:
+            self.release = self.release or Account()
+            self.release.over = True
+        elif kind in _OF_A_HOLD:
+            self.end = End.GRANTED if self.test and kind == Kind.APPROVED.value else _OF_A_HOLD[kind]
+
+    def _attempted(self, one: Reported) -> None:
+        if not one.part:
+            self.release = self.release or Account()
+            self.release.add(one)
+            return
+        if not isinstance(self.part, Account):
+            self.part = Account()
+        self.part.add(one)
+        if self.apart is None and one.over:  # each is one person
+            self.apart = self.part.delivered + self.part.refused + self.part.doubted
+
+    @property
+    def got_part(self) -> bool:
+        """Whether colleagues got it whatever became of the rest."""
+        return self.part.delivered > 0 if isinstance(self.part, Account) else self.part is End.DELIVERED
+
+    def shares(self) -> Iterator[Share]:
+        """All its people, each in one of them; one share at least."""
+        apart = min(self.apart or 0, self.people)
+        if self.release is not None and self.end is End.ON_ITS_WAY:
+            yield from _shares(self.release, self.people - apart, part=False, at_least=self.at_least)
+        else:
+            yield Share(end=self.end, people=self.people - apart, at_least=self.at_least)
+        if isinstance(self.part, Account):
+            over = self.part.delivered + self.part.refused + self.part.doubted >= apart
+            self.part.over = over
+            yield from _shares(self.part, apart, part=True, at_least=False) if apart else ()
+        elif self.part is not None and apart:
+            end = self.end if self.end is End.VOID and self.part is End.ON_ITS_WAY else self.part
+            yield Share(end=end, people=apart)

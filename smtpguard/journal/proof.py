@@ -1,0 +1,239 @@
+"""Proving a chain: a walk over its entries in order, up to the head that it had, and the first that is not as it was written.
+
+Others write while one walks. What comes after that head is no part of the walk; and what retention erases or trims in the
+meantime is asked for before anything is called missing (``Retention``). A report's entries are met again on the walk
+(``Sources``), so that it tells of nothing that was not proved.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from smtpguard.journal.agreement import Agreement, Lost, Parted
+from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, link, parsed
+from smtpguard.journal.checkpoint import Checkpoint
+
+_HASH = len(GENESIS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bad:
+    """The first entry that is not as it was written, and what is wrong with it."""
+
+    seq: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What a walk over the whole chain found. ``entries`` is how many were seen.
+
+    What is no fault of the chain, and should be known all the same: ``lost``, what was signed and is not in it since the store
+    was put back; ``renewed``, the entry since which the secret is in force, so that what names people before it could not be
+    held against its digests (0: it always was); ``others``, other journals of which there are checkpoints beside this one's;
+    ``unreadable``, how many lines there are no checkpoint; not ``filed``: none of those lines is of this journal and signed here, so
+    that an end which was cut off, with the database's own checkpoints of it, could not be told.
+    """
+
+    entries: int
+    first_bad: Bad | None = None
+    lost: tuple[Lost, ...] = ()
+    renewed: int = 0
+    others: tuple[str, ...] = ()
+    unreadable: int = 0
+    filed: bool = True
+
+    @property
+    def ok(self) -> bool:
+        return self.first_bad is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The head that the chain had: its last entry, and the hash of that."""
+
+    seq: int
+    hash: bytes
+
+
+class Retention(Protocol):
+    """What retention has done by now. It goes on while one walks, so every question is answered anew."""
+
+    def erased(self, seq: int) -> bool:
+        """Whether it says that it has erased the clear values of this entry. Believed only if the chain holds."""
+
+    def base(self) -> Checkpoint | None:
+        """The signed checkpoint up to which it has trimmed the chain, genuine and of this journal; None where anything before its
+        end is still there."""
+
+
+def verify(
+    entries: Iterable[tuple[Entry, Clear | None]],
+    agreement: Agreement,
+    seal: Seal,
+    retention: Retention,
+    *,
+    end: End | None = None,
+    renewed: int = 0,
+    met: Callable[[Entry], None] = lambda entry: None,
+) -> Proof:
+    """Walk the chain once, in order. ``agreement``: with the checkpoints of this journal.
+
+    Each entry comes with its clear values, or None where they are not there; before ``renewed`` they were sealed under another
+    secret. A chain that retention has trimmed begins after a checkpoint that says so (``base``), and may be trimmed ahead of the
+    walk as well. ``end``: what it must reach. ``met`` hears of every entry that is as it was written.
+    """
+    stream = iter(entries)
+    seen, seq, prev = 0, 0, GENESIS
+    trimmed = 0  # up to where entries may be gone
+
+    def bad(at: int, problem: str) -> Proof:
+        return Proof(entries=seen, first_bad=Bad(seq=at, problem=problem), renewed=renewed)
+
+    for entry, clear in stream:
+        if entry.seq > seq + 1 and (base := _base(entry, seq, agreement, retention)) is not None:
+            trimmed = seq = base.seq
+            prev = base.hash
+            agreement.skips(seq)
+        if entry.seq <= trimmed:
+            continue
+        seen += 1
+        problem = _problem(entry, seq, prev, stream) or _unfit(entry, clear, seal, retention, renewed)
+        if problem is not None:
+            return bad(min(entry.seq, seq + 1), problem)
+        seq, prev = entry.seq, entry.hash
+        agreement.meets(seq, prev)
+        if end is not None and seq == end.seq and end.hash != entry.hash:
+            return bad(seq, "replaced: the journal's head is another entry of this number")
+        met(entry)
+    known = max([*agreement.seqs[-1:], end.seq if end is not None else 0])
+    if known > seq and (cut := retention.base()) is not None and cut.seq > seq:
+        seq = cut.seq
+        agreement.skips(seq)
+    parted, lost = agreement.ends()
+    if parted:
+        return bad(*_parted(parted[0], seq))
+    if end is not None and end.seq > seq:
+        return bad(seq + 1, f"the tail is cut: the journal had entries up to {end.seq}")
+    return Proof(entries=seen, lost=lost, renewed=renewed)
+
+
+def _base(entry: Entry, seq: int, agreement: Agreement, retention: Retention) -> End | None:
+    """After which the chain goes on, where there is nothing between ``seq`` and ``entry`` since retention has trimmed it."""
+    base = retention.base()
+    if base is not None and base.seq > seq:
+        return End(seq=base.seq, hash=base.hash)
+    at_the_beginning = seq == 0 and agreement.begins(entry.seq - 1, entry.prev)
+    return End(seq=entry.seq - 1, hash=entry.prev) if at_the_beginning else None
+
+
+def _parted(parted: Parted, last: int) -> tuple[int, str]:
+    """What it means that the chain, which ends with ``last``, does not agree with a checkpoint."""
+    seq = parted.mark.seq
+    if not parted.signed_here:
+        problem = "a checkpoint that does not agree was not signed here: it is forged, or of another secret"
+    elif seq > last:
+        problem = f"the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {seq}"
+        seq = last + 1
+    else:
+        problem = f"recomputed, or put back and gone on: the chain differs from its signed checkpoint at {seq}, somewhere after {parted.agreed}"  # fmt: skip
+    return seq, problem
+
+
+def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Clear | None]]) -> str | None:
+    """What is wrong with ``entry`` after the entry ``seq`` whose hash is ``prev``; None if nothing."""
+    whole = link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) == entry.hash
+    if whole and entry.seq == seq + 1 and entry.prev == prev:
+        return None
+    if whole and entry.seq > seq + 1:
+        one = entry.seq == seq + 2
+        return f"missing: entry {seq + 1} is gone" if one else f"missing: entries {seq + 1} to {entry.seq - 1} are gone"
+    if whole:
+        return "replaced: this entry does not follow the one before it"
+    if entry.prev == prev:
+        return "edited: the entry does not fit its hash"
+    # Moved here from elsewhere? Then some later entry follows it, and under its own number it is whole.
+    for other, _ in rest:
+        if other.prev == entry.hash:
+            own = link(entry.prev, other.seq - 1, entry.at, entry.kind, entry.id, entry.body)
+            return "reordered: the entry stood elsewhere" if own == entry.hash else "edited, and moved"
+    return "inserted: the entry belongs to no chain"
+
+
+def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, renewed: int) -> str | None:
+    """What is wrong with the clear values of an entry that is one of the chain; None if nothing, as far as anybody can say."""
+    if clear is None:
+        return None if _nameless(entry) or retention.erased(entry.seq) else "private values are missing"
+    fits = entry.seq < renewed or _fits(entry, clear, seal)
+    return None if fits else "edited: private values do not fit their digests"
+
+
+def _nameless(entry: Entry) -> bool:
+    return entry.body.endswith('"private":{}}')
+
+
+def _fits(entry: Entry, clear: Clear, seal: Seal) -> bool:
+    try:
+        return bool(parsed(entry.body).get("private", {}) == seal.all(clear))
+    except (ValueError, TypeError, AttributeError):  # no JSON of ours, whoever wrote it
+        return False
+
+
+class Sources:
+    """The entries that a report is made of, by number and hash, to be met again on the walk that proves the chain: a report of
+    a million messages has millions of them, so they take 40 octets each. What was read of each must be what its hash says."""
+
+    def __init__(self, seal: Seal, renewed: int = 0) -> None:
+        self._seal, self._renewed = seal, renewed
+        self._seqs = array("Q")
+        self._hashes = bytearray()
+        self._nameless = 0  # the last whose clear values were not there
+        self._bad: Bad | None = None
+        self._met = 0
+
+    def add(self, entry: Entry, clear: Clear | None) -> None:
+        self._seqs.append(entry.seq)
+        self._hashes += entry.hash
+        if link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) != entry.hash:
+            self._found(entry.seq, "edited: the entry does not fit its hash")
+        elif clear is not None and entry.seq >= self._renewed and not _fits(entry, clear, self._seal):
+            self._found(entry.seq, "edited: private values do not fit their digests")
+        elif clear is None and not _nameless(entry):
+            self._nameless = max(self._nameless, entry.seq)
+
+    def walk(self) -> Callable[[Entry], None]:
+        """What is to hear of every entry that was walked over and is one of the chain, in order."""
+        order = array("Q", sorted(range(len(self._seqs)), key=self._seqs.__getitem__))
+        at, self._met = 0, 0
+
+        def met(entry: Entry) -> None:
+            nonlocal at
+            while at < len(order) and self._seqs[n := order[at]] <= entry.seq:
+                if self._seqs[n] == entry.seq:
+                    self._met += 1
+                    if self._hashes[n * _HASH : (n + 1) * _HASH] != entry.hash:
+                        self._found(entry.seq, "edited: the report was made of another entry of this number")
+                at += 1
+
+        return met
+
+    @property
+    def gone(self) -> bool:
+        """Of a chain that is whole: whether retention has trimmed some of them before they were met."""
+        return self._met < len(self._seqs)
+
+    def proved(self, proof: Proof, retention: Retention) -> Proof:
+        """``proof`` of the walk on which they were met, unless one of them says otherwise."""
+        bad = self._bad
+        if bad is None and self._nameless and not retention.erased(self._nameless):
+            bad = Bad(seq=self._nameless, problem="private values are missing")
+        return replace(proof, first_bad=bad) if proof.ok and bad is not None else proof
+
+    def _found(self, seq: int, problem: str) -> None:
+        if self._bad is None or seq < self._bad.seq:
+            self._bad = Bad(seq=seq, problem=problem)

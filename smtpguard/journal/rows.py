@@ -1,0 +1,230 @@
+"""The journal at rest: reading its entries in order, and its signed checkpoints in the database and in a file beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, text
+
+from smtpguard.database.batch import Batch
+from smtpguard.database.schema import RARE, checkpoint, clear, entry
+from smtpguard.journal.chain import Clear, Entry, parsed
+from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
+from smtpguard.journal.event import Kind
+from smtpguard.journal.fate import End, relayed
+from smtpguard.journal.proof import Bad
+from smtpguard.lists.ownership import hand_over
+
+FILE = "checkpoints"
+STRETCH = 1000
+"""Entries that ``back`` looks at in one transaction."""
+_LINK = [entry.c[name] for name in ("seq", "at", "kind", "id", "body", "prev", "hash")]
+ROWS = select(*_LINK, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+"""Entries with their clear values; each row is a ``pair``, whatever is selected behind it."""
+NOTABLE = checkpoint.c.notable.is_(True)
+"""Of the checkpoints in the database: those that say more than where the chain was."""
+_PAGE = 1000
+_EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
+
+
+def read(connection: Connection, *, after: int, until: int | None, limit: int) -> list[tuple[Entry, Clear | None]]:
+    """Entries in order with their clear values, from the one after ``after``."""
+    query = ROWS.where(entry.c.seq > after).order_by(entry.c.seq).limit(limit)
+    if until is not None:
+        query = query.where(entry.c.seq <= until)
+    return list(map(pair, connection.execute(query)))
+
+
+def back(connection: Connection, before: int, least: int, *kinds: Kind) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    """The entries of these kinds in the stretch that ends before entry ``before``, not below ``least``, the newest first; and where the
+    stretch begins. For who reads much of the journal, a short transaction at a time."""
+    first = max(least, before - STRETCH)
+    wanted = entry.c.seq.between(first, before - 1), of_kind(*kinds)
+    rows = connection.execute(ROWS.where(*wanted).order_by(entry.c.seq.desc()))
+    return list(map(pair, rows)), first
+
+
+def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
+    """What happened to one transaction, hold or freeze, in order."""
+    query = ROWS.where(entry.c.id == id).order_by(entry.c.seq)
+    return list(map(pair, connection.execute(query)))
+
+
+def of_kind(*kinds: Kind) -> ColumnElement[bool]:
+    """What a query asks for entries of these kinds, by the index of what is rare where they all are."""
+    asked = entry.c.kind.in_(sorted(kind.value for kind in kinds))
+    return asked if _EVERYDAY.intersection(kinds) else and_(asked, text(f"entry.{RARE}"))
+
+
+def of_kinds(
+    connection: Connection, kinds: Sequence[Kind], limit: int, before: int | None = None
+) -> list[tuple[Entry, Clear | None]]:
+    """The newest entries of these kinds; those ``before`` one, by its number."""
+    query = ROWS.where(of_kind(*kinds)).order_by(entry.c.seq.desc()).limit(limit)
+    if before is not None:
+        query = query.where(entry.c.seq < before)
+    return list(map(pair, connection.execute(query)))
+
+
+def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, End]:
+    """What became of verdicts to relay, of which that is known, or known to be in doubt."""
+    kinds = [Kind.OUTCOME.value, Kind.IN_DOUBT.value]
+    found: dict[str, End] = {}
+    for start in range(0, len(ids), _PAGE):
+        some = ids[start : start + _PAGE]
+        query = select(entry.c.id, entry.c.kind, entry.c.body).where(entry.c.id.in_(some), entry.c.kind.in_(kinds))
+        for id, kind, body in connection.execute(query.order_by(entry.c.seq)):
+            if (end := relayed(kind, parsed(body)["data"])) is not None:
+                found[id] = end
+    return found
+
+
+def first_at(connection: Connection, at: int) -> int:
+    """The first entry at that time or later, by halves: entries are in order of time, and have no index of it. One that is not
+    there says nothing: the next one does. Where the clock was set back by so much, all before the first at ``at`` less that are earlier
+    than ``at``, and all from the first at ``at`` and that on are not."""
+    low, high = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
+    if low is None:
+        return 0
+    high += 1
+    while low < high:
+        middle = (low + high) // 2
+        there = select(entry.c.seq, entry.c.at).where(entry.c.seq >= middle, entry.c.seq < high)
+        found = connection.execute(there.order_by(entry.c.seq).limit(1)).one_or_none()
+        if found is not None and found.at < at:
+            low = found.seq + 1
+        else:
+            high = middle
+    return int(low)
+
+
+def pair(row: Any) -> tuple[Entry, Clear | None]:
+    seq, at, kind, id, body, prev, hash, doc, *_ = row
+    made = Entry(seq=seq, at=at, kind=kind, id=id, body=body, prev=bytes(prev), hash=bytes(hash))
+    return made, None if doc is None else _clear_of(doc)
+
+
+def _clear_of(doc: str) -> Clear:
+    """What is no JSON was not written here: then it fits no digests, which whoever verifies will say."""
+    try:
+        clear: Clear = parsed(doc)
+    except ValueError:
+        return {"": (doc,)}
+    return clear
+
+
+def mark(
+    batch: Batch, *, base: Checkpoint | None = None, put_back: int | None = None, renewed: bool = False, at: int = 0
+) -> Checkpoint | None:
+    """Sign where the chain is now (or ``base``); the line goes to the file after the commit. None where nothing is new. ``put_back``,
+    ``renewed``: as in Checkpoint, of the last entry. ``at``: not before that time."""
+    made = base or Checkpoint(
+        journal=batch.head.journal,
+        seq=batch.head.seq,
+        at=max(batch.now_us, at),
+        hash=batch.head.hash,
+        put_back=put_back,
+        renewed=renewed,
+    )
+    if made.seq == 0:
+        return None
+    known = batch.connection.execute(select(checkpoint.c.line).where(checkpoint.c.seq == made.seq)).scalar()
+    if known is not None and base is None and put_back is None and not renewed:
+        return None
+    if known is not None and base is not None:  # what else was said of that entry still is so
+        before = parse(known)
+        made = replace(made, put_back=before.put_back, renewed=before.renewed)
+    made = sign(batch.secret, made)
+    batch.connection.execute(checkpoint.delete().where(checkpoint.c.seq == made.seq))
+    notable = True if made.put_back is not None or made.renewed else None
+    batch.connection.execute(insert(checkpoint).values(seq=made.seq, line=made.line(), notable=notable))
+    batch.signed.append(made)
+    return made
+
+
+def write_line(state_dir: Path, made: Checkpoint) -> None:
+    """Append it to the file: one write, so that processes do not mix their lines; and on a line of its own, whatever a full disk
+    or a machine that lost its power has left of the one before."""
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = os.open(state_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(file).st_size
+        if not size:
+            hand_over(state_dir / FILE, state_dir)
+        torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        os.write(file, ("\n" * torn + made.line() + "\n").encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """The checkpoints that say they are of a journal: those signed here, and those that were not. ``others``: journals that the
+    file knows beside it; ``unreadable``: lines there that are none; ``filed``: whether one there is of this journal, signed here. ``bad``: what is wrong whatever the chain is."""
+
+    genuine: Sequence[Checkpoint]
+    claimed: Sequence[Checkpoint]
+    others: tuple[str, ...]
+    unreadable: int
+    filed: bool
+    bad: Bad | None
+
+
+def lines_of(state_dir: Path) -> list[str]:
+    """The checkpoints in the file. To be read before the snapshot that they are compared with, since a line is written only
+    after its entries are committed."""
+    path = state_dir / FILE
+    if not path.exists():
+        return []
+    return [line for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+
+
+def trusted(line: str, secret: bytes, journal: str) -> Checkpoint | None:
+    """The checkpoint of a line, if it was signed here for this journal."""
+    try:
+        made = parse(line)
+    except ValueError:
+        return None
+    return made if genuine(secret, made) and made.journal == journal else None
+
+
+def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]) -> Marks:
+    """Of lines in the database and in the file. One of the file that is no checkpoint proves nothing, nor that anybody was at it: a
+    machine lost its power, say. Nor does another journal's, if it is younger than this one: for a while another store was used
+    beside the file."""
+    ours: dict[Checkpoint, bool] = {}
+    others: list[Checkpoint] = []
+    bad, unreadable, found = None, 0, False
+    for line, filed in [(line, False) for line in rows] + [(line, True) for line in lines]:
+        try:
+            made = parse(line)
+        except ValueError:
+            unreadable += filed
+            bad = bad if filed else bad or Bad(seq=0, problem="a checkpoint in the database cannot be read")
+            continue
+        if made.journal == journal:
+            ours[made] = genuine(secret, made)
+            found = found or (filed and ours[made])
+        elif filed:
+            others.append(made)
+        else:
+            bad = bad or Bad(
+                seq=made.seq, problem="the journal was replaced: a checkpoint in the database knows another one"
+            )
+    signed = [made for made, here in ours.items() if here]
+    first = min((made.at for made in signed), default=None)
+    if any(genuine(secret, made) and (first is None or made.at < first) for made in others):
+        bad = bad or Bad(seq=0, problem="the journal was replaced, or the state folder was another store's before")
+    return Marks(
+        genuine=signed,
+        claimed=[made for made, here in ours.items() if not here],
+        others=tuple(dict.fromkeys(made.journal for made in others)),
+        unreadable=unreadable,
+        filed=found,
+        bad=bad,
+    )

@@ -1,0 +1,204 @@
+"""Reading much of the journal while others write: a stretch at a time, each in a short transaction of its own.
+
+A reader who stands on one moment's snapshot for minutes keeps SQLite's write-ahead log from beginning anew, so that it grows for
+as long as he reads, and keeps PostgreSQL from sweeping. The chain only grows, so its entries up to the head that it had at the
+start are that moment's, whenever they are read; save for what retention erases and trims, about which it is asked anew before
+anything is called missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+from smtpguard.database.batch import read_head
+from smtpguard.database.schema import checkpoint, entry
+from smtpguard.journal import lookup
+from smtpguard.journal import rows as journal
+from smtpguard.journal.agreement import Agreement
+from smtpguard.journal.chain import Clear, Entry, Seal
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.event import Kind
+from smtpguard.journal.proof import Bad, End, Proof, Sources, verify
+
+STRETCH = 2000
+"""Entries that are looked at in one transaction."""
+_MISFILED = "edited: the columns by which the entry is found do not fit it"
+
+Pair = tuple[Entry, Clear | None]
+Open = Callable[[], AbstractContextManager[Connection]]
+"""A short transaction to read in: one moment for all its statements. Raises LedgerError."""
+Progress = Callable[[int, int], None]
+"""Hears how many entries of how many are done, between two transactions."""
+
+
+def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) -> Iterator[list[Pair]]:
+    """What is wanted of the entries up to ``until``, in order, each with its clear values; nothing for a stretch without any. In
+    no transaction while a page is worked on. What is trimmed meanwhile is not in it."""
+    for rows in _stretches(open, until, *wanted, after=after):
+        yield list(map(journal.pair, rows))
+
+
+def _stretches(
+    open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0, query: Select[Any] = journal.ROWS
+) -> Iterator[Sequence[Any]]:
+    while after < until:
+        with open() as connection:
+            rows, after = stretch(connection, after, until, *wanted, query=query)
+        if rows:
+            yield rows
+
+
+def stretch(
+    connection: Connection, after: int, until: int, *wanted: ColumnElement[bool], query: Select[Any] = journal.ROWS
+) -> tuple[Sequence[Any], int]:
+    """The rows of the next stretch, each a ``journal.pair``, and the entry that it goes to."""
+    first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
+    if first is None or first > until:
+        return [], until
+    end = min(first + STRETCH - 1, until)
+    query = query.where(entry.c.seq.between(first, end), *wanted).order_by(entry.c.seq)
+    return connection.execute(query).all(), end
+
+
+def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
+    """Verdicts to reject from that of ``first`` on, before ``until``; the database looks for them, whatever lies between."""
+    with open() as connection:
+        begin = connection.execute(select(func.min(entry.c.seq)).where(entry.c.id == first)).scalar()
+        end = journal.first_at(connection, until)
+    if begin is None:
+        return []
+    wanted = lookup.acts("reject")
+    found: list[Pair] = []
+    for page in pages(open, end - 1, wanted, after=begin - 1):
+        found += page
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[Pair]]:
+    """How many verdicts there were in that time, and those in which a rule only observed; the newest first."""
+    with open() as connection:
+        begin, end = journal.first_at(connection, since), journal.first_at(connection, until)
+    judged, found = 0, list[Pair]()
+    while end > begin:
+        here = (entry.c.seq.between(max(begin, end - STRETCH), end - 1), lookup.VERDICT)
+        query = (
+            journal.ROWS.where(*here, entry.c.observed.is_(True)).order_by(entry.c.seq.desc()).limit(limit - len(found))
+        )
+        with open() as connection:
+            judged += connection.execute(select(func.count()).select_from(entry).where(*here)).scalar_one()
+            rows = connection.execute(query).all() if len(found) < limit else []
+        found += map(journal.pair, rows)
+        end -= STRETCH
+    return judged, found
+
+
+class Walk:
+    """Over the whole journal, up to the ``head`` that it has when this is made. ``lines``: the checkpoints of the file, read before,
+    since a line is written only after its entries are committed. ``signed``: the last checkpoint, where it is what it says.
+    ``renewed``: the entry since which the secret is in force, 0 where it always was."""
+
+    def __init__(self, open: Open, secret: bytes, lines: Sequence[str]) -> None:
+        self.open, self._secret, self._lines = open, secret, lines
+        with open() as connection:
+            self.head = read_head(connection)
+            line = connection.execute(self._checkpoints().order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
+            rare = connection.execute(self._checkpoints().where(journal.NOTABLE)).scalars().all()
+        self.seal = Seal(secret, self.head.journal)
+        self.signed = None if line is None else journal.trusted(line, secret, self.head.journal)
+        known = (journal.trusted(line, secret, self.head.journal) for line in rare)
+        self.renewed = max((made.seq for made in known if made is not None and made.renewed), default=0)
+        self._retention = _Retention(open, secret, self.head.journal)
+        self._misfiled: Bad | None = None
+
+    def _checkpoints(self) -> Select[str]:
+        return select(checkpoint.c.line).where(checkpoint.c.seq <= self.head.seq)
+
+    def prove(self, progress: Progress | None = None, sources: Sources | None = None) -> Proof:
+        """Compare all of it with its checkpoints. ``sources``: entries to be met again on the way."""
+        head = self.head
+        with self.open() as connection:
+            rows = list(connection.execute(self._checkpoints()).scalars())
+        known = journal.marks(self._secret, head.journal, rows, self._lines)
+        proof = verify(
+            self._entries(progress),
+            Agreement(known.genuine, known.claimed),
+            self.seal,
+            self._retention,
+            end=End(seq=head.seq, hash=head.hash),
+            renewed=self.renewed,
+            met=sources.walk() if sources is not None else lambda entry: None,
+        )
+        proof = replace(
+            proof,
+            first_bad=proof.first_bad or known.bad or self._misfiled,
+            others=known.others,
+            unreadable=known.unreadable,
+            filed=known.filed,
+        )
+        return proof if sources is None else sources.proved(proof, self._retention)
+
+    def _entries(self, progress: Progress | None) -> Iterator[Pair]:
+        """Up to the head; and where an entry after it says what was erased meanwhile, up to that, since it is believed only if it
+        is one of the chain. The columns beside each are compared with it."""
+        query = journal.ROWS.add_columns(*lookup.TABLE)
+        self._misfiled = None
+        done = seen = 0
+        while done < (until := max(self.head.seq, self._retention.said_by)):
+            for rows in _stretches(self.open, until, after=done, query=query):
+                for row in rows:
+                    if self._misfiled is None and not lookup.fits(
+                        row.kind, row.id, row.body, row[-len(lookup.TABLE) :]
+                    ):
+                        self._misfiled = Bad(seq=row.seq, problem=_MISFILED)
+                    yield journal.pair(row)
+                seen += len(rows)
+                if progress is not None:
+                    progress(seen, until)
+            done = until
+
+
+class _Retention:
+    """Fits audit.proof.Retention. ``said_by``: the entry that says up to where clear values were erased, as far as was asked."""
+
+    def __init__(self, open: Open, secret: bytes, name: str) -> None:
+        self._open, self._secret, self._name = open, secret, name
+        self._through = self._looked = 0
+        self.said_by = 0
+
+    def erased(self, seq: int) -> bool:
+        if seq > self._through:
+            self._look()
+        return seq <= self._through
+
+    def _look(self) -> None:
+        """At what was written since the last look."""
+        said = journal.of_kind(Kind.ERASED)
+        query = select(entry.c.seq, entry.c.body).where(said, entry.c.seq > self._looked).order_by(entry.c.seq)
+        with self._open() as connection:
+            rows = connection.execute(query).all()
+        for at, body in rows:
+            self._looked = at
+            if (through := _private_through(body)) > self._through:
+                self._through, self.said_by = through, at
+
+    def base(self) -> Checkpoint | None:
+        with self._open() as connection:
+            before = select(func.min(entry.c.seq) - 1).scalar_subquery()
+            line = connection.execute(select(checkpoint.c.line).where(checkpoint.c.seq == before)).scalar()
+        made = None if line is None else journal.trusted(line, self._secret, self._name)
+        return made if made is not None and made.base else None
+
+
+def _private_through(body: str) -> int:
+    try:
+        return int(json.loads(body)["data"].get("private_through", 0))
+    except (ValueError, TypeError, KeyError, AttributeError):  # not written here, and the walk will say so
+        return 0

@@ -1,0 +1,265 @@
+"""What messages are found by: keyed digests of exact words (addresses, Message-ID, queue ids, words of a subject), by entry.
+
+They are written after the journal, by the delivery part, so that no admission waits for them; what is not there yet is looked
+through. Words lie in stretches of the journal, each of its own in the index: what is new is written near what is new, and the
+words of what is erased go with their stretch. Without the installation's secret the digests say nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, or_, select, update
+
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.schema import clear as names
+from smtpguard.database.schema import entry, term, terms
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Kind
+
+STRETCH = 2_000
+"""Entries whose words lie together."""
+SLICE = 500
+"""Entries that are read, or written, at once."""
+_PAGE = 2_000
+_FORGOTTEN = 10
+_PROBED = 5
+_STRETCHES = 200
+_MOST_SUBJECT_WORDS = 40
+_MOST_REPLY_WORDS = 8
+_WORD = re.compile(r"\w{2,}")
+_QUEUE_ID = re.compile(r"(?=[A-Za-z0-9._-]*[0-9])[A-Za-z0-9][A-Za-z0-9._-]{4,}[A-Za-z0-9]")
+_ENHANCED = re.compile(r"[245]\.[0-9.]+\Z")
+_ADDRESSES = ("reverse_path", "from", "recipients", "actor", "message_id", "ident")
+_KINDS = tuple(kind.value for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.RELEASE))
+_MASK = (1 << 63) - 1
+_INSERT = "INSERT INTO term (stretch, word, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_CALLED = re.compile(r"(?:\b(?:queued )?as|\bid[=:])\s*<?([A-Za-z0-9][A-Za-z0-9._-]{4,}[A-Za-z0-9])", re.IGNORECASE)
+_ACCEPTED = re.compile(r"([A-Za-z0-9]{8,}) Message accepted for delivery")  # Sendmail's
+
+Open = Callable[[], AbstractContextManager[Connection]]
+
+
+class Digests:
+    """Of one installation and one journal."""
+
+    def __init__(self, secret: bytes, journal_id: str) -> None:
+        key = hmac.digest(secret, b"smtpguard find " + journal_id.encode(), "sha256")
+        self.key_id = hashlib.sha256(key).hexdigest()[:16]
+        self._keyed = hashlib.blake2b(key=key, digest_size=8)
+
+    def of(self, word: str) -> int:
+        digest = self._keyed.copy()
+        digest.update(word.encode("utf-8", "surrogatepass"))
+        return int.from_bytes(digest.digest(), "big") & _MASK
+
+
+def plain(word: str) -> str:
+    """As it is compared: without what people put around it, in any case."""
+    return word.strip("<>()[]{}\"'“”‘’,;:.!? \t").casefold()
+
+
+def words_of(one: Entry, clear: Clear | None) -> set[str]:
+    """By which the entry's message is found."""
+    content = one.content["data"]
+    match one.kind:
+        case Kind.VERDICT.value if not content.get("retry"):  # of a message that is found already
+            found = {plain(value) for role in _ADDRESSES for value in (clear or {}).get(role, ())}
+            found.update(plain(str(content[name])) for name in ("client", "peer") if content.get(name))
+            if clear is not None and (content.get("hold") or content.get("mailing")):
+                found.update(_of_subject(" ".join(clear.get("subject", ()))))
+        case Kind.OUTCOME.value:
+            found = set(_of_replies(content.get("replies", ())))
+        case Kind.RELEASE.value:
+            found = set(_of_replies((clear or {}).get("comment", ())))
+        case _:
+            found = set()
+    found.discard("")
+    return found
+
+
+def _of_subject(subject: str) -> Iterator[str]:
+    """Each as it stands, and each of its parts."""
+    folded = subject.casefold()
+    yield from [plain(word) for word in folded.split()][:_MOST_SUBJECT_WORDS]
+    yield from _WORD.findall(folded)[:_MOST_SUBJECT_WORDS]
+
+
+def _of_replies(replies: Iterable[str]) -> Iterator[str]:
+    """What in a relay's words may be a queue id: "250 2.0.0 Ok: queued as 4bXyz1"."""
+    for said in replies:
+        words = (word for word in _QUEUE_ID.findall(str(said)[3:]) if not _ENHANCED.match(word))
+        yield from (word.casefold() for word, _ in zip(words, range(_MOST_REPLY_WORDS), strict=False))
+
+
+def queue_ids(replies: Iterable[str]) -> list[str]:
+    """What the relay, or the MTA whose milter we are, says that it calls the message."""
+    found = (match for said in replies for match in (*_CALLED.findall(said), *_ACCEPTED.findall(said)))
+    return list(dict.fromkeys(found))
+
+
+# writing, behind the journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """``rows`` of the entries from the one after ``after`` through ``through``."""
+
+    after: int
+    through: int
+    key_id: str
+    rows: Sequence[tuple[int, int, int]]
+    more: bool
+
+
+def read(connection: Connection, secret: bytes) -> Slice | None:
+    """What is to be written next; None where nothing is."""
+    head = read_head(connection)
+    digests = Digests(secret, head.journal)
+    after = _through(connection, digests)
+    some = select(entry.c.seq).where(entry.c.seq > after).order_by(entry.c.seq).limit(SLICE).subquery()
+    through = connection.execute(select(func.max(some.c.seq))).scalar()
+    if through is None:
+        return None
+    query = journal.ROWS.where(entry.c.seq > after, entry.c.seq <= through, entry.c.kind.in_(_KINDS))
+    rows = [
+        (one.seq // STRETCH, digests.of(word), one.seq)
+        for one, clear in map(journal.pair, connection.execute(query))
+        for word in words_of(one, clear)
+    ]
+    return Slice(after=after, through=through, key_id=digests.key_id, rows=rows, more=through < head.seq)
+
+
+def write(batch: Batch, made: Slice, secret: bytes) -> bool:
+    """False where somebody else has written it meanwhile. Where the secret is another than the words were written with, all is
+    written anew, a stretch at a time."""
+    connection = batch.connection
+    batch.flush()
+    if _through(connection, Digests(secret, batch.head.journal)) != made.after:
+        return False
+    first, last = (made.after // STRETCH + 1 if made.after else 0), made.through // STRETCH
+    if last >= first:  # a stretch begins: words with another secret may be in it
+        connection.execute(delete(term).where(term.c.stretch.between(first, last)))
+    if made.rows:
+        batch.execute(_INSERT, sorted(set(made.rows)))
+    done = connection.execute(update(terms).values(key_id=made.key_id, through=made.through))
+    if not done.rowcount:
+        connection.execute(terms.insert().values(key_id=made.key_id, through=made.through))
+    return True
+
+
+def _through(connection: Connection, digests: Digests) -> int:
+    """The last entry whose words are written with this secret."""
+    row = connection.execute(select(terms.c.key_id, terms.c.through)).first()
+    return int(row.through) if row is not None and row.key_id == digests.key_id else 0
+
+
+def forget(batch: Batch, through: int) -> None:
+    """The words of stretches all of whose entries have their names erased, some at a time."""
+    first = batch.connection.execute(select(func.min(term.c.stretch))).scalar()
+    if first is not None:
+        ended = min((through + 1) // STRETCH, first + _FORGOTTEN)
+        batch.connection.execute(delete(term).where(term.c.stretch < ended))
+
+
+# finding
+
+
+def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[str]:
+    """The messages that have all of ``words``, the newest first, at most so many. A queue id of the relay's is found alone."""
+    wanted = frozenset(plain(word) for word in words) - {""}
+    if not wanted:
+        return []
+    with open() as connection:
+        head = read_head(connection)
+        digests = Digests(secret, head.journal)
+        through = _through(connection, digests)
+        lowest = connection.execute(select(func.min(term.c.stretch))).scalar()
+    ids: dict[str, None] = {}
+    for pairs in _back(open, through, head.seq):
+        for one, clear in pairs:
+            if wanted <= words_of(one, clear):
+                ids[one.id] = None
+    if lowest is not None:
+        for id in _indexed(open, [digests.of(word) for word in sorted(wanted)], int(lowest), through // STRETCH):
+            ids[id] = None
+            if len(ids) >= limit:
+                break
+    return list(ids)[:limit]
+
+
+def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[str, int]:
+    """How many messages since then, in microseconds, name each of ``words`` among their recipients, senders and ids; as far as
+    their names are not erased."""
+    wanted = {plain(word): word for word in words}
+    found = dict.fromkeys(words, 0)
+    with open() as connection:
+        head, first = read_head(connection), journal.first_at(connection, since)
+        digests = Digests(secret, head.journal)
+        through = _through(connection, digests)
+    for pairs in _back(open, max(through, first - 1), head.seq):
+        for one, clear in pairs:
+            for word in wanted.keys() & words_of(one, clear):
+                found[wanted[word]] += 1
+    numbers = {digests.of(word): word for word in wanted}
+    for start in range(first // STRETCH, through // STRETCH + 1, _STRETCHES):
+        some = range(start, min(start + _STRETCHES, through // STRETCH + 1))
+        query = select(term.c.word, func.count()).where(
+            term.c.stretch.in_(some), term.c.word.in_(numbers), term.c.seq >= first, term.c.seq <= through
+        )
+        with open() as connection:
+            for number, n in connection.execute(query.group_by(term.c.word)):
+                found[wanted[numbers[number]]] += n
+    return found
+
+
+def _back(open: Open, after: int, until: int) -> Iterator[list[tuple[Entry, Clear | None]]]:
+    """What the index lacks, the newest first."""
+    while until > after:
+        start = max(after, until - _PAGE)
+        query = journal.ROWS.where(entry.c.seq > start, entry.c.seq <= until, entry.c.kind.in_(_KINDS))
+        with open() as connection:
+            rows = connection.execute(query.order_by(entry.c.seq.desc())).all()
+        yield list(map(journal.pair, rows))
+        until = start
+
+
+def _indexed(open: Open, words: Sequence[int], first: int, last: int) -> Iterator[str]:
+    """Messages that have all of them, the newest first: a few stretches at a time where a word is in every message, more and more
+    where it is rare. The rarest word is asked for first."""
+    with open() as connection:
+        lately = term.c.stretch.between(last - _PROBED, last)
+        often = {
+            w: connection.execute(select(func.count()).where(lately, term.c.word == w)).scalar_one() for w in words
+        }
+    words, many = sorted(words, key=lambda word: often[word]), _PROBED
+    while last >= first:
+        some = range(max(first, last - many + 1), last + 1)
+        found: list[int] = []
+        with open() as connection:
+            for n, word in enumerate(words):
+                query = select(term.c.seq).where(term.c.stretch.in_(some), term.c.word == word)
+                if n and len(found) <= SLICE:
+                    query = query.where(term.c.seq.in_(found))
+                seqs = set(connection.execute(query).scalars())
+                found = sorted(seqs.intersection(found) if n else seqs, reverse=True)
+                if not found:
+                    break
+        yield from _ids(open, found)
+        last, many = some.start - 1, min(2 * many, _STRETCHES)
+
+
+def _ids(open: Open, seqs: Sequence[int]) -> Iterator[str]:
+    """Of the messages that still have their names, or whose relay named them."""
+    for start in range(0, len(seqs), SLICE):
+        some = seqs[start : start + SLICE]
+        named = or_(names.c.seq.is_not(None), entry.c.kind == Kind.OUTCOME.value)
+        query = select(entry.c.id).outerjoin(names, names.c.seq == entry.c.seq).where(entry.c.seq.in_(some), named)
+        with open() as connection:
+            yield from connection.execute(query.order_by(entry.c.seq.desc())).scalars()

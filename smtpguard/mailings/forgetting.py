@@ -1,0 +1,87 @@
+"""Forgetting mailings: whom one has come for goes with the retention of addresses; what was a single letter goes after days.
+
+A mailing that was quiet for long is over: its keys go, so that the same text begins another. The newest row stays, since
+numbers are given from it on, but nothing of what it was.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
+
+from smtpguard.database.batch import Batch
+from smtpguard.database.schema import mailing, mailing_key, reached
+from smtpguard.journal.chain import microseconds
+from smtpguard.mailings.mailingbatch import QUIET as OVER
+from smtpguard.mailings.mailingrow import COLUMNS, NOBODY, NOTHING, Row
+from smtpguard.mailings.model import State
+
+QUIET = timedelta(microseconds=OVER)
+LETTER = timedelta(days=2)
+"""Of what one person got."""
+LETTERS = timedelta(days=8)
+"""Of what a few got: who writes the same to some people every working day may be away for a weekend, or for a week."""
+FEW = 20
+SLICE = 500
+CUT = 10_000
+
+
+def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
+    """One slice. Returns how many mailings were forgotten for good, and whether there are more."""
+    batch.flush()
+    newest = batch.connection.execute(select(func.max(mailing.c.n))).scalar() or 0
+
+    def quiet(since: timedelta) -> ColumnElement[bool]:
+        return mailing.c.last_at < microseconds(batch.now - since)
+
+    of_few = quiet(LETTER), mailing.c.people < FEW, or_(mailing.c.people < 2, quiet(LETTERS))
+    letters = _oldest(batch, newest, *of_few, mailing.c.state == State.PASSING.value)
+    old = _oldest(batch, newest, mailing.c.last_at < microseconds(before))
+    gone, left = _erase(batch, list(dict.fromkeys([*letters, *old])))
+    blank, more = _blank(batch, before, newest)
+    ended = _oldest(batch, newest, quiet(QUIET), mailing.c.filed.is_(True))  # their keys go
+    _unfile(batch, ended)
+    return gone + blank, left or more or len(letters) >= SLICE or len(ended) >= SLICE
+
+
+def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int]:
+    """A slice of those that are wanted, save the newest row."""
+    query = select(mailing.c.n).where(mailing.c.n < newest, *wanted).order_by(mailing.c.last_at).limit(SLICE)
+    return list(batch.connection.execute(query).scalars())
+
+
+def _erase(batch: Batch, ns: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:
+    """Their people first, so many at a time."""
+    _unfile(batch, ns)
+    room, done = CUT, []
+    for n in ns:
+        some = select(reached.c.person).where(reached.c.n == n).limit(room).scalar_subquery()
+        room -= batch.connection.execute(delete(reached).where(reached.c.n == n, reached.c.person.in_(some))).rowcount
+        if room <= 0:
+            break
+        done.append(n)
+    if done and not but_its_row:
+        batch.connection.execute(delete(mailing).where(mailing.c.n.in_(done)))
+    return len(done), len(done) < len(ns)
+
+
+def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
+    """The newest, where it is old as well."""
+    old = mailing.c.n == newest, mailing.c.last_at < microseconds(before), mailing.c.doc != NOTHING
+    if batch.connection.execute(select(mailing.c.n).where(*old)).scalar() is None:
+        return 0, False
+    done, left = _erase(batch, [newest], but_its_row=True)
+    if done:
+        blank = {"state": State.PASSING.value, "people": 0, "sketch": b"", "counts": NOBODY, "doc": NOTHING}
+        batch.connection.execute(update(mailing).where(mailing.c.n == newest).values(**blank))
+    return done, left
+
+
+def _unfile(batch: Batch, ns: list[int]) -> None:
+    for n in ns:
+        for columns in batch.select(f"SELECT {COLUMNS} FROM mailing WHERE n = ?", (n,)):
+            for key in Row.read(*columns).known.keys:
+                batch.connection.execute(delete(mailing_key).where(mailing_key.c.key == key, mailing_key.c.n == n))
+    if ns:
+        batch.connection.execute(update(mailing).where(mailing.c.n.in_(ns)).values(filed=False))

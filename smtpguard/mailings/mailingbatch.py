@@ -1,0 +1,506 @@
+"""The mailings that one batch meets: which one a message is a copy of, who it has come for, and what became of each copy.
+
+Read ahead for all items of a run, changed as they come, and written with the batch by a statement a table. A person is
+counted once a mailing, by a keyed digest; the sums of the window are kept with the mailing and what has left the window is
+taken off. Admissions are serial, so all this is exact over processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from smtpguard.admission.model import Ask, Item
+from smtpguard.journal.fate import End
+from smtpguard.mailings.finding import Finder
+from smtpguard.mailings.inflight import going, joined, parted, split
+from smtpguard.mailings.mailingcache import Memory
+from smtpguard.mailings.mailingrow import (
+    COLUMNS,
+    CUSTOMER,
+    CUSTOMERS,
+    MAYBE,
+    Copy,
+    Row,
+    called,
+    kinds,
+    on_list,
+    renewed,
+)
+from smtpguard.mailings.model import DAY, LET_THROUGH, MAY_HAVE, ON_THE_WAY, Fate, Mailing
+from smtpguard.mailings.staging import Move
+from smtpguard.policy.facts import OF_MAILINGS
+from smtpguard.reading.fingerprint import Identity
+
+WINDOW = DAY * 1_000_000
+QUIET = 14 * WINDOW
+"""A mailing of which nothing has come for so long is over."""
+MANY_TEXTS = 10
+"""A file that comes with so many different texts is a price list or a logo: what it comes with is no mailing by it."""
+OUT = 20
+"""People who have a mailing, from which on to quote it is none, where nobody has held or refused it; or people approved it."""
+_MANY = 500  # values in one IN (...)
+_NOBODY: Mapping[bytes, Fate] = {}
+_SOON = 1_000_000  # microseconds
+_AGAIN = "UPDATE underway SET again = ? WHERE mailing = ?"
+_WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= ? THEN went_first ELSE ? END,
+ went_last = CASE WHEN went_last >= ? THEN went_last ELSE ? END WHERE n = ?"""
+
+
+class Page(Protocol):
+    """The batch that it belongs to, as far as it needs it."""
+
+    connection: Connection
+    secret: bytes
+    now: datetime
+    now_us: int
+    counted: int
+
+    def select(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]: ...
+    def execute(self, sql: str, rows: Sequence[Sequence[Any]]) -> None: ...
+    def rows(self, table: str) -> list[Sequence[Any]]: ...
+
+
+class MailingBatch:
+    """Belongs to one batch. ``memory`` is the process's."""
+
+    def __init__(self, page: Page, memory: Memory) -> None:
+        self._page = page
+        self._memory = memory
+        self._rows: dict[int, Row] = {}
+        self._met: dict[str, Row | None] = {}  # by item id
+        self._again: set[int] = set()  # mailings of which a copy is on its way to who may have an earlier one
+        self._instead: dict[str, Identity] = {}  # by item id: what it is a copy of, where what it shows does not count
+        self._files: dict[str, Row] = {}  # by item id: the mailing by files that it is not counted with
+        self._dirty: dict[tuple[int, bytes], Copy] = {}
+        self._finder = Finder(self._select, page.secret, memory, page.now_us - QUIET)
+        self._next = 0
+
+    # -- which mailing
+
+    def meet(self, items: Iterable[Item]) -> None:
+        """Find the mailing of each, and read what is there of it and of their people."""
+        there = (item for item in items if item.id not in self._met and (item.everybody or item.test))
+        wanted = [item for item in there if item.identity is not None]
+        if not wanted:
+            return
+        found = self._finder.find([item.identity for item in wanted if item.identity is not None])
+        self._load({known.n for known in found if known is not None})
+        for item, known in zip(wanted, found, strict=True):
+            row = self._rows.get(known.n) if known is not None else None
+            if row is not None and row.last_us < self._finder.since_us:
+                self._memory.forget(row.known.n)
+                row = None
+            self._met[item.id] = row
+        self._look_behind(wanted)
+        self._load_people(
+            (row, person.digest) for item in wanted if (row := self._met[item.id]) for person in item.everybody
+        )
+
+    def _look_behind(self, items: Iterable[Item]) -> None:
+        """Of those that show another's text or a file instead of words of their own: whether that is common, or went out before."""
+        others: list[tuple[Item, Identity]] = []
+        shown = [(item, item.identity) for item in items if item.identity is not None and item.identity.instead]
+        quoting = [one for one in shown if one[1].quoted]
+        for (item, identity), known in zip(
+            quoting, self._finder.find([Identity(sketch=identity.quoted) for _, identity in quoting]), strict=True
+        ):
+            self._load(set() if known is None else {known.n})
+            if known is not None and (row := self._rows.get(known.n)) is not None and self._went_out(row):
+                others.append((item, Identity(exact=identity.instead)))
+        for item, identity in shown:
+            row = self._met[item.id]
+            if row is not None and identity.beside and len(row.besides | {identity.beside}) >= MANY_TEXTS:
+                self._files[item.id] = row
+                others.append((item, Identity(exact=identity.instead)))
+        for (item, identity), known in zip(others, self._finder.find([i for _, i in others]), strict=True):
+            self._load(set() if known is None else {known.n})
+            self._instead[item.id] = identity
+            self._met[item.id] = None if known is None else self._rows.get(known.n)
+
+    def _went_out(self, row: Row) -> bool:
+        mailing = self.view(row)
+        return mailing.grant is not None or (mailing.out >= OUT and not mailing.entry and mailing.rejection is None)
+
+    def of(self, item: Item) -> Row | None:
+        """The item's mailing; one that is new is begun, and forgotten with the batch unless something is recorded of it."""
+        if item.id not in self._met:
+            return None
+        row = self._met[item.id]
+        if row is None:
+            identity = self._instead.get(item.id, item.identity)
+            assert identity is not None
+            known = self._finder.begun_here(identity)
+            row = self._met[item.id] = self._rows[known.n] if known is not None else self._begun(identity)
+        return row
+
+    def name_of(self, item: Item) -> str:
+        """Of the item's mailing; "" where none is known yet, or none is asked for."""
+        row = self._met.get(item.id)
+        return row.known.mailing_id if row is not None else ""
+
+    def has_come(self, item: Item) -> bool:
+        """Whether anything was recorded of its mailing before."""
+        row = self._met.get(item.id)
+        return row is not None and row.messages > 0
+
+    def by_number(self, n: int) -> Row | None:
+        self._load({n})
+        return self._rows.get(n)
+
+    def by_name(self, mailing_id: str) -> Row | None:
+        found = self._page.select("SELECT n FROM mailing WHERE id = ?", (mailing_id,))
+        if found:
+            return self.by_number(found[0][0])
+        return next((row for row in self._rows.values() if row.known.mailing_id == mailing_id), None)
+
+    def _begun(self, identity: Identity) -> Row:
+        if not self._next:
+            [(most,)] = self._page.select("SELECT MAX(n) FROM mailing")
+            self._next = (most or 0) + 1
+        n, self._next = self._next, self._next + 1
+        now_us = self._page.now_us
+        known = self._finder.begin(identity, n, now_us)
+        row = Row(
+            known=known, exact=self._finder.numbers(identity), mailing=called(known.mailing_id, self._page.now), first_us=now_us,
+            last_us=now_us, floor=now_us - WINDOW, sums={}, fates=[0] * len(Fate), new=True,
+        )  # fmt: skip
+        self._rows[n] = row
+        return row
+
+    # -- reading
+
+    def _load(self, ns: set[int]) -> None:
+        wanted = [n for n in ns if n not in self._rows]
+        for columns in self._select(f"SELECT {COLUMNS} FROM mailing WHERE n IN ({{}})", wanted):
+            row = Row.read(*columns)
+            self._slide(row)
+            self._rows[row.known.n] = row
+        for n in wanted:
+            if n not in self._rows:  # forgotten meanwhile
+                self._memory.forget(n)
+
+    def _slide(self, row: Row) -> None:
+        """Take off who has left the window. A mailing that is younger has lost nobody yet."""
+        floor = self._page.now_us - WINDOW
+        if floor <= row.floor:
+            return
+        if row.first_us <= floor:
+            sql = "SELECT kind, SUM(weight) FROM reached WHERE n = ? AND at > ? AND at <= ? GROUP BY kind"
+            for kind, gone in self._page.select(sql, (row.known.n, row.floor, floor)):
+                row.sums[kind] = row.sums.get(kind, 0) - int(gone)
+        row.floor = floor
+
+    def _load_people(self, wanted: Iterable[tuple[Row, bytes]]) -> None:
+        by_row: dict[int, list[bytes]] = {}
+        for row, digest in wanted:
+            if not row.new and digest not in row.people:
+                row.people[digest] = None
+                by_row.setdefault(row.known.n, []).append(digest)
+        for n, digests in by_row.items():
+            people = self._rows[n].people
+            sql = f"SELECT person, at, kind, weight, fate, content, went FROM reached WHERE n = {n:d} AND person IN ({{}})"
+            for person, at, kind, weight, fate, content, went in self._select(sql, digests):
+                people[bytes(person)] = Copy(at, kind, weight, Fate(fate), bytes(content), went)
+            let_go = [d for d in digests if (one := people[d]) is not None and one.fate in ON_THE_WAY]
+            if let_go:
+                self._arrived(self._rows[n], let_go)
+
+    def _arrived(self, row: Row, let_go: Iterable[bytes]) -> None:
+        """Before anything else becomes of somebody who was let through: whose copy is not on its way any more has it."""
+        now = going(self._page.connection, [row.known.n])[row.known.n]
+        for digest in let_go:
+            if digest in now.doubted:
+                self._set(row, digest, Fate.DOUBTED)
+            elif digest not in now.all:
+                self._set(row, digest, Fate.RELAYED)
+
+    def _select(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
+        for start in range(0, len(values), _MANY):
+            some = values[start : start + _MANY]
+            yield from self._page.select(sql.format(", ".join("?" * len(some))), some)
+
+    # -- what an item sees
+
+    def view(self, row: Row) -> Mailing:
+        return row.view(self._page.now)
+
+    def fresh(self, row: Row, item: Item) -> int:
+        """How many people it would let through who have nothing of the mailing yet."""
+        there = row.people
+        return sum(
+            p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.fate not in LET_THROUGH
+        )
+
+    def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, int]]:
+        """Of each ask the count with this item in it, and how many more it may be."""
+        asks = [a for a in item.asks if a.fact in OF_MAILINGS]
+        if not asks:
+            return {}, {}
+        sums = dict(row.sums)
+        sure, ever = 0, row.customers  # more than were sent it before
+        lists = list(row.mailing.lists)
+        for person, kind in kinds(lists, item.everybody):
+            old = row.people.get(person.digest)
+            if kind & CUSTOMERS and not (old is not None and old.kind & CUSTOMERS):
+                ever += person.weight
+                sure += person.weight * bool(kind & CUSTOMER)
+            if old is not None and old.at > row.floor:
+                kind = renewed(old.kind, kind)
+                if kind == old.kind:
+                    continue
+                sums[old.kind] = sums.get(old.kind, 0) - old.weight
+            sums[kind] = sums.get(kind, 0) + person.weight
+        counts: dict[Ask, int] = {}
+        maybe: dict[Ask, int] = {}
+        for ask in asks:
+            if ask.fact == "mailing.reach":
+                counts[ask] = sum(sums.values())
+            elif ask.fact == "mailing.customers":
+                counts[ask] = sum(w for k, w in sums.items() if k & CUSTOMER)
+                maybe[ask] = sum(w for k, w in sums.items() if k & CUSTOMERS) - counts[ask]
+            elif ask.fact == "mailing.ever":
+                counts[ask] = row.customers + sure
+                maybe[ask] = ever - counts[ask]
+            else:
+                bit = on_list(lists, ask.key)
+                counts[ask] = sum(w for k, w in sums.items() if k & bit)
+                maybe[ask] = sum(w for k, w in sums.items() if k & MAYBE and not k & bit)
+        return counts, maybe
+
+    # -- what is written
+
+    def record(
+        self, row: Row, item: Item, fate: Fate, named: tuple[str, str, str], spared: Mapping[bytes, Fate] = _NOBODY
+    ) -> bytes:
+        """Somebody's copy was decided on; of ``spared`` something else becomes. Returns the people, for what becomes of it
+        later, those apart."""
+        now, content = self._page.now_us, _content(item)
+        lists = list(row.mailing.lists)
+        counts = fate in (Fate.HELD, Fate.ADMITTED)
+        held: list[bytes] = []
+        apart: list[bytes] = []
+        again = False
+        for person, kind in kinds(lists, item.everybody):
+            (apart if person.digest in spared else held).append(person.digest)
+            if person.weight > 1:
+                row.crowds[person.digest] = person.version
+            old = row.people.get(person.digest)
+            before = old or Copy(0, 0, person.weight, Fate.NONE, b"", 0)
+            inside = before.at > row.floor
+            kind = renewed(before.kind, kind)
+            retry = old is not None and before.content == content
+            at = now if counts and not (retry and inside) else before.at
+            if inside:
+                row.sums[before.kind] = row.sums.get(before.kind, 0) - before.weight
+            if at > row.floor:
+                row.sums[kind] = row.sums.get(kind, 0) + before.weight
+            row.customers += before.weight * (bool(kind & CUSTOMERS) - bool(before.kind & CUSTOMERS))
+            became = before.fate.with_another(spared.get(person.digest, fate))
+            again |= became is Fate.AGAIN
+            row.fates[before.fate] -= before.weight
+            row.fates[became] += before.weight
+            went = (before.went or now) if became in LET_THROUGH else 0
+            self._put(row, person.digest, Copy(at, kind, before.weight, became, content, went), old)
+        if again:
+            self._again.add(row.known.n)
+        if item.identity is not None and item.identity.beside:
+            files = self._files.get(item.id, row)
+            if len(files.besides) < MANY_TEXTS and item.identity.beside not in files.besides:
+                files.besides.add(item.identity.beside)
+                files.changed = True
+        row.messages += 1
+        row.last_us, row.changed = max(row.last_us, now), True
+        if row.new and row.messages == 1:
+            row.mailing = replace(
+                row.mailing, subject=named[0], reverse_path=named[1], sender=named[2], lists=tuple(lists)
+            )
+        elif len(lists) > len(row.mailing.lists):
+            row.mailing = replace(row.mailing, lists=tuple(lists))
+        return joined(held, apart)
+
+    def became(
+        self, row: Row, digests: Iterable[bytes], fate: Fate, *, only: Collection[Fate], at: int | None = None
+    ) -> None:
+        """Something became of copies after they were decided on: of the people whose copies are ``only`` there so far. ``at``: when
+        they went out."""
+        for digest, old in self._there(row, digests):
+            if old.fate in only:
+                self._set(row, digest, fate, at)
+
+    def failed(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
+        """A copy that was on its way to each of these did not arrive; the client has it (DEFERRED), or nobody (REFUSED)."""
+        for digest, old in self._there(row, digests):
+            self._set(row, digest, old.fate.failed(fate))
+
+    def look_up(self, row: Row, digests: Iterable[bytes]) -> None:
+        """As they are now, before what is on its way to them is taken back."""
+        self._load_people((row, digest) for digest in digests)
+
+    def came_back(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
+        """A copy that was on its way to each of these, and was looked up as that, does not go; but of some another one does."""
+        now = going(self._page.connection, [row.known.n])[row.known.n]
+        others = now.people | now.attempted
+        self.failed(row, (digest for digest in digests if digest not in others), fate)
+
+    def went(self, row: Row, digests: Iterable[bytes]) -> None:
+        """What was on its way to these has gone out now; where that is not known of each, of all of them."""
+        for digest, old in self._there(row, digests):
+            if old.fate is Fate.ADMITTED:
+                self._put(row, digest, replace(old, went=self._page.now_us), old)
+
+    def _there(self, row: Row, digests: Iterable[bytes]) -> Iterator[tuple[bytes, Copy]]:
+        wanted = list(dict.fromkeys(digests))
+        self._load_people((row, digest) for digest in wanted)
+        return ((digest, old) for digest in wanted if (old := row.people.get(digest)) is not None)
+
+    def _set(self, row: Row, digest: bytes, fate: Fate, at: int | None = None) -> None:
+        old = row.people[digest]
+        if old is None or old.fate is fate:
+            return
+        row.fates[old.fate] -= old.weight
+        row.fates[fate] += old.weight
+        row.changed = True
+        went = (at or old.went or self._page.now_us) if fate in LET_THROUGH else 0
+        self._put(row, digest, replace(old, fate=fate, went=went), old)
+
+    def change(self, row: Row, mailing: Mailing) -> None:
+        """What people or time decided about it."""
+        row.mailing, row.changed = mailing, True
+
+    def waiting(self, row: Row, digests: Iterable[bytes]) -> int:
+        """How many of these people have nothing of it yet."""
+        return sum(one.weight for _, one in self._there(row, digests) if one.fate not in LET_THROUGH)
+
+    def weight(self, row: Row, digests: Iterable[bytes]) -> int:
+        """How many people these are."""
+        return sum(one.weight for _, one in self._there(row, digests))
+
+    def advance(self, row: Row, and_then: int = 0) -> None:
+        """How far a release in stages is with those who were let through; ``and_then``: so many more do not fit in."""
+        mailing = self.view(row)
+        progress = mailing.progress
+        if progress is None:
+            return
+        after = progress.with_reached(mailing.out, self._page.now)
+        if and_then and not after.waits and mailing.out + and_then > after.limit:
+            after = after.moved(Move.FULL, self._page.now) or after
+        if after is not row.mailing.progress:
+            self.change(row, replace(row.mailing, progress=after))
+
+    def settle(self, outcomes: Mapping[str, End | None]) -> None:
+        """What became of verdicts to relay, by transaction; read before they are no longer under way. Who was let through has
+        it unless something else is said, so that most of the time nothing is to be written."""
+        for id, row, people in self._underway([id for id, end in outcomes.items() if end is not End.DELIVERED]):
+            fate = Fate.REFUSED if outcomes[id] is End.REFUSED else Fate.DEFERRED  # the client has it still
+            self.failed(row, people, fate)
+            self.judge(row)
+
+    def went_out(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
+        """Of verdicts to relay that were carried out: the mailing, when it was decided, when it went out, whose copies these were, and
+        whether that makes certain what another copy has left in doubt. The mailing gets to know it; its people only for that, and where
+        the relay took long, since else it is the same second."""
+        times: dict[int, list[int]] = {}
+        for n, decided, out, people, again in relayed:
+            if n is None:
+                continue
+            times.setdefault(n, []).append(out)
+            again = again or n in self._again
+            row = self.by_number(n) if people and (again or out - decided >= _SOON) else None
+            if row is not None and people and again:
+                self.became(row, split(bytes(people)), Fate.RELAYED, only=MAY_HAVE, at=out)
+            if row is not None and people:
+                for digest, old in self._there(row, split(bytes(people))):
+                    if old.went == decided:
+                        self._put(row, digest, replace(old, went=out), old)
+        others = []
+        for n, all_of_them in times.items():
+            first, last = min(all_of_them), max(all_of_them)
+            if (known := self._rows.get(n)) is not None:
+                known.went(first)
+                known.went(last)
+            else:
+                others.append((first, first, last, last, n))
+        if others:
+            self._page.execute(_WENT, others)
+
+    def doubt(self, ids: Sequence[str]) -> None:
+        """Of these verdicts to relay nobody knows whether they were carried out."""
+        for _, row, people in self._underway(ids):
+            self.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
+
+    def doubt_ended(self, out: Mapping[str, int]) -> None:
+        """Some of which that was said have been relayed after all, and when. That one did not arrive says nothing of another copy, of
+        which nobody may know either."""
+        for id, row, people in self._underway(list(out)):
+            self.became(row, people, Fate.RELAYED, only=MAY_HAVE, at=out[id])
+            row.went(out[id])
+
+    def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
+        """The part of a held message that its MTA passes on itself, to those who get it whatever becomes of the rest."""
+        for name, people in self._page.select(
+            "SELECT mailing, people FROM hold WHERE hold_id = ? AND people IS NOT NULL", (hold_id,)
+        ):
+            row = self.by_name(name)
+            if row is not None:
+                fate = Fate.RELAYED if arrived else Fate.DEFERRED
+                self.became(row, parted(bytes(people))[1], fate, only={Fate.DOUBTED}, at=at)
+                if arrived:
+                    row.went(at)
+
+    def _underway(self, ids: Sequence[str]) -> list[tuple[str, Row, list[bytes]]]:
+        """Of verdicts to relay that are not settled: the mailing and its people, all of them looked up."""
+        sql = "SELECT id, mailing, people FROM underway WHERE id IN ({}) AND mailing IS NOT NULL"
+        found = list(self._select(sql, ids))
+        self._load({n for _, n, _ in found})
+        parts = [(id, row, split(bytes(people))) for id, n, people in found if (row := self._rows.get(n)) is not None]
+        self._load_people((row, digest) for _, row, people in parts for digest in people)
+        return parts
+
+    def judge(self, row: Row) -> None:
+        """Let a release in stages see how it is taken."""
+        mailing = self.view(row)
+        if mailing.progress is None:
+            return
+        judged = mailing.progress.judged(
+            reached=mailing.out,
+            refused=mailing.people.refused,
+            reported=mailing.bounces + mailing.complaints,
+            now=self._page.now,
+        )
+        if judged is not row.mailing.progress:
+            self.change(row, replace(row.mailing, progress=judged))
+
+    def _put(self, row: Row, digest: bytes, person: Copy, old: Copy | None) -> None:
+        row.people[digest] = person
+        if person != old:
+            self._dirty[row.known.n, digest] = person
+
+    def write(self) -> None:
+        """The mailings that have changed, with the batch's rows, those of what is under way being written."""
+        if self._again:
+            self._page.execute(_AGAIN, [(True, n) for n in sorted(self._again)])
+            self._again.clear()
+        self._page.rows("reached").extend(
+            (n, digest, p.at, p.kind, p.weight, int(p.fate), p.content, p.went)
+            for (n, digest), p in self._dirty.items()
+        )
+        self._dirty.clear()
+        filed, rows = self._page.rows("mailing_key"), self._page.rows("mailing")
+        for row in self._rows.values():
+            if row.changed:
+                rows.append(row.written())
+                if row.new:
+                    filed.extend((key, row.known.n) for key in self._finder.filed_under(row.known))
+                    self._page.counted += 1
+                row.new = row.changed = False
+
+
+def _content(item: Item) -> bytes:
+    """By which a retry is known."""
+    return hashlib.blake2b((item.content_sha256 or item.key).encode(), digest_size=8).digest()

@@ -1,0 +1,198 @@
+"""A mailing as a row: what stands in its columns and documents, and what a batch keeps of it while it looks.
+
+The hot counts stand in one document that is written with every batch that meets the mailing; what it is called and what was
+decided about it in another, which mostly stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from smtpguard.database.codec import MAILING
+from smtpguard.mailings.mailingcache import Known
+from smtpguard.mailings.model import Fate, Mailing, Person, Tally
+from smtpguard.reading.fingerprint import Sketch
+
+# What sort of person a mailing has come for, as one number that can be summed by: a customer, perhaps one, and on which lists.
+#
+# Two bits, then one for each list of the mailing, in the order in which it touched them; they stand in the table of who was
+# reached and in the sums of a mailing's row.
+
+
+CUSTOMER, MAYBE = 1, 2
+CUSTOMERS = CUSTOMER | MAYBE
+_FIRST_LIST = 2
+_MOST_LISTS = 60  # beyond these, lists share the last bit
+
+
+def kinds(lists: list[str], people: Iterable[Person]) -> Iterator[tuple[Person, int]]:
+    """Each person with its kind; ``lists`` grows by those that are new to the mailing."""
+    for person in people:
+        kind = (CUSTOMER if person.customer else 0) | (MAYBE if person.maybe else 0)
+        for name in person.lists:
+            if name not in lists:
+                lists.append(name)
+            kind |= on_list(lists, name)
+        yield person, kind
+
+
+def list_of(lists: Sequence[str], bit: int) -> str:
+    """The one list that this bit stands for; "" where it stands for several, or for none."""
+    at = bit.bit_length() - 1 - _FIRST_LIST
+    return lists[at] if bit == 1 << (_FIRST_LIST + at) and 0 <= at < min(len(lists), _MOST_LISTS - 1) else ""
+
+
+def renewed(before: int, kind: int) -> int:
+    """A person's kind after another copy: who was once a customer, or on a list, stays that; whether it may be one is as the lists
+    say now, since one that has its index again says no more than it knows."""
+    return kind | (before & ~MAYBE)
+
+
+def on_list(lists: Sequence[str], name: str) -> int:
+    """The bit of those on this list; 0 where the mailing has touched no such list."""
+    at = min(lists.index(name), _MOST_LISTS - 1) if name in lists else 0
+    return 1 << (_FIRST_LIST + at) if name in lists else 0
+
+
+COLUMNS = "n, id, first_at, last_at, sketch, counts, doc, went_first, went_last"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOBODY = Tally()
+
+
+@dataclass(slots=True)
+class Copy:
+    """Somebody's copy. ``at``: when it was last counted, 0 for never; ``content``: the beginning of the last one's digest. ``went``: when
+    the first that went out did, 0 where none has; while it is on its way, when that was decided."""
+
+    at: int
+    kind: int
+    weight: int
+    fate: Fate
+    content: bytes
+    went: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """While a batch looks at it. ``mailing``: what it is called and what was decided; its counts are those beside it.
+
+    ``sums``: people in the window by their kind, those later than ``floor``; ``fates``: people by what became of their copies;
+    ``went_us``: when the first and the last copy went out.
+    """
+
+    known: Known
+    exact: tuple[int, ...]
+    mailing: Mailing
+    first_us: int
+    last_us: int
+    floor: int
+    sums: dict[int, int]
+    fates: list[int]
+    customers: int = 0
+    messages: int = 0
+    crowds: dict[bytes, str] = field(default_factory=dict)
+    """Who stand for several people each, lists by their addresses: at which version, "" where that is not known."""
+    besides: set[int] = field(default_factory=set)
+    """Of a mailing that is known by files: checksums of what was said beside them, as many as matter."""
+    new: bool = False
+    changed: bool = False
+    went_us: tuple[int, int] | None = None
+    people: dict[bytes, Copy | None] = field(default_factory=dict)
+    """Those who were looked up; None: not there."""
+
+    @classmethod
+    def read(cls, n: int, id: str, first: int, last: int, sketch: bytes, counts: str, doc: str,
+             went_first: int | None, went_last: int | None) -> Row:  # fmt: skip
+        made, kept = Sketch.unpack(bytes(sketch)), orjson.loads(counts)
+        exact = _exact(kept["exact"])
+        known = Known(
+            n=n, mailing_id=id, keys=(*exact, *made.keys), sketch=made
+        )  # fmt: skip
+        return cls(
+            known=known, exact=exact, mailing=_called(id, doc), first_us=first, last_us=last, floor=kept["floor"],
+            sums={int(k): v for k, v in kept["sums"].items()},
+            fates=[*kept["fates"], *[0] * (len(Fate) - len(kept["fates"]))], customers=kept["customers"],
+            messages=kept["messages"], crowds=_crowds(kept.get("crowds", {})),
+            went_us=None if went_first is None or went_last is None else (went_first, went_last),
+            besides=set(kept.get("besides", ())),
+        )  # fmt: skip
+
+    def written(self) -> tuple[Any, ...]:
+        """All columns."""
+        counts: dict[str, Any] = {"exact": self.exact, "floor": self.floor, "sums": {str(k): v for k, v in self.sums.items() if v},
+                  "fates": self.fates, "customers": self.customers, "messages": self.messages}  # fmt: skip
+        if self.crowds:
+            counts["crowds"] = {one.hex(): version for one, version in sorted(self.crowds.items())}
+        if self.besides:
+            counts["besides"] = sorted(self.besides)
+        mailing, known = self.mailing, self.known
+        return (
+            known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.fates[1:]),
+            True, known.sketch.pack(), orjson.dumps(counts).decode(), _doc(mailing),
+            *(self.went_us or (None, None)),
+        )  # fmt: skip
+
+    def went(self, at: int) -> None:
+        """A copy of it went out then."""
+        first, last = self.went_us or (at, at)
+        if self.went_us != (made := (min(first, at), max(last, at))):
+            self.went_us, self.changed = made, True
+
+    def view(self, now: datetime) -> Mailing:
+        """As it is, the items before in the batch included: a pause that is over has ended, and what was decided for a time that
+        has passed stands no more."""
+        return replace(
+            self.mailing,
+            first_at=_EPOCH + timedelta(microseconds=self.first_us),
+            last_at=_EPOCH + timedelta(microseconds=self.last_us),
+            went_first_at=None if self.went_us is None else _EPOCH + timedelta(microseconds=self.went_us[0]),
+            went_last_at=None if self.went_us is None else _EPOCH + timedelta(microseconds=self.went_us[1]),
+            people=Tally.of(self.fates),
+            customers=self.customers,
+            messages=self.messages,
+        ).standing(now)  # fmt: skip
+
+
+def _crowds(kept: Mapping[str, str] | Sequence[str]) -> dict[bytes, str]:
+    """Of an earlier version without versions."""
+    known = kept if isinstance(kept, Mapping) else dict.fromkeys(kept, "")
+    return {bytes.fromhex(one): version for one, version in known.items()}
+
+
+def _doc(mailing: Mailing) -> str:
+    document: dict[str, Any] = {"subject": mailing.subject, "reverse_path": mailing.reverse_path, "sender": mailing.sender,
+                                "lists": mailing.lists}  # fmt: skip
+    if mailing.entry or mailing.grant or mailing.rejection or mailing.bounces or mailing.complaints or mailing.copies:
+        document |= MAILING.to(mailing)
+    try:
+        return orjson.dumps(document).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate
+        return MAILING.dumps(mailing)
+
+
+def _called(id: str, doc: str) -> Mailing:
+    return MAILING.back(
+        {"first_at": _EPOCH.isoformat(), "last_at": _EPOCH.isoformat(), **orjson.loads(doc), "mailing_id": id}
+    )
+
+
+def called(id: str, at: datetime) -> Mailing:
+    """One that has just begun."""
+    return Mailing(mailing_id=id, first_at=at, last_at=at, people=_NOBODY)
+
+
+def _exact(kept: int | list[int] | None) -> tuple[int, ...]:
+    """A mailing of an earlier version has one, or none."""
+    return tuple(kept) if isinstance(kept, list) else () if kept is None else (kept,)
+
+
+NOTHING = "{}"
+"""The document of a mailing of which all is forgotten but its number, and its counts."""
+NOBODY = orjson.dumps(
+    {"exact": None, "floor": 0, "sums": {}, "fates": [0] * len(Fate), "customers": 0, "messages": 0}
+).decode()

@@ -1,0 +1,258 @@
+"""What people ask about mailings: which there are, one of them, and whom it has reached.
+
+What was let through counts as relayed once it is on its way no more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, or_, select
+
+from smtpguard.database.schema import entry, reached
+from smtpguard.database.schema import mailing as table
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import microseconds
+from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
+from smtpguard.journal.event import Kind
+from smtpguard.mailings.inflight import LET_GO, Going, going
+from smtpguard.mailings.mailingrow import CUSTOMER, CUSTOMERS, MAYBE, Row, list_of
+from smtpguard.mailings.model import FIELDS, ON_THE_WAY, SUREST, Fate, Mailing, State, Tally
+
+_COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc,
+            table.c.went_first, table.c.went_last)  # fmt: skip
+_MANY = 500
+_NAMED = 10
+DAY_US = 86_400_000_000
+_MAY_BE_THERE = frozenset({Fate.RELAYED, Fate.DOUBTED})
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
+
+
+def find(connection: Connection, mailing_id: str, now: datetime) -> Mailing | None:
+    row = connection.execute(select(*_COLUMNS).where(table.c.id == mailing_id)).one_or_none()
+    return None if row is None else next(iter(_shown(connection, [row], now)))
+
+
+def newest(
+    connection: Connection,
+    least: int,
+    state: str | None,
+    limit: int,
+    now: datetime,
+    before: tuple[datetime, str] | None = None,
+) -> list[Mailing]:
+    """The latest first: with so many people at least, or of which something waits or was decided. ``before``: the time and id of
+    the last one on the page before."""
+    query = select(*_COLUMNS).order_by(table.c.last_at.desc(), table.c.n.desc()).limit(limit)
+    if state is not None:
+        query = query.where(table.c.state == state)
+    else:
+        query = query.where(or_(table.c.people >= least, table.c.state != State.PASSING.value))
+    if before is not None:
+        at = microseconds(before[0])
+        n = select(table.c.n).where(table.c.id == before[1]).scalar_subquery()
+        query = query.where(table.c.last_at <= at, or_(table.c.last_at < at, table.c.n < n))
+    return _shown(connection, connection.execute(query).all(), now)
+
+
+def named(connection: Connection, prefix: str) -> list[str]:
+    query = select(table.c.id).where(*begin_so(table.c.id, prefix.upper())).order_by(table.c.id).limit(_NAMED)
+    return list(connection.execute(query).scalars())
+
+
+def begin_so(ids: ColumnElement[str], low: str) -> list[ColumnElement[bool]]:
+    """Which of these ids do, by an index, in whatever order the locale of the database has anything but digits and letters."""
+    last = low.rstrip(_DIGITS[-1])
+    after = _DIGITS.find(last[-1:]) + 1
+    end = [ids < last[:-1] + _DIGITS[after]] if last and after else []
+    return [ids >= low, *end, ids.startswith(low, autoescape=True)]
+
+
+def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]) -> dict[bytes, Fate]:
+    """What became of these people's copies; of those for whom it has not come, nothing."""
+    n = connection.execute(select(table.c.n).where(table.c.id == mailing_id)).scalar()
+    if n is None:
+        return {}
+    now = going(connection, [n])[n]
+    found: dict[bytes, Fate] = {}
+    for start in range(0, len(digests), _MANY):
+        some = digests[start : start + _MANY]
+        query = select(reached.c.person, reached.c.fate).where(reached.c.n == n, reached.c.person.in_(some))
+        for person, fate in connection.execute(query):
+            found[bytes(person)] = _became(Fate(fate), bytes(person), now)
+    return found
+
+
+def _became(fate: Fate, person: bytes, now: Going) -> Fate:
+    """What somebody who was let through has by now."""
+    if fate not in ON_THE_WAY:
+        return fate
+    if person in now.may_have:
+        return Fate.DOUBTED
+    return Fate.ADMITTED if person in now.people else Fate.RELAYED
+
+
+def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[Mailing]:
+    under_way = going(connection, [row.n for row in rows])
+    found = []
+    for columns in rows:
+        row = Row.read(*columns)
+        mailing = row.view(now)
+        people = mailing.people
+        still = under_way[columns.n]
+        doubted = _people(connection, columns.n, still.may_have)
+        admitted = _people(connection, columns.n, still.people - still.may_have)
+        arrived = max(people.admitted - admitted - doubted, 0)
+        tally = replace(people, admitted=admitted, doubted=people.doubted + doubted, relayed=people.relayed + arrived)
+        if row.crowds:
+            tally = _each_once(connection, row, still, tally)
+        found.append(replace(mailing, people=tally))
+    return found
+
+
+@dataclass(slots=True)
+class _Crowd:
+    """All behind one address: of which list at which version, what became of their copy, and how many they are."""
+
+    of: Version
+    kind: int
+    fate: Fate
+    people: int
+
+
+def _each_once(connection: Connection, row: Row, still: Going, tally: Tally) -> Tally:
+    """Who had a copy of their own and is on a list that it went to as well is one of that list's people, by the surest of what became
+    of both; and a list before and after its members changed is as many people as both versions are at least together. So that never
+    more people are told than there are; how many more or fewer there may be stands beside. What approvals are bound by counts all."""
+    n, names = row.known.n, row.mailing.lists
+    crowds = sorted(_crowds(connection, row, still), key=lambda crowd: -SUREST.index(crowd.fate))
+    whole: dict[int, list[_Crowd]] = {}  # by the bit of the list, the surest first
+    for crowd in crowds:
+        if (bit := crowd.kind & ~CUSTOMERS) and not bit & (bit - 1):
+            whole.setdefault(bit, []).append(crowd)
+    several = {name for bit, versions in whole.items() if len(versions) > 1 and (name := list_of(names, bit))}
+    changes = _changes(connection, several, row)
+    counts = {field: getattr(tally, field) for field in FIELDS.values()}
+    left: dict[int, list[tuple[Fate, int]]] = {}
+    further = 0
+    for bit, versions in whole.items():
+        sizes: dict[Version, Interval] = {}
+        told = 0
+        for crowd in versions:
+            sizes[crowd.of] = Interval(crowd.people, crowd.people)
+            more = changes.together(sizes).low - told
+            told += more
+            counts[FIELDS[crowd.fate]] -= crowd.people - more
+            left.setdefault(bit, []).append((crowd.fate, more))
+        may = {crowd.of: sizes[crowd.of] for crowd in versions if crowd.fate in _MAY_BE_THERE}
+        if may:
+            together = changes.together(may)
+            further += (together.high or 0) - together.low
+    singles = _singles(connection, n, still)
+    taken = 0
+    for bit, versions_left in sorted(left.items(), key=lambda one: -SUREST.index(one[1][0][0])):
+        mine = Counter[Fate]()
+        for (kind, fate), some in singles.items():
+            if kind & bit and not kind & taken:
+                mine[fate] += some
+        taken |= bit
+        for fate, some in sorted(mine.items(), key=lambda one: -SUREST.index(one[0])):
+            for at, (became, rest) in enumerate(versions_left):
+                one = min(some, rest)
+                versions_left[at] = became, rest - one
+                counts[FIELDS[fate if SUREST.index(fate) <= SUREST.index(became) else became]] -= one
+                some -= one
+    counts = {field: max(count, 0) for field, count in counts.items()}
+    having = [crowd for crowd in crowds if crowd.fate is Fate.RELAYED]
+    have = {kind: some for (kind, fate), some in singles.items() if fate is Fate.RELAYED}
+    same = max(counts[FIELDS[Fate.RELAYED]] - _least(having, have, changes), 0) if having else 0
+    return replace(tally, **counts, same=same, apart=further)
+
+
+def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Changes) -> int:
+    """How many people these crowds and these single people, by their kinds, are at least. Who is behind an address and on no list is
+    nobody's customer."""
+    sizes: dict[int, dict[Version, Interval]] = {}
+    for crowd in crowds:
+        sizes.setdefault(crowd.kind, {})[crowd.of] = Interval(crowd.people, crowd.people)
+    known = Counter[Where]()
+    for kind, some in singles.items():
+        off = frozenset(crowd.of for crowd in crowds if _surely_not_in(kind, crowd.kind))
+        known[frozenset(), off] += some
+    least = interval(known, {crowd.of: Interval(crowd.people, crowd.people) for crowd in crowds}, changes).low
+    others = max((crowd.people for crowd in crowds if not crowd.kind), default=0)
+    for kind, versions in sizes.items():
+        if others and kind & CUSTOMER and kind & ~CUSTOMERS:
+            beside = sum(some for of, some in singles.items() if _surely_not_in(of, kind) and _surely_not_in(of, 0))
+            least = max(least, changes.together(versions).low + others + beside)
+    return least
+
+
+def _surely_not_in(single: int, crowd: int) -> bool:
+    """By their kinds, whether somebody is not one of a crowd."""
+    if lists := crowd & ~CUSTOMERS:
+        return not single & (lists | MAYBE)
+    return not crowd & MAYBE and bool(single & CUSTOMER) and not single & MAYBE
+
+
+def _crowds(connection: Connection, row: Row, still: Going) -> Iterator[_Crowd]:
+    names = row.mailing.lists
+    query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.fate)
+    here = reached.c.n == row.known.n, reached.c.person.in_(list(row.crowds))
+    for person, kind, weight, fate in connection.execute(query.where(*here)):
+        digest, bit = bytes(person), int(kind) & ~CUSTOMERS
+        name = list_of(names, bit) if bit and not bit & (bit - 1) else ""
+        version = row.crowds.get(digest, "") or digest.hex()
+        yield _Crowd(
+            of=(name or f"kind {kind}", version),
+            kind=int(kind),
+            fate=_became(Fate(fate), digest, still),
+            people=int(weight),
+        )
+
+
+def _changes(connection: Connection, names: Collection[str], row: Row) -> Changes:
+    """How these lists changed while the mailing went to them, as the journal has it."""
+    changes = Changes()
+    if not names:
+        return changes
+    begin, end = (journal.first_at(connection, at) for at in (row.first_us - DAY_US, row.last_us + DAY_US))
+    query = journal.ROWS.where(
+        entry.c.id.in_(names), entry.c.kind == Kind.LIST.value, entry.c.seq >= begin, entry.c.seq < end
+    )
+    for one, _ in map(journal.pair, connection.execute(query.order_by(entry.c.seq)).all()):
+        changes.note(one.id, one.data)
+    return changes
+
+
+def _singles(connection: Connection, n: int, still: Going) -> Counter[tuple[int, Fate]]:
+    """By their kind and what became of the copies of their own, how many single people there are."""
+    counted: Counter[tuple[int, Fate]] = Counter()
+    mine = reached.c.n == n, reached.c.weight == 1
+    query = select(reached.c.kind, reached.c.fate, func.count()).where(*mine).group_by(reached.c.kind, reached.c.fate)
+    for kind, fate, some in connection.execute(query):
+        counted[int(kind), Fate.RELAYED if Fate(fate) in ON_THE_WAY else Fate(fate)] += int(some)
+    under_way = list(still.all)
+    for start in range(0, len(under_way), _MANY):
+        some = reached.c.person.in_(under_way[start : start + _MANY])
+        going_on = select(reached.c.person, reached.c.kind, reached.c.fate).where(
+            *mine, some, reached.c.fate.in_(LET_GO)
+        )
+        for person, kind, fate in connection.execute(going_on):
+            counted[int(kind), Fate.RELAYED] -= 1
+            counted[int(kind), _became(Fate(fate), bytes(person), still)] += 1
+    return Counter({(kind, fate): some for (kind, fate), some in counted.items() if some > 0 and fate is not Fate.NONE})
+
+
+def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
+    """How many people these are, of those who were let through."""
+    wanted, total = list(digests), 0
+    for start in range(0, len(wanted), _MANY):
+        some = reached.c.person.in_(wanted[start : start + _MANY])
+        query = select(func.sum(reached.c.weight)).where(reached.c.n == n, some, reached.c.fate.in_(LET_GO))
+        total += int(connection.execute(query).scalar() or 0)
+    return total

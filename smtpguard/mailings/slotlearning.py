@@ -1,0 +1,246 @@
+"""Learn from the copies that wait in what the copies of one mailing differ from person to person."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+from smtpguard.mailings.alignment import opcodes, stretches
+from smtpguard.mailings.slots import SHARE, Block, Choice, Item, Slot, Target, Template
+from smtpguard.mailings.slotwords import (
+    MOST_OF_CODE,
+    MOST_WORDS,
+    PARTICLES,
+    Words,
+    blocks_of,
+    in_query,
+    is_free,
+    is_segment,
+    is_tag,
+    is_target,
+    key_of,
+    kind_of,
+    parts_of,
+    plain,
+    split,
+    split_once,
+    units_of,
+)
+from smtpguard.reading.shown import PICTURE, Shown
+
+MOST_ALTERNATIVES = 20
+"""Of one block, or of words in it: more than that nobody looks through."""
+MOST_KNOWN = 60
+"""Words of a list in each copy that are known, beside numbers."""
+_SAMPLES = 5
+T = TypeVar("T", bound=Hashable)
+
+
+def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Template:
+    """What ``first`` and those of ``copies`` that have its files have in common. One that could not be taken apart, or has another
+    file, teaches nothing."""
+    base = blocks_of(first)
+    alike = [c for c in copies if not c.opaque and c.files == first.files]
+    senders = tuple(dict.fromkeys((first.sender, *(c.sender for c in alike))))
+    others = [blocks_of(c) for c in alike]
+    if not others:
+        elements: tuple[Block | Choice, ...] = tuple(Block(items=tuple(split(block)[0])) for block in base)
+        return Template(senders=senders, files=first.files, elements=elements, share=share)
+    maps = [_aligned(tuple(base), tuple(other)) for other in others]
+    made: list[Block | Choice] = []
+    whole = [*(range(len(base)),), *maps]  # where each block of the first is in each, or -1
+    blocks = [base, *others]
+    ends = [-1] * len(blocks)  # the last block that was taken of each
+    frames = [n for n in range(len(base)) if all(m[n] >= 0 for m in whole)]
+    for n in [*frames, len(base)]:
+        places = [m[n] if n < len(base) else len(b) for m, b in zip(whole, blocks, strict=True)]
+        between = [tuple(map(plain, b[end + 1 : place])) for b, end, place in zip(blocks, ends, places, strict=True)]
+        if any(between):
+            made += _chosen(between)
+        if n < len(base):
+            made.append(_block([b[place] for b, place in zip(blocks, places, strict=True)]))
+        ends = places
+    return Template(senders=senders, files=first.files, elements=tuple(made), learned=len(others), share=share)
+
+
+def _chosen(seen: Sequence[tuple[str, ...]]) -> Iterator[Block | Choice]:
+    """Those that were seen most often, if they are too many; where each has the same number of blocks with the same markup, what
+    these have in common."""
+    if len(set(seen)) > MOST_ALTERNATIVES and len(set(map(len, seen))) == 1:
+        columns = list(zip(*seen, strict=True))
+        if all(
+            len({tuple(filter(is_tag, map(key_of, block.split("\n")))) for block in column}) == 1 for column in columns
+        ):
+            yield from map(_block, columns)
+            return
+    yield Choice(alternatives=_often(seen))
+
+
+def _block(seen: Sequence[str]) -> Block:
+    """Of one block as all copies have it. Where what differs are more combinations of words than anybody looks through, the stretch
+    from the first of them to the last is taken as one, if it is a list."""
+    first, _ = split(seen[0])
+    if all(one == seen[0] for one in seen):
+        return Block(items=tuple(first))
+    texts = [split(one) for one in seen]
+    keys = tuple(map(key_of, first))
+    maps = [_tokens_aligned(keys, tuple(map(key_of, tokens))) for tokens, _ in texts]
+    fixed = [n for n in range(len(first)) if all(m[n] >= 0 for m in maps)]
+    made, clipped = _items(texts, maps, fixed)
+    if not clipped:
+        return made
+    before = next(n for n in range(len(first) + 1) if n == len(first) or any(m[n] != n for m in maps))
+    lengths = [len(tokens) for tokens, _ in texts]
+    behind = next(
+        n
+        for n in range(len(first) - before + 1)
+        if n == len(first) - before
+        or any(
+            m[len(first) - 1 - n] != length - 1 - n or length - n <= before
+            for m, length in zip(maps, lengths, strict=True)
+        )
+    )
+    whole, _ = _items(texts, maps, [n for n in fixed if n < before or n >= len(first) - behind])
+    return whole if any(isinstance(item, Slot) and item.kind == "list" for item in whole.items) else made
+
+
+def _items(texts: Sequence[Words], maps: Sequence[Sequence[int]], fixed: Sequence[int]) -> tuple[Block, bool]:
+    """What stands between the tokens of the first that all have; and whether more words were seen in it than it says."""
+    first, _ = texts[0]
+    items: list[Item] = []
+    worded: list[list[str]] = []
+    ends = [-1] * len(texts)
+    for n in [*fixed, len(first)]:
+        places = [m[n] if n < len(first) else len(tokens) for m, (tokens, _) in zip(maps, texts, strict=True)]
+        values = [
+            (tokens[end + 1 : place], any(b in begins for b in range(end + 2, place)))
+            for (tokens, begins), end, place in zip(texts, ends, places, strict=True)
+        ]
+        if any(value for value, _ in values):
+            items.append(slot := _slot(values))
+            if slot.kind == "words":
+                worded.append([" ".join(value) for value, _ in values])
+        if n < len(first):
+            items.append(_target([tokens[place] for (tokens, _), place in zip(texts, places, strict=True)]))
+        ends = places
+    seen = list(zip(*worded, strict=True))
+    return Block(items=tuple(items), together=_often(seen) if len(worded) > 1 else ()), len(
+        set(seen)
+    ) > MOST_ALTERNATIVES
+
+
+def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
+    """Free where what was seen are names, numbers or codes of many; otherwise one of what was seen."""
+    said = [" ".join(value) for value, _ in values]
+    distinct = tuple(dict.fromkeys(said))
+    some = [value for value, _ in values if value]
+    broken = any(broken for _, broken in values)
+    small = tuple(dict.fromkeys(w for value in some for w in value if not is_free(w)))
+    most, longest = max(map(len, some)), max(len(word) for value in some for word in value)
+    room = min(MOST_OF_CODE, longest + max(4, longest // 4))
+    empty, many = len(some) < len(values), len(distinct) >= max(2, -(-len(values) // 5))
+    if many and not broken and most <= MOST_WORDS and 2 * len(small) <= len(values) and len(small) <= MOST_ALTERNATIVES:
+        kinds = {kind_of(value, small) for value in some}
+        if "" not in kinds:
+            kind = kinds.pop() if len(kinds) == 1 else "code" if kinds <= {"number", "code"} else "name"
+            if kind == "name":
+                most = max(sum(w.lower() not in PARTICLES for w in value) for value in some)
+            return Slot(
+                kind=kind,
+                values=distinct[:_SAMPLES],
+                most=min(MOST_WORDS, most + 1),
+                longest=room,
+                empty=empty,
+                known=small,
+            )
+    if len(distinct) > MOST_ALTERNATIVES:
+        units = dict.fromkeys(u for value in some for u in units_of(value) if kind_of([u]) not in ("number", "code"))
+        if len(units) <= MOST_KNOWN and 2 * len(units) <= len(values):
+            return Slot(
+                kind="list",
+                values=distinct[:_SAMPLES],
+                most=most + most // 3,
+                longest=room,
+                empty=empty,
+                known=tuple(units),
+            )
+    often = _often(said)
+    return Slot(kind="words", values=often, most=max(len(one.split()) for one in often), empty="" in often)
+
+
+def _often(said: Sequence[T]) -> tuple[T, ...]:
+    """The first, and those that were seen most often."""
+    counted = Counter(said)
+    return tuple(sorted(counted, key=lambda one: (one != said[0], -counted[one]))[:MOST_ALTERNATIVES])
+
+
+def _target(seen: Sequence[str]) -> Item:
+    """A token that all have; of a link, the parts that differ."""
+    if not is_target(seen[0]) or all(one == seen[0] for one in seen):
+        return seen[0]
+    apart = [parts_of(one) for one in seen]
+    base, parts = apart[0]
+    if any(len(p) != len(parts) for _, p in apart):
+        distinct = tuple(dict.fromkeys(seen))
+        return Target(base=base, whole=distinct[:MOST_ALTERNATIVES])  # no target has no parts
+    picture = seen[0].startswith(PICTURE)
+    made: list[str | Slot] = []
+    for n, mine in enumerate(parts):
+        theirs = [p[n] for _, p in apart]
+        distinct = tuple(dict.fromkeys(theirs))
+        if len(distinct) == 1:
+            made.append(mine)
+            continue
+        free = all(map(is_segment, theirs)) and len(distinct) >= max(2, -(-len(seen) // 5))
+        if free and not (picture and not in_query(parts, n)):
+            made.append(Slot(kind="code", values=distinct[:_SAMPLES], empty="" in distinct))
+        else:
+            made.append(Slot(kind="words", values=distinct[:MOST_ALTERNATIVES]))
+    return Target(base=base, parts=tuple(made))
+
+
+def _aligned(base: tuple[str, ...], other: tuple[str, ...]) -> list[int]:
+    """Where each block of the first is in the other, -1 where it is not."""
+    found = [-1] * len(base)
+    for op, i1, i2, j1, j2 in opcodes([plain(b) for b in base], [plain(b) for b in other]):
+        if op == "equal":
+            found[i1:i2] = range(j1, j2)
+        elif op == "replace":
+            if i2 - i1 == j2 - j1:
+                for i, j in zip(range(i1, i2), range(j1, j2), strict=True):
+                    if _alike(base[i], other[j]):
+                        found[i] = j
+                continue
+            while i1 < i2 and j1 < j2 and _alike(base[i1], other[j1]):
+                found[i1] = j1
+                i1, j1 = i1 + 1, j1 + 1
+            while i1 < i2 and j1 < j2 and _alike(base[i2 - 1], other[j2 - 1]):
+                i2, j2 = i2 - 1, j2 - 1
+                found[i2] = j2
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _alike(one: str, other: str) -> bool:
+    """Whether two blocks are one block with slots: the same markup, and hardly anything else that differs than values of slots."""
+    mine, theirs = split_once(one)[0], split_once(other)[0]
+    if [t for t in map(key_of, mine) if is_tag(t)] != [t for t in map(key_of, theirs) if is_tag(t)]:
+        return False
+    a, b = [key_of(t) for t in mine], [key_of(t) for t in theirs]
+    same, short = 0, True
+    for op, i1, i2, j1, j2 in opcodes(a, b):
+        if op == "equal":
+            same += sum(not is_tag(t) for t in a[i1:i2])
+        else:
+            short = short and all(not some or kind_of(some) for some in (a[i1:i2], b[j1:j2]))
+    return short or 2 * same >= max(sum(not is_tag(t) for t in a), sum(not is_tag(t) for t in b))
+
+
+@lru_cache(maxsize=8192)
+def _tokens_aligned(base: tuple[str, ...], other: tuple[str, ...]) -> list[int]:
+    found = [-1] * len(base)
+    for i, j, n in stretches(base, other):
+        found[i : i + n] = range(j, j + n)
+    return found

@@ -1,0 +1,408 @@
+"""Which messages are copies of an approved one: a template with slots, and whether a message fits it.
+
+A copy is what was approved if it has every block of it, in order, word by word, and differs only in slots: names, numbers, codes,
+and single parts of links. A block that differs otherwise is covered as one of the alternatives that were among the copies, and so
+before the approver's eyes. The files, From, and the hosts of links and pictures never differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smtpguard.mailings.alignment import opcodes
+from smtpguard.mailings.slotwords import (
+    JOINERS,
+    MONTHS,
+    MOST_WORDS,
+    PARTICLES,
+    Words,
+    blocks_of,
+    in_query,
+    is_coded,
+    is_markup,
+    is_number,
+    is_segment,
+    is_target,
+    kind_of,
+    parts_of,
+    plain,
+    readable,
+    split,
+    units_of,
+)
+from smtpguard.reading.shown import PICTURE, Shown
+
+SHARE = 0.05
+AT_LEAST = 8
+"""Before there are copies to learn from, this share of the words may differ, or so many."""
+_WORD = 40
+_ENDS = frozenset((".", "!", "?", ":", "…", "<subject>", "。", "！", "？"))
+_SPOKEN_TO = frozenset((",", "!", ":", "，", "！", "："))
+_HONORIFICS, _HONORIFICS_BEFORE = frozenset("様殿氏さ先女小님씨"), frozenset("ณ")
+"""What stands behind and before names in scripts without capital letters and spaces, by its first and last character."""
+_DEAR = frozenset("的爱親")
+_SHORT = 12
+"""Words of a line in which one speaks to somebody."""
+_LARGE = 0.15
+_PLACEHOLDER = re.compile(r"[\[{%*|<_]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """``kind``: name, number or code; list: numbers among words that were seen; words: one of ``values``, which were seen. Of the other
+    kinds ``values`` are some that were seen. ``most`` and ``longest``: words, and characters of one, at most; ``empty``: it may be
+    missing. ``known``: words that may stand in it beside what its kind says."""
+
+    kind: str
+    values: tuple[str, ...]
+    most: int = 1
+    longest: int = _WORD
+    empty: bool = False
+    known: tuple[str, ...] = ()
+
+    @property
+    def widest(self) -> int:
+        """Words that it may have: the particles of a name do not count."""
+        return MOST_WORDS if self.kind == "name" else self.most
+
+    def takes_in(self, words: Sequence[str]) -> bool:
+        if self.kind == "words":
+            return " ".join(words) in self.values
+        if not words:
+            return self.empty
+        counted = [w for w in words if w.lower() not in PARTICLES] if self.kind == "name" else words
+        if len(counted) > self.most or any(len(word) > self.longest for word in words):
+            return False
+        if self.kind == "list":
+            return all(unit in self.known or kind_of([unit]) in ("number", "code") for unit in units_of(words))
+        kind = kind_of(words, self.known)
+        return bool(kind) and (self.kind == "name" or kind == self.kind or (self.kind, kind) == ("code", "number"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A link or picture whose parts may differ. ``base``: kind, scheme and host; ``parts``: of path and query, each as it is, or a
+    slot. ``whole``: the targets that were seen, where they differ in more than single parts."""
+
+    base: str
+    parts: tuple[str | Slot, ...] = ()
+    whole: tuple[str, ...] = ()
+
+    def takes_in(self, token: str) -> bool:
+        if token in self.whole:
+            return True
+        base, parts = parts_of(token)
+        if base != self.base or len(parts) != len(self.parts):
+            return False
+        return all(_part_fits(mine, one) for mine, one in zip(self.parts, parts, strict=True))
+
+
+Item = str | Slot | Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """``together``: what was seen in its slots of words, each time in all of them; where there is more than one."""
+
+    items: tuple[Item, ...]
+    together: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def fixed(self) -> tuple[str, ...] | None:
+        """Its tokens, where copies do not differ in it."""
+        fixed = tuple(item for item in self.items if isinstance(item, str))
+        return fixed if len(fixed) == len(self.items) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Blocks that are one of several alternatives; an empty one: they may be missing."""
+
+    alternatives: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """``senders``: From as it is shown, of each who wrote some. ``learned``: from how many copies beside the first; 0: ``share`` of the
+    words may differ, or AT_LEAST."""
+
+    senders: tuple[str, ...]
+    files: tuple[str, ...]
+    elements: tuple[Block | Choice, ...]
+    learned: int = 0
+    share: float = SHARE
+    alone: Template | None = None
+    """What the first alone lets differ, where the others are versions that people approved each by itself."""
+
+    def takes_in(self, shown: Shown) -> bool:
+        if shown.opaque or shown.sender not in self.senders or shown.files != self.files:
+            return False
+        if self.alone is not None and self.alone.takes_in(shown):
+            return True
+        blocks = blocks_of(shown)
+        if not self.learned:
+            return self._by_default(blocks)
+        return _matches(self.elements, [split(block) for block in blocks], [plain(block) for block in blocks])
+
+    def _by_default(self, blocks: Sequence[str]) -> bool:
+        mine = [[str(item) for item in one.items] for one in self.elements if isinstance(one, Block)]
+        theirs = [split(block)[0] for block in blocks]
+        if len(mine) != len(theirs):
+            return False
+        budget = self.words_at_most
+        capitals = _capitals(mine)
+        for one, (other, begins) in zip(mine, map(split, blocks), strict=True):
+            if one == other:
+                continue
+            changed = _default_difference(one, other, begins, capitals)
+            if changed is None:
+                return False
+            budget -= changed
+            if budget < 0:
+                return False
+        return True
+
+    def fits(self, element: Block, block: str) -> bool:
+        """Whether one block of a copy is this one of the template, how many words differ in all of them aside."""
+        if self.learned:
+            return _is_block(element, split(block))
+        tokens, begins = split(block)
+        mine = [str(item) for item in element.items]
+        return mine == tokens or _default_difference(mine, tokens, begins, "") is not None
+
+    def is_only(self, shown: Shown) -> bool:
+        """Whether it is the very content of which no copies were seen."""
+        mine = [list(one.items) for one in self.elements if isinstance(one, Block)]
+        same = [split(block)[0] for block in blocks_of(shown)] == mine
+        return same and shown.sender in self.senders and shown.files == self.files
+
+    @staticmethod
+    def fits_exactly(element: Block, block: str) -> bool:
+        return list(element.items) == split(block)[0]
+
+    @property
+    def words_at_most(self) -> int:
+        """So many words may differ, where there were no copies to learn from."""
+        return max(AT_LEAST, int(self.share * self.words))
+
+    @property
+    def words(self) -> int:
+        """Of the first, markup and links aside."""
+        items = (item for one in self.elements if isinstance(one, Block) for item in one.items)
+        return sum(isinstance(item, str) and not is_markup(item) for item in items)
+
+    @property
+    def slots(self) -> tuple[tuple[str, Slot], ...]:
+        """Each with the words before it."""
+        found: list[tuple[str, Slot]] = []
+        for element in self.elements:
+            if isinstance(element, Block):
+                words: list[str] = []
+                for item in element.items:
+                    if isinstance(item, Slot):
+                        found.append((" ".join(words[-3:]), item))
+                        words = []
+                    elif isinstance(item, str) and not is_markup(item) and item != "<subject>":
+                        words = [*words, item] if any(map(str.isalnum, item)) else []
+        return tuple(found)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Links and pictures that differ."""
+        items = (item for element in self.elements if isinstance(element, Block) for item in element.items)
+        return tuple(dict.fromkeys(item for item in items if isinstance(item, Target)))
+
+    @property
+    def choices(self) -> tuple[tuple[str, ...], ...]:
+        """The alternatives of each block that differs, as people read them."""
+        found = (element for element in self.elements if isinstance(element, Choice))
+        return tuple(tuple(readable(alternative) for alternative in one.alternatives) for one in found)
+
+    @property
+    def name(self) -> str:
+        """By what it says, so that it never changes under its name."""
+        return hashlib.sha256(self.dumps().encode()).hexdigest()[:32]
+
+    def dumps(self) -> str:
+        elements: list[Any] = [
+            list(map(list, one.alternatives))
+            if isinstance(one, Choice)
+            else [[_item_out(i) for i in one.items], one.together]
+            for one in self.elements
+        ]
+        kinds = "".join("c" if isinstance(one, Choice) else "b" for one in self.elements)
+        document: list[Any] = [self.senders, self.files, kinds, elements, self.learned, self.share]
+        if self.alone is not None:
+            document.append(self.alone.dumps())
+        return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+
+    @classmethod
+    def loads(cls, text: str) -> Template:
+        senders, files, kinds, elements, learned, share, *alone = json.loads(text)
+        made: list[Block | Choice] = []
+        for kind, value in zip(kinds, elements, strict=True):
+            if kind == "c":
+                made.append(Choice(alternatives=tuple(map(tuple, value))))
+            else:
+                made.append(Block(items=tuple(map(_item_in, value[0])), together=tuple(map(tuple, value[1]))))
+        return cls(
+            senders=tuple(senders),
+            files=tuple(files),
+            elements=tuple(made),
+            learned=learned,
+            share=share,
+            alone=cls.loads(alone[0]) if alone else None,
+        )
+
+
+def _part_fits(mine: str | Slot, one: str) -> bool:
+    if isinstance(mine, str):
+        return mine == one
+    if mine.kind == "words":
+        return one in mine.values
+    return is_segment(one) and (bool(one) or mine.empty)
+
+
+def _matches(elements: Sequence[Block | Choice], blocks: Sequence[Words], plain: Sequence[str]) -> bool:
+    """Whether the blocks are these elements, one after the other; each place is looked at once."""
+    here = {0}
+    for element in elements:
+        after: set[int] = set()
+        for at in here:
+            if isinstance(element, Block):
+                if at < len(blocks) and _is_block(element, blocks[at]):
+                    after.add(at + 1)
+                continue
+            for alternative in element.alternatives:
+                if tuple(plain[at : at + len(alternative)]) == alternative:
+                    after.add(at + len(alternative))
+        here = after
+        if not here:
+            return False
+    return len(blocks) in here
+
+
+def _is_block(block: Block, words: Words) -> bool:
+    (tokens, begins), items = words, block.items
+    if not any(isinstance(item, (Slot, Target)) for item in items):
+        return list(items) == tokens
+    here: set[tuple[int, tuple[str, ...]]] = {(0, ())}
+    for item in items:
+        after: set[tuple[int, tuple[str, ...]]] = set()
+        for at, chosen in here:
+            if isinstance(item, Slot):
+                for n in range(min(item.widest, len(tokens) - at) + 1):
+                    value = tokens[at : at + n]
+                    if item.kind not in ("words", "list") and any(at + k in begins for k in range(1, n)):
+                        break
+                    if item.takes_in(value):
+                        more = (" ".join(value),) if item.kind == "words" and block.together else ()
+                        after.add((at + n, chosen + more))
+            elif at < len(tokens) and (item.takes_in(tokens[at]) if isinstance(item, Target) else item == tokens[at]):
+                after.add((at + 1, chosen))
+        here = after
+        if not here:
+            return False
+    return any(at == len(tokens) and (not block.together or chosen in block.together) for at, chosen in here)
+
+
+def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozenset[int], capitals: str) -> int | None:
+    """How many words differ in one block, before there are copies; None where it is more than names, numbers and codes. ``capitals``:
+    as _capitals has it."""
+    changed = 0
+    for op, i1, i2, j1, j2 in opcodes(one, other):
+        if op == "equal":
+            continue
+        old, new = one[i1:i2], other[j1:j2]
+        if any(is_target(token) for token in (*old, *new)):
+            if len(old) != len(new) or not all(map(_default_token, old, new)):
+                return None
+            changed += sum(not is_target(token) for token in old)
+            continue
+        if not old or not new or any(j in begins for j in range(j1 + 1, j2)):
+            return None
+        if not (kind_of(new) and (kind_of(old) or any(map(_PLACEHOLDER.search, old)))):
+            return None
+        if kind_of(old) == "name" and _is_no_name(one, i1, i2, capitals):
+            return None
+        changed += max(len(old), len(new))
+    return changed
+
+
+def _is_no_name(block: Sequence[str], begin: int, end: int, capitals: str) -> bool:
+    """Whether the capital letter of a word of one block tells nothing: since a sentence begins there, or since the text writes all nouns
+    so; unless it stands as one speaks to somebody, as a name must where there are no such letters. ``capitals``: as _capitals has it."""
+    words = [token for token in block if not is_markup(token) and token != "<subject>"]
+    names = [
+        w for w in block[begin:end] if not (w in MONTHS or w in JOINERS or w in "年月日" or is_number(w) or is_coded(w))
+    ]
+    if not names:
+        return False  # a date
+    behind = next((token for token in block[end:] if not is_markup(token)), ",")
+    before = next((token for token in reversed(block[:begin]) if not is_markup(token)), ".")
+    spoken_to = behind in _SPOKEN_TO
+    if all(name.lower() == name.upper() for name in names):
+        addressed = spoken_to and (before in _ENDS or before in _DEAR)
+        return not (addressed or behind in _HONORIFICS or before in _HONORIFICS_BEFORE)
+    if not capitals:
+        return False
+    if capitals == "nouns":
+        return not spoken_to or (len(words) > _SHORT and before not in _ENDS)
+    return len(words) > _SHORT and before in _ENDS and not spoken_to
+
+
+def _capitals(blocks: Sequence[Sequence[str]]) -> str:
+    """What a capital letter tells in a text: that a sentence begins or a name ("sentences"), also that it is a noun, as in German
+    ("nouns"), or, where hardly a letter is one or the other, a name ("")."""
+    large = small = other = 0
+    for block in blocks:
+        for before, word in itertools.pairwise(token for token in block if not is_markup(token)):
+            if word[0].isalpha() and before not in _ENDS:
+                large += word[0].isupper()
+                small += word[0].islower()
+                other += word[0].lower() == word[0].upper()
+    if other > large + small:
+        return ""
+    return "nouns" if large > _LARGE * (large + small) else "sentences"
+
+
+def _default_token(old: str, new: str) -> bool:
+    if not is_target(old) or not is_target(new):
+        return old == new or bool(kind_of([old]) and kind_of([new]))
+    (base, parts), (other, theirs) = parts_of(old), parts_of(new)
+    if base != other or len(parts) != len(theirs):
+        return False
+    picture = old.startswith(PICTURE)
+    return all(
+        mine == one
+        or (_is_code(mine) and _is_code(one) and is_segment(one) and not (picture and not in_query(parts, n)))
+        for n, (mine, one) in enumerate(zip(parts, theirs, strict=True))
+    )
+
+
+def _is_code(part: str) -> bool:
+    return any(c.isdigit() for c in part) or len(part) >= 12
+
+
+def _item_out(item: Item) -> Any:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, Slot):
+        return {"s": [item.kind, item.values, item.most, item.longest, item.empty, item.known]}
+    return {"t": [item.base, [_item_out(part) for part in item.parts], item.whole]}
+
+
+def _item_in(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) and "s" in value:
+        kind, values, most, longest, empty, known = value["s"]
+        return Slot(kind=kind, values=tuple(values), most=most, longest=longest, empty=empty, known=tuple(known))
+    base, parts, whole = value["t"]
+    return Target(base=base, parts=tuple(map(_item_in, parts)), whole=tuple(whole))

@@ -1,0 +1,78 @@
+"""How a mailing grew, for a chart: how many people it had gone out to by when, and for how many it had come who have not got it.
+
+Who has it is drawn by when the first copy that went out to them did, everybody else by when their copy came.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from smtpguard.database.schema import mailing, reached
+from smtpguard.journal.chain import instant
+from smtpguard.mailings.inflight import LET_GO, going
+from smtpguard.mailings.model import Fate
+
+_POINTS = 99
+_MANY = 500
+_SENT = frozenset({*LET_GO, int(Fate.RELAYED)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grown:
+    """By ``at`` so many people had it (``sent``), and for so many it had come who have not got it by now (``held``)."""
+
+    at: datetime
+    sent: int
+    held: int
+
+
+def growth(connection: Connection, mailing_id: str) -> list[Grown]:
+    """In at most a hundred steps of the same length. Who was put off, so that nobody has counted when their copy came, is there at
+    the end."""
+    row = connection.execute(select(mailing.c.n, mailing.c.last_at).where(mailing.c.id == mailing_id)).one_or_none()
+    if row is None:
+        return []
+    n, last_came = row
+    people: Counter[tuple[int, bool]] = Counter()
+    """When it went out to them, or came for them, whether they have it: how many they are."""
+    query = (
+        select(reached.c.at, reached.c.went, reached.c.fate, func.sum(reached.c.weight))
+        .where(reached.c.n == n)
+        .group_by(reached.c.at, reached.c.went, reached.c.fate)
+    )
+    for at, went, fate, weight in connection.execute(query):
+        has_it = fate in _SENT
+        people[(went or at) if has_it else at, has_it] += int(weight)
+    for at, went, weight in _still(connection, n):
+        people[went or at, True] -= weight
+        people[at, False] += weight
+    times = [at for (at, _), some in people.items() if at and some] or [int(last_came)]
+    first, last = min(times), max(times)
+    step = max((last - first) // _POINTS, 1)
+    steps: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
+    for (at, has_it), some in people.items():
+        if some:
+            steps[has_it][((at or last) - first) // step] += some
+    grown = []
+    sent = held = 0
+    for number in sorted({*steps[True], *steps[False]}):
+        sent, held = sent + steps[True][number], held + steps[False][number]
+        grown.append(Grown(at=instant(first + number * step), sent=sent, held=held))
+    return grown
+
+
+def _still(connection: Connection, n: int) -> Iterator[tuple[int, int, int]]:
+    """Those to whom it is on its way still: when their copy came, when that was decided, and how many they are."""
+    now = going(connection, [n])[n]
+    wanted = list(now.all)
+    for start in range(0, len(wanted), _MANY):
+        some = reached.c.person.in_(wanted[start : start + _MANY])
+        query = select(reached.c.at, reached.c.went, reached.c.weight).where(
+            reached.c.n == n, some, reached.c.fate.in_(LET_GO)
+        )
+        yield from ((int(at), int(went), int(weight)) for at, went, weight in connection.execute(query))

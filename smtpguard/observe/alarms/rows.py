@@ -1,0 +1,69 @@
+"""Which alarms of the installation a person was told of, as rows: one for each that is not over. Fits observe.alarms.rounds.Memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from smtpguard.database.access import Access
+from smtpguard.database.batch import Batch
+from smtpguard.database.schema import alarm
+from smtpguard.journal.chain import instant, microseconds
+from smtpguard.observe.told import Known
+
+
+class Alarmed:
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def known(self) -> Mapping[str, Known]:
+        return await self._access.ask(_known)
+
+    async def swap(self, before: Known | None, after: Known | None) -> bool:
+        return await self._access.write(lambda batch: _swap(batch, before, after))
+
+
+def _known(connection: Connection) -> dict[str, Known]:
+    return {row.key: _read(row) for row in connection.execute(select(alarm))}
+
+
+def _swap(batch: Batch, before: Known | None, after: Known | None) -> bool:
+    """Writers come one at a time, so that what is looked at here is what is written over."""
+    connection = batch.connection
+    given = before or after
+    assert given is not None
+    row = connection.execute(select(alarm).where(alarm.c.key == given.key)).one_or_none()
+    if (_read(row) if row is not None else None) != before:
+        return False
+    here = alarm.c.key == given.key
+    if after is None:
+        connection.execute(delete(alarm).where(here))
+    elif before is None:
+        connection.execute(insert(alarm).values(key=after.key, **_values(after)))
+    else:
+        connection.execute(update(alarm).where(here).values(**_values(after)))
+    return True
+
+
+def _values(known: Known) -> dict[str, int]:
+    return {
+        "began": microseconds(known.began),
+        "told": _us(known.told),
+        "claimed_until": _us(known.claimed_until),
+    }
+
+
+def _read(row: Any) -> Known:
+    return Known(
+        key=row.key,
+        began=instant(row.began),
+        told=instant(row.told) if row.told else None,
+        claimed_until=instant(row.claimed_until) if row.claimed_until else None,
+    )
+
+
+def _us(at: datetime | None) -> int:
+    return 0 if at is None else microseconds(at)

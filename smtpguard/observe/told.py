@@ -1,0 +1,41 @@
+"""How far somebody outside was told: what stands in the journal, and which alarms. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from smtpguard.journal.chain import Clear, Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """``told``: the last entry that they have, or that was nothing for them. ``attempts`` at the next one, failing since then,
+    to be tried again at ``next_at``. ``lease``: fences off who was too slow."""
+
+    told: int
+    attempts: int = 0
+    failing_since: datetime | None = None
+    next_at: datetime | None = None
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """``entries`` of the kinds asked for, in order: all that there are up to entry ``through``. ``end``: the journal's last entry."""
+
+    entries: Sequence[tuple[Entry, Clear | None]]
+    through: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """An alarm that was raised and is not known to be over. ``told``: when last, None: nobody was yet. ``claimed_until``: somebody
+    is telling it."""
+
+    key: str
+    began: datetime
+    told: datetime | None = None
+    claimed_until: datetime | None = None

@@ -1,0 +1,229 @@
+"""What operations watch: how much waits, and since when; and what is new in the journal, without a name of anybody.
+
+Every query walks along an index and ends after so many rows, however much there is: what is counted is counted to ``MOST``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import orjson
+from sqlalchemy import Connection, Select, and_, func, select, true
+
+from smtpguard.admission.model import Freeze
+from smtpguard.database.batch import read_freezes, read_head
+from smtpguard.database.schema import clear, entry, hold, hook, outbox, underway
+from smtpguard.holds.model import State
+from smtpguard.journal.chain import instant, microseconds
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.rows import of_kind
+from smtpguard.outbox.rows import leasable
+
+MOST = 10_000
+LONGEST_WAITING = 1000
+"""Holds of which the deadline is looked at: it stands in their documents."""
+_WAITING = and_(hold.c.state == State.WAITING.value, hold.c.lead.is_(None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """Of the journal's entries so many were not looked at yet for a webhook, the first of them ``since`` then; None for none."""
+
+    entries: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """``entries``: the number of the journal's last one. ``holds`` that people have to decide on, the first since ``held_at``, those of
+    them whose deadline is ``near``, and ``overdue``. ``due``: entries of the outbox that could be sent and that nobody is at work on,
+    the first since ``due_at``; while anything is frozen, notices alone, since what a freeze stops is meant to wait. ``later``: those
+    that have time. ``relaying``: verdicts to relay whose outcome is not known, and for too long: ``unsettled``. ``asked``: holds of which people are asked whether
+    they were sent. ``hooks``: by the name of each webhook that was ever told anything."""
+
+    entries: int
+    policy_sha256: str
+    kept_bytes: int
+    freezes: tuple[Freeze, ...]
+    holds: int
+    held_at: datetime | None
+    near: int
+    overdue: int
+    due: int
+    due_at: datetime | None
+    later: int
+    relaying: int
+    unsettled: int
+    asked: int = 0
+    hooks: Mapping[str, Behind] = field(default_factory=dict)
+
+
+def look(connection: Connection, now: datetime, *, near: timedelta, settled_within: timedelta) -> Waiting:
+    head = read_head(connection)
+    freezes = tuple(f for f in read_freezes(connection) if f.until is None or now < f.until)
+    deadlines = _deadlines(connection, now + near)
+    due, due_at = _due(connection, microseconds(now), frozen=bool(freezes))
+    relaying, unsettled = _underway(connection, microseconds(now - settled_within))
+    return Waiting(
+        entries=head.seq,
+        policy_sha256=head.policy,
+        kept_bytes=head.kept_bytes,
+        freezes=freezes,
+        holds=_counted(connection, select(true()).where(_WAITING).limit(MOST)),
+        held_at=_first(connection.execute(select(func.min(hold.c.held_at)).where(_WAITING)).scalar()),
+        asked=_counted(connection, select(true()).where(hold.c.asked.is_not(None)).limit(MOST)),
+        near=len(deadlines),
+        overdue=sum(at <= now for at in deadlines),
+        due=due,
+        due_at=due_at,
+        later=_counted(
+            connection,
+            select(true()).where(outbox.c.done.is_(False), outbox.c.next_at > microseconds(now)).limit(MOST),
+        ),
+        relaying=relaying,
+        unsettled=unsettled,
+        hooks=hooks_behind(connection, head.seq),
+    )
+
+
+def news(connection: Connection, after: int, limit: int) -> tuple[Sequence[Event], int]:
+    """What happened after that entry, in order, without what names a person; and the number of the last of it. A kind that only
+    a newer version knows is passed over."""
+    query = select(entry.c.seq, entry.c.at, entry.c.kind, entry.c.id, entry.c.body).where(entry.c.seq > after)
+    found, last = [], after
+    for seq, at, kind, id, body in connection.execute(query.order_by(entry.c.seq).limit(limit)):
+        last = seq
+        if kind in _KINDS:
+            found.append(Event(kind=_KINDS[kind], id=id, at=instant(at), data=_body(body)["data"]))
+    return found, last
+
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+def _body(text: str) -> dict[str, dict[str, object]]:
+    try:
+        body: dict[str, dict[str, object]] = orjson.loads(text)
+    except orjson.JSONDecodeError:  # a lone surrogate
+        body = json.loads(text)
+    return body
+
+
+CALLED = 60 * 60 * 1_000_000
+"""What a rule has called somebody for lasts so long after it last did, in microseconds."""
+_LATELY = 20_000
+"""Entries that are looked through for who wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """A rule that calls somebody: of each list that it was about, with how many people it last hit; and who has written to how many
+    people of those lists since an hour before, as far as names are kept."""
+
+    rule: str
+    lists: Mapping[str, int]
+    senders: tuple[tuple[str, int], ...]
+
+
+def called(connection: Connection, now: datetime) -> tuple[Called, ...]:
+    """Those of the last hour, by rule and list: what happens to another list is news."""
+    since = microseconds(now) - CALLED
+    query = select(entry.c.body).where(of_kind(Kind.ALARM), entry.c.at > since).order_by(entry.c.seq.desc())
+    rules: dict[str, dict[str, int]] = {}
+    for body in connection.execute(query.limit(LONGEST_WAITING)).scalars():
+        data = _body(body)["data"]
+        lists: Mapping[str, int] = data["lists"]  # type: ignore[assignment]
+        there = rules.setdefault(str(data["rule"]), {})
+        for name, people in lists.items():
+            there[name] = max(there.get(name, 0), int(people))
+    if not rules:
+        return ()
+    wrote = _wrote(connection, since)
+    found = []
+    for rule, lists in rules.items():
+        for one in [{name: people} for name, people in lists.items()] or [{}]:
+            senders: Counter[str] = Counter()
+            for sender, (touched, people) in wrote:
+                if not one or not touched.isdisjoint(one):
+                    senders[sender] += people
+            found.append(Called(rule=rule, lists=one, senders=tuple(senders.most_common())))
+    return tuple(found)
+
+
+def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozenset[str], int]]]:
+    """Who was let through lately, to which lists and to how many customers."""
+    first = read_head(connection).seq - _LATELY
+    query = (
+        select(entry.c.body, clear.c.doc)
+        .join(clear, clear.c.seq == entry.c.seq)
+        .where(entry.c.seq > first, entry.c.at > since, entry.c.kind == Kind.VERDICT.value)
+    )
+    found = []
+    for body, doc in connection.execute(query):
+        data = _body(body)["data"]
+        names = json.loads(doc).get("from") or json.loads(doc).get("reverse_path") or ["?"]
+        if data["action"] == "relay" and data["lists"]:
+            counts: Mapping[str, int] = data["counts"]  # type: ignore[assignment]
+            lists: list[str] = data["lists"]  # type: ignore[assignment]
+            found.append((str(names[0]), (frozenset(lists), int(counts["customers"]))))
+    return found
+
+
+def _deadlines(connection: Connection, until: datetime) -> list[datetime]:
+    """Of those that have waited longest, the deadlines that are not later. Nobody looks at a hold after its deadline, so that
+    most need not be read for it."""
+    longest = (
+        select(hold.c.attend_at, hold.c.doc)
+        .where(_WAITING)
+        .order_by(hold.c.held_at, hold.c.hold_id)
+        .limit(LONGEST_WAITING)
+        .subquery()
+    )
+    query = select(longest.c.doc).where(longest.c.attend_at <= microseconds(until))
+    found = [datetime.fromisoformat(json.loads(doc)["expires_at"]) for doc in connection.execute(query).scalars()]
+    return [at for at in found if at <= until]
+
+
+def _due(connection: Connection, now_us: int, *, frozen: bool) -> tuple[int, datetime | None]:
+    first = (
+        select(outbox.c.kind, outbox.c.hold_id, outbox.c.done, outbox.c.next_at, outbox.c.leased_until)
+        .where(outbox.c.done.is_(False), outbox.c.next_at <= now_us)
+        .order_by(outbox.c.next_at, outbox.c.intent_id)
+        .limit(MOST)
+        .subquery()
+    )
+    joined = first.outerjoin(hold, hold.c.hold_id == first.c.hold_id)
+    query = select(func.count(), func.min(first.c.next_at)).select_from(joined)
+    count, at = connection.execute(query.where(leasable(now_us, all_frozen=frozen, some=first))).one()
+    return count, _first(at)
+
+
+def _underway(connection: Connection, before: int) -> tuple[int, int]:
+    """Doubts stay in the table for a while, and are counted to the same bound."""
+    some = select(underway.c.at, underway.c.doubt).limit(MOST).subquery()
+    open_ = some.c.doubt.is_(False)
+    query = select(func.count().filter(open_), func.count().filter(open_, some.c.at < before)).select_from(some)
+    relaying, unsettled = connection.execute(query).one()
+    return relaying, unsettled
+
+
+def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Behind]:
+    """By the name of each webhook that was ever told anything. ``end``: the journal's last entry, where it is known."""
+    end = read_head(connection).seq if end is None else end
+    first = select(entry.c.at).where(entry.c.seq > hook.c.told).order_by(entry.c.seq).limit(1).scalar_subquery()
+    return {
+        name: Behind(entries=max(0, end - told), since=_first(at))
+        for name, told, at in connection.execute(select(hook.c.name, hook.c.told, first))
+    }
+
+
+def _counted(connection: Connection, query: Select[bool]) -> int:
+    return connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+
+
+def _first(at: int | None) -> datetime | None:
+    return None if at is None else instant(at)

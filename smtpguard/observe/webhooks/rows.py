@@ -1,0 +1,129 @@
+"""How far each webhook was told what stands in the journal, as rows. Fits observe.webhooks.telling.Cursors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, or_, select, update
+
+from smtpguard.database.access import Access
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.schema import entry
+from smtpguard.database.schema import hook as table
+from smtpguard.journal import lookup
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry, instant, microseconds
+from smtpguard.journal.event import Event, Kind
+from smtpguard.observe.told import News, Place
+
+STRETCH = 50_000
+"""Entries that are looked through at once."""
+
+
+class Cursors:
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def at(self, name: str) -> Place:
+        found = await self._access.ask(lambda c: _find(c, name))
+        return found if found is not None else await self._access.write(lambda batch: _begin(batch, name))
+
+    async def news(self, after: int, kinds: Sequence[Kind], limit: int) -> News:
+        return await self._access.ask(lambda c: _news(c, after, kinds, limit))
+
+    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
+        return await self._access.ask(lambda c: journal.of(c, id))
+
+    async def pass_over(self, name: str, place: Place, through: int) -> bool:
+        return await self._access.write(lambda batch: _pass_over(batch, name, place, through))
+
+    async def lease(self, name: str, until: datetime) -> Place | None:
+        return await self._access.write(lambda batch: _lease(batch, name, until))
+
+    async def settle(
+        self, name: str, place: Place, events: Sequence[Event] = (), *, keep_until: datetime | None = None
+    ) -> bool:
+        return await self._access.write(lambda batch: _settle(batch, name, place, events, keep_until))
+
+
+def _find(connection: Connection, name: str) -> Place | None:
+    row = connection.execute(select(table).where(table.c.name == name)).one_or_none()
+    return None if row is None else _place(row)
+
+
+def _begin(batch: Batch, name: str) -> Place:
+    """At the journal's end; where another process was faster, where that one put it."""
+    found = _find(batch.connection, name)
+    if found is not None:
+        return found
+    values = {"told": batch.head.seq, "attempts": 0, "failing_since": 0, "next_at": 0, "leased_until": 0, "lease": 0}
+    batch.connection.execute(insert(table).values(name=name, **values))
+    return Place(told=batch.head.seq)
+
+
+def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) -> News:
+    """Of verdicts those that hold, since there are so many others. Not more than a stretch at once, however long nobody looked: one
+    long read would be in the way of mail, and never come to its end."""
+    end = read_head(connection).seq
+    looked = min(end, after + STRETCH)
+    query = (
+        journal.ROWS.where(
+            entry.c.seq > after,
+            entry.c.seq <= looked,
+            entry.c.kind.in_([kind.value for kind in kinds]),
+            or_(~lookup.VERDICT, lookup.acts("hold")),
+        )
+        .order_by(entry.c.seq)
+        .limit(limit)
+    )
+    found = list(map(journal.pair, connection.execute(query)))
+    return News(entries=found, through=found[-1][0].seq if len(found) == limit else max(looked, after), end=end)
+
+
+def _pass_over(batch: Batch, name: str, place: Place, through: int) -> bool:
+    free = (table.c.name == name, table.c.lease == place.lease, table.c.leased_until <= batch.now_us)
+    moved = update(table).where(*free).values(told=through, attempts=0, failing_since=0, next_at=0)
+    return bool(batch.connection.execute(moved).rowcount)
+
+
+def _lease(batch: Batch, name: str, until: datetime) -> Place | None:
+    taken = (
+        update(table)
+        .where(table.c.name == name, table.c.leased_until <= batch.now_us)
+        .values(leased_until=microseconds(until), lease=table.c.lease + 1)
+    )
+    return _find(batch.connection, name) if batch.connection.execute(taken).rowcount else None
+
+
+def _settle(batch: Batch, name: str, place: Place, events: Sequence[Event], keep_until: datetime | None) -> bool:
+    moved = (
+        update(table)
+        .where(table.c.name == name, table.c.lease == place.lease)
+        .values(
+            told=place.told,
+            attempts=place.attempts,
+            failing_since=_us(place.failing_since),
+            next_at=_us(place.next_at),
+            leased_until=_us(keep_until),
+        )
+    )
+    if not batch.connection.execute(moved).rowcount:
+        return False
+    batch.record(events)
+    return True
+
+
+def _place(row: Any) -> Place:
+    return Place(
+        told=row.told,
+        attempts=row.attempts,
+        failing_since=instant(row.failing_since) if row.failing_since else None,
+        next_at=instant(row.next_at) if row.next_at else None,
+        lease=row.lease,
+    )
+
+
+def _us(at: datetime | None) -> int:
+    return 0 if at is None else microseconds(at)

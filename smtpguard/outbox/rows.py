@@ -1,0 +1,488 @@
+"""The outbox: what is to be sent, recipient by recipient, leased to one worker at a time.
+
+Each recipient has one delivery status (audit.delivery), from which everything else that is said of a release is counted. A lease
+carries a token that grows with every lease; who was too slow settles with an old token and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.elements import ColumnElement
+
+from smtpguard.admission.model import Delivered, Intent, IntentKind, Lease, Outcome
+from smtpguard.database.batch import Batch
+from smtpguard.database.codec import HOLD, INTENT, RECIPIENT
+from smtpguard.database.failpoint import passes
+from smtpguard.database.schema import delivery, hold, outbox
+from smtpguard.holds.model import NONE_YET, SENDING, Settled, State
+from smtpguard.holds.sending import Sending, total
+from smtpguard.journal.chain import microseconds
+from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, Further, after
+from smtpguard.mail.envelope import Recipient
+from smtpguard.policy.freezing import held_up_by
+
+OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
+_RELEASE = IntentKind.RELEASE.value
+_TRY, _ASK, _ANSWER, _NOTHING = (
+    further.value for further in (Further.TRY, Further.ASK, Further.ANSWER, Further.NOTHING)
+)
+NEVER_US = 253_402_300_799 * 1_000_000
+"""When an entry is due of which nobody is to be tried: in the year 9999."""
+_EVENTS = {
+    Delivered.SENT: DeliveryEvent.TAKE,
+    Delivered.RETRY: DeliveryEvent.PUT_OFF,
+    Delivered.FAILED: DeliveryEvent.REFUSE,
+}
+KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
+"""Where what leads is in one of these, no copy under it goes, whatever was decided before: it comes after (deciding.follow)."""
+_MANY = 500
+_SET_DELIVERY = (
+    update(delivery)
+    .where(delivery.c.intent_id == bindparam("b_intent"), delivery.c.n == bindparam("b_n"))
+    .values(
+        state=bindparam("b_state"),
+        next_at=bindparam("b_next"),
+        reply=bindparam("b_reply"),
+        doubts=bindparam("b_doubts"),
+        further=bindparam("b_further"),
+        people=func.coalesce(bindparam("b_people"), delivery.c.people),
+    )
+)
+
+
+def rows_of(intent: Intent, now_us: int) -> tuple[tuple[object, ...], list[tuple[object, ...]]]:
+    """The entry and its recipients as rows. One without recipients is leased once all the same."""
+    at = now_us if intent.not_before is None else microseconds(intent.not_before)
+    entry = (intent.intent_id, intent.kind.value, intent.hold_id, intent.content_sha256, INTENT.dumps(intent),
+             now_us, at, False, 0, 0, None, 0)  # fmt: skip
+    recipients = [
+        (intent.intent_id, n, RECIPIENT.dumps(r), DeliveryStatus.PENDING.value, at, "", 0, _TRY, None)
+        for n, r in enumerate(intent.recipients)
+    ]
+    return entry, [tuple(r) for r in recipients]
+
+
+def write(batch: Batch, rows: Iterable[tuple[tuple[object, ...], list[tuple[object, ...]]]]) -> None:
+    for entry, recipients in rows:
+        batch.rows("outbox").append(entry)
+        batch.rows("delivery").extend(recipients)
+
+
+def leasable(
+    now_us: int | ColumnElement[int], *, all_frozen: bool = False, some: FromClause = outbox
+) -> ColumnElement[bool]:
+    """Due, not leased, and with a hold (where there is one) whose client got its 250 and that lets it go. ``some``: the outbox, or
+    a part of it."""
+    live = and_(hold.c.acknowledged.is_(True), hold.c.state != State.VOID.value)
+    released = and_(hold.c.state.in_([s.value for s in SENDING]), ~kept_by_its_lead())
+    of_content = or_(
+        and_(some.c.kind == IntentKind.RELEASE.value, live, released),
+        and_(some.c.kind == IntentKind.PART.value, live),
+    )
+    told = and_(some.c.kind.not_in(OF_CONTENT), or_(hold.c.hold_id.is_(None), live))
+    return and_(
+        some.c.done.is_(False),
+        some.c.next_at <= now_us,
+        some.c.leased_until <= now_us,
+        or_(told, false() if all_frozen else of_content),
+    )
+
+
+def kept_by_its_lead() -> ColumnElement[bool]:
+    """Whether a hold is a copy under one that was taken back, or waits: it comes back, or waits with it. One row each, which no
+    database makes a walk through all holds of."""
+    lead = hold.alias("lead")
+    back = or_(lead.c.state.in_(KEEPS), lead.c.stopped.is_not(None))
+    return func.coalesce(select(back).where(lead.c.hold_id == hold.c.lead).scalar_subquery(), false(), type_=Boolean)
+
+
+def in_outbox() -> ColumnElement[bool]:
+    """Whether a hold's release is in the outbox still."""
+    return exists().where(outbox.c.hold_id == hold.c.hold_id, outbox.c.kind == _RELEASE, outbox.c.done.is_(False))
+
+
+def any_due(connection: Connection, now_us: int) -> bool:
+    """Whether there may be something to lease: asked outside the writer, since the answer is mostly no."""
+    return connection.execute(_ANY_DUE, {"now": now_us}).first() is not None
+
+
+_ANY_DUE = (
+    select(outbox.c.intent_id)
+    .select_from(outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id))
+    .where(leasable(bindparam("now", type_=BigInteger)))
+    .limit(1)
+)
+"""Asked twice a second all day, and so put together once."""
+
+
+def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
+    batch.flush()
+    chosen = _choose(batch, n)
+    if not chosen:
+        return []
+    until = batch.now + timedelta(seconds=seconds)
+    taken = (
+        update(outbox)
+        .where(outbox.c.intent_id.in_(chosen))
+        .values(
+            token=outbox.c.token + 1,
+            attempts=outbox.c.attempts + 1,
+            leased_until=microseconds(until),
+        )
+        .returning(
+            outbox.c.intent_id, outbox.c.doc, outbox.c.token, outbox.c.attempts, outbox.c.created_at, outbox.c.owner
+        )
+    )
+    rows = {row.intent_id: row for row in batch.connection.execute(taken)}
+    batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(chosen)).values(owner=owner))
+    pending = select(delivery).where(delivery.c.intent_id.in_(chosen), delivery.c.further == _TRY)
+    waiting: dict[str, list[tuple[str, str, int]]] = {}
+    for row in batch.connection.execute(pending.order_by(delivery.c.intent_id, delivery.c.n)):
+        if row.next_at <= batch.now_us:
+            waiting.setdefault(row.intent_id, []).append((row.recipient, row.state, row.doubts))
+    settled = _settled(batch.connection, chosen)
+    leases = []
+    for intent_id in chosen:
+        row = rows[intent_id]
+        due = waiting.get(intent_id, [])
+        passes("lease", intent_id)
+        leases.append(
+            Lease(
+                lease_id=intent_id,
+                token=row.token,
+                until=until,
+                intent=INTENT.loads(row.doc),
+                recipients=tuple(RECIPIENT.loads(text) for text, _, _ in due),
+                attempts=row.attempts - 1,
+                created_at=batch.now - timedelta(microseconds=batch.now_us - row.created_at),
+                in_doubt=row.owner is not None or any(s == DeliveryStatus.ATTEMPTED.value for _, s, _ in due),
+                doubts=tuple(n for _, _, n in due) if any(n for _, _, n in due) else (),
+                settled=settled.get(intent_id, NONE_YET),
+            )
+        )
+    return leases
+
+
+def _settled(connection: Connection, intents: Sequence[str]) -> dict[str, Settled]:
+    """What all those have come to about whom nothing is to be done any more."""
+    query = select(delivery.c.intent_id, delivery.c.state, func.count()).where(
+        delivery.c.intent_id.in_(intents), delivery.c.further == _NOTHING
+    )
+    found: dict[str, Settled] = {}
+    for intent_id, state, n in connection.execute(query.group_by(delivery.c.intent_id, delivery.c.state)):
+        found[intent_id] = found.get(intent_id, NONE_YET) + total(DeliveryStatus(state), n)
+    return found
+
+
+def _choose(batch: Batch, n: int) -> list[str]:
+    """The ids to lease, longest due first, passing over what a freeze stops; a page at a time, since many may be stopped."""
+    freezes = [f for f in batch.freezes if f.until is None or batch.now < f.until]
+    everything = any(
+        f.stops(lists=frozenset(), senders=frozenset(), mailing="", thread="", now=batch.now) for f in freezes
+    )
+    joined = outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id)
+    query = (
+        select(outbox.c.intent_id, outbox.c.kind, outbox.c.next_at, hold.c.doc)
+        .select_from(joined)
+        .where(leasable(batch.now_us, all_frozen=everything))
+        .order_by(outbox.c.next_at, outbox.c.intent_id)
+    )
+    chosen: list[str] = []
+    offset, page = 0, max(n, 100)
+    while len(chosen) < n:
+        rows = batch.connection.execute(query.limit(page).offset(offset)).all()
+        for row in rows:
+            stopped = row.kind in OF_CONTENT and freezes and held_up_by(HOLD.loads(row.doc), freezes, batch.now)
+            if not stopped and len(chosen) < n:
+                chosen.append(row.intent_id)
+        if len(rows) < page:
+            break
+        offset += page
+    return chosen
+
+
+def sendings(connection: Connection, hold_ids: Sequence[str], now_us: int) -> Mapping[str, Sending]:
+    """Of each hold that has a release how far that is. Asked inside the writer, nobody can take one up meanwhile."""
+    found: dict[str, list[Any]] = {}
+    for start in range(0, len(hold_ids), _MANY):
+        some = outbox.c.hold_id.in_(hold_ids[start : start + _MANY])
+        query = select(outbox.c.hold_id, outbox.c.leased_until, delivery).join(
+            delivery, delivery.c.intent_id == outbox.c.intent_id
+        )
+        rows = connection.execute(query.where(some, outbox.c.kind == _RELEASE).order_by(delivery.c.n)).all()
+        for row in rows:
+            found.setdefault(row.hold_id, []).append(row)
+    return {hold_id: _sending(rows, now_us) for hold_id, rows in found.items()}
+
+
+def _sending(rows: Sequence[Any], now_us: int) -> Sending:
+    over = (_NOTHING, _ANSWER)  # of what was taken back an answer only says more
+    left = [row for row in rows if row.further not in over]
+    doubtful = [row for row in left if row.state == DeliveryStatus.ATTEMPTED.value]
+    return Sending(
+        under_way=any(row.next_at > now_us for row in doubtful) or any(row.leased_until > now_us for row in rows),
+        settled=sum((total(DeliveryStatus(row.state)) for row in rows if row.further in over), NONE_YET),
+        doubt=len(doubtful),
+        asked=sum(row.further == _ASK and row.next_at <= now_us for row in doubtful),
+        left=tuple(RECIPIENT.loads(row.recipient) for row in left if row not in doubtful),
+    )
+
+
+def take_out(batch: Batch, hold_id: str) -> None:
+    """The release of a hold is not to be carried out, and never was: whoever has leased it finds it gone."""
+    release = _release_of(hold_id)
+    batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(release)))
+    batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(release)))
+
+
+def end(batch: Batch, hold_id: str) -> bool:
+    """Nobody else gets it. The answer to an attempt that is being made is written if it comes; whoever has leased the entry and not
+    begun an attempt finds it gone. Returns whether it is over."""
+    release = _release_of(hold_id)
+    left = update(delivery).where(delivery.c.intent_id.in_(release), delivery.c.further != _NOTHING)
+    pending = left.where(delivery.c.state == DeliveryStatus.PENDING.value)
+    batch.connection.execute(pending.values(state=DeliveryStatus.CANCELLED.value, further=_NOTHING))
+    under_way = left.where(delivery.c.further.in_((_TRY, _ASK)), delivery.c.next_at > batch.now_us)
+    batch.connection.execute(under_way.values(further=_ANSWER))
+    batch.connection.execute(left.where(delivery.c.further != _ANSWER).values(further=_NOTHING))
+    fenced = update(outbox).where(outbox.c.intent_id.in_(release), outbox.c.leased_until > batch.now_us)
+    batch.connection.execute(fenced.values(token=outbox.c.token + 1, owner=None, leased_until=0))
+    over = [_rest(batch, row.intent_id) for row in batch.connection.execute(release).all()]
+    return all(over)
+
+
+def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[Became]]:
+    """By entry: recipients of what was taken back, to whom an attempt was being made then, and whose answer does not come any more."""
+    query = select(delivery).where(
+        delivery.c.intent_id.in_(_release_of(hold_id)), delivery.c.further == _ANSWER, delivery.c.next_at <= now_us
+    )
+    found: dict[str, list[Became]] = {}
+    for row in connection.execute(query.order_by(delivery.c.n)).all():
+        outcome = Outcome(recipient=RECIPIENT.loads(row.recipient), delivered=Delivered.IN_DOUBT, doubts=row.doubts)
+        found.setdefault(row.intent_id, []).append(
+            Became(
+                n=row.n,
+                outcome=outcome,
+                status=after(DeliveryStatus(row.state), DeliveryEvent.LOSE),
+                further=Further.NOTHING,
+                people=frozenset(_digests(row.people)),
+            )
+        )
+    return found
+
+
+def _rest(batch: Batch, intent_id: str) -> bool:
+    """When the entry is due next, by its recipients; whether it is done."""
+    query = select(delivery.c.further, func.min(delivery.c.next_at)).where(
+        delivery.c.intent_id == intent_id, delivery.c.further != _NOTHING
+    )
+    left = {further: at for further, at in batch.connection.execute(query.group_by(delivery.c.further))}  # noqa: C416
+    values = {"done": not left, "next_at": left.get(_TRY, NEVER_US) if left else batch.now_us}
+    batch.connection.execute(update(outbox).where(outbox.c.intent_id == intent_id).values(**values))
+    return not left
+
+
+def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
+    """Workers who are gone give no answer any more: who was to be asked about once its time was over is asked about now. Returns how
+    many entries they had begun."""
+    rows = batch.connection.execute(
+        select(outbox.c.intent_id, outbox.c.owner).where(outbox.c.done.is_(False), outbox.c.owner.is_not(None))
+    ).all()
+    left = [row.intent_id for row in rows if gone(row.owner)]
+    waiting = update(delivery).where(
+        delivery.c.intent_id.in_(left), delivery.c.further.in_((_ASK, _ANSWER)), delivery.c.next_at > batch.now_us
+    )
+    if left:
+        batch.connection.execute(waiting.values(next_at=batch.now_us))
+    return len(left)
+
+
+def to_ask(connection: Connection, now_us: int) -> list[str]:
+    """Holds with a recipient about whom people are to be asked from now on, or for whose answer nobody waits any more."""
+    query = (
+        select(outbox.c.hold_id)
+        .select_from(
+            outbox.join(delivery, delivery.c.intent_id == outbox.c.intent_id).join(
+                hold, hold.c.hold_id == outbox.c.hold_id
+            )
+        )
+        .where(outbox.c.done.is_(False), outbox.c.kind == _RELEASE, delivery.c.next_at <= now_us)
+        .where(or_(and_(delivery.c.further == _ASK, hold.c.asked.is_(None)), delivery.c.further == _ANSWER))
+    )
+    return sorted({str(id) for id in connection.execute(query).scalars()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A recipient about whom people are asked. ``intent_id``, ``n``: which."""
+
+    intent_id: str
+    n: int
+    recipient: Recipient
+    doubts: int
+    people: frozenset[bytes]
+
+
+def asked(connection: Connection, hold_id: str, now_us: int) -> list[Asked]:
+    query = select(delivery).where(
+        delivery.c.intent_id.in_(_release_of(hold_id)), delivery.c.further == _ASK, delivery.c.next_at <= now_us
+    )
+    return [
+        Asked(
+            intent_id=row.intent_id,
+            n=row.n,
+            recipient=RECIPIENT.loads(row.recipient),
+            doubts=row.doubts,
+            people=frozenset(_digests(row.people)),
+        )
+        for row in connection.execute(query.order_by(delivery.c.n)).all()
+    ]
+
+
+def repeat(batch: Batch, some: Sequence[Asked]) -> None:
+    """A person says to send it again: one attempt more, with the doubt of the first."""
+    for one in some:
+        again = update(delivery).where(delivery.c.intent_id == one.intent_id, delivery.c.n == one.n)
+        status = after(DeliveryStatus.ATTEMPTED, DeliveryEvent.REPEAT)
+        batch.connection.execute(again.values(state=status.value, further=_TRY, next_at=batch.now_us, doubts=1))
+    for intent_id in {one.intent_id for one in some}:
+        _rest(batch, intent_id)
+
+
+def confirmed(some: Sequence[Asked]) -> list[Became]:
+    """A person says that it was sent."""
+    return [
+        Became(
+            n=one.n,
+            outcome=Outcome(recipient=one.recipient, delivered=Delivered.SENT, doubts=one.doubts),
+            status=after(DeliveryStatus.ATTEMPTED, DeliveryEvent.CONFIRM),
+            further=Further.NOTHING,
+            people=one.people,
+        )
+        for one in some
+    ]
+
+
+def _release_of(hold_id: str) -> Select[tuple[str]]:
+    return select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id, outbox.c.kind == _RELEASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Became:
+    """What an outcome has made of one recipient of an entry. ``people``: those behind it, as far as that was said."""
+
+    n: int
+    outcome: Outcome
+    status: DeliveryStatus
+    further: Further
+    people: frozenset[bytes]
+
+    @property
+    def over(self) -> bool:
+        return self.further is Further.NOTHING
+
+
+def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[Became] | None:
+    """What becomes of each recipient. None: another lease was given meanwhile, or it is settled: nothing is to be written. Raises
+    ValueError for a recipient that was not leased, and for what cannot happen to one."""
+    batch.flush()
+    row = batch.connection.execute(
+        select(outbox.c.token, outbox.c.done).where(outbox.c.intent_id == lease.lease_id)
+    ).one_or_none()
+    if row is None or row.token != lease.token or row.done:
+        return None
+    known: dict[str, list[Any]] = {}
+    left = select(delivery).where(delivery.c.intent_id == lease.lease_id, delivery.c.further != _NOTHING)
+    for each in batch.connection.execute(left.order_by(delivery.c.n)):
+        known.setdefault(each.recipient, []).append(each)
+    made: list[Became] = []
+    for outcome in outcomes:
+        there = known.get(RECIPIENT.dumps(outcome.recipient))
+        if not there:
+            raise ValueError("an outcome for a recipient that was not leased")
+        each = there.pop(0)
+        status = DeliveryStatus(each.state)
+        begins = DeliveryEvent.BEGIN if status is DeliveryStatus.PENDING else DeliveryEvent.LOSE
+        status = after(status, _EVENTS.get(outcome.delivered, begins), earlier=outcome.doubts)
+        further = _further(outcome)
+        if each.further == _ANSWER:  # it was taken back meanwhile
+            further = Further.NOTHING
+            if status is DeliveryStatus.PENDING:
+                status = after(status, DeliveryEvent.CANCEL)
+        people = outcome.people if outcome.people is not None else _digests(each.people)
+        made.append(
+            Became(
+                n=each.n,
+                outcome=outcome,
+                status=status,
+                further=further,
+                people=frozenset(people),
+            )
+        )
+    return made
+
+
+def _further(outcome: Outcome) -> Further:
+    match outcome.delivered:
+        case Delivered.RETRY:
+            return Further.TRY
+        case Delivered.IN_DOUBT:
+            return Further.ASK if outcome.asks else Further.TRY
+        case _:
+            return Further.NOTHING
+
+
+def _digests(people: bytes | None) -> tuple[bytes, ...]:
+    return () if people is None else tuple(people[at : at + 8] for at in range(0, len(people), 8))
+
+
+def settle(batch: Batch, intent_id: str, changes: Sequence[Became]) -> bool:
+    """Write them; an entry about whose recipients nothing is to be done any more is done. Returns whether it is. Who has begun an
+    attempt is known until its answer is written."""
+    begun = any(one.outcome.delivered is Delivered.IN_DOUBT and not one.over for one in changes)
+    passes("mark" if begun else "settle", intent_id)
+    if changes:
+        batch.connection.execute(_SET_DELIVERY, [_row(batch, intent_id, one) for one in changes])
+    values = {"leased_until": 0} if begun else {"leased_until": 0, "owner": None}
+    batch.connection.execute(update(outbox).where(outbox.c.intent_id == intent_id).values(**values))
+    return _rest(batch, intent_id)
+
+
+def _row(batch: Batch, intent_id: str, one: Became) -> dict[str, object]:
+    again, people = one.outcome.next_at, one.outcome.people
+    return {
+        "b_intent": intent_id,
+        "b_n": one.n,
+        "b_state": one.status.value,
+        "b_next": batch.now_us if again is None else microseconds(again),
+        "b_reply": json.dumps(one.outcome.reply),
+        "b_doubts": one.outcome.doubts,
+        "b_further": one.further.value,
+        "b_people": None if people is None else b"".join(people),
+    }
+
+
+def come_to(connection: Connection, intent_id: str) -> Settled:
+    """What all recipients of an entry have come to, who are still to be tried or asked about left out."""
+    return _settled(connection, [intent_id]).get(intent_id, NONE_YET)
