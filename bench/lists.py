@@ -24,7 +24,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.through import table
-from smtpguard.admission.model import Live
 from smtpguard.config.documents import POLICY as POLICY_FILE
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
@@ -33,6 +32,7 @@ from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import swap, write
 from smtpguard.mail.address import Address
+from smtpguard.policy.counted import Live
 from smtpguard.policy.facts import Count, Facts, Value
 from smtpguard.policy.parse import parse
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from smtpguard.admission.model import Live
+from smtpguard.admission.model import Seen
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import FACT, Watched, exceeded
 from smtpguard.mail.transaction import Transaction
@@ -18,7 +18,7 @@ from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
 
 
-def with_fixed(verdict: Verdict, gathered: Gathered, live: Live, streams: Sequence[Watched]) -> Verdict:
+def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Watched]) -> Verdict:
     """The verdict with the hits of the fixed rules. In a policy that only observes, they observe as well."""
     mode = Mode.ENFORCE if gathered.in_force.enforce else Mode.OBSERVE
     hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathered, live, streams)]
@@ -49,7 +49,7 @@ def is_automatic(transaction: Transaction) -> bool:
     )
 
 
-def _hits(verdict: Verdict, gathered: Gathered, live: Live, streams: Sequence[Watched]) -> Iterator[Hit]:
+def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Watched]) -> Iterator[Hit]:
     addressed = gathered.counted.list_addresses.low > 0
     if addressed and is_automatic(gathered.transaction):
         yield Hit(

@@ -16,29 +16,17 @@ from datetime import datetime
 
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.model import (
-    Admission,
-    Ask,
-    Busy,
-    ComparisonMissing,
-    ContentMissing,
-    Full,
-    Gone,
-    Item,
-    LedgerError,
-    Live,
-    PolicyMoved,
-    PolicyUnreadable,
-)
+from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.preapproval import Preapproval
 from smtpguard.admission.record import Record, refused_at_rcpt
 from smtpguard.admission.standing import is_by_sender, standing
+from smtpguard.counts.keys import persons
+from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, LedgerError, PolicyMoved, PolicyUnreadable
 from smtpguard.freezes.service import GateWatch
-from smtpguard.gathering.countingkeys import persons
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
-from smtpguard.guard.inforce import InForce, Policies
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classified
@@ -50,7 +38,7 @@ from smtpguard.mailings.model import Grant
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Template
 from smtpguard.notices.intents import Notices
-from smtpguard.policy.counted import OF_EACH_RECIPIENT
+from smtpguard.policy.counted import OF_EACH_RECIPIENT, Ask
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Rejected, Relayed
@@ -105,7 +93,7 @@ class Intake:
     def __init__(
         self,
         ledger: Ledger,
-        policies: Policies,
+        policies: PolicyInForce,
         gather: Gather,
         dispose: Dispose,
         watch: GateWatch,
@@ -270,7 +258,7 @@ class Intake:
             questions=plan.questions,
         )
 
-        def step(live: Live) -> Admission:
+        def step(live: Seen) -> Admission:
             verdict = with_fixed(plan.close(live), gathered, live, streams)
             return record.admission(standing(verdict, gathered, live, self._term), live, plan.stops(verdict, live))
 

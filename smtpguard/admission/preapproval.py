@@ -11,12 +11,12 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from smtpguard.admission.model import Admission, Ask, Item, Live, list_of
+from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.record import Record
 from smtpguard.admission.standing import Standing
 from smtpguard.gathering.gather import Gather, Gathered
-from smtpguard.guard.inforce import InForce, Policies
-from smtpguard.guard.ports import Ledger
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Ledger, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import ONE, Span
@@ -26,6 +26,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.notices.intents import Notices
+from smtpguard.policy.counted import Ask, list_of
 from smtpguard.policy.facts import FACTS, Source
 from smtpguard.policy.rule import ASKED
 from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Reason, Rejected, Verdict
@@ -40,7 +41,7 @@ class Preapproval:
 
     address: Address
     ledger: Ledger
-    policies: Policies
+    policies: PolicyInForce
     gather: Gather
     term: Deadlines
     notices: Notices
@@ -85,7 +86,7 @@ class Preapproval:
         plan = in_force.rules.plan(facts)
         record = Record(gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True)
 
-        def step(live: Live) -> Admission:
+        def step(live: Seen) -> Admission:
             counts, maybe = alone(plan.asks, gathered)
             thought = plan.close(replace(live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None))
             return record.admission(Standing(verdict=_asking(thought, known, in_force)), live)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from smtpguard.admission.model import Admission, Ask, ComparisonMissing, Intent, IntentKind, Live, Questions
+from smtpguard.admission.model import Admission, ComparisonMissing, Seen
 from smtpguard.admission.recordedfacts import FACTS, kept
 from smtpguard.admission.standing import Standing, grown, is_by_sender
-from smtpguard.gathering.countingkeys import as_journalled
+from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Watched, exceeded
 from smtpguard.holds.deadlines import Deadlines
@@ -29,7 +29,8 @@ from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.notices.calling import calling
 from smtpguard.notices.intents import Notices
 from smtpguard.notices.noticedata import sentences
-from smtpguard.policy.counted import LET_THROUGH
+from smtpguard.outbox.model import Intent, IntentKind
+from smtpguard.policy.counted import LET_THROUGH, Ask, Questions
 from smtpguard.policy.facts import OF_LISTS, Unknown, named
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
@@ -54,7 +55,7 @@ class Record:
     questions: Questions = field(default_factory=dict)
     test: bool = False
 
-    def admission(self, stands: Standing, live: Live, stops: tuple[Ask, ...] = ()) -> Admission:
+    def admission(self, stands: Standing, live: Seen, stops: tuple[Ask, ...] = ()) -> Admission:
         """What is written. The same content and envelope as a live hold is that hold, or as one that was released just now; a
         void one waits again. A copy of what is held already is stored under the one hold that people decide on. ``stops``: the
         conversations that rest from now on, whatever becomes of this message."""
@@ -98,7 +99,7 @@ class Record:
             shown=self.gathered.shown.pack() if hold is not None and self.gathered.shown is not None else None,
         )
 
-    def _counts(self, verdict: Verdict, live: Live) -> tuple[Ask, ...]:
+    def _counts(self, verdict: Verdict, live: Seen) -> tuple[Ask, ...]:
         """What this message is counted in. Of senders and lists counts what was let through: who was held is not held again for it,
         and a list's customers are not those of a stream or an approved mailing."""
         if verdict.action is Action.HOLD:
@@ -138,7 +139,7 @@ class Record:
             return " ".join(told["sentences"])
         return text if text[-1] in ".!?" else f"{text}."
 
-    def _retry(self, verdict: Verdict, live: Live, twin: Hold) -> Admission:
+    def _retry(self, verdict: Verdict, live: Seen, twin: Hold) -> Admission:
         taken = self._taken(twin)
         if taken and verdict.action is Action.HOLD and verdict.scope is not Scope.CUSTOMERS:
             # The hold is there, and by now the rest is not to go on either: a freeze, or another policy.
@@ -164,7 +165,7 @@ class Record:
             generation=live.generation,
         )
 
-    def _hold(self, stands: Standing, live: Live) -> Hold:
+    def _hold(self, stands: Standing, live: Seen) -> Hold:
         verdict = stands.verdict
         gathered, transaction = self.gathered, self.gathered.transaction
         reading = gathered.reading if isinstance(gathered.reading, Reading) else None
@@ -247,7 +248,7 @@ class Record:
         )
 
     def _event(
-        self, verdict: Verdict, live: Live, hold_id: str | None, *, retry: bool = False, under: str = ""
+        self, verdict: Verdict, live: Seen, hold_id: str | None, *, retry: bool = False, under: str = ""
     ) -> Event:
         """``under``: the hold that people decide on, where this is a copy of it."""
         gathered, transaction = self.gathered, self.gathered.transaction

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from smtpguard.admission.model import Ask, Live, Questions
+from smtpguard.admission.model import Seen
 from smtpguard.admission.standing import is_anothers_letter, refused_by
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import FEW
 from smtpguard.holds.model import State
 from smtpguard.lists.recipients import Span, Touched
 from smtpguard.policy import counted
+from smtpguard.policy.counted import Ask, Questions
 from smtpguard.policy.facts import FACTS as TABLE
 from smtpguard.policy.facts import NONE, OF_MAILINGS, Count, Kept, Source, Unknown, Value
 
@@ -55,7 +56,7 @@ def usual_unsuitable(topics: Value, avoided: Collection[str]) -> Value:
     return topics & frozenset(avoided) if isinstance(topics, frozenset) else topics
 
 
-def kept(gathered: Gathered, questions: Questions, live: Live) -> dict[str, Any]:
+def kept(gathered: Gathered, questions: Questions, live: Seen) -> dict[str, Any]:
     """What stands in the entry. ``questions``: of the plan that was closed with ``live``."""
     found: dict[str, Any] = {}
     values, everyone, sender = gathered.facts.values, gathered.everyone, gathered.sender
@@ -143,7 +144,7 @@ def _add_text(found: dict[str, Any], gathered: Gathered) -> None:
         found["message.correspondence"] = _plain(correspondence)
 
 
-def _is_first(gathered: Gathered, live: Live) -> bool:
+def _is_first(gathered: Gathered, live: Seen) -> bool:
     """Whether nobody else has anything of its mailing yet, and it goes to single people: then it alone is what counts."""
     everyone = gathered.everyone
     return (
@@ -155,7 +156,7 @@ def _is_first(gathered: Gathered, live: Live) -> bool:
     )
 
 
-def _is_own(asks: Sequence[Ask], gathered: Gathered, live: Live) -> bool:
+def _is_own(asks: Sequence[Ask], gathered: Gathered, live: Seen) -> bool:
     """Whether what was counted is what the message comes to by itself, or too little to be kept."""
     fact = asks[0].fact
     if fact in OF_MAILINGS and _is_first(gathered, live):
@@ -177,7 +178,7 @@ def _of_list(touched: Touched) -> Span:
     return touched.size if touched.by_address else touched.members
 
 
-def _counts(ask: Ask, own: Span, live: Live) -> bool:
+def _counts(ask: Ask, own: Span, live: Seen) -> bool:
     count = live.counts.get(ask)
     return count == own.low and count + live.maybe.get(ask, 0) == own.high
 

@@ -1,4 +1,4 @@
-"""The admission inside a batch: what an item sees (Live), and everything its decision writes.
+"""The admission inside a batch: what an item sees (Seen), and everything its decision writes.
 
 All that can be refused is refused before the first row of an item is written: the policy, the content, the step itself, and
 what it gave that is not JSON. So a bad item fails alone.
@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from sqlalchemy import update
 
-from smtpguard.admission.model import Admission, Ask, ComparisonMissing, ContentMissing, Item, Live, PolicyMoved
+from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
 from smtpguard.counts.counting import Tally
 from smtpguard.database.batch import Batch
+from smtpguard.database.errors import ContentMissing, PolicyMoved
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import hold as hold_table
 from smtpguard.holds import contents, covers
@@ -21,9 +22,11 @@ from smtpguard.holds import rows as holds
 from smtpguard.holds.deciding import OF_CONTENT
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import canonical
+from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row
 from smtpguard.mailings.model import Fate, Grant, Mailing
 from smtpguard.outbox import rows as outboxes
+from smtpguard.policy.counted import Ask
 from smtpguard.policy.verdict import Action, Held
 
 _SET_REACH = "UPDATE hold SET copies = ?, reach = ? WHERE hold_id = ?"
@@ -49,14 +52,14 @@ class Run:
         self._queued: dict[
             str, tuple[int, int]
         ] = {}  # by the hold of a sender's letters, its copies and its people after them
-        batch.mailings.meet(items)
+        mailings_of(batch).meet(items)
         self._tally = Tally(batch, items)  # of some counts it asks which mailing an item is of
 
-    def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
+    def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         batch = self._batch
         if item.policy_sha256 != batch.head.policy:
             raise PolicyMoved("another policy is in force")
-        row = batch.mailings.of(item)
+        row = mailings_of(batch).of(item)
         live = self._live(item, row)
         admission = step(live)
         sealed = batch.sealed(admission.events)
@@ -114,7 +117,7 @@ class Run:
     def _waiting(self, row: Row) -> tuple[int, int, str]:
         """How many copies are stored under its hold, and for how many people it waits, those at its client too. Who has an earlier
         copy waits for this one all the same, so that it is never less than before."""
-        mailing = self._batch.mailings.view(row)
+        mailing = mailings_of(self._batch).view(row)
         entry = self._entry(mailing.entry)
         before = entry.reach if entry is not None else 0
         return mailing.copies, max(before, mailing.people.held + mailing.people.deferred), mailing.entry
@@ -123,11 +126,11 @@ class Run:
         """The hold that an adopted one waits under: that of its mailing, if there is another by now."""
         entry = row.mailing.entry if row is not None else ""
         if row is not None and not entry:
-            self._batch.mailings.change(row, replace(row.mailing, entry=adopted.hold_id, copies=0))
+            mailings_of(self._batch).change(row, replace(row.mailing, entry=adopted.hold_id, copies=0))
         return entry if entry != adopted.hold_id and entry else None
 
-    def _live(self, item: Item, row: Row | None) -> Live:
-        batch, roll = self._batch, self._batch.mailings
+    def _live(self, item: Item, row: Row | None) -> Seen:
+        batch, roll = self._batch, mailings_of(self._batch)
         counts = self._tally.counts(item) if item.asks else {}
         maybe: dict[Ask, int] = {}
         mailing, entry, fresh = None, None, 0
@@ -141,7 +144,8 @@ class Run:
                 grants = self._covering(item, mailing, fresh)
             entry = self._entry(mailing.entry)
         queue = self._entry(self._queues.get(item.letter_from[-1], "")) if item.letter_from else None
-        return Live(
+        return Seen(
+            mailing_id=mailing.mailing_id if mailing is not None else "",
             now=batch.now,
             freezes=batch.freezes,
             counts=counts,
@@ -183,7 +187,7 @@ class Run:
     def _recorded(self, item: Item, row: Row, admission: Admission) -> bytes | None:
         """Count it under its mailing, and what was held of it under its one hold. Returns its people. A retry of what is held
         already is nothing new."""
-        roll, done = self._batch.mailings, admission.disposition
+        roll, done = mailings_of(self._batch), admission.disposition
         taken = isinstance(done, Held) and bool(done.taken)  # what its MTA passes on, nobody knows until it is said
         if admission.hold is None and admission.adopt is None and isinstance(done, Held):
             if taken:
@@ -220,9 +224,9 @@ class Run:
         if lead is None:
             return
         copies, reach = self._queued.get(hold.lead, (lead.copies, lead.reach))
-        row = self._batch.mailings.by_name(lead.mailing_id) if lead.mailing_id else None
+        row = mailings_of(self._batch).by_name(lead.mailing_id) if lead.mailing_id else None
         if row is not None and row.mailing.entry == hold.lead:
-            self._batch.mailings.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
+            mailings_of(self._batch).change(row, replace(row.mailing, copies=row.mailing.copies + 1))
             copies = row.mailing.copies - 1
         self._queued[hold.lead] = copies + 1, reach + hold.reach
         self._entries[hold.lead] = replace(lead, copies=copies + 1, reach=reach + hold.reach)

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from smtpguard.admission.model import ComparisonMissing, Live
-from smtpguard.gathering.countingkeys import persons
+from smtpguard.admission.model import ComparisonMissing, Seen
+from smtpguard.counts.keys import persons
 from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold, State
-from smtpguard.mailings.cover import Coming
 from smtpguard.mailings.differing import FACT as DIFFERS
 from smtpguard.mailings.differing import MOST_SAID, Difference, gravest
-from smtpguard.mailings.model import Grant, Mailing, Rejection
+from smtpguard.mailings.model import Coming, Grant, Mailing, Rejection
 from smtpguard.mailings.staging import Move, Progress
 from smtpguard.policy.facts import OF_MAILINGS, OF_SENDERS, named
 from smtpguard.policy.freezing import FREEZE
@@ -47,7 +46,7 @@ class Standing:
     leads: bool = True
 
 
-def standing(verdict: Verdict, gathered: Gathered, live: Live, term: Deadlines) -> Standing:
+def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) -> Standing:
     mailing = live.mailing
     if mailing is None or not gathered.in_force.enforce:
         return Standing(verdict=verdict)
@@ -100,7 +99,7 @@ def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> Standing:
     return Standing(verdict=verdict, entry=queue)
 
 
-def refused_by(gathered: Gathered, live: Live) -> Rejection | None:
+def refused_by(gathered: Gathered, live: Seen) -> Rejection | None:
     """The rejection of its mailing that is about this message: of the same content, from one of those who wrote what was refused."""
     found = live.mailing.rejected(live.now) if live.mailing is not None else None
     if found is None or (found.senders and not gathered.behind & found.senders):
@@ -190,7 +189,7 @@ def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
     return not holding & NEVER_COVERED and holding - {WAITS} <= rules
 
 
-def _covered(verdict: Verdict, live: Live) -> bool:
+def _covered(verdict: Verdict, live: Seen) -> bool:
     return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in live.grants)
 
 
@@ -211,7 +210,7 @@ def _excused(verdict: Verdict) -> Verdict:
     return replace(verdict, action=Action.RELAY, hits=hits, quorum=())
 
 
-def _in_turn(verdict: Verdict, mailing: Mailing, live: Live) -> Standing:
+def _in_turn(verdict: Verdict, mailing: Mailing, live: Seen) -> Standing:
     """Whether the stages have room for it. What does not fit into what is left of one ends it."""
     progress, now = mailing.progress, live.now
     if progress is None or not live.fresh:
@@ -264,7 +263,7 @@ def _differs(difference: Difference) -> Reason:
     return Reason(fact=DIFFERS, observed=difference.kind, limit="", public=difference.public, detail=difference.detail)
 
 
-def _uncovered(verdict: Verdict, gathered: Gathered, live: Live, mailing: Mailing) -> Sequence[Difference]:
+def _uncovered(verdict: Verdict, gathered: Gathered, live: Seen, mailing: Mailing) -> Sequence[Difference]:
     """Why what people approved of its mailing does not cover it: of several approvals, that from which it differs least. Raises
     ComparisonMissing where what they saw is to be read first."""
     grants = [grant for grant in mailing.grants if live.now < grant.until and grant.cover is not None]
@@ -283,7 +282,7 @@ def _uncovered(verdict: Verdict, gathered: Gathered, live: Live, mailing: Mailin
     return gravest(next(found for found in several if len(found) == fewest))[:MOST_SAID]
 
 
-def _from_one(grant: Grant, coming: Coming, gathered: Gathered, live: Live, mailing: Mailing) -> tuple[Difference, ...]:
+def _from_one(grant: Grant, coming: Coming, gathered: Gathered, live: Seen, mailing: Mailing) -> tuple[Difference, ...]:
     found = list(gathered.differs[grant.hold_id])
     cover = grant.cover
     if cover is not None and not cover.is_from(coming):

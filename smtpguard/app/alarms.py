@@ -17,7 +17,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from smtpguard.admission.model import PUT_BACK, Gate, LedgerError, Selector, Unavailable
 from smtpguard.app import policyfile
 from smtpguard.app.alarmways import FileMemory, Organisation, Ways
 from smtpguard.app.certificates import ends
@@ -27,6 +26,7 @@ from smtpguard.app.policies import Following
 from smtpguard.app.relay import found, relay_pool, relay_target
 from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
+from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
@@ -35,6 +35,7 @@ from smtpguard.observe.alarms.conditions import Called, Seen, Standing
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.told import Known
+from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.processes.numbers import PUT_OFF, Said
 from smtpguard.processes.part import Part
 from smtpguard.processes.standing import Tree, trees

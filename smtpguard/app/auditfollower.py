@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from smtpguard.admission.model import LedgerError
+from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind

@@ -35,7 +35,6 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard import __version__
-from smtpguard.admission.model import Selector
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state, store_url
 from smtpguard.app.services import opened, services
@@ -52,6 +51,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.ownership import hand_over
+from smtpguard.policy.freezing import Selector
 from smtpguard.store.opening import open_store
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store

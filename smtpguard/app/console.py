@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
-from smtpguard.admission.model import LedgerError
 from smtpguard.app import policyfile
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
@@ -29,6 +28,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import OtherFile
+from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader

@@ -17,7 +17,6 @@ from functools import partial
 
 from smtpguard.accounts.model import Keys
 from smtpguard.accounts.rows import People
-from smtpguard.admission.model import LedgerError, PolicyUnreadable
 from smtpguard.app import auditfollower, hooks
 from smtpguard.app.certificates import Renewals, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
@@ -30,6 +29,7 @@ from smtpguard.app.services import notices, opened, term
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
+from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.holds.links import Links
 from smtpguard.holds.service import Approvals

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smtpguard.admission.builtinrules import with_fixed
-from smtpguard.admission.model import Live
+from smtpguard.admission.model import Seen
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
@@ -94,7 +94,7 @@ class Explainer:
         counts, maybe = alone(asks, gathered)
         if counted:
             counts = {ask: max(n, counted.get(ask.fact, 0)) for ask, n in counts.items()}
-        live = Live(now=self._clock.now(), counts=counts, maybe=maybe)
+        live = Seen(now=self._clock.now(), counts=counts, maybe=maybe)
         verdict = with_fixed(plan.close(live, misses=True), gathered, live, streams)
         reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self._around)
         return Explained(

@@ -11,10 +11,10 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from smtpguard.admission.model import LedgerError, PolicyUnreadable
 from smtpguard.app.lists import built_expander, built_refresher, built_registry
 from smtpguard.app.policies import Following
 from smtpguard.config.settings import Settings
+from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from smtpguard.admission.model import LedgerError
 from smtpguard.app.files import CannotStart
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.web import Webhook
-from smtpguard.guard.inforce import Policies
+from smtpguard.database.errors import LedgerError
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender
@@ -21,7 +21,7 @@ SHORTEST_SECRET = 16
 def teller(
     settings: Settings,
     store: Store,
-    policies: Policies,
+    policies: PolicyInForce,
     clock: Clock,
     *,
     sender: Sender | None = None,
@@ -38,7 +38,7 @@ def unreachable(error: Exception) -> bool:
     return isinstance(error, LedgerError)
 
 
-def _hook(wanted: Webhook, policies: Policies, url: str) -> Hook:
+def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:
     try:
         secret = read_secret(wanted.secret_file).get_secret_value()
     except Broken as e:

@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.admission.model import LedgerError
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
 from smtpguard.app.health import Health
@@ -25,6 +24,7 @@ from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
+from smtpguard.database.errors import LedgerError
 from smtpguard.observe.metrics.exposition import Exposition
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.part import Part

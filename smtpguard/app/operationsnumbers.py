@@ -15,13 +15,13 @@ from typing import Any
 
 from smtpguard import __version__
 from smtpguard.admission.intake import ANSWERS, UNDECIDED
-from smtpguard.admission.model import PUT_BACK, PolicyUnreadable, Selector
 from smtpguard.app import policyfile
 from smtpguard.app.certificates import REFUSED, Ending, endings
 from smtpguard.app.files import indexes
 from smtpguard.app.policies import Following
 from smtpguard.app.policyfile import Look
 from smtpguard.config.settings import Settings
+from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
@@ -31,6 +31,7 @@ from smtpguard.observe.metrics.table import Numbers
 from smtpguard.observe.metrics.tally import Tally
 from smtpguard.observe.watching import Waiting
 from smtpguard.outbox.indoubt import SETTLED_WITHIN
+from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
 from smtpguard.wire.turned import Why

@@ -10,10 +10,10 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping
 
-from smtpguard.admission.model import LedgerError, Unusable
 from smtpguard.app.files import CannotStart
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.database.errors import LedgerError, Unusable
 from smtpguard.observe import log
 from smtpguard.processes import part, supervisor
 from smtpguard.processes.places import Allowance

@@ -13,7 +13,6 @@ from starlette.routing import BaseRoute
 
 from smtpguard.accounts.model import Role
 from smtpguard.accounts.rows import People
-from smtpguard.admission.model import LedgerError
 from smtpguard.app.accounts import accounts, required
 from smtpguard.app.files import CannotStart
 from smtpguard.config.problem import Broken
@@ -33,6 +32,7 @@ from smtpguard.console.people.passwords import Passwords
 from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.sessions import WRITE_SECONDS, Lifetimes, Sessions
 from smtpguard.console.people.signing import Signing
+from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
 from smtpguard.store.store import Store

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from smtpguard.admission.model import Gate, PolicyUnreadable, Unavailable
 from smtpguard.app.files import parse_policy
 from smtpguard.app.lists import built_registry, names
 from smtpguard.app.policyfile import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.database.errors import PolicyUnreadable, Unavailable
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.names import Names
+from smtpguard.policy.freezing import Gate
 from smtpguard.policy.parse import Policy
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import compile_vocabularies

@@ -28,7 +28,7 @@ from smtpguard.journal.chain import microseconds
 from smtpguard.journal.scan import Progress
 from smtpguard.journal.verdicts import verdicts
 from smtpguard.lists.digest import Digester
-from smtpguard.mailings.model import DAY
+from smtpguard.policy.counted import DAY
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
 

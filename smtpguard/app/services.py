@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smtpguard.admission.model import PolicyUnreadable
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
+from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.digest import Digester

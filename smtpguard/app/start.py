@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from smtpguard import __version__
-from smtpguard.admission.model import PolicyMoved
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, parse_policy
 from smtpguard.app.policyfile import PolicyFile, compare, unreadable
@@ -24,6 +23,7 @@ from smtpguard.config.documents import digest, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.recalling import Letter, recall
+from smtpguard.database.errors import PolicyMoved
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester

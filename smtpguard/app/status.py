@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from smtpguard import __version__
-from smtpguard.admission.model import Freeze, LedgerError
 from smtpguard.app.alarms import Looking, absent, probed, relay_says
 from smtpguard.app.alarmways import FileMemory
 from smtpguard.app.certificates import ends
@@ -27,6 +26,7 @@ from smtpguard.app.storestatus import hidden
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.recalling import known_since
+from smtpguard.database.errors import LedgerError
 from smtpguard.database.schema import checkpoint
 from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint, parse
@@ -36,6 +36,7 @@ from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, rai
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.told import Known
 from smtpguard.outbox.indoubt import SETTLED_WITHIN
+from smtpguard.policy.freezing import Freeze
 from smtpguard.processes.standing import Tree, trees
 
 STORE_SECONDS = 20.0

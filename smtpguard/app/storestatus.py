@@ -11,7 +11,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.accounts.model import Account, unseated
 from smtpguard.accounts.rows import People
-from smtpguard.admission.model import PUT_BACK, Freeze, LedgerError
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names
@@ -22,11 +21,13 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.recalling import known_since
 from smtpguard.database.engine import file_of
+from smtpguard.database.errors import LedgerError
 from smtpguard.database.migrate import Newer, SchemaError
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.declared import build
 from smtpguard.lists.names import Names
 from smtpguard.lists.ownership import owner_of
+from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode

@@ -10,12 +10,12 @@ import asyncio
 from collections import Counter
 from datetime import datetime, timedelta
 
-from smtpguard.admission.model import LedgerError
 from smtpguard.app.files import store_url
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.storestatus import hidden
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.database.errors import LedgerError
 from smtpguard.journal.callers import Caller, callers_at
 from smtpguard.mail.client import within
 

@@ -200,9 +200,9 @@ def _plain(value: object) -> object:
 
 def sentence_of(error: Exception) -> str | None:
     """What went wrong, in one line, for the errors that the world makes. None: an error of ours."""
-    from smtpguard.admission.model import LedgerError
     from smtpguard.app.files import CannotStart
     from smtpguard.config.problem import Broken
+    from smtpguard.database.errors import LedgerError
 
     if isinstance(error, Broken):
         return "\n".join(map(str, error.problems))

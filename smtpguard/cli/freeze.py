@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.admission.model import Freeze, Selector
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.shown import freeze_row, what
 from smtpguard.config.brief import STORE
@@ -22,6 +21,7 @@ from smtpguard.freezes.hooks import Hook
 from smtpguard.freezes.service import AnotherNeeded, Frozen, Released
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import NoSuch, whole_id
+from smtpguard.policy.freezing import Freeze, Selector
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.admission.model import Freeze
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
 from smtpguard.cli.several import Filter, agreed, failures, filters, meant
 from smtpguard.cli.shown import (
@@ -40,6 +39,7 @@ from smtpguard.holds.covering import BEGINNING, Covered
 from smtpguard.holds.effects import MOST_LETTERS, AtOnce, at_once
 from smtpguard.holds.model import Choice, Hold, Refused, State, missing
 from smtpguard.holds.service import Decided, Seen
+from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Quorum
 
 if TYPE_CHECKING:
@@ -457,7 +457,7 @@ async def _frozen(services: Services, hold: Hold) -> tuple[Freeze, ...]:
 
 async def _content(context: Context, services: Services, hold: Hold, *, viewed: bool) -> bytes:
     """The content, after it was journalled that somebody gets to see it."""
-    from smtpguard.admission.model import ContentMissing
+    from smtpguard.database.errors import ContentMissing
 
     try:
         message = await services.store.contents.load(hold.content_sha256)

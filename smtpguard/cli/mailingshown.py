@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
-from smtpguard.admission.model import Freeze
 from smtpguard.cli.shown import in_force, plain
 from smtpguard.holds import covering
 from smtpguard.holds.covering import Covered
 from smtpguard.mailings.model import Mailing, Tally
 from smtpguard.mailings.staging import At, Progress
+from smtpguard.policy.freezing import Freeze
 
 WIDTH = 40
 _HEAD = (

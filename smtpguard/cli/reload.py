@@ -55,9 +55,9 @@ def putting(
     again: str,
 ) -> Proposal | None:
     """``again``: what to type where it was not asked. None where all was said already. Raises Exit where it is not in force."""
-    from smtpguard.admission.model import PolicyMoved
     from smtpguard.app.putting import NotAgreed
     from smtpguard.config.problem import Broken
+    from smtpguard.database.errors import PolicyMoved
 
     asks = not as_json and _terminal()
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from smtpguard.admission.model import ContentMissing
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
 from smtpguard.cli.shown import plain
 from smtpguard.cli.times import moment
+from smtpguard.database.errors import ContentMissing
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message

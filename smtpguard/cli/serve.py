@@ -20,13 +20,13 @@ import click
 import structlog
 
 from smtpguard import __version__
-from smtpguard.admission.model import LedgerError, Unusable
 from smtpguard.app.files import NO_ROOM, CannotStart
 from smtpguard.cli.context import FAILURES, CannotRun, Context, TryAgain, sentence_of
 from smtpguard.config.listeners import MilterListener, SmtpListener, lacking
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import load_yaml
+from smtpguard.database.errors import LedgerError, Unusable
 from smtpguard.database.migrate import SchemaError
 from smtpguard.processes.child import Life
 from smtpguard.processes.connections import Limits

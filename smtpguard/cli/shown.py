@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.admission.model import Freeze, Selector
-from smtpguard.holds.model import SENDING, Choice, Hold, Settled, standing_votes
+from smtpguard.holds.model import SENDING, Choice, Hold, standing_votes
 from smtpguard.holds.sending import Outgoing, Sending
+from smtpguard.outbox.model import Settled
+from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Mode, Quorum
 
 if TYPE_CHECKING:

@@ -241,7 +241,6 @@ def _run(
     everybody: bool = False,
 ) -> None:
     """``about``: say afterwards where this account and the policy's groups do not fit together; ``everybody``: of all."""
-    from smtpguard.admission.model import LedgerError
     from smtpguard.app.accounts import accounts
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
@@ -250,6 +249,7 @@ def _run(
     from smtpguard.console.people.accounts import NotPossible
     from smtpguard.console.people.factors import Factors
     from smtpguard.console.people.passwords import BadPassword
+    from smtpguard.database.errors import LedgerError
     from smtpguard.mail.address import BadAddress
 
     settings = context.settings()

@@ -9,8 +9,7 @@ from datetime import timedelta
 
 from smtpguard.console.ports import Archive, OtherFile, Trial
 from smtpguard.freezes.service import Freezes
-from smtpguard.guard.inforce import Policies
-from smtpguard.guard.ports import Clock, Ledger, LedgerError, Reader
+from smtpguard.guard.ports import Clock, Ledger, LedgerError, PolicyInForce, Reader
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
 from smtpguard.lists.declared import ListInfo
@@ -28,7 +27,7 @@ class ConsoleServices:
 
     ledger: Ledger
     archive: Archive
-    policies: Policies
+    policies: PolicyInForce
     reader: Reader
     approvals: Approvals
     talks: Questions

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from smtpguard.admission.model import Selector
 from smtpguard.console import labels, rulewords
 from smtpguard.console.i18n import Speech
 from smtpguard.console.ports import Found
@@ -26,7 +25,7 @@ from smtpguard.journal.chain import Clear, Entry, instant
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import End, Sum
-from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.freezing import FREEZE, Selector
 
 MOST = 10
 """Of addresses, subjects and the like so many are shown, those with the most messages. Of what cannot be known, so many are named."""

@@ -15,13 +15,14 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from smtpguard.admission.model import Freeze, LedgerError, Selector
 from smtpguard.console import labels
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.i18n import Speech, choose
 from smtpguard.console.labels import state_key
 from smtpguard.console.ports import Person
 from smtpguard.console.telling import reason_of
+from smtpguard.database.errors import LedgerError
+from smtpguard.policy.freezing import Freeze, Selector
 
 _MOST_GIVEN_BACK = 1 << 20
 _TEMPLATES = Path(__file__).parent / "templates"

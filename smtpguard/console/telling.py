@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from smtpguard.admission.model import PUT_BACK
 from smtpguard.console.i18n import Speech
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
+from smtpguard.policy.freezing import PUT_BACK
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

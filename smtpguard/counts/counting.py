@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smtpguard.admission.model import Ask, Item, list_of
+from smtpguard.admission.model import Item
 from smtpguard.counts.contacts import KNOWN, Contacts, Reached
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Hold
+from smtpguard.mailings.mailingbatch import mailings_of
+from smtpguard.policy.counted import Ask, list_of
 from smtpguard.policy.facts import FACTS, OF_LETTERS, OF_LISTS, OF_MAILINGS, named
 
 OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
@@ -66,7 +68,7 @@ class Tally:
         self._marks: set[bytes] = set()
         self._scopes: dict[tuple[str, str], bytes] = {}
         items = list(items)
-        self._mailings = batch.mailings
+        self._mailings = mailings_of(batch)
         self._contacts = Contacts(batch.secret, batch.now_us, self._select, items)
         pairs: set[bytes] = set()
         marks: set[bytes] = set()

@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from smtpguard.admission.model import Unavailable
-from smtpguard.database.batch import Batch
+from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import Database
+from smtpguard.database.errors import Unavailable
 from smtpguard.journal.chain import microseconds
-from smtpguard.store.queued import Clock
-from smtpguard.store.writer import Writer
 
 T = TypeVar("T")
 READ_SECONDS = 10.0
@@ -27,10 +25,26 @@ Open = Callable[[], AbstractContextManager[Connection]]
 """Opens one short transaction of a long read."""
 
 
+class Clock(Protocol):
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+
+class Writes(Protocol):
+    """The thread that writes (store.writer)."""
+
+    async def submit(self, step: Step | None = None) -> Any:
+        """Wait for one's turn, and for the commit. Raises what the step raised, or LedgerError's kinds."""
+
+    async def stop(self) -> None:
+        """Write what waits, then end the thread."""
+
+
 class Access:
     """To one database, by one process."""
 
-    def __init__(self, database: Database, writer: Writer, clock: Clock) -> None:
+    def __init__(self, database: Database, writer: Writes, clock: Clock) -> None:
         self._database, self._writer, self._clock = database, writer, clock
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")
         self._closed = False

@@ -10,23 +10,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Table, select, update
 
-from smtpguard.admission.model import Freeze, Gate
 from smtpguard.database import schema
-from smtpguard.database.codec import FREEZE
+from smtpguard.database.codec import Codec
 from smtpguard.database.failpoint import passes
-from smtpguard.journal import lookup
+from smtpguard.journal import columns
 from smtpguard.journal.chain import Seal, body_of, canonical, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import End, relayed
-from smtpguard.mailings.mailingbatch import MailingBatch
-from smtpguard.mailings.mailingcache import Memory
+from smtpguard.policy.freezing import Freeze, Gate
 
 Row = Sequence[Any]
+FREEZE = Codec(Freeze)
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
 _MOST_ROWS = 100  # in one INSERT
@@ -65,6 +64,28 @@ def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
     return tuple(FREEZE.loads(doc) for (doc,) in connection.execute(_FREEZES))
 
 
+class Follower(Protocol):
+    """What follows from outcomes for other rows: those of mailings (mailings.mailingbatch)."""
+
+    def settle(self, outcomes: Mapping[str, End | None]) -> None:
+        """What became of verdicts to relay, by transaction, while they are still under way."""
+
+    def went_out(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
+        """Of those that were relayed: mailing, when decided, when it went out, whose copies, and whether others are in doubt."""
+
+    def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
+        """The outcome of the part of a held message that its MTA passes on itself."""
+
+    def doubt(self, ids: Sequence[str]) -> None:
+        """Of these verdicts to relay nobody knows whether they were carried out."""
+
+    def doubt_ended(self, out: Mapping[str, int]) -> None:
+        """Some of which that was said have been relayed after all, and when."""
+
+    def write(self) -> None:
+        """What has changed, at the end of the batch."""
+
+
 class Batch:
     """Made by the writer for each transaction. ``changed``: reads made ahead (twins, counts) must be made again."""
 
@@ -76,7 +97,7 @@ class Batch:
         secret: bytes,
         sqlite: bool,
         known: Gate | None,
-        memory: Memory | None = None,
+        follow: Callable[[Batch], Follower],
     ) -> None:
         self.connection = connection
         self._cursor = connection.connection.cursor()
@@ -93,8 +114,8 @@ class Batch:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
         self._settled: dict[str, Event] = {}
-        self.mailings = MailingBatch(self, memory or Memory())
-        """The mailings that this batch meets."""
+        self.follower = follow(self)
+        """What follows from these entries, of which the batch itself knows nothing."""
         self.counted = 0
         """How many rows of counts were written, of which as many may be due for pruning."""
         self.signed: list[Checkpoint] = []
@@ -151,19 +172,19 @@ class Batch:
             self.events.append(event)
             at, kind = microseconds(event.at), event.kind.value
             hash = link(prev, seq, at, kind, event.id, body)
-            entries.append((seq, at, kind, event.id, body, prev, hash, *lookup.of(kind, event.id, event.data)))
+            entries.append((seq, at, kind, event.id, body, prev, hash, *columns.of(kind, event.id, event.data)))
             passes(kind, event.id)
             prev = hash
             if clear is not None:
                 clears.append((seq, clear))
             if event.kind is Kind.OUTCOME and event.data.get("part"):
                 self.flush()
-                self.mailings.part(event.id, at, arrived=relayed(kind, event.data) is End.DELIVERED)
+                self.follower.part(event.id, at, arrived=relayed(kind, event.data) is End.DELIVERED)
             elif event.kind is Kind.OUTCOME:
                 self._settled[event.id] = event
             elif event.kind is Kind.IN_DOUBT:
                 self.flush()
-                self.mailings.doubt([event.id])
+                self.follower.doubt([event.id])
                 self.connection.execute(
                     update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True)
                 )
@@ -198,17 +219,17 @@ class Batch:
             events, self._settled = self._settled, {}
             outcomes = {id: relayed(event.kind.value, event.data) for id, event in events.items()}
             out = {id: microseconds(events[id].at) for id, end in outcomes.items() if end is End.DELIVERED}
-            self.mailings.settle(outcomes)
+            self.follower.settle(outcomes)
             settled = list(outcomes)
             for start in range(0, len(settled), _MOST_ROWS):
                 some = settled[start : start + _MOST_ROWS]
                 there = f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt"
                 known = self.select(f"{there} RETURNING id, mailing, at, people, again", some)
-                self.mailings.went_out(
+                self.follower.went_out(
                     (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
                 )
                 if len(known) < len(some):  # of what is left it was said that nobody would ever know
-                    self.mailings.doubt_ended({id: out[id] for id in some if id in out})
+                    self.follower.doubt_ended({id: out[id] for id in some if id in out})
 
     def _write_rows(self) -> None:
         for table, rows in self._rows.items():
@@ -218,7 +239,7 @@ class Batch:
 
     def finish(self) -> None:
         self.flush()
-        self.mailings.write()
+        self.follower.write()
         with self._together():
             self._write_rows()
             if self.head != self._was:

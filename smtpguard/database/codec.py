@@ -17,11 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from smtpguard.admission.model import Freeze, Intent
-from smtpguard.holds.model import Hold
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Recipient
-from smtpguard.mailings.model import Mailing
 
 T = TypeVar("T")
 _Way = Callable[[Any], Any]
@@ -122,10 +118,3 @@ class Codec(Generic[T]):
     def loads(self, text: str) -> T:
         value: T = self._back(json.loads(text))
         return value
-
-
-HOLD = Codec(Hold)
-INTENT = Codec(Intent)
-RECIPIENT = Codec(Recipient)
-FREEZE = Codec(Freeze)
-MAILING = Codec(Mailing)

@@ -24,7 +24,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from smtpguard.admission.model import Full, LedgerError, Unavailable, Unusable
+from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.lock import Chamber
 from smtpguard.database.readonly import Copy, only_readable

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from smtpguard.admission.model import LedgerError, Unavailable, Unusable
 from smtpguard.database.engine import BadItem, Database
+from smtpguard.database.errors import LedgerError, Unavailable, Unusable
 from smtpguard.database.schema import SCHEMA, head
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from smtpguard.admission.model import Unavailable
+from smtpguard.database.errors import Unavailable
 
 
 class Copy:

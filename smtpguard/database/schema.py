@@ -70,7 +70,7 @@ entry = Table(
     Column("action", Text, nullable=True),
     Column("observed", Boolean, nullable=True),
     Column("lists", Text, nullable=True),
-    Column("names", Text, nullable=True),  # these four: lookup
+    Column("names", Text, nullable=True),  # these four: journal.columns
     Index("entry_id", "id"),
     Index("entry_rare", "kind", "seq", info={"where": RARE}),
 )

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from smtpguard.admission.model import Freeze
+from smtpguard.policy.freezing import Freeze
 
 LAST_OCTETS = 4096  # of standard error, kept while it runs
 LAST_CHARACTERS = 300  # of its last line, for people

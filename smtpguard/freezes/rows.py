@@ -6,19 +6,14 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
-from smtpguard.admission.model import Freeze, Gate
-from smtpguard.database.batch import Batch, read_freezes, read_head
-from smtpguard.database.codec import FREEZE, HOLD
-from smtpguard.database.schema import delivery, hold, outbox, underway
+from smtpguard.database.batch import FREEZE, Batch, read_freezes, read_head
 from smtpguard.database.schema import freeze as table
-from smtpguard.holds import deciding
+from smtpguard.database.schema import underway
 from smtpguard.journal.chain import microseconds
-from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.journal.event import Event
-from smtpguard.outbox.rows import OF_CONTENT
-from smtpguard.policy.freezing import held_up_by
+from smtpguard.policy.freezing import Freeze, Gate
 
 
 def read(connection: Connection) -> Gate:
@@ -30,7 +25,6 @@ def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
     sealed = batch.sealed([event])
     batch.append(sealed)
     batch.connection.execute(insert(table).values(freeze_id=stop.freeze_id, lifted=False, doc=FREEZE.dumps(stop)))
-    deciding.stop(batch, stop)
     return batch.moved()
 
 
@@ -56,29 +50,6 @@ def in_flight(connection: Connection, stop: Freeze, since: datetime, now: dateti
         if stop.stops(lists=frozenset(touches), senders=frozenset(senders), mailing=mailing, thread=thread, now=now):
             found.append(id)
     return found
-
-
-def attempted(connection: Connection, stop: Freeze, now: datetime) -> dict[str, str]:
-    """Entries of the outbox with held content that ``stop`` would stop, and of which an attempt has begun whose end nobody knows yet:
-    the hold of each."""
-    begun = exists().where(
-        delivery.c.intent_id == outbox.c.intent_id, delivery.c.state == DeliveryStatus.ATTEMPTED.value
-    )
-    query = (
-        select(outbox.c.intent_id, hold.c.hold_id, hold.c.doc)
-        .select_from(outbox.join(hold, hold.c.hold_id == outbox.c.hold_id))
-        .where(outbox.c.done.is_(False), outbox.c.kind.in_(OF_CONTENT), begun)
-        .order_by(outbox.c.intent_id)
-    )
-    rows = connection.execute(query).all()
-    return {row.intent_id: row.hold_id for row in rows if held_up_by(HOLD.loads(row.doc), [stop], now)}
-
-
-def taken(connection: Connection, intents: Sequence[str]) -> list[str]:
-    """Those of these entries that the relay has for somebody, or may have."""
-    may = (DeliveryStatus.ATTEMPTED.value, DeliveryStatus.DELIVERED.value)
-    query = select(delivery.c.intent_id).where(delivery.c.intent_id.in_(intents), delivery.c.state.in_(may))
-    return sorted(set(connection.execute(query).scalars()))
 
 
 def unsettled(connection: Connection, before: datetime) -> Sequence[str]:

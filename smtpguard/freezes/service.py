@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from smtpguard.admission.model import ITSELF, Freeze, Gate, LedgerError, Selector
+from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.hooks import Hook, run
-from smtpguard.holds.model import LIVE, Hold, State
+from smtpguard.holds.model import LIVE, Hold, State, held_up_by
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import End
-from smtpguard.policy.freezing import held_up_by, stopped_by
+from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selector, stopped_by
 
 if TYPE_CHECKING:  # whoever freezes does not wait for them
     from smtpguard.guard.ports import Clock, Gates, Ledger

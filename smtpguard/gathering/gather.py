@@ -21,8 +21,8 @@ from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
-from smtpguard.mailings.cover import Coming
 from smtpguard.mailings.differing import Approved, Difference
+from smtpguard.mailings.model import Coming
 from smtpguard.mailings.slots import Template
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
 from smtpguard.reading.fingerprint import Identity

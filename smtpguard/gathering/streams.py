@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from smtpguard.admission.model import Ask, Live
 from smtpguard.gathering.gather import Gathered
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import Limit, Stream
+from smtpguard.policy.counted import Ask, Live
 
 FACT = "stream.messages"
 

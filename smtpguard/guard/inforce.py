@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
 from smtpguard.accounts.model import Account, Unseated, unseated
 from smtpguard.lists.registry import Registry
-from smtpguard.mailings.slots import SHARE
-from smtpguard.mailings.staging import ByAddress, Stages
+from smtpguard.policy.approvals import SHARE, ByAddress, Stages
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
@@ -100,12 +98,3 @@ class InForce:
     def people(self, group: str) -> frozenset[str]:
         """Canonical addresses of a group, empty if there is no such group any more."""
         return self.groups.get(group, frozenset())
-
-
-class Policies(Protocol):
-    """Where the policy in force comes from; app implements it, and swaps it when the gate moves."""
-
-    def current(self) -> InForce: ...
-
-    async def follow(self) -> InForce:
-        """Read the gate and take what is in force there into use, now. Raises LedgerError, or what building it raises."""

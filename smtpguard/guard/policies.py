@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from smtpguard.admission.model import Gate, PolicyMoved
 from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.errors import PolicyMoved
 from smtpguard.database.schema import document
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
+from smtpguard.policy.freezing import Gate
 
 MOST_STARTS = 500
 """How many starts since the last change are looked at."""

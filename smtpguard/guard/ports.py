@@ -6,16 +6,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from smtpguard.admission.model import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome, Over
-from smtpguard.admission.model import Busy as Busy  # raised by the store, which may not look in here
+from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.model import ComparisonMissing as ComparisonMissing
-from smtpguard.admission.model import ContentMissing as ContentMissing
-from smtpguard.admission.model import Full as Full
-from smtpguard.admission.model import Gone as Gone
-from smtpguard.admission.model import LedgerError as LedgerError
-from smtpguard.admission.model import PolicyMoved as PolicyMoved
-from smtpguard.admission.model import Unavailable as Unavailable
-from smtpguard.holds.model import Hold, State
+from smtpguard.database.errors import Busy as Busy  # raised by the store, which may not look in here
+from smtpguard.database.errors import ContentMissing as ContentMissing
+from smtpguard.database.errors import Full as Full
+from smtpguard.database.errors import Gone as Gone
+from smtpguard.database.errors import LedgerError as LedgerError
+from smtpguard.database.errors import PolicyMoved as PolicyMoved
+from smtpguard.database.errors import Unavailable as Unavailable
+from smtpguard.guard.inforce import InForce
+from smtpguard.holds.model import Change, Hold, Over, State
 from smtpguard.holds.sending import Outgoing, Sending, Taken
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event
@@ -24,7 +25,9 @@ from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers, Fence
 from smtpguard.mailings.model import Fate, Mailing
+from smtpguard.outbox.model import Intent, Lease, Outcome
 from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.freezing import Freeze, Gate
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin
 from smtpguard.reading.shown import Shown
@@ -36,6 +39,15 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds, for time limits."""
+
+
+class PolicyInForce(Protocol):
+    """Where the policy in force comes from; app implements it, and swaps it when the gate moves."""
+
+    def current(self) -> InForce: ...
+
+    async def follow(self) -> InForce:
+        """Read the gate and take what is in force there into use, now. Raises LedgerError, or what building it raises."""
 
 
 class Contents(Protocol):
@@ -260,7 +272,7 @@ class Ledger(Protocol):
     @property
     def journal(self) -> Journal: ...
 
-    async def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
+    async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         """The one transaction. ``step`` is pure and cheap and runs in the writer's thread. Within half a minute it returns, or
         raises LedgerError's kinds."""
 

@@ -13,7 +13,7 @@ from typing import Any
 from smtpguard.admission.recordedfacts import FACTS
 from smtpguard.journal.chain import Clear, Entry, instant, parsed
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mailings.model import DAY
+from smtpguard.policy.counted import DAY
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import COPIES, FIXED
 from smtpguard.policy.verdict import Action

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from smtpguard.admission.model import Change, Over
 from smtpguard.database.batch import Batch
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold
+from smtpguard.holds.model import Change, Hold, Over
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox import rows as outboxes
 

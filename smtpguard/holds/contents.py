@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, update
 
-from smtpguard.admission.model import ContentMissing, Full
 from smtpguard.database.batch import Batch
+from smtpguard.database.errors import ContentMissing, Full
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import chunk, content, hold, outbox
 from smtpguard.mail.message import Content, Message

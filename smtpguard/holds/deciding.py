@@ -11,24 +11,39 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, and_, exists, false, func, or_, select, update
 
-from smtpguard.admission.model import Change, ContentMissing, Delivered, Freeze, IntentKind, Lease, Over
 from smtpguard.counts import counting
 from smtpguard.database.batch import Batch
+from smtpguard.database.errors import ContentMissing
 from smtpguard.database.schema import hold as table
 from smtpguard.database.schema import outbox
+from smtpguard.freezes import rows as freezes
 from smtpguard.holds import contents, covers
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, Settled, State, after, standing_votes
+from smtpguard.holds.model import (
+    LET_GO,
+    SENDING,
+    Change,
+    Choice,
+    Hold,
+    Over,
+    State,
+    after,
+    held_up_by,
+    settles_as,
+    standing_votes,
+)
 from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import Sending, late
 from smtpguard.journal.delivery import DeliveryStatus
-from smtpguard.mailings.cover import Coming
+from smtpguard.journal.event import Event
+from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row
-from smtpguard.mailings.model import ON_THE_WAY, Fate, Mailing
+from smtpguard.mailings.model import ON_THE_WAY, Coming, Fate, Mailing
 from smtpguard.mailings.staging import Move
 from smtpguard.outbox import rows as outboxes
+from smtpguard.outbox.model import Delivered, IntentKind, Lease, Settled
 from smtpguard.outbox.rows import Became
-from smtpguard.policy.freezing import held_up_by
+from smtpguard.policy.freezing import Freeze, Gate
 
 OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
 _FATES = {
@@ -72,7 +87,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
     batch.append(sealed)
     if made.cover:
         covers.keep(batch, made.cover)
-    row = batch.mailings.by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
+    row = mailings_of(batch).by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
     over = True
     if made.hold is not None and held.state in SENDING and _is_taken_back(held, made.hold):
         over = _taken_out(batch, row, held, made.hold)
@@ -96,7 +111,7 @@ def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
     whose copy is not in the outbox any more would have it. Returns whether no answer is waited for."""
     batch.flush()
     if row is not None:
-        batch.mailings.look_up(row, holds.people(batch.connection, held.hold_id)[0])
+        mailings_of(batch).look_up(row, holds.people(batch.connection, held.hold_id)[0])
     if back.state in LET_GO:
         return outboxes.end(batch, held.hold_id)
     outboxes.take_out(batch, held.hold_id)
@@ -105,7 +120,7 @@ def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
 
 def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, over: bool) -> None:
     """What it means for its mailing. ``over``: no answer to an attempt is waited for any more."""
-    roll, now = batch.mailings, batch.now
+    roll, now = mailings_of(batch), batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
         entry, copies = _promoted(batch, hold) if hold.state is State.VOID else ("", 0)
@@ -194,25 +209,25 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         not sendings
         and lead.state in LET_GO
         and not lead.queue
-        and (row := batch.mailings.by_name(lead.mailing_id)) is not None
-        and batch.mailings.view(row).grant is None
+        and (row := mailings_of(batch).by_name(lead.mailing_id)) is not None
+        and mailings_of(batch).view(row).grant is None
     ):
         entry, copies = ("", 0) if row.mailing.entry else _promoted(batch, lead)
         if entry:
-            batch.mailings.change(row, replace(row.mailing, entry=entry, copies=copies))
+            mailings_of(batch).change(row, replace(row.mailing, entry=entry, copies=copies))
         return 0
     done = 0
     for copy_id in ids:
         copy = holds.find(batch.connection, copy_id)
         assert copy is not None
-        row = batch.mailings.by_name(copy.mailing_id)
+        row = mailings_of(batch).by_name(copy.mailing_id)
         people, _ = holds.people(batch.connection, copy_id)
-        new = batch.mailings.waiting(row, people) if row is not None else 0
-        view = batch.mailings.view(row) if row is not None else None
+        new = mailings_of(batch).waiting(row, people) if row is not None else 0
+        view = mailings_of(batch).view(row) if row is not None else None
         made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy))
         if made is None:
             if row is not None:
-                batch.mailings.advance(row, and_then=new)
+                mailings_of(batch).advance(row, and_then=new)
             return done
         apply(batch, copy, made)
         if made.apart and lead.queue:
@@ -257,16 +272,16 @@ def _queue_apart(batch: Batch, lead: Hold, letter: Hold) -> None:
 def _set_apart(batch: Batch, row: Row, copy_id: str, people: Sequence[bytes]) -> None:
     """A copy that waits by itself from now on, or under one that does."""
     batch.flush()
-    entry, reach = row.mailing.entry, batch.mailings.weight(row, people)
+    entry, reach = row.mailing.entry, mailings_of(batch).weight(row, people)
     one, first = table.c.hold_id == copy_id, table.c.hold_id == entry
     if not entry:
         batch.connection.execute(update(table).where(one).values(lead=None, copies=0, reach=reach))
-        batch.mailings.change(row, replace(row.mailing, entry=copy_id, copies=0))
+        mailings_of(batch).change(row, replace(row.mailing, entry=copy_id, copies=0))
         return
     batch.connection.execute(update(table).where(one).values(lead=entry))
     more = {"copies": table.c.copies + 1, "reach": table.c.reach + reach}
     batch.connection.execute(update(table).where(first).values(**more))
-    batch.mailings.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
+    mailings_of(batch).change(row, replace(row.mailing, copies=row.mailing.copies + 1))
 
 
 def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:
@@ -302,11 +317,11 @@ def written(
 ) -> Hold:
     """Write what became of recipients of a hold's release, or of the colleagues' part, and what follows from that: for the people
     behind them, where it is one of a mailing, and for the hold. Returns it as it is then."""
-    row = batch.mailings.by_name(held.mailing_id) if held.mailing_id else None
+    row = mailings_of(batch).by_name(held.mailing_id) if held.mailing_id else None
     mine: set[bytes] = set()
     if row is not None:
         mine = set(holds.people(batch.connection, held.hold_id)[part])
-        batch.mailings.look_up(
+        mailings_of(batch).look_up(
             row, mine
         )  # before the entry is settled: who is on the way still may have become something else
     done = outboxes.settle(batch, intent_id, changes)
@@ -331,7 +346,7 @@ def written(
 def _stands(held: Hold, changes: Sequence[Became], settled: Settled | None) -> State | None:
     """Where it stands now, by what all of its recipients have come to, or since an attempt has begun."""
     if settled is not None:
-        return late(held.state, held.stopped_by, settled) if held.stopped_by else after(held.state, settled.move)
+        return late(held.state, held.stopped_by, settled) if held.stopped_by else after(held.state, settles_as(settled))
     begun = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
     return after(held.state, Step.ATTEMPT) if begun and held.asked_at is None and not held.stopped_by else None
 
@@ -341,7 +356,7 @@ def _became(
 ) -> None:
     """What became of the people behind recipients; in doubt is who is not settled by what is in the outbox (inflight). ``settled``: what
     all recipients have come to; then who is known by no recipient got it by none. ``lost``: those who do not get it."""
-    roll = batch.mailings
+    roll = mailings_of(batch)
     for one in changes:
         people = mine & one.people
         if one.status is DeliveryStatus.DELIVERED:
@@ -362,11 +377,18 @@ def _became(
     roll.judge(row)
 
 
-def stop(batch: Batch, freeze: Freeze) -> None:
+def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
+    """Stand still: what goes out in stages stops with it."""
+    gate = freezes.freeze(batch, stop, event)
+    _stop(batch, stop)
+    return gate
+
+
+def _stop(batch: Batch, freeze: Freeze) -> None:
     """A freeze stops every release in stages that it concerns: thawing does not set it going again."""
     batch.flush()
     for n in [n for (n,) in batch.select("SELECT n FROM mailing WHERE state IN ('approved', 'paused')")]:
-        row = batch.mailings.by_number(n)
+        row = mailings_of(batch).by_number(n)
         if row is None or row.mailing.progress is None:
             continue
         mailing = row.mailing
@@ -376,18 +398,18 @@ def stop(batch: Batch, freeze: Freeze) -> None:
         ):
             stopped = mailing.progress.moved(Move.STOP, batch.now, "a freeze") if mailing.progress is not None else None
             if stopped is not None:
-                batch.mailings.change(row, replace(mailing, progress=stopped))
+                mailings_of(batch).change(row, replace(mailing, progress=stopped))
 
 
 def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
     """What people make of a mailing. Raises KeyError where there is no such mailing."""
     batch.flush()
-    row = batch.mailings.by_name(mailing_id)
+    row = mailings_of(batch).by_name(mailing_id)
     if row is None:
         raise KeyError(mailing_id)
-    mailing, change = step(batch.mailings.view(row))
+    mailing, change = step(mailings_of(batch).view(row))
     sealed = batch.sealed(change.events)
     batch.append(sealed)
-    batch.mailings.change(row, mailing)
-    batch.mailings.judge(row)
-    return batch.mailings.view(row)
+    mailings_of(batch).change(row, mailing)
+    mailings_of(batch).judge(row)
+    return mailings_of(batch).view(row)

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from smtpguard.admission.model import Change, Intent, IntentKind
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.model import LET_GO, Choice, Hold, Move, State, Vote, after, standing_votes
+from smtpguard.holds.model import LET_GO, Change, Choice, Hold, Move, State, Vote, after, standing_votes
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mailings.cover import Cover
-from smtpguard.mailings.model import Grant, Mailing, Rejection
+from smtpguard.mailings.model import Cover, Grant, Mailing, Rejection
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Template
-from smtpguard.mailings.staging import ByAddress, Stages
+from smtpguard.outbox.model import Intent, IntentKind
+from smtpguard.policy.approvals import ByAddress, Stages
 from smtpguard.policy.verdict import Mode
 from smtpguard.reading.shown import Shown
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from smtpguard.database.codec import Codec
+from smtpguard.journal.event import Event
 from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mailings.model import Grant, Rejection
+from smtpguard.outbox.model import Intent, Settled
+from smtpguard.policy.approvals import Stages
+from smtpguard.policy.freezing import Freeze, stopped_by
 from smtpguard.policy.verdict import Mode, Quorum, Verdict
 from smtpguard.reading.fingerprint import Identity
 
@@ -107,6 +113,11 @@ LET_GO = frozenset({State.APPROVED, State.RELEASING, State.RELEASED, State.UNDEL
 """The states of what people have let go, whatever became of it then."""
 
 
+def settles_as(settled: Settled) -> Move:
+    """What the recipients of a release come to, once all are settled."""
+    return Move.SETTLE if settled.sent else Move.DOUBT if settled.doubted else Move.FAIL
+
+
 def after(state: State, move: Move) -> State | None:
     """The next state, or None where that move is not open."""
     return TRANSITIONS.get((state, move))
@@ -149,28 +160,6 @@ class Vote:
             seen=hold.scope,
             people=people,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """Recipients of a release by what became of them. ``doubted``: the relay may have it for them, and nobody knows."""
-
-    sent: int = 0
-    failed: int = 0
-    doubted: int = 0
-
-    def __add__(self, other: Settled) -> Settled:
-        return Settled(
-            sent=self.sent + other.sent, failed=self.failed + other.failed, doubted=self.doubted + other.doubted
-        )
-
-    @property
-    def move(self) -> Move:
-        """What they come to, once all are settled."""
-        return Move.SETTLE if self.sent else Move.DOUBT if self.doubted else Move.FAIL
-
-
-NONE_YET = Settled()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,3 +323,41 @@ def _filled(quorum: Quorum, people: Sequence[str], groups: Groups) -> bool:
         return False
 
     return bool(seats) and all(seat(n, set()) for n in range(len(seats)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What becomes of a hold: the new hold, events and intents, in one commit.
+
+    ``cover``: a template that ``grant`` refers to. ``apart``: a copy that is no copy of what was approved waits for people by itself.
+    ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through;
+    ``at_once``: to how many people it goes at once although its list declares stages. ``ungranted``:
+    the hold whose approval stands no more. ``spared``: digests of recipients who will not get it, though others have it.
+    """
+
+    hold: Hold | None = None
+    grant: Grant | None = None
+    rejection: Rejection | None = None
+    stages: Stages | None = None
+    at_once: int = 0
+    ungranted: str = ""
+    cover: str = ""
+    apart: bool = False
+    spared: frozenset[bytes] = frozenset()
+    events: tuple[Event, ...] = ()
+    intents: tuple[Intent, ...] = ()
+
+
+Over = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]
+"""What is journalled and who is told once nothing is to be done about a release any more: of the hold as it is then, and the id of
+the release."""
+
+
+def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Freeze, ...]:
+    """Those that keep a held message from going, whether it is approved or will be."""
+    return stopped_by(
+        freezes, lists=hold.lists, senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread, now=now
+    )
+
+
+HOLD = Codec(Hold)

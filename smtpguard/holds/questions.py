@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from smtpguard.admission.model import Change
-from smtpguard.guard.inforce import Policies
-from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, State, entitled
+from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.holds.model import Change, Conflict, Hold, NotEntitled, Refused, State, entitled
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import Notices
 
@@ -34,7 +32,7 @@ class Questions:
     def __init__(
         self,
         ledger: Ledger,
-        policies: Policies,
+        policies: PolicyInForce,
         clock: Clock,
         *,
         new_id: Callable[[], str],

@@ -10,9 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, tuple_, update
 
 from smtpguard.database.batch import Batch
-from smtpguard.database.codec import HOLD
 from smtpguard.database.schema import hold as table
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import HOLD, Hold, State
 from smtpguard.holds.seeking import marks_of, words_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.inflight import parted

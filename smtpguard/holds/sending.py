@@ -8,10 +8,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from smtpguard.admission.model import Change
-from smtpguard.holds.model import NONE_YET, SENDING, Move, Settled, State, after
+from smtpguard.holds.model import SENDING, Change, Move, State, after, settles_as
 from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.mail.envelope import Recipient
+from smtpguard.outbox.model import NONE_YET, Settled
 
 TAKING_BACK = frozenset({Move.REJECT, Move.WITHDRAW, Move.REOPEN})
 
@@ -82,7 +82,7 @@ def taken_back(state: State, move: Move, sending: Sending) -> State | None:
         case Out.NOTHING:
             return after(state, move)
         case Out.PART | Out.DOUBT:
-            return after(state, sending.stopped.move)
+            return after(state, settles_as(sending.stopped))
         case _:
             return None
 
@@ -91,7 +91,7 @@ def late(state: State, move: str, settled: Settled) -> State | None:
     """What becomes of a hold that was taken back by ``move`` while somebody may have had it, once the last answer is known, or will
     not come; None where that makes nothing else of it."""
     if settled.sent or settled.doubted:
-        return after(state, settled.move)
+        return after(state, settles_as(settled))
     return after(state, {Move.REJECT.value: Move.REJECT, Move.WITHDRAW.value: Move.WITHDRAW}.get(move, Move.FAIL))
 
 

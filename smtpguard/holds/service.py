@@ -15,14 +15,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from smtpguard.admission.model import Change, Freeze, Intent, LedgerError
-from smtpguard.guard.inforce import InForce, Policies
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.database.errors import LedgerError
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
 from smtpguard.holds.effects import NOTHING_LEARNED, Learned, release
 from smtpguard.holds.model import (
     SENDING,
+    Change,
     Choice,
     Conflict,
     Hold,
@@ -35,6 +36,7 @@ from smtpguard.holds.model import (
     after,
     complete,
     entitled,
+    held_up_by,
     missing,
     standing_votes,
 )
@@ -47,7 +49,8 @@ from smtpguard.mailings.revoking import SAY_WHY, Revocation
 from smtpguard.notices.intents import Notices
 from smtpguard.outbox import asking
 from smtpguard.outbox.attempt import over as ended
-from smtpguard.policy.freezing import held_up_by
+from smtpguard.outbox.model import Intent
+from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Quorum
 from smtpguard.reading.shown import Shown
 
@@ -89,7 +92,7 @@ class Approvals:
     def __init__(
         self,
         ledger: Ledger,
-        policies: Policies,
+        policies: PolicyInForce,
         clock: Clock,
         *,
         notices: Notices | None = None,

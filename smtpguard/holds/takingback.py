@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, func, or_, select, update
 
-from smtpguard.admission.model import Change
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import LET_GO, SENDING, Hold, Refused, State
+from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State
 from smtpguard.holds.sending import Out, Outgoing, Sending, Taken
+from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
 
@@ -99,7 +99,7 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
     """What people make of a mailing, and of whatever of it was approved and has not gone, in one commit.
     Raises KeyError where there is no such mailing."""
     batch.flush()
-    row = batch.mailings.by_name(mailing_id)
+    row = mailings_of(batch).by_name(mailing_id)
     if row is None:
         raise KeyError(mailing_id)
     leads = (holds.find(batch.connection, id) for id in _leads(batch.connection, mailing_id))
@@ -110,15 +110,15 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
         doubt=sum(group.outgoing.doubt for group in groups),
         gone=sum(group.outgoing.gone for group in groups),
     )
-    mailing, change = decide(batch.mailings.view(row), whole)
+    mailing, change = decide(mailings_of(batch).view(row), whole)
     batch.append(batch.sealed(change.events))
-    batch.mailings.change(row, mailing)
+    mailings_of(batch).change(row, mailing)
     changes: list[Change] = []
     for group in groups:
         if group.outgoing.stoppable:
             with suppress(Refused):  # nothing of it can be taken back: the others are
                 changes += _taken(batch, group, step).changes
-    return batch.mailings.view(row), Taken(changes=tuple(changes), outgoing=whole)
+    return mailings_of(batch).view(row), Taken(changes=tuple(changes), outgoing=whole)
 
 
 def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
@@ -181,11 +181,11 @@ def _counted(batch: Batch, hold: Hold) -> None:
     """How many messages it stands for from now on, and how many people they are for; and whether its mailing waits as it."""
     ids = select(table.c.hold_id).where(table.c.lead == hold.hold_id, table.c.state.in_(_LEFT))
     copies = list(batch.connection.execute(ids).scalars())
-    row = batch.mailings.by_name(hold.mailing_id) if hold.mailing_id else None
+    row = mailings_of(batch).by_name(hold.mailing_id) if hold.mailing_id else None
     reach = 0
     if row is not None:
-        reach = batch.mailings.weight(row, holds.people_of(batch.connection, [hold.hold_id, *copies]))
+        reach = mailings_of(batch).weight(row, holds.people_of(batch.connection, [hold.hold_id, *copies]))
     values = {"copies": len(copies)} | ({"reach": reach} if reach else {})
     batch.connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
     if row is not None and hold.state is State.WAITING and row.mailing.entry in ("", hold.hold_id):
-        batch.mailings.change(row, replace(row.mailing, entry=hold.hold_id, copies=len(copies)))
+        mailings_of(batch).change(row, replace(row.mailing, entry=hold.hold_id, copies=len(copies)))

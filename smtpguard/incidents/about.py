@@ -11,12 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.journal.chain import Clear, Entry, Seal
+from smtpguard.journal.columns import NAMED
 from smtpguard.journal.event import Event, Kind
 
 NAMES = {"from": "From", "reverse_path": "reverse-path", "actor": "logged in as"}
 """Roles of a verdict's private part that say who wrote a message."""
-NAMED = ("hold", "mailing", "with", "freeze")
-"""Of a verdict's data: what its message is called by, beside its own id and its content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

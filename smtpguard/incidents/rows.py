@@ -13,11 +13,10 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
-from smtpguard.admission.model import Unavailable
+from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import entry
 from smtpguard.incidents.about import About
 from smtpguard.incidents.report import AROUND, DAY, Case, Report
-from smtpguard.journal import lookup
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint
@@ -136,9 +135,9 @@ class _Search:
             if about.until is not None:
                 end = min(end, journal.first_at(connection, about.until + _SET_BACK) - 1)
         if about.ids and not any(_CONTENT.match(id) for id in about.ids):  # a content is in no column
-            wanted.append(lookup.named(about.ids))
+            wanted.append(journal.named(about.ids))
         if about.lists:
-            wanted.append(lookup.touches(about.lists))
+            wanted.append(journal.touches(about.lists))
         for page in pages(self._open, end, *wanted, after=begin):
             yield from page
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, text
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, clear, entry
 from smtpguard.journal.chain import Clear, Entry, parsed
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
+from smtpguard.journal.columns import Columns, lines
 from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import End, relayed
 from smtpguard.journal.proof import Bad
@@ -28,6 +29,9 @@ ROWS = select(*_LINK, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.se
 NOTABLE = checkpoint.c.notable.is_(True)
 """Of the checkpoints in the database: those that say more than where the chain was."""
 _PAGE = 1000
+VERDICT = entry.c.kind == Kind.VERDICT.value
+COLUMNS = tuple(entry.c[name] for name in Columns._fields)
+"""Those that verdicts are selected by (columns)."""
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
@@ -228,3 +232,19 @@ def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]
         filed=found,
         bad=bad,
     )
+
+
+def acts(action: str) -> ColumnElement[bool]:
+    """Verdicts with this action, which is not to relay."""
+    return and_(VERDICT, entry.c.action == action)
+
+
+def touches(lists: Collection[str]) -> ColumnElement[bool]:
+    """Verdicts on a message to any of these lists."""
+    return or_(*(entry.c.lists.contains(lines([name]), autoescape=True) for name in sorted(lists)))
+
+
+def named(ids: Collection[str]) -> ColumnElement[bool]:
+    """Entries with one of these ids, or that name one."""
+    wanted = sorted(ids)
+    return or_(entry.c.id.in_(wanted), *(entry.c.names.contains(lines([id]), autoescape=True) for id in wanted))

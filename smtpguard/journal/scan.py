@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from smtpguard.database.batch import read_head
 from smtpguard.database.schema import checkpoint, entry
-from smtpguard.journal import lookup
+from smtpguard.journal import columns
 from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Agreement
 from smtpguard.journal.chain import Clear, Entry, Seal
@@ -73,7 +73,7 @@ def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
         end = journal.first_at(connection, until)
     if begin is None:
         return []
-    wanted = lookup.acts("reject")
+    wanted = journal.acts("reject")
     found: list[Pair] = []
     for page in pages(open, end - 1, wanted, after=begin - 1):
         found += page
@@ -88,7 +88,7 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
         begin, end = journal.first_at(connection, since), journal.first_at(connection, until)
     judged, found = 0, list[Pair]()
     while end > begin:
-        here = (entry.c.seq.between(max(begin, end - STRETCH), end - 1), lookup.VERDICT)
+        here = (entry.c.seq.between(max(begin, end - STRETCH), end - 1), journal.VERDICT)
         query = (
             journal.ROWS.where(*here, entry.c.observed.is_(True)).order_by(entry.c.seq.desc()).limit(limit - len(found))
         )
@@ -148,14 +148,14 @@ class Walk:
     def _entries(self, progress: Progress | None) -> Iterator[Pair]:
         """Up to the head; and where an entry after it says what was erased meanwhile, up to that, since it is believed only if it
         is one of the chain. The columns beside each are compared with it."""
-        query = journal.ROWS.add_columns(*lookup.TABLE)
+        query = journal.ROWS.add_columns(*journal.COLUMNS)
         self._misfiled = None
         done = seen = 0
         while done < (until := max(self.head.seq, self._retention.said_by)):
             for rows in _stretches(self.open, until, after=done, query=query):
                 for row in rows:
-                    if self._misfiled is None and not lookup.fits(
-                        row.kind, row.id, row.body, row[-len(lookup.TABLE) :]
+                    if self._misfiled is None and not columns.fits(
+                        row.kind, row.id, row.body, row[-len(journal.COLUMNS) :]
                     ):
                         self._misfiled = Bad(seq=row.seq, problem=_MISFILED)
                     yield journal.pair(row)

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from smtpguard.admission.model import Change
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
 from smtpguard.holds import effects
-from smtpguard.holds.model import LET_GO, Hold, State
+from smtpguard.holds.model import LET_GO, Change, Hold, State
 from smtpguard.holds.sending import Sending
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings import revoking

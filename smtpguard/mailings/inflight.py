@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
-from smtpguard.admission.model import IntentKind
 from smtpguard.database.schema import delivery, hold, mailing, outbox, underway
 from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.mailings.model import ON_THE_WAY
+from smtpguard.outbox.model import IntentKind
 
 LET_GO = tuple(int(fate) for fate in sorted(ON_THE_WAY))
 """As the column has them: of these it depends on what is on its way now whether somebody has it."""

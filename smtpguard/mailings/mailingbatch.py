@@ -10,12 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from sqlalchemy import Connection
-
-from smtpguard.admission.model import Ask, Item
+from smtpguard.admission.model import Item
+from smtpguard.database.batch import Batch
 from smtpguard.journal.fate import End
 from smtpguard.mailings.finding import Finder
 from smtpguard.mailings.inflight import going, joined, parted, split
@@ -32,8 +30,9 @@ from smtpguard.mailings.mailingrow import (
     on_list,
     renewed,
 )
-from smtpguard.mailings.model import DAY, LET_THROUGH, MAY_HAVE, ON_THE_WAY, Fate, Mailing
+from smtpguard.mailings.model import LET_THROUGH, MAY_HAVE, ON_THE_WAY, Fate, Mailing
 from smtpguard.mailings.staging import Move
+from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.facts import OF_MAILINGS
 from smtpguard.reading.fingerprint import Identity
 
@@ -52,24 +51,16 @@ _WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= ? THEN went_f
  went_last = CASE WHEN went_last >= ? THEN went_last ELSE ? END WHERE n = ?"""
 
 
-class Page(Protocol):
-    """The batch that it belongs to, as far as it needs it."""
-
-    connection: Connection
-    secret: bytes
-    now: datetime
-    now_us: int
-    counted: int
-
-    def select(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]: ...
-    def execute(self, sql: str, rows: Sequence[Sequence[Any]]) -> None: ...
-    def rows(self, table: str) -> list[Sequence[Any]]: ...
+def mailings_of(batch: Batch) -> MailingBatch:
+    """The mailings that this batch meets."""
+    assert isinstance(batch.follower, MailingBatch)
+    return batch.follower
 
 
 class MailingBatch:
-    """Belongs to one batch. ``memory`` is the process's."""
+    """Belongs to one batch, and follows it. ``memory`` is the process's."""
 
-    def __init__(self, page: Page, memory: Memory) -> None:
+    def __init__(self, page: Batch, memory: Memory) -> None:
         self._page = page
         self._memory = memory
         self._rows: dict[int, Row] = {}

@@ -13,9 +13,8 @@ from typing import Any
 
 import orjson
 
-from smtpguard.database.codec import MAILING
 from smtpguard.mailings.mailingcache import Known
-from smtpguard.mailings.model import Fate, Mailing, Person, Tally
+from smtpguard.mailings.model import MAILING, Fate, Mailing, Person, Tally
 from smtpguard.reading.fingerprint import Sketch
 
 # What sort of person a mailing has come for, as one number that can be summed by: a customer, perhaps one, and on which lists.

@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from smtpguard.admission.model import Change
-from smtpguard.gathering.countingkeys import persons
+from smtpguard.counts.keys import persons
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.model import LET_GO, Choice, Conflict, Hold, Move, State, Vote, after
+from smtpguard.holds.model import LET_GO, Change, Choice, Conflict, Hold, Move, State, Vote, after
 from smtpguard.holds.sending import UNSENT, Outgoing, Sending, taken_back
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Person

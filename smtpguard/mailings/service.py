@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from smtpguard.admission.model import Change
-from smtpguard.guard.inforce import InForce, Policies
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
 from smtpguard.holds.covering import Covered, of_grant
 from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.model import Conflict, Move, NotEntitled, Refused
+from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
@@ -53,7 +52,7 @@ class Mailings:
     def __init__(
         self,
         ledger: Ledger,
-        policies: Policies,
+        policies: PolicyInForce,
         clock: Clock,
         digester: Digester,
         *,

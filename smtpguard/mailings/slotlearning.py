@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from smtpguard.mailings.alignment import opcodes, stretches
-from smtpguard.mailings.slots import SHARE, Block, Choice, Item, Slot, Target, Template
+from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
 from smtpguard.mailings.slotwords import (
     MOST_OF_CODE,
     MOST_WORDS,
@@ -28,6 +28,7 @@ from smtpguard.mailings.slotwords import (
     split_once,
     units_of,
 )
+from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
 
 MOST_ALTERNATIVES = 20

@@ -36,9 +36,9 @@ from smtpguard.mailings.slotwords import (
     split,
     units_of,
 )
+from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
 
-SHARE = 0.05
 AT_LEAST = 8
 """Before there are copies to learn from, this share of the words may differ, or so many."""
 _WORD = 40

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from smtpguard.admission.model import Live, Questions, list_of
 from smtpguard.gathering.gather import Gathered
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy import counted
 from smtpguard.policy.condition import NO
+from smtpguard.policy.counted import Live, Questions, list_of
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Verdict
 

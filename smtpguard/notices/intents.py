@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from smtpguard.admission.model import Intent, IntentKind
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Alarms, Exceeded, since_of
 from smtpguard.guard.inforce import InForce
@@ -26,6 +25,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
 from smtpguard.notices.calling import Called
 from smtpguard.notices.noticedata import time_of
+from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.verdict import Action, Mode, Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import veiled

@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.admission.model import Intent, IntentKind
 from smtpguard.guard.inforce import InForce
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.report import News, Report
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
+from smtpguard.outbox.model import Intent, IntentKind
 
 
 def events(report: Report, by: str = "") -> Iterator[Event]:

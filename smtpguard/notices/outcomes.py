@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.admission.model import Freeze, Selector
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
-from smtpguard.holds.model import LET_GO, SENDING, Hold, State
+from smtpguard.holds.model import LET_GO, SENDING, Hold, State, held_up_by
 from smtpguard.notices.noticedata import nameable, time_of
-from smtpguard.policy.freezing import held_up_by
+from smtpguard.policy.freezing import Freeze, Selector
 
 
 async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:

@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from smtpguard.admission.model import Intent, IntentKind
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, ContentMissing, Ledger
 from smtpguard.holds.links import AFTER, Link, Links
@@ -28,6 +27,7 @@ from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.notices import digests, outcomes, shadowreport
 from smtpguard.notices.dsn import Action, Dsn, Report, render
 from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
+from smtpguard.outbox.model import Intent, IntentKind
 
 WRITERS = frozenset({"held", "question"})
 """Notices that only a message's writer gets. Of others ``writer`` says whether this reader wrote it."""

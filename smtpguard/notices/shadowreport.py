@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from smtpguard.admission.model import Intent, IntentKind
-from smtpguard.guard.inforce import InForce, Policies
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.noticedata import NONE
+from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action
 
@@ -35,7 +35,7 @@ _FIXED = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
 class Reports:
     """Writes the intents of each day, once a day; over all nodes too, since they bear the same ids."""
 
-    def __init__(self, ledger: Ledger, policies: Policies, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, policies: PolicyInForce, clock: Clock) -> None:
         self._ledger, self._policies, self._clock = ledger, policies, clock
         self._written: tuple[str, datetime] | None = None
 

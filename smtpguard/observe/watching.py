@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 import orjson
 from sqlalchemy import Connection, Select, and_, func, select, true
 
-from smtpguard.admission.model import Freeze
 from smtpguard.database.batch import read_freezes, read_head
 from smtpguard.database.schema import clear, entry, hold, hook, outbox, underway
 from smtpguard.holds.model import State
@@ -22,6 +21,7 @@ from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import of_kind
 from smtpguard.outbox.rows import leasable
+from smtpguard.policy.freezing import Freeze
 
 MOST = 10_000
 LONGEST_WAITING = 1000

@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from smtpguard.admission.model import Change, LedgerError
+from smtpguard.database.errors import LedgerError
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
-from smtpguard.holds.model import Hold, Move, after
+from smtpguard.holds.model import Change, Hold, Move, after
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.intents import Notices

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from smtpguard.admission.model import Delivered, Intent, IntentKind, Lease, Outcome
-from smtpguard.gathering.countingkeys import persons
+from smtpguard.counts.keys import persons
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.model import NONE_YET, Hold, State
+from smtpguard.holds.model import Hold, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mailings.model import Person
 from smtpguard.notices import intents
+from smtpguard.outbox.model import NONE_YET, Delivered, Intent, IntentKind, Lease, Outcome
 
 MAX_DOUBTS = 2  # attempts that may have been taken: the message itself, and one duplicate
 OF_CONTENT = frozenset({IntentKind.RELEASE, IntentKind.PART})

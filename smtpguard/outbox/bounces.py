@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.admission.model import Delivered, Intent, IntentKind, Lease
 from smtpguard.holds.model import Hold
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.dsn import Action
 from smtpguard.outbox.attempt import OF_CONTENT, Pace, Result
+from smtpguard.outbox.model import Delivered, Intent, IntentKind, Lease
 
 
 def reports(

@@ -18,10 +18,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from smtpguard.admission.model import ContentMissing, Intent, Lease, LedgerError
+from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.freezes.service import GateWatch
-from smtpguard.guard.inforce import Policies
-from smtpguard.guard.ports import Clock, Ledger, Relay
+from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Relay
 from smtpguard.holds.model import Hold
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
@@ -31,6 +30,7 @@ from smtpguard.mailings.model import Person
 from smtpguard.outbox.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events, persons_behind
 from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.bounces import reports
+from smtpguard.outbox.model import Intent, Lease
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Delivery:
         relay: Relay,
         renderer: Renderer,
         watch: GateWatch,
-        policies: Policies,
+        policies: PolicyInForce,
         clock: Clock,
         *,
         owner: str,

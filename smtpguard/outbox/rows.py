@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -30,17 +30,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from smtpguard.admission.model import Delivered, Intent, IntentKind, Lease, Outcome
 from smtpguard.database.batch import Batch
-from smtpguard.database.codec import HOLD, INTENT, RECIPIENT
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import delivery, hold, outbox
-from smtpguard.holds.model import NONE_YET, SENDING, Settled, State
+from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
 from smtpguard.holds.sending import Sending, total
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.mail.envelope import Recipient
-from smtpguard.policy.freezing import held_up_by
+from smtpguard.outbox.model import INTENT, NONE_YET, RECIPIENT, Delivered, Intent, IntentKind, Lease, Outcome, Settled
+from smtpguard.policy.freezing import Freeze
 
 OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
 _RELEASE = IntentKind.RELEASE.value
@@ -486,3 +485,26 @@ def _row(batch: Batch, intent_id: str, one: Became) -> dict[str, object]:
 def come_to(connection: Connection, intent_id: str) -> Settled:
     """What all recipients of an entry have come to, who are still to be tried or asked about left out."""
     return _settled(connection, [intent_id]).get(intent_id, NONE_YET)
+
+
+def attempted(connection: Connection, stop: Freeze, now: datetime) -> dict[str, str]:
+    """Entries of the outbox with held content that ``stop`` would stop, and of which an attempt has begun whose end nobody knows yet:
+    the hold of each."""
+    begun = exists().where(
+        delivery.c.intent_id == outbox.c.intent_id, delivery.c.state == DeliveryStatus.ATTEMPTED.value
+    )
+    query = (
+        select(outbox.c.intent_id, hold.c.hold_id, hold.c.doc)
+        .select_from(outbox.join(hold, hold.c.hold_id == outbox.c.hold_id))
+        .where(outbox.c.done.is_(False), outbox.c.kind.in_(OF_CONTENT), begun)
+        .order_by(outbox.c.intent_id)
+    )
+    rows = connection.execute(query).all()
+    return {row.intent_id: row.hold_id for row in rows if held_up_by(HOLD.loads(row.doc), [stop], now)}
+
+
+def taken(connection: Connection, intents: Sequence[str]) -> list[str]:
+    """Those of these entries that the relay has for somebody, or may have."""
+    may = (DeliveryStatus.ATTEMPTED.value, DeliveryStatus.DELIVERED.value)
+    query = select(delivery.c.intent_id).where(delivery.c.intent_id.in_(intents), delivery.c.state.in_(may))
+    return sorted(set(connection.execute(query).scalars()))

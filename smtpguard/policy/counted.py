@@ -7,13 +7,54 @@ says (Live.counts) becomes its value. What needs no count, since this message ad
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
-from smtpguard.admission.model import Ask, Live, list_of
-from smtpguard.mailings.model import DAY
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import NONE, OF_LETTERS, OF_LISTS, OF_SENDERS, Count, Facts, Unknown, Usual, Value
+from smtpguard.policy.freezing import Freeze
+
+DAY = 86_400
+"""The window of what is counted for a mailing, in seconds."""
+
+
+class Ask(NamedTuple):
+    """A count that a plan needs: distinct people (or Message-IDs, for ``thread.replies``) under ``key`` in the window.
+
+    ``key`` is opaque: the canonical sender for ``sender.customers``, the thread, a list. For what is counted of a mailing it is
+    empty, or a list of which the share is asked: which mailing that is, the admission finds by the item's identity. ``usual``: the
+    count is told only where it is above that, too. ``same``: copies of the item's own mailing are counted alone.
+    """
+
+    fact: str
+    key: str
+    window_seconds: int
+    usual: Usual | None = None
+    same: bool = False
+
+
+Questions = Mapping[str, Sequence[Ask]]
+"""Of each slot of the rules that is counted, what is asked."""
+
+
+def list_of(key: str) -> str:
+    """Of the key of a count of lists, the list."""
+    return key.partition("\0")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What a plan is closed with, read in the admission itself. ``counts`` include this very item; ``maybe``: how many more they may
+    be, since a list could not say. ``mailing_id``: of the mailing that it is a copy of; ``approved``: whether people allowed that it
+    goes with it."""
+
+    now: datetime
+    freezes: tuple[Freeze, ...] = ()
+    counts: Mapping[Ask, int] = field(default_factory=dict)
+    maybe: Mapping[Ask, int] = field(default_factory=dict)
+    mailing_id: str = ""
+    approved: bool = False
 
 
 class Subject(NamedTuple):

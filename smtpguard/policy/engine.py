@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
-from smtpguard.admission.model import Ask, Freeze, Live
 from smtpguard.policy import counted, stopping
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
+from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Source, Unknown, Value
-from smtpguard.policy.freezing import frozen
+from smtpguard.policy.freezing import Freeze, frozen
 from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.sieve import Sieve
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Verdict

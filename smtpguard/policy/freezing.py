@@ -1,4 +1,4 @@
-"""Freezes, as a verdict and a release meet them: which one stops a message, or may, and the hit that it makes.
+"""Freezes: what each stops, and the hit that one makes where it stops a message, or may.
 
 A freeze looks at what a message is, whatever the rules say; one that nobody can say it does not mean stops the message too.
 What is held is known, and ``stopped_by`` is the one answer to whether it may go now. Pure.
@@ -6,11 +6,12 @@ What is held is known, and ``stopped_by`` is the one answer to whether it may go
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
-from smtpguard.admission.model import Freeze, Live, Selector
-from smtpguard.holds.model import Hold
+from smtpguard.policy.counted import Live
 from smtpguard.policy.facts import Facts, Unknown
 from smtpguard.policy.verdict import Action, Hit, Reason
 
@@ -19,6 +20,64 @@ FREEZE = "freeze"
 
 DEFERRED = "Mail is being stopped at the moment, and waits until people let it go on."
 HELD = "Mail like this is being stopped at the moment. It waits until people decide on it, also when other mail goes on again."
+
+ITSELF = "smtpguard"
+"""Who lifts a freeze whose time is over, and who freezes where nobody has yet seen what happened."""
+PUT_BACK = "The store was put back to an earlier state: what was sent, decided or frozen since then is not in it."
+"""The reason of a freeze by the guard itself."""
+
+
+class Selector(enum.Enum):
+    """What a freeze stops."""
+
+    ALL = "all"
+    LIST = "list"
+    SENDER = "sender"
+    MAILING = "mailing"
+    THREAD = "thread"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """Stand still. ``value``: the list's name, the canonical sender, the mailing or the thread; "" for all. ``until``: None is until
+    lifted. ``defers``: what it stops waits at its client, whatever the settings say, so that nobody has to let it go afterwards."""
+
+    freeze_id: str
+    selector: Selector
+    value: str
+    reason: str
+    by: str
+    at: datetime
+    until: datetime | None = None
+    defers: bool = False
+
+    def stops(
+        self, *, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str, now: datetime
+    ) -> bool:
+        """Whether it stops a message with these properties at ``now``."""
+        if self.until is not None and now >= self.until:
+            return False
+        match self.selector:
+            case Selector.ALL:
+                return True
+            case Selector.LIST:
+                return self.value in lists
+            case Selector.SENDER:
+                return self.value in senders
+            case Selector.MAILING:
+                return bool(mailing) and self.value == mailing
+            case Selector.THREAD:
+                return bool(thread) and self.value == thread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What every process must follow: ``generation`` grows with every freeze, thaw and change of policy."""
+
+    generation: int
+    policy_sha256: str
+    freezes: tuple[Freeze, ...] = ()
+
 
 _TOLD_BY = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists", Selector.THREAD: "sender.address"}
 """The fact without which nobody knows whether a freeze of that kind means a message."""
@@ -38,20 +97,12 @@ def stopped_by(
     return tuple(f for f in freezes if f.stops(lists=touched, senders=senders, mailing=mailing, thread=thread, now=now))
 
 
-def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Freeze, ...]:
-    """Those that keep a held message from going, whether it is approved or will be."""
-    return stopped_by(
-        freezes, lists=hold.lists, senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread, now=now
-    )
-
-
 def frozen(facts: Facts, live: Live, answer: Action) -> tuple[Freeze, Hit] | None:
     """The first freeze that stops it, or that nobody can say does not; the strictest first. ``answer``: HOLD or DEFER, where the freeze
     itself does not say."""
-    mailing = live.mailing.mailing_id if live.mailing is not None else ""
     freezes = sorted(live.freezes, key=lambda freeze: not freeze.defers)
     certain = stopped_by(
-        freezes, lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=live.now
+        freezes, lists=facts.lists, senders=facts.senders, mailing=live.mailing_id, thread=facts.thread, now=live.now
     )
     if certain:
         return certain[0], _hit(certain[0], answer, uncertain=False)

@@ -15,8 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section
-from smtpguard.mailings.slots import SHARE
-from smtpguard.mailings.staging import REST, Stages
+from smtpguard.policy.approvals import REST, SHARE, Stages
 from smtpguard.policy.expansions import SeveralExpands
 from smtpguard.policy.fields import (
     LISTED,

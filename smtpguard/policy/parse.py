@@ -17,9 +17,8 @@ from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, 
 from smtpguard.config.pruning import validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
-from smtpguard.mailings.slots import SHARE
-from smtpguard.mailings.staging import ByAddress, Stages
 from smtpguard.policy import meant
+from smtpguard.policy.approvals import SHARE, ByAddress, Stages
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.facts import FACTS

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from smtpguard.admission.model import Ask, Live
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
-from smtpguard.policy.counted import RESTS
+from smtpguard.policy.counted import RESTS, Ask, Live
 from smtpguard.policy.facts import Count, Facts, Value
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Hit, Mode, Reason, Verdict

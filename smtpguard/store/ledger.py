@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smtpguard.admission.model import Change, Freeze, Gate, Intent, Lease, Outcome, Over
 from smtpguard.database.access import Access, Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.freezes import rows as gates
@@ -19,7 +18,7 @@ from smtpguard.guard.policies import Put, Standing
 from smtpguard.holds import asking, contents, covers, deciding
 from smtpguard.holds import rows as holds
 from smtpguard.holds import takingback as revoking
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import Change, Hold, Over, State
 from smtpguard.holds.sending import Outgoing, Taken
 from smtpguard.incidents import naming
 from smtpguard.journal import rows as journal
@@ -32,6 +31,8 @@ from smtpguard.mail.message import Message
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Fate, Mailing
 from smtpguard.outbox import rows as outboxes
+from smtpguard.outbox.model import Intent, Lease, Outcome
+from smtpguard.policy.freezing import Freeze, Gate
 from smtpguard.reading.shown import Shown
 from smtpguard.store.writer import Writer
 
@@ -208,10 +209,10 @@ class Outbox:
 
     async def attempted(self, freeze: Freeze) -> Mapping[str, str]:
         now = self._access.now()
-        return await self._access.ask(lambda c: gates.attempted(c, freeze, now))
+        return await self._access.ask(lambda c: outboxes.attempted(c, freeze, now))
 
     async def taken(self, intents: Sequence[str]) -> Sequence[str]:
-        return await self._access.ask(lambda c: gates.taken(c, intents))
+        return await self._access.ask(lambda c: outboxes.taken(c, intents))
 
 
 class Gates:
@@ -224,7 +225,7 @@ class Gates:
         return await self._access.ask(gates.read)
 
     async def freeze(self, freeze: Freeze, event: Event) -> Gate:
-        gate: Gate = await self._access.write(lambda b: gates.freeze(b, freeze, event))
+        gate: Gate = await self._access.write(lambda b: deciding.freeze(b, freeze, event))
         return gate
 
     async def thaw(self, freeze_id: str, event: Event) -> Gate:

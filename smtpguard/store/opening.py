@@ -10,12 +10,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from smtpguard.admission.model import Unavailable
+from smtpguard.database.access import Clock
 from smtpguard.database.engine import Database, is_there
+from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import NotSetUp, bring, check, revision
 from smtpguard.database.schema import SCHEMA
 from smtpguard.store import rollbackcheck
-from smtpguard.store.queued import Clock
 from smtpguard.store.rollbackcheck import PutBack
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed

@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from smtpguard.admission.model import Admission, Busy, Item, Live, Unavailable
+from smtpguard.admission.model import Admission, Item, Seen
+from smtpguard.database.access import Clock
 from smtpguard.database.batch import Step
+from smtpguard.database.errors import Busy, Unavailable
 
 WAIT_SECONDS = 20.0
-
-
-class Clock(Protocol):
-    def now(self) -> datetime: ...
-
-    def monotonic(self) -> float: ...
 
 
 class Work:
@@ -32,7 +27,7 @@ class Work:
         self,
         step: Step | None = None,
         item: Item | None = None,
-        admission: Callable[[Live], Admission] | None = None,
+        admission: Callable[[Seen], Admission] | None = None,
         *,
         since: float,
     ) -> None:

@@ -11,8 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, exists, func, select
 
-from smtpguard.database.batch import Batch
-from smtpguard.database.codec import FREEZE
+from smtpguard.database.batch import FREEZE, Batch
 from smtpguard.database.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
 from smtpguard.holds import contents, covers
 from smtpguard.holds.model import LIVE, State
@@ -22,6 +21,7 @@ from smtpguard.journal.chain import microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings import forgetting
+from smtpguard.mailings.mailingbatch import mailings_of
 
 _SETTLED = [s.value for s in State if s not in LIVE]
 DOUBTS = timedelta(days=7)
@@ -78,7 +78,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
 def _forget_doubts(batch: Batch, before: datetime) -> None:
     """That a retry is one of what nobody knows the end of. Of those for whom it was that stays so."""
     old = underway.c.at < microseconds(before)
-    batch.mailings.doubt(list(batch.connection.execute(select(underway.c.id).where(old)).scalars()))
+    mailings_of(batch).doubt(list(batch.connection.execute(select(underway.c.id).where(old)).scalars()))
     batch.connection.execute(delete(underway).where(old))
 
 

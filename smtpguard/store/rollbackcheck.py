@@ -19,15 +19,16 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
-from smtpguard.admission.model import ITSELF, PUT_BACK, Freeze, Gate, LedgerError, Selector
 from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.errors import LedgerError
 from smtpguard.database.schema import checkpoint, entry
-from smtpguard.freezes import rows as gates
+from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Agreement, Parted
 from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse
 from smtpguard.journal.event import Event, Kind
+from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def stand_still(batch: Batch, found: PutBack) -> None:
         },
     }
     private = {"actor": (ITSELF,), "comment": (PUT_BACK,)}
-    gates.freeze(batch, stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=batch.now, data=data, private=private))
+    deciding.freeze(batch, stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=batch.now, data=data, private=private))
     trusted = genuine(batch.secret, found.signed)  # a clock that was fast may have signed it
     journal.mark(batch, put_back=found.agreed, at=found.signed.at if trusted else 0)
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from smtpguard.admission.model import Admission, Item, Live
+from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import contacts
-from smtpguard.database.access import Access
+from smtpguard.database.access import Access, Clock
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import Database
 from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Event
 from smtpguard.store import retention
 from smtpguard.store.ledger import Contents, Gates, Holds, Journal, Mailings, Outbox, Policies
-from smtpguard.store.queued import Clock
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.rollbackcheck import Lookout, PutBack
 from smtpguard.store.writer import Committed, Writer
@@ -25,6 +24,8 @@ from smtpguard.store.writer import Committed, Writer
 
 class Store(Access):
     """Fits guard.ports.Ledger. Made by ``opening.open_store``."""
+
+    _writer: Writer
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Store(Access):
         """The file of a database that can only be read here."""
         return self._database.path if self._database.copy is not None else None
 
-    async def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
+    async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         """The one transaction in which a message is decided on (admitting)."""
         admission: Admission = await self._writer.submit(item=item, admission=step)
         return admission

@@ -21,19 +21,23 @@ from typing import Any
 
 from sqlalchemy import select
 
-from smtpguard.admission.model import Admission, Busy, Gate, Gone, Item, LedgerError, Live, Unavailable
+from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.rows import Run, answered_as
 from smtpguard.counts import counting
+from smtpguard.database.access import Clock
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, CommitUnknown, Database
+from smtpguard.database.errors import Busy, Gone, LedgerError, Unavailable
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import underway
 from smtpguard.holds import rows as holds
 from smtpguard.journal import rows as journal
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mailings.mailingbatch import MailingBatch
 from smtpguard.mailings.mailingcache import Memory
-from smtpguard.store.queued import WAIT_SECONDS, Clock, Waiting, Work
+from smtpguard.policy.freezing import Gate
+from smtpguard.store.queued import WAIT_SECONDS, Waiting, Work
 from smtpguard.store.rollbackcheck import Lookout
 
 log = logging.getLogger(__name__)
@@ -98,7 +102,7 @@ class Writer:
         step: Step | None = None,
         *,
         item: Item | None = None,
-        admission: Callable[[Live], Admission] | None = None,
+        admission: Callable[[Seen], Admission] | None = None,
     ) -> Any:
         """Wait for one's turn, and for the commit. Raises what the step raised, or LedgerError's kinds."""
         if self._closed:
@@ -242,7 +246,7 @@ class Writer:
                 secret=self._secret,
                 sqlite=self._database.sqlite,
                 known=self._gate,
-                memory=self._memory,
+                follow=partial(MailingBatch, memory=self._memory),
             )
             self._lookout.look(batch, self._gate)
             batch.record(notes)
@@ -299,7 +303,12 @@ class Writer:
         try:
             with self._database.write() as connection:
                 batch = Batch(
-                    connection, now=self._clock.now(), secret=self._secret, sqlite=self._database.sqlite, known=None
+                    connection,
+                    now=self._clock.now(),
+                    secret=self._secret,
+                    sqlite=self._database.sqlite,
+                    known=None,
+                    follow=partial(MailingBatch, memory=Memory()),
                 )
                 self._lookout.look(batch, self._gate)
                 journal.mark(batch)

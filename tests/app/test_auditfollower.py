@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.admission.model import LedgerError, Selector, Unavailable
 from smtpguard.app.auditfollower import LEASE_SECONDS, NAME, PEOPLES, AuditFollower
 from smtpguard.app.clock import ids
 from smtpguard.app.eventlog import EventLog
+from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.policy.freezing import Selector
 from tests.guard.house import House, house
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from smtpguard import __version__
-from smtpguard.admission.model import Unavailable
 from smtpguard.app import operationsnumbers, putting, start
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
@@ -22,6 +21,7 @@ from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
+from smtpguard.database.errors import Unavailable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.indexcache import index_path

@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from smtpguard.admission.model import Selector
 from smtpguard.app import start
 from smtpguard.app.services import services, term
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.policy.freezing import Selector
 
 POLICY = """\
 organization: {name: Example AB, domains: [example.com]}

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.admission.model import PUT_BACK
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import services
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
+from smtpguard.policy.freezing import PUT_BACK
 
 POLICY = """\
 version: 1
@@ -286,7 +286,7 @@ def test_a_secret_is_renewed_and_nothing_is_lost(here: Installation, lost: bool)
 
 def test_a_renewal_that_is_cut_off_is_done_again(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is new, the journal does not say so: refused, until somebody renews it once more."""
-    from smtpguard.admission.model import Full
+    from smtpguard.database.errors import Full
     from smtpguard.store.store import Store
 
     async def full(*_: object) -> None:

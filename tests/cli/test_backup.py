@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from smtpguard.admission.model import Freeze
 from smtpguard.app import backup
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import opened
+from smtpguard.policy.freezing import Freeze
 from tests.cli.test_another_store import Installation
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.admission.model import Delivered, IntentKind, Outcome
 from smtpguard.cli import held
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.shown import tell
+from smtpguard.outbox.model import Delivered, IntentKind, Outcome
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN

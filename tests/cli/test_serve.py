@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from smtpguard.admission.model import Busy, Full, Unavailable, Unusable
 from smtpguard.app.files import CannotStart
 from smtpguard.cli import COMMANDS, main
 from smtpguard.database.engine import CommitUnknown
+from smtpguard.database.errors import Busy, Full, Unavailable, Unusable
 from smtpguard.database.migrate import migrate
 from smtpguard.database.schema import SCHEMA
 from smtpguard.processes.supervisor import TRY_AGAIN

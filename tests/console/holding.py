@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx2
 
-from smtpguard.admission.model import Change
-from smtpguard.holds.model import Hold
+from smtpguard.holds.model import Change, Hold
 from smtpguard.journal.event import Kind
 from tests.console.stage import Stage
 from tests.guard.house import RAMADAN, Way

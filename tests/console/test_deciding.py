@@ -12,10 +12,12 @@ import pytest
 from starlette.datastructures import FormData
 
 from smtpguard.accounts.model import Role
-from smtpguard.admission.model import Delivered, IntentKind, Outcome, Selector, Unavailable
 from smtpguard.console.rendering import digits
+from smtpguard.database.errors import Unavailable
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, Conflict, State
+from smtpguard.outbox.model import Delivered, IntentKind, Outcome
+from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import nodes
 
-from smtpguard import admission, approvals, gathering, holds, mailings, policy
+from smtpguard import admission, gathering, holds, mailings, policy
 from smtpguard.console import incident, labels, proofwords, rulewords, telling
 from smtpguard.console.i18n import Speech, choose
 from smtpguard.console.rendering import environment
@@ -74,7 +74,7 @@ def in_code() -> Iterator[tuple[str, str]]:
 def facts_in_reasons() -> set[str]:
     """Of every reason that smtpguard itself gives, whichever rule a policy has."""
     found: set[str] = set()
-    rooms = (policy, gathering, holds, mailings, approvals, admission)
+    rooms = (policy, gathering, holds, mailings, admission)
     for module in (module for room in rooms for module in members(room)):
         for call in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Reason":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.admission.model import Unavailable
 from smtpguard.console.desk import ConsoleServices
+from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice
 from smtpguard.incidents import report
 from smtpguard.journal.event import Event, Kind

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.admission.model import Delivered
 from smtpguard.console.chart import drawn
 from smtpguard.holds.model import Choice, State
 from smtpguard.mailings.spread import Grown
+from smtpguard.outbox.model import Delivered
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, Way, mail

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.admission.model import ITSELF, PUT_BACK, Freeze, Selector, Unavailable
+from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice
 from smtpguard.holds.service import Seen
 from smtpguard.journal.event import Event, Kind
+from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Selector
 from tests.console.holding import ANNA, DPO, EVA, OMAR, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import RAMADAN

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Selector
 from smtpguard.console import i18n, proofwords, rulewords, telling
 from smtpguard.console.i18n import Speech
 from smtpguard.console.incident import told
@@ -30,7 +29,7 @@ from smtpguard.mailings.staging import At, Move
 from smtpguard.policy import grammar
 from smtpguard.policy.condition import shown
 from smtpguard.policy.facts import FACTS, Count, Fact, Type, Unknown, Value
-from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.freezing import FREEZE, Selector
 from smtpguard.policy.grammar import Known
 from tests.console.holding import NEWS, held
 from tests.console.stage import Stage

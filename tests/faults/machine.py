@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
-from smtpguard.admission.model import Unavailable
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import Services, opened, services
 from smtpguard.database.engine import Database
+from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import hold, outbox
 from smtpguard.holds.model import Choice, Conflict, Hold, State
 from smtpguard.journal.event import Kind

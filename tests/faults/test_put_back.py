@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from smtpguard.admission.model import PUT_BACK
+from smtpguard.policy.freezing import PUT_BACK
 from tests.faults.machine import ANNA, RAMADAN, Machine, machine, synced
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until

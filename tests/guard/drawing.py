@@ -6,9 +6,9 @@ import random
 from copy import deepcopy
 from typing import Any
 
-from smtpguard.admission.model import Freeze, Selector
 from smtpguard.holds.model import Choice
 from smtpguard.policy.facts import FACTS, Type
+from smtpguard.policy.freezing import Freeze, Selector
 from tests.guard.house import MEMBERS, RAMADAN
 from tests.hindsight.twins import NEWS, STAFF, Plain, Twins, sample
 

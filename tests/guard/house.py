@@ -17,7 +17,6 @@ from typing import Any
 
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake, Limits
-from smtpguard.admission.model import Freeze, Selector
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.sender import Sender
@@ -37,6 +36,7 @@ from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Fence, Recalled, Transaction
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.facts import Source, Value
+from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store

@@ -8,19 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from smtpguard.admission.model import (
-    Delivered,
-    Intent,
-    IntentKind,
-    Outcome,
-    Unavailable,
-)
+from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice, State
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Answers, Fence, Recalled
 from smtpguard.outbox.delivery import Delivery
+from smtpguard.outbox.model import Delivered, Intent, IntentKind, Outcome
 from tests.guard.house import KEY, RAMADAN, House, Instead, Way
 
 OK = Reply.of(250, "2.0.0", "Ok")

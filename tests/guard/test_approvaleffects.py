@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from smtpguard.admission.model import IntentKind
 from smtpguard.holds.model import Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
+from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.policy.verdict import Rejected
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, kinds

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Change, IntentKind, Unavailable
+from smtpguard.database.errors import Unavailable
 from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
+from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, State
 from smtpguard.holds.service import Seen
 from smtpguard.mail.message import parse_header
+from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Instead, Way
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.database.codec import INTENT
 from smtpguard.database.schema import outbox
-from smtpguard.holds.model import Choice, Conflict, NotEntitled, Settled, State
+from smtpguard.holds.model import Choice, Conflict, NotEntitled, State
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
@@ -20,6 +19,7 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.model import Tally
 from smtpguard.notices.intents import Notices
 from smtpguard.outbox.delivery import RELEASE_FIELD
+from smtpguard.outbox.model import INTENT, Settled
 from tests.guard.house import RAMADAN
 from tests.guard.office import BO, LATER, NO, Office
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import ContentMissing, Gate, Lease, Selector, Unavailable
+from smtpguard.database.errors import ContentMissing, Unavailable
 from smtpguard.holds.model import Hold, State
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
@@ -20,6 +20,8 @@ from smtpguard.mail.trace import trusted
 from smtpguard.mail.transaction import Lost
 from smtpguard.outbox.attempt import Pace
 from smtpguard.outbox.delivery import RELEASE_FIELD
+from smtpguard.outbox.model import Lease
+from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Relayed
 from tests.guard.house import KEY, RAMADAN, House, Instead, Way
 from tests.guard.office import BO, LATER, ULF, Office

@@ -13,15 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.admission.model import (
-    Delivered,
-    Intent,
-    IntentKind,
-    Lease,
-    Outcome,
-    Over,
-)
-from smtpguard.holds.model import NONE_YET, Hold, Settled, State, after
+from smtpguard.holds.model import Hold, Over, State, after, settles_as
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
@@ -31,6 +23,7 @@ from smtpguard.mail.transaction import Answers, Fence, Lost, Recalled
 from smtpguard.outbox import delivery
 from smtpguard.outbox.attempt import MAX_DOUBTS
 from smtpguard.outbox.delivery import Delivery
+from smtpguard.outbox.model import NONE_YET, Delivered, Intent, IntentKind, Lease, Outcome, Settled
 from tests.guard.house import KEY, MONDAY, Clock, house
 from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
 
@@ -101,7 +94,7 @@ class FakeLedger:
         if lease.intent.kind is not IntentKind.RELEASE:
             return True
         if not entry.pending:
-            state = after(State.RELEASING, entry.settled.move)
+            state = after(State.RELEASING, settles_as(entry.settled))
             assert state is not None
             assert over is not None
             self.states.append(state)

@@ -7,9 +7,10 @@ import asyncio
 
 import pytest
 
-from smtpguard.admission.model import Gate, Selector, Unavailable
+from smtpguard.database.errors import Unavailable
 from smtpguard.mail.reply import RECALLED, RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
+from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from tests.guard.house import DOCUMENTS, RAMADAN, House, Way
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.admission.model import Freeze, Selector
 from smtpguard.freezes.hooks import LAST_CHARACTERS, Hook, run
+from smtpguard.policy.freezing import Freeze, Selector
 
 FREEZE = Freeze(
     freeze_id="F", selector=Selector.ALL, value="", reason="x", by="root", at=datetime(2026, 3, 2, tzinfo=UTC)

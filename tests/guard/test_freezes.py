@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Freeze, Gate, Selector, Unavailable
+from smtpguard.database.errors import Unavailable
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.notices import swedish
+from smtpguard.policy.freezing import Freeze, Gate, Selector
 from smtpguard.policy.verdict import Held, Relayed
 from tests.guard.house import MEMBERS, Clock, House, Way
 from tests.guard.office import OK, Office

@@ -330,6 +330,6 @@ async def test_the_end_waits_for_who_is_being_decided_on(home: House) -> None:
 def _voided(hold: Any) -> Any:
     from dataclasses import replace
 
-    from smtpguard.admission.model import Change
+    from smtpguard.holds.model import Change
 
     return Change(hold=replace(hold, state=State.VOID))

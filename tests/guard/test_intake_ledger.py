@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smtpguard.admission.intake import UNDECIDED, Limits
-from smtpguard.admission.model import Busy, ContentMissing, Full, PolicyMoved, Unavailable
+from smtpguard.database.errors import Busy, ContentMissing, Full, PolicyMoved, Unavailable
 from smtpguard.mail.reply import BUSY, DISK_FULL, INTERNAL_ERROR, NOT_RECORDED, Reply
 from smtpguard.policy.verdict import Deferred, Held
 from tests.guard.house import RAMADAN, House, Instead, Way

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Busy, ContentMissing, Full, Gone, PolicyMoved, Unavailable
+from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, PolicyMoved, Unavailable
 from smtpguard.gathering.gather import Gather
 from smtpguard.guard.ports import Ledger
 from smtpguard.mail.reply import OK, Reply

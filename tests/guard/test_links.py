@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.admission.model import Intent, IntentKind
 from smtpguard.holds.links import Link, Links
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.notice import SAMPLE, Letterhead, Stationery
 from smtpguard.notices.render import MOST_LINK, Renderer
+from smtpguard.outbox.model import Intent, IntentKind
 from tests.guard.house import RAMADAN, House, Way, house
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import IntentKind, Selector
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.model import State as Held
@@ -15,6 +14,8 @@ from smtpguard.lists import digest
 from smtpguard.lists.indexcache import index_path
 from smtpguard.mail.reply import Reply
 from smtpguard.mailings.model import Fate, NoSuch
+from smtpguard.outbox.model import IntentKind
+from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED, Campaign, documents, kinds

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Intent
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.lists.indexcache import index_path
 from smtpguard.notices.digests import fill
 from smtpguard.notices.intents import Flood, Notices, approvers
 from smtpguard.notices.noticedata import UNSAID, nameable
+from smtpguard.outbox.model import Intent
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from smtpguard.reading.marks import Mark, Side
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, house

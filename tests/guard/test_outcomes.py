@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.admission.model import Intent, Selector
-from smtpguard.database.codec import INTENT
 from smtpguard.database.schema import outbox
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.mail.envelope import Recipient
@@ -20,6 +18,8 @@ from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.attempt import Due, Pace
 from smtpguard.outbox.bounces import reports
+from smtpguard.outbox.model import INTENT, Intent
+from smtpguard.policy.freezing import Selector
 from tests.guard.campaign import ANNA, DPO, EVA
 from tests.guard.house import MEMBERS, RAMADAN, House, Way
 from tests.guard.office import LATER, ULF, Office

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from smtpguard.admission.model import Intent, IntentKind
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing, Ledger
 from smtpguard.holds.model import Hold
@@ -22,6 +21,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import Message
 from smtpguard.notices.notice import SAMPLE, Letterhead, Stationery
 from smtpguard.notices.render import Renderer, Sign
+from smtpguard.outbox.model import Intent, IntentKind
 
 RAW = Message.of(b"Subject: Nyheter\r\nMessage-ID: <m1@example.com>\r\n\r\nText\r\n")
 

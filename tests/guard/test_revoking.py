@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.admission.model import Delivered, IntentKind, Lease, Outcome, Selector
-from smtpguard.database.codec import INTENT
 from smtpguard.database.schema import outbox
 from smtpguard.holds.deadlines import REMINDERS, Deadlines
-from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, Settled, State
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State
 from smtpguard.holds.service import Seen
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.model import Tally
 from smtpguard.mailings.service import Mailings
+from smtpguard.outbox.model import INTENT, Delivered, IntentKind, Lease, Outcome, Settled
+from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, kinds
 from tests.guard.house import MEMBERS, RAMADAN, House, Way
@@ -550,7 +550,7 @@ async def test_a_test_has_nothing_to_take_back_and_says_where_its_approval_is(ca
     assert isinstance(held, IsHeld)
     from dataclasses import replace
 
-    from smtpguard.admission.model import Change
+    from smtpguard.holds.model import Change
 
     await campaign.home.store.holds.change(held.hold_id, lambda h: Change(hold=replace(h, kind="test")))
     await campaign.decide(held.hold_id)

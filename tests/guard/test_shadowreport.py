@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Intent
 from smtpguard.notices.shadowreport import Reports, day_of, fill
+from smtpguard.outbox.model import Intent
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, House, Way, house
 
 ZONE = "Europe/Stockholm"

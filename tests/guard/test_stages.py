@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import IntentKind, Selector
 from smtpguard.holds.model import Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
 from smtpguard.mail.reply import Reply
 from smtpguard.mailings.model import State
 from smtpguard.mailings.staging import At
+from smtpguard.outbox.model import IntentKind
+from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import ANNA, EVA, Campaign, approved, kinds
 from tests.guard.house import MEMBERS

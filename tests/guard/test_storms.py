@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Selector
+from smtpguard.policy.freezing import Selector
 from smtpguard.policy.stopping import PUBLIC
 from smtpguard.policy.verdict import Disposition, Held, Rejected, Relayed
 from tests.guard.house import DOCUMENTS, POLICY, House, Way, house, index

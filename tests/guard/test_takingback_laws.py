@@ -11,11 +11,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.admission.model import Freeze, IntentKind, Lease, Selector
 from smtpguard.holds.model import Choice, Conflict, Hold, Refused, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
 from smtpguard.mail.transaction import Lost
+from smtpguard.outbox.model import IntentKind, Lease
+from smtpguard.policy.freezing import Freeze, Selector
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
 from tests.guard.house import MEMBERS, house
 from tests.guard.office import LATER, NO

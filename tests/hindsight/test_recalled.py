@@ -12,13 +12,13 @@ from typing import Any, cast
 
 import pytest
 
-from smtpguard.admission.model import Live
 from smtpguard.admission.recordedfacts import FACTS, WHOLE
 from smtpguard.hindsight.passed import Sums
 from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled, Told, Window
 from smtpguard.hindsight.replay import recall
 from smtpguard.journal.event import Kind
+from smtpguard.policy.counted import Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import FACTS as ALL
 from smtpguard.policy.facts import Count, Fact, Source, Type, Unknown, Value

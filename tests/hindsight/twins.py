@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 
-from smtpguard.admission.model import Freeze
 from smtpguard.admission.recordedfacts import FACTS
 from smtpguard.hindsight.compiledpolicy import CompiledPolicy
 from smtpguard.hindsight.passed import Sums
@@ -27,6 +26,7 @@ from smtpguard.journal.chain import Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
+from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, index

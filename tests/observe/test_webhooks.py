@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Selector
 from smtpguard.app import hooks
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import settings_of
@@ -26,6 +25,7 @@ from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender, genuine, signed
 from smtpguard.observe.webhooks.telling import GIVE_UP, LEASE_SECONDS, LONGEST_PAUSE, Hook, Teller
+from smtpguard.policy.freezing import Selector
 from tests.guard.house import RAMADAN, House, Way, house
 from tests.observe import receiver as does
 from tests.observe.receiver import Receiver, receiver

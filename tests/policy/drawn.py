@@ -10,10 +10,10 @@ from functools import cache
 
 from hypothesis import strategies as st
 
-from smtpguard.admission.model import Freeze, Live, Selector
-from smtpguard.mailings.model import Mailing
+from smtpguard.policy.counted import Live
 from smtpguard.policy.engine import Plan, RuleSet
 from smtpguard.policy.facts import FACTS, Count, Fact, Facts, Source, Type, Unknown, Value
+from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.grammar import Known, condition
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
@@ -169,9 +169,6 @@ def blurred(draw: st.DrawFn, known: Facts, *rulesets: RuleSet) -> Facts:
     return told(known, less)
 
 
-MAILING = Mailing(mailing_id="mailing", first_at=NOW, last_at=NOW)
-
-
 @st.composite
 def lives(draw: st.DrawFn, plan: Plan) -> Live:
     """What the admission saw: every count that was asked for, and perhaps a freeze."""
@@ -190,6 +187,6 @@ def lives(draw: st.DrawFn, plan: Plan) -> Live:
         freezes=freezes,
         counts={ask: draw(_numbers) for ask in plan.asks},
         maybe={ask: draw(st.sampled_from([0, 0, 3])) for ask in plan.asks},
-        mailing=draw(st.sampled_from([None, MAILING])),
+        mailing_id=draw(st.sampled_from(["", "mailing"])),
         approved=draw(st.booleans()),
     )

@@ -9,10 +9,10 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from smtpguard.admission.model import Ask, Freeze, Live, Selector
+from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.engine import RuleSet, decide
 from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown, Value
-from smtpguard.policy.freezing import DEFERRED, HELD
+from smtpguard.policy.freezing import DEFERRED, HELD, Freeze, Selector
 from smtpguard.policy.grammar import condition
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.admission.model import Freeze, Selector
 from smtpguard.policy.engine import decide
 from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown
+from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.rule import soften
 from smtpguard.policy.verdict import Action, Scope, Verdict
 from tests.policy import drawn

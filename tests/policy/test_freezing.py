@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Freeze, Selector
-from smtpguard.policy.freezing import held_up_by, stopped_by
+from smtpguard.holds.model import held_up_by
+from smtpguard.policy.freezing import Freeze, Selector, stopped_by
 from tests.policy.test_approval import NOON, hold
 
 KEPT: dict[str, Any] = {"lists": ("news",), "mailing_id": "M1", "thread": "<1@example.com>"}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from smtpguard.mailings.model import Grant, Mailing, Person, Rejection
-from smtpguard.mailings.staging import REST, Move, Stages
+from smtpguard.mailings.staging import Move
+from smtpguard.policy.approvals import REST, Stages
 from smtpguard.reading.fingerprint import Identity
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)

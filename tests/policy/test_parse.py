@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from smtpguard.admission.model import Live
 from smtpguard.config.documents import digest, policy_documents, shipped
 from smtpguard.config.problem import Broken
 from smtpguard.config.yaml import load_yaml
 from smtpguard.lists.declared import build
+from smtpguard.policy.counted import Live
 from smtpguard.policy.facts import FACTS, Facts, Source
 from smtpguard.policy.models import (
     ApprovalsModel,

@@ -6,10 +6,11 @@ import itertools
 
 import pytest
 
-from smtpguard.holds.model import SENDING, Move, Settled, State
+from smtpguard.holds.model import SENDING, Move, State
 from smtpguard.holds.sending import Out, Outgoing, Sending, late, taken_back
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
+from smtpguard.outbox.model import Settled
 
 SOMEBODY = (Recipient(address=Address("bo", "example.net")),)
 ALL = [

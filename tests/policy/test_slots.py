@@ -9,8 +9,9 @@ from bench.covers import measured
 from smtpguard.holds.effects import learned_from_tests
 from smtpguard.mail.message import Message
 from smtpguard.mailings.slotlearning import learn
-from smtpguard.mailings.slots import SHARE, Slot, Template
+from smtpguard.mailings.slots import Slot, Template
 from smtpguard.mailings.slotwords import kind_of
+from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import Shown, shown_by
 
 NAMES = ["Anna", "Bo Ek", "Maria del Carmen", "Ida", "Åsa von Essen", "José", "Karl-Erik", "Li"]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.mailings.staging import LEAST, REST, TRANSITIONS, At, Move, Progress, Stages, after
+from smtpguard.mailings.staging import LEAST, TRANSITIONS, At, Move, Progress, after
+from smtpguard.policy.approvals import REST, Stages
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 STAGES = Stages(steps=(50, 0.01, REST), pause_seconds=1800)

@@ -12,9 +12,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from smtpguard.admission.model import Admission, Ask, Full, LedgerError, Live
+from smtpguard.admission.model import Admission, Seen
+from smtpguard.database.errors import Full, LedgerError
 from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
+from smtpguard.policy.counted import Ask
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.store.making import CONTENT, POLICY, SECRET, a_hold, event, holds, item, notice, relays
@@ -48,7 +50,7 @@ async def count(store: Store, name: str, n: int) -> None:
     async def one(i: int) -> None:
         seen: list[int] = []
 
-        def step(live: Live) -> Admission:
+        def step(live: Seen) -> Admission:
             seen.append(live.counts[ask])
             return relays(f"{name}{i}", counted=(ask,))(live)
 

@@ -16,13 +16,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from smtpguard.admission.model import Admission, Ask, Freeze, Intent, IntentKind, Item, Live, Selector
+from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.database.migrate import migrate
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
+from smtpguard.outbox.model import Intent, IntentKind
+from smtpguard.policy.counted import Ask
+from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.store import Store
 
@@ -81,7 +84,7 @@ def item(id: str, *, of: str | None = None, **more: Any) -> Item:
     return Item(id=id, key=key(of or id), policy_sha256=more.pop("policy", POLICY), **more)
 
 
-def relays(id: str, counted: tuple[Ask, ...] = ()) -> Callable[[Live], Admission]:
+def relays(id: str, counted: tuple[Ask, ...] = ()) -> Callable[[Seen], Admission]:
     """A step that relays."""
     return lambda live: Admission(
         verdict=Verdict(action=Action.RELAY),
@@ -119,10 +122,10 @@ def a_hold(id: str, *, at: datetime = T0, content: Message = CONTENT, to: tuple[
     return Hold(**{**values, **more})
 
 
-def holds(hold: Hold, *intents: Intent) -> Callable[[Live], Admission]:
+def holds(hold: Hold, *intents: Intent) -> Callable[[Seen], Admission]:
     """A step that holds, or takes up a hold of the same again, as guard's does."""
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         twin = live.twin
         if twin is not None:
             return Admission(

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from smtpguard.admission.model import Admission, Change, ContentMissing, Gone, Live, PolicyMoved, Unavailable
-from smtpguard.holds.model import Conflict, Hold, State
+from smtpguard.admission.model import Admission, Seen
+from smtpguard.database.errors import ContentMissing, Gone, PolicyMoved, Unavailable
+from smtpguard.holds.model import Change, Conflict, Hold, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.message import Message
 from smtpguard.policy.verdict import Action, Verdict
@@ -57,10 +58,10 @@ async def test_another_policy_in_force(store: Store) -> None:
 
 
 async def test_a_bad_item_fails_alone(store: Store) -> None:
-    def raises(live: Live) -> Admission:
+    def raises(live: Seen) -> Admission:
         raise ZeroDivisionError
 
-    def unspeakable(live: Live) -> Admission:
+    def unspeakable(live: Seen) -> Admission:
         good = relays("T3")(live)
         return replace(good, events=(*good.events, Event(kind=Kind.VERDICT, id="T3", at=T0, data={"x": {1, 2}})))
 
@@ -125,7 +126,7 @@ async def test_a_void_hold_is_taken_up_by_the_retry(store: Store) -> None:
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
     twins: list[State] = []
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         assert live.twin is not None
         twins.append(live.twin.state)
         return holds(a_hold("H2"))(live)
@@ -140,7 +141,7 @@ async def test_a_void_hold_is_taken_up_by_the_retry(store: Store) -> None:
 async def test_adopting_somebody_elses_hold_is_refused(store: Store) -> None:
     await held(store, "H1")
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         return replace(relays("T1")(live), adopt="H1")
 
     with pytest.raises(ValueError, match="not this message's"):
@@ -152,7 +153,7 @@ async def test_decided_holds_are_no_twins(store: Store) -> None:
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     seen: list[object] = []
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         seen.append(live.twin)
         return relays("T1")(live)
 
@@ -161,7 +162,7 @@ async def test_decided_holds_are_no_twins(store: Store) -> None:
 
 
 async def test_who_has_left_is_not_admitted(store: Store) -> None:
-    called: list[Live] = []
+    called: list[Seen] = []
     with pytest.raises(Gone):
         await store.admit(item("T1", gone=lambda: True), called.append)  # type: ignore[arg-type]
     assert not called
@@ -184,7 +185,7 @@ async def test_a_hold_whose_client_left_before_its_answer_cannot_be_released(sto
 async def test_an_item_sees_the_freeze_before_it_in_the_batch(store: Store) -> None:
     seen: list[tuple[int, int]] = []
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         seen.append((len(live.freezes), live.generation))
         return relays("T")(live)
 
@@ -203,7 +204,7 @@ async def test_an_item_sees_the_freeze_before_it_in_the_batch(store: Store) -> N
 async def test_what_is_in_doubt_is_seen_by_the_next_of_the_same(store: Store) -> None:
     doubts: list[bool] = []
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         doubts.append(live.in_doubt)
         return relays("T")(live)
 
@@ -218,7 +219,7 @@ async def test_what_has_no_outcome_may_have_been_sent(store: Store) -> None:
     """Its process may have been killed right after the final dot, and its client comes back at once."""
     doubts: list[bool] = []
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         doubts.append(live.in_doubt)
         return relays("T")(live)
 
@@ -231,7 +232,7 @@ async def test_what_has_no_outcome_may_have_been_sent(store: Store) -> None:
 
 
 async def test_what_is_counted_must_have_been_asked_for(store: Store) -> None:
-    from smtpguard.admission.model import Ask
+    from smtpguard.policy.counted import Ask
 
     ask = Ask(fact="sender.customers", key="a", window_seconds=60)
     with pytest.raises(ValueError, match="not asked"):

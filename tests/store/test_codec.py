@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.admission.model import Freeze, Intent, IntentKind, Selector
-from smtpguard.database.codec import FREEZE, HOLD, INTENT, Codec
-from smtpguard.holds.model import Choice, Hold, State, Vote
+from smtpguard.database.batch import FREEZE
+from smtpguard.database.codec import Codec
+from smtpguard.holds.model import HOLD, Choice, Hold, State, Vote
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
+from smtpguard.outbox.model import INTENT, Intent, IntentKind
+from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Reason, Scope, Verdict
 from tests.store.making import a_hold
 

@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from smtpguard.admission.model import Admission, Ask, Change, Item, Live
+from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import counting
-from smtpguard.holds.model import State
+from smtpguard.holds.model import Change, State
 from smtpguard.mailings.model import Person
+from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Usual
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.store import Store
@@ -162,7 +163,7 @@ async def test_an_approval_makes_those_known_and_lets_the_count_begin_anew(store
     await store.admit(to("H1", "c"), holds(lead))
     queues: list[str] = []
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         queues.append(live.queue.hold_id if live.queue is not None else "")
         return holds(replace(a_hold("H2", letter_from=(ANNA,), by_sender=True), lead=queues[-1]))(live)
 

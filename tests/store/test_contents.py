@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.admission.model import Change, ContentMissing, Full
 from smtpguard.database.batch import Batch
+from smtpguard.database.errors import ContentMissing, Full
 from smtpguard.holds import contents
-from smtpguard.holds.model import State
+from smtpguard.holds.model import Change, State
 from smtpguard.mail.message import Message
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention

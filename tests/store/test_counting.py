@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.admission.model import Admission, Ask, Item, Live
+from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import counting
 from smtpguard.journal.event import Kind
+from smtpguard.policy.counted import Ask
 from smtpguard.store import writer
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
@@ -27,7 +28,7 @@ THREAD = Ask(fact="thread.replies", key="<thread@example.com>", window_seconds=6
 async def count(store: Store, one: Item, *, counted: bool = True) -> dict[Ask, int]:
     seen: dict[Ask, int] = {}
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         seen.update(live.counts)
         return relays(one.id, counted=one.asks if counted else ())(live)
 

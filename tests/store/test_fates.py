@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.admission.model import Admission, Change, Delivered, Intent, IntentKind, Lease, Live, Outcome
+from smtpguard.admission.model import Admission, Seen
 from smtpguard.guard import ports
-from smtpguard.holds.model import Settled, State
+from smtpguard.holds.model import Change, State
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, Tally
+from smtpguard.outbox.model import Delivered, Intent, IntentKind, Lease, Outcome, Settled
 from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.archive import Archive
 from smtpguard.store.opening import open_store
@@ -47,7 +48,7 @@ async def hold(store: Store, id: str, *people: object, apart: Sequence[str] = ()
     await store.contents.keep(CONTENT)
     colleagues = frozenset(person(name).digest for name in apart)
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         assert live.mailing is not None
         made = a_hold(id, mailing_id=live.mailing.mailing_id, at=live.now)
         part = Intent(intent_id=f"{id}-part", kind=IntentKind.PART, reverse_path=None,

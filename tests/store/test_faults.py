@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from smtpguard.admission.model import LedgerError, Unavailable
+from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import End

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.admission.model import Gate, PolicyMoved, Selector, Unavailable
+from smtpguard.database.errors import PolicyMoved, Unavailable
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import Person
+from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from smtpguard.admission.model import Admission, Change, Delivered, Live, Outcome
+from smtpguard.admission.model import Admission, Seen
 from smtpguard.database.schema import hold as table
-from smtpguard.holds.model import State
+from smtpguard.holds.model import Change, State
 from smtpguard.journal.chain import microseconds
+from smtpguard.outbox.model import Delivered, Outcome
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, held, item, relays, release
 
@@ -78,7 +79,7 @@ async def a_retry_is(store: Store, hold_id: str) -> str | None:
     """The hold that the same message, coming again now, is; None: none any more."""
     seen: list[str | None] = []
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         seen.append(live.twin.hold_id if live.twin is not None else None)
         return relays(f"again-{hold_id}")(live)
 

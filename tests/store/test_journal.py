@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from sqlalchemy import ColumnElement, Connection, select
 
-from smtpguard.admission.model import Change, Delivered, Outcome, Selector
 from smtpguard.database import schema
 from smtpguard.database.batch import Batch
-from smtpguard.holds.model import State
-from smtpguard.journal import lookup
+from smtpguard.holds.model import Change, State
+from smtpguard.journal import columns
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import link
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import End
+from smtpguard.outbox.model import Delivered, Outcome
+from smtpguard.policy.freezing import Selector
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
@@ -105,7 +106,7 @@ async def test_an_inserted_entry_is_found(store: Store) -> None:
         [(prev,)] = batch.select("SELECT hash FROM entry WHERE seq = 8")
         body = '{"data":{"action":"relay"},"private":{}}'
         hash = link(bytes(prev), 9, 1, "verdict", "forged", body)
-        batch.rows("entry").append((9, 1, "verdict", "forged", body, bytes(prev), hash, *lookup.NONE))
+        batch.rows("entry").append((9, 1, "verdict", "forged", body, bytes(prev), hash, *columns.NONE))
 
     await store._writer.submit(insert)
     found = (await store.journal.verify()).first_bad

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from smtpguard.admission.model import Unavailable
 from smtpguard.database import engine as database
 from smtpguard.database.batch import Batch
+from smtpguard.database.errors import Unavailable
 from smtpguard.incidents import rows as incident
 from smtpguard.incidents.about import About
 from smtpguard.incidents.rows import Found
-from smtpguard.journal import lookup
+from smtpguard.journal import columns
 from smtpguard.journal import scan as journalscan
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Bad, Proof
@@ -184,7 +184,7 @@ async def test_who_says_falsely_that_names_were_erased_is_found(store: Store) ->
         def insert(batch: Batch) -> None:
             body = '{"data":{"private_through":15},"private":{}}'
             seq = batch.head.seq + 1
-            batch.rows("entry").append((seq, 1, Kind.ERASED.value, str(seq), body, bytes(32), bytes(32), *lookup.NONE))
+            batch.rows("entry").append((seq, 1, Kind.ERASED.value, str(seq), body, bytes(32), bytes(32), *columns.NONE))
             batch.connection.exec_driver_sql("DELETE FROM clear WHERE seq = 15")
             batch.head.seq += 1
 

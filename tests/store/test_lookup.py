@@ -9,8 +9,9 @@ import pytest
 
 from smtpguard.database.schema import entry
 from smtpguard.incidents.about import About
-from smtpguard.journal import lookup
+from smtpguard.journal import columns
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.rows import COLUMNS
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
 from tests.store.making import T0
@@ -22,7 +23,7 @@ WHERE_ITS_TOLD = {"other": {"action": "hold", "observed": ["r"], "lists": ["news
 
 
 async def filed(store: Store, id: str) -> tuple[Any, ...]:
-    query = entry.select().with_only_columns(*lookup.TABLE).where(entry.c.id == id)
+    query = entry.select().with_only_columns(*COLUMNS).where(entry.c.id == id)
     return tuple((await store.ask(lambda c: c.execute(query))).one())
 
 
@@ -31,8 +32,8 @@ async def test_a_plain_message_leaves_the_columns_empty(store: Store) -> None:
         [verdict(store, "T1", lists=[], rules=[], observed=[], hold=None, mailing=None, freeze=None)]
     )
     await store.journal.record([Event(kind=Kind.NOTICE, id="N1", at=T0, data={"action": "hold", "lists": ["news"]})])
-    assert await filed(store, "T1") == lookup.NONE
-    assert await filed(store, "N1") == lookup.NONE
+    assert await filed(store, "T1") == columns.NONE
+    assert await filed(store, "N1") == columns.NONE
 
 
 async def test_what_a_verdict_says_stands_in_its_columns(store: Store) -> None:

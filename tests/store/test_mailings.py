@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Admission, Ask, Item, Live
+from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.journal.event import Kind
 from smtpguard.mailings import finding, forgetting, mailingrow
 from smtpguard.mailings.mailingcache import MOST, Known, Memory
-from smtpguard.mailings.model import DAY, Fate, Person, Tally
+from smtpguard.mailings.model import Fate, Person, Tally
+from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.store.opening import open_store
@@ -60,11 +61,11 @@ def of(id: str, *people: Person | str, identity: Identity = SPRING, content: str
     return item(id, asks=ALL, identity=identity, everybody=everybody, content_sha256=sha256, **more)
 
 
-async def admit(store: Store, one: Item, action: Action = Action.RELAY) -> Live:
+async def admit(store: Store, one: Item, action: Action = Action.RELAY) -> Seen:
     """What it saw; decided as told."""
-    seen: list[Live] = []
+    seen: list[Seen] = []
 
-    def step(live: Live) -> Admission:
+    def step(live: Seen) -> Admission:
         seen.append(live)
         if action is Action.RELAY:
             return relays(one.id)(live)
@@ -217,7 +218,7 @@ async def test_a_key_that_all_have_is_passed_over(store: Store, monkeypatch: pyt
 
 
 async def test_what_failed_leaves_no_mailing(store: Store) -> None:
-    def fails(live: Live) -> Admission:
+    def fails(live: Seen) -> Admission:
         assert live.mailing is not None
         raise ValueError
 

@@ -12,9 +12,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData
 
-from smtpguard.admission.model import Unavailable
 from smtpguard.database import migrate as migrating
 from smtpguard.database.engine import Database
+from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import NotMigrated, SchemaError, migrate
 from smtpguard.database.schema import SCHEMA, metadata
 from smtpguard.store.opening import open_store

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from smtpguard.admission.model import Change, Delivered, Intent, Lease, Outcome, Selector
-from smtpguard.holds.model import State
+from smtpguard.holds.model import Change, State
 from smtpguard.journal.event import Kind
+from smtpguard.outbox.model import Delivered, Intent, Lease, Outcome
+from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, a_freeze, event, held, notice, recipient, release
 

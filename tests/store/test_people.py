@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.accounts.model import Account, Keys, Role, Scope, Session, Token, Turn
 from smtpguard.accounts.rows import People
-from smtpguard.admission.model import Unavailable
+from smtpguard.database.errors import Unavailable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.told import News, Place
 from smtpguard.observe.webhooks.rows import Cursors

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from smtpguard.admission.model import Unavailable
 from smtpguard.database import engine as database
 from smtpguard.database.engine import Database
+from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import migrate
 from smtpguard.database.readonly import Copy, only_readable
 

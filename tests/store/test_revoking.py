@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from smtpguard.admission.model import Change, Delivered, Lease, Outcome
 from smtpguard.database.schema import delivery, outbox
-from smtpguard.holds.model import LET_GO, Conflict, Hold, Move, Settled, State
+from smtpguard.holds.model import LET_GO, Change, Conflict, Hold, Move, State
 from smtpguard.holds.sending import UNSENT, Out, Outgoing, Sending, Taken, taken_back
 from smtpguard.journal.event import Kind
 from smtpguard.outbox import rows as outboxes
+from smtpguard.outbox.model import Delivered, Lease, Outcome, Settled
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, Gathered, event, held, notice, recipient, release
 

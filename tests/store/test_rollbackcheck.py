@@ -17,14 +17,16 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import select
 
-from smtpguard.admission.model import ITSELF, PUT_BACK, Change, Delivered, Outcome, Selector, Unavailable
 from smtpguard.database.engine import Database
+from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import NotSetUp
 from smtpguard.database.schema import metadata
-from smtpguard.holds.model import State
+from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
 from smtpguard.journal.checkpoint import parse, sign
 from smtpguard.journal.event import Event, Kind
+from smtpguard.outbox.model import Delivered, Outcome
+from smtpguard.policy.freezing import ITSELF, PUT_BACK, Selector
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret

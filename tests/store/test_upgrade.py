@@ -18,20 +18,21 @@ from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, select
 
-from smtpguard.admission.model import Ask, Change, Delivered, Outcome
 from smtpguard.database import migrate as migrating
 from smtpguard.database import schema as schema_of
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import SCHEMA
-from smtpguard.holds.model import NONE_YET, Hold, State
+from smtpguard.holds.model import Change, Hold, State
 from smtpguard.incidents.about import About
-from smtpguard.journal import lookup
+from smtpguard.journal import columns
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import canonical, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint, sign
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.cover import Coming
+from smtpguard.mailings.model import Coming
 from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.outbox.model import NONE_YET, Delivered, Outcome
+from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.store.archive import Archive
 from smtpguard.store.opening import open_store
@@ -440,9 +441,11 @@ async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, 
     finally:
         database.close()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        query = schema_of.entry.select().with_only_columns(schema_of.entry.c.id, *lookup.TABLE).where(lookup.VERDICT)
+        query = (
+            schema_of.entry.select().with_only_columns(schema_of.entry.c.id, *journal.COLUMNS).where(journal.VERDICT)
+        )
         found = {row.id: tuple(row[1:]) for row in await store.ask(lambda c: c.execute(query).all())}
-        wanted = {id: lookup.of(kind, id, data) for kind, id, data in JOURNALLED if kind == "verdict"}
+        wanted = {id: columns.of(kind, id, data) for kind, id, data in JOURNALLED if kind == "verdict"}
         assert {id: found[id] for id in wanted} == wanted
         empty = schema_of.entry.c.kind == "outcome", schema_of.entry.c.action.is_not(None)
         assert await store.ask(lambda c: c.execute(schema_of.entry.select().where(*empty)).all()) == []

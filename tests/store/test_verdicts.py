@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete
 
-from smtpguard.admission.model import Unavailable
+from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
 from smtpguard.journal import scan as journalscan
 from smtpguard.journal.event import Kind

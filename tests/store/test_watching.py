@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy import event as listening
 
-from smtpguard.admission.model import Change, Selector
-from smtpguard.holds.model import State
-from smtpguard.journal import lookup
+from smtpguard.holds.model import Change, State
+from smtpguard.journal import columns
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import watching
 from smtpguard.observe.watching import Waiting
+from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store
 from tests.store.making import POLICY, T0, Clock, a_freeze, a_hold, event, held, holds, item, notice, relays, release
 
@@ -150,7 +150,7 @@ async def test_what_is_new_in_order_a_page_at_a_time_and_without_names(store: St
 
 
 async def test_an_entry_of_a_kind_that_is_not_known_yet_is_passed_over(store: Store) -> None:
-    row = (2, 0, "levitated", "H1", '{"data":{},"private":{}}', b"", b"", *lookup.NONE)
+    row = (2, 0, "levitated", "H1", '{"data":{},"private":{}}', b"", b"", *columns.NONE)
     await store.write(lambda b: b.rows("entry").append(row))
     assert (await news(store, 1))[1] == 2
     assert (await news(store, 1))[0] == []

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.model import Admission, Busy, Change, Full, Gone, Unavailable
+from smtpguard.admission.model import Admission
 from smtpguard.database import engine as database
 from smtpguard.database.batch import Batch
-from smtpguard.holds.model import State
+from smtpguard.database.errors import Busy, Full, Gone, Unavailable
+from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import End

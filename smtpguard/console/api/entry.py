@@ -22,12 +22,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from smtpguard.accounts.model import Scope
-from smtpguard.admission.model import LedgerError
 from smtpguard.console.api.problems import Refusal, Wrong, answer
 from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.people.middleware import Who
 from smtpguard.console.people.ratelimit import RateLimit
+from smtpguard.database.errors import LedgerError
 from smtpguard.journal.proof import Proof
 
 log = logging.getLogger(__name__)

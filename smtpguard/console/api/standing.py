@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from smtpguard.accounts.model import Scope
-from smtpguard.admission.model import Freeze, Selector
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.freezes.hooks import Hook
 from smtpguard.freezes.service import AnotherNeeded
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.freezing import Freeze, Selector
 
 
 async def listed(call: Call) -> Freezes:

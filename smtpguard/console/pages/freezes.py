@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.admission.model import Freeze, Selector
 from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
 from smtpguard.console.desk import ConsoleServices
@@ -19,6 +18,7 @@ from smtpguard.freezes.hooks import FAILURES, Hook
 from smtpguard.freezes.service import AnotherNeeded, Frozen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.freezing import Freeze, Selector
 
 _HOURS = ("1", "4", "12", "24")
 

@@ -33,8 +33,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail.message import Message
-from smtpguard.mailings.staging import REST, Stages
 from smtpguard.notices import noticedata, swedish
+from smtpguard.policy.approvals import REST, Stages
 from smtpguard.policy.facts import Source
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading

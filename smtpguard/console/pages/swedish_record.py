@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from smtpguard.admission.model import PUT_BACK
+from smtpguard.policy.freezing import PUT_BACK
 
 _SAYINGS = {
     "It waits for a decision.": "Det väntar på beslut.",

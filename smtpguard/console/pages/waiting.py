@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.admission.model import Freeze
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, sight
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
@@ -23,6 +22,7 @@ from smtpguard.console.telling import overtaken
 from smtpguard.guard.ports import LedgerError
 from smtpguard.holds.model import Choice, Hold, NotEntitled, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided, Seen
+from smtpguard.policy.freezing import Freeze
 
 MOST_AT_ONCE = 200
 

@@ -28,9 +28,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.admission.model import LedgerError, PolicyUnreadable
 from smtpguard.console import rendering
 from smtpguard.console.people.sessions import Sessions
+from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
 

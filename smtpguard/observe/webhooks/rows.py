@@ -12,7 +12,6 @@ from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import entry
 from smtpguard.database.schema import hook as table
-from smtpguard.journal import lookup
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, instant, microseconds
 from smtpguard.journal.event import Event, Kind
@@ -73,7 +72,7 @@ def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int)
             entry.c.seq > after,
             entry.c.seq <= looked,
             entry.c.kind.in_([kind.value for kind in kinds]),
-            or_(~lookup.VERDICT, lookup.acts("hold")),
+            or_(~journal.VERDICT, journal.acts("hold")),
         )
         .order_by(entry.c.seq)
         .limit(limit)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.admission.model import Unavailable
 from smtpguard.console.api import entry
+from smtpguard.database.errors import Unavailable
 from tests.console.api.program import program
 from tests.console.holding import EVA, OMAR
 from tests.console.stage import Stage, stage

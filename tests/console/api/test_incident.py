@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from smtpguard.accounts.model import Role, Scope
 from smtpguard.accounts.rows import People
-from smtpguard.admission.model import Unavailable
 from smtpguard.cli import main
 from smtpguard.console.api import incident
 from smtpguard.console.api.entry import Long
 from smtpguard.console.api.tokens import NoToken, Tokens
 from smtpguard.console.reporting import Made
+from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice
 from smtpguard.incidents import report
 from tests.audit.chaining import NOTHING_ELSE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from smtpguard.accounts.model import Role
-from smtpguard.admission.model import Delivered
+from smtpguard.outbox.model import Delivered
 from tests.console.api.program import held, program
 from tests.console.holding import DPO, EVA, NEWS, OMAR
 from tests.console.stage import Stage

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from starlette.routing import BaseRoute, Mount, Route
 
 from smtpguard.accounts.model import Role
-from smtpguard.admission.model import Full, Unavailable
 from smtpguard.console.people.middleware import HEADERS, Place, safe_path
+from smtpguard.database.errors import Full, Unavailable
 from smtpguard.holds.links import Link, Links
 from tests.console.holding import ANNA, EVA, NEWS, OMAR, held
 from tests.console.stage import Stage, stage

@@ -55,7 +55,7 @@ def _verdicts(connection: sa.Connection) -> None:
 
 
 def _filled(rows: Any) -> Iterator[dict[str, Any]]:
-    """As store.lookup has them from this schema on."""
+    """As journal.columns has them from this schema on."""
     for seq, id, body in rows:
         data = _data(body)
         action, lists = data.get("action"), data.get("lists")

@@ -1,4 +1,4 @@
-"""The columns that SQL selects verdicts by, beside the body of their entry.
+"""The columns that SQL selects verdicts by, beside the body of their entry: how they are made.
 
 They are made of the body alone, which is what the chain has hashed, so that the walk that proves the chain compares them with it: a
 verdict cannot be hidden from a report by emptying a column. A message that is relayed, and is of no list and no mailing, leaves all of
@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, or_
-
-from smtpguard.database.schema import entry
-from smtpguard.incidents.about import NAMED
 from smtpguard.journal.chain import parsed
 from smtpguard.journal.event import Kind
 
+NAMED = ("hold", "mailing", "with", "freeze")
+"""Of a verdict's data: what its message is called by, beside its own id and its content."""
 _KIND = Kind.VERDICT.value
-VERDICT = entry.c.kind == _KIND
 _RELAY = "relay"
 
 
@@ -33,7 +30,6 @@ class Columns(NamedTuple):
 
 
 NONE = Columns()
-TABLE = tuple(entry.c[name] for name in Columns._fields)
 
 
 def of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
@@ -46,8 +42,8 @@ def of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
     return Columns(
         action=action if isinstance(action, str) and action != _RELAY else None,
         observed=True if data.get("observed") else None,
-        lists=_lines(lists) if lists and isinstance(lists, (list, tuple)) else None,
-        names=_lines(dict.fromkeys(names)) if names else None,
+        lists=lines(lists) if lists and isinstance(lists, (list, tuple)) else None,
+        names=lines(dict.fromkeys(names)) if names else None,
     )
 
 
@@ -61,23 +57,8 @@ def fits(kind: str, id: str, body: str, found: Sequence[Any]) -> bool:
         return True
 
 
-def acts(action: str) -> ColumnElement[bool]:
-    """Verdicts with this action, which is not to relay."""
-    return and_(VERDICT, entry.c.action == action)
-
-
-def touches(lists: Collection[str]) -> ColumnElement[bool]:
-    """Verdicts on a message to any of these lists."""
-    return or_(*(entry.c.lists.contains(_lines([name]), autoescape=True) for name in sorted(lists)))
-
-
-def named(ids: Collection[str]) -> ColumnElement[bool]:
-    """Entries with one of these ids, or that name one."""
-    wanted = sorted(ids)
-    return or_(entry.c.id.in_(wanted), *(entry.c.names.contains(_lines([id]), autoescape=True) for id in wanted))
-
-
-def _lines(names: Collection[str]) -> str:
+def lines(names: Collection[str]) -> str:
+    """Each on a line of its own between line ends."""
     return "".join(("\n", *(f"{_line(name)}\n" for name in names)))
 
 

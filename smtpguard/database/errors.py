@@ -1,0 +1,39 @@
+"""What the store raises: it could not do what it was asked, or something is to be done before it can."""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """The store could not do it; nothing was written, or nobody can know."""
+
+
+class PolicyMoved(LedgerError):
+    """Another policy is in force than the item was planned under: plan again."""
+
+
+class ContentMissing(LedgerError):
+    """The content that the hold refers to is not kept (swept meanwhile): keep it again."""
+
+
+class Busy(LedgerError):
+    """2,000 are waiting, or this one waited 20 s."""
+
+
+class Full(LedgerError):
+    """No space, or the quota of held content is used up."""
+
+
+class Unavailable(LedgerError):
+    """The database cannot be reached, or answered with an error."""
+
+
+class Unusable(Unavailable):
+    """It answers, and cannot be used as it is: trying again would not help."""
+
+
+class PolicyUnreadable(Unavailable):
+    """The policy in force is one that this version cannot read: nothing is decided until another is in force."""
+
+
+class Gone(LedgerError):
+    """The client had left before its batch: nothing was decided, nothing written."""

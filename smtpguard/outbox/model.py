@@ -1,0 +1,107 @@
+"""What is to be sent, and what became of it: entries of the outbox, leases, and the outcome of an attempt for each recipient."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from smtpguard.database.codec import Codec
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Recipient
+
+
+class IntentKind(enum.Enum):
+    RELEASE = "release"  # the held content, to its recipients
+    PART = "part"  # the colleagues' part of a message whose customers' part is held
+    NOTICE = "notice"  # to people, rendered when sent; data says which
+    DSN = "dsn"  # to the reverse-path, null reverse-path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """Something for the outbox. ``content_sha256`` for RELEASE and PART; NOTICE and DSN are rendered from ``data`` (JSON).
+
+    An ``intent_id`` that is in the outbox already, settled or not, is not written a second time and is no error: that is how
+    a digest is written once a person, whichever of many admissions and processes comes first.
+    """
+
+    intent_id: str
+    kind: IntentKind
+    reverse_path: Address | None
+    recipients: tuple[Recipient, ...]
+    hold_id: str | None = None
+    content_sha256: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Recipients of a release by what became of them. ``doubted``: the relay may have it for them, and nobody knows."""
+
+    sent: int = 0
+    failed: int = 0
+    doubted: int = 0
+
+    def __add__(self, other: Settled) -> Settled:
+        return Settled(
+            sent=self.sent + other.sent, failed=self.failed + other.failed, doubted=self.doubted + other.doubted
+        )
+
+
+NONE_YET = Settled()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """An outbox entry that this owner may carry out until ``until``. ``token`` fences off an owner that was too slow.
+
+    ``recipients`` are those that are due; ``attempts`` counts earlier ones. ``created_at``: when it entered the outbox.
+    """
+
+    lease_id: str
+    token: int
+    until: datetime
+    intent: Intent
+    recipients: tuple[Recipient, ...]
+    attempts: int
+    created_at: datetime
+    in_doubt: bool = False
+    doubts: tuple[int, ...] = ()
+    """Of each of ``recipients`` how many attempts ended without anybody knowing how; empty where all are 0."""
+    settled: Settled = NONE_YET
+    """Recipients of which it is known by now what became of them."""
+
+
+class Delivered(enum.Enum):
+    """What an attempt has come to for one recipient, or, IN_DOUBT, that it has begun or ended without an answer."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    FAILED = "failed"
+    IN_DOUBT = "in-doubt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
+
+    ``doubts``: of how many attempts so far nobody knows how they ended; a later lease says it again. One that FAILED after any
+    may have it. ``people``: keyed digests of those behind the recipient; None where that is not said. ``asks``: IN_DOUBT, it is not
+    tried again by itself: at ``next_at`` people are asked, unless the answer has come.
+    """
+
+    recipient: Recipient
+    delivered: Delivered
+    reply: str = ""
+    next_at: datetime | None = None
+    doubts: int = 0
+    people: tuple[bytes, ...] | None = None
+    asks: bool = False
+
+
+INTENT = Codec(Intent)
+RECIPIENT = Codec(Recipient)
