@@ -43,7 +43,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.batch import read_head
 from smtpguard.database.engine import file_of
-from smtpguard.database.lock import Chamber
+from smtpguard.database.files import Chamber
 from smtpguard.database.migrate import SchemaError
 from smtpguard.database.schema import SCHEMA
 from smtpguard.journal.checkpoint import parse

@@ -38,8 +38,8 @@ from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.notices.shadowreport import Reports
 from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.outbox.indoubt import report_doubts
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.store.retention import Retention

@@ -30,7 +30,7 @@ from smtpguard.observe import watching as store_watching
 from smtpguard.observe.metrics.table import Numbers
 from smtpguard.observe.metrics.tally import Tally
 from smtpguard.observe.watching import Waiting
-from smtpguard.outbox.indoubt import SETTLED_WITHIN
+from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store

@@ -25,8 +25,7 @@ from smtpguard.hindsight.policydiff import PolicyDiff
 from smtpguard.hindsight.recalled import Recalled
 from smtpguard.hindsight.replay import Replay, Thought, recall, recorded
 from smtpguard.journal.chain import microseconds
-from smtpguard.journal.scan import Progress
-from smtpguard.journal.verdicts import verdicts
+from smtpguard.journal.scan import Progress, verdicts
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.counted import DAY
 from smtpguard.policy.parse import Policy

@@ -35,7 +35,7 @@ from smtpguard.observe import watching
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, raised
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.told import Known
-from smtpguard.outbox.indoubt import SETTLED_WITHIN
+from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import Freeze
 from smtpguard.processes.standing import Tree, trees
 

@@ -16,7 +16,7 @@ from smtpguard.app.storestatus import hidden
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError
-from smtpguard.journal.callers import Caller, callers_at
+from smtpguard.journal.scan import Caller, callers_at
 from smtpguard.mail.client import within
 
 CAME = timedelta(days=30)

@@ -26,8 +26,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable
 from smtpguard.database.failpoint import failpoint
-from smtpguard.database.lock import Chamber
-from smtpguard.database.readonly import Copy, only_readable
+from smtpguard.database.files import Chamber, Copy, only_readable
 from smtpguard.lists.ownership import hand_over, owner_of
 
 BUSY_SECONDS = 15

@@ -36,6 +36,7 @@ from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import Sending, late
 from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.journal.event import Event
+from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row
 from smtpguard.mailings.model import ON_THE_WAY, Coming, Fate, Mailing
@@ -413,3 +414,42 @@ def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tupl
     mailings_of(batch).change(row, mailing)
     mailings_of(batch).judge(row)
     return mailings_of(batch).view(row)
+
+
+Asking = Callable[[Hold, Sequence[Recipient]], Change]
+"""A hold, and the recipients of its release about whom people are asked."""
+
+
+def ask(batch: Batch, hold_id: str, step: Asking, over: Over) -> None:
+    """Let ``step`` ask about all of a hold that is to be asked about by now. Raises KeyError where there is no such hold."""
+    held = _asked_about(batch, hold_id)
+    for intent_id, some in outboxes.unanswered(batch.connection, hold_id, batch.now_us).items():
+        held = written(batch, held, intent_id, some, over)
+    doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
+    if doubts and held.asked_at is None:
+        apply(batch, held, step(held, [one.recipient for one in doubts]))
+
+
+def say(batch: Batch, hold_id: str, step: Asking, over: Over, *, sent: bool) -> Change:
+    """What a person says of all that is asked about. Raises KeyError where there is no such hold."""
+    held = _asked_about(batch, hold_id)
+    doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
+    made = apply(batch, held, step(held, [one.recipient for one in doubts]))
+    if made.hold is None:
+        return made
+    if sent:
+        for intent_id in {one.intent_id for one in doubts}:
+            some = outboxes.confirmed([one for one in doubts if one.intent_id == intent_id])
+            written(batch, made.hold, intent_id, some, over)
+    else:
+        outboxes.repeat(batch, doubts)
+    after = holds.find(batch.connection, hold_id)
+    return Change(hold=after, events=made.events, intents=made.intents)
+
+
+def _asked_about(batch: Batch, hold_id: str) -> Hold:
+    batch.flush()
+    held = holds.find(batch.connection, hold_id)
+    if held is None:
+        raise KeyError(hold_id)
+    return held

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from heapq import merge
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, tuple_, update
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.holds.model import HOLD, Hold, State
-from smtpguard.holds.seeking import marks_of, words_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.inflight import parted
+from smtpguard.policy.verdict import Quorum
 from smtpguard.reading.shown import Shown
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
@@ -208,3 +210,66 @@ def counts(connection: Connection) -> dict[State, int]:
     rows = connection.execute(alone.group_by(table.c.state)).all()
     found = {state: n for state, n in rows}  # noqa: C416
     return {state: found.get(state.value, 0) for state in State}
+
+
+# An entry of an index has to be smaller than a third of a page on PostgreSQL.
+_MOST_WORDS = 400
+_MOST_MARKS = 600
+_MOST_SUBJECT = 200
+
+
+def words_of(hold: Hold) -> str:
+    said = " ".join((hold.subject[:_MOST_SUBJECT], hold.sender or "", *sorted(hold.senders)))
+    return said.casefold()[:_MOST_WORDS]
+
+
+def marks_of(hold: Hold) -> str:
+    """Each on a line of its own; whole ones, as many as fit."""
+    groups = sorted({group for quorum in hold.verdict.quorum for group in _groups(quorum)})
+    kept = "\n"
+    for mark in (
+        *(f"list:{name}" for name in hold.lists),
+        *(f"from:{address}" for address in sorted(hold.senders)),
+        *(f"group:{group}" for group in groups),
+    ):
+        if len(kept) + len(mark) < _MOST_MARKS:
+            kept += f"{mark}\n"
+    return kept
+
+
+def ids(
+    connection: Connection,
+    *,
+    states: Sequence[State],
+    words: Sequence[str],
+    marks: Sequence[Sequence[str]],
+    limit: int,
+    before: datetime | None,
+    after_id: str | None,
+) -> list[str]:
+    """Ids of holds that lead, newest first. A state at a time, since so the index gives them in order."""
+    found = []
+    narrow = _narrowed(words, marks)
+    if before is not None:
+        narrow.append(tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(before), after_id or ""))
+    for state in states:
+        query = (
+            select(table.c.held_at, table.c.hold_id)
+            .where(table.c.state == state.value, table.c.lead.is_(None), *narrow)
+            .order_by(table.c.held_at.desc(), table.c.hold_id.desc())
+            .limit(limit)
+        )
+        found.append([(int(at), str(id)) for at, id in connection.execute(query)])
+    return [id for _, id in islice(merge(*found, reverse=True), limit)]
+
+
+def _narrowed(words: Sequence[str], marks: Sequence[Sequence[str]]) -> list[ColumnElement[bool]]:
+    each_word = [table.c.sought.contains(word, autoescape=True) for word in words]
+    one_mark = [or_(*(table.c.marks.contains(f"\n{mark}\n", autoescape=True) for mark in any_of)) for any_of in marks]
+    return [*each_word, *one_mark]
+
+
+def _groups(quorum: Quorum) -> Iterator[str]:
+    yield from quorum.groups
+    if quorum.out_of_hours is not None:
+        yield from _groups(quorum.out_of_hours)

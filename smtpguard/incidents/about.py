@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from smtpguard.config.problem import Invalid
+from smtpguard.config.quantity import seconds
 from smtpguard.journal.chain import Clear, Entry, Seal
 from smtpguard.journal.columns import NAMED
 from smtpguard.journal.event import Event, Kind
@@ -75,3 +77,19 @@ class Digests:
         if clear is not None:
             return any(value.casefold() in self._plain for role in NAMES for value in clear.get(role, ()))
         return any(not known.isdisjoint(sealed.get(role, ())) for role, known in self._sealed.items())
+
+
+EXPECTED = 'one like "2026-11-26 09:30" in UTC, or "2h" for so long ago'
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """In UTC, unless it says an offset of its own. Raises ValueError, which says what was expected."""
+    try:
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return now - timedelta(seconds=seconds(text))
+    except (Invalid, OverflowError):
+        raise ValueError(f'"{text}" is no time; expected {EXPECTED}') from None

@@ -6,15 +6,17 @@ start, and met again on the walk that proves it, so that a report tells of nothi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from smtpguard.database.errors import Unavailable
-from smtpguard.database.schema import entry
+from smtpguard.database.schema import clear, entry
 from smtpguard.incidents.about import About
 from smtpguard.incidents.report import AROUND, DAY, Case, Report
 from smtpguard.journal import rows as journal
@@ -172,3 +174,32 @@ class _Search:
     def _mailing(self, name: str, now: datetime) -> Mailing | None:
         with self._open() as connection:
             return mailings.find(connection, name, now)
+
+
+MOST_NAMED = 10
+_LATELY = 5000
+_IDS_OF = (Kind.VERDICT.value, Kind.FREEZE.value)
+
+
+def called(connection: Connection, word: str) -> list[str]:
+    """The ids of messages, mailings and freezes that may be called so, at most ten; where one is called exactly so, that alone."""
+    low = word.strip().upper()
+    if not low:
+        return []
+    for exactly in dict.fromkeys((word, low)):
+        if connection.execute(select(entry.c.seq).where(entry.c.id == exactly).limit(1)).first() is not None:
+            return [exactly]
+    begins = mailings.begin_so(entry.c.id, low)
+    ids = connection.execute(
+        select(entry.c.id).where(*begins, entry.c.kind.in_(_IDS_OF)).distinct().order_by(entry.c.id).limit(MOST_NAMED)
+    ).scalars()
+    found = sorted({*ids, *mailings.named(connection, low)})
+    return [low] if low in found else found[:MOST_NAMED]
+
+
+def writers(connection: Connection) -> list[str]:
+    """Who wrote, of the newest messages, as far as that is not erased."""
+    query = select(clear.c.doc).join(entry, entry.c.seq == clear.c.seq).where(entry.c.kind == Kind.VERDICT.value)
+    rows = connection.execute(query.order_by(entry.c.seq.desc()).limit(_LATELY)).scalars()
+    who = (json.loads(row) for row in rows)
+    return list(dict.fromkeys(chain.from_iterable((*one.get("from", ()), *one.get("reverse_path", ())) for one in who)))

@@ -9,19 +9,25 @@ anything is called missing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
+from smtpguard.database.access import Access
 from smtpguard.database.batch import read_head
+from smtpguard.database.engine import Database
 from smtpguard.database.schema import checkpoint, entry
 from smtpguard.journal import columns
 from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Agreement
-from smtpguard.journal.chain import Clear, Entry, Seal
+from smtpguard.journal.chain import Clear, Entry, Seal, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.proof import Bad, End, Proof, Sources, verify
@@ -202,3 +208,66 @@ def _private_through(body: str) -> int:
         return int(json.loads(body)["data"].get("private_through", 0))
     except (ValueError, TypeError, KeyError, AttributeError):  # not written here, and the walk will say so
         return 0
+
+
+async def verdicts(
+    access: Access, since: datetime, until: datetime, progress: Progress | None = None
+) -> AsyncIterator[Sequence[Pair]]:
+    """In order, with the clear values that are still there; ``until`` itself is after them. Raises LedgerError."""
+
+    def bounds(connection: Connection) -> tuple[int, int]:
+        first, end = (journal.first_at(connection, microseconds(at)) for at in (since, until))
+        return first - 1, end - 1
+
+    before, last = await access.ask(bounds, snapshot=True)
+    after = before
+    while after < last:
+        rows, after = await access.ask(partial(_stretch, after, last), snapshot=True)
+        if rows:
+            yield list(map(journal.pair, rows))
+        if progress is not None:
+            progress(after - before, last - before)
+
+
+def _stretch(after: int, until: int, connection: Connection) -> tuple[Sequence[Any], int]:
+    return stretch(connection, after, until, entry.c.kind == Kind.VERDICT.value)
+
+
+MOST = 500_000
+"""Entries that are looked through, the newest."""
+_PAGE = 5_000
+_SAID = re.compile(r'"(client|listener|peer)":"((?:[^"\\\\]|\\\\.)*)"')
+
+
+class Caller(NamedTuple):
+    """``peer``: who connected, where it told of another client; ``listener``: "" where an earlier version did not say."""
+
+    client: str
+    peer: str = ""
+    listener: str = ""
+
+
+def callers_at(url: str, since: datetime) -> Counter[Caller]:
+    """Messages by who brought them. Raises LedgerError and ValueError."""
+    found: Counter[Caller] = Counter()
+    database = Database(url, reads=True)
+    try:
+        with database.read() as connection:
+            last = connection.execute(select(entry.c.seq).order_by(entry.c.seq.desc()).limit(1)).scalar() or 0
+        lowest, since_us = last - MOST, microseconds(since)
+        while last > max(lowest, 0):
+            start = last - _PAGE
+            query = select(entry.c.at, entry.c.kind, entry.c.body).where(entry.c.seq > start, entry.c.seq <= last)
+            with database.read() as connection:
+                rows = connection.execute(query).all()
+            found.update(
+                Caller(**dict(_SAID.findall(body)))
+                for at, kind, body in rows
+                if kind == Kind.VERDICT.value and at >= since_us and '"client":"' in body
+            )
+            if not rows or max(at for at, _, _ in rows) < since_us:
+                break
+            last = start
+    finally:
+        database.close()
+    return found

@@ -15,9 +15,8 @@ from typing import Any
 from smtpguard.admission.model import Item
 from smtpguard.database.batch import Batch
 from smtpguard.journal.fate import End
-from smtpguard.mailings.finding import Finder
+from smtpguard.mailings.finding import Finder, Memory
 from smtpguard.mailings.inflight import going, joined, parted, split
-from smtpguard.mailings.mailingcache import Memory
 from smtpguard.mailings.mailingrow import (
     COLUMNS,
     CUSTOMER,

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from smtpguard.mailings.mailingcache import Known
+from smtpguard.mailings.finding import Known
 from smtpguard.mailings.model import MAILING, Fate, Mailing, Person, Tally
 from smtpguard.reading.fingerprint import Sketch
 

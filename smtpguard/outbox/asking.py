@@ -14,7 +14,7 @@ from functools import partial
 
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Ledger
+from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.holds.model import Change, Hold, Move, after
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
@@ -85,3 +85,16 @@ def _next(in_force: InForce, now: datetime) -> datetime:
 
 def _named(recipients: Sequence[Recipient]) -> dict[str, tuple[str, ...]]:
     return {"recipients": tuple(str(r.address) for r in recipients)}
+
+
+SETTLED_WITHIN = timedelta(minutes=15)  # past the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
+
+
+async def report_doubts(ledger: Ledger, clock: Clock) -> tuple[str, ...]:
+    """Journal an IN_DOUBT for each verdict that has waited too long for its outcome; their ids. Raises LedgerError."""
+    now = clock.now()
+    left = tuple(await ledger.journal.unsettled(now - SETTLED_WITHIN))
+    if left:
+        why = {"why": "no outcome was recorded: the process that relayed it was ended"}
+        await ledger.journal.record([Event(kind=Kind.IN_DOUBT, id=id, at=now, data=why) for id in left])
+    return left

@@ -8,7 +8,6 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from smtpguard.holds import rows as holds
-from smtpguard.holds import seeking
 from smtpguard.holds.model import Hold, State
 from smtpguard.incidents.about import About
 from smtpguard.incidents.rows import Found
@@ -41,7 +40,7 @@ class Archive:
         after_id: str | None = None,
     ) -> Sequence[Hold]:
         def found(connection: Connection) -> list[Hold]:
-            ids = seeking.ids(
+            ids = holds.ids(
                 connection, states=states, words=words, marks=marks, limit=limit, before=before, after_id=after_id
             )
             return holds.several(connection, ids)

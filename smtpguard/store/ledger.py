@@ -15,12 +15,11 @@ from smtpguard.database.batch import Batch, read_head
 from smtpguard.freezes import rows as gates
 from smtpguard.guard import policies
 from smtpguard.guard.policies import Put, Standing
-from smtpguard.holds import asking, contents, covers, deciding
+from smtpguard.holds import contents, covers, deciding
 from smtpguard.holds import rows as holds
 from smtpguard.holds import takingback as revoking
 from smtpguard.holds.model import Change, Hold, Over, State
 from smtpguard.holds.sending import Outgoing, Taken
-from smtpguard.incidents import naming
 from smtpguard.journal import rows as journal
 from smtpguard.journal import terms
 from smtpguard.journal.chain import Clear, Entry, microseconds
@@ -201,11 +200,11 @@ class Outbox:
         now = self._access.now_us()
         return await self._access.ask(lambda c: outboxes.to_ask(c, now))
 
-    async def ask_about(self, hold_id: str, step: asking.Step, over: Over) -> None:
-        await self._access.write(lambda b: asking.ask(b, hold_id, step, over))
+    async def ask_about(self, hold_id: str, step: deciding.Asking, over: Over) -> None:
+        await self._access.write(lambda b: deciding.ask(b, hold_id, step, over))
 
-    async def say(self, hold_id: str, step: asking.Step, over: Over, *, sent: bool) -> Change:
-        return await self._access.write(lambda b: asking.say(b, hold_id, step, over, sent=sent))
+    async def say(self, hold_id: str, step: deciding.Asking, over: Over, *, sent: bool) -> Change:
+        return await self._access.write(lambda b: deciding.say(b, hold_id, step, over, sent=sent))
 
     async def attempted(self, freeze: Freeze) -> Mapping[str, str]:
         now = self._access.now()
@@ -315,7 +314,9 @@ class Journal:
         return judged, [_verdict(*pair) for pair in found]
 
     async def called(self, word: str) -> Sequence[str]:
-        return await self._access.ask(lambda c: naming.called(c, word))
+        from smtpguard.incidents import rows as incident
+
+        return await self._access.ask(lambda c: incident.called(c, word))
 
     async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
         """The messages that have all of these words, the newest first, at most so many (see terms)."""
@@ -326,7 +327,9 @@ class Journal:
         return await self._access.walk(lambda opened: terms.named(opened, self._secret, words, microseconds(since)))
 
     async def writers(self) -> Sequence[str]:
-        return await self._access.ask(naming.writers)
+        from smtpguard.incidents import rows as incident
+
+        return await self._access.ask(incident.writers)
 
     async def write_terms(self) -> bool:
         """What the next entries are found by, beside admissions. Whether there is more."""

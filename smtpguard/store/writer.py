@@ -34,8 +34,8 @@ from smtpguard.holds import rows as holds
 from smtpguard.journal import rows as journal
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mailings.finding import Memory
 from smtpguard.mailings.mailingbatch import MailingBatch
-from smtpguard.mailings.mailingcache import Memory
 from smtpguard.policy.freezing import Gate
 from smtpguard.store.queued import WAIT_SECONDS, Waiting, Work
 from smtpguard.store.rollbackcheck import Lookout

@@ -17,7 +17,7 @@ from smtpguard.cli.mailings import command as mailings
 from smtpguard.holds.model import Choice
 from smtpguard.mail.reply import RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
-from smtpguard.outbox.indoubt import report_doubts
+from smtpguard.outbox.asking import report_doubts
 from smtpguard.policy.verdict import Action
 from tests.cli.installing import install
 from tests.cli.stage import ANNA, DPO, EVA, Stage

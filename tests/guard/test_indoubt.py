@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smtpguard.outbox.indoubt import report_doubts
+from smtpguard.outbox.asking import report_doubts
 from smtpguard.policy.verdict import Relayed
 from tests.guard.house import House, Instead, Way
 

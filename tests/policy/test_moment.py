@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from smtpguard.incidents.moment import moment
+from smtpguard.incidents.about import moment
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 

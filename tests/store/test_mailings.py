@@ -16,7 +16,7 @@ import pytest
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.journal.event import Kind
 from smtpguard.mailings import finding, forgetting, mailingrow
-from smtpguard.mailings.mailingcache import MOST, Known, Memory
+from smtpguard.mailings.finding import MOST, Known, Memory
 from smtpguard.mailings.model import Fate, Person, Tally
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.verdict import Action, Deferred, Verdict

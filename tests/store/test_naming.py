@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.incidents.naming import MOST
+from smtpguard.incidents.rows import MOST_NAMED as MOST
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.store import Store
 from tests.store.making import event

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from smtpguard.database import engine as database
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
+from smtpguard.database.files import Copy, only_readable
 from smtpguard.database.migrate import migrate
-from smtpguard.database.readonly import Copy, only_readable
 
 
 @pytest.fixture

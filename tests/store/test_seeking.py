@@ -16,7 +16,7 @@ from smtpguard.database.migrate import migrate
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import Hold, State
-from smtpguard.holds.seeking import marks_of, words_of
+from smtpguard.holds.rows import marks_of, words_of
 from smtpguard.policy.verdict import Action, Quorum, Verdict
 from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store

@@ -12,8 +12,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
 from smtpguard.journal import scan as journalscan
 from smtpguard.journal.event import Kind
-from smtpguard.journal.scan import Pair
-from smtpguard.journal.verdicts import verdicts
+from smtpguard.journal.scan import Pair, verdicts
 from smtpguard.store.store import Store
 from tests.store.making import Clock, event
 

@@ -13,8 +13,7 @@ from smtpguard.console.api.incidentreport import Incident, IncidentReport
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.incidentrow import row
 from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
-from smtpguard.incidents.about import About
-from smtpguard.incidents.moment import moment
+from smtpguard.incidents.about import About, moment
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds
 
