@@ -11,84 +11,78 @@ import pytest
 
 HOUSE = Path(__file__).parent.parent / "smtpguard"
 
-# Room -> what it may import of ours. A new arrow is a change here, in the same commit, with its reason.
-ARROWS: dict[str, set[str]] = {
-    "mail": set(),
-    "config": set(),
-    "audit": {"mail"},
-    "reading": {"mail"},
-    "lists": {"mail", "config"},
-    "policy": {"mail", "reading", "config", "audit"},
-    # reading.fingerprint: which mailing it is, the admission decides; lists.ownership: what root makes beside the database
-    "store": {"mail", "audit", "policy", "reading", "lists"},
-    "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
-    # The rooms that act, each above what it needs; none knows the store or the wire (guard.ports).
-    "guard": {"mail", "reading", "lists", "policy", "audit"},
-    "gathering": {"mail", "reading", "lists", "policy", "audit", "guard"},
-    "holds": {"mail", "reading", "policy", "audit", "guard"},
-    "notices": {"mail", "reading", "lists", "policy", "audit", "guard", "gathering", "holds"},
-    "freezes": {"mail", "audit", "policy", "guard"},  # mail.transaction: the fence of the final dot
-    "outbox": {"mail", "audit", "policy", "guard", "gathering", "notices", "freezes"},
-    "mailings": {"mail", "audit", "lists", "policy", "guard", "gathering", "holds", "notices"},
-    "approvals": {"mail", "reading", "audit", "policy", "guard", "holds", "notices", "outbox", "mailings"},
-    "admission": {"mail", "reading", "lists", "policy", "audit", "guard", "gathering", "holds", "notices", "freezes"},
+# The rooms in their order: a model imports models, rows and services import also those of their own kind, and each only of its
+# room and the rooms before it. Whatever is not a model may import any model.
+ROOMS = (
+    "mail",
+    "config",
+    "reading",
+    "lists",
+    "database",
+    "journal",
+    "policy",
+    "accounts",
+    "guard",
+    "gathering",
+    "notices",
+    "freezes",
+    "outbox",
+    "mailings",
+    "counts",
+    "holds",
+    "admission",
+    "incidents",
+    "hindsight",
+    "observe",
+    "store",
+    "wire",
+    "console",
+    "processes",
+    "demo",
+)  # app and cli stand at the top and know everybody
+NOUNS = ROOMS[ROOMS.index("database") : ROOMS.index("wire")]
+"""Rooms with models, rows and services. In those before them everything is a model, in those after them a service."""
+# Rooms that may import less than their place allows: room -> room -> files, None for all. A new arrow is a change here, in the same
+# commit, with its reason.
+ONLY: dict[str, dict[str, set[str] | None]] = {
+    "mail": {},
+    "config": {},
+    "reading": {"mail": None},
+    "lists": {"mail": None, "config": None},
+    # codec: addresses as JSON; lists.ownership: what root makes beside the database; freezing: the gate, which the batch reads
+    "database": {"mail": {"address"}, "lists": {"ownership"}, "journal": None, "policy": {"freezing"}},
+    "journal": {"database": None, "lists": {"ownership"}},
+    "policy": {"mail": None, "config": None, "reading": None},
+    "accounts": {"database": None, "journal": None},
     # what a verdict's entry keeps, and what stands in no policy; it does nothing itself
-    "hindsight": {"mail", "lists", "policy", "audit", "guard", "gathering", "admission"},
-    "observe": {"audit"},
-    # the services and what they speak of; what it asks of the record is in its ports, and its settings are app's to give
-    "console": {
-        "mail",
-        "reading",
-        "lists",
-        "policy",
-        "audit",
-        "guard",
-        "gathering",
-        "holds",
-        "notices",
-        "freezes",
-        "outbox",
-        "mailings",
-        "approvals",
+    "hindsight": {
+        "mail": None,
+        "lists": None,
+        "policy": None,
+        "journal": None,
+        "guard": {"inforce"},
+        "gathering": {"streams", "values"},
+        "admission": {"recordedfacts", "standing"},
     },
-    "demo": set(),  # speaks to the guard as its clients and people do
-    "processes": {"mail"},  # mail.reply and mail.client, to refuse a connection
+    "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None},
+    # origin and Unknown: the answers of DKIM; verdict: what the client is told
+    "wire": {"mail": None, "reading": {"origin"}, "policy": {"verdict", "facts"}},
+    "processes": {"mail": {"reply", "client"}},  # to refuse a connection
+    "demo": {},  # speaks to the guard as its clients and people do
 }
-# What stands at the top knows everybody: app, cli.
-NARROW = {
-    "processes": {"mail": {"reply", "client"}},
-    "store": {
-        # freezing: which freeze keeps a hold from going; sending: how far a release is, which only the outbox knows
-        "policy": {
-            "verdict",
-            "approval",
-            "admission",
-            "facts",
-            "freezing",
-            "people",
-            "mailing",
-            "sending",
-            "staging",
-            # what an approval covers, the admission decides
-            "cover",
-            "slots",
-        },
-        "reading": {"fingerprint", "shown"},
-        "lists": {"ownership"},
-    },
-    "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},
-    "hindsight": {"guard": {"inforce"}, "gathering": {"streams", "values"}, "admission": {"recordedfacts", "standing"}},
-}
-ACTING = ("guard", "gathering", "holds", "notices", "freezes", "outbox", "mailings", "approvals", "admission")
+_NETWORK = {"aiosmtpd", "socket"}
+_SQL = {"sqlalchemy", "alembic", "sqlite3"}
 NEVER = {  # libraries that must not be met in a room
-    "mail": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
-    "reading": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
-    "policy": {"asyncio", "sqlalchemy", "aiosmtpd", "socket", "time", "logging", "structlog"},
-    "audit": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
-    **{room: {"aiosmtpd", "sqlalchemy", "socket", "yaml", "sqlite3"} for room in ACTING},
-    "hindsight": {"asyncio", "aiosmtpd", "sqlalchemy", "socket", "yaml", "sqlite3"},
-    "store": {"aiosmtpd"},
-    "console": {"sqlalchemy", "aiosmtpd", "socket", "sqlite3"},
+    "mail": {"asyncio", *_NETWORK, *_SQL},
+    "reading": {"asyncio", *_NETWORK, *_SQL},
+    "policy": {"asyncio", *_NETWORK, *_SQL, "time", "logging", "structlog"},
+    "hindsight": {"asyncio", "yaml"},
+    "console": {*_NETWORK, *_SQL},
+}
+NEVER_IN_NOUNS = {  # and in files of a kind
+    "model": {"asyncio", "yaml", *_NETWORK, *_SQL},
+    "rows": {"aiosmtpd", "yaml"},
+    "service": {"yaml", *_NETWORK, *_SQL},
 }
 # What is fed and asked, and neither reads nor waits: octets in, events and octets out.
 SANS_IO = (
@@ -127,22 +121,66 @@ def imports(path: Path) -> Iterator[tuple[str, ...]]:
                 yield (*base, alias.name)
 
 
+def ours(path: Path) -> Iterator[tuple[str, ...]]:
+    """The files of ours that a file imports, as dotted parts."""
+    for target in imports(path):
+        if target[0] == "smtpguard":
+            yield next((cut for cut in (target[1:], target[1:-1]) if cut in KNOWN), ())
+
+
+KNOWN = {module_of(path): path for path in FILES}
+
+
+def kinds() -> dict[tuple[str, ...], str]:
+    """Of each file of a noun: rows, where it speaks SQL or works in a transaction (database), service, where it waits for something, and
+    model otherwise. Who imports a service is one, who imports rows is rows: so neither gets into a model unseen."""
+    found: dict[tuple[str, ...], str] = {}
+    for name, path in KNOWN.items():
+        tree = ast.parse(path.read_text())
+        libraries = {target[0] for target in imports(path)}
+        waits = "asyncio" in libraries or any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(tree))
+        found[name] = "rows" if libraries & _SQL else "service" if waits else "model"
+        if not name or name[0] not in NOUNS:
+            found[name] = "model" if name and name[0] in ROOMS[: ROOMS.index("database")] else "service"
+    uses = {name: set(ours(path)) for name, path in KNOWN.items() if name and name[0] in NOUNS}
+    database = {name for name, kind in found.items() if name[:1] == ("database",) and kind == "rows"}
+    found.update((name, "rows") for name, used in uses.items() if used & database)
+    while more := {
+        name: kind
+        for name, used in uses.items()
+        for kind in ("service", "rows")
+        if found[name] == "model" and kind in {found[one] for one in used}
+    }:
+        found.update(more)
+    return found
+
+
+KINDS = kinds()
+
+
 def wrong_imports(path: Path) -> Iterator[str]:
     """A sentence for each import that goes through a wall."""
     here = module_of(path)
     room = here[0] if here else ""
-    if room not in ARROWS:
+    if room not in ROOMS:
         return
-    for target in imports(path):
-        if target[0] in NEVER.get(room, set()):
-            yield f"{path}: {room} must not import {target[0]}"
-        if target[0] != "smtpguard" or len(target) < 2 or target[1] == room or target[1].startswith("__"):
+    never = NEVER.get(room, set()) | (NEVER_IN_NOUNS[KINDS[here]] if room in NOUNS else set())
+    for library in sorted({target[0] for target in imports(path)} & never):
+        yield f"{path}: {KINDS[here]} of {room} must not import {library}"
+    for target in ours(path):
+        if not target or (target[0] == room and KINDS[target] == KINDS[here]):
             continue
-        if target[1] not in ARROWS[room]:
-            yield f"{path}: {room} must not import {target[1]}"
-        narrow = NARROW.get(room, {}).get(target[1])
-        if narrow is not None and not set(target[2:3]) & narrow:
-            yield f"{path}: {room} may import only {narrow} of {target[1]}"
+        names = f"{path}: {KINDS[here]} imports {KINDS[target]} {'.'.join(target)}"
+        if target[0] not in ROOMS:
+            yield f"{names}, which stands above it"
+        elif KINDS[target] not in (KINDS[here], "model"):
+            yield f"{names}: a model imports models, rows import no service, a service no rows"
+        elif KINDS[target] == KINDS[here] and ROOMS.index(target[0]) > ROOMS.index(room):
+            yield f"{names}, of a room behind it"
+        elif target[0] != room and room in ONLY:
+            allowed = ONLY[room].get(target[0], set())
+            if allowed is not None and not set(target[1:2]) & allowed:
+                yield f"{names}, which {room} has no need of"
 
 
 def test_walls() -> None:
@@ -154,6 +192,19 @@ def test_the_protocols_neither_read_nor_wait(name: str) -> None:
     assert {target[0] for target in imports(HOUSE / "wire" / f"{name}.py")} & WAITING == set()
 
 
+def test_a_file_is_of_the_kind_that_it_is_called() -> None:
+    called = {name: name[-1] for name in KNOWN if name[:1] and name[0] in NOUNS and name[-1] in NEVER_IN_NOUNS}
+    assert len(called) > 10
+    assert {name: KINDS[name] for name in called} == called
+    assert {KINDS[name] for name in KNOWN if name[:1] == ("policy",)} == {"model"}, "rules, and nothing that acts"
+
+
+def test_every_noun_has_its_rooms_place() -> None:
+    rooms = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}
+    assert rooms - {"app", "cli"} == set(ROOMS)
+    assert set(ONLY) <= set(ROOMS)
+
+
 def test_every_file_says_what_lives_there() -> None:
     silent = [str(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))]
     assert silent == [], "a file opens by saying what lives in it"
@@ -161,17 +212,7 @@ def test_every_file_says_what_lives_there() -> None:
 
 
 def test_no_circles() -> None:
-    known = {module_of(p): p for p in FILES}
-    graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    for here, path in known.items():
-        mine = graph.setdefault(here, set())
-        for target in imports(path):
-            if target[0] != "smtpguard":
-                continue
-            for cut in (target[1:], target[1:-1]):
-                if cut and cut in known and cut != here:
-                    mine.add(cut)
-                    break
+    graph = {here: {target for target in ours(path) if target and target != here} for here, path in KNOWN.items()}
     done: set[tuple[str, ...]] = set()
 
     def walk(node: tuple[str, ...], path: tuple[tuple[str, ...], ...]) -> None:
@@ -233,5 +274,5 @@ def test_no_query_searches_serialised_json() -> None:
     searched = re.compile(
         r"\.c\.(?:body|doc|line)\.\w*(?:contains|like|startswith|endswith)|\b(?:body|doc|line) I?LIKE\b"
     )
-    store = [path for path in (HOUSE / "store").rglob("*.py") if "versions" not in path.parts]
-    assert [path.name for path in store if searched.search(path.read_text())] == []
+    rows = [path for name, path in KNOWN.items() if KINDS[name] == "rows" and "versions" not in name]
+    assert [str(path) for path in rows if searched.search(path.read_text())] == []

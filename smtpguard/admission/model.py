@@ -108,7 +108,7 @@ class Admission:
 
 class ComparisonMissing(LedgerError):
     """Something that people decided may be about this message: say what it shows, and who stands behind it (``Item.coming``).
-    ``templates``: by their names, those that it is to be compared with (policy.slots). ``approved``: what people allowed of its mailing,
+    ``templates``: by their names, those that it is to be compared with (mailings.slots). ``approved``: what people allowed of its mailing,
     of which somebody wants to know why it does not take it in."""
 
     def __init__(self, why: str, templates: Mapping[str, str] | None = None, approved: Sequence[Grant] = ()) -> None:

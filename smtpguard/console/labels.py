@@ -132,4 +132,4 @@ GAPS: Mapping[str, str] = {
     "disabled": "{address} is asked to decide ({groups}) and has an account that is disabled.",
     "no-role": "{address} is asked to decide ({groups}) and has an account without the approver's role.",
 }
-"""policy.people.Gap."""
+"""accounts.model.Gap."""

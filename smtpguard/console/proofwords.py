@@ -31,12 +31,12 @@ PROBLEMS: Mapping[str, str] = {
     "edited: private values do not fit their digests": "edited: private values do not fit their digests",
     "edited: the report was made of another entry of this number": "edited: the report was made of another entry of this number",
 }
-"""By what audit.proof and store.journal say, with # for its numbers."""
+"""By what journal.proof and journal.rows say, with # for its numbers."""
 _NUMBER = re.compile(r"\d+")
 
 
 def problem(text: str, said: Speech) -> str:
-    """What is wrong with a journal (audit.proof); ``#`` is a number in it."""
+    """What is wrong with a journal (journal.proof); ``#`` is a number in it."""
     numbers = _NUMBER.findall(text)
     known = PROBLEMS.get(_NUMBER.sub("#", text))
     if known is None:

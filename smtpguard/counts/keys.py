@@ -34,7 +34,7 @@ def persons(counted: Classified, registry: Registry, versions: Mapping[str, str]
 
 
 def as_journalled(everyone: Classified) -> dict[str, Any]:
-    """What a verdict's entry keeps to count its people by (audit.distinct): ``people``, of each recipient in order the digest of a
+    """What a verdict's entry keeps to count its people by (journal.distinct): ``people``, of each recipient in order the digest of a
     single one with the numbers of the lists that it is on ("?" where one could not say), or what is behind an address that expands;
     ``crowds``, by list name in the order of those numbers: its index's version, and at least and at most how many are on it."""
     crowds = {

@@ -116,7 +116,7 @@ class Holds(Protocol):
         """Ids of holds that were decided on, or taken back, and under which copies have not come after."""
 
     async def templates(self, names: Collection[str]) -> Mapping[str, str]:
-        """What approvals refer to by these names (policy.slots), as far as it is kept."""
+        """What approvals refer to by these names (mailings.slots), as far as it is kept."""
 
 
 class Mailings(Protocol):

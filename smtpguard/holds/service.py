@@ -1,6 +1,6 @@
 """What people and time make of a hold: votes, withdrawal, reminders, escalation, expiry.
 
-Every change is one step in the store's serial writer, decided there by the table in policy/approval.py: of two people at
+Every change is one step in the store's serial writer, decided there by the table in holds/model.py: of two people at
 once one is first, and the other is told so. The release goes into the outbox in the commit of the vote that completes the
 quorum.
 """

@@ -1,6 +1,6 @@
 """What the journal has on an incident: its verdicts by what was asked, and the history of whatever they name.
 
-The database looks for what may fit, the case (audit.report) decides. All is read up to the head that the journal had at the
+The database looks for what may fit, the case (incidents.report) decides. All is read up to the head that the journal had at the
 start, and met again on the walk that proves it, so that a report tells of nothing that was not proved.
 """
 
@@ -65,7 +65,7 @@ def find(
     progress: Progress | None = None,
     asked: Asked | None = None,
 ) -> Found:
-    """``walks``: begins a walk. ``asked``: whether somebody is on a list (audit.report). Raises TooMany, and Unavailable where retention is always faster."""
+    """``walks``: begins a walk. ``asked``: whether somebody is on a list (incidents.report). Raises TooMany, and Unavailable where retention is always faster."""
     for _ in range(TRIES):
         found = _Search(walks(), about, prove, asked).found(now, progress)
         if found is not None:

@@ -172,7 +172,7 @@ class Walk:
 
 
 class _Retention:
-    """Fits audit.proof.Retention. ``said_by``: the entry that says up to where clear values were erased, as far as was asked."""
+    """Fits journal.proof.Retention. ``said_by``: the entry that says up to where clear values were erased, as far as was asked."""
 
     def __init__(self, open: Open, secret: bytes, name: str) -> None:
         self._open, self._secret, self._name = open, secret, name

@@ -1,6 +1,6 @@
 """The outbox: what is to be sent, recipient by recipient, leased to one worker at a time.
 
-Each recipient has one delivery status (audit.delivery), from which everything else that is said of a release is counted. A lease
+Each recipient has one delivery status (journal.delivery), from which everything else that is said of a release is counted. A lease
 carries a token that grows with every lease; who was too slow settles with an old token and is refused.
 """
 

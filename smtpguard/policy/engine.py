@@ -336,7 +336,7 @@ class Plan:
             except TypeError:
                 pass  # a value of no type that there is
         rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
-        freeze = frozen(self.facts, live, self.rules.freeze_answer)
+        freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
         return self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze, misses)
 
     def _told(self, live: Live) -> Values:

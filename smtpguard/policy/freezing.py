@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from smtpguard.policy.counted import Live
 from smtpguard.policy.facts import Facts, Unknown
 from smtpguard.policy.verdict import Action, Hit, Reason
 
@@ -97,23 +96,25 @@ def stopped_by(
     return tuple(f for f in freezes if f.stops(lists=touched, senders=senders, mailing=mailing, thread=thread, now=now))
 
 
-def frozen(facts: Facts, live: Live, answer: Action) -> tuple[Freeze, Hit] | None:
-    """The first freeze that stops it, or that nobody can say does not; the strictest first. ``answer``: HOLD or DEFER, where the freeze
+def frozen(
+    facts: Facts, freezes: Iterable[Freeze], answer: Action, *, mailing: str, now: datetime
+) -> tuple[Freeze, Hit] | None:
+    """The first freeze that stops it, or that nobody can say does not; the strictest first. ``mailing``: that it is a copy of. ``answer``: HOLD or DEFER, where the freeze
     itself does not say."""
-    freezes = sorted(live.freezes, key=lambda freeze: not freeze.defers)
+    freezes = sorted(freezes, key=lambda freeze: not freeze.defers)
     certain = stopped_by(
-        freezes, lists=facts.lists, senders=facts.senders, mailing=live.mailing_id, thread=facts.thread, now=live.now
+        freezes, lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=now
     )
     if certain:
         return certain[0], _hit(certain[0], answer, uncertain=False)
     for freeze in freezes:
-        if _may_stop(freeze, facts, live):
+        if _may_stop(freeze, facts, now):
             return freeze, _hit(freeze, answer, uncertain=True)
     return None
 
 
-def _may_stop(freeze: Freeze, facts: Facts, live: Live) -> bool:
-    if freeze.until is not None and live.now >= freeze.until:
+def _may_stop(freeze: Freeze, facts: Facts, now: datetime) -> bool:
+    if freeze.until is not None and now >= freeze.until:
         return False
     name = _TOLD_BY.get(freeze.selector)
     return name is not None and (name not in facts.values or isinstance(facts.values[name], Unknown))

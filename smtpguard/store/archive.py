@@ -26,7 +26,7 @@ class Archive:
     """Fits console.ports.Archive."""
 
     def __init__(self, store: Store, asked: Asked | None = None) -> None:
-        """``asked``: whether somebody is on a list (audit.report)."""
+        """``asked``: whether somebody is on a list (incidents.report)."""
         self._store, self._asked = store, asked
 
     async def rows(

@@ -352,7 +352,7 @@ class Journal:
         self, about: About, *, prove: bool, progress: journalscan.Progress | None = None, asked: Asked | None = None
     ) -> incident.Found:
         """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``. ``asked``: as in
-        audit.report, and in a thread."""
+        incidents.report, and in a thread."""
         from smtpguard.incidents import rows as incident
 
         now = self._access.now()

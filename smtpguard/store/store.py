@@ -59,7 +59,7 @@ class Store(Access):
         return self._database.path if self._database.copy is not None else None
 
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
-        """The one transaction in which a message is decided on (admitting)."""
+        """The one transaction in which a message is decided on (admission.rows)."""
         admission: Admission = await self._writer.submit(item=item, admission=step)
         return admission
 

@@ -179,13 +179,13 @@ print(*loaded)
             "policy.parse",
             "policy.engine",
             "guard.inforce",
-            "guard.mailings",
-            "guard.notices",
+            "mailings.service",
+            "notices.intents",
             "guard.ports",
             "lists.registry",
             "config.settings",
-            "store.journal.incident",
-            "audit.report",
+            "incidents.rows",
+            "incidents.report",
             "wire",
         )
         others = ("pydantic", "starlette", "uvicorn", "alembic", "psycopg", "sqlalchemy.dialects.postgresql")

@@ -325,7 +325,7 @@ class Machine:
         until(kept, f"{why}; {self.said()}")
 
     def arm(self, when: str, step: str, item: str, how: str = "SIGKILL") -> Path:
-        """Kill whose transaction does this ``step`` to this ``item``, as store/failpoint.py names them, around its commit."""
+        """Kill whose transaction does this ``step`` to this ``item``, as database/failpoint.py names them, around its commit."""
         (self.root / "new").write_text(f"{when} {step} {item} {how}")
         return (self.root / "new").rename(self.armed / f"{when}-{step}")
 

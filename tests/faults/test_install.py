@@ -119,9 +119,9 @@ def built(tree: Path, version: str, *, step: str = "") -> None:
     init = package / "__init__.py"
     init.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', init.read_text()))
     if step:
-        schema = package / "store" / "schema.py"
+        schema = package / "database" / "schema.py"
         schema.write_text(schema.read_text().replace(f'SCHEMA = "{SCHEMA}"', f'SCHEMA = "{NEXT}"'))
-        (package / "store" / "migrations" / "versions" / f"{NEXT}_more.py").write_text(step)
+        (package / "database" / "migrations" / "versions" / f"{NEXT}_more.py").write_text(step)
     about = tree / f"smtpguard-{version}.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: smtpguard\nVersion: {version}\n")
