@@ -28,8 +28,10 @@ class Carried:
     why: Why | None = None
 
 
-async def carry(admit: Admit, transaction: Transaction, onward: Onward) -> Carried:
-    """Ask the guard, which does it. Never raises, cancellation aside."""
+async def carry(
+    admit: Admit, transaction: Transaction, onward: Onward, done: Callable[[], None] = lambda: None
+) -> Carried:
+    """Ask the guard, which does it. Never raises, cancellation aside. ``done``: called in any case."""
     try:
         disposition = await admit(transaction, onward)
     except Lost as lost:
@@ -39,6 +41,8 @@ async def carry(admit: Admit, transaction: Transaction, onward: Onward) -> Carri
     except Exception as error:
         log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
         return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
+    finally:
+        done()
     match disposition:
         case Relayed(replies=(first, *_)):
             return Carried(reply=first)

@@ -26,7 +26,7 @@ from smtpguard.wire.grammar import Refused
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.handshake import open_connection, tls_context
 from smtpguard.wire.pool import Place, RelayPool
-from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable, Waiter
 from smtpguard.wire.turned import Why
 
 log = logging.getLogger("smtpguard.wire")
@@ -96,7 +96,7 @@ class OwnLine:
 
     def __init__(self, connection: RelayConnection) -> None:
         self._connection = connection
-        self._reset: asyncio.Future[Reply | None] | None = None
+        self._reset: Waiter | None = None
 
     async def acquire(
         self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
@@ -116,9 +116,9 @@ class OwnLine:
     def discard(self, connection: RelayConnection) -> None:
         connection.abort("discarded")
 
-    def _was_reset(self, answered: asyncio.Future[Reply | None]) -> None:
+    def _was_reset(self, answered: Waiter) -> None:
         said = answered.result()
-        if said is not None and said.positive:
+        if said is not None and said[0].positive:
             self._connection.begun(self._connection.extensions)
         else:
             self._connection.abort("would not be reset")

@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from smtpguard.mail.reply import BUSY, RELAY_UNAVAILABLE, Reply
+from smtpguard.mail.reply import BUSY, RELAY_UNAVAILABLE
 from smtpguard.wire.handshake import open_connection, tls_context
-from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable, Waiter
 from smtpguard.wire.target import RelayTarget
 from smtpguard.wire.turned import Why
 
@@ -405,10 +405,11 @@ class RelayPool:
 
     def _hand_over(self, connection: RelayConnection) -> None:
         """To the next in line, else to the idle; or it is given up, for other processes."""
-        waiter = None if self._too_many() else self._next()
+        too_many = self._too_many()
+        waiter = self._next() if self._waiting and not too_many else None
         if waiter is not None:
             self._give(connection, waiter)
-        elif self._too_many() or self._allowance.waited > len(self._leaving):
+        elif too_many or self._allowance.waited > len(self._leaving):
             self._part(connection)
         else:
             loop = asyncio.get_running_loop()
@@ -439,9 +440,9 @@ class RelayPool:
             if not self._using[client]:
                 del self._using[client]
 
-    def _was_reset(self, connection: RelayConnection, reply: asyncio.Future[Reply | None]) -> None:
+    def _was_reset(self, connection: RelayConnection, reply: Waiter) -> None:
         answered = reply.result()
-        if answered is None or not answered.positive:
+        if answered is None or not answered[0].positive:
             self.discard(connection)
         else:
             connection.begun(connection.extensions)

@@ -12,8 +12,9 @@ passage is broken, and the client is told to try again later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Protocol
 
 from smtpguard.mail import reply
@@ -111,14 +112,24 @@ class Passage:
         async def stands() -> bool:
             return not self._gone() and await fence() and not self._gone()
 
+        fresh = False
         try:
-            return (await self._send(prepend, stands),)
-        except RelayUnavailable:
-            raise
-        except Lost as lost:
-            if lost.after_dot or self.broken is not None:
-                raise
-            return (await self._send(prepend, stands, fresh=True),)  # no dot was sent, so nothing was
+            while True:
+                try:
+                    if self.broken is not None:
+                        raise Lost(self.broken)
+                    if self._connection is None or fresh:
+                        await self._ask((), fresh=fresh)
+                        if self.refused is not None:
+                            return (self.refused,)
+                    assert self._connection is not None
+                    return (await self._connection.data(self._octets(prepend), stands),)
+                except RelayUnavailable:
+                    raise
+                except Lost as lost:
+                    if fresh or lost.after_dot or self.broken is not None:
+                        raise
+                    fresh = True  # no dot was sent, so nothing was
         finally:
             self.close()
 
@@ -127,21 +138,11 @@ class Passage:
 
     # within
 
-    async def _send(self, prepend: bytes, stands: Fence, *, fresh: bool = False) -> Reply:
-        if self.broken is not None:
-            raise Lost(self.broken)
-        if self._connection is None or fresh:
-            await self._ask((), fresh=fresh)
-            if self.refused is not None:
-                return self.refused
-        assert self._connection is not None
-        return await self._connection.data(self._octets(prepend), stands)
-
-    def _octets(self, prepend: bytes) -> Iterator[bytes]:
-        if prepend:
-            yield prepend
-        if self.content is not None:
-            yield from self.content.pieces()
+    def _octets(self, prepend: bytes) -> Iterable[bytes]:
+        if self.content is None:
+            return (prepend,)
+        stuffed = self.content.stuffed
+        return (prepend, stuffed) if isinstance(stuffed, bytes) else chain((prepend,), self.content.pieces())
 
     async def _ask(self, asks: Sequence[Rcpt], *, fresh: bool) -> list[Reply]:
         """Raises Lost. On a connection that knows nothing of this transaction yet, MAIL and all RCPTs that were accepted go

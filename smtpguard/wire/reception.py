@@ -12,7 +12,9 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Session
@@ -168,14 +170,15 @@ class Reception:
 
     # messages
 
-    async def carry(self, transaction: Transaction, passage: Passage) -> Carried:
-        """Ask the guard, which does it."""
+    def carry(self, transaction: Transaction, passage: Passage) -> Coroutine[Any, Any, Carried]:
+        """Ask the guard, which does it. To be run to its end."""
         self._carrying += 1
-        try:
-            return await carry(self._admit, transaction, passage)
-        finally:
-            passage.close()
-            self._carrying -= 1
+        return carry(self._admit, transaction, passage, partial(self._carried, passage))
+
+    def _carried(self, passage: Passage) -> None:
+        passage.close()
+        self._carrying -= 1
+        if not self._carrying:
             self._perhaps_quiet()
 
     def came_to_nothing(self, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]) -> None:

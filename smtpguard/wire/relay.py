@@ -1,7 +1,8 @@
 """One connection to the relay: raw bytes over a protocol of our own (RFC 5321 sections 4.1, 4.2 and 4.5.3.2).
 
-A theory of operation. Commands go out as they are given, several at once where the relay takes that (RFC 2920); replies
-come back in the same order and answer the oldest command that waits. The content is written in blocks, each when there is
+A theory of operation. Commands go out as they are given, several at once where the relay takes that (RFC 2920), and whoever sent
+them waits once for all their replies; which reply is whose, the session knows (replies). One timer serves them all: what was
+asked last says how long all is waited for, and the timer is set anew only when it would go off too late. The content is written in blocks, each when there is
 room for it, and the final dot last of all, if the fence still stands: as long as the dot is in our own buffers it can be
 recalled, by dropping the connection. A connection that failed in any way is never used again.
 """
@@ -15,8 +16,7 @@ from typing import cast
 
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled
-from smtpguard.wire.awaited import Awaited
-from smtpguard.wire.replies import BadReply, Replies
+from smtpguard.wire.replies import Asked, BadReply, RelaySession
 from smtpguard.wire.target import Timeouts
 from smtpguard.wire.turned import Why
 
@@ -36,6 +36,10 @@ class RelayUnavailable(Lost):
         return f"{self.reply} ({self.why})"
 
 
+Waiter = asyncio.Future[list[Reply] | None]
+"""Of the replies to what was asked together; None if the connection is lost."""
+
+
 class RelayConnection(asyncio.Protocol):
     """One SMTP session with the relay. For one transaction at a time; not for two tasks at once."""
 
@@ -53,17 +57,18 @@ class RelayConnection(asyncio.Protocol):
         """Called once when the connection is gone, whoever ended it."""
         self.timeouts = timeouts or Timeouts()
         self._loop = asyncio.get_running_loop()
-        self._replies = Replies()
-        self._awaited = Awaited(self._loop, lambda: self.abort("timed out"))
-        self._greeting: asyncio.Future[Reply | None] | None = None
+        self._session: RelaySession[Waiter] = RelaySession()
+        self._deadline = math.inf  # as the loop's time; infinite while nothing is waited for, or as long as it takes
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._greeting: Waiter | None = None
         self._transport: asyncio.Transport | None = None
         self._beneath: asyncio.Transport | None = None
         self._why_lost: str | None = None
         self._ended = False
         self._fresh = True
         self._in_data = False
-        self._deaf = deaf
-        self._deaf_after_reply = False
+        self._session.deaf = deaf
         self._leaving = False
         self._resumed: asyncio.Future[None] | None = None
 
@@ -80,20 +85,30 @@ class RelayConnection(asyncio.Protocol):
     @property
     def clean(self) -> bool:
         """Whether a new transaction can begin at once: usable, nothing begun, no reply waited for."""
-        return self._fresh and self.usable and not self._awaited.places
+        return (
+            self._fresh
+            and not self._session.asked
+            and self._why_lost is None
+            and not self._leaving
+            and not self._in_data
+        )
 
     # what its users do
 
     async def command(self, line: bytes, *, timeout: float | None = None) -> Reply:
         """Send one command, without its CRLF, and wait for its reply. Raises Lost."""
-        return await self._reply(self._send((line,), timeout or self.timeouts.command))
+        return self._one(await self._send((line,), timeout or self.timeouts.command))
 
     async def pipeline(self, lines: Sequence[bytes]) -> list[Reply]:
         """Send commands and wait for all their replies; together if the relay offers PIPELINING. Raises Lost."""
         if "PIPELINING" not in self.extensions:
             return [self._final(await self.command(line)) for line in lines]
-        futures = self._send_all(lines, self.timeouts.command)
-        return [self._final(await self._reply(future)) for future in futures]
+        replies = await self._send(lines, self.timeouts.command)
+        if replies is None:
+            raise self._lost()
+        if len(replies) < len(lines) or 300 <= replies[-1].code < 400:
+            self._final(replies[-1])
+        return replies
 
     async def data(
         self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float | None = None
@@ -106,7 +121,7 @@ class RelayConnection(asyncio.Protocol):
         """
         asked = self._send((b"DATA",), self.timeouts.data)
         self._in_data = True  # from now on what is sent may be content, also if nobody waits for the reply any more
-        reply = await self._reply(asked)
+        reply = self._one(await asked)
         if reply.code != 354:
             if reply.positive:
                 self.abort("answered DATA with neither 354 nor a refusal")
@@ -115,7 +130,11 @@ class RelayConnection(asyncio.Protocol):
             return reply
         self.messages += 1
         try:
-            reply = await self._content(parts, fence, final_timeout or self.timeouts.final)
+            final = await self._content(parts, fence, final_timeout or self.timeouts.final)
+            if isinstance(final, Reply):
+                reply = final
+            else:
+                reply = self._final(self._one(await final, after_dot=True), after_dot=True)
         except BaseException:
             self.abort("given up in the middle of a message")  # what was sent so far must never become a message
             raise
@@ -123,13 +142,13 @@ class RelayConnection(asyncio.Protocol):
         self._fresh = True  # whatever the reply, the transaction is over (RFC 5321 section 4.1.1.4)
         return reply
 
-    def reset(self) -> asyncio.Future[Reply | None]:
-        """Send RSET without waiting; the result is None if the connection was lost."""
+    def reset(self) -> Waiter:
+        """Send RSET without waiting."""
         return self._send((b"RSET",), self.timeouts.command)
 
     def quit(self) -> None:
         """Part in peace, without waiting: QUIT, and close at its reply or soon after (RFC 5321 section 4.1.1.10)."""
-        if not self.usable or self._awaited.places:
+        if not self.usable or self._session.asked:
             self.abort("not needed any more")
             return
         self._send((b"QUIT",), self.timeouts.quit)
@@ -151,22 +170,20 @@ class RelayConnection(asyncio.Protocol):
         """The reply that comes unasked at the beginning. Raises Lost."""
         if self._greeting is None:
             raise self._lost()
-        return await self._reply(self._greeting)
+        return self._one(await self._greeting)
 
     async def ready_for_tls(self) -> Reply:
         """STARTTLS; whatever else arrives in plain text from its reply on is not heard (RFC 3207 section 6)."""
-        future = self._send((b"STARTTLS",), self.timeouts.command)
-        self._deaf_after_reply = True
-        reply = await self._reply(future)
+        reply = self._one(await self._send((b"STARTTLS",), self.timeouts.command, last=True))
         if reply.code != 220:
-            self._deaf = False
+            self._session.deaf = False
         return reply
 
     def take_transport(self) -> asyncio.Transport:
         """The plain transport, to be wrapped in TLS."""
         if self._transport is None or self._why_lost is not None:
             raise self._lost()
-        self._deaf = False
+        self._session.deaf = False
         return self._transport
 
     def secured(self, transport: asyncio.Transport) -> None:
@@ -186,34 +203,27 @@ class RelayConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         # nothing is kept in buffers here beyond the block being written, so that the dot is not promised too early
         self._transport.set_write_buffer_limits(high=0)
-        self._greeting = self._awaited.expect(self.timeouts.greeting)
+        self._greeting = self._expect(1, self.timeouts.greeting)
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        session = self._session
+        if session.deaf:
             return
         try:
-            replies = self._replies.feed(data)
+            answered = session.receive(data)
         except BadReply as error:
             self.abort(f"protocol error: {error}")
             return
-        places = self._awaited.places
-        for reply in replies:
-            if places:
-                waiting = places.popleft()
-                if not waiting.done():
-                    waiting.set_result(reply)
-                if self._deaf_after_reply:
-                    self._deaf, self._deaf_after_reply = True, False
-                    self._replies.forget()
-                    break
-            else:
-                self.abort(f"said {reply.code} unasked")  # mostly a 421 to the idle
-                return
-            if self._leaving and not places:
-                self.abort("parted")
-                return
-        if not places:
-            self._awaited.deadline = math.inf
+        for asked in answered:
+            if not asked.waiter.done():
+                asked.waiter.set_result(asked.replies)
+        if session.asked:
+            return
+        self._deadline = math.inf
+        if self._leaving:
+            self.abort("parted")
+        elif session.unasked is not None:
+            self.abort(f"said {session.unasked.code} unasked")  # mostly a 421 to the idle
 
     def pause_writing(self) -> None:
         if self._resumed is None:
@@ -240,23 +250,55 @@ class RelayConnection(asyncio.Protocol):
         if self._ended:
             return
         self._ended = True
-        self._awaited.end()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._session.asked:
+            waiter = self._session.asked.popleft().waiter
+            if not waiter.done():
+                waiter.set_result(None)
         self.resume_writing()
         if self.on_lost is not None:
             self.on_lost(self)
 
-    def _send_all(self, lines: Sequence[bytes], timeout: float) -> list[asyncio.Future[Reply | None]]:
-        for line in lines:
-            if b"\r" in line or b"\n" in line or b"\x00" in line:
-                raise ValueError("a command is one line")
+    def _send(self, lines: Sequence[bytes], timeout: float, *, last: bool = False) -> Waiter:
+        octets = b"\r\n".join(lines)
+        ends = len(lines) - 1
+        if octets.count(b"\n") != ends or octets.count(b"\r") != ends or b"\x00" in octets:
+            raise ValueError("a command is one line")
         if not self.usable or self._transport is None:
             raise self._lost()
-        self._transport.write(b"\r\n".join(lines) + b"\r\n")
+        self._transport.write(octets + b"\r\n")
         self._fresh = False
-        return [self._awaited.expect(timeout) for _ in lines]
+        return self._expect(len(lines), timeout, last=last)
 
-    def _send(self, lines: tuple[bytes], timeout: float) -> asyncio.Future[Reply | None]:
-        return self._send_all(lines, timeout)[0]
+    def _expect(self, due: int, timeout: float, *, last: bool = False) -> Waiter:
+        """So many replies, within seconds."""
+        waiter: Waiter = self._loop.create_future()
+        if self._ended:
+            waiter.set_result(None)
+        else:
+            self._session.asked.append(Asked(due, waiter, last=last))
+            self._arm(timeout)
+        return waiter
+
+    def _arm(self, timeout: float) -> None:
+        self._deadline = self._loop.time() + timeout
+        if self._deadline < self._timer_at and not self._ended:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = self._deadline
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        if self._deadline == math.inf:
+            return
+        if self._loop.time() >= self._deadline:
+            self.abort("timed out")
+        else:
+            self._timer_at = self._deadline
+            self._timer = self._loop.call_at(self._deadline, self._tick)
 
     def _final(self, reply: Reply, *, after_dot: bool = False) -> Reply:
         """Where nothing more is to be sent, a relay that asks for more (RFC 5321 section 4.2.1) has accepted nothing, and nobody
@@ -266,19 +308,19 @@ class RelayConnection(asyncio.Protocol):
             raise self._lost(after_dot=after_dot)
         return reply
 
-    async def _reply(self, future: asyncio.Future[Reply | None], *, after_dot: bool = False) -> Reply:
-        reply = await future
-        if reply is None:
+    def _one(self, replies: list[Reply] | None, *, after_dot: bool = False) -> Reply:
+        if replies is None:
             raise self._lost(after_dot=after_dot)
-        return reply
+        return replies[0]
 
     def _lost(self, *, after_dot: bool = False) -> Lost:
         lost = Lost(RELAY_LOST, after_dot=after_dot)
         lost.__cause__ = ConnectionError(self._why_lost or "the connection cannot be used")
         return lost
 
-    async def _content(self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float) -> Reply:
-        final = self._awaited.expect(math.inf)  # now, so that a reply before its time is seen
+    async def _content(self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float) -> Reply | Waiter:
+        """Who waits for the reply, once the final dot has gone; or a refusal that came before it."""
+        final = self._expect(1, math.inf)  # now, so that a reply before its time is seen
         block: list[bytes | memoryview] = []
         size, tail = 0, b"\r\n"
         for part in parts:
@@ -303,18 +345,18 @@ class RelayConnection(asyncio.Protocol):
             return await self._early(final)
         block.append(b".\r\n")
         self._write(block)
-        self._awaited.arm(final_timeout)
-        while self._unsent() and not final.done():
+        self._arm(final_timeout)
+        unsent = self._unsent()
+        while unsent and not final.done():
             if not await fence():
                 raise Recalled
             await asyncio.wait((final,), timeout=RECALL_SECONDS)
-        if self._unsent():
-            return await self._early(final)
-        return self._final(await self._reply(final, after_dot=True), after_dot=True)
+            unsent = self._unsent()
+        return final if not unsent else await self._early(final)
 
-    async def _early(self, final: asyncio.Future[Reply | None]) -> Reply:
+    async def _early(self, final: Waiter) -> Reply:
         """A reply, or the end, before the dot had gone. A refusal is good; a 250 for half a message is not."""
-        reply = await self._reply(final)
+        reply = self._one(await final)
         self.abort("answered before the end of the message")
         if reply.positive:
             raise self._lost()

@@ -1,13 +1,15 @@
-"""From the bytes that a relay sends to replies (RFC 5321 section 4.2), strictly and within bounds; no input or output.
+"""A session with the relay as a state machine: octets in, replies to what was asked out (RFC 5321 section 4.2, RFC 2920 section 3.1).
 
-Every line ends in CRLF, begins with one and the same code, and holds no CR or NUL; anything else is no SMTP, and the
-connection is not worth keeping. Enhanced status codes (RFC 2034) stay in the text as they are.
+Strict and within bounds: every line of a reply ends in CRLF, begins with one and the same code, and holds no CR or NUL; anything
+else is no SMTP, and the connection is not worth keeping. Enhanced status codes (RFC 2034) stay in the text as they are.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 from smtpguard.mail.reply import Reply
 
@@ -21,6 +23,50 @@ _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n\x00]*))?\r\n")
 
 class BadReply(Exception):
     """Not an SMTP reply, or one without end."""
+
+
+W = TypeVar("W")
+
+
+class Asked(Generic[W]):
+    """Commands that went out together. ``replies``: of ``due`` replies, those that have come; ``waiter``: who waits for them.
+    ``last``: what comes behind them is not heard."""
+
+    __slots__ = ("due", "last", "replies", "waiter")
+
+    def __init__(self, due: int, waiter: W, *, last: bool = False) -> None:
+        self.due, self.waiter, self.last = due, waiter, last
+        self.replies: list[Reply] = []
+
+
+class RelaySession(Generic[W]):
+    """``asked``: what is not answered yet, the oldest first; ``unasked``: a reply that came to nothing. ``deaf``: nothing is heard
+    any more."""
+
+    def __init__(self) -> None:
+        self.asked: deque[Asked[W]] = deque()
+        self.unasked: Reply | None = None
+        self.deaf = False
+        self._replies = Replies()
+
+    def receive(self, data: bytes) -> list[Asked[W]]:
+        """What is answered now. A reply that asks for more than it was given (3xx) ends the answer: nobody knows what the relay makes
+        of the rest. Raises BadReply; nothing may be received after that."""
+        done: list[Asked[W]] = []
+        for reply in self._replies.feed(data):
+            if not self.asked:
+                self.unasked = reply
+                break
+            first = self.asked[0]
+            first.replies.append(reply)
+            if len(first.replies) == first.due or 300 <= reply.code < 400:
+                self.asked.popleft()
+                done.append(first)
+                if first.last:
+                    self.deaf = True
+                    self._replies.forget()
+                    break
+        return done
 
 
 class Replies:
@@ -38,8 +84,11 @@ class Replies:
         replies: list[Reply] = []
         start = 0
         while (end := data.find(b"\n", start) + 1) > 0:
-            reply = self._line(data[start:end])
+            line = data[start:end]
             start = end
+            reply = _whole(line) if not self._lines and len(line) <= _SHORT else None
+            if reply is None:
+                reply = self._line(line)
             if reply is not None:
                 replies.append(reply)
         self._rest = data[start:]
@@ -52,10 +101,6 @@ class Replies:
         self._rest, self._code, self._lines = b"", 0, []
 
     def _line(self, line: bytes) -> Reply | None:
-        if not self._lines and len(line) <= _SHORT:
-            whole = _whole(line)
-            if whole is not None:
-                return whole
         found = _LINE.fullmatch(line)
         if found is None or len(line) > MAX_LINE_OCTETS:
             raise BadReply("not an SMTP reply")

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
@@ -59,7 +59,8 @@ HIGH_OCTETS = 1 << 18
 logging.getLogger("mail.log").disabled = True
 log = logging.getLogger("smtpguard.wire")
 
-Work = Coroutine[Any, Any, None]
+Work = tuple[Coroutine[Any, Any, Any], Callable[[Any], None]]
+"""What takes time, and who is told what came of it."""
 
 
 class Desk(Protocol):
@@ -79,7 +80,7 @@ class Desk(Protocol):
     def renamed(self, dialog: Dialog, before: str) -> Reply | None: ...
     def turned_away(self, mail: TurnedAway) -> None: ...
     def came_to_nothing(self, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]) -> None: ...
-    async def carry(self, transaction: Transaction, passage: Passage) -> Carried: ...
+    def carry(self, transaction: Transaction, passage: Passage) -> Coroutine[Any, Any, Carried]: ...
 
 
 class _Server:
@@ -207,16 +208,20 @@ class Dialog(SMTP):
 
     def _go_on(self) -> None:
         """All that came, until something takes time; then all replies so far in one write."""
-        if self.gone():
-            return self._client_has_gone()
         smtp = self._smtp
         while (event := smtp.next_event()) is not None:
-            work = _HANDLERS[type(event)](self, event)
+            try:
+                work = _HANDLERS[type(event)](self, event)
+            except Exception as error:
+                if not smtp.waits:
+                    raise
+                smtp.failed(error)
+                continue
             if work is not None:
                 self.deadline = math.inf
-                self._work = self.loop.create_task(self._worked(work))
-            if self._busy:
-                return None
+                self._work = self.loop.create_task(self._worked(*work))
+            if self._work is not None and self._response is None:
+                return
         self._write()
         if smtp.over:
             self._finish()
@@ -226,7 +231,6 @@ class Dialog(SMTP):
             self._part(*self._farewell)
         else:
             self._wait()
-        return None
 
     def _turn(self) -> None:
         """Others want to be heard, too."""
@@ -249,8 +253,9 @@ class Dialog(SMTP):
 
     def _write(self) -> None:
         out = self._smtp.replies()
-        if out and not self.gone():
-            cast(asyncio.Transport, self.transport).write(out)
+        transport: Any = self.transport
+        if out and transport is not None and not transport.is_closing():
+            transport.write(out)
 
     def _listen(self, on: bool) -> None:
         if self._deaf is not on or self.gone():
@@ -262,10 +267,10 @@ class Dialog(SMTP):
         else:
             transport.pause_reading()
 
-    async def _worked(self, work: Work) -> None:
+    async def _worked(self, work: Coroutine[Any, Any, Any], answer: Callable[[Any], None]) -> None:
         """Something that takes time. It is cancelled when the connection ends before that."""
         try:
-            await work
+            answer(await work)
         except asyncio.CancelledError:
             return
         except ConnectionError:
@@ -274,7 +279,9 @@ class Dialog(SMTP):
         except Exception as error:
             self._smtp.failed(error)
         self._work = self._response = None
-        if not self._finished:
+        if self.transport is None or self.transport.is_closing():
+            self._client_has_gone()
+        elif not self._finished:
             self._go_on()
 
     # what takes time
@@ -292,27 +299,31 @@ class Dialog(SMTP):
                 gone=self.gone,
                 here=self._listener.here,
             )
-        return self._asked(event, self._passage)
+        return self._passage.ask(event.rcpts), self._answered
 
-    async def _asked(self, event: AskRelay, passage: Passage) -> None:
-        answers = await passage.ask(event.rcpts)
+    def _answered(self, answers: Sequence[Reply]) -> None:
+        passage = self._passage
+        assert passage is not None
         self._asked_at = self._desk.monotonic()
         self._smtp.answered(answers, passage.why, passage.broken)
 
     def _ask_offer(self, _: AskOffer) -> Work | None:
         offered = self._desk.pool.offered
         if offered is None:
-            return self._first_offer()
+            return self._first_offer(), self._smtp.offered_at_last
         self._smtp.offered(offered)
         return None
 
-    async def _first_offer(self) -> None:
+    async def _first_offer(self) -> Mapping[str, str] | Why:
         try:
-            self._smtp.offered(await self._desk.pool.extensions())
+            return await self._desk.pool.extensions()
         except RelayUnavailable as unavailable:
-            self._smtp.nothing_offered(unavailable.word)
+            return unavailable.word
 
-    async def _start_tls(self, _: StartTls) -> None:
+    def _start_tls(self, _: StartTls) -> Work:
+        return self._handshake(), self._secured
+
+    async def _handshake(self) -> asyncio.BaseTransport:
         """What came in plain text before the handshake is forgotten: from ``start_tls`` on all that comes is TLS."""
         tls = self._listener.tls
         assert tls is not None
@@ -331,20 +342,28 @@ class Dialog(SMTP):
             raise ConnectionResetError from error
         if transport is None:
             raise ConnectionResetError
+        return transport
+
+    def _secured(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self._tell_aiosmtpd_of_tls(transport)
         self._log_out()
         self._smtp.secured()
 
-    async def _log_in(self, event: LogIn) -> None:
+    def _log_in(self, event: LogIn) -> Work:
         if self._login is None:
             assert self._desk.logins is not None
             self._login = Login(self, self._desk.logins, lost=self._relay_parted)
+        return self._attempted(self._login, event), self._logged_in
+
+    async def _attempted(self, login: Login, event: LogIn) -> Reply:
         try:
-            answer = await self._login.attempt(event.argument, event.mechanisms)
+            return await login.attempt(event.argument, event.mechanisms)
         except Refused as refused:
-            answer = refused.reply
-        self._smtp.logged_in(answer, self._login.user)
+            return refused.reply
+
+    def _logged_in(self, answer: Reply) -> None:
+        self._smtp.logged_in(answer, self._login.user if self._login is not None else None)
 
     def _relay_parted(self) -> None:
         """From a client that logged in: it hears what it would have heard from the relay itself."""
@@ -361,15 +380,14 @@ class Dialog(SMTP):
             self.deadline = math.inf
             response.set_result(event.line)
 
-    async def _unload(self, event: Unload) -> None:
+    def _unload(self, event: Unload) -> Work:
         self._listen(False)  # at once: uvloop would go on with what the socket holds
-        await asyncio.to_thread(event.arriving.unload)
-        self._smtp.unloaded()
+        return asyncio.to_thread(event.arriving.unload), self._smtp.unloaded
 
-    async def _finish_content(self, event: Finish) -> None:
-        self._smtp.arrived(await asyncio.to_thread(event.arriving.finish))
+    def _finish_content(self, event: Finish) -> Work:
+        return asyncio.to_thread(event.arriving.finish), self._smtp.arrived
 
-    async def _decide(self, event: Decide) -> None:
+    def _decide(self, event: Decide) -> Work:
         """Let the guard decide, and say what it did. A client that goes away meanwhile does not cut that short."""
         passage, self._passage = self._passage, None
         assert passage is not None
@@ -382,7 +400,7 @@ class Dialog(SMTP):
             refused=event.refused,
             gone=self.gone,
         )
-        self._smtp.carried(await self._desk.carry(transaction, passage))
+        return self._desk.carry(transaction, passage), self._smtp.carried
 
     # what is told
 

@@ -202,13 +202,12 @@ class SmtpSession:
         self.more = False
         events = self._events
         while not events and not self.waits:
-            if self.over:
+            if self.over or (not self._held and self._again is None):
                 if not self._rcpts:
                     return None
                 self._ask()
             elif self._arriving is not None:
-                if not self._take_content():
-                    return None
+                self._take_content(self._arriving)
             elif not self._take_line():
                 return None
         return events.popleft() if events else None
@@ -260,6 +259,13 @@ class SmtpSession:
         octets, trusted = self._limits.message_octets, self.who.trusted
         self._say(offer(host, relay, octets, starttls=starttls, trusted=trusted, auth=auth))
 
+    def offered_at_last(self, relay: Mapping[str, str] | Why) -> None:
+        """``offered``, or ``nothing_offered`` for a reason."""
+        if isinstance(relay, Why):
+            self.nothing_offered(relay)
+        else:
+            self.offered(relay)
+
     def nothing_offered(self, why: Why) -> None:
         """No session with the relay was ever kept, so nobody knows what it offers. To offer less would make clients bounce what
         needs more, and after a 451 they go on with HELO, which comes to the same. Once it was known it goes on being offered
@@ -301,7 +307,7 @@ class SmtpSession:
         self._greeted("", {}, extended=False)
         self.greet(refusal)
 
-    def unloaded(self) -> None:
+    def unloaded(self, _: None = None) -> None:
         self.waits = False
 
     def arrived(self, arrived: Arrived | Reply) -> None:
@@ -377,20 +383,16 @@ class SmtpSession:
             self._fail(error, in_command=True)
         return True
 
-    def _take_content(self) -> bool:
-        """Whatever is there. False: nothing."""
-        arriving = self._arriving
-        assert arriving is not None
+    def _take_content(self, arriving: Arriving) -> None:
+        """Whatever is there."""
         chunk = self._held[self._at :] if self._at else self._held
-        if not chunk:
-            return False
         self._held, self._at = b"", 0
         try:
             rest = arriving.feed(chunk)
             if rest is None:
                 if arriving.heavy:
                     self._wait_for(Unload(arriving))
-                return True
+                return
             self._held = rest
             arrived = arriving.refusal or arriving.at_once()
             if arrived is None:
@@ -399,7 +401,6 @@ class SmtpSession:
                 self.arrived(arrived)
         except Exception as error:
             self._fail(error, in_command=True)
-        return True
 
     def _command(self, line: bytes) -> None:
         """Raises grammar.Refused; then nothing was said to it, and nothing changed."""
@@ -506,9 +507,13 @@ class SmtpSession:
         if not who.helo or self.mail is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         mail = grammar.parse_mail(argument, extended=who.extended)
-        self._check_offered("SMTPUTF8", mail.smtputf8)
-        self._check_offered("8BITMIME", mail.body is Body.EIGHTBITMIME)
-        self._check_offered("DSN", mail.ret or mail.envid)
+        offered = self._offered
+        if (
+            (mail.smtputf8 and "SMTPUTF8" not in offered)
+            or (mail.body is Body.EIGHTBITMIME and "8BITMIME" not in offered)
+            or ((mail.ret or mail.envid) and "DSN" not in offered)
+        ):
+            raise grammar.Refused(reply.UNKNOWN_PARAMETER)
         if mail.size_bytes is not None and mail.size_bytes > self._largest:
             self._say(reply.TOO_BIG)
             self.mail = mail
@@ -527,7 +532,8 @@ class SmtpSession:
         rcpt = grammar.parse_rcpt(
             argument, extended=self.who.extended, smtputf8=self.mail.smtputf8, here=self._listener.hostname
         )
-        self._check_offered("DSN", rcpt[0].notify or rcpt[0].orcpt)
+        if (rcpt[0].notify or rcpt[0].orcpt) and "DSN" not in self._offered:
+            raise grammar.Refused(reply.UNKNOWN_PARAMETER)
         if len(self.recipients) + len(self._rcpts) < self._limits.recipients:
             self._rcpts.append(rcpt)
             self._out.append(None)
@@ -586,10 +592,6 @@ class SmtpSession:
             if self._broken is None:  # else it is no word of the relay's about this recipient
                 self._refused.append(RefusedRecipient.of(rcpt[0], answer))
         return answer
-
-    def _check_offered(self, keyword: str, used: object) -> None:
-        if used and keyword not in self._offered:
-            raise grammar.Refused(reply.UNKNOWN_PARAMETER)
 
     def _wrong(self, answer: Reply) -> None:
         """A refusal that the client itself is to blame for; too many of them end the dialog."""

@@ -86,17 +86,17 @@ class MilterReception:
 
     # messages
 
+    def _decided(self) -> None:
+        self._deciding -= 1
+        self._perhaps_quiet()
+
     async def decide(
         self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None = None
     ) -> Answer | None:
         """Ask the guard, which does it. The answer that is still to be given; None where ACCEPT was said. ``refusals``: of recipients
         that the message does not have."""
         self._deciding += 1
-        try:
-            carried = await carry(self.admit, transaction, acceptance)
-        finally:
-            self._deciding -= 1
-            self._perhaps_quiet()
+        carried = await carry(self.admit, transaction, acceptance, self._decided)
         if carried.why is not None and not acceptance.said:
             told = turned_away(
                 transaction.session, transaction.envelope, carried.why, carried.reply, transaction.message

@@ -1,0 +1,84 @@
+"""The relay's replies to what was asked: in order, however they are cut; and what is no SMTP."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpguard.mail.reply import Reply
+from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, Asked, BadReply, RelaySession
+
+REPLIES = {
+    b"250 2.0.0 Ok\r\n": Reply(250, ("2.0.0 Ok",)),
+    b"250-relay.example\r\n250-PIPELINING\r\n250 SIZE 5\r\n": Reply(250, ("relay.example", "PIPELINING", "SIZE 5")),
+    b"550 5.1.1 No such user\r\n": Reply(550, ("5.1.1 No such user",)),
+    b"421\r\n": Reply(421, ("",)),
+    "451 4.3.0 F\N{LATIN SMALL LETTER O WITH DIAERESIS}rs\r\n".encode(): Reply(
+        451, ("4.3.0 F\N{LATIN SMALL LETTER O WITH DIAERESIS}rs",)
+    ),
+    b"250 " + b"x" * 300 + b"\r\n": Reply(250, ("x" * 300,)),
+}
+
+
+def asking(*due: int) -> RelaySession[str]:
+    session: RelaySession[str] = RelaySession()
+    for number, replies in enumerate(due):
+        session.asked.append(Asked(replies, f"the {number}th"))
+    return session
+
+
+@given(st.lists(st.sampled_from(list(REPLIES)), min_size=1, max_size=8), st.data())
+def test_each_reply_goes_to_who_asked_however_it_is_cut(said: list[bytes], data: st.DataObject) -> None:
+    due: list[int] = []
+    while sum(due) < len(said):
+        due.append(data.draw(st.integers(1, len(said) - sum(due))))
+    octets = b"".join(said)
+    cuts = sorted({0, len(octets), *data.draw(st.lists(st.integers(0, len(octets)), max_size=9))})
+    session = asking(*due)
+    done = [asked for a, b in itertools.pairwise(cuts) for asked in session.receive(octets[a:b])]
+    assert [asked.waiter for asked in done] == [f"the {number}th" for number in range(len(due))]
+    assert [len(asked.replies) for asked in done] == due
+    assert [reply for asked in done for reply in asked.replies] == [REPLIES[one] for one in said]
+    assert session.unasked is None
+    assert not session.asked
+
+
+def test_a_reply_to_nothing() -> None:
+    session = asking(1)
+    assert [asked.waiter for asked in session.receive(b"250 Ok\r\n421 4.4.2 Timeout\r\n")] == ["the 0th"]
+    assert session.unasked == Reply(421, ("4.4.2 Timeout",))
+
+
+def test_who_is_asked_for_more_waits_for_no_other_reply() -> None:
+    session = asking(3, 1)
+    [asked] = session.receive(b"250 Ok\r\n354 Go on\r\n")
+    assert [reply.code for reply in asked.replies] == [250, 354]
+    assert [asked.waiter for asked in session.asked] == ["the 1th"]
+
+
+def test_nothing_behind_the_last_is_heard() -> None:
+    """CVE-2011-0411: what comes in plain text behind the reply to STARTTLS."""
+    session = RelaySession[str]()
+    session.asked.append(Asked(1, "STARTTLS", last=True))
+    [asked] = session.receive(b"220 Go ahead\r\n250 evil\r\n250-half of")
+    assert asked.replies == [Reply(220, ("Go ahead",))]
+    assert session.deaf
+    assert session.unasked is None
+    session.asked.append(Asked(1, "EHLO"))
+    assert [asked.replies[0].lines for asked in session.receive(b"250 fine\r\n")] == [("fine",)]
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"250 Ok\n", b"25 Ok\r\n", b"250_Ok\r\n", b"150 Ok\r\n", b"600 Ok\r\n", b"250-a\r\n251 b\r\n", b"250 a\rb\r\n", b"250 a\0\r\n",
+        b"HTTP/1.1 200 OK\r\n", b"x" * (MAX_LINE_OCTETS + 1), b"250 " + b"x" * MAX_LINE_OCTETS + b"\r\n",
+        b"250-x\r\n" * (MAX_REPLY_LINES + 1),
+    ],
+)  # fmt: skip
+def test_what_is_no_reply(octets: bytes) -> None:
+    with pytest.raises(BadReply):
+        asking(1).receive(octets)
