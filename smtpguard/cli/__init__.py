@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "test": ("policytest", "Run a policy's own test cases."),
     "replay": ("replay", "Say what the policy file would decide otherwise than the policy in force."),
     "lists": ("lists", "Customer lists: sync, show, match, overlap."),
-    "held": ("held", "Held mail: list, show, approve, reject, withdraw, export."),
+    "held": ("held", "Held mail: list, show, approve, reject, unvote, withdraw, export."),
     "mailings": ("mailings", "Mailings: list, show, people, approve, reject, go-on, stop, reopen."),
     "freeze": ("freeze", "Stand still: everything, a list, a sender, a mailing, a conversation."),
     "thaw": ("thaw", "Lift a freeze."),

@@ -60,7 +60,7 @@ a_comment = click.option("--comment", default="", metavar="TEXT", help="Why; the
 
 @click.group()
 def command() -> None:
-    """Held mail: list, show, approve, reject, withdraw, settle, export."""
+    """Held mail: list, show, approve, reject, unvote, withdraw, settle, export."""
 
 
 @command.command("list")
@@ -198,6 +198,22 @@ def reject(
     """
     vote = _Vote(choice=Choice.REJECT, address=address, comment=comment)
     _decide(context, hold_ids, Filter(**given), count, vote, as_json)
+
+
+@command.command()
+@an_id
+@as_address
+@a_comment
+@as_json
+@click.pass_obj
+def unvote(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
+    """Take back one's approval of a message that still waits for others."""
+
+    async def work(services: Services) -> None:
+        done = await services.approvals.unvote(hold_id, approver=address, by=context.user, comment=comment)
+        _said(context, done, as_json, vote="taken back")
+
+    _run(context, work, hold_id)
 
 
 @command.command()
@@ -483,7 +499,9 @@ async def _looked_at(context: Context, services: Services, hold: Hold, *, viewed
     )
 
 
-def _said(context: Context, done: Decided, as_json: bool, covers: Covered | None = None) -> None:
+def _said(
+    context: Context, done: Decided, as_json: bool, covers: Covered | None = None, *, vote: str = "counted"
+) -> None:
     hold = done.hold
     if as_json or context.json:
         context.say(
@@ -491,7 +509,7 @@ def _said(context: Context, done: Decided, as_json: bool, covers: Covered | None
         )
     elif done.missing:
         left = "; ".join(map(in_words, done.missing))
-        click.echo(f"{hold.hold_id}: the vote is counted. It needs {left}, and has {voters(hold)}.")
+        click.echo(f"{hold.hold_id}: the vote is {vote}. It needs {left}, and has {voters(hold)}.")
     else:
         click.echo(f"{hold.hold_id}: {hold.state.value}{_how(done)}")
         for sentence in covering.said(covers) if covers is not None else ():

@@ -69,6 +69,7 @@ DONE: Mapping[str, str] = {
     "": "",
     "approve": "Your approval counts.",
     "reject": "It is rejected, and its writer is told why.",
+    "unvoted": "Your approval is taken back.",
     "asked": "The question is on its way to its writer.",
     "sent": "It is written down that it was sent.",
     "again": "It is sent again.",

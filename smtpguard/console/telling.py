@@ -82,6 +82,7 @@ DETAILS: Mapping[str, str] = {
 CHOICES: Mapping[str, str] = {
     "approve": "approve",
     "reject": "reject",
+    "taken-back": "taken back",
     "sent": "it was sent",
     "again": "it is to be sent again",
 }

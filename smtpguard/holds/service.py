@@ -58,6 +58,8 @@ log = logging.getLogger(__name__)
 
 _ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
 CLOCK_JUMP = timedelta(minutes=5)
+TAKEN_BACK = "taken-back"
+"""In place of a choice in the entry of a vote that its approver takes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +161,26 @@ class Approvals:
             return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
         await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
         return Decided(hold=hold, frozen=await self._frozen(hold))
+
+    async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
+        """Who approved takes that back, while others are waited for. Raises KeyError, Conflict, LedgerError."""
+        hold_id = await self._lead(hold_id)
+        in_force = self._policies.current()
+        who, now = self._canonical(approver, in_force), self._clock.now()
+
+        def step(hold: Hold) -> Change:
+            if hold.state is not State.WAITING:
+                raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
+            if who not in {vote.approver for vote in hold.votes}:
+                raise Conflict(f"{who} has not voted on it")
+            voted_on = {"choice": TAKEN_BACK, "content": hold.content_sha256, "envelope": hold.envelope.sha256}
+            return Change(
+                hold=replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver != who)),
+                events=(_event(Kind.VOTE, hold, now, actors=(who, by), comment=comment, **voted_on),),
+            )
+
+        hold = await self._change(hold_id, step)
+        return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
         """Its writer takes it back, with all copies of it, as far as they are not out. Raises KeyError, NotEntitled, Conflict,

@@ -107,6 +107,19 @@ def test_reject_and_withdraw(stage: Stage) -> None:
     assert "rejected already" in again.stderr
 
 
+def test_an_approval_is_taken_back_while_others_are_waited_for(stage: Stage) -> None:
+    stage.hold()
+    stage.run(held.command, "approve", ID, "--as", EVA)
+    said = stage.run(held.command, "unvote", ID, "--as", EVA).output
+    assert "the vote is taken back. It needs" in said
+    assert stage.state() == ["waiting"]
+    [row] = stage.rows(held.command, "list")
+    assert row["votes"] == []
+    again = stage.run(held.command, "unvote", ID, "--as", EVA)
+    assert again.exit_code == 1
+    assert "eva@example.com has not voted on it" in again.stderr
+
+
 def test_withdraw(stage: Stage) -> None:
     stage.hold()
     assert "withdrawn" in stage.run(held.command, "withdraw", ID, "--as", "anna+x@example.com").output

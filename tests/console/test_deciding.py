@@ -51,6 +51,31 @@ async def test_the_vote_that_completes_the_quorum_sends_it(here: Stage) -> None:
     assert [v.approver for v in released.votes] == [EVA, DPO]
 
 
+async def test_an_approval_is_taken_back_on_the_page_while_others_are_waited_for(here: Stage) -> None:
+    hold = await held(here)
+    eva = await looks(here, EVA, hold)
+    assert "Take your approval back" not in eva.page
+    await votes(eva, hold, "approve")
+    assert "Take your approval back" in text(await eva.get(f"/held/{hold.hold_id}"))
+    answer = await eva.post(f"/held/{hold.hold_id}/unvote")
+    said = text(await eva.get(answer.headers["location"]))
+    assert "Your approval is taken back." in said
+    assert "Nobody has decided yet." in said
+    assert (await again(here, hold.hold_id)).votes == ()
+    await votes(eva, hold, "reject", comment="Wrong list")
+    assert (await again(here, hold.hold_id)).state is State.REJECTED
+
+
+async def test_the_last_approval_is_not_taken_back_as_a_vote(here: Stage) -> None:
+    hold = await held(here)
+    eva = await looks(here, EVA, hold)
+    await votes(eva, hold, "approve")
+    await votes(await looks(here, DPO, hold), hold, "approve")
+    late = await eva.post(f"/held/{hold.hold_id}/unvote")
+    assert late.status_code == 409
+    assert (await again(here, hold.hold_id)).state is State.APPROVED
+
+
 async def copy(here: Stage, n: int) -> Any:
     """Of one text to twenty members each, out of sixty: what waits for them, which is one thing."""
     here.home.clock.pass_(minutes=1)

@@ -64,6 +64,24 @@ async def test_the_last_vote_of_the_quorum_releases(home: House) -> None:
     assert told[0][1]["comment"] == "go on"
 
 
+async def test_a_vote_is_taken_back_while_others_are_waited_for(home: House) -> None:
+    hold = await held(home)
+    approvals = home.approvals()
+    await approvals.vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    back = await approvals.unvote(hold.hold_id, approver="Eva+x@example.com", by="root", comment="too fast")
+    assert back.hold.votes == ()
+    assert back.missing == hold.verdict.quorum
+    alone = await approvals.vote(hold.hold_id, APPROVE, approver="dpo@example.com", by="root")
+    assert alone.hold.state is State.WAITING
+    with pytest.raises(Conflict, match=r"eva@example\.com has not voted on it"):
+        await approvals.unvote(hold.hold_id, approver="eva@example.com", by="root")
+    await approvals.vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    with pytest.raises(Conflict, match="approved already"):
+        await approvals.unvote(hold.hold_id, approver="eva@example.com", by="root")
+    said = [data["choice"] for kind, data in await home.events(hold.hold_id) if kind == "vote"]
+    assert said == ["approve", "taken-back", "approve", "approve"]
+
+
 async def test_one_rejection_ends_it(home: House) -> None:
     hold = await held(home)
     await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")

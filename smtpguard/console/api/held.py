@@ -121,6 +121,22 @@ async def reject(call: Call) -> HeldDetail:
     return await _voted(call, await looked_up(call), Choice.REJECT, body.seen, body.comment)
 
 
+async def unvote(call: Call) -> HeldDetail:
+    """For who approved it, whose account the token acts as."""
+    body: Withdraw = call.body
+    hold = await looked_up(call)
+    try:
+        done = await call.desk.approvals.unvote(
+            hold.hold_id, approver=call.who.address, by=call.holder.by, comment=body.comment
+        )
+    except Conflict as conflict:
+        now = await looked_up(call)
+        if now.state is State.WAITING and call.who.address not in {vote.approver for vote in now.votes}:
+            return await _detail(call, now)
+        raise Refusal(409, str(conflict)) from None
+    return await _detail(call, done.hold)
+
+
 async def withdraw(call: Call) -> HeldDetail:
     """For its writer, whose account the token acts as."""
     body: Withdraw = call.body
@@ -338,6 +354,8 @@ OPERATIONS = (
               scope=Scope.HELD_READ, answers=HeldDetail, do=shown, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/approve", name="approveHeld", summary="Agree that it goes out, as the token's account",
               scope=Scope.HELD_DECIDE, body=Approve, answers=HeldDetail, do=approve, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/unvote", name="unvoteHeld", summary="Take back the token's account's approval of a message that waits for others",
+              scope=Scope.HELD_DECIDE, body=Withdraw, answers=HeldDetail, do=unvote, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reject", name="rejectHeld", summary="Decide that it does not go out, as the token's account",
               scope=Scope.HELD_DECIDE, body=Reject, answers=HeldDetail, do=reject, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/settle", name="settleHeld", summary="Say of a list's post in doubt that it was sent, or have it sent again, as the token's account",

@@ -1,4 +1,4 @@
-"""What people do with one message: approve, reject, ask its writer; withdraw it, or ask for its release.
+"""What people do with one message: approve, take that back, reject, ask its writer; withdraw it, or ask for its release.
 
 Every decision is bound to what its page showed: content, recipients and policy. Where one of them is another by now, or
 somebody was faster, nothing is done and the page says so (409).
@@ -121,6 +121,19 @@ async def ask(request: Request) -> Response:
     return await _done(request, act, "asked")
 
 
+@for_roles(APPROVER)
+async def unvote(request: Request) -> Response:
+    """Who approved takes it back, while others are waited for."""
+    here, who = desk(request), person(request)
+    hold, _ = await looked_up(request)
+    await form(request)
+
+    async def act() -> None:
+        await here.approvals.unvote(hold.hold_id, approver=who.address, by=f"console: {who.address}")
+
+    return await _done(request, act, "unvoted")
+
+
 @for_roles()
 async def withdraw(request: Request) -> Response:
     here, who = desk(request), person(request)
@@ -205,6 +218,7 @@ def _words(sent: FormData, name: str) -> str:
 
 ROUTES = [
     Route("/held/{hold_id}/vote", vote, methods=["POST"]),
+    Route("/held/{hold_id}/unvote", unvote, methods=["POST"]),
     Route("/held/{hold_id}/settle", settle, methods=["POST"]),
     Route("/held/{hold_id}/ask", ask, methods=["POST"]),
     Route("/held/{hold_id}/withdraw", withdraw, methods=["POST"]),

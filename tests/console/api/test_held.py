@@ -67,6 +67,18 @@ async def test_the_same_vote_twice_is_one(here: Stage, choice: str) -> None:
     assert len(votes) == 1
 
 
+async def test_an_approval_is_taken_back_while_others_are_waited_for(here: Stage) -> None:
+    hold_id = await held(here, RAMADAN)
+    asks = await program(here, EVA, Role.APPROVER)
+    body = {"seen": (await looked(asks, hold_id))["seen"]}
+    assert (await asks("POST", f"/held/{hold_id}/approve", body)).json()["why_not"] == "voted"
+    for _ in range(2):  # a program that heard nothing asks again
+        back = await asks("POST", f"/held/{hold_id}/unvote", {"comment": "Too fast"})
+        assert (back.status_code, back.json()["votes"], back.json()["may_decide"]) == (200, [], True)
+    assert (await asks("POST", f"/held/{hold_id}/reject", body | {"comment": "Wrong list"})).status_code == 200
+    assert (await asks("POST", f"/held/{hold_id}/unvote", {})).status_code == 409
+
+
 async def test_of_two_at_once_one_rejection_stops_it(here: Stage) -> None:
     hold_id = await held(here)
     eva, omar = await program(here, EVA, Role.APPROVER), await program(here, "omar@example.com", Role.APPROVER)

@@ -20,7 +20,7 @@ from tests.guard.house import RAMADAN
 def body_of(name: str) -> Any:
     seen = {"content_sha256": "0" * 64, "envelope_sha256": "0" * 64, "policy_sha256": "0" * 64, "lists": []}
     return {
-        "approveHeld": {"seen": seen}, "rejectHeld": {"seen": seen, "comment": "x"}, "withdrawHeld": {}, "settleHeld": {"choice": "sent"},
+        "approveHeld": {"seen": seen}, "rejectHeld": {"seen": seen, "comment": "x"}, "withdrawHeld": {}, "unvoteHeld": {}, "settleHeld": {"choice": "sent"},
         "freeze": {"selector": "all", "reason": "x"}, "reportOnMailing": {"bounces": 1}, "stopMailing": {},
         "continueMailing": {}, "reopenMailing": {}, "askAboutHeld": {"question": "Why?"}, "answerAboutHeld": {"words": "Because."}, "pleadForHeld": {"words": "Because."}, "explain": {"message": LETTER, "recipients": [RAMADAN]},
         "reportIncident": {"subject": "lunch", "names": True},
@@ -72,7 +72,7 @@ async def test_every_operation_answers_as_the_document_says(here: Stage) -> None
     freeze_id = (await asks("POST", "/freezes", {"selector": "list", "value": "news", "reason": "x"})).json()["freeze"][
         "id"
     ]
-    deciding = ("approveHeld", "rejectHeld", "withdrawHeld")
+    deciding = ("approveHeld", "unvoteHeld", "rejectHeld", "withdrawHeld")
     for operation in sorted(OPERATIONS, key=lambda o: o.name in deciding):
         body = body_of(operation.name)
         if operation.name in ("approveHeld", "rejectHeld"):
