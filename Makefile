@@ -5,7 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS ?= yes
 unexport PYTHONDONTWRITEBYTECODE
-UNIT := mail config policy reading lists audit guard hindsight store observe processes
+UNIT := mail config reading lists database journal policy accounts gathering notices freezes outbox mailings counts holds \
+	admission incidents hindsight observe store processes
 
 .PHONY: demo test check coverage bench generated peers lint types lock clean
 

@@ -18,8 +18,8 @@ from smtpguard.journal.event import Kind
 from smtpguard.store.ledger import Journal
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
-from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
+from tests.journal.chaining import NOTHING_ELSE
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
 
 

@@ -15,9 +15,9 @@ from smtpguard.cli import main
 from smtpguard.holds.model import Choice
 from smtpguard.incidents import report
 from smtpguard.journal.event import Event, Kind
-from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, Way, house
+from tests.journal.chaining import NOTHING_ELSE
 
 HOLD = "T000000000000001"
 

@@ -16,7 +16,7 @@ from smtpguard.outbox.model import Delivered
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, Way, mail
-from tests.store.test_fates import last
+from tests.mailings.test_fates import last
 
 
 async def journal_of(here: Stage) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.holds.model import held_up_by
 from smtpguard.policy.freezing import Freeze, Selector, stopped_by
-from tests.policy.test_approval import NOON, hold
+from tests.holds.test_model import NOON, hold
 
 KEPT: dict[str, Any] = {"lists": ("news",), "mailing_id": "M1", "thread": "<1@example.com>"}
 

@@ -25,12 +25,12 @@ from smtpguard.console.reporting import Made
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice
 from smtpguard.incidents import report
-from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.console.api.program import Program, held, program
 from tests.console.holding import ANNA, EVA, NEWS
 from tests.console.stage import Stage, stage
 from tests.guard.house import KEY
+from tests.journal.chaining import NOTHING_ELSE
 from tests.store.servers import new_database
 
 OLA = "ola@example.com"

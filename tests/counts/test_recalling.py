@@ -12,9 +12,9 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.counts.test_contacts import DAY, to
+from tests.counts.test_counting import count
 from tests.store.making import T0, Clock, event
-from tests.store.test_contacts import DAY, to
-from tests.store.test_counting import count
 
 BO = DAY._replace(key="bo@example.com")
 

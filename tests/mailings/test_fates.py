@@ -22,8 +22,8 @@ from smtpguard.store.archive import Archive
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.mailings.test_mailingbatch import admit, of, outcome, person
 from tests.store.making import CONTENT, SECRET, Clock, a_hold, event, release
-from tests.store.test_mailings import admit, of, outcome, person
 
 LIST = person("news v1", weight=1200, lists=("offers",))
 

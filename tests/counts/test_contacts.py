@@ -14,8 +14,8 @@ from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Usual
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.store import Store
+from tests.counts.test_counting import count
 from tests.store.making import CONTENT, Clock, Gathered, a_hold, holds, item
-from tests.store.test_counting import count
 
 ANNA = "anna@example.com"
 DAY = Ask(fact="sender.first_contacts", key=ANNA, window_seconds=86_400)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from smtpguard.journal.chain import GENESIS, Seal, body_of, canonical, link, microseconds
 from smtpguard.journal.checkpoint import genuine, parse
 from smtpguard.journal.event import Event, Kind
-from tests.audit.chaining import SEAL, SECRET, T0, chain, mark
+from tests.journal.chaining import SEAL, SECRET, T0, chain, mark
 
 
 def test_digests_need_the_key_the_journal_and_the_role() -> None:

@@ -20,9 +20,9 @@ from smtpguard.journal.fate import End
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.journal.test_rows import tamper
+from tests.mailings.test_mailingbatch import admit, of, outcome
 from tests.store.making import Clock, a_freeze, event, held
-from tests.store.test_journal import tamper
-from tests.store.test_mailings import admit, of, outcome
 
 
 def verdict(store: Store, id: str, **data: Any) -> Event:

@@ -14,9 +14,9 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import COLUMNS
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
+from tests.incidents.test_rows import ids, verdict
+from tests.journal.test_rows import tamper
 from tests.store.making import T0
-from tests.store.test_incident import ids, verdict
-from tests.store.test_journal import tamper
 
 WHERE_ITS_TOLD = {"other": {"action": "hold", "observed": ["r"], "lists": ["news"], "mailing": "M1"}}
 """What a body may say elsewhere than a verdict does."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from smtpguard.journal.agreement import Agreement
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.proof import Bad, End, Proof, Retention, Sources, verify
-from tests.audit.chaining import SEAL, Kept, Living, Pairs, chain, mark, rehash
+from tests.journal.chaining import SEAL, Kept, Living, Pairs, chain, mark, rehash
 
 
 def bad(pairs: Pairs, marks: Sequence[Checkpoint] = (), retention: Retention | None = None, **more: Any) -> Bad:

@@ -26,8 +26,8 @@ from smtpguard.journal.proof import Bad, Proof
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.journal.test_rows import filled, tamper
 from tests.store.making import SECRET, Clock, event
-from tests.store.test_journal import filled, tamper
 
 SHORT = Retention(journal=timedelta(days=400), addresses=timedelta(days=90))
 NEWS = About(lists=frozenset({"news"}))

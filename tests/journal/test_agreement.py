@@ -12,7 +12,7 @@ from smtpguard.journal.agreement import Agreement, Lost
 from smtpguard.journal.chain import GENESIS
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
 from smtpguard.journal.proof import Proof, verify
-from tests.audit.chaining import SEAL, SECRET, Kept, Pairs, chain
+from tests.journal.chaining import SEAL, SECRET, Kept, Pairs, chain
 
 
 class Store:

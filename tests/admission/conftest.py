@@ -1,0 +1,8 @@
+"""Houses and stores for each test."""
+
+from __future__ import annotations
+
+from tests.guard.conftest import home
+from tests.store.conftest import clock, store, url
+
+__all__ = ["clock", "home", "store", "url"]

@@ -1,0 +1,8 @@
+"""Houses and stores for each test."""
+
+from __future__ import annotations
+
+from tests.guard.conftest import campaign, home, office
+from tests.store.conftest import clock, store, url
+
+__all__ = ["campaign", "clock", "home", "office", "store", "url"]

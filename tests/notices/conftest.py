@@ -1,0 +1,7 @@
+"""A house for each test."""
+
+from __future__ import annotations
+
+from tests.guard.conftest import home, office
+
+__all__ = ["home", "office"]
