@@ -8,13 +8,19 @@ unexport PYTHONDONTWRITEBYTECODE
 UNIT := mail config reading lists database journal policy accounts gathering notices freezes outbox mailings counts holds \
 	admission incidents hindsight observe store processes
 
-.PHONY: demo test check coverage bench generated peers lint types lock clean
+.PHONY: demo test suite wheel check coverage bench generated peers lint types lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
 
-test: $(VENV)/.dev peers lint types
+# The tests wait for each other's processes more than they compute: what else is to be looked at goes on beside them.
+test: $(VENV)/.dev peers lint
+	$(MAKE) --no-print-directory -j3 suite types wheel
+
+suite: $(VENV)/.dev
 	$(BIN)/pytest -n auto --dist loadfile -rs
+
+wheel: $(VENV)/.dev
 	sh tests/wheel.sh
 
 # No root, no other server, no whole process tree.

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
+import math
 import os
 import pkgutil
 import random
@@ -34,7 +36,7 @@ _MOST = 1 << 20
 
 
 class Program:
-    """As subprocess.Popen, as far as tests ask: ``pid``, ``returncode``, ``poll``, ``wait``, ``send_signal``, ``kill``."""
+    """As subprocess.Popen, as far as tests ask: ``pid``, ``returncode``, ``poll``, ``wait``, ``send_signal``, ``terminate``, ``kill``."""
 
     def __init__(
         self,
@@ -44,8 +46,11 @@ class Program:
         stderr: IO[bytes],
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        listening: socket.socket | None = None,
+        powerless: bool = False,
     ) -> None:
-        """``argv``: what stands after ``smtpguard``. Its standard input is /dev/null."""
+        """``argv``: what stands after ``smtpguard``. Its standard input is /dev/null. ``listening``: a socket that it is given as a
+        service manager gives it (sd_listen_fds(3)). ``powerless``: without root's capabilities, so that permissions hold for it."""
         self.args = ["smtpguard", *argv]
         self.returncode: int | None = None
         self._lock = threading.Lock()
@@ -58,8 +63,15 @@ class Program:
                         "argv": list(argv),
                         "cwd": str(cwd or Path.cwd()),
                         "env": dict(os.environ if env is None else env),
+                        "powerless": powerless,
                     },
-                    [nothing.fileno(), stdout.fileno(), stderr.fileno(), theirs],
+                    [
+                        theirs,
+                        nothing.fileno(),
+                        stdout.fileno(),
+                        stderr.fileno(),
+                        *([listening.fileno()] if listening is not None else ()),
+                    ],
                 )
         finally:
             os.close(theirs)
@@ -78,6 +90,9 @@ class Program:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
@@ -93,11 +108,16 @@ class Program:
 
 
 def run(
-    argv: Sequence[str], *, timeout: float, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    powerless: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """As subprocess.run with its output captured as text."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        program = Program(argv, stdout=out, stderr=err, cwd=cwd, env=env)
+        program = Program(argv, stdout=out, stderr=err, cwd=cwd, env=env, powerless=powerless)
         try:
             status = program.wait(timeout)
         except BaseException:
@@ -132,7 +152,7 @@ class _Forker:
         return cls._made
 
     def start(self, wanted: Mapping[str, object], descriptors: Sequence[int]) -> int:
-        """The pid of what runs with them: standard input, output and error, and where its end is to be told."""
+        """The pid of what runs with them: where its end is to be told; standard input, output and error; a socket to listen on."""
         socket.send_fds(self._socket, [json.dumps(wanted).encode()], descriptors)
         answer = self._socket.recv(16)
         if not answer:
@@ -182,9 +202,11 @@ def _make_ready() -> None:
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
     from smtpguard.config.documents import policy_documents, shipped
+    from smtpguard.database import engine
     from smtpguard.database.migrate import migrate
     from smtpguard.policy.parse import parse
 
+    engine._ROOMY = math.inf  # type: ignore[assignment]  # a log at its full length is 30 MB for a few messages
     parse(policy_documents(shipped() / "policy.yaml"))
     with tempfile.TemporaryDirectory() as folder:
         migrate(f"sqlite:///{folder}/guard.db")
@@ -193,10 +215,10 @@ def _make_ready() -> None:
 
 def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:
     """False: nobody asks any more."""
-    wanted, descriptors, _, _ = socket.recv_fds(asked, _MOST, 4)
+    wanted, descriptors, _, _ = socket.recv_fds(asked, _MOST, 5)
     if not wanted:
         return False
-    request, [*given, told] = json.loads(wanted), descriptors
+    request, [told, *given] = json.loads(wanted), descriptors
     pid = os.fork()
     if pid == 0:
         _become(request, given)
@@ -213,10 +235,14 @@ def _become(request: Mapping[str, object], given: Sequence[int]) -> None:
     try:
         for number, descriptor in enumerate(given):
             os.dup2(descriptor, number)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(len(given), os.sysconf("SC_OPEN_MAX"))
         os.environ.clear()
         os.environ.update(request["env"])  # type: ignore[call-overload]
+        if len(given) > 3:
+            os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="smtp")
         os.chdir(str(request["cwd"]))
+        if request["powerless"]:
+            _give_up_power()
         setproctitle("smtpguard " + " ".join(request["argv"]))  # type: ignore[arg-type]
         sys.argv = ["smtpguard", *request["argv"]]  # type: ignore[misc]
         from smtpguard.database import failpoint
@@ -238,6 +264,13 @@ def _become(request: Mapping[str, object], given: Sequence[int]) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(status)
+
+
+def _give_up_power() -> None:
+    """capset(2) of nothing at all."""
+    nothing = (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None, use_errno=True).capset((ctypes.c_uint32 * 2)(0x20080522, 0), nothing):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 if __name__ == "__main__":

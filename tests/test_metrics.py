@@ -23,15 +23,15 @@ from smtpguard.demo import letters
 from smtpguard.demo.letters import HOME, Letter
 from smtpguard.demo.play import play
 from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script
-from smtpguard.demo.stage import PEOPLE, Stage
+from smtpguard.demo.stage import PEOPLE
 from smtpguard.observe.metrics.table import FAMILIES
-from tests import program
+from tests.demo.forked import Forked
 from tests.peers.postfix import free_port
 
 pytestmark = pytest.mark.xdist_group("metrics")
 
 
-class Watched(Stage):
+class Watched(Forked):
     """A guard with metrics."""
 
     metrics_port = 0
@@ -41,9 +41,6 @@ class Watched(Stage):
         self.metrics_port = free_port()
         with self.config.open("a") as file:
             file.write(f"metrics: {{port: {self.metrics_port}}}\n")
-
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return program.run(["-c", str(self.config), *words], timeout=120)
 
     def scrape(self, accept: str = "*/*") -> str:
         asked = urllib.request.Request(f"http://127.0.0.1:{self.metrics_port}/metrics", headers={"Accept": accept})

@@ -19,13 +19,14 @@ from smtpguard.demo import letters
 from smtpguard.demo.letters import Letter
 from smtpguard.demo.script import EVA, KALLE, LOTTA, RAMADAN
 from smtpguard.demo.stage import Stage, stage
+from tests.demo.forked import Forked
 
 pytestmark = pytest.mark.xdist_group("story")
 
 
 @pytest.fixture(scope="module")
 def guard() -> Iterator[Stage]:
-    with stage(workers=2) as built:
+    with stage(workers=2, of=Forked) as built:
         yield built
 
 
@@ -153,7 +154,7 @@ def test_a_second_guard_on_the_same_port_says_so_in_one_line(guard: Stage) -> No
 
 
 def test_graceful_stop_finishes_what_is_in_data_and_parts_from_the_idle() -> None:
-    with stage() as guard:
+    with stage(of=Forked) as guard:
         idle = smtplib.SMTP("127.0.0.1", guard.port, "client.example", timeout=120)
         busy = socket.create_connection(("127.0.0.1", guard.port), timeout=120)
         lines = busy.makefile("rb")

@@ -37,9 +37,9 @@ class Key:
         return signature
 
 
-def make_key() -> Key:
+def make_key(bits: int = _BITS) -> Key:
     while True:
-        p, q = _prime(_BITS // 2), _prime(_BITS // 2)
+        p, q = _prime(bits // 2), _prime(bits // 2)
         if p != q and math.gcd(_EXPONENT, (p - 1) * (q - 1)) == 1:
             break
     d = pow(_EXPONENT, -1, (p - 1) * (q - 1))

@@ -20,13 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.policy import default
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -144,15 +144,17 @@ class Stage:
             notices = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
             notices.bind(str(self.folder / "notify"))
             log = undo.enter_context((self.folder / "log").open("wb"))
-            self._guard = subprocess.Popen(
-                [sys.executable, "-c", _ACTIVATE, str(self._listening.fileno()), "-P", "-m", "smtpguard", "-c", str(self.config), "serve"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[self._listening.fileno()],
-                env={**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")}, start_new_session=True,
-            )  # fmt: skip
+            self._guard = self._serve(log, {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")})
             self._await_ready(notices)
         self._listening.close()
         for address in PEOPLE:
             self._account(address)
+
+    def _serve(self, log: IO[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", _ACTIVATE, str(self._listening.fileno()), "-P", "-m", "smtpguard", "-c", str(self.config), "serve"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[self._listening.fileno()], env=env, start_new_session=True,
+        )  # fmt: skip
 
     def link(self, to: str) -> str:
         """The address that stands in the first notice to somebody who wrote what is held, "" where there is none."""
@@ -262,10 +264,10 @@ def _write_csv(path: Path, column: str, addresses: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def stage(*, workers: int = 1) -> Iterator[Stage]:
+def stage(*, workers: int = 1, of: type[Stage] = Stage) -> Iterator[Stage]:
     """A running one, gone afterwards with everything that it wrote. Raises CannotStart."""
     with tempfile.TemporaryDirectory(prefix="smtpguard-demo-") as folder:
-        built = Stage(Path(folder), workers=workers)
+        built = of(Path(folder), workers=workers)
         try:
             built.start()
             yield built

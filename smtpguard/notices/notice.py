@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,10 @@ class Stationery:
     def __init__(self, letterhead: Letterhead) -> None:
         self.letterhead = letterhead
         self._name, self._address = compose.mailbox_of(letterhead.sender)
-        ours = FileSystemLoader(_OURS)
-        self._ours = _Forms.of(ours)
+        self._ours = _ours()
         theirs = letterhead.templates
-        self._theirs = _Forms.of(ChoiceLoader([FileSystemLoader(theirs), ours])) if theirs else self._ours
+        both = ChoiceLoader([FileSystemLoader(theirs), FileSystemLoader(_OURS)]) if theirs else None
+        self._theirs = _Forms.of(both) if both is not None else self._ours
 
     def render(self, notice: Notice) -> bytes:
         """The whole message. A template of the admins' that fails is passed over for the product's own: people must hear
@@ -188,6 +189,12 @@ class _Forms:
     def html(self, name: str, values: Mapping[str, Any]) -> str:
         body = self.markup.get_template(name).render(values)
         return self.markup.get_template("layout.html.j2").render(**values, body=body)
+
+
+@cache
+def _ours() -> _Forms:
+    """Compiled once, whatever the letterhead is by now."""
+    return _Forms.of(FileSystemLoader(_OURS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,9 +71,9 @@ return what you have not opened within thirty days, in any of our shops or by po
 """
 
 
-async def test_five_thousand_receipts_of_one_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thousand_receipts_of_one_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To as many customers of one list, over kept connections: one mailing by its text, and yet nobody has to approve it."""
-    customers = [f"shopper{n}@customers.example" for n in range(5000)]
+    customers = [f"shopper{n}@customers.example" for n in range(1000)]
 
     async def shop(guard: Whole, mine: list[str]) -> None:
         client = await guard.connect(source="127.0.0.3")
@@ -89,10 +89,10 @@ async def test_five_thousand_receipts_of_one_template(tmp_path: Path, monkeypatc
 
     async with whole(tmp_path, monkeypatch, readers=customers) as guard:
         await asyncio.gather(*(shop(guard, customers[n::10]) for n in range(10)))
-        assert len(guard.relay.messages) == 5000
+        assert len(guard.relay.messages) == 1000
         await nothing_happened(guard)
         [mailing] = await guard.office._store.mailings.newest(least=20)
-        assert (mailing.customers, mailing.people.relayed + mailing.people.admitted) == (5000, 5000)
+        assert (mailing.customers, mailing.people.relayed + mailing.people.admitted) == (1000, 1000)
         assert mailing.state is State.PASSING
         stranger = customers[0]
         lookalike = letter(sender="sara@example.com", to=stranger, subject="Receipt", body=RECEIPT.format(name="you", n=1),

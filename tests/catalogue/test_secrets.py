@@ -7,8 +7,6 @@ import base64
 import json
 import logging
 import ssl
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,10 +14,11 @@ import trustme
 
 from smtpguard.demo.key import make_key
 from smtpguard.observe import log as lines
+from tests import program
 from tests.catalogue.whole import Whole, letter, policy, whole
 from tests.scripted_relay import ScriptedRelay
 
-OWN_KEY = make_key()
+OWN_KEY = make_key(1024)
 PASSWORD = "correct-horse-battery-staple"
 
 
@@ -40,10 +39,9 @@ def clean(text: bytes, folder: Path) -> None:
 
 async def command(guard: Whole, *words: str) -> bytes:
     """As a person types it, in a process of its own; all that it says."""
-    argv = [sys.executable, "-m", "smtpguard", "-c", str(guard.config), *words]
-    done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    assert b"Traceback" not in done.stderr, done.stderr
-    return done.stdout + done.stderr
+    done = await asyncio.to_thread(program.run, ["-c", str(guard.config), *words], timeout=120)
+    assert "Traceback" not in done.stderr, done.stderr
+    return (done.stdout + done.stderr).encode()
 
 
 @pytest.mark.parametrize("right", [True, False], ids=["the right password", "a wrong one"])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,12 @@ import pytest
 
 from smtpguard.journal.event import Kind
 from smtpguard.store.opening import open_store
+from tests import program
 from tests.cli.installing import install
 from tests.store.making import SECRET, Clock, event, item, relays
 from tests.store.servers import new_database
 
 POLICY = "0" * 64
-POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs") if os.geteuid() == 0 else ()
-"""Root's permissions do not bite; without its capabilities they do."""
 
 
 def journal(folder: Path, url: str = "", *, live: Path | None = None) -> None:
@@ -69,9 +66,8 @@ def lies(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()}
 
 
-def run(folder: Path, *words: str, by: tuple[str, ...] = POWERLESS) -> subprocess.CompletedProcess[str]:
-    command = [*by, sys.executable, "-m", "smtpguard", "-c", str(folder / "smtpguard.yaml"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def run(folder: Path, *words: str, powerless: bool = True) -> subprocess.CompletedProcess[str]:
+    return program.run(["-c", str(folder / "smtpguard.yaml"), *words], timeout=120, powerless=powerless)
 
 
 def found(done: subprocess.CompletedProcess[str]) -> Any:
@@ -171,14 +167,16 @@ def test_a_user_of_postgresql_who_may_only_read(evidence: Path, postgresql: str)
     install(evidence, SECRET, theirs(url, "auditor"))
     before = sealed(evidence)
     try:
-        assert found(run(evidence, "audit", "verify", "--json", by=()))["entries"] == 10
-        assert found(run(evidence, "incident", "report", "T3", "--no-names", "--json", by=()))["messages"] == 1
-        named = run(evidence, "incident", "report", "T3", by=())
+        assert found(run(evidence, "audit", "verify", "--json", powerless=False))["entries"] == 10
+        assert (
+            found(run(evidence, "incident", "report", "T3", "--no-names", "--json", powerless=False))["messages"] == 1
+        )
+        named = run(evidence, "incident", "report", "T3", powerless=False)
         assert (named.returncode, named.stdout) == (2, "")
         assert "the user of the database lacks a right: permission denied for table" in named.stderr
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("REVOKE SELECT ON checkpoint FROM auditor")
-        blind = run(evidence, "audit", "verify", by=())
+        blind = run(evidence, "audit", "verify", powerless=False)
         assert blind.returncode == 2
         assert "lacks a right: permission denied for table checkpoint (42501)" in blind.stderr
         assert lies(evidence) == before

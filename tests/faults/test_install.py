@@ -4,6 +4,9 @@ installs that)."""
 
 from __future__ import annotations
 
+import atexit
+import compileall
+import importlib.util
 import json
 import os
 import re
@@ -13,11 +16,14 @@ import site
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import Any
 
 import pytest
@@ -52,7 +58,7 @@ TOOLS = {
     "python3": """\
 [ "$1 $2" = "-m venv" ] || exit 2
 "{python}" -m venv --without-pip "$3"
-printf '#!/bin/bash\\nexec "{python}" -m pip --disable-pip-version-check --python "%s/bin/python" "$@"\\n' "$3" >"$3/bin/pip"
+printf '#!/bin/bash\\nexec "{python}" -m pip --disable-pip-version-check --python "%s/bin/python" "$@" --no-compile\\n' "$3" >"$3/bin/pip"
 chmod 755 "$3/bin/pip"
 echo "{packages}" >"$(echo "$3"/lib/python3*/site-packages)/packages.pth"
 """,
@@ -107,6 +113,23 @@ def blocks(page: str, heading: str) -> list[str]:
     return ["".join(line[4:] for line in block.splitlines(keepends=True)) for block in found]
 
 
+@cache
+def compiled() -> Path:
+    """The package with its bytecode, which counts whatever the time of the source is."""
+    folder = tempfile.TemporaryDirectory(prefix="smtpguard-compiled-")
+    atexit.register(folder.cleanup)
+    package = Path(folder.name, "smtpguard")
+    shutil.copytree(ROOT / "smtpguard", package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert compileall.compile_dir(package, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+    return package
+
+
+def changed(file: Path, text: str) -> None:
+    """Another text, without the bytecode of the one before."""
+    Path(importlib.util.cache_from_source(str(file))).unlink()
+    file.write_text(text)
+
+
 def built(tree: Path, version: str, *, step: str = "") -> None:
     """A source tree of this version with its wheel, such as ``pip wheel`` makes it; ``step``: one more of the schema."""
     for name in ("systemd", "config", "docs", "README.md", "CHANGELOG.md"):
@@ -115,12 +138,12 @@ def built(tree: Path, version: str, *, step: str = "") -> None:
         copy(ROOT / name, tree / name)
     (tree / "pyproject.toml").write_text(f'[project]\nname = "smtpguard"\nversion = "{version}"\n')
     (tree / "requirements.lock").write_text("")
-    package = shutil.copytree(ROOT / "smtpguard", tree / "smtpguard", ignore=shutil.ignore_patterns("__pycache__"))
+    package = shutil.copytree(compiled(), tree / "smtpguard")
     init = package / "__init__.py"
-    init.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', init.read_text()))
+    changed(init, re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', init.read_text()))
     if step:
         schema = package / "database" / "schema.py"
-        schema.write_text(schema.read_text().replace(f'SCHEMA = "{SCHEMA}"', f'SCHEMA = "{NEXT}"'))
+        changed(schema, schema.read_text().replace(f'SCHEMA = "{SCHEMA}"', f'SCHEMA = "{NEXT}"'))
         (package / "database" / "migrations" / "versions" / f"{NEXT}_more.py").write_text(step)
     about = tree / f"smtpguard-{version}.dist-info"
     about.mkdir()

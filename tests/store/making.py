@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import hashlib
 import secrets
 import shutil
@@ -30,6 +31,7 @@ from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.store import Store
 
 _templates = tempfile.TemporaryDirectory(prefix="smtpguard-template-")
+atexit.register(_templates.cleanup)
 """Holds one migrated SQLite file a test process."""
 
 POLICY = "policy-one"
