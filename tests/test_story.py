@@ -65,6 +65,7 @@ def test_the_story_is_held_and_nothing_of_it_reaches_the_relay(guard: Stage) -> 
 
 def test_writer_and_approvers_read_what_it_is_about(guard: Stage) -> None:
     """What matters most is told first and never cut: the words that the list is to be spared, and what the list says of its people."""
+    guard.send(STORY)  # once or again, it is one hold
 
     def told(address: str) -> str:
         notices = (t.content for t in guard.relay.taken if address in t.recipients)

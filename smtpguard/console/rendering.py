@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, tzinfo
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,8 +28,9 @@ _MOST_GIVEN_BACK = 1 << 20
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
+@cache
 def environment() -> Environment:
-    """``StrictUndefined``: a value that a page forgot is an error in a test, not a gap on a screen."""
+    """One a process. ``StrictUndefined``: a value that a page forgot is an error in a test, not a gap on a screen."""
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -87,15 +86,6 @@ async def test_before_it_is_leased_it_leaves_the_outbox(store: Store, move: Move
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
-async def test_what_is_taken_back_can_be_approved_anew_and_has_its_release_once(store: Store) -> None:
-    await approved(store, "H1", *TO)
-    await back(store, "H1", Move.REOPEN)
-    made = release("H1", *TO, id="H1-again-release")
-    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
-    [lease] = await store.outbox.lease("me", 10, 60)
-    assert (lease.intent, lease.attempts, lease.in_doubt) == (made, 0, False)
-
-
 async def test_leased_and_not_begun_it_leaves_the_outbox_and_who_has_it_finds_it_gone(store: Store) -> None:
     await approved(store, "H1", *TO)
     [lease] = await store.outbox.lease("me", 10, 60)
@@ -107,33 +97,6 @@ async def test_leased_and_not_begun_it_leaves_the_outbox_and_who_has_it_finds_it
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
     assert not await store.outbox.settle(lease, mark, []), "so that nothing is sent"
     assert await entries(store, "H1") == (0, 0)
-
-
-async def test_a_lease_that_lapsed_unmarked_was_never_sent_and_who_held_it_finds_it_gone(
-    store: Store, clock: Clock
-) -> None:
-    await approved(store, "H1", *TO)
-    [lease] = await store.outbox.lease("slow", 10, 60)
-    clock.go(seconds=60)
-    await back(store, "H1")
-    mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=31))
-    assert not await store.outbox.settle(lease, mark, [event(Kind.RELEASE, "H1")])
-    assert await state(store, "H1") is State.REJECTED
-    assert [e.kind for e, _ in await store.journal.history("H1")] == ["verdict", "rejected"]
-
-
-async def test_both_orders_of_a_race_with_the_lease(store: Store) -> None:
-    for n in range(12):
-        id = f"H{n}"
-        await approved(store, id, *TO)
-        both = [store.outbox.lease("me", 10, 60), back(store, id)]
-        first = n % 2
-        done = await asyncio.gather(both[first], both[1 - first])
-        leases: Sequence[Lease] = done[first]  # type: ignore[assignment]
-        for lease in leases:
-            mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
-            assert not await store.outbox.settle(lease, mark, []), "whoever was first, nothing is sent"
-        assert await state(store, id) is State.REJECTED
 
 
 @pytest.mark.parametrize("first", ["lease", "back"])
@@ -224,15 +187,6 @@ async def test_in_the_middle_of_an_attempt_only_its_answer_is_waited_for(
     clock.go(days=1)
     assert await store.outbox.lease("me", 10, 60) == ()
     assert await store.outbox.in_doubt() == []
-
-
-async def test_all_settled_is_too_late(store: Store) -> None:
-    await approved(store, "H1", *TO)
-    [lease] = await store.outbox.lease("me", 10, 60)
-    await store.outbox.settle(lease, outcomes(lease, "sent", "failed", "sent"), [])
-    with pytest.raises(Conflict):
-        await back(store, "H1")
-    assert await state(store, "H1") is State.RELEASED
 
 
 async def test_notices_of_what_was_taken_back_go_all_the_same(store: Store) -> None:
@@ -359,16 +313,3 @@ async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> N
     assert (heir.lists, heir.copies, await state(store, "H2")) == (("ramadan-greetings",), 1, State.APPROVED)
     await came_after(store, "H1")
     assert await state(store, "H2") is State.REJECTED
-
-
-async def test_reopened_copies_wait_again_and_the_mailing_waits_as_one(store: Store) -> None:
-    await mailing(store, State.APPROVED, State.WAITING)
-    await back(store, "H0", Move.REOPEN)
-    assert await store.outbox.lease("me", 10, 60) == ()
-    assert await store.holds.decided_leads() == ["H0"]
-    assert await came_after(store, "H0") == 1
-    lead = await store.holds.find("H0")
-    assert lead is not None
-    assert (lead.state, lead.copies) == (State.WAITING, 2)
-    assert [await state(store, id) for id in ("H1", "H2")] == [State.WAITING] * 2
-    assert await store.holds.decided_leads() == []

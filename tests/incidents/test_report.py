@@ -361,12 +361,6 @@ def test_what_is_asked(journal: Journal, name: str) -> None:
     assert {entry.id for entry, clear in journal.pairs if case.judge(entry, clear)} == wanted
 
 
-def test_nothing_fits(journal: Journal) -> None:
-    journal.verdict("T1", "relay")
-    with pytest.raises(ValueError, match="no message"):
-        journal.report(About(ids=frozenset({"T2"})))
-
-
 AROUND: dict[str, tuple[Kind, str, dict[str, Any], bool]] = {
     "everything frozen": (Kind.FREEZE, "F1", {"selector": "all", "value": ""}, True),
     "its list frozen": (Kind.FREEZE, "F1", {"selector": "list", "value": LIST}, True),
@@ -480,15 +474,6 @@ def to_the_list(journal: Journal, id: str, outcome: str = "relayed", version: st
     journal.relayed(id, outcome, reach=10_000, recipients=["list@x"], people=[{"lists": [0]}], crowds=crowds)
 
 
-def test_one_list_that_four_messages_went_to_is_counted_once(journal: Journal) -> None:
-    for n in range(4):
-        to_the_list(journal, f"T{n}")
-    report = journal.report()
-    assert ends(report) == {End.DELIVERED: (4, 10_000)}
-    assert report.reached == Sum(messages=4, people=Interval(10_000, 10_000))
-    assert report.of_lists == {LIST: Interval(10_000, 10_000)}
-
-
 def test_never_more_people_than_the_list_has(journal: Journal) -> None:
     """To its address, and to 1,396 of its members one by one, some of them twice."""
     to_the_list(journal, "T0")
@@ -546,12 +531,6 @@ def test_of_whom_nobody_knows_is_told_apart(journal: Journal) -> None:
     journal.verdict("T2", "relay", people=["kim", "bo"], recipients=["kim@x", "bo@x"], reach=2)
     report = journal.report()
     assert (report.reached.people, report.perhaps) == (Interval(1, 1), Interval(1, 1))
-
-
-def test_two_versions_of_a_list_are_an_interval(journal: Journal) -> None:
-    to_the_list(journal, "T1")
-    to_the_list(journal, "T2", version="v2")
-    assert journal.report().reached.people == Interval(10_000, 20_000)
 
 
 def test_of_several_recipients_each_has_its_own_end(journal: Journal) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from smtpguard.holds.model import State
-from smtpguard.incidents import report
 from smtpguard.incidents import rows as incident
 from smtpguard.incidents.about import About
 from smtpguard.incidents.rows import Found
@@ -20,8 +19,7 @@ from smtpguard.journal.fate import End
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
-from tests.journal.test_rows import tamper
-from tests.mailings.test_mailingbatch import admit, of, outcome
+from tests.mailings.test_mailingbatch import admit, of
 from tests.store.making import Clock, a_freeze, event, held
 
 
@@ -76,39 +74,12 @@ async def test_all_that_is_given_must_fit(store: Store, clock: Clock) -> None:
     assert await ids(store, senders=frozenset({"otto@example.com"}), lists=frozenset({"news"})) == set()
 
 
-async def test_more_than_a_report_is_made_of(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "MOST", 4)
-    await store.journal.record([verdict(store, f"T{n}", lists=["news" if n else "ads"]) for n in range(5)])
-    assert len(await ids(store, lists=frozenset({"news"}))) == 4
-    with pytest.raises(report.TooMany):
-        await ids(store, since=0)
-
-
-async def test_nothing_fits(store: Store) -> None:
-    none = await found(store, ids=frozenset({"nobody"}))
-    assert none.report is None
-    assert none.proof is not None
-
-
 async def test_a_message_brings_its_mailing_unless_it_is_wanted_alone(store: Store) -> None:
     for n in range(1, 8):
         await store.journal.record([verdict(store, f"T{n}", mailing="M1" if n < 6 else "M2")])
     assert await ids(store, ids=frozenset({"T2"})) == {"T1", "T2", "T3", "T4", "T5"}
     assert await ids(store, ids=frozenset({"T2"}), whole=False) == {"T2"}
     assert await ids(store, ids=frozenset({"M2"})) == {"T6", "T7"}
-
-
-async def test_a_mailing_counts_distinct_people(store: Store) -> None:
-    await admit(store, of("T1", "a", "b"))
-    await admit(store, of("T2", "b", "c"))
-    for id in ("T1", "T2"):
-        await outcome(store, id, "relayed")
-    (mailing,) = await store.mailings.newest()
-    await store.journal.record(
-        [verdict(store, id, mailing=mailing.mailing_id, counts={"reach": 2}) for id in ("T3", "T4")]
-    )
-    looked = await found(store, ids=frozenset({mailing.mailing_id}))
-    assert [(one.mailing_id, one.people.relayed) for one in looked.mailings] == [(mailing.mailing_id, 3)]
 
 
 async def test_of_many_mailings_the_largest_are_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,16 +120,6 @@ async def test_what_retention_has_erased_is_found_by_its_writer_all_the_same(sto
     assert (looked.report.messages, looked.report.erased, dict(looked.report.writers)) == (1, 1, {})
     assert looked.proof is not None
     assert looked.proof.ok
-
-
-async def test_a_journal_that_was_edited_is_named_in_the_report(store: Store) -> None:
-    await store.journal.record([verdict(store, f"T{n}", lists=["news"]) for n in range(5)])
-    await tamper(store, "UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 3")
-    looked = await found(store, ids=frozenset({"T4"}))
-    assert looked.report is not None
-    assert looked.proof is not None
-    assert looked.proof.first_bad is not None
-    assert looked.proof.first_bad.seq == 3
 
 
 async def test_the_last_signed_checkpoint_is_named(store: Store) -> None:

@@ -14,7 +14,7 @@ from smtpguard.database.schema import outbox
 from smtpguard.holds.deadlines import REMINDERS, Deadlines
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State
 from smtpguard.holds.service import Seen
-from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
+from smtpguard.mail.reply import RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.model import Tally
@@ -82,36 +82,6 @@ async def test_frozen_in_time_it_is_rejected_and_nothing_goes_when_it_is_thawed(
     assert events[-1][1] == {"was": "approved"}
 
 
-async def test_also_without_a_freeze_before_anybody_has_taken_it_up(office: Office) -> None:
-    hold_id = await office.approved()
-    await rejects(office.home, hold_id)
-    await office.until_quiet(steps=3)
-    assert attempts(office) == 0
-
-
-async def test_recalled_by_the_freeze_just_before_its_dot_nothing_is_out(office: Office) -> None:
-    """The mark says that it was attempted; what came of that says that nobody has it."""
-    hold_id = await office.approved()
-    office.relay.before_dot = office.home.freeze
-    await office.step()
-    assert await office.state(hold_id) is State.RELEASING
-    assert (await rejects(office.home, hold_id)).state is State.REJECTED
-    office.relay.before_dot = lambda: None
-    await office.home.thaw()
-    await office.until_quiet(steps=3)
-    assert office.relay.has(RAMADAN) == 0
-
-
-async def test_while_the_relay_is_away_nothing_is_out(office: Office) -> None:
-    hold_id = await office.approved()
-    office.relay.raises = Lost(RELAY_UNAVAILABLE)
-    await office.step()
-    assert (await rejects(office.home, hold_id)).state is State.REJECTED
-    office.relay.raises = None
-    await office.until_quiet(steps=3)
-    assert office.relay.has(RAMADAN) == 0
-
-
 @pytest.mark.parametrize(
     ("said", "state", "people"),
     [
@@ -148,33 +118,6 @@ async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_an
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == had
     assert await office.state(hold_id) is state
-
-
-async def test_killed_while_it_is_taken_back_no_answer_is_waited_for_for_ever(office: Office) -> None:
-    hold_id = await office.approved()
-    office.relay.before_dot = lambda: rejects(office.home, hold_id)
-    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
-    with pytest.raises(asyncio.CancelledError):
-        await office.step()
-    office.relay.raises, office.relay.before_dot = None, lambda: None
-    office.worker = office.hire("another")
-    await office.step(minutes=31)
-    await office.home.approvals().ask()
-    hold = await office.store.holds.find(hold_id)
-    assert hold is not None
-    assert (hold.state, hold.settled, hold.asked_at) == (State.IN_DOUBT, Settled(doubted=1), None)
-    (mailing,) = await office.store.mailings.newest()
-    assert mailing.people == Tally(doubted=60)
-    assert office.relay.has(RAMADAN) == 1
-    assert (await journal(office.home, hold_id))[-1][0] == "released"
-
-
-async def test_leased_by_somebody_who_died_or_is_slow_it_can_be_taken_back(office: Office) -> None:
-    hold_id = await office.approved()
-    [lease] = await office.store.outbox.lease("dead", 10, 60)
-    assert (await rejects(office.home, hold_id)).state is State.REJECTED
-    await office.worker.carry_out(lease)
-    assert attempts(office) == 0, "who was not dead but slow finds it gone before it speaks to the relay"
 
 
 async def test_who_was_slow_does_not_take_what_was_approved_once_more_for_what_they_had(office: Office) -> None:
@@ -216,24 +159,6 @@ async def test_some_have_it_and_the_others_are_spared(office: Office) -> None:
     told = [data for _, data in await notices(office.home) if data["outcome"] == "stopped"]
     assert {(d["has"], d["doubt"], d["left"]) for d in told} == {(1, 0, 2)}
     assert [who for who, what in await outcomes(office.home) if what == "stopped"] == [ANNA, DPO, OMAR]
-
-
-async def test_what_nobody_knows_of_is_not_sent_a_second_time(office: Office) -> None:
-    hold_id = await office.approved()
-    office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), True
-    await office.step()
-    await office.home.freeze()
-    await office.go(minutes=31)
-    done = await rejects(office.home, hold_id)
-    assert (done.state, done.stopped) == (State.IN_DOUBT, True)
-    office.relay.raises = None
-    await office.home.thaw()
-    await office.until_quiet(steps=3)
-    assert office.relay.has(RAMADAN) == 1
-    assert (await journal(office.home, hold_id))[-1] == (
-        "stopped",
-        {"sent": 0, "failed": 0, "doubted": 1, "spared": 0, "people": 0},
-    )
 
 
 # -- who may
@@ -473,48 +398,6 @@ async def test_nothing_is_left_to_take_back_and_what_still_comes_is_judged_anew(
     back = await spring.service.reopen(id, approver=EVA, by="test")
     assert (back.outgoing.back, back.outgoing.gone, back.mailing.grants) == (0, 0, ())
     assert kinds(await spring.to_members(12, 14)) == "hh"
-
-
-async def test_what_workers_have_in_hand_comes_back_with_the_rest(spring: Campaign) -> None:
-    id = (await spring.one())["id"]
-    leases = await releases(spring.home)
-    assert len(leases) == 8
-    back = await spring.service.reopen(id, approver=EVA, by="test")
-    assert (back.outgoing.back, back.outgoing.going) == (8, 8)
-    for lease in leases:
-        await spring.office.worker.carry_out(lease)
-    assert await arrived(spring) == 0
-
-
-@pytest.mark.parametrize("act", ["reject", "reopen", "one of them"])
-async def test_a_mailing_in_doubt_is_not_sent_again_after_the_thaw(spring: Campaign, act: str) -> None:
-    """All copies are with the relay, whose answers nobody has written down; frozen, taken back half an hour later, and thawed."""
-    office, id = spring.office, (await spring.one())["id"]
-    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
-    for lease in await releases(spring.home):
-        with pytest.raises(asyncio.CancelledError):
-            await office.worker.carry_out(lease)
-    office.relay.raises = None
-    office.worker = office.hire("another")
-    assert sum(office.relay.has(m) for m in MEMBERS) == 8
-    await spring.home.freeze()
-    await office.go(minutes=31)
-    assert (await spring.one())["doubted"] == 8
-    if act == "one of them":
-        done = await spring.approvals.vote(
-            (await lead(spring)).hold_id, REJECT, approver=EVA, by="test", comment="Wrong text"
-        )
-        outgoing = done.outgoing
-    else:
-        taking: Any = spring.service.reject if act == "reject" else spring.service.reopen
-        outgoing = (await taking(id, approver=EVA, by="test", comment="Wrong text")).outgoing
-    assert (outgoing.back, outgoing.doubt, outgoing.gone) == (0, 8, 0)
-    assert await states(spring) == ["in-doubt"] * 8
-    await spring.home.thaw()
-    assert await arrived(spring) == 8, "nobody has it twice"
-    one = await spring.one()
-    assert (one["doubted"], one["admitted"], one["stopped"]) == (8, 0, 0)
-    assert await spring.home.store.holds.decided_leads() == []
 
 
 @pytest.fixture

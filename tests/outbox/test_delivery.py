@@ -24,7 +24,7 @@ from smtpguard.outbox.model import Lease
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Relayed
 from tests.guard.house import KEY, RAMADAN, House, Instead, Way
-from tests.guard.office import BO, LATER, ULF, Office
+from tests.guard.office import BO, ULF, Office
 
 # what goes well
 
@@ -106,21 +106,6 @@ async def test_notices_are_rendered_and_journalled(office: Office, home: House) 
     assert await office.step(hours=1) == 0
 
 
-async def test_only_those_answered_4xx_are_tried_again(office: Office) -> None:
-    hold_id = await office.approved(ULF, BO)
-    office.relay.says = {BO: LATER}
-    await office.step()
-    assert await office.state(hold_id) is State.RELEASING
-    assert await office.step(seconds=119) == 0  # it had been leased once before
-    assert await office.step(seconds=1) == 1
-    office.relay.says = {}
-    await office.step(minutes=5)
-    assert office.relay.asked == [[RAMADAN, ULF, BO], [BO], [BO]]
-    assert [office.relay.has(a) for a in (RAMADAN, ULF, BO)] == [1, 1, 1]
-    assert await office.state(hold_id) is State.RELEASED
-    assert office.dsns() == []
-
-
 # time
 
 
@@ -145,27 +130,6 @@ async def test_a_relay_that_is_down_for_days_costs_nothing(office: Office) -> No
 
 
 # freezes
-
-
-@pytest.mark.parametrize(
-    ("selector", "value"),
-    [(Selector.ALL, ""), (Selector.LIST, "ramadan"), (Selector.SENDER, "anna@example.com")],
-)
-async def test_a_freeze_recalls_a_release_under_way_and_a_thaw_lets_it_go(
-    office: Office, selector: Selector, value: str
-) -> None:
-    hold_id = await office.approved()
-    office.relay.before_dot = lambda: office.home.freeze(selector, value)
-    await office.step()
-    office.relay.before_dot = lambda: None
-    assert office.relay.taken == []
-    assert (await office.journal(hold_id))[-1] == "release retry recalled"
-    await office.until_quiet(steps=5)
-    assert office.relay.taken == []
-    await office.home.thaw()
-    await office.step(seconds=16)
-    assert office.relay.has(RAMADAN) == 1
-    assert await office.state(hold_id) is State.RELEASED
 
 
 async def test_a_freeze_of_something_else_lets_it_go(office: Office) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import pytest
-
 from smtpguard.holds.model import State
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Lost
-from smtpguard.outbox.attempt import MAX_DOUBTS, Pace
+from smtpguard.outbox.attempt import Pace
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.target import RelayTarget, Tls
 from tests.guard.house import MEMBERS, RAMADAN
-from tests.guard.office import BO, DI, LATER, Flaky, Office
+from tests.guard.office import BO, DI, Flaky, Office
 from tests.script import DOT, DROP
 from tests.scripted_relay import ScriptedRelay
 
@@ -56,59 +52,6 @@ async def test_an_answer_that_never_came_is_in_doubt_and_tried_once_more(office:
     assert dsn.data["recipients"][0]["why"] == "in-doubt"
 
 
-async def test_doubt_that_is_cleared_leaves_room_for_another(office: Office) -> None:
-    await approved(office)
-    office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), False
-    await office.step()
-    office.relay.raises, office.relay.says = None, dict.fromkeys(SOME, LATER)
-    await office.step(minutes=31)  # certainly not taken this time
-    office.relay.says = {}
-    await office.step(hours=1)
-    assert office.relay.has(ONE) == 1
-    assert office.dsns() == []
-
-
-@pytest.mark.parametrize("taken", [False, True])
-async def test_killed_while_sending_is_in_doubt_after_the_restart(office: Office, taken: bool) -> None:
-    hold_id = await approved(office)
-    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), taken
-    with pytest.raises(asyncio.CancelledError):
-        await office.step()
-    office.relay.raises = None
-    office.worker = office.hire("another")
-    assert await office.step(minutes=29) == 0
-    assert await office.step(minutes=2) == 1
-    assert office.relay.has(ONE) == 1 + taken
-    assert "in-doubt attempt again" in await office.journal(hold_id)
-    assert await office.state(hold_id) is State.RELEASED
-
-
-async def test_killed_before_the_relay_was_spoken_to_is_released_once_however_often(office: Office) -> None:
-    hold_id = await approved(office)
-    for _ in range(5):
-        (lease,) = await office.store.outbox.lease("killed", 10, 60)
-        assert not lease.doubts
-        await office.go(seconds=61)
-    await office.step()
-    assert office.relay.has(ONE) == 1
-    assert "in-doubt attempt again" not in await office.journal(hold_id)
-
-
-async def test_killed_again_and_again_while_sending_makes_one_duplicate_and_a_report(office: Office) -> None:
-    await approved(office)
-    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
-    for _ in range(6):
-        try:
-            await office.step(minutes=31)
-        except asyncio.CancelledError:
-            office.worker = office.hire("another")
-        office.relay.raises = None if office.dsns() else office.relay.raises
-    assert office.relay.has(ONE) == MAX_DOUBTS
-    office.relay.raises = None
-    await office.until_quiet(steps=3)
-    assert [d.data["action"] for d in office.dsns()] == ["failed"]
-
-
 async def test_a_way_out_that_fails_unforeseen_is_in_doubt_and_ends(office: Office) -> None:
     hold_id = await approved(office)
     office.relay.raises = RuntimeError("bug")
@@ -119,16 +62,6 @@ async def test_a_way_out_that_fails_unforeseen_is_in_doubt_and_ends(office: Offi
 
 
 # two owners, and a store that goes away
-
-
-async def test_an_owner_that_was_too_slow_cannot_mark_and_sends_nothing(office: Office) -> None:
-    await office.approved()
-    (old,) = await office.store.outbox.lease("slow", 10, 60)
-    await office.go(seconds=61)
-    other = office.hire("quick")
-    assert await other.step() == 1
-    await office.worker.carry_out(old)
-    assert office.relay.has(RAMADAN) == 1
 
 
 async def test_an_owner_stopped_in_the_middle_may_not_send_its_dot(office: Office) -> None:
@@ -142,22 +75,6 @@ async def test_an_owner_stopped_in_the_middle_may_not_send_its_dot(office: Offic
     await office.step()
     assert office.relay.taken == []
     assert (await office.journal(hold_id))[-1] == "release retry recalled"
-
-
-async def test_a_stopped_owner_cannot_settle_what_another_has_done(office: Office) -> None:
-    hold_id = await approved(office)
-    others: list[str] = []
-
-    async def stop() -> None:
-        office.relay.before_dot = lambda: None
-        await office.go(minutes=31)
-        await office.hire("another").step()
-        others.extend(await office.journal(hold_id))
-
-    office.relay.before_dot = stop
-    await office.step()
-    assert office.relay.has(ONE) == 1  # the other's
-    assert await office.journal(hold_id) == others
 
 
 async def test_what_the_relay_said_is_written_as_soon_as_the_store_is_back(office: Office) -> None:

@@ -109,12 +109,12 @@ class Operation:
 
 
 class Entry:
-    """``document``: the OpenAPI document, for whoever asks."""
+    """``document``: the OpenAPI document as JSON, made when somebody asks for it."""
 
-    def __init__(self, operations: Sequence[Operation], document: Mapping[str, Any], services: Services) -> None:
+    def __init__(self, operations: Sequence[Operation], document: Callable[[], bytes], services: Services) -> None:
         self._services, self._tokens = services, services.tokens
         self._rate = RateLimit(services.desk.clock, most=PER_MINUTE, seconds=60)
-        self._document = json.dumps(document, ensure_ascii=False, indent=1).encode()
+        self._document = document
         self._operations = tuple(operations)
 
     def application(self) -> Starlette:
@@ -130,7 +130,7 @@ class Entry:
         )
 
     async def _described(self, request: Request) -> Response:
-        return Response(self._document, media_type="application/json")
+        return Response(self._document(), media_type="application/json")
 
     def _endpoint(self, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache, partial
+
 from starlette.routing import BaseRoute, Mount
 
 from smtpguard.console.api import held, incident, mailings, reference, standing, talking, trying
@@ -20,5 +23,9 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 def routes(services: Services) -> list[BaseRoute]:
-    described = document(OPERATIONS, services.desk.url)
-    return [Mount("/api/v1", Entry(OPERATIONS, described, services).application())]
+    return [Mount("/api/v1", Entry(OPERATIONS, partial(_described, services.desk.url), services).application())]
+
+
+@cache
+def _described(url: str) -> bytes:
+    return json.dumps(document(OPERATIONS, url), ensure_ascii=False, indent=1).encode()
