@@ -117,7 +117,6 @@ class Dialog(SMTP):
         self.deadline = math.inf
         self._desk, self._listener, self._limits = desk, desk.listener, desk.listener.limits
         self._told = told
-        self._smtp = self._session_of("")
         self._work: asyncio.Task[None] | None = None
         self._response: asyncio.Future[bytes | None] | None = None
         self._passage: Passage | None = None
@@ -133,14 +132,15 @@ class Dialog(SMTP):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
-        self._smtp = self._session_of(
-            self._told or str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
-        )
+        address = self._told or str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
+        trusted = self._told != "" and within(address, self._listener.trust)
+        tls = transport.get_extra_info("ssl_object") is not None
+        who = Identity(self._listener, address, trusted=trusted, tls=tls, logins=self._desk.logins is not None)
+        self._smtp = SmtpSession(self._listener, who, self._desk.greeting, monotonic=self._desk.monotonic)
         super().connection_made(transport)
         self._work = cast("asyncio.Task[None]", self._handler_coroutine)
         self._handler_coroutine = cast(Any, _Server(self._client_has_gone))
-        if transport.get_extra_info("ssl_object") is not None:
-            self._smtp.who.secured()
+        if tls:
             self._tell_aiosmtpd_of_tls(transport)
         self._desk.arrived(self)
 
@@ -192,15 +192,6 @@ class Dialog(SMTP):
 
     # what is done with what came
 
-    def _session_of(self, address: str) -> SmtpSession:
-        who = Identity(
-            self._listener,
-            address,
-            trusted=self._told != "" and within(address, self._listener.trust),
-            logins=self._desk.logins is not None,
-        )
-        return SmtpSession(self._listener, who, self._desk.greeting, monotonic=self._desk.monotonic)
-
     @property
     def _busy(self) -> bool:
         """Whether something is asked, and it is not the client who is to answer."""
@@ -213,9 +204,10 @@ class Dialog(SMTP):
             try:
                 work = _HANDLERS[type(event)](self, event)
             except Exception as error:
-                if not smtp.waits:
-                    raise
-                smtp.failed(error)
+                if smtp.waits:
+                    smtp.failed(error)
+                else:
+                    self._failed(Failed(error))
                 continue
             if work is not None:
                 self.deadline = math.inf
@@ -443,7 +435,10 @@ class Dialog(SMTP):
             self._log_out()  # first: its QUIT ends its transaction as well
             self._smtp.end()
             while (event := self._smtp.next_event()) is not None:
-                _HANDLERS[type(event)](self, event)
+                try:
+                    _HANDLERS[type(event)](self, event)
+                except Exception as error:
+                    self._failed(Failed(error))
             self.deadline = self._desk.monotonic() + self._limits.closing_seconds
         if self.transport is not None:
             self.transport.close()

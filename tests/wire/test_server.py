@@ -12,6 +12,7 @@ import pytest
 
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Held
+from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import proxied, until
 from tests.wire.test_data import FALSE_ENDS, SECOND
 
@@ -123,6 +124,29 @@ async def test_an_exception_anywhere(where: str, tmp_path: Path, monkeypatch: py
         assert "secret" not in "".join(said)
         monkeypatch.undo()
         assert (await client.send(b"x\r\n")).startswith("250")
+
+
+async def test_who_is_told_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is told of a transaction, to the log and the counters, is not the client's affair."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("secret")
+
+    relay = ScriptedRelay()
+    relay.on("RCPT TO:<no", "550 5.1.1 No such user")
+    async with proxied(tmp_path, relay=relay) as world:
+        world.reception.turned_away = fail
+        client = await world.connect()
+        refused = ("MAIL FROM:<a@example.com>", "RCPT TO:<no@example.net>")
+        assert (await client.ask(*refused)).startswith("550")
+        assert (await client.ask("RSET")).startswith("250")
+        assert (await client.send(b"x\r\n")).startswith("250")
+        await client.ask(*refused)
+        client.say(b"QUIT\r\n")
+        assert (await client.hear()).startswith("221")
+        assert await client.hear_end() == b""
+        await until(lambda: not world.reception.connections and world.pool.idle == world.pool.size)
+    assert caplog.text.count("ValueError: secret") == 2
 
 
 async def test_aiosmtpd_keeps_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
