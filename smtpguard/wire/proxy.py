@@ -151,12 +151,13 @@ class Passage:
         head: tuple[bytes, ...] = ()
         again: list[tuple[Rcpt, Reply]] = []
         if connection is None or fresh:
-            self.close()
+            if connection is not None:
+                self.close()
             wait_seconds = AFTER_DOT_SECONDS if self.content is not None else None
             connection = await self._pool.acquire(self._client, fresh=fresh, wait_seconds=wait_seconds)
             self._connection = connection
             again = self._accepted
-            self._check_offer(connection.extensions, [*(ask for ask, _ in again), *asks])
+            self._check_offer(connection.extensions, [*(ask for ask, _ in again), *asks] if again else asks)
             head = (
                 *_xforward(self._session, connection.extensions.get("XFORWARD"), self._ident),
                 mail_line(self._mail, connection.extensions),

@@ -266,7 +266,7 @@ class RelayConnection(asyncio.Protocol):
         ends = len(lines) - 1
         if octets.count(b"\n") != ends or octets.count(b"\r") != ends or b"\x00" in octets:
             raise ValueError("a command is one line")
-        if not self.usable or self._transport is None:
+        if self._transport is None or not self.usable:
             raise self._lost()
         self._transport.write(octets + b"\r\n")
         self._fresh = False

@@ -153,7 +153,7 @@ class Dialog(SMTP):
             return
         smtp = self._smtp
         smtp.receive(data)
-        if self._busy or self._unread:
+        if smtp.waits or self._unread:
             if smtp.held > HIGH_OCTETS:
                 self._listen(False)
             return
@@ -167,7 +167,7 @@ class Dialog(SMTP):
     def resume_writing(self) -> None:
         """A client that does not read is waited for like one that does not write."""
         self._unread = False
-        if not self._busy and not self._finished:
+        if not self._smtp.waits and not self._finished:
             self.deadline = math.inf
             self._go_on()
 
@@ -192,11 +192,6 @@ class Dialog(SMTP):
 
     # what is done with what came
 
-    @property
-    def _busy(self) -> bool:
-        """Whether something is asked, and it is not the client who is to answer."""
-        return self._work is not None and self._response is None
-
     def _go_on(self) -> None:
         """All that came, until something takes time; then all replies so far in one write."""
         smtp = self._smtp
@@ -210,9 +205,9 @@ class Dialog(SMTP):
                     self._failed(Failed(error))
                 continue
             if work is not None:
-                self.deadline = math.inf
                 self._work = self.loop.create_task(self._worked(*work))
-            if self._work is not None and self._response is None:
+            if smtp.waits:
+                self.deadline = math.inf
                 return
         self._write()
         if smtp.over:
@@ -232,7 +227,7 @@ class Dialog(SMTP):
 
     def _next_turn(self) -> None:
         self._again = False
-        if not self._busy and not self._unread and not self._finished:
+        if not self._smtp.waits and not self._unread and not self._finished:
             self._go_on()
 
     def _wait(self) -> None:
@@ -270,7 +265,7 @@ class Dialog(SMTP):
             self._finish()
         except Exception as error:
             self._smtp.failed(error)
-        self._work = self._response = None
+        self._work = None
         if self.transport is None or self.transport.is_closing():
             self._client_has_gone()
         elif not self._finished:
@@ -367,9 +362,8 @@ class Dialog(SMTP):
             login.close()
 
     def _responded(self, event: Response) -> None:
-        response, self._response = self._response, None
+        response = self._response
         if response is not None and not response.done():
-            self.deadline = math.inf
             response.set_result(event.line)
 
     def _unload(self, event: Unload) -> Work:
@@ -478,10 +472,9 @@ class Dialog(SMTP):
     async def respond(self, challenge: Reply) -> bytes | None:
         """See login.Caller."""
         self._smtp.challenge(challenge)
-        response: asyncio.Future[bytes | None] = self.loop.create_future()
-        self._response = response
+        self._response = self.loop.create_future()
         self._go_on()
-        return await response
+        return await self._response
 
     def look(self, now: float) -> None:
         """Time passes: part from a client that took too long, and take from a slow one the relay connection it keeps."""
@@ -491,7 +484,7 @@ class Dialog(SMTP):
                     cast(asyncio.Transport, self.transport).abort()  # it does not even read our last word
             else:
                 self._part(reply.TIMED_OUT, Why.TOO_SLOW)
-        elif not self._busy and self._dawdling(now):
+        elif not self._smtp.waits and self._dawdling(now):
             self._part(reply.RELAY_PARTED, Why.RELAY_BUSY)
 
     def _dawdling(self, now: float) -> bool:
@@ -512,7 +505,7 @@ class Dialog(SMTP):
 
     def part_after(self, last: Reply, why: Why) -> None:
         self._farewell = last, why
-        if not self._busy and not self._smtp.in_data and not self._finished:
+        if not self._smtp.waits and not self._smtp.in_data and not self._finished:
             self._part(last, why)
 
     def cut_off(self) -> None:

@@ -145,7 +145,8 @@ class SmtpSession:
 
     def __init__(self, listener: Listener, who: Identity, greeting: Reply, *, monotonic: Callable[[], float]) -> None:
         self.who = who
-        self.waits = self.over = self.more = self.in_data = self.deciding = False
+        self.waits = True  # for ``greet``
+        self.over = self.more = self.in_data = self.deciding = False
         self.mail: Envelope | None = None
         self.recipients: list[Recipient] = []
         self.deadline = math.inf
@@ -186,6 +187,7 @@ class SmtpSession:
 
     def greet(self, refusal: Reply | None = None) -> None:
         """The first word; with a ``refusal`` it is the last."""
+        self.waits = False
         self._say(refusal or self._greeting)
         self.over = refusal is not None
 
@@ -303,7 +305,6 @@ class SmtpSession:
 
     def client_is(self, refusal: Reply | None) -> None:
         """Why that client cannot be served, if it cannot."""
-        self.waits = False
         self._greeted("", {}, extended=False)
         self.greet(refusal)
 
@@ -524,7 +525,7 @@ class SmtpSession:
             mail = replace(mail, auth="<>")  # RFC 4954 section 5
         self.mail = mail
         self.deadline = self._monotonic() + self._limits.transaction_seconds
-        self._say(reply.SENDER_OK)
+        self._out.append(reply.SENDER_OK)
 
     def _rcpt_command(self, argument: bytes, line: bytes) -> None:
         if self.mail is None:
