@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PEERS ?= yes
 unexport PYTHONDONTWRITEBYTECODE
 UNIT := mail config reading lists database journal policy accounts gathering notices freezes outbox mailings counts holds \
-	admission incidents hindsight observe store processes
+	admission incidents observe store processes
 
 .PHONY: demo test suite wheel check coverage bench generated peers lint types lock clean
 

@@ -32,7 +32,6 @@ ROOMS = (
     "holds",
     "admission",
     "incidents",
-    "hindsight",
     "observe",
     "store",
     "wire",
@@ -54,16 +53,6 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     "journal": {"database": None, "lists": {"ownership"}},
     "policy": {"mail": None, "config": None, "reading": None},
     "accounts": {"database": None, "journal": None},
-    # what a verdict's entry keeps, and what stands in no policy; it does nothing itself
-    "hindsight": {
-        "mail": None,
-        "lists": None,
-        "policy": None,
-        "journal": None,
-        "guard": {"inforce"},
-        "gathering": {"streams", "values"},
-        "admission": {"recordedfacts", "standing"},
-    },
     "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None},
     # origin and Unknown: the answers of DKIM; verdict: what the client is told
     "wire": {"mail": None, "reading": {"origin"}, "policy": {"verdict", "facts"}},
@@ -76,7 +65,6 @@ NEVER = {  # libraries that must not be met in a room
     "mail": {"asyncio", *_NETWORK, *_SQL},
     "reading": {"asyncio", *_NETWORK, *_SQL},
     "policy": {"asyncio", *_NETWORK, *_SQL, "time", "logging", "structlog"},
-    "hindsight": {"asyncio", "yaml"},
     "console": {*_NETWORK, *_SQL},
 }
 NEVER_IN_NOUNS = {  # and in files of a kind

@@ -7,14 +7,14 @@ part, or nowhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from smtpguard.admission.model import Admission, ComparisonMissing, Seen
-from smtpguard.admission.recordedfacts import FACTS, kept
-from smtpguard.admission.standing import Standing, grown, is_by_sender
+from smtpguard.admission.recorded import DECIDED, FACTS, REJECTED, REPLY, WAITING
+from smtpguard.admission.standing import Standing, grown, is_anothers_letter, is_by_sender, refused_by
 from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Watched, exceeded
@@ -30,8 +30,10 @@ from smtpguard.notices.calling import calling
 from smtpguard.notices.intents import Notices
 from smtpguard.notices.noticedata import sentences
 from smtpguard.outbox.model import Intent, IntentKind
-from smtpguard.policy.counted import LET_THROUGH, Ask, Questions
-from smtpguard.policy.facts import OF_LISTS, Unknown, named
+from smtpguard.policy import counted
+from smtpguard.policy.counted import APPROVED, LET_THROUGH, Ask, Questions
+from smtpguard.policy.facts import OF_LISTS, OF_MAILINGS, Unknown, Value, named
+from smtpguard.policy.recorded import pack
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
 
@@ -285,9 +287,10 @@ class Record:
             "expanded_from": gathered.post.id if gathered.post else None,
             "streams": [s.name for s in gathered.streams],
             "tellable": gathered.sender.told is not None,
-            FACTS: kept(gathered, self.questions, live),
             **as_journalled(everyone),
         }
+        if live.mailing is not None and (decided := self._decided(live)):
+            data[DECIDED] = decided
         if transaction.session.peer:  # it told of another client
             data["peer"] = transaction.session.peer
         if verdict.action is not Action.RELAY and gathered.began is not None:  # of what goes on, the outcome says it
@@ -305,7 +308,36 @@ class Record:
             data["counts"]["shown"] = len(gathered.reading.shown)  # addresses that all who get it can read
         if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
             data["reach_at_least"] = True
-        return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathered))
+        return Event(
+            kind=Kind.VERDICT,
+            id=transaction.id,
+            at=live.now,
+            data=data,
+            private=_private(gathered) | {FACTS: (self._facts(live),)},
+        )
+
+    def _facts(self, live: Seen) -> str:
+        """What was known of it, for replay. What its text says is kept of mail that touches a list, or is counted as a copy."""
+        gathered, everyone = self.gathered, self.gathered.everyone
+        given: dict[str, Value] = {
+            slot: counted.answered(asks, live, gathered.facts) for slot, asks in self.questions.items()
+        }
+        if gathered.facts.threads:
+            given[REPLY] = True
+        touches = everyone.touched or everyone.crowds or gathered.post is not None
+        text = bool(touches) or any(asks[0].fact in OF_MAILINGS for asks in self.questions.values())
+        return pack(gathered.facts.values, given, text=text)
+
+    def _decided(self, live: Seen) -> list[str]:
+        """What people have decided about its mailing, or are to decide."""
+        gathered, entry, found = self.gathered, live.entry, []
+        if live.approved:
+            found.append(APPROVED)
+        if entry is not None and entry.state is State.WAITING and not is_anothers_letter(gathered, entry.senders):
+            found.append(WAITING)
+        if refused_by(gathered, live) is not None:
+            found.append(REJECTED)
+        return found
 
 
 def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
@@ -313,7 +345,7 @@ def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
     return dict(sorted(Counter(one.code for one in refused).items()))
 
 
-def _private(gathered: Gathered) -> Mapping[str, tuple[str, ...]]:
+def _private(gathered: Gathered) -> dict[str, tuple[str, ...]]:
     envelope = gathered.transaction.envelope
     private = {
         "reverse_path": (str(envelope.reverse_path or ""),),

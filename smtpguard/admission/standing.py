@@ -7,7 +7,8 @@ the approvers' sentence".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import enum
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from smtpguard.admission.model import ComparisonMissing, Seen
@@ -46,6 +47,32 @@ class Standing:
     leads: bool = True
 
 
+class Course(enum.Enum):
+    """What a mailing makes of one message of it."""
+
+    PASSES = "passes"  # what people decide is not about it, or it is held for nothing
+    REFUSED = "refused"
+    COVERED = "covered"  # people have approved it; it passes, in its turn
+    WAITS = "waits"  # with the others that are held
+    OWN = "own"  # as the rules say
+
+
+def course(
+    action: Action, *, beside: bool, refused: Callable[[], bool], covered: Callable[[], bool], waits: bool
+) -> Course:
+    """``action``: what the rules say. ``beside``: what people decide is not about it where it passes; ``covered``: whether people have
+    approved it with all that would hold it; ``waits``: whether it waits with what is held of it. What is costly to say is asked last."""
+    if action is Action.RELAY and beside:
+        return Course.PASSES
+    if refused():
+        return Course.REFUSED
+    if action <= Action.HOLD and covered():
+        return Course.COVERED
+    if action is Action.RELAY:
+        return Course.WAITS if waits else Course.PASSES
+    return Course.OWN
+
+
 def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) -> Standing:
     mailing = live.mailing
     if mailing is None or not gathered.in_force.enforce:
@@ -54,20 +81,30 @@ def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) 
     counted = gathered.counted
     waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
     waits = waits and not (entry is not None and is_anothers_letter(gathered, entry.senders))
-    beside = gathered.streams or (not counted.customers.high and not waits)
-    if verdict.action is Action.RELAY and beside:
-        return Standing(verdict=verdict)  # a system's own, or a colleague's copy: what people decide is not about it
-    rejection = refused_by(gathered, live)
-    if rejection is not None:
-        return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
-    if live.approved and _covered(verdict, live) and not _undivided(verdict, gathered, mailing):
-        return _in_turn(_excused(verdict), mailing, live)
-    if entry is not None and verdict.action is Action.RELAY and not waits:
-        return Standing(verdict=verdict)  # it is held for what that copy is, not for how many there are
-    if entry is not None and verdict.action is Action.RELAY:
-        verdict = _with(verdict, _waits(mailing))
-        quorum = gathered.in_force.rules.quorum(gathered.facts.lists)
-        verdict = replace(verdict, quorum=verdict.quorum or quorum)
+    rejection: Rejection | None = None
+
+    def refused() -> bool:
+        nonlocal rejection
+        rejection = refused_by(gathered, live)
+        return rejection is not None
+
+    match course(
+        verdict.action,
+        beside=bool(gathered.streams) or (not counted.customers.high and not waits),
+        refused=refused,
+        covered=lambda: live.approved and _covered(verdict, live) and not _undivided(verdict, gathered, mailing),
+        waits=waits,
+    ):
+        case Course.PASSES:
+            return Standing(verdict=verdict)
+        case Course.REFUSED if rejection is not None:
+            return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
+        case Course.COVERED:
+            return _in_turn(_excused(verdict), mailing, live)
+        case Course.WAITS:
+            verdict = _with(verdict, _waits(mailing))
+            quorum = gathered.in_force.rules.quorum(gathered.facts.lists)
+            verdict = replace(verdict, quorum=verdict.quorum or quorum)
     if verdict.action is not Action.HOLD:
         return Standing(verdict=verdict, entry=entry)
     leads = True

@@ -9,25 +9,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from smtpguard.admission.recordedfacts import FACTS
+from smtpguard.admission.recorded import Recorded
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.explaining import indexed
 from smtpguard.app.files import parse_policy
 from smtpguard.app.lists import built_registry
+from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
+from smtpguard.app.replayed import Replay, Thought, recorded
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
-from smtpguard.hindsight.compiledpolicy import CompiledPolicy
-from smtpguard.hindsight.passed import Sums
-from smtpguard.hindsight.policydiff import PolicyDiff
-from smtpguard.hindsight.recalled import Recalled
-from smtpguard.hindsight.replay import Replay, Thought, recall, recorded
-from smtpguard.journal.chain import microseconds
 from smtpguard.journal.scan import Progress, verdicts
 from smtpguard.lists.digest import Digester
-from smtpguard.policy.counted import DAY
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
 
@@ -36,7 +31,7 @@ from smtpguard.store.store import Store
 class Compared:
     """One message: what the policy in force made of it, or would have where another was in force, and what the other would have."""
 
-    message: Recalled
+    message: Recorded
     was: Thought
     will: Thought
 
@@ -67,16 +62,13 @@ class Replaying:
         self, since: datetime, until: datetime, progress: Progress | None = None
     ) -> AsyncIterator[Compared]:
         """Of that time, in order. Raises LedgerError."""
-        copies, sums = self._settings.hold.copies, Sums()
+        copies = self._settings.hold.copies
         courses = [Replay(ground, copies=copies) for ground in (self._before, self._other)]
-        begin = microseconds(since)
-        async for page in verdicts(self._store, await self._from(since, until), until, progress):
+        async for page in verdicts(self._store, since, until, progress):
             for entry, clear in page:
-                message = Recalled(entry, clear)
+                message = Recorded(entry, clear)
                 sha256 = message.policy
-                recall(message, await self._ground(sha256), sums)
-                if message.at < begin:
-                    continue
+                await self._ground(sha256)
                 if not message.decided or message.again:
                     self.apart.undecided += not message.decided
                     self.apart.again += message.again
@@ -88,12 +80,6 @@ class Replaying:
                     for course in courses
                 )
                 yield Compared(message=message, was=was, will=will)
-
-    async def _from(self, since: datetime, until: datetime) -> datetime:
-        """Entries from before facts were kept are read from a day before, to know what their mailings had come to."""
-        async for page in verdicts(self._store, since, until):
-            return since if FACTS in page[0][0].data else since - timedelta(seconds=DAY)
-        return since
 
     async def _ground(self, sha256: str) -> CompiledPolicy | None:
         """The policy that was in force then; None where it is not there any more, or was written for a version of long ago."""

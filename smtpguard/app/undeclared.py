@@ -12,6 +12,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from smtpguard.admission.recorded import FACTS
 from smtpguard.app.finding import Finding, State
 from smtpguard.config.settings import Settings
 from smtpguard.journal import rows as journal
@@ -21,6 +22,7 @@ from smtpguard.lists.declared import Origin, build
 from smtpguard.mail.client import within
 from smtpguard.mail.envelope import Session
 from smtpguard.policy.parse import Policy
+from smtpguard.policy.recorded import unpack
 from smtpguard.policy.verdict import Mode
 from smtpguard.store.store import Store
 
@@ -64,7 +66,8 @@ def _back(before: int, least: int, connection: Connection) -> tuple[list[tuple[E
 
 def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
     data = made.data
-    counts, facts = data.get("counts") or {}, data.get("facts") or {}
+    counts = data.get("counts") or {}
+    facts = unpack(clear[FACTS][0]) if FACTS in clear else data.get(FACTS) or {}
     if not counts.get("customers") or data.get("streams"):
         return
     sender, login = "".join(clear.get("from", ())[:1]), "".join(clear.get("actor", ())[:1]).lower()

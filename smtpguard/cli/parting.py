@@ -18,8 +18,8 @@ from smtpguard.policy.rule import FIXED
 from smtpguard.policy.verdict import Action, Mode
 
 if TYPE_CHECKING:
+    from smtpguard.app.replayed import Effect, Thought
     from smtpguard.app.replaying import Apart, Compared
-    from smtpguard.hindsight.replay import Effect, Thought
 
 _MOST_NAMED = 8
 _MOST_MAILINGS = 10_000

@@ -22,8 +22,8 @@ from smtpguard.cli.shown import plain
 from smtpguard.journal.event import Event, Kind
 
 if TYPE_CHECKING:
+    from smtpguard.app.replayed import Thought
     from smtpguard.app.replaying import Compared, Replaying
-    from smtpguard.hindsight.replay import Thought
     from smtpguard.journal.scan import Progress
     from smtpguard.store.store import Store
 

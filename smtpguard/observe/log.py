@@ -183,6 +183,8 @@ def fields(event: Event) -> dict[str, Any]:
     """What of an event stands in its line: who and what, then how it was decided; what is empty is left out."""
     shown: dict[str, Any] = {"id": event.id}
     for role, values in event.private.items():
+        if role in _LONG:
+            continue
         if role in _RECIPIENTS and len(values) > _MOST_RECIPIENTS:
             values = (*values[:_MOST_RECIPIENTS], f"and {len(values) - _MOST_RECIPIENTS} more")
         told = list(values) if role in _RECIPIENTS else ", ".join(values)

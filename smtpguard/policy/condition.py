@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from smtpguard.mail.client import Network, within
-from smtpguard.policy.facts import Count, Fact, Unknown, Usual, Value
+from smtpguard.policy.facts import Count, Fact, Unknown, Usual, Value, Within
 from smtpguard.policy.sentence import percent, sentence
 from smtpguard.policy.verdict import Reason
 
@@ -82,12 +82,18 @@ class Condition(ABC):
     def test(self, value: Value) -> Answer:
         """The answer for a value that is known, or Unknown."""
 
+    def _within(self, value: Value) -> Answer:
+        """The answer for what is no count, or only the bounds of one."""
+        answer = self.test(value.count) if isinstance(value, Within) else UNKNOWN
+        return PENDING if answer is UNKNOWN and isinstance(value, Within) else answer
+
     def answer(self, values: Mapping[str, Value]) -> Answer:
         value = values.get(self.slot)
         return PENDING if value is None else self.test(value)
 
     def reason(self, value: Value, evidence: tuple[str, ...] = ()) -> Reason:
         """Why it answered as it did, with the public sentence and the private detail."""
+        value = value.count if isinstance(value, Within) else value
         observed = shown(self.fact, value)
         name = f"{self.fact.name} in {self.window}" if self.window else self.fact.name
         parts = [f"{name} is {observed}, the condition {self.limit}", *evidence[:20]]
@@ -226,7 +232,7 @@ class AtLeast(Condition):
 
     def test(self, value: Value) -> Answer:
         if type(value) is not Count:
-            return UNKNOWN
+            return self._within(value)
         if value.low > self.n or (value.low == self.n and not self.beyond):
             return YES
         return NO if value.high < self.n or (value.high == self.n and self.beyond) else UNKNOWN
@@ -241,7 +247,7 @@ class AtMost(Condition):
 
     def test(self, value: Value) -> Answer:
         if type(value) is not Count:
-            return UNKNOWN
+            return self._within(value)
         if value.high < self.n or (value.high == self.n and not self.below):
             return YES
         return NO if value.low > self.n or (value.low == self.n and self.below) else UNKNOWN
@@ -256,7 +262,7 @@ class Between(Condition):
 
     def test(self, value: Value) -> Answer:
         if type(value) is not Count:
-            return UNKNOWN
+            return self._within(value)
         if value.low >= self.least and value.high <= self.most:
             return YES
         return NO if value.high < self.least or value.low > self.most else UNKNOWN

@@ -8,7 +8,7 @@ stricter any more is skipped rather than asked for; observing rules are always a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 from smtpguard.policy import counted, stopping
@@ -46,6 +46,14 @@ class Reckoning:
     pending: frozenset[Source]
     settled: tuple[Hit | None, ...]
     unknown: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """``least``: the verdict if none of the rules ``pending`` hits."""
+
+    least: Verdict
+    pending: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,21 +222,23 @@ class RuleSet:
         named = {hit.rule for hit in hits} | set(skipped)
         return tuple(rule.miss(values, facts) for rule in self.rules if rule.rule_id not in named)
 
-    def judged(self, answers: Sequence[Answer], values: Mapping[str, Value]) -> Verdict:
-        """The verdict where this is what its rules answer, one for each, none pending: for whoever has some of the answers without
-        the facts behind them. ``values`` by slot, for the words."""
-        told = tuple(map(values.get, self._slots))
-        answered = tuple((r, answer) for r, answer in zip(self.rules, answers, strict=True) if answer is not NO)
-        reckoned = Reckoning(
-            answers=answered,
-            certain=_LOOSEST,
-            hanging=frozenset(),
-            holding=(),
-            pending=frozenset(),
-            settled=self._in_words(answered, values, _NOBODY),
-            unknown={},
+    def uncounted(self, subject: counted.Subject) -> Mapping[str, Value]:
+        """By slot, what is counted over messages and needs no count for this one."""
+        return self._questions(subject)[1]
+
+    def bounds(self, values: Mapping[str, Value], answered: Callable[[Rule], Answer | None]) -> Bounds:
+        """What the verdict may be while only these values are known, by slot, counts too. What is absent is not known here, though
+        it was then: so it is pending, and not the unknown that stands still. ``answered``: what a pending rule is known to have
+        answered all the same; None where that is not known."""
+        known = tuple(map(values.get, self._slots))
+        reckoned = self._reckoned(known)
+        answers = [(r, a if a is not PENDING else _known(answered(r))) for r, a in reckoned.answers]
+        certain = tuple((rule, answer) for rule, answer in answers if answer not in (NO, PENDING))
+        settled = replace(reckoned, answers=certain, settled=self._in_words(certain, self._by_slot(known), _NOBODY))
+        return Bounds(
+            least=self._judge(settled, known, frozenset()),
+            pending=tuple(rule for rule, answer in answers if answer is PENDING),
         )
-        return self._judge(reckoned, told, frozenset())
 
     def _why(self, slot: str, values: Mapping[str, Value], facts: Facts) -> str:
         value = values.get(slot, _NOT_ASKED)
@@ -270,6 +280,10 @@ class RuleSet:
         """What must be satisfied to release a hold that touches these lists: all of theirs."""
         asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]
         return tuple(dict.fromkeys(q for q in asked if q is not None))
+
+
+def _known(answer: Answer | None) -> Answer:
+    return PENDING if answer is None else answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

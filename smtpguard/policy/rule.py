@@ -90,7 +90,7 @@ class Rule:
         waiting = [c.fact.source for c in self.when if values.get(c.slot) is None]
         if self.unless and _every(self._unless, values) is PENDING:
             waiting += [c.fact.source for c in self.unless if values.get(c.slot) is None]
-        return min(waiting, key=_COST.__getitem__)
+        return min(waiting, key=_COST.__getitem__, default=Source.LIVE)
 
     def hit(self, answer: Answer, values: Mapping[str, Value], facts: Facts) -> Hit:
         """It takes effect: with the reasons of ``when``, and the exceptions that could not be answered."""

@@ -56,12 +56,7 @@ NOW = datetime(2026, 1, 14, 12, 0, tzinfo=UTC)
 _COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:\s+to\s+([0-9]+(?:\.[0-9]+)?|inf))?\Z")
 _ONE = Count(1, 1)
 
-_NOTHING: Mapping[Type, Value] = {Type.TRUTH: False, Type.WORDS: frozenset(), Type.COUNT: NONE, Type.SHARE: NONE}
-ORDINARY: Mapping[str, Value] = {
-    fact.name: _NOTHING[fact.type] if fact.ordinary is None else fact.ordinary
-    for fact in FACTS.values()
-    if fact.source is not Source.LIVE
-}
+ORDINARY: Mapping[str, Value] = {fact.name: fact.default for fact in FACTS.values() if fact.source is not Source.LIVE}
 """A letter to one person outside, who is on no list."""
 
 Action = Literal["relay", "hold", "defer", "reject"]

@@ -9,8 +9,8 @@ from typing import Any
 from smtpguard.holds.model import Choice
 from smtpguard.policy.facts import FACTS, Type
 from smtpguard.policy.freezing import Freeze, Selector
+from tests.app.twins import NEWS, STAFF, Plain, Twins, sample
 from tests.guard.house import MEMBERS, RAMADAN
-from tests.hindsight.twins import NEWS, STAFF, Plain, Twins, sample
 
 COLLEAGUES = [f"colleague{n}@example.com" for n in range(40)]
 OUTSIDERS = [f"x{n}@example.org" for n in range(6)]
@@ -25,6 +25,7 @@ SENDERS = [
 _WORDS = {
     "message.topics": ["pork", "wine"],
     "message.unsuitable_topics": ["pork", "wine"],
+    "message.unfinished": ["draft", "test"],
     "message.labels": ["contract", "secret"],
     "recipients.lists": ["ramadan", "news", "staff"],
     "recipients.audience": ["customers", "staff"],

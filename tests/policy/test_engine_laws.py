@@ -5,16 +5,18 @@ Its particulars, on rules of our own: test_engine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.policy.engine import decide
-from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown
+from smtpguard.policy.condition import UNKNOWN, YES
+from smtpguard.policy.engine import Bounds, RuleSet, decide
+from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown, Value, Within
 from smtpguard.policy.freezing import Freeze, Selector
-from smtpguard.policy.rule import soften
+from smtpguard.policy.rule import Rule, soften
 from smtpguard.policy.verdict import Action, Scope, Verdict
 from tests.policy import drawn
 from tests.policy.drawn import NOW, told
@@ -93,19 +95,80 @@ def test_an_order_of_asking_makes_no_difference(data: st.DataObject) -> None:
         )
 
 
-@LAW
-@given(st.data())
-def test_the_answers_alone_make_the_verdict(data: st.DataObject) -> None:
-    """Whoever has them without the facts closes with the same engine."""
+def unasked(rule: Rule) -> None:
+    """Nobody remembers what a rule answered."""
+
+
+def may_be(bounds: Bounds) -> set[Action]:
+    stricter = (rule.strength(answer)[0] for rule in bounds.pending if not rule.observes for answer in (YES, UNKNOWN))
+    return {bounds.least.action, *(max(bounds.least.action, action) for action in stricter)}
+
+
+def recorded(data: st.DataObject) -> tuple[RuleSet, dict[str, Value], Verdict]:
+    """All that the rules had, by slot, and what they made of it."""
     rules = data.draw(drawn.rule_sets())
     facts = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
-    whole = decide(rules, facts, live)
     told = zip(rules._slots, rules.plan(facts)._told(live), strict=True)
-    values = {slot: value if value is not None else Unknown(why="") for slot, value in told}
-    alone = rules.judged([rule.answer(values) for rule in rules.rules], values)
-    assert (alone.action, alone.observed) == (whole.action, whole.observed)
-    assert {hit.rule for hit in whole.hits} <= {hit.rule for hit in alone.hits}, "nothing is skipped that is answered"
+    return rules, {slot: value for slot, value in told if value is not None}, decide(rules, facts, live)
+
+
+def some_of(data: st.DataObject, values: Mapping[str, Value]) -> dict[str, Value]:
+    """Some are not known any more, and of some counts only bounds are."""
+    found: dict[str, Value] = {}
+    for slot, value in values.items():
+        how = data.draw(st.sampled_from(["known", "bounds", "gone"]))
+        if how == "known":
+            found[slot] = value
+        elif how == "bounds" and isinstance(value, Count):
+            less, more = data.draw(st.tuples(st.integers(0, 5), st.integers(0, 5)))
+            found[slot] = Within(Count(max(0, value.low - less), value.high + more))
+    return found
+
+
+@LAW
+@given(st.data())
+def test_recorded_values_give_the_verdict_that_they_gave(data: st.DataObject) -> None:
+    rules, values, verdict = recorded(data)
+    missing = {slot: Unknown(why="") for slot in rules._slots}
+    bounds = rules.bounds(missing | values, unasked)
+    assert not bounds.pending
+    assert (bounds.least.action, bounds.least.observed) == (verdict.action, verdict.observed)
+    assert {hit.rule for hit in verdict.hits} <= {hit.rule for hit in bounds.least.hits}
+
+
+@LAW
+@given(st.data())
+def test_what_is_known_in_part_is_the_verdict_or_leaves_it_open(data: st.DataObject) -> None:
+    rules, values, _ = recorded(data)
+    values = {slot: Unknown(why="") for slot in rules._slots} | values
+    verdict = rules.bounds(values, unasked).least
+    bounds = rules.bounds(some_of(data, values), unasked)
+    assert verdict.action in may_be(bounds)
+    hits = {hit.rule for hit in bounds.least.hits}
+    assert hits <= {hit.rule for hit in verdict.hits} <= hits | {rule.rule_id for rule in bounds.pending}
+
+
+@LAW
+@given(st.data())
+def test_to_know_more_only_narrows(data: st.DataObject) -> None:
+    rules, values, _ = recorded(data)
+    less = some_of(data, values)
+    more = less | {slot: values[slot] for slot in values if data.draw(st.booleans())}
+    assert may_be(rules.bounds(more, unasked)) <= may_be(rules.bounds(less, unasked))
+    before, after = (rules.bounds(some, unasked) for some in (less, more))
+    assert {hit.rule for hit in before.least.hits} <= {hit.rule for hit in after.least.hits}
+    assert {rule.rule_id for rule in after.pending} <= {rule.rule_id for rule in before.pending}
+
+
+@LAW
+@given(st.data())
+def test_adding_a_rule_loosens_no_bound(data: st.DataObject) -> None:
+    rules, values, _ = recorded(data)
+    more, known = drawn.with_rule(rules, data.draw(drawn.rules("another"))), some_of(data, values)
+    before, after = may_be(rules.bounds(known, unasked)), may_be(more.bounds(known, unasked))
+    assert min(after) >= min(before)
+    assert max(after) >= max(before)
 
 
 _anything = st.one_of(

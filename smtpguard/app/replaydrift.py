@@ -1,26 +1,25 @@
 """What would have differed so far under one policy, as far as it affects later messages: mailings that would wait, and counts.
 
-What a policy would have held is taken to wait still, since nobody can know what people would have decided. Memory is fixed, however
-many messages there are: mailings and contents are kept in Bloom filters.
+What a policy would have held is taken to wait still, since nobody can know what people would have decided. Memory is bounded: what is
+more than MOST is not remembered, and from then on nothing is certain that hangs on it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from array import array
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from smtpguard.admission.recordedfacts import WAITING
+from smtpguard.admission.recorded import WAITING, Recorded
 from smtpguard.admission.standing import OF_REACH
-from smtpguard.hindsight.recalled import Recalled, Window
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import OF_LETTERS
 
-MOST = 200_000
-"""Writers, lists and streams whose counts are known to be others. Of more, nothing is certain that hangs on a count."""
+MOST = 500_000
+"""Mailings, contents, writers, lists and streams that went otherwise, each."""
 _SECOND = 1_000_000
 
 
@@ -51,58 +50,26 @@ class Drift(NamedTuple):
 _NONE = Drift()
 
 
-class BloomFilter:
-    """Bloom filter (Bloom 1970); the false-positive rate is 5e-7 at one million entries. ``times``: an upper bound on how often one was
-    added."""
-
-    PLACES = 1 << 26
-    COUNTERS = 1 << 20
-    EACH = 6
-
-    def __init__(self, *, counting: bool = False) -> None:
-        self._counting = counting
-        self._bits, self._counts = bytearray(), array("L")  # until something is added
-
-    def add(self, text: str) -> None:
-        if not self._bits:
-            self._bits = bytearray(self.PLACES >> 3)
-            self._counts = array("L", [0]) * (self.COUNTERS if self._counting else 0)
-        for at in self._places(text):
-            self._bits[at >> 3] |= 1 << (at & 7)
-            if self._counting:
-                self._counts[at % self.COUNTERS] += 1
-
-    def __contains__(self, text: str) -> bool:
-        return bool(self._bits) and all(self._bits[at >> 3] & 1 << (at & 7) for at in self._places(text))
-
-    def times(self, text: str) -> int:
-        return min(self._counts[at % self.COUNTERS] for at in self._places(text))
-
-    def _places(self, text: str) -> list[int]:
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4 * self.EACH).digest()
-        return [int.from_bytes(digest[n : n + 4], "big") % self.PLACES for n in range(0, 4 * self.EACH, 4)]
-
-
 @dataclass(slots=True)
 class Divergence:
     """``copies``: so many of one mailing are stored; what comes then waits at its client, and is not counted."""
 
     copies: int
     lost: bool = False
-    """Whether more counts are others than there is room for."""
+    """Whether more went otherwise than there is room for."""
     by_reach: bool = False
     """Whether any mailing may wait because of how many people it reaches, colleagues too."""
-    _went: BloomFilter = field(default_factory=lambda: BloomFilter(counting=True))
-    _by_size: BloomFilter = field(default_factory=BloomFilter)
-    _by_reach: BloomFilter = field(default_factory=BloomFilter)
-    _stored: BloomFilter = field(default_factory=BloomFilter)
-    _addressed: BloomFilter = field(default_factory=BloomFilter)
+    _went: Counter[str] = field(default_factory=Counter)
+    _by_size: set[str] = field(default_factory=set)
+    _by_reach: set[str] = field(default_factory=set)
+    _stored: set[bytes] = field(default_factory=set)
+    _addressed: set[bytes] = field(default_factory=set)
     _fewer: dict[str, Amount] = field(default_factory=dict)  # by the key of a count
     _more: dict[str, Amount] = field(default_factory=dict)
 
     # what went otherwise
 
-    def otherwise(self, message: Recalled, sizes: Collection[str] | None) -> None:
+    def otherwise(self, message: Recorded, sizes: Collection[str] | None) -> None:
         """It went otherwise than in the record, or its mailing did before. ``sizes``: where it may have been held, what its rules ask of
         the mailing's size; None where it surely was not."""
         by_reach = bool(OF_REACH.intersection(sizes or ()))
@@ -110,23 +77,22 @@ class Divergence:
         if not (mailing := message.mailing):
             return
         # what waits of it so far waits by the record as well, and for what is not kept
-        waits = mailing not in self._went and message.stood(WAITING) is not False
-        if sizes or waits:
-            self._by_size.add(mailing)
-        if by_reach or waits:
-            self._by_reach.add(mailing)
-        if sizes is not None or mailing not in self._went:
-            self._went.add(mailing)
+        waits = mailing not in self._went and message.stood(WAITING)
+        for there, wanted in ((self._by_size, sizes or waits), (self._by_reach, by_reach or waits)):
+            if wanted and self._room(there, mailing):
+                there.add(mailing)
+        if (sizes is not None or mailing not in self._went) and self._room(self._went, mailing):
+            self._went[mailing] += 1
 
-    def counted(self, message: Recalled, *, fewer: bool, more: bool) -> None:
+    def counted(self, message: Recorded, *, fewer: bool, more: bool) -> None:
         """It may have been counted where it was not (``more``), or not where it was."""
         self._count(message, _keys(message), fewer=fewer, more=more)
 
-    def let_through(self, message: Recalled, *, fewer: bool, more: bool) -> None:
+    def let_through(self, message: Recorded, *, fewer: bool, more: bool) -> None:
         """The same of counts in which what is held is not counted."""
         self._count(message, _keys_of_who(message), fewer=fewer, more=more)
 
-    def _count(self, message: Recalled, keys: Iterable[str], *, fewer: bool, more: bool) -> None:
+    def _count(self, message: Recorded, keys: Iterable[str], *, fewer: bool, more: bool) -> None:
         if not (fewer or more):
             return
         people, keys = message.count("reach").high, list(keys)
@@ -134,7 +100,7 @@ class Divergence:
             for key in keys if there else ():
                 self._add(known, key, message.at, people)
 
-    def moved(self, message: Recalled, reach: float) -> None:
+    def moved(self, message: Recorded, reach: float) -> None:
         """Its recipients may be others, ``reach`` at most: whom it reaches counts elsewhere. Where nobody has asked what it is a copy of,
         it may be of any mailing."""
         for known in (self._fewer, self._more):
@@ -145,32 +111,33 @@ class Divergence:
         if self._room(known, key):
             known[key] = Amount(at, most + (known[key].most if key in known else 0))
 
-    def came(self, message: Recalled, *, held: bool, addressed: bool) -> None:
+    def came(self, message: Recorded, *, held: bool, addressed: bool) -> None:
         """Whether it may be stored, and whether it went to a list's address."""
-        if held:
-            self._stored.add(_itself(message))
-        if addressed:
-            self._addressed.add(_itself(message))
+        for there, wanted in ((self._stored, held), (self._addressed, addressed)):
+            if wanted and self._room(there, itself := _itself(message)):
+                there.add(itself)
 
     # what follows for another
 
-    def waiting(self, message: Recalled) -> Waiting | None:
+    def waiting(self, message: Recorded) -> Waiting | None:
         """Whether its mailing went otherwise before."""
         mailing = message.mailing
+        if mailing and self.lost:
+            return Waiting(by_size=True, by_reach=True, full=True)
         if not mailing or mailing not in self._went:
             return None
-        full = self._went.times(mailing) > self.copies
+        full = self._went[mailing] > self.copies
         return Waiting(by_size=mailing in self._by_size, by_reach=mailing in self._by_reach, full=full)
 
-    def repeats(self, message: Recalled) -> bool:
+    def repeats(self, message: Recorded) -> bool:
         """Whether the same message may be held already, so that this is only its retry."""
-        return _itself(message) in self._stored
+        return self.lost or _itself(message) in self._stored
 
-    def tried(self, message: Recalled) -> bool:
+    def tried(self, message: Recorded) -> bool:
         """Whether the same message went to a list's address before."""
-        return _itself(message) in self._addressed
+        return self.lost or _itself(message) in self._addressed
 
-    def drift(self, message: Recalled, fact: str, seconds: int) -> Drift:
+    def drift(self, message: Recorded, fact: str, seconds: int) -> Drift:
         """Of a count that it meets. What was counted otherwise long ago has left its window."""
         if fact in OF_LETTERS and message.is_no_letter:
             return _NONE
@@ -189,19 +156,20 @@ class Divergence:
             fewer = math.inf
         return Drift(fewer, more)
 
-    def _room(self, there: dict[str, Amount], key: str) -> bool:
+    def _room(self, there: Collection[Any], key: Any) -> bool:
         if len(there) < MOST or key in there:
             return True
         self.lost = True
         return False
 
 
-def _itself(message: Recalled) -> str:
+def _itself(message: Recorded) -> bytes:
     """Content and recipients, by which a retry is known."""
-    return " ".join((message.data.get("content") or message.id, *message.sealed.get("recipients", ())))
+    text = " ".join((message.data.get("content") or message.id, *message.sealed.get("recipients", ())))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _keys(message: Recalled) -> Iterable[str]:
+def _keys(message: Recorded) -> Iterable[str]:
     """The counts that it would have been in."""
     yield "thread"
     if message.mailing:
@@ -209,22 +177,21 @@ def _keys(message: Recalled) -> Iterable[str]:
     yield from (f"stream {name}" for name in message.streams)
 
 
-def _keys_of_who(message: Recalled) -> Iterable[str]:
+def _keys_of_who(message: Recorded) -> Iterable[str]:
     """Those in which what is held is not counted: of senders and lists."""
     yield from _senders(message)
     yield from (f"list {name}" for name in message.lists)
 
 
-def _senders(message: Recalled) -> tuple[str, ...]:
+def _senders(message: Recorded) -> tuple[str, ...]:
     who = [f"from {message.writer}"] if message.writer else []
     who += [f"login {user.lower()}" for user in message.names("actor") or ()]
-    proven = message.told(Window("sender.proven", "sender.proven")).value
-    if proven is not True and (client := message.data.get("client")):
+    if message.value("sender.proven") is not True and (client := message.data.get("client")):
         who.append(f"client {client}")
     return tuple(who)
 
 
-def _keys_of(message: Recalled, fact: str) -> tuple[str, ...]:
+def _keys_of(message: Recorded, fact: str) -> tuple[str, ...]:
     area = fact.partition(".")[0]
     if fact in OF_LETTERS and area != "list":
         return _senders(message)

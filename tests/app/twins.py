@@ -4,25 +4,19 @@ the second does. People and freezes do the same in both, as far as there is the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from smtpguard.admission.recordedfacts import FACTS
-from smtpguard.hindsight.compiledpolicy import CompiledPolicy
-from smtpguard.hindsight.passed import Sums
-from smtpguard.hindsight.policydiff import PolicyDiff
-from smtpguard.hindsight.recalled import Recalled
-from smtpguard.hindsight.replay import Replay, Thought, recall
+from smtpguard.admission.recorded import Recorded
+from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
+from smtpguard.app.replayed import Replay, Thought
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Refused, State
-from smtpguard.journal.chain import Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
@@ -113,19 +107,16 @@ class Twins:
             home.clock.pass_(**time)
 
     async def foreseen(self, *, full: bool = True, kept: bool = True) -> dict[str, Thought]:
-        """What the first one's journal says of what the second does. Without ``full``, as a journal from before facts were kept; without
+        """What the first one's journal says of what the second does. Without ``full``, where names and facts are erased; without
         ``kept``, where the policies of then are not there any more."""
         grounds = {sha256: ground(self.first, policy) for sha256, policy in self._grounds.items() if kept}
         other = ground(self.first, self.after)
-        course, found, sums = Replay(other, copies=COPIES), {}, Sums()
+        course, found = Replay(other, copies=COPIES), {}
         shifts = {sha256: PolicyDiff(then, other) for sha256, then in grounds.items()}
         for entry, clear in await self.first.store.journal.entries(limit=100_000):
             if entry.kind != Kind.VERDICT.value:
                 continue
-            if not full:
-                entry = without_facts(entry)
-            message = Recalled(entry, clear)
-            recall(message, grounds.get(message.policy), sums)
+            message = Recorded(entry, clear if full else None)
             if message.decided and not message.again:
                 found[message.id] = course.judge(message, shifts.get(message.policy) or PolicyDiff(None, other))
         return found
@@ -134,13 +125,6 @@ class Twins:
 def ground(home: House, policy: Plain) -> CompiledPolicy:
     parsed = parse(documents(policy))
     return CompiledPolicy(parsed, home.build(documents(policy)))
-
-
-def without_facts(entry: Entry) -> Entry:
-    """As it was written before facts were kept."""
-    content = json.loads(entry.body)
-    content["data"].pop(FACTS, None)
-    return replace(entry, body=json.dumps(content))
 
 
 @asynccontextmanager

@@ -1,0 +1,325 @@
+"""A verdict's entry in the journal as the message that it was about: what was done with it, and which facts were known.
+
+Pure, and total for entries of every version. Those that an earlier version wrote have their facts in ``data``, where what is as with
+nearly all mail was left out: of these the counts of recipients are known, and what is named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from smtpguard.journal.chain import Clear, Entry, instant, parsed
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.counted import Subject
+from smtpguard.policy.facts import FACTS as TABLE
+from smtpguard.policy.facts import Count, Source, Unknown, Value, named
+from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.recorded import NOT_FOUND, unpack, value_of
+from smtpguard.policy.rule import COPIES, FIXED
+from smtpguard.policy.verdict import Action
+
+FACTS = "facts"
+"""The role, in an entry's private part, of what policy.recorded packs; and in ``data`` of what earlier versions kept."""
+DECIDED = "decided"
+"""In ``data``: of WAITING, REJECTED and APPROVED what was so of the mailing that it is part of. It names nobody, and is not erased."""
+WAITING, REJECTED = "mailing.waiting", "mailing.rejected"
+"""A hold of it waits; people have refused it. Nobody asks for these as facts."""
+REPLY = "message.reply"
+"""Whether it is a reply in a conversation. Nobody asks for this as a fact either."""
+ANY = Count(0, math.inf)
+
+OLD = "it was not kept then"
+UNREAD = "the text was not read then"
+UNSAID = "what the text says is kept only of mail that touches a list, or is counted as a copy"
+UNCOUNTED = "no rule counted it then"
+ERASED = "the address is erased"
+NOT_KEPT = frozenset({OLD, UNREAD, UNSAID, UNCOUNTED, ERASED})
+"""Why a fact is not known."""
+
+_SOMEBODY = "somebody"
+_ACTIONS = {action.word: action for action in Action}
+_MIB = 1 << 20
+_OF_RECIPIENTS = named(lambda fact: fact.area == "recipients" and fact.source is Source.ENVELOPE)
+_WINDOW = re.compile(r"(\S+)(?: in (\d+))?\Z")
+
+
+class Recorded:
+    """One verdict. ``clear``: what names people, None where it is erased."""
+
+    def __init__(self, entry: Entry, clear: Clear | None) -> None:
+        content = parsed(entry.body)
+        self.id, self.at = entry.id, entry.at
+        self.data: Mapping[str, Any] = content["data"]
+        self.sealed: Mapping[str, Sequence[str]] = content["private"]
+        self.clear = clear
+        self._sparse: Mapping[str, Any] | None = self.data.get(FACTS)
+        packed = next(iter(self.names(FACTS)), None)
+        self.facts: Mapping[str, Value] | None = None if packed is None else unpack(packed)
+        """What was known, by slot; None of an entry of an earlier version, or where it is erased."""
+
+    # what was done
+
+    @property
+    def time(self) -> datetime:
+        return instant(self.at)
+
+    @property
+    def policy(self) -> str:
+        """Its SHA-256."""
+        return self.data.get("policy") or ""
+
+    @property
+    def decided(self) -> bool:
+        """Whether rules decided on it. What failed inside the guard has an entry too."""
+        return "counts" in self.data
+
+    @property
+    def again(self) -> bool:
+        """Whether it was held before, and its client has only asked once more."""
+        return bool(self.data.get("retry"))
+
+    @property
+    def action(self) -> Action:
+        """Of a mailing of which enough is stored the rest waits at its client: that is held all the same."""
+        return Action.HOLD if COPIES in self.enforced else _ACTIONS[self.data["action"]]
+
+    @property
+    def counted(self) -> bool:
+        """Whether it was counted in what is counted over time."""
+        return _ACTIONS[self.data["action"]] <= Action.HOLD
+
+    @cached_property
+    def enforced(self) -> frozenset[str]:
+        return frozenset(self.data.get("rules", ()))
+
+    @cached_property
+    def approved(self) -> frozenset[str]:
+        """The rules that hit, and on which people had decided."""
+        return frozenset(self.data.get("approved", ()))
+
+    @cached_property
+    def observed(self) -> frozenset[str]:
+        return frozenset(self.data.get("observed", ()))
+
+    @cached_property
+    def hits(self) -> frozenset[str]:
+        return self.enforced | self.approved | self.observed
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """Of those that were enforced, or approved, the policy's own."""
+        return (self.enforced | self.approved) - FIXED - {FREEZE}
+
+    @cached_property
+    def uncertain(self) -> frozenset[str]:
+        """The rules that took effect since something was not known."""
+        return frozenset(r["rule"] for r in self.data.get("reasons", ()) if r.get("uncertain"))
+
+    # what it is
+
+    @property
+    def mailing(self) -> str:
+        return self.data.get("mailing") or ""
+
+    @property
+    def lists(self) -> frozenset[str]:
+        return frozenset(self.data.get("lists", ()))
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(self.data.get("streams", ()))
+
+    @property
+    def total(self) -> int:
+        return int(self.data["counts"]["total"])
+
+    @property
+    def writer(self) -> str:
+        """Who claims to have written it, as a key for counts: the keyed digest in the chain."""
+        return next(iter(self.sealed.get("from", ())), "")
+
+    @property
+    def claimed(self) -> bool:
+        """Whether one From claims to have written it."""
+        return "from" in self.sealed
+
+    def names(self, role: str) -> Sequence[str]:
+        """In clear, as far as that is still there."""
+        return (self.clear or {}).get(role, ())
+
+    @cached_property
+    def author(self) -> Address | None:
+        """Who claims to have written it."""
+        return next(iter(_addresses(self.names("from"))), None)
+
+    @cached_property
+    def recipients(self) -> Sequence[Address] | None:
+        """All of them, where they are still known by name."""
+        found = _addresses(self.names("recipients"))
+        return found if len(found) == self.total else None
+
+    # what was known of it
+
+    def value(self, slot: str) -> Value | None:
+        """What the guard knew. None where that is not known here; ``why_not`` says why."""
+        found = self._of(slot)
+        if found is NOT_FOUND:
+            return Unknown(why=self._whys.get(slot.partition(" ")[0], NOT_FOUND.why))
+        return found
+
+    def _of(self, slot: str) -> Value | None:
+        """NOT_FOUND without the reason."""
+        if self.facts is not None and slot in self.facts:
+            return self.facts[slot]
+        if slot in _IN_ENTRY:
+            return _IN_ENTRY[slot](self)
+        if self.facts is not None:
+            return None
+        if self._sparse is not None and slot in self._sparse:
+            plain = self._sparse[slot]
+            return None if plain == "?" else value_of(plain)
+        return self._by_counts(slot) if self._sure else None
+
+    def _by_counts(self, slot: str) -> Value | None:
+        """Where facts are erased, or an earlier version kept none of this."""
+        name, counts = slot.partition(".")[2], self.data["counts"]
+        if slot in _OF_RECIPIENTS and name in counts:
+            return Count.exactly(counts[name])
+        if slot == "recipients.lists":
+            return self.lists
+        if slot == "recipients.share" and (counts["list_addresses"] or not self.lists):
+            return Count.exactly(bool(counts["list_addresses"]))
+        return None
+
+    @cached_property
+    def _sure(self) -> bool:
+        """Whether every list could say who is on it, and nothing expanded elsewhere: then its counts are exact."""
+        people = self.data.get("people")
+        return (
+            people is not None
+            and not self.data.get("reach_at_least")
+            and not self.data.get("expanded_from")
+            and not any("behind" in one if isinstance(one, dict) else one.endswith("?") for one in people)
+        )
+
+    def why_not(self, slot: str, fact: str) -> str:
+        """Why the value is not known."""
+        source = TABLE[fact].source
+        if self.clear is None:
+            return ERASED
+        if self.facts is None:
+            return OLD
+        if source is Source.LIVE:
+            return UNCOUNTED
+        if source is Source.TEXT and not any(TABLE[s].source is source for s in self.facts if s in TABLE):
+            return UNREAD if self.data.get("looks") is None else UNSAID
+        return OLD
+
+    @cached_property
+    def _whys(self) -> Mapping[str, str]:
+        return dict(self.data.get("unknown", ()))
+
+    def count(self, name: str) -> Count:
+        """Of ``recipients.*``; bounds where it is not known better."""
+        value = self.value(f"recipients.{name}")
+        return value if isinstance(value, Count) else ANY
+
+    def stood(self, name: str) -> bool:
+        """Of what people had decided about its mailing, or were to decide: WAITING, REJECTED or APPROVED."""
+        return name in self.data.get(DECIDED, ()) or bool((self._sparse or {}).get(name))
+
+    @cached_property
+    def exact(self) -> bool:
+        """Whether every list could say who among its recipients is on it."""
+        if self.data.get("expanded_from"):
+            return False
+        counts = (self.value(f"recipients.{name}") for name in ("members", "customers", "outside", "reach"))
+        lists = self.value("recipients.lists")
+        return all(isinstance(n, Count) and n.exact for n in counts) and isinstance(lists, frozenset)
+
+    @cached_property
+    def is_no_letter(self) -> bool:
+        """Whether it surely is no letter to a customer, of which alone first contacts are counted."""
+        return not self.count("customers").high or bool(self.streams) or self.data.get("looks") == "mailing"
+
+    def subject(self, lists: Iterable[str]) -> Subject:
+        """Under which keys it is counted, as far as it shows which need no count. ``lists``: all that there are."""
+        some = (_SOMEBODY,)
+        return Subject(
+            sender=_SOMEBODY if self.claimed else NOT_FOUND,
+            customers=self.value("recipients.customers"),
+            reach=self.value("recipients.reach"),
+            lists=tuple(sorted(self.lists if self.exact else lists)),
+            letter_from=() if self.is_no_letter else some,
+            threads=() if self.is_no_reply else some,
+            reply="" if self.is_no_reply else _SOMEBODY,
+            shared=False,
+        )
+
+    @property
+    def is_no_reply(self) -> bool:
+        return self.facts is not None and REPLY not in self.facts
+
+    def windows(self, fact: str) -> Iterable[tuple[int, Count]]:
+        """What was counted of all lists and mailings, by its seconds."""
+        for slot, value in (self.facts or {}).items():
+            found = _WINDOW.match(slot)
+            if found is not None and found[1] == fact and isinstance(value, Count):
+                yield int(found[2] or 0), value
+
+
+def _addresses(texts: Iterable[str]) -> list[Address]:
+    found = []
+    for text in texts:
+        try:
+            found.append(Address.parse(text))
+        except BadAddress:
+            continue
+    return found
+
+
+def _looks(message: Recorded) -> Value | None:
+    return message.data.get("looks")
+
+
+def _readable(message: Recorded) -> Value | None:
+    """What cannot be read looks like nothing."""
+    return "yes" if message.data.get("looks") is not None else None
+
+
+def _login(message: Recorded) -> Value | None:
+    if "actor" not in message.sealed:
+        return frozenset()
+    users = message.names("actor")
+    return frozenset({users[0].lower()}) if users else None
+
+
+def _domains(message: Recorded) -> Value | None:
+    """Of those who are judged, so not of a list server's copy, of which some were judged before."""
+    known = message.recipients if not message.data.get("expanded_from") else None
+    return None if known is None else frozenset(address.domain for address in known)
+
+
+def _sender(message: Recorded) -> Value | None:
+    if not message.claimed:
+        return NOT_FOUND
+    return next(iter(message.names("from")), None)
+
+
+_IN_ENTRY: Mapping[str, Callable[[Recorded], Value | None]] = {
+    "client": lambda message: message.data.get("client") or NOT_FOUND,
+    "listener": lambda message: message.data.get("listener"),
+    "login": _login,
+    "message.looks": _looks,
+    "message.readable": _readable,
+    "message.size_mb": lambda message: Count.exactly(message.data["size_bytes"] / _MIB),
+    "recipients.domains": _domains,
+    "recipients.total": lambda message: Count.exactly(message.total),
+    "sender.address": _sender,
+}
+"""What other parts of the entry tell. Of a text, where what it says is not kept."""

@@ -1,0 +1,329 @@
+"""In what two policies differ, beside their rules, as far as it bears on one recorded message, and what that leaves of its facts.
+
+The table of facts says of which parts of a policy each is made. Membership comes from the lists as they were. A list that only the
+other policy has, or declares differently, is asked as it is today, for recipients who are still known by name. Which messages
+are copies of one mailing is taken as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from smtpguard.admission.recorded import ANY, Recorded
+from smtpguard.guard.inforce import InForce
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.registry import Registry
+from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
+from smtpguard.policy.counted import COUNTED
+from smtpguard.policy.facts import FACTS, Count, Part, Source, Type, Value, Within
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.rule import Rule, Strength
+from smtpguard.policy.verdict import Action
+
+WHY: Mapping[Part, str] = {
+    Part.MEMBERSHIP: "the lists are declared otherwise",
+    Part.ORGANIZATION: "who is a colleague is declared otherwise",
+    Part.TEXT: "what tells how a text is read is declared otherwise",
+    Part.VOCABULARIES: "the vocabularies are others",
+    Part.STREAMS: "the streams are declared otherwise",
+    Part.CONVERSATIONS: "other conversations would have been counted",
+}
+OF_LISTS = "what the lists say of themselves is declared otherwise"
+
+_OF_LISTS: Mapping[Part, Callable[[ListInfo], Any]] = {
+    Part.WRITERS: lambda info: (info.writers, info.origin),
+    Part.ORIGIN: lambda info: info.origin,
+    Part.AVOID: lambda info: info.avoid,
+    Part.AUDIENCE: lambda info: info.audience,
+    Part.SENSITIVITY: lambda info: info.sensitivity,
+    Part.LANGUAGE: lambda info: info.language,
+}
+_HOW_OFTEN = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad"})
+"""Of a source, what does not say who is on the list."""
+_ANY_SHARE = Count(0, 1)
+_BEFORE = (Source.ENVELOPE, Source.HEADERS)
+"""What is known of every message, whatever the rules want to know."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledPolicy:
+    """One policy with what is built of it. ``in_force.registry`` has the lists' indexes as they are today."""
+
+    policy: Policy
+    in_force: InForce
+
+    @property
+    def registry(self) -> Registry:
+        return self.in_force.registry
+
+    @property
+    def lists(self) -> Mapping[str, ListInfo]:
+        return self.registry.lists
+
+    @cached_property
+    def asked(self) -> Mapping[str, tuple[str, int]]:
+        """What its rules ask: slot -> fact, and the seconds of the window in which it is counted."""
+        return {c.slot: (c.fact.name, c.window_seconds) for rule in self.in_force.rules.rules for c in rule.conditions}
+
+    @cached_property
+    def limited(self) -> frozenset[str]:
+        """Its streams with a limit."""
+        streams = self.registry.streams.items()
+        return frozenset(name for name, s in streams if s.max is not None or s.max_per_person is not None)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Rule]:
+        return {rule.rule_id: rule for rule in self.in_force.rules.rules}
+
+    @cached_property
+    def of_sense(self) -> Mapping[Any, tuple[Rule, ...]]:
+        found: dict[Any, tuple[Rule, ...]] = {}
+        for rule in self.in_force.rules.rules:
+            found[rule.sense] = (*found.get(rule.sense, ()), rule)
+        return found
+
+    def answered(self, rule: Rule, message: Recorded) -> Answer | None:
+        """What this rule of the policy of then did answer. None where nobody can say: it may have been left unasked, since it could
+        not have made the verdict stricter."""
+        if rule.rule_id in message.hits:
+            return UNKNOWN if rule.rule_id in message.uncertain else YES
+        strongest = max((self._strength(name, message) for name in message.own if name in self.by_id), default=None)
+        return NO if rule.observes or not message.own or strongest is None or rule.strength() > strongest else None
+
+    def action(self, name: str, message: Recorded) -> Action | None:
+        """What a rule of the policy of then wanted, as it hit; None of one that stands in no policy."""
+        return self._strength(name, message)[0] if name in self.by_id else None
+
+    def _strength(self, name: str, message: Recorded) -> Strength:
+        return self.by_id[name].strength(UNKNOWN if name in message.uncertain else YES)
+
+    @cached_property
+    def conversations(self) -> frozenset[Any]:
+        """What decides which conversations are counted: two policies that are alike in it count the same. Never alike where that
+        hangs on what was read only if another rule wanted it."""
+        lazy = {slot for slot, (fact, _) in self.asked.items() if fact in COUNTED and COUNTED[fact].lazy}
+        found = set()
+        for rule in self.in_force.rules.rules:
+            if lazy.isdisjoint(rule.slots):
+                continue
+            others = [c for c in rule.conditions if c.fact.name not in COUNTED]
+            if any(c.fact.source not in _BEFORE for c in others):
+                return frozenset({object()})
+            when, unless = (frozenset(c.sense for c in some if c in others) for some in (rule.when, rule.unless))
+            stop = (rule.rule_id, rule.stop_seconds) if rule.stop_seconds else ()
+            found.add((when, unless, frozenset(lazy & rule.slots), stop))
+        return frozenset(found)
+
+
+@dataclass(eq=False)
+class PolicyDiff:
+    """From the policy of ``then`` (None: it is not kept any more) to another."""
+
+    then: CompiledPolicy | None
+    other: CompiledPolicy
+    _last: tuple[Recorded, frozenset[Part]] | None = field(default=None, repr=False)
+    """The last message that was asked about, and what differs for it."""
+
+    # what differs at all
+
+    @cached_property
+    def nothing(self) -> bool:
+        """Whether the two differ in no more than what their rules ask and do."""
+        then, other = self.then, self.other
+        same = then is not None and then.lists == other.lists and then.registry.streams == other.registry.streams
+        return same and not self._always
+
+    @cached_property
+    def _always(self) -> frozenset[Part]:
+        """What differs for every message."""
+        if self.then is None:
+            return frozenset(Part)
+        differing: Mapping[Part, Callable[[CompiledPolicy], Any]] = {
+            Part.ORGANIZATION: _organization,
+            Part.TEXT: _text,
+            Part.VOCABULARIES: lambda policy: policy.policy.vocabularies,
+            Part.CONVERSATIONS: lambda policy: policy.conversations,
+        }
+        found = {part for part, of in differing.items() if of(self.then) != of(self.other)}
+        return frozenset(found | ({Part.MEMBERSHIP} if Part.ORGANIZATION in found else set()))
+
+    @cached_property
+    def _lists(self) -> frozenset[str]:
+        """Those that mean other people, or that only one of the two has."""
+        before, after = self.then.lists if self.then is not None else {}, self.other.lists
+        return frozenset(
+            name
+            for name in {*before, *after}
+            if self.then is None
+            or name not in before
+            or name not in after
+            or _who(self.then, name) != _who(self.other, name)
+        )
+
+    # what differs for a message
+
+    def parts(self, message: Recorded) -> frozenset[Part]:
+        if self.nothing:
+            return frozenset()
+        if self._last is None or self._last[0] is not message:
+            found = {part for part, of in _OF_LISTS.items() if not self._alike(message, of)}
+            found |= {Part.STREAMS} if not self._same_streams(message) else set()
+            found |= {Part.MEMBERSHIP} if self._moved(message) else set()
+            self._last = message, self._always | found
+        return self._last[1]
+
+    def moved(self, message: Recorded) -> bool:
+        """Whether its recipients may be somebody else to the other policy."""
+        return Part.MEMBERSHIP in self.parts(message)
+
+    def limits(self, message: Recorded) -> bool:
+        """Whether a stream that it uses has other limits."""
+        return any(
+            self.then is None or _limits(self.then, name) != _limits(self.other, name) for name in message.streams
+        )
+
+    def why(self, fact: str, message: Recorded) -> str:
+        """Why the other policy may have known something else; "" where it knew the same."""
+        differs = self.parts(message) & FACTS[fact].parts
+        return next((why for part, why in WHY.items() if part in differs), OF_LISTS if differs else "")
+
+    def _moved(self, message: Recorded) -> bool:
+        if not self._lists:
+            return False
+        if message.lists & self._lists or not message.exact:
+            return True
+        known = message.recipients
+        return known is None or not self._lists.isdisjoint(self.other.registry.classify(known).touched)
+
+    def _alike(self, message: Recorded, of: Callable[[ListInfo], Any]) -> bool:
+        """Whether the lists that it touches, or may touch, are alike in this."""
+        if self.then is None:
+            return False
+        before, after = self.then.lists, self.other.lists
+        names = message.lists if message.exact else {*before, *after}
+        return all(name in before and name in after and of(before[name]) == of(after[name]) for name in names)
+
+    def _same_streams(self, message: Recorded) -> bool:
+        if self.then is None:
+            return False
+        if _streams(self.then) == _streams(self.other) or not message.claimed:
+            return True
+        written = message.names("from")
+        before, after = (
+            {(s.name, s.origin) for s in g.registry.streams_from(written[0])} if written else None
+            for g in (self.then, self.other)
+        )
+        return before is not None and before == after
+
+    # what the other policy would have known, as far as that can be said
+
+    def derived(self, fact: str, message: Recorded) -> Value | None:
+        """Of a fact that the other policy may have known otherwise."""
+        moved, differs = self.moved(message), self.parts(message) & FACTS[fact].parts
+        match fact:
+            case "sender.internal":
+                return None if message.author is None else self.other.registry.is_internal(message.author)
+            case "stream":
+                return frozenset() if self._uses_none(message) else None
+            case "sender.is_writer":
+                return False if self._may_not_write(message) else None
+            case "recipients.audience" | "recipients.sensitivity" | "list.language" if not moved:
+                return self._of_lists(fact, message)
+            case "message.unsuitable_topics" if differs == {Part.AVOID}:
+                return self._unsuitable(message)
+        if FACTS[fact].area == "recipients":
+            return self._of_recipients(fact, message)
+        if FACTS[fact].number and Part.TEXT not in differs:
+            return Within(_ANY_SHARE if FACTS[fact].type is Type.SHARE else ANY)
+        return None
+
+    def _uses_none(self, message: Recorded) -> bool:
+        """Whether no stream of the other policy is for who wrote it."""
+        written = message.author
+        if written is None:
+            return False
+        return not self.other.registry.streams_from(written.canonical(self.other.policy.delimiters))
+
+    def _may_not_write(self, message: Recorded) -> bool:
+        """Whether a list that it is addressed to has other writers."""
+        written, known = message.author, message.recipients
+        if written is None or known is None or self.other.policy.expansions:
+            return False
+        writer, registry = written.canonical(self.other.policy.delimiters), self.other.registry
+        return any((info := registry.list_at(a)) is not None and writer not in info.writers for a in known)
+
+    def _of_lists(self, fact: str, message: Recorded) -> Value | None:
+        """What its lists are, the other policy says."""
+        name, lists = fact.partition(".")[2], message.value("recipients.lists")
+        if not isinstance(lists, frozenset) or not lists <= self.other.lists.keys():
+            return None
+        said = [value for n in lists if (value := getattr(self.other.lists[n], name))]
+        found = frozenset(word for value in said for word in ([value] if isinstance(value, str) else value))
+        return found if found or message.exact else None
+
+    def _unsuitable(self, message: Recorded) -> Value | None:
+        """Where only what lists are to be spared is another."""
+        topics = message.value("message.topics")
+        if not isinstance(topics, frozenset) or not message.lists <= self.other.lists.keys():
+            return None
+        found = topics & frozenset().union(*(self.other.lists[n].avoid for n in message.lists))
+        return found if found or (message.exact and message.value("message.readable") == "yes") else None
+
+    def _of_recipients(self, fact: str, message: Recorded) -> Value | None:
+        """Of recipients who may be somebody else: what their addresses say, and bounds."""
+        known, registry = message.recipients, self.other.registry
+        most = Within(Count(0, message.total))
+        if known is None or self.other.policy.expansions:
+            addresses, people, internal = None, 0, 0
+        else:
+            different = {a.canonical(registry.digester.delimiters): a for a in known}.values()
+            lists = [a for a in different if registry.list_at(a) is not None]
+            addresses, people = len(lists), len(different) - len(lists)
+            internal = sum(registry.is_internal(a) for a in different if a not in lists)
+        match fact:
+            case "recipients.list_addresses":
+                return most if addresses is None else Count.exactly(addresses)
+            case "recipients.internal":
+                return most if addresses is None else Count.exactly(internal)
+            case "recipients.outside":
+                return most
+            case "recipients.reach" if addresses == 0:
+                return Count.exactly(people)
+            case _ if not FACTS[fact].number:
+                return None
+            case _ if FACTS[fact].type is Type.SHARE:
+                return Within(_ANY_SHARE)
+        return most if addresses == 0 else Within(ANY)
+
+
+def _organization(ground: CompiledPolicy) -> Any:
+    said = ground.policy.organization
+    people = said.domains, said.customers_here, said.people, said.members
+    return people, ground.policy.expansions, ground.policy.delimiters
+
+
+def _text(ground: CompiledPolicy) -> Any:
+    policy = ground.policy
+    list_ids = {i for info in ground.lists.values() for i in info.list_ids}
+    names = frozenset(ground.registry.names.known())
+    return policy.organization.domains, policy.marks, policy.own_marks, names, list_ids
+
+
+def _streams(ground: CompiledPolicy) -> Any:
+    return {s.name: (s.senders, s.origin) for s in ground.registry.streams.values()}
+
+
+def _who(ground: CompiledPolicy, name: str) -> Any:
+    """Whom a list means: what is declared of it that says who is reached, and under which addresses."""
+    info = ground.lists[name]
+    sources = [{k: v for k, v in source.items() if k not in _HOW_OFTEN} for source in info.members]
+    addresses = {address for address, known in ground.registry.names.known() if known == name}
+    return addresses, info.of_customers, info.includes, sources
+
+
+def _limits(ground: CompiledPolicy, name: str) -> Any:
+    stream = ground.registry.streams.get(name)
+    return None if stream is None else (stream.max, stream.max_per_person)

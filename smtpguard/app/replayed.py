@@ -1,0 +1,486 @@
+"""What one policy would have made of messages that were decided on under another, from their entries in the journal alone.
+
+The engine is asked as ever, with what was recorded (``RuleSet.bounds``); a fact that is not known here leaves its rules pending. So of
+every message there is what is certain, and what may be. What stands in no policy is taken as it was; where it hangs on what is not
+known, every answer is tried (admission.standing.course). The policy is taken to be in force from the first message on, and messages
+are given in their order, since what would have been held or refused of one bears on the next. Nobody can know what people would have
+decided on what was never held: it waits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+from typing import NamedTuple
+
+from smtpguard.admission.recorded import ANY, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
+from smtpguard.admission.standing import NEVER_COVERED, Course, course
+from smtpguard.app.replaydiff import WHY, CompiledPolicy, PolicyDiff
+from smtpguard.app.replaydrift import Divergence
+from smtpguard.gathering.streams import FACT as OF_STREAMS
+from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
+from smtpguard.policy.counted import APPROVED, COUNTED
+from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
+from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, STAGES, STREAM, WAITS, Rule
+from smtpguard.policy.stopping import REPLIES
+from smtpguard.policy.verdict import Action, Mode
+from smtpguard.policy.window import LONGEST_SECONDS
+
+COPIES = "copies"
+"""What a verdict hangs on beside facts: other copies of the same mailing, which may wait."""
+PEOPLE = "people"
+"""... what people had decided about it."""
+HELD_TOO = "they may wait, and it with them"
+DRIFT = "earlier messages would have been counted otherwise"
+DECIDED = "what they would have decided then, nobody knows"
+RESTED = "whether its conversation rested is not kept"
+
+_FIXED = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
+_HOT = Count(math.inf, math.inf)
+_SHARE = Count(0, 1)
+_BOTH = frozenset({True, False})
+
+
+class Effect(NamedTuple):
+    """Of a rule that hit; ``action``: None where its policy is not there any more to say it."""
+
+    mode: Mode
+    action: Action | None
+
+
+@dataclass(frozen=True, slots=True)
+class Perhaps:
+    """A rule that may hit. ``doubts``: fact to why it is not known, of those that it hangs on."""
+
+    rule: Rule
+    doubts: Mapping[str, str]
+
+    @property
+    def actions(self) -> frozenset[Action]:
+        """What it comes to if it does."""
+        return frozenset() if self.rule.observes else frozenset(self.rule.strength(a)[0] for a in (YES, UNKNOWN))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """``actions``: all that it may have come to; one where it is certain. ``rules``: those that certainly hit.
+    ``perhaps``: those that may. ``hangs``: fact, COPIES or PEOPLE to why it is not known, of all that ``actions`` hang on."""
+
+    actions: frozenset[Action]
+    rules: Mapping[str, Effect]
+    perhaps: tuple[Perhaps, ...] = ()
+    hangs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def certain(self) -> bool:
+        return len(self.actions) == 1
+
+    def doubts_like(self, other: Thought) -> bool:
+        """Whether both hang on the same answers to the same questions about what was not kept: whatever they are, both come to the
+        same."""
+        mine, its = (
+            {(p.rule.rule_id, p.rule.sense, p.rule.then, p.rule.mode) for p in t.perhaps} for t in (self, other)
+        )
+        whys = (
+            why
+            for thought in (self, other)
+            for doubts in (thought.hangs, *(p.doubts for p in thought.perhaps))
+            for why in doubts.values()
+        )
+        return (
+            self.actions == other.actions
+            and self.rules == other.rules
+            and mine == its
+            and all(why in NOT_KEPT for why in whys)
+        )
+
+
+def recorded(message: Recorded, then: CompiledPolicy | None) -> Thought:
+    """What the policy of then did."""
+    by_mode = ((message.observed, Mode.OBSERVE), (message.approved, Mode.APPROVED), (message.enforced, Mode.ENFORCE))
+    rules = {
+        rule: Effect(mode, then.action(rule, message) if then is not None else None)
+        for names, mode in by_mode
+        for rule in sorted(names)
+    }
+    return Thought(actions=frozenset({message.action}), rules=rules)
+
+
+class Replay:
+    """The messages of a time under one policy. ``copies``: so many of one mailing are stored."""
+
+    def __init__(self, ground: CompiledPolicy, *, copies: int) -> None:
+        self.ground = ground
+        self._trail = Divergence(copies=copies)
+
+    def judge(self, message: Recorded, shift: PolicyDiff) -> Thought:
+        """``shift``: from the policy that it was decided under to this one."""
+        if ASKED in message.enforced:  # a test of a mailing, which is held whatever the rules say
+            return recorded(message, shift.then)
+        answers = _Answers(self.ground, shift, self._trail, message)
+        case = _Case(self.ground, shift, self._trail, message, answers)
+        self._remember(case)
+        return Thought(
+            actions=frozenset(case.actions),
+            rules={hit.rule: Effect(hit.mode, hit.action) for hit in answers.least.hits},
+            perhaps=answers.perhaps,
+            hangs=case.hangs if len(case.actions) > 1 else {},
+        )
+
+    def _remember(self, case: _Case) -> None:
+        """What it means for the next."""
+        message, answers, trail = case.message, case.answers, self._trail
+        waiting = trail.waiting(message)
+        alike = case.actions == {message.action} and answers.own == message.own and not answers.maybe
+        if not alike or waiting is not None:
+            trail.otherwise(message, answers.sizes if Action.HOLD in case.actions else None)
+        held = Action.HOLD in case.actions
+        trail.came(message, held=held, addressed=bool(message.count("list_addresses").high))
+        counted = {action <= Action.HOLD for action in case.actions}
+        if held and waiting is not None and waiting.full:
+            counted.add(False)
+        trail.counted(message, fewer=message.counted and False in counted, more=not message.counted and True in counted)
+        relayed = message.action is Action.RELAY
+        passes = {action is Action.RELAY for action in case.actions}
+        trail.let_through(message, fewer=relayed and False in passes, more=not relayed and True in passes)
+        if case.shift.moved(message):
+            trail.moved(message, case.reach)
+
+
+class _Answers:
+    """Of all rules of ``ground`` about one message."""
+
+    def __init__(self, ground: CompiledPolicy, shift: PolicyDiff, trail: Divergence, message: Recorded) -> None:
+        self._shift, self._trail, self._message = shift, trail, message
+        rules, values = ground.in_force.rules, {}
+        self._uncounted = rules.uncounted(message.subject(ground.lists))
+        self._why: dict[str, str] = {}
+        for slot, (fact, seconds) in ground.asked.items():
+            value, why = self.told(slot, fact, seconds)
+            if why:
+                self._why[slot] = why
+            if value is not None:
+                values[slot] = value
+        bounds = rules.bounds(values, self._answered)
+        self.least = bounds.least
+        """With those rules alone that certainly hit."""
+        hits = {hit.rule for hit in self.least.hits}
+        doubted = [Perhaps(rule, self._doubts(rule, values)) for rule in bounds.pending]
+        known = hits | {one.rule.rule_id for one in doubted}
+        doubted += [
+            Perhaps(rule, {REPLIES: RESTED})
+            for rule in rules.rules
+            if rule.stop_seconds and rule.rule_id not in known and self._may_rest(rule, values)
+        ]
+        self.perhaps = tuple(doubted)
+        self._hitting = [rule for rule in rules.rules if rule.rule_id in hits and not rule.observes]
+
+    @property
+    def own(self) -> frozenset[str]:
+        """The rules that certainly hit and are enforced."""
+        return frozenset(rule.rule_id for rule in self._hitting)
+
+    @property
+    def maybe(self) -> frozenset[str]:
+        """The enforced rules that may hit."""
+        return frozenset(one.rule.rule_id for one in self.perhaps if not one.rule.observes)
+
+    @property
+    def sizes(self) -> frozenset[str]:
+        """What the rules that hold it, or may, ask of the size of its mailing."""
+        rules = (*self._hitting, *(one.rule for one in self.perhaps if not one.rule.observes))
+        return OF_MAILINGS.intersection(c.fact.name for rule in rules for c in rule.conditions)
+
+    def unchanged(self, then: CompiledPolicy) -> bool:
+        """Whether just those rules hit that hit then, and want the same."""
+        if self.own != self._message.own or self.maybe:
+            return False
+        return all(r.rule_id in then.by_id and then.by_id[r.rule_id].then is r.then for r in self._hitting)
+
+    def _may_rest(self, rule: Rule, values: Mapping[str, Value]) -> bool:
+        """Whether a rule with a stop that does not hit by what was counted may hit since the conversation rests."""
+        if self._message.is_no_reply or self._answered(rule) is NO:
+            return False
+        hot = dict.fromkeys((c.slot for c in rule.when if c.fact.name == REPLIES), _HOT)
+        return rule.answer({**values, **hot}) is not NO
+
+    def _answered(self, rule: Rule) -> Answer | None:
+        """What a rule of the same sense answered then, where all that it asks would have been the same."""
+        then = self._shift.then
+        if then is None or not all(self._same(c.slot, c.fact.name, c.window_seconds) for c in rule.conditions):
+            return None
+        answers = (then.answered(old, self._message) for old in then.of_sense.get(rule.sense, ()))
+        return next((answer for answer in answers if answer is not None), None)
+
+    def _same(self, slot: str, fact: str, seconds: int) -> bool:
+        if fact == APPROVED:
+            return self._trail.waiting(self._message) is None or not self._message.stood(APPROVED)
+        if self._shift.why(fact, self._message):
+            return False
+        counts = fact in COUNTED and slot not in self._uncounted
+        return not counts or not any(self._trail.drift(self._message, fact, seconds))
+
+    def _doubts(self, rule: Rule, values: Mapping[str, Value]) -> Mapping[str, str]:
+        return {c.fact.name: self._why[c.slot] for c in rule.doubts(values) if c.slot in self._why}
+
+    def fact(self, name: str) -> tuple[Value | None, str]:
+        """Of a fact that is not counted over messages."""
+        return self.told(name, name, 0)
+
+    def told(self, slot: str, fact: str, seconds: int) -> tuple[Value | None, str]:
+        """What the guard would have known by this policy, after all that went before; and why that is not known, or only its
+        bounds."""
+        message, why = self._message, self._shift.why(fact, self._message)
+        if fact == APPROVED:
+            return self._approved()
+        value = self._shift.derived(fact, message) if why else message.value(slot)
+        if fact not in COUNTED:
+            if value is None and not why:
+                return None, message.why_not(slot, fact)
+            return value, why if value is None or isinstance(value, Within) else ""
+        if not why:
+            if slot in self._uncounted:
+                return self._uncounted[slot], ""
+            value, why = self._counted(slot, fact, seconds, value)
+        return self._drifted(fact, seconds, value, why)
+
+    def _approved(self) -> tuple[Value | None, str]:
+        granted = self._message.stood(APPROVED)
+        if granted and self._trail.waiting(self._message) is not None:
+            return None, DECIDED
+        return granted, ""
+
+    def _counted(self, slot: str, fact: str, seconds: int, value: Value | None) -> tuple[Value | None, str]:
+        """What was counted then; what no rule counted has bounds."""
+        message = self._message
+        if value is not None:
+            return value, ""
+        why = message.why_not(slot, fact)
+        if not FACTS[fact].number:
+            return None, why
+        low, high = self.of_itself(fact)
+        if slot == fact or slot == f"{fact} in {seconds}":
+            for other, count in message.windows(fact):
+                if other < seconds:
+                    low = max(low, count.low)
+                else:
+                    high = min(high, count.high)
+        return Within(Count(low, max(low, high))), why
+
+    def of_itself(self, fact: str) -> Count:
+        """At least what the message comes to alone, at most anything."""
+        message, row = self._message, FACTS[fact]
+        if row.type is Type.SHARE:
+            share = message.value(row.own) if row.own and message.exact else None
+            return Count(share.low, 1) if isinstance(share, Count) else _SHARE
+        if fact == "sender.customers":
+            return Count(message.count("customers").low, math.inf)
+        return Count(message.count(row.own.partition(".")[2]).low, math.inf) if row.own else ANY
+
+    def _drifted(self, fact: str, seconds: int, value: Value | None, why: str) -> tuple[Value | None, str]:
+        count = value.count if isinstance(value, Within) else value
+        if not isinstance(count, Count):
+            if value is None or isinstance(value, Unknown):
+                return value, why
+            return (None, DRIFT) if any(self._trail.drift(self._message, fact, seconds)) else (value, why)
+        fewer, more = self._trail.drift(self._message, fact, seconds)
+        if not (fewer or more):
+            return value, why
+        own, (low, high), share = self.of_itself(fact), count, FACTS[fact].type is Type.SHARE
+        if fewer:
+            low = min(low, own.low if share else max(own.low, low - fewer))
+        if more:
+            high = own.high if share else max(high, own.low) + more
+        return Within(Count(low, high)), DRIFT
+
+
+class _Case:
+    """All that one verdict may come to: what the rules say, then what stands in no policy, then what its mailing makes of it."""
+
+    def __init__(
+        self, ground: CompiledPolicy, shift: PolicyDiff, trail: Divergence, message: Recorded, answers: _Answers
+    ) -> None:
+        self.ground, self.shift, self.trail, self.message, self.answers = ground, shift, trail, message, answers
+        self.hangs: dict[str, str] = {}
+        least = answers.least.action
+        self.actions = {least}
+        for one in answers.perhaps:
+            stricter = {max(least, action) for action in one.actions} - {least}
+            if stricter:
+                self.actions |= stricter
+                self.hangs.update(one.doubts)
+        self._freeze()
+        if ground.in_force.enforce:
+            self._to_a_list()
+            self._of_a_stream()
+            self._of_a_mailing()
+        if trail.repeats(message) and min(self.actions) <= Action.HOLD:
+            self._may({Action.HOLD}, COPIES, "the same message may be held already")
+
+    @property
+    def reach(self) -> float:
+        """People at most."""
+        return self._at_most("recipients.reach")
+
+    def _at_most(self, fact: str) -> float:
+        value, _ = self.answers.fact(fact)
+        value = value.count if isinstance(value, Within) else value
+        return value.high if isinstance(value, Count) else math.inf
+
+    def _at_least(self, action: Action) -> None:
+        self.actions = {max(a, action) for a in self.actions}
+
+    def _may(self, actions: Iterable[Action], fact: str, why: str) -> None:
+        more = set(actions) - self.actions
+        if more:
+            self.actions |= more
+            self.hangs.setdefault(fact, why)
+
+    # what stands in no policy
+
+    def _freeze(self) -> None:
+        if FREEZE not in self.message.enforced:
+            return
+        if self.shift.moved(self.message):
+            stopped = {max(a, self._freeze_action()) for a in self.actions}
+            self._may(stopped, "recipients.lists", WHY[Part.MEMBERSHIP])
+        else:
+            self._at_least(self._freeze_action())
+
+    def _freeze_action(self) -> Action:
+        alone = not self.message.own and self.message.action in (Action.HOLD, Action.DEFER)
+        return self.message.action if alone else self.ground.in_force.rules.freeze_answer
+
+    def _to_a_list(self) -> None:
+        """No automatic reply goes to a list, and nothing that may have reached it already."""
+        message, relayed = self.message, Action.RELAY in self.actions
+        _, why = self.answers.fact("recipients.list_addresses")
+        if not self._at_most("recipients.list_addresses"):
+            return
+        then = message.count("list_addresses")
+        if AUTOMATIC in message.hits and not why:
+            self._at_least(Action.REJECT)
+        elif AUTOMATIC in message.hits:
+            self._may((max(a, Action.REJECT) for a in self.actions), "recipients.list_addresses", why)
+        elif not then.low and not self._written_by_somebody():  # it was to no list then, so nobody asked
+            self._may((max(a, Action.REJECT) for a in self.actions), "message.automatic", OLD)
+        if IN_DOUBT in message.hits and relayed:
+            self.actions = {Action.HOLD if a is Action.RELAY else a for a in self.actions}
+        asked = then.low and not message.own and FREEZE not in message.enforced
+        if relayed and not asked and self.trail.tried(message):
+            self._may({Action.HOLD}, COPIES, "an earlier attempt may have reached the list")
+
+    def _written_by_somebody(self) -> bool:
+        """Whether it is surely no automatic reply, and not a bounce."""
+        automatic, _ = self.answers.fact("message.automatic")
+        return automatic is False and any(self.message.names("reverse_path"))
+
+    def _of_a_stream(self) -> None:
+        limited = self.ground.limited
+        if not limited:
+            return
+        why, streams = self.shift.why("stream", self.message), frozenset(self.message.streams)
+        value = self.shift.derived("stream", self.message) if why else streams
+        if isinstance(value, frozenset) and limited.isdisjoint(value):
+            return
+        drift = any(self.trail.drift(self.message, OF_STREAMS, LONGEST_SECONDS))
+        if why or self.shift.limits(self.message) or drift:
+            more = {max(a, Action.DEFER) for a in self.actions}
+            self._may(more, OF_STREAMS, why or "how much came of the stream is not kept")
+        elif STREAM in self.message.hits:
+            self._at_least(Action.DEFER)
+
+    # as one of a mailing
+
+    def _of_a_mailing(self) -> None:
+        """What people decided about its mailing, and what waits of it."""
+        message, waiting = self.message, self.trail.waiting(self.message)
+        if not message.mailing:
+            if Action.RELAY in self.actions and (self.trail.by_reach or self.trail.lost):
+                self._may({Action.HOLD}, COPIES, HELD_TOO)
+            return
+        if waiting is None and self._as_it_went():
+            self.actions = {message.action}
+            return
+        waits, refused, granted = (message.stood(name) for name in (WAITING, REJECTED, APPROVED))
+        if waiting is not None and (refused or granted):
+            turns = {Action.DEFER} if self.ground.in_force.stages else set()
+            self._may({Action.RELAY, Action.HOLD, Action.REJECT} | turns, PEOPLE, DECIDED)
+            self.hangs.pop(APPROVED, None)
+        else:
+            stands = [self._stands(a, waits=waits, refused=refused, granted=granted) for a in self.actions]
+            self.actions = set().union(*stands)
+
+    def _as_it_went(self) -> bool:
+        """Whether all is as it was when its mailing was looked at, and so would have gone as it went."""
+        then, message = self.shift.then, self.message
+        if then is None or not then.in_force.enforce or not self.answers.unchanged(then):
+            return False
+        actions = {action for name in message.own if (action := then.action(name, message)) is not None}
+        fixed = {action for name, action in _FIXED.items() if name in message.enforced}
+        freeze = {self._freeze_action()} if FREEZE in message.enforced else set()
+        return self.actions == {max(actions | fixed | freeze, default=Action.RELAY)}
+
+    def _stands(self, action: Action, *, waits: bool, refused: bool, granted: bool) -> set[Action]:
+        """What the mailing makes of one action: each answer to what is not known is tried."""
+        message, nobody = self.message, not self._at_most("recipients.customers")
+        found: set[Action] = set()
+        holds, covers = self._may_wait(nobody, waits), self._covers(action) if granted else frozenset({False})
+        for wait, cover in product(holds, covers):
+            beside = bool(message.streams) or (nobody and not wait)
+            taken = course(
+                action, beside=beside, refused=partial(bool, refused), covered=partial(bool, cover), waits=wait
+            )
+            match taken:
+                case Course.PASSES:
+                    found.add(Action.RELAY)
+                case Course.REFUSED:
+                    found.add(Action.REJECT)
+                case Course.COVERED:
+                    found |= self._in_turn()
+                case Course.WAITS:
+                    found.add(Action.HOLD)
+                case Course.OWN:
+                    found.add(action)
+        if len(found) > 1:
+            fact, why = (COPIES, HELD_TOO) if len(holds) > 1 else (PEOPLE, "they may have allowed it")
+            self.hangs.setdefault(fact, why)
+        return found
+
+    def _may_wait(self, nobody: bool, waits: bool) -> frozenset[bool]:
+        """Whether it waits with other copies, as far as that is known."""
+        message, waiting, then = self.message, self.trail.waiting(self.message), self.shift.then
+        if waiting is not None:
+            return _BOTH if (waiting.by_reach if nobody else waiting.by_size) else frozenset({False})
+        if WAITS in message.hits:
+            return frozenset({True})
+        as_then = then is not None and then.in_force.enforce and not message.own
+        return _BOTH if waits and not as_then else frozenset({False})
+
+    def _covers(self, action: Action) -> frozenset[bool]:
+        """Whether what people have approved covers it, by the rules that they saw. What else would hold it they had not seen."""
+        message, then = self.message, self.shift.then
+        if action is Action.RELAY:
+            return frozenset({True})
+        holding = self.answers.own | self.answers.maybe
+        if not holding or not NEVER_COVERED.isdisjoint(message.enforced):
+            return frozenset({False})
+        if holding <= message.approved:
+            return frozenset({True})
+        if then is not None and not self.answers.own <= then.by_id.keys():
+            return frozenset({False})
+        return _BOTH
+
+    def _in_turn(self) -> set[Action]:
+        """Of what people have approved: whether its stage had room."""
+        message = self.message
+        if STAGES in message.hits:
+            return {Action.DEFER}
+        if message.approved or (not message.own and message.action is Action.RELAY):
+            return {Action.RELAY}
+        self.hangs.setdefault(PEOPLE, "whether it would have had to wait for its turn is not kept")
+        return {Action.RELAY, Action.DEFER}

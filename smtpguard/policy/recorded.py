@@ -1,0 +1,113 @@
+"""The facts of one message as its verdict keeps them: one line of JSON, written and read by the table of facts.
+
+``since`` is the version; ``read``: the first letters of the sources of which something was asked. A fact of these that is not named was
+its default; ``not_asked`` names those that were not asked. Facts that are younger than the version, and those of other
+sources, are not known. Counts, and what people had decided about its mailing, are named always, by what was asked of them. Values are
+as in JSON: a set is a list, an interval ``[low, high]`` with null for no end; null: it could not be found out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value, Within
+
+VERSION = 1
+SINCE, READ, NOT_ASKED = "since", "read", "not_asked"
+NOT_FOUND = Unknown(why="it could not be found out then")
+TEXT = "t"
+
+_LETTERS = {source: source.value[0] for source in Source if source is not Source.LIVE}
+_TABLE = tuple(
+    (letter, tuple(fact for fact in FACTS.values() if fact.source is source and not fact.elsewhere))
+    for source, letter in _LETTERS.items()
+)
+_NAMES = tuple(fact.name for _, facts in _TABLE for fact in facts)
+
+
+def pack(values: Mapping[str, Value], counted: Mapping[str, Value], *, text: bool) -> str:
+    """``counted``: by slot, what the admission gave. ``text``: whether what the text says may be kept."""
+    return _packed(tuple(map(values.get, _NAMES)), tuple(counted.items()), text)
+
+
+@lru_cache(maxsize=1024)
+def _packed(values: tuple[Value | None, ...], counted: tuple[tuple[str, Value], ...], text: bool) -> str:
+    """Remembered, since most messages have the values that one before them had."""
+    kept: dict[str, Any] = {SINCE: VERSION, READ: ""}
+    not_asked: list[str] = []
+    told = dict(zip(_NAMES, values, strict=True))
+    for letter, facts in _TABLE:
+        missing = [fact.name for fact in facts if told[fact.name] is None]
+        if len(missing) == len(facts) or (letter == TEXT and not text):
+            continue
+        kept[READ] += letter
+        not_asked += missing
+        for fact in facts:
+            value = told[fact.name]
+            if value is not None and value != fact.default:
+                kept[fact.name] = _plain(value)
+    if not_asked:
+        kept[NOT_ASKED] = not_asked
+    kept.update((slot, _plain(value)) for slot, value in counted)
+    return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+
+
+@lru_cache(maxsize=1024)
+def unpack(text: str) -> Mapping[str, Value]:
+    """Every value that was known, by slot. Total: of what is no such line, none."""
+    try:
+        kept = json.loads(text)
+        since, read = int(kept.pop(SINCE)), str(kept.pop(READ))
+        not_asked = frozenset(kept.pop(NOT_ASKED, ()))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    known: dict[str, Value] = {
+        fact.name: fact.default
+        for letter, facts in _TABLE
+        if letter in read
+        for fact in facts
+        if fact.since <= since and fact.name not in not_asked
+    }
+    for slot, plain in kept.items():
+        value = value_of(plain)
+        if value is None:
+            known.pop(slot, None)
+        else:
+            known[slot] = value
+    return known
+
+
+def _plain(value: Value) -> Any:
+    match value:
+        case Unknown() | Within():
+            return None
+        case Count(low=low, high=high):
+            return _figure(low) if low == high else [_figure(low), None if high == float("inf") else _figure(high)]
+        case frozenset():
+            return sorted(value)
+    return value
+
+
+def _figure(n: float) -> float:
+    return int(n) if n == n // 1 else n
+
+
+def value_of(plain: Any) -> Value | None:
+    """From JSON; None for what is none of these."""
+    match plain:
+        case None:
+            return NOT_FOUND
+        case bool():
+            return plain
+        case int() | float():
+            return Count.exactly(plain)
+        case [int() | float() as low, None | int() | float() as high]:
+            return Count(low, float("inf") if high is None else high)
+        case list():
+            return frozenset(map(str, plain))
+        case str():
+            return plain
+    return None

@@ -1,0 +1,202 @@
+"""What a verdict's entry keeps of the facts is what the rules had: read back it is the same, or not known; never something else."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.admission.recorded import ERASED, FACTS, OLD, REPLY, UNREAD, UNSAID, Recorded
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Kind
+from smtpguard.policy.counted import Live
+from smtpguard.policy.engine import Plan
+from smtpguard.policy.facts import FACTS as ALL
+from smtpguard.policy.facts import Count, Source, Unknown, Value
+from smtpguard.policy.verdict import Verdict
+from tests.app.twins import documents, sample
+from tests.guard.drawing import letter
+from tests.guard.house import MEMBERS, RAMADAN, House, Way, house, index
+
+ASKED = [fact.name for fact in ALL.values() if fact.source is not Source.LIVE]
+
+
+class Closings:
+    """What each plan was closed with: all values that the rules had."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.last: dict[str, Value] = {}
+        close = Plan.close
+
+        def closed(plan: Plan, live: Live) -> Verdict:
+            told = zip(plan.rules._slots, plan._told(live), strict=True)
+            self.last = dict(plan.facts.values) | {slot: value for slot, value in told if value is not None}
+            return close(plan, live)
+
+        monkeypatch.setattr(Plan, "close", closed)
+
+
+@pytest.fixture
+def closings(monkeypatch: pytest.MonkeyPatch) -> Closings:
+    return Closings(monkeypatch)
+
+
+async def entry_of(home: House, id: str) -> tuple[Entry, Clear | None]:
+    [pair] = [p for p in await home.store.journal.history(id) if p[0].kind == Kind.VERDICT.value]
+    return pair
+
+
+async def recorded(home: House, id: str) -> Recorded:
+    return Recorded(*await entry_of(home, id))
+
+
+def wrong(message: Recorded, known: Mapping[str, Value], slots: list[str]) -> list[str]:
+    """What is read back and was not so. Of what is not known nothing is said."""
+    said = [(slot, message.value(slot), known.get(slot)) for slot in slots]
+    return [
+        f"{message.id} {slot}: {value}, but was {true}; {message.facts}"
+        for slot, value, true in said
+        if value is not None
+        and value != true
+        and true is not None
+        and not (isinstance(value, Unknown) and isinstance(true, Unknown))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_is_read_back_is_what_the_rules_had(tmp_path: Path, closings: Closings, seed: int) -> None:
+    chance, policy = random.Random(seed), sample()
+    index(tmp_path / "indexes", "staff", [f"colleague{n}@example.com" for n in range(30)])
+    async with house(tmp_path, documents=documents(policy)) as home:
+        home.verifier.domains = frozenset({"shop.example.com", "campaigns.example.com"})
+        asked = [*ASKED, *home.build(documents(policy)).rules._slots]
+        exact = total = 0
+        for n in range(60):
+            if chance.random() < 0.2:
+                home.clock.pass_(seconds=chance.choice([60, 4000, 30_000]))
+            to, more = letter(chance, n)
+            await home.intake()(home.transaction(*to, id=f"T{n:015d}", **more), Way())
+            message = await recorded(home, f"T{n:015d}")
+            if message.again:
+                continue
+            assert wrong(message, closings.last, asked) == []
+            gathered = [name for name in ASKED if name in closings.last]
+            total += len(gathered)
+            exact += sum(message.value(name) is not None for name in gathered)
+        assert exact / total > 0.95, "all of it is kept, save what the text of mail to no list says"
+
+
+EXTRAORDINARY: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "a header that cannot be read": (MEMBERS[:2], {}),
+    "a text that cannot be read": (MEMBERS[:2], {"X_Readable": "unreadable"}),
+    "nobody wrote it": ([RAMADAN], {"sender": "a@example.com, b@example.com"}),
+    "a stranger": ([RAMADAN], {"sender": "otto@example.org"}),
+    "somebody who logged in": ([MEMBERS[0]], {"session": {"auth_user": "anna@example.com"}}),
+    "hidden members": (MEMBERS[:9], {"To": "bo@example.com"}),
+    "a thread of colleagues, forwarded": ([MEMBERS[0]], {"X_Forwarded_Thread": "yes"}),
+    "topics": ([RAMADAN, "news@lists.example.com"], {"X_Topics": "pork wine"}),
+    "labels": ([MEMBERS[0]], {"X_Labels": "contract"}),
+    "a stream": ([MEMBERS[0]], {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}}),
+    "an automatic answer": ([MEMBERS[0]], {"Auto_Submitted": "auto-replied", "reverse_path": ""}),
+    "to the same person twice": ([MEMBERS[0], MEMBERS[0]], {}),
+    "to many colleagues": ([f"c{n}@example.com" for n in range(30)], {"References": "<storm@example.com>"}),
+}
+
+
+@pytest.mark.parametrize("name", EXTRAORDINARY)
+@pytest.mark.parametrize("days", [0, 14], ids=["lists that know", "lists that are stale"])
+async def test_what_is_not_as_usual(home: House, closings: Closings, name: str, days: int) -> None:
+    to, more = EXTRAORDINARY[name]
+    policy = sample()
+    index(home.folder, "staff", ["bo@example.com"])
+    home.in_force = home.build(documents(policy))
+    await home.put(documents(policy))
+    home.verifier.domains = frozenset({"shop.example.com"})
+    if name.startswith("a header"):
+        home.reader.fails = Unknown(why="it is broken")
+    home.clock.pass_(days=days)
+    await home.intake()(home.transaction(*to, id="T000000000000001", **more), Way())
+    message = await recorded(home, "T000000000000001")
+    slots = [*ASKED, *home.in_force.rules._slots]
+    assert wrong(message, closings.last, slots) == []
+    missing = [slot for slot in ASKED if slot in closings.last and message.value(slot) is None]
+    assert missing == [], "whatever was asked is known, since it touches a list or is a copy"
+    assert (message.facts or {}).get(REPLY, False) is (name == "to many colleagues")
+
+
+async def test_what_a_text_says_is_kept_only_of_mail_that_touches_a_list_or_is_counted(home: House) -> None:
+    """Nobody's private letter has its topics in the journal."""
+    home.in_force = home.build(documents(policy := sample() | {"rules": [LOOKING]}))
+    await home.put(documents(policy))
+    for n, to in enumerate(("peter@partner.example", MEMBERS[0])):
+        await home.intake()(home.transaction(to, id=f"T{n}", Message_ID=f"<{n}>", body=to, X_Topics="pork"), Way())
+    nobodys, customers = await recorded(home, "T0"), await recorded(home, "T1")
+    assert customers.value("message.topics") == frozenset({"pork"})
+    assert nobodys.value("message.topics") is None
+    assert nobodys.why_not("message.topics", "message.topics") == UNSAID
+    assert "pork" not in str(nobodys.clear)
+    assert nobodys.value("message.looks") is not None
+
+
+LOOKING = {"id": "topics", "when": {"message.topics": "pork"}, "then": "hold", "mode": "observe"}
+
+
+async def test_what_nobody_read_says_so(home: House) -> None:
+    await home.intake()(home.transaction("peter@partner.example", id="T1"), Way())
+    message = await recorded(home, "T1")
+    assert message.value("message.language") is None
+    assert message.why_not("message.language", "message.language") == UNREAD
+
+
+async def test_what_was_known_is_erased_with_the_addresses(home: House) -> None:
+    """And of the chain nothing can be told but what counts say."""
+    transaction = home.transaction(*MEMBERS[:2], id="T1", X_Labels="For-Anna-Only", X_Topics="pork")
+    await home.intake()(transaction, Way())
+    entry, clear = await entry_of(home, "T1")
+    assert Recorded(entry, clear).value("message.labels") == frozenset({"For-Anna-Only"})
+    assert "For-Anna-Only" not in entry.body
+    assert FACTS not in entry.data
+    erased = Recorded(entry, None)
+    assert erased.value("message.labels") is None
+    assert erased.why_not("message.labels", "message.labels") == ERASED
+    assert erased.value("recipients.customers") == Count(2, 2)
+    assert erased.value("recipients.lists") == frozenset({"ramadan"})
+
+
+async def test_counts_that_may_be_more_are_not_known_where_facts_are_erased(home: House) -> None:
+    home.clock.pass_(days=14)  # no list can say who is on it
+    await home.intake()(home.transaction(MEMBERS[0], "peter@partner.example", id="T1"), Way())
+    entry, clear = await entry_of(home, "T1")
+    assert Recorded(entry, clear).value("recipients.customers") == Count(1, 2)
+    assert Recorded(entry, None).value("recipients.customers") is None
+
+
+BEFORE = {"sender.is_writer": False, "message.language": "sv", "message.marks": ["signed"], "message.labels": "?", "stream": None,
+          "mailing.customers": 12, "sender.customers in 3600": [3, None], "mailing.waiting": True}  # fmt: skip
+"""As an earlier version kept what is not as with nearly all mail, in ``data``."""
+
+
+async def test_an_entry_of_an_earlier_version_tells_what_it_has(home: House) -> None:
+    await home.intake()(home.transaction(RAMADAN, id="T1"), Way())
+    entry, clear = await entry_of(home, "T1")
+    content = json.loads(entry.body)
+    content["data"][FACTS] = BEFORE
+    del content["private"][FACTS]
+    names = {role: values for role, values in (clear or {}).items() if role != FACTS}
+    message = Recorded(replace(entry, body=json.dumps(content)), names)
+    known = {"sender.is_writer": False, "message.language": "sv", "message.marks": frozenset({"signed"}), "mailing.customers": Count(12, 12),
+             "sender.customers in 3600": Count(3, float("inf")), "recipients.list_addresses": Count(1, 1), "recipients.reach": Count(60, 60),
+             "recipients.lists": frozenset({"ramadan"}), "recipients.share": Count(1, 1), "message.looks": "internal", "client": "192.0.2.1",
+             "recipients.total": Count(1, 1), "sender.address": "anna@example.com"}  # fmt: skip
+    assert {slot: message.value(slot) for slot in known} == known
+    assert isinstance(message.value("stream"), Unknown)
+    assert message.stood("mailing.waiting")
+    assert not message.stood("mailing.rejected")
+    for slot in ("message.labels", "message.topics", "sender.proven", "sender.customers in 86400"):
+        assert message.value(slot) is None, slot
+        assert message.why_not(slot, slot.partition(" ")[0]) == OLD

@@ -1,0 +1,99 @@
+"""The line in which a verdict keeps what was known: read back it is the same, and what is not in it is not known."""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpguard.policy import recorded
+from smtpguard.policy.facts import FACTS, Count, Fact, Source, Type, Unknown, Value
+from smtpguard.policy.recorded import NOT_FOUND, pack, unpack
+
+KEPT = {fact.name: fact for fact in FACTS.values() if fact.source is not Source.LIVE and not fact.elsewhere}
+ORDINARY: dict[str, Value] = {name: fact.default for name, fact in KEPT.items()}
+
+_counts = st.builds(lambda low, more: Count(low, low + more), st.integers(0, 9), st.sampled_from([0, 1, float("inf")]))
+_OF_TYPE: dict[Type, st.SearchStrategy[Value]] = {
+    Type.TRUTH: st.booleans(),
+    Type.WORD: st.text(),
+    Type.WORDS: st.frozensets(st.text(), max_size=3),
+    Type.NETWORK: st.text(),
+    Type.COUNT: _counts,
+    Type.SHARE: st.sampled_from([Count(0, 0), Count(0.25, 0.25), Count(0, 1)]),
+}
+_unknown = st.builds(Unknown, why=st.text(max_size=5))
+_values = st.fixed_dictionaries(
+    {}, optional={name: st.one_of(_OF_TYPE[fact.type], _unknown) for name, fact in KEPT.items()}
+)
+_given = st.dictionaries(st.sampled_from(["sender.customers in 3600", "mailing.share"]), st.one_of(_counts, _unknown))
+
+
+def told(values: dict[str, Value]) -> dict[str, Value]:
+    """Why something could not be found out, another part of the entry says."""
+    return {slot: NOT_FOUND if isinstance(value, Unknown) else value for slot, value in values.items()}
+
+
+@given(_values, _given)
+def test_what_is_kept_is_read_back(values: dict[str, Value], counted: dict[str, Value]) -> None:
+    line = pack(values, counted, text=True)
+    assert unpack(line) == told(values | counted)
+    assert "\n" not in line
+
+
+@given(_values)
+def test_of_a_text_that_is_not_kept_nothing_is_known(values: dict[str, Value]) -> None:
+    known = unpack(pack(values, {}, text=False))
+    assert known == told({name: v for name, v in values.items() if KEPT[name].source is not Source.TEXT})
+
+
+def test_an_ordinary_message_takes_few_bytes() -> None:
+    assert pack(ORDINARY, {}, text=True) == '{"read":"ehto","since":1}'
+
+
+@pytest.mark.parametrize("line", ["", "x", "null", "[]", "{}", '{"since":1}', '{"since":"x","read":""}', '{"since":1,"read":"e","not_asked":3}'])  # fmt: skip
+def test_what_is_no_such_line_tells_nothing(line: str) -> None:
+    assert unpack(line) == {}
+
+
+def test_a_fact_of_tomorrow_is_not_known_of_a_line_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own row says since when it is kept, and nothing else has to."""
+    line = pack(ORDINARY, {}, text=True)
+    fact = Fact(
+        name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label=("", ""), says={}, since=2
+    )
+    later = cast(tuple[tuple[str, tuple[Fact, ...]], ...], tuple((letter, (*facts, fact)) for letter, facts in recorded._TABLE if letter == "t"))  # fmt: skip
+    monkeypatch.setattr(recorded, "_TABLE", later)
+    monkeypatch.setattr(recorded, "_NAMES", (*recorded._NAMES, fact.name))
+    unpack.cache_clear()
+    recorded._packed.cache_clear()
+    assert fact.name not in unpack(line)
+    line = pack({**ORDINARY, fact.name: Count(3, 3)}, {}, text=True)
+    assert unpack(line)[fact.name] == Count(3, 3)
+    monkeypatch.setattr(recorded, "VERSION", 2)
+    recorded._packed.cache_clear()
+    assert unpack(pack({**ORDINARY, fact.name: Count(0, 0)}, {}, text=True))[fact.name] == Count(0, 0)
+    unpack.cache_clear()
+    recorded._packed.cache_clear()
+
+
+FIRST = {
+    "listener.proves_senders": False, "message.looks": "unclear", "message.correspondence": True, "message.topics": [],
+    "message.unsuitable_topics": [], "message.readable": "yes", "message.unfinished": [], "message.language": "unclear", "message.marks": [],
+    "message.attachments": 0, "message.labels": [], "message.automatic": False, "recipients.internal": 0, "recipients.outside": 1,
+    "recipients.list_addresses": 0, "recipients.members": 0, "recipients.customers": 0, "recipients.undisclosed": 0, "recipients.lists": [],
+    "recipients.audience": [], "recipients.sensitivity": [], "recipients.reach": 1, "recipients.share": 0, "stream": [],
+    "sender.internal": False, "sender.proven": False, "sender.is_writer": False, "list.language": [],
+}  # fmt: skip
+"""What a line of version 1 leaves out."""
+
+
+def test_what_a_line_leaves_out_is_the_same_for_ever() -> None:
+    """A fact that is new says since=: the next version, and moves VERSION to it. A default that changes would change what old lines
+    say: it is a new fact."""
+    now = {name: recorded._plain(fact.default) for name, fact in KEPT.items() if fact.since == 1}
+    assert json.loads(json.dumps(now)) == FIRST
+    assert max(fact.since for fact in FACTS.values()) == recorded.VERSION
