@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from smtpguard.console.ports import Archive, OtherFile, Trial
+from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
-from smtpguard.guard.ports import Clock, Ledger, LedgerError, PolicyInForce, Reader
+from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
 from smtpguard.lists.declared import ListInfo

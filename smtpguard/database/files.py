@@ -1,9 +1,4 @@
-"""A fair lock between processes on one machine: whoever waits is next, however busy the one before is.
-
-Two files are locked with ``flock``, like the two doors of a lock chamber: the outer one to be next, the inner one to work. A
-process that lets go of the inner door and wants in again finds the outer one held by whoever waits, so it cannot overtake.
-SQLite alone makes the loser sleep and try again, and lets it wait for a second or two.
-"""
+"""The files of a SQLite database: the lock between the processes that write it, and how one is read that may only be read."""
 
 from __future__ import annotations
 
@@ -17,7 +12,13 @@ from smtpguard.lists.ownership import hand_over
 
 
 class Chamber:
-    """One holder at a time, over all processes that name the same path. Not for two threads of one object."""
+    """One holder at a time, over all processes that name the same path: whoever waits is next, however busy the one before is. Not for
+    two threads of one object.
+
+    Two files are locked with ``flock``: the outer one to be next, the inner one to work. A process that lets go of the inner one and
+    wants it again finds the outer one held by whoever waits, so it cannot overtake. SQLite alone makes the loser sleep and try again,
+    and lets it wait for a second or two.
+    """
 
     def __init__(self, path: Path) -> None:
         self._outer, self._inner = (_opened(path, Path(f"{path}.{name}")) for name in ("next", "lock"))
@@ -49,7 +50,13 @@ def _opened(path: Path, file: Path) -> int:
 
 
 class Copy:
-    """How the database at ``path`` is to be opened, found out once. Raises Unavailable where it cannot be read for what it is."""
+    """How the database at ``path``, which this process may only read, is to be opened, found out once: a copy on read-only media, or one
+    that belongs to somebody else. Raises Unavailable where it cannot be read for what it is.
+
+    SQLite would make files beside it, even to read. Without a log beside it nobody writes it, and it is read as it lies there; with
+    one, what was written last stands in that alone, and is read with the index that belongs to it.
+    https://www.sqlite.org/wal.html, "Read-Only Databases".
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

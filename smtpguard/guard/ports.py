@@ -7,14 +7,6 @@ from datetime import datetime
 from typing import Protocol
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.admission.model import ComparisonMissing as ComparisonMissing
-from smtpguard.database.errors import Busy as Busy  # raised by the store, which may not look in here
-from smtpguard.database.errors import ContentMissing as ContentMissing
-from smtpguard.database.errors import Full as Full
-from smtpguard.database.errors import Gone as Gone
-from smtpguard.database.errors import LedgerError as LedgerError
-from smtpguard.database.errors import PolicyMoved as PolicyMoved
-from smtpguard.database.errors import Unavailable as Unavailable
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Change, Hold, Over, State
 from smtpguard.holds.sending import Outgoing, Sending, Taken

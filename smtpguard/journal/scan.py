@@ -213,7 +213,8 @@ def _private_through(body: str) -> int:
 async def verdicts(
     access: Access, since: datetime, until: datetime, progress: Progress | None = None
 ) -> AsyncIterator[Sequence[Pair]]:
-    """In order, with the clear values that are still there; ``until`` itself is after them. Raises LedgerError."""
+    """The verdicts of a time in order, with the clear values that are still there, for somebody who works through all of them; ``until``
+    itself is after them. Raises LedgerError."""
 
     def bounds(connection: Connection) -> tuple[int, int]:
         first, end = (journal.first_at(connection, microseconds(at)) for at in (since, until))
@@ -248,7 +249,8 @@ class Caller(NamedTuple):
 
 
 def callers_at(url: str, since: datetime) -> Counter[Caller]:
-    """Messages by who brought them. Raises LedgerError and ValueError."""
+    """Messages by who brought them: the address that connected, and the listener. The schema may be an older version's, since this is
+    asked before an upgrade: entries have been the same since the first. Raises LedgerError and ValueError."""
     found: Counter[Caller] = Counter()
     database = Database(url, reads=True)
     try:

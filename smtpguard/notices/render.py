@@ -18,8 +18,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, ContentMissing, Ledger
+from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.holds.links import AFTER, Link, Links
 from smtpguard.holds.model import State
 from smtpguard.mail.address import Address

@@ -1,1 +1,1 @@
-"""Logs and metrics: reads audit events only."""
+"""Log, metrics, alarms and webhooks: what operations see of what is journalled, and who was told of it."""

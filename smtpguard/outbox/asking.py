@@ -1,7 +1,8 @@
 """A list's post of which nobody knows whether it was sent waits for people, who say that it was, or have it sent again.
 
 Thousands may have it already, so that nothing is sent a second time by itself. Those who decide and the guard's contact are told at
-once, and again each working hour until somebody has looked. Here too ends the waiting for an answer to what was taken back.
+once, and again each working hour until somebody has looked. Here too ends the waiting for an answer to what was taken back,
+and for the outcome of a verdict to relay.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ SETTLED_WITHIN = timedelta(minutes=15)  # past the longest wait for a relay's re
 
 
 async def report_doubts(ledger: Ledger, clock: Clock) -> tuple[str, ...]:
-    """Journal an IN_DOUBT for each verdict that has waited too long for its outcome; their ids. Raises LedgerError."""
+    """Journal an IN_DOUBT (RFC 1047) for each verdict to relay that has waited too long for its outcome, as a crash leaves it; their ids.
+    The client was given no 250, so it tries again; a retry to a list's address then waits for a person, since the relay may have taken
+    the first one. Raises LedgerError."""
     now = clock.now()
     left = tuple(await ledger.journal.unsettled(now - SETTLED_WITHIN))
     if left:

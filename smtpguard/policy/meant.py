@@ -14,10 +14,9 @@ from smtpguard.mail.address import Address
 from smtpguard.policy.condition import Between, Truth, Word, WordMatches
 from smtpguard.policy.facts import Type
 from smtpguard.policy.findings import Findings
-from smtpguard.policy.models import ApprovalsModel, ListModel, OriginModel, PolicyModel, StreamModel
+from smtpguard.policy.models import ApprovalsModel, ListModel, OriginModel, PolicyModel, StreamModel, lacking
 from smtpguard.policy.possible import can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
-from smtpguard.policy.seats import lacking
 
 _PROVIDERS = frozenset(
     [

@@ -7,7 +7,9 @@ parse's. Addresses stay as they are written.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Set
 from datetime import UTC, time
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -395,3 +397,21 @@ class PolicyModel(Section):
     marks: dict[Name, Annotated[float, Field(ge=0, le=100)]] = Field(default={})
     own_marks: dict[Name, MarkModel] = Field(default={})
     rules: list[RuleModel] = Field(default=[])
+
+
+_MOST_GROUPS = 10
+"""Of one quorum, so many are looked at together."""
+
+
+def lacking(model: OutOfHoursModel, groups: Mapping[str, Set[str]], without: Set[str] = frozenset()) -> str:
+    """For which seats there are too few people (Hall's condition); "" where each can be filled. ``without``: those who may not
+    decide. All of its groups are among ``groups``."""
+    for size in range(1, min(len(model.from_), _MOST_GROUPS) + 1):
+        for some in combinations(model.from_, size):
+            people = frozenset().union(*(groups[group] for group in some)) - without
+            if len(people) < model.each * size:
+                seats = model.each * size
+                wanted = "somebody" if seats == 1 else f"{seats} people"
+                has = f"{'has' if size == 1 else 'have'} {len(people) or 'nobody'}"
+                return f"needs {wanted} of {' and '.join(some)}, which {has}"
+    return ""

@@ -26,9 +26,8 @@ from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import Known
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.members import ListMembers, Members
-from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel
+from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel, lacking
 from smtpguard.policy.rulebook import rules
-from smtpguard.policy.seats import lacking
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.surroundings import Custom

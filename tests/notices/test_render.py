@@ -12,8 +12,9 @@ from typing import Any, cast
 
 import pytest
 
+from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import ContentMissing, Ledger
+from smtpguard.guard.ports import Ledger
 from smtpguard.holds.model import Hold
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address

@@ -15,7 +15,7 @@ from smtpguard.console.api.problems import Refusal
 from smtpguard.console.i18n import Speech
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.console.telling import told
-from smtpguard.guard.ports import ContentMissing
+from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import NotEntitled, Refused
 
 

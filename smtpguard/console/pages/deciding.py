@@ -20,7 +20,7 @@ from smtpguard.console.i18n import Speech
 from smtpguard.console.pages.message import looked_up, own, shown
 from smtpguard.console.rendering import desk, digits, form, see_other, speech
 from smtpguard.console.telling import overtaken
-from smtpguard.guard.ports import LedgerError
+from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
 from smtpguard.holds.service import Seen
 

@@ -14,9 +14,9 @@ from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.i18n import Speech
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
+from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.hooks import FAILURES, Hook
 from smtpguard.freezes.service import AnotherNeeded, Frozen
-from smtpguard.guard.ports import LedgerError
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import Freeze, Selector
 

@@ -18,7 +18,7 @@ from smtpguard.console.access import ADMIN, OPERATOR, for_roles, person
 from smtpguard.console.incident import Told, told
 from smtpguard.console.rendering import desk, form, page, speech
 from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
-from smtpguard.guard.ports import LedgerError
+from smtpguard.database.errors import LedgerError
 from smtpguard.incidents.about import About, moment
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds

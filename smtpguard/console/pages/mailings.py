@@ -15,7 +15,7 @@ from smtpguard.console.chart import drawn
 from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.paging import PAGE
 from smtpguard.console.rendering import desk, form, page, see_other, speech
-from smtpguard.guard.ports import LedgerError
+from smtpguard.database.errors import LedgerError
 from smtpguard.holds import covering
 from smtpguard.holds.model import Conflict, NotEntitled
 from smtpguard.mailings.model import Mailing

@@ -24,8 +24,8 @@ from smtpguard.console.letter import Letter, opened
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, page, speech
 from smtpguard.console.telling import Told, told
+from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import ContentMissing
 from smtpguard.holds import covering, effects
 from smtpguard.holds.covering import BEGINNING
 from smtpguard.holds.model import Hold

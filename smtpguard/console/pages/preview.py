@@ -15,7 +15,7 @@ from smtpguard.console.framed import HEADERS, framed
 from smtpguard.console.letter import attached
 from smtpguard.console.pages.message import looked_up, viewed
 from smtpguard.console.rendering import desk
-from smtpguard.guard.ports import ContentMissing
+from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import Hold
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import TooComplex

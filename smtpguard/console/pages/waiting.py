@@ -19,7 +19,7 @@ from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.telling import overtaken
-from smtpguard.guard.ports import LedgerError
+from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import Choice, Hold, NotEntitled, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided, Seen
 from smtpguard.policy.freezing import Freeze
