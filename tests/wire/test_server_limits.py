@@ -9,6 +9,7 @@ from typing import Any
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition
 from smtpguard.wire.listener import Limits
+from smtpguard.wire.server import HIGH_OCTETS
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import files_in, pass_on, proxied, until
 
@@ -145,3 +146,30 @@ async def test_a_flood_of_commands_lets_others_in(tmp_path: Path) -> None:
         assert (await other.ask("NOOP")).startswith("250")
         for _ in range(30_000):
             assert await flood.reader.readline() == b"250 2.0.0 Ok\r\n"
+
+
+async def test_who_sends_while_we_are_busy_waits(tmp_path: Path) -> None:
+    """What came before its time is kept, so much of it; then the client is not read from."""
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        begun.set()
+        await go.wait()
+        return await pass_on(transaction, onward)
+
+    line = b"NOOP " + b"x" * 500 + b"\r\n"
+    async with proxied(tmp_path, decide) as world:
+        client = await world.connect()
+        await client.begin()
+        client.say(b"x\r\n.\r\n")
+        await begun.wait()
+        client.say(line * 20_000)
+        dialog: Any = next(iter(world.reception._dialogs))
+        await until(lambda: dialog._smtp.held > HIGH_OCTETS)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert dialog._smtp.held < HIGH_OCTETS + (1 << 19), "one more reading at most"
+        go.set()
+        for _ in range(20_001):
+            assert (await client.reader.readline()).startswith(b"250")
+        assert (await client.ask("QUIT")).startswith("221")

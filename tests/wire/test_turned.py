@@ -216,3 +216,21 @@ async def test_a_relay_lost_while_others_wait_tells_nothing_twice(tmp_path: Path
         relay.on("MAIL", DROP)
         await asyncio.gather(*(client.ask(*HEAD, "DATA", "RSET") for client in clients))
         assert reasons(world) == [(Why.RELAY_LOST, 1, 1)] * 3
+
+
+async def test_a_stop_while_the_relay_is_asked(tmp_path: Path) -> None:
+    """The client hears what the relay says, and then that it is to try again: nothing comes of what was accepted."""
+    relay = ScriptedRelay()
+    relay.on("RCPT TO:<eve@", [STALL, "250 2.1.5 Ok"])
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        await client.ask(*HEAD)
+        client.say(b"RCPT TO:<eve@example.net>\r\n")
+        await relay.saw(b"RCPT TO:<eve")
+        stopping = asyncio.create_task(world.reception.stop(600))
+        await asyncio.sleep(0)
+        relay.resume()
+        assert (await client.hear()).startswith("250")
+        assert await client.hear() == "421 4.3.2 Shutting down, try again"
+        assert await stopping == 0
+        assert reasons(world) == [(Why.STOPPING, 2, 2)]
