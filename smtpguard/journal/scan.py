@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -215,23 +215,32 @@ async def verdicts(
 ) -> AsyncIterator[Sequence[Pair]]:
     """The verdicts of a time in order, with the clear values that are still there, for somebody who works through all of them; ``until``
     itself is after them. Raises LedgerError."""
+    async for page in of_kinds(access, [Kind.VERDICT], since, until, progress):
+        yield page
+
+
+async def of_kinds(
+    access: Access, kinds: Collection[Kind], since: datetime, until: datetime, progress: Progress | None = None
+) -> AsyncIterator[Sequence[Pair]]:
+    """As ``verdicts``, of entries of these kinds."""
 
     def bounds(connection: Connection) -> tuple[int, int]:
         first, end = (journal.first_at(connection, microseconds(at)) for at in (since, until))
         return first - 1, end - 1
 
+    wanted = entry.c.kind.in_([kind.value for kind in kinds])
     before, last = await access.ask(bounds, snapshot=True)
     after = before
     while after < last:
-        rows, after = await access.ask(partial(_stretch, after, last), snapshot=True)
+        rows, after = await access.ask(partial(_stretch, after, last, wanted), snapshot=True)
         if rows:
             yield list(map(journal.pair, rows))
         if progress is not None:
             progress(after - before, last - before)
 
 
-def _stretch(after: int, until: int, connection: Connection) -> tuple[Sequence[Any], int]:
-    return stretch(connection, after, until, entry.c.kind == Kind.VERDICT.value)
+def _stretch(after: int, until: int, wanted: ColumnElement[bool], connection: Connection) -> tuple[Sequence[Any], int]:
+    return stretch(connection, after, until, wanted)
 
 
 MOST = 500_000

@@ -1,0 +1,78 @@
+"""smtpguard report, over a store with a story in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from smtpguard.holds.model import Choice
+from tests.cli.installing import install
+from tests.guard.house import KEY, RAMADAN, Way, house
+
+HELD = "T000000000000001"
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    """One held for a list and rejected, and one that passed."""
+    install(tmp_path, KEY)
+
+    async def work() -> None:
+        async with house(tmp_path) as home:
+            await home.intake()(home.transaction(RAMADAN), Way())
+            passed = home.transaction("x@example.org", Message_ID="<2@example.com>")
+            await home.intake()(passed, Way())
+            home.clock.pass_(minutes=12)
+            await home.approvals().vote(HELD, Choice.REJECT, approver="eva@example.com", by="eva", comment="no")
+            await home.settled(passed.id)
+
+    asyncio.run(work())
+    return tmp_path
+
+
+def run(story: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "report", *args])
+
+
+def test_a_period_in_numbers(story: Path) -> None:
+    result = run(story, "--since", "2026-03-01", "--until", "2026-03-08", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["since"].startswith("2026-03-01T00:00")
+    assert told["messages"] == {"relayed": 1, "held": 1, "deferred": 0, "rejected": 0, "copies": 0}
+    assert (told["waiting"], told["decisions"]["rejected"], told["decisions"]["median_seconds"]) == (0, 1, 720.0)
+    rule = next(rule for rule in told["rules"] if rule["rule"] == "internal-to-list")
+    assert (rule["held"], rule["decisions"]["rejected"], rule["too_strict"]) == (1, 1, False)
+    assert [each["list"] for each in told["lists"]] == ["ramadan"]
+
+
+def test_a_period_on_a_terminal(story: Path) -> None:
+    said = run(story, "--since", "2026-03-01", "--until", "2026-03-08").stdout
+    assert "2026-03-01 00:00 to 2026-03-08 00:00 UTC, 7 d: 2 messages." in said
+    assert "Of 1 to be decided on: 0 approved, 1 rejected, 0 withdrawn, 0 expired, 0 waiting." in said
+    assert "Half were decided within 12 min, nine of ten within 12 min." in said
+    assert "internal-to-list" in said
+    assert "example.com" not in said, "it names nobody"
+
+
+def test_nothing_happened(story: Path) -> None:
+    said = run(story, "--since", "2025-01-01", "--until", "2025-01-02").stdout
+    assert said.splitlines()[0] == "2025-01-01 00:00 to 2025-01-02 00:00 UTC, 1 d: 0 messages."
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--since", "soon"), "--since: "),
+        (("--since", "2026-03-02", "--until", "2026-03-01"), "is not after --since"),
+    ],
+)
+def test_a_wrong_time_is_said(story: Path, args: tuple[str, ...], says: str) -> None:
+    result = run(story, *args)
+    assert result.exit_code == 2
+    assert says in result.stderr

@@ -1,0 +1,117 @@
+"""What a period comes to, by rule and by list."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from smtpguard.incidents.activity import Activity, Decided, Sums
+from smtpguard.journal.chain import microseconds
+from smtpguard.journal.event import Kind
+from tests.guard.house import MONDAY
+
+HOUR = timedelta(hours=1)
+
+
+class Journal:
+    """Entries a minute apart."""
+
+    def __init__(self) -> None:
+        self.sums, self.at = Sums(), MONDAY
+
+    def add(
+        self, kind: Kind, id: str, *, after: timedelta = timedelta(minutes=1), under: str = "", **data: Any
+    ) -> None:
+        """``under``: it is a copy, stored under that hold."""
+        self.at += after
+        data |= {"with": under} if under else {}
+        self.sums.add(microseconds(self.at), kind.value, id, data)
+
+    def held(self, id: str, *rules: str, lists: list[str] | None = None, **data: Any) -> None:
+        self.add(Kind.VERDICT, id, action="hold", rules=list(rules), lists=lists or ["news"], **data)
+
+    @property
+    def activity(self) -> Activity:
+        return self.sums.activity(MONDAY, self.at)
+
+
+def test_what_was_decided_and_how_fast() -> None:
+    journal = Journal()
+    journal.add(Kind.VERDICT, "1", action="relay", counts={"customers": 7})
+    journal.add(Kind.VERDICT, "2", action="reject", rules=["no"], lists=["vip"])
+    journal.add(Kind.VERDICT, "3", action="defer", rules=[], observed=["watch"])
+    journal.held("4", "internal-to-list", "watch-too")
+    journal.add(Kind.REJECTED, "4", after=HOUR)
+    journal.held("5", "internal-to-list")
+    journal.add(Kind.APPROVED, "5", after=3 * HOUR)
+    journal.held("6", "internal-to-list")
+    found = journal.activity
+    assert (found.messages, found.relayed, found.held, found.deferred, found.rejected) == (6, 1, 3, 1, 1)
+    assert (found.customers, found.waiting) == (7, 1)
+    assert found.decided == Decided(approved=1, rejected=1, seconds=(3600.0, 10800.0))
+    assert found.decided.median_seconds == 7200
+    assert found.decided.p90_seconds == 10800
+    by_rule = {share.name: share for share in found.rules}
+    assert [share.name for share in found.rules][:2] == ["internal-to-list", "watch-too"]
+    assert (by_rule["internal-to-list"].held, by_rule["internal-to-list"].decided.total) == (3, 2)
+    assert by_rule["watch-too"].decided == Decided(rejected=1, seconds=(3600.0,))
+    assert (by_rule["watch"].observed, by_rule["no"].rejected) == (1, 1)
+    assert {share.name: (share.held, share.rejected) for share in found.lists} == {"news": (3, 0), "vip": (0, 1)}
+
+
+def test_a_copy_of_a_mailing_is_no_decision_of_its_own() -> None:
+    journal = Journal()
+    journal.held("1", "unapproved-mailing")
+    journal.held("2", "unapproved-mailing", under="1")
+    journal.add(Kind.APPROVED, "1")
+    journal.add(Kind.APPROVED, "2", under="1")
+    found = journal.activity
+    assert (found.held, found.copies, found.waiting, found.decided.total) == (2, 1, 0, 1)
+
+
+def test_what_was_taken_back_waits_again_and_counts_once() -> None:
+    journal = Journal()
+    journal.held("1", "a")
+    journal.add(Kind.APPROVED, "1")
+    journal.add(Kind.REOPENED, "1")
+    assert (journal.activity.waiting, journal.activity.decided.total) == (1, 0)
+    journal.add(Kind.REJECTED, "1")
+    assert journal.activity.decided == Decided(rejected=1, seconds=(180.0,))
+
+
+def test_what_nobody_was_told_of_is_not_counted_as_waiting() -> None:
+    journal = Journal()
+    journal.held("1", "a")
+    journal.add(Kind.VOIDED, "1")
+    journal.held("1", "a", retry=True)
+    journal.held("2", "a", test=True)
+    assert (journal.activity.held, journal.activity.waiting) == (1, 0)
+
+
+def test_a_decision_on_what_was_held_before_is_none_of_this_period() -> None:
+    journal = Journal()
+    journal.add(Kind.APPROVED, "earlier")
+    assert journal.activity.decided == Decided()
+
+
+@pytest.mark.parametrize(
+    ("approved", "rejected", "strict"), [(3, 2, True), (2, 3, False), (4, 0, False), (5, 5, False), (6, 5, True)]
+)
+def test_a_rule_is_too_strict_where_people_approve_most_of_what_it_holds(
+    approved: int, rejected: int, strict: bool
+) -> None:
+    journal = Journal()
+    for n in range(approved + rejected):
+        journal.held(str(n), "a")
+        journal.add(Kind.APPROVED if n < approved else Kind.REJECTED, str(n))
+    [share] = journal.activity.rules
+    assert share.decided.too_strict is strict
+
+
+@pytest.mark.parametrize("data", [{}, {"action": 7}, {"action": "hold", "rules": "x", "lists": None}, {"counts": []}])
+def test_an_entry_of_another_version_counts_as_far_as_it_is_understood(data: dict[str, Any]) -> None:
+    journal = Journal()
+    journal.add(Kind.VERDICT, "1", **data)
+    assert journal.activity.rules == []
