@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -96,9 +97,15 @@ def module_of(path: Path) -> tuple[str, ...]:
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
+@cache
+def parsed(path: Path) -> tuple[ast.AST, ...]:
+    """Its nodes, the module first."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
     """Every module that a file imports, typing-only imports included, as dotted parts."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parsed(path):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield tuple(alias.name.split("."))
@@ -119,14 +126,14 @@ def ours(path: Path) -> Iterator[tuple[str, ...]]:
 KNOWN = {module_of(path): path for path in FILES}
 
 
+@cache
 def kinds() -> dict[tuple[str, ...], str]:
     """Of each file of a noun: rows, where it speaks SQL or works in a transaction (database), service, where it waits for something, and
     model otherwise. Who imports a service is one, who imports rows is rows: so neither gets into a model unseen."""
     found: dict[tuple[str, ...], str] = {}
     for name, path in KNOWN.items():
-        tree = ast.parse(path.read_text())
         libraries = {target[0] for target in imports(path)}
-        waits = "asyncio" in libraries or any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(tree))
+        waits = "asyncio" in libraries or any(isinstance(node, ast.AsyncFunctionDef) for node in parsed(path))
         found[name] = "rows" if libraries & _SQL else "service" if waits else "model"
         if not name or name[0] not in NOUNS:
             found[name] = "model" if name and name[0] in ROOMS[: ROOMS.index("database")] else "service"
@@ -143,27 +150,24 @@ def kinds() -> dict[tuple[str, ...], str]:
     return found
 
 
-KINDS = kinds()
-
-
 def wrong_imports(path: Path) -> Iterator[str]:
     """A sentence for each import that goes through a wall."""
     here = module_of(path)
     room = here[0] if here else ""
     if room not in ROOMS:
         return
-    never = NEVER.get(room, set()) | (NEVER_IN_NOUNS[KINDS[here]] if room in NOUNS else set())
+    never = NEVER.get(room, set()) | (NEVER_IN_NOUNS[kinds()[here]] if room in NOUNS else set())
     for library in sorted({target[0] for target in imports(path)} & never):
-        yield f"{path}: {KINDS[here]} of {room} must not import {library}"
+        yield f"{path}: {kinds()[here]} of {room} must not import {library}"
     for target in ours(path):
-        if not target or (target[0] == room and KINDS[target] == KINDS[here]):
+        if not target or (target[0] == room and kinds()[target] == kinds()[here]):
             continue
-        names = f"{path}: {KINDS[here]} imports {KINDS[target]} {'.'.join(target)}"
+        names = f"{path}: {kinds()[here]} imports {kinds()[target]} {'.'.join(target)}"
         if target[0] not in ROOMS:
             yield f"{names}, which stands above it"
-        elif KINDS[target] not in (KINDS[here], "model"):
+        elif kinds()[target] not in (kinds()[here], "model"):
             yield f"{names}: a model imports models, rows import no service, a service no rows"
-        elif KINDS[target] == KINDS[here] and ROOMS.index(target[0]) > ROOMS.index(room):
+        elif kinds()[target] == kinds()[here] and ROOMS.index(target[0]) > ROOMS.index(room):
             yield f"{names}, of a room behind it"
         elif target[0] != room and room in ONLY:
             allowed = ONLY[room].get(target[0], set())
@@ -183,8 +187,8 @@ def test_the_protocols_neither_read_nor_wait(name: str) -> None:
 def test_a_file_is_of_the_kind_that_it_is_called() -> None:
     called = {name: name[-1] for name in KNOWN if name[:1] and name[0] in NOUNS and name[-1] in NEVER_IN_NOUNS}
     assert len(called) > 10
-    assert {name: KINDS[name] for name in called} == called
-    assert {KINDS[name] for name in KNOWN if name[:1] == ("policy",)} == {"model"}, "rules, and nothing that acts"
+    assert {name: kinds()[name] for name in called} == called
+    assert {kinds()[name] for name in KNOWN if name[:1] == ("policy",)} == {"model"}, "rules, and nothing that acts"
 
 
 def test_every_noun_has_its_rooms_place() -> None:
@@ -262,5 +266,5 @@ def test_no_query_searches_serialised_json() -> None:
     searched = re.compile(
         r"\.c\.(?:body|doc|line)\.\w*(?:contains|like|startswith|endswith)|\b(?:body|doc|line) I?LIKE\b"
     )
-    rows = [path for name, path in KNOWN.items() if KINDS[name] == "rows" and "versions" not in name]
+    rows = [path for name, path in KNOWN.items() if kinds()[name] == "rows" and "versions" not in name]
     assert [str(path) for path in rows if searched.search(path.read_text())] == []

@@ -62,7 +62,9 @@ CAMPAIGN = """<html><head><meta name="viewport" content="width=device-width"><ti
 
 @cache
 def vocabularies() -> Vocabularies:
-    return compile_vocabularies({p.stem: yaml.safe_load(p.read_text()) for p in sorted(FOLDER.glob("*.yaml"))})
+    return compile_vocabularies(
+        {p.stem: yaml.load(p.read_text(), Loader=yaml.CSafeLoader) for p in sorted(FOLDER.glob("*.yaml"))}
+    )
 
 
 @cache
