@@ -34,9 +34,10 @@ coverage: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
 
-# The JSON schemas and the table of facts in docs/policy.md, which are made from code.
+# The JSON schemas, the table of facts in docs/policy.md and what the catalogues have to translate, which are made from code.
 generated: $(VENV)/.dev
 	$(BIN)/python -m tests.generated
+	$(BIN)/python -m tests.messages
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

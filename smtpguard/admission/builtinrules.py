@@ -13,6 +13,7 @@ from dataclasses import replace
 from smtpguard.admission.model import Seen
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import FACT, Watched, exceeded
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
@@ -55,13 +56,13 @@ def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Wa
         yield Hit(
             rule=AUTOMATIC,
             action=Action.REJECT,
-            description="Automatic replies and bounces never go to a list",
+            description=Phrase("Automatic replies and bounces never go to a list"),
             reasons=(
                 Reason(
                     fact="message.automatic",
                     observed="true",
                     limit="false",
-                    public="Automatic replies and bounces cannot be sent to a mailing list.",
+                    public=Phrase("Automatic replies and bounces cannot be sent to a mailing list."),
                 ),
             ),
         )
@@ -70,13 +71,13 @@ def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Wa
         yield Hit(
             rule=STREAM,
             action=Action.DEFER,
-            description=f"The stream {name} is above its limit",
+            description=Phrase("The stream {stream} is above its limit", stream=name),
             reasons=(
                 Reason(
                     fact=FACT,
                     observed=str(over.count),
                     limit=f"{limit.count} in {limit.window_seconds} s",
-                    public="More of this mail came than was agreed, try again later.",
+                    public=Phrase("More of this mail came than was agreed, try again later."),
                     detail=f"stream {name}",
                 ),
             ),
@@ -86,13 +87,15 @@ def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Wa
         yield Hit(
             rule=IN_DOUBT,
             action=Action.HOLD,
-            description="An earlier attempt may have reached the list already",
+            description=Phrase("An earlier attempt may have reached the list already"),
             reasons=(
                 Reason(
                     fact="delivery.in_doubt",
                     observed="true",
                     limit="false",
-                    public="An earlier attempt to send this message may have reached the list: somebody is to look first.",
+                    public=Phrase(
+                        "An earlier attempt to send this message may have reached the list: somebody is to look first."
+                    ),
                 ),
             ),
         )

@@ -20,6 +20,7 @@ from smtpguard.guard.ports import Ledger, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import ONE, Span
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
@@ -167,11 +168,14 @@ def _asking(thought: Verdict, lists: Iterable[ListInfo], in_force: InForce) -> V
         fact="approval.asked",
         observed="true",
         limit="",
-        public="It was sent to be approved beforehand: nothing of it is sent on.",
+        public=Phrase("It was sent to be approved beforehand: nothing of it is sent on."),
         detail=f"for {names}",
     )
     asked = Hit(
-        rule=ASKED, action=Action.HOLD, description="A mailing is looked at before it is sent", reasons=(reason,)
+        rule=ASKED,
+        action=Action.HOLD,
+        description=Phrase("A mailing is looked at before it is sent"),
+        reasons=(reason,),
     )
     hits = tuple(h for h in thought.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
     quorum = in_force.rules.quorum(info.name for info in lists)

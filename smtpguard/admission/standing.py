@@ -16,6 +16,7 @@ from smtpguard.counts.keys import persons
 from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold, State
+from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mailings.differing import FACT as DIFFERS
 from smtpguard.mailings.differing import MOST_SAID, Difference, gravest
 from smtpguard.mailings.model import Coming, Grant, Mailing, Rejection
@@ -29,7 +30,7 @@ MOST_TOLD = 50
 """Writers of one mailing's copies who are told what becomes of it."""
 OF_REACH = named(lambda fact: fact.name in OF_MAILINGS and fact.own == "recipients.reach")
 """Of the sizes of a mailing, those in which everybody is counted, not only customers."""
-WITH_IT = (
+WITH_IT = Phrase(
     "Whatever else its sender writes to so many customers waits with it, and what is decided is decided on all of it."
 )
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
@@ -269,18 +270,23 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool
     out, reasons = mailing.out, []
     sized = any(r.fact in OF_MAILINGS for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
     if mailing.messages and sized:
-        public = "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes."
+        public = Phrase(
+            "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes."
+        )
         reasons.append(Reason(fact="mailing.messages", observed=str(mailing.messages + 1), limit="", public=public))
     if out:
-        what = ("One" if in_doubt else "one") + " person" if out == 1 else f"{out:,} people"
         reasons.append(
             Reason(
                 fact="mailing.sent",
                 observed=str(out),
                 limit="",
-                public=f"{what} may have got it already."
+                public=Phrase.counted("One person may have got it already.", "{n} people may have got it already.", out)
                 if in_doubt
-                else f"Before it was stopped it had been let through to {what}.",
+                else Phrase.counted(
+                    "Before it was stopped it had been let through to one person.",
+                    "Before it was stopped it had been let through to {n} people.",
+                    out,
+                ),
             )
         )
     return _with_reasons(verdict, reasons)
@@ -338,15 +344,18 @@ def _from_one(grant: Grant, coming: Coming, gathered: Gathered, live: Seen, mail
     return tuple(found)
 
 
-def _hit(rule: str, action: Action, description: str, reason: Reason) -> Hit:
+def _hit(rule: str, action: Action, description: Said, reason: Reason) -> Hit:
     return Hit(rule=rule, action=action, description=description, scope=Scope.ALL, reasons=(reason,))
 
 
 def _rejected(sentence: str) -> Hit:
-    said = sentence.strip() or "The people who look after it have decided that this mailing is not to be sent."
-    reason = Reason(
-        fact="mailing.rejected", observed="true", limit="false", public=said if said[-1] in ".!?" else f"{said}."
+    own = sentence.strip()
+    said = (
+        (own if own[-1] in ".!?" else f"{own}.")
+        if own
+        else Phrase("The people who look after it have decided that this mailing is not to be sent.")
     )
+    reason = Reason(fact="mailing.rejected", observed="true", limit="false", public=said)
     return _hit(REJECTED, Action.REJECT, "", reason)
 
 
@@ -355,10 +364,10 @@ def _waits(mailing: Mailing) -> Hit:
         fact="mailing.waits",
         observed="true",
         limit="false",
-        public="Other copies of it are held, and people are to decide on all of them at once.",
+        public=Phrase("Other copies of it are held, and people are to decide on all of them at once."),
         detail=f"held as {mailing.entry}",
     )
-    return _hit(WAITS, Action.HOLD, "A mailing that is held waits as one", reason)
+    return _hit(WAITS, Action.HOLD, Phrase("A mailing that is held waits as one"), reason)
 
 
 def _stored_enough(hold_id: str, copies: int) -> Hit:
@@ -366,19 +375,23 @@ def _stored_enough(hold_id: str, copies: int) -> Hit:
         fact="mailing.copies",
         observed=str(copies),
         limit="",
-        public=f"This mailing is held for review as {hold_id}, try again later.",
+        public=Phrase("This mailing is held for review as {hold_id}, try again later.", hold_id=hold_id),
     )
-    return _hit(COPIES, Action.DEFER, "Enough copies of it are stored", reason)
+    return _hit(COPIES, Action.DEFER, Phrase("Enough copies of it are stored"), reason)
 
 
 def _not_yet(progress: Progress) -> Hit:
     on = progress.goes_on_at()
-    when = f"goes on at {on:%H:%M} UTC" if on is not None else "goes on when somebody says so"
+    public = Phrase("This mailing is sent in stages and goes on when somebody says so, try again later.")
+    if on is not None:
+        public = Phrase(
+            "This mailing is sent in stages and goes on at {time} UTC, try again later.", time=f"{on:%H:%M}"
+        )
     reason = Reason(
         fact="mailing.stage",
         observed=f"{progress.at.value} after stage {progress.stage + 1} of {len(progress.stages.steps)}",
         limit=str(progress.limit),
-        public=f"This mailing is sent in stages and {when}, try again later.",
+        public=public,
         detail=progress.why,
     )
-    return _hit(STAGES, Action.DEFER, "It is sent in stages", reason)
+    return _hit(STAGES, Action.DEFER, Phrase("It is sent in stages"), reason)

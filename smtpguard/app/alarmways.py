@@ -83,9 +83,9 @@ class Ways:
             return
         self._said = {(key, phase) for key, phase in self._said if key != told.alarm.key} | {at}
         if told.phase is Phase.ENDS:
-            log.warning("alarm %s is over: %s", told.alarm.key, told.alarm.title("en"))
+            log.warning("alarm %s is over: %s", told.alarm.key, told.alarm.title)
         else:
-            log.critical("alarm %s: %s %s", told.alarm.key, told.alarm.says("en"), told.alarm.does("en"))
+            log.critical("alarm %s: %s %s", told.alarm.key, told.alarm.says, told.alarm.does)
 
     def _mail(self, told: Told) -> Any:
         to = contact(self.settings)
@@ -133,7 +133,7 @@ class Ways:
             **({"zone": organisation.zone} if organisation.zone is not None else {}),
         )
         language = choose_language("", head.languages)
-        data = {**row(told, language), "private": told.alarm.private(language)}
+        data = {**row(told), "private": told.alarm.private or ""}
         made = Notice(
             id=f"alarm-{told.alarm.key}-{told.phase.value}-{told.at.timestamp():.0f}".replace(" ", "-"),
             to=to,
@@ -154,14 +154,14 @@ class Ways:
             log.error("alarms: webhook: %s", e)
             return False
         id = f"alarm {told.alarm.key} {told.phase.value} {told.at.timestamp():.0f}"
-        payload = {"id": id, "type": "alarm", "at": told.at.isoformat(), "data": row(told, "en")}
+        payload = {"id": id, "type": "alarm", "at": told.at.isoformat(), "data": row(told)}
         answered = await self.sender.send(hook.url, secret, payload, told.at)
         if answered.problem:
             log.warning("alarm %s: the webhook does not take it: %s", told.alarm.key, answered.problem)
         return not answered.problem
 
 
-def row(told: Told, language: str) -> dict[str, Any]:
+def row(told: Told) -> dict[str, Any]:
     """An alarm as data; without what is a person's."""
     alarm, over = told.alarm, told.phase is Phase.ENDS
     return {
@@ -169,9 +169,9 @@ def row(told: Told, language: str) -> dict[str, Any]:
         "about": alarm.found.about or None,
         "phase": told.phase.value,
         "severity": alarm.condition.severity.value,
-        "title": alarm.title(language),
-        "says": None if over else alarm.says(language),
-        "does": None if over else alarm.does(language),
+        "title": alarm.title,
+        "says": None if over else alarm.says,
+        "does": None if over else alarm.does,
         "since": told.began.isoformat(),
         "host": socket.gethostname(),
     }

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import CannotRun, Context
-from smtpguard.console.i18n import Speech
 from smtpguard.console.incidentrow import proof_row
 from smtpguard.console.proofwords import noted
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
+from smtpguard.locale.speech import Speech
 
 if TYPE_CHECKING:
     from smtpguard.store.store import Store

@@ -11,13 +11,14 @@ import click
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.times import moment
-from smtpguard.console.i18n import LANGUAGES, Speech
 from smtpguard.console.incident import Told, told
 from smtpguard.console.incidentrow import row
 from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.incidents.about import About
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds
+from smtpguard.locale.catalogue import languages
+from smtpguard.locale.speech import Speech
 
 
 @click.group()
@@ -37,7 +38,7 @@ def command() -> None:
 @click.option(
     "--no-proof", is_flag=True, help="Without the walk over the whole journal, which takes a while in a large one."
 )
-@click.option("--language", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of the page.")
+@click.option("--language", type=click.Choice(languages()), default="en", show_default=True, help="Of the page.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def report(

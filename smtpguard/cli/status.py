@@ -94,8 +94,8 @@ def row(found: Status) -> dict[str, Any]:
                 "alarm": alarm.condition.name,
                 "about": alarm.found.about or None,
                 "severity": alarm.condition.severity.value,
-                "says": alarm.says("en"),
-                "does": alarm.does("en"),
+                "says": alarm.says,
+                "does": alarm.does,
                 "since": since,
             }
             for alarm, since in found.alarms
@@ -149,7 +149,7 @@ def lines(found: Status) -> Iterator[str]:
         severity = alarm.condition.severity.value
         mark = click.style(f"{severity:<8}", fg="red" if severity == "critical" else "yellow")
         told = f" (since {_when(since)})" if since is not None else ""
-        yield f"  {mark}  {alarm.says('en')}{told} {alarm.does('en')}"
+        yield f"  {mark}  {alarm.says}{told} {alarm.does}"
     yield f"Parts       {_parts(found.trees)}"
     yield f"Policy      {_policy(found.policy)}"
     if found.freezes is not None:

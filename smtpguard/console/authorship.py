@@ -10,18 +10,19 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from smtpguard.console.i18n import Speech
 from smtpguard.holds.model import Hold
+from smtpguard.locale.phrase import N_
+from smtpguard.locale.speech import Speech
 
 _WORD = re.compile(r"[^\W\d_]+")
 _TOGETHER = ({"HIRAGANA", "KATAKANA", "CJK"}, {"HANGUL", "CJK"})
 ALPHABETS = {
-    "LATIN": "Latin",
-    "CYRILLIC": "Cyrillic",
-    "GREEK": "Greek",
-    "ARMENIAN": "Armenian",
-    "HEBREW": "Hebrew",
-    "ARABIC": "Arabic",
+    "LATIN": N_("Latin"),
+    "CYRILLIC": N_("Cyrillic"),
+    "GREEK": N_("Greek"),
+    "ARMENIAN": N_("Armenian"),
+    "HEBREW": N_("Hebrew"),
+    "ARABIC": N_("Arabic"),
 }
 
 

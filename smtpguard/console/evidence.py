@@ -9,15 +9,14 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from smtpguard.console.i18n import Speech
-from smtpguard.notices import swedish
-from smtpguard.reading.looks import Reading
+from smtpguard.locale.phrase import Phrase
+from smtpguard.locale.speech import Speech
+from smtpguard.reading.looks import Reading, topic_called
 from smtpguard.reading.marks import Side, veiled
 
 _MOST_PHRASES = 20
 _MOST_WORDS = 60
 _MOST_MARKED = 400
-_QUOTED = re.compile(r'"([^"]{2,80})"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +42,20 @@ class Evidence:
 def evidence(reading: Reading, said: Speech, avoid: Collection[str], *, blind: bool = False) -> Evidence:
     """``avoid``: the topics that the audience is to be spared. ``blind``: for somebody who may not read the message."""
 
-    def phrase(text: str) -> str:
-        shown = veiled(text, reading.subject) if blind else text
-        return swedish.mark(shown) if said.language == "sv" else shown
+    def phrase(text: Phrase) -> str:
+        return said.say(veiled(text, reading.subject) if blind else text)
 
     heavy = sorted(reading.marks, key=lambda mark: -mark.weight)
     by_side = {
         side: tuple(dict.fromkeys(phrase(m.evidence) for m in heavy if m.side is side))[:_MOST_PHRASES] for side in Side
     }
-    found = [(t, phrase(f'"{t.word}" ({t.vocabulary}, in the {t.where})')) for t in reading.topics]
+    found = [(t, phrase(t.phrase)) for t in reading.topics]
     quoted = [
-        (word, phrase(m.evidence)) for m in heavy if m.side is Side.INTERNAL for word in _QUOTED.findall(m.evidence)
+        (word, phrase(m.evidence))
+        for m in heavy
+        if m.side is Side.INTERNAL
+        for word in m.evidence.quoted
+        if 2 <= len(word) <= 80
     ]
     return Evidence(
         internal=by_side[Side.INTERNAL],
@@ -65,7 +67,7 @@ def evidence(reading: Reading, said: Speech, avoid: Collection[str], *, blind: b
 
 
 def topic(name: str, said: Speech) -> str:
-    return swedish.TOPICS.get(name, name) if said.language == "sv" else name
+    return said.say(topic_called(name))
 
 
 def segments(text: str, words: Sequence[tuple[str, str]]) -> list[Segment]:

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from smtpguard.console import labels, rulewords
-from smtpguard.console.i18n import Speech
 from smtpguard.console.ports import Found
 from smtpguard.console.proofwords import not_in_it, proved
 from smtpguard.console.reporting import Made
@@ -25,6 +24,8 @@ from smtpguard.journal.chain import Clear, Entry, instant
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import End, Sum
+from smtpguard.locale.phrase import N_
+from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import FREEZE, Selector
 
 MOST = 10
@@ -32,21 +33,21 @@ MOST = 10
 FEW = 4
 """Of what a rule saw, and of contents."""
 BECAME: Mapping[End, str] = {
-    End.DELIVERED: "delivered: the relay took it",
-    End.RELEASED: "delivered after people had approved it",
-    End.IN_DOUBT: "in doubt: nobody knows whether the relay took it",
-    End.ON_ITS_WAY: "approved, and not out yet",
-    End.WAITING: "held: people are still to decide",
-    End.UNDELIVERED: "approved, and it could not be delivered to them",
-    End.GRANTED: "a test that people approved, of which nothing is sent",
-    End.DECLINED: "held, and people decided that it does not go out",
-    End.WITHDRAWN: "held, and withdrawn by its writer",
-    End.EXPIRED: "held, and nobody decided in time: it does not go out",
-    End.VOID: "not taken: its client was told to try again",
-    End.REJECTED: "rejected by a rule",
-    End.DEFERRED: "put off: its client has it still",
-    End.REFUSED: "refused by the relay",
-    End.NOT_SENT: "stopped before it was sent",
+    End.DELIVERED: N_("delivered: the relay took it"),
+    End.RELEASED: N_("delivered after people had approved it"),
+    End.IN_DOUBT: N_("in doubt: nobody knows whether the relay took it"),
+    End.ON_ITS_WAY: N_("approved, and not out yet"),
+    End.WAITING: N_("held: people are still to decide"),
+    End.UNDELIVERED: N_("approved, and it could not be delivered to them"),
+    End.GRANTED: N_("a test that people approved, of which nothing is sent"),
+    End.DECLINED: N_("held, and people decided that it does not go out"),
+    End.WITHDRAWN: N_("held, and withdrawn by its writer"),
+    End.EXPIRED: N_("held, and nobody decided in time: it does not go out"),
+    End.VOID: N_("not taken: its client was told to try again"),
+    End.REJECTED: N_("rejected by a rule"),
+    End.DEFERRED: N_("put off: its client has it still"),
+    End.REFUSED: N_("refused by the relay"),
+    End.NOT_SENT: N_("stopped before it was sent"),
 }
 DECISIONS = frozenset(
     kind.value
@@ -64,9 +65,9 @@ DECISIONS = frozenset(
 )
 ROLES: Mapping[str, str] = {said: said for said in NAMES.values()}
 MODES: Mapping[str, str] = {
-    "enforce": "rule {name}",
-    "observe": "rule {name} (observes)",
-    "approved": "rule {name} (approved)",
+    "enforce": N_("rule {name}"),
+    "observe": N_("rule {name} (observes)"),
+    "approved": N_("rule {name} (approved)"),
 }
 _SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # as they stand in numbers
 
@@ -119,7 +120,7 @@ class _Telling:
     def short(self) -> str:
         report, said = self.report, self.said
         first, last = self._here(report.first), self._here(report.last)
-        many = said.many(report.messages, "# message", "# messages")
+        many = said.ngettext("{n} message", "{n} messages", report.messages)
         parts = [
             said("{messages} came at {when}.", messages=many, when=first)
             if first == last
@@ -158,36 +159,37 @@ class _Telling:
         for end, some in report.ends.items():
             yield said("{messages}, for {people}: {became}", became=said(BECAME[end]), **self._sum(some))
         for end, n in report.copies.items():
-            copies = said.many(
+            copies = said.ngettext(
+                "{n} copy that a list server made of them, whose people are counted already",
+                "{n} copies that a list server made of them, whose people are counted already",
                 n,
-                "# copy that a list server made of them, whose people are counted already",
-                "# copies that a list server made of them, whose people are counted already",
             )
             yield f"{copies}: {said(BECAME[end])}"
         for code, n in sorted(report.refused.items()):
-            refused = said.many(
+            refused = said.ngettext(
+                "{n} recipient was refused by the relay before there was a message ({code})",
+                "{n} recipients were refused by the relay before there was a message ({code})",
                 n,
-                "# recipient was refused by the relay before there was a message ({code})",
-                "# recipients were refused by the relay before there was a message ({code})",
+                code=code,
             )
-            yield refused.replace("{code}", code)
+            yield refused
         if report.again:
-            yield said.many(
-                report.again,
+            yield said.ngettext(
                 "once what was held already came again, which counts as the same message",
-                "# times what was held already came again, which counts as the same message",
+                "{n} times what was held already came again, which counts as the same message",
+                report.again,
             )
         if report.parts:
-            yield said.many(
-                report.parts,
+            yield said.ngettext(
                 "once the colleagues among its recipients got it while the customers' part was held",
-                "# times the colleagues among its recipients got it while the customers' part was held",
+                "{n} times the colleagues among its recipients got it while the customers' part was held",
+                report.parts,
             )
         if report.undelivered:
-            yield said.many(
+            yield said.ngettext(
+                "{n} recipient of what was approved was refused by the relay",
+                "{n} recipients of what was approved were refused by the relay",
                 report.undelivered,
-                "# recipient of what was approved was refused by the relay",
-                "# recipients of what was approved were refused by the relay",
             )
 
     def mailings(self) -> Iterator[str]:
@@ -228,11 +230,12 @@ class _Telling:
     def what(self) -> Iterator[str]:
         if self.names:
             yield from self._counted(self.said("subject"), self.report.subjects)
+        a_list = self.said("list")
         for name, n in self.report.lists.most_common(MOST):
             many = f" ({self.said.number(n)})" if len(self.report.lists) > 1 else ""
-            yield _plain(f"{self.said('list')}: {name}{self._list(name)}{many}{self._on_it(name)}")
+            yield _plain(f"{a_list}: {name}{self._list(name)}{many}{self._on_it(name)}")
         if len(self.report.lists) > MOST:
-            yield f"{self.said('list')}: {self.said('and {n} more', n=self.said.number(len(self.report.lists) - MOST))}"
+            yield f"{a_list}: {more(len(self.report.lists) - MOST, self.said)}"
         yield from self._counted(self.said("content, SHA-256"), self.report.contents, most=FEW)
         for id, at in self.report.held:
             until = self._here(at + self.keeps)
@@ -258,8 +261,8 @@ class _Telling:
                 yield _plain(f"  {rulewords.fact(fact, said)}: {asked}" + (f" ({said.number(m)})" if m != n else ""))
         for sha256, n in report.policies.most_common(MOST):
             many = f" ({said.number(n)})" if len(report.policies) > 1 else ""
-            watched = f": {said('it only observed, and stopped nothing')}" if sha256 in self.purposes.watching else ""
-            yield f"{said('policy')}: {sha256}{watched}{many}"
+            watched = ": " + said("it only observed, and stopped nothing") if sha256 in self.purposes.watching else ""
+            yield said("policy") + f": {sha256}{watched}{many}"
 
     def decided(self) -> Iterator[str]:
         """People's decisions, the reminders aside; what was let through by an earlier approval, and that nobody was asked."""
@@ -293,7 +296,8 @@ class _Telling:
         parts = [one.title] if one.title != name else []
         parts.append(said("audience {name}", name=one.audience))
         if one.sensitivity == "special-category":
-            parts.append(f"{said(labels.CATEGORIES[one.category or ''])} ({said('GDPR Art. 9')})")
+            category = labels.CATEGORIES[one.category or ""]
+            parts.append(said(category) + " (" + said("GDPR Art. 9") + ")")
         elif one.sensitivity:
             parts.append(one.sensitivity)
         return f" ({'; '.join(parts)})"
@@ -322,7 +326,7 @@ class _Telling:
 
     def _sum(self, some: Sum) -> dict[str, str]:
         return {
-            "messages": self.said.many(some.messages, "# message", "# messages"),
+            "messages": self.said.ngettext("{n} message", "{n} messages", some.messages),
             "people": in_people(some.people, self.said),
         }
 
@@ -330,7 +334,7 @@ class _Telling:
         for value, n in counter.most_common(most):
             yield _plain(f"{what}: {value}" + (f" ({self.said.number(n)})" if len(counter) > 1 else ""))
         if len(counter) > most:
-            yield f"{what}: {self.said('and {n} more', n=self.said.number(len(counter) - most))}"
+            yield f"{what}: {more(len(counter) - most, self.said)}"
 
     def _step(self, step: Step) -> str:
         entry, said = step.entry, self.said
@@ -364,12 +368,16 @@ class _Telling:
 def in_people(some: Interval, said: Speech) -> str:
     """ "60 people", or the least and the most that it can be."""
     if some.exact:
-        return said.many(some.low, "# person", "# people")
+        return said.ngettext("{n} person", "{n} people", some.low)
     if some.high is None:
-        return said("at least {people}", people=said.many(some.low, "# person", "# people"))
+        return said("at least {people}", people=said.ngettext("{n} person", "{n} people", some.low))
     if not some.low:
-        return said("at most {people}", people=said.many(some.high, "# person", "# people"))
+        return said("at most {people}", people=said.ngettext("{n} person", "{n} people", some.high))
     return said("{least} to {most} people", least=said.number(some.low), most=said.number(some.high))
+
+
+def more(n: int, said: Speech) -> str:
+    return said("and {n} more", n=said.number(n))
 
 
 def asked_in_words(about: About, said: Speech, names: bool) -> Iterator[str]:
@@ -409,7 +417,7 @@ def not_known(made: Made, said: Speech) -> Iterator[str]:
     if report.unsettled:
         shown = ", ".join(report.unsettled[:MOST])
         if len(report.unsettled) > MOST:
-            shown += f" {said('and {n} more', n=said.number(len(report.unsettled) - MOST))}"
+            shown += " " + more(len(report.unsettled) - MOST, said)
         yield said("whether the relay took {ids}: look in its own log", ids=shown)
     if not all(some.people.exact for some in (*report.ends.values(), report.reached, report.open)):
         yield said(
@@ -424,10 +432,10 @@ def not_known(made: Made, said: Speech) -> Iterator[str]:
             "whom of those behind a list's address it then reached: the relay's word for the address is all there is"
         )
     if report.erased:
-        yield said.many(
+        yield said.ngettext(
+            "who wrote {n} of the messages, and its subject: retention has erased it",
+            "who wrote {n} of the messages, and their subjects: retention has erased it",
             report.erased,
-            "who wrote # of the messages, and its subject: retention has erased it",
-            "who wrote # of the messages, and their subjects: retention has erased it",
         )
     for sha256 in made.purposes.lost[:MOST]:
         yield said(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.console.i18n import Speech
 from smtpguard.console.incident import DECISIONS, asked_in_words, what_is_frozen
 from smtpguard.console.reporting import Made
 from smtpguard.console.telling import told as in_words
@@ -18,6 +17,7 @@ from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import Sum
 from smtpguard.journal.proof import Proof
+from smtpguard.locale.speech import Speech
 from smtpguard.mailings.service import row as mailing_row
 from smtpguard.policy.freezing import FREEZE
 

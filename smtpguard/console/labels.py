@@ -4,51 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from smtpguard.accounts.model import Role
 from smtpguard.holds.model import LET_GO, Hold
+from smtpguard.locale.phrase import N_
 from smtpguard.mailings.model import Mailing, State
 from smtpguard.mailings.staging import At
 
 STATES: Mapping[str, str] = {
-    "waiting": "It waits for a decision.",
-    "approved": "It is approved, and is being sent.",
-    "releasing": "It is being sent.",
-    "released": "It was approved and is sent.",
-    "stopped": "It was approved, and stopped before everybody had it: those who had not got it do not get it.",
-    "undelivered": "It was approved, but could not be delivered: nobody got it.",
-    "in-doubt": "It was approved, and nobody knows whether it was sent: the connection to the mail server was lost.",
-    "granted": "It was approved: the mailing may go out. The test itself is not sent.",
-    "rejected": "It was rejected. It is not sent, and never will be.",
-    "withdrawn": "Its writer withdrew it. It is not sent, and never will be.",
-    "expired": "Nobody decided in time. It was not sent.",
-    "void": "It is void: the program that sent it was told to try again.",
+    "waiting": N_("It waits for a decision."),
+    "approved": N_("It is approved, and is being sent."),
+    "releasing": N_("It is being sent."),
+    "released": N_("It was approved and is sent."),
+    "stopped": N_("It was approved, and stopped before everybody had it: those who had not got it do not get it."),
+    "undelivered": N_("It was approved, but could not be delivered: nobody got it."),
+    "in-doubt": N_(
+        "It was approved, and nobody knows whether it was sent: the connection to the mail server was lost."
+    ),
+    "granted": N_("It was approved: the mailing may go out. The test itself is not sent."),
+    "rejected": N_("It was rejected. It is not sent, and never will be."),
+    "withdrawn": N_("Its writer withdrew it. It is not sent, and never will be."),
+    "expired": N_("Nobody decided in time. It was not sent."),
+    "void": N_("It is void: the program that sent it was told to try again."),
 }
 SHORT_STATES: Mapping[str, str] = {
-    "waiting": "waits",
-    "approved": "approved",
-    "releasing": "being sent",
-    "released": "sent",
-    "stopped": "stopped before all had it",
-    "undelivered": "not delivered",
-    "in-doubt": "in doubt",
-    "granted": "approved",
-    "rejected": "rejected",
-    "withdrawn": "withdrawn",
-    "expired": "expired",
-    "void": "void",
+    "waiting": N_("waits"),
+    "approved": N_("approved"),
+    "releasing": N_("being sent"),
+    "released": N_("sent"),
+    "stopped": N_("stopped before all had it"),
+    "undelivered": N_("not delivered"),
+    "in-doubt": N_("in doubt"),
+    "granted": N_("approved"),
+    "rejected": N_("rejected"),
+    "withdrawn": N_("withdrawn"),
+    "expired": N_("expired"),
+    "void": N_("void"),
 }
 OWN_STATES: Mapping[str, str] = {
-    "waiting": "It has not been sent. It waits until somebody has looked at it.",
-    "approved": "It was approved, and is being sent exactly as you wrote it.",
-    "releasing": "It was approved, and is being sent exactly as you wrote it.",
-    "released": "It was approved, and is sent exactly as you wrote it.",
-    "stopped": "It was approved, and stopped before everybody had it: those who had not got it do not get it.",
-    "undelivered": "It was approved, but could not be delivered: nobody got it. A message of its own says why.",
-    "in-doubt": "It was approved, and nobody knows whether it was sent: it may have arrived. Ask before you send it again.",
-    "granted": "It was approved: the mailing may go out. The test itself is not sent.",
-    "rejected": "It was rejected. It has not been sent, and will not be.",
-    "withdrawn": "You withdrew it. It has not been sent, and will not be.",
-    "expired": "Nobody decided in time. It has not been sent, and will not be.",
-    "void": "It was not taken: your program was told to try again.",
+    "waiting": N_("It has not been sent. It waits until somebody has looked at it."),
+    "approved": N_("It was approved, and is being sent exactly as you wrote it."),
+    "releasing": N_("It was approved, and is being sent exactly as you wrote it."),
+    "released": N_("It was approved, and is sent exactly as you wrote it."),
+    "stopped": N_("It was approved, and stopped before everybody had it: those who had not got it do not get it."),
+    "undelivered": N_("It was approved, but could not be delivered: nobody got it. A message of its own says why."),
+    "in-doubt": N_(
+        "It was approved, and nobody knows whether it was sent: it may have arrived. Ask before you send it again."
+    ),
+    "granted": N_("It was approved: the mailing may go out. The test itself is not sent."),
+    "rejected": N_("It was rejected. It has not been sent, and will not be."),
+    "withdrawn": N_("You withdrew it. It has not been sent, and will not be."),
+    "expired": N_("Nobody decided in time. It has not been sent, and will not be."),
+    "void": N_("It was not taken: your program was told to try again."),
 }
 
 
@@ -59,53 +65,53 @@ def state_key(hold: Hold) -> str:
 
 WHY_NOT: Mapping[str, str] = {
     "": "",
-    "decided": "It is decided already.",
-    "own": "You wrote it, and nobody decides on their own message.",
-    "voted": "You have approved it. It waits for others now.",
-    "role": "You may look at it, and others decide.",
-    "group": "Others are asked to decide on it.",
+    "decided": N_("It is decided already."),
+    "own": N_("You wrote it, and nobody decides on their own message."),
+    "voted": N_("You have approved it. It waits for others now."),
+    "role": N_("You may look at it, and others decide."),
+    "group": N_("Others are asked to decide on it."),
 }
 DONE: Mapping[str, str] = {
     "": "",
-    "approve": "Your approval counts.",
-    "reject": "It is rejected, and its writer is told why.",
-    "unvoted": "Your approval is taken back.",
-    "asked": "The question is on its way to its writer.",
-    "sent": "It is written down that it was sent.",
-    "again": "It is sent again.",
-    "withdrawn": "It is withdrawn. It will not be sent.",
-    "answered": "Those who decide are told.",
-    "pleaded": "Those who decide are told that you ask for its release.",
-    "mailing": "It is done.",
-    "thawed": "It is lifted. Mail goes on.",
-    "thaw-asked": "Somebody else must agree now, and then it is lifted.",
+    "approve": N_("Your approval counts."),
+    "reject": N_("It is rejected, and its writer is told why."),
+    "unvoted": N_("Your approval is taken back."),
+    "asked": N_("The question is on its way to its writer."),
+    "sent": N_("It is written down that it was sent."),
+    "again": N_("It is sent again."),
+    "withdrawn": N_("It is withdrawn. It will not be sent."),
+    "answered": N_("Those who decide are told."),
+    "pleaded": N_("Those who decide are told that you ask for its release."),
+    "mailing": N_("It is done."),
+    "thawed": N_("It is lifted. Mail goes on."),
+    "thaw-asked": N_("Somebody else must agree now, and then it is lifted."),
 }
 KEPT_STATES: Mapping[str, str] = {
     "waiting": STATES["waiting"],
-    "approved": "It is approved, and has not gone.",
-    "releasing": "It is approved, and not all of it has gone.",
+    "approved": N_("It is approved, and has not gone."),
+    "releasing": N_("It is approved, and not all of it has gone."),
 }
 """Of what a freeze stops."""
 KEPT_OWN: Mapping[str, str] = {
     "waiting": OWN_STATES["waiting"],
-    "approved": "It was approved, and has not been sent yet.",
-    "releasing": "It was approved, and has not been sent to everybody yet.",
+    "approved": N_("It was approved, and has not been sent yet."),
+    "releasing": N_("It was approved, and has not been sent to everybody yet."),
 }
 FROZEN: Mapping[str, str] = {
-    "all": "everything",
-    "list": "the list {name}",
-    "sender": "mail from {name}",
-    "mailing": "the mailing {name}",
-    "thread": "a conversation",
+    "all": N_("everything"),
+    "list": N_("the list {name}"),
+    "sender": N_("mail from {name}"),
+    "mailing": N_("the mailing {name}"),
+    "thread": N_("a conversation"),
 }
 """What a freeze stops, by its selector."""
 MAILING_STATES: Mapping[str, str] = {
-    "passing": "Nothing stands decided about it.",
-    "held": "It waits for a decision.",
-    "approved": "It is approved.",
-    "paused": "It is approved, and stands between two stages.",
-    "stopped": "It is approved, and its release in stages is stopped.",
-    "rejected": "It is rejected. What comes of it is refused.",
+    "passing": N_("Nothing stands decided about it."),
+    "held": N_("It waits for a decision."),
+    "approved": N_("It is approved."),
+    "paused": N_("It is approved, and stands between two stages."),
+    "stopped": N_("It is approved, and its release in stages is stopped."),
+    "rejected": N_("It is rejected. What comes of it is refused."),
 }
 
 
@@ -116,21 +122,29 @@ def mailing_state(mailing: Mailing) -> str:
 
 
 CATEGORIES: Mapping[str, str] = {
-    "": "special category",
-    "ethnicity": "ethnic origin: special category",
-    "politics": "political opinion: special category",
-    "religion": "religion: special category",
-    "union": "trade union: special category",
-    "genetics": "genetic data: special category",
-    "biometrics": "biometric data: special category",
-    "health": "health: special category",
-    "sexuality": "sex life or orientation: special category",
+    "": N_("special category"),
+    "ethnicity": N_("ethnic origin: special category"),
+    "politics": N_("political opinion: special category"),
+    "religion": N_("religion: special category"),
+    "union": N_("trade union: special category"),
+    "genetics": N_("genetic data: special category"),
+    "biometrics": N_("biometric data: special category"),
+    "health": N_("health: special category"),
+    "sexuality": N_("sex life or orientation: special category"),
 }
 """GDPR Art. 9, in plain words."""
+ROLES: Mapping[Role, str] = {
+    Role.VIEWER: N_("viewer"),
+    Role.APPROVER: N_("approver"),
+    Role.OPERATOR: N_("operator"),
+    Role.ADMIN: N_("admin"),
+}
 GAPS: Mapping[str, str] = {
-    "no-group": "{address} has the approver's role and is in no group of the policy: nothing is shown to them, and they decide on nothing.",
-    "no-account": "{address} is asked to decide ({groups}) and has no account.",
-    "disabled": "{address} is asked to decide ({groups}) and has an account that is disabled.",
-    "no-role": "{address} is asked to decide ({groups}) and has an account without the approver's role.",
+    "no-group": N_(
+        "{address} has the approver's role and is in no group of the policy: nothing is shown to them, and they decide on nothing."
+    ),
+    "no-account": N_("{address} is asked to decide ({groups}) and has no account."),
+    "disabled": N_("{address} is asked to decide ({groups}) and has an account that is disabled."),
+    "no-role": N_("{address} is asked to decide ({groups}) and has an account without the approver's role."),
 }
 """accounts.model.Gap."""

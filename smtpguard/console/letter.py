@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.decode import transfer
@@ -57,7 +58,7 @@ class Letter:
     pictures: tuple[Attachment, ...] = ()
     has_html: bool = False
     cut: bool = False
-    why: str = ""
+    why: Said = ""
 
 
 def opened(message: Message) -> Letter:
@@ -68,7 +69,8 @@ def opened(message: Message) -> Letter:
         text = extract(message.raw, index(header), body_start(message), Meter(_BOUNDS))
         found = list(parts(message))
     except (TooComplex, RecursionError) as bound:
-        return Letter(fields=fields, why=str(bound) or "it is nested too deep")
+        why = bound.why if isinstance(bound, TooComplex) else Phrase("it is nested too deep")
+        return Letter(fields=fields, why=why)
     shown = text.new or text.plain
     return Letter(
         fields=fields,

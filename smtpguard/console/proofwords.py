@@ -2,49 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from smtpguard.console.i18n import Speech
 from smtpguard.console.ports import Found
 from smtpguard.journal.agreement import Lost
 from smtpguard.journal.chain import instant
 from smtpguard.journal.proof import Proof
-
-PROBLEMS: Mapping[str, str] = {
-    "recomputed, or put back and gone on: the chain differs from its signed checkpoint at #, somewhere after #": "recomputed, or put back and gone on: the chain differs from its signed checkpoint at {0}, somewhere after {1}",
-    "replaced: the journal's head is another entry of this number": "replaced: the journal's head is another entry of this number",
-    "the tail is cut, or this is an older copy: a signed checkpoint knows entries up to #": "the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {0}",
-    "the tail is cut: the journal had entries up to #": "the tail is cut: the journal had entries up to {0}",
-    "a checkpoint that does not agree was not signed here: it is forged, or of another secret": "a checkpoint that does not agree was not signed here: it is forged, or of another secret",
-    "a checkpoint in the database cannot be read": "a checkpoint in the database cannot be read",
-    "the journal was replaced: a checkpoint in the database knows another one": "the journal was replaced: a checkpoint in the database knows another one",
-    "the journal was replaced, or the state folder was another store's before": "the journal was replaced, or the state folder was another store's before",
-    "missing: entry # is gone": "missing: entry {0} is gone",
-    "missing: entries # to # are gone": "missing: entries {0} to {1} are gone",
-    "replaced: this entry does not follow the one before it": "replaced: this entry does not follow the one before it",
-    "edited: the entry does not fit its hash": "edited: the entry does not fit its hash",
-    "reordered: the entry stood elsewhere": "reordered: the entry stood elsewhere",
-    "edited, and moved": "edited, and moved",
-    "inserted: the entry belongs to no chain": "inserted: the entry belongs to no chain",
-    "private values are missing": "private values are missing",
-    "edited: private values do not fit their digests": "edited: private values do not fit their digests",
-    "edited: the report was made of another entry of this number": "edited: the report was made of another entry of this number",
-}
-"""By what journal.proof and journal.rows say, with # for its numbers."""
-_NUMBER = re.compile(r"\d+")
-
-
-def problem(text: str, said: Speech) -> str:
-    """What is wrong with a journal (journal.proof); ``#`` is a number in it."""
-    numbers = _NUMBER.findall(text)
-    known = PROBLEMS.get(_NUMBER.sub("#", text))
-    if known is None:
-        return text
-    words = said(known)
-    for place, number in enumerate(numbers):
-        words = words.replace(f"{{{place}}}", said.number(int(number)))
-    return words
+from smtpguard.locale.speech import Speech
 
 
 def proved(found: Found, said: Speech) -> str:
@@ -58,7 +22,7 @@ def proved(found: Found, said: Speech) -> str:
         first = said(
             "THE JOURNAL IS NOT WHAT WAS WRITTEN: entry {seq}: {problem}",
             seq=said.number(bad.seq),
-            problem=problem(bad.problem, said),
+            problem=said.say(bad.problem),
         )
     parts = [first, said("up to entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
     parts[1:1] = noted(found.proof, said) if found.proof is not None else ()
@@ -86,10 +50,10 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
         names = ", ".join(proof.others)
         yield said("the state folder has checkpoints of another store as well: journal {names}", names=names)
     if proof.unreadable:
-        yield said.many(
+        yield said.ngettext(
+            "{n} line of the file of checkpoints cannot be read",
+            "{n} lines of the file of checkpoints cannot be read",
             proof.unreadable,
-            "# line of the file of checkpoints cannot be read",
-            "# lines of the file of checkpoints cannot be read",
         )
     if not proof.filed:
         yield said(

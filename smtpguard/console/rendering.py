@@ -17,11 +17,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from smtpguard.console import labels
 from smtpguard.console.desk import ConsoleServices
-from smtpguard.console.i18n import Speech, choose
 from smtpguard.console.labels import state_key
 from smtpguard.console.ports import Person
 from smtpguard.console.telling import reason_of
 from smtpguard.database.errors import LedgerError
+from smtpguard.locale.speech import Speech, choose
 from smtpguard.policy.freezing import Freeze, Selector
 
 _MOST_GIVEN_BACK = 1 << 20
@@ -95,7 +95,9 @@ async def page(
     titles = {name: info.title or name for name, info in here.lists.items()}
     shown = {
         "_": said,
+        "ngettext": said.ngettext,
         "titles": titles,
+        "role_words": labels.ROLES,
         "state_key": state_key,
         "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
         "what_of": lambda freeze: what_of(freeze, said, titles),
@@ -139,8 +141,9 @@ def kept(
     def one(freeze: Freeze) -> str:
         hidden = freeze.selector is Selector.LIST and named is not None and titles.get(freeze.value) not in named
         what = said("a list") if hidden else what_of(freeze, said, titles)
-        until = f", {said('until {time}', time=said.when(freeze.until))}" if freeze.until is not None else ""
-        return f"{what} ({said('frozen by {who}, {time}', who=freeze.by, time=said.when(freeze.at))}{until})"
+        frozen = said("frozen by {who}, {time}", who=freeze.by, time=said.when(freeze.at))
+        until = said("until {time}", time=said.when(freeze.until)) if freeze.until is not None else ""
+        return f"{what} ({frozen}{', ' if until else ''}{until})"
 
     return "; ".join(map(one, freezes))
 

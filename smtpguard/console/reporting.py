@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from smtpguard.console.desk import ConsoleServices
-from smtpguard.console.i18n import Speech
 from smtpguard.console.ports import Found
 from smtpguard.guard.ports import Ledger
 from smtpguard.incidents.about import About
 from smtpguard.incidents.asked import Asked, Strange, held_against
 from smtpguard.incidents.purposes import Documents, Purposes, purposes
 from smtpguard.incidents.report import Report, TooMany
+from smtpguard.locale.speech import Speech
 
 _SHA256 = 64  # characters
 MOST_FOUND = 100
@@ -146,7 +146,10 @@ def _senders(asked: Asked, said: Speech) -> Iterator[str]:
 
 
 def _meant(sentence: str, one: Strange, said: Speech) -> str:
-    return f"{sentence} {said('(did you mean {word}?)', word=one.meant)}" if one.meant else sentence
+    if not one.meant:
+        return sentence
+    meant = said("(did you mean {word}?)", word=one.meant)
+    return f"{sentence} {meant}"
 
 
 async def _documents(ledger: Ledger, sha256: str) -> Documents | None:

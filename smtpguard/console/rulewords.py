@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from smtpguard.console import labels
-from smtpguard.console.i18n import Speech
-from smtpguard.notices import swedish
+from smtpguard.locale.phrase import N_, span
+from smtpguard.locale.speech import Speech
 from smtpguard.policy import facts
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import Type
@@ -20,46 +20,53 @@ from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 
-FACTS: Mapping[str, str] = {name: fact.label[0] for name, fact in facts.FACTS.items()}
-WORDS: Mapping[str, str] = {"any": "any", "none": "none"}
-TRUTHS: Mapping[str, str] = {"true": "yes", "false": "no"}
-CALLED: Mapping[str, str] = {word: said[0] for fact in facts.FACTS.values() for word, said in fact.called.items()}
+FACTS: Mapping[str, str] = {name: fact.label for name, fact in facts.FACTS.items()}
+WORDS: Mapping[str, str] = {"any": N_("any"), "none": N_("none")}
+TRUTHS: Mapping[str, str] = {"true": N_("yes"), "false": N_("no")}
+CALLED: Mapping[str, str] = {word: said for fact in facts.FACTS.values() for word, said in fact.called.items()}
 OURS: Mapping[str, str] = {
-    FREEZE: "what stands still",
-    "stream.messages": "messages of the system",
-    "delivery.in_doubt": "an earlier attempt may have reached the list",
-    "approval.asked": "it was sent to be approved beforehand",
-    "mailing.messages": "messages of the mailing until then",
-    "mailing.sent": "people who had got the mailing already",
-    "mailing.rejected": "the mailing was rejected",
-    "sender.waits": "more of its sender's waits with it",
-    "mailing.waits": "other copies of it are held",
-    "mailing.copies": "copies that are held",
-    "mailing.differs": "in what it differs from what was approved",
-    "mailing.stage": "how far the mailing is",
+    FREEZE: N_("what stands still"),
+    "stream.messages": N_("messages of the system"),
+    "delivery.in_doubt": N_("an earlier attempt may have reached the list"),
+    "approval.asked": N_("it was sent to be approved beforehand"),
+    "mailing.messages": N_("messages of the mailing until then"),
+    "mailing.sent": N_("people who had got the mailing already"),
+    "mailing.rejected": N_("the mailing was rejected"),
+    "sender.waits": N_("more of its sender's waits with it"),
+    "mailing.waits": N_("other copies of it are held"),
+    "mailing.copies": N_("copies that are held"),
+    "mailing.differs": N_("in what it differs from what was approved"),
+    "mailing.stage": N_("how far the mailing is"),
 }
 """Facts that no rule of a policy asks for: the guard's own."""
-AT: Mapping[str, str] = {"running": "going", "paused": "pausing", "stopped": "stopped"}
+AT: Mapping[str, str] = {"running": N_("going"), "paused": N_("pausing"), "stopped": N_("stopped")}
 FORMS: Mapping[str, str] = {
-    "one of group ": "somebody of the group {what}",
-    "all match ": "all fit the pattern {what}",
-    "matches ": "fits the pattern {what}",
+    "one of group ": N_("somebody of the group {what}"),
+    "all match ": N_("all fit the pattern {what}"),
+    "matches ": N_("fits the pattern {what}"),
 }
 _STAGE = re.compile(rf"({'|'.join(AT)}) after stage (\d+) of (\d+)\Z")
 ACTIONS: Mapping[Action, str] = {
-    Action.RELAY: "is sent on",
-    Action.HOLD: "is held",
-    Action.DEFER: "is put off",
-    Action.REJECT: "is refused",
+    Action.RELAY: N_("is sent on"),
+    Action.HOLD: N_("is held"),
+    Action.DEFER: N_("is put off"),
+    Action.REJECT: N_("is refused"),
 }
-CALLS = "somebody is called"
-OPERATORS: Mapping[str, str] = {">=": "at least {n}", "<=": "at most {n}", ">": "more than {n}", "<": "less than {n}"}
+CALLS = N_("somebody is called")
+OPERATORS: Mapping[str, str] = {
+    ">=": N_("at least {n}"),
+    "<=": N_("at most {n}"),
+    ">": N_("more than {n}"),
+    "<": N_("less than {n}"),
+}
 _FIGURE = r"(?:[\d_.,]+(?:e[+-]?\d+)?)(?:\s*%)?"
 _COMPARED = re.compile(rf"(>=|<=|==|=|>|<)?\s*({_FIGURE})(?:\s+in\s+(.+))?\Z")
 _BETWEEN = re.compile(rf"(?:between\s+)?({_FIGURE})\s+(?:and|to)\s+({_FIGURE}|inf(?:\s*%)?)(?:\s+in\s+(.+))?\Z")
 _NARROWED = re.compile(
     r"(.+?)(?: and more than x([\d.]+) the usual)?(?: on one list of (.+?))?( with the same mailing)?\Z"
 )
+_WINDOW = re.compile(r"(\d+)\s*([smhdw])\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _LISTED = re.compile(r"(, | or )")
 _FIGURES = frozenset({Type.COUNT, Type.SHARE})
 
@@ -80,7 +87,7 @@ def in_words(rule: Rule, said: Speech) -> Said:
     own = rule.descriptions.get(said.language) or rule.descriptions.get("") or rule.description
     return Said(
         id=rule.rule_id,
-        aim=swedish.description(own) if said.language == "sv" else own,
+        aim=own,
         when=tuple(condition(c, said) for c in rule.when),
         unless=tuple(condition(c, said) for c in rule.unless),
         then=said(CALLS if rule.alarm else ACTIONS[rule.then]),
@@ -158,7 +165,13 @@ def _figures(text: str, said: Speech, *, share: bool) -> str:
         return ""
     if not window:
         return much
-    return said("{much} in {time}", much=much, time=swedish.spelled_window(window, swedish=said.language == "sv"))
+    return said("{much} in {time}", much=much, time=_time(window, said))
+
+
+def _time(window: str, said: Speech) -> str:
+    """A window as a policy writes it: "10m", "3600 s"."""
+    found = _WINDOW.match(window)
+    return span(int(found[1]) * _SECONDS[found[2]], said) if found is not None else window
 
 
 def _figure(text: str, said: Speech, share: bool) -> str:
@@ -175,11 +188,11 @@ def _words(name: str, text: str, said: Speech) -> str:
     if known is None:
         ours: Mapping[str, str] = {**TRUTHS, **CALLED}
     else:
-        ours = TRUTHS if known.type is Type.TRUTH else {word: texts[0] for word, texts in known.called.items()}
+        ours = TRUTHS if known.type is Type.TRUTH else known.called
     parts = _LISTED.split(text)
     for n, part in enumerate(parts):
         if part == " or ":
-            parts[n] = f" {said('or')} "
+            parts[n] = " " + said("or") + " "
         elif word := ours.get(part) or WORDS.get(part):
             parts[n] = said(word)
     return "".join(parts)

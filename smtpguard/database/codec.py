@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from smtpguard.locale.phrase import Said, dump, load
 from smtpguard.mail.address import Address
 
 T = TypeVar("T")
@@ -27,6 +28,21 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _data(value: Any) -> Any:
+    """Data without a type of its own, in which a phrase keeps what it is made of."""
+    if isinstance(value, str):
+        return dump(value)
+    if isinstance(value, Mapping):
+        return {name: _data(each) for name, each in value.items()}
+    return [_data(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _back(value: Any) -> Any:
+    if isinstance(value, dict):
+        return load(value) if "msgid" in value else {name: _back(each) for name, each in value.items()}
+    return [_back(each) for each in value] if isinstance(value, list) else value
+
+
 def _address(text: str) -> Address:
     local, _, domain = text.rpartition("@")  # a domain has no "@", whatever the local part has
     return Address(local, domain)
@@ -34,6 +50,8 @@ def _address(text: str) -> Address:
 
 def _ways(kind: Any) -> tuple[_Way, _Way]:
     """How a value of this type becomes JSON, and how it comes back."""
+    if kind == Said:
+        return dump, load
     if kind in (str, int, float, bool, Any, type(None)):
         return _same, _same
     if kind is datetime:
@@ -65,7 +83,7 @@ def _ways(kind: Any) -> tuple[_Way, _Way]:
     if origin is frozenset and args[0] is str:
         return sorted, frozenset
     if origin is not None and issubclass(origin, Mapping) and args == (str, Any):
-        return dict, _same
+        return _data, _back
     raise TypeError(f"no JSON form for {kind}")
 
 

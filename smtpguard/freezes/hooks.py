@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from smtpguard.locale.phrase import N_
 from smtpguard.policy.freezing import Freeze
 
 LAST_OCTETS = 4096  # of standard error, kept while it runs
@@ -35,9 +36,9 @@ class Hook:
 
 
 FAILURES: Mapping[str, str] = {
-    "start": "it could not be started: {value}",
-    "time": "it took longer than {value} s and was killed",
-    "status": "it ended with status {value}",
+    "start": N_("it could not be started: {value}"),
+    "time": N_("it took longer than {value} s and was killed"),
+    "status": N_("it ended with status {value}"),
 }
 
 

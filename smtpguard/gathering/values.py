@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classification, Classified, Kind
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Session
 from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
 from smtpguard.reading.language import UNCLEAR
@@ -102,7 +103,7 @@ def of_text(
     }
 
 
-def evidence_of(reading: Reading) -> dict[str, tuple[str, ...]]:
+def evidence_of(reading: Reading) -> dict[str, tuple[Phrase, ...]]:
     """What was found in the text, in words. Marks: what is not finished, then what is not meant for others, then those of internal
     mail, the heaviest first."""
     order = {Side.INTERNAL: 0, Side.MAILING: 1, Side.NEITHER: 2}
@@ -117,10 +118,10 @@ def evidence_of(reading: Reading) -> dict[str, tuple[str, ...]]:
     }
 
 
-def topics_of(reading: Reading, first: Collection[str] = ()) -> tuple[str, ...]:
+def topics_of(reading: Reading, first: Collection[str] = ()) -> tuple[Phrase, ...]:
     """Each word that was found, and where; those of the vocabularies ``first`` before the others."""
     found = sorted(reading.topics, key=lambda t: t.vocabulary not in first)
-    return tuple(dict.fromkeys(f'"{t.word}" ({t.vocabulary}, in the {t.where})' for t in found))
+    return tuple(dict.fromkeys(t.phrase for t in found))
 
 
 def _numbers(reading: Reading) -> dict[str, Value]:

@@ -1,13 +1,14 @@
-"""What an approval of a held message covers, in words for those who decide and as a row for programs; in English and Swedish."""
+"""What an approval of a held message covers, in words for those who decide and as a row for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from smtpguard.holds.effects import TEST, Learned, covers_copies
 from smtpguard.holds.model import Hold
+from smtpguard.locale.phrase import N_, Listed, Phrase, Said
 from smtpguard.mailings.model import Grant
 from smtpguard.mailings.slots import Slot, Target, Template
 from smtpguard.reading.shown import is_compared
@@ -77,44 +78,82 @@ def of_grant(grant: Grant, documents: Mapping[str, str]) -> Covered:
     )
 
 
-def said(covers: Covered, language: str = "en", *, blind: bool = False) -> tuple[str, ...]:
+def said(covers: Covered, *, blind: bool = False) -> tuple[Phrase, ...]:
     """Sentences. ``blind``: to somebody who does not see the text."""
-    words = _SWEDISH if language == "sv" else _ENGLISH
     template = covers.template
     if covers.letters is not None:
-        n = min(covers.letters, 2)
-        return (words[("letter", "letter and one", "letters")[n]].format(covers.letters), words["later"])
+        return (_letters(covers.letters), Phrase("A letter that comes later, or is not listed, waits anew."))
     if template is None:
-        return (words["only"] if covers.compared else words["octets"],)
-    first = words["beforehand"] if covers.beforehand else ""
+        return (_ONLY if covers.compared else _OCTETS,)
+    first = [_BEFOREHAND] if covers.beforehand else []
     if not template.learned:
-        return (f"{first}{words['default'].format(template.words_at_most)}", words["never"])
+        return (_all(*first, _by_default(template.words_at_most)), _NEVER)
     if template.alone is not None:
-        first += f"{words['default'].format(template.alone.words_at_most)} "
-    asked = "versions" if template.alone is not None else "learned"
-    differs = [_slot(slot, before, words, blind) for before, slot in template.slots]
-    differs += [words["link"].format(host) for host in _hosts(template)]
-    for texts in template.choices:
-        shown = (
-            "" if blind else ": " + ", ".join(f"“{_short(text) or words['nothing']}”" for text in texts[:_MOST_SAID])
-        )
-        differs.append(words["one of"].format(len(texts)) + shown)
+        first.append(_by_default(template.alone.words_at_most))
+    differs = [_slot(slot, before, blind) for before, slot in template.slots]
+    differs += [Phrase("parts of links to {host}", host=host) for host in _hosts(template)]
+    differs += [_one_of(texts, blind) for texts in template.choices]
+    n = covers.copies + 1
     if not differs:
-        return (f"{first}{words['same'].format(covers.copies + 1)}", words["never"])
+        return (
+            _all(
+                *first,
+                Phrase("All {n} messages that wait are the same: a copy is covered while nothing in it differs.", n=n),
+            ),
+            _NEVER,
+        )
     several = list(dict.fromkeys(differs))
-    more = words["more"].format(len(several) - _MOST_SAID) if len(several) > _MOST_SAID else ""
-    listed = "; ".join(several[:_MOST_SAID]) + more
-    return (f"{first}{words[asked].format(covers.copies + 1)} {listed}.", words["never"])
+    listed: list[Said] = list(several[:_MOST_SAID])
+    if len(several) > _MOST_SAID:
+        listed.append(Phrase("and {n} more", n=len(several) - _MOST_SAID))
+    says = N_(
+        "A copy is covered while it is as the {n} messages that wait. These differ from person to person in: {differs}."
+    )
+    if template.alone is not None:
+        says = N_(
+            "So is one that is as the {n} versions that were approved, with this one. These differ from each other in: {differs}."
+        )
+    return (_all(*first, Phrase(says, n=n, differs=Listed(tuple(listed), "; "))), _NEVER)
 
 
-def _slot(slot: Slot, before: str, words: Mapping[str, str], blind: bool) -> str:
-    named = words[slot.kind]
+def _all(*sentences: Phrase) -> Phrase:
+    return sentences[0] if len(sentences) == 1 else Phrase("{sentences}", sentences=Listed(sentences, " "))
+
+
+def _letters(more: int) -> Phrase:
+    if not more:
+        return Phrase("To approve it is to approve this letter, as it is.")
+    return Phrase.counted(
+        "To approve it is to approve this letter and the other one that waits with it and is listed here, as they are.",
+        "To approve it is to approve this letter and the {n} others that wait with it and are listed here, as they are.",
+        more,
+    )
+
+
+def _by_default(words: int) -> Phrase:
+    return Phrase(
+        "A copy of it is covered while it differs in names, numbers and codes alone, and in at most {n} words.", n=words
+    )
+
+
+def _slot(slot: Slot, before: str, blind: bool) -> Phrase:
+    named = Phrase(_KINDS[slot.kind])
     if blind:
         return named
-    where = words["after"].format(_short(before)) if before else ""
-    examples = slot.values if slot.kind == "words" else slot.values[:_EXAMPLES]
-    listed = ", ".join(_short(one) or words["nothing"] for one in examples[:_MOST_SAID])
-    return f"{named}{where} ({listed}{'' if slot.kind == 'words' else ', …'})"
+    words = slot.kind == "words"
+    examples = slot.values if words else slot.values[:_EXAMPLES]
+    shown: list[Said] = [_short(one) or _NOTHING for one in examples[:_MOST_SAID]]
+    seen = Listed((*shown, *(() if words else ("…",))))
+    if not before:
+        return Phrase("{kind} ({seen})", kind=named, seen=seen)
+    return Phrase("{kind} after “{before}” ({seen})", kind=named, before=_short(before), seen=seen)
+
+
+def _one_of(texts: Sequence[str], blind: bool) -> Phrase:
+    if blind:
+        return Phrase("one of {n} texts", n=len(texts))
+    shown = (Phrase("“{text}”", text=_short(text) or _NOTHING) for text in texts[:_MOST_SAID])
+    return Phrase("one of {n} texts: {texts}", n=len(texts), texts=Listed(tuple(shown)))
 
 
 def _hosts(template: Template | None) -> list[str]:
@@ -128,53 +167,19 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}…"
 
 
-_ENGLISH: Mapping[str, str] = {
-    "only": "To approve it is to approve this message only: what it shows, with its files, pictures and links, from this sender. Whatever"
-    " differs from it is held again.",
-    "letter": "To approve it is to approve this letter, as it is.",
-    "letter and one": "To approve it is to approve this letter and the other one that waits with it and is listed here, as they are.",
-    "letters": "To approve it is to approve this letter and the {} others that wait with it and are listed here, as they are.",
-    "later": "A letter that comes later, or is not listed, waits anew.",
-    "octets": "To approve it is to approve this message only, octet by octet: what it shows cannot be taken apart.",
-    "beforehand": "Approved beforehand, this very content may go to the list's address, and single copies of it may go to its people. ",
-    "default": "A copy of it is covered while it differs in names, numbers and codes alone, and in at most {} words.",
-    "same": "All {} messages that wait are the same: a copy is covered while nothing in it differs.",
-    "learned": "A copy is covered while it is as the {} messages that wait. These differ from person to person in:",
-    "versions": "So is one that is as the {} versions that were approved, with this one. These differ from each other in:",
-    "never": "Another line, file, picture, address of a link, subject or sender is held again.",
-    "name": "a name",
-    "number": "a number",
-    "code": "a code",
-    "list": "a list",
-    "words": "one of the words that were seen",
-    "after": " after “{}”",
-    "link": "parts of links to {}",
-    "one of": "one of {} texts",
-    "nothing": "nothing",
-    "more": "; and {} more",
-}  # fmt: skip
-_SWEDISH: Mapping[str, str] = {
-    "only": "Den som godkänner det godkänner bara det här meddelandet: det som det visar, med sina filer, bilder och länkar, från den här"
-    " avsändaren. Allt som skiljer sig från det hålls kvar på nytt.",
-    "letter": "Den som godkänner det godkänner det här brevet som det är.",
-    "letter and one": "Den som godkänner det godkänner det här brevet och det andra som väntar tillsammans med det och visas här, som de är.",
-    "letters": "Den som godkänner det godkänner det här brevet och de {} andra som väntar tillsammans med det och visas här, som de är.",
-    "later": "Ett brev som kommer senare, eller inte visas, väntar på nytt.",
-    "octets": "Den som godkänner det godkänner bara det här meddelandet, tecken för tecken: det går inte att se vad det består av.",
-    "beforehand": "Godkänt i förväg får just det här innehållet skickas till listans adress, och enskilda exemplar av det till dem som står på den. ",
-    "default": "Ett exemplar omfattas så länge det bara skiljer sig i namn, nummer och koder, och i högst {} ord.",
-    "same": "Alla {} meddelanden som väntar är lika: ett exemplar omfattas så länge inget i det skiljer sig.",
-    "learned": "Ett exemplar omfattas så länge det är som de {} meddelanden som väntar. De skiljer sig från person till person i:",
-    "versions": "Det gäller också ett exemplar som är som de {} versioner som har godkänts, med den här. De skiljer sig åt i:",
-    "never": "En annan rad, fil, bild, länkadress eller avsändare, eller ett annat ämne, hålls kvar på nytt.",
-    "name": "ett namn",
-    "number": "ett nummer",
-    "code": "en kod",
-    "list": "en lista",
-    "words": "något av de ord som förekom",
-    "after": " efter ”{}”",
-    "link": "delar av länkar till {}",
-    "one of": "en av {} texter",
-    "nothing": "inget",
-    "more": "; och {} till",
-}  # fmt: skip
+_ONLY = Phrase(
+    "To approve it is to approve this message only: what it shows, with its files, pictures and links, from this sender. Whatever differs from it is held again."
+)
+_OCTETS = Phrase("To approve it is to approve this message only, octet by octet: what it shows cannot be taken apart.")
+_BEFOREHAND = Phrase(
+    "Approved beforehand, this very content may go to the list's address, and single copies of it may go to its people."
+)
+_NEVER = Phrase("Another line, file, picture, address of a link, subject or sender is held again.")
+_NOTHING = Phrase("nothing")
+_KINDS: Mapping[str, str] = {
+    "name": N_("a name"),
+    "number": N_("a number"),
+    "code": N_("a code"),
+    "list": N_("a list"),
+    "words": N_("one of the words that were seen"),
+}

@@ -15,8 +15,9 @@ from smtpguard.config.quantity import seconds
 from smtpguard.journal.chain import Clear, Entry, Seal
 from smtpguard.journal.columns import NAMED
 from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import N_
 
-NAMES = {"from": "From", "reverse_path": "reverse-path", "actor": "logged in as"}
+NAMES = {"from": N_("From"), "reverse_path": N_("reverse-path"), "actor": N_("logged in as")}
 """Roles of a verdict's private part that say who wrote a message."""
 
 

@@ -17,6 +17,7 @@ from typing import Protocol
 from smtpguard.journal.agreement import Agreement, Lost, Parted
 from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, link, parsed
 from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.locale.phrase import Phrase, Said
 
 _HASH = len(GENESIS)
 
@@ -26,7 +27,7 @@ class Bad:
     """The first entry that is not as it was written, and what is wrong with it."""
 
     seq: int
-    problem: str
+    problem: Said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def verify(
     seen, seq, prev = 0, 0, GENESIS
     trimmed = 0  # up to where entries may be gone
 
-    def bad(at: int, problem: str) -> Proof:
+    def bad(at: int, problem: Said) -> Proof:
         return Proof(entries=seen, first_bad=Bad(seq=at, problem=problem), renewed=renewed)
 
     for entry, clear in stream:
@@ -109,7 +110,7 @@ def verify(
         seq, prev = entry.seq, entry.hash
         agreement.meets(seq, prev)
         if end is not None and seq == end.seq and end.hash != entry.hash:
-            return bad(seq, "replaced: the journal's head is another entry of this number")
+            return bad(seq, Phrase("replaced: the journal's head is another entry of this number"))
         met(entry)
     known = max([*agreement.seqs[-1:], end.seq if end is not None else 0])
     if known > seq and (cut := retention.base()) is not None and cut.seq > seq:
@@ -119,7 +120,7 @@ def verify(
     if parted:
         return bad(*_parted(parted[0], seq))
     if end is not None and end.seq > seq:
-        return bad(seq + 1, f"the tail is cut: the journal had entries up to {end.seq}")
+        return bad(seq + 1, Phrase("the tail is cut: the journal had entries up to {seq}", seq=end.seq))
     return Proof(entries=seen, lost=lost, renewed=renewed)
 
 
@@ -132,45 +133,48 @@ def _base(entry: Entry, seq: int, agreement: Agreement, retention: Retention) ->
     return End(seq=entry.seq - 1, hash=entry.prev) if at_the_beginning else None
 
 
-def _parted(parted: Parted, last: int) -> tuple[int, str]:
+def _parted(parted: Parted, last: int) -> tuple[int, Phrase]:
     """What it means that the chain, which ends with ``last``, does not agree with a checkpoint."""
     seq = parted.mark.seq
     if not parted.signed_here:
-        problem = "a checkpoint that does not agree was not signed here: it is forged, or of another secret"
+        problem = Phrase("a checkpoint that does not agree was not signed here: it is forged, or of another secret")
     elif seq > last:
-        problem = f"the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {seq}"
+        problem = Phrase(
+            "the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {seq}", seq=seq
+        )
         seq = last + 1
     else:
-        problem = f"recomputed, or put back and gone on: the chain differs from its signed checkpoint at {seq}, somewhere after {parted.agreed}"  # fmt: skip
+        problem = Phrase("recomputed, or put back and gone on: the chain differs from its signed checkpoint at {seq}, somewhere after {agreed}", seq=seq, agreed=parted.agreed)  # fmt: skip
     return seq, problem
 
 
-def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Clear | None]]) -> str | None:
+def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Clear | None]]) -> Phrase | None:
     """What is wrong with ``entry`` after the entry ``seq`` whose hash is ``prev``; None if nothing."""
     whole = link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) == entry.hash
     if whole and entry.seq == seq + 1 and entry.prev == prev:
         return None
     if whole and entry.seq > seq + 1:
-        one = entry.seq == seq + 2
-        return f"missing: entry {seq + 1} is gone" if one else f"missing: entries {seq + 1} to {entry.seq - 1} are gone"
+        if entry.seq == seq + 2:
+            return Phrase("missing: entry {seq} is gone", seq=seq + 1)
+        return Phrase("missing: entries {first} to {last} are gone", first=seq + 1, last=entry.seq - 1)
     if whole:
-        return "replaced: this entry does not follow the one before it"
+        return Phrase("replaced: this entry does not follow the one before it")
     if entry.prev == prev:
-        return "edited: the entry does not fit its hash"
+        return Phrase("edited: the entry does not fit its hash")
     # Moved here from elsewhere? Then some later entry follows it, and under its own number it is whole.
     for other, _ in rest:
         if other.prev == entry.hash:
             own = link(entry.prev, other.seq - 1, entry.at, entry.kind, entry.id, entry.body)
-            return "reordered: the entry stood elsewhere" if own == entry.hash else "edited, and moved"
-    return "inserted: the entry belongs to no chain"
+            return Phrase("reordered: the entry stood elsewhere") if own == entry.hash else Phrase("edited, and moved")
+    return Phrase("inserted: the entry belongs to no chain")
 
 
-def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, renewed: int) -> str | None:
+def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, renewed: int) -> Phrase | None:
     """What is wrong with the clear values of an entry that is one of the chain; None if nothing, as far as anybody can say."""
     if clear is None:
-        return None if _nameless(entry) or retention.erased(entry.seq) else "private values are missing"
+        return None if _nameless(entry) or retention.erased(entry.seq) else Phrase("private values are missing")
     fits = entry.seq < renewed or _fits(entry, clear, seal)
-    return None if fits else "edited: private values do not fit their digests"
+    return None if fits else Phrase("edited: private values do not fit their digests")
 
 
 def _nameless(entry: Entry) -> bool:
@@ -200,9 +204,9 @@ class Sources:
         self._seqs.append(entry.seq)
         self._hashes += entry.hash
         if link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) != entry.hash:
-            self._found(entry.seq, "edited: the entry does not fit its hash")
+            self._found(entry.seq, Phrase("edited: the entry does not fit its hash"))
         elif clear is not None and entry.seq >= self._renewed and not _fits(entry, clear, self._seal):
-            self._found(entry.seq, "edited: private values do not fit their digests")
+            self._found(entry.seq, Phrase("edited: private values do not fit their digests"))
         elif clear is None and not _nameless(entry):
             self._nameless = max(self._nameless, entry.seq)
 
@@ -217,7 +221,7 @@ class Sources:
                 if self._seqs[n] == entry.seq:
                     self._met += 1
                     if self._hashes[n * _HASH : (n + 1) * _HASH] != entry.hash:
-                        self._found(entry.seq, "edited: the report was made of another entry of this number")
+                        self._found(entry.seq, Phrase("edited: the report was made of another entry of this number"))
                 at += 1
 
         return met
@@ -231,9 +235,9 @@ class Sources:
         """``proof`` of the walk on which they were met, unless one of them says otherwise."""
         bad = self._bad
         if bad is None and self._nameless and not retention.erased(self._nameless):
-            bad = Bad(seq=self._nameless, problem="private values are missing")
+            bad = Bad(seq=self._nameless, problem=Phrase("private values are missing"))
         return replace(proof, first_bad=bad) if proof.ok and bad is not None else proof
 
-    def _found(self, seq: int, problem: str) -> None:
+    def _found(self, seq: int, problem: Said) -> None:
         if self._bad is None or seq < self._bad.seq:
             self._bad = Bad(seq=seq, problem=problem)

@@ -19,6 +19,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import End, relayed
 from smtpguard.journal.proof import Bad
 from smtpguard.lists.ownership import hand_over
+from smtpguard.locale.phrase import Phrase
 
 FILE = "checkpoints"
 STRETCH = 1000
@@ -209,7 +210,7 @@ def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]
             made = parse(line)
         except ValueError:
             unreadable += filed
-            bad = bad if filed else bad or Bad(seq=0, problem="a checkpoint in the database cannot be read")
+            bad = bad if filed else bad or Bad(seq=0, problem=Phrase("a checkpoint in the database cannot be read"))
             continue
         if made.journal == journal:
             ours[made] = genuine(secret, made)
@@ -218,12 +219,14 @@ def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]
             others.append(made)
         else:
             bad = bad or Bad(
-                seq=made.seq, problem="the journal was replaced: a checkpoint in the database knows another one"
+                seq=made.seq, problem=Phrase("the journal was replaced: a checkpoint in the database knows another one")
             )
     signed = [made for made, here in ours.items() if here]
     first = min((made.at for made in signed), default=None)
     if any(genuine(secret, made) and (first is None or made.at < first) for made in others):
-        bad = bad or Bad(seq=0, problem="the journal was replaced, or the state folder was another store's before")
+        bad = bad or Bad(
+            seq=0, problem=Phrase("the journal was replaced, or the state folder was another store's before")
+        )
     return Marks(
         genuine=signed,
         claimed=[made for made, here in ours.items() if not here],

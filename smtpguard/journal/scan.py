@@ -31,10 +31,11 @@ from smtpguard.journal.chain import Clear, Entry, Seal, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.proof import Bad, End, Proof, Sources, verify
+from smtpguard.locale.phrase import Phrase
 
 STRETCH = 2000
 """Entries that are looked at in one transaction."""
-_MISFILED = "edited: the columns by which the entry is found do not fit it"
+_MISFILED = Phrase("edited: the columns by which the entry is found do not fit it")
 
 Pair = tuple[Entry, Clear | None]
 Open = Callable[[], AbstractContextManager[Connection]]

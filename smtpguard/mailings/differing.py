@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.mailings.alignment import opcodes
 from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
 from smtpguard.mailings.slotwords import blocks_of, is_markup, is_target
@@ -23,26 +24,28 @@ _MOST_TRIED = 40
 _LONG = 60
 
 SAID: Mapping[str, str] = {
-    "octets": "A mailing like it was approved, but what it shows cannot be taken apart, so that the approval cannot cover it",
-    "rules": "A mailing like it was approved, but this hits a rule that had not hit then",
-    "sender": "A mailing like it was approved with another sender",
-    "proof": "A mailing like it was approved where its sender was proven in another way",
-    "file": "A file has been added to what was approved, or changed",
-    "picture": "A picture has been added to what was approved, or changed",
-    "paragraph": "A paragraph has been added to what was approved",
-    "words": "Words differ from what was approved, outside the places where copies may differ",
-    "many-words": "More words differ from what was approved than may differ from copy to copy",
-    "link": "A link has been added to what was approved, or goes elsewhere",
-    "subject": "A mailing like it was approved with another subject",
-    "address": "Copies to single people were approved, and this goes to a list's address",
-    "file-missing": "A file that was approved is missing from it",
-    "picture-missing": "A picture that was approved is missing from it",
-    "paragraph-missing": "A paragraph that was approved is missing from it",
-    "link-missing": "A link that was approved is missing from it",
-    "lists": "It goes to people for whose lists a mailing like it was not approved",
-    "people": "The approval of its mailing is for fewer people than it would reach by now",
-    "markup": "How its text is laid out, shown or hidden differs from what was approved",
-    "order": "What was approved stands in another order in it",
+    "octets": N_(
+        "A mailing like it was approved, but what it shows cannot be taken apart, so that the approval cannot cover it"
+    ),
+    "rules": N_("A mailing like it was approved, but this hits a rule that had not hit then"),
+    "sender": N_("A mailing like it was approved with another sender"),
+    "proof": N_("A mailing like it was approved where its sender was proven in another way"),
+    "file": N_("A file has been added to what was approved, or changed"),
+    "picture": N_("A picture has been added to what was approved, or changed"),
+    "paragraph": N_("A paragraph has been added to what was approved"),
+    "words": N_("Words differ from what was approved, outside the places where copies may differ"),
+    "many-words": N_("More words differ from what was approved than may differ from copy to copy"),
+    "link": N_("A link has been added to what was approved, or goes elsewhere"),
+    "subject": N_("A mailing like it was approved with another subject"),
+    "address": N_("Copies to single people were approved, and this goes to a list's address"),
+    "file-missing": N_("A file that was approved is missing from it"),
+    "picture-missing": N_("A picture that was approved is missing from it"),
+    "paragraph-missing": N_("A paragraph that was approved is missing from it"),
+    "link-missing": N_("A link that was approved is missing from it"),
+    "lists": N_("It goes to people for whose lists a mailing like it was not approved"),
+    "people": N_("The approval of its mailing is for fewer people than it would reach by now"),
+    "markup": N_("How its text is laid out, shown or hidden differs from what was approved"),
+    "order": N_("What was approved stands in another order in it"),
 }
 """One sentence for each kind of difference, without its full stop; the gravest first."""
 _RANKS = {kind: n for n, kind in enumerate(SAID)}
@@ -57,12 +60,14 @@ class Difference:
     what: str = ""
 
     @property
-    def public(self) -> str:
-        return f"{SAID[self.kind]}."
+    def public(self) -> Phrase:
+        return Phrase("{observed}.", observed=Phrase(SAID[self.kind]))
 
     @property
-    def detail(self) -> str:
-        return f'{SAID[self.kind]}: "{self.what}".' if self.what else self.public
+    def detail(self) -> Phrase:
+        if not self.what:
+            return self.public
+        return Phrase('{difference}: "{what}".', difference=Phrase(SAID[self.kind]), what=self.what)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from smtpguard.locale.catalogue import languages
+from smtpguard.locale.phrase import N_, filled
+from smtpguard.locale.speech import Speech
 from smtpguard.mail import compose
 from smtpguard.mail.compose import Part
 from smtpguard.mail.envelope import Body, Envelope, Recipient
@@ -107,7 +110,8 @@ def render(dsn: Dsn, letterhead: Letterhead, *, seven_bit: bool = False) -> tupl
         raise ValueError("a null reverse-path gets no DSN")
     name, address = compose.mailbox_of(letterhead.sender)
     wide = dsn.envelope.smtputf8 and not seven_bit
-    says = _WORDS.get(dsn.language, _WORDS["en"])
+    said = Speech(dsn.language if dsn.language in languages() else "en")
+    says = {key: said(text) for key, text in _WORDS.items()}
     parts = [compose.text_part("plain", _explained(dsn, letterhead, says)), _status_part(dsn, wide)]
     if dsn.original is not None:
         parts.append(_returned(dsn, dsn.original, seven_bit=seven_bit))
@@ -236,7 +240,7 @@ def _ascii(reply: str) -> str:
 def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str:
     """The part for people."""
     opening = says["opening part" if dsn.part else "opening"]
-    lines = [opening.format(organization=letterhead.organization or dsn.reporting_mta), ""]
+    lines = [filled(opening, {"organization": letterhead.organization or dsn.reporting_mta}), ""]
     for action in Action:
         reports = [r for r in dsn.reports if r.action is action]
         if not reports:
@@ -258,43 +262,30 @@ def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str
     return "\n".join(lines).strip() + "\n"
 
 
-_WORDS: Mapping[str, Mapping[str, str]] = {
-    "en": {
-        "subject failed": "Not delivered",
-        "subject delayed": "Delivery is delayed",
-        "subject relayed": "Sent on",
-        "opening": "This is the mail guard of {organization}. A message of yours was held, and then released.",
-        "opening part": "This is the mail guard of {organization}. A part of a message of yours was held. What goes to colleagues was not.",
-        "failed": "It could not be delivered to:",
-        "delayed": "It could not be delivered yet, and we go on trying, to:",
-        "relayed": "It was sent on, and no further report is to be expected, to:",
-        "expired": "It was tried for as long as it is sensible to try.",
-        "in-doubt": "The connection broke as it was handed over: it may have arrived all the same. Ask before you send it again.",
-        "unsendable": "It cannot be sent to the next mail server as it is.",
-        "5.6.3": "The next mail server takes no 8-bit text, and the message is written in it.",
-        "5.6.7": "The next mail server takes no address with letters other than a to z before the @.",
-        "5.6.9": "The next mail server takes no headers in UTF-8 (SMTPUTF8), which addresses with letters other than a to z need.",
-        "missing": "The mail guard no longer has it as you wrote it, and so did not send it. Please send it again.",
-        "answer": "The receiving server said:",
-        "subject": "Subject", "reference": "Reference", "questions": "Questions",
-    },
-    "sv": {
-        "subject failed": "Kunde inte levereras",
-        "subject delayed": "Leveransen är försenad",
-        "subject relayed": "Skickat vidare",
-        "opening": "Det här är e-postvakten hos {organization}. Ett meddelande från dig hölls kvar och släpptes sedan.",
-        "opening part": "Det här är e-postvakten hos {organization}. En del av ett meddelande från dig hölls kvar. Det som går till kollegor gjorde inte det.",
-        "failed": "Det gick inte att leverera till:",
-        "delayed": "Det har inte gått att leverera än, och vi fortsätter att försöka, till:",
-        "relayed": "Det har skickats vidare, och något mer besked kommer inte, till:",
-        "expired": "Vi har försökt så länge som det är rimligt.",
-        "in-doubt": "Förbindelsen bröts just när det lämnades över: det kan ha kommit fram ändå. Fråga innan du skickar det igen.",
-        "unsendable": "Det går inte att skicka till nästa e-postserver som det är.",
-        "5.6.3": "Nästa e-postserver tar inte emot 8-bitars text, och meddelandet är skrivet i sådan.",
-        "5.6.7": "Nästa e-postserver tar inte emot adresser med andra bokstäver än a till z före @.",
-        "5.6.9": "Nästa e-postserver tar inte emot brevhuvuden i UTF-8 (SMTPUTF8), som adresser med andra bokstäver än a till z kräver.",
-        "missing": "E-postvakten har det inte kvar så som du skrev det, och skickade det därför inte. Skicka det igen.",
-        "answer": "Den mottagande servern svarade:",
-        "subject": "Ämne", "reference": "Referens", "questions": "Frågor",
-    },
-}  # fmt: skip
+_WORDS: Mapping[str, str] = {
+    "subject failed": N_("Not delivered"),
+    "subject delayed": N_("Delivery is delayed"),
+    "subject relayed": N_("Sent on"),
+    "opening": N_("This is the mail guard of {organization}. A message of yours was held, and then released."),
+    "opening part": N_(
+        "This is the mail guard of {organization}. A part of a message of yours was held. What goes to colleagues was not."
+    ),
+    "failed": N_("It could not be delivered to:"),
+    "delayed": N_("It could not be delivered yet, and we go on trying, to:"),
+    "relayed": N_("It was sent on, and no further report is to be expected, to:"),
+    "expired": N_("It was tried for as long as it is sensible to try."),
+    "in-doubt": N_(
+        "The connection broke as it was handed over: it may have arrived all the same. Ask before you send it again."
+    ),
+    "unsendable": N_("It cannot be sent to the next mail server as it is."),
+    "5.6.3": N_("The next mail server takes no 8-bit text, and the message is written in it."),
+    "5.6.7": N_("The next mail server takes no address with letters other than a to z before the @."),
+    "5.6.9": N_(
+        "The next mail server takes no headers in UTF-8 (SMTPUTF8), which addresses with letters other than a to z need."
+    ),
+    "missing": N_("The mail guard no longer has it as you wrote it, and so did not send it. Please send it again."),
+    "answer": N_("The receiving server said:"),
+    "subject": N_("Subject"),
+    "reference": N_("Reference"),
+    "questions": N_("Questions"),
+}

@@ -20,6 +20,7 @@ from smtpguard.holds import covering, effects
 from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.holds.sending import Outgoing, Sending
 from smtpguard.journal.event import Event
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
@@ -337,11 +338,11 @@ class Notices:
         )
 
 
-def _covers(hold: Hold, gathered: Gathered) -> dict[str, Any]:
-    """What an approval covers, in each language; before there are copies."""
+def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
+    """What an approval covers, before there are copies."""
     learned = effects.learned([(gathered.shown, hold.author, hold.proofs)], gathered.in_force.slots)
     covers = covering.covered(hold, learned)
-    return {language: list(covering.said(covers, language)) for language in ("en", "sv")}
+    return list(covering.said(covers))
 
 
 def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from babel import Locale
-from babel.dates import format_datetime
-from babel.numbers import format_decimal
 from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, TemplateError
 
+from smtpguard.locale.catalogue import languages
+from smtpguard.locale.phrase import N_, Phrase, span
+from smtpguard.locale.speech import Speech
 from smtpguard.mail import compose
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.notices import swedish
 
-LANGUAGES = ("en", "sv")
 KINDS = (
     "alarm",
     "answer",
@@ -54,8 +52,6 @@ WIDTH = 72
 _OURS = Path(__file__).parent / "templates"
 _SEVERAL_LINES = frozenset({"excerpt", "comment", "question"})
 _ADDRESSES = frozenset({"from", "by", "asked_by", "people", "senders", "recipients_shown", "person"})
-_LONG = frozenset({"says", "does", "private"})
-_CLOCKS = {"sv": "EEEE d MMMM y 'kl.' HH:mm", "en": "EEEE d MMMM y 'at' HH:mm"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +107,7 @@ class Stationery:
         problems = []
         at = datetime(2026, 1, 1, tzinfo=UTC)
         for kind in KINDS:
-            for language in LANGUAGES:
+            for language in languages():
                 data = {**SAMPLE, "notice": kind}
                 try:
                     self._render(
@@ -123,21 +119,27 @@ class Stationery:
         return tuple(problems)
 
     def _render(self, notice: Notice, forms: _Forms) -> bytes:
-        language = notice.language if notice.language in LANGUAGES else "en"
-        letterhead, data = self.letterhead, _spoken(notice.data, language)
+        language = notice.language if notice.language in languages() else "en"
+        letterhead = self.letterhead
+        speech = Speech(language, letterhead.zone)
+        data = _spoken(notice.data, speech)
         kind = data["notice"]
-        speech = _Speech(language, letterhead.zone)
         values = {
             "d": data,
             "to": compose.shown_address(str(notice.to)),
             "head": letterhead,
             "answers": _answers_to(letterhead.contact) is not None,
-            "number": speech.number,
-            "when": speech.when,
+            "_": speech,
+            "ngettext": speech.ngettext,
+            "number": lambda n: speech.number(n) if isinstance(n, int | float) else "?",
+            "people": lambda n: speech.ngettext("{n} person", "{n} people", n) if isinstance(n, int) else "?",
+            "span": lambda minutes: span(60 * minutes, speech) if minutes else "?",
+            "when": lambda text: _when(text, speech),
             "language": language,
+            "subject_shown": data.get("subject") or speech(N_("(no subject)")),
         }
-        subject, text = forms.text(f"{kind}.{language}.j2", values)
-        html = forms.html(f"{kind}.{language}.j2", values | {"title": subject})
+        subject, text = forms.text(kind, values)
+        html = forms.html(kind, values | {"title": subject})
         content_type, body = compose.multipart(
             "multipart/alternative", (compose.text_part("plain", text), compose.text_part("html", html))
         )
@@ -180,14 +182,14 @@ class _Forms:
 
         return cls(environment(False), environment(True))
 
-    def text(self, name: str, values: Mapping[str, Any]) -> tuple[str, str]:
+    def text(self, kind: str, values: Mapping[str, Any]) -> tuple[str, str]:
         """Subject and text."""
-        module = self.plain.get_template(name).make_module(dict(values))
+        module = self.plain.select_template(_names(kind, values)).make_module(dict(values))
         subject = _flat(str(getattr(module, "subject", "")))
         return subject, re.sub(r"\n{3,}", "\n\n", str(module)).strip("\n") + "\n"
 
-    def html(self, name: str, values: Mapping[str, Any]) -> str:
-        body = self.markup.get_template(name).render(values)
+    def html(self, kind: str, values: Mapping[str, Any]) -> str:
+        body = self.markup.select_template(_names(kind, values)).render(values)
         return self.markup.get_template("layout.html.j2").render(**values, body=body)
 
 
@@ -197,44 +199,34 @@ def _ours() -> _Forms:
     return _Forms.of(FileSystemLoader(_OURS))
 
 
-@dataclass(frozen=True, slots=True)
-class _Speech:
-    """Numbers and times as people of a language write them, in the organisation's zone."""
+def _names(kind: str, values: Mapping[str, Any]) -> list[str]:
+    """An admin may write a template for one language alone."""
+    return [f"{kind}.{values['language']}.j2", f"{kind}.j2"]
 
-    language: str
-    zone: tzinfo
-    locale: Locale = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "locale", Locale.parse({"sv": "sv_SE", "en": "en_GB"}[self.language]))
-
-    def number(self, value: Any) -> str:
-        return str(format_decimal(value, locale=self.locale)) if isinstance(value, int | float) else "?"
-
-    def when(self, value: Any) -> str:
-        """An ISO 8601 time of the data."""
-        try:
-            at = datetime.fromisoformat(str(value)).astimezone(self.zone)
-        except ValueError:
-            return compose.one_line(str(value), 40)
-        return f"{format_datetime(at, _CLOCKS[self.language], locale=self.locale)} ({at.tzname()})"
+def _when(text: Any, speech: Speech) -> str:
+    """An ISO 8601 time of the data."""
+    try:
+        at = datetime.fromisoformat(str(text))
+    except ValueError:
+        return compose.one_line(str(text), 40)
+    return speech.whole(at)
 
 
 def choose_language(wanted: str, organization: Sequence[str]) -> str:
     """The reader's language where the organisation speaks it, else the organisation's own; always one that we write."""
-    spoken = [language for language in organization if language in LANGUAGES] or ["en"]
+    spoken = [language for language in organization if language in languages()] or ["en"]
     return wanted[:2].lower() if wanted[:2].lower() in spoken else spoken[0]
 
 
-def _spoken(data: Mapping[str, Any], language: str) -> dict[str, Any]:
+def _spoken(data: Mapping[str, Any], speech: Speech) -> dict[str, Any]:
     """The data as the templates see it: safe to show, and said in the language. ``why`` and ``seen``: what the rules are for and
     what they went by, each once, since several rules mostly see the same."""
-    said: dict[str, Any] = {name: _safe(name, value) for name, value in data.items()}
-    say: Callable[[str], str] = swedish.sentence if language == "sv" else swedish.english
+    said: dict[str, Any] = {name: _safe(name, value, speech) for name, value in data.items()}
 
     def spoken(reasons: Any) -> list[dict[str, Any]]:
         return [
-            {"description": _described(each, language), "sentences": [say(s) for s in each.get("sentences") or ()]}
+            {"description": _described(each, speech.language), "sentences": list(each.get("sentences") or ())}
             for each in reasons or ()
         ]
 
@@ -244,17 +236,12 @@ def _spoken(data: Mapping[str, Any], language: str) -> dict[str, Any]:
         line["why"] = next(filter(None, told), "")
     said["why"] = _distinct(reason["description"] for reason in said["reasons"])
     said["seen"] = _distinct(s for reason in said["reasons"] for s in reason["sentences"])
-    if language == "sv":
-        said["marks"] = [swedish.mark(m) for m in said.get("marks") or ()]
     return said
 
 
 def _described(reason: Mapping[str, Any], language: str) -> str:
     """What the rule is for, as a sentence, in the language if somebody wrote it in that."""
-    own = str(reason.get("description") or "")
-    text = str(
-        (reason.get("descriptions") or {}).get(language) or (swedish.description(own) if language == "sv" else own)
-    )
+    text = str((reason.get("descriptions") or {}).get(language) or reason.get("description") or "")
     return f"{text}." if text and text[-1] not in ".!?" else text
 
 
@@ -262,17 +249,17 @@ def _distinct(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(filter(None, texts)))
 
 
-def _safe(name: str, value: Any) -> Any:
+def _safe(name: str, value: Any, speech: Speech) -> Any:
     if isinstance(value, str):
         if name in _ADDRESSES:
             return compose.shown_address(value)
-        if name in _LONG:
-            return compose.one_line(value, 1000)
+        if isinstance(value, Phrase):
+            return compose.one_line(speech.say(value), 1000)
         return compose.some_lines(value) if name in _SEVERAL_LINES else compose.one_line(value)
     if isinstance(value, Mapping):
-        return {str(key): _safe(str(key), inner) for key, inner in value.items()}
+        return {str(key): _safe(str(key), inner, speech) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_safe(name, inner) for inner in value]
+        return [_safe(name, inner, speech) for inner in value]
     return value
 
 
@@ -306,7 +293,7 @@ SAMPLE: Mapping[str, Any] = {
     "notice": "held", "hold_id": "0000000000000000", "subject": "Sample", "message_id": "<sample@example.com>",
     "from": "anna@example.com", "language": "en", "recipients": 1, "reach": 1000, "lists": ["Sample list"],
     "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "expired_at": "2026-01-02T00:00:00Z",
-    "reasons": [{"rule": "sample", "description": "Sample", "sentences": ["It reaches 1,000 people."]}], "marks": ["sample"], "more_marks": 1, "sensitive": [{"list": "Sample list", "category": "religion"}],
+    "reasons": [{"rule": "sample", "description": "Sample", "sentences": [Phrase.counted("It reaches one person", "It reaches {n} people", 1000)]}], "marks": ["sample"], "more_marks": 1, "sensitive": [{"list": "Sample list", "category": "religion"}],
     "question": "Sample", "asked_by": "eva@example.com",
     "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"]}], "out_of_hours": None}], "part": True, "excerpt": "Sample",
     "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",

@@ -16,7 +16,7 @@ held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``desc
                     its writer would be one of them}], ``out_of_hours``: the same or null}]; ``nobody``: whoever votes, it cannot
                     be approved
 approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address],
-                    ``covers``: {language: [str]}, what an approval covers
+                    ``covers``: [str], what an approval covers
 decided             ``outcome``: approved | rejected | withdrawn | reopened | stopped | released; ``by``: address or null;
                     ``comment``; ``decided_at``. Of an approval that is taken back also ``held_at``, ``expires_at``,
                     ``deciders``; ``back``, ``gone``: messages that were, and that had gone; ``has``, ``doubt``, ``left``:
@@ -58,6 +58,7 @@ from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.lists.declared import ListInfo
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mailings.differing import FACT as DIFFERS
 from smtpguard.policy.facts import OF_TOPICS
 from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
@@ -65,7 +66,7 @@ from smtpguard.reading.looks import Reading
 
 MAX_TOPICS = 12
 MAX_MARKS = 12
-UNSAID = "It is of a kind that somebody is to have seen before it goes to customers."
+UNSAID = Phrase("It is of a kind that somebody is to have seen before it goes to customers.")
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
                            "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "part": False, "writer": False}  # fmt: skip
 """What is said of a message by a notice that is about none."""

@@ -101,7 +101,7 @@ class Condition(ABC):
             fact=self.fact.name,
             observed=observed,
             limit=self.limit,
-            public=sentence(self.fact.name, value, self.window),
+            public=sentence(self.fact.name, value, self.window_seconds),
             detail="; ".join(parts),
         )
 

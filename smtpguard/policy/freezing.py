@@ -11,14 +11,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.facts import Facts, Unknown
 from smtpguard.policy.verdict import Action, Hit, Reason
 
 FREEZE = "freeze"
 """The id of the hit that a freeze makes; no rule may have it."""
 
-DEFERRED = "Mail is being stopped at the moment, and waits until people let it go on."
-HELD = "Mail like this is being stopped at the moment. It waits until people decide on it, also when other mail goes on again."
+DEFERRED = Phrase("Mail is being stopped at the moment, and waits until people let it go on.")
+HELD = Phrase(
+    "Mail like this is being stopped at the moment. It waits until people decide on it, also when other mail goes on again."
+)
 
 ITSELF = "smtpguard"
 """Who lifts a freeze whose time is over, and who freezes where nobody has yet seen what happened."""
@@ -134,8 +137,12 @@ def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
         public=_held("" if uncertain else freeze.reason) if answer is Action.HOLD else DEFERRED,
         detail=f"frozen ({what}) by {freeze.by} at {freeze.at:%Y-%m-%dT%H:%M:%SZ}: {freeze.reason}",
     )
-    return Hit(rule=FREEZE, action=answer, description="A freeze is in force", reasons=(reason,), uncertain=uncertain)
+    return Hit(
+        rule=FREEZE, action=answer, description=Phrase("A freeze is in force"), reasons=(reason,), uncertain=uncertain
+    )
 
 
-def _held(reason: str) -> str:
-    return f"{HELD} The reason given: {reason.strip().rstrip('.')}." if reason.strip() else HELD
+def _held(reason: str) -> Phrase:
+    if not reason.strip():
+        return HELD
+    return Phrase("{held} The reason given: {reason}.", held=HELD, reason=reason.strip().rstrip("."))

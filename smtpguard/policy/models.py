@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section
+from smtpguard.locale.catalogue import languages
 from smtpguard.policy.approvals import REST, SHARE, Stages
 from smtpguard.policy.expansions import SeveralExpands
 from smtpguard.policy.fields import (
@@ -75,6 +76,21 @@ class PeopleModel(Section):
         return self
 
 
+def _spoken_here(value: Any) -> Any:
+    if value not in languages():
+        raise Invalid(f'unknown language "{value}"', one_of(languages()), did_you_mean(str(value), languages()))
+    return value
+
+
+Spoken = Annotated[
+    str,
+    BeforeValidator(_spoken_here),
+    WithJsonSchema({"type": "string", "enum": list(languages())}),
+    Field(title="language"),
+]
+"""A language in which there is a message catalogue."""
+
+
 class OrganizationModel(Section):
     """``people``: who has an address outside and is ours: a colleague among recipients, and nothing else. ``shared``: mailboxes in which
     several people answer."""
@@ -82,9 +98,7 @@ class OrganizationModel(Section):
     name: str = ""
     domains: Domains = Field(min_length=1)
     customers_here: bool = True
-    languages: Annotated[list[Annotated[Literal["sv", "en"], Field(title="language")]], LISTED] = Field(
-        default=["en"], min_length=1, title="language"
-    )
+    languages: Annotated[list[Spoken], LISTED] = Field(default=["en"], min_length=1, title="language")
     hours: HoursModel = Field(default_factory=lambda: HoursModel.model_validate({}))
     aliases: dict[Mailbox, Mailboxes] = Field(default={})
     shared: Mailboxes = Field(default=[])
@@ -289,16 +303,17 @@ def _spoken(value: Any) -> Any:
         return {"": value}
     if isinstance(value, dict):
         for language in value:
-            if language not in _SPOKEN:
-                raise Invalid(f'unknown language "{language}"', one_of(_SPOKEN), did_you_mean(str(language), _SPOKEN))
+            if language not in languages():
+                raise Invalid(
+                    f'unknown language "{language}"', one_of(languages()), did_you_mean(str(language), languages())
+                )
             if not isinstance(value[language], str):
                 raise Invalid(f"no text in {language}", "a text")
         return value
     raise Invalid("no text", "a text, or one for each language: {sv: ..., en: ...}")
 
 
-_SPOKEN = ("sv", "en")
-Spoken = Annotated[
+Texts = Annotated[
     dict[str, str],
     BeforeValidator(_spoken),
     WithJsonSchema(
@@ -307,7 +322,7 @@ Spoken = Annotated[
                 {"type": "string"},
                 {
                     "type": "object",
-                    "properties": {language: {"type": "string"} for language in _SPOKEN},
+                    "properties": {language: {"type": "string"} for language in languages()},
                     "additionalProperties": False,
                 },
             ]
@@ -322,7 +337,7 @@ class RuleModel(Section):
     the rule has taken effect in it. ``then: alarm``: a person is called, and nothing is held."""
 
     id: Name
-    description: Spoken = Field(default={})
+    description: Texts = Field(default={})
     when: Conditions
     unless: Conditions | None = None
     then: Annotated[Literal["hold", "defer", "reject", "alarm"], BeforeValidator(_action)] = Field(title="action")

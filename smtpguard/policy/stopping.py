@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import RESTS, Ask, Live
 from smtpguard.policy.facts import Count, Facts, Value
@@ -17,7 +18,7 @@ from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Hit, Mode, Reason, Verdict
 
 REPLIES = "thread.replies"
-PUBLIC = "So many answered this conversation in a short time that it rests for a while."
+PUBLIC = Phrase("So many answered this conversation in a short time that it rests for a while.")
 _ANY = Count(float("inf"), float("inf"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from smtpguard.locale.phrase import Said
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply
 
@@ -46,8 +47,8 @@ class Reason:
     fact: str
     observed: str
     limit: str
-    public: str
-    detail: str = ""
+    public: Said
+    detail: Said = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class Hit:
     rule: str
     action: Action
     mode: Mode = Mode.ENFORCE
-    description: str = ""
+    description: Said = ""
     scope: Scope = Scope.ALL
     reasons: tuple[Reason, ...] = ()
     uncertain: bool = False

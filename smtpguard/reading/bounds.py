@@ -6,6 +6,8 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from smtpguard.locale.phrase import Phrase
+
 
 class Depth(enum.Enum):
     """How far to read: the header alone (tens of microseconds), or the text as well; or everything that is shown, to be compared."""
@@ -16,7 +18,11 @@ class Depth(enum.Enum):
 
 
 class TooComplex(Exception):
-    """A bound was passed. The text says which, for people. Never leaves the room: ``read`` turns it into an answer."""
+    """A bound was passed. ``why`` says which, for people."""
+
+    def __init__(self, why: Phrase) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +59,19 @@ class Meter:
     def look_at_the_clock(self) -> None:
         clock = self.bounds.clock
         if clock and self._end is not None and clock() > self._end:
-            raise TooComplex(f"reading it takes more than {self.bounds.seconds:g} seconds")
+            raise TooComplex(Phrase("reading it takes more than {seconds} seconds", seconds=f"{self.bounds.seconds:g}"))
 
     def take_part(self, depth: int) -> None:
         self.parts += 1
         if self.parts > self.bounds.parts:
-            raise TooComplex(f"it has more than {self.bounds.parts} parts")
+            raise TooComplex(Phrase("it has more than {n} parts", n=self.bounds.parts))
         if depth > self.bounds.depth:
-            raise TooComplex(f"its parts are nested deeper than {self.bounds.depth}")
+            raise TooComplex(Phrase("its parts are nested deeper than {n}", n=self.bounds.depth))
         if self._end is not None and not self.parts % 16:
             self.look_at_the_clock()
 
     def take_text(self, n: int) -> None:
         self.text_bytes += n
         if self.text_bytes > self.bounds.text_bytes:
-            raise TooComplex(f"it has more than {self.bounds.text_bytes >> 10} KiB of text")
+            raise TooComplex(Phrase("it has more than {n} KiB of text", n=self.bounds.text_bytes >> 10))
         self.look_at_the_clock()

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from smtpguard.locale.phrase import Phrase, dump, load
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.reading.looks import Looks, Readable, Reading, Topic
@@ -26,7 +27,8 @@ def dump_reading(reading: Reading) -> bytes:
     value = {f.name: getattr(reading, f.name) for f in dataclasses.fields(Reading)}
     value["looks"] = reading.looks.value
     value["readable"] = reading.readable.value
-    value["marks"] = [[m.name, m.side.value, m.weight, m.evidence, m.group] for m in reading.marks]
+    value["marks"] = [[m.name, m.side.value, m.weight, dump(m.evidence), m.group] for m in reading.marks]
+    value["why_unreadable"] = dump(reading.why_unreadable)
     value["topics"] = [[t.vocabulary, t.term, t.where, t.word, t.context] for t in reading.topics]
     value["shown"] = sorted(reading.shown)
     value["labels"] = sorted(reading.labels)
@@ -45,11 +47,11 @@ def load_reading(data: bytes) -> Reading:
             looks=Looks(v["looks"]),
             score=float(v["score"]),
             marks=tuple(
-                Mark(name=_text(n), side=Side(s), weight=float(w), evidence=_text(e), group=_text(g))
+                Mark(name=_text(n), side=Side(s), weight=float(w), evidence=_phrase(e), group=_text(g))
                 for n, s, w, e, g in v["marks"]
             ),
             readable=Readable(v["readable"]),
-            why_unreadable=_text(v["why_unreadable"]),
+            why_unreadable=load(v["why_unreadable"]),
             topics=tuple(
                 Topic(vocabulary=_text(n), term=_text(t), where=_text(w), word=_text(s), context=_text(c))
                 for n, t, w, s, c in v["topics"]
@@ -133,6 +135,12 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def _phrase(value: object) -> Phrase:
+    if not isinstance(made := load(value), Phrase):
+        raise TypeError("not a phrase")
+    return made
 
 
 def _text(value: object) -> str:

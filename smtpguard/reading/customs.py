@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import re2
 
+from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.decode import words
 from smtpguard.reading.fold import fold
 from smtpguard.reading.marks import Mark
@@ -46,18 +47,23 @@ def _custom(custom: Custom, fields: Index, text: Text) -> Mark | None:
     if custom.header:
         given = fields.get(custom.header.lower(), [])
         values = [words(f.raw) for f in given]
-        where = f"the field {custom.header}"
         if values and not custom.pattern and not custom.term:
-            return _mark(custom, f"{where} is there")
+            return _mark(custom, Phrase("the field {field} is there", field=custom.header))
     else:
-        values, where = [text.subject, text.shown[:MOST]], "the text"
+        values = [text.subject, text.shown[:MOST]]
     for value in values:
         if custom.term and fold(custom.term) in fold(value):
-            return _mark(custom, f'{where} says "{custom.term}"')
+            return _mark(custom, _says(custom, custom.term))
         if custom.pattern and (found := _compiled(custom.pattern).search(value)):
-            return _mark(custom, f'{where} says "{found[0][:60]}"')
+            return _mark(custom, _says(custom, found[0][:60]))
     return None
 
 
-def _mark(custom: Custom, evidence: str) -> Mark:
+def _says(custom: Custom, words: str) -> Phrase:
+    if custom.header:
+        return Phrase('the field {field} says "{words}"', field=custom.header, words=words)
+    return Phrase('the text says "{words}"', words=words)
+
+
+def _mark(custom: Custom, evidence: Phrase) -> Mark:
     return Mark(name=custom.name, side=custom.side, weight=custom.weight, evidence=evidence)

@@ -12,6 +12,8 @@ import unicodedata
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from smtpguard.locale.phrase import Phrase
+
 # Codecs that Python knows and no mail uses: quadratic, or no charset at all.
 _NO_CHARSET = frozenset({"punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
 # What mail calls them -> what Python calls them. The narrow ones stand for the wider ones that senders mean.
@@ -44,7 +46,7 @@ class Decoded:
     """``text``, and what was wrong with it, if anything was. ``lossy``: a tenth or more could not be read at all."""
 
     text: str
-    defect: str = ""
+    defect: Phrase | None = None
     lossy: bool = False
 
 
@@ -58,46 +60,46 @@ def mechanism(raw: bytes) -> str:
     return name.decode("latin-1")
 
 
-def transfer(body: bytes, encoding: str) -> tuple[bytes, str]:
-    """Undo a Content-Transfer-Encoding. Gives the octets and the defect found, or an empty string."""
+def transfer(body: bytes, encoding: str) -> tuple[bytes, Phrase | None]:
+    """Undo a Content-Transfer-Encoding. Gives the octets and the defect found, or None."""
     if encoding in ("", "7bit", "8bit", "binary"):
-        return body, ""
+        return body, None
     if encoding == "base64":
         return _base64(body)
     if encoding == "quoted-printable":
-        return binascii.a2b_qp(body), ""
+        return binascii.a2b_qp(body), None
     if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
         return _uuencoded(body)
-    return body, f"the unknown transfer encoding {encoding[:40]!r}"
+    return body, Phrase("it holds the unknown transfer encoding {name}", name=repr(encoding[:40]))
 
 
-def _base64(body: bytes) -> tuple[bytes, str]:
+def _base64(body: bytes) -> tuple[bytes, Phrase | None]:
     packed = _NOT_BASE64.sub(b"", body)
     junk = len(body) - len(packed)
-    defect = ""
+    defect: Phrase | None = None
     if junk and body.translate(None, b"\r\n \t") != packed:
-        defect = "base64 with characters that do not belong in it"
+        defect = Phrase("it holds base64 with characters that do not belong in it")
     out: list[bytes] = []
     # Clients differ on what follows padding in the middle: some go on. So do we.
     for run in _PADDING.split(packed):
         rest = len(run) % 4
         if rest == 1:
-            defect, run = "base64 that is cut off", run[:-1]
+            defect, run = Phrase("it holds base64 that is cut off"), run[:-1]
         if run:
             out.append(binascii.a2b_base64(run + b"=" * (-len(run) % 4)))
     return b"".join(out), defect
 
 
-def _uuencoded(body: bytes) -> tuple[bytes, str]:
+def _uuencoded(body: bytes) -> tuple[bytes, Phrase | None]:
     out: list[bytes] = []
-    defect = ""
+    defect: Phrase | None = None
     for line in body.splitlines():
         if not line or line.startswith((b"begin ", b"end", b"`")):
             continue
         try:
             out.append(binascii.a2b_uu(line))
         except binascii.Error:
-            defect = "uuencoded lines that are broken"
+            defect = Phrase("it holds uuencoded lines that are broken")
     return b"".join(out), defect
 
 
@@ -105,17 +107,17 @@ def characters(data: bytes, charset: str) -> Decoded:
     """Octets as text. An unknown charset is tried as UTF-8, then as Windows-1252, and named."""
     name = charset.strip().strip("\"'").lower()
     if name in _ALIASES or name in _UNKNOWN_OKAY:
-        return _decoded(data, _ALIASES.get(name, "utf-8"), "")
+        return _decoded(data, _ALIASES.get(name, "utf-8"), None)
     try:
         known = codecs.lookup(name)
     except (LookupError, ValueError, UnicodeError):
-        return _decoded(data, "utf-8", f"the unknown charset {name[:40]!r}")
+        return _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])))
     if known.name.replace("-", "_") in _NO_CHARSET or not getattr(known, "_is_text_encoding", True):
-        return _decoded(data, "utf-8", f"the unknown charset {name[:40]!r}")
-    return _decoded(data, known.name, "")
+        return _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])))
+    return _decoded(data, known.name, None)
 
 
-def _decoded(data: bytes, codec: str, defect: str) -> Decoded:
+def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
     if codec in _ASCII_AND_MORE:
         if data[:2] in _BOMS:  # says more than any label, as in browsers
             codec = "utf-16"
@@ -137,11 +139,11 @@ def _decoded(data: bytes, codec: str, defect: str) -> Decoded:
         return Decoded(data.decode("cp1252", "replace"), defect)
     text = data.decode(codec, "replace")
     if text.count("\ufffd") * 10 < len(text):
-        return Decoded(text, defect or f"octets that are not {codec}")
+        return Decoded(text, defect or Phrase("it holds octets that are not {codec}", codec=codec))
     try:
-        return Decoded(data.decode("utf-8"), f"text that is UTF-8, declared as {codec}")
+        return Decoded(data.decode("utf-8"), Phrase("it holds text that is UTF-8, declared as {codec}", codec=codec))
     except UnicodeError:
-        return Decoded(text, defect or f"text that cannot be read as {codec}", lossy=True)
+        return Decoded(text, defect or Phrase("it holds text that cannot be read as {codec}", codec=codec), lossy=True)
 
 
 def _is_iso2022(data: bytes) -> bool:
@@ -156,7 +158,7 @@ def words(raw: bytes) -> str:
     """An unstructured header value for people: unfolded, encoded words decoded, control characters made spaces."""
     raw = (_FOLD.sub(b"", raw) if b"\n" in raw else raw).strip()
     if b"=?" not in raw:
-        return _clean(_decoded(raw, "utf-8", "").text)
+        return _clean(_decoded(raw, "utf-8", None).text)
     out: list[str] = []
     # A run of words in one charset is one text: some senders cut characters in the middle.
     run, run_charset, position = b"", "", 0
@@ -168,12 +170,12 @@ def words(raw: bytes) -> str:
             out.append(characters(run, run_charset).text)
             run = b""
             if apart:
-                out.append(_decoded(between, "utf-8", "").text)
+                out.append(_decoded(between, "utf-8", None).text)
         run_charset, position = charset, found.end()
         coded = found[3]
         run += _base64(coded)[0] if found[2] in b"bB" else binascii.a2b_qp(coded, header=True)
     out.append(characters(run, run_charset).text)
-    out.append(_decoded(raw[position:], "utf-8", "").text)
+    out.append(_decoded(raw[position:], "utf-8", None).text)
     return _clean("".join(out))
 
 

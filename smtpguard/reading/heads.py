@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.authres import AuthResult, signed_by
 from smtpguard.mail.listheader import ListHeader
 from smtpguard.reading.addresses import People
@@ -128,7 +129,9 @@ def header_marks(
     yield from _host_marks(fields)
     yield from _authentication_marks(results)
     if "x-smtpguard" in fields:
-        yield KINDS["claimed-pass"].mark("a header claims that it passed this guard before; that proves nothing")
+        yield KINDS["claimed-pass"].mark(
+            Phrase("a header claims that it passed this guard before; that proves nothing")
+        )
 
 
 def _first(fields: Index, name: str) -> str:
@@ -139,14 +142,14 @@ def _first(fields: Index, name: str) -> str:
 def _list_marks(lists: ListHeader, around: Surroundings) -> Iterator[Mark]:
     if lists.unsubscribe:
         if lists.one_click and any(u.lower().startswith("http") for u in lists.unsubscribe):
-            yield KINDS["one-click"].mark("List-Unsubscribe-Post offers to unsubscribe with one click")
+            yield KINDS["one-click"].mark(Phrase("List-Unsubscribe-Post offers to unsubscribe with one click"))
         else:
-            yield KINDS["list-unsubscribe"].mark("it has a List-Unsubscribe field")
+            yield KINDS["list-unsubscribe"].mark(Phrase("it has a List-Unsubscribe field"))
     if lists.list_id:
         name = "list-id-ours" if lists.list_id in around.list_ids else "list-id"
-        yield KINDS[name].mark(f"List-Id names the list {lists.list_id[:80]}")
+        yield KINDS[name].mark(Phrase("List-Id names the list {list_id}", list_id=lists.list_id[:80]))
     if lists.precedence in ("bulk", "list", "junk"):
-        yield KINDS["precedence"].mark(f"Precedence is {lists.precedence}")
+        yield KINDS["precedence"].mark(Phrase("Precedence is {word}", word=lists.precedence))
 
 
 def _platform_marks(fields: Index, lists: ListHeader) -> Iterator[Mark]:
@@ -154,28 +157,31 @@ def _platform_marks(fields: Index, lists: ListHeader) -> Iterator[Mark]:
         name = (
             "platform-feedback-id" if _PLATFORM_FEEDBACK.search(lists.feedback_id.rpartition(":")[2]) else "feedback-id"
         )
-        yield KINDS[name].mark("it has a Feedback-ID for complaints about mailings")
-    platform = campaign = ""
+        yield KINDS[name].mark(Phrase("it has a Feedback-ID for complaints about mailings"))
+    platform: Phrase | None = None
+    campaign: Phrase | None = None
     for name in fields:
         if not name.startswith("x-"):
             continue
         if name in _PLATFORM_FIELDS:
-            platform = platform or f"{_PLATFORM_FIELDS[name]} put a {fields[name][0].name} field on it"
+            platform = platform or Phrase(
+                "{platform} put a {field} field on it", platform=_PLATFORM_FIELDS[name], field=fields[name][0].name
+            )
         elif name.startswith(_PLATFORM_BEGINS):
-            platform = platform or f"a platform put a {fields[name][0].name} field on it"
+            platform = platform or Phrase("a platform put a {field} field on it", field=fields[name][0].name)
         elif not campaign and _CAMPAIGN_FIELD.match(name):
-            campaign = f"the field {fields[name][0].name} numbers a campaign or mailing"
+            campaign = Phrase("the field {field} numbers a campaign or mailing", field=fields[name][0].name)
     mailer = _first(fields, "x-mailer")
     if mailer and _PLATFORM_MAILER.search(mailer.lower()):
-        platform = platform or f"it was made by {mailer[:60]}"
+        platform = platform or Phrase("it was made by {mailer}", mailer=mailer[:60])
     if platform:
         yield KINDS["platform"].mark(platform)
     if campaign:
         yield KINDS["campaign-header"].mark(campaign)
     if lists.auto_submitted == "auto-generated":
-        yield KINDS["auto-generated"].mark("Auto-Submitted says that a machine generated it")
+        yield KINDS["auto-generated"].mark(Phrase("Auto-Submitted says that a machine generated it"))
     elif mailer and not platform and not _PROGRAMS.search(mailer.lower()) and _MACHINE_MAILER.search(mailer):
-        yield KINDS["auto-generated"].mark(f"it was made by a program, {mailer[:60]}")
+        yield KINDS["auto-generated"].mark(Phrase("it was made by a program, {mailer}", mailer=mailer[:60]))
 
 
 def _thread_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
@@ -183,43 +189,49 @@ def _thread_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
     if found := prefix_of(subject):
         kind, spelled = found
         name = {REPLY: "reply-prefix", FORWARD: "forward-prefix"}[kind]
-        yield KINDS[name].mark(f'the subject begins with "{spelled}"')
+        yield KINDS[name].mark(Phrase('the subject begins with "{spelled}"', spelled=spelled))
     answered = _first(fields, "in-reply-to") or _first(fields, "references")
     if answered:
         domain = answered.rpartition("@")[2].rstrip("> ").lower() if "@" in answered else ""
         if domain and around.is_ours(domain):
-            yield KINDS["colleague-referenced"].mark(f"it answers a message made at {domain[:80]}")
+            yield KINDS["colleague-referenced"].mark(
+                Phrase("it answers a message made at {domain}", domain=domain[:80])
+            )
         else:
-            yield KINDS["references"].mark("In-Reply-To or References says that it answers another message")
+            yield KINDS["references"].mark(Phrase("In-Reply-To or References says that it answers another message"))
     if "thread-index" in fields:
         if answers_in(fields["thread-index"][0].raw):
-            yield KINDS["outlook-thread"].mark("its Thread-Index belongs to an Outlook conversation with answers")
+            yield KINDS["outlook-thread"].mark(
+                Phrase("its Thread-Index belongs to an Outlook conversation with answers")
+            )
         else:
-            yield KINDS["thread-index"].mark("Outlook or Exchange gave it a Thread-Index")
+            yield KINDS["thread-index"].mark(Phrase("Outlook or Exchange gave it a Thread-Index"))
     elif "thread-topic" in fields:
-        yield KINDS["thread-index"].mark("Outlook or Exchange gave it a Thread-Topic")
+        yield KINDS["thread-index"].mark(Phrase("Outlook or Exchange gave it a Thread-Topic"))
 
 
 def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
     originator = _first(fields, "x-originatororg").strip().lower()
     if originator:
         name = "our-exchange" if around.is_ours(originator) else "originator-org"
-        yield KINDS[name].mark(f"Exchange says it was sent from {originator[:80]}")
+        yield KINDS[name].mark(Phrase("Exchange says it was sent from {domain}", domain=originator[:80]))
     exchange = [
         n
         for n in fields
         if n.startswith(("x-ms-exchange-", "x-ms-has-attach", "x-ms-tnef", "acceptlanguage", "x-ms-office365"))
     ]
     if exchange:
-        yield KINDS["exchange-headers"].mark(f"Exchange put its fields on it, such as {fields[exchange[0]][0].name}")
+        yield KINDS["exchange-headers"].mark(
+            Phrase("Exchange put its fields on it, such as {field}", field=fields[exchange[0]][0].name)
+        )
     program = _first(fields, "x-mailer") or _first(fields, "user-agent")
     if program and _PROGRAMS.search(program.lower()) and not _PLATFORM_MAILER.search(program.lower()):
-        yield KINDS["mail-program"].mark(f"it was written in {program[:60]}")
+        yield KINDS["mail-program"].mark(Phrase("it was written in {program}", program=program[:60]))
         return
     message_id = _first(fields, "message-id")
     for pattern, name in _PEOPLE_IDS:
         if pattern.match(message_id):
-            yield KINDS["mail-program"].mark(f"its Message-ID is one that {name} makes")
+            yield KINDS["mail-program"].mark(Phrase("its Message-ID is one that {name} makes", name=name))
             return
 
 
@@ -227,7 +239,7 @@ def _label_marks(fields: Index) -> Iterator[Mark]:
     for label in labels_of(fields):
         inside = _INSIDE.search(label) and not _NOT_INSIDE.search(label)
         name = "label-public" if _PUBLIC.search(label) else "label-inside" if inside else "label"
-        yield KINDS[name].mark(f'it is labelled "{label}"')
+        yield KINDS[name].mark(Phrase('it is labelled "{label}"', label=label))
 
 
 def labels_of(fields: Index) -> frozenset[str]:
@@ -255,24 +267,32 @@ def _sender_marks(fields: Index, lists: ListHeader, people: People) -> Iterator[
     for address in (people.sender, people.reply_to):
         local = address.rpartition("@")[0]
         if local and _NOREPLY.match(local):
-            yield KINDS["noreply"].mark(f"it comes from {address[:80]}, which takes no answers")
+            yield KINDS["noreply"].mark(Phrase("it comes from {address}, which takes no answers", address=address[:80]))
             break
     else:
         local = people.sender.rpartition("@")[0]
         if local and _ROLE.match(local):
-            yield KINDS["role-sender"].mark(f"it comes from {people.sender[:80]}, a mailbox for news or orders")
+            yield KINDS["role-sender"].mark(
+                Phrase("it comes from {address}, a mailbox for news or orders", address=people.sender[:80])
+            )
     path = _first(fields, "return-path").strip("<> ")
     local, _, domain = path.rpartition("@")
     if local and _VERP.match(local) and not lists.post:
-        yield KINDS["bounce-address"].mark(f"its return address at {domain[:80]} was made for one recipient")
+        yield KINDS["bounce-address"].mark(
+            Phrase("its return address at {domain} was made for one recipient", domain=domain[:80])
+        )
 
 
 def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterator[Mark]:
     others = [a for a in people.shown if a != people.sender]
     colleagues = [a for a in others if around.is_colleague(a)]
     if colleagues:
-        more = f" and {len(colleagues) - 1} more" if len(colleagues) > 1 else ""
-        yield KINDS["colleagues-shown"].mark(f"{colleagues[0]}{more} is shown in To or Cc and is a colleague")
+        first, more = colleagues[0], len(colleagues) - 1
+        yield KINDS["colleagues-shown"].mark(
+            Phrase("{address} is shown in To or Cc and is a colleague", address=first)
+            if not more
+            else Phrase("{address} and {more} more is shown in To or Cc and is a colleague", address=first, more=more)
+        )
     house = people.sender.rpartition("@")[2]
     a_list = any(a in around.list_addresses for a in others)
     if (
@@ -282,13 +302,13 @@ def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterat
         and not a_list
         and {a.rpartition("@")[2] for a in others} == {house}
     ):
-        yield KINDS["one-house"].mark(f"it is from {house} to {house} and to nobody else")
+        yield KINDS["one-house"].mark(Phrase("it is from {house} to {house} and to nobody else", house=house))
     if not people.shown and people.sender:
-        yield KINDS["nobody-shown"].mark("To names nobody")
+        yield KINDS["nobody-shown"].mark(Phrase("To names nobody"))
     elif not others and people.sender:
-        yield KINDS["nobody-shown"].mark("To names the sender alone")
+        yield KINDS["nobody-shown"].mark(Phrase("To names the sender alone"))
     if len(people.shown) > 1 and others:
-        yield KINDS["copies"].mark(f"it shows {len(people.shown)} recipients")
+        yield KINDS["copies"].mark(Phrase("it shows {n} recipients", n=len(people.shown)))
 
 
 def _host_marks(fields: Index) -> Iterator[Mark]:
@@ -297,20 +317,30 @@ def _host_marks(fields: Index) -> Iterator[Mark]:
     if received:
         hop = words(received[-1].raw[:2000]).partition(" by ")[0]
         if found := _PRIVATE_IP.search(hop) or _INTERNAL_HOST.search(hop):
-            yield KINDS["internal-host"].mark(f"it was first handed in by {found[0][:80]}, an internal host")
+            yield KINDS["internal-host"].mark(
+                Phrase("it was first handed in by {host}, an internal host", host=found[0][:80])
+            )
     for name in ("to", "cc"):
         for f in fields.get(name, ()):
             if _X500.search(f.raw):
-                yield KINDS["names-inside"].mark("its recipients are written as an internal address book has them")
+                yield KINDS["names-inside"].mark(
+                    Phrase("its recipients are written as an internal address book has them")
+                )
                 return
 
 
 def _authentication_marks(results: Sequence[AuthResult]) -> Iterator[Mark]:
     """What a trusted server found out (RFC 8601). Never a reason by itself: a colleague's mail is signed as well."""
     if domains := sorted(signed_by(results)):
-        yield KINDS["authenticated"].mark(f"{results[0].authserv_id} says that {', '.join(domains[:3])} signed it")
+        yield KINDS["authenticated"].mark(
+            Phrase(
+                "{server} says that {domains} signed it", server=results[0].authserv_id, domains=", ".join(domains[:3])
+            )
+        )
     if any(r.method == "dmarc" and r.result == "fail" for r in results):
-        yield KINDS["authenticated"].mark(f"{results[0].authserv_id} says that From failed its checks (DMARC)")
+        yield KINDS["authenticated"].mark(
+            Phrase("{server} says that From failed its checks (DMARC)", server=results[0].authserv_id)
+        )
 
 
 _PROVIDERS = frozenset(

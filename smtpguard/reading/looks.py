@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.marks import KINDS, Mark, Side
 
@@ -67,6 +68,36 @@ class Topic:
     word: str
     context: str = ""
 
+    @property
+    def phrase(self) -> Phrase:
+        """For people: the word, what it is about, and where it stands."""
+        return Phrase(_PLACES.get(self.where, _IN_THE_TEXT), word=self.word, topic=topic_called(self.vocabulary))
+
+
+_IN_THE_TEXT = N_('"{word}" ({topic}, in the text)')
+_PLACES: Mapping[str, str] = {
+    "subject": N_('"{word}" ({topic}, in the subject)'),
+    "alt text": N_('"{word}" ({topic}, in the text of a picture)'),
+    "attachment name": N_('"{word}" ({topic}, in the name of an attachment)'),
+    "attached text": N_('"{word}" ({topic}, in an attachment)'),
+    "hidden text": N_('"{word}" ({topic}, in text that nobody sees)'),
+}
+TOPICS: Mapping[str, str] = {
+    "alcohol": N_("alcohol"),
+    "confidential": N_("confidential"),
+    "diets": N_("diets"),
+    "gambling": N_("gambling"),
+    "health": N_("health"),
+    "politics": N_("politics"),
+    "pork": N_("pork"),
+    "redundancy": N_("redundancy"),
+}
+"""The product's own vocabularies; an admin's bears the admin's name."""
+
+
+def topic_called(vocabulary: str) -> Said:
+    return Phrase(TOPICS[vocabulary]) if vocabulary in TOPICS else vocabulary
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -83,7 +114,7 @@ class Reading:
     score: float
     marks: tuple[Mark, ...]
     readable: Readable
-    why_unreadable: str = ""
+    why_unreadable: Said = ""
     topics: tuple[Topic, ...] = ()
     subject: str = ""
     from_address: str | None = None
@@ -156,7 +187,11 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     if internal >= _STRONG and mailing >= _STRONG:
         one = max((m for m in marks if m.side is Side.INTERNAL), key=lambda m: m.weight)
         other = max((m for m in marks if m.side is Side.MAILING), key=lambda m: m.weight)
-        marks += (KINDS["contradiction"].mark(f"marks of both sides: {one.evidence}; yet {other.evidence}"),)
+        marks += (
+            KINDS["contradiction"].mark(
+                Phrase("marks of both sides: {one}; yet {other}", one=one.evidence, other=other.evidence)
+            ),
+        )
     return looks, score, marks
 
 
@@ -183,7 +218,9 @@ def without_list_headers(reading: Reading) -> Reading:
     kept = [m for m in reading.marks if m.name != "contradiction" and not _of_a_list(m)]
     if not has_list_headers(reading):
         return reading
-    kept.append(KINDS["list-unproven"].mark("it bears list headers, which weigh nothing from where people write"))
+    kept.append(
+        KINDS["list-unproven"].mark(Phrase("it bears list headers, which weigh nothing from where people write"))
+    )
     looks, score, marks = judge(kept, readable=reading.readable)
     return replace(reading, looks=looks, score=score, marks=marks)
 
@@ -205,7 +242,7 @@ def from_declared_origin(
     """
     kept = [m for m in reading.marks if m.name not in ("contradiction", "declared-origin", "shared-origin")]
     kind = KINDS["shared-origin" if shared else "declared-origin"]
-    mark = kind.mark(f"it is signed by {domain}, the origin that the list declares")
+    mark = kind.mark(Phrase("it is signed by {domain}, the origin that the list declares", domain=domain))
     mark = replace(mark, weight=(weights or {}).get(kind.name, mark.weight))
     if mark.weight > 0:
         kept.append(mark)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from smtpguard.locale.phrase import Phrase, Value
+
 UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler", "file"})
 """Marks by which a message says itself that it is not finished: whoever decides reads them first."""
 NOT_TO_GO_OUT = frozenset({"label-inside", "label", "inside-only", "internal-words", "secretive"})
@@ -33,22 +35,26 @@ class Mark:
     name: str
     side: Side
     weight: float
-    evidence: str
+    evidence: Phrase
     group: str = ""
 
 
-_QUOTED = re.compile(r'".*"', re.S)
 _ADDRESS = re.compile(r"[^\s<>(),;:\"]+@[^\s<>(),;:\"]+")
 
 
-def veiled(evidence: str, subject: str = "") -> str:
+def veiled(evidence: Phrase, subject: str = "") -> Phrase:
     """The phrase without a word or an address out of the message: for those who may know why, and not what it says. What stands in
     the subject, by which everybody knows the message, is no secret."""
+    out_of_it = evidence.quoted_names
 
-    def veil(found: re.Match[str]) -> str:
-        return found[0] if found[0].strip('"').casefold() in subject.casefold() else '"…"'
+    def veil(name: str, value: Value) -> Value:
+        if isinstance(value, Phrase):
+            return veiled(value, subject)
+        if not isinstance(value, str) or (name in out_of_it and value.casefold() in subject.casefold()):
+            return value
+        return "…" if name in out_of_it else _ADDRESS.sub("…", value)
 
-    return _ADDRESS.sub("…", _QUOTED.sub(veil, evidence))
+    return evidence.instead(**{name: veil(name, value) for name, value in evidence.values.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class Kind:
     group: str
     reason: str
 
-    def mark(self, evidence: str) -> Mark:
+    def mark(self, evidence: Phrase) -> Mark:
         return Mark(name=self.name, side=self.side, weight=self.weight, evidence=evidence, group=self.group)
 
 

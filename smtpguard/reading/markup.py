@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.bounds import Meter, TooComplex
 from smtpguard.reading.unshown import backwards, unshown
 from smtpguard.reading.visible import take_unseen
@@ -113,7 +114,7 @@ def _measure(html: str, meter: Meter) -> int:
         return html.count("<table") + html.count("<TABLE")
     tags = _TAG.findall(html)
     if len(tags) > bounds.tags:
-        raise TooComplex(f"its HTML has more than {bounds.tags} tags")
+        raise TooComplex(Phrase("its HTML has more than {n} tags", n=bounds.tags))
     meter.look_at_the_clock()
     if len(tags) > bounds.tag_depth:
         deep, loose = 0, 0
@@ -126,7 +127,7 @@ def _measure(html: str, meter: Meter) -> int:
             else:
                 deep = max(0, deep - 1) if closing else deep + 1
             if deep > bounds.tag_depth or loose > 5 * bounds.tag_depth:
-                raise TooComplex(f"its HTML is nested deeper than {bounds.tag_depth}")
+                raise TooComplex(Phrase("its HTML is nested deeper than {n}", n=bounds.tag_depth))
     return sum(1 for closing, name in tags if not closing and name in ("table", "TABLE"))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.authres import AuthResult, auth_results, signed_by
 from smtpguard.mail.listheader import ListHeader, list_header
 from smtpguard.mail.message import Header, Message
@@ -56,30 +57,31 @@ def read(
     people = people_of(fields, surroundings)
     results = auth_results(header.fields, surroundings.authserv_ids)
     text = Text(subject=subject_of(fields))
-    readable, why = Readable.YES, ""
+    readable: Readable = Readable.YES
+    why: Said = ""
     topics: tuple[Topic, ...] = ()
     if header.broken:
-        readable, why = Readable.UNREADABLE, "its header block is broken"
+        readable, why = Readable.UNREADABLE, Phrase("its header block is broken")
     elif twice := [fields[name][0].name for name in _ONCE if len(fields.get(name, ())) > 1]:
-        readable, why = Readable.UNREADABLE, f"it has more than one {twice[0]} field"
+        readable, why = Readable.UNREADABLE, Phrase("it has more than one {field} field", field=twice[0])
     meter = Meter(bounds)
     if depth is Depth.TEXT:
         try:
             if len(header.fields) > bounds.header_fields:
-                raise TooComplex(f"its header has more than {bounds.header_fields} fields")
+                raise TooComplex(Phrase("its header has more than {n} fields", n=bounds.header_fields))
             text = extract(message.raw, fields, _body_start(message, header), meter)
             if text.unreadable and readable is Readable.YES:
                 readable, why = Readable.UNREADABLE, text.unreadable
             topics = surroundings.vocabularies.find(_places(text))
             meter.look_at_the_clock()
         except TooComplex as bound:
-            readable, why = Readable.TOO_COMPLEX, str(bound)
+            readable, why = Readable.TOO_COMPLEX, bound.why
         except RecursionError:
-            readable, why = Readable.TOO_COMPLEX, "it is nested too deep"
+            readable, why = Readable.TOO_COMPLEX, Phrase("it is nested too deep")
     marks = _marks(fields, lists, people, text, surroundings, depth, results) if marked else []
     if why:
         name = "ambiguous" if readable is Readable.UNREADABLE else "defect"
-        marks.append(KINDS[name].mark(f"it cannot be read as a whole: {why}"))
+        marks.append(KINDS[name].mark(Phrase("it cannot be read as a whole: {why}", why=why)))
     looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable) if marked else _NOT_JUDGED
     shown_text = text.new or text.plain
     thread = thread_of(fields, text.subject)
@@ -105,7 +107,7 @@ def read(
         vouched=signed_by(results),
         automatic=lists.automatic or _is_report(fields),
         forwarded_thread=any(m.name == "colleague-quoted" for m in weighed)
-        and any(m.name in ("forward-prefix", "attached-mail") or m.evidence.endswith("is attached") for m in weighed),
+        and (bool(text.nested) or any(m.name in ("forward-prefix", "attached-mail") for m in weighed)),
         language=language_of(shown_text),
         numbers=text.numbers,
         excerpt=text.shown[:_EXCERPT],
@@ -164,18 +166,22 @@ def _marks(
     if depth is Depth.TEXT:
         marks += text_marks(text, people, around)
         marks += shape_marks(text)
-        marks += [KINDS["defect"].mark(f"it holds {d}") for d in dict.fromkeys(text.defects)]
+        marks += [KINDS["defect"].mark(d) for d in dict.fromkeys(text.defects)]
     if _is_report(fields):
         marks = [m for m in marks if m.side is Side.NEITHER]
-        marks.append(KINDS["report"].mark("it is a report on another message, by its type or its null return path"))
+        marks.append(
+            KINDS["report"].mark(Phrase("it is a report on another message, by its type or its null return path"))
+        )
     elif server := _list_server(fields, lists, marks):
         personal = any(m.name in _PERSONAL for m in marks)
         whose = (*_SERVERS_OWN, *(("sender",) if personal else ()))
         marks = [m for m in marks if not (m.side is Side.MAILING and m.group in whose)]
-        post = "a person's post" if personal else "a post"
-        marks.append(KINDS["list-post"].mark(f"it is {post} on a discussion list; {server} put the list headers on it"))
+        says = N_("it is a post on a discussion list; {server} put the list headers on it")
+        if personal:
+            says = N_("it is a person's post on a discussion list; {server} put the list headers on it")
+        marks.append(KINDS["list-post"].mark(Phrase(says, server=server)))
     elif depth is Depth.TEXT and not _bulk_signs(lists, marks):
-        marks.append(KINDS["no-bulk-signs"].mark("nothing in it is said to be sent to many"))
+        marks.append(KINDS["no-bulk-signs"].mark(Phrase("nothing in it is said to be sent to many")))
     return marks + custom_marks(fields, text, around)
 
 

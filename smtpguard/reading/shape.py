@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.text import Text
 
@@ -55,14 +56,20 @@ def shape_marks(text: Text) -> Iterator[Mark]:
         signs = sum(1 for spellings in looked_for if any(spelled in source for spelled in spellings))
         if markup.tables >= 6 or (markup.tables >= 2 and signs >= 2) or signs >= 3:
             yield KINDS["template"].mark(
-                f"it is made from a template ({markup.tables} tables, {markup.images} pictures)"
+                Phrase(
+                    "it is made from a template ({tables} tables, {pictures} pictures)",
+                    tables=markup.tables,
+                    pictures=markup.images,
+                )
             )
         if markup.pixels:
-            yield KINDS["tracking-pixel"].mark("it holds a picture of one pixel, as those who count readers use")
+            yield KINDS["tracking-pixel"].mark(
+                Phrase("it holds a picture of one pixel, as those who count readers use")
+            )
         hidden = " ".join(markup.hidden.split())
         if len(hidden) > 12:
             if markup.tables and len(hidden) < 600:
-                yield KINDS["preheader"].mark(f'a hidden line for previews: "{hidden[:50]}"')
-            yield KINDS["hidden-text"].mark(f'it holds text that nobody sees: "{hidden[:50]}"')
+                yield KINDS["preheader"].mark(Phrase('a hidden line for previews: "{words}"', words=hidden[:50]))
+            yield KINDS["hidden-text"].mark(Phrase('it holds text that nobody sees: "{words}"', words=hidden[:50]))
     if typed:
-        yield KINDS["composition"].mark(f"it is put together as {typed} does it")
+        yield KINDS["composition"].mark(Phrase("it is put together as {typed} does it", typed=typed))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content
 from smtpguard.reading.bounds import Meter, TooComplex
 from smtpguard.reading.decode import characters, transfer, words
@@ -77,8 +78,8 @@ class Text:
     calendar: str = ""  # the METHOD of an invitation, or "yes"; what is merely published asks nobody
     kinds: list[str] = field(default_factory=list)
     boundaries: list[str] = field(default_factory=list)
-    defects: list[str] = field(default_factory=list)
-    unreadable: str = ""
+    defects: list[Phrase] = field(default_factory=list)
+    unreadable: Said = ""
 
     @property
     def shown(self) -> str:
@@ -110,7 +111,7 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
     if why := _unseen(out, found):
         out.unreadable = out.unreadable or why
     if _PGP in out.new or _PGP in out.quoted or any(_PGP in p for p in plains):
-        out.unreadable = out.unreadable or "it is encrypted (PGP)"
+        out.unreadable = out.unreadable or Phrase("it is encrypted ({how})", how="PGP")
     return out
 
 
@@ -173,15 +174,15 @@ def _seen_as_file(part: Part) -> bool:
     return part.attachment or bool(part.filename) or not whole
 
 
-def _unseen(out: Text, found: Walk) -> str:
+def _unseen(out: Text, found: Walk) -> Said:
     """Why nobody here can know what it shows: it has no words, and something that may show some."""
     if any(map(str.strip, (out.new, out.quoted, out.plain, *out.alts))) or out.calendar:
         return ""
     silent = (p for p in found.parts if not (p.nested or p.is_message or form_of(p.kind, p.filename)))
     kind = next((p.kind for p in silent if p.body.strip()), "")
     if not kind and out.markup and out.markup.images > out.markup.pixels:
-        kind = "pictures from elsewhere"
-    return f"it has no words of its own, only {kind}" if kind else ""
+        return Phrase("it has no words of its own, only pictures from elsewhere")
+    return Phrase("it has no words of its own, only {kind}", kind=kind) if kind else ""
 
 
 def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
@@ -189,7 +190,7 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
     end = part.end
     if aside:
         if meter.bounds.whole and size > meter.bounds.attached_bytes:
-            raise TooComplex("a text is attached that is long")
+            raise TooComplex(Phrase("a text is attached that is long"))
         end = min(end, part.start + meter.bounds.attached_bytes)
     else:
         meter.take_text(size)
@@ -199,7 +200,7 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
     decoded = characters(data, part.parameters.get("charset", ""))
     if decoded.defect:
         out.defects.append(decoded.defect)
-    if decoded.lossy and not aside:
+    if decoded.lossy and decoded.defect is not None and not aside:
         out.unreadable = out.unreadable or decoded.defect
     return decoded.text
 

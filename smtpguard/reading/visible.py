@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
+from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.bounds import Meter, TooComplex
 
 SMALLEST = 3.5
@@ -247,7 +248,7 @@ def _rules(html: str, meter: Meter) -> list[tuple[str, str]]:
                 if not _DYNAMIC.search(selector) and selector.strip():
                     found.append((selector.strip(), text))
         if len(found) > _RULES:
-            raise TooComplex(f"its style sheets have more than {_RULES} rules")
+            raise TooComplex(Phrase("its style sheets have more than {n} rules", n=_RULES))
         meter.look_at_the_clock()
     return found
 

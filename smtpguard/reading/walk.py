@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content, Field, Header, parse_header
 from smtpguard.reading.bounds import Meter, TooComplex
 from smtpguard.reading.decode import mechanism, transfer, valued
@@ -58,25 +59,25 @@ class Walk:
     """What was found on the way. ``unreadable`` says why nobody here can know all that the message says."""
 
     parts: list[Part] = field(default_factory=list)
-    defects: list[str] = field(default_factory=list)
-    unreadable: str = ""
+    defects: list[Phrase] = field(default_factory=list)
+    unreadable: Said = ""
     boundaries: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)  # of everything met, in order
 
-    def give_up(self, why: str) -> None:
+    def give_up(self, why: Phrase) -> None:
         self.unreadable = self.unreadable or why
 
 
 # Kinds that hide what they say from everybody on the way, or say it elsewhere.
 _SEALED = {
-    "multipart/encrypted": "it is encrypted (PGP/MIME or S/MIME)",
-    "application/pgp-encrypted": "it is encrypted (PGP/MIME)",
-    "application/ms-tnef": "it is in Microsoft's TNEF format (winmail.dat)",
-    "application/vnd.ms-tnef": "it is in Microsoft's TNEF format (winmail.dat)",
-    "message/partial": "it is one fragment of a larger message",
-    "message/external-body": "its text is kept elsewhere (message/external-body)",
-    "application/vnd.ms-outlook": "a message is attached in Outlook's own format (.msg)",
-    "application/x-microsoft-rpmsg-message": "it is encrypted (Microsoft rights management)",
+    "multipart/encrypted": Phrase("it is encrypted ({how})", how="PGP/MIME or S/MIME"),
+    "application/pgp-encrypted": Phrase("it is encrypted ({how})", how="PGP/MIME"),
+    "application/ms-tnef": Phrase("it is in Microsoft's TNEF format (winmail.dat)"),
+    "application/vnd.ms-tnef": Phrase("it is in Microsoft's TNEF format (winmail.dat)"),
+    "message/partial": Phrase("it is one fragment of a larger message"),
+    "message/external-body": Phrase("its text is kept elsewhere (message/external-body)"),
+    "application/vnd.ms-outlook": Phrase("a message is attached in Outlook's own format (.msg)"),
+    "application/x-microsoft-rpmsg-message": Phrase("it is encrypted ({how})", how="Microsoft rights management"),
 }
 _SMIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _TNEF_BEGINS = b"eJ8+I"  # its signature (MS-OXTNEF 2.1.3.1), in base64
@@ -95,13 +96,13 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
     meter.take_part(depth)
     given = fields.get("content-type", [])
     if len(given) > 1 and len({valued(f.raw).value for f in given}) + len({f.raw for f in given}) > 2:
-        out.give_up("it has two Content-Type fields that differ")
+        out.give_up(Phrase("it has two Content-Type fields that differ"))
     encodings = fields.get("content-transfer-encoding", [])
     if len({mechanism(f.raw) for f in encodings}) > 1:
-        out.give_up("it has two Content-Transfer-Encoding fields that differ")
+        out.give_up(Phrase("it has two Content-Transfer-Encoding fields that differ"))
     content = valued(given[0].raw) if given else valued(default.encode())
     if "boundary" in content.doubled:
-        out.give_up("it gives two boundaries")
+        out.give_up(Phrase("it gives two boundaries"))
     kind = content.value if "/" in content.value else "text/plain"  # RFC 2045 section 5.2
     encoding = mechanism(encodings[0].raw) if encodings else ""
     disposition = fields.get("content-disposition", [])
@@ -113,7 +114,11 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
     elif kind in _SMIME:
         smime = content.parameters.get("smime-type", "")
         if smime != "certs-only":
-            out.give_up("it is wrapped in S/MIME" + (" as signed data" if smime == "signed-data" else ", encrypted"))
+            out.give_up(
+                Phrase("it is wrapped in S/MIME as signed data")
+                if smime == "signed-data"
+                else Phrase("it is wrapped in S/MIME, encrypted")
+            )
     elif filename.lower() == "winmail.dat" or (kind in _OCTETS and raw[start : start + 5] == _TNEF_BEGINS):
         out.give_up(_SEALED["application/ms-tnef"])
     elif filename.lower().endswith(".msg") and not kind.startswith(("text/", "message/", "multipart/")):
@@ -139,12 +144,12 @@ def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:
     if not pieces:
         if part.end - part.start > 2:
             # Some programs show such a body as it stands, others cut it their own way.
-            out.give_up("it is a multipart whose parts cannot be told apart")
+            out.give_up(Phrase("it is a multipart whose parts cannot be told apart"))
             part.kind = "text/plain"
             out.parts.append(part)
         return
     if part.encoding in ("base64", "quoted-printable"):
-        out.defects.append("an encoding around many parts")
+        out.defects.append(Phrase("it holds an encoding around many parts"))
     default = "message/rfc822" if part.kind == "multipart/digest" else "text/plain"
     for start, end in pieces:
         fields, body = _head(part.raw, start, end, out)
@@ -176,7 +181,7 @@ def _cut(part: Part, boundary: str, meter: Meter) -> Iterator[tuple[int, int]]:
             return
         position = begin
     else:
-        raise TooComplex(f"it has more than {meter.bounds.parts} parts")
+        raise TooComplex(Phrase("it has more than {n} parts", n=meter.bounds.parts))
     if begin >= 0:
         yield begin, end
 
@@ -188,13 +193,13 @@ def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
     stop = raw.find(b"\r\n\r\n", start, min(end, start + MAX_PART_HEADER))
     if stop < 0:
         if end - start > MAX_PART_HEADER:
-            raise TooComplex("a part's header is larger than 64 KiB")
+            raise TooComplex(Phrase("a part's header is larger than 64 KiB"))
         stop = end
     header = parse_header(raw[start:stop])
     if header.broken:
         if not header.fields:  # no header at all: some programs show it, from its first line on
             return {}, start
-        out.give_up("a part's header is broken")
+        out.give_up(Phrase("a part's header is broken"))
     return index(header), min(end, stop + 4)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.reading.addresses import People, addresses
 from smtpguard.reading.fold import fold
 from smtpguard.reading.marks import KINDS, Mark
@@ -104,14 +105,14 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
     yield from _link_marks(text, own)
     source = text.markup.source if text.markup else ""
     for kind, found in unfinished(text.subject, own, source):
-        yield KINDS[kind].mark(f'{_LEFT[kind]}: "{found}"')
+        yield KINDS[kind].mark(Phrase(_LEFT[kind], words=found))
     yield from _wrong_file(text, own, source)
     greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
     yield from _letter_marks(text, own, greets_customers=greets_customers)
     yield from _attachment_marks(text, around)
 
 
-def _phrases(text: str) -> Iterator[tuple[str, str]]:
+def _phrases(text: str) -> Iterator[tuple[str, Phrase]]:
     """Each mark once, with the words around the first phrase. Words that everybody uses count from two different ones on."""
     parts = fold(text).replace("’", "'").split()
     folded, own = " ".join(parts), list[str]()
@@ -128,7 +129,8 @@ def _phrases(text: str) -> Iterator[tuple[str, str]]:
         so_far.add(folded[start:end])
         if len(so_far) == needed:
             own = own or text.split()
-            yield name, f'{_SAYS[name]}: "{_around(own if len(own) == len(parts) else [], folded, start, end)}"'
+            around = _around(own if len(own) == len(parts) else [], folded, start, end)
+            yield name, Phrase(_SAYS[name], words=around)
 
 
 def _around(words: list[str], folded: str, start: int, end: int) -> str:
@@ -151,29 +153,29 @@ _IN_ERROR = re.compile(
     r"in error|by mistake|by accident|av misstag|ved en fe[ij]l|par erreur|por error|irrtümlich|per errore|erehdyksessä"
 )
 _LEFT = {
-    "placeholder": "a field of a template is left unfilled",
-    "draft": "it calls itself a draft",
-    "comment": "a comment of whoever wrote it is left in it",
-    "test": "it calls itself a test",
-    "filler": "it holds filler text",
+    "placeholder": N_('a field of a template is left unfilled: "{words}"'),
+    "draft": N_('it calls itself a draft: "{words}"'),
+    "comment": N_('a comment of whoever wrote it is left in it: "{words}"'),
+    "test": N_('it calls itself a test: "{words}"'),
+    "filler": N_('it holds filler text: "{words}"'),
 }
 _SAYS = {
-    "work-talk": "it speaks of work",
-    "unsubscribe-words": "it tells how to unsubscribe",
-    "preferences": "it tells how to change what one is sent",
-    "web-version": "it offers itself as a web page",
-    "why-you-get-this": "it tells why one is sent it",
-    "do-not-reply": "it says that a machine wrote it or that nobody reads answers",
-    "imprint": "it ends with rights or privacy notices",
-    "dear-customer": "it speaks to customers",
-    "newsletter-words": "it speaks as newsletters and offers do",
-    "order-words": "it speaks of an order, a parcel or an account",
-    "secretive": "it asks to keep it from somebody",
-    "inside-only": "it says that it is for colleagues alone",
-    "internal-words": "it says that it is for internal use",
-    "confidentiality": "it carries a confidentiality notice",
-    "mobile-footer": "it was written on a telephone",
-    "out-of-office": "it is an automatic answer of somebody away",
+    "work-talk": N_('it speaks of work: "{words}"'),
+    "unsubscribe-words": N_('it tells how to unsubscribe: "{words}"'),
+    "preferences": N_('it tells how to change what one is sent: "{words}"'),
+    "web-version": N_('it offers itself as a web page: "{words}"'),
+    "why-you-get-this": N_('it tells why one is sent it: "{words}"'),
+    "do-not-reply": N_('it says that a machine wrote it or that nobody reads answers: "{words}"'),
+    "imprint": N_('it ends with rights or privacy notices: "{words}"'),
+    "dear-customer": N_('it speaks to customers: "{words}"'),
+    "newsletter-words": N_('it speaks as newsletters and offers do: "{words}"'),
+    "order-words": N_('it speaks of an order, a parcel or an account: "{words}"'),
+    "secretive": N_('it asks to keep it from somebody: "{words}"'),
+    "inside-only": N_('it says that it is for colleagues alone: "{words}"'),
+    "internal-words": N_('it says that it is for internal use: "{words}"'),
+    "confidentiality": N_('it carries a confidentiality notice: "{words}"'),
+    "mobile-footer": N_('it was written on a telephone: "{words}"'),
+    "out-of-office": N_('it is an automatic answer of somebody away: "{words}"'),
 }
 
 
@@ -182,18 +184,20 @@ def _quoted_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     whole = " ".join(opening.split())
     line = whole[:_EVIDENCE]
     if kind in ("header block", "rule"):
-        yield KINDS["quoted-headers"].mark(f'it quotes an earlier mail: "{line}"')
+        yield KINDS["quoted-headers"].mark(Phrase('it quotes an earlier mail: "{line}"', line=line))
     elif kind:
-        yield KINDS["quoted-text"].mark(f'it quotes what somebody wrote: "{line}"')
+        yield KINDS["quoted-text"].mark(Phrase('it quotes what somebody wrote: "{line}"', line=line))
     if text.markup and text.markup.quoting:
-        yield KINDS["quoting-markup"].mark(f"a mail program marked quoted text in it ({text.markup.quoting})")
+        yield KINDS["quoting-markup"].mark(
+            Phrase("a mail program marked quoted text in it ({sign})", sign=text.markup.quoting)
+        )
     block = f"{opening}\n{text.quoted[:3000]}"[:4000] if kind and around.domains else ""
     # To look for our domains first is many times faster than to parse what may be an address.
     if block and (not block.isascii() or any(domain in block.lower() for domain in around.domains)):
         named = ", ".join(line for line in block.split("\n") if "@" in line)
         ours = next((a for a in addresses(named, around) if around.is_colleague(a)), None)
         if ours:
-            yield KINDS["colleague-quoted"].mark(f"the quoted mail was written by or to {ours}")
+            yield KINDS["colleague-quoted"].mark(Phrase("the quoted mail was written by or to {address}", address=ours))
 
 
 _PLAIN_HOST = re.compile(r"https?://([a-zA-Z0-9.-]+)(?=[/?#]|\Z)", re.I)
@@ -202,18 +206,22 @@ _PLAIN_HOST = re.compile(r"https?://([a-zA-Z0-9.-]+)(?=[/?#]|\Z)", re.I)
 def _link_marks(text: Text, own: str) -> Iterator[Mark]:
     for link in text.links:
         if _LEAVING_LINK.search(link[:600]):
-            yield KINDS["unsubscribe-link"].mark(f"a link to unsubscribe or to change preferences, at {_host(link)}")
+            yield KINDS["unsubscribe-link"].mark(
+                Phrase("a link to unsubscribe or to change preferences, at {host}", host=_host(link))
+            )
             break
     hosts = {_host(link) for link in text.links[:500]}
     platform = sorted(h for h in hosts if h and _PLATFORM_HOST.search(h))
     if platform:
-        yield KINDS["platform-links"].mark(f"links that run through {platform[0]}")
+        yield KINDS["platform-links"].mark(Phrase("links that run through {host}", host=platform[0]))
     tagged = sum(1 for link in text.links if _CAMPAIGN_LINK.search(link[:2000]))
     if tagged >= 2:
-        yield KINDS["campaign-links"].mark(f"{tagged} links with campaign parameters")
+        yield KINDS["campaign-links"].mark(Phrase("{n} links with campaign parameters", n=tagged))
     images = text.markup.images if text.markup else 0
     if len(text.links) >= 12 or (len(text.links) >= 6 and images >= 4):
-        yield KINDS["many-links"].mark(f"{len(text.links)} links and {images} pictures")
+        yield KINDS["many-links"].mark(
+            Phrase("{links} links and {pictures} pictures", links=len(text.links), pictures=images)
+        )
 
 
 def _host(link: str) -> str:
@@ -233,45 +241,51 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
     """What letters between people have: a greeting by name, regards, a voice. Shortness and plainness help it along."""
     body = own.strip()
     if not greets_customers and (_GREETING.match(body) or _BY_NAME.match(body[:200]) or _INLINE.match(body[:200])):
-        yield KINDS["addressed"].mark(f'it begins as a letter: "{body.splitlines()[0][:40]}"')
+        yield KINDS["addressed"].mark(Phrase('it begins as a letter: "{words}"', words=body.splitlines()[0][:40]))
     tail = body[-1200:]
     closings = list(_CLOSING.finditer(tail))
     if closings:
-        yield KINDS["signed"].mark(f'it ends as a letter: "{" ".join(closings[-1][0].split())[:50]}"')
+        yield KINDS["signed"].mark(
+            Phrase('it ends as a letter: "{words}"', words=" ".join(closings[-1][0].split())[:50])
+        )
     elif _INITIALS.search(tail):
-        yield KINDS["signed"].mark(f'it ends with a name: "{tail.splitlines()[-1].strip()[:30]}"')
+        yield KINDS["signed"].mark(Phrase('it ends with a name: "{name}"', name=tail.splitlines()[-1].strip()[:30]))
     if _TITLED.search(tail[-500:]) and _TELEPHONE.search(tail[-500:]):
-        yield KINDS["signature-block"].mark("it ends with somebody's telephone number")
+        yield KINDS["signature-block"].mark(Phrase("it ends with somebody's telephone number"))
     sample = body[:2000]
     spoken = (word[0] for word in _TOKEN.finditer(sample.lower()) if word[0] in _VOICE)
     if next(spoken, None) and ("?" in sample or next(spoken, None)):
-        yield KINDS["personal-voice"].mark("it speaks in the first person")
+        yield KINDS["personal-voice"].mark(Phrase("it speaks in the first person"))
     images = text.markup.images if text.markup else 0
     urls = len(text.links) or _urls(own[:20_000])
     if body and not images and not urls and len(body) < 1500:
-        yield KINDS["short-and-plain"].mark("it is short, without links or pictures")
+        yield KINDS["short-and-plain"].mark(Phrase("it is short, without links or pictures"))
     elif body and images <= 1 and urls <= 2:
-        yield KINDS["plain"].mark("it has hardly any links or pictures")
+        yield KINDS["plain"].mark(Phrase("it has hardly any links or pictures"))
 
 
 def _wrong_file(text: Text, own: str, source: str) -> Iterator[Mark]:
     files = [a.name for a in text.attachments if a.name and not a.nested]
     if draft := named_like_a_draft(files):
-        yield KINDS["file"].mark(f'a file is named like a draft: "{draft[:60]}"')
+        yield KINDS["file"].mark(Phrase('a file is named like a draft: "{file}"', file=draft[:60]))
     elif (names := another_file(own, files, source)) != ("", ""):
-        yield KINDS["file"].mark(f'the text names "{names[0][:60]}", and "{names[1][:60]}" is attached')
+        yield KINDS["file"].mark(
+            Phrase(
+                'the text names "{named}", and "{attached}" is attached', named=names[0][:60], attached=names[1][:60]
+            )
+        )
 
 
 def _attachment_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     if text.calendar:
-        yield KINDS["calendar"].mark(f"it carries an invitation ({text.calendar})")
+        yield KINDS["calendar"].mark(Phrase("it carries an invitation ({method})", method=text.calendar))
     for nested in text.nested:
         who = next(iter(addresses(nested.sender, around)), "")
         if who and around.is_colleague(who):
-            yield KINDS["colleague-quoted"].mark(f"a message from {who} is attached")
+            yield KINDS["colleague-quoted"].mark(Phrase("a message from {address} is attached", address=who))
         else:
-            yield KINDS["attached-mail"].mark(f'a message is attached: "{nested.subject[:50]}"')
+            yield KINDS["attached-mail"].mark(Phrase('a message is attached: "{subject}"', subject=nested.subject[:50]))
         break
     documents = [a.name for a in text.attachments if _DOCUMENT.search(a.name)]
     if documents:
-        yield KINDS["documents"].mark(f'a document is attached: "{documents[0][:60]}"')
+        yield KINDS["documents"].mark(Phrase('a document is attached: "{file}"', file=documents[0][:60]))

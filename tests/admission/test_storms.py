@@ -75,8 +75,8 @@ async def test_the_fifth_reply_in_ten_minutes_is_held_and_the_first_message_is_n
     await storm(home)
     done = await post(home)
     assert await reasons(home, done) == [
-        "There were 5 replies in this conversation in 10m.",
-        "This reply reached 120 people in 10m.",
+        "There were 5 replies in this conversation in 10 minutes.",
+        "This reply reached 120 people in 10 minutes.",
     ]
     assert isinstance(await post(home, Message_ID=ROOT, References=None, X_Again="1"), Relayed)
 
@@ -95,7 +95,7 @@ async def test_it_rests_for_its_time_and_goes_on_by_itself(home: House) -> None:
     assert isinstance(await post(home), Held)
     home.clock.pass_(hours=3)
     await home.watch.read()
-    assert await reasons(home, await post(home)) == [PUBLIC, "This reply reached 120 people in 10m."]
+    assert await reasons(home, await post(home)) == [PUBLIC, "This reply reached 120 people in 10 minutes."]
     assert isinstance(await post(home, STAFF[0]), Relayed)  # a word between two
     assert isinstance(await post(home, References="<another@example.com>"), Relayed)
     home.clock.pass_(hours=3, minutes=1)  # six hours after it began to rest, whoever tried meanwhile

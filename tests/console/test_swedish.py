@@ -1,6 +1,6 @@
-"""No English is left in what a reader of Swedish sees of what happened: whatever passes by the table of texts is found.
+"""No English is left in what a reader of another language sees of what happened: whatever passes by the catalogues is found.
 
-The table is replaced by one whose texts have no letters, so that letters on a page are either values that the test knows, or
+There is a made-up language whose texts have no letters, so that letters on a page are either values that the test knows, or
 English that nobody translates.
 """
 
@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smtpguard.console import i18n, proofwords, rulewords, telling
-from smtpguard.console.i18n import Speech
+from smtpguard.console import proofwords, rulewords, telling
 from smtpguard.console.incident import told
 from smtpguard.console.reporting import at_the_desk
-from smtpguard.console.swedish import TEXTS
 from smtpguard.freezes.service import Freezes
 from smtpguard.incidents.about import About
-from smtpguard.journal import proof
-from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Lost
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
+from smtpguard.locale.phrase import Phrase
+from smtpguard.locale.speech import Speech
 from smtpguard.mailings.staging import At, Move
 from smtpguard.policy import grammar
 from smtpguard.policy.condition import shown
@@ -34,22 +31,17 @@ from smtpguard.policy.grammar import Known
 from tests.console.holding import NEWS, held
 from tests.console.stage import Stage
 from tests.console.test_incident import desk
+from tests.locale.madeup import MadeUp
+from tests.messages import used
 
 LETTER = re.compile(r"[^\W\d_]")
 
 
 @pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> Speech:
-    """Swedish without a word; the places of values are kept."""
-    places = {
-        text: "".join(re.findall(r"\{\w*\}|[^\w{}]|\d", said.replace("#", "§"))).replace("§", "#")
-        for text, said in TEXTS.items()
-    }
-    monkeypatch.setattr(i18n, "TEXTS", places)
-    monkeypatch.setattr(
-        "smtpguard.console.rulewords.swedish.spelled_window", lambda text, *, swedish: re.sub(r"\D", "", text)
-    )
-    return Speech("sv")
+def silent(made_up: MadeUp) -> Speech:
+    """A language without a word; the places of values are kept."""
+    made_up("zz", "sv_SE", lambda text: "".join(re.findall(r"\{\w+\}|[^\w{}]|\d", text)) or "-")
+    return Speech("zz")
 
 
 def letters(text: str, *known: str) -> str:
@@ -139,31 +131,17 @@ def test_what_the_guard_itself_says(silent: Speech) -> None:
 
 
 def test_what_is_wrong_with_a_journal(silent: Speech) -> None:
-    for text in proofwords.PROBLEMS:
-        assert letters(proofwords.problem(text.replace("#", "12"), silent)) == ""
-    said = "missing: entries 2000 to 3000 are gone"
-    assert proofwords.problem(said, Speech("en")) == "missing: entries 2,000 to 3,000 are gone"
-    assert proofwords.problem("of another version", Speech("sv")) == "of another version"
-
-
-def test_every_problem_that_a_proof_can_have_has_its_words() -> None:
-    """Read from its source: texts of a problem begin with what was done to the entry."""
-    source = Path(proof.__file__).read_text() + Path(journal.__file__).read_text()
-    heads = (
-        "a checkpoint",
-        "the journal was",
-        "recomputed",
-        "replaced",
-        "the tail",
-        "missing",
-        "edited",
-        "reordered",
-        "inserted",
-        "private values",
-    )
-    texts = re.findall(rf'f?"((?:{"|".join(heads)})[^"\n]*)"', source)
-    assert len(texts) > 10
-    assert {re.sub(r"\{[^}]*\}", "#", text) for text in texts} == set(proofwords.PROBLEMS)
+    """Read from the sources: every problem that a proof can have is a message of the catalogues."""
+    texts = {
+        message
+        for file, message, _ in used()
+        if file in ("journal/proof.py", "journal/rows.py", "journal/scan.py") and isinstance(message, str)
+    }
+    assert len(texts) > 15
+    assert [text for text in texts if letters(re.sub(r"\{\w+\}", "", silent(text)))] == []
+    gone = Phrase("missing: entries {first} to {last} are gone", first=2000, last=3000)
+    assert gone == "missing: entries 2,000 to 3,000 are gone"
+    assert Speech("sv").say(gone) == "saknas: posterna 2\u00a0000 till 3\u00a0000 är borta"
 
 
 PROVED = Proof(

@@ -12,9 +12,9 @@ import pytest
 
 from smtpguard.database.errors import Unavailable
 from smtpguard.freezes.service import Freezes, GateWatch
+from smtpguard.locale.speech import Speech
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Answers, Lost, Recalled
-from smtpguard.notices import swedish
 from smtpguard.policy.freezing import Freeze, Gate, Selector
 from smtpguard.policy.verdict import Held, Relayed
 from tests.guard.house import MEMBERS, Clock, House, Way
@@ -249,7 +249,7 @@ async def test_whose_mail_a_freeze_holds_reads_why_and_that_a_thaw_sends_nothing
     [told] = [i.data for i in await home.outbox() if i.data.get("notice") == "held"]
     [sentence] = told["reasons"][0]["sentences"]
     assert sentence.endswith(f"It waits until people decide on it, also when other mail goes on again.{said}")
-    assert swedish.sentence(sentence).endswith(f"även när annan e-post går fram igen.{swedish_said}")
+    assert Speech("sv").say(sentence).endswith(f"även när annan e-post går fram igen.{swedish_said}")
 
 
 async def test_a_freeze_that_has_run_out_does_not_stand(home: House) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from email.utils import parseaddr
 
 from smtpguard.gathering.values import NUMBERS
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch
@@ -25,7 +26,12 @@ class FakeReader:
     text_fails: Exception | None = None
     hangs: bool = False  # over the text
     marks: tuple[Mark, ...] = (
-        Mark(name="prefix", side=Side.INTERNAL, weight=2, evidence='the subject begins with "SV:"'),
+        Mark(
+            name="prefix",
+            side=Side.INTERNAL,
+            weight=2,
+            evidence=Phrase('the subject begins with "{spelled}"', spelled="SV:"),
+        ),
     )
     sketch: Sketch = field(default_factory=Sketch)
 
@@ -49,7 +55,7 @@ class FakeReader:
         return Reading(
             looks=Looks(header.get("X-Looks") or "internal"),
             score=1,
-            marks=(*self.marks, *(KINDS[name].mark(name) for name in (header.get("X-Marks") or "").split())),
+            marks=(*self.marks, *(KINDS[name].mark(Phrase(name)) for name in (header.get("X-Marks") or "").split())),
             readable=readable,
             why_unreadable="it is encrypted" if readable is Readable.UNREADABLE else "",
             topics=tuple(

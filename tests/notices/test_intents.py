@@ -13,6 +13,7 @@ import pytest
 
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.lists.indexcache import index_path
+from smtpguard.locale.phrase import Phrase
 from smtpguard.notices.digests import fill
 from smtpguard.notices.intents import Flood, Notices, approvers
 from smtpguard.notices.noticedata import UNSAID, nameable
@@ -214,19 +215,21 @@ async def test_of_single_people_nothing_is_said_of_what_they_are_to_be_spared(ho
     assert "No pork for them" in [reason["description"] for reason in to_list["reasons"]]
 
 
-MARKS = tuple(Mark(name=f"mark-{n}", side=Side.INTERNAL, weight=9 - n / 10, evidence=f"mark {n}") for n in range(30))
+MARKS = tuple(
+    Mark(name=f"mark-{n}", side=Side.INTERNAL, weight=9 - n / 10, evidence=Phrase(f"mark {n}")) for n in range(30)
+)
 
 
 async def test_topics_and_what_is_not_to_go_out_come_first_however_much_was_found(home: House) -> None:
     """What decides is in the mail to writer and approver, and what is left out is counted."""
     home.reader.marks = (
         *MARKS,
-        Mark(name="label", side=Side.INTERNAL, weight=2.5, evidence='it is labelled "Confidential"'),
+        Mark(name="label", side=Side.INTERNAL, weight=2.5, evidence=Phrase('it is labelled "Confidential"')),
         Mark(
             name="placeholder",
             side=Side.MAILING,
             weight=2.5,
-            evidence='a field of a template is left unfilled: "{{name}}"',
+            evidence=Phrase('a field of a template is left unfilled: "{{name}}"'),
         ),
     )
     await hold_of(home, X_Topics="alcohol pork")

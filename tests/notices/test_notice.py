@@ -16,8 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.locale.catalogue import languages
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
-from smtpguard.notices.notice import KINDS, LANGUAGES, SAMPLE, Letterhead, Notice, Stationery, choose_language
+from smtpguard.notices.notice import KINDS, SAMPLE, Letterhead, Notice, Stationery, choose_language
+from smtpguard.policy.facts import Count
+from smtpguard.policy.sentence import sentence as said_of
 
 AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
 HOUSE: dict[str, Any] = {
@@ -42,10 +46,13 @@ DATA: dict[str, Any] = {
         {
             "rule": "internal-to-list",
             "description": "Mail between colleagues never goes to a customer list",
-            "sentences": ["It looks like mail between colleagues.", "It is addressed to a customer list."],
+            "sentences": [said_of("message.looks", "internal"), said_of("recipients.list_addresses", Count.exactly(1))],
         }
     ],
-    "marks": ['the subject begins with "SV:"', '"bacon" (pork, in the text)'],
+    "marks": [
+        Phrase('the subject begins with "{spelled}"', spelled="SV:"),
+        Phrase('"{word}" ({topic}, in the text)', word="bacon", topic=Phrase("pork")),
+    ],
     "deciders": [
         {
             "each": 2,
@@ -81,7 +88,7 @@ def texts(raw: bytes) -> tuple[str, str]:
     return plain.get_content().replace("\r\n", "\n"), html.get_content().replace("\r\n", "\n")
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", languages())
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_in_every_language(kind: str, language: str) -> None:
     raw = render(kind, language)
@@ -177,9 +184,9 @@ FROZEN = [
          "all e-post: stoppat av root sedan tisdag 3 mars 2026 kl. 13:00 (CET), till tisdag 3 mars 2026 kl. 15:00 (CET)"),
         ({"outcome": "approved", "frozen": FROZEN}, "mail to the list Ramadan greetings: stopped by eva@example.com since", "e-post till listan Ramadan greetings: stoppat av eva@example.com sedan"),
         ({"outcome": "released"}, "was approved, and has been sent now", "godkändes och är nu skickat"),
-        ({"outcome": "stopped", "has": 1, "doubt": 2, "left": 3}, "1 recipient has it, of 2 nobody knows whether they have it, and 3 will not get it.",
-         "1 mottagare har det, om 2 vet ingen om de har det, och 3 får det inte."),
-        ({"outcome": "stopped", "has": 4, "doubt": 0, "left": 1}, "4 recipients have it, and 1 will not get it.", "4 mottagare har det, och 1 får det inte."),
+        ({"outcome": "stopped", "has": 1, "doubt": 2, "left": 3}, "1 recipient has it. Of 2 nobody knows whether they have it. 3 will not get it.",
+         "1 mottagare har det. Om 2 vet ingen om de har det. 3 får det inte."),
+        ({"outcome": "stopped", "has": 4, "doubt": 0, "left": 1}, "4 recipients have it. 1 will not get it.", "4 mottagare har det. 1 får det inte."),
         ({"outcome": "reopened", "gone": 0}, "The approval was taken back before anything had been sent. The held message waits for a decision again, until", "Godkännandet togs tillbaka innan något hade skickats. Meddelandet som hölls kvar väntar på beslut igen, till"),
         ({"outcome": "reopened", "gone": 2}, "The approval was taken back. The held message waits", "Godkännandet togs tillbaka. Meddelandet"),
         ({"outcome": "rejected", "gone": 1}, "What had not been sent of the mailing was rejected, and will not be sent. 1 message of the mailing had been sent before that, or was being sent.",
@@ -393,10 +400,10 @@ def test_the_readers_language_then_the_organisations(wanted: str, organization: 
 def test_several_rules_say_what_they_went_by_once_and_each_in_the_readers_language() -> None:
     reasons = [
         {"rule": "a", "description": "Not to a list", "descriptions": {"sv": "Inte till en lista", "en": "Not to a list"},
-         "sentences": ["It looks like mail between colleagues.", "It is addressed to a customer list."]},
+         "sentences": [said_of("message.looks", "internal"), said_of("recipients.list_addresses", Count.exactly(1))]},
         {"rule": "b", "description": "Only writers write", "descriptions": {},
-         "sentences": ["It is addressed to a customer list."]},
-        {"rule": "freeze", "description": "A freeze is in force", "sentences": []},
+         "sentences": [said_of("recipients.list_addresses", Count.exactly(1))]},
+        {"rule": "freeze", "description": Phrase("A freeze is in force"), "sentences": []},
     ]  # fmt: skip
     for plain in (texts(render(language="sv", reasons=reasons))[0], texts(render("approve", "sv", reasons=reasons))[0]):
         assert plain.count("Det är adresserat till en kundlista.") == 1

@@ -51,7 +51,7 @@ def test_windows() -> None:
     made = condition(FACTS["sender.customers"], ">= 300 in 1h", every=False, known=KNOWN)
     assert (made.window_seconds, made.slot) == (3600, "sender.customers in 3600")
     assert made.test(Count(300, 300)) is YES
-    assert "in 1h" in made.reason(Count(300, 300)).public
+    assert "in 1 hour." in made.reason(Count(300, 300)).public
 
 
 def test_a_bound_above_what_is_usual_and_of_some_lists() -> None:

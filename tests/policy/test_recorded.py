@@ -62,9 +62,7 @@ def test_what_is_no_such_line_tells_nothing(line: str) -> None:
 def test_a_fact_of_tomorrow_is_not_known_of_a_line_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own row says since when it is kept, and nothing else has to."""
     line = pack(ORDINARY, {}, text=True)
-    fact = Fact(
-        name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label=("", ""), says={}, since=2
-    )
+    fact = Fact(name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label="", says={}, since=2)
     later = cast(tuple[tuple[str, tuple[Fact, ...]], ...], tuple((letter, (*facts, fact)) for letter, facts in recorded._TABLE if letter == "t"))  # fmt: skip
     monkeypatch.setattr(recorded, "_TABLE", later)
     monkeypatch.setattr(recorded, "_NAMES", (*recorded._NAMES, fact.name))

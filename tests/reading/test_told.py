@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from smtpguard.notices import swedish
+from smtpguard.locale.speech import Speech
 from smtpguard.reading.looks import Reading, from_declared_origin, without_list_headers
 from smtpguard.reading.marks import KINDS
 from tests.reading import specimens
@@ -45,12 +45,13 @@ def readings() -> Iterator[Reading]:
 
 
 def test_every_evidence_is_told_in_swedish() -> None:
+    swedish = Speech("sv")
     told: set[str] = set()
     left: set[str] = set()
     for reading in readings():
         for mark in reading.marks:
             told.add(mark.name)
-            if swedish.mark(mark.evidence) == mark.evidence:
+            if swedish.say(mark.evidence) == mark.evidence:
                 left.add(f"{mark.name}: {mark.evidence}")
     assert left == set()
     assert told == set(KINDS)

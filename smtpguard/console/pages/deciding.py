@@ -16,18 +16,19 @@ from starlette.routing import Route
 
 from smtpguard.console.access import APPROVER, Visibility, for_roles, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
-from smtpguard.console.i18n import Speech
 from smtpguard.console.pages.message import looked_up, own, shown
 from smtpguard.console.rendering import desk, digits, form, see_other, speech
 from smtpguard.console.telling import overtaken
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
 from smtpguard.holds.service import Seen
+from smtpguard.locale.phrase import N_
+from smtpguard.locale.speech import Speech
 
 _MOST_WORDS = 2_000
 CHANGED = "Nothing was done: it is not what it was when you looked. This is how it stands now."
 
-UNCONFIRMED = "It was not sent: it cannot be sent in stages, and nobody said that it goes to everybody at once."
+UNCONFIRMED = N_("It was not sent: it cannot be sent in stages, and nobody said that it goes to everybody at once.")
 
 
 @for_roles(APPROVER)

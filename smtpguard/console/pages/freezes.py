@@ -12,11 +12,11 @@ from starlette.routing import Route
 from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
 from smtpguard.console.desk import ConsoleServices
-from smtpguard.console.i18n import Speech
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.hooks import FAILURES, Hook
 from smtpguard.freezes.service import AnotherNeeded, Frozen
+from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import Freeze, Selector
 

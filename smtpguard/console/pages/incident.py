@@ -22,6 +22,7 @@ from smtpguard.database.errors import LedgerError
 from smtpguard.incidents.about import About, moment
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds
+from smtpguard.locale.phrase import N_
 
 _MOST = 500  # characters of a field
 _FIELDS = ("id", "list", "sender", "subject", "since", "until")
@@ -115,7 +116,7 @@ async def _shown(
         asked={name: asked.get(name, "") for name in (*_FIELDS, "alone", "names", "proof")},
         fresh=not asked.keys() - {"id"},
         lists=sorted((info.title or name, name) for name, info in lists.items()),
-        problem=problem or (speech(request)("No report was made: see below what is missing.") if wrong else ""),
+        problem=problem or (speech(request)(N_("No report was made: see below what is missing.")) if wrong else ""),
         wrong=wrong,
         made=made,
     )

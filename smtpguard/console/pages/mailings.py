@@ -83,7 +83,10 @@ async def _shown(
         progress=progress,
         stopped_by=await here.freezes.against(found) if found.grant is not None else (),
         state=labels.mailing_state(found),
-        covers=[covering.said(one, speech(request).language, blind=True) for one in await here.mailings.covers(found)],
+        covers=[
+            [speech(request).say(each) for each in covering.said(one, blind=True)]
+            for one in await here.mailings.covers(found)
+        ],
         chart=drawn(await here.archive.growth(found.mailing_id)),
         may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force),
         done=speech(request)(text) if text else "",

@@ -19,7 +19,6 @@ from smtpguard.console.authorship import ALPHABETS, authorship, mixed
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.evidence import Evidence, evidence, segments
-from smtpguard.console.i18n import Speech
 from smtpguard.console.letter import Letter, opened
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, page, speech
@@ -32,8 +31,9 @@ from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
+from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message
-from smtpguard.notices import noticedata, swedish
+from smtpguard.notices import noticedata
 from smtpguard.policy.approvals import REST, Stages
 from smtpguard.policy.facts import Source
 from smtpguard.policy.verdict import Verdict
@@ -140,7 +140,7 @@ async def shown(
         status,
         hold=hold,
         sight=seen.name.lower(),
-        reasons=spoken(hold.verdict, in_force, said.language, readable=seen >= Visibility.TEXT),
+        reasons=spoken(hold.verdict, in_force, said, readable=seen >= Visibility.TEXT),
         content=content,
         new=segments(letter.new, words) if letter else (),
         quoted=segments(letter.quoted, words) if letter else (),
@@ -157,7 +157,7 @@ async def shown(
         queued=await _queued(here, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
         stopped_by=frozen,
         outgoing=await here.ledger.holds.outgoing(hold.hold_id),
-        covers=covering.said(covers, said.language, blind=seen < Visibility.TEXT),
+        covers=[said.say(each) for each in covering.said(covers, blind=seen < Visibility.TEXT)],
         under=covers.under,
         policy_sha256=in_force.policy_sha256,
         staged=_staged(effects.stages(hold, in_force) if hold.mailing_id else None, said),
@@ -196,7 +196,7 @@ async def own(
         "own.html",
         status,
         hold=hold,
-        reasons=in_words(noticedata.reasons(hold, in_force), said.language),
+        reasons=in_words(noticedata.reasons(hold, in_force), said),
         lists=noticedata.nameable(hold, in_force),
         stopped_by=frozen,
         outgoing=await here.ledger.holds.outgoing(hold.hold_id),
@@ -228,23 +228,20 @@ async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[Told]:
 
 
 def spoken(
-    verdict: Verdict, in_force: InForce, language: str, *, readable: bool = False
+    verdict: Verdict, in_force: InForce, said: Speech, *, readable: bool = False
 ) -> list[tuple[str, str, list[str]]]:
-    return in_words(noticedata.enforced(verdict, in_force, readable=readable), language)
+    return in_words(noticedata.enforced(verdict, in_force, readable=readable), said)
 
 
-def in_words(reasons: Iterable[Mapping[str, Any]], language: str) -> list[tuple[str, str, list[str]]]:
+def in_words(reasons: Iterable[Mapping[str, Any]], said: Speech) -> list[tuple[str, str, list[str]]]:
     """(rule, what it is for, what it saw), in the reader's language. What several saw is said once."""
     told: list[tuple[str, str, list[str]]] = []
     before: set[str] = set()
     for each in reasons:
-        own_words = str(each["description"] or "")
-        spoken = each["descriptions"].get(language)
-        purpose = spoken or (swedish.description(own_words) if language == "sv" else own_words)
-        say = swedish.sentence if language == "sv" else swedish.english
-        seen = [sentence for s in each["sentences"] if (sentence := say(s)) not in before]
+        purpose = each["descriptions"].get(said.language) or said.say(each["description"] or "")
+        seen = [sentence for s in each["sentences"] if (sentence := said.say(s)) not in before]
         before.update(seen)
-        told.append((str(each["rule"]), str(purpose), seen))
+        told.append((str(each["rule"]), purpose, seen))
     return told
 
 

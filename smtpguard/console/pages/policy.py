@@ -115,7 +115,7 @@ async def tried(request: Request) -> Response:
         sent,
         verdict=found.verdict,
         outcome=said(ACTIONS[found.verdict.action]),
-        reasons=spoken(found.verdict, desk(request).policies.current(), said.language),
+        reasons=spoken(found.verdict, desk(request).policies.current(), said),
         found=evidence(found.reading, said, avoid),
         reach=int(reach.low),
         lists=sorted(found.recipients.lists),

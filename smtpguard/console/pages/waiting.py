@@ -185,7 +185,7 @@ async def decided(request: Request) -> Response:
         except (Refused, KeyError):
             now = await here.ledger.holds.find(hold.hold_id)
             faster = overtaken(now, who.address, said) if now is not None else ""
-            left.append((hold, f"{said('it has changed since you looked')}. {faster}".strip()))
+            left.append((hold, (said("it has changed since you looked") + f". {faster}").strip()))
         except LedgerError:
             left.append((hold, said("the record cannot be written now")))
     frozen = [made.frozen for made in done if made.frozen]
@@ -201,7 +201,7 @@ def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
 
 def purpose(hold: Hold, request: Request) -> str:
     """Why it is held, in one sentence: what the first rule is for, else what that saw."""
-    told = spoken(hold.verdict, desk(request).policies.current(), speech(request).language)
+    told = spoken(hold.verdict, desk(request).policies.current(), speech(request))
     return next((text for _, aim, seen in told for text in (aim, *seen) if text), "")
 
 

@@ -14,9 +14,9 @@ from smtpguard.console.people.passwords import Passwords, check
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.catalogue import languages
+from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import Address
-
-LANGUAGES = ("", "en", "sv")
 
 
 class NotPossible(Exception):
@@ -27,7 +27,7 @@ class NotPossible(Exception):
         self.text, self.address = text, address
 
 
-NO_ACCOUNT = "There is no account of {address}."
+NO_ACCOUNT = N_("There is no account of {address}.")
 
 
 class Accounts:
@@ -79,7 +79,7 @@ class Accounts:
 
         def step(found: Sequence[Account]) -> Turn:
             if found:
-                return Turn(refused="{address} has an account already.")
+                return Turn(refused=N_("{address} has an account already."))
             data = {"roles": [r.value for r in made.roles], "with": "password" if password else "sso"}
             return Turn(account=made, events=(self.event(made, "added", by, **data),))
 
@@ -121,7 +121,7 @@ class Accounts:
         """From a password to single sign-on: at once where ``subject`` was proven, else at their next sign-on with this address. Password and
         second factor end, which the provider asks for from now on."""
         if account.subject:
-            raise NotPossible("{address} comes by single sign-on already.", account.address)
+            raise NotPossible(N_("{address} comes by single sign-on already."), account.address)
 
         def moved(a: Account) -> Account:
             return replace(a, subject=subject, password="", totp="", totp_step=0, recovery=())
@@ -138,19 +138,19 @@ class Accounts:
     async def confirm_factor(self, account: Account, sealed: str, code: str, *, by: str) -> list[str]:
         """The same, by its owner, who proves with a code that the secret has arrived."""
         if self._factors.step(sealed, code, self._clock.now()) is None:
-            raise NotPossible("That is not the code that it shows now.")
+            raise NotPossible(N_("That is not the code that it shows now."))
         return await self.set_factor(account, sealed, by=by)
 
     async def drop_factor(self, account: Account, *, by: str) -> Account:
         if not account.totp:
-            raise NotPossible("{address} has no second factor.", account.address)
+            raise NotPossible(N_("{address} has no second factor."), account.address)
         change = "second-factor-off"
         return await self._change(account, change, by, lambda a: replace(a, totp="", totp_step=0, recovery=()))
 
     async def set_language(self, account: Account, language: str) -> Account:
         """Their own choice, and nobody else's business: not journalled, and no session ends."""
-        if language not in LANGUAGES:
-            raise NotPossible("That language is not spoken here.")
+        if language not in ("", *languages()):
+            raise NotPossible(N_("That language is not spoken here."))
 
         def step(found: Sequence[Account]) -> Turn:
             return Turn(account=replace(found[0], language=language)) if found else Turn(refused=NO_ACCOUNT)

@@ -15,6 +15,7 @@ from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.rendering import desk, page, see_other, speech
+from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import BadAddress
 
 Change = Callable[[Account, Request, str], Awaitable[str]]
@@ -65,7 +66,7 @@ class Administering:
                 by=request.state.person.address,
             )  # fmt: skip
         except BadAddress:
-            return await self._shown(request, 400, wrong={"address": speech(request)("That is no address.")})
+            return await self._shown(request, 400, wrong={"address": speech(request)(N_("That is no address."))})
         except NotPossible as why:
             told = speech(request)(why.text, address=why.address)
             return await self._shown(request, 409, wrong={"address": told})
@@ -88,13 +89,13 @@ class Administering:
     async def _roles(self, account: Account, request: Request, by: str) -> str:
         roles = _chosen(request)
         if account.address == by and Role.ADMIN not in roles:
-            raise NotPossible("Nobody takes the admin's role from themselves: another admin does.")
+            raise NotPossible(N_("Nobody takes the admin's role from themselves: another admin does."))
         await self._accounts.set_roles(account, roles, by=by)
         return ""
 
     async def _disable(self, account: Account, request: Request, by: str) -> str:
         if account.address == by:
-            raise NotPossible("Nobody disables their own account: another admin does.")
+            raise NotPossible(N_("Nobody disables their own account: another admin does."))
         await self._accounts.disable(account, by=by)
         return ""
 
@@ -113,15 +114,15 @@ class Administering:
 
     async def _delete(self, account: Account, request: Request, by: str) -> str:
         if account.address == by:
-            raise NotPossible("Nobody deletes their own account: another admin does.")
+            raise NotPossible(N_("Nobody deletes their own account: another admin does."))
         if request.state.form.get("sure") != "yes":
-            raise NotPossible("Say that you are sure: an account that is deleted does not come back.")
+            raise NotPossible(N_("Say that you are sure: an account that is deleted does not come back."))
         await self._accounts.delete(account, by=by)
         return ""
 
     async def _sso(self, account: Account, request: Request, by: str) -> str:
         if not self._sso_there:
-            raise NotPossible("There is no single sign-on here.")
+            raise NotPossible(N_("There is no single sign-on here."))
         await self._accounts.to_single_sign_on(account, by=by)
         return ""
 

@@ -21,6 +21,8 @@ from smtpguard.console.people.passwords import BadPassword, Crowded
 from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
 from smtpguard.console.rendering import page, see_other, speech
+from smtpguard.locale.catalogue import called, languages
+from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import BadAddress
 
 log = logging.getLogger(__name__)
@@ -119,7 +121,7 @@ class Pages:
         """From one's password to single sign-on: through the provider, who says that it is the same person."""
         account, provider = _account(request), self._provider()
         if account.subject or not account.password:
-            return await self._me(request, 409, problem="This account has no password: it comes by single sign-on.")
+            return await self._me(request, 409, problem=N_("This account has no password: it comes by single sign-on."))
         try:
             where, sealed = await provider.begin("/me", moves=account.account_id)
         except NotProven as why:
@@ -138,7 +140,7 @@ class Pages:
             same = False
         if not same:
             return await self._me(
-                request, 409, problem="Single sign-on knows you by another address: nothing is changed."
+                request, 409, problem=N_("Single sign-on knows you by another address: nothing is changed.")
             )
         try:
             await self._s.accounts.to_single_sign_on(account, by=account.address, subject=proven.subject)
@@ -196,7 +198,7 @@ class Pages:
     async def password(self, request: Request) -> Response:
         account, new, said = _account(request), _text(request, "new"), speech(request)
         if not account.password:
-            return await self._me(request, 400, problem="This account has no password: it comes by single sign-on.")
+            return await self._me(request, 400, problem=N_("This account has no password: it comes by single sign-on."))
         if not await self._right(account, _text(request, "current")):
             return await self._me(request, 403, wrong={"current": said("That is not your password.")})
         if new != _text(request, "again"):
@@ -204,7 +206,7 @@ class Pages:
         try:
             await self._s.accounts.set_password(account, new, by=account.address)
         except BadPassword as why:
-            return await self._me(request, 400, wrong={"new": said.many(why.n, why.text, why.text)})
+            return await self._me(request, 400, wrong={"new": said.say(why.why)})
         return self._out(request)
 
     async def factor(self, request: Request) -> Response:
@@ -230,7 +232,7 @@ class Pages:
             return await self._me(request, 403, wrong={"password": said("That is not your password.")})
         if self._required(account):
             return await self._me(
-                request, 409, problem="Your role asks for a second factor: set up another one instead."
+                request, 409, problem=N_("Your role asks for a second factor: set up another one instead.")
             )
         try:
             await self._s.accounts.drop_factor(account, by=account.address)
@@ -270,14 +272,23 @@ class Pages:
         self, request: Request, status: int = 200, *, problem: str = "", wrong: Mapping[str, str] | None = None
     ) -> Response:
         sso = self._s.provider is not None
-        return await page(request, "me.html", status, wrong=wrong, account=_account(request), problem=problem, sso=sso)
+        return await page(
+            request,
+            "me.html",
+            status,
+            wrong=wrong,
+            account=_account(request),
+            problem=problem,
+            sso=sso,
+            languages=[(language, called(language)) for language in languages()],
+        )
 
     async def _factor(
         self, request: Request, account: Account, sealed: str, status: int = 200, *,
         wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
         if not account.password:
-            return await self._me(request, 400, problem="This account has no password: it comes by single sign-on.")
+            return await self._me(request, 400, problem=N_("This account has no password: it comes by single sign-on."))
         try:
             uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
         except NotSealedHere:

@@ -8,6 +8,8 @@ import unicodedata
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from smtpguard.locale.phrase import Phrase
+
 SHORTEST = 10
 LONGEST = 256
 AT_ONCE = 2  # each takes 64 MiB
@@ -19,11 +21,11 @@ class Crowded(Exception):
 
 
 class BadPassword(Exception):
-    """It cannot be used as a password. ``text`` says why, in words for its owner, with ``n`` for "#"."""
+    """It cannot be used as a password. ``why`` says so to its owner."""
 
-    def __init__(self, text: str, n: int = 0) -> None:
-        super().__init__(text.replace("#", str(n)))
-        self.text, self.n = text, n
+    def __init__(self, why: Phrase) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class Passwords:
@@ -69,13 +71,13 @@ def check(password: str, *, address: str) -> None:
     (NIST SP 800-63B section 5.1.1)."""
     plain = _normal(password)
     if len(plain) < SHORTEST:
-        raise BadPassword("A password has at least # characters.", SHORTEST)
+        raise BadPassword(Phrase("A password has at least {n} characters.", n=SHORTEST))
     if len(plain) > LONGEST:
-        raise BadPassword("A password has at most # characters.", LONGEST)
+        raise BadPassword(Phrase("A password has at most {n} characters.", n=LONGEST))
     if len(set(plain)) < 5:
-        raise BadPassword("A password has more than a few different characters.")
+        raise BadPassword(Phrase("A password has more than a few different characters."))
     if address.partition("@")[0].casefold() in plain.casefold() and len(plain) < len(address.partition("@")[0]) + 6:
-        raise BadPassword("A password is not one's own address.")
+        raise BadPassword(Phrase("A password is not one's own address."))
 
 
 def _normal(password: str) -> str:

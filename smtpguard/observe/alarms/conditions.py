@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from smtpguard.locale.phrase import N_, Phrase, Said
+
 
 class Severity(enum.Enum):
     CRITICAL = "critical"  # somebody is called now
@@ -76,22 +78,13 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
-    en: str
-    sv: str
-
-    def in_(self, language: str) -> str:
-        return self.sv if language == "sv" else self.en
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """``about``: of several that a condition can be true of, which: a list, a file. ``words``: what the sentences name.
     ``private``: those of them that name a person or are a person's, which no webhook is told."""
 
     about: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
-    private: Text | None = None
+    private: Phrase | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +96,9 @@ class Condition:
     severity: Severity
     after_seconds: float
     shared: bool
-    title: Text
-    says: Text
-    does: Text
+    title: str
+    says: str
+    does: str
     found: Callable[[Seen], tuple[Found, ...] | None]
 
 
@@ -120,20 +113,21 @@ class Alarm:
     def key(self) -> str:
         return f"{self.condition.name} {self.found.about}".strip()
 
-    def title(self, language: str) -> str:
-        return self._filled(self.condition.title, language)
+    @property
+    def title(self) -> Phrase:
+        return Phrase(self.condition.title, **self.found.words)
 
-    def says(self, language: str) -> str:
-        return self._filled(self.condition.says, language)
+    @property
+    def says(self) -> Phrase:
+        return Phrase(self.condition.says, **self.found.words)
 
-    def does(self, language: str) -> str:
-        return self._filled(self.condition.does, language)
+    @property
+    def does(self) -> Phrase:
+        return Phrase(self.condition.does, **self.found.words)
 
-    def private(self, language: str) -> str:
-        return self.found.private.in_(language) if self.found.private is not None else ""
-
-    def _filled(self, text: Text, language: str) -> str:
-        return text.in_(language).format_map(self.found.words)
+    @property
+    def private(self) -> Phrase | None:
+        return self.found.private
 
 
 FEWEST_DEFERRED = 5
@@ -154,8 +148,9 @@ def _freeze(seen: Seen, *, put_back: bool) -> tuple[Found, ...] | None:
     words = {"since": f"{first.since:%Y-%m-%d %H:%M} UTC", "said": seen.put_back or first.reason}
     if put_back:
         return (Found(words=words),)
-    why = f": {first.reason}" if first.reason else ""
-    return (Found(words=words, private=Text(en=f"By {first.by}{why}", sv=f"Av {first.by}{why}")),)
+    if not first.reason:
+        return (Found(words=words, private=Phrase("By {who}", who=first.by)),)
+    return (Found(words=words, private=Phrase("By {who}: {reason}", who=first.by, reason=first.reason)),)
 
 
 def _away(said: str | None) -> tuple[Found, ...] | None:
@@ -212,10 +207,9 @@ def _called(seen: Seen) -> tuple[Found, ...] | None:
         words = {"what": about, "purpose": one.purpose or one.rule, "lists": lists or "-"}
         who = ", ".join(f"{sender} ({people})" for sender, people in one.senders[:_MOST_NAMED])
         rest = len(one.senders) - _MOST_NAMED
-        more = (f" and {rest} more", f" och {rest} till") if rest > 0 else ("", "")
-        private = Text(
-            en=f"Who wrote, in {one.minutes} minutes, and to how many of them: {who}{more[0]}",
-            sv=f"De som skrev, på {one.minutes} minuter, och till hur många av dem: {who}{more[1]}",
+        senders: Said = who if rest <= 0 else Phrase("{some} and {n} more", some=who, n=rest)
+        private = Phrase(
+            "Who wrote, in {minutes} minutes, and to how many of them: {senders}", minutes=one.minutes, senders=senders
         )
         found.append(Found(about=about, words=words, private=private if who else None))
     return tuple(found)
@@ -227,18 +221,14 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=0,
         shared=True,
-        title=Text(en="the store was put back, all mail waits", sv="databasen är återställd, all e-post väntar"),
-        says=Text(
-            en="The store was put back to an earlier state, so that everything stands still: mail is answered 451 and waits at its "
-            "clients. {said}",
-            sv="Databasen har satts tillbaka till ett tidigare läge, så allt står stilla: e-post får svaret 451 och väntar hos "
-            "avsändarens system. {said}",
+        title=N_("the store was put back, all mail waits"),
+        says=N_(
+            "The store was put back to an earlier state, so that everything stands still: mail is answered 451 and waits at its "
+            "clients. {said}"
         ),
-        does=Text(
-            en="Put the newest copy in its place if there is one. Else look what was sent and decided since (docs/operations.md, "
-            "Restore), and let mail go again: smtpguard thaw --all",
-            sv="Lägg tillbaka den nyaste kopian om det finns en. Se annars efter vad som har skickats och beslutats sedan dess "
-            "(docs/operations.md, Restore) och släpp fram posten igen: smtpguard thaw --all",
+        does=N_(
+            "Put the newest copy in its place if there is one. Else look what was sent and decided since (docs/operations.md, "
+            "Restore), and let mail go again: smtpguard thaw --all"
         ),
         found=lambda seen: _freeze(seen, put_back=True),
     ),
@@ -247,12 +237,11 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=0,
         shared=True,
-        title=Text(en="all mail is frozen", sv="all e-post är stoppad"),
-        says=Text(
-            en="All mail has been frozen since {since}: nothing goes out, and what comes is held or waits at its clients.",
-            sv="All e-post är stoppad sedan {since}: inget går ut, och det som kommer hålls kvar eller väntar hos avsändarens system.",
+        title=N_("all mail is frozen"),
+        says=N_(
+            "All mail has been frozen since {since}: nothing goes out, and what comes is held or waits at its clients."
         ),
-        does=Text(en="When it is over: smtpguard thaw --all", sv="När det är över: smtpguard thaw --all"),
+        does=N_("When it is over: smtpguard thaw --all"),
         found=lambda seen: _freeze(seen, put_back=False),
     ),
     Condition(
@@ -260,15 +249,11 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=60,
         shared=False,
-        title=Text(en="the database cannot be used", sv="databasen går inte att använda"),
-        says=Text(
-            en="The database cannot be used, so that nothing is decided: mail is answered 451 and waits at its clients. {said}",
-            sv="Databasen går inte att använda, så inget blir bedömt: e-post får svaret 451 och väntar hos avsändarens system. {said}",
+        title=N_("the database cannot be used"),
+        says=N_(
+            "The database cannot be used, so that nothing is decided: mail is answered 451 and waits at its clients. {said}"
         ),
-        does=Text(
-            en="Bring it back. No restart is needed, and nothing is lost.",
-            sv="Få igång den igen. Ingen omstart behövs, och inget går förlorat.",
-        ),
+        does=N_("Bring it back. No restart is needed, and nothing is lost."),
         found=lambda seen: _away(seen.store),
     ),
     Condition(
@@ -276,14 +261,10 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=60,
         shared=False,
-        title=Text(en="smtpguard does not start", sv="smtpguard startar inte"),
-        says=Text(
-            en="smtpguard does not start, and is not running: mail waits at its clients. {said}",
-            sv="smtpguard startar inte och är inte igång: e-post väntar hos avsändarens system. {said}",
-        ),
-        does=Text(
-            en="Mend what it says. The service manager tries again every few seconds, unless it has given up: systemctl status smtpguard",
-            sv="Åtgärda det som sägs. Tjänsten startas om med några sekunders mellanrum, om inte systemd har gett upp: systemctl status smtpguard",
+        title=N_("smtpguard does not start"),
+        says=N_("smtpguard does not start, and is not running: mail waits at its clients. {said}"),
+        does=N_(
+            "Mend what it says. The service manager tries again every few seconds, unless it has given up: systemctl status smtpguard"
         ),
         found=lambda seen: _away(seen.starts),
     ),
@@ -292,12 +273,9 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=90,
         shared=False,
-        title=Text(en="the relay cannot be used", sv="e-postservern går inte att använda"),
-        says=Text(
-            en="The relay cannot be used: mail is answered 4xx and waits at its clients. {said}",
-            sv="E-postservern som skickar vidare går inte att använda: e-post får svaret 4xx och väntar hos avsändarens system. {said}",
-        ),
-        does=Text(en="Look what it says: smtpguard check --live", sv="Se vad den svarar: smtpguard check --live"),
+        title=N_("the relay cannot be used"),
+        says=N_("The relay cannot be used: mail is answered 4xx and waits at its clients. {said}"),
+        does=N_("Look what it says: smtpguard check --live"),
         found=lambda seen: _away(seen.relay),
     ),
     Condition(
@@ -305,12 +283,11 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=60,
         shared=False,
-        title=Text(en="much of the mail is deferred", sv="mycket av e-posten skjuts upp"),
-        says=Text(
-            en="Of {answered} messages in {minutes} minutes {deferred} were answered 4xx or turned away for now, and wait at their clients.",
-            sv="Av {answered} meddelanden på {minutes} minuter fick {deferred} svaret 4xx eller avvisades tills vidare, och väntar hos avsändarens system.",
+        title=N_("much of the mail is deferred"),
+        says=N_(
+            "Of {answered} messages in {minutes} minutes {deferred} were answered 4xx or turned away for now, and wait at their clients."
         ),
-        does=Text(en="Look why: smtpguard status, and the log", sv="Se varför: smtpguard status, och loggen"),
+        does=N_("Look why: smtpguard status, and the log"),
         found=_deferring,
     ),
     Condition(
@@ -318,15 +295,11 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=60,
         shared=True,
-        title=Text(en="the policy holds nothing", sv="reglerna stoppar inget"),
-        says=Text(
-            en="The policy in force says enforce: false: everything goes out, and what would have been held is only noted.",
-            sv="Reglerna som gäller säger enforce: false: allt går ut, och det som skulle ha hållits kvar bara antecknas.",
+        title=N_("the policy holds nothing"),
+        says=N_(
+            "The policy in force says enforce: false: everything goes out, and what would have been held is only noted."
         ),
-        does=Text(
-            en="If it is not meant: enforce: true in the policy, and smtpguard reload",
-            sv="Om det inte är meningen: enforce: true i reglerna, och smtpguard reload",
-        ),
+        does=N_("If it is not meant: enforce: true in the policy, and smtpguard reload"),
         found=lambda seen: None if seen.enforced is None else () if seen.enforced else (Found(),),
     ),
     Condition(
@@ -334,15 +307,11 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=30,
         shared=False,
-        title=Text(en="the policy in force cannot be read", sv="reglerna som gäller går inte att läsa"),
-        says=Text(
-            en="The policy in force cannot be read, so that nothing is decided: mail is answered 451. It says: {said}",
-            sv="Reglerna som gäller går inte att läsa, så inget blir bedömt: e-post får svaret 451. Så här sägs det: {said}",
+        title=N_("the policy in force cannot be read"),
+        says=N_(
+            "The policy in force cannot be read, so that nothing is decided: mail is answered 451. It says: {said}"
         ),
-        does=Text(
-            en="smtpguard reload puts a policy in force that can be read.",
-            sv="smtpguard reload sätter regler i kraft som går att läsa.",
-        ),
+        does=N_("smtpguard reload puts a policy in force that can be read."),
         found=lambda seen: _away(seen.unreadable),
     ),
     Condition(
@@ -350,15 +319,9 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.WARNING,
         after_seconds=900,
         shared=False,
-        title=Text(en="the policy file is not what is in force", sv="regelfilen är inte det som gäller"),
-        says=Text(
-            en="The policy file of this host is not what is in force: {said}.",
-            sv="Regelfilen på den här datorn är inte det som gäller: {said}.",
-        ),
-        does=Text(
-            en="smtpguard check; then smtpguard reload, or put the file back",
-            sv="smtpguard check; sedan smtpguard reload, eller lägg tillbaka filen",
-        ),
+        title=N_("the policy file is not what is in force"),
+        says=N_("The policy file of this host is not what is in force: {said}."),
+        does=N_("smtpguard check; then smtpguard reload, or put the file back"),
         found=lambda seen: _away(seen.differs),
     ),
     Condition(
@@ -366,12 +329,9 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=60,
         shared=False,
-        title=Text(en="no {what} process runs", sv="ingen process {what} är igång"),
-        says=Text(
-            en="No process of the part {what} is ready: what it does is left undone.",
-            sv="Ingen process av delen {what} är redo: det som den gör blir ogjort.",
-        ),
-        does=Text(en="The log says why it dies.", sv="Loggen säger varför den dör."),
+        title=N_("no {what} process runs"),
+        says=N_("No process of the part {what} is ready: what it does is left undone."),
+        does=N_("The log says why it dies."),
         found=lambda seen: _each(seen.absent),
     ),
     Condition(
@@ -379,15 +339,9 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=0,
         shared=False,
-        title=Text(en="the certificate {what} ends within a week", sv="certifikatet {what} går ut inom en vecka"),
-        says=Text(
-            en="The certificate {what} ends at {at}. From then on clients refuse it.",
-            sv="Certifikatet {what} går ut {at}. Från och med då godtas det inte av klienterna.",
-        ),
-        does=Text(
-            en="Renew it. A renewed file is in use within a minute.",
-            sv="Förnya det. En förnyad fil används inom en minut.",
-        ),
+        title=N_("the certificate {what} ends within a week"),
+        says=N_("The certificate {what} ends at {at}. From then on clients refuse it."),
+        does=N_("Renew it. A renewed file is in use within a minute."),
         found=lambda seen: _ending(seen, now=True),
     ),
     Condition(
@@ -395,12 +349,9 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.WARNING,
         after_seconds=0,
         shared=False,
-        title=Text(en="the certificate {what} ends within a month", sv="certifikatet {what} går ut inom en månad"),
-        says=Text(en="The certificate {what} ends at {at}.", sv="Certifikatet {what} går ut {at}."),
-        does=Text(
-            en="Renew it. A renewed file is in use within a minute.",
-            sv="Förnya det. En förnyad fil används inom en minut.",
-        ),
+        title=N_("the certificate {what} ends within a month"),
+        says=N_("The certificate {what} ends at {at}."),
+        does=N_("Renew it. A renewed file is in use within a minute."),
         found=lambda seen: _ending(seen, now=False),
     ),
     Condition(
@@ -408,12 +359,9 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=900,
         shared=False,
-        title=Text(en="the list {what} is stale", sv="listan {what} är för gammal"),
-        says=Text(
-            en="What is known of the list {what} is too old, or was never read: ordinary mail may be held.",
-            sv="Det som är känt om listan {what} är för gammalt, eller har aldrig lästs: vanlig e-post kan hållas kvar.",
-        ),
-        does=Text(en="smtpguard lists show says what is wrong.", sv="smtpguard lists show säger vad som är fel."),
+        title=N_("the list {what} is stale"),
+        says=N_("What is known of the list {what} is too old, or was never read: ordinary mail may be held."),
+        does=N_("smtpguard lists show says what is wrong."),
         found=lambda seen: _each(seen.stale),
     ),
     Condition(
@@ -421,12 +369,9 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.WARNING,
         after_seconds=300,
         shared=True,
-        title=Text(en="the webhook {what} is behind", sv="webhooken {what} ligger efter"),
-        says=Text(
-            en="The webhook {what} is {minutes} minutes behind: its receiver does not take what it is told.",
-            sv="Webhooken {what} ligger {minutes} minuter efter: mottagaren tar inte emot det som sägs.",
-        ),
-        does=Text(en="The log has what it answers.", sv="Loggen har vad den svarar."),
+        title=N_("the webhook {what} is behind"),
+        says=N_("The webhook {what} is {minutes} minutes behind: its receiver does not take what it is told."),
+        does=N_("The log has what it answers."),
         found=_behind,
     ),
     Condition(
@@ -434,15 +379,11 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=0,
         shared=True,
-        title=Text(en="the rule {what} calls you", sv="regeln {what} larmar"),
-        says=Text(
-            en="A rule of the policy calls somebody: {purpose}. Lists, and how many people of each were written to: {lists}.",
-            sv="En av reglerna larmar: {purpose}. Listor, och hur många på var och en som har fått post: {lists}.",
+        title=N_("the rule {what} calls you"),
+        says=N_(
+            "A rule of the policy calls somebody: {purpose}. Lists, and how many people of each were written to: {lists}."
         ),
-        does=Text(
-            en="Look who writes what. To stop it: smtpguard freeze --sender ADDRESS, or --list NAME",
-            sv="Se vem som skriver vad. För att stoppa det: smtpguard freeze --sender ADRESS, eller --list NAMN",
-        ),
+        does=N_("Look who writes what. To stop it: smtpguard freeze --sender ADDRESS, or --list NAME"),
         found=_called,
     ),
 )

@@ -1,0 +1,244 @@
+"""A text that is said to people in their language: the English message, and the values in it.
+
+``Phrase`` is a str, the English, so that logs, SMTP replies and programs take it as it is; whoever shows it to a reader hands it to
+``speech.Speech``. It keeps what it is made of, also in the store (``dump`` and ``load``), so that nothing has to be found again in a
+rendered sentence. The model is zope.i18nmessageid.Message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import inf, isfinite
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+_PLACE = re.compile(r"\{(\w+)\}")
+_QUOTED = re.compile(r'[“"]\{(\w+)\}[”"]')
+
+
+def N_(msgid: str) -> str:
+    """Marks a message that is looked up elsewhere, for the extraction."""
+    return msgid
+
+
+def NN_(one: str, many: str) -> tuple[str, str]:
+    """Marks a message with a form for one and a form for many, ``{n}`` in it being the number."""
+    return one, many
+
+
+class Amount(NamedTuple):
+    """A number of which only bounds may be known. ``percent``: the bounds are in percent."""
+
+    low: float
+    high: float
+    percent: bool = False
+
+    @property
+    def n(self) -> int:
+        """The number by which a plural form is chosen."""
+        if self.low == self.high and self.low == self.low // 1:
+            return int(self.low)
+        return max(2, int(self.high if isfinite(self.high) else self.low))
+
+
+class Span(NamedTuple):
+    """A length of time."""
+
+    seconds: int
+
+
+class Listed(NamedTuple):
+    """Texts one after another, with ``between`` between them."""
+
+    texts: tuple[Said, ...]
+    between: str = ", "
+
+
+Value: TypeAlias = "int | str | Phrase | Amount | Span | Listed"
+
+
+class Voice(Protocol):
+    """How a language is spoken."""
+
+    def gettext(self, msgid: str) -> str: ...
+
+    def form(self, one: str, many: str, n: int) -> str: ...
+
+    def number(self, n: float) -> str: ...
+
+
+class Phrase(str):
+    """``msgid``: the message in English; ``many``: its form for several, chosen by the value ``n``."""
+
+    __slots__ = ("many", "msgid", "values")
+    msgid: str
+    many: str
+    values: Mapping[str, Value]
+
+    def __new__(cls, msgid: str, /, **values: Value) -> Phrase:
+        return cls._of(msgid, "", values)
+
+    @classmethod
+    def counted(cls, one: str, many: str, /, n: int | Amount, **values: Value) -> Phrase:
+        """``one`` or ``many``, whichever the language wants for ``n``."""
+        return cls._of(one, many, {"n": n, **values})
+
+    @classmethod
+    def _of(cls, msgid: str, many: str, values: Mapping[str, Value]) -> Phrase:
+        made = str.__new__(cls, _said(msgid, many, values, ENGLISH))
+        made.msgid, made.many, made.values = msgid, many, values
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Phrase._of, (self.msgid, self.many, dict(self.values))
+
+    @property
+    def quoted(self) -> tuple[str, ...]:
+        """The values that stand in quotation marks: words out of a message."""
+        own = (self.values[name] for name in self.quoted_names)
+        inner = (word for value in self.values.values() if isinstance(value, Phrase) for word in value.quoted)
+        return (*(value for value in own if isinstance(value, str)), *inner)
+
+    @property
+    def quoted_names(self) -> frozenset[str]:
+        return frozenset(_QUOTED.findall(self.msgid)) & self.values.keys()
+
+    def instead(self, **values: Value) -> Phrase:
+        """The same message with other values."""
+        return Phrase._of(self.msgid, self.many, {**self.values, **values})
+
+
+Said: TypeAlias = str | Phrase
+"""A text to be said in the reader's language, or somebody's own words."""
+
+
+def said(text: Said, voice: Voice) -> str:
+    """The text as ``voice`` says it; somebody's own words stay as they are."""
+    return _said(text.msgid, text.many, text.values, voice) if isinstance(text, Phrase) else text
+
+
+def filled(message: str, values: Mapping[str, str]) -> str:
+    """The message with its ``{places}`` filled. A place without a value stays, so that a mistake in a catalogue loses no page."""
+    return _PLACE.sub(lambda place: values.get(place[1], place[0]), message) if values else message
+
+
+def places(message: str) -> frozenset[str]:
+    return frozenset(_PLACE.findall(message))
+
+
+def dump(text: Said) -> Any:
+    """As JSON: a string for somebody's own words, else an object."""
+    if not isinstance(text, Phrase):
+        return text
+    made: dict[str, Any] = {"msgid": text.msgid}
+    if text.many:
+        made["many"] = text.many
+    if text.values:
+        made["values"] = {name: _dumped(value) for name, value in text.values.items()}
+    return made
+
+
+def load(value: Any) -> Said:
+    """What ``dump`` made. Raises ValueError for anything else."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("no text")
+    msgid, many, values = value.get("msgid"), value.get("many", ""), value.get("values", {})
+    if not (isinstance(msgid, str) and isinstance(many, str) and isinstance(values, Mapping)):
+        raise ValueError("no text")
+    return Phrase._of(msgid, many, {str(name): _loaded(each) for name, each in values.items()})
+
+
+def _dumped(value: Value) -> Any:
+    match value:
+        case Amount(low, high, percent):
+            return {"low": low, "high": None if high == inf else high, **({"percent": True} if percent else {})}
+        case Span(seconds):
+            return {"seconds": seconds}
+        case Listed(texts, between):
+            return {"texts": [dump(text) for text in texts], "between": between}
+        case str():
+            return dump(value)
+    return value
+
+
+def _loaded(value: Any) -> Value:
+    match value:
+        case str() | int():
+            return value
+        case {"seconds": int(seconds)}:
+            return Span(seconds)
+        case {"low": int() | float() as low, "high": None | int() | float() as high}:
+            return Amount(low, inf if high is None else high, percent=value.get("percent") is True)
+        case {"texts": list(texts), "between": str(between)}:
+            return Listed(tuple(map(load, texts)), between)
+    return load(value)
+
+
+class _English:
+    def gettext(self, msgid: str) -> str:
+        return msgid
+
+    def form(self, one: str, many: str, n: int) -> str:
+        return one if n == 1 else many
+
+    def number(self, n: float) -> str:
+        return f"{n:,.0f}" if n == n // 1 else f"{n:,.12g}"
+
+
+ENGLISH = _English()
+
+
+def _said(msgid: str, many: str, values: Mapping[str, Value], voice: Voice) -> str:
+    if many:
+        n = values.get("n", 0)
+        message = voice.form(msgid, many, n.n if isinstance(n, Amount) else n if isinstance(n, int) else 0)
+    else:
+        message = voice.gettext(msgid)
+    return filled(message, {name: _spoken(value, voice) for name, value in values.items()}) if values else message
+
+
+def _spoken(value: Value, voice: Voice) -> str:
+    match value:
+        case Phrase():
+            return said(value, voice)
+        case str():
+            return value
+        case Amount():
+            return _amount(value, voice)
+        case Span(seconds):
+            return span(seconds, voice)
+        case Listed(texts, between):
+            return between.join(said(text, voice) for text in texts)
+    return voice.number(value)
+
+
+def _amount(value: Amount, voice: Voice) -> str:
+    low, high, percent = value
+    if low == high:
+        n = voice.number(_rounded(low, percent))
+        return filled(voice.gettext(N_("{n} %")), {"n": n}) if percent else n
+    if high == inf:
+        return filled(voice.gettext(N_("at least {n}")), {"n": voice.number(low)})
+    between = voice.gettext(N_("between {low} and {high} %") if percent else N_("between {low} and {high}"))
+    return filled(between, {"low": voice.number(_rounded(low, percent)), "high": voice.number(_rounded(high, percent))})
+
+
+def _rounded(n: float, percent: bool) -> float:
+    return float(f"{n:.3g}") if percent else round(n, 1)
+
+
+def span(seconds: int, voice: Voice) -> str:
+    """ "10 minutes": in the largest unit that leaves no rest, in days from two on."""
+    unit, _, (one, many) = next(u for u in _UNITS if seconds >= u[1] and seconds % u[0] == 0)
+    n = seconds // unit
+    return filled(voice.form(one, many, n), {"n": voice.number(n)})
+
+
+_UNITS = (
+    (86_400, 172_800, NN_("{n} day", "{n} days")),
+    (3_600, 3_600, NN_("{n} hour", "{n} hours")),
+    (60, 60, NN_("{n} minute", "{n} minutes")),
+    (1, 0, NN_("{n} second", "{n} seconds")),
+)

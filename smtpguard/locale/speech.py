@@ -1,0 +1,105 @@
+"""One reader's language: texts, numbers, times, and how long still."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+
+from babel import Locale
+from babel.dates import format_datetime
+from babel.numbers import format_compact_decimal, format_decimal
+
+from smtpguard.locale.catalogue import Catalogue, catalogue, languages
+from smtpguard.locale.phrase import N_, Said, filled, said, span
+
+_RANGE = re.compile(r"\s*([a-z]{1,8})(?:-[a-z0-9-]*)?\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*\Z", re.I)
+
+
+def choose(own: str, accepted: str, fallback: str = "en") -> str:
+    """The reader's own choice, else the best of Accept-Language (RFC 9110 section 12.5.4), else ``fallback``."""
+    spoken = languages()
+    if own in spoken:
+        return own
+    wanted = [(float(m[2] or 1), m[1].lower()) for part in accepted.split(",")[:20] if (m := _RANGE.match(part))]
+    for weight, language in sorted(wanted, key=lambda each: -each[0]):
+        if weight and language in spoken:
+            return language
+    return fallback if fallback in spoken else "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """``zone``: the organisation's. ``year``: the one that need not be said."""
+
+    language: str = "en"
+    zone: tzinfo = UTC
+    year: int = 0
+    words: Catalogue = field(init=False, repr=False, compare=False)
+    locale: Locale = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words = catalogue(self.language)
+        object.__setattr__(self, "words", words)
+        object.__setattr__(self, "locale", Locale.parse(words.locale))
+
+    def __call__(self, text: Said, /, **values: object) -> str:
+        """A message with its values, or a text that has them."""
+        if not values:
+            return said(text, self) if type(text) is not str else self.words.gettext(text)
+        return filled(self.words.gettext(text), {name: str(value) for name, value in values.items()})
+
+    def say(self, text: Said) -> str:
+        """A text in the reader's language; somebody's own words as they are."""
+        return said(text, self)
+
+    def gettext(self, msgid: str) -> str:
+        return self.words.gettext(msgid)
+
+    def form(self, one: str, many: str, n: int) -> str:
+        return self.words.ngettext(one, many, n)
+
+    def pgettext(self, context: str, msgid: str, /, **values: object) -> str:
+        """Of a message that means several things the one of this context."""
+        return filled(self.words.pgettext(context, msgid), {name: str(value) for name, value in values.items()})
+
+    def ngettext(self, one: str, many: str, n: int, /, **values: object) -> str:
+        """The form for ``n``, in which ``{n}`` is the number."""
+        shown = {"n": self.number(n), **{name: str(value) for name, value in values.items()}}
+        return filled(self.words.ngettext(one, many, n), shown)
+
+    def number(self, n: float) -> str:
+        return str(format_decimal(n, locale=self.locale))
+
+    def short(self, n: int) -> str:
+        """For an axis: "500K"."""
+        return str(format_compact_decimal(n, locale=self.locale))
+
+    def when(self, at: datetime) -> str:
+        here = at.astimezone(self.zone)
+        # CLDR date patterns: https://unicode.org/reports/tr35/tr35-dates.html
+        pattern = N_("EEE d MMM 'at' HH:mm") if self.year in (0, here.year) else N_("EEE d MMM y 'at' HH:mm")
+        return str(format_datetime(here, self.words.gettext(pattern), locale=self.locale))
+
+    def whole(self, at: datetime) -> str:
+        """With the year and the zone: for what is read elsewhere and later."""
+        here = at.astimezone(self.zone)
+        pattern = self.words.gettext(N_("EEEE d MMMM y 'at' HH:mm"))
+        return f"{format_datetime(here, pattern, locale=self.locale)} ({here.tzname()})"
+
+    def clock(self, at: datetime) -> str:
+        return f"{at.astimezone(self.zone):%H:%M:%S}"
+
+    def size(self, octets: int) -> str:
+        """ "3 kB", "1.4 MB"."""
+        if octets < 1_000_000:
+            return f"{self.number(max(1, round(octets / 1000)))} kB"
+        return f"{self.number(round(octets / 1_000_000, 1))} MB"
+
+    def span(self, length: timedelta) -> str:
+        """ "3 days", "5 hours", "12 minutes": rounded down, as time that is left must be."""
+        minutes = int(length.total_seconds()) // 60
+        if minutes < 1:
+            return self(N_("less than a minute"))
+        unit = 1 if minutes < 60 else 60 if minutes < 48 * 60 else 1440
+        return span(minutes // unit * unit * 60, self)

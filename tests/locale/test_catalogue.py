@@ -1,0 +1,144 @@
+"""The catalogues: every message that is used is in them, and they say the same things as the code; a third language is a file."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from babel.messages.catalog import Message
+
+from smtpguard.locale.catalogue import Catalogue, catalogue, file_of, languages, read
+from smtpguard.locale.phrase import Phrase, places
+from smtpguard.locale.speech import Speech, choose
+from smtpguard.mail.address import Address
+from smtpguard.notices.notice import SAMPLE, Letterhead, Notice, Stationery
+from smtpguard.policy.facts import FACTS
+from smtpguard.policy.models import OrganizationModel
+from tests.locale.madeup import MadeUp
+from tests.messages import PACKAGE, Used, parsed, updated, used
+
+TRANSLATED = [language for language in languages() if language != "en"]
+
+
+def forms(said: Any) -> tuple[str, ...]:
+    return (said,) if isinstance(said, str) else tuple(said)
+
+
+def messages(language: str) -> Iterator[Message]:
+    yield from (message for message in parsed(file_of(language)) if message.id)
+
+
+def test_swedish_and_english_are_there() -> None:
+    assert languages() == ("en", "sv")
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_every_message_is_translated_and_none_too_many(language: str) -> None:
+    """``make generated`` brings a catalogue up to date; what it leaves empty is to be translated."""
+    assert file_of(language).read_text() == updated(file_of(language)), "make generated"
+    found = parsed(file_of(language))
+    there: dict[Used, Message] = {m.id if isinstance(m.id, str) else (m.id[0], m.id[1]): m for m in found if m.id}
+    assert {message for _, message, _ in used()} == set(there)
+    assert len(there) > 1_000
+    assert [m.id for m in there.values() if not all(forms(m.string))] == []
+    assert [m.id for m in found if m.id and m.fuzzy] == []
+    assert list(found.obsolete) == []
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_translations_have_the_places_of_their_messages(language: str) -> None:
+    for message in messages(language):
+        wanted = frozenset().union(*map(places, forms(message.id)))
+        for said in forms(message.string):
+            had, many = places(said), len(forms(message.id)) > 1
+            assert had <= wanted, message.id
+            assert wanted - had <= ({"n"} if many else set()), message.id
+            assert said.strip() == said, message.id
+
+
+@pytest.mark.parametrize("language", languages())
+def test_a_catalogue_has_a_form_for_every_number(language: str) -> None:
+    known = catalogue(language)
+    count = parsed(file_of(language)).num_plurals
+    assert {known.form(n) for n in range(200)} == set(range(count))
+
+
+def test_words_of_every_fact_are_messages() -> None:
+    known = {form for _, message, _ in used() for form in forms(message)}
+    for fact in FACTS.values():
+        for text in (fact.label, *fact.called.values(), *fact.says.values()):
+            assert set(forms(text)) <= known, fact.name
+
+
+def test_no_text_is_written_in_a_language_where_it_is_used() -> None:
+    """Whatever is Swedish stands in the catalogue; words that are looked for in mail are in reading, and the demo's mail in demo."""
+    swedish = re.compile("[åäöÅÄÖ]")
+    apart = {PACKAGE / "policy" / "slotwords.py", PACKAGE / "app" / "storyplay.py"}
+    found = [
+        str(file.relative_to(PACKAGE))
+        for file in sorted(PACKAGE.rglob("*"))
+        if file.suffix in (".py", ".j2", ".html")
+        and file not in apart
+        and not {"reading", "demo"} & set(file.relative_to(PACKAGE).parts[:1])
+        and swedish.search(file.read_text())
+    ]
+    assert [file for file in found if Path(file).name not in {"slotwords.py", "storyplay.py"}] == []
+
+
+def test_nothing_asks_which_language_it_is_to_choose_words() -> None:
+    found = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if "reading" in file.parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Compare) and any(
+                isinstance(each, ast.Constant) and each.value in ("sv", "en") for each in (node.left, *node.comparators)
+            ):
+                found.append(f"{file.name}:{node.lineno}")
+    assert [place for place in found if not place.startswith("catalogue.py")] == []
+
+
+def upside_down(text: str) -> str:
+    """Every word but the places backwards."""
+    return re.sub(r"\{\w+\}|[^\W\d_]+", lambda m: m[0] if m[0].startswith("{") else m[0][::-1], text)
+
+
+def test_a_third_language_is_a_file(made_up: MadeUp) -> None:
+    made_up("fi", "fi_FI", upside_down)
+    assert languages() == ("en", "fi", "sv")
+    assert choose("", "fi-FI, en;q=0.5") == "fi"
+    assert (
+        OrganizationModel.model_validate({"domains": ["example.com"], "languages": ["fi", "sv"]}).languages[0] == "fi"
+    )
+    speech = Speech("fi")
+    assert speech("Waiting") == "gnitiaW"
+    assert speech.ngettext("{n} person", "{n} people", 412_318) == "412\u00a0318 elpoep"
+    assert (
+        speech.say(Phrase.counted("It reaches one person", "It reaches {n} people", 2_000))
+        == "tI sehcaer 2\u00a0000 elpoep"
+    )
+    at = datetime(2026, 3, 2, tzinfo=UTC)
+    notice = Notice(
+        id="x", to=Address.parse("eva@example.com"), data={**SAMPLE, "notice": "held"}, language="fi", at=at
+    )
+    raw = Stationery(Letterhead(languages=("fi",))).render(notice).decode()
+    assert "Content-Language: fi" in raw
+    assert "ruoY egassem" in raw
+
+
+def test_what_a_catalogue_leaves_out_is_said_in_english(tmp_path: Path) -> None:
+    file = tmp_path / "x.po"
+    file.write_text(
+        'msgid ""\nmsgstr ""\n"Language: sv_SE\\n"\n"Content-Type: text/plain; charset=utf-8\\n"\n"Plural-Forms: nplurals=2; plural=(n != 1);\\n"\n\n'
+        '#, fuzzy\nmsgid "Waiting"\nmsgstr "Kanske"\n\nmsgid "Rules"\nmsgstr ""\n\nmsgctxt "state"\nmsgid "held"\nmsgstr "kvar"\n\n'
+        'msgid "one"\nmsgid_plural "{n}"\nmsgstr[0] "en"\nmsgstr[1] ""\n'
+    )
+    made: Catalogue = read(file, "sv")
+    assert (made.gettext("Waiting"), made.gettext("Rules"), made.gettext("nothing")) == ("Waiting", "Rules", "nothing")
+    assert (made.pgettext("state", "held"), made.pgettext("other", "held")) == ("kvar", "held")
+    assert (made.ngettext("one", "{n}", 1), made.ngettext("one", "{n}", 2)) == ("one", "{n}")

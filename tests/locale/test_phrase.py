@@ -1,0 +1,64 @@
+"""A phrase is the English, knows what it is made of, and comes back from JSON as it was."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+
+import pytest
+
+from smtpguard.locale.phrase import Amount, Listed, Phrase, Said, Span, dump, load
+from smtpguard.locale.speech import Speech
+
+INF = float("inf")
+SENTENCES: list[tuple[Said, str, str]] = [
+    (Phrase("It has no text."), "It has no text.", "Det har ingen text."),
+    (Phrase.counted("It reaches one customer", "It reaches {n} customers", 1), "It reaches one customer", "Det når en kund"),
+    (Phrase.counted("It reaches one customer", "It reaches {n} customers", Amount(0, 3)),
+     "It reaches between 0 and 3 customers", "Det når mellan 0 och 3 kunder"),
+    (Phrase.counted("It reaches one customer", "It reaches {n} customers", Amount(1, INF)),
+     "It reaches at least 1 customers", "Det når minst 1 kunder"),
+    (Phrase("The same mailing reaches {n} of a customer list", n=Amount(12.3456, 12.3456, percent=True)),
+     "The same mailing reaches 12.3 % of a customer list", "Samma utskick når 12,3 % av en kundlista"),
+    (Phrase("{observed} in {time}.", observed=Phrase("It has no text."), time=Span(3_600)),
+     "It has no text. in 1 hour.", "Det har ingen text. på 1 timme."),
+    (Phrase("one of {n} texts: {texts}", n=1_200, texts=Listed((Phrase("nothing"), "{n}"))),
+     "one of 1,200 texts: nothing, {n}", "en av 1\u00a0200 texter: inget, {n}"),
+    ("Somebody's own {words}", "Somebody's own {words}", "Somebody's own {words}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "english", "swedish"), SENTENCES)
+def test_it_is_said_in_each_language_and_kept_whole(said: Said, english: str, swedish: str) -> None:
+    assert said == english
+    for one in (said, load(json.loads(json.dumps(dump(said)))), pickle.loads(pickle.dumps(said)), copy.deepcopy(said)):
+        assert type(one) is type(said)
+        assert (one, Speech("en").say(one), Speech("sv").say(one)) == (english, english, swedish)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english"),
+    [(1, "1 second"), (90, "90 seconds"), (600, "10 minutes"), (5_400, "90 minutes"), (86_400, "24 hours"), (172_800, "2 days"),
+     (604_800, "7 days"), (0, "0 seconds")],
+)  # fmt: skip
+def test_a_span_is_said_exactly(seconds: int, english: str) -> None:
+    assert Phrase("{time}", time=Span(seconds)) == english
+
+
+@pytest.mark.parametrize(
+    "value", [None, 7, [], {}, {"msgid": 1}, {"msgid": "x", "values": []}, {"msgid": "x", "values": {"a": None}}]
+)
+def test_what_is_no_text_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="no text"):
+        load(value)
+
+
+def test_a_message_reaches_into_no_value() -> None:
+    """It may come from another process, or a catalogue of somebody's."""
+    assert Phrase("{n.real} {n!r} {0} {missing} {n}", n="x") == "{n.real} {n!r} {0} {missing} x"
+
+
+def test_words_out_of_a_message_are_known() -> None:
+    inner = Phrase('the subject begins with "{words}"', words="SV:")
+    assert Phrase("{one}, and “{a}” of {b}", one=inner, a="1", b="2").quoted == ("1", "SV:")
