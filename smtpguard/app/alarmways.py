@@ -32,6 +32,7 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.observe.alarms.rounds import Phase, Told
 from smtpguard.observe.told import Known
+from smtpguard.observe.webhooks.chat import Format
 from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool
@@ -155,7 +156,7 @@ class Ways:
             return False
         id = f"alarm {told.alarm.key} {told.phase.value} {told.at.timestamp():.0f}"
         payload = {"id": id, "type": "alarm", "at": told.at.isoformat(), "data": row(told)}
-        answered = await self.sender.send(hook.url, secret, payload, told.at)
+        answered = await self.sender.send(hook.url, secret, payload, told.at, Format(hook.format))
         if answered.problem:
             log.warning("alarm %s: the webhook does not take it: %s", told.alarm.key, answered.problem)
         return not answered.problem

@@ -9,6 +9,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.web import Webhook
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import PolicyInForce
+from smtpguard.observe.webhooks.chat import Format
 from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender
@@ -56,5 +57,6 @@ def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:
         url=wanted.url,
         secret=secret.encode(),
         topics=frozenset(map(Topic, wanted.events)),
+        form=Format(wanted.format),
         allowed=Allowed(persons=wanted.personal, special=wanted.special, nameable=nameable, url=url),
     )

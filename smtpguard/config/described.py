@@ -80,6 +80,7 @@ SETTINGS: Mapping[str, str] = {
     "*.url": "Where it is.",
     "*.secret_file": "A file with the secret by which what is sent there is signed.",
     "Webhook.events": "Of what it is told; everything where it is empty.",
+    "*.format": "What is sent there: the event as JSON, or a message for Slack or Teams.",
     "Webhook.name": "What it is called in logs and metrics.",
     "Webhook.personal": "Whether addresses and subjects are told.",
     "Webhook.special": "Whether lists of a special category are named.",

@@ -151,6 +151,7 @@ class AlarmWebhook(Section):
 
     url: Annotated[str, AfterValidator(secret_place)]
     secret_file: FilePath
+    format: Literal["json", "slack", "teams"] = "json"
 
 
 class AlarmSettings(Section):

@@ -120,6 +120,7 @@ class Webhook(Section):
         min_length=1
     )
     name: Annotated[str, AfterValidator(_not_ours)] = Field(default="", max_length=100)
+    format: Literal["json", "slack", "teams"] = "json"
     personal: bool = False
     special: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import Mailings
 from smtpguard.observe.webhooks import rows, telling
+from smtpguard.observe.webhooks.chat import Format
 from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender, genuine, signed
@@ -72,6 +74,15 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
         assert to.asked == []
         yield made
         await made.sender.close()
+
+
+async def test_a_chat_gets_a_message_that_is_signed_as_others_are(here: Here) -> None:
+    hold = await here.held()
+    assert await here.tell(replace(here.hook(), form=Format.SLACK)) == 1
+    [asked] = here.to.asked
+    assert list(asked.json) == ["text", "blocks"]
+    assert f"<https://guard.example.com/held/{hold}|Look at it>" in asked.json["text"]
+    assert genuine(SECRET, asked.headers["smtpguard-signature"], asked.body, int(here.home.clock.now().timestamp()))
 
 
 async def test_everything_that_is_to_be_told_is_told_in_order(here: Here) -> None:

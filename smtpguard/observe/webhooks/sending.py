@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from smtpguard import __version__
+from smtpguard.observe.webhooks.chat import Format, shaped
 
 if TYPE_CHECKING:
     import httpx2
@@ -41,14 +42,16 @@ class Sender:
         if self._http is not None:
             await self._http.aclose()
 
-    async def send(self, url: str, secret: bytes, payload: Mapping[str, Any], now: datetime) -> Answered:
+    async def send(
+        self, url: str, secret: bytes, payload: Mapping[str, Any], now: datetime, form: Format = Format.JSON
+    ) -> Answered:
         """Total: whatever happens is an answer. Nothing of the address is in it, which may hold a secret of the receiver's."""
         import httpx2
 
         if self._http is None:
             timeout = httpx2.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds))
             self._http = httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
-        body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        body = json.dumps(shaped(payload, form), ensure_ascii=False, separators=(",", ":")).encode()
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"smtpguard/{__version__}",

@@ -17,6 +17,7 @@ from typing import Protocol
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.told import News, Place
+from smtpguard.observe.webhooks.chat import Format
 from smtpguard.observe.webhooks.payload import KINDS, Allowed, Told, Topic, payload, topic_of
 from smtpguard.observe.webhooks.sending import Answered, Sender
 
@@ -41,6 +42,7 @@ class Hook:
     secret: bytes = field(repr=False)
     topics: frozenset[Topic]
     allowed: Allowed = field(default_factory=Allowed)
+    form: Format = Format.JSON
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -170,7 +172,7 @@ class Teller:
         except Exception as error:
             log.exception("webhook %s: entry %d of the journal cannot be told", hook.name, entry.seq)
             return Answered(problem=type(error).__name__, gone=True)
-        return await self._sender.send(hook.url, hook.secret, told, self._clock.now())
+        return await self._sender.send(hook.url, hook.secret, told, self._clock.now(), hook.form)
 
     def _wanted(self, hook: Hook, news: News) -> Told:
         return [(entry, clear) for entry, clear in news.entries if topic_of(entry) in hook.topics]
