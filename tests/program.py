@@ -17,6 +17,7 @@ import math
 import os
 import pkgutil
 import random
+import secrets
 import select
 import signal
 import socket
@@ -48,9 +49,11 @@ class Program:
         env: Mapping[str, str] | None = None,
         listening: socket.socket | None = None,
         powerless: bool = False,
+        executable: str = "",
     ) -> None:
         """``argv``: what stands after ``smtpguard``. Its standard input is /dev/null. ``listening``: a socket that it is given as a
-        service manager gives it (sd_listen_fds(3)). ``powerless``: without root's capabilities, so that permissions hold for it."""
+        service manager gives it (sd_listen_fds(3)). ``powerless``: without root's capabilities, so that permissions hold for it.
+        ``executable``: by what it starts smtpguard itself (Door)."""
         self.args = ["smtpguard", *argv]
         self.returncode: int | None = None
         self._lock = threading.Lock()
@@ -64,6 +67,7 @@ class Program:
                         "cwd": str(cwd or Path.cwd()),
                         "env": dict(os.environ if env is None else env),
                         "powerless": powerless,
+                        "executable": executable,
                     },
                     [
                         theirs,
@@ -114,10 +118,11 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     powerless: bool = False,
+    executable: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """As subprocess.run with its output captured as text."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        program = Program(argv, stdout=out, stderr=err, cwd=cwd, env=env, powerless=powerless)
+        program = Program(argv, stdout=out, stderr=err, cwd=cwd, env=env, powerless=powerless, executable=executable)
         try:
             status = program.wait(timeout)
         except BaseException:
@@ -143,6 +148,7 @@ class _Forker:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.program", str(theirs.fileno())], pass_fds=[theirs.fileno()], cwd=_ROOT
             )
+        self._asking = threading.Lock()
         atexit.register(self.close)
 
     @classmethod
@@ -153,8 +159,9 @@ class _Forker:
 
     def start(self, wanted: Mapping[str, object], descriptors: Sequence[int]) -> int:
         """The pid of what runs with them: where its end is to be told; standard input, output and error; a socket to listen on."""
-        socket.send_fds(self._socket, [json.dumps(wanted).encode()], descriptors)
-        answer = self._socket.recv(16)
+        with self._asking:
+            socket.send_fds(self._socket, [json.dumps(wanted).encode()], descriptors)
+            answer = self._socket.recv(16)
         if not answer:
             raise RuntimeError("the process that starts smtpguard has ended")
         return int(answer)
@@ -163,6 +170,68 @@ class _Forker:
         if self._owner == os.getpid():
             self._socket.close()
             self._process.wait(60)
+
+
+class Door:
+    """Where other programs, such as a shell, have smtpguard forked: by ``tool``, which they run as they would run Python.
+
+    ``tool -P -m smtpguard WORDS`` is the command, with the descriptors, folder and environment of who runs it, and ends as it ends;
+    ``tool serve WORDS`` says the pid and leaves it running. With any other words it is Python.
+    """
+
+    def __init__(self, tool: Path) -> None:
+        name = f"smtpguard-tests-{os.getpid()}-{secrets.token_hex(8)}"
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listening.bind(f"\0{name}")
+        self._listening.listen(16)
+        tool.write_text(_TOOL.format(python=sys.executable, name=name))
+        tool.chmod(0o755)
+        threading.Thread(target=self._open, daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _open(self) -> None:
+        while True:
+            try:
+                asking, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._let_in, args=(asking,), daemon=True).start()
+
+    @staticmethod
+    def _let_in(asking: socket.socket) -> None:
+        with asking:
+            wanted, given, _, _ = socket.recv_fds(asking, _MOST, 3)
+            status, theirs = os.pipe()
+            try:
+                request = json.loads(wanted)
+                pid = _Forker.here().start(request, [theirs, *given])
+            finally:
+                for descriptor in (theirs, *given):
+                    os.close(descriptor)
+            with open(status, "rb") as said, contextlib.suppress(OSError):  # noqa: PTH123
+                asking.send(str(pid).encode() if request["serves"] else said.read() or b"-9")
+
+
+_TOOL = """\
+#!{python} -IS
+import json, os, socket, sys
+serves, words = sys.argv[1:2] == ["serve"], sys.argv[1:]
+if not serves and words[:3] != ["-P", "-m", "smtpguard"]:
+    os.execv({python!r}, [{python!r}, *words])
+asked = {{"argv": words[1 if serves else 3:], "cwd": os.getcwd(), "env": dict(os.environ), "serves": serves}}
+door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+door.connect("\\0{name}")
+socket.send_fds(door, [json.dumps(asked).encode()], [0, 2 if serves else 1, 2])
+said = int(door.recv(16))
+if serves:
+    print(said)
+else:
+    sys.exit(said if said >= 0 else 128 - said)
+"""
 
 
 def _serve(number: int) -> None:
@@ -241,8 +310,9 @@ def _become(request: Mapping[str, object], given: Sequence[int]) -> None:
         if len(given) > 3:
             os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="smtp")
         os.chdir(str(request["cwd"]))
-        if request["powerless"]:
+        if request.get("powerless"):
             _give_up_power()
+        sys.executable = request.get("executable") or sys.executable  # type: ignore[assignment]
         setproctitle("smtpguard " + " ".join(request["argv"]))  # type: ignore[arg-type]
         sys.argv = ["smtpguard", *request["argv"]]  # type: ignore[misc]
         from smtpguard.database import failpoint

@@ -7,7 +7,8 @@ import signal
 import smtplib
 import socket
 import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import dkim
@@ -21,12 +22,20 @@ from smtpguard.demo.play import Fate, Scene, play
 from smtpguard.demo.relay import RecordingRelay, Taken
 from smtpguard.demo.script import KALLE
 from smtpguard.demo.stage import PEOPLE, Answer, Stage, people
+from tests import program
+from tests.peers.chain import until
+from tests.program import Door, Program
 
 
-def test_all_goes_as_told() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "smtpguard", "demo"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
-    )  # fmt: skip
+@pytest.fixture
+def python(tmp_path: Path) -> Iterator[str]:
+    """By which the demonstration types its commands, forked; its guard is started for real. tests/wheel.sh plays all of it so."""
+    with closing(Door(tmp_path / "python")):
+        yield str(tmp_path / "python")
+
+
+def test_all_goes_as_told(python: str) -> None:
+    done = program.run(["demo"], timeout=300, executable=python)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WRONG" not in done.stdout
     assert "\x1b" not in done.stdout, "no colours where there is no terminal"
@@ -37,16 +46,14 @@ def test_all_goes_as_told() -> None:
 
 
 @pytest.mark.parametrize("told", [signal.SIGHUP, signal.SIGTERM], ids=["terminal closed", "told to end"])
-def test_nothing_outlives_it(told: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "smtpguard", "demo"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    ) as demo:
-        assert demo.stdout is not None
-        line = next(line for line in demo.stdout if line.startswith("The guard listens on port"))
-        port = int(line.split(",")[0].split()[-1])
-        socket.create_connection(("127.0.0.1", port), 120).close()
-        demo.send_signal(told)
-        demo.stdout.read()
+def test_nothing_outlives_it(told: signal.Signals, python: str, tmp_path: Path) -> None:
+    with (tmp_path / "said").open("wb") as said:
+        demo = Program(["demo"], stdout=said, stderr=said, executable=python)
+    line = until(lambda: re.search(r"^The guard listens on port (\d+)", (tmp_path / "said").read_text(), re.M))
+    port = int(line[1])
+    socket.create_connection(("127.0.0.1", port), 120).close()
+    demo.send_signal(told)
+    demo.wait(120)
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), 120)
 

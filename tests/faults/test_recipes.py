@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +18,12 @@ import psycopg
 import pytest
 
 from smtpguard.holds.model import State
+from tests import program
 from tests.faults.machine import ANNA, RAMADAN, ROOT, Machine, synced
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import mail, story
+from tests.program import Door
 from tests.store.servers import a_server
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
@@ -48,9 +49,11 @@ case "$1" in
     while kill -0 "$(cat {pid})" 2>/dev/null; do sleep 0.1; done
     rm {pid};;
   start)
-    setsid {python} -m smtpguard -c {config} serve >>{log} 2>&1 </dev/null &
-    echo $! >{pid}
-    until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do kill -0 "$(cat {pid})" || exit 1; sleep 0.1; done;;
+    {python} serve -c {config} serve </dev/null 2>>{log} >{pid}
+    until (exec 3<>/dev/tcp/127.0.0.1/{port} && read -t 100 -r -u 3 line) 2>/dev/null; do  # it greets once it is ready
+      kill -0 "$(cat {pid})" || exit 1
+      sleep 0.1
+    done;;
 esac
 """
 
@@ -66,11 +69,12 @@ class Host(Machine):
         super().__init__(root / "etc", relay_port, store=database, settings=settings, **more)
         self.pid_file, tools = root / "pid", root / "bin"
         tools.mkdir()
-        self._tool(tools / "smtpguard", f'#!/bin/bash\nexec {sys.executable} -m smtpguard -c {self.config} "$@"\n')
+        self._door = Door(root / "python")
+        self._tool(tools / "smtpguard", f'#!/bin/bash\nexec {root}/python -P -m smtpguard -c {self.config} "$@"\n')
         self._tool(tools / "journalctl", f"#!/bin/bash\nexec cat {self.log}\n")
         kept = {
             "pid": self.pid_file,
-            "python": sys.executable,
+            "python": root / "python",
             "config": self.config,
             "log": self.log,
             "port": self.port,
@@ -95,6 +99,12 @@ class Host(Machine):
         )  # fmt: skip
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}\n{self.said()}"
         return done.stdout
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            super().__exit__()
+        finally:
+            self._door.close()
 
     def start(self) -> Host:
         self.type("systemctl start smtpguard.socket smtpguard")
@@ -142,12 +152,7 @@ def proved_in(folder: Path) -> None:
     settings.write_text(
         f'store: {{url: "sqlite:///{folder}/smtpguard.db"}}\nstate: {folder}\nsecret_file: {folder}/secret\n'
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "smtpguard", "-c", str(settings), "audit", "verify"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = program.run(["-c", str(settings), "audit", "verify"], timeout=120, cwd=ROOT)
     assert (done.returncode, done.stdout[:21]) == (0, "The journal is whole:"), done
 
 
