@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "restore": ("restore", "Put a backup back, with everything frozen."),
     "renew-secret": ("renewsecret", "Make a new secret, after a leak or a loss."),
     "reload": ("reload", "Put the policy file in force."),
-    "policy": ("policies", "Policies that were in force: history, show, diff, restore."),
+    "policy": ("policies", "Policies: history, show, diff, restore, and guide, a hand-out for staff."),
     "schema": ("schema", "Print the JSON Schema of a configuration file."),
 }
 """Name -> (module in smtpguard.cli, one line of help). The module's ``command`` is the click command."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one
 
 @click.group()
 def command() -> None:
-    """The policies that were in force: history, show, diff, restore."""
+    """The policies that were in force: history, show, diff, restore; and guide, a hand-out for staff."""
 
 
 @command.command()
@@ -136,6 +137,28 @@ def diff(context: Context, a: str, b: str, as_json: bool) -> None:
         click.echo(f"what may be looser cannot be told: {unread}", err=True)
     for each in found:
         click.echo(f"may let more pass: {each}")
+
+
+@command.command()
+@click.argument("which", metavar="SHA|in-force|file", default=FILE)
+@click.option("--language", metavar="LANGUAGE", default="", help="Else the first of the organisation's.")
+@click.pass_obj
+def guide(context: Context, which: str, language: str) -> None:
+    """The policy as a hand-out for staff, as HTML: per list who may write and who decides, what to avoid, and what is stopped."""
+    from smtpguard.app.files import parse_policy
+    from smtpguard.console.guide import Waits
+    from smtpguard.console.guide import guide as written
+    from smtpguard.locale.catalogue import languages
+
+    settings = context.settings()
+    _, documents = context.run(documents_of(context, which))
+    policy = parse_policy(settings, documents)
+    spoken = language or next((each for each in policy.organization.languages if each in languages()), "en")
+    if spoken not in languages():
+        raise CannotRun(f"--language: {spoken} is none that smtpguard speaks: {', '.join(sorted(languages()))}")
+    expires = settings.hold.expires
+    waits = Waits(length=timedelta(seconds=expires.seconds), working=expires.working)
+    click.echo(written(policy, spoken, datetime.now(UTC), approve_at=settings.hold.approve_at, waits=waits))
 
 
 @command.command()

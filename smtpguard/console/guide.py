@@ -1,0 +1,130 @@
+"""The policy as a hand-out for those who write mail: one HTML page without links, pictures or scripts, in one language.
+
+It says of each list who may write to it and from where, who decides, and what its people are to be spared; how a mailing is approved
+beforehand; what each rule stops; and what happens to a message that is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from smtpguard.console import labels
+from smtpguard.console.evidence import topic
+from smtpguard.console.rendering import environment
+from smtpguard.console.rulewords import in_words
+from smtpguard.locale.phrase import N_
+from smtpguard.locale.speech import Speech
+from smtpguard.mail.address import Address
+from smtpguard.policy.models import ListModel
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.verdict import Action, Quorum
+
+_ELSE: Mapping[Action, str] = {
+    Action.HOLD: N_("Else it is held."),
+    Action.DEFER: N_("Else it is put off."),
+    Action.REJECT: N_("Else it is refused."),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _List:
+    title: str
+    addresses: Sequence[str]
+    category: str
+    writers: Sequence[str]
+    origins: Sequence[str]
+    avoid: Sequence[str]
+    decide: Sequence[str]
+    late: Sequence[str]
+    beforehand: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """How long a held message waits until it is not sent any more; ``working``: in working time."""
+
+    length: timedelta
+    working: bool
+
+
+def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "", waits: Waits) -> str:
+    """``approve_at``: to which address mailings are sent to be approved beforehand, "" where there is none."""
+    said = Speech(language, policy.organization.hours.zone)
+    lists = [_list(name, model, policy, approve_at, said) for name, model in policy.lists.items()]
+    return (
+        environment()
+        .get_template("guide.html")
+        .render(
+            _=said,
+            ngettext=said.ngettext,
+            pgettext=said.pgettext,
+            language=language,
+            organization=policy.organization.name,
+            lists=sorted(lists, key=lambda each: each.title.lower()),
+            rules=list(_rules(policy, said)),
+            enforce=policy.enforce,
+            approve_at=approve_at,
+            waits=_waits(waits, said),
+            made=said.whole(now),
+            sha256=policy.sha256,
+        )
+    )
+
+
+def _rules(policy: Policy, said: Speech) -> Iterator[tuple[str, str]]:
+    """What each that stops something is for, and what becomes of a message that it hits."""
+    for rule in policy.rules.rules:
+        if not rule.observes and rule.then in _ELSE:
+            yield in_words(rule, said).aim or rule.rule_id, said(_ELSE[rule.then])
+
+
+def _waits(waits: Waits, said: Speech) -> str:
+    time = said.span(waits.length)
+    if waits.working:
+        return said("If nobody decides within {time} of working time, it is not sent, and you are told.", time=time)
+    return said("If nobody decides within {time}, it is not sent, and you are told.", time=time)
+
+
+def _list(name: str, model: ListModel, policy: Policy, approve_at: str, said: Speech) -> _List:
+    special, category = model.sensitivity == "special-category", model.category or ""
+    quorums = policy.rules.quorum([name])
+    late = [quorum.out_of_hours for quorum in quorums if quorum.out_of_hours is not None]
+    at = Address.parse(approve_at) if approve_at else None
+    return _List(
+        title=model.title or name,
+        addresses=[str(address) for address in model.addresses],
+        category=said(labels.CATEGORIES[category]) if special else "",
+        writers=[str(writer) for writer in model.writers],
+        origins=list(_origins(model, said)),
+        avoid=sorted(topic(word, said) for word in model.avoid),
+        decide=list(_deciders(quorums, policy.groups, said)),
+        late=list(_deciders(late, policy.groups, said)),
+        beforehand=f"{at.local}+{name}@{at.domain}" if at is not None else "",
+    )
+
+
+def _origins(model: ListModel, said: Speech) -> Iterator[str]:
+    """Each kind that is declared; one of each must hold."""
+    if model.origin is None:
+        return
+    if model.origin.dkim:
+        yield said("signed (DKIM) by {names}", names=", ".join(model.origin.dkim))
+    if model.origin.clients:
+        yield said("sent from {names}", names=", ".join(map(str, model.origin.clients)))
+    if model.origin.logins:
+        yield said("sent with the login {names}", names=", ".join(model.origin.logins))
+
+
+def _deciders(quorums: Sequence[Quorum], groups: Mapping[str, frozenset[str]], said: Speech) -> Iterator[str]:
+    for quorum in quorums:
+        for group in quorum.groups:
+            people = ", ".join(sorted(groups.get(group, ())))
+            yield said.ngettext(
+                "{n} person of {group} ({people})",
+                "{n} people of {group} ({people})",
+                quorum.each,
+                group=group,
+                people=people,
+            )

@@ -1,0 +1,85 @@
+"""The policy as a hand-out for staff, in each language."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from smtpguard.app.files import parse_policy, read_settings
+from smtpguard.cli import main
+from smtpguard.config.documents import policy_documents
+from smtpguard.console.guide import Waits, guide
+from smtpguard.locale.catalogue import languages
+
+SAMPLE = Path(__file__).parents[2] / "config" / "smtpguard.yaml"
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+def made(language: str, *, working: bool = True, approve_at: str = "approve@guard.example.com") -> str:
+    settings = read_settings(SAMPLE)
+    policy = parse_policy(settings, policy_documents(settings.policy))
+    waits = Waits(length=timedelta(hours=24), working=working)
+    page = guide(policy, language, NOW, approve_at=approve_at, waits=waits)
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.S).split())
+
+
+def test_it_says_who_may_write_and_who_decides() -> None:
+    said = made("en")
+    ramadan = said[said.index("Ramadan greetings") :]
+    for words in (
+        "Address ramadan@lists.example.com",
+        "Sensitive religion: special category",
+        "Who may write campaigns@example.com",
+        "From where signed (DKIM) by campaigns.example.com",
+        "What to avoid alcohol, pork",
+        "Who decides 1 person of communications (eva@example.com, omar@example.com); 1 person of compliance",
+        "Out of hours 1 person of duty (duty-manager@example.com)",
+        "Send it to approve+ramadan-greetings@guard.example.com.",
+        "within 24 hours of working time",
+    ):
+        assert words in ramadan
+    assert "Mail between colleagues never goes to a customer list. Else it is held." in said
+
+
+def test_what_there_is_none_of_is_not_spoken_of() -> None:
+    said = made("en", working=False, approve_at="")
+    assert "beforehand" not in said[: said.index("The rules")]
+    assert "within 24 hours, it is not sent" in said
+    assert "hundreds of customers in an hour" not in said, "a rule that only observes stops nothing"
+
+
+@pytest.mark.parametrize("language", sorted(languages()))
+def test_it_is_one_page_of_its_own_in_every_language(language: str) -> None:
+    settings = read_settings(SAMPLE)
+    policy = parse_policy(settings, policy_documents(settings.policy))
+    page = guide(policy, language, NOW, waits=Waits(length=timedelta(hours=24), working=True))
+    assert f'<html lang="{language}">' in page
+    assert not re.search(r"<(script|img|link|a|iframe)\b|https?:|url\(", page), "nothing is fetched for it"
+
+
+def test_somebodys_words_are_no_markup(tmp_path: Path) -> None:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    (folder / "smtpguard.yaml").write_text("policy: policy.yaml\n")
+    (folder / "policy.yaml").write_text(
+        "version: 1\norganization: {domains: [example.com]}\ngroups: {a: [eva@example.com]}\napprovals: {from: [a]}\n"
+        'lists: {news: {title: "<b>News</b>", addresses: [news@lists.example.com]}}\n'
+        "rules: [{id: one, when: {recipients.list_addresses: any}, then: hold}]\n"
+    )
+    said = CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "policy", "guide"])
+    assert said.exit_code == 0, said.output
+    assert "&lt;b&gt;News&lt;/b&gt;" in said.stdout
+    assert "<b>News" not in said.stdout
+
+
+def test_the_language_is_the_organisations_first(tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    assert '<html lang="sv">' in run(main, ["-c", str(SAMPLE), "policy", "guide"]).stdout
+    assert '<html lang="en">' in run(main, ["-c", str(SAMPLE), "policy", "guide", "--language", "en"]).stdout
+    wrong = run(main, ["-c", str(SAMPLE), "policy", "guide", "--language", "xx"])
+    assert wrong.exit_code == 2
+    assert "--language: xx is none that smtpguard speaks: en, sv" in wrong.stderr
