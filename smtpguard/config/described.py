@@ -101,7 +101,7 @@ SETTINGS: Mapping[str, str] = {
     "HoldSettings.approval_lasts": "How long an approval stands for what still comes of a mailing.",
     "HoldSettings.rejection_lasts": "How long a rejection does.",
     "Retention.content": "How long the content of what was held is kept after its end.",
-    "Retention.addresses": "How long the journal keeps addresses and subjects in clear.",
+    "Retention.addresses": "How long the journal keeps addresses and subjects in clear, and what was known of each message.",
     "Retention.journal": "How long the journal's entries are kept.",
     "DkimSign.domain": "The signing domain.",
     "DkimSign.selector": "The selector under which its key stands in DNS.",

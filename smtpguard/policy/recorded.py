@@ -15,7 +15,7 @@ from typing import Any
 
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value, Within
 
-VERSION = 1
+VERSION = max(fact.since for fact in FACTS.values())
 SINCE, READ, NOT_ASKED = "since", "read", "not_asked"
 NOT_FOUND = Unknown(why="it could not be found out then")
 TEXT = "t"

@@ -14,6 +14,7 @@ from smtpguard.policy.facts import FACTS, Count, Fact, Source, Type, Unknown, Va
 from smtpguard.policy.recorded import NOT_FOUND, pack, unpack
 
 KEPT = {fact.name: fact for fact in FACTS.values() if fact.source is not Source.LIVE and not fact.elsewhere}
+NEXT = recorded.VERSION + 1
 ORDINARY: dict[str, Value] = {name: fact.default for name, fact in KEPT.items()}
 
 _counts = st.builds(lambda low, more: Count(low, low + more), st.integers(0, 9), st.sampled_from([0, 1, float("inf")]))
@@ -51,7 +52,7 @@ def test_of_a_text_that_is_not_kept_nothing_is_known(values: dict[str, Value]) -
 
 
 def test_an_ordinary_message_takes_few_bytes() -> None:
-    assert pack(ORDINARY, {}, text=True) == '{"read":"ehto","since":1}'
+    assert pack(ORDINARY, {}, text=True) == f'{{"read":"ehto","since":{recorded.VERSION}}}'
 
 
 @pytest.mark.parametrize("line", ["", "x", "null", "[]", "{}", '{"since":1}', '{"since":"x","read":""}', '{"since":1,"read":"e","not_asked":3}'])  # fmt: skip
@@ -62,7 +63,7 @@ def test_what_is_no_such_line_tells_nothing(line: str) -> None:
 def test_a_fact_of_tomorrow_is_not_known_of_a_line_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own row says since when it is kept, and nothing else has to."""
     line = pack(ORDINARY, {}, text=True)
-    fact = Fact(name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label="", says={}, since=2)
+    fact = Fact(name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label="", says={}, since=NEXT)
     later = cast(tuple[tuple[str, tuple[Fact, ...]], ...], tuple((letter, (*facts, fact)) for letter, facts in recorded._TABLE if letter == "t"))  # fmt: skip
     monkeypatch.setattr(recorded, "_TABLE", later)
     monkeypatch.setattr(recorded, "_NAMES", (*recorded._NAMES, fact.name))
@@ -71,7 +72,7 @@ def test_a_fact_of_tomorrow_is_not_known_of_a_line_of_today(monkeypatch: pytest.
     assert fact.name not in unpack(line)
     line = pack({**ORDINARY, fact.name: Count(3, 3)}, {}, text=True)
     assert unpack(line)[fact.name] == Count(3, 3)
-    monkeypatch.setattr(recorded, "VERSION", 2)
+    monkeypatch.setattr(recorded, "VERSION", NEXT)
     recorded._packed.cache_clear()
     assert unpack(pack({**ORDINARY, fact.name: Count(0, 0)}, {}, text=True))[fact.name] == Count(0, 0)
     unpack.cache_clear()
@@ -90,8 +91,7 @@ FIRST = {
 
 
 def test_what_a_line_leaves_out_is_the_same_for_ever() -> None:
-    """A fact that is new says since=: the next version, and moves VERSION to it. A default that changes would change what old lines
-    say: it is a new fact."""
+    """A fact that is new says since= one more than the last. A default that changes would change what old lines say: it is a new
+    fact."""
     now = {name: recorded._plain(fact.default) for name, fact in KEPT.items() if fact.since == 1}
     assert json.loads(json.dumps(now)) == FIRST
-    assert max(fact.since for fact in FACTS.values()) == recorded.VERSION
