@@ -7,16 +7,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from smtpguard.admission.model import Seen
 from smtpguard.gathering.gather import Gathered
-from smtpguard.gathering.streams import FACT, Watched, exceeded
+from smtpguard.gathering.streams import FACT, Exceeded, Watched, exceeded
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
+
+WANTED: Mapping[str, Action] = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
+"""What each of them wants."""
+
+
+def fixed(action: Action, *, automatic: bool, over: bool, in_doubt: bool) -> Iterator[str]:
+    """Those that hit. ``action``: what the policy's rules say. ``automatic``: it is, and goes to a list's address; ``over``: a stream is
+    above its limit; ``in_doubt``: it goes to a list's address, and the relay may have taken it before."""
+    if automatic:
+        yield AUTOMATIC
+    if over:
+        yield STREAM
+    elif in_doubt and action is Action.RELAY:
+        yield IN_DOUBT
 
 
 def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Watched]) -> Verdict:
@@ -51,51 +65,52 @@ def is_automatic(transaction: Transaction) -> bool:
 
 
 def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Watched]) -> Iterator[Hit]:
-    addressed = gathered.counted.list_addresses.low > 0
-    if addressed and is_automatic(gathered.transaction):
-        yield Hit(
-            rule=AUTOMATIC,
-            action=Action.REJECT,
-            description=Phrase("Automatic replies and bounces never go to a list"),
-            reasons=(
-                Reason(
-                    fact="message.automatic",
-                    observed="true",
-                    limit="false",
-                    public=Phrase("Automatic replies and bounces cannot be sent to a mailing list."),
-                ),
+    addressed, over = gathered.counted.list_addresses.low > 0, exceeded(streams, live)
+    automatic = addressed and is_automatic(gathered.transaction)
+    for rule in fixed(verdict.action, automatic=automatic, over=over is not None, in_doubt=addressed and live.in_doubt):
+        if rule == STREAM and over is not None:
+            yield _above(over)
+        else:
+            yield _OF_LISTS[rule]
+
+
+def _hit(rule: str, description: Phrase, reason: Reason) -> Hit:
+    return Hit(rule=rule, action=WANTED[rule], description=description, reasons=(reason,))
+
+
+_OF_LISTS = {
+    AUTOMATIC: _hit(
+        AUTOMATIC,
+        Phrase("Automatic replies and bounces never go to a list"),
+        Reason(
+            fact="message.automatic",
+            observed="true",
+            limit="false",
+            public=Phrase("Automatic replies and bounces cannot be sent to a mailing list."),
+        ),
+    ),
+    IN_DOUBT: _hit(
+        IN_DOUBT,
+        Phrase("An earlier attempt may have reached the list already"),
+        Reason(
+            fact="delivery.in_doubt",
+            observed="true",
+            limit="false",
+            public=Phrase(
+                "An earlier attempt to send this message may have reached the list: somebody is to look first."
             ),
-        )
-    if (over := exceeded(streams, live)) is not None:
-        limit, name = over.watched.limit, over.watched.stream.name
-        yield Hit(
-            rule=STREAM,
-            action=Action.DEFER,
-            description=Phrase("The stream {stream} is above its limit", stream=name),
-            reasons=(
-                Reason(
-                    fact=FACT,
-                    observed=str(over.count),
-                    limit=f"{limit.count} in {limit.window_seconds} s",
-                    public=Phrase("More of this mail came than was agreed, try again later."),
-                    detail=f"stream {name}",
-                ),
-            ),
-        )
-        return
-    if addressed and live.in_doubt and verdict.action is Action.RELAY:
-        yield Hit(
-            rule=IN_DOUBT,
-            action=Action.HOLD,
-            description=Phrase("An earlier attempt may have reached the list already"),
-            reasons=(
-                Reason(
-                    fact="delivery.in_doubt",
-                    observed="true",
-                    limit="false",
-                    public=Phrase(
-                        "An earlier attempt to send this message may have reached the list: somebody is to look first."
-                    ),
-                ),
-            ),
-        )
+        ),
+    ),
+}
+
+
+def _above(over: Exceeded) -> Hit:
+    limit, name = over.watched.limit, over.watched.stream.name
+    reason = Reason(
+        fact=FACT,
+        observed=str(over.count),
+        limit=f"{limit.count} in {limit.window_seconds} s",
+        public=Phrase("More of this mail came than was agreed, try again later."),
+        detail=f"stream {name}",
+    )
+    return _hit(STREAM, Phrase("The stream {stream} is above its limit", stream=name), reason)

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import product
 from typing import NamedTuple
 
+from smtpguard.admission.builtinrules import WANTED, fixed
 from smtpguard.admission.recorded import ANY, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
 from smtpguard.admission.standing import NEVER_COVERED, Course, course
 from smtpguard.app.replaydiff import WHY, CompiledPolicy, PolicyDiff
@@ -39,10 +40,9 @@ DRIFT = "earlier messages would have been counted otherwise"
 DECIDED = "what they would have decided then, nobody knows"
 RESTED = "whether its conversation rested is not kept"
 
-_FIXED = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
 _HOT = Count(math.inf, math.inf)
 _SHARE = Count(0, 1)
-_BOTH = frozenset({True, False})
+_NO, _YES, _BOTH = frozenset({False}), frozenset({True}), frozenset({True, False})
 
 
 class Effect(NamedTuple):
@@ -315,8 +315,7 @@ class _Case:
                 self.hangs.update(one.doubts)
         self._freeze()
         if ground.in_force.enforce:
-            self._to_a_list()
-            self._of_a_stream()
+            self._of_fixed_rules()
             self._of_a_mailing()
         if trail.repeats(message) and min(self.actions) <= Action.HOLD:
             self._may({Action.HOLD}, COPIES, "the same message may be held already")
@@ -355,44 +354,59 @@ class _Case:
         alone = not self.message.own and self.message.action in (Action.HOLD, Action.DEFER)
         return self.message.action if alone else self.ground.in_force.rules.freeze_answer
 
-    def _to_a_list(self) -> None:
-        """No automatic reply goes to a list, and nothing that may have reached it already."""
-        message, relayed = self.message, Action.RELAY in self.actions
+    def _of_fixed_rules(self) -> None:
+        """What the rules that stand in no policy make of it: each answer to what is not known is tried."""
+        options = self._automatic(), self._over_limit(), self._in_doubt()
+        found = {
+            max((action, *(WANTED[rule] for rule in fixed(action, automatic=auto, over=over, in_doubt=doubt))))
+            for action in self.actions
+            for auto, over, doubt in product(*(answers for answers, _, _ in options))
+        }
+        if found != self.actions:
+            for answers, fact, why in options:
+                if len(answers) > 1:
+                    self.hangs.setdefault(fact, why)
+        self.actions = found
+
+    @property
+    def _to_no_list(self) -> bool:
+        return not self._at_most("recipients.list_addresses")
+
+    def _automatic(self) -> tuple[frozenset[bool], str, str]:
+        """Whether it is an automatic reply to a list's address; and what that hangs on."""
         _, why = self.answers.fact("recipients.list_addresses")
-        if not self._at_most("recipients.list_addresses"):
-            return
-        then = message.count("list_addresses")
-        if AUTOMATIC in message.hits and not why:
-            self._at_least(Action.REJECT)
-        elif AUTOMATIC in message.hits:
-            self._may((max(a, Action.REJECT) for a in self.actions), "recipients.list_addresses", why)
-        elif not then.low and not self._written_by_somebody():  # it was to no list then, so nobody asked
-            self._may((max(a, Action.REJECT) for a in self.actions), "message.automatic", OLD)
-        if IN_DOUBT in message.hits and relayed:
-            self.actions = {Action.HOLD if a is Action.RELAY else a for a in self.actions}
-        asked = then.low and not message.own and FREEZE not in message.enforced
-        if relayed and not asked and self.trail.tried(message):
-            self._may({Action.HOLD}, COPIES, "an earlier attempt may have reached the list")
+        if self._to_no_list:
+            return _NO, "", ""
+        if AUTOMATIC in self.message.hits:
+            return (_BOTH if why else _YES), "recipients.list_addresses", why
+        asked = self.message.count("list_addresses").low or self._written_by_somebody()
+        return (_NO if asked else _BOTH), "message.automatic", OLD
 
     def _written_by_somebody(self) -> bool:
         """Whether it is surely no automatic reply, and not a bounce."""
         automatic, _ = self.answers.fact("message.automatic")
         return automatic is False and any(self.message.names("reverse_path"))
 
-    def _of_a_stream(self) -> None:
-        limited = self.ground.limited
-        if not limited:
-            return
-        why, streams = self.shift.why("stream", self.message), frozenset(self.message.streams)
-        value = self.shift.derived("stream", self.message) if why else streams
-        if isinstance(value, frozenset) and limited.isdisjoint(value):
-            return
-        drift = any(self.trail.drift(self.message, OF_STREAMS, LONGEST_SECONDS))
-        if why or self.shift.limits(self.message) or drift:
-            more = {max(a, Action.DEFER) for a in self.actions}
-            self._may(more, OF_STREAMS, why or "how much came of the stream is not kept")
-        elif STREAM in self.message.hits:
-            self._at_least(Action.DEFER)
+    def _over_limit(self) -> tuple[frozenset[bool], str, str]:
+        """Whether a stream that it uses is above its limit."""
+        message, why = self.message, self.shift.why("stream", self.message)
+        value = self.shift.derived("stream", message) if why else frozenset(message.streams)
+        if isinstance(value, frozenset) and self.ground.limited.isdisjoint(value):
+            return _NO, "", ""
+        if why or self.shift.limits(message) or any(self.trail.drift(message, OF_STREAMS, LONGEST_SECONDS)):
+            return _BOTH, OF_STREAMS, why or "how much came of the stream is not kept"
+        return (_YES if STREAM in message.hits else _NO), "", ""
+
+    def _in_doubt(self) -> tuple[frozenset[bool], str, str]:
+        """Whether the relay may have taken it before, for a list's address."""
+        message = self.message
+        if self._to_no_list:
+            return _NO, "", ""
+        if IN_DOUBT in message.hits:
+            return _YES, "", ""
+        asked = message.count("list_addresses").low and not message.own and FREEZE not in message.enforced
+        tried = not asked and self.trail.tried(message)
+        return (_BOTH if tried else _NO), COPIES, "an earlier attempt may have reached the list"
 
     # as one of a mailing
 
@@ -421,15 +435,15 @@ class _Case:
         if then is None or not then.in_force.enforce or not self.answers.unchanged(then):
             return False
         actions = {action for name in message.own if (action := then.action(name, message)) is not None}
-        fixed = {action for name, action in _FIXED.items() if name in message.enforced}
+        built_in = {action for name, action in WANTED.items() if name in message.enforced}
         freeze = {self._freeze_action()} if FREEZE in message.enforced else set()
-        return self.actions == {max(actions | fixed | freeze, default=Action.RELAY)}
+        return self.actions == {max(actions | built_in | freeze, default=Action.RELAY)}
 
     def _stands(self, action: Action, *, waits: bool, refused: bool, granted: bool) -> set[Action]:
         """What the mailing makes of one action: each answer to what is not known is tried."""
         message, nobody = self.message, not self._at_most("recipients.customers")
         found: set[Action] = set()
-        holds, covers = self._may_wait(nobody, waits), self._covers(action) if granted else frozenset({False})
+        holds, covers = self._may_wait(nobody, waits), self._covers(action) if granted else _NO
         for wait, cover in product(holds, covers):
             beside = bool(message.streams) or (nobody and not wait)
             taken = course(
@@ -455,24 +469,24 @@ class _Case:
         """Whether it waits with other copies, as far as that is known."""
         message, waiting, then = self.message, self.trail.waiting(self.message), self.shift.then
         if waiting is not None:
-            return _BOTH if (waiting.by_reach if nobody else waiting.by_size) else frozenset({False})
+            return _BOTH if (waiting.by_reach if nobody else waiting.by_size) else _NO
         if WAITS in message.hits:
-            return frozenset({True})
+            return _YES
         as_then = then is not None and then.in_force.enforce and not message.own
-        return _BOTH if waits and not as_then else frozenset({False})
+        return _BOTH if waits and not as_then else _NO
 
     def _covers(self, action: Action) -> frozenset[bool]:
         """Whether what people have approved covers it, by the rules that they saw. What else would hold it they had not seen."""
         message, then = self.message, self.shift.then
         if action is Action.RELAY:
-            return frozenset({True})
+            return _YES
         holding = self.answers.own | self.answers.maybe
         if not holding or not NEVER_COVERED.isdisjoint(message.enforced):
-            return frozenset({False})
+            return _NO
         if holding <= message.approved:
-            return frozenset({True})
+            return _YES
         if then is not None and not self.answers.own <= then.by_id.keys():
-            return frozenset({False})
+            return _NO
         return _BOTH
 
     def _in_turn(self) -> set[Action]:
