@@ -21,7 +21,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from operator import eq
 from pathlib import Path
 from typing import IO
@@ -30,6 +30,7 @@ from smtpguard.lists.index import HEADER_OCTETS, LOW_END, OCTETS, Header, Index,
 from smtpguard.lists.ownership import hand_over
 
 KEPT = 1 << 19  # digests that memory holds before they spill
+FEW = 4096  # digests that need no piles
 BLOCK = 1 << 16  # octets of sorted digests that are laid out at a time
 _VERSION = 8  # octets
 _SPOOL = 4 << 20  # octets that stay in memory: a small list needs no files but its own
@@ -94,6 +95,11 @@ def _spooled(folder: Path) -> tempfile.SpooledTemporaryFile[bytes]:
 def _sorted(digests: Iterable[bytes], spill: IO[bytes]) -> Iterator[array[int]]:
     """Distinct digests as big-endian numbers, in order, pile by pile."""
     digests = iter(digests)
+    few = list(islice(digests, FEW))
+    if len(few) < FEW:
+        yield _in_order(b"".join(few))
+        return
+    digests = chain(few, digests)
     piles: list[list[bytes]] = [[] for _ in range(OCTETS)]
     put = [pile.append for pile in piles]
     spilt: list[list[tuple[int, int]]] = [[] for _ in range(OCTETS)]
@@ -109,18 +115,23 @@ def _sorted(digests: Iterable[bytes], spill: IO[bytes]) -> Iterator[array[int]]:
             spill.write(chunk)
             pile.clear()
     for pile, chunks in zip(piles, spilt, strict=True):
-        numbers = array("Q")
+        octets = bytearray()
         for position, length in chunks:
             spill.seek(position)
-            numbers.frombytes(spill.read(length))
-        numbers.frombytes(b"".join(pile))
+            octets += spill.read(length)
+        octets += b"".join(pile)
         pile.clear()
-        if sys.byteorder == "little":
-            numbers.byteswap()
-        ordered = sorted(numbers)
-        if any(map(eq, ordered, islice(ordered, 1, None))):  # somebody twice, which few lists have
-            ordered = sorted(set(ordered))
-        yield array("Q", ordered)
+        yield _in_order(octets)
+
+
+def _in_order(octets: bytes | bytearray) -> array[int]:
+    numbers = array("Q", octets)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    ordered = sorted(numbers)
+    if any(map(eq, ordered, islice(ordered, 1, None))):  # somebody twice, which few lists have
+        ordered = sorted(set(ordered))
+    return array("Q", ordered)
 
 
 def _write(

@@ -21,6 +21,7 @@ from smtpguard.cli.held import command as held
 from smtpguard.cli.mailings import command as mailings
 from smtpguard.config.documents import shipped
 from smtpguard.holds.model import State
+from tests import program
 from tests.cli.stage import Stage
 from tests.faults.machine import ANNA, Machine, synced
 from tests.faults.mta import Mta
@@ -220,7 +221,7 @@ def test_a_thaw_says_what_goes_out_with_it(stage: Stage) -> None:
 def test_at_a_terminal_a_thaw_asks(tmp_path: Path, answer: str, status: int, words: tuple[str, ...]) -> None:
     config = served(tmp_path / "etc")
     line = [sys.executable, "-m", "smtpguard", "-c", str(config)]
-    subprocess.run([*line, "freeze", "--all", "--reason", "now"], check=True, capture_output=True)
+    assert program.run(["-c", str(config), "freeze", "--all", "--reason", "now"], timeout=120).returncode == 0
     ours, theirs = pty.openpty()
     try:
         command = subprocess.Popen(

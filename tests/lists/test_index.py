@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -97,12 +98,15 @@ def test_damage_behind_what_is_verified_first_is_found_and_hurts_nobody(tmp_path
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.binary(min_size=8, max_size=8), max_size=300), st.lists(st.binary(min_size=8, max_size=8), max_size=50)
+    st.lists(st.binary(min_size=8, max_size=8), max_size=300),
+    st.lists(st.binary(min_size=8, max_size=8), max_size=50),
+    st.sampled_from([0, 100, writing.FEW]),
 )
 def test_holds_whom_it_was_given_and_nobody_else(
-    tmp_path_factory: pytest.TempPathFactory, digests: list[bytes], others: list[bytes]
+    tmp_path_factory: pytest.TempPathFactory, digests: list[bytes], others: list[bytes], few: int
 ) -> None:
-    opened = make(tmp_path_factory.getbasetemp() / "law.index", digests)
+    with patch.object(writing, "FEW", few):
+        opened = make(tmp_path_factory.getbasetemp() / "law.index", digests)
     assert len(opened) == len(set(digests))
     assert all(d in opened for d in digests)
     assert all((d in opened) == (d in digests) for d in [*others, b"\0" * 8, b"\xff" * 8])
@@ -110,6 +114,7 @@ def test_holds_whom_it_was_given_and_nobody_else(
 
 def test_runs_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "KEPT", 10)
+    monkeypatch.setattr(writing, "FEW", 10)
     digests = [(i * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") for i in range(95)]
     opened = make(tmp_path / "a.index", [*digests, *digests[:40]])
     assert opened.people == 95
