@@ -14,7 +14,7 @@ from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import POLICY, VOCABULARIES
 from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word
-from smtpguard.policy.facts import OF_TOPICS, Type, named
+from smtpguard.policy.facts import OF_TOPICS, Part, Source, Type, named
 from smtpguard.policy.implication import added, covers, excepted
 from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import ListModel, OriginModel, StreamModel
@@ -29,9 +29,8 @@ _MANY = 500
 _SHOWN = 5
 _PREVIEWS = ("reasons", "text", "full")
 _COUNTS = ("recipients.", "mailing.", "list.", "sender.customers", "sender.first_contacts", "sender.list_contacts")
-_GROW = {"message.unsuitable_topics"} | named(
-    lambda f: f.type is Type.WORDS and f.area in ("recipients", "list") and f.name != "recipients.domains"
-)
+_GROW = named(lambda f: f.type is Type.WORDS and Part.MEMBERSHIP in f.parts and f.source is not Source.ORIGIN)
+"""Sets of what the lists touched are, which grow with another list."""
 _WHOEVER = frozenset({"recipients.total", "recipients.internal"})
 
 
