@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.cli.context import Context
+from smtpguard.config.documents import shipped
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -45,3 +47,29 @@ def test_the_settings_are_named_before_or_behind_the_command(tmp_path: Path, wor
     command = [sys.executable, "-m", "smtpguard", *(word.replace("FILE", file) for word in words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"smtpguard: {file}: no such file\n")
+
+
+DEAR = frozenset({"sqlalchemy", "alembic", "starlette", "uvicorn", "joserfc", "httpx2", "prometheus_client"})
+LOADED = """
+import sys
+from smtpguard.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*sorted({module.partition(".")[0] for module in sys.modules}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "needs"),
+    [("check", set()), ("explain none.eml", set()), ("users list", {"sqlalchemy"}), ("status", {"sqlalchemy"})],
+)
+def test_a_command_loads_no_more_than_it_uses(tmp_path: Path, words: str, needs: set[str]) -> None:
+    """Whoever types it waits for what it imports: no database where none is opened, no console where none is served."""
+    config = shutil.copytree(shipped(), tmp_path / "etc") / "smtpguard.yaml"
+    command = [sys.executable, "-c", LOADED, "-c", str(config), *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "Traceback" not in done.stderr, done.stderr
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "smtpguard" in loaded
+    assert DEAR.intersection(loaded) == needs
