@@ -278,7 +278,7 @@ class TestNothingIsLost:
             code, text = smtp.docmd("RCPT", "TO:<nobody@[not an address]>")
             assert code in (501, 553), text
 
-    def test_ten_thousand_are_accounted_for(self, chain: Chain) -> None:
+    def test_thousands_are_accounted_for(self, chain: Chain) -> None:
         def arrived() -> int:  # the guard's own notices may come meanwhile
             return sum(b"bulk@example.com" in message.mail for message in chain.recorder.messages)
 
@@ -286,13 +286,13 @@ class TestNothingIsLost:
             chain.guard.reaches_relay, why="every process of the guard to reach the relay"
         )  # smtp-source does not try again
         subprocess.run(
-            ["/usr/sbin/smtp-source", "-d", "-s", "10", "-m", "10000", "-l", "1024", "-f", "bulk@example.com",
+            ["/usr/sbin/smtp-source", "-d", "-s", "10", "-m", "2000", "-l", "1024", "-f", "bulk@example.com",
              "-t", "you@example.org", f"127.0.0.1:{chain.guard.port}"],
             check=True, timeout=300, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        until(lambda: arrived() >= 10000, "10,000 messages at the recorder", seconds=600)
+        until(lambda: arrived() >= 2000, "2,000 messages at the recorder", seconds=600)
         until(chain.settled)
-        assert arrived() == 10000
+        assert arrived() == 2000
 
     def test_swaks(self, chain: Chain) -> None:
         done = subprocess.run(
