@@ -14,7 +14,7 @@ STATES: Mapping[str, str] = {
     "waiting": N_("It waits for a decision."),
     "approved": N_("It is approved, and is being sent."),
     "releasing": N_("It is being sent."),
-    "released": N_("It was approved and is sent."),
+    "released": N_("It was approved and has been sent."),
     "stopped": N_("It was approved, and stopped before everybody had it: those who had not got it do not get it."),
     "undelivered": N_("It was approved, but could not be delivered: nobody got it."),
     "in-doubt": N_(
@@ -44,7 +44,7 @@ OWN_STATES: Mapping[str, str] = {
     "waiting": N_("It has not been sent. It waits until somebody has looked at it."),
     "approved": N_("It was approved, and is being sent exactly as you wrote it."),
     "releasing": N_("It was approved, and is being sent exactly as you wrote it."),
-    "released": N_("It was approved, and is sent exactly as you wrote it."),
+    "released": N_("It was approved, and has been sent exactly as you wrote it."),
     "stopped": N_("It was approved, and stopped before everybody had it: those who had not got it do not get it."),
     "undelivered": N_("It was approved, but could not be delivered: nobody got it. A message of its own says why."),
     "in-doubt": N_(

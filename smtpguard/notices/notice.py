@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, TemplateError
 
 from smtpguard.locale.catalogue import languages
-from smtpguard.locale.phrase import N_, Phrase, span
+from smtpguard.locale.phrase import N_, Listed, Phrase, span
 from smtpguard.locale.speech import Speech
 from smtpguard.mail import compose
 from smtpguard.mail.address import Address, BadAddress
@@ -133,6 +133,7 @@ class Stationery:
             "ngettext": speech.ngettext,
             "number": lambda n: speech.number(n) if isinstance(n, int | float) else "?",
             "people": lambda n: speech.ngettext("{n} person", "{n} people", n) if isinstance(n, int) else "?",
+            "people_at_least": lambda n: speech.ngettext("at least {n} person", "at least {n} people", n),
             "span": lambda minutes: span(60 * minutes, speech) if minutes else "?",
             "when": lambda text: _when(text, speech),
             "language": language,
@@ -254,13 +255,22 @@ def _safe(name: str, value: Any, speech: Speech) -> Any:
         if name in _ADDRESSES:
             return compose.shown_address(value)
         if isinstance(value, Phrase):
-            return compose.one_line(speech.say(value), 1000)
+            return speech.say(_clean(value))
         return compose.some_lines(value) if name in _SEVERAL_LINES else compose.one_line(value)
     if isinstance(value, Mapping):
         return {str(key): _safe(str(key), inner, speech) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_safe(name, inner, speech) for inner in value]
     return value
+
+
+def _clean(value: Any) -> Any:
+    """A phrase with nothing in it that acts: its own words are ours, its values may be a stranger's."""
+    if isinstance(value, Phrase):
+        return value.instead(**{name: _clean(each) for name, each in value.values.items()})
+    if isinstance(value, Listed):
+        return value._replace(texts=tuple(map(_clean, value.texts)))
+    return compose.one_line(value) if isinstance(value, str) else value
 
 
 def _answers_to(contact: str) -> Address | None:
@@ -293,7 +303,7 @@ SAMPLE: Mapping[str, Any] = {
     "notice": "held", "hold_id": "0000000000000000", "subject": "Sample", "message_id": "<sample@example.com>",
     "from": "anna@example.com", "language": "en", "recipients": 1, "reach": 1000, "lists": ["Sample list"],
     "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "expired_at": "2026-01-02T00:00:00Z",
-    "reasons": [{"rule": "sample", "description": "Sample", "sentences": [Phrase.counted("It reaches one person", "It reaches {n} people", 1000)]}], "marks": ["sample"], "more_marks": 1, "sensitive": [{"list": "Sample list", "category": "religion"}],
+    "reasons": [{"rule": "sample", "description": "Sample", "sentences": [Phrase.counted("It reaches one person", "It reaches {n} people", 1000)]}], "marks": ["sample"], "more_marks": 1, "summary": "Sample.", "sensitive": [{"list": "Sample list", "category": "religion"}],
     "question": "Sample", "asked_by": "eva@example.com",
     "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"]}], "out_of_hours": None}], "part": True, "excerpt": "Sample",
     "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",

@@ -7,7 +7,7 @@ are ISO 8601 UTC with "Z"; what is absent is null):
 every notice        ``notice``: its kind; ``writer``: true where its reader wrote the message; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
                     (as they came: escape them); ``language`` of that message ("" unknown); ``recipients``: how many
                     RCPTs; ``reach``: how many people, ``reach_at_least``: or more; ``lists``: titles that may be named to
-                    this reader; ``sensitive``: [{``list``, ``category``}], which of them say something of their people;
+                    this reader; ``sensitive``: [{``list``, ``category``}], which of them say something of their people; ``summary``: what it is and whom it is for, in a sentence;
                     ``part``: true where only a part was held, and colleagues have it
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
                     {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message, the topics
@@ -57,6 +57,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold, out_of_reach
+from smtpguard.holds.summary import summary
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mailings.differing import FACT as DIFFERS
@@ -68,7 +69,7 @@ MAX_TOPICS = 12
 MAX_MARKS = 12
 UNSAID = Phrase("It is of a kind that somebody is to have seen before it goes to customers.")
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "part": False, "writer": False}  # fmt: skip
+                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "summary": "", "part": False, "writer": False}  # fmt: skip
 """What is said of a message by a notice that is about none."""
 
 
@@ -84,6 +85,7 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "reach_at_least": hold.reach_at_least,
         "lists": nameable(hold, in_force),
         "sensitive": sensitive(addressed(hold, in_force)),
+        "summary": summary(hold, nameable(hold, in_force)),
         "part": hold.part,
         "writer": False,
     }
@@ -126,6 +128,7 @@ def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str
         "reach_at_least": everyone.reach.high > everyone.reach.low,
         "lists": [gathered.in_force.registry.lists[n].title or n for n in everyone.addressed],
         "sensitive": sensitive(gathered.in_force.registry.lists[n] for n in everyone.addressed),
+        "summary": "",
         "part": False,
         "writer": True,
         "at": time_of(now),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from smtpguard.locale.phrase import Phrase
+from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.policy.facts import Facts, Unknown
 from smtpguard.policy.verdict import Action, Hit, Reason
 
@@ -25,7 +25,7 @@ HELD = Phrase(
 
 ITSELF = "smtpguard"
 """Who lifts a freeze whose time is over, and who freezes where nobody has yet seen what happened."""
-PUT_BACK = "The store was put back to an earlier state: what was sent, decided or frozen since then is not in it."
+PUT_BACK = N_("The store was put back to an earlier state: what was sent, decided or frozen since then is not in it.")
 """The reason of a freeze by the guard itself."""
 
 

@@ -81,7 +81,7 @@ async def test_what_the_relay_was_never_asked_is_not_told_in_its_name(guard: Who
     assert set(fates(report).values()) == {("failed", "5.6.9", None)}
     assert len(fates(report)) == 2
     assert "svarade" not in told(report)
-    assert "brevhuvuden i UTF-8 (SMTPUTF8)" in told(report)
+    assert "mejlhuvuden i UTF-8 (SMTPUTF8)" in told(report)
 
 
 async def test_of_success_a_relay_without_dsn_tells_nothing_and_so_we_do(guard: Whole) -> None:

@@ -220,7 +220,7 @@ async def test_of_a_release_that_reached_some_it_is_said_whom_not(here: Stage) -
     await office.step()
     eva = await here.signed_in(EVA, Role.APPROVER)
     said = text(await eva.get(f"/held/{hold.hold_id}"))
-    assert "It was approved and is sent." in said
+    assert "It was approved and has been sent." in said
     assert "1 recipient has it, 1 recipient could not be reached." in said
     anna = await here.signed_in(ANNA)
     assert "1 recipient has it, 1 recipient could not be reached." in text(await anna.get(f"/held/{hold.hold_id}"))

@@ -14,16 +14,41 @@ from tests.console.stage import Browser, Stage
 from tests.guard.house import MEMBERS, RAMADAN
 
 
-async def test_newest_first_with_who_to_whom_how_many_why_and_how_long_still(here: Stage) -> None:
-    await several(here, 2)
+async def test_what_matters_first_with_what_it_is_votes_and_how_long_still(here: Stage) -> None:
+    """A sensitive list before many people, many before few, and of these whose time ends first."""
+    news = await several(here, 2, NEWS)
+    (big,) = await several(here, 1, NEWS, "otto@partner.example", first=2)
+    sensitive = await held(
+        here, RAMADAN, Subject="SV: greetings", X_Topics="pork alcohol", Message_ID="<r@example.com>"
+    )
     eva = await here.signed_in(EVA, Role.APPROVER)
     answer = await eva.get("/held")
-    assert subjects(answer.text) == ["SV: word1", "SV: word0"]
+    assert subjects(answer.text) == [sensitive.subject, big.subject, *(hold.subject for hold in news)]
     said = text(answer)
-    assert "anna@example.com to Ramadan greetings" in said
-    assert "Mail between colleagues never goes to a customer list" in said
-    assert "60 people" in said
+    assert (
+        "Sensitive A reply between colleagues, on its way to 60 people on Ramadan greetings. anna@example.com 0 of 2"
+        in said
+    )
+    assert "SV: greetings pork" in said
+    assert "A reply between colleagues, on its way to 3 people on News." in said
     assert re.search(r"\d+ (?:hours|days) left", said)
+    assert said.startswith("(4) Waiting")
+    assert "4 messages wait for you." in said
+    await here.home.approvals().vote(sensitive.hold_id, Choice.APPROVE, approver=EVA, by="root")
+    assert "1 of 2, you have" in text(await eva.get("/held"))
+    swedish = text(await eva.get("/held", **{"Accept-Language": "sv"}))
+    assert "1 av 2, du har godkänt" in swedish
+    assert "Ett svar mellan kollegor, på väg till 60 personer på Ramadan greetings." in swedish
+    assert "fläsk" in swedish
+
+
+async def test_out_of_hours_it_says_who_may_decide_then(here: Stage) -> None:
+    await held(here, RAMADAN)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert "out of hours:" not in text(await eva.get("/held"))
+    here.home.clock.pass_(hours=13)
+    eva = await here.signed_in(OMAR, Role.APPROVER)
+    assert "out of hours: 1 of duty" in text(await eva.get("/held"))
 
 
 async def test_nothing_waits(here: Stage) -> None:
@@ -70,13 +95,13 @@ async def test_who_has_no_role_comes_to_their_own_messages(here: Stage) -> None:
     ("query", "found"),
     [
         ("q=WORD1", ["SV: word1"]),
-        ("q=anna+word", ["SV: word1", "SV: word0"]),
+        ("q=anna+word", ["SV: word0", "SV: word1"]),
         ("q=100%25", []),
         ("q=_", []),
         ("list=news", ["SV: news"]),
         ("list=ramadan&q=word0", ["SV: word0"]),
         ("list=nowhere", []),
-        ("mine=1", ["SV: word1", "SV: word0"]),
+        ("mine=1", ["SV: word0", "SV: word1"]),
     ],
 )
 async def test_narrowed(here: Stage, query: str, found: list[str]) -> None:
@@ -88,7 +113,7 @@ async def test_narrowed(here: Stage, query: str, found: list[str]) -> None:
 
 
 async def test_page_by_page_each_once(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.console.pages.waiting.PAGE", 3)
+    monkeypatch.setattr("smtpguard.console.pages.waiting.MOST_SORTED", 3)
     made = await several(here, 8)
     who = await here.signed_in(EVA, Role.VIEWER)
     seen: list[str] = []
@@ -98,7 +123,8 @@ async def test_page_by_page_each_once(here: Stage, monkeypatch: pytest.MonkeyPat
         seen += subjects(answer.text)
         further = re.search(r'href="(/held\?after=[^"]+)"', answer.text)
         path = further[1] if further else ""
-    assert seen == [hold.subject for hold in reversed(made)]
+    newest, then, first = made[5:], made[2:5], made[:2]  # of each page the one that ends first comes first
+    assert seen == [hold.subject for hold in (*newest, *then, *first)]
     assert path == ""
 
 
@@ -113,7 +139,8 @@ async def test_the_rows_alone_where_the_page_asks_again(here: Stage) -> None:
     await held(here)
     who = await here.signed_in(EVA, Role.VIEWER)
     answer = await who.get("/held", **{"HX-Request": "true", "HX-Target": "rows"})
-    assert answer.text.lstrip().startswith('<div id="rows"')
+    assert answer.text.lstrip().startswith("<title>(1) Waiting")  # which htmx puts into the tab
+    assert '<div id="rows"' in answer.text
     assert "<html" not in answer.text
 
 

@@ -191,7 +191,7 @@ def test_why_there_was_no_reply(why: str, status: str, said: tuple[str, ...], la
         ("5.6.0", ("cannot be sent to the next mail server", "går inte att skicka till nästa")),
         ("5.6.3", ("takes no 8-bit text", "tar inte emot 8-bitars text")),
         ("5.6.7", ("takes no address with letters", "tar inte emot adresser med andra bokstäver")),
-        ("5.6.9", ("takes no headers in UTF-8", "tar inte emot brevhuvuden i UTF-8")),
+        ("5.6.9", ("takes no headers in UTF-8", "tar inte emot mejlhuvuden i UTF-8")),
     ],
 )
 def test_what_the_server_was_not_asked_is_not_said_in_its_name(

@@ -23,7 +23,7 @@ from smtpguard.reading.marks import Mark, Side
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, house
 
 COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
-          "lists", "sensitive", "part", "writer"}  # fmt: skip
+          "lists", "sensitive", "summary", "part", "writer"}  # fmt: skip
 WAITING = {"held_at", "expires_at", "deciders", "nobody"}
 KEYS = {
     "held": COMMON | WAITING | {"reasons", "marks", "more_marks"},

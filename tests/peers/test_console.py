@@ -8,6 +8,8 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.policy import default
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ from playwright.async_api import Page, expect
 from smtpguard.accounts.model import Keys, Role, Turn
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, State
-from smtpguard.notices.notice import Letterhead, Notice, Stationery
+from smtpguard.mail.address import Address
+from smtpguard.notices.notice import SAMPLE, Letterhead, Notice, Stationery
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hostile
 from tests.guard.house import KEY, RAMADAN
 from tests.peers.browsing import AXE, Site, missing, signs_in, site
@@ -62,6 +65,10 @@ async def test_from_the_notice_to_the_decision(web: Site) -> None:
     await signs_in(page, EVA)
     assert page.url == where  # and back to where she was going
     await expect(page.get_by_role("heading", name="SV: story", exact=True)).to_be_visible()
+    await expect(
+        page.get_by_text("A reply between colleagues, on its way to 60 people on Ramadan greetings.")
+    ).to_be_visible()
+    await page.locator("summary", has_text="Why, in detail").click()
     await expect(page.get_by_text("Mail between colleagues never goes to a customer list.")).to_be_visible()
     await page.get_by_role("button", name="Approve").click()
     await expect(page.get_by_role("status")).to_contain_text("Your approval counts.")
@@ -116,13 +123,13 @@ async def test_with_the_keyboard_alone(web: Site) -> None:
 async def test_the_red_button_in_two_steps_and_the_way_back(web: Site) -> None:
     page = await web.signed_in(OMAR, APPROVER)
     await page.goto("/policy")
-    await page.get_by_role("link", name="Stand still").click()
+    await page.get_by_role("link", name="Emergency stop").click()
     await page.get_by_label("Why? Everybody who meets the banner reads it.").fill("the wrong list")
     await page.get_by_role("button", name="Freeze now").click()
     await expect(page.get_by_text("Nothing of it is sent from now on.")).to_be_visible()
     await page.goto("/held")
     await expect(page.get_by_role("region", name="Frozen")).to_contain_text("everything (the wrong list)")
-    await page.get_by_role("link", name="See what stands still").click()
+    await page.get_by_role("link", name="See what is stopped").click()
     await page.get_by_role("link", name="Thaw: everything").click()
     await expect(page.get_by_role("heading", name="What goes out with it")).to_be_visible()
     await page.get_by_role("button", name=re.compile("^Thaw")).click()
@@ -257,6 +264,38 @@ async def everything(web: Site, language: str) -> list[str]:
         f"/incident?id={hold.hold_id}", "/mailings", f"/mailings/{mailings[0].mailing_id}", "/policy", "/policy/try", "/still", "/me", "/me/factor", "/people",
         "/held/NOSUCHHOLD",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+@pytest.mark.parametrize("scroll", [0, 10_000])
+async def test_both_buttons_are_always_in_view(web: Site, width: int, height: int, scroll: int) -> None:
+    hold = await another(web, f"view-{width}-{scroll}", RAMADAN, body="Bacon " * 2_000)
+    page = await web.signed_in(EVA, APPROVER)
+    await page.set_viewport_size({"width": width, "height": height})
+    await page.goto(f"/held/{hold.hold_id}")
+    await page.evaluate(f"scrollTo(0, {scroll})")
+    for name in ("Approve", "Reject, send to nobody"):
+        await expect(page.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
+    if not scroll:
+        await expect(page.get_by_text("A reply between colleagues, on its way to 60 people")).to_be_in_viewport(ratio=1)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("kind", ["held", "approve"])
+async def test_the_link_of_a_notice_is_on_the_first_screen_of_a_telephone(web: Site, kind: str) -> None:
+    data = {**SAMPLE, "notice": kind, "lists": ["Ramadan greetings"], "subject": "SV: " + "Diet" * 40, "reach": 412_318}
+    to, at = Address.parse(EVA), datetime(2026, 3, 2, tzinfo=UTC)
+    head = Letterhead(sender="guard@example.com", console_url=web.url)
+    raw = Stationery(head).render(Notice(id="n", to=to, data=data, language="sv", at=at))
+    page = await web.visitor()
+    await page.set_viewport_size({"width": 390, "height": 844})
+    body = message_from_bytes(raw, policy=default).get_body(("html",))
+    assert body is not None
+    await page.set_content(body.get_content())
+    box = await page.locator("a").first.bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 300
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 SMALL = """() => [...document.querySelectorAll('button, .button, nav a, input:not([type=hidden]), select, textarea, summary')]

@@ -27,7 +27,8 @@ from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import covering, effects
 from smtpguard.holds.covering import BEGINNING
-from smtpguard.holds.model import Hold
+from smtpguard.holds.model import Hold, State
+from smtpguard.holds.summary import summary
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
@@ -140,6 +141,7 @@ async def shown(
         status,
         hold=hold,
         sight=seen.name.lower(),
+        summary=said.say(summary(hold, noticedata.nameable(hold, in_force), over=hold.state is not State.WAITING)),
         reasons=spoken(hold.verdict, in_force, said, readable=seen >= Visibility.TEXT),
         content=content,
         new=segments(letter.new, words) if letter else (),

@@ -1,9 +1,10 @@
-"""What is held, newest first, a mailing as one row; and what is decided on many at once, after a look at how many."""
+"""What is held, by what matters, a mailing as one row; and what is decided on many at once, after a look at how many."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -14,17 +15,22 @@ from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, sight
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.desk import ConsoleServices
-from smtpguard.console.pages.message import spoken
 from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.telling import overtaken
 from smtpguard.database.errors import LedgerError
+from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Choice, Hold, NotEntitled, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided, Seen
+from smtpguard.holds.summary import sentence, unsuitable
+from smtpguard.notices.noticedata import addressed, nameable
 from smtpguard.policy.freezing import Freeze
+from smtpguard.reading.looks import topic_called
 
 MOST_AT_ONCE = 200
+MOST_SORTED = 300
+"""Of so many of the newest the page says by what matters which come first; those before them are on a further page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,25 +69,77 @@ async def waiting(request: Request) -> Response:
     if not who.roles & set(ROLES):
         return see_other("/mine")
     wanted = Wanted.of(request)
-    found = await rows(here, who, wanted, [State.WAITING])
-    more = len(found) > PAGE
-    found = found[:PAGE]
+    found = await rows(here, who, wanted, [State.WAITING], MOST_SORTED + 1)
+    more = len(found) > MOST_SORTED
+    found = found[:MOST_SORTED]
+    last = cursor(found[-1].held_at, found[-1].hold_id) if more else ""
     in_force = here.policies.current()
+    ranked = [_row(hold, request) for hold in sorted(found, key=lambda hold: _weight(hold, in_force))]
     fragment = request.headers.get("hx-target") == "rows"
     return await page(
         request,
         "rows.html" if fragment else "waiting.html",
-        rows=[(hold, purpose(hold, request), _may(hold, who, here)) for hold in found],
+        rows=ranked,
+        fragment=fragment,
+        count=len(found),
+        number=f"({len(found)}{'+' if more else ''}) " if found else "",
+        late=not in_force.open_at(here.clock.now()),
         asked=[] if wanted.after else await _asked(here, who),
         wanted=wanted,
         here=wanted.url(wanted.after),
-        further=wanted.url(cursor(found[-1].held_at, found[-1].hold_id)) if more else "",
+        further=wanted.url(last) if more else "",
         lists=sorted((info.title or name, name) for name, info in in_force.registry.lists.items()),
         total=(await here.archive.counts()).get(State.WAITING, 0),
         sees_all=sees_all(who),
         seated=APPROVER not in who.roles or bool(in_force.groups_of(who.address)),
         decides=APPROVER in who.roles,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """``sentence``: what it is, and whom it is on its way to; ``topics``: what its audience is to be spared, in it. ``approved``, ``needed``: votes; ``mine``: the reader's is among them.
+    ``late``: who may decide out of hours, where the hour is out of them."""
+
+    hold: Hold
+    sentence: str
+    topics: tuple[str, ...]
+    special: bool
+    may: bool
+    approved: int
+    needed: int
+    mine: bool
+    late: tuple[tuple[int, str], ...] = ()
+
+
+def _row(hold: Hold, request: Request) -> Row:
+    here, who, said = desk(request), person(request), speech(request)
+    in_force, now = here.policies.current(), here.clock.now()
+    ahead, named = outlook(hold, who, in_force, now), nameable(hold, in_force)
+    approving = {vote.approver for vote in ahead.votes if vote.choice is Choice.APPROVE}
+    missing = sum(n for need in ahead.needs for n, _ in need.groups)
+    late = () if in_force.open_at(now) else tuple(dict.fromkeys(seat for need in ahead.needs for seat in need.late))
+    return Row(
+        hold=hold,
+        sentence=said.say(sentence(hold, named)),
+        topics=tuple(said.say(topic_called(topic)) for topic in (unsuitable(hold.verdict) if named else ())),
+        special=_special(hold, in_force),
+        may=_may(hold, who, here),
+        approved=len(approving),
+        needed=len(approving) + missing,
+        mine=who.address in approving,
+        late=late,
+    )
+
+
+def _special(hold: Hold, in_force: InForce) -> bool:
+    """That may be seen: a list of a special category was written to by its address."""
+    return any(info.sensitivity == "special-category" for info in addressed(hold, in_force))
+
+
+def _weight(hold: Hold, in_force: InForce) -> tuple[bool, int, datetime, str]:
+    """What comes first: a sensitive list, then many people, then little time."""
+    return (not _special(hold, in_force), -hold.reach, hold.expires_at, hold.hold_id)
 
 
 @for_roles(APPROVER)
@@ -199,14 +257,10 @@ def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
     return list(dict.fromkeys(freeze for some in freezes for freeze in some))
 
 
-def purpose(hold: Hold, request: Request) -> str:
-    """Why it is held, in one sentence: what the first rule is for, else what that saw."""
-    told = spoken(hold.verdict, desk(request).policies.current(), speech(request))
-    return next((text for _, aim, seen in told for text in (aim, *seen) if text), "")
-
-
-async def rows(here: ConsoleServices, who: Person, wanted: Wanted, states: Sequence[State]) -> Sequence[Hold]:
-    """Those that this person may know of, one more than fit on the page."""
+async def rows(
+    here: ConsoleServices, who: Person, wanted: Wanted, states: Sequence[State], limit: int = PAGE + 1
+) -> Sequence[Hold]:
+    """Those that this person may know of, newest first; one more than fit on the page."""
     before, after_id = cut(wanted.after) or (None, None)
     marks: list[list[str]] = []
     if wanted.list:
@@ -219,7 +273,7 @@ async def rows(here: ConsoleServices, who: Person, wanted: Wanted, states: Seque
         states=states,
         words=wanted.words.casefold().split()[:5],
         marks=marks,
-        limit=PAGE + 1,
+        limit=limit,
         before=before,
         after_id=after_id,
     )
