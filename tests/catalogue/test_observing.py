@@ -16,7 +16,7 @@ from tests.catalogue.whole import policy as sample
     [
         (
             ["sv", "en"],
-            "Brevvakten ser bara på: 3 meddelanden skulle ha stoppats",
+            "E-postvakten ser bara på: 3 meddelanden skulle ha stoppats",
             "såg den på 4 meddelanden. 3 av dem",
         ),
         (
