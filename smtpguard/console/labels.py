@@ -106,7 +106,7 @@ FROZEN: Mapping[str, str] = {
 }
 """What a freeze stops, by its selector."""
 MAILING_STATES: Mapping[str, str] = {
-    "passing": N_("Nothing stands decided about it."),
+    "passing": N_("Nothing is decided about it."),
     "held": N_("It waits for a decision."),
     "approved": N_("It is approved."),
     "paused": N_("It is approved, and stands between two stages."),

@@ -142,7 +142,7 @@ def _senders(asked: Asked, said: Speech) -> Iterator[str]:
         if one.word in asked.bad:
             yield _meant(said("that is no address: {word}", word=one.word), one, said)
         elif one.meant:
-            yield _meant(said("of late nothing came from {word}", word=one.word), one, said)
+            yield _meant(said("nothing has come from {word} recently", word=one.word), one, said)
 
 
 def _meant(sentence: str, one: Strange, said: Speech) -> str:

@@ -120,7 +120,7 @@ async def test_pages_under_a_policy_that_cannot_be_read(tmp_path: Path) -> None:
         for path in ("/", "/held", "/mailings", "/policy", "/history"):
             answer = await eva.get(path)
             assert answer.status_code == 503, path
-            assert "This version of the guard can make nothing of the policy in force." in text(answer), path
+            assert "This version of the guard cannot read the policy in force." in text(answer), path
         assert "kan inte läsa reglerna som gäller" in text(await eva.get("/held", **{"Accept-Language": "sv"}))
         assert (await eva.get("/no/such/page")).status_code == 404
         assert (await eva.get("/me")).status_code == 200

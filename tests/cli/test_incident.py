@@ -178,10 +178,10 @@ def test_what_a_message_may_be_called_by(story: Path, word: str) -> None:
         (("--list", "ramadan", "--list", "ramadn"), "the policy in force has no list ramadn (did you mean ramadan?)"),
         (("--list", "ramadan", "--since", "2026-03-03"), "nothing in the journal fits"),
         (("--sender", "anna"), "nothing in the journal fits; that is no address: anna (did you mean anna@example.com?)"),
-        (("--sender", "ana@example.com"), "nothing in the journal fits; of late nothing came from ana@example.com (did you mean "
+        (("--sender", "ana@example.com"), "nothing in the journal fits; nothing has come from ana@example.com recently (did you mean "
          "anna@example.com?)"),
         (("--sender", "zz@elsewhere.example"), "nothing in the journal fits"),
-        (("--sender", "anna@exmaple.com", "--no-names"), "nothing in the journal fits; of late nothing came from anna@exmaple.com "
+        (("--sender", "anna@exmaple.com", "--no-names"), "nothing in the journal fits; nothing has come from anna@exmaple.com recently "
          "(did you mean anna@example.com?)"),
         (("--sender", "anna@example.com", "--since", "2026-03-03"), "nothing in the journal fits"),
     ],
