@@ -44,6 +44,9 @@ class ListHeader:
         return self.auto_reply or self.auto_submitted not in ("", "no")
 
 
+_NONE = ListHeader()
+
+
 def list_header(fields: Iterable[Field]) -> ListHeader:
     """Total. The first field of a name counts, save that every List-Unsubscribe is read."""
     found: dict[str, str] = {}
@@ -56,6 +59,8 @@ def list_header(fields: Iterable[Field]) -> ListHeader:
             unsubscribe += uris(f.text)
         else:
             found.setdefault(name, f.text)
+    if not found and not unsubscribe:
+        return _NONE
     list_id = found.get("list-id", "")
     bracketed = _LIST_ID.search(list_id)
     post = found.get("list-post", "")

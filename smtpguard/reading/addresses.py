@@ -33,14 +33,15 @@ class People:
 
 
 def people_of(fields: Index, around: Surroundings) -> People:
-    froms = [a for f in fields.get("from", ()) for a in addresses(words(f.raw), around)]
+    written = [words(f.raw) for f in fields.get("from", ())]
+    froms = [a for value in written for a in addresses(value, around)]
     shown = [a for name in ("to", "cc") for f in fields.get(name, ()) for a in addresses(words(f.raw), around)]
     replies = [a for f in fields.get("reply-to", ())[:1] for a in addresses(words(f.raw), around)]
-    spelled = words(fields["from"][0].raw) if "from" in fields else ""
+    spelled = written[0] if written else ""
     return People(
         sender=froms[0] if froms else "",
         sender_name=spelled.partition("<")[0].strip(" \"'") if "<" in spelled else "",
-        ambiguous=len(set(froms)) > 1 or len(fields.get("from", ())) > 1,
+        ambiguous=len(set(froms)) > 1 or len(written) > 1,
         reply_to=replies[0] if replies else "",
         shown=tuple(dict.fromkeys(shown)),
     )

@@ -158,6 +158,8 @@ def words(raw: bytes) -> str:
     """An unstructured header value for people: unfolded, encoded words decoded, control characters made spaces."""
     raw = (_FOLD.sub(b"", raw) if b"\n" in raw else raw).strip()
     if b"=?" not in raw:
+        if raw.isascii() and (plain := raw.decode("ascii")).isprintable():  # nearly every value is so
+            return plain
         return _clean(_decoded(raw, "utf-8", None).text)
     out: list[str] = []
     # A run of words in one charset is one text: some senders cut characters in the middle.

@@ -241,20 +241,23 @@ _OF_CAMPAIGNS = (
     "x-campaign", "x-campaign-id", "x-campaignid", "x-mailing-id", "x-mailingid", "x-newsletter-id", "x-newsletterid", "x-broadcast-id",
     "x-blast-id", "x-mailin-campaign", "x-mailgun-campaign-id", "x-listmonk-campaign", "x-mass-mailing-id", "x-job-id", "x-jobid",
 )  # fmt: skip
+_CAMPAIGNS = frozenset(_OF_CAMPAIGNS)
 _MOST = 200
 
 
 def campaign_of(fields: Index, lists: ListHeader, subject: str) -> tuple[str, ...]:
     """Its names, the most telling first; none where it says nothing. A field that stands twice says nothing either."""
     found = []
-    for name in _OF_CAMPAIGNS:
+    for name in () if _CAMPAIGNS.isdisjoint(fields) else _OF_CAMPAIGNS:
         given = fields.get(name, ())
         if len(given) == 1 and (value := " ".join(words(given[0].raw[:_MOST]).split())):
             found.append(f"{name} {value}")
+    constant = [value for value in (lists.feedback_id, lists.list_id) if value]
+    if not found and not constant:
+        return ()
     about = " ".join(bare(subject).lower().split())
     if not about:
         return tuple(found)
-    constant = [value for value in (lists.feedback_id, lists.list_id) if value]
     if found and not constant:
         return (*found, f"subject {about}"[: 2 * _MOST])
     return (*found, *(f"{value} {about}"[: 2 * _MOST] for value in constant))
