@@ -1,4 +1,4 @@
-"""smtpguard freeze and thaw: stand still, and go on.
+"""smtpguard freeze and thaw.
 
 ``freeze`` returns when no verdict to relay of what it stops can be committed any more, and says how many messages were past
 recall.

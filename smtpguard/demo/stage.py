@@ -80,7 +80,7 @@ class Stage:
         self.relay = RecordingRelay()
         self.members = people(1200)
         self.others = people(2500, offset=100)
-        self.descriptions: dict[str, str] = {"freeze": "Somebody has said: stand still"}
+        self.descriptions: dict[str, str] = {"freeze": "A freeze is in force"}
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listening.getsockname()[1]
         self._guard: subprocess.Popen[bytes] | None = None

@@ -111,10 +111,10 @@ async def test_for_a_while(here: Stage) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({}, "Say what is to stand still."),
-        ({"selector": "weather"}, "Say what is to stand still."),
-        ({"selector": "list", "list": "nowhere"}, "Say what is to stand still."),
-        ({"selector": "mailing", "mailing": ""}, "Say what is to stand still."),
+        ({}, "Choose what to stop."),
+        ({"selector": "weather"}, "Choose what to stop."),
+        ({"selector": "list", "list": "nowhere"}, "Choose what to stop."),
+        ({"selector": "mailing", "mailing": ""}, "Choose what to stop."),
         ({"selector": "sender", "sender": "nobody"}, "That is no address: nobody"),
         ({"selector": "all", "reason": " "}, "Say why"),
     ],
@@ -143,7 +143,7 @@ async def test_a_refused_freeze_comes_back_as_it_was_filled_in(here: Stage) -> N
     assert '<option value="4" selected>' in page
     assert await standing(here) == []
     both = await eva.post("/freeze", selector="list", list="", reason=" ", hours="")
-    assert text(both).count("Say what is to stand still.") == 1
+    assert text(both).count("Choose what to stop.") == 1
     assert "Say why: everybody who meets the banner reads it." in text(both), "all that is wrong at once"
     done = await eva.post("/freeze", **(filled | {"sender": "anna@example.com"}))
     assert 'value="anna@example.com"' not in done.text, "what was taken does not stand there again"

@@ -52,9 +52,9 @@ async def lift(call: Call) -> FreezeLifted:
 def _value(call: Call, selector: Selector, value: str) -> str:
     registry = call.desk.policies.current().registry
     if selector is Selector.ALL and value:
-        raise Refusal(422, errors=[Wrong(at="body.value", problem="nothing, where all is to stand still")])
+        raise Refusal(422, errors=[Wrong(at="body.value", problem="nothing, where all is to be frozen")])
     if selector is not Selector.ALL and not value:
-        raise Refusal(422, errors=[Wrong(at="body.value", problem=f"which {selector.value} is to stand still")])
+        raise Refusal(422, errors=[Wrong(at="body.value", problem=f"which {selector.value} is to be frozen")])
     if selector is Selector.LIST and value not in registry.lists:
         raise Refusal(422, errors=[Wrong(at="body.value", problem="the policy has no such list")])
     if selector is Selector.SENDER:

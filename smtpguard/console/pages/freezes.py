@@ -36,7 +36,7 @@ async def freeze(request: Request) -> Response:
     try:
         selector = Selector(sent.get("selector", ""))
     except ValueError:
-        return await _shown(request, 422, wrong={"selector": said("Say what is to stand still.")})
+        return await _shown(request, 422, wrong={"selector": said("Choose what to stop.")})
     value = sent.get(selector.value, "").strip()[:500] if selector is not Selector.ALL else ""
     wrong: dict[str, str] = {}
     if selector is Selector.SENDER:
@@ -45,7 +45,7 @@ async def freeze(request: Request) -> Response:
         except BadAddress:
             wrong["sender"] = said("That is no address: {address}", address=value)
     elif (selector is Selector.LIST and value not in here.lists) or (selector is not Selector.ALL and not value):
-        wrong[selector.value] = said("Say what is to stand still.")
+        wrong[selector.value] = said("Choose what to stop.")
     if not reason:
         wrong["reason"] = said("Say why: everybody who meets the banner reads it.")
     if wrong:
