@@ -1,4 +1,4 @@
-"""What stands in files and is made from code: the JSON schemas for editors, and the table of facts in docs/policy.md.
+"""What stands in files and is made from code: the JSON schemas for editors, and the tables of facts and metrics in the docs.
 
 ``python -m tests.generated`` (``make generated``) writes them; a test says where they are not of this version.
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from smtpguard.config.schema import settings_schema
+from smtpguard.observe.metrics.table import DECISION, HOST, JOURNAL, SECONDS, STORE, TREE, Family
 from smtpguard.policy.facts import FACTS, Fact, Type
 from smtpguard.policy.schema import list_schema, policy_schema
 
@@ -18,6 +19,8 @@ _ROOT = Path(__file__).parent.parent
 _SCHEMAS = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}
 _KINDS = {Type.TRUTH: "truth", Type.WORD: "word", Type.WORDS: "set", Type.NETWORK: "address", Type.COUNT: "count", Type.SHARE: "share"}  # fmt: skip
 _TABLE = re.compile(r"(?<=\| Fact \| Kind \| Means \|\n\|---\|---\|---\|\n)(?:\|.*\n)+")
+
+_METRICS = re.compile(r"(?<=\| Metric \| \| Told apart by \| Says \|\n\|---\|---\|---\|---\|\n)(?:\|.*\n)+")
 
 
 def generated() -> Mapping[Path, str]:
@@ -28,7 +31,18 @@ def generated() -> Mapping[Path, str]:
     }
     page = _ROOT / "docs/policy.md"
     rows = "".join(map(_row, FACTS.values()))
-    return {**schemas, page: _TABLE.sub(lambda _: rows, page.read_text())}
+    return {**schemas, page: _TABLE.sub(lambda _: rows, page.read_text()), **_metrics()}
+
+
+def _metrics() -> Mapping[Path, str]:
+    page = _ROOT / "docs/metrics.md"
+    groups = iter(((*JOURNAL, SECONDS, DECISION), STORE, HOST, TREE))
+    return {page: _METRICS.sub(lambda _: "".join(map(_metric, next(groups))), page.read_text())}
+
+
+def _metric(family: Family) -> str:
+    labels = ", ".join(f"`{label}`" for label in family.labels)
+    return f"| `{family.name}` | {family.kind.value} | {labels} | {family.says} |\n"
 
 
 def _row(fact: Fact) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ UNDECIDED = ("full", "busy", "policy", "store", "rounds", "failed")
 """No space; too many waiting; a policy in force that this version cannot read; the store away, or too slow; another policy or
 another recall each time; an error of ours."""
 
+ADMISSION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+"""Bounds of what is counted of the time to a verdict; the last is when no other round begins (``Limits``)."""
 
 ANSWERS = ("taken", "deferred", "refused")
 """2xx, of ours or of the relay for anybody at all; 4xx; 5xx."""
@@ -122,6 +125,11 @@ class Intake:
         """Messages that were answered 451 or 452 without a verdict, by why (``UNDECIDED``)."""
         self.answered: Counter[str] = Counter()
         """Messages by what their clients were answered (``ANSWERS``)."""
+        self.admissions = [0] * (len(ADMISSION_SECONDS) + 1)
+        """Verdicts, by the time from the whole message to the commit: up to each of ``ADMISSION_SECONDS`` and above the one before;
+        at last those that took longer."""
+        self.admission_microseconds = 0
+        """That time, all together."""
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """To be left to run to its end, also where the client goes away meanwhile (``Transaction.gone``): the batch that it is in
@@ -166,6 +174,7 @@ class Intake:
         keep = compare = recalled = False
         approved: dict[str, Approved] = {}
         came, began = self._clock.now(), self._clock.monotonic()
+        whole = began
         for _ in range(ROUNDS):
             if self._clock.monotonic() - began > self._limits.rounds_seconds:
                 break
@@ -198,6 +207,8 @@ class Intake:
             except Gone:
                 await onward.abandon()
                 return Deferred(reply=reply.NOT_RECORDED)
+            if not recalled:  # where a recall makes another verdict, the relay's time is in it
+                self._timed(self._clock.monotonic() - whole)
             done = await self._dispose.carry_out(gathered, admission, onward, transaction.gone)
             if done is not None:
                 return done
@@ -207,6 +218,10 @@ class Intake:
         self.undecided["rounds"] += 1
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED, undecided=True)
+
+    def _timed(self, seconds: float) -> None:
+        self.admissions[bisect_left(ADMISSION_SECONDS, seconds)] += 1
+        self.admission_microseconds += int(seconds * 1_000_000)
 
     async def _seen(self, grants: Sequence[Grant]) -> dict[str, Approved]:
         """What people had before their eyes; None of what nobody knows any more. Only for words, so that a store that does not answer

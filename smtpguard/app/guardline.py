@@ -83,4 +83,6 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
 def counts(intake: Intake) -> Mapping[str, int]:
     """What a process with a wire says along with its beats (processes.numbers)."""
     undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
-    return undecided | {f"answered {how}": count for how, count in intake.answered.items()}
+    answered = {f"answered {how}": count for how, count in intake.answered.items()}
+    admissions = {f"admission {n}": count for n, count in enumerate(intake.admissions) if count}
+    return undecided | answered | admissions | {"admission us": intake.admission_microseconds}

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from smtpguard import __version__
-from smtpguard.admission.intake import ANSWERS, UNDECIDED
+from smtpguard.admission.intake import ADMISSION_SECONDS, ANSWERS, UNDECIDED
 from smtpguard.app import policyfile
 from smtpguard.app.certificates import REFUSED, Ending, endings
 from smtpguard.app.files import indexes
@@ -27,7 +28,7 @@ from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
 from smtpguard.observe import watching as store_watching
-from smtpguard.observe.metrics.table import Numbers
+from smtpguard.observe.metrics.table import Numbers, Spread
 from smtpguard.observe.metrics.tally import Tally
 from smtpguard.observe.watching import Waiting
 from smtpguard.outbox.asking import SETTLED_WITHIN
@@ -120,8 +121,9 @@ class Watching:
                 return
             after = self._read_to
             events, self._read_to = await store.ask(partial(store_watching.news, after=after, limit=PAGE))
+            held = await store.ask(partial(store_watching.held, events=events))
             for event in events:
-                self._tally.add(event)
+                self._tally.add(event, held.get(event.id))
 
     def _expect(self, policy: Policy) -> None:
         rules = {rule.rule_id: "observed" if rule.observes or not policy.enforce else rule.then.word
@@ -249,10 +251,10 @@ class Watching:
         if not tree:  # a supervisor tells within a second
             return {}
 
-        def by(key: str) -> dict[tuple[str, ...], float]:
+        def by(key: str) -> dict[tuple[str, ...], float | Spread]:
             return {(name,): number for name, number in tree[key].items()}
 
-        numbers: dict[str, dict[tuple[str, ...], float]] = {
+        numbers: dict[str, dict[tuple[str, ...], float | Spread]] = {
             "smtpguard_connections": by("connections"),
             "smtpguard_connections_accepted_total": by("accepted"),
             "smtpguard_connections_refused_total": {
@@ -263,6 +265,7 @@ class Watching:
             "smtpguard_certificates_refused_total": {(): tree["counts"].get(REFUSED, 0)},
             "smtpguard_part_processes": by("ready"),
             "smtpguard_part_deaths_total": by("deaths"),
+            "smtpguard_part_memory_bytes": by("memory"),
         }
         if tree["connections"]:
             numbers["smtpguard_connections_limit"] = {(): self._settings.limits.connections}
@@ -270,8 +273,10 @@ class Watching:
             counts = tree["counts"]
             numbers["smtpguard_answers_total"] = {(how,): counts.get(f"answered {how}", 0) for how in ANSWERS}
             numbers["smtpguard_undecided_total"] = {(why,): counts.get(f"undecided {why}", 0) for why in UNDECIDED}
-            numbers["smtpguard_turned_away_total"] = {(why.value,): counts.get(f"turned-away {why}", 0) for why in Why}
-            numbers["smtpguard_turned_away_total"][Why.CONNECTIONS.value,] += sum(tree["refused"].values())
+            turned = {why: counts.get(f"turned-away {why}", 0) for why in Why}
+            turned[Why.CONNECTIONS] += sum(tree["refused"].values())
+            numbers["smtpguard_turned_away_total"] = {(why.value,): count for why, count in turned.items()}
+            numbers["smtpguard_admission_seconds"] = {(): _admissions(counts)}
         if not _RELAYS.isdisjoint(tree["ready"]):
             counts, levels = tree["counts"], tree["levels"]
             numbers["smtpguard_relay_connections"] = {
@@ -287,6 +292,14 @@ class Watching:
             numbers["smtpguard_relay_up"] = {(): answered}
             numbers["smtpguard_relay_tried_seconds"] = {(): max(0.0, passed - at)}
         return numbers
+
+
+def _admissions(counts: Mapping[str, int]) -> Spread:
+    """Of all processes that take mail (guardline.counts)."""
+    each = [counts.get(f"admission {n}", 0) for n in range(len(ADMISSION_SECONDS) + 1)]
+    return Spread(
+        bounds=ADMISSION_SECONDS, counts=tuple(accumulate(each)), total=counts.get("admission us", 0) / 1_000_000
+    )
 
 
 def _since(at: datetime | None, now: datetime) -> float:

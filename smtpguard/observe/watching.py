@@ -20,6 +20,7 @@ from smtpguard.holds.model import State
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import of_kind
+from smtpguard.observe.metrics.tally import Held, ends_hold
 from smtpguard.outbox.rows import leasable
 from smtpguard.policy.freezing import Freeze
 
@@ -100,6 +101,24 @@ def news(connection: Connection, after: int, limit: int) -> tuple[Sequence[Event
         if kind in _KINDS:
             found.append(Event(kind=_KINDS[kind], id=id, at=instant(at), data=_body(body)["data"]))
     return found, last
+
+
+def held(connection: Connection, events: Sequence[Event]) -> dict[str, Held]:
+    """By the hold's id, of what ``events`` (a page of ``news``) decide on: the verdicts that held it. What its client sent again
+    meanwhile made no other hold."""
+    ended = sorted({event.id for event in events if ends_hold(event)})
+    if not ended:
+        return {}
+    query = select(entry.c.id, entry.c.at, entry.c.body).where(
+        entry.c.id.in_(ended), entry.c.kind == Kind.VERDICT.value
+    )
+    found: dict[str, Held] = {}
+    for id, at, body in connection.execute(query.order_by(entry.c.seq)):
+        data = _body(body)["data"]
+        rules = data.get("rules")
+        if data.get("action") == "hold" and not data.get("retry") and isinstance(rules, list):
+            found[id] = Held(instant(at), tuple(str(rule) for rule in rules))
+    return found
 
 
 _KINDS = {kind.value: kind for kind in Kind}

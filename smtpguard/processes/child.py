@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from smtpguard.processes.channel import Channel, Message, pair
@@ -30,6 +32,15 @@ class Timing:
     longest_pause_seconds: float = 10.0
     deaths: int = 5  # so many within the window end serve
     deaths_seconds: float = 60.0
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process has in memory; pages that it shares with others are in it. 0 where it is no more (proc_pid_statm(5))."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +187,11 @@ class Child:
         """It could not speak, and nobody could listen, for so long: a virtual machine that was paused, say."""
         self._heard_at += seconds
         self._started_at += seconds
+
+    @property
+    def memory_bytes(self) -> int:
+        """That are resident; 0 while it does not run."""
+        return resident_bytes(self.pid) if self.pid is not None else 0
 
     def lived_seconds(self, now: float) -> float:
         return now - self._started_at

@@ -71,9 +71,14 @@ class Numbers:
         return self.counts + Counter({PUT_OFF: self.refused.total() + self.without_descriptor.total()})
 
     def told(
-        self, connections: Mapping[str, int], listeners: Iterable[str], ready: Mapping[str, int]
+        self,
+        connections: Mapping[str, int],
+        listeners: Iterable[str],
+        ready: Mapping[str, int],
+        memory: Mapping[str, int],
     ) -> dict[str, Any]:
-        """As JSON. ``connections`` that are open, by listener; ``ready``: how many processes of each kind of part are."""
+        """As JSON. ``connections`` that are open, by listener; ``ready``: how many processes of each kind of part are; ``memory``: in
+        bytes, by kind of part."""
         levels: Counter[str] = Counter()
         for each in self._levels.values():
             levels.update(each)
@@ -85,6 +90,7 @@ class Numbers:
             "strangers": {name: self.strangers[name] for name in names},
             "without_descriptor": {name: self.without_descriptor[name] for name in names},
             "ready": dict(ready),
+            "memory": dict(memory),
             "deaths": {part: self.deaths[part] for part in ready},
             "counts": dict(self.counts),
             "levels": dict(levels),

@@ -24,7 +24,7 @@ import structlog
 
 from smtpguard.mail import reply
 from smtpguard.mail.client import client_address
-from smtpguard.processes.child import Child, Life, Offered, Timing
+from smtpguard.processes.child import Child, Life, Offered, Timing, resident_bytes
 from smtpguard.processes.connections import Connections, Limits
 from smtpguard.processes.introduction import Arrival, Introductions
 from smtpguard.processes.listeners import Listener
@@ -41,6 +41,8 @@ _MOST_LINES = 20  # in one look
 _FULL_PAUSE_SECONDS = 1.0  # when connections cannot even be refused
 _SAID_SECONDS = 60.0  # between two lines of the log about descriptors
 _STARTING_SECONDS = 10.0  # between two words to the manager that the start goes on
+SUPERVISOR = "supervisor"
+"""What it is called among the parts where their memory is told."""
 CANNOT_RUN = 2
 """A part's exit status, and serve's, for what starting it again would not mend: wrong use, wrong settings."""
 TRY_AGAIN = os.EX_TEMPFAIL
@@ -383,7 +385,10 @@ class Supervisor:
         ready = Counter({child.part: 0 for child in self._children})
         ready.update(child.part for child in self._children if child.ready)
         names = [listener.name for listener in self._listeners]
-        numbers = self._numbers.told(self._connections.by_listener, names, ready)
+        memory = Counter({SUPERVISOR: resident_bytes(os.getpid())})
+        for child in self._children:
+            memory[child.part] += child.memory_bytes
+        numbers = self._numbers.told(self._connections.by_listener, names, ready, memory)
         for child in self._children:
             if child.part in self._shows:
                 child.tell(numbers)

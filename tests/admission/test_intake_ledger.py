@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.intake import UNDECIDED, Limits
+from smtpguard.admission.intake import ADMISSION_SECONDS, UNDECIDED, Limits
 from smtpguard.database.errors import Busy, ContentMissing, Full, PolicyMoved, Unavailable
 from smtpguard.mail.reply import BUSY, DISK_FULL, INTERNAL_ERROR, NOT_RECORDED, Reply
-from smtpguard.policy.verdict import Deferred, Held
+from smtpguard.policy.verdict import Deferred, Held, Relayed
 from tests.guard.house import RAMADAN, House, Instead, Way
 
 
@@ -108,3 +108,19 @@ async def test_after_a_while_no_other_round_begins(home: House) -> None:
     assert await intake(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED, undecided=True)
     assert (rounds, way.abandoned) == (2, 1)
     assert intake.undecided == {"rounds": 1}
+
+
+async def test_how_long_the_verdict_took_is_counted_and_the_relay_is_not_in_it(home: House) -> None:
+    store = home.store
+
+    async def admit(*words: Any) -> Any:
+        home.clock.pass_(seconds=0.02)
+        return await store.admit(*words)
+
+    home.ledger = Instead(store, {"admit": admit})
+    intake = home.intake()
+    way = Way(before_dot=lambda: home.clock.pass_(seconds=30))
+    assert isinstance(await intake(home.transaction("ulf@example.com"), way), Relayed)
+    counted = {bound: n for bound, n in zip(ADMISSION_SECONDS, intake.admissions, strict=False) if n}
+    assert counted == {0.025: 1}
+    assert intake.admission_microseconds == pytest.approx(20_000, abs=1)

@@ -242,7 +242,7 @@ def test_the_share_of_4xx_has_what_was_turned_away_without_a_verdict() -> None:
     answers.add(0, {})
     answers.add(5, numbers.standing)
     assert answers.of_late == (4 + counted + 3, 1 + counted + 3)
-    assert PUT_OFF not in Numbers().told({}, [], {})["counts"]
+    assert PUT_OFF not in Numbers().told({}, [], {}, {})["counts"]
 
 
 # -- what was told of a host

@@ -25,7 +25,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.indexcache import index_path
-from smtpguard.observe.metrics.table import BY_NAME
+from smtpguard.observe.metrics.table import BY_NAME, Spread
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
 from tests.guard.house import Clock
@@ -129,6 +129,19 @@ async def test_what_the_policy_declares_is_there_before_it_grows(here: Here) -> 
     assert here.told("list_news_total", "newsletter", "failed") == 0
     assert here.told("policy_info", here.policies.policy.sha256) == 1
     assert here.told("policy_enforced") == 1
+
+
+async def test_decisions_by_the_rules_that_held_also_where_that_was_before_the_counting_began(here: Here) -> None:
+    await here.happens(Kind.VERDICT, "H1", action="hold", rules=["internal-to-list"])
+    await here.look()
+    assert here.told("rule_hold_ends_total", "internal-to-list", "approved") == 0
+    here.clock.pass_(hours=3)
+    await here.happens(Kind.APPROVED, "H1")
+    await here.look()
+    assert here.told("rule_hold_ends_total", "internal-to-list", "approved") == 1
+    spread = here.watching.numbers()["smtpguard_decision_seconds"]["approved",]
+    assert isinstance(spread, Spread)
+    assert (spread.counts[-1], spread.total) == (1, 3 * 3600)
 
 
 async def test_counters_begin_with_the_first_look_and_go_on(here: Here) -> None:
@@ -290,8 +303,17 @@ TREE = {
     "strangers": {"127.0.0.1:10025": 7},
     "without_descriptor": {"127.0.0.1:10025": 1},
     "ready": {"proxy": 2, "metrics": 1},
+    "memory": {"supervisor": 40 << 20, "proxy": 200 << 20, "metrics": 80 << 20},
     "deaths": {"proxy": 1, "metrics": 0},
-    "counts": {"undecided store": 5, "turned-away relay-busy": 4, "relay waits": 6, "relay wait ms": 1500},
+    "counts": {
+        "admission 2": 3,
+        "admission 4": 2,
+        "admission us": 62500,
+        "undecided store": 5,
+        "turned-away relay-busy": 4,
+        "relay waits": 6,
+        "relay wait ms": 1500,
+    },
     "levels": {"relay idle": 2, "relay in use": 3, "relay waiting": 1},
     "found": {"relay": [990.0, 0]},
 }
@@ -305,6 +327,13 @@ async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
     assert here.told("connections_accepted_total", where) == 40
     assert here.told("connections_refused_total", where, "limit") == 2
     assert here.told("connections_refused_total", where, "client") == 7
+    assert here.told("part_memory_bytes", "proxy") == 200 << 20
+    spread = here.watching.numbers()["smtpguard_admission_seconds"][()]
+    assert isinstance(spread, Spread)
+    assert dict(zip(spread.bounds, spread.counts, strict=False)) == {
+        bound: 0 if bound < 0.005 else 3 if bound < 0.025 else 5 for bound in spread.bounds
+    }
+    assert (spread.counts[-1], spread.total) == (5, 0.0625)
     assert (here.told("part_processes", "proxy"), here.told("part_deaths_total", "proxy")) == (2, 1)
     assert (here.told("undecided_total", "store"), here.told("undecided_total", "busy")) == (5, 0)
     assert (here.told("turned_away_total", "relay-busy"), here.told("turned_away_total", "relay-slow")) == (4, 0)
@@ -318,7 +347,7 @@ async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
 
 
 async def test_a_tree_without_mail_has_no_word_on_it(here: Here) -> None:
-    alone = {"connections": {}, "accepted": {}, "refused": {}, "strangers": {}, "without_descriptor": {}, "ready": {"metrics": 1}, "deaths": {"metrics": 0},
+    alone = {"connections": {}, "accepted": {}, "refused": {}, "strangers": {}, "without_descriptor": {}, "ready": {"metrics": 1}, "memory": {"metrics": 9}, "deaths": {"metrics": 0},
              "counts": {}, "levels": {}, "found": {}}  # fmt: skip
     here.watching.told(alone)
     for name in ("connections_limit", "relay_up", "undecided_total", "turned_away_total", "relay_connections_limit"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from smtpguard.holds.model import Change, State
 from smtpguard.journal import columns
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import watching
+from smtpguard.observe.metrics.tally import Held
 from smtpguard.observe.watching import Waiting
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store
@@ -156,6 +158,19 @@ async def test_an_entry_of_a_kind_that_is_not_known_yet_is_passed_over(store: St
     assert (await news(store, 1))[0] == []
 
 
+async def test_what_held_a_message_that_is_decided_on(store: Store, clock: Clock) -> None:
+    verdict = partial(event, Kind.VERDICT, action="hold")
+    await store.journal.record([
+        verdict("H1", rules=["busy"]), verdict("H1", rules=["other"], retry=True), verdict("H2", rules=["busy"]),
+        event(Kind.VERDICT, "H3", action="relay", rules=[]), verdict("H4"), event(Kind.VOTE, "H1"),
+    ])  # fmt: skip
+    ends = [event(Kind.APPROVED, id) for id in ("H1", "H3", "H4", "H9")]
+    ends.append(replace(event(Kind.APPROVED, "H2"), data={"with": "H1"}))
+    found = await store.ask(lambda c: watching.held(c, ends))
+    assert found == {"H1": Held(T0, ("busy",))}
+    assert await store.ask(lambda c: watching.held(c, [])) == {}
+
+
 async def test_a_body_that_only_python_reads(store: Store) -> None:
     """A lone surrogate, as some client wrote it."""
     await store.journal.record([event(Kind.VOTE, "H1", word="\udcff")])
@@ -174,6 +189,7 @@ async def test_every_query_goes_along_an_index_and_names_nobody(store: Store) ->
         listening.listen(connection, "before_cursor_execute", noted)
         watching.look(connection, T0, near=NEAR, settled_within=SETTLED)
         watching.news(connection, 0, 10)
+        watching.held(connection, [event(Kind.APPROVED, "H1")])
         listening.remove(connection, "before_cursor_execute", noted)
         sqlite = connection.dialect.name == "sqlite"
         if not sqlite:  # which reads a table whole because it is little
@@ -182,7 +198,7 @@ async def test_every_query_goes_along_an_index_and_names_nobody(store: Store) ->
         return [str(connection.exec_driver_sql(explain + sql, values).all()) for sql, values in statements]
 
     plans = await store.ask(asked)
-    assert len(plans) == 11
+    assert len(plans) == 12
     assert [
         plan for plan in plans if re.search(r"(SCAN|Seq Scan on) (entry|hold|outbox|delivery)\b(?! USING)", plan)
     ] == []

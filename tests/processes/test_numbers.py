@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from smtpguard.processes.child import resident_bytes
 from smtpguard.processes.numbers import Numbers, Said
 from tests.processes.tree import PATIENCE, Grow, ask
 
@@ -40,7 +42,7 @@ def test_counts_are_those_of_the_living_and_the_dead(steps: list[tuple[str, str]
             counted.pop(process, None)
             numbers.ended(process, "proxy", died=step == "dies")
             died += step == "dies"
-    told = numbers.told({}, [], {"proxy": 2})
+    told = numbers.told({}, [], {"proxy": 2}, {})
     assert told["counts"].get("words", 0) == kept + sum(said.values())
     assert told["deaths"] == {"proxy": died}
 
@@ -49,9 +51,9 @@ def test_levels_are_those_of_the_living() -> None:
     numbers = Numbers()
     for process, idle in (("proxy-1", 3), ("proxy-2", 4), ("proxy-1", 1)):
         numbers.heard(process, Said(levels={"idle": idle}))
-    assert numbers.told({}, [], {})["levels"] == {"idle": 5}
+    assert numbers.told({}, [], {}, {})["levels"] == {"idle": 5}
     numbers.ended("proxy-2", "proxy", died=True)
-    assert numbers.told({}, [], {})["levels"] == {"idle": 1}
+    assert numbers.told({}, [], {}, {})["levels"] == {"idle": 1}
 
 
 def test_the_newest_is_believed_whoever_says_it() -> None:
@@ -60,19 +62,19 @@ def test_the_newest_is_believed_whoever_says_it() -> None:
     numbers.heard("proxy-2", Said(found={"relay": (7.0, 1)}))
     numbers.heard("proxy-1", Said(found={"relay": (5.0, 0)}))
     numbers.ended("proxy-2", "proxy", died=True)
-    assert numbers.told({}, [], {})["found"] == {"relay": (7.0, 1)}
+    assert numbers.told({}, [], {}, {})["found"] == {"relay": (7.0, 1)}
     numbers.heard("delivery", Said(found={"relay": (9.0, 0)}))
-    assert numbers.told({}, [], {})["found"] == {"relay": (9.0, 0)}
+    assert numbers.told({}, [], {}, {})["found"] == {"relay": (9.0, 0)}
 
 
 def test_every_listener_and_part_is_told_of_from_the_first_on() -> None:
     numbers = Numbers()
     numbers.accepted["gone:25"] += 1
-    told = numbers.told({"smtp:25": 0}, ["smtp:25"], {"proxy": 0})
+    told = numbers.told({"smtp:25": 0}, ["smtp:25"], {"proxy": 0}, {"proxy": 9})
     assert told == {
         "connections": {"smtp:25": 0}, "accepted": {"smtp:25": 0}, "refused": {"smtp:25": 0},
         "strangers": {"smtp:25": 0}, "without_descriptor": {"smtp:25": 0}, "ready": {"proxy": 0},
-        "deaths": {"proxy": 0}, "counts": {}, "levels": {}, "found": {},
+        "memory": {"proxy": 9}, "deaths": {"proxy": 0}, "counts": {}, "levels": {}, "found": {},
     }  # fmt: skip
 
 
@@ -80,6 +82,13 @@ def test_a_beat_says_it_as_json_or_says_nothing() -> None:
     said = Said(counts={"words": 3}, levels={"idle": 2}, found={"relay": (5.5, 1)})
     assert Said.of(json.loads(json.dumps(asdict(said)))) == said
     assert Said.of({}) == Said()
+
+
+def test_the_memory_of_a_process_that_is_no_more() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert resident_bytes(gone.pid) == 0
+    assert resident_bytes(os.getpid()) > 1 << 20
 
 
 class TestTree:
@@ -113,6 +122,10 @@ class TestTree:
         one_too_many.close()
         until(connections={name: 3}, accepted={name: 3}, refused={name: 1}, counts={"words": 3})
         assert told()["found"]["relay"][1] == 1  # type: ignore[index]
+        memory = told()["memory"]
+        assert isinstance(memory, dict)
+        assert memory.keys() == {"supervisor", "proxy", "shows"}
+        assert min(memory.values()) > 1 << 20, "a process of Python, in bytes"
         os.kill(victim, signal.SIGKILL)
         until(deaths={"proxy": 1, "shows": 0}, ready={"proxy": 2, "shows": 1}, counts={"words": 3})
         for sock in (first, second, third):

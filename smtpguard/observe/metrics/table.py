@@ -1,4 +1,4 @@
-"""Every metric that there is: its name, what it is told apart by, and what it says. docs/operations.md has the same table.
+"""Every metric that there is: its name, what it is told apart by, and what it says. docs/metrics.md has the same tables.
 
 A label is a word of a fixed vocabulary, or one that settings or policy declare: never an address, a subject, an id, or
 anything that mail brings.
@@ -73,6 +73,12 @@ JOURNAL = _table(
     ("holds_total", "copy", "Messages that were held; copy: yes where it is stored under the one that people decide on"),
     ("hold_ends_total", "end copy", "What became of them: approved, rejected, withdrawn, expired, void"),
     (
+        "rule_hold_ends_total",
+        "rule end",
+        "The same by each rule that held, of holds that people decide on: a copy of a mailing is not among them. Of all ends the share "
+        "that was approved says whether a rule is too strict",
+    ),
+    (
         "release_recipients_total",
         "outcome",
         "Recipients of what was released and of colleagues' parts, an attempt each: sent, retry, failed, in-doubt",
@@ -88,6 +94,13 @@ JOURNAL = _table(
 )  # fmt: skip
 SECONDS = Family(
     "smtpguard_outcome_seconds", Kind.HISTOGRAM, (), "From a verdict to relay to its outcome, the relay's answer mostly"
+)
+DECISION = Family(
+    "smtpguard_decision_seconds",
+    Kind.HISTOGRAM,
+    ("end",),
+    "From the verdict to hold to its end, nights and holidays included: approved, rejected, withdrawn, expired. Copies of a mailing "
+    "are not among them",
 )
 STORE = (
     *_table(
@@ -154,7 +167,15 @@ TREE = (
             "(the process had no file descriptor left, 421)",
         ),
     ),
-    *_table(Kind.GAUGE, ("part_processes", "part", "Processes of a part that are ready")),
+    *_table(
+        Kind.GAUGE,
+        ("part_processes", "part", "Processes of a part that are ready"),
+        (
+            "part_memory_bytes",
+            "part",
+            "What the processes of a part, and the supervisor, have in memory; pages that they share are counted for each of them",
+        ),
+    ),
     *_table(
         Kind.COUNTER,
         (
@@ -194,8 +215,14 @@ TREE = (
             "too-large, bad-content, too-slow, gave-up, stopping, undecided, failed",
         ),
     ),
+    Family(
+        "smtpguard_admission_seconds",
+        Kind.HISTOGRAM,
+        (),
+        "From a whole message, its final dot, to its verdict in the journal: reading, lists, DKIM and the commit, without the relay",
+    ),
     *_table(Kind.INFO, ("build_info", "version", "This smtpguard")),
 )  # fmt: skip
 
-FAMILIES: tuple[Family, ...] = (*JOURNAL, SECONDS, *STORE, *HOST, *TREE)
+FAMILIES: tuple[Family, ...] = (*JOURNAL, SECONDS, DECISION, *STORE, *HOST, *TREE)
 BY_NAME = {family.name: family for family in FAMILIES}

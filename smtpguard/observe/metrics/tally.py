@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 from smtpguard.journal.event import DECISIONS, Event, Kind
 from smtpguard.journal.fate import End, relayed
-from smtpguard.observe.metrics.table import JOURNAL, SECONDS, Numbers, Spread
+from smtpguard.observe.metrics.table import DECISION, JOURNAL, SECONDS, Numbers, Spread
 
 BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 """Seconds; the last is how long a relay may take (RFC 5321 section 4.5.3.2.6)."""
+DECISION_BOUNDS = (60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0, 172800.0, 345600.0, 604800.0)
+"""Seconds, from a minute to a week."""
 MOST_SERIES = 2000
 """Of one family. Its labels are declared words, so that only a journal of many policies comes to so many: the rest is OTHER."""
 OTHER = "other"
@@ -27,6 +31,7 @@ _ACTIONS = ("relay", "hold", "defer", "reject")
 _OUTCOMES = ("relayed", "refused", "lost", "recalled", "gone", "in-doubt")
 _SENT = ("sent", "retry", "failed", "in-doubt")
 _ENDS = {kind: state for kind, state in DECISIONS.items() if state != "waiting"}
+_DECIDED = ("approved", "rejected", "withdrawn", "expired")
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
 NOTICES = (
     "alarm", "answer", "approve", "decided", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
@@ -46,12 +51,40 @@ _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The verdict that held a message: when, and by which rules."""
+
+    at: datetime
+    rules: Sequence[str]
+
+
+def ends_hold(event: Event) -> bool:
+    """Whether somebody, or time, has decided on a hold that is no copy of another."""
+    return event.kind in _ENDS and "with" not in event.data
+
+
+class _Times:
+    """Of one histogram."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds, self._counts, self._seconds = bounds, [0] * (len(bounds) + 1), 0.0
+
+    def add(self, began: datetime, ended: datetime) -> None:
+        seconds = max(0.0, (ended - began).total_seconds())  # a clock may be set back
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._seconds += seconds
+
+    def spread(self) -> Spread:
+        return Spread(bounds=self._bounds, counts=tuple(accumulate(self._counts)), total=self._seconds)
+
+
 class Tally:
     def __init__(self) -> None:
         self._counts: dict[str, dict[tuple[str, ...], int]] = {family.name: {} for family in JOURNAL}
         self._relaying: OrderedDict[str, tuple[datetime, int]] = OrderedDict()  # when, and for how many customers
-        self._spread = [0] * (len(BOUNDS) + 1)
-        self._seconds = 0.0
+        self._outcomes = _Times(BOUNDS)
+        self._decisions = {end: _Times(DECISION_BOUNDS) for end in _DECIDED}
         for name, series in _BEGIN.items():
             for labels in series:
                 self._count(name, *labels, by=0)
@@ -60,14 +93,17 @@ class Tally:
         """What may come to be counted, so that its series are there before they grow. ``rules``: id to the effect it has."""
         for rule, effect in rules.items():
             self._count("rule_messages_total", rule, effect, by=0)
+            if effect == "hold":
+                for end in _ENDS.values():
+                    self._count("rule_hold_ends_total", rule, end, by=0)
         for name in lists:
             for news in _NEWS:
                 self._count("list_news_total", name, news, by=0)
         for hook in hooks:
             self._count("webhooks_given_up_total", hook, by=0)
 
-    def add(self, event: Event) -> None:
-        """The next of the journal. Total: an event of another version's shape counts as far as it can be understood."""
+    def add(self, event: Event, held: Held | None = None) -> None:
+        """The next of the journal; of one that ends a hold (``ends_hold``) with what ``held`` it, where that is known. Total: an event of another version's shape counts as far as it can be understood."""
         self._count("events_total", event.kind.value)
         data = event.data
         if isinstance(codes := data.get("refused_codes"), Mapping):
@@ -90,12 +126,16 @@ class Tally:
                 self._count("webhooks_given_up_total", str(data.get("hook")))
             case kind if kind in _ENDS:
                 self._count("hold_ends_total", _ENDS[kind], _YES["with" in data])
+                if held is not None and ends_hold(event):
+                    self._ended(_ENDS[kind], event.at, held)
 
     def numbers(self) -> Numbers:
         """As they are now; nothing changes them later."""
-        counts = tuple(sum(self._spread[: n + 1]) for n in range(len(self._spread)))
-        spread = Spread(bounds=BOUNDS, counts=counts, total=self._seconds)
-        return {**{name: dict(series) for name, series in self._counts.items()}, SECONDS.name: {(): spread}}
+        return {
+            **{name: dict(series) for name, series in self._counts.items()},
+            SECONDS.name: {(): self._outcomes.spread()},
+            DECISION.name: {(end,): times.spread() for end, times in self._decisions.items()},
+        }
 
     def _verdict(self, event: Event, data: Mapping[str, Any]) -> None:
         action = _one_of(_ACTIONS, data.get("action"))
@@ -120,11 +160,15 @@ class Tally:
         if began is None:  # before the counting began, or of the part of a held message that its MTA passed on itself
             return
         at, customers = began
-        seconds = max(0.0, (event.at - at).total_seconds())  # a clock may be set back
-        self._spread[bisect_left(BOUNDS, seconds)] += 1
-        self._seconds += seconds
+        self._outcomes.add(at, event.at)
         if end is End.DELIVERED:
             self._count("customers_reached_total", by=customers)
+
+    def _ended(self, end: str, at: datetime, held: Held) -> None:
+        for rule in held.rules:
+            self._count("rule_hold_ends_total", rule, end)
+        if end in self._decisions:
+            self._decisions[end].add(held.at, at)
 
     def _count(self, name: str, *labels: str, by: int = 1) -> None:
         series = self._counts[f"smtpguard_{name}"]

@@ -38,14 +38,14 @@ def test_it_asks_for_what_is_told(rule: dict[str, Any]) -> None:
 def test_it_says_what_is_wrong_and_where(rule: dict[str, Any]) -> None:
     assert re.fullmatch(r"Smtpguard[A-Z]\w+", rule["alert"])
     assert rule["labels"]["severity"] in ("critical", "warning")
-    assert rule["annotations"].keys() == {"summary", "description"}
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
     assert "$labels.instance" in rule["annotations"]["description"]
 
 
 @by_name
 def test_it_is_seen_to_fire(rule: dict[str, Any]) -> None:
-    """In the tests that promtool runs (tests/peers), as the only alert or by itself."""
-    tests = (ROOT / "tests" / "peers" / "prometheus-alerts.yaml").read_text()
+    """In the tests that are shipped beside them and that promtool runs (tests/peers), as the only alert or by itself."""
+    tests = (ROOT / "config" / "prometheus-alerts-test.yaml").read_text()
     assert re.search(rf'alertname(="|: ){rule["alert"]}\b', tests)
 
 
@@ -54,3 +54,18 @@ def test_the_docs_have_them_all() -> None:
         r"^\| `(Smtpguard\w+)` \| (\w+) \| [^|]+ \|$", (ROOT / "docs" / "operations.md").read_text(), re.M
     )
     assert rows == [(rule["alert"], rule["labels"]["severity"]) for rule in RULES]
+
+
+@by_name
+def test_its_runbook_says_what_it_means_and_what_to_do(rule: dict[str, Any]) -> None:
+    page, _, section = rule["annotations"]["runbook_url"].partition("#")
+    assert (page, section) == ("docs/runbooks.md", rule["alert"].lower())
+    heads = re.split(r"^## ", (ROOT / page).read_text(), flags=re.M)
+    (book,) = [one for one in heads if one.splitlines()[0] == rule["alert"]]
+    told = re.findall(r"^\*\*([^*]+)\*\*", book, re.M)
+    assert told == [f"{rule['labels']['severity'].capitalize()}.", "Look at.", "Do."]
+
+
+def test_no_runbook_is_of_an_alert_that_is_gone() -> None:
+    heads = re.findall(r"^## (Smtpguard\w+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.M)
+    assert heads == [rule["alert"] for rule in RULES]

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from smtpguard.observe.metrics.exposition import Exposition
 from smtpguard.observe.metrics.table import FAMILIES, Family, Kind, Numbers, Spread
 
-DOCS = Path(__file__).parents[3] / "docs" / "operations.md"
+DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 SPREAD = Spread(bounds=(0.5, 1.0), counts=(1, 1, 3), total=9.5)
 

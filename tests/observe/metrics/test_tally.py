@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.notice import KINDS
 from smtpguard.observe.metrics import tally as room
-from smtpguard.observe.metrics.table import BY_NAME, JOURNAL, SECONDS, Spread
-from smtpguard.observe.metrics.tally import BOUNDS, MOST_SERIES, NOTICES, OTHER, Tally
+from smtpguard.observe.metrics.table import BY_NAME, DECISION, JOURNAL, SECONDS, Spread
+from smtpguard.observe.metrics.tally import BOUNDS, DECISION_BOUNDS, MOST_SERIES, NOTICES, OTHER, Held, Tally, ends_hold
 
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WITH_T1: dict[str, Any] = {"with": "T1"}
@@ -37,7 +37,7 @@ def counted(*events: Event) -> dict[str, dict[tuple[str, ...], float]]:
     return {
         name.removeprefix("smtpguard_"): grown  # type: ignore[misc]
         for name, series in tally.numbers().items()
-        if name not in ("smtpguard_events_total", SECONDS.name)
+        if name not in ("smtpguard_events_total", SECONDS.name, DECISION.name)
         and (grown := {labels: number for labels, number in series.items() if number})
     }
 
@@ -55,12 +55,45 @@ def test_all_that_can_be_named_beforehand_is_there_at_nothing() -> None:
     tally = Tally()
     tally.expect(rules={"internal-to-list": "hold"}, lists=["news"], hooks=["chat"])
     numbers = tally.numbers()
-    assert set(numbers) == {family.name for family in JOURNAL} | {SECONDS.name}
+    assert set(numbers) == {family.name for family in JOURNAL} | {SECONDS.name, DECISION.name}
     assert numbers["smtpguard_rule_messages_total"] == {("internal-to-list", "hold"): 0}
     assert numbers["smtpguard_webhooks_given_up_total"] == {("chat",): 0}
     assert len(numbers["smtpguard_list_news_total"]) == 5
     assert numbers["smtpguard_hold_ends_total"][("expired", "no")] == 0
-    assert {number for name in numbers if name != SECONDS.name for number in numbers[name].values()} == {0}
+    counters = [numbers[family.name] for family in JOURNAL]
+    assert {number for series in counters for number in series.values()} == {0}
+    assert numbers["smtpguard_rule_hold_ends_total"].keys() >= {
+        ("internal-to-list", "approved"),
+        ("internal-to-list", "void"),
+    }
+    assert numbers[DECISION.name].keys() == {("approved",), ("rejected",), ("withdrawn",), ("expired",)}
+
+
+def test_how_long_a_decision_took_and_which_rule_it_was_on() -> None:
+    tally = Tally()
+    held = Held(T0, ("internal-to-list", "not-a-writer"))
+    tally.add(event(Kind.APPROVED, "H1", after=600), held)
+    tally.add(event(Kind.REJECTED, "H2", after=-5), held)
+    tally.add(event(Kind.VOIDED, "H3", after=9), held)
+    tally.add(event(Kind.APPROVED, "H4", after=600))  # of which nobody knows any more what held it
+    tally.add(event(Kind.APPROVED, "H5", after=600, **WITH_T1), held)  # a copy
+    tally.add(event(Kind.REOPENED, "H1", after=900), held)
+    numbers = tally.numbers()
+    ends = {labels: n for labels, n in numbers["smtpguard_rule_hold_ends_total"].items() if n}
+    assert ends == {(rule, end): 1 for rule in held.rules for end in ("approved", "rejected", "void")}
+    approved, rejected = numbers[DECISION.name]["approved",], numbers[DECISION.name]["rejected",]
+    assert isinstance(approved, Spread)
+    assert isinstance(rejected, Spread)
+    assert (approved.counts[-1], approved.total) == (1, 600)
+    assert dict(zip(DECISION_BOUNDS, approved.counts, strict=False))[300.0] == 0
+    assert (rejected.counts[0], rejected.total) == (1, 0), "a clock may be set back"
+
+
+def test_what_ends_a_hold() -> None:
+    assert [kind for kind in Kind if ends_hold(event(kind))] == [
+        Kind.APPROVED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.VOIDED,
+    ]  # fmt: skip
+    assert not ends_hold(event(Kind.APPROVED, **WITH_T1))
 
 
 def test_notices_are_those_that_there_are() -> None:
@@ -238,7 +271,7 @@ def test_whatever_another_version_has_written_is_counted_as_far_as_it_is_underst
         tally.add(event(kind, id, **data))
         now = tally.numbers()
         for name, series in now.items():
-            if name == SECONDS.name:
+            if name in (SECONDS.name, DECISION.name):
                 continue
             for labels, number in series.items():
                 assert number >= before[name].get(labels, 0)  # type: ignore[operator]

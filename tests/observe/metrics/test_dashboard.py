@@ -1,0 +1,84 @@
+"""The dashboard asks for metrics and labels that there are, and fits on its page; what Prometheus makes of each query says tests/peers."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+
+import pytest
+import yaml
+
+from smtpguard.admission.intake import ANSWERS
+from smtpguard.observe.metrics.tally import Tally
+from tests.observe.metrics.dashboard import BOARD, FILE, MATCHER, SELECTED, Query, family, labels, panels, queries
+
+by_query = pytest.mark.parametrize("query", queries(), ids=lambda query: f"{query.panel}: {query.legend}")
+WORDS = {
+    "smtpguard_part_processes": {"part": {"proxy", "milter", "delivery", "console"}},
+    "smtpguard_answers_total": {"answer": set(ANSWERS)},
+    "smtpguard_freezes": {"selector": {"all", "list", "sender", "mailing", "thread"}},
+}
+
+
+@by_query
+def test_it_asks_for_what_is_told(query: Query) -> None:
+    asked = SELECTED.findall(query.expr)
+    assert {name for name, _ in asked} == set(re.findall(r"smtpguard_\w+", query.expr)), (
+        "each says of which job and host"
+    )
+    there = {label for name, _ in asked for label in labels(name)}
+    for name, matchers in asked:
+        assert {label for label, _, _ in MATCHER.findall(matchers)} <= labels(name)
+        assert ("job", "=", "$job") in MATCHER.findall(matchers)
+        assert ("instance", "=~", "$instance") in MATCHER.findall(matchers)
+    kept = {word for by in re.findall(r"by \(([^)]*)\)", query.expr) for word in by.split(", ")}
+    assert kept <= there
+    assert set(re.findall(r"\{\{(\w+)\}\}", query.legend)) <= kept, "the legend has what the query keeps"
+
+
+@by_query
+def test_it_asks_for_values_that_there_are(query: Query) -> None:
+    """A word of another version would ask for nothing, and say so nowhere."""
+    tally = Tally()
+    tally.expect(rules={"busy": "hold"}, lists=["news"], hooks=["chat"])
+    numbers = tally.numbers()
+    for name, matchers in SELECTED.findall(query.expr):
+        told = family(name)
+        assert told is not None
+        for label, _, words in MATCHER.findall(matchers):
+            if label in told.labels:
+                known = WORDS.get(told.name, {}).get(label)
+                known = known or {values[told.labels.index(label)] for values in numbers[told.name]}
+                assert set(words.split("|")) <= known
+
+
+@by_query
+def test_what_only_grows_is_asked_how_fast(query: Query) -> None:
+    for name in re.findall(r"smtpguard_\w+_(?:total|bucket)\b", query.expr):
+        assert re.search(rf"(rate|increase)\({name}\{{[^}}]*\}}\[", query.expr), name
+
+
+def test_it_shows_what_operations_ask_first() -> None:
+    asked = " ".join(query.expr for query in queries())
+    for name in ("decision_seconds", "rule_hold_ends_total", "admission_seconds", "outbox_oldest_due_seconds",
+                 "list_checked_seconds", "part_memory_bytes", "holds_waiting", "relay_up", "store_up"):  # fmt: skip
+        assert f"smtpguard_{name}" in asked
+
+
+def test_no_panel_lies_on_another_and_each_says_what_it_shows() -> None:
+    places = [panel["gridPos"] for panel in BOARD["panels"]]
+    for one, other in combinations(places, 2):
+        apart = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        assert apart or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+    assert max(place["x"] + place["w"] for place in places) == 24
+    ids = [panel["id"] for panel in BOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+    assert all(panel["title"] and panel["datasource"]["uid"] == "${datasource}" for panel in panels())
+
+
+def test_it_is_provisioned_by_file() -> None:
+    (provider,) = yaml.safe_load((FILE.parent / "dashboards.yaml").read_text())["providers"]
+    assert provider["type"] == "file"
+    assert provider["options"]["path"].startswith("/var/lib/grafana/")
+    assert BOARD["uid"] == "smtpguard"
+    assert "id" not in BOARD, "which the Grafana that reads it gives"
