@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -144,7 +145,7 @@ def api(
     tokens = Tokens(
         People(store), desk.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
     )
-    return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.journal.verify()))
+    return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname())))
 
 
 def where(console: Console, port: int) -> Place:

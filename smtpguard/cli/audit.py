@@ -7,6 +7,7 @@ SHA-256.
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.console.incidentrow import proof_row
-from smtpguard.console.proofwords import noted
+from smtpguard.console.proofwords import disagreeing, noted
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
@@ -43,14 +44,15 @@ def command() -> None:
 @as_json
 @click.pass_obj
 def verify(context: Context, as_json: bool) -> None:
-    """Prove that no entry was edited, removed, put in or moved. Exit 1 if one was."""
+    """Prove that no entry was edited, removed, put in or moved, and that what people read beside the journal agrees with it. Exit 1 if
+    not."""
 
     async def work() -> Proof:
         from smtpguard.app.services import opened
 
         async with opened(context.settings(), reads=True) as (store, _):
-            with progress("Verifying") as told:
-                return await store.journal.verify(told)
+            with progress("The chain") as chain, progress("What stands beside it") as beside:
+                return await store.journal.audit(socket.gethostname(), chain, beside)
 
     proof = context.run(work())
     bad = proof.first_bad
@@ -61,7 +63,11 @@ def verify(context: Context, as_json: bool) -> None:
         click.echo(whole if bad is None else f"The journal is not what was written. Entry {bad.seq}: {bad.problem}.")
         for line in noted(proof, Speech()):
             click.echo(f"{line[0].upper()}{line[1:]}.")
-    if bad is not None:
+        if proof.beside:
+            click.echo("What stands beside the journal does not agree with it:")
+        for line in disagreeing(proof, Speech()):
+            click.echo(f"  {line}")
+    if not proof.ok:
         raise click.exceptions.Exit(1)
 
 

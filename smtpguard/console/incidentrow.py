@@ -91,7 +91,8 @@ def _z(at: datetime) -> str:
 
 def proof_row(proof: Proof) -> dict[str, Any]:
     """``lost``: what was signed and is not there since the store was put back. ``renewed``: the entry since which the secret is in
-    force, null where it always was."""
+    force, null where it always was. ``trimmed``: the last entry that retention has trimmed. ``beside``: what else the store has, and does
+    not agree with the journal."""
     bad = proof.first_bad
     return {
         "ok": proof.ok,
@@ -111,6 +112,16 @@ def proof_row(proof: Proof) -> dict[str, Any]:
         "others": list(proof.others),
         "unreadable": proof.unreadable,
         "filed": proof.filed,
+        "trimmed": proof.trimmed or None,
+        "unsigned": [
+            {"first": one.first, "last": one.last, "since": _z(instant(one.since)), "until": _z(instant(one.until))}
+            for one in proof.unsigned
+        ],
+        "backwards": [
+            {"seq": one.seq, "at": _z(instant(one.at)), "before": _z(instant(one.before)), "entries": one.entries}
+            for one in proof.backwards
+        ],
+        "beside": [{"about": one.about, "id": one.id, "problem": one.problem} for one in proof.beside],
     }
 
 

@@ -8,7 +8,17 @@ from smtpguard.console.ports import Found
 from smtpguard.journal.agreement import Lost
 from smtpguard.journal.chain import instant
 from smtpguard.journal.proof import Proof
+from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
+
+_ABOUT = {
+    "policy": N_("policy"),
+    "freeze": N_("freeze"),
+    "hold": N_("hold"),
+    "mailing": N_("mailing"),
+    "journal": N_("journal"),
+    "checkpoints": N_("checkpoints"),
+}
 
 
 def proved(found: Found, said: Speech) -> str:
@@ -55,10 +65,27 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
             "{n} lines of the file of checkpoints cannot be read",
             proof.unreadable,
         )
+    if proof.trimmed:
+        yield said("retention has trimmed the entries up to {seq}", seq=said.number(proof.trimmed))
+    for one in proof.backwards:
+        yield said.ngettext(
+            "time goes backwards: entry {seq} is of {at}, after one of {before}",
+            "time goes backwards: {n} entries from {seq} on are older than the one before, the first of {at} after {before}",
+            one.entries,
+            seq=said.number(one.seq),
+            at=_moment(one.at),
+            before=_moment(one.before),
+        )
     if not proof.filed:
         yield said(
             "no file of checkpoints of this journal is beside the store: an end that was cut off could not be told"
         )
+
+
+def disagreeing(proof: Proof, said: Speech) -> Iterator[str]:
+    """What else the store has, and does not agree with the journal."""
+    for one in proof.beside:
+        yield said("{what} {id}: {problem}", what=said(_ABOUT[one.about]), id=one.id, problem=said.say(one.problem))
 
 
 def not_in_it(lost: Lost, said: Speech) -> str:

@@ -17,6 +17,7 @@ from typing import Protocol
 from smtpguard.journal.agreement import Agreement, Lost, Parted
 from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, link, parsed
 from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.course import Backwards, Unsigned
 from smtpguard.locale.phrase import Phrase, Said
 
 _HASH = len(GENESIS)
@@ -31,14 +32,25 @@ class Bad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What stands beside the journal and does not agree with it. ``about``: what sort of thing ``id`` is: policy, mailing, freeze ..."""
+
+    about: str
+    id: str
+    problem: Said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What a walk over the whole chain found. ``entries`` is how many were seen.
+    """What a walk over the whole chain found. ``entries`` is how many were seen. ``beside``: what else the store has, and does not agree
+    with it, as far as that was looked for (store.crosscheck).
 
     What is no fault of the chain, and should be known all the same: ``lost``, what was signed and is not in it since the store
     was put back; ``renewed``, the entry since which the secret is in force, so that what names people before it could not be
     held against its digests (0: it always was); ``others``, other journals of which there are checkpoints beside this one's;
     ``unreadable``, how many lines there are no checkpoint; not ``filed``: none of those lines is of this journal and signed here, so
-    that an end which was cut off, with the database's own checkpoints of it, could not be told.
+    that an end which was cut off, with the database's own checkpoints of it, could not be told. ``trimmed``: the last entry that
+    retention has trimmed, 0 for none; ``unsigned`` stretches, and where time goes ``backwards``: the first of each (course).
     """
 
     entries: int
@@ -48,10 +60,14 @@ class Proof:
     others: tuple[str, ...] = ()
     unreadable: int = 0
     filed: bool = True
+    trimmed: int = 0
+    unsigned: tuple[Unsigned, ...] = ()
+    backwards: tuple[Backwards, ...] = ()
+    beside: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
-        return self.first_bad is None
+        return self.first_bad is None and not self.beside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,8 +27,9 @@ from smtpguard.database.schema import checkpoint, entry
 from smtpguard.journal import columns
 from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Agreement
-from smtpguard.journal.chain import Clear, Entry, Seal, microseconds
+from smtpguard.journal.chain import Clear, Entry, Seal, instant, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.course import Course
 from smtpguard.journal.event import Kind
 from smtpguard.journal.proof import Bad, End, Proof, Sources, verify
 from smtpguard.locale.phrase import Phrase
@@ -110,10 +111,10 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
 class Walk:
     """Over the whole journal, up to the ``head`` that it has when this is made. ``lines``: the checkpoints of the file, read before,
     since a line is written only after its entries are committed. ``signed``: the last checkpoint, where it is what it says.
-    ``renewed``: the entry since which the secret is in force, 0 where it always was."""
+    ``renewed``: the entry since which the secret is in force, 0 where it always was. ``now``: microseconds."""
 
-    def __init__(self, open: Open, secret: bytes, lines: Sequence[str]) -> None:
-        self.open, self._secret, self._lines = open, secret, lines
+    def __init__(self, open: Open, secret: bytes, lines: Sequence[str], now: int) -> None:
+        self.open, self._secret, self._lines, self._now = open, secret, lines, now
         with open() as connection:
             self.head = read_head(connection)
             line = connection.execute(self._checkpoints().order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
@@ -124,6 +125,7 @@ class Walk:
         self.renewed = max((made.seq for made in known if made is not None and made.renewed), default=0)
         self._retention = _Retention(open, secret, self.head.journal)
         self._misfiled: Bad | None = None
+        self._trimmed = 0
 
     def _checkpoints(self) -> Select[str]:
         return select(checkpoint.c.line).where(checkpoint.c.seq <= self.head.seq)
@@ -134,8 +136,9 @@ class Walk:
         with self.open() as connection:
             rows = list(connection.execute(self._checkpoints()).scalars())
         known = journal.marks(self._secret, head.journal, rows, self._lines)
+        course = Course(known.genuine, self._now)
         proof = verify(
-            self._entries(progress),
+            self._entries(progress, course),
             Agreement(known.genuine, known.claimed),
             self.seal,
             self._retention,
@@ -143,23 +146,32 @@ class Walk:
             renewed=self.renewed,
             met=sources.walk() if sources is not None else lambda entry: None,
         )
+        if proof.ok:
+            course.ends()
         proof = replace(
             proof,
-            first_bad=proof.first_bad or known.bad or self._misfiled,
+            first_bad=proof.first_bad or known.bad or self._misfiled or _ill_timed(course),
+            trimmed=max(self._trimmed, 0),
+            unsigned=tuple(course.unsigned),
+            backwards=tuple(course.backwards),
             others=known.others,
             unreadable=known.unreadable,
             filed=known.filed,
         )
         return proof if sources is None else sources.proved(proof, self._retention)
 
-    def _entries(self, progress: Progress | None) -> Iterator[Pair]:
+    def _entries(self, progress: Progress | None, course: Course) -> Iterator[Pair]:
         """Up to the head; and where an entry after it says what was erased meanwhile, up to that, since it is believed only if it
         is one of the chain. The columns beside each are compared with it."""
         query = journal.ROWS.add_columns(*journal.COLUMNS)
         self._misfiled = None
+        self._trimmed = -1
         done = seen = 0
         while done < (until := max(self.head.seq, self._retention.said_by)):
             for rows in _stretches(self.open, until, after=done, query=query):
+                if self._trimmed < 0:
+                    self._trimmed = rows[0].seq - 1
+                course.meets(rows)
                 for row in rows:
                     if self._misfiled is None and not columns.fits(
                         row.kind, row.id, row.body, row[-len(journal.COLUMNS) :]
@@ -170,6 +182,26 @@ class Walk:
                 if progress is not None:
                     progress(seen, until)
             done = until
+
+
+def _moment(at: int) -> str:
+    return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _ill_timed(course: Course) -> Bad | None:
+    """What an honest guard does not write, of a chain that holds."""
+    said: dict[str, Any]
+    if (back := course.backdated) is not None:
+        said = {"at": _moment(back.at), "signed": _moment(back.signed_at)}
+        return Bad(seq=back.seq, problem=Phrase("backdated: it says {at}, and the journal up to the entry before was signed at {signed}", **said))  # fmt: skip
+    for one in course.unsigned:
+        said = {"last": one.last, "since": _moment(one.since), "until": _moment(one.until)}
+        if one.end:
+            problem = Phrase("unsigned: no checkpoint covers the entries up to {last}, of {since} to {until}; newer checkpoints were removed, or never made", **said)  # fmt: skip
+        else:
+            problem = Phrase("unsigned: no checkpoint was made between this entry and {last}, of {since} to {until}; some were removed, or never made", **said)  # fmt: skip
+        return Bad(seq=one.first, problem=problem)
+    return None
 
 
 class _Retention:

@@ -5,6 +5,7 @@ through Access. What a method promises is said in guard.ports, for those that ar
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import End
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Fate, Mailing
@@ -348,6 +350,25 @@ class Journal:
         """Walk over the whole journal. Long, and in nobody's way. ``progress`` is called in a thread."""
         return await self._access.walk(lambda opened: self._walk(opened).prove(progress))
 
+    async def audit(
+        self, host: str, progress: journalscan.Progress | None = None, beside: journalscan.Progress | None = None
+    ) -> Proof:
+        """The same, and where that holds all that the store has beside the journal (crosscheck); ``beside`` hears how far that is.
+        ``host``: this one; where the guard was started on it, its state folder is to have checkpoints."""
+        from smtpguard.journal.proof import Finding
+        from smtpguard.store import crosscheck
+
+        def run(opened: Open) -> Proof:
+            proof = self._walk(opened).prove(progress)
+            if not proof.ok:
+                return proof
+            found = crosscheck.check(opened, beside)
+            if not proof.filed and crosscheck.written_by(opened, host):
+                found.insert(0, Finding(about="checkpoints", id=host, problem=Phrase("missing: the guard was started on this host, and no file of checkpoints of this journal is in its state folder")))  # fmt: skip
+            return replace(proof, beside=tuple(found))
+
+        return await self._access.walk(run)
+
     async def incident(
         self, about: About, *, prove: bool, progress: journalscan.Progress | None = None, asked: Asked | None = None
     ) -> incident.Found:
@@ -366,7 +387,8 @@ class Journal:
         """In a thread that reads."""
         from smtpguard.journal import scan as journalscan
 
-        return journalscan.Walk(opened, self._secret, journal.lines_of(self._state_dir))
+        lines = journal.lines_of(self._state_dir)
+        return journalscan.Walk(opened, self._secret, lines, self._access.now_us())
 
 
 def _verdict(entry: Entry, clear: Clear | None) -> Event:

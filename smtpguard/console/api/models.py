@@ -250,6 +250,32 @@ class Lost(BaseModel):
     since: Time | None
 
 
+class Unsigned(BaseModel):
+    """Entries that no checkpoint was made in. Times: of the first and of the last."""
+
+    first: int
+    last: int
+    since: Time
+    until: Time
+
+
+class Backwards(BaseModel):
+    """Where an entry is older than one before it, and how many in a row are."""
+
+    seq: int
+    at: Time
+    before: Time
+    entries: int
+
+
+class Beside(BaseModel):
+    """What the store has beside the journal, and does not agree with it."""
+
+    about: str
+    id: str
+    problem: str
+
+
 class Verified(BaseModel):
     ok: bool
     entries: int
@@ -261,6 +287,10 @@ class Verified(BaseModel):
     filed: bool = Field(
         description="Whether the file of checkpoints has one of this journal; without, an end that was cut off could not be told."
     )
+    trimmed: int | None = Field(description="The last entry that retention has trimmed; null where none is.")
+    unsigned: list[Unsigned]
+    backwards: list[Backwards]
+    beside: list[Beside]
 
 
 class Me(BaseModel):

@@ -1,0 +1,135 @@
+"""How the journal went on: stretches that nobody signed in time, and time that goes backwards.
+
+A chain that holds says nothing of when it was made. Its checkpoints do: the writer signs every minute that it writes in, so entries
+that lie between two checkpoints were written within a minute or so, save where its process was killed. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.event import Kind
+
+MINUTE = 60_000_000
+UNSIGNED = 5 * MINUTE
+"""So long the writer never writes without signing, processes that are killed one after the other aside."""
+BACKWARDS = 5 * MINUTE
+"""Notes that wait for the database may come so late."""
+BACKDATED = 15 * MINUTE
+_MOST = 20
+_LATE = frozenset(kind.value for kind in (Kind.VERDICT, Kind.REFUSED, Kind.OUTCOME, Kind.IN_DOUBT, Kind.NOTICE))
+"""Of mail: written down later than they happened where the database was away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsigned:
+    """Entries ``first`` to ``last``, of the times ``since`` to ``until``, that no checkpoint was made in; ``end``: none after them either.
+    Times are microseconds."""
+
+    first: int
+    last: int
+    since: int
+    until: int
+    end: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backwards:
+    """Entry ``seq`` says that it is of ``at``, and one before it is of ``before``. ``entries``: how many in a row are older than that."""
+
+    seq: int
+    at: int
+    before: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backdated:
+    """Entry ``seq`` says that it is of ``at``, and at ``signed_at``, later than that, a checkpoint was signed that it is not in."""
+
+    seq: int
+    at: int
+    signed_at: int
+
+
+class Course:
+    """Of one walk in order. ``marks``: genuine checkpoints. ``now``: microseconds, when the walk began."""
+
+    def __init__(self, marks: Iterable[Checkpoint], now: int) -> None:
+        last: dict[int, int] = {}
+        for mark in marks:
+            last[mark.seq] = max(mark.at, last.get(mark.seq, 0))
+        self._seqs = sorted(last)
+        self._ats = [last[seq] for seq in self._seqs]
+        self._highest: list[int] = []  # the latest time that was signed up to each
+        for at in self._ats:
+            self._highest.append(max(at, self._highest[-1]) if self._highest else at)
+        self._now = now
+        self._next = 0  # the checkpoint that is met next
+        self._latest = self._began = self._active = 0
+        self._first = self._last = 0  # of the stretch that was begun
+        self._back: list[int] = []
+        self.unsigned: list[Unsigned] = []
+        self.backwards: list[Backwards] = []
+        self.backdated: Backdated | None = None
+
+    def meets(self, rows: Sequence[Any]) -> None:
+        """More entries, each with its number, time and kind first."""
+        latest, active, first = self._latest, self._active, self._first
+        due = self._due()
+        for seq, at, kind, *_ in rows:
+            if seq > due:  # the checkpoints of entries that are trimmed, or gone
+                self._next = bisect_left(self._seqs, seq)
+                due = self._due()
+            if not first:
+                first, self._began, active = seq, at, 0
+                latest = latest or at
+            if at >= latest:
+                gap = at - latest
+                active += gap if gap < MINUTE else MINUTE
+                latest = at
+                if self._back:
+                    self._caught_up()
+            elif latest - at > BACKWARDS:
+                self._goes_back(seq, at, kind, latest)
+            if seq == due:
+                self._stretch(first, seq, latest, active, end=False)
+                first, self._next = 0, self._next + 1
+                due = self._due()
+            self._last = seq
+        self._latest, self._active, self._first = latest, active, first
+
+    def ends(self) -> None:
+        if self._first:
+            self._stretch(self._first, self._last, self._latest, self._active, end=True)
+        if self._back:
+            self._caught_up()
+
+    def _due(self) -> int:
+        return self._seqs[self._next] if self._next < len(self._seqs) else 1 << 62
+
+    def _stretch(self, first: int, last: int, until: int, active: int, *, end: bool) -> None:
+        if active > UNSIGNED and len(self.unsigned) < _MOST:
+            self.unsigned.append(Unsigned(first=first, last=last, since=self._began, until=until, end=end))
+
+    def _goes_back(self, seq: int, at: int, kind: str, latest: int) -> None:
+        if not self._back:
+            self._back = [seq, at, latest, 0]
+        self._back[3] += 1
+        if self.backdated is not None or kind in _LATE:
+            return
+        before = bisect_left(self._seqs, seq)  # those before are of earlier entries
+        signed = self._highest[before - 1] if before else 0
+        after = self._ats[before] if before < len(self._ats) else self._now
+        if signed - at > BACKDATED and after >= signed:  # else the clock was set back, for what was signed then too
+            self.backdated = Backdated(seq=seq, at=at, signed_at=signed)
+
+    def _caught_up(self) -> None:
+        seq, at, before, entries = self._back
+        self._back = []
+        if len(self.backwards) < _MOST:
+            self.backwards.append(Backwards(seq=seq, at=at, before=before, entries=entries))

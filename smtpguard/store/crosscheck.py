@@ -1,0 +1,274 @@
+"""What the store has beside the journal, held against its entries: policies' texts, freezes, holds, mailings, and how far readers are.
+
+The chain proves its entries alone. What people read on pages stands in tables beside it, and whoever can write the database can edit those;
+so each is compared with the entries that made it. A short transaction at a time; whom mailings reached is compared in a file, so that
+memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, func, select
+
+from smtpguard.config.documents import digest
+from smtpguard.database.access import Open
+from smtpguard.database.batch import FREEZE, read_head
+from smtpguard.database.schema import document, entry, freeze, hold, hook, mailing, reached, terms, underway
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Entry, microseconds
+from smtpguard.journal.event import Kind
+from smtpguard.journal.proof import Finding
+from smtpguard.journal.scan import pages
+from smtpguard.locale.phrase import Phrase
+from smtpguard.mailings.forgetting import FEW
+from smtpguard.mailings.mailingrow import NOTHING
+from smtpguard.mailings.model import Fate
+
+Progress = Callable[[int, int], None]
+MOST = 50
+"""Findings: who has changed more is found already."""
+_SOME = 500
+_SHA256 = 64
+
+
+def check(open: Open, progress: Progress | None = None) -> list[Finding]:
+    """All that does not agree, at most so many. To be asked of a chain that holds: else there is nothing to compare with."""
+    found: list[Finding] = []
+    for some in (_readers(open), _policies(open), _freezes(open), _holds(open), _mailings(open, progress)):
+        for one in some:
+            found.append(one)
+            if len(found) >= MOST:
+                return found
+    return found
+
+
+def written_by(open: Open, host: str) -> bool:
+    """Whether this is a host on which the guard was started, as the journal says."""
+    with open() as connection:
+        starts = journal.of_kinds(connection, [Kind.START], _SOME)
+    return any(one.data.get("host") == host for one, _ in starts)
+
+
+def _begin(connection: Connection) -> int:
+    """The time of the first entry that there is: what is older may have lost its entries."""
+    first = select(entry.c.at).order_by(entry.c.seq).limit(1)
+    return int(connection.execute(first).scalar() or 0)
+
+
+def _readers(open: Open) -> Iterator[Finding]:
+    """Who reads the journal in its order, and says how far."""
+    with open() as connection:
+        last = read_head(connection).seq
+        far = [int(n) for (n,) in connection.execute(select(terms.c.through))]
+        told = connection.execute(select(hook.c.name, hook.c.told)).all()
+    if (through := max(far, default=0)) > last:
+        yield Finding(about="journal", id=str(last), problem=Phrase("the tail is cut: the index of words was written for entries up to {seq}", seq=through))  # fmt: skip
+    for name, seq in told:
+        if seq > last:
+            yield Finding(about="journal", id=str(last), problem=Phrase("the tail is cut: {name} was told of entries up to {seq}", name=name, seq=int(seq)))  # fmt: skip
+
+
+def _policies(open: Open) -> Iterator[Finding]:
+    """Each document by the digest that it is kept under, and the one in force by the entry that put it there."""
+    with open() as connection:
+        names = list(connection.execute(select(document.c.policy).distinct()).scalars())
+        head = read_head(connection)
+        puts = journal.of_kinds(connection, [Kind.POLICY], 1)
+        named = {_named(one) for one, _ in journal.of_kinds(connection, [Kind.POLICY], _SOME)}
+    for name in sorted(names):
+        with open() as connection:
+            rows = connection.execute(select(document.c.name, document.c.data).where(document.c.policy == name)).all()
+        if len(name) == _SHA256 and digest({each: bytes(data) for each, data in rows}) != name:
+            yield Finding(about="policy", id=name, problem=Phrase("edited: its text does not fit the SHA-256 that it is kept under"))  # fmt: skip
+    for name in sorted(named - set(names)):
+        if len(name) == _SHA256:
+            yield Finding(about="policy", id=name, problem=Phrase("missing: the journal says that it was in force, and its text is gone"))  # fmt: skip
+    if puts and (last := _named(puts[0][0])) != head.policy and len(last) == _SHA256:
+        yield Finding(about="policy", id=head.policy, problem=Phrase("it is in force, and the journal says that {sha256} is", sha256=last[:12]))  # fmt: skip
+
+
+def _named(put: Entry) -> str:
+    return str(put.data.get("sha256", put.id))
+
+
+def _freezes(open: Open) -> Iterator[Finding]:
+    """What stands still by the gate, and by the entries."""
+    with open() as connection:
+        begin = _begin(connection)
+        rows = connection.execute(select(freeze.c.freeze_id, freeze.c.lifted, freeze.c.doc)).all()
+    stands: dict[str, bool] = {}
+    with open() as connection:
+        last = read_head(connection).seq
+    for page in pages(open, last, journal.of_kind(Kind.FREEZE, Kind.THAW)):
+        for one, _ in page:
+            stands[one.id] = one.kind == Kind.FREEZE.value
+    known = {id: bool(lifted) for id, lifted, _ in rows}
+    for id, lifted, doc in rows:
+        at = microseconds(FREEZE.loads(doc).at)
+        if id not in stands and not lifted and at >= begin:
+            yield Finding(about="freeze", id=id, problem=Phrase("it is in force, and the journal has no entry of it"))
+        elif not lifted and stands.get(id) is False:
+            yield Finding(about="freeze", id=id, problem=Phrase("it is in force, and the journal says that it was thawed"))  # fmt: skip
+        elif lifted and stands.get(id):
+            yield Finding(about="freeze", id=id, problem=Phrase("it was lifted, and the journal has no entry of that"))
+    for id, standing in stands.items():
+        if standing and id not in known:
+            yield Finding(about="freeze", id=id, problem=Phrase("the journal says that it is in force, and the gate does not know it"))  # fmt: skip
+
+
+def _holds(open: Open) -> Iterator[Finding]:
+    """Each hold, and each verdict under way, has an entry."""
+    with open() as connection:
+        begin = _begin(connection)
+    for table, id, at, about in (
+        (hold, hold.c.hold_id, hold.c.held_at, "hold"),
+        (underway, underway.c.id, underway.c.at, "journal"),
+    ):
+        after = ""
+        while True:
+            there = select(id).where(id > after, at > begin).order_by(id).limit(_SOME)
+            with open() as connection:
+                ids = list(connection.execute(there).scalars())
+                named = set(connection.execute(select(entry.c.id).where(entry.c.id.in_(ids))).scalars())
+                still = set(connection.execute(select(table.c[id.name]).where(id.in_(ids))).scalars())
+            for one in ids:
+                if one not in named and one in still:
+                    yield Finding(about=about, id=one, problem=Phrase("the store knows it, and the journal has no entry of it"))  # fmt: skip
+            if len(ids) < _SOME:
+                break
+            after = ids[-1]
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the entries say of one mailing. ``weights``: of lists and others that stand for several; ``open``: people were in messages
+    whose recipients its entries do not name one by one."""
+
+    n: int
+    messages: int = 0
+    weights: set[int] = field(default_factory=set)
+    open: bool = False
+
+
+def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
+    with open() as connection:
+        begin = _begin(connection)
+        last = read_head(connection).seq
+    told: dict[str, _Told] = {}
+    n = -1
+    while True:
+        columns = select(mailing.c.n, mailing.c.id, mailing.c.people, mailing.c.counts, mailing.c.first_at)
+        with open() as connection:
+            rows = connection.execute(
+                columns.where(mailing.c.n > n, mailing.c.doc != NOTHING).order_by(mailing.c.n).limit(_SOME)
+            ).all()
+            sums = _sums(connection, [row.n for row in rows])
+        for row in rows:
+            yield from _summed(row, sums.get(row.n, {}))
+            if row.people >= FEW and row.first_at >= begin:
+                told[row.id] = _Told(n=row.n)
+        if len(rows) < _SOME:
+            break
+        n = rows[-1].n
+    if told:
+        yield from _by_entries(open, told, last, progress)
+
+
+def _sums(connection: Connection, ns: Sequence[int]) -> dict[int, dict[int, int]]:
+    found: dict[int, dict[int, int]] = {}
+    query = select(reached.c.n, reached.c.fate, func.sum(reached.c.weight)).where(reached.c.n.in_(ns))
+    for n, fate, people in connection.execute(query.group_by(reached.c.n, reached.c.fate)):
+        found.setdefault(n, {})[int(fate)] = int(people)
+    return found
+
+
+def _summed(row: Any, sums: Mapping[int, int]) -> Iterator[Finding]:
+    """Its counts against the people that it has reached: both are written in one transaction."""
+    try:
+        fates = [int(n) for n in orjson.loads(row.counts)["fates"]]
+    except (ValueError, KeyError, TypeError):
+        yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts cannot be read"))
+        return
+    fates += [0] * (len(Fate) - len(fates))
+    people = {fate: sums.get(fate, 0) for fate in Fate}
+    if any(fates[fate] != people[fate] for fate in Fate if fate is not Fate.NONE) or row.people != sum(fates[1:]):
+        counted, there = max(sum(fates[1:]), row.people), sum(people.values()) - people[Fate.NONE]
+        yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts say {counted} people, and {there} are there", counted=counted, there=there))  # fmt: skip
+
+
+def _by_entries(open: Open, told: Mapping[str, _Told], last: int, progress: Progress | None) -> Iterator[Finding]:
+    """Its people, and how many messages they came in, against the verdicts that name it."""
+    with closing(sqlite3.connect("")) as found:  # a file that goes with the connection
+        found.execute("PRAGMA journal_mode = OFF")
+        found.execute("CREATE TABLE person (n INTEGER, person BLOB, PRIMARY KEY (n, person)) WITHOUT ROWID")
+        for page in pages(open, last, journal.VERDICT, entry.c.names.is_not(None)):
+            rows: list[tuple[int, bytes]] = []
+            for one, _ in page:
+                _read(one, told, rows)
+            found.executemany("INSERT OR IGNORE INTO person VALUES (?, ?)", rows)
+            if progress is not None:
+                progress(page[-1][0].seq, last)
+        for id, each in told.items():
+            yield from _compared(open, found, id, each)
+    if progress is not None:
+        progress(last, last)
+
+
+def _read(one: Entry, told: Mapping[str, _Told], rows: list[tuple[int, bytes]]) -> None:
+    data = json.loads(one.body)["data"]
+    each = told.get(data.get("mailing") or "")
+    if each is None:
+        return
+    each.messages += 1
+    people = data.get("people")
+    if people is None:  # of an earlier version
+        each.open = True
+        return
+    for crowd in (data.get("crowds") or {}).values():
+        each.weights.add(int(crowd[1]))
+    for person in people:
+        if isinstance(person, str):
+            rows.append((each.n, bytes.fromhex(person.partition(" ")[0])))
+        else:
+            each.open |= "behind" in person
+
+
+def _compared(open: Open, found: sqlite3.Connection, id: str, each: _Told) -> Iterator[Finding]:
+    with open() as connection:
+        row = connection.execute(select(mailing.c.counts, mailing.c.people).where(mailing.c.n == each.n)).one_or_none()
+    if row is None:  # forgotten meanwhile
+        return
+    messages = int(orjson.loads(row.counts).get("messages", 0))
+    if messages > each.messages:
+        yield Finding(about="mailing", id=id, problem=Phrase("edited: its counts say {counted} messages, and the journal has {there}", counted=messages, there=each.messages))  # fmt: skip
+    if each.open:
+        return
+    unknown = 0
+    for person, weight in _reached(open, each.n):
+        if weight == 1:
+            known = found.execute("SELECT 1 FROM person WHERE n = ? AND person = ?", (each.n, person)).fetchone()
+            unknown += known is None and 1 not in each.weights
+        elif weight not in each.weights:
+            yield Finding(about="mailing", id=id, problem=Phrase("edited: it counts {people} people behind an address, and no entry says so many", people=weight))  # fmt: skip
+    if unknown:
+        yield Finding(about="mailing", id=id, problem=Phrase("edited: of {people} of its people the journal has no message", people=unknown))  # fmt: skip
+
+
+def _reached(open: Open, n: int) -> Iterator[tuple[bytes, int]]:
+    after = b""
+    while True:
+        query = select(reached.c.person, reached.c.weight).where(reached.c.n == n, reached.c.person > after)
+        with open() as connection:
+            rows: Iterable[Any] = connection.execute(query.order_by(reached.c.person).limit(_SOME)).all()
+        some = [(bytes(person), int(weight)) for person, weight in rows]
+        yield from some
+        if len(some) < _SOME:
+            return
+        after = some[-1][0]
