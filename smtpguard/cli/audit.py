@@ -51,8 +51,8 @@ def verify(context: Context, as_json: bool) -> None:
         from smtpguard.app.services import opened
 
         async with opened(context.settings(), reads=True) as (store, _):
-            with progress("The chain") as chain, progress("What stands beside it") as beside:
-                return await store.journal.audit(socket.gethostname(), chain, beside)
+            with progress("Chain and signatures") as chain, progress("Names") as names, progress("Beside it") as beside:
+                return await store.journal.audit(socket.gethostname(), alone=True, progress=(chain, names, beside))
 
     proof = context.run(work())
     bad = proof.first_bad

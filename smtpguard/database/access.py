@@ -49,6 +49,11 @@ class Access:
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")
         self._closed = False
 
+    @property
+    def url(self) -> str:
+        """Of the database, with its password where it has one: for another process, and for nobody to read."""
+        return self._database.given
+
     def now(self) -> datetime:
         """By the clock that the store writes with."""
         return self._clock.now()

@@ -74,7 +74,7 @@ class Database:
     def __init__(self, url: str, *, hot: bool = False, reads: bool = False) -> None:
         """``hot``: clients wait for what is written here, so what can be done beforehand is. ``reads``: nothing is, and what may
         only be read will do; nothing is made beside it then. Raises Unavailable where it cannot be read so."""
-        self.url, self._places = _url_of(url), _servers(url)
+        self.given, self.url, self._places = url, _url_of(url), _servers(url)
         self.copy: Copy | None = None
         """A SQLite database that may only be read."""
         self.sqlite = self.url.get_backend_name() == "sqlite"

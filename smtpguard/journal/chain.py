@@ -111,4 +111,19 @@ def link(prev: bytes, seq: int, at: int, kind: str, id: str, body: str) -> bytes
     return hashlib.sha256(_DOMAIN + prev + text.encode("utf-8", "surrogatepass")).digest()
 
 
+def runs_on(rows: Sequence[Any], seq: int, prev: bytes) -> bytes | None:
+    """The last hash of entries that follow entry ``seq``, whose hash is ``prev``, one after the other; None where some does not. Each as
+    its number, time, kind, id, body, the hash before it and its own. What ``link`` says, for many."""
+    digest = hashlib.sha256
+    for n, at, kind, id, body, before, hash in rows:
+        seq += 1
+        text = f"{n} {at} {len(kind)}:{kind} {len(id)}:{id} {len(body)}:{body}"
+        if n != seq or before != prev:
+            return None
+        prev = digest(b"%b%b%b" % (_DOMAIN, prev, text.encode("utf-8", "surrogatepass"))).digest()
+        if hash != prev:
+            return None
+    return prev
+
+
 Clear = Mapping[str, Sequence[str]]

@@ -57,9 +57,10 @@ class Backdated:
 
 
 class Course:
-    """Of one walk in order. ``marks``: genuine checkpoints. ``now``: microseconds, when the walk began."""
+    """Of one walk in order. ``marks``: genuine checkpoints. ``now``: microseconds, when the walk began; ``latest``: the time of the entry
+    before, where it begins at a checkpoint within the chain."""
 
-    def __init__(self, marks: Iterable[Checkpoint], now: int) -> None:
+    def __init__(self, marks: Iterable[Checkpoint], now: int, latest: int = 0) -> None:
         last: dict[int, int] = {}
         for mark in marks:
             last[mark.seq] = max(mark.at, last.get(mark.seq, 0))
@@ -70,7 +71,8 @@ class Course:
             self._highest.append(max(at, self._highest[-1]) if self._highest else at)
         self._now = now
         self._next = 0  # the checkpoint that is met next
-        self._latest = self._began = self._active = 0
+        self._latest = latest
+        self._began = self._active = 0
         self._first = self._last = 0  # of the stretch that was begun
         self._back: list[int] = []
         self.unsigned: list[Unsigned] = []

@@ -351,15 +351,18 @@ class Journal:
         return await self._access.walk(lambda opened: self._walk(opened).prove(progress))
 
     async def audit(
-        self, host: str, progress: journalscan.Progress | None = None, beside: journalscan.Progress | None = None
+        self, host: str, *, alone: bool = False, progress: Sequence[journalscan.Progress | None] = (None, None, None)
     ) -> Proof:
-        """The same, and where that holds all that the store has beside the journal (crosscheck); ``beside`` hears how far that is.
-        ``host``: this one; where the guard was started on it, its state folder is to have checkpoints."""
+        """The same, and where that holds all that the store has beside the journal (crosscheck). ``progress`` hears of the chain, of
+        names, and of that. ``host``: this one; where the guard was started on it, its state folder is to have checkpoints. ``alone``:
+        nothing else is done in this process, so that others may help it."""
         from smtpguard.journal.proof import Finding
         from smtpguard.store import crosscheck
 
         def run(opened: Open) -> Proof:
-            proof = self._walk(opened).prove(progress)
+            chain, names, beside = progress
+            walk = self._walk(opened)
+            proof = walk.quick(self._access.url if alone else "", chain, names) or walk.prove(chain)
             if not proof.ok:
                 return proof
             found = crosscheck.check(opened, beside)

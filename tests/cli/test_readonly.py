@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
+from smtpguard.config.documents import digest
 from smtpguard.journal.event import Kind
 from smtpguard.store.opening import open_store
 from tests import program
@@ -21,7 +22,8 @@ from tests.cli.installing import install
 from tests.store.making import SECRET, Clock, event, item, relays
 from tests.store.servers import new_database
 
-POLICY = "0" * 64
+DOCUMENTS = {"policy.yaml": b"version: 1\n"}
+POLICY = digest(DOCUMENTS)
 
 
 def journal(folder: Path, url: str = "", *, live: Path | None = None) -> None:
@@ -31,7 +33,7 @@ def journal(folder: Path, url: str = "", *, live: Path | None = None) -> None:
     async def work() -> None:
         at = url or f"sqlite:///{folder}/guard.db"
         async with open_store(at, secret=SECRET, state_dir=folder, clock=Clock(), migrate=True) as store:
-            await store.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
+            await store.policies.put(POLICY, DOCUMENTS, event(Kind.POLICY, POLICY))
             for n in range(9):
                 await store.admit(item(f"T{n}", policy=POLICY), relays(f"T{n}"))
             if live is not None:

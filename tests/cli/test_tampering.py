@@ -263,6 +263,16 @@ def _cut_with_hold(do: Intruder) -> None:
     do.forget(since)
 
 
+def _cut_in_the_database(do: Intruder) -> None:
+    do.cut(do.last - 5)
+    do.run(f"DELETE FROM checkpoint WHERE seq > {do.last}")
+
+
+def _hold_put_in(do: Intruder) -> None:
+    do.connection.execute("CREATE TEMP TABLE copy AS SELECT * FROM hold LIMIT 1")
+    do.run("UPDATE copy SET hold_id = 'X'", "INSERT INTO hold SELECT * FROM copy")
+
+
 def _trim_without_a_word(do: Intruder) -> None:
     for table in ("entry", "clear"):
         do.connection.execute(f"DELETE FROM {table} WHERE seq < 12")
@@ -281,9 +291,7 @@ WAYS: dict[str, tuple[Callable[[Intruder], object], str]] = {
     "the beginning cut": (_trim_without_a_word, "missing: entries 1 to 11 are gone"),
     "the tail cut": (lambda do: do.run(f"DELETE FROM entry WHERE seq > {do.last - 5}"), "the tail is cut, or this is an older copy"),
     "the tail cut, and the head": (lambda do: do.cut(do.last - 5), "the tail is cut, or this is an older copy"),
-    "the tail, the head and the database's checkpoints": (
-        lambda do: (do.cut(do.last - 5), do.run(f"DELETE FROM checkpoint WHERE seq > {do.last}")), "the tail is cut, or this",
-    ),
+    "the tail, the head and the database's checkpoints": (_cut_in_the_database, "the tail is cut, or this"),
     "the head put elsewhere": (lambda do: do.run("UPDATE head SET hash = zeroblob(32)"), "replaced: the journal's head is another"),
     "edited and recomputed": (_edit_and_recompute, "recomputed, or put back and gone on"),
     "edited, recomputed, newer checkpoints removed": (_edit_recompute_forget, "unsigned: no checkpoint covers the entries up to"),
@@ -317,11 +325,7 @@ WAYS: dict[str, tuple[Callable[[Intruder], object], str]] = {
     ),
     "a mailing's column edited": (lambda do: do.run("UPDATE mailing SET people = 466 WHERE people = 40"), "mailing: edited: its counts say 466 people, and 40"),
     "a list's size edited in a mailing": (_reach_of_list, "mailing: edited: it counts"),
-    "a hold put in": (
-        lambda do: (do.run("CREATE TEMP TABLE copy AS SELECT * FROM hold LIMIT 1", "UPDATE copy SET hold_id = 'X'"),
-                    do.run("INSERT INTO hold SELECT * FROM copy")),
-        "hold: the store knows it, and the journal has no entry of it",
-    ),
+    "a hold put in": (_hold_put_in, "hold: the store knows it, and the journal has no entry of it"),
     "a checkpoint forged in the file": (_file_forged, "a checkpoint that does not agree was not signed here"),
     "a checkpoint spoilt in the database": (lambda do: do.run("UPDATE checkpoint SET line = '?'"), "a checkpoint in the database cannot be read"),
     "the file of checkpoints removed": (lambda do: do.file.unlink(), "checkpoints: missing: the guard was started on this host"),

@@ -34,14 +34,14 @@ async def test_the_journal_is_verified_one_at_a_time(here: Stage, monkeypatch: p
         lambda b: b.connection.exec_driver_sql("UPDATE entry SET body = replace(body, 'added', 'faked')")
     )
     entered, go = asyncio.Event(), asyncio.Event()
-    verify = here.home.store.journal.verify
+    audit = here.home.store.journal.audit
 
-    async def slow() -> Proof:
+    async def slow(host: str) -> Proof:
         entered.set()
         await go.wait()
-        return await verify()
+        return await audit(host)
 
-    monkeypatch.setattr(here.home.store.journal, "verify", slow)
+    monkeypatch.setattr(here.home.store.journal, "audit", slow)
     first = asyncio.create_task(asks("GET", "/audit/verify"))
     await entered.wait()
     assert (await asks("GET", "/audit/verify")).status_code == 409

@@ -1,0 +1,235 @@
+"""Whether the chain holds, and names fit their digests, as fast as can be: over plain rows, and for a large journal in several processes.
+
+It answers yes or no. Who gets a no walks over all of it again (scan.Walk.prove), which takes its time and says what is wrong. Where retention
+trims or erases what is just being looked at the answer is no as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import orjson
+from sqlalchemy import func, select
+
+from smtpguard.database.access import Open
+from smtpguard.database.engine import Database
+from smtpguard.database.schema import entry
+from smtpguard.journal import columns
+from smtpguard.journal.chain import Seal, parsed, runs_on
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.course import Course
+from smtpguard.journal.event import Kind
+
+STRETCH = 5_000
+LARGE = 200_000
+"""Entries from which on a second process is worth its start."""
+_POLL_SECONDS = 0.2
+_LINK = "SELECT seq, at, kind, id, body, prev, hash FROM entry WHERE seq > {} AND seq <= {} ORDER BY seq"
+_NAMES = (
+    "SELECT e.seq, e.kind, e.id, e.body, c.doc, e.action, e.observed, e.lists, e.names FROM entry e LEFT JOIN clear c ON c.seq = e.seq"
+    " WHERE e.seq > {} AND e.seq <= {} ORDER BY e.seq"
+)
+_VERDICT = Kind.VERDICT.value
+_NAMELESS = '"private":{}}'
+
+Progress = Callable[[int, int], None]
+Pages = Callable[[str, int, int], Iterator[Sequence[Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Entries ``after`` to ``until`` of a chain. ``marks``: the checkpoints among them. ``latest``: the time of the entry before."""
+
+    after: int
+    until: int
+    marks: tuple[Checkpoint, ...]
+    latest: int
+    now: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walked:
+    """Of a part whose entries follow each other: how many, between which hashes, and how it went on."""
+
+    entries: int
+    prev: bytes
+    hash: bytes
+    course: Course
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """With what names are held against digests. ``through``: up to which entry retention has erased them."""
+
+    secret: bytes
+    journal: str
+    renewed: int
+    through: int
+
+
+def chain(pages: Pages, part: Part) -> Walked | None:
+    """None where an entry does not follow the one before it."""
+    course = Course(part.marks, part.now, part.latest)
+    first, prev, seq, seen = b"", b"", part.after, 0
+    for rows in pages(_LINK, part.after, part.until):
+        if not prev:
+            first = prev = bytes(rows[0][5])
+        last = runs_on(rows, seq, prev)
+        if last is None:
+            return None
+        course.meets(rows)
+        seq, prev, seen = rows[-1][0], last, seen + len(rows)
+    return Walked(entries=seen, prev=first, hash=prev, course=course) if seq == part.until else None
+
+
+def names(pages: Pages, part: Part, named: Named) -> bool:
+    """Whether what names people fits its digests, and the columns beside each entry its body."""
+    seal = Seal(named.secret, named.journal)
+    for rows in pages(_NAMES, part.after, part.until):
+        for seq, kind, id, body, doc, *beside in rows:
+            nameless = body.endswith(_NAMELESS)
+            if kind != _VERDICT and nameless and doc is None:
+                if beside != _NOTHING:
+                    return False
+                continue
+            try:
+                content = parsed(body)
+                sealed = content["private"]
+                if tuple(beside) != columns.of(kind, id, content["data"]):
+                    return False
+                if doc is None:
+                    if not nameless and seq > named.through:
+                        return False
+                elif seq >= named.renewed and sealed != seal.all(orjson.loads(doc)):
+                    return False
+            except (ValueError, TypeError, KeyError, AttributeError):
+                return False
+    return True
+
+
+_NOTHING = list(columns.NONE)
+
+
+class Reader:
+    """Rows of one database, a stretch in a transaction. ``count`` hears how many there were."""
+
+    def __init__(self, open: Open, count: Callable[[int], None] = lambda n: None) -> None:
+        self._open, self._count = open, count
+
+    def __call__(self, query: str, after: int, until: int) -> Iterator[Sequence[Any]]:
+        while after < until:
+            with self._open() as connection:
+                first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
+                if first is None or first > until:
+                    return
+                end = min(first + STRETCH - 1, until)
+                cursor = connection.connection.cursor()
+                with closing(cursor):
+                    cursor.execute(query.format(int(first) - 1, int(end)))
+                    rows = cursor.fetchall()
+            after = end
+            self._count(len(rows))
+            yield rows
+
+
+def walked(open: Open, url: str, parts: Sequence[Part], progress: Progress | None) -> list[Walked] | None:
+    """Each part, each in a process of its own where there are several; None where they do not make one chain that holds."""
+    found = _each(open, url, [(_chain, (part,)) for part in parts], parts, progress)
+    made = [one for one in found if isinstance(one, Walked)]
+    if len(made) < len(parts) or any(b.prev != a.hash for a, b in itertools.pairwise(made)):
+        return None
+    return made
+
+
+def fits(open: Open, url: str, parts: Sequence[Part], named: Named, progress: Progress | None) -> bool:
+    return all(_each(open, url, [(_names, (part, named)) for part in parts], parts, progress))
+
+
+def _chain(pages: Pages, part: Part) -> Walked | None:
+    return chain(pages, part)
+
+
+def _names(pages: Pages, part: Part, named: Named) -> bool:
+    return names(pages, part, named)
+
+
+def split(after: int, until: int, marks: Sequence[Checkpoint], at: Callable[[int], int], now: int) -> list[Part]:
+    """Two parts of a large journal, at a checkpoint near its middle, so that no stretch between two of them is torn; else one. ``at``: the
+    time of an entry."""
+    middle = (after + until) // 2
+    near = min((mark.seq for mark in marks), key=lambda seq: abs(seq - middle), default=0)
+    quarter = (until - after) // 4
+    if until - after < LARGE or cores() < 2 or not after + quarter < near < until - quarter:
+        return [Part(after=after, until=until, marks=tuple(marks), latest=0, now=now)]
+    low, high = tuple(m for m in marks if m.seq <= near), tuple(m for m in marks if m.seq >= near)
+    return [
+        Part(after=after, until=near, marks=low, latest=0, now=now),
+        Part(after=near, until=until, marks=high, latest=at(near), now=now),
+    ]
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_counter: Any = None
+
+
+def _begin(counter: Any) -> None:
+    global _counter
+    _counter = counter
+
+
+def _elsewhere(url: str, work: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+    """In a process of its own."""
+
+    def count(n: int) -> None:
+        with _counter.get_lock():
+            _counter.value += n
+
+    database = Database(url, reads=True)
+    try:
+        return work(Reader(lambda: database.read(snapshot=True), count), *given)
+    finally:
+        database.close()
+
+
+def _each(
+    open: Open, url: str, works: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], parts: Sequence[Part],
+    progress: Progress | None,
+) -> list[Any]:  # fmt: skip
+    total = parts[-1].until - parts[0].after
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        if progress is not None:
+            progress(done, total)
+
+    if len(works) < 2 or not url:
+        return [work(Reader(open, count), *given) for work, given in works]
+    context = get_context("spawn")
+    counter = context.Value("q", 0)
+    with ProcessPoolExecutor(len(works), context, _begin, (counter,)) as pool:
+        running = [pool.submit(_elsewhere, url, work, given) for work, given in works]
+        for one in running:
+            _wait(one, counter, total, progress)
+        return [one.result() for one in running]
+
+
+def _wait(one: Future[Any], counter: Any, total: int, progress: Progress | None) -> None:
+    while not one.done():
+        try:
+            one.exception(_POLL_SECONDS)
+        except TimeoutError:
+            pass
+        if progress is not None:
+            progress(counter.value, total)
