@@ -34,7 +34,7 @@ coverage: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
 
-# The JSON schemas, the table of facts in docs/policy.md and what the catalogues have to translate, which are made from code.
+# JSON schemas, tables and reference pages of the docs, man pages, completion, and what the catalogues have to translate: made from code.
 generated: $(VENV)/.dev
 	$(BIN)/python -m tests.generated
 	$(BIN)/python -m tests.messages

@@ -1,4 +1,5 @@
-"""What stands in files and is made from code: the JSON schemas for editors, and the tables of facts and metrics in the docs.
+"""What stands in files and is made from code: the JSON schemas for editors, tables and reference pages of the docs, man pages,
+and what completes a command in a shell.
 
 ``python -m tests.generated`` (``make generated``) writes them; a test says where they are not of this version.
 """
@@ -14,6 +15,7 @@ from smtpguard.config.schema import settings_schema
 from smtpguard.observe.metrics.table import DECISION, HOST, JOURNAL, SECONDS, STORE, TREE, Family
 from smtpguard.policy.facts import FACTS, Fact, Type
 from smtpguard.policy.schema import list_schema, policy_schema
+from tests.manual.made import manual
 
 _ROOT = Path(__file__).parent.parent
 _SCHEMAS = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}
@@ -31,7 +33,7 @@ def generated() -> Mapping[Path, str]:
     }
     page = _ROOT / "docs/policy.md"
     rows = "".join(map(_row, FACTS.values()))
-    return {**schemas, page: _TABLE.sub(lambda _: rows, page.read_text()), **_metrics()}
+    return {**schemas, page: _TABLE.sub(lambda _: rows, page.read_text()), **_metrics(), **manual()}
 
 
 def _metrics() -> Mapping[Path, str]:

@@ -7,6 +7,7 @@ packages="
     swaks libnet-ssleay-perl miltertest
     haproxy nginx-core libnginx-mod-mail dovecot-core dovecot-submissiond
     slapd mailman3 chromium promtool
+    man-db mandoc zsh fish
     systemd util-linux faketime gcc libc6-dev
     m4 libdb5.3t64 libldap2 liblockfile1 libnsl2 libsasl2-2 libwrap0"
 # Sendmail as a package would push Postfix out: it is unpacked beside it, for the tests alone. The last line above is what it needs.

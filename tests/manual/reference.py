@@ -1,0 +1,191 @@
+"""Reference pages in Markdown, made from what the program itself says: its help, the descriptions of its keys, its replies and events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smtpguard.cli import COMMANDS, main
+from smtpguard.config.schema import settings_schema
+from smtpguard.console.telling import WORDS
+from smtpguard.journal import event
+from smtpguard.journal.event import Kind
+from smtpguard.mail import reply
+from smtpguard.policy.schema import policy_schema
+
+_OF_EVERY_COMMAND = frozenset({"--config", "--help"})
+
+
+def commands() -> str:
+    """docs/cli.md below its beginning: a section a command, with its arguments and options."""
+    context = click.Context(main, info_name="smtpguard", **main.context_settings)
+    parts = ["## Options of every command\n", _options(main, context, frozenset())]
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert command is not None
+        parts += _command(command, click.Context(command, info_name=name, parent=context))
+    return "\n".join(parts)
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## {context.command_path}\n"
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield f"    {context.command_path} {usage}\n"
+    for paragraph in (command.help or "").replace("\b", "").strip().split("\n\n"):
+        yield _text(" ".join(paragraph.split())) + "\n"
+    table = _options(command, context, _OF_EVERY_COMMAND)
+    if table:
+        yield table
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None:
+                yield from _command(below, click.Context(below, info_name=name, parent=context))
+
+
+def _options(command: click.Command, context: click.Context, without: frozenset[str]) -> str:
+    rows = []
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        named = isinstance(parameter, click.Option) and without.isdisjoint(parameter.opts)
+        if named and record is not None:
+            options, says = record
+            rows.append(f"| `{options.replace('|', ', ')}` | {_text(' '.join(says.split()))} |\n")
+    return "".join(["| Option | |\n|---|---|\n", *rows]) if rows else ""
+
+
+def settings() -> str:
+    """docs/settings.md below its beginning: a section a part of the file, a row a key."""
+    return "\n".join(_sections(settings_schema(), "the file"))
+
+
+def policy_keys() -> str:
+    """docs/policy-keys.md below its beginning."""
+    return "\n".join(_sections(policy_schema(), "the file"))
+
+
+def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:
+    """Each model once, at the first place that it stands in; facts have a page of their own."""
+    waiting: list[tuple[str, Mapping[str, Any]]] = [("", schema)]
+    seen: set[str] = set()
+    while waiting:
+        path, model = waiting.pop(0)
+        rows = []
+        below: list[tuple[str, Mapping[str, Any]]] = []
+        for key, each in model.get("properties", {}).items():
+            here = f"{path}.{key}" if path else key
+            inner = [(where, name) for where, name in _refs(each, here) if name != "conditions"]
+            several = len({name for _, name in inner}) > 1
+            for where, name in inner:
+                if name not in seen:
+                    seen.add(name)
+                    found = schema["$defs"][name]
+                    own = found.get("required", [])
+                    below.append((f"{where}, {own[0]}" if several and own else where, found))
+            default = each.get("default")
+            shown = f"`{_value(default)}`" if default not in (None, "", [], {}) else ""
+            says = each.get("description") or ""
+            rows.append(f"| `{key}` | {_cell(_kind(each))} | {_cell(shown)} | {_text(_cell(says))} |\n")
+        if rows:
+            yield f"## {_cell(path) or top.capitalize()}\n"
+            yield "".join(["| Key | Is | Default | Says |\n|---|---|---|---|\n", *rows])
+        waiting = below + waiting
+
+
+def _refs(each: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    if "$ref" in each:
+        yield path, each["$ref"].rpartition("/")[2]
+    for shape in (*each.get("anyOf", ()), *each.get("oneOf", ())):
+        yield from _refs(shape, path)
+    if isinstance(items := each.get("items"), Mapping):
+        yield from _refs(items, f"{path}[]")
+    if isinstance(values := each.get("additionalProperties"), Mapping):
+        yield from _refs(values, f"{path}.NAME")
+
+
+_WORDS = {"string": "text", "integer": "a number", "number": "a number", "boolean": "`true`, `false`"}
+
+
+def _kind(each: Mapping[str, Any]) -> str:
+    shapes = [*each.get("anyOf", ()), *each.get("oneOf", ())]
+    if shapes:
+        return " or ".join(dict.fromkeys(kind for shape in shapes if (kind := _kind(shape))))
+    if "$ref" in each:
+        return "facts" if each["$ref"].endswith("/conditions") else "a section"
+    if "enum" in each:
+        return ", ".join(f"`{_value(word)}`" for word in each["enum"])
+    if "const" in each:
+        return f"`{_value(each['const'])}`"
+    match each.get("type"):
+        case "null":
+            return ""
+        case "array":
+            items = each.get("items")
+            kind = _kind(items) if isinstance(items, Mapping) else "anything"
+            return "a list of sections" if kind == "a section" else f"a list of {kind}"
+        case "object":
+            values = each.get("additionalProperties")
+            return f"names, each with {_kind(values)}" if isinstance(values, Mapping) and values else "names"
+        case "string" if each.get("examples"):
+            return "like " + ", ".join(f"`{example}`" for example in each["examples"])
+        case list(several):
+            return " or ".join(_kind({**each, "type": word}) for word in several)
+        case str(word):
+            return _WORDS.get(word, word)
+    return ""
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"[{', '.join(map(_value, value))}]" if isinstance(value, list) else str(value)
+
+
+def events() -> str:
+    """docs/events.md below its beginning: a row a kind, in the words of the code and of the console."""
+    source = Path(event.__file__).read_text()
+    notes = dict(re.findall(r'^    [A-Z_]+ = "([a-z-]+)"(?:  # (.*))?$', source, re.M))
+    rows = [f"| `{kind.value}` | {WORDS[kind.value]} | {_note(notes[kind.value])} |\n" for kind in Kind]
+    return "".join(["| Kind | In the console | |\n|---|---|---|\n", *rows])
+
+
+def _note(note: str) -> str:
+    return _text(_cell(note.removeprefix("... ")))
+
+
+def replies() -> str:
+    """docs/replies.md below its beginning: a table for what was taken, for what to try again, and for what is refused."""
+    made: dict[str, reply.Reply] = {
+        **{name: each for name, each in vars(reply).items() if isinstance(each, reply.Reply)},
+        "held": reply.held("ID"),
+        "released": reply.released("ID"),
+        "rejected": reply.rejected("the rule's description"),
+        "deferred": reply.deferred("the rule's description, or what is not known now"),
+        "no_such_list": reply.no_such_list("why"),
+    }
+    heads = {"23": "## It goes on", "4": "## Try again later", "5": "## Refused"}
+    parts = []
+    for digits, head in heads.items():
+        those = {str(each): each for each in made.values() if str(each.code)[0] in digits}
+        rows = [
+            f"| {each.code} | {each.enhanced or ''} | {_text(_said(each))} |\n" for _, each in sorted(those.items())
+        ]
+        parts += [head + "\n", "".join(["| Code | Status | Text |\n|---|---|---|\n", *rows])]
+    return "\n".join(parts)
+
+
+def _said(each: reply.Reply) -> str:
+    return each.text.removeprefix(f"{each.enhanced} ")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _text(text: str) -> str:
+    """What Markdown would take for a tag, an emphasis or code is none."""
+    return re.sub(r"(?<!`)``(?!`)", "`", text).replace("<", "&lt;").replace("*", "\\*")

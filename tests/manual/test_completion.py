@@ -1,0 +1,65 @@
+"""Shells complete commands, options of a command for held mail, and the words that an option takes, by the files that are shipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.manual.made import ROOT
+
+ASKED = {
+    "smtpguard hel": {"held"},
+    "smtpguard held app": {"approve"},
+    "smtpguard held approve --a": {"--as", "--all-at-once"},
+    "smtpguard held list --state rel": {"releasing", "released"},
+    "smtpguard -c smtpguard.yaml freeze --th": {"--thread"},
+}
+FOUND = {
+    "bash": """
+compopt() { :; }
+source "$FILE"
+COMP_WORDS=($LINE); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+_smtpguard_completion smtpguard
+printf '%s\\n' "${COMPREPLY[@]}"
+""",
+    # compsys wants a terminal: what the function gives it is what is looked at
+    "zsh": """
+compdef() { :; }
+compadd() { print -l -- "${(@)completions}"; }
+_describe() { print -l -- "${(@)completions_with_descriptions%%:*}"; }
+source "$FILE"
+words=(${=LINE}); CURRENT=${#words}
+_smtpguard_completion
+""",
+    "fish": """
+source "$FILE"
+complete -C "$LINE"
+""",
+}
+FILES = {"bash": "smtpguard.bash", "zsh": "_smtpguard", "fish": "smtpguard.fish"}
+BARE = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}
+
+
+@pytest.mark.parametrize("line", ASKED)
+@pytest.mark.parametrize("shell", FOUND)
+def test_it_completes(shell: str, line: str, tmp_path: Path) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    command = tmp_path / "smtpguard"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m smtpguard "$@"\n')
+    command.chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "LINE": line, "LC_ALL": "C.UTF-8",
+        "FILE": str(ROOT / "completions" / FILES[shell]), "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    done = subprocess.run(
+        [program, *BARE[shell], "-c", FOUND[shell]],
+        capture_output=True, text=True, timeout=600, check=False, env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert {found.split("\t")[0] for found in done.stdout.split("\n")} - {""} == ASKED[line], done.stderr

@@ -1,0 +1,146 @@
+"""The manual is whole: every command, option, key, reply and kind of entry is in it; man pages are well formed and say what the docs say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from smtpguard.cli import COMMANDS, main
+from smtpguard.config.schema import settings_schema
+from smtpguard.journal.event import Kind
+from smtpguard.policy.facts import FACTS
+from tests.manual.made import ROOT
+from tests.manual.roff import page
+
+MEN = sorted((ROOT / "man").iterdir())
+
+
+def every(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            below = command.get_command(click.Context(command), name)
+            assert below is not None
+            yield from every(below, f"{path} {name}")
+
+
+COMMANDS_THERE = dict(every(main, "smtpguard"))
+
+
+def read(man: Path) -> str:
+    """As somebody reads it, where man(1) is there; its words otherwise."""
+    text = re.sub(r"\\f[BIR]|\\&", "", man.read_text()).replace("\\-", "-").replace("\\(ti", "~").replace("\\(ha", "^")
+    return " ".join(text.replace("\\(ga", "`").replace("\\e", "\\").split())
+
+
+def test_it_has_every_command_and_option() -> None:
+    page, man = (ROOT / "docs/cli.md").read_text(), read(ROOT / "man/smtpguard.1")
+    assert len(COMMANDS_THERE) > len(COMMANDS)
+    for path, command in COMMANDS_THERE.items():
+        section = page if path == "smtpguard" else page.split(f"\n## {path}\n")[1].split("\n## ")[0]
+        assert path == "smtpguard" or f".SH {path.upper()}" in man
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden and parameter.name != "config":
+                assert all(opt in section for opt in parameter.opts), (path, parameter.opts)
+                assert all(opt in man for opt in parameter.opts)
+
+
+def test_it_has_every_key_with_its_sentence() -> None:
+    page, man = (ROOT / "docs/settings.md").read_text(), read(ROOT / "man/smtpguard.yaml.5")
+    schema = settings_schema()
+    for model in (schema, *schema["$defs"].values()):
+        for key, each in model.get("properties", {}).items():
+            assert f"| `{key}` |" in page
+            assert each["description"].replace("*", "\\*") in page
+            assert " ".join(each["description"].split()) in man
+
+
+def test_it_has_every_fact_and_every_kind_of_entry() -> None:
+    policy, events = read(ROOT / "man/smtpguard-policy.5"), (ROOT / "docs/events.md").read_text()
+    assert [fact for fact in FACTS if f" {fact} " not in policy] == []
+    rows = re.findall(r"^\| `([a-z-]+)` \|", events, re.M)
+    assert rows == [kind.value for kind in Kind]
+
+
+@pytest.mark.parametrize("man", MEN, ids=lambda man: man.name)
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
+def test_mandoc_finds_nothing_to_say(man: Path) -> None:
+    """A date it misses: the pages are made, and say which version they are of."""
+    done = subprocess.run(
+        ["mandoc", "-Tlint", "-Wwarning", man], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert [line for line in done.stdout.splitlines() if "missing date" not in line] == []
+
+
+@pytest.mark.parametrize("man", MEN, ids=lambda man: man.name)
+@pytest.mark.skipif(not shutil.which("man"), reason="man is not installed")
+def test_man_shows_it_without_a_warning(man: Path) -> None:
+    environment = {**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": ""}
+    done = subprocess.run(
+        ["man", "--warnings", "-l", man], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "NAME" in done.stdout
+    assert "SEE ALSO" in done.stdout
+
+
+def test_roff_says_what_stands_there() -> None:
+    text = r"""A `code` and **bold** and *weak* [link](https://example.com/a_b), [page](x.md).
+
+## Head
+
+    .begins with a point
+    'and a quote \ ~ ^
+
+- one
+  goes on
+- two
+
+1. first
+
+| Key | Is | Says |
+|---|---|---|
+| `a` | text | b \| c &lt;d> |
+| | | |
+
+'quoted' text
+"""
+    lines = page("some-thing", 5, "what it is", text, version="9", see=("other(1)", "third(5)")).splitlines()
+    assert lines == [
+        '.TH "SOME\\-THING" 5 "" "smtpguard 9" "smtpguard"',
+        ".SH NAME",
+        "some\\-thing \\- what it is",
+        ".SH DESCRIPTION",
+        "A \\fBcode\\fR and \\fBbold\\fR and \\fIweak\\fR link (https://example.com/a_b), page.",
+        ".SH HEAD", ".in +4n", ".EX", "\\&.begins with a point", "\\&'and a quote \\e \\(ti \\(ha", ".EE", ".in",
+        ".IP \\(bu 3", "one goes on", ".IP \\(bu 3", "two", ".IP 1. 3", "first",
+        ".TP", "\\fBa\\fR", "Is: text", ".br", "b | c <d>", ".TP", "\\&", "\\&",
+        ".PP", "\\&'quoted' text",
+        ".SH SEE ALSO", ".BR other (1),", ".BR third (5)",
+    ]  # fmt: skip
+
+
+def test_the_wheel_brings_it_and_links_lead_there(tmp_path: Path) -> None:
+    """install.md's commands, in a folder of the test's own."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        shared = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    assert set(shared) == {f"man/{man.name}" for man in MEN} | {
+        f"completions/{each.name}" for each in (ROOT / "completions").iterdir()
+    }
+    for source, target in shared.items():
+        (tmp_path / "opt/smtpguard" / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / source, tmp_path / "opt/smtpguard" / target)
+    section = (ROOT / "docs/install.md").read_text().split("### Man pages and completion\n")[1].split("\n## ")[0]
+    script = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    script = script.replace("/opt/", f"{tmp_path}/opt/").replace("/usr/local/", f"{tmp_path}/usr/local/")
+    subprocess.run(["sh", "-euc", script], check=True, timeout=60)
+    for target in shared.values():
+        assert (tmp_path / "usr/local" / target).read_text() == (tmp_path / "opt/smtpguard" / target).read_text()
