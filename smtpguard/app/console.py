@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 
 from smtpguard.app import policyfile
+from smtpguard.app.alarmed import standing
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
@@ -134,6 +135,7 @@ class Console(Part):
             url=settings.console.url.rstrip("/"),
             delimiters=settings.delimiters,
             policy_file=partial(_other_file, policyfile.Following(settings, store)),
+            alarms=partial(standing, settings, store),
             keeps=timedelta(seconds=settings.retention.content),
         )
         programs = api(settings, desk, store, new_id=ids())

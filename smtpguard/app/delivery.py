@@ -128,6 +128,7 @@ class Deliverer(Part):
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(TERMS_SECONDS, "what messages are found by", self._write_terms))
+            tasks.create_task(_every(TERMS_SECONDS, "what was done", self._sum_up))
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._store, self._clock)))
 
     def said(self) -> Said:
@@ -161,6 +162,12 @@ class Deliverer(Part):
         more = True
         while more:  # a slice at a time, beside admissions
             more = await self._store.journal.write_terms()
+            await asyncio.sleep(0.05)
+
+    async def _sum_up(self) -> None:
+        more = True
+        while more:  # a slice at a time, beside admissions
+            more = await self._store.journal.sum_up()
             await asyncio.sleep(0.05)
 
 

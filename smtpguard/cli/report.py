@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.times import moment
-from smtpguard.incidents.activity import WANTED, Activity, Decided, Share, Sums
+from smtpguard.database.errors import LedgerError
+from smtpguard.incidents.activity import Activity, Day, Decided, Share
 
-_COLUMNS = ("held", "deferred", "rejected", "observed", "decided", "approved", "median")
+if TYPE_CHECKING:
+    from smtpguard.config.settings import Settings
+    from smtpguard.lists.digest import Digester
+    from smtpguard.store.store import Store
+
+_COLUMNS = (
+    "held", "deferred", "refused", "observed", "waiting", "approved", "rejected", "withdrawn", "expired", "share", "median",
+)  # fmt: skip
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -35,27 +44,54 @@ def command(context: Context, since: str, until: str | None, as_json: bool) -> N
     if end <= begin:
         raise CannotRun(f"--until: {end:%Y-%m-%dT%H:%M} is not after --since, {begin:%Y-%m-%dT%H:%M}")
 
-    async def work() -> Activity:
+    async def work() -> tuple[Activity, Now]:
+        from smtpguard.app.alarmed import standing
         from smtpguard.app.services import opened
-        from smtpguard.journal.scan import of_kinds
+        from smtpguard.holds.model import State
 
-        sums = Sums()
-        async with opened(context.settings(), reads=True) as (store, _):
+        settings = context.settings()
+        async with opened(settings, reads=True) as (store, digester):
+            zone = await _zone(settings, store, digester)
             with progress("Reading the journal") as moved:
-                async for page in of_kinds(store, WANTED, begin, end, moved):
-                    for entry, _ in page:
-                        sums.add(entry.at, entry.kind, entry.id, entry.data)
-        return sums.activity(begin, end)
+                found = await store.journal.activity(begin, None if until is None else end, zone, progress=moved)
+            gate = await store.gate.read()
+            return found, Now(
+                waiting=(await store.holds.counts()).get(State.WAITING, 0),
+                frozen=tuple(f"{each.selector.value} {each.value}".strip() for each in gate.freezes),
+                alarms=tuple(str(each.title) for each in await standing(settings, store)),
+            )
 
-    found = context.run(work())
+    found, now_stands = context.run(work())
     if as_json or context.json:
-        context.say(row(found))
+        context.say(row(found, now_stands))
         return
-    for line in lines(found):
+    for line in lines(found, now_stands):
         click.echo(line)
 
 
-def row(found: Activity) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """What stands when the report is made, whatever its period is. ``alarms``: those that a person was told of."""
+
+    waiting: int
+    frozen: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
+
+
+async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
+    """The organization's, by which its days begin; UTC where no policy is in force that can be read."""
+    from smtpguard.app.clock import SystemClock
+    from smtpguard.app.policies import Following
+
+    try:
+        policies = Following(store, settings, digester, SystemClock(), reading=True)
+        await policies.begin()
+        return policies.current().hours.zone
+    except LedgerError:
+        return UTC
+
+
+def row(found: Activity, stands: Now) -> dict[str, Any]:
     """The JSON object. Times in seconds; null where nothing was decided."""
     return {
         "since": found.since,
@@ -68,25 +104,30 @@ def row(found: Activity) -> dict[str, Any]:
         "waiting": found.waiting,
         "decisions": _decided(found.decided),
         "rules": [{"rule": share.name, **_share(share)} for share in found.rules],
-        "lists": [{"list": share.name, **_share(share)} for share in found.lists],
+        "lists": [{"list": share.name, "relayed": share.relayed, **_share(share)} for share in found.lists],
+        "days": [
+            {"day": day.day.isoformat(), "relayed": day.relayed, "held": day.held, "deferred": day.deferred, "rejected": day.rejected}
+            for day in found.days
+        ],
+        "now": {"waiting": stands.waiting, "frozen": list(stands.frozen), "alarms": list(stands.alarms)},
     }  # fmt: skip
 
 
 def _share(share: Share) -> dict[str, Any]:
     return {
         "held": share.held, "deferred": share.deferred, "rejected": share.rejected, "observed": share.observed,
-        "decisions": _decided(share.decided), "too_strict": share.decided.too_strict,
+        "waiting": share.waiting, "decisions": _decided(share.decided), "too_strict": share.decided.too_strict,
     }  # fmt: skip
 
 
 def _decided(decided: Decided) -> dict[str, Any]:
     return {
         "approved": decided.approved, "rejected": decided.rejected, "withdrawn": decided.withdrawn, "expired": decided.expired,
-        "median_seconds": decided.median_seconds, "p90_seconds": decided.p90_seconds,
+        "share_approved": decided.share_approved, "median_seconds": decided.median_seconds, "p90_seconds": decided.p90_seconds,
     }  # fmt: skip
 
 
-def lines(found: Activity) -> Iterator[str]:
+def lines(found: Activity, stands: Now) -> Iterator[str]:
     """As a terminal shows it."""
     days = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {_span(found.until - found.since)}"
     yield f"{days}: {_many(found.messages, 'message')}."
@@ -96,17 +137,24 @@ def lines(found: Activity) -> Iterator[str]:
     )
     if found.held:
         yield from _decisions(found)
+    frozen = ", ".join(stands.frozen) or "nothing"
+    yield f"Now {_many(stands.waiting, 'message')} {'waits' if stands.waiting == 1 else 'wait'}; frozen: {frozen}."
+    for alarm in stands.alarms:
+        yield f"Alarm: {alarm}."
     for what, shares in (("Rule", found.rules), ("List", found.lists)):
         if shares:
             yield ""
             yield from _table(what, shares)
+    if len(found.days) > 1:
+        yield ""
+        yield from _by_day(found.days)
     strict = [share for share in found.rules if share.decided.too_strict]
     if strict:
         yield ""
     for share in strict:
         yield (
-            f"{share.name}: people approved {share.decided.approved} of {share.decided.total} that it held. "
-            "It may be too strict."
+            f"{share.name}: people approved {share.decided.approved} of {share.decided.total} that it held: "
+            "people approve most of what this rule holds, it is too strict."
         )
 
 
@@ -124,12 +172,26 @@ def _decisions(found: Activity) -> Iterator[str]:
 
 def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
     width = max(len(what), *(len(share.name) for share in shares))
-    yield f"{what:<{width}}" + "".join(f"{column:>10}" for column in _COLUMNS)
+    first = ("passed",) if what == "List" else ()
+    yield f"{what:<{width}}" + "".join(f"{column:>10}" for column in (*first, *_COLUMNS))
     for share in shares:
         decided = share.decided
-        numbers = (share.held, share.deferred, share.rejected, share.observed, decided.total, decided.approved)
-        median = "" if decided.median_seconds is None else _span(timedelta(seconds=decided.median_seconds))
-        yield f"{share.name:<{width}}" + "".join(f"{n:>10,}" for n in numbers) + f"{median:>10}"
+        numbers = (
+            share.held, share.deferred, share.rejected, share.observed, share.waiting, decided.approved, decided.rejected,
+            decided.withdrawn, decided.expired,
+        )  # fmt: skip
+        cells = [f"{n:,}" for n in ((share.relayed, *numbers) if first else numbers)]
+        part, seconds = decided.share_approved, decided.median_seconds
+        cells.append("" if part is None else f"{part:.0%}")
+        cells.append("" if seconds is None else _span(timedelta(seconds=seconds)))
+        yield f"{share.name:<{width}}" + "".join(f"{cell:>10}" for cell in cells)
+
+
+def _by_day(days: Sequence[Day]) -> Iterator[str]:
+    yield f"{'Day':<10}" + "".join(f"{column:>10}" for column in ("passed", "held", "deferred", "refused"))
+    for day in days:
+        numbers = (day.relayed, day.held, day.deferred, day.rejected)
+        yield f"{day.day.isoformat():<10}" + "".join(f"{n:>10,}" for n in numbers)
 
 
 def _many(n: int, one: str, several: str = "") -> str:

@@ -27,20 +27,19 @@ from smtpguard.console.pages import (
     freezes,
     history,
     incident,
+    journal,
     mailings,
     message,
     mine,
+    overview,
     policy,
     preview,
     waiting,
 )
 from smtpguard.console.people.middleware import SAFE, safe_path
 
-PAGES = tuple(
-    route
-    for page in (waiting, message, preview, deciding, freezes, mine, history, incident, mailings, policy)
-    for route in page.ROUTES
-)
+_ALL = (overview, waiting, message, preview, deciding, freezes, mine, history, journal, incident, mailings, policy)
+PAGES = tuple(route for page in _ALL for route in page.ROUTES)
 _STATIC = Path(__file__).parent / "static"
 
 

@@ -1,4 +1,4 @@
-"""A line that climbs, as SVG: how many people a mailing has reached over time. Drawn on the server, no script.
+"""What is drawn on the server as SVG, no script: a line that climbs, of how many people a mailing has reached; and bars, one a day.
 
 Pure.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from smtpguard.console.ports import Grown
 
@@ -66,3 +66,60 @@ def _round_up(n: int) -> int:
     """To a number that reads well: 1, 2 or 5 with noughts."""
     tens = int(10 ** math.floor(math.log10(n)))
     return next(step * tens for step in (1, 2, 5, 10) if step * tens >= n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A part of a bar: of which series, from 0 on, and where it stands."""
+
+    series: int
+    y: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    x: float
+    width: float
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bars:
+    """One bar a day, its series on top of each other. ``across``, ``along``: as of a Chart, ``along`` with days; ``anchor``: which end of
+    the text stands there."""
+
+    bars: tuple[Bar, ...]
+    across: tuple[tuple[float, int], ...]
+    along: tuple[tuple[float, date, str], ...]
+    width: int = WIDTH
+    height: int = 190
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+
+
+def stacked(days: Sequence[tuple[date, Sequence[int]]]) -> Bars | None:
+    """Of each day the numbers of its series, from below. None where all are nought."""
+    top = max((sum(values) for _, values in days), default=0)
+    if not top:
+        return None
+    most, height = _round_up(top), 190 - TOP - BOTTOM
+    room = (WIDTH - LEFT - RIGHT) / len(days)
+    bars = []
+    for n, (_, values) in enumerate(days):
+        pieces, below = list[Piece](), 0
+        for series, value in enumerate(values):
+            if value:
+                low, high = (round(190 - BOTTOM - height * v / most, 1) for v in (below, below + value))
+                pieces.append(Piece(series=series, y=high, height=round(max(low - high, 0.5), 1)))
+                below += value
+        bars.append(Bar(x=round(LEFT + n * room + 0.1 * room, 1), width=round(0.8 * room, 1), pieces=tuple(pieces)))
+    ends = {0: "start", len(days) // 2: "middle", len(days) - 1: "end"}
+    return Bars(
+        bars=tuple(bars),
+        across=tuple((round(190 - BOTTOM - height * n / most, 1), n) for n in sorted({0, most // 2, most})),
+        along=tuple(
+            (round(LEFT + (n + {"start": 0, "middle": 0.5, "end": 1}[anchor]) * room, 1), days[n][0], anchor)
+            for n, anchor in ends.items()
+        ),
+    )

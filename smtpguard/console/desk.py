@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from smtpguard.console.ports import Archive, OtherFile, Trial
+from smtpguard.console.ports import Archive, OtherFile, Standing, Trial
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader
@@ -20,6 +20,11 @@ from smtpguard.mailings.service import Mailings
 async def nothing_else() -> OtherFile | None:
     """Where nobody looks at a file."""
     return None
+
+
+async def no_alarms() -> Sequence[Standing]:
+    """Where nobody looks for them."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,8 @@ class ConsoleServices:
     delimiters: str = "+"
     policy_file: Callable[[], Awaitable[OtherFile | None]] = nothing_else
     """How the policy file of this host differs from what is in force; None where it does not. Raises LedgerError."""
+    alarms: Callable[[], Awaitable[Sequence[Standing]]] = no_alarms
+    """The alarms that a person was told of, and that are not over."""
     keeps: timedelta = timedelta(days=30)
     """For so long at least the content of what was held is kept."""
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Protocol
 
 from smtpguard.accounts.model import Account, Keys, Session, Token, Turn, TurnStep
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import Hold, Place, State, Wanted
 from smtpguard.incidents.about import About
+from smtpguard.incidents.activity import Activity
 from smtpguard.incidents.report import Report
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event
 from smtpguard.journal.proof import Proof
 from smtpguard.lists.recipients import Classified
+from smtpguard.locale.phrase import Said
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing
@@ -92,21 +94,40 @@ class OtherFile:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An alarm that is not over. ``name``: of its condition; ``title``: what is the matter."""
+
+    name: str
+    title: Said
+    since: datetime
+
+
 class Archive(Protocol):
     """What the pages ask of the record, beyond the ledger."""
 
     async def rows(
-        self,
-        *,
-        states: Sequence[State],
-        words: Sequence[str] = (),
-        marks: Sequence[Sequence[str]] = (),
-        limit: int = 50,
-        before: datetime | None = None,
-        after_id: str | None = None,
+        self, wanted: Wanted, *, limit: int = 50, before: datetime | None = None, after_id: str | None = None
     ) -> Sequence[Hold]:
-        """Newest first, a mailing as one: the hold that leads it. All ``words``, in lower case, stand in subject or sender; of
-        each of ``marks`` one is on it, like "list:NAME", "group:NAME" or "from:ADDRESS"."""
+        """Newest first, a mailing as one: the hold that leads it."""
+
+    async def ranked(
+        self, wanted: Wanted, *, first: Collection[str], limit: int, after: Place | None = None
+    ) -> tuple[Sequence[Hold], int, Place | None]:
+        """By what matters, a mailing as one; how many there are in all, and where the page ends, None where nothing is behind it.
+        ``first``: the lists that come before others."""
+
+    async def activity(self, since: datetime, until: datetime | None, zone: tzinfo) -> Activity:
+        """What was done and decided in that time; ``until`` None: by now."""
+
+    async def verdicts(
+        self, did: str, *, rule: str, list: str, since: datetime | None, until: datetime | None, before: int, limit: int
+    ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+        """The newest messages with which that was done (relayed, held, deferred, rejected, observed), by this rule and to this list, "" for
+        any: those before an entry, 0 for the last. And from which entry on to look further, 0 where there is nothing more."""
+
+    async def record(self) -> tuple[int, datetime | None]:
+        """How many entries the journal has had, and until when it is signed."""
 
     async def counts(self) -> Mapping[State, int]:
         """How many are in each state."""

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0021"
+SCHEMA = "0022"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -230,6 +230,7 @@ hold = Table(
     Column("queue", Text, nullable=True),
     Column("shown", LargeBinary, nullable=True),
     Column("over_at", BigInteger, nullable=True),  # since when nothing is to be done about its release any more
+    Column("expires_at", BigInteger, nullable=True),
     Index("hold_key", "key"),
     Index("hold_state", "state", "held_at", "hold_id"),
     Index("hold_held", "held_at", "hold_id"),
@@ -237,7 +238,41 @@ hold = Table(
     Index("hold_lead", "lead", "state"),
     Index("hold_asked", "asked", **ASKED),
     Index("hold_queue", "queue", **QUEUED),
-    Index("hold_rows", "state", "held_at", "hold_id", "sought", "marks", **LEADING),  # all that a list of holds asks
+    Index(
+        "hold_rows", "state", "held_at", "hold_id", "reach", "expires_at", "sought", "marks", **LEADING
+    ),  # a list of holds
+)
+
+summed = (
+    Table(  # how often what was done with messages within an hour, in all, by rule and by list (incidents.activity)
+        "summed",
+        metadata,
+        Column("hour", BigInteger, primary_key=True, autoincrement=False),
+        _text("about", primary_key=True),
+        _text("did", primary_key=True),
+        _big("n"),
+        sqlite_with_rowid=False,
+    )
+)
+
+ended = Table(  # what was held and is no copy: by which rules, for which lists, how it ended, and what its writer says of that
+    "ended",
+    metadata,
+    _text("hold_id", primary_key=True),
+    _big("held_at"),
+    _text("rules"),
+    _text("lists"),
+    _text("how"),
+    _big("at"),
+    _text("said"),
+    Index("ended_held", "held_at", "hold_id", "at", "how", "said", "rules", "lists"),
+)
+
+summing = Table(  # how far into the journal these two go: one row
+    "summing",
+    metadata,
+    Column("one", SmallInteger, primary_key=True, autoincrement=False),
+    _big("through"),
 )
 
 cover = Table(  # templates that approvals of copies refer to

@@ -360,4 +360,29 @@ def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Fr
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which of the holds that lead a list of them is to have. All ``words``, in lower case, stand in id, subject or sender; of each of
+    ``marks`` one is on it, like "list:NAME", "rule:ID", "group:NAME" or "from:ADDRESS", and none of ``unmarked``. Held from ``since`` on,
+    and before ``until``."""
+
+    states: tuple[State, ...]
+    words: tuple[str, ...] = ()
+    marks: tuple[tuple[str, ...], ...] = ()
+    unmarked: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Place:
+    """Where a hold stands among what waits: a list of ``first`` before others, then many people, then little time. ``expires_at``: in
+    microseconds."""
+
+    later: int
+    fewer: int
+    expires_at: int
+    hold_id: str
+
+
 HOLD = Codec(Hold)

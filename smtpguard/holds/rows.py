@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from heapq import merge
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
-from smtpguard.holds.model import HOLD, Hold, State
+from smtpguard.holds.model import HOLD, Hold, Place, State, Wanted
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.inflight import parted
-from smtpguard.policy.verdict import Quorum
+from smtpguard.policy.verdict import Mode, Quorum
 from smtpguard.reading.shown import Shown
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
@@ -69,6 +82,8 @@ def row_of(hold: Hold, key: str) -> dict[str, Any]:
         "marks": marks_of(hold),
         "stopped": hold.stopped_by or None,
         "queue": hold.queue or None,
+        "reach": hold.reach,
+        "expires_at": microseconds(hold.expires_at),
         "asked": None if hold.asked_at is None else microseconds(hold.asked_at),
     }
 
@@ -213,46 +228,53 @@ def counts(connection: Connection) -> dict[State, int]:
 
 
 # An entry of an index has to be smaller than a third of a page on PostgreSQL.
-_MOST_WORDS = 400
+_MOST_WORDS = 420
 _MOST_MARKS = 600
+_MOST_MORE = 200
 _MOST_SUBJECT = 200
 
 
 def words_of(hold: Hold) -> str:
-    said = " ".join((hold.subject[:_MOST_SUBJECT], hold.sender or "", *sorted(hold.senders)))
+    said = " ".join((hold.hold_id, hold.subject[:_MOST_SUBJECT], hold.sender or "", *sorted(hold.senders)))
     return said.casefold()[:_MOST_WORDS]
 
 
+VOTED = "voted"
+
+
 def marks_of(hold: Hold) -> str:
-    """Each on a line of its own; whole ones, as many as fit."""
+    """Each on a line of its own; whole ones, as many as fit: first those by which it is known who may see it."""
     groups = sorted({group for quorum in hold.verdict.quorum for group in _groups(quorum)})
-    kept = "\n"
-    for mark in (
+    first = (
         *(f"list:{name}" for name in hold.lists),
         *(f"from:{address}" for address in sorted(hold.senders)),
         *(f"group:{group}" for group in groups),
-    ):
-        if len(kept) + len(mark) < _MOST_MARKS:
+    )
+    more = (
+        *((VOTED,) if hold.votes else ()),
+        *(f"to:{name}" for name, _ in hold.versions),
+        *(f"rule:{hit.rule}" for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE),
+    )
+    kept = _lines("\n", first, _MOST_MARKS)
+    return _lines(kept, more, len(kept) + _MOST_MORE)
+
+
+def _lines(kept: str, marks: Iterable[str], most: int) -> str:
+    for mark in marks:
+        if len(kept) + len(mark) < most:
             kept += f"{mark}\n"
     return kept
 
 
 def ids(
-    connection: Connection,
-    *,
-    states: Sequence[State],
-    words: Sequence[str],
-    marks: Sequence[Sequence[str]],
-    limit: int,
-    before: datetime | None,
-    after_id: str | None,
+    connection: Connection, wanted: Wanted, *, limit: int, before: datetime | None, after_id: str | None
 ) -> list[str]:
     """Ids of holds that lead, newest first. A state at a time, since so the index gives them in order."""
     found = []
-    narrow = _narrowed(words, marks)
+    narrow = _narrowed(wanted)
     if before is not None:
         narrow.append(tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(before), after_id or ""))
-    for state in states:
+    for state in wanted.states:
         query = (
             select(table.c.held_at, table.c.hold_id)
             .where(table.c.state == state.value, table.c.lead.is_(None), *narrow)
@@ -263,10 +285,45 @@ def ids(
     return [id for _, id in islice(merge(*found, reverse=True), limit)]
 
 
-def _narrowed(words: Sequence[str], marks: Sequence[Sequence[str]]) -> list[ColumnElement[bool]]:
-    each_word = [table.c.sought.contains(word, autoescape=True) for word in words]
-    one_mark = [or_(*(table.c.marks.contains(f"\n{mark}\n", autoescape=True) for mark in any_of)) for any_of in marks]
-    return [*each_word, *one_mark]
+def ranked(
+    connection: Connection, wanted: Wanted, *, first: Collection[str], limit: int, after: Place | None
+) -> list[Place]:
+    """The holds that lead by what matters, over all that there are. ``first``: lists that come before others, where their address
+    was written to."""
+    marked = [table.c.marks.contains(f"\nto:{name}\n", autoescape=True) for name in sorted(first)]
+    later = case((or_(*marked), 0), else_=1) if marked else literal_column("1")
+    order = later, -func.coalesce(table.c.reach, 0), func.coalesce(table.c.expires_at, 0), table.c.hold_id
+    query = select(*order).where(table.c.lead.is_(None), *_narrowed(wanted))
+    query = query.where(table.c.state.in_([state.value for state in wanted.states])).order_by(*order).limit(limit)
+    if after is not None:
+        place = after.later, after.fewer, after.expires_at, after.hold_id
+        query = query.where(tuple_(*order) > tuple_(*place))
+    return [
+        Place(later=int(later), fewer=int(fewer), expires_at=int(expires_at), hold_id=hold_id)
+        for later, fewer, expires_at, hold_id in connection.execute(query)
+    ]
+
+
+def number(connection: Connection, wanted: Wanted) -> int:
+    """How many lead."""
+    query = select(func.count()).where(table.c.lead.is_(None), *_narrowed(wanted))
+    return connection.execute(query.where(table.c.state.in_([state.value for state in wanted.states]))).scalar_one()
+
+
+def _narrowed(wanted: Wanted) -> list[ColumnElement[bool]]:
+    narrow = [table.c.sought.contains(word, autoescape=True) for word in wanted.words]
+    for any_of in wanted.marks:
+        narrow.append(or_(*(_marked(mark) for mark in any_of)))
+    narrow += [~_marked(mark) for mark in wanted.unmarked]
+    if wanted.since is not None:
+        narrow.append(table.c.held_at >= microseconds(wanted.since))
+    if wanted.until is not None:
+        narrow.append(table.c.held_at < microseconds(wanted.until))
+    return narrow
+
+
+def _marked(mark: str) -> ColumnElement[bool]:
+    return table.c.marks.contains(f"\n{mark}\n", autoescape=True)
 
 
 def _groups(quorum: Quorum) -> Iterator[str]:

@@ -1,24 +1,30 @@
 """What the guard and its people did in a period, by rule and by list: the journal added up.
 
-Decisions are those on what was held within the period, as they stand at its end, and people's and time's alike. A copy of a
+Decisions are those on what was held within the period, as far as they stand at its end, and people's and time's alike. A copy of a
 mailing goes the way of the hold that it is stored under, so that it is counted apart and is no decision.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, tzinfo
 from typing import Any
 
+from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import DECISIONS, Kind
 
 WANTED = frozenset({Kind.VERDICT, *DECISIONS})
 """The kinds of entries that are added up."""
+HOUR = 3_600_000_000
+"""In microseconds: what is counted together."""
 OFTEN = 5
 """Decisions on what a rule held, from which on it can be said whether the rule fits."""
-_ACTIONS: Mapping[str, str] = {"relay": "relayed", "hold": "held", "defer": "deferred", "reject": "rejected"}
+ALL = ""
+"""What is counted of every message, whatever its rules and lists."""
+ACTIONS: Mapping[str, str] = {"relay": "relayed", "hold": "held", "defer": "deferred", "reject": "rejected"}
+_ENDS: Mapping[str, str] = {kind.value: "" if how == "waiting" else how for kind, how in DECISIONS.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,11 @@ class Decided:
         return sorted(self.seconds)[int(0.9 * len(self.seconds) - 0.5)] if self.seconds else None
 
     @property
+    def share_approved(self) -> float | None:
+        """Of all that ended, what people let go: 0 to 1."""
+        return self.approved / self.total if self.total else None
+
+    @property
     def too_strict(self) -> bool:
         """Whether people approved more than half of what was held, so that it should not have been."""
         return self.total >= OFTEN and 2 * self.approved > self.total
@@ -51,20 +62,35 @@ class Decided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What one rule did, or what was meant for one list: messages, and decisions on those that were held."""
+    """What one rule did, or what was meant for one list: messages, and decisions on those that were held. ``waiting``: of these,
+    without copies. ``relayed``: of lists alone, since what passes has no rule to thank for it."""
 
     name: str
+    relayed: int = 0
     held: int = 0
     deferred: int = 0
     rejected: int = 0
     observed: int = 0
+    waiting: int = 0
     decided: Decided = Decided()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """Messages of one day of the organization."""
+
+    day: date
+    relayed: int = 0
+    held: int = 0
+    deferred: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
     """``copies``: of mailings, among the ``held``; ``waiting``: of those that are no copies. ``customers``: recipients of what was
-    relayed, each message for itself. ``rules`` and ``lists`` begin with those that held most."""
+    relayed, each message for itself. ``rules`` and ``lists`` begin with those that held most. ``days``: those with any message, in
+    order. ``uncounted``: so many entries of the journal are not in it yet."""
 
     since: datetime
     until: datetime
@@ -78,6 +104,8 @@ class Activity:
     decided: Decided
     rules: Sequence[Share]
     lists: Sequence[Share]
+    days: Sequence[Day] = ()
+    uncounted: int = 0
 
     @property
     def messages(self) -> int:
@@ -85,111 +113,156 @@ class Activity:
 
 
 @dataclass(slots=True)
-class _Counts:
-    did: dict[str, int] = field(default_factory=dict)
-    ends: list[tuple[str, float]] = field(default_factory=list)
+class Ended:
+    """A hold that is no copy. Times in microseconds. ``how``: "" while it waits, "void" where its client never got an answer; ``at``: since when, 0 for since ever."""
 
-    def count(self, did: str) -> None:
-        self.did[did] = self.did.get(did, 0) + 1
-
-    def decided(self) -> Decided:
-        by_end = {end: sum(e == end for e, _ in self.ends) for end in ("approved", "rejected", "withdrawn", "expired")}
-        return Decided(**by_end, seconds=tuple(seconds for _, seconds in self.ends))
-
-    def share(self, name: str) -> Share:
-        known = {did: n for did, n in self.did.items() if did in ("held", "deferred", "rejected", "observed")}
-        return Share(name=name, decided=self.decided(), **known)
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    at: int
-    rules: Sequence[str]
-    lists: Sequence[str]
+    held_at: int
+    rules: tuple[str, ...]
+    lists: tuple[str, ...]
+    how: str = ""
+    at: int = 0
 
 
 class Sums:
-    """Entries are added in the order of the journal. Total: an entry of another version's shape counts as far as it is understood."""
+    """Entries are added in the order of the journal. Total: an entry of another version's shape counts as far as it is understood.
+
+    ``hours``: by the hour in which it was done, what it is about (ALL, "rule:NAME", "list:NAME") and what was done, how often.
+    ``holds``: those whose verdict was added, by id; ``moves``: what became of others.
+    """
 
     def __init__(self) -> None:
-        self._did = _Counts()
-        self._copies = self._customers = 0
-        self._rules: dict[str, _Counts] = {}
-        self._lists: dict[str, _Counts] = {}
-        self._held: dict[str, _Held] = {}
-        self._ends: dict[str, tuple[str, int]] = {}
+        self.hours: dict[tuple[int, str, str], int] = {}
+        self.holds: dict[str, Ended] = {}
+        self.moves: dict[str, tuple[str, int]] = {}
 
     def add(self, at: int, kind: str, id: str, data: Mapping[str, Any]) -> None:
         """An entry of the journal (journal.chain.Entry); ``at`` in microseconds."""
         if kind == Kind.VERDICT.value:
-            self._verdict(at, id, data)
-        elif id in self._held and (end := _ENDS.get(kind)) is not None:
-            if end == "waiting":  # taken back: it is decided on again
-                self._ends.pop(id, None)
-            elif end == "void":  # its client never got an answer, and sends it again
-                del self._held[id]
-            else:
-                self._ends[id] = end, at
-
-    def _verdict(self, at: int, id: str, data: Mapping[str, Any]) -> None:
-        did = _ACTIONS.get(str(data.get("action")))
-        if did is None or data.get("retry") or data.get("test"):
+            if self.judged(at, data) == "held" and "with" not in data:
+                self.holds[id] = Ended(at, _words(data.get("rules")), _words(data.get("lists")))
+        elif (how := _ENDS.get(kind)) is None:
             return
-        self._did.count(did)
-        rules, lists = _words(data.get("rules")), _words(data.get("lists"))
-        for rule in rules:
-            self._rules.setdefault(rule, _Counts()).count(did)
+        elif (hold := self.holds.get(id)) is not None:
+            hold.how, hold.at = how, at
+        else:
+            self.moves[id] = how, at
+
+    def count(self, hour: int, about: str, did: str, n: int = 1) -> None:
+        self.hours[hour, about, did] = self.hours.get((hour, about, did), 0) + n
+
+    def judged(self, at: int, data: Mapping[str, Any]) -> str:
+        """What was done with a message is counted, and returned; "" for what is not counted."""
+        did = ACTIONS.get(str(data.get("action")))
+        if did is None or data.get("retry") or data.get("test"):
+            return ""
+        hour = at - at % HOUR
+        self.count(hour, ALL, did)
+        for name in _words(data.get("lists")):
+            self.count(hour, f"list:{name}", did)
         for rule in _words(data.get("observed")):
-            self._rules.setdefault(rule, _Counts()).count("observed")
+            self.count(hour, f"rule:{rule}", "observed")
         if did == "relayed":
             counts = data.get("counts")
             customers = counts.get("customers") if isinstance(counts, Mapping) else None
-            self._customers += customers if isinstance(customers, int) else 0
-            return
-        for name in lists:
-            self._lists.setdefault(name, _Counts()).count(did)
+            if isinstance(customers, int) and customers:
+                self.count(hour, ALL, "customers", customers)
+            return did
+        for rule in _words(data.get("rules")):
+            self.count(hour, f"rule:{rule}", did)
         if did == "held" and "with" in data:
-            self._copies += 1
-        elif did == "held":
-            self._held[id] = _Held(at, rules, lists)
+            self.count(hour, ALL, "copies")
+        return did
 
-    def activity(self, since: datetime, until: datetime) -> Activity:
-        """What they come to."""
-        everything = _Counts()
-        for id, (end, at) in self._ends.items():
-            if (held := self._held.get(id)) is None:
-                continue
-            told = end, max(0, at - held.at) / 1e6  # a clock may be set back
-            everything.ends.append(told)
-            for name in held.rules:
-                self._rules[name].ends.append(told)
-            for name in held.lists:
-                self._lists[name].ends.append(told)
-        did = self._did.did
+    def activity(
+        self, since: datetime, until: datetime, zone: tzinfo, *, ended: bool = True, uncounted: int = 0
+    ) -> Activity:
+        """What they come to. ``zone``: the organization's, by which days begin. ``ended``: what was decided after ``until`` is not."""
+        did: dict[str, dict[str, int]] = {}
+        days: dict[date, dict[str, int]] = {}
+        for (hour, about, what), n in self.hours.items():
+            counts = did.setdefault(about, {})
+            counts[what] = counts.get(what, 0) + n
+            if about == ALL and what in ACTIONS.values():
+                counts = days.setdefault(instant(hour).astimezone(zone).date(), {})
+                counts[what] = counts.get(what, 0) + n
+        ends = _Ends(microseconds(until) if ended else None)
+        for id, hold in self.holds.items():
+            how, at = self.moves.get(id, (hold.how, hold.at))
+            ends.add(hold, how, at)
+        rules, lists = (
+            _sorted(
+                ends.share(about.removeprefix(prefix), about, counts)
+                for about, counts in did.items()
+                if about.startswith(prefix)
+            )
+            for prefix in ("rule:", "list:")
+        )
+        all_of_it = did.get(ALL, {})
         return Activity(
             since=since,
             until=until,
-            relayed=did.get("relayed", 0),
-            held=did.get("held", 0),
-            deferred=did.get("deferred", 0),
-            rejected=did.get("rejected", 0),
-            copies=self._copies,
-            customers=self._customers,
-            waiting=len(self._held) - len(everything.ends),
-            decided=everything.decided(),
-            rules=_sorted(counts.share(name) for name, counts in self._rules.items()),
-            lists=_sorted(counts.share(name) for name, counts in self._lists.items()),
+            relayed=all_of_it.get("relayed", 0),
+            held=all_of_it.get("held", 0),
+            deferred=all_of_it.get("deferred", 0),
+            rejected=all_of_it.get("rejected", 0),
+            copies=all_of_it.get("copies", 0),
+            customers=all_of_it.get("customers", 0),
+            waiting=ends.waiting(ALL),
+            decided=ends.decided(ALL),
+            rules=rules,
+            lists=lists,
+            days=[Day(day=day, **counts) for day, counts in sorted(days.items())],
+            uncounted=uncounted,
         )
 
 
-_ENDS: Mapping[str, str] = {kind.value: state for kind, state in DECISIONS.items()}
+class _Ends:
+    """Of holds, by what they are about, how they ended and after how many seconds. ``until``: what ended later waits; None: nothing is later."""
+
+    def __init__(self, until: int | None) -> None:
+        self._until = until
+        self._found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, float]]] = {}
+        self._by_about: dict[str, list[tuple[str, float]]] | None = None
+
+    def add(self, hold: Ended, how: str, at: int) -> None:
+        if how == "void":  # its client never got an answer, and sends it again
+            return
+        how = how if self._until is None or at <= self._until else ""
+        seconds = max(0, at - hold.held_at) / 1e6  # a clock may be set back
+        self._found.setdefault((hold.rules, hold.lists), []).append((how, seconds))
+
+    def _of(self, about: str) -> list[tuple[str, float]]:
+        if self._by_about is None:
+            self._by_about = {}
+            for (rules, lists), ends in self._found.items():
+                for key in (ALL, *(f"rule:{name}" for name in rules), *(f"list:{name}" for name in lists)):
+                    self._by_about.setdefault(key, []).extend(ends)
+        return self._by_about.get(about, [])
+
+    def waiting(self, about: str) -> int:
+        return sum(not how for how, _ in self._of(about))
+
+    def decided(self, about: str) -> Decided:
+        ends = [end for end in self._of(about) if end[0]]
+        by_end = {how: sum(h == how for h, _ in ends) for how in ("approved", "rejected", "withdrawn", "expired")}
+        return Decided(**by_end, seconds=tuple(seconds for _, seconds in ends))
+
+    def share(self, name: str, about: str, counts: Mapping[str, int]) -> Share:
+        return Share(name=name, decided=self.decided(about), waiting=self.waiting(about), **counts)
 
 
 def _sorted(shares: Iterable[Share]) -> list[Share]:
+    """Of lists to which all that was written passed nothing is said but that."""
     return sorted(
-        shares, key=lambda share: (-share.held, -share.rejected, -share.deferred, -share.observed, share.name)
+        shares,
+        key=lambda share: (-share.held, -share.rejected, -share.deferred, -share.observed, -share.relayed, share.name),
     )
 
 
-def _words(value: Any) -> list[str]:
-    return [str(word) for word in value] if isinstance(value, list) else []
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(_each(value)) if isinstance(value, list) else ()
+
+
+def _each(value: Sequence[Any]) -> Iterator[str]:
+    """A name has no line end: by these they stand apart in the store."""
+    return (str(word).replace("\n", " ") for word in value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, selec
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, clear, entry
-from smtpguard.journal.chain import Clear, Entry, parsed
+from smtpguard.journal.chain import Clear, Entry, instant, parsed
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
 from smtpguard.journal.columns import Columns, lines
 from smtpguard.journal.event import Kind
@@ -105,6 +106,16 @@ def first_at(connection: Connection, at: int) -> int:
         else:
             high = middle
     return int(low)
+
+
+def signed(connection: Connection) -> tuple[int, datetime | None]:
+    """The last entry, and when the last checkpoint was made."""
+    line = connection.execute(select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
+    last = connection.execute(select(func.max(entry.c.seq))).scalar() or 0
+    try:
+        return int(last), instant(parse(line).at) if line else None
+    except ValueError:
+        return int(last), None
 
 
 def pair(row: Any) -> tuple[Entry, Clear | None]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from babel import Locale
-from babel.dates import format_datetime
+from babel.dates import format_date, format_datetime
 from babel.numbers import format_compact_decimal, format_decimal
 
 from smtpguard.locale.catalogue import Catalogue, catalogue, languages
@@ -86,6 +86,10 @@ class Speech:
         here = at.astimezone(self.zone)
         pattern = self.words.gettext(N_("EEEE d MMMM y 'at' HH:mm"))
         return f"{format_datetime(here, pattern, locale=self.locale)} ({here.tzname()})"
+
+    def day(self, day: date) -> str:
+        """ "3 Mar"."""
+        return str(format_date(day, "d MMM", locale=self.locale))
 
     def clock(self, at: datetime) -> str:
         return f"{at.astimezone(self.zone):%H:%M:%S}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, tzinfo
 
 from sqlalchemy import Connection
 
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import Hold, Place, State, Wanted
+from smtpguard.incidents import activityrows
 from smtpguard.incidents.about import About
+from smtpguard.incidents.activity import Activity
 from smtpguard.incidents.rows import Found
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
@@ -21,6 +23,9 @@ from smtpguard.store.store import Store
 
 _STOOD_STILL = (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW)
 
+UNCOUNTED = 10_000
+"""So many entries that are not added up yet a page reads while somebody waits for it."""
+
 
 class Archive:
     """Fits console.ports.Archive."""
@@ -30,22 +35,37 @@ class Archive:
         self._store, self._asked = store, asked
 
     async def rows(
-        self,
-        *,
-        states: Sequence[State],
-        words: Sequence[str] = (),
-        marks: Sequence[Sequence[str]] = (),
-        limit: int = 50,
-        before: datetime | None = None,
-        after_id: str | None = None,
+        self, wanted: Wanted, *, limit: int = 50, before: datetime | None = None, after_id: str | None = None
     ) -> Sequence[Hold]:
         def found(connection: Connection) -> list[Hold]:
-            ids = holds.ids(
-                connection, states=states, words=words, marks=marks, limit=limit, before=before, after_id=after_id
+            return holds.several(
+                connection, holds.ids(connection, wanted, limit=limit, before=before, after_id=after_id)
             )
-            return holds.several(connection, ids)
 
         return await self._store.ask(found)
+
+    async def ranked(
+        self, wanted: Wanted, *, first: Collection[str], limit: int, after: Place | None = None
+    ) -> tuple[Sequence[Hold], int, Place | None]:
+        def found(connection: Connection) -> tuple[list[Hold], int, Place | None]:
+            places = holds.ranked(connection, wanted, first=first, limit=limit + 1, after=after)
+            ids = [place.hold_id for place in places[:limit]]
+            last = places[limit - 1] if len(places) > limit else None
+            return holds.several(connection, ids), holds.number(connection, wanted), last
+
+        return await self._store.ask(found, snapshot=True)
+
+    async def activity(self, since: datetime, until: datetime | None, zone: tzinfo) -> Activity:
+        return await self._store.journal.activity(since, until, zone, most=UNCOUNTED)
+
+    async def verdicts(
+        self, did: str, *, rule: str, list: str, since: datetime | None, until: datetime | None, before: int, limit: int
+    ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+        about = activityrows.About(did=did, rule=rule, list=list, since=since, until=until)
+        return await self._store.journal.judged(about, before, limit)
+
+    async def record(self) -> tuple[int, datetime | None]:
+        return await self._store.ask(journal.signed)
 
     async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
         return await self._store.holds.queued(hold_id, limit)

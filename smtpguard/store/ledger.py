@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +38,10 @@ from smtpguard.reading.shown import Shown
 from smtpguard.store.writer import Writer
 
 if TYPE_CHECKING:  # what takes long to import, and what who only freezes does without
+    from smtpguard.incidents import activityrows
     from smtpguard.incidents import rows as incident
     from smtpguard.incidents.about import About
+    from smtpguard.incidents.activity import Activity
     from smtpguard.journal import scan as journalscan
     from smtpguard.journal.distinct import Asked
     from smtpguard.journal.proof import Proof
@@ -340,6 +342,41 @@ class Journal:
             return False
         written: bool = await self._access.write(lambda b: terms.write(b, made, self._secret))
         return written and made.more
+
+    async def sum_up(self) -> bool:
+        """Add up what the next entries did (incidents.activityrows), beside admissions. Whether there is more."""
+        from smtpguard.incidents import activityrows
+
+        made = await self._access.ask(activityrows.read, snapshot=True)
+        if made is None:
+            return False
+        written: bool = await self._access.write(lambda b: activityrows.write(b, made))
+        return written and made.more
+
+    async def activity(
+        self,
+        since: datetime,
+        until: datetime | None,
+        zone: tzinfo,
+        *,
+        most: int = 0,
+        progress: journalscan.Progress | None = None,
+    ) -> Activity:
+        """What was done and decided in that time (incidents.activityrows). ``progress`` is called in a thread."""
+        from smtpguard.incidents import activityrows
+
+        now = self._access.now()
+        return await self._access.walk(
+            lambda opened: activityrows.activity(opened, since, until, now, zone, most=most, progress=progress)
+        )
+
+    async def judged(
+        self, about: activityrows.About, before: int, limit: int
+    ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+        """The newest of those that are counted together (incidents.activityrows)."""
+        from smtpguard.incidents import activityrows
+
+        return await self._access.walk(lambda opened: activityrows.judged(opened, about, before, limit))
 
     async def checkpoint(self) -> Checkpoint | None:
         """Sign where the journal is now; the writer does so every minute by itself. None where nothing is new."""

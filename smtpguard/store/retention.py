@@ -15,6 +15,7 @@ from smtpguard.database.batch import FREEZE, Batch
 from smtpguard.database.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
 from smtpguard.holds import contents, covers
 from smtpguard.holds.model import LIVE, State
+from smtpguard.incidents import activityrows
 from smtpguard.journal import rows as journal
 from smtpguard.journal import terms
 from smtpguard.journal.chain import microseconds
@@ -60,6 +61,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     private, through = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)
     terms.forget(batch, max(through, base.seq if base is not None else 0))
+    activityrows.forget(batch, batch.now - keep.journal)
     _lifted(batch, batch.now - keep.addresses)
     mailings, others = forgetting.forget(batch, batch.now - keep.addresses)
     _forget_doubts(batch, batch.now - DOUBTS)

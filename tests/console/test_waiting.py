@@ -102,10 +102,20 @@ async def test_who_has_no_role_comes_to_their_own_messages(here: Stage) -> None:
         ("list=ramadan&q=word0", ["SV: word0"]),
         ("list=nowhere", []),
         ("mine=1", ["SV: word0", "SV: word1"]),
+        ("rule=internal-to-list", ["SV: word0", "SV: word1", "SV: news"]),
+        ("rule=internal", []),
+        ("q=T000000000000002", ["SV: word1"]),
+        ("state=new", ["SV: word1", "SV: news"]),
+        ("state=voted", ["SV: word0"]),
+        ("since=2026-03-02&until=2026-03-02", ["SV: word0", "SV: word1", "SV: news"]),
+        ("until=2026-03-01", []),
+        ("since=2026-03-03", []),
+        ("since=never&until=9999-12-31", ["SV: word0", "SV: word1", "SV: news"]),
     ],
 )
 async def test_narrowed(here: Stage, query: str, found: list[str]) -> None:
-    await several(here, 2)
+    first, _ = await several(here, 2)
+    await here.home.approvals().vote(first.hold_id, Choice.APPROVE, approver=EVA, by="root")
     here.home.clock.pass_(seconds=1)
     await held(here, NEWS, Subject="SV: news", body="Something else, about a word", Message_ID="<n@example.com>")
     who = await here.signed_in(DPO, Role.APPROVER, Role.VIEWER)
@@ -113,7 +123,7 @@ async def test_narrowed(here: Stage, query: str, found: list[str]) -> None:
 
 
 async def test_page_by_page_each_once(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.console.pages.waiting.MOST_SORTED", 3)
+    monkeypatch.setattr("smtpguard.console.pages.waiting.ROWS", 3)
     made = await several(here, 8)
     who = await here.signed_in(EVA, Role.VIEWER)
     seen: list[str] = []
@@ -123,12 +133,24 @@ async def test_page_by_page_each_once(here: Stage, monkeypatch: pytest.MonkeyPat
         seen += subjects(answer.text)
         further = re.search(r'href="(/held\?after=[^"]+)"', answer.text)
         path = further[1] if further else ""
-    newest, then, first = made[5:], made[2:5], made[:2]  # of each page the one that ends first comes first
-    assert seen == [hold.subject for hold in (*newest, *then, *first)]
+    assert seen == [hold.subject for hold in made], "the one that ends first comes first, over all pages"
     assert path == ""
 
 
-@pytest.mark.parametrize("after", ["x", "99999999999999999999-y", "-", "%00-a", "1-%27"])
+async def test_what_matters_is_first_over_all_that_waits(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not among the newest alone: the oldest is the sensitive one, and comes first of all."""
+    monkeypatch.setattr("smtpguard.console.pages.waiting.ROWS", 2)
+    sensitive = await held(here, RAMADAN, Subject="SV: greetings", Message_ID="<r@example.com>")
+    await several(here, 4, NEWS)
+    who = await here.signed_in(EVA, Role.APPROVER)
+    answer = await who.get("/held")
+    assert subjects(answer.text)[0] == sensitive.subject
+    assert len(subjects(answer.text)) == 2
+    assert "5 messages wait for you." in text(answer)
+    assert text(answer).startswith("(5) Waiting")
+
+
+@pytest.mark.parametrize("after", ["x", "1-2-3", "1-2-3-", "1--2-3-H", "9" * 30 + "-2-3-H", "99999999999999999999-y", "-", "%00-a", "1-%27"])
 async def test_a_cursor_that_is_none_shows_the_first_page(here: Stage, after: str) -> None:
     await held(here)
     who = await here.signed_in(EVA, Role.VIEWER)

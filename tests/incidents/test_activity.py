@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ class Journal:
 
     @property
     def activity(self) -> Activity:
-        return self.sums.activity(MONDAY, self.at)
+        return self.sums.activity(MONDAY, self.at, UTC)
 
 
 def test_what_was_decided_and_how_fast() -> None:

@@ -39,7 +39,7 @@ from smtpguard.holds import covering
 from smtpguard.holds import service as approvals
 from smtpguard.holds.covering import BEGINNING
 from smtpguard.holds.effects import AtOnce
-from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed, standing_votes
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed, Wanted, standing_votes
 from smtpguard.holds.sending import Sending
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices import noticedata
@@ -52,14 +52,13 @@ async def listed(call: Call) -> Page[Held]:
     if query.cursor and before is None:
         raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not one that was given here")])
     who, in_force = call.who, call.desk.policies.current()
-    marks: list[list[str]] = [[f"list:{query.list}"]] if query.list else []
+    marks: list[tuple[str, ...]] = [(f"list:{query.list}",)] if query.list else []
     if not sees_all(who):
-        marks.append([f"group:{name}" for name in sorted(in_force.groups_of(who.address))])
-    if any(not each for each in marks):
+        marks.append(tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address))))
+    if not all(marks):
         return Page[Held](items=[])
     rows = await call.desk.archive.rows(
-        states=[State(query.state)] if query.state else list(State),
-        marks=marks,
+        Wanted(states=(State(query.state),) if query.state else tuple(State), marks=tuple(marks)),
         limit=query.limit + 1,
         before=before,
         after_id=after_id,

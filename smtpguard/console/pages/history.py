@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import labels
 from smtpguard.console.access import ROLES, for_roles, person
+from smtpguard.console.filters import ANY, DECIDED, ENDS, Filters
 from smtpguard.console.pages.message import looked_up
-from smtpguard.console.pages.waiting import Wanted, rows
-from smtpguard.console.paging import PAGE, cursor
+from smtpguard.console.pages.waiting import ruled
+from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.rendering import desk, page, speech
 from smtpguard.console.telling import told
-from smtpguard.holds.model import LET_GO, State
-
-DECIDED = (*LET_GO, State.GRANTED, State.REJECTED, State.WITHDRAWN, State.EXPIRED)
+from smtpguard.holds.model import Hold, State
+from smtpguard.locale.phrase import N_
 
 
 @for_roles(*ROLES)
 async def history(request: Request) -> Response:
-    here, who = desk(request), person(request)
-    wanted = Wanted.of(request)
-    found = await rows(here, who, wanted, DECIDED)
+    here, who, said = desk(request), person(request), speech(request)
+    asks, in_force = Filters.of(request), here.policies.current()
+    states = (*DECIDED, State.WAITING) if asks.state == ANY else ENDS.get(asks.state, DECIDED)
+    wanted = asks.wanted(here, who, states)
+    before, after_id = cut(asks.after) or (None, None)
+    found: Sequence[Hold] = ()
+    if wanted is not None:
+        found = await here.archive.rows(wanted, limit=PAGE + 1, before=before, after_id=after_id)
     more = len(found) > PAGE
     found = found[:PAGE]
     return await page(
@@ -30,9 +37,11 @@ async def history(request: Request) -> Response:
         "history.html",
         rows=found,
         frozen_ones=await here.freezes.holding_up(*found),
-        wanted=wanted,
-        further=wanted.url(cursor(found[-1].held_at, found[-1].hold_id), path="/history") if more else "",
+        wanted=asks,
+        further=asks.url(cursor(found[-1].held_at, found[-1].hold_id), path="/history") if more else "",
         lists=sorted((title, name) for name, title in titles(request).items()),
+        rules=ruled(in_force, said),
+        kinds={**{end: labels.SHORT_STATES[end] for end in ENDS}, ANY: N_("whatever became of it")},
         states=labels.SHORT_STATES,
     )
 

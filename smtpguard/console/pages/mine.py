@@ -10,18 +10,16 @@ from smtpguard.console import labels
 from smtpguard.console.access import for_roles, person
 from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.rendering import desk, page
-from smtpguard.holds.model import State
+from smtpguard.holds.model import State, Wanted
 
 
 @for_roles()
 async def mine(request: Request) -> Response:
     """The newest first, whatever became of them. What was never taken is not theirs to see to."""
-    states = [state for state in State if state is not State.VOID]
-    marks = [[f"from:{person(request).address}"]]
+    states = tuple(state for state in State if state is not State.VOID)
+    wanted = Wanted(states=states, marks=((f"from:{person(request).address}",),))
     before, after_id = cut(request.query_params.get("after", "")[:100]) or (None, None)
-    rows = await desk(request).archive.rows(
-        states=states, marks=marks, limit=PAGE + 1, before=before, after_id=after_id
-    )
+    rows = await desk(request).archive.rows(wanted, limit=PAGE + 1, before=before, after_id=after_id)
     frozen = await desk(request).freezes.holding_up(*rows[:PAGE])
     further = cursor(rows[PAGE - 1].held_at, rows[PAGE - 1].hold_id) if len(rows) > PAGE else ""
     return await page(

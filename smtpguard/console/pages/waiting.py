@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,85 +13,86 @@ from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, sight
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.desk import ConsoleServices
-from smtpguard.console.paging import PAGE, cursor, cut
+from smtpguard.console.filters import WAITS, Filters
+from smtpguard.console.pages.message import letter_of
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
+from smtpguard.console.rulewords import in_words
 from smtpguard.console.telling import overtaken
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.model import Choice, Hold, NotEntitled, Refused, State, Unconfirmed
+from smtpguard.holds.covering import BEGINNING
+from smtpguard.holds.model import Choice, Hold, NotEntitled, Place, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided, Seen
 from smtpguard.holds.summary import sentence, unsuitable
+from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import addressed, nameable
 from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.looks import topic_called
 
 MOST_AT_ONCE = 200
-MOST_SORTED = 300
-"""Of so many of the newest the page says by what matters which come first; those before them are on a further page."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What the filters say. ``mine``: only what this person is asked to decide. ``after``: where the page before ended."""
-
-    words: str = ""
-    list: str = ""
-    mine: bool = False
-    after: str = ""
-
-    @classmethod
-    def of(cls, request: Request) -> Wanted:
-        asked_for = request.query_params
-        return cls(
-            words=asked_for.get("q", "")[:200].strip(),
-            list=asked_for.get("list", "")[:100],
-            mine=asked_for.get("mine") == "1",
-            after=asked_for.get("after", "")[:100],
-        )
-
-    @property
-    def filtered(self) -> bool:
-        return bool(self.words or self.list or self.mine)
-
-    def url(self, after: str = "", path: str = "/held") -> str:
-        given = {"q": self.words, "list": self.list, "mine": "1" if self.mine else "", "after": after}
-        query = urlencode({name: value for name, value in given.items() if value})
-        return f"{path}?{query}" if query else path
+MOST_BEGUN, MOST_OPENED = 50, 1 << 20
+"""Of so many of them, up to that size, the page says how their text begins."""
+SPECIAL = "special-category"
+ROWS = 100
+"""On a page."""
 
 
 @for_roles()
 async def waiting(request: Request) -> Response:
     """All of the page, or, where the page itself asks again, only the rows."""
-    here, who = desk(request), person(request)
+    here, who, said = desk(request), person(request), speech(request)
     if not who.roles & set(ROLES):
         return see_other("/mine")
-    wanted = Wanted.of(request)
-    found = await rows(here, who, wanted, [State.WAITING], MOST_SORTED + 1)
-    more = len(found) > MOST_SORTED
-    found = found[:MOST_SORTED]
-    last = cursor(found[-1].held_at, found[-1].hold_id) if more else ""
-    in_force = here.policies.current()
-    ranked = [_row(hold, request) for hold in sorted(found, key=lambda hold: _weight(hold, in_force))]
+    asks, in_force = Filters.of(request), here.policies.current()
+    lists = in_force.registry.lists
+    special = [name for name, info in lists.items() if info.sensitivity == SPECIAL]
+    wanted = asks.wanted(here, who, [State.WAITING])
+    found: Sequence[Hold] = ()
+    n, last = 0, None
+    if wanted is not None:
+        found, n, last = await here.archive.ranked(wanted, first=special, limit=ROWS, after=_place(asks.after))
     fragment = request.headers.get("hx-target") == "rows"
     return await page(
         request,
         "rows.html" if fragment else "waiting.html",
-        rows=ranked,
+        rows=[_row(hold, request) for hold in found],
         fragment=fragment,
-        count=len(found),
-        number=f"({len(found)}{'+' if more else ''}) " if found else "",
+        count=n,
+        shown=len(found),
+        number=f"({n}) " if n else "",
         late=not in_force.open_at(here.clock.now()),
-        asked=[] if wanted.after else await _asked(here, who),
-        wanted=wanted,
-        here=wanted.url(wanted.after),
-        further=wanted.url(last) if more else "",
-        lists=sorted((info.title or name, name) for name, info in in_force.registry.lists.items()),
+        asked=[] if asks.after else await _asked(here, who),
+        wanted=asks,
+        here=asks.url(asks.after),
+        further=asks.url(_cursor(last)) if last is not None else "",
+        lists=sorted((info.title or name, name) for name, info in lists.items()),
+        rules=ruled(in_force, said),
+        kinds=WAITS,
         total=(await here.archive.counts()).get(State.WAITING, 0),
         sees_all=sees_all(who),
         seated=APPROVER not in who.roles or bool(in_force.groups_of(who.address)),
         decides=APPROVER in who.roles,
     )
+
+
+def ruled(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
+    """What the rules are for that can hold something, and their ids."""
+    return [(in_words(rule, said).aim or rule.rule_id, rule.rule_id) for rule in in_force.rules.rules]
+
+
+def _cursor(place: Place) -> str:
+    return f"{place.later}-{-place.fewer}-{place.expires_at}-{place.hold_id}"
+
+
+def _place(after: str) -> Place | None:
+    """None for what is no cursor of ours."""
+    *numbers, hold_id = after.split("-", 3)
+    if len(numbers) != 3 or not hold_id or not all(n.isascii() and n.isdecimal() and len(n) < 18 for n in numbers):
+        return None
+    later, people, expires_at = map(int, numbers)
+    return Place(later=later, fewer=-people, expires_at=expires_at, hold_id=hold_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +133,7 @@ def _row(hold: Hold, request: Request) -> Row:
 
 def _special(hold: Hold, in_force: InForce) -> bool:
     """That may be seen: a list of a special category was written to by its address."""
-    return any(info.sensitivity == "special-category" for info in addressed(hold, in_force))
-
-
-def _weight(hold: Hold, in_force: InForce) -> tuple[bool, int, datetime, str]:
-    """What comes first: a sensitive list, then many people, then little time."""
-    return (not _special(hold, in_force), -hold.reach, hold.expires_at, hold.hold_id)
+    return any(info.sensitivity == SPECIAL for info in addressed(hold, in_force))
 
 
 @for_roles(APPROVER)
@@ -168,13 +162,14 @@ async def _confirming(
 ) -> Response:
     aheads = _ahead(request, holds)
     people = sum(_sent(ahead) for _, ahead in aheads)
+    texts = await _beginnings(desk(request), person(request), holds)
     frozen = await desk(request).freezes.holding_up(*(hold for hold, ahead in aheads if ahead.sends))
     return await page(
         request,
         "confirm.html",
         status,
         choice=choice,
-        holds=[(hold, _sent(ahead)) for hold, ahead in aheads],
+        holds=[(hold, _sent(ahead), texts.get(hold.hold_id, "")) for hold, ahead in aheads],
         stopped_by=_all(frozen.values()),
         stopped=len(frozen),
         sending=sum(ahead.sends for _, ahead in aheads),
@@ -183,6 +178,36 @@ async def _confirming(
         policy_sha256=policy_sha256,
         wrong=wrong,
     )
+
+
+async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold]) -> dict[str, str]:
+    """How the text of each begins that this person may read, and that is read in no time. That they saw it is journalled first."""
+    in_force = here.policies.current()
+    readable = [
+        hold for hold in holds if hold.size_bytes <= MOST_OPENED and sight(hold, who, in_force) >= Visibility.TEXT
+    ][:MOST_BEGUN]
+    if not readable:
+        return {}
+    saw = [
+        Event(
+            kind=Kind.VIEWED,
+            id=hold.hold_id,
+            at=here.clock.now(),
+            data={"content": hold.content_sha256, "saw": "text", "by": "console"},
+            private={"actor": (who.address,)},
+        )
+        for hold in readable
+    ]
+    await here.ledger.journal.record(saw)
+    found: dict[str, str] = {}
+    for hold in readable:
+        try:
+            text = (await letter_of(await here.ledger.contents.load(hold.content_sha256))).new
+        except ContentMissing:
+            continue
+        words = " ".join(text.split())
+        found[hold.hold_id] = words if len(words) <= BEGINNING else f"{words[:BEGINNING].rpartition(' ')[0]}…"
+    return found
 
 
 def _sent(ahead: DecisionPreview) -> int:
@@ -257,28 +282,6 @@ def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
     return list(dict.fromkeys(freeze for some in freezes for freeze in some))
 
 
-async def rows(
-    here: ConsoleServices, who: Person, wanted: Wanted, states: Sequence[State], limit: int = PAGE + 1
-) -> Sequence[Hold]:
-    """Those that this person may know of, newest first; one more than fit on the page."""
-    before, after_id = cut(wanted.after) or (None, None)
-    marks: list[list[str]] = []
-    if wanted.list:
-        marks.append([f"list:{wanted.list}"])
-    if wanted.mine or not sees_all(who):
-        marks.append([f"group:{name}" for name in sorted(here.policies.current().groups_of(who.address))])
-    if any(not each for each in marks):
-        return []
-    return await here.archive.rows(
-        states=states,
-        words=wanted.words.casefold().split()[:5],
-        marks=marks,
-        limit=limit,
-        before=before,
-        after_id=after_id,
-    )
-
-
 async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     """Those in doubt that this person may know of, and of which somebody is to say whether they were sent."""
     in_force = here.policies.current()
@@ -299,7 +302,6 @@ async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> lis
 
 
 ROUTES = [
-    Route("/", waiting, methods=["GET"]),
     Route("/held", waiting, methods=["GET"]),
     Route("/decide", decide, methods=["POST"]),
     Route("/decided", decided, methods=["POST"]),

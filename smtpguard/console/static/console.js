@@ -7,12 +7,18 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (rows && event.detail.elt === rows && (document.hidden || rows.querySelector(":checked"))) event.preventDefault();
 });
 
-// How many are chosen, beside the buttons that decide on them.
+// How many are chosen, beside the buttons that decide on them; and all at once.
 document.addEventListener("change", (event) => {
-  if (!event.target.matches("input[name=hold]")) return;
-  const said = document.getElementById("chosen");
-  if (said) said.textContent = document.querySelectorAll("input[name=hold]:checked").length || "";
+  const all = document.getElementById("pick-all"), picks = [...document.querySelectorAll("input[name=hold]")];
+  if (event.target === all) for (const pick of picks) pick.checked = all.checked;
+  else if (!event.target.matches("input[name=hold]")) return;
+  const chosen = picks.filter((pick) => pick.checked).length, said = document.getElementById("chosen");
+  if (all) { all.checked = chosen === picks.length; all.indeterminate = chosen > 0 && chosen < picks.length; }
+  if (said) said.textContent = chosen || "";
 });
+const shows = () => document.querySelectorAll("p.all[hidden]").forEach((all) => { all.hidden = false; });
+addEventListener("DOMContentLoaded", shows);
+document.addEventListener("htmx:afterSwap", shows);
 
 // Writing into a field of the freeze chooses what the field is for.
 document.addEventListener("input", (event) => {

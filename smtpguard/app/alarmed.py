@@ -1,0 +1,27 @@
+"""The alarms that a person was told of and that are not over, of this host and of the installation, for who looks without looking anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from smtpguard.app.alarmways import FileMemory
+from smtpguard.config.settings import Settings
+from smtpguard.console.ports import Standing
+from smtpguard.database.access import Access
+from smtpguard.locale.phrase import Phrase
+from smtpguard.observe.alarms.conditions import BY_NAME
+from smtpguard.observe.alarms.rows import Alarmed
+
+
+async def standing(settings: Settings, store: Access) -> Sequence[Standing]:
+    """The longest first. What this host remembers is left out where its folder cannot be read. Raises LedgerError."""
+    try:
+        here = await FileMemory(settings.state).known()
+    except OSError:
+        here = {}
+    found = []
+    for known in {**await Alarmed(store).known(), **here}.values():
+        name, _, about = known.key.partition(" ")
+        if (condition := BY_NAME.get(name)) is not None and known.told is not None:
+            found.append(Standing(name=name, title=Phrase(condition.title, what=about), since=known.began))
+    return sorted(found, key=lambda each: (each.since, each.name))

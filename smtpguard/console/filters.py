@@ -1,0 +1,122 @@
+"""What a list of holds, or of what was done, is narrowed by: read from an address and written into one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta, tzinfo
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+
+from smtpguard.console.access import sees_all
+from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.ports import Person
+from smtpguard.holds.model import LET_GO, State, Wanted
+from smtpguard.locale.phrase import N_
+
+UNVOTED, VOTED = "new", "voted"
+WAITS: Mapping[str, str] = {UNVOTED: N_("nobody has voted yet"), VOTED: N_("somebody has voted")}
+"""What is told apart among what waits."""
+ENDS: Mapping[str, tuple[State, ...]] = {
+    "approved": (*LET_GO, State.GRANTED),
+    "rejected": (State.REJECTED,),
+    "withdrawn": (State.WITHDRAWN,),
+    "expired": (State.EXPIRED,),
+}
+"""What is told apart among what was decided, as the figures count it."""
+ANY = "any"
+"""Of what was held: whatever became of it, what waits too."""
+DECIDED = tuple(state for states in ENDS.values() for state in states)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """``state``: of ``WAITS``, ``ENDS`` or what a page knows. ``mine``: only what this person is asked to decide. ``since``, ``until``:
+    days, the last one included. ``after``: where the page before ended."""
+
+    words: str = ""
+    list: str = ""
+    rule: str = ""
+    state: str = ""
+    since: date | None = None
+    until: date | None = None
+    mine: bool = False
+    after: str = ""
+
+    @classmethod
+    def of(cls, request: Request) -> Filters:
+        asked_for = request.query_params
+        return cls(
+            words=asked_for.get("q", "")[:200].strip(),
+            list=asked_for.get("list", "")[:100],
+            rule=asked_for.get("rule", "")[:100],
+            state=asked_for.get("state", "")[:20],
+            since=_day(asked_for.get("since", "")),
+            until=_day(asked_for.get("until", "")),
+            mine=asked_for.get("mine") == "1",
+            after=asked_for.get("after", "")[:200],
+        )
+
+    @property
+    def filtered(self) -> bool:
+        return bool(self.words or self.list or self.rule or self.state or self.since or self.until or self.mine)
+
+    @property
+    def folded(self) -> bool:
+        """Whether those of which there are many are used, so that they are to be seen."""
+        return bool(self.rule or self.state or self.since or self.until)
+
+    def url(self, after: str = "", path: str = "/held") -> str:
+        given = {
+            "q": self.words,
+            "list": self.list,
+            "rule": self.rule,
+            "state": self.state,
+            "since": self.since.isoformat() if self.since is not None else "",
+            "until": self.until.isoformat() if self.until is not None else "",
+            "mine": "1" if self.mine else "",
+            "after": after,
+        }
+        query = urlencode({name: value for name, value in given.items() if value})
+        return f"{path}?{query}" if query else path
+
+    def times(self, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
+        """From when on, and before when."""
+        until = None if self.until is None else midnight(self.until + timedelta(days=1), zone)
+        return None if self.since is None else midnight(self.since, zone), until
+
+    def wanted(self, here: ConsoleServices, who: Person, states: Sequence[State]) -> Wanted | None:
+        """What the record is asked for: as far as this person may know of it. None where that is nothing."""
+        in_force = here.policies.current()
+        marks = [f"{kind}:{name}" for kind, name in (("list", self.list), ("rule", self.rule)) if name]
+        asks: list[tuple[str, ...]] = [(mark,) for mark in marks]
+        if self.mine or not sees_all(who):
+            asks.append(tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address))))
+        if not all(asks):
+            return None
+        since, until = self.times(in_force.hours.zone)
+        made = Wanted(
+            states=tuple(states),
+            words=tuple(self.words.casefold().split()[:5]),
+            marks=tuple(asks),
+            since=since,
+            until=until,
+        )
+        if self.state == UNVOTED:
+            return replace(made, unmarked=(VOTED,))
+        return replace(made, marks=(*made.marks, (VOTED,))) if self.state == VOTED else made
+
+
+def midnight(day: date, zone: tzinfo) -> datetime:
+    """When it begins."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone)
+
+
+def _day(text: str) -> date | None:
+    """As a browser sends it (HTML, section "Dates"); None for what is none, and for the last there is."""
+    try:
+        found = date.fromisoformat(text) if len(text) == 10 else None
+    except ValueError:
+        return None
+    return found if found is not None and 1970 <= found.year < 9999 else None

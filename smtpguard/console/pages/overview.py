@@ -1,0 +1,154 @@
+"""How it stands: what waits and what is frozen, whether lists, relay and store are well, and what was done today and in 30 days.
+
+The figures are those of `smtpguard report` (incidents.activity). Each leads to what it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.console import chart
+from smtpguard.console.access import APPROVER, ROLES, for_roles, person, sees_all
+from smtpguard.console.filters import ANY, Filters, midnight
+from smtpguard.console.ports import Standing
+from smtpguard.console.rendering import desk, page, see_other, speech
+from smtpguard.console.rulewords import in_words
+from smtpguard.guard.inforce import InForce
+from smtpguard.holds.model import State
+from smtpguard.incidents.activity import Activity, Decided, Share
+from smtpguard.lists.indexcache import State as Index
+from smtpguard.locale.speech import Speech
+
+DAYS = 30
+PERIODS = (1, 7, DAYS)
+STORE = ("store-away", "store-put-back", "start-fails")
+RELAY = ("relay-away", "deferring")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """``days``: the last so many, today among them."""
+
+    days: int
+    found: Activity
+    since: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Of rules and lists one. ``title``: what it is called; ``quick``: the median time to decide; ``percent``: approved, None where nothing
+    was decided."""
+
+    share: Share
+    title: str
+    quick: str
+    percent: int | None
+
+
+@for_roles()
+async def overview(request: Request) -> Response:
+    here, who, said = desk(request), person(request), speech(request)
+    if not who.roles & set(ROLES):
+        return see_other("/mine")
+    in_force = here.policies.current()
+    asked = request.query_params.get("days", "")
+    days = int(asked) if asked in map(str, PERIODS) else DAYS
+    figures = {n: await _figure(request, n) for n in sorted({1, days, DAYS})}
+    chosen, month = figures[days], figures[DAYS]
+    alarms = await here.alarms()
+    waits = (await here.archive.counts()).get(State.WAITING, 0)
+    entries, signed = await here.archive.record()
+    return await page(
+        request,
+        "overview.html",
+        waits=waits,
+        mine=await _mine(request) if APPROVER in who.roles else None,
+        figures=[figures[1], month],
+        spans={n: _spans(each.found.decided, said) for n, each in figures.items()},
+        chosen=chosen,
+        periods=PERIODS,
+        rules=_parts(chosen.found.rules, {r.rule_id: in_words(r, said).aim for r in in_force.rules.rules}, said),
+        lists=_parts(chosen.found.lists, {name: info.title for name, info in in_force.registry.lists.items()}, said),
+        drawn=_drawn(month),
+        uncounted=max(each.found.uncounted for each in figures.values()),
+        unwell=_unwell(in_force, said),
+        listed=len(in_force.registry.lists),
+        store=[alarm for alarm in alarms if alarm.name in STORE],
+        relay=[alarm for alarm in alarms if alarm.name in RELAY],
+        alarms=_others(alarms),
+        entries=entries,
+        signed=signed,
+        link=_link,
+        sees_all=sees_all(who),
+        enforce=in_force.enforce,
+        any=ANY,
+    )
+
+
+async def _figure(request: Request, days: int) -> Figure:
+    here = desk(request)
+    zone = here.policies.current().hours.zone
+    first = here.clock.now().astimezone(zone).date() - timedelta(days=days - 1)
+    return Figure(days=days, since=first, found=await here.archive.activity(midnight(first, zone), None, zone))
+
+
+async def _mine(request: Request) -> int:
+    """How many wait for this person."""
+    wanted = Filters(mine=True).wanted(desk(request), person(request), [State.WAITING])
+    return 0 if wanted is None else (await desk(request).archive.ranked(wanted, first=(), limit=1))[1]
+
+
+def _parts(shares: Sequence[Share], titles: Mapping[str, str], said: Speech) -> list[Part]:
+    return [
+        Part(
+            share=share,
+            title=titles.get(share.name, ""),
+            quick=_spans(share.decided, said)[0],
+            percent=None if (part := share.decided.share_approved) is None else round(100 * part),
+        )
+        for share in shares
+    ]
+
+
+def _spans(decided: Decided, said: Speech) -> tuple[str, str]:
+    """Half were decided within the one, nine of ten within the other."""
+    some = (decided.median_seconds, decided.p90_seconds)
+    median, most = ("" if seconds is None else said.span(timedelta(seconds=seconds)) for seconds in some)
+    return median, most
+
+
+def _drawn(month: Figure) -> tuple[chart.Bars | None, chart.Bars | None, list[tuple[date, tuple[int, ...]]]]:
+    """What passed, what was stopped, and the numbers of both: a day each, those without mail too."""
+    known = {day.day: (day.relayed, day.held, day.rejected, day.deferred) for day in month.found.days}
+    days = [month.since + timedelta(days=n) for n in range(month.days)]
+    table: list[tuple[date, tuple[int, ...]]] = [(day, known.get(day, (0, 0, 0, 0))) for day in days]
+    passed = chart.stacked([(day, values[:1]) for day, values in table])
+    return passed, chart.stacked([(day, values[1:]) for day, values in table]), table
+
+
+def _unwell(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
+    """Lists that are not to be relied on, and why."""
+    registry = in_force.registry
+    return [
+        (info.title or name, said.say(standing.why))
+        for name, info in sorted(registry.lists.items())
+        if (standing := registry.standings[name]).state is not Index.READY
+    ]
+
+
+def _others(alarms: Sequence[Standing]) -> list[Standing]:
+    return [alarm for alarm in alarms if alarm.name not in (*STORE, *RELAY, "list-stale", "frozen")]
+
+
+def _link(figure: Figure, path: str, state: str = "", rule: str = "", list: str = "") -> str:
+    """To what a figure counts."""
+    return Filters(state=state, rule=rule, list=list, since=figure.since).url(path=path)
+
+
+ROUTES = [Route("/", overview, methods=["GET"])]

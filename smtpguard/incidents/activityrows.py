@@ -1,0 +1,240 @@
+"""What the guard did, added up behind the journal, by the hour; and read again for a period, with what is not added up yet.
+
+A page asks for a month and may take no longer than a moment, so the sums are kept: so many rows an hour as there are rules and lists,
+and one for each hold. The journal is what they are made of, and what is true: without these rows they are made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+
+from smtpguard.database.access import Open
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.schema import ended, entry, summed, summing
+from smtpguard.incidents.activity import ACTIONS, ALL, HOUR, WANTED, Activity, Ended, Sums
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry, microseconds, parsed
+from smtpguard.journal.event import Kind
+from smtpguard.journal.scan import STRETCH, pages
+
+SLICE = 2000
+_KINDS = sorted(kind.value for kind in WANTED)
+_COUNT = (
+    "INSERT INTO summed (hour, about, did, n) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (hour, about, did) DO UPDATE SET n = summed.n + excluded.n"
+)
+_HOLD = "INSERT INTO ended (hold_id, held_at, rules, lists, how, at, said) VALUES (?, ?, ?, ?, ?, ?, '') ON CONFLICT DO NOTHING"
+_MOVE = "UPDATE ended SET how = ?, at = ? WHERE hold_id = ?"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The sums of the entries from the one after ``after`` through ``through``."""
+
+    after: int
+    through: int
+    sums: Sums
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What is counted together. ``did``: relayed, held, deferred, rejected or observed; ``rule``, ``list``: "" for any."""
+
+    did: str
+    rule: str = ""
+    list: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+# writing, behind the journal
+
+
+def read(connection: Connection) -> Slice | None:
+    """What is to be added next; None where nothing is."""
+    head, after = read_head(connection), _through(connection)
+    some = select(entry.c.seq).where(entry.c.seq > after).order_by(entry.c.seq).limit(SLICE).subquery()
+    through = connection.execute(select(func.max(some.c.seq))).scalar()
+    if through is None:
+        return None
+    sums = Sums()
+    query = select(entry.c.at, entry.c.kind, entry.c.id, entry.c.body).where(
+        entry.c.seq > after, entry.c.seq <= through, entry.c.kind.in_(_KINDS)
+    )
+    for at, kind, id, body in connection.execute(query.order_by(entry.c.seq)):
+        sums.add(at, kind, id, parsed(body)["data"])
+    return Slice(after=after, through=through, sums=sums, more=through < head.seq)
+
+
+def write(batch: Batch, made: Slice) -> bool:
+    """False where somebody else has written it meanwhile."""
+    connection = batch.connection
+    batch.flush()
+    if _through(connection) != made.after:
+        return False
+    sums = made.sums
+    if sums.hours:
+        batch.execute(_COUNT, [(*key, n) for key, n in sorted(sums.hours.items())])
+    if sums.holds:
+        holds = sums.holds.items()
+        batch.execute(_HOLD, [(id, h.held_at, "\n".join(h.rules), "\n".join(h.lists), h.how, h.at) for id, h in holds])
+    if sums.moves:
+        batch.execute(_MOVE, [(how, at, id) for id, (how, at) in sums.moves.items()])
+    if not connection.execute(update(summing).values(through=made.through)).rowcount:
+        connection.execute(summing.insert().values(one=1, through=made.through))
+    return True
+
+
+def forget(batch: Batch, before: datetime) -> None:
+    """As the journal does."""
+    batch.connection.execute(delete(summed).where(summed.c.hour < microseconds(before)))
+    batch.connection.execute(delete(ended).where(ended.c.held_at < microseconds(before)))
+
+
+def _through(connection: Connection) -> int:
+    return connection.execute(select(summing.c.through)).scalar() or 0
+
+
+# reading
+
+
+def activity(
+    open: Open,
+    since: datetime,
+    until: datetime | None,
+    now: datetime,
+    zone: tzinfo,
+    *,
+    most: int = 0,
+    progress: Progress | None = None,
+) -> Activity:
+    """Of that time; ``until`` None: all that there is by ``now``. ``most``: where more entries than so many are not added up yet they
+    are left out, and it says so; 0 for no such bound. ``progress``: hears how many of how many are read. In a thread: long where much
+    is not added up."""
+    begin, end = microseconds(since), None if until is None else microseconds(until)
+    with open() as connection:
+        sums, parts, uncounted = _kept(connection, begin, end, most)
+    done, whole = 0, sum(part.through - part.after for part in parts)
+    for part in parts:
+        for page in pages(open, part.through, entry.c.kind.in_(_KINDS), after=part.after):
+            for one, _ in page:
+                if end is not None and one.at >= end:
+                    continue
+                if not part.kept:
+                    sums.add(one.at, one.kind, one.id, one.data)
+                elif one.kind == Kind.VERDICT.value:
+                    sums.judged(one.at, one.data)
+            if progress is not None:
+                progress(done + page[-1][0].seq - part.after, whole)
+        done += part.through - part.after
+    return sums.activity(since, until or now, zone, ended=until is not None, uncounted=uncounted)
+
+
+class _Part(NamedTuple):
+    """Entries to be read, from the one after ``after``. ``kept``: their hours are not whole, and their holds are known."""
+
+    after: int
+    through: int
+    kept: bool
+
+
+def _kept(connection: Connection, begin: int, end: int | None, most: int) -> tuple[Sums, list[_Part], int]:
+    """What is added up of that time by whole hours, which entries have to be read beside it, and how many are left out."""
+    head, through = read_head(connection).seq, _through(connection)
+    first = journal.first_at(connection, begin)
+    last = head + 1 if end is None else journal.first_at(connection, end)
+    low, high = begin + -begin % HOUR, None if end is None else end - end % HOUR
+    sums, parts, uncounted = Sums(), list[_Part](), 0
+    if high is None or low < high:
+        edges = [(first, journal.first_at(connection, low))] if low > begin else []
+        edges += [(journal.first_at(connection, high), last)] if high is not None else []
+        _hours(connection, sums, low, high)
+    else:
+        edges = [(first, last)]
+    _holds(connection, sums, begin, end)
+    parts += [_Part(start - 1, min(stop - 1, through), kept=True) for start, stop in edges]
+    rest = _Part(max(through, first - 1), last - 1, kept=False)
+    if most and rest.through - rest.after > most:
+        uncounted = rest.through - rest.after
+    else:
+        parts.append(rest)
+    return sums, [part for part in parts if part.through > part.after], uncounted
+
+
+def _hours(connection: Connection, sums: Sums, low: int, high: int | None) -> None:
+    within = [summed.c.hour >= low, *([summed.c.hour < high] if high is not None else [])]
+    by_hour = select(summed.c.hour, summed.c.about, summed.c.did, summed.c.n).where(*within, summed.c.about == ALL)
+    in_all = select(summed.c.about, summed.c.did, func.sum(summed.c.n)).where(*within, summed.c.about != ALL)
+    for hour, about, did, n in connection.execute(by_hour):
+        sums.count(hour, about, did, n)
+    for about, did, n in connection.execute(in_all.group_by(summed.c.about, summed.c.did)):
+        sums.count(low, about, did, int(n))
+
+
+def _holds(connection: Connection, sums: Sums, begin: int, end: int | None) -> None:
+    known: dict[str, tuple[str, ...]] = {"": ()}
+
+    def names(text: str) -> tuple[str, ...]:
+        found = known.get(text)
+        return found if found is not None else known.setdefault(text, tuple(text.split("\n")))
+
+    query = select(ended.c.hold_id, ended.c.held_at, ended.c.rules, ended.c.lists, ended.c.how, ended.c.at)
+    within = [ended.c.held_at >= begin, *([ended.c.held_at < end] if end is not None else [])]
+    for id, held_at, rules, lists, how, at in connection.execute(query.where(*within)):
+        sums.holds[id] = Ended(held_at, names(rules), names(lists), how, at)
+
+
+_LOOKED_THROUGH = 20
+"""So many stretches at once: who wants more goes on from there."""
+
+
+def judged(open: Open, about: About, before: int, limit: int) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    """The newest verdicts that are counted together, and the entry before which to look further, 0 where there is nothing more."""
+    with open() as connection:
+        first = 1 if about.since is None else journal.first_at(connection, microseconds(about.since))
+        end = read_head(connection).seq + 1
+        if about.until is not None:
+            end = min(end, journal.first_at(connection, microseconds(about.until)))
+    end = min(end, before) if before else end
+    found: list[tuple[Entry, Clear | None]] = []
+    for _ in range(_LOOKED_THROUGH):
+        if end <= first:
+            return found, 0
+        start = max(first, end - STRETCH)
+        query = journal.ROWS.where(entry.c.seq.between(start, end - 1), *_selected(about)).order_by(entry.c.seq.desc())
+        with open() as connection:
+            rows = connection.execute(query).all()
+        for one, clear in map(journal.pair, rows):
+            if _counted(one, about):
+                if len(found) == limit:
+                    return found, found[-1][0].seq
+                found.append((one, clear))
+        end = start
+    return found, end if end > first else 0
+
+
+def _selected(about: About) -> Iterator[ColumnElement[bool]]:
+    """By the columns beside the body."""
+    yield journal.VERDICT
+    if about.did == "observed":
+        yield entry.c.observed.is_(True)
+    else:
+        action = next((action for action, did in ACTIONS.items() if did == about.did), "")
+        yield entry.c.action.is_(None) if action == "relay" else entry.c.action == action
+    if about.list:
+        yield journal.touches([about.list])
+
+
+def _counted(one: Entry, about: About) -> bool:
+    data = one.data
+    if data.get("retry") or data.get("test"):
+        return False
+    rules = data.get("observed" if about.did == "observed" else "rules")
+    return not about.rule or (isinstance(rules, list) and about.rule in rules)

@@ -1,0 +1,149 @@
+"""The sums behind the journal: what they say of any period is what the journal itself says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import text
+
+from smtpguard.incidents.activity import WANTED, Activity, Sums
+from smtpguard.incidents.activityrows import About
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.scan import of_kinds
+from smtpguard.store.archive import UNCOUNTED, Archive
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
+from tests.store.making import T0
+
+MINUTE = timedelta(minutes=1)
+STORY: list[tuple[int, Kind, str, dict[str, Any]]] = [
+    (0, Kind.VERDICT, "P1", {"action": "relay", "lists": ["news"], "counts": {"customers": 7}}),
+    (10, Kind.VERDICT, "H1", {"action": "hold", "rules": ["a", "b"], "lists": ["news"], "hold": "H1"}),
+    (70, Kind.VERDICT, "H2", {"action": "hold", "rules": ["a"], "lists": ["vip"], "hold": "H2"}),
+    (80, Kind.VERDICT, "C2", {"action": "hold", "rules": ["a"], "lists": ["vip"], "hold": "C2", "with": "H2"}),
+    (90, Kind.APPROVED, "H1", {}),
+    (100, Kind.REOPENED, "H1", {}),
+    (130, Kind.REJECTED, "H1", {}),
+    (140, Kind.VERDICT, "R1", {"action": "reject", "rules": ["no"], "lists": []}),
+    (150, Kind.VERDICT, "D1", {"action": "defer", "rules": ["a"], "observed": ["watch"]}),
+    (190, Kind.VERDICT, "H3", {"action": "hold", "rules": ["b"], "lists": [], "hold": "H3"}),
+    (200, Kind.APPROVED, "H2", {}),
+    (210, Kind.VOIDED, "H3", {}),
+    (260, Kind.ADOPTED, "H3", {}),
+    (270, Kind.VERDICT, "P2", {"action": "relay", "lists": []}),
+]
+
+
+async def told(store: Store, story: list[tuple[int, Kind, str, dict[str, Any]]] = STORY) -> None:
+    for minute, kind, id, data in story:
+        await store.journal.record([Event(kind=kind, id=id, at=T0 + minute * MINUTE, data=data)])
+
+
+async def summed(store: Store) -> None:
+    while await store.journal.sum_up():
+        pass
+
+
+async def by_the_journal(store: Store, since: datetime, until: datetime) -> Activity:
+    sums = Sums()
+    async for page in of_kinds(store, WANTED, since, until):
+        for entry, _ in page:
+            sums.add(entry.at, entry.kind, entry.id, entry.data)
+    return sums.activity(since, until, UTC)
+
+
+@pytest.mark.parametrize("counted", [0, 5, len(STORY)])
+@pytest.mark.parametrize(("begin", "end"), [(0, 280), (5, 195), (61, 139), (75, 78), (60, 240), (-90, 600), (12, 205)])
+async def test_any_period_is_what_the_journal_says(store: Store, counted: int, begin: int, end: int) -> None:
+    await told(store, STORY[:counted])
+    await summed(store)
+    await told(store, STORY[counted:])
+    since, until = T0 + begin * MINUTE, T0 + end * MINUTE
+    asked = await store.journal.activity(since, until, UTC)
+    expected = await by_the_journal(store, since, until)
+    assert (asked.messages, asked.copies, asked.customers) == (expected.messages, expected.copies, expected.customers)
+    for mine, theirs in ((asked.rules, expected.rules), (asked.lists, expected.lists)):
+        assert [(s.name, s.held, s.deferred, s.rejected, s.observed, s.relayed) for s in mine] == [
+            (s.name, s.held, s.deferred, s.rejected, s.observed, s.relayed) for s in theirs
+        ]
+    assert asked.days == expected.days
+    if end not in (*range(90, 130), *range(210, 260)):  # what was taken back after the period stands no more, and the sums know it
+        assert sorted(asked.decided.seconds) == sorted(expected.decided.seconds)
+        assert asked.waiting == expected.waiting
+
+
+async def test_up_to_now_with_what_is_not_added_up_yet(store: Store) -> None:
+    await told(store, STORY[:5])
+    await summed(store)
+    await told(store, STORY[5:])
+    found = await store.journal.activity(T0 - MINUTE, None, ZoneInfo("Europe/Stockholm"))
+    assert (found.relayed, found.held, found.deferred, found.rejected, found.uncounted) == (2, 4, 1, 1, 0)
+    assert (found.decided.approved, found.decided.rejected, found.waiting) == (1, 1, 1)
+    assert {share.name: share.waiting for share in found.rules} == {"a": 0, "b": 1, "no": 0, "watch": 0}
+
+
+async def test_what_is_not_counted_yet_is_said_where_it_would_take_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtpguard.store.archive.UNCOUNTED", 5)
+    await told(store)
+    before = await Archive(store).activity(T0, None, UTC)
+    assert (before.uncounted >= len(STORY), before.messages) == (True, 0)
+    await summed(store)
+    after = await Archive(store).activity(T0, None, UTC)
+    assert (after.uncounted, after.messages) == (0, 8)
+    assert UNCOUNTED > 1000
+
+
+async def test_nothing_is_added_twice(store: Store) -> None:
+    from smtpguard.incidents import activityrows
+
+    await told(store)
+    made = await store.ask(activityrows.read)
+    assert made is not None
+    assert await store.write(lambda batch: activityrows.write(batch, made)) is True
+    assert await store.write(lambda batch: activityrows.write(batch, made)) is False
+    assert (await store.journal.activity(T0, None, UTC)).held == 4
+
+
+async def test_the_sums_go_with_the_journal(store: Store, clock: Any) -> None:
+    await told(store)
+    await summed(store)
+    clock.go(days=500)
+    while (await store.retain(Retention(journal=timedelta(days=400)))).more:
+        pass
+    counts = [
+        (await store.ask(lambda c, table=table: c.execute(text(f"SELECT count(*) FROM {table}")).scalar()))
+        for table in ("summed", "ended")
+    ]
+    assert counts == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("about", "ids"),
+    [
+        (About(did="relayed"), ["P2", "P1"]),
+        (About(did="held"), ["H3", "C2", "H2", "H1"]),
+        (About(did="held", rule="b"), ["H3", "H1"]),
+        (About(did="held", list="vip"), ["C2", "H2"]),
+        (About(did="relayed", list="news"), ["P1"]),
+        (About(did="rejected"), ["R1"]),
+        (About(did="observed", rule="watch"), ["D1"]),
+        (About(did="held", since=T0 + 75 * MINUTE, until=T0 + 190 * MINUTE), ["C2"]),
+        (About(did="nonsense"), []),
+    ],
+)
+async def test_the_messages_behind_a_figure(store: Store, about: About, ids: list[str]) -> None:
+    await told(store)
+    found, further = await store.journal.judged(about, 0, 50)
+    assert ([entry.id for entry, _ in found], further) == (ids, 0)
+    seen, before = [], 0
+    while True:
+        some, before = await store.journal.judged(about, before, 1)
+        seen += [entry.id for entry, _ in some]
+        if not before:
+            break
+    assert seen == ids
