@@ -3,7 +3,7 @@
 ``python -m bench --mailings``: which copies are taken for one mailing.
 ``python -m bench --flood``: one mailing as thousands of transactions of one recipient each.
 ``python -m bench --lists``: customer lists of millions.
-``python -m bench --console``: pages over 100,000 held messages.
+``python -m bench --console``: pages over 20,000 held messages.
 ``python -m bench --journal``: reading the whole journal, alone and beside mail.
 ``python -m bench --month``: an ordinary month of a company, and what is held wrongly or slips through.
 ``python -m bench --milter``: what we cost a message inside Postfix, beside no milter and one that does nothing.

@@ -1,7 +1,7 @@
-"""The console over 100,000 messages that wait, and 50,000 that are decided: how long each page takes, beside the goal of half a second for 95 of 100.
+"""The console over 20,000 messages that were held, two of three of which wait: how long each page takes, beside the goal of 0.3 s for 95 of 100.
 
 The console's own part of ``serve`` runs on loopback over a store that is filled with generated holds, each with a text of its
-own; who asks has signed in. The store is SQLite on disk, in a folder that is gone afterwards.
+own; who asks has signed in. What was done with them, and with five times as many that passed, is journalled over 30 days. The store is SQLite on disk, in a folder that is gone afterwards.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ from smtpguard.database.engine import Database
 from smtpguard.database.schema import hold as table_of_holds
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import Hold, State
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.observe import log
 from smtpguard.policy.verdict import Action, Hit, Quorum, Reason, Verdict
 
-GOAL_SECONDS = 0.5
+ENDS = (Kind.REJECTED, Kind.APPROVED, Kind.WITHDRAWN, Kind.EXPIRED)
+GOAL_SECONDS = 0.3
 EVA, PASSWORD = "eva@example.com", "a password for a bench"
 POLICY = """\
 organization: {name: Example AB, domains: [example.com]}
@@ -115,6 +117,29 @@ async def fill(settings: Any, n: int) -> None:
         database.close()
 
 
+async def journal(settings: Any, n: int) -> None:
+    """What was done, over 30 days and in the order of time; and added up, as the delivery part does it."""
+    now = datetime.now(UTC)
+    step = timedelta(days=29) / n
+    async with opened(settings) as (store, _):
+        events: list[Event] = []
+        for number in range(n):
+            at, id, name = now - step * (n - number), f"H{number:015d}", ("greetings", "news")[number % 5 > 0]
+            held = {"action": "hold", "rules": [f"rule-{number % 12}"], "lists": [name], "hold": id}
+            events.append(Event(kind=Kind.VERDICT, id=id, at=at, data=held))
+            if number % 3 == 2:
+                events.append(Event(kind=ENDS[number % 4], id=id, at=at + step))
+            for other in range(5):
+                passed = {"action": "relay", "lists": [], "counts": {"customers": 1}}
+                events.append(Event(kind=Kind.VERDICT, id=f"P{number:012d}{other}", at=at, data=passed))
+            if len(events) > 5000:
+                await store.journal.record(events)
+                events = []
+        await store.journal.record(events)
+        while await store.journal.sum_up():
+            pass
+
+
 async def sign_in(client: httpx2.AsyncClient) -> None:
     page = (await client.get("/login")).text
     found = re.search(r'name="csrf" value="([^"]*)"', page)
@@ -124,9 +149,9 @@ async def sign_in(client: httpx2.AsyncClient) -> None:
 
 
 def deep(n: int) -> str:
-    """A page near the end: what waits there is two days old."""
-    at = datetime.now(UTC) - timedelta(seconds=2 * n * 0.95)
-    return f"/held?after={int(at.timestamp() * 1e6)}-H"
+    """A page near the end: what waits there reaches the fewest."""
+    at = datetime.now(UTC) + timedelta(hours=24)
+    return f"/held?after=1-1200-{int(at.timestamp() * 1e6)}-H"
 
 
 async def measured(folder: Path, n: int, times: int) -> list[list[str]]:
@@ -141,6 +166,7 @@ async def measured(folder: Path, n: int, times: int) -> list[list[str]]:
     await start.prepare(settings, by="bench", parts=("console",))
     begun = time.perf_counter()
     await fill(settings, n)
+    await journal(settings, n)
     print(f"{n:,} holds written in {time.perf_counter() - begun:.0f} s")
     part = Console(settings)
     await part.start()
@@ -149,15 +175,21 @@ async def measured(folder: Path, n: int, times: int) -> list[list[str]]:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             await sign_in(client)
             pages = {
+                "the overview": "/",
+                "the overview, a week": "/?days=7",
                 "what waits, the first page": "/held",
                 "what waits, near the end": deep(n),
                 "a list": "/held?list=greetings",
                 "what I am asked": "/held?mine=1",
+                "a rule": "/held?rule=internal-to-list",
                 "words that many have": "/held?q=herring+lunch",
                 "words that one has": "/held?q=number+7+with",
                 "words that nothing has": "/held?q=nowhere+at+all",
                 "what was decided": "/history",
                 "decided, words that nothing has": "/history?q=nowhere+at+all",
+                "what was rejected by a rule": "/history?state=rejected&rule=internal-to-list",
+                "what passed": "/journal?state=relayed",
+                "what was turned away, none": "/journal?state=rejected",
                 "one message": f"/held/H{1:015d}",
             }
             return [await one(client, what, path, times) for what, path in pages.items()]
@@ -169,23 +201,30 @@ async def measured(folder: Path, n: int, times: int) -> list[list[str]]:
 
 
 async def one(client: httpx2.AsyncClient, what: str, path: str, times: int) -> list[str]:
-    took = []
+    took, computed = [], []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         answer = await client.get(path)
         took.append(time.perf_counter() - begun)
+        computed.append(time.process_time() - cpu)
         assert answer.status_code == 200, f"{path}: {answer.status_code}"
     took.sort()
     p95 = took[max(0, round(len(took) * 0.95) - 1)]
-    return [f"{what:<34}", f"{statistics.median(took):.3f} s", f"{p95:.3f} s", f"{GOAL_SECONDS / p95:.1f}"]
+    return [
+        f"{what:<34}",
+        f"{statistics.median(took):.3f} s",
+        f"{p95:.3f} s",
+        f"{statistics.median(computed):.3f} s",
+        f"{GOAL_SECONDS / p95:.1f}",
+    ]
 
 
 def main(words: list[str]) -> None:
     asked = argparse.ArgumentParser(prog="python -m bench --console", description=__doc__)
-    asked.add_argument("--holds", type=int, default=155_000)
+    asked.add_argument("--holds", type=int, default=20_000)
     asked.add_argument("--times", type=int, default=40)
     given = asked.parse_args(words)
     log.configure("json", stream=io.StringIO())
     with tempfile.TemporaryDirectory(prefix="smtpguard-bench-") as folder:
         rows = asyncio.run(measured(Path(folder), given.holds, given.times))
-    table([f"{'page':<34}", "median", "p95", "goal / p95"], rows)
+    table([f"{'page':<34}", "median", "p95", "processor", "goal / p95"], rows)

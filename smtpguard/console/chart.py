@@ -62,10 +62,10 @@ def drawn(points: Sequence[Grown]) -> Chart | None:
     )
 
 
-def _round_up(n: int) -> int:
-    """To a number that reads well: 1, 2 or 5 with noughts."""
+def _round_up(n: int, steps: Sequence[int] = (1, 2, 5, 10)) -> int:
+    """To a number that reads well: one of ``steps`` with noughts."""
     tens = int(10 ** math.floor(math.log10(n)))
-    return next(step * tens for step in (1, 2, 5, 10) if step * tens >= n)
+    return next(step * tens for step in steps if step * tens >= n)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ def stacked(days: Sequence[tuple[date, Sequence[int]]]) -> Bars | None:
     top = max((sum(values) for _, values in days), default=0)
     if not top:
         return None
-    most, height = _round_up(top), 190 - TOP - BOTTOM
+    most, height = _round_up(top, (1, 2, 3, 4, 6, 8, 10)), 190 - TOP - BOTTOM
     room = (WIDTH - LEFT - RIGHT) / len(days)
     bars = []
     for n, (_, values) in enumerate(days):

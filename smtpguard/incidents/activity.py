@@ -7,6 +7,7 @@ mailing goes the way of the hold that it is stored under, so that it is counted 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
@@ -127,13 +128,15 @@ class Sums:
     """Entries are added in the order of the journal. Total: an entry of another version's shape counts as far as it is understood.
 
     ``hours``: by the hour in which it was done, what it is about (ALL, "rule:NAME", "list:NAME") and what was done, how often.
-    ``holds``: those whose verdict was added, by id; ``moves``: what became of others.
+    ``holds``: those whose verdict was added, by id; ``moves``: what became of others. ``ends``: of many at once, by their rules and
+    lists, how they ended ("" while they wait) and after how many seconds.
     """
 
     def __init__(self) -> None:
         self.hours: dict[tuple[int, str, str], int] = {}
         self.holds: dict[str, Ended] = {}
         self.moves: dict[str, tuple[str, int]] = {}
+        self.ends: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, float]]] = {}
 
     def add(self, at: int, kind: str, id: str, data: Mapping[str, Any]) -> None:
         """An entry of the journal (journal.chain.Entry); ``at`` in microseconds."""
@@ -185,7 +188,7 @@ class Sums:
             if about == ALL and what in ACTIONS.values():
                 counts = days.setdefault(instant(hour).astimezone(zone).date(), {})
                 counts[what] = counts.get(what, 0) + n
-        ends = _Ends(microseconds(until) if ended else None)
+        ends = _Ends(microseconds(until) if ended else None, self.ends)
         for id, hold in self.holds.items():
             how, at = self.moves.get(id, (hold.how, hold.at))
             ends.add(hold, how, at)
@@ -219,17 +222,18 @@ class Sums:
 class _Ends:
     """Of holds, by what they are about, how they ended and after how many seconds. ``until``: what ended later waits; None: nothing is later."""
 
-    def __init__(self, until: int | None) -> None:
+    def __init__(
+        self, until: int | None, known: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Sequence[tuple[str, float]]]
+    ) -> None:
         self._until = until
-        self._found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, float]]] = {}
+        self._found = {key: list(ends) for key, ends in known.items()}
         self._by_about: dict[str, list[tuple[str, float]]] | None = None
 
     def add(self, hold: Ended, how: str, at: int) -> None:
         if how == "void":  # its client never got an answer, and sends it again
             return
         how = how if self._until is None or at <= self._until else ""
-        seconds = max(0, at - hold.held_at) / 1e6  # a clock may be set back
-        self._found.setdefault((hold.rules, hold.lists), []).append((how, seconds))
+        self._found.setdefault((hold.rules, hold.lists), []).append((how, seconds_between(hold.held_at, at)))
 
     def _of(self, about: str) -> list[tuple[str, float]]:
         if self._by_about is None:
@@ -244,11 +248,22 @@ class _Ends:
 
     def decided(self, about: str) -> Decided:
         ends = [end for end in self._of(about) if end[0]]
-        by_end = {how: sum(h == how for h, _ in ends) for how in ("approved", "rejected", "withdrawn", "expired")}
-        return Decided(**by_end, seconds=tuple(seconds for _, seconds in ends))
+        by_end = Counter(how for how, _ in ends)
+        return Decided(
+            approved=by_end["approved"],
+            rejected=by_end["rejected"],
+            withdrawn=by_end["withdrawn"],
+            expired=by_end["expired"],
+            seconds=tuple(seconds for _, seconds in ends),
+        )
 
     def share(self, name: str, about: str, counts: Mapping[str, int]) -> Share:
         return Share(name=name, decided=self.decided(about), waiting=self.waiting(about), **counts)
+
+
+def seconds_between(held_at: int, at: int) -> float:
+    """From microseconds; a clock may be set back."""
+    return max(0, at - held_at) / 1e6
 
 
 def _sorted(shares: Iterable[Share]) -> list[Share]:

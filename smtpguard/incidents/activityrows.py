@@ -16,13 +16,14 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 from smtpguard.database.access import Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import ended, entry, summed, summing
-from smtpguard.incidents.activity import ACTIONS, ALL, HOUR, WANTED, Activity, Ended, Sums
+from smtpguard.incidents.activity import ACTIONS, ALL, HOUR, WANTED, Activity, Ended, Sums, seconds_between
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds, parsed
 from smtpguard.journal.event import Kind
 from smtpguard.journal.scan import STRETCH, pages
 
 SLICE = 2000
+_NEVER = 1 << 62
 _KINDS = sorted(kind.value for kind in WANTED)
 _COUNT = (
     "INSERT INTO summed (hour, about, did, n) VALUES (?, ?, ?, ?)"
@@ -134,6 +135,8 @@ def activity(
             if progress is not None:
                 progress(done + page[-1][0].seq - part.after, whole)
         done += part.through - part.after
+    with open() as connection:
+        _holds(connection, sums, begin, end)
     return sums.activity(since, until or now, zone, ended=until is not None, uncounted=uncounted)
 
 
@@ -148,19 +151,23 @@ class _Part(NamedTuple):
 def _kept(connection: Connection, begin: int, end: int | None, most: int) -> tuple[Sums, list[_Part], int]:
     """What is added up of that time by whole hours, which entries have to be read beside it, and how many are left out."""
     head, through = read_head(connection).seq, _through(connection)
-    first = journal.first_at(connection, begin)
     last = head + 1 if end is None else journal.first_at(connection, end)
     low, high = begin + -begin % HOUR, None if end is None else end - end % HOUR
-    sums, parts, uncounted = Sums(), list[_Part](), 0
+    sums, edges, uncounted = Sums(), list[tuple[int, int]](), 0
     if high is None or low < high:
-        edges = [(first, journal.first_at(connection, low))] if low > begin else []
-        edges += [(journal.first_at(connection, high), last)] if high is not None else []
+        if low > begin:
+            edges.append((journal.first_at(connection, begin), journal.first_at(connection, low)))
+        if high is not None:
+            edges.append((journal.first_at(connection, high), last))
         _hours(connection, sums, low, high)
     else:
-        edges = [(first, last)]
-    _holds(connection, sums, begin, end)
-    parts += [_Part(start - 1, min(stop - 1, through), kept=True) for start, stop in edges]
-    rest = _Part(max(through, first - 1), last - 1, kept=False)
+        edges.append((journal.first_at(connection, begin), last))
+    parts = [_Part(start - 1, min(stop - 1, through), kept=True) for start, stop in edges]
+    reached = connection.execute(select(entry.c.at).where(entry.c.seq == through)).scalar()
+    after = (
+        through if reached is not None and reached >= begin else max(through, journal.first_at(connection, begin) - 1)
+    )
+    rest = _Part(after, last - 1, kept=False)
     if most and rest.through - rest.after > most:
         uncounted = rest.through - rest.after
     else:
@@ -179,16 +186,33 @@ def _hours(connection: Connection, sums: Sums, low: int, high: int | None) -> No
 
 
 def _holds(connection: Connection, sums: Sums, begin: int, end: int | None) -> None:
+    """Those of that time: one by one where something became of them that is not added up yet, and the others many at once."""
     known: dict[str, tuple[str, ...]] = {"": ()}
 
     def names(text: str) -> tuple[str, ...]:
         found = known.get(text)
         return found if found is not None else known.setdefault(text, tuple(text.split("\n")))
 
-    query = select(ended.c.hold_id, ended.c.held_at, ended.c.rules, ended.c.lists, ended.c.how, ended.c.at)
     within = [ended.c.held_at >= begin, *([ended.c.held_at < end] if end is not None else [])]
-    for id, held_at, rules, lists, how, at in connection.execute(query.where(*within)):
-        sums.holds[id] = Ended(held_at, names(rules), names(lists), how, at)
+    single = select(ended.c.hold_id, ended.c.held_at, ended.c.rules, ended.c.lists, ended.c.how, ended.c.at)
+    moved, apart = sorted(sums.moves), list[str]()
+    for start in range(0, len(moved), SLICE):
+        some = ended.c.hold_id.in_(moved[start : start + SLICE])
+        for id, held_at, rules, lists, how, at in connection.execute(single.where(*within, some)):
+            sums.holds[id] = Ended(held_at, names(rules), names(lists), how, at)
+            apart.append(id)
+    within += [ended.c.hold_id.not_in(apart)] if apart else []
+    late = ended.c.at > (end if end is not None else _NEVER)
+    waits = select(ended.c.rules, ended.c.lists, func.count()).where(*within, (ended.c.how == "") | late)
+    for rules, lists, n in connection.execute(
+        waits.where(ended.c.how != "void").group_by(ended.c.rules, ended.c.lists)
+    ):
+        sums.ends.setdefault((names(rules), names(lists)), []).extend([("", 0.0)] * n)
+    decided = select(ended.c.rules, ended.c.lists, ended.c.how, ended.c.held_at, ended.c.at)
+    for rules, lists, how, held_at, at in connection.execute(
+        decided.where(*within, ended.c.how.not_in(["", "void"]), ~late)
+    ):
+        sums.ends.setdefault((names(rules), names(lists)), []).append((how, seconds_between(held_at, at)))
 
 
 _LOOKED_THROUGH = 20

@@ -150,7 +150,9 @@ async def test_what_matters_is_first_over_all_that_waits(here: Stage, monkeypatc
     assert text(answer).startswith("(5) Waiting")
 
 
-@pytest.mark.parametrize("after", ["x", "1-2-3", "1-2-3-", "1--2-3-H", "9" * 30 + "-2-3-H", "99999999999999999999-y", "-", "%00-a", "1-%27"])
+@pytest.mark.parametrize(
+    "after", ["x", "1-2-3", "1-2-3-", "1--2-3-H", "9" * 30 + "-2-3-H", "99999999999999999999-y", "-", "%00-a", "1-%27"]
+)
 async def test_a_cursor_that_is_none_shows_the_first_page(here: Stage, after: str) -> None:
     await held(here)
     who = await here.signed_in(EVA, Role.VIEWER)

@@ -260,7 +260,7 @@ async def everything(web: Site, language: str) -> list[str]:
     await web.here.home.approvals().withdraw(done.hold_id, sender=ANNA, by="a test")
     mailings = await web.here.home.store.mailings.newest(least=1, state=None, limit=1)
     return [
-        "/held", f"/held/{hold.hold_id}", f"/held/{done.hold_id}", "/history", f"/history/{hold.hold_id}", "/history/freezes",
+        "/", "/held", "/held?state=new", "/journal?state=held", f"/held/{hold.hold_id}", f"/held/{done.hold_id}", "/history", f"/history/{hold.hold_id}", "/history/freezes",
         f"/incident?id={hold.hold_id}", "/mailings", f"/mailings/{mailings[0].mailing_id}", "/policy", "/policy/try", "/still", "/me", "/me/factor", "/people",
         "/held/NOSUCHHOLD",
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed,
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.filters import WAITS, Filters
 from smtpguard.console.pages.message import letter_of
+from smtpguard.console.paging import PAGE
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.rulewords import in_words
@@ -35,7 +36,7 @@ MOST_AT_ONCE = 200
 MOST_BEGUN, MOST_OPENED = 50, 1 << 20
 """Of so many of them, up to that size, the page says how their text begins."""
 SPECIAL = "special-category"
-ROWS = 100
+ROWS = PAGE
 """On a page."""
 
 

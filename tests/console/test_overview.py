@@ -1,0 +1,152 @@
+"""The first page: what stands, what was done today and in 30 days, whether the rules fit; and that each figure leads to what it counts."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.accounts.model import Role
+from smtpguard.console import chart
+from smtpguard.console.ports import Standing
+from smtpguard.holds.model import Choice
+from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import Phrase
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, several, subjects, text
+from tests.console.stage import Stage
+from tests.guard.house import RAMADAN, Way
+
+
+async def story(here: Stage) -> None:
+    """Six for News, of which four were approved and one rejected; one for a sensitive list; one that passed."""
+    holds = await several(here, 6, NEWS)
+    for n, hold in enumerate(holds[:5]):
+        here.home.clock.pass_(minutes=10)
+        choice = Choice.REJECT if n == 4 else Choice.APPROVE
+        await here.home.approvals().vote(hold.hold_id, choice, approver=EVA, by="root", comment="no")
+    await held(here, RAMADAN, Subject="SV: greetings", Message_ID="<r@example.com>")
+    passed = here.home.transaction("x@example.org", Message_ID="<p@example.com>", Subject="To one outside")
+    await here.home.intake()(passed, Way())
+    await here.home.settled(passed.id)
+
+
+async def test_the_first_page_says_how_it_stands(here: Stage) -> None:
+    await story(here)
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    answer = await vera.get("/")
+    said = text(answer)
+    assert said.startswith("(2) Overview")
+    assert "Waiting 2 Frozen nothing Lists all 2 are well Relay no alarm Store" in said
+    assert "passed 1 1 held 7 7" in said
+    assert "approved 4 4 rejected 1 1 Half decided within" in said
+    assert "People approve most of what this rule holds: it is too strict." in said
+    assert '<svg class="chart bars"' in answer.text
+    assert "<script" not in answer.text.split("<main")[1]
+
+
+async def test_each_figure_leads_to_what_it_counts(here: Stage) -> None:
+    await story(here)
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    page = (await vera.get("/")).text
+    links = {html.unescape(path): int(n) for path, n in re.findall(r'<td class="n"><a href="([^"]+)">(\d+)</a>', page)}
+    assert len(links) > 12
+    for path, n in links.items():
+        found = (await vera.get(path)).text
+        rows = re.findall(r"<li><div class=\"what\">", found) if "/held" not in path else subjects(found)
+        assert len(rows) == n, path
+
+
+async def test_an_approver_sees_how_many_wait_for_them_and_where_the_rest_is_not_shown(here: Stage) -> None:
+    await story(here)
+    dpo = await here.signed_in(DPO, Role.APPROVER)
+    answer = await dpo.get("/")
+    assert "Waiting 2 1 for you" in text(answer)
+    assert "/journal" not in answer.text
+    assert "behind their links stand those that you are asked to decide" in text(answer)
+    assert (await dpo.get("/journal")).status_code == 404
+
+
+async def test_what_is_not_well_is_named(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    since = here.home.clock.now() - timedelta(hours=1)
+
+    async def alarms() -> Sequence[Standing]:
+        return [
+            Standing(name="relay-away", title=Phrase("the relay cannot be used"), since=since),
+            Standing(name="part-away", title=Phrase("a part is away: {what}", what="milter"), since=since),
+        ]
+
+    desk = here.app.state.desk
+    object.__setattr__(desk, "alarms", alarms)
+    omar = await here.signed_in(OMAR, Role.OPERATOR)
+    await omar.get("/still")
+    await omar.post("/still/freeze", selector="all", reason="stop", confirm="1")
+    said = text(await omar.get("/"))
+    assert "Relay the relay cannot be used, since Mon 2 Mar at" in said
+    assert "a part is away: milter" in said
+
+
+async def test_a_shorter_time_for_rules_and_lists(here: Stage) -> None:
+    at = here.home.clock.now() - timedelta(days=20)
+    data = {"action": "hold", "rules": ["old-rule"], "lists": ["news"], "hold": "OLD"}
+    await here.home.store.journal.record([Event(kind=Kind.VERDICT, id="OLD", at=at, data=data)])
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    assert "old-rule" in text(await vera.get("/"))
+    assert "old-rule" not in text(await vera.get("/?days=7"))
+    assert (await vera.get("/?days=nonsense")).status_code == 200
+
+
+async def test_what_is_not_counted_yet_is_said(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpguard.store.archive.UNCOUNTED", 2)
+    await several(here, 3, NEWS)
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    assert "entries of the journal are not counted yet" in text(await vera.get("/"))
+    while await here.home.store.journal.sum_up():
+        pass
+    assert "not counted yet" not in text(await vera.get("/"))
+
+
+async def test_who_has_no_role_comes_to_their_own_messages(here: Stage) -> None:
+    anna = await here.signed_in(ANNA)
+    answer = await anna.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/mine")
+
+
+async def test_in_swedish(here: Stage) -> None:
+    await story(here)
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    said = text(await vera.get("/", **{"Accept-Language": "sv"}))
+    assert "Det mesta som regeln håller kvar blir godkänt: den är för sträng." in said
+    assert "Hälften avgjorda inom" in said
+
+
+async def test_the_journal_names_what_was_turned_away(here: Stage) -> None:
+    at = here.home.clock.now()
+    private = {"from": (ANNA,), "subject": ("<b>Offer</b>",), "recipients": ("kim@customer.example", "x@y.example")}
+    data = {"action": "reject", "rules": ["not-a-writer"], "lists": []}
+    await here.home.store.journal.record(
+        [Event(kind=Kind.VERDICT, id="R1", at=at, data=data, private=private),
+         Event(kind=Kind.VERDICT, id="R2", at=at, data=data)]
+    )  # fmt: skip
+    omar = await here.signed_in(OMAR, Role.OPERATOR)
+    answer = await omar.get("/journal?state=rejected&rule=not-a-writer")
+    assert "&lt;b&gt;Offer" in answer.text
+    assert "anna@example.com to kim@customer.example and 1 more" in text(answer)
+    assert "/incident?id=R1" in answer.text
+    assert "(no subject)" in text(answer), "what it named people by is erased"
+    assert "Nothing fits." in text(await omar.get("/journal?state=rejected&rule=none"))
+
+
+def test_bars_stand_on_each_other() -> None:
+    from datetime import date
+
+    days = [(date(2026, 3, day), (day, 0, 1)) for day in (1, 2, 3)]
+    made = chart.stacked(days)
+    assert made is not None
+    first, _, last = made.bars
+    assert [piece.series for piece in first.pieces] == [0, 2]
+    assert last.pieces[0].y == last.pieces[1].y + last.pieces[1].height
+    assert [n for _, n in made.across] == [0, 2, 4]
+    assert chart.stacked([(date(2026, 3, 1), (0, 0))]) is None
