@@ -107,6 +107,10 @@ async def test_with_the_keyboard_alone(web: Site) -> None:
     async with page.expect_navigation():
         await page.keyboard.press("Enter")
     await tabs_to(page, "To the content", most=1)
+    await tabs_to(page, "Waiting")
+    async with page.expect_navigation():
+        await page.keyboard.press("Enter")
+    await tabs_to(page, "To the content", most=1)
     await page.keyboard.press("Enter")
     await tabs_to(page, "SV: keyboard")
     async with page.expect_navigation():
