@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 20.0
 FOLLOW_SECONDS = 5.0
+ENACT_SECONDS = 1.0
 RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
 TERMS_SECONDS = 2.0
@@ -122,6 +123,7 @@ class Deliverer(Part):
             if self._teller is not None:
                 tasks.create_task(self._teller.run(unreachable=hooks.unreachable))
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
+            tasks.create_task(_every(ENACT_SECONDS, "approvals", self._approvals.enact))
             tasks.create_task(_every(FOLLOW_SECONDS, "held copies", self._approvals.follow))
             tasks.create_task(_every(FOLLOW_SECONDS, "what is in doubt", self._approvals.ask))
             tasks.create_task(_every(FOLLOW_SECONDS, "freezes", self._freezes.lift_ended))

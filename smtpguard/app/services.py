@@ -71,6 +71,7 @@ def term(settings: Settings) -> Deadlines:
         copies=hold.copies,
         approval_seconds=int(hold.approval_lasts),
         rejection_seconds=int(hold.rejection_lasts),
+        release_delay_seconds=int(hold.release_delay),
     )
 
 

@@ -23,6 +23,7 @@ from smtpguard.cli.shown import (
     in_force,
     in_numbers,
     in_words,
+    leaves,
     more,
     of_mailing,
     plain,
@@ -108,7 +109,8 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
         sender = hold.sender or str(hold.envelope.reverse_path or "<>")
         held_at = hold.held_at.strftime("%Y-%m-%d %H:%M")
         stopped = ", stopped before all had it" if hold.stopped else ""
-        state = hold.state.value + stopped + (", frozen" if hold.hold_id in frozen else "")
+        leaving = f", goes out at {hold.release_at:%H:%M:%S} UTC" if hold.release_at is not None else ""
+        state = hold.state.value + leaving + stopped + (", frozen" if hold.hold_id in frozen else "")
         table.append((hold.hold_id, state, held_at, reach(hold), sender, plain(hold.subject)[:60]))
     widths = [max(len(line[n]) for line in table) for n in range(5)]
     for line in table:
@@ -207,7 +209,8 @@ def reject(
 @as_json
 @click.pass_obj
 def unvote(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Take back one's approval of a message that still waits for others."""
+    """Take back one's approval of a message that still waits for others. Undo an approval until it takes effect: anybody's who decides
+    on it, or of one's own message."""
 
     async def work(services: Services) -> None:
         done = await services.approvals.unvote(hold_id, approver=address, by=context.user, comment=comment)
@@ -511,7 +514,7 @@ def _said(
         left = "; ".join(map(in_words, done.missing))
         click.echo(f"{hold.hold_id}: the vote is {vote}. It needs {left}, and has {voters(hold)}.")
     else:
-        click.echo(f"{hold.hold_id}: {hold.state.value}{_how(done)}")
+        click.echo(f"{hold.hold_id}: {leaves(hold) or hold.state.value}{_how(done)}")
         for sentence in covering.said(covers) if covers is not None else ():
             click.echo(f"  {plain(sentence)}")
 

@@ -54,8 +54,16 @@ def in_force(freezes: Sequence[Freeze]) -> str:
 
 def goes_out(hold: Hold, freezes: Sequence[Freeze]) -> str:
     """When it goes while these stop it."""
-    once = "it goes out" if hold.state in SENDING else "once approved, it goes out"
+    once = "it goes out" if hold.state in SENDING or hold.release_at is not None else "once approved, it goes out"
     return f"{once} when this is thawed: {in_force(freezes)}"
+
+
+def leaves(hold: Hold) -> str:
+    """When what is approved goes, and how that is undone until then; nothing of what does not wait for that."""
+    if hold.release_at is None:
+        return ""
+    undo = f"smtpguard held unvote {hold.hold_id} --as ADDRESS"
+    return f"approved, goes out at {hold.release_at:%Y-%m-%d %H:%M:%S} UTC; until then {undo} undoes that"
 
 
 def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
@@ -74,6 +82,7 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
         "rules": [h.rule for h in hold.verdict.hits if h.mode is Mode.ENFORCE],
         "held_at": hold.held_at,
         "expires_at": hold.expires_at,
+        "release_at": hold.release_at,
         "mailing": hold.mailing_id or None,
         "copies": hold.copies,
         "part_of": hold.lead or None,
@@ -231,6 +240,7 @@ def tell(
     lines = [
         ("Id", hold.hold_id),
         ("State", _state(hold)),
+        *([("Goes out", leaves(hold))] if hold.release_at is not None else []),
         *([("Frozen", goes_out(hold, freezes))] if freezes else []),
         *_doubtful(hold, own),
         *_delivered(hold),
@@ -284,7 +294,7 @@ def tell(
         click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join((event['what'], *about)))}")
 
 
-_TOLD = ("action", "notice", "choice", "state", "outcome", "code")
+_TOLD = ("action", "notice", "choice", "state", "outcome", "code", "release_at")
 """What says of an entry of the journal what it was."""
 
 

@@ -100,6 +100,7 @@ SETTINGS: Mapping[str, str] = {
     "HoldSettings.approve_at": "An address of the guard's own, to which mailings are sent to be approved beforehand.",
     "HoldSettings.approval_lasts": "How long an approval stands for what still comes of a mailing.",
     "HoldSettings.rejection_lasts": "How long a rejection does.",
+    "HoldSettings.release_delay": "How long the approval of what reaches more than 20 people can be undone before it goes; 0: not at all.",
     "Retention.content": "How long the content of what was held is kept after its end.",
     "Retention.addresses": "How long the journal keeps addresses and subjects in clear, and what was known of each message.",
     "Retention.journal": "How long the journal's entries are kept.",

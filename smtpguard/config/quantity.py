@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from smtpguard.config.problem import Invalid
 
+DELAY_EXPECTED = '0, or a duration of an hour at most, like "60s" or "5m"'
 EXPECTED = 'a duration like "15m", "2h" or "30d"'
 WORKING_EXPECTED = 'a duration like "24 working hours", "2h" or "3d"'
 
@@ -78,6 +79,18 @@ def _to_seconds(value: Any) -> Any:
     raise Invalid(f"{value} has no unit" if isinstance(value, (int, float)) else "no duration", EXPECTED)
 
 
+def _to_delay(value: Any) -> Any:
+    if value == 0 and not isinstance(value, bool):
+        return 0
+    try:
+        length = int(_to_seconds(value))
+    except Invalid as e:
+        raise Invalid(e.text, DELAY_EXPECTED) from None
+    if length > 3600:
+        raise Invalid(f'"{value}" is too long', DELAY_EXPECTED)
+    return length
+
+
 def _to_span(value: Any) -> Any:
     if isinstance(value, Span):
         return value
@@ -88,6 +101,11 @@ def _to_span(value: Any) -> Any:
 
 _PATTERN = r"^(\s*[0-9]{1,9}(\.[0-9]{1,3})?\s*[A-Za-z]+)+\s*$"
 _SCHEMA = {"type": "string", "pattern": _PATTERN, "description": EXPECTED, "examples": ["15m", "2h", "30d"]}
+_DELAY_SCHEMA = {
+    "anyOf": [{"const": 0}, {"type": "string", "pattern": _PATTERN}],
+    "description": DELAY_EXPECTED,
+    "examples": ["60s", "5m", 0],
+}
 _SPAN_PATTERN = r"^(\s*[0-9]{1,9}(\.[0-9]{1,3})?\s*[A-Za-z]+)+(\s+[A-Za-z]+)?\s*$"
 _SPAN_SCHEMA = {
     "type": "string",
@@ -98,4 +116,6 @@ _SPAN_SCHEMA = {
 
 Seconds = Annotated[int, BeforeValidator(_to_seconds), WithJsonSchema(_SCHEMA)]
 """A field of a model: text in the file, whole seconds in the program. Defaults are written as text too."""
+Delay = Annotated[int, BeforeValidator(_to_delay), WithJsonSchema(_DELAY_SCHEMA)]
+"""The same where it may be none: 0."""
 WorkingSpan = Annotated[Span, BeforeValidator(_to_span), WithJsonSchema(_SPAN_SCHEMA)]

@@ -22,7 +22,7 @@ from smtpguard.config.listeners import MilterListener as MilterListener
 from smtpguard.config.listeners import SmtpListener as SmtpListener
 from smtpguard.config.places import FilePath, Host, Networks, is_this_machine
 from smtpguard.config.problem import Broken, Invalid, Problem
-from smtpguard.config.quantity import Seconds, Span, WorkingSpan
+from smtpguard.config.quantity import Delay, Seconds, Span, WorkingSpan
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.web import Certificate as Certificate
 from smtpguard.config.web import Console, Metrics, Webhook, named_once, secret_place
@@ -192,7 +192,8 @@ def _own_address(text: str) -> str:
 
 class HoldSettings(Section):
     """``approve_at``: an address of the guard's own, to which mailings are sent to be approved beforehand. ``copies``: of one mailing that are stored, past which the rest waits at its client. ``approval_lasts`` and
-    ``rejection_lasts``: how long what people decided about a mailing stands for what still comes of it."""
+    ``rejection_lasts``: how long what people decided about a mailing stands for what still comes of it. ``release_delay``: how long an
+    approval of what reaches more than 20 people can be undone before it takes effect."""
 
     expires: WorkingSpan = Span(24 * 3600, working=True)
     escalate_after: Seconds = 3600
@@ -201,6 +202,7 @@ class HoldSettings(Section):
     approve_at: Annotated[str, AfterValidator(_own_address)] = ""
     approval_lasts: Seconds = 7 * 86400
     rejection_lasts: Seconds = 86400
+    release_delay: Delay = 60
 
 
 class Retention(Section):

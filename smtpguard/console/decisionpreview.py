@@ -38,8 +38,8 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionPreview:
-    """``may``: whether this person may decide now; ``why_not``: own | voted | decided | role | group where they may not. ``may_back``:
-    whether they may take back what is approved, as far as it is not out.
+    """``may``: whether this person may decide now; ``why_not``: own | voted | leaving | decided | role | group where they may not. ``may_back``:
+    whether they may take back what is approved, as far as it is not out. ``may_undo``: what is approved and does not take effect yet.
     ``sends``: whether their approval sends it, and ``people``: how many it may reach then, those of its mailing's copies that
     are still to come among them. ``at_once``: why it cannot be sent in stages, where its list declares some. ``left``: the quorums that wait still, ``needs``: what they need, ``then``: what they need
     after their approval; ``others``: those who may give it."""
@@ -50,6 +50,7 @@ class DecisionPreview:
     needs: tuple[Need, ...]
     may: bool
     may_back: bool
+    may_undo: bool
     why_not: str
     sends: bool
     people: int
@@ -78,6 +79,7 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
         needs=needed,
         may=not why_not,
         may_back=_may_back(hold, who, votes, in_force, now),
+        may_undo=_may_undo(hold, who, votes, in_force, now),
         why_not=why_not,
         sends=complete(after, in_force.groups, in_force.open_at),
         people=_people(after, in_force),
@@ -132,6 +134,18 @@ def _may_back(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce,
     return approved or entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now))
 
 
+def _may_undo(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
+    """Those who decide on it, whoever has approved it, and its writer."""
+    if hold.release_at is None or hold.state is not State.WAITING:
+        return False
+    if who.address in hold.senders:
+        return True
+    approved = any(v.approver == who.address for v in votes)
+    return APPROVER in who.roles and (
+        approved or entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now))
+    )
+
+
 def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> str:
     if hold.state is not State.WAITING:
         return "decided"
@@ -143,4 +157,4 @@ def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, 
         return "group"
     if any(v.approver == who.address and v.choice is Choice.APPROVE for v in votes):
         return "voted"
-    return ""
+    return "leaving" if hold.release_at is not None else ""

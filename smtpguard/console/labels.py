@@ -68,6 +68,7 @@ WHY_NOT: Mapping[str, str] = {
     "decided": N_("It is decided already."),
     "own": N_("You wrote it, and nobody decides on their own message."),
     "voted": N_("You have approved it. It waits for others now."),
+    "leaving": N_("It is approved already, and goes out."),
     "role": N_("You may look at it, and others decide."),
     "group": N_("Others are asked to decide on it."),
 }
@@ -76,6 +77,7 @@ DONE: Mapping[str, str] = {
     "approve": N_("Your approval counts."),
     "reject": N_("It is rejected, and its writer is told why."),
     "unvoted": N_("Your approval is taken back."),
+    "undone": N_("It is undone. Nothing was sent, and it waits for a decision again."),
     "asked": N_("The question is on its way to its writer."),
     "sent": N_("It is written down that it was sent."),
     "again": N_("It is sent again."),

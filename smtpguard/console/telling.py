@@ -84,6 +84,7 @@ CHOICES: Mapping[str, str] = {
     "approve": N_("approve"),
     "reject": N_("reject"),
     "taken-back": N_("taken back"),
+    "lapsed": N_("the approval was not complete any more"),
     "sent": N_("it was sent"),
     "again": N_("it is to be sent again"),
 }
@@ -151,6 +152,8 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
         in (words := {"choice": CHOICES, "notice": NOTICES, "was": WAS, "what": DEEDS}.get(key, DETAILS))
         and isinstance(value, str)
     ]
+    if entry.kind == Kind.VOTE.value and isinstance(at := data.get("release_at"), str):
+        details.append(said("it goes out at {time}", time=said.clock(datetime.fromisoformat(at))))
     if entry.kind == Kind.RELEASED.value:
         details += _delivered(data, said)
     kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0022"
+SCHEMA = "0023"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -207,6 +207,9 @@ ASKED: dict[str, Any] = {"info": {"where": "asked IS NOT NULL"}}
 QUEUED: dict[str, Any] = {"info": {"where": "queue IS NOT NULL AND state = 'waiting'"}}
 """Of holds: those under which more of their sender's letters wait."""
 
+LEAVING: dict[str, Any] = {"info": {"where": "release_at IS NOT NULL"}}
+"""Of holds: those whose approval takes effect then."""
+
 hold = Table(
     "hold",
     metadata,
@@ -231,6 +234,7 @@ hold = Table(
     Column("shown", LargeBinary, nullable=True),
     Column("over_at", BigInteger, nullable=True),  # since when nothing is to be done about its release any more
     Column("expires_at", BigInteger, nullable=True),
+    Column("release_at", BigInteger, nullable=True),
     Index("hold_key", "key"),
     Index("hold_state", "state", "held_at", "hold_id"),
     Index("hold_held", "held_at", "hold_id"),
@@ -238,6 +242,7 @@ hold = Table(
     Index("hold_lead", "lead", "state"),
     Index("hold_asked", "asked", **ASKED),
     Index("hold_queue", "queue", **QUEUED),
+    Index("hold_release", "release_at", **LEAVING),
     Index(
         "hold_rows", "state", "held_at", "hold_id", "reach", "expires_at", "sought", "marks", **LEADING
     ),  # a list of holds

@@ -118,6 +118,10 @@ class Script:
         return None
 
     def _flows(self, stage: Stage, result: Result) -> str | None:
+        if not stage.until(
+            lambda: any(row["state"] != "waiting" for row in stage.rows("held", "show", self._newsletter))
+        ):
+            return "it did not go out when it was due"
         said = [stage.send(self._copy(n)).text for n in range(60, 70)]
         if any("Held" in text for text in said):
             return "it was held again"

@@ -240,6 +240,7 @@ secret_file: state/secret
 notices: {{from: "Mail guard <smtpguard@nordhandel.example>", contact: "it@nordhandel.example"}}
 dkim_keys: {{"demo._domainkey.campaigns.{HOME}": "{self._key.record}"}}
 console: {{address: 127.0.0.1, port: {self._console_port}, url: "{self.console}"}}
+hold: {{release_delay: 2s}}
 workers: {self._workers}
 logging: {{format: json}}
 """

@@ -38,6 +38,8 @@ class InForce:
     previews: Mapping[str, str] = field(default_factory=dict)
     stages: Mapping[str, Stages] = field(default_factory=dict)
     stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
+    release_delays: Mapping[str, int] = field(default_factory=dict)
+    """Of lists for which the policy says so: for how many seconds an approval can be undone before it takes effect."""
     shared: frozenset[str] = frozenset()
     approved_always: frozenset[str] = frozenset()
     """Lists whose people are covered by no approval for another list that they are on."""
@@ -58,6 +60,7 @@ class InForce:
             previews=policy.previews,
             stages=policy.stages,
             stages_by_address=policy.stages_by_address,
+            release_delays=policy.release_delays,
             shared=policy.organization.shared,
             slots=policy.slots,
             approved_always=policy.approved_always,

@@ -70,6 +70,9 @@ class Holds(Protocol):
     async def due(self, now: datetime) -> Sequence[Hold]:
         """Waiting holds, oldest expiry first, whose expiry or next reminder may be due."""
 
+    async def leaving(self) -> Sequence[Hold]:
+        """Holds whose approval takes effect after a delay, the next first."""
+
     async def asked(self) -> Sequence[Hold]:
         """Holds of which people are asked whether they were sent, the longest first."""
 

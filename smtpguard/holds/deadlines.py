@@ -21,6 +21,7 @@ DELIVER_BY = ("Latest-Delivery-Time", "Deliver-By", "Expires", "Expiry-Date")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
     """``working``: only working hours count. ``escalate_after_seconds``: how long it may go without any vote.
+    ``release_delay_seconds``: how long a complete approval can be undone before it takes effect (effects.delay).
 
     Of a mailing: ``copies`` that are stored under one hold, past which its client keeps the rest; how long its approval takes
     in what still comes, and how long what comes of a rejected one is rejected.
@@ -32,6 +33,7 @@ class Deadlines:
     copies: int = 500
     approval_seconds: int = 7 * 86400
     rejection_seconds: int = 86400
+    release_delay_seconds: int = 60
 
     def expires_at(self, header: Header, in_force: InForce, held_at: datetime) -> datetime:
         """A deliver-by that has passed already says nothing about how long people may think: it is left out."""

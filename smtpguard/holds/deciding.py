@@ -77,9 +77,9 @@ def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change
 def apply(batch: Batch, held: Hold, made: Change) -> Change:
     if made.hold is not None and made.hold.hold_id != held.hold_id:
         raise ValueError("a change of one hold wrote another")
-    if made.hold is not None and made.hold.state is State.APPROVED and held.state is State.WAITING and not held.lead:
-        stopped = held_up_by(made.hold, batch.freezes, batch.now)
-        made = replace(made, hold=replace(made.hold, held_up=bool(stopped)))
+    if made.hold is not None and held.state is State.WAITING and not held.lead and _lets_go(held, made.hold):
+        stopped = held.held_up or bool(held_up_by(made.hold, batch.freezes, batch.now))
+        made = replace(made, hold=replace(made.hold, held_up=stopped))
     sealed = batch.sealed(made.events)
     intents = [outboxes.rows_of(intent, batch.now_us) for intent in made.intents]
     for intent in made.intents:
@@ -101,6 +101,11 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         if row is not None:
             _decided(batch, row, held, made.hold, made, over=over)
     return made
+
+
+def _lets_go(before: Hold, hold: Hold) -> bool:
+    """Whether people have completed their approval, or it takes effect."""
+    return hold.state is State.APPROVED or (hold.release_at is not None and before.release_at is None)
 
 
 def _is_taken_back(before: Hold, hold: Hold) -> bool:
@@ -225,7 +230,7 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         people, _ = holds.people(batch.connection, copy_id)
         new = mailings_of(batch).waiting(row, people) if row is not None else 0
         view = mailings_of(batch).view(row) if row is not None else None
-        made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy))
+        made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy, new))
         if made is None:
             if row is not None:
                 mailings_of(batch).advance(row, and_then=new)
@@ -239,22 +244,31 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
     return done
 
 
-def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold) -> bool:
-    """Whether the approval of what it is stored under covers a copy. An earlier version did not look at what each of them shows. A
+def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new: int) -> bool:
+    """Whether the approval of what it is stored under covers a copy. Past as many people as that allows, none is that came after the
+    last vote. An earlier version did not look at what each of them shows. A
     sender's letters that wait as one are decided on as they are, those that were listed."""
     if lead.queue and copy.state is State.WAITING:
         listed = [v.letters for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.letters is not None]
         return not listed or holds.listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
-    if copy.state is not State.WAITING or not lead.exact or copy.exact == lead.exact:
-        return True
-    if copy.mailing_id != lead.mailing_id:
+    if copy.state is not State.WAITING or copy.mailing_id != lead.mailing_id:
         return True
     grants = mailing.grants if mailing is not None else ()
-    cover = next((grant.cover for grant in grants if grant.hold_id == lead.hold_id), None)
+    grant = next((grant for grant in grants if grant.hold_id == lead.hold_id), None)
+    if mailing is not None and grant is not None and _is_late(lead, copy) and mailing.out + new > grant.people:
+        return False
+    if not lead.exact or copy.exact == lead.exact:
+        return True
+    cover = grant.cover if grant is not None else None
     if cover is None or not cover.learned or copy.by_address:
         return False
     came = Coming(content=copy.content_sha256, exact=copy.exact, author=copy.author, proofs=copy.proofs)
     return cover.is_from(came) and covers.takes_in(batch.connection, cover.learned, copy.hold_id)
+
+
+def _is_late(lead: Hold, copy: Hold) -> bool:
+    """Whether a copy came when all had voted, before their approval took effect."""
+    return copy.held_at > max((v.at for v in standing_votes(lead) if v.choice is Choice.APPROVE), default=copy.held_at)
 
 
 def _queue_apart(batch: Batch, lead: Hold, letter: Hold) -> None:

@@ -27,6 +27,8 @@ MOST_LETTERS = 500
 """Letters of one sender that wait as one, of which so many are listed, and so decided on at once."""
 MOST_WRITERS = 50
 """Writers of copies of one mailing that an approval covers."""
+FEW = 20
+"""What reaches no more people than these goes at once when it is approved."""
 TEST = "test"
 """The kind of a hold that was sent to be approved beforehand."""
 
@@ -123,6 +125,15 @@ def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
     largest = max((index.people for index in indexes if index is not None), default=0)
     usual = max(hold.reach, largest if several else 0)
     return min((v.people or usual for v in votes), default=usual)
+
+
+def delay(hold: Hold, people: int, in_force: InForce, term: Deadlines) -> timedelta:
+    """How long its approval can be undone before it takes effect: the longest that its lists have. ``people``: whom it may reach by
+    that approval. Of a test nothing is released, and what reaches few goes at once."""
+    if hold.kind == TEST or (max(hold.reach, people) <= FEW and not hold.reach_at_least):
+        return timedelta()
+    usual, of_lists = term.release_delay_seconds, in_force.release_delays
+    return timedelta(seconds=max((of_lists.get(name, usual) for name in hold.lists), default=usual))
 
 
 def rejection(hold: Hold, sentence: str, now: datetime, term: Deadlines) -> Rejection | None:

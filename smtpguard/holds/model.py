@@ -146,6 +146,8 @@ class Vote:
     people: int = 0
     copies: int | None = None
     letters: int | None = None
+    at_once: int = 0
+    """To how many people the approver said that it goes at once, where its list declares stages."""
 
     @classmethod
     def on(cls, hold: Hold, approver: str, choice: Choice, at: datetime, comment: str = "", people: int = 0) -> Vote:
@@ -228,6 +230,12 @@ class Hold:
     """It is for a list's address, or another that expands: whoever decides on it decides on this message only."""
     letter_from: tuple[str, ...] = ()
     """Of a letter to customers, under whom its first contacts are counted."""
+    release_at: datetime | None = None
+    """The quorum is complete, and its approval takes effect then; until then it waits, and the approval can be undone."""
+    grant: Grant | None = None
+    """What that approval will allow."""
+    undone: int = 0
+    """How many approvals of it came to nothing before they were in force: the notices of each have ids of their own."""
     by_sender: bool = False
     """It is held for how many its sender writes to, and for nothing else: more of that sender's waits with it, whatever it says."""
 

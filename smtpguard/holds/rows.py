@@ -85,6 +85,7 @@ def row_of(hold: Hold, key: str) -> dict[str, Any]:
         "reach": hold.reach,
         "expires_at": microseconds(hold.expires_at),
         "asked": None if hold.asked_at is None else microseconds(hold.asked_at),
+        "release_at": None if hold.release_at is None else microseconds(hold.release_at),
     }
 
 
@@ -212,6 +213,12 @@ def due(connection: Connection, now: datetime) -> list[Hold]:
     waits = and_(table.c.state == State.WAITING.value, table.c.lead.is_(None) | table.c.acknowledged.is_(False))
     query = select(*_COLUMNS).where(or_(waits, table.c.asked.is_not(None)), table.c.attend_at <= microseconds(now))
     return sorted((_read(*row) for row in connection.execute(query)), key=lambda h: (h.expires_at, h.hold_id))
+
+
+def leaving(connection: Connection) -> list[Hold]:
+    """Those whose approval takes effect after a delay, the next first."""
+    query = select(*_COLUMNS).where(table.c.release_at.is_not(None)).order_by(table.c.release_at, table.c.hold_id)
+    return [_read(*row) for row in connection.execute(query)]
 
 
 def asked(connection: Connection) -> list[Hold]:

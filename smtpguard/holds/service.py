@@ -2,7 +2,7 @@
 
 Every change is one step in the store's serial writer, decided there by the table in holds/model.py: of two people at
 once one is first, and the other is told so. The release goes into the outbox in the commit of the vote that completes the
-quorum.
+quorum; or, where it reaches many, a while after it, so that whoever thinks better of it can undo it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from smtpguard.database.errors import LedgerError
+from smtpguard.database.failpoint import passes
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
 from smtpguard.holds import effects
@@ -40,13 +41,15 @@ from smtpguard.holds.model import (
     missing,
     standing_votes,
 )
-from smtpguard.holds.sending import NOTHING, Outgoing, Sending
+from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies
+from smtpguard.mailings.model import Grant
 from smtpguard.mailings.revoking import SAY_WHY, Revocation
 from smtpguard.notices.intents import Notices
+from smtpguard.notices.noticedata import time_of
 from smtpguard.outbox import asking
 from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.model import Intent
@@ -59,7 +62,9 @@ log = logging.getLogger(__name__)
 _ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
 CLOCK_JUMP = timedelta(minutes=5)
 TAKEN_BACK = "taken-back"
-"""In place of a choice in the entry of a vote that its approver takes back."""
+"""In place of a choice in the entry of a vote that is taken back."""
+LAPSED = "lapsed"
+"""In place of a choice in the entry of an approval that was not in force yet, and is not complete any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +142,11 @@ class Approvals:
                 raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
             if self._passed() >= hold.expires_at:  # whoever sees to what expires may be late
                 raise Conflict("its time is over, it will not be sent")
+            if hold.release_at is not None:
+                raise Conflict(f"it is approved already, and goes out{_by(hold)}")
             _check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, people)
-            vote = replace(vote, copies=learned.copies, letters=learned.letters)
+            vote = replace(vote, copies=learned.copies, letters=learned.letters, at_once=all_at_once or 0)
             return self._voted(hold, vote, by, in_force, now, all_at_once, learned)
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
@@ -158,12 +165,14 @@ class Approvals:
             return await self._taken_back(hold_id, reject, in_force)
         hold = await self._change(hold_id, approve)
         if hold.state is State.WAITING:
-            return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
+            left = missing(hold, in_force.groups, in_force.open_at)
+            return Decided(hold=hold, missing=left, frozen=await self._frozen(hold) if not left else ())
         await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
-        """Who approved takes that back, while others are waited for. Raises KeyError, Conflict, LedgerError."""
+        """Who approved takes that back, while others are waited for. As long as a complete approval is not in force it is undone, by any
+        who decide on it or by its writer: with their own vote, or else with the last. Raises KeyError, NotEntitled, Conflict, LedgerError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who, now = self._canonical(approver, in_force), self._clock.now()
@@ -171,16 +180,89 @@ class Approvals:
         def step(hold: Hold) -> Change:
             if hold.state is not State.WAITING:
                 raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
-            if who not in {vote.approver for vote in hold.votes}:
+            mine = in_force.addresses_of(who)
+            if hold.release_at is not None:
+                if not mine & hold.senders:
+                    _check_decides(hold, who, in_force, now)
+                return self._undone(hold, mine, TAKEN_BACK, (who, by), comment, in_force, now)
+            if not any(vote.approver in mine for vote in hold.votes):
                 raise Conflict(f"{who} has not voted on it")
-            voted_on = {"choice": TAKEN_BACK, "content": hold.content_sha256, "envelope": hold.envelope.sha256}
             return Change(
-                hold=replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver != who)),
-                events=(_event(Kind.VOTE, hold, now, actors=(who, by), comment=comment, **voted_on),),
+                hold=replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver not in mine)),
+                events=(_vote(TAKEN_BACK, hold, now, actors=(who, by), comment=comment),),
             )
 
         hold = await self._change(hold_id, step)
         return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
+
+    def _undone(
+        self,
+        hold: Hold,
+        mine: frozenset[str],
+        choice: str,
+        actors: tuple[str, ...],
+        comment: str,
+        in_force: InForce,
+        now: datetime,
+    ) -> Change:
+        """It waits for people again. What is taken back are the votes of ``mine``, and the last ones while they are a quorum."""
+        left = replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver not in mine))
+        while complete(left, in_force.groups, in_force.open_at):
+            last = max(standing_votes(left), key=lambda vote: (vote.at, left.votes.index(vote)))
+            left = replace(left, votes=tuple(vote for vote in left.votes if vote.approver != last.approver))
+        back = replace(left, release_at=None, grant=None, held_up=False, undone=hold.undone + 1)
+        return Change(
+            hold=replace(back, attend_at=self._term.attend_at(back, in_force)),
+            events=(_vote(choice, hold, now, actors=actors, comment=comment),),
+            intents=self._told_back(
+                hold, "reopened" if actors else "lapsed", actors[0] if actors else "", comment, in_force, now
+            ),
+        )
+
+    def _told_back(
+        self, hold: Hold, outcome: str, who: str, comment: str, in_force: InForce, now: datetime
+    ) -> tuple[Intent, ...]:
+        """Whoever was told that it is approved, and is not in force yet, hears what became of that."""
+        return self._notices.taken_back(hold, outcome, who, comment, in_force, now, sending=UNSENT, outgoing=NOTHING)
+
+    async def enact(self) -> int:
+        """Approvals whose delay is over take effect, each in a commit of its own; those that are not complete any more lapse. How many
+        did. Called every second or so by one delivery process; of several at once one does it."""
+        in_force, now = self._policies.current(), self._clock.now()
+        enacted = 0
+        for hold in await self._ledger.holds.leaving():
+            if now < (hold.release_at or now) and complete(hold, in_force.groups, in_force.open_at):
+                continue
+            try:
+                made = await self._change(hold.hold_id, partial(self._enacted, in_force=in_force, now=now))
+            except Refused:  # undone or decided meanwhile
+                continue
+            except (LedgerError, KeyError) as error:
+                log.warning("hold %s could not be released: %s", hold.hold_id, type(error).__name__)
+                continue
+            enacted += 1
+            await copies.follow(self._ledger, made.hold_id, self._notices, in_force, now)
+        return enacted
+
+    def _enacted(self, hold: Hold, *, in_force: InForce, now: datetime) -> Change:
+        """What its last vote would have done at once, or what has become of that meanwhile."""
+        passes("enact", hold.hold_id)
+        if hold.state is not State.WAITING or hold.release_at is None:
+            raise Conflict("undone or decided meanwhile")
+        last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
+        if last is None or not complete(hold, in_force.groups, in_force.open_at):
+            return self._undone(hold, frozenset(), LAPSED, (), "", in_force, now)
+        if now < hold.release_at:
+            raise Conflict("it is not due yet")
+        whole = effects.at_once(hold, in_force)
+        if whole is not None and (whole.refused or last.at_once != whole.people):  # not what was said to go at once
+            return self._undone(hold, frozenset(), LAPSED, (), "", in_force, now)
+        grant = (
+            replace(hold.grant, since=now, until=now + timedelta(seconds=self._term.approval_seconds))
+            if hold.grant is not None
+            else None
+        )
+        return self._approved(replace(hold, release_at=None, grant=None), grant, last, in_force, now)
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
         """Its writer takes it back, with all copies of it, as far as they are not out. Raises KeyError, NotEntitled, Conflict,
@@ -196,10 +278,11 @@ class Approvals:
             if not _waits(hold, outgoing):
                 back = self._back(Move.WITHDRAW, who, by, comment, in_force, now)
                 return back.step(hold, sending, outgoing, leads)
+            tell = self._notices.decided if hold.release_at is None else self._told_back
             return Change(
-                hold=replace(hold, state=State.WITHDRAWN),
+                hold=replace(hold, state=State.WITHDRAWN, release_at=None, grant=None),
                 events=(_event(Kind.WITHDRAWN, hold, now, actors=(who, by), comment=comment),),
-                intents=self._notices.decided(hold, "withdrawn", who, comment, in_force, now),
+                intents=tell(hold, "withdrawn", who, comment, in_force, now),
             )
 
         return await self._taken_back(hold_id, step, in_force)
@@ -219,7 +302,7 @@ class Approvals:
         return Decided(hold=holds[0], outgoing=taken.outgoing)
 
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
-        if hold.state not in SENDING:
+        if hold.state not in SENDING and hold.release_at is None:
             return ()
         return held_up_by(hold, (await self._ledger.gate.read()).freezes, self._clock.now())
 
@@ -324,31 +407,41 @@ class Approvals:
         whole = effects.at_once(hold, in_force) if sends else None
         if whole is not None and (whole.refused or all_at_once != whole.people):
             raise Unconfirmed(whole.sentence)
-        voted_on = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
-        event = _event(Kind.VOTE, hold, now, actors=(vote.approver, by), comment=vote.comment, **voted_on)
+        event = _vote(vote.choice.value, hold, now, actors=(vote.approver, by), comment=vote.comment)
         if vote.choice is Choice.REJECT:
+            tell = self._notices.decided if hold.release_at is None else self._told_back
             return Change(
-                hold=replace(voted, state=State.REJECTED),
+                hold=replace(voted, state=State.REJECTED, release_at=None, grant=None),
                 events=(event, _event(Kind.REJECTED, hold, now)),
-                intents=self._notices.decided(hold, "rejected", vote.approver, vote.comment, in_force, now),
+                intents=tell(hold, "rejected", vote.approver, vote.comment, in_force, now),
                 rejection=effects.rejection(hold, vote.comment, now, self._term),
             )
         if not sends:
             return Change(hold=voted, events=(event,))
         grant = effects.grant(voted, in_force, now, self._term, learned)
+        cover = learned.document if grant is not None and grant.cover is not None and grant.cover.learned else ""
+        told = self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now)
+        if delay := effects.delay(voted, grant.people if grant is not None else 0, in_force, self._term):
+            leaving = replace(voted, release_at=now + delay, grant=grant)
+            event = replace(event, data={**event.data, "release_at": time_of(now + delay)})
+            return Change(hold=leaving, events=(event,), cover=cover, intents=told)
+        made = self._approved(voted, grant, vote, in_force, now)
+        return replace(made, events=(event, *made.events), cover=cover, intents=(*made.intents, *told))
+
+    def _approved(self, hold: Hold, grant: Grant | None, last: Vote, in_force: InForce, now: datetime) -> Change:
+        """Its approval takes effect. ``last``: the vote that completed it."""
         people = grant.people if grant is not None else None
+        whole = effects.at_once(hold, in_force)
         data: dict[str, Any] = {"at_once": whole.people} if whole is not None else {}
+        if last.at < now:
+            data["decided_at"] = time_of(last.at)
         return Change(
-            hold=replace(voted, state=effects.approved_state(hold)),
-            events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people, **data)),
+            hold=replace(hold, state=effects.approved_state(hold)),
+            events=(_event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people, **data),),
             grant=grant,
-            cover=learned.document if grant is not None and grant.cover is not None and grant.cover.learned else "",
             stages=effects.stages(hold, in_force) if grant is not None else None,
             at_once=whole.people if whole is not None else 0,
-            intents=(
-                *((release(hold),) if hold.kind != effects.TEST else ()),
-                *self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now),
-            ),
+            intents=(release(hold),) if hold.kind != effects.TEST else (),
         )
 
     def _in_time(self, hold: Hold, in_force: InForce, now: datetime) -> Change:
@@ -357,6 +450,8 @@ class Approvals:
             return asking.reminded(hold, self._notices, in_force, now)
         if hold.state is not State.WAITING:
             raise Conflict("decided meanwhile")
+        if hold.release_at is not None:
+            raise Conflict("it is approved, and goes out")
         if hold.lead and hold.acknowledged:
             raise Conflict("it goes the way of what it is stored under")
         if not hold.acknowledged and now >= hold.held_at + UNACKNOWLEDGED:
@@ -449,10 +544,17 @@ def _check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, in
     mine = in_force.addresses_of(who)
     if mine & hold.senders:
         raise NotEntitled(f"{who} wrote it, and nobody decides on their own message{instead}")
-    approved = hold.state in SENDING and any(v.approver in mine for v in standing_votes(hold))
+    approved = (hold.state in SENDING or hold.release_at is not None) and any(
+        v.approver in mine for v in standing_votes(hold)
+    )
     if not approved and not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
         raise NotEntitled(f"{who} is not one of those who decide on it")
     return mine
+
+
+def _vote(choice: str, hold: Hold, now: datetime, *, actors: tuple[str, ...], comment: str) -> Event:
+    on = {"choice": choice, "content": hold.content_sha256, "envelope": hold.envelope.sha256}
+    return _event(Kind.VOTE, hold, now, actors=actors, comment=comment, **on)
 
 
 def _event(

@@ -44,6 +44,11 @@ class _Group:
     sendings: Mapping[str, Sending]
     outgoing: Outgoing
 
+    @property
+    def leaving(self) -> bool:
+        """Whether people have approved it, and that does not take effect yet."""
+        return self.lead.release_at is not None
+
     @classmethod
     def look(cls, connection: Connection, lead: Hold, now_us: int) -> _Group:
         copies: list[tuple[str, State]] = []
@@ -105,7 +110,7 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
     leads = (holds.find(batch.connection, id) for id in _leads(batch.connection, mailing_id))
     groups = [_Group.look(batch.connection, lead, batch.now_us) for lead in leads if lead is not None]
     whole = Outgoing(
-        back=sum(group.outgoing.back for group in groups),
+        back=sum(group.outgoing.back or group.leaving for group in groups),
         going=sum(group.outgoing.going for group in groups),
         doubt=sum(group.outgoing.doubt for group in groups),
         gone=sum(group.outgoing.gone for group in groups),
@@ -115,14 +120,14 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
     mailings_of(batch).change(row, mailing)
     changes: list[Change] = []
     for group in groups:
-        if group.outgoing.stoppable:
+        if group.outgoing.stoppable or group.leaving:
             with suppress(Refused):  # nothing of it can be taken back: the others are
                 changes += _taken(batch, group, step).changes
     return mailings_of(batch).view(row), Taken(changes=tuple(changes), outgoing=whole)
 
 
 def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
-    """What leads anything of the mailing that was approved and has not gone, or waits for its turn."""
+    """What leads anything of the mailing that was approved and has not gone, or waits for its turn, or for its approval to take effect."""
     sent = select(func.coalesce(table.c.lead, table.c.hold_id)).where(
         table.c.mailing == mailing_id, table.c.state.in_(_SENDING), outboxes.in_outbox()
     )
@@ -133,7 +138,8 @@ def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
         .where(table.c.mailing == mailing_id, table.c.state == State.WAITING.value)
         .where(lead.c.state.in_([state.value for state in LET_GO]))
     )
-    return sorted(set(connection.execute(sent.union(turn)).scalars()))
+    leaving = select(table.c.hold_id).where(table.c.mailing == mailing_id, table.c.release_at.is_not(None))
+    return sorted(set(connection.execute(sent.union(turn, leaving)).scalars()))
 
 
 def _taken(batch: Batch, group: _Group, step: Step) -> Taken:

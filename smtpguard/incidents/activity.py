@@ -14,7 +14,7 @@ from datetime import date, datetime, tzinfo
 from typing import Any
 
 from smtpguard.journal.chain import instant, microseconds
-from smtpguard.journal.event import DECISIONS, Kind
+from smtpguard.journal.event import DECISIONS, Kind, decided_at
 
 WANTED = frozenset({Kind.VERDICT, *DECISIONS})
 """The kinds of entries that are added up."""
@@ -146,9 +146,9 @@ class Sums:
         elif (how := _ENDS.get(kind)) is None:
             return
         elif (hold := self.holds.get(id)) is not None:
-            hold.how, hold.at = how, at
+            hold.how, hold.at = how, microseconds(decided_at(instant(at), data))
         else:
-            self.moves[id] = how, at
+            self.moves[id] = how, microseconds(decided_at(instant(at), data))
 
     def count(self, hour: int, about: str, did: str, n: int = 1) -> None:
         self.hours[hour, about, did] = self.hours.get((hour, about, did), 0) + n

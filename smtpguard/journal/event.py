@@ -88,3 +88,11 @@ class Event:
     at: datetime
     data: Mapping[str, Any] = field(default_factory=dict)
     private: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def decided_at(at: datetime, data: Mapping[str, Any]) -> datetime:
+    """When people had decided what an entry of ``DECISIONS`` says: an approval may take effect a while after its last vote."""
+    try:
+        return datetime.fromisoformat(data["decided_at"])
+    except (KeyError, TypeError, ValueError):
+        return at

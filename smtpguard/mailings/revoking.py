@@ -106,7 +106,9 @@ def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hol
         settled = sending.stopped if sending is not None else None
         return replace(hold, state=to, stopped=True, stopped_by=move.value, settled=settled, asked_at=None)
     reopened_at = now if move is Move.REOPEN else hold.reopened_at
-    return replace(hold, state=to, held_up=False, reopened_at=reopened_at, asked_at=None)
+    return replace(
+        hold, state=to, held_up=False, reopened_at=reopened_at, asked_at=None, release_at=None, grant=None
+    )  # fmt: skip
 
 
 def _why_not(hold: Hold) -> str:

@@ -176,7 +176,7 @@ class Notices:
         outgoing: Outgoing,
     ) -> tuple[Intent, ...]:
         """Whoever was told that it was approved hears that it is taken back, however many notices they had before. ``outcome``:
-        rejected, withdrawn or reopened; or stopped, where somebody had it."""
+        rejected, withdrawn or reopened; stopped, where somebody had it; or lapsed, where it was not in force yet and is not complete any more."""
         data = noticedata.waiting(hold, in_force) | {
             "notice": "decided",
             "outcome": outcome,
@@ -190,7 +190,7 @@ class Notices:
             "left": sending.stopped.failed,
         }
         others = sorted(set(approvers(hold, in_force, now)) - {by})
-        asked = data | {"asked": outcome == "reopened"}
+        asked = data | {"asked": outcome in ("reopened", "lapsed")}
         return (
             *self._sender(hold, data, in_force, now, alone=BACK),
             *self._each(hold, others, asked, now, alone=BACK),
@@ -356,9 +356,10 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
 
 
 def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
-    """What the ids of its notices of a kind begin with. What waits for people once more has them once more."""
+    """What the ids of its notices of a kind begin with. What waits for people once more, or was approved once more, has them once more."""
     again = f"-{hold.reopened_at:%Y%m%dT%H%M%S}" if hold.reopened_at is not None else ""
-    return f"{hold.hold_id}{again}-{data['notice']}"
+    undone = f"-{hold.undone}" if hold.undone else ""
+    return f"{hold.hold_id}{again}{undone}-{data['notice']}"
 
 
 def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:

@@ -136,6 +136,7 @@ class Stationery:
             "people_at_least": lambda n: speech.ngettext("at least {n} person", "at least {n} people", n),
             "span": lambda minutes: span(60 * minutes, speech) if minutes else "?",
             "when": lambda text: _when(text, speech),
+            "clock": lambda text: speech.clock(datetime.fromisoformat(text)),
             "language": language,
             "subject_shown": data.get("subject") or speech(N_("(no subject)")),
         }

@@ -17,7 +17,7 @@ held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``desc
                     be approved
 approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address],
                     ``covers``: [str], what an approval covers
-decided             ``outcome``: approved | rejected | withdrawn | reopened | stopped | released; ``by``: address or null;
+decided             ``outcome``: approved | rejected | withdrawn | reopened | lapsed | stopped | released; ``by``: address or null;
                     ``comment``; ``decided_at``. Of an approval that is taken back also ``held_at``, ``expires_at``,
                     ``deciders``; ``back``, ``gone``: messages that were, and that had gone; ``has``, ``doubt``, ``left``:
                     recipients; ``asked``: whether this reader is to decide again
@@ -41,7 +41,7 @@ owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``
 
 To the writer's held and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
 To what says that something was approved ``outcomes.fill`` adds how that is when it is sent: ``frozen``: [{``selector``, ``list``:
-a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``.
+a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``; ``release_at``: when it takes effect, where it can be undone until then.
 A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
 ``states``: {state: int}, ``undecided``: how many wait for this very person's vote, ``refused``: how many were never held, and ``messages``: [{``hold_id``, ``subject``,
 ``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of them}], at most 50 of them, newest first.

@@ -28,6 +28,9 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: 
     if data["notice"] == "doubt":
         return data if hold.asked_at is not None else None
     match data["outcome"]:
+        case "approved" if hold.state is State.WAITING and hold.release_at is not None:
+            stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
+            return {**data, "frozen": rows(stopped, hold, in_force), "release_at": time_of(hold.release_at)}
         case "approved" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
             stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
             return {**data, "frozen": rows(stopped, hold, in_force)}
@@ -39,7 +42,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: 
             return data
         case "approved":
             return None
-        case "reopened" if hold.state is not State.WAITING:
+        case "reopened" | "lapsed" if hold.state is not State.WAITING or hold.release_at is not None:
             return None
         case "released" if hold.state is not State.RELEASED or hold.stopped:
             return None

@@ -42,7 +42,7 @@ class Behind:
 class Waiting:
     """``entries``: the number of the journal's last one. ``holds`` that people have to decide on, the first since ``held_at``, those of
     them whose deadline is ``near``, and ``overdue``. ``due``: entries of the outbox that could be sent and that nobody is at work on,
-    the first since ``due_at``; while anything is frozen, notices alone, since what a freeze stops is meant to wait. ``later``: those
+    the first since ``due_at``, and approvals that should have taken effect; while anything is frozen, notices alone, since what a freeze stops is meant to wait. ``later``: those
     that have time. ``relaying``: verdicts to relay whose outcome is not known, and for too long: ``unsettled``. ``asked``: holds of which people are asked whether
     they were sent. ``hooks``: by the name of each webhook that was ever told anything."""
 
@@ -218,7 +218,9 @@ def _due(connection: Connection, now_us: int, *, frozen: bool) -> tuple[int, dat
     joined = first.outerjoin(hold, hold.c.hold_id == first.c.hold_id)
     query = select(func.count(), func.min(first.c.next_at)).select_from(joined)
     count, at = connection.execute(query.where(leasable(now_us, all_frozen=frozen, some=first))).one()
-    return count, _first(at)
+    leaving = select(func.count(), func.min(hold.c.release_at)).where(hold.c.release_at <= now_us)
+    late, late_at = connection.execute(leaving).one() if not frozen else (0, None)
+    return count + late, _first(min((one for one in (at, late_at) if one is not None), default=None))
 
 
 def _underway(connection: Connection, before: int) -> tuple[int, int]:

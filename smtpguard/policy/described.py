@@ -56,6 +56,7 @@ POLICY: Mapping[str, str] = {
     "ListModel.approvals": "Who releases mail to it.",
     "ListModel.preview": "How much is shown of what is held for it.",
     "ListModel.stages": "An approved mailing goes out in stages: [50, 1%, rest].",
+    "ListModel.release_delay": "How long the approval of mail to it that reaches more than 20 people can be undone before it goes.",
     "ListModel.stages_by_address": "Of a message to its address, which cannot be sent in stages: refuse, or confirm.",
     "OriginModel.dkim": "Domains whose DKIM signature proves it.",
     "OriginModel.clients": "Networks from which it comes, in which no person writes mail.",

@@ -190,7 +190,7 @@ class _Compared:
             return
         for each in type(new).model_fields:
             before, after = getattr(old, each), getattr(new, each)
-            if before == after or each in ("title", "owner", "category", "approvals", "stages", "preview"):
+            if before == after or each in _APART:
                 continue
             at = (*place, each)
             if each in _SETS:
@@ -203,6 +203,11 @@ class _Compared:
                 yield f"list {name}: {each} changed", at
         if old.stages is not None and old.stages != new.stages:
             yield f"list {name}: stages {'changed' if new.stages else 'gone'}", (*place, "stages")
+        if new.release_delay != old.release_delay and not _longer(new.release_delay, old.release_delay):
+            yield (
+                f"list {name}: release_delay {'changed' if new.release_delay is not None else 'gone'}",
+                (*place, "release_delay"),
+            )
         if _PREVIEWS.index(new.preview or "full") > _PREVIEWS.index(old.preview or "full"):
             yield f"list {name}: preview: {new.preview or 'full'}, where it was {old.preview}", (*place, "preview")
         yield from self._list_approvals(name, old, new)
@@ -343,9 +348,11 @@ class _Compared:
                 yield f"vocabulary {name}: changed", name
 
 
+_APART = ("title", "owner", "category", "approvals", "stages", "preview", "release_delay")
+"""Keys of a list that make no mail pass, or are compared after the others."""
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
-     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "slots", "approved_always", "delimiters"}
+     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "delimiters"}
 )  # fmt: skip
 """The fields of a policy that are compared in a way of their own, stand elsewhere as well, or make no difference to mail."""
 _SETS = {
@@ -412,6 +419,11 @@ def _relied_on(old: Members, new: Members) -> Iterator[str]:
         yield "an old index is relied on for longer"
     if new.refresh > old.refresh:
         yield "it is read less often"
+
+
+def _longer(new: int | None, old: int | None) -> bool:
+    """Whether an approval can be undone for longer. Without one it is as the settings say, which nobody here knows."""
+    return new is not None and old is not None and new > old
 
 
 def _narrower(new: OriginModel, old: OriginModel) -> bool:

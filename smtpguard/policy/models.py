@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
-from smtpguard.config.quantity import Seconds
+from smtpguard.config.quantity import Delay, Seconds
 from smtpguard.config.validation import Section
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.approvals import REST, SHARE, Stages
@@ -232,7 +232,7 @@ Language = Annotated[
 
 class ListModel(Section):
     """``addresses_elsewhere``: that are called as the list is, at another domain, and are something else. ``category``: which special category. ``preview``: of what is held for this list. ``stages_by_address``: of a message to its
-    address, which cannot be sent in ``stages``. ``language``: what its people read."""
+    address, which cannot be sent in ``stages``. ``language``: what its people read. ``release_delay``: in place of the setting."""
 
     title: str = ""
     owner: Mailbox | None = None
@@ -256,6 +256,7 @@ class ListModel(Section):
         StagesModel | None, BeforeValidator(_staged, json_schema_input_type=StagesModel | list[Step] | None)
     ] = None
     stages_by_address: Literal["refuse", "confirm"] | None = None
+    release_delay: Delay | None = None
 
     @model_validator(mode="after")
     def _staged_at_all(self) -> ListModel:

@@ -72,6 +72,7 @@ class Policy:
     previews: Mapping[str, str] = field(default_factory=dict)
     stages: Mapping[str, Stages] = field(default_factory=dict)
     stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
+    release_delays: Mapping[str, int] = field(default_factory=dict)
     slots: float = SHARE
     approved_always: frozenset[str] = frozenset()
     warnings: tuple[Problem, ...] = ()
@@ -257,6 +258,7 @@ class _Sections:
             stages_by_address={
                 name: ByAddress(info.stages_by_address or "confirm") for name, info in model.lists.items() if info.stages is not None
             },
+            release_delays={name: info.release_delay for name, info in model.lists.items() if info.release_delay is not None},
         )  # fmt: skip
 
     def _known_as(self) -> Iterator[frozenset[str]]:

@@ -89,6 +89,9 @@ class Holds:
     async def due(self, now: datetime) -> Sequence[Hold]:
         return await self._access.ask(lambda c: holds.due(c, now))
 
+    async def leaving(self) -> Sequence[Hold]:
+        return await self._access.ask(holds.leaving)
+
     async def asked(self) -> Sequence[Hold]:
         return await self._access.ask(holds.asked)
 

@@ -249,6 +249,8 @@ async def whole(
         (folder / "policy.yaml").write_text(text or policy())
         for name, people in (("ramadan", members), ("newsletter", readers)):
             (folder / f"{name}.csv").write_text("email\n" + "\n".join(people) + "\n")
+        at_once = "hold: {release_delay: 0"
+        settings = settings.replace("hold: {", f"{at_once}, ") if "hold: {" in settings else f"{settings}\n{at_once}}}"
         config = folder / "smtpguard.yaml"
         config.write_text(f"""\
 hostname: guard.example.com

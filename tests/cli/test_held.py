@@ -47,6 +47,7 @@ def test_list(stage: Stage) -> None:
         "copies": 0,
         "part_of": None,
         "test": False,
+        "release_at": None,
         "settled": None,
         "asked_at": None,
         "votes": [],

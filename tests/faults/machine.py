@@ -110,6 +110,7 @@ class Machine:
             "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: none, wait_seconds: 2}}",
             "store": f'{{url: "{store}"}}',
             "policy": "policy.yaml",
+            "hold": "{release_delay: 0}",
             "notices": '{from: "Mail guard <smtpguard@example.com>", contact: "it@example.com"}',
             "logging": "{format: json}",
             "workers": str(workers),

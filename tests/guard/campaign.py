@@ -38,7 +38,7 @@ class Campaign:
 
     def __init__(self, home: House, *, copies: int = 3) -> None:
         self.home, self.office = home, Office(home)
-        self.term = Deadlines(copies=copies)
+        self.term = Deadlines(copies=copies, release_delay_seconds=0)
         self.service = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
         self._intake = home.intake()
         self._intake._term = self.term

@@ -186,7 +186,7 @@ class House:
         self.notices = Notices()
         self.in_force = self.build(documents)
         self.ledger: Any = store
-        self.term = Deadlines()
+        self.term = Deadlines(release_delay_seconds=0)
 
     def build(self, documents: dict[str, bytes]) -> InForce:
         policy: Policy = parse(documents)
@@ -230,7 +230,7 @@ class House:
         )
 
     def approvals(self) -> Approvals:
-        return Approvals(self.ledger, self, self.clock, notices=self.notices)
+        return Approvals(self.ledger, self, self.clock, notices=self.notices, term=self.term)
 
     def transaction(self, *to: str, **more: Any) -> Transaction:
         """A message from Anna to ``to``; see ``mail`` for the rest. ``session``, ``reverse_path``, ``gone``, ``id`` too."""

@@ -61,6 +61,17 @@ def test_what_was_decided_and_how_fast() -> None:
     assert {share.name: (share.held, share.rejected) for share in found.lists} == {"news": (3, 0), "vip": (0, 1)}
 
 
+def test_it_was_decided_with_the_last_vote_though_it_takes_effect_later() -> None:
+    journal = Journal()
+    journal.held("1", "internal-to-list")
+    decided = journal.at + HOUR
+    journal.add(Kind.VOTE, "1", after=HOUR, choice="approve", release_at="2026-03-02T11:00:00Z")
+    journal.add(Kind.APPROVED, "1", decided_at=decided.isoformat())
+    journal.held("2", "internal-to-list")
+    journal.add(Kind.APPROVED, "2", decided_at="yesterday")
+    assert journal.activity.decided.seconds == (3600.0, 60.0)
+
+
 def test_a_copy_of_a_mailing_is_no_decision_of_its_own() -> None:
     journal = Journal()
     journal.held("1", "unapproved-mailing")

@@ -90,6 +90,18 @@ async def test_the_outbox_what_could_be_sent_and_what_has_time(store: Store, clo
     assert (await look(store)).due == 3
 
 
+async def test_an_approval_that_should_have_taken_effect(store: Store, clock: Clock) -> None:
+    await held(store, "H1")
+    due = clock.now() + timedelta(minutes=1)
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, release_at=due)))
+    assert ((await look(store)).due, (await look(store)).holds) == (0, 1)
+    clock.go(minutes=2)
+    found = await look(store)
+    assert (found.due, found.due_at) == (1, due)
+    await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    assert (await look(store)).due == 0
+
+
 async def test_the_notices_of_a_void_hold_are_not_waited_for(store: Store) -> None:
     await held(store, "H1", notice("N1", "H1"))
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))

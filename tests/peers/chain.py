@@ -156,6 +156,7 @@ class Guard:
             "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: require, ca_file: ../ca.pem, wait_seconds: 5}}",
             "store": '{url: "sqlite:///var/smtpguard.db"}',
             "policy": "policy.yaml",
+            "hold": "{release_delay: 0}",
             "notices": '{from: "Mail guard <smtpguard@example.com>", contact: "it@example.com"}',
             "logging": "{format: json}",
             "workers": str(workers),

@@ -127,6 +127,7 @@ def test_an_older_database_gets_its_words(url: str) -> None:
                 "INDEX entry_rare",
                 "INDEX hold_asked",
                 "INDEX hold_queue",
+                "INDEX hold_release",
                 "TABLE term",
                 "TABLE terms",
                 "TABLE alarm",
@@ -139,7 +140,17 @@ def test_an_older_database_gets_its_words(url: str) -> None:
             ):
                 connection.execute(text(f"DROP {later}"))
             later_columns = {
-                "hold": ("sought", "marks", "stopped", "asked", "shown", "queue", "over_at", "expires_at"),
+                "hold": (
+                    "sought",
+                    "marks",
+                    "stopped",
+                    "asked",
+                    "shown",
+                    "queue",
+                    "over_at",
+                    "expires_at",
+                    "release_at",
+                ),
                 "delivery": ("further", "people"),
                 "mailing": ("went_first", "went_last"),
                 "reached": ("went",),

@@ -121,16 +121,22 @@ async def reject(call: Call) -> HeldDetail:
 
 
 async def unvote(call: Call) -> HeldDetail:
-    """For who approved it, whose account the token acts as."""
+    """For who approved it, whose account the token acts as; until it takes effect for any who decide on it, and for its writer."""
     body: Withdraw = call.body
     hold = await looked_up(call)
     try:
         done = await call.desk.approvals.unvote(
             hold.hold_id, approver=call.who.address, by=call.holder.by, comment=body.comment
         )
+    except NotEntitled as refused:
+        raise Refusal(403, str(refused)) from None
     except Conflict as conflict:
         now = await looked_up(call)
-        if now.state is State.WAITING and call.who.address not in {vote.approver for vote in now.votes}:
+        if (
+            now.state is State.WAITING
+            and now.release_at is None
+            and call.who.address not in {v.approver for v in now.votes}
+        ):
             return await _detail(call, now)
         raise Refusal(409, str(conflict)) from None
     return await _detail(call, done.hold)
@@ -246,6 +252,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
         "state": hold.state.value,
         "held_at": hold.held_at,
         "expires_at": hold.expires_at,
+        "release_at": hold.release_at,
         "sender": hold.sender,
         "subject": hold.subject,
         "recipients": len(hold.envelope.recipients),
@@ -281,6 +288,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         votes=[VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes],
         missing=_quorums(ahead.left),
         may_decide=ahead.may,
+        may_undo=ahead.may_undo,
         may_take_back=ahead.may_back and outgoing.stoppable,
         sending=_sending(outgoing.own),
         stopped=hold.stopped,
@@ -353,7 +361,7 @@ OPERATIONS = (
               scope=Scope.HELD_READ, answers=HeldDetail, do=shown, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/approve", name="approveHeld", summary="Agree that it goes out, as the token's account",
               scope=Scope.HELD_DECIDE, body=Approve, answers=HeldDetail, do=approve, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/unvote", name="unvoteHeld", summary="Take back the token's account's approval of a message that waits for others",
+    Operation(method="POST", path=f"{_ONE}/unvote", name="unvoteHeld", summary="Take back the token's account's approval of a message that waits for others, or undo any until it takes effect",
               scope=Scope.HELD_DECIDE, body=Withdraw, answers=HeldDetail, do=unvote, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reject", name="rejectHeld", summary="Decide that it does not go out, as the token's account",
               scope=Scope.HELD_DECIDE, body=Reject, answers=HeldDetail, do=reject, refuses=(404, 409)),

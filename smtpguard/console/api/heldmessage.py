@@ -55,6 +55,9 @@ class Held(BaseModel):
     state: StateName
     held_at: Time
     expires_at: Time
+    release_at: Time | None = Field(
+        description="of what waits and is approved: when that takes effect, and until when it can be undone"
+    )
     sender: str | None
     subject: str
     recipients: int
@@ -151,11 +154,12 @@ class HeldDetail(Held):
     votes: list[VoteRow]
     missing: list[QuorumRow]
     may_decide: bool
+    may_undo: bool = Field(description="whether one may undo its approval (unvote), as long as it does not take effect")
     may_take_back: bool = Field(description="whether one may reject what is approved, as far as it is not out")
     sending: SendingRow | None = Field(description="of what is approved; null where nothing is to be sent")
     stopped: bool = Field(description="whether its release was taken back when some had it, or may have it")
     frozen_by: list[FreezeRow] = Field(description="freezes that keep it from going: it goes when all are lifted")
-    why_not: Literal["", "own", "voted", "decided", "role", "group"]
+    why_not: Literal["", "own", "voted", "leaving", "decided", "role", "group"]
     approval_sends: bool = Field(description="whether one's own approval would be the last that is needed")
     reach_must_be_said: bool
     people_at_most: int = Field(description="how many its mailing may reach in all, with copies that are still to come")

@@ -124,7 +124,7 @@ async def ask(request: Request) -> Response:
 
 @for_roles(APPROVER)
 async def unvote(request: Request) -> Response:
-    """Who approved takes it back, while others are waited for."""
+    """Who approved takes it back, while others are waited for; until it takes effect any who decide on it undo it."""
     here, who = desk(request), person(request)
     hold, _ = await looked_up(request)
     await form(request)
@@ -132,7 +132,7 @@ async def unvote(request: Request) -> Response:
     async def act() -> None:
         await here.approvals.unvote(hold.hold_id, approver=who.address, by=f"console: {who.address}")
 
-    return await _done(request, act, "unvoted")
+    return await _done(request, act, "undone" if hold.release_at is not None else "unvoted")
 
 
 @for_roles()

@@ -246,7 +246,7 @@ async def decided(request: Request) -> Response:
     done: list[Decided] = []
     left: list[tuple[Hold, str]] = []
     for hold, ahead in aheads:
-        if not ahead.may and (ahead.why_not, choice) != ("voted", Choice.REJECT):
+        if not ahead.may and (choice is Choice.APPROVE or ahead.why_not not in ("voted", "leaving")):
             faster = overtaken(hold, who.address, said) if ahead.why_not == "decided" else ""
             left.append((hold, f"{said(labels.WHY_NOT[ahead.why_not])} {faster}".strip()))
             continue

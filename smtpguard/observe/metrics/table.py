@@ -99,7 +99,7 @@ DECISION = Family(
     "smtpguard_decision_seconds",
     Kind.HISTOGRAM,
     ("end",),
-    "From the verdict to hold to its end, nights and holidays included: approved, rejected, withdrawn, expired. Copies of a mailing "
+    "From the verdict to hold to the last vote or its end, nights and holidays included: approved, rejected, withdrawn, expired. Copies of a mailing "
     "are not among them",
 )
 STORE = (

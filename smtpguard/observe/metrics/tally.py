@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
-from smtpguard.journal.event import DECISIONS, Event, Kind
+from smtpguard.journal.event import DECISIONS, Event, Kind, decided_at
 from smtpguard.journal.fate import End, relayed
 from smtpguard.observe.metrics.table import DECISION, JOURNAL, SECONDS, Numbers, Spread
 
@@ -127,7 +127,7 @@ class Tally:
             case kind if kind in _ENDS:
                 self._count("hold_ends_total", _ENDS[kind], _YES["with" in data])
                 if held is not None and ends_hold(event):
-                    self._ended(_ENDS[kind], event.at, held)
+                    self._ended(_ENDS[kind], decided_at(event.at, data), held)
 
     def numbers(self) -> Numbers:
         """As they are now; nothing changes them later."""

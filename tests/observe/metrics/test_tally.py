@@ -89,6 +89,15 @@ def test_how_long_a_decision_took_and_which_rule_it_was_on() -> None:
     assert (rejected.counts[0], rejected.total) == (1, 0), "a clock may be set back"
 
 
+def test_a_decision_took_until_its_last_vote_and_not_until_its_release() -> None:
+    tally = Tally()
+    held, decided = Held(T0, ("internal-to-list",)), (T0 + timedelta(seconds=90)).isoformat()
+    tally.add(event(Kind.APPROVED, "H1", after=3600, decided_at=decided), held)
+    spread = tally.numbers()[DECISION.name]["approved",]
+    assert isinstance(spread, Spread)
+    assert spread.total == 90
+
+
 def test_what_ends_a_hold() -> None:
     assert [kind for kind in Kind if ends_hold(event(kind))] == [
         Kind.APPROVED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.VOIDED,

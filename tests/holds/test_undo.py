@@ -1,0 +1,387 @@
+"""An approval that takes effect after a delay: undone until then, carried out when it is over, and lapsed where it is complete no more."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from smtpguard.database.errors import Unavailable
+from smtpguard.database.schema import hold as table
+from smtpguard.holds import effects
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
+from smtpguard.journal.event import Event, Kind
+from smtpguard.outbox.model import IntentKind
+from smtpguard.policy.freezing import Freeze, Selector
+from smtpguard.policy.verdict import Held
+from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, House, Instead, Way, house
+
+DELAY = Deadlines(release_delay_seconds=60)
+MINUTE = timedelta(seconds=60)
+
+
+async def held(home: House, *to: str, **more: Any) -> Hold:
+    home.term = replace(home.term, release_delay_seconds=60)
+    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), Way())
+    assert isinstance(done, Held)
+    return await again(home, done.hold_id)
+
+
+async def again(home: House, hold_id: str) -> Hold:
+    hold = await home.store.holds.find(hold_id)
+    assert hold is not None
+    return hold
+
+
+async def approve(home: House, hold: Hold, *people: str, **more: Any) -> Hold:
+    for who in people or (EVA, DPO):
+        done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=who, by="root", **more)
+    return done.hold
+
+
+async def releases(home: House) -> list[str]:
+    home.clock.pass_(seconds=0.001)
+    leases = await home.store.outbox.lease("test", 100, 0)
+    return [one.intent.hold_id or "" for one in leases if one.intent.kind is IntentKind.RELEASE]
+
+
+async def told(home: House) -> dict[str, list[str]]:
+    """The outcomes that each was told of, in the order in which they are due."""
+    found: dict[str, list[str]] = {}
+    for one in await home.outbox():
+        if one.data.get("notice") == "decided":
+            found.setdefault(str(one.recipients[0].address), []).append(one.data["outcome"])
+    return found
+
+
+async def votes(home: House, hold_id: str) -> list[dict[str, Any]]:
+    return [data for kind, data in await home.events(hold_id) if kind == "vote"]
+
+
+async def test_it_waits_until_it_is_due_and_goes_then(home: House) -> None:
+    hold = await approve(home, await held(home))
+    last = home.clock.now()
+    assert (hold.state, hold.release_at) == (State.WAITING, last + MINUTE)
+    for _ in range(59):
+        home.clock.pass_(seconds=1)
+        assert await home.approvals().enact() == 0
+        assert not await releases(home)
+    home.clock.pass_(seconds=1)
+    assert await home.approvals().enact() == 1
+    assert await releases(home) == [hold.hold_id]
+    hold = await again(home, hold.hold_id)
+    assert (hold.state, hold.release_at, hold.grant) == (State.APPROVED, None, None)
+    events = await home.events(hold.hold_id)
+    assert [kind for kind, _ in events] == ["verdict", "vote", "vote", "approved"]
+    due, decided = "2026-03-02T09:01:00Z", "2026-03-02T09:00:00Z"
+    assert [data.get("release_at") for _, data in events] == [None, None, due, None]
+    assert events[-1][1]["decided_at"] == decided
+    assert await home.approvals().enact() == 0
+
+
+async def test_what_reaches_few_goes_at_once_and_so_does_everything_where_the_setting_says_so(home: House) -> None:
+    few = await held(home, *MEMBERS[: effects.FEW])
+    assert (await approve(home, few)).state is State.APPROVED
+    many = await held(home, *MEMBERS[: effects.FEW + 1], subject="Another")
+    assert (await approve(home, many)).release_at is not None
+    every = await held(home, subject="A third")
+    home.term = replace(home.term, release_delay_seconds=0)
+    assert (await approve(home, every)).state is State.APPROVED
+
+
+async def test_how_many_a_list_has_is_not_known_so_it_may_be_many(home: House) -> None:
+    hold = await held(home)
+    doubt = replace(hold, reach=1, reach_at_least=True)
+    assert effects.delay(doubt, 0, home.in_force, DELAY) == MINUTE
+    assert effects.delay(replace(doubt, kind=effects.TEST), 0, home.in_force, DELAY) == timedelta()
+
+
+@pytest.mark.parametrize(("of_list", "seconds"), [("5m", 300), ("0", 0), ("10s", 10)])
+async def test_a_list_has_a_delay_of_its_own(of_list: str, seconds: int, tmp_path: Path) -> None:
+    policy = POLICY.replace("    avoid: [pork]\n", f"    avoid: [pork]\n    release_delay: {of_list}\n")
+    async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": policy.encode()}) as home:
+        hold = await approve(home, await held(home))
+        due = home.clock.now() + timedelta(seconds=seconds)
+        assert hold.release_at == (due if seconds else None)
+        both = replace(hold, lists=("news", "ramadan"))
+        assert effects.delay(both, 60, home.in_force, DELAY) == timedelta(seconds=max(60, seconds))
+
+
+@pytest.mark.parametrize("who", [EVA, DPO, OMAR, ANNA])
+async def test_every_approver_and_its_writer_can_undo_it(who: str, home: House) -> None:
+    hold = await approve(home, await held(home))
+    home.clock.pass_(seconds=30)
+    done = await home.approvals().unvote(hold.hold_id, approver=who, by="root", comment="Look again")
+    assert (done.hold.state, done.hold.release_at) == (State.WAITING, None)
+    assert [v.approver for v in done.hold.votes] == ([DPO] if who == EVA else [EVA])
+    assert done.missing
+    home.clock.pass_(hours=1)
+    assert await home.approvals().enact() == 0
+    assert not await releases(home)
+    assert (await votes(home, hold.hold_id))[-1]["choice"] == "taken-back"
+    heard = await told(home)
+    assert heard["anna@example.com"] == ["approved", "reopened"]
+    assert all("reopened" in heard[one] for one in {EVA, DPO, OMAR} - {who})
+
+
+async def test_nobody_else_can_undo_it_and_what_is_out_is_taken_back_otherwise(home: House) -> None:
+    hold = await approve(home, await held(home))
+    with pytest.raises(NotEntitled):
+        await home.approvals().unvote(hold.hold_id, approver="mallory@example.com", by="root")
+    home.clock.pass_(seconds=60)
+    await home.approvals().enact()
+    with pytest.raises(Conflict, match="approved already"):
+        await home.approvals().unvote(hold.hold_id, approver=EVA, by="root")
+
+
+async def test_who_stood_in_out_of_hours_can_undo_it_when_the_office_opens(home: House) -> None:
+    home.clock.at = home.clock.at.replace(hour=6, minute=59, second=30)  # it opens at seven, in UTC
+    hold = await approve(home, await held(home), "duty@example.com")
+    assert hold.release_at is not None
+    home.clock.pass_(seconds=45)
+    done = await home.approvals().unvote(hold.hold_id, approver="duty@example.com", by="root")
+    assert done.hold.votes == ()
+
+
+async def test_undone_and_approved_again_it_begins_anew(home: House) -> None:
+    hold = await held(home)
+    for n in range(3):
+        approved = await approve(home, hold, *((EVA, DPO) if n == 0 else (DPO,)))
+        assert approved.release_at == home.clock.now() + MINUTE
+        await home.approvals().unvote(hold.hold_id, approver=DPO, by="root")
+    approved = await approve(home, hold, DPO)
+    home.clock.pass_(seconds=60)
+    assert await home.approvals().enact() == 1
+    assert await releases(home) == [hold.hold_id]
+    heard = (await told(home))["anna@example.com"]
+    assert (heard.count("approved"), heard.count("reopened")) == (2, 3)  # the others are in a digest
+
+
+async def test_nobody_approves_once_more_what_is_approved(home: House) -> None:
+    hold = await approve(home, await held(home))
+    with pytest.raises(Conflict, match=r"approved already, and goes out, approved by"):
+        await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="root")
+
+
+@pytest.mark.parametrize("who", [OMAR, EVA])
+async def test_it_is_rejected_meanwhile(who: str, home: House) -> None:
+    hold = await approve(home, await held(home))
+    done = await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=who, by="root")
+    assert (done.hold.state, done.hold.release_at) == (State.REJECTED, None)
+    home.clock.pass_(seconds=60)
+    assert await home.approvals().enact() == 0
+    assert not await releases(home)
+    assert (await told(home))["anna@example.com"] == ["approved", "rejected"]
+
+
+async def test_it_is_withdrawn_meanwhile(home: House) -> None:
+    hold = await approve(home, await held(home))
+    done = await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="root")
+    assert (done.hold.state, done.hold.release_at) == (State.WITHDRAWN, None)
+    home.clock.pass_(seconds=60)
+    assert await home.approvals().enact() == 0
+    assert sorted((await told(home))[EVA]) == ["approved", "withdrawn"]
+
+
+async def test_it_expires_for_nobody_and_nobody_is_reminded_while_it_is_on_its_way(home: House) -> None:
+    hold = await held(home)
+    home.clock.at = hold.expires_at - timedelta(seconds=30)
+    home.clock.ticks += 1e6
+    await approve(home, hold)
+    home.clock.pass_(seconds=45)
+    before = await home.events(hold.hold_id)
+    await home.approvals().sweep()
+    assert await home.events(hold.hold_id) == before
+    home.clock.pass_(seconds=15)
+    assert await home.approvals().enact() == 1
+
+
+async def test_a_freeze_stops_it_as_it_stops_any_release(home: House) -> None:
+    hold = await approve(home, await held(home))
+    stop = Freeze(freeze_id="F", selector=Selector.ALL, value="", reason="a fire", by="root", at=home.clock.now())
+    await home.store.gate.freeze(stop, Event(kind=Kind.FREEZE, id="F", at=home.clock.now()))
+    home.clock.pass_(seconds=60)
+    assert await home.approvals().enact() == 1
+    assert not await releases(home)
+    assert (await again(home, hold.hold_id)).held_up
+    await home.store.gate.thaw("F", Event(kind=Kind.THAW, id="F", at=home.clock.now()))
+    assert await releases(home) == [hold.hold_id]
+
+
+async def test_what_nobody_sees_to_at_its_time_goes_when_somebody_does(home: House) -> None:
+    """The store knows when it is due, whatever was started since; until then it can be undone."""
+    late, undone = await approve(home, await held(home)), await approve(home, await held(home, subject="Another"))
+    home.clock.pass_(hours=2)
+    await home.approvals().unvote(undone.hold_id, approver=EVA, by="root")
+    assert await home.approvals().enact() == 1
+    assert await releases(home) == [late.hold_id]
+
+
+async def test_of_two_workers_one_carries_it_out(home: House) -> None:
+    hold = await approve(home, await held(home))
+    home.clock.pass_(seconds=60)
+    both = await asyncio.gather(*(home.approvals().enact() for _ in range(2)))
+    assert sum(both) == 1
+    assert await releases(home) == [hold.hold_id]
+    assert [kind for kind, _ in await home.events(hold.hold_id)].count("approved") == 1
+
+
+async def test_one_that_cannot_be_written_is_tried_again_and_keeps_no_other(home: House) -> None:
+    first, second = await approve(home, await held(home)), await approve(home, await held(home, subject="Another"))
+    home.clock.pass_(seconds=60)
+
+    async def change(hold_id: str, step: Any) -> Any:
+        if hold_id == first.hold_id:
+            raise Unavailable("gone")
+        return await home.store.holds.change(hold_id, step)
+
+    home.ledger = Instead(home.store, {"holds.change": change})
+    assert await home.approvals().enact() == 1
+    assert await releases(home) == [second.hold_id]
+    home.ledger = home.store
+    assert await home.approvals().enact() == 1
+
+
+async def test_who_has_left_the_group_meanwhile_has_not_approved(home: House) -> None:
+    hold = await approve(home, await held(home))
+    policy = POLICY.replace("compliance: [dpo@example.com", "compliance: [new@example.com")
+    assert policy != POLICY
+    await home.put({**DOCUMENTS, "policy.yaml": policy.encode()})
+    await home.follow()
+    assert await home.approvals().enact() == 1
+    hold = await again(home, hold.hold_id)
+    assert (hold.state, hold.release_at, len(hold.votes)) == (State.WAITING, None, 2)
+    assert (await votes(home, hold.hold_id))[-1]["choice"] == "lapsed"
+    home.clock.pass_(minutes=2)
+    assert await home.approvals().enact() == 0
+    assert (await told(home))["new@example.com"] == ["lapsed"]
+    await approve(home, hold, "new@example.com")
+    home.clock.pass_(minutes=1)
+    assert await home.approvals().enact() == 1
+
+
+# copies
+
+
+async def mailing(campaign: Campaign) -> str:
+    """Held from the fifth on, to 25 people one by one."""
+    campaign.approvals._term = campaign._intake._term = replace(campaign.term, copies=50, release_delay_seconds=60)
+    done = await campaign.to_members(0, 29)
+    return next(one.hold_id for one in done if isinstance(one, Held))
+
+
+async def states(home: House) -> list[str]:
+    holds = [await home.store.holds.find(f"T{n:015d}") for n in range(1, 60)]
+    return [hold.state.value for hold in holds if hold is not None]
+
+
+async def test_copies_that_come_meanwhile_wait_with_it(campaign: Campaign) -> None:
+    home = campaign.home
+    lead = await mailing(campaign)
+    await campaign.decide(lead, people=40)
+    more = await campaign.to_members(29, 33)
+    assert all(isinstance(one, Held) for one in more)
+    assert set(await states(home)) == {"waiting"}
+    home.clock.pass_(seconds=60)
+    await campaign.approvals.enact()
+    assert set(await states(home)) == {"approved"}
+
+
+async def test_copies_past_as_many_people_as_were_said_wait_by_themselves(campaign: Campaign) -> None:
+    home = campaign.home
+    lead = await mailing(campaign)
+    await campaign.decide(lead, people=30)
+    home.clock.pass_(seconds=1)
+    await campaign.to_members(29, 33)
+    home.clock.pass_(seconds=60)
+    await campaign.approvals.enact()
+    found = await states(home)
+    assert (found.count("approved"), found.count("waiting")) == (26, 3)
+
+
+async def test_a_single_message_was_approved_for_those_whom_it_reached(campaign: Campaign) -> None:
+    """What comes of it meanwhile makes no larger thing of what was approved."""
+    home = campaign.home
+    campaign.approvals._term = campaign._intake._term = replace(campaign.term, copies=50, release_delay_seconds=60)
+    [first] = [await campaign.send(*MEMBERS[:25])]
+    assert isinstance(first, Held)
+    await campaign.decide(first.hold_id)
+    home.clock.pass_(seconds=1)
+    await campaign.send(MEMBERS[30])
+    home.clock.pass_(seconds=60)
+    await campaign.approvals.enact()
+    assert await states(home) == ["approved", "waiting"]
+
+
+async def test_after_undo_no_copy_goes(campaign: Campaign) -> None:
+    home = campaign.home
+    lead = await mailing(campaign)
+    await campaign.decide(lead)
+    await campaign.to_members(29, 33)
+    await campaign.approvals.unvote(lead, approver=OMAR, by="test")
+    home.clock.pass_(hours=1)
+    await campaign.approvals.enact()
+    await campaign.approvals.follow()
+    assert set(await states(home)) == {"waiting"}
+
+
+async def test_a_copy_of_another_kind_needs_them_again(tmp_path: Path) -> None:
+    policy = documents()["policy.yaml"] + b'  - {id: much, when: {mailing.customers: ">= 30"}, then: hold}\n'
+    async with house(tmp_path, documents={**documents(), "policy.yaml": policy}) as home:
+        campaign = Campaign(home)
+        lead = await mailing(campaign)
+        await campaign.decide(lead, people=60)
+        await campaign.to_members(29, 33)  # the 30th hits a rule that nobody had before their eyes
+        assert await campaign.approvals.enact() == 1
+        hold = await again(home, lead)
+        assert (hold.state, hold.release_at) == (State.WAITING, None)
+        assert "lapsed" in (await told(home))[EVA]
+
+
+@pytest.mark.parametrize("what", ["reject", "reopen"])
+async def test_taking_back_what_was_decided_about_its_mailing_stops_it(what: str, campaign: Campaign) -> None:
+    home = campaign.home
+    lead = await mailing(campaign)
+    await campaign.decide(lead)
+    [one] = await campaign.service.list(least=1)
+    act = campaign.service.reject if what == "reject" else campaign.service.reopen
+    back = await act(one.mailing_id, approver=OMAR, by="test", comment="No")
+    assert back.outgoing.back == 1
+    home.clock.pass_(minutes=5)
+    assert await campaign.approvals.enact() == 0
+    assert set(await states(home)) == {"rejected" if what == "reject" else "waiting"}
+    assert not await releases(home)
+
+
+async def test_it_says_once_more_to_how_many_it_goes_at_once_where_that_is_another(tmp_path: Path) -> None:
+    async with house(tmp_path, documents=documents(stages="[10, rest]")) as home:
+        hold = await held(home)
+        approved = await approve(home, hold, all_at_once=60)
+        assert approved.release_at is not None
+
+        await set_reach(home, hold.hold_id, 61)
+        home.clock.pass_(seconds=60)
+        assert await home.approvals().enact() == 1
+        lapsed = await again(home, hold.hold_id)
+        assert (lapsed.state, lapsed.release_at, [v.approver for v in lapsed.votes]) == (State.WAITING, None, [EVA])
+        await approve(home, lapsed, DPO, all_at_once=61)
+        home.clock.pass_(seconds=60)
+        await home.approvals().enact()
+        assert (await again(home, hold.hold_id)).state is State.APPROVED
+
+
+async def set_reach(home: House, hold_id: str, reach: int) -> None:
+    change = update(table).where(table.c.hold_id == hold_id).values(reach=reach)
+    await home.store.write(lambda batch: batch.connection.execute(change))
+
+
+async def test_a_test_of_a_mailing_is_approved_at_once(home: House) -> None:
+    hold = replace(await held(home), kind=effects.TEST)
+    assert not effects.delay(hold, 400_000, home.in_force, DELAY)
