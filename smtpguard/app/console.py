@@ -27,8 +27,8 @@ from smtpguard.app.signatures import dkim_verifier
 from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
-from smtpguard.console.desk import ConsoleServices
-from smtpguard.console.ports import OtherFile
+from smtpguard.console.desk import ConsoleServices, Guide
+from smtpguard.console.ports import OtherFile, Waits
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.gathering.gather import Gather
@@ -39,6 +39,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
 from smtpguard.mailings.service import Mailings
+from smtpguard.policy.parse import Policy
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
@@ -135,6 +136,14 @@ class Console(Part):
             url=settings.console.url.rstrip("/"),
             delimiters=settings.delimiters,
             policy_file=partial(_other_file, policyfile.Following(settings, store)),
+            guide=Guide(
+                policy=partial(_policy, policies),
+                approve_at=settings.hold.approve_at,
+                waits=Waits(
+                    length=timedelta(seconds=settings.hold.expires.seconds), working=settings.hold.expires.working
+                ),
+                open=settings.console.guide == "open",
+            ),
             alarms=partial(standing, settings, store),
             keeps=timedelta(seconds=settings.retention.content),
         )
@@ -148,6 +157,12 @@ async def _other_file(file: policyfile.Following) -> OtherFile | None:
     if found is None or not found.file.differs:
         return None
     return OtherFile(path=str(found.file.path), differing=found.file.differing, problem=found.file.problem)
+
+
+def _policy(policies: Following) -> Policy:
+    """The one in force. Raises LedgerError."""
+    policies.current()
+    return policies.policy
 
 
 def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:

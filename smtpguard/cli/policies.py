@@ -146,8 +146,8 @@ def diff(context: Context, a: str, b: str, as_json: bool) -> None:
 def guide(context: Context, which: str, language: str) -> None:
     """The policy as a hand-out for staff, as HTML: per list who may write and who decides, what to avoid, and what is stopped."""
     from smtpguard.app.files import parse_policy
-    from smtpguard.console.guide import Waits
     from smtpguard.console.guide import guide as written
+    from smtpguard.console.ports import Waits
     from smtpguard.locale.catalogue import languages
 
     settings = context.settings()

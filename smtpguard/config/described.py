@@ -116,6 +116,7 @@ SETTINGS: Mapping[str, str] = {
     "Console.proxies": "Reverse proxies in front, by address.",
     "Console.session": "How long somebody stays signed in.",
     "Console.oidc": "Single sign-on.",
+    "Console.guide": "Who reads the policy for staff at /guide: signed-in people, or open: everybody who reaches the console.",
     "Console.second_factor": "Who needs a second factor.",
     "ConsoleSession.idle": "How long without doing anything.",
     "ConsoleSession.longest": "How long at most.",

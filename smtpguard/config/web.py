@@ -86,7 +86,8 @@ class SecondFactor(Section):
 
 class Console(Section):
     """``url``: how people reach it; notices link to it only where it is given, and single sign-on needs it. ``tls``: where no
-    proxy in front has it. ``proxies``: who may say for whom they ask, in X-Forwarded-For."""
+    proxy in front has it. ``proxies``: who may say for whom they ask, in X-Forwarded-For. ``guide``: who reads the policy for staff: whoever
+    is signed in, or everybody who reaches the console."""
 
     address: Host = "127.0.0.1"
     port: Port = 8025
@@ -96,6 +97,7 @@ class Console(Section):
     session: ConsoleSession = ConsoleSession()
     oidc: Oidc | None = None
     second_factor: SecondFactor = SecondFactor()
+    guide: Literal["signed-in", "open"] = "signed-in"
 
     @model_validator(mode="after")
     def _reachable(self) -> Console:

@@ -34,11 +34,26 @@ from smtpguard.console.pages import (
     overview,
     policy,
     preview,
+    staff,
     waiting,
 )
 from smtpguard.console.people.middleware import SAFE, safe_path
 
-_ALL = (overview, waiting, message, preview, deciding, freezes, mine, history, journal, incident, mailings, policy)
+_ALL = (
+    overview,
+    waiting,
+    message,
+    preview,
+    deciding,
+    freezes,
+    mine,
+    history,
+    journal,
+    incident,
+    mailings,
+    policy,
+    staff,
+)
 PAGES = tuple(route for page in _ALL for route in page.ROUTES)
 _STATIC = Path(__file__).parent / "static"
 

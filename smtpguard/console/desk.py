@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from smtpguard.console.ports import Archive, OtherFile, Standing, Trial
+from smtpguard.console.ports import Archive, OtherFile, Standing, Trial, Waits
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader
@@ -15,6 +15,7 @@ from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
 from smtpguard.lists.declared import ListInfo
 from smtpguard.mailings.service import Mailings
+from smtpguard.policy.parse import Policy
 
 
 async def nothing_else() -> OtherFile | None:
@@ -25,6 +26,16 @@ async def nothing_else() -> OtherFile | None:
 async def no_alarms() -> Sequence[Standing]:
     """Where nobody looks for them."""
     return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guide:
+    """Of the policy for those who write mail. ``policy``: the one in force, raises LedgerError. ``open``: without an account too."""
+
+    policy: Callable[[], Policy] | None = None
+    approve_at: str = ""
+    waits: Waits = field(default_factory=lambda: Waits(length=timedelta(days=1), working=True))
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +60,7 @@ class ConsoleServices:
     """The alarms that a person was told of, and that are not over."""
     keeps: timedelta = timedelta(days=30)
     """For so long at least the content of what was held is kept."""
+    guide: Guide = field(default_factory=Guide)
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a report is made: one at a time, since it may take a while."""
 

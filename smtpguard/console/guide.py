@@ -1,4 +1,4 @@
-"""The policy as a hand-out for those who write mail: one HTML page without links, pictures or scripts, in one language.
+"""The policy for those who write mail: as a hand-out, one HTML page without links, pictures or scripts in one language, and as a page of the console.
 
 It says of each list who may write to it and from where, who decides, and what its people are to be spared; how a mailing is approved
 beforehand; what each rule stops; and what happens to a message that is held.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Any
 
 from smtpguard.console import labels
 from smtpguard.console.evidence import topic
+from smtpguard.console.ports import Waits
 from smtpguard.console.rendering import environment
-from smtpguard.console.rulewords import in_words
+from smtpguard.console.rulewords import Said, in_words
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address
@@ -38,21 +40,13 @@ class _List:
     avoid: Sequence[str]
     decide: Sequence[str]
     late: Sequence[str]
+    now: Sequence[str]
     beforehand: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waits:
-    """How long a held message waits until it is not sent any more; ``working``: in working time."""
-
-    length: timedelta
-    working: bool
 
 
 def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "", waits: Waits) -> str:
     """``approve_at``: to which address mailings are sent to be approved beforehand, "" where there is none."""
     said = Speech(language, policy.organization.hours.zone)
-    lists = [_list(name, model, policy, approve_at, said) for name, model in policy.lists.items()]
     return (
         environment()
         .get_template("guide.html")
@@ -61,23 +55,48 @@ def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "",
             ngettext=said.ngettext,
             pgettext=said.pgettext,
             language=language,
-            organization=policy.organization.name,
-            lists=sorted(lists, key=lambda each: each.title.lower()),
-            rules=list(_rules(policy, said)),
-            enforce=policy.enforce,
-            approve_at=approve_at,
-            waits=_waits(waits, said),
-            made=said.whole(now),
-            sha256=policy.sha256,
+            **told(policy, said, now, approve_at=approve_at, waits=waits, at_once=False),
         )
     )
+
+
+def told(
+    policy: Policy, said: Speech, now: datetime, *, approve_at: str, waits: Waits, at_once: bool = True
+) -> dict[str, Any]:
+    """What the hand-out and the page have in common. ``at_once``: it is read now, so that it says who decides now."""
+    open_now = policy.organization.hours.open_at(now) if at_once else None
+    lists = [_list(name, model, policy, approve_at, said, open_now) for name, model in policy.lists.items()]
+    return {
+        "organization": policy.organization.name,
+        "lists": sorted(lists, key=lambda each: each.title.lower()),
+        "open_now": open_now,
+        "rules": list(_rules(policy, said)),
+        "enforce": policy.enforce,
+        "approve_at": approve_at,
+        "waits": _waits(waits, said),
+        "made": said.whole(now),
+        "sha256": policy.sha256,
+    }
 
 
 def _rules(policy: Policy, said: Speech) -> Iterator[tuple[str, str]]:
     """What each that stops something is for, and what becomes of a message that it hits."""
     for rule in policy.rules.rules:
         if not rule.observes and rule.then in _ELSE:
-            yield in_words(rule, said).aim or rule.rule_id, said(_ELSE[rule.then])
+            words = in_words(rule, said)
+            yield words.aim or _without_aim(words, said), said(_ELSE[rule.then]) if words.aim else ""
+
+
+def _without_aim(words: Said, said: Speech) -> str:
+    """A rule whose admin has not said what it is for is told by its conditions."""
+    if not words.unless:
+        return said("A message {then} if {when}", then=words.then, when="; ".join(words.when))
+    return said(
+        "A message {then} if {when}; but not if {unless}",
+        then=words.then,
+        when="; ".join(words.when),
+        unless="; ".join(words.unless),
+    )
 
 
 def _waits(waits: Waits, said: Speech) -> str:
@@ -87,10 +106,11 @@ def _waits(waits: Waits, said: Speech) -> str:
     return said("If nobody decides within {time}, it is not sent, and you are told.", time=time)
 
 
-def _list(name: str, model: ListModel, policy: Policy, approve_at: str, said: Speech) -> _List:
+def _list(name: str, model: ListModel, policy: Policy, approve_at: str, said: Speech, open_now: bool | None) -> _List:
     special, category = model.sensitivity == "special-category", model.category or ""
     quorums = policy.rules.quorum([name])
     late = [quorum.out_of_hours for quorum in quorums if quorum.out_of_hours is not None]
+    on_duty = [quorum.out_of_hours or quorum for quorum in quorums] if open_now is False else quorums
     at = Address.parse(approve_at) if approve_at else None
     return _List(
         title=model.title or name,
@@ -101,6 +121,7 @@ def _list(name: str, model: ListModel, policy: Policy, approve_at: str, said: Sp
         avoid=sorted(topic(word, said) for word in model.avoid),
         decide=list(_deciders(quorums, policy.groups, said)),
         late=list(_deciders(late, policy.groups, said)),
+        now=[] if open_now is None else list(_deciders(on_duty, policy.groups, said)),
         beforehand=f"{at.local}+{name}@{at.domain}" if at is not None else "",
     )
 

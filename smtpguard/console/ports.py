@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Protocol
 
 from smtpguard.accounts.model import Account, Keys, Session, Token, Turn, TurnStep
@@ -101,6 +101,14 @@ class Standing:
     name: str
     title: Said
     since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """How long a held message waits until it is not sent any more; ``working``: in working time."""
+
+    length: timedelta
+    working: bool
 
 
 class Archive(Protocol):

@@ -22,7 +22,7 @@ from smtpguard.app.people import Front, api, front
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
-from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.desk import ConsoleServices, Guide
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.passwords import Passwords
 from smtpguard.freezes.service import Freezes
@@ -32,9 +32,10 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
 from smtpguard.mailings.service import Mailings
+from smtpguard.policy.parse import parse
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.store.archive import Archive
-from tests.guard.house import KEY, House, house
+from tests.guard.house import DOCUMENTS, KEY, House, house
 
 URL = "https://guard.example.com"
 PASSWORD = "a password that is long"
@@ -153,6 +154,9 @@ async def stage(
             trial=Trial(home),
             clock=home.clock,
             url=URL,
+            guide=Guide(
+                policy=lambda: parse(DOCUMENTS), approve_at="ok@guard.example.com", open=wanted.console.guide == "open"
+            ),
         )
         service = accounts(
             wanted,

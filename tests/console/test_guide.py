@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from smtpguard.app.files import parse_policy, read_settings
 from smtpguard.cli import main
 from smtpguard.config.documents import policy_documents
-from smtpguard.console.guide import Waits, guide
+from smtpguard.console.guide import guide
+from smtpguard.console.ports import Waits
 from smtpguard.locale.catalogue import languages
 
 SAMPLE = Path(__file__).parents[2] / "config" / "smtpguard.yaml"

@@ -265,7 +265,7 @@ async def everything(web: Site, language: str) -> list[str]:
     mailings = await web.here.home.store.mailings.newest(least=1, state=None, limit=1)
     return [
         "/", "/held", "/held?state=new", "/journal?state=held", f"/held/{hold.hold_id}", f"/held/{done.hold_id}", "/history", f"/history/{hold.hold_id}", "/history/freezes",
-        f"/incident?id={hold.hold_id}", "/mailings", f"/mailings/{mailings[0].mailing_id}", "/policy", "/policy/try", "/still", "/me", "/me/factor", "/people",
+        f"/incident?id={hold.hold_id}", "/mailings", f"/mailings/{mailings[0].mailing_id}", "/policy", "/policy/try", "/guide", "/still", "/me", "/me/factor", "/people",
         "/held/NOSUCHHOLD",
     ]  # fmt: skip
 
@@ -322,7 +322,7 @@ async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: boo
     await signs_in(page, EVA)
     await _examined(page, f"/held/{hold.hold_id}", phone)  # as she decides on it
     await page.goto("/held")
-    await page.get_by_role("checkbox").nth(2 if phone else 1).check()
+    await page.locator("input[name=hold]").first.check()
     await page.locator("button[name=choice][value=approve]").click()
     await _examined(page, "", phone)
     await page.context.clear_cookies()
