@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 UNIT := mail config reading lists database journal policy accounts gathering notices freezes outbox mailings counts holds \
 	admission incidents observe store processes
 
-.PHONY: demo test suite wheel check coverage bench generated peers lint types lock clean
+.PHONY: demo test suite wheel check coverage bench generated release deb peers lint types lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
@@ -33,6 +33,15 @@ coverage: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
+
+# Everything of a release, into dist/; what cannot be made here is said. The package alone: packaging/deb.sh.
+release: $(VENV)-release/.made
+	$(VENV)-release/bin/hadolint packaging/Containerfile
+	BIN=$(abspath $(VENV)-release/bin) sh packaging/release.sh
+
+# The Debian package on a clean root: installed, upgraded, removed. It wants root and Debian's archive.
+deb: $(VENV)/.dev
+	BIN=$(abspath $(BIN)) sh tests/deb.sh
 
 # JSON schemas, tables and reference pages of the docs, man pages, completion, and what the catalogues have to translate: made from code.
 generated: $(VENV)/.dev
@@ -59,6 +68,12 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@ $(VENV)/.runtime
 
+# What makes a release has dependencies of its own, which are not to change those of the tests.
+$(VENV)-release/.made: requirements-release.lock
+	test -x $(VENV)-release/bin/python || $(PYTHON) -m venv $(VENV)-release
+	$(VENV)-release/bin/python -m pip install --quiet --require-hashes -r requirements-release.lock
+	touch $@
+
 # The real peers, where they can be installed; a peer that is missing is skipped with the reason.
 peers:
 ifneq ($(PEERS),no)
@@ -69,6 +84,7 @@ lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --all-extras pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group release -o requirements-release.lock
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-release build dist .mypy_cache .ruff_cache .hypothesis

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Run the guard: proxy, milter, delivery and console."),
     "status": ("status", "Say whether all is well: parts, policy, freezes, relay, store, lists."),
     "demo": ("demo", "Play the story and a dozen other mails on loopback."),
+    "init": ("init", "Write the first settings and policy, which observe only."),
     "check": ("check", "Check settings and policy, every error at once."),
     "explain": ("explain", "Say what would become of messages, and why."),
     "test": ("policytest", "Run a policy's own test cases."),

@@ -1,0 +1,96 @@
+#!/bin/sh
+# A package for Debian: packaging/deb.sh [FOLDER] writes smtpguard_VERSION_ARCH.deb there (dist/ otherwise) and prints its path.
+#
+# In it are the program with all that it depends on, in /opt/smtpguard, by requirements.lock and its hashes; the units; the pages.
+# PYTHON names the interpreter whose compiled dependencies it takes: Debian's own of the release that the package is for.
+# The same tree gives the same package: times are those of its last commit, or SOURCE_DATE_EPOCH.
+set -eu
+umask 022
+here=$(cd "$(dirname "$0")/.." && pwd)
+out=$(mkdir -p "${1:-$here/dist}" && cd "${1:-$here/dist}" && pwd)
+cd "$here"
+builder=${BIN:-$here/.venv/bin}/python
+if [ -z "${PYTHON:-}" ]; then
+    PYTHON=$(command -v python3.13 || command -v python3)
+fi
+minor=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+wanted=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+version=${VERSION:-$(printf '%s' "$wanted" | sed 's/\(a\|b\|rc\|\.dev\)\([0-9]\)/~\1\2/')}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+place=$root/opt/smtpguard
+quietly() { "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }; }
+
+quietly "$builder" -m build --wheel --outdir "$work" .
+quietly "$PYTHON" -m venv --without-pip "$place"
+# The builder's pip works on the new interpreter, so that none is left in the package.
+pip() { quietly "$builder" -m pip --disable-pip-version-check --python "$place/bin/python" install --no-compile "$@"; }
+pip --require-hashes -r requirements.lock
+pip --no-deps "$work"/smtpguard-*.whl
+
+# Where the package is unpacked, and not where it was built.
+interpreter=/usr/bin/python$minor
+ln -sfn "$interpreter" "$place/bin/python$minor"
+ln -sfn "python$minor" "$place/bin/python3"
+ln -sfn "python$minor" "$place/bin/python"
+printf '%s\n' "home = /usr/bin" "include-system-site-packages = false" "version = $minor" >"$place/pyvenv.cfg"
+for script in "$place"/bin/*; do
+    [ -L "$script" ] || [ "$script" = "$place/bin/smtpguard" ] || rm -f "$script" # activate, and commands of the dependencies
+done
+sed -i "1s|.*|#!/opt/smtpguard/bin/python$minor|" "$place/bin/smtpguard"
+find "$place" \( -name RECORD -o -name INSTALLER -o -name REQUESTED -o -name direct_url.json \) -exec rm -f {} +
+rm -rf "$place/include"
+# Counts whatever the time of the source is; the service could not write it.
+quietly "$PYTHON" -m compileall -q -j 0 -s "$root" -p / --invalidation-mode unchecked-hash "$place/lib"
+
+installed() { # MODE TARGET SOURCE...
+    mode=$1 target=$root$2
+    shift 2
+    mkdir -p "$target"
+    install -m "$mode" -t "$target" "$@"
+}
+installed 644 /usr/lib/systemd/system systemd/*.service systemd/*.socket systemd/*.timer
+mkdir -p "$root/usr/lib/systemd/system/smtpguard.socket.d" "$root/usr/lib/sysusers.d" "$root/usr/bin"
+install -m 644 packaging/deb/place.conf "$root/usr/lib/systemd/system/smtpguard.socket.d/place.conf"
+install -m 644 systemd/smtpguard.sysusers "$root/usr/lib/sysusers.d/smtpguard.conf"
+ln -s /opt/smtpguard/bin/smtpguard "$root/usr/bin/smtpguard"
+doc=$root/usr/share/doc/smtpguard
+installed 644 /usr/share/doc/smtpguard README.md
+mkdir -p "$doc"
+cp -R docs "$doc/docs"
+cp -R config "$doc/examples"
+install -m 644 packaging/deb/copyright "$doc/copyright"
+install -m 644 CHANGELOG.md "$doc/CHANGELOG.md"
+printf 'smtpguard (%s) stable; urgency=medium\n\n  * What is new: CHANGELOG.md, beside this file.\n\n -- smtpguard <smtpguard@example.com>  %s\n' \
+    "$version" "$(date -uRd "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.gz"
+installed 644 /usr/share/lintian/overrides packaging/deb/overrides
+mv "$root/usr/share/lintian/overrides/overrides" "$root/usr/share/lintian/overrides/smtpguard"
+[ ! -d docs/man ] || for page in docs/man/*.[1-8]; do
+    [ ! -e "$page" ] || { installed 644 "/usr/share/man/man${page##*.}" "$page" && gzip -9n "$root/usr/share/man/man${page##*.}/${page##*/}"; }
+done
+find "$root" -name __pycache__ -path "$doc/*" -prune -exec rm -rf {} +
+# Time and rights are nobody's in particular.
+find "$root" -type f \( ! -perm -u+x -o -path "$place/lib/*" \) -exec chmod 644 {} +
+find "$place" -name .gitignore -delete
+find "$root" -type d -exec chmod 755 {} +
+find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+control=$root/DEBIAN
+mkdir -m 755 "$control"
+for script in preinst postinst prerm postrm; do
+    install -m 755 "packaging/deb/$script" "$control/$script"
+done
+arch=$(dpkg --print-architecture)
+next=${minor%.*}.$((${minor#*.} + 1))
+size=$(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
+sed -e "s|@VERSION@|$version|" -e "s|@ARCH@|$arch|" -e "s|@SIZE@|$size|" -e "s|@PYTHON@|$minor|g" -e "s|@NEXT@|$next|g" \
+    packaging/deb/control >"$control/control"
+(cd "$root" && find . -type f ! -path './DEBIAN/*' -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' md5sum) >"$control/md5sums"
+chmod 644 "$control/control" "$control/md5sums"
+file=$out/smtpguard_${version}_$arch.deb
+quietly dpkg-deb --root-owner-group -Zxz --build "$root" "$file"
+echo "$file"

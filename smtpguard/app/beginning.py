@@ -1,0 +1,279 @@
+"""The first settings and the first policy of an installation, written of what its admin says and what the relay offers.
+
+They observe only: until somebody writes ``enforce: true`` everything passes, and what would have been held is written down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import yaml
+
+from smtpguard.config.documents import POLICY, shipped
+from smtpguard.config.settings import host_name
+from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
+from smtpguard.lists.sources.opening import opened
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.target import RelayTarget, Timeouts, Tls
+
+_LIST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\Z")
+_PATIENCE = Timeouts(connect=10, greeting=10, command=10)
+_NOT_BY_DEFAULT = ("wrong-language",)
+"""Rules of the sample that say nothing before a list says more of itself."""
+
+
+class Unfit(ValueError):
+    """An answer that cannot be used. Its text says why, and what was expected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstList:
+    """``file``: absolute. ``people``: how many addresses it has. ``address``: what the list server expands; None: there is none."""
+
+    name: str
+    file: Path
+    people: int
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """What a relay said to EHLO. ``size_bytes``: its limit, None where it names none. ``verified``: its certificate holds for its name."""
+
+    names: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
+    size_bytes: int | None = None
+    starttls: bool = False
+    verified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What an admin said. ``offered``: None where the relay did not answer, ``silent`` says why."""
+
+    domains: Sequence[str]
+    name: str
+    approvers: Sequence[str]
+    contact: str
+    relay: tuple[str, int]
+    listen: tuple[str, int] = ("127.0.0.1", 10025)
+    clients: Sequence[str] = ()
+    lists: Sequence[FirstList] = ()
+    languages: Sequence[str] = ("en",)
+    state: str = "var"
+    offered: Offered | None = None
+    silent: str = ""
+
+
+# what an answer has to be
+
+
+def domain(text: str) -> str:
+    """Raises Unfit."""
+    name = text.strip().lower().removesuffix(".").removeprefix("@")
+    if not host_name(name):
+        raise Unfit(f'"{text}" is no domain: expected one like example.com')
+    return name
+
+
+def mailbox(text: str) -> str:
+    """Raises Unfit."""
+    try:
+        return str(Address.parse(text.strip()))
+    except BadAddress as error:
+        raise Unfit(f'"{text}" is no address: {error}') from None
+
+
+def place(text: str, port: int = 25) -> tuple[str, int]:
+    """Host and port of "relay.example.com:25", "192.0.2.1" or "[2001:db8::1]:25". Raises Unfit."""
+    found = re.fullmatch(r"\s*(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?\s*", text)
+    if found is None or not 1 <= int(found[3] or port) <= 65535:
+        raise Unfit(f'"{text}" is no host with a port: expected one like relay.example.com:25')
+    return found[1] or found[2], int(found[3] or port)
+
+
+def list_name(text: str) -> str:
+    """Raises Unfit."""
+    if not _LIST_NAME.match(text):
+        raise Unfit(f'"{text}" is no name of a list: expected small letters, digits, ".", "_" and "-", like newsletter')
+    return text
+
+
+def one_list(text: str) -> FirstList:
+    """Of "NAME=FILE" or "NAME=FILE:ADDRESS". Raises Unfit."""
+    name, _, rest = text.partition("=")
+    if not rest:
+        raise Unfit(f'"{text}" names no file: expected NAME=FILE or NAME=FILE:ADDRESS')
+    file, colon, address = rest.rpartition(":")
+    if not (colon and "@" in address):
+        file, address = rest, ""
+    return read_list(list_name(name), Path(file), mailbox(address) if address else None)
+
+
+def read_list(name: str, file: Path, address: str | None) -> FirstList:
+    """Looks into the file, so that a wrong one is told of at once. Raises Unfit."""
+    whole = file.expanduser().absolute()
+    declaration = members(whole)
+    tally = Tally()
+    try:
+        people = sum(1 for _ in addresses(opened(declaration, whole.parent), tally))
+    except (SourceError, OSError) as error:
+        raise Unfit(str(error)) from None
+    if (why := unfit(str(file), people, tally, declaration)) is not None:
+        raise Unfit(why[0])
+    return FirstList(name=name, file=whole, people=people, address=address)
+
+
+def members(file: Path) -> dict[str, str]:
+    """Of a table the column of addresses is found out, by its name or its cells."""
+    return {"text" if file.suffix in (".txt", ".lst", ".list") else "csv": str(file)}
+
+
+# what the relay offers
+
+
+async def ask_relay(relay: tuple[str, int], helo: str) -> Offered:
+    """Its answer to EHLO, over TLS where it has it; nothing is sent. Raises RelayUnavailable."""
+    target = RelayTarget(host=relay[0], port=relay[1], helo=helo, timeouts=_PATIENCE)
+    connection = await open_connection(target, tls_context(target))
+    said = connection.extensions
+    size = said.get("SIZE", "")
+    offered = Offered(
+        names=tuple(connection.announced),
+        extensions=tuple(said),
+        size_bytes=int(size) if size.isdigit() and int(size) else None,
+        starttls=connection.tls,
+    )
+    _part(connection)
+    if not offered.starttls:
+        return offered
+    strict = replace(target, tls=Tls.REQUIRE)
+    try:
+        connection = await open_connection(strict, tls_context(strict))
+    except RelayUnavailable:
+        return offered
+    _part(connection)
+    return replace(offered, verified=True)
+
+
+def _part(connection: RelayConnection) -> None:
+    """QUIT, and no waiting for its answer."""
+    connection.quit()
+    connection.abort("it has said what it offers")
+
+
+# the files
+
+
+def settings_text(of: Answers, today: date) -> str:
+    """smtpguard.yaml."""
+    return "\n".join(_settings(of, today)) + "\n"
+
+
+def _settings(of: Answers, today: date) -> Iterator[str]:
+    host, port = of.listen
+    relay, relay_port = of.relay
+    offered = of.offered
+    yield f"# The settings of the guard, as smtpguard init wrote them on {today}. What is not here has its default: smtpguard schema settings"
+    yield "# prints every key, config/smtpguard.yaml of the documentation has most of them. Paths are relative to this file."
+    yield "listen:"
+    yield "  smtp:"
+    clients = f", clients: {_flow(of.clients)}" if of.clients else ""
+    yield f"    - {{address: {_word(host)}, port: {port}{clients}}}"
+    if not of.clients:
+        yield "                                   # clients: [10.1.2.0/24]: who may connect, where other machines do"
+    yield "trust: []                          # the mail server in front, by address, so that it may say who its own client was"
+    if offered is None:
+        yield f"# On {today} the relay did not answer ({' '.join(of.silent.split())})."
+        yield f"relay: {{host: {_word(relay)}, port: {relay_port}}}"
+        yield "limits: {message_mb: 50}           # as the relay's own, once it is known: smtpguard check --live"
+    else:
+        tls = "require" if offered.verified else "opportunistic"
+        yield f"# On {today} the relay offered {', '.join(offered.extensions) or 'no extension'}."
+        if offered.names:
+            yield f"# It calls itself {', '.join(offered.names)}. Where it takes mail to a list's name there too: names: [...]"
+        if not offered.starttls:
+            yield "# It offers no STARTTLS: the way to it is not encrypted."
+        elif not offered.verified:
+            yield "# Its certificate could not be verified for this name: ca_file or server_name, and then tls: require"
+        yield f"relay: {{host: {_word(relay)}, port: {relay_port}, tls: {tls}}}"
+        if offered.size_bytes is None:
+            yield "limits: {message_mb: 50}           # the relay names no limit"
+        else:
+            mb = min(max(1, offered.size_bytes >> 20), 2000)
+            yield f"limits: {{message_mb: {mb}}}           # the relay takes {offered.size_bytes:,} octets"
+    yield "policy: policy.yaml"
+    yield f"state: {_word(of.state)}"
+    yield f"secret_file: {_word(of.state + '/secret')}"
+    url = f"sqlite:///{of.state}/smtpguard.db"
+    yield f'store: {{url: "{url}"}}   # or postgresql://...'
+    sender = f"smtpguard@{of.domains[0]}"
+    yield f'notices: {{from: "Mail guard <{sender}>", contact: {_word(of.contact)}}}'
+    yield "console: {address: 127.0.0.1, port: 8025}   # for browsers on this machine; docs/console.md has it for others"
+    yield "retention: {content: 30d, addresses: 90d, journal: 400d}"
+
+
+def policy_text(of: Answers, today: date) -> str:
+    """policy.yaml: the sample's rules, for these lists and people, observing only."""
+    return "\n".join(_policy(of, today)) + "\n\n" + sample_rules()
+
+
+def _policy(of: Answers, today: date) -> Iterator[str]:
+    yield f"# The policy: who may write to whom, and what is held until people have decided. smtpguard init wrote it on {today}."
+    yield "# All rules are read and the strictest action wins. smtpguard check tells every mistake with its line."
+    yield "version: 1"
+    yield "enforce: false                     # everything passes, and what would be held is written down: smtpguard report observe"
+    yield ""
+    yield "organization:"
+    yield f"  name: {_word(of.name)}"
+    yield f"  domains: {_flow(of.domains)}"
+    yield f"  languages: {_flow(of.languages)}                # of notices; the first where nothing else is known"
+    yield "  # customers_here: false          # where no customer has an address in them: a colleague on a list is a colleague"
+    yield "  # people: [kim@example.net]      # board members and others outside who are ours"
+    yield ""
+    yield "groups:"
+    yield f"  approvers: {_flow(of.approvers)}"
+    yield "approvals: {from: [approvers], each: 1}   # nobody decides on what they wrote themselves"
+    yield ""
+    if of.lists:
+        yield "lists:"
+    else:
+        yield "lists: {}                          # smtpguard knows no customer yet. One is declared like this:"
+        yield "#  newsletter:"
+        yield "#    addresses: [newsletter@lists.example.com]"
+        yield "#    members: {csv: /srv/lists/newsletter.csv}"
+    for each in of.lists:
+        [(kind, file)] = members(each.file).items()
+        yield f"  {each.name}:"
+        if each.address is not None:
+            yield f"    addresses: [{_word(each.address)}]"
+        yield f"    members: {{{kind}: {_word(file)}, refresh: 15m, at_least: {max(1, each.people // 2)}}}   # {each.people:,} addresses"
+        yield "    audience: customers"
+        yield "    # writers: [campaigns@example.com]               # who may write to it; smtpguard suggest names those who do"
+        yield "    # origin: {dkim: campaigns.example.com}          # and from where it must provably come"
+        yield "    # avoid: [pork, alcohol]                         # what its people are spared (docs/reading.md)"
+    yield ""
+    yield "streams: {}                        # systems whose one-by-one mail needs no approval; smtpguard suggest names those it met"
+
+
+def sample_rules() -> str:
+    """The rules of the sample as they stand there, with what is said about them, but for those that ask for more than is known yet."""
+    _, _, text = (shipped() / POLICY).read_text().partition("\nrules:")
+    first, *rules = re.split(r"(?m)^(?=  - id: )", "rules:" + text.split("\n# yaml-language-server")[0])
+    wanted = [rule for rule in rules if not rule.startswith(tuple(f"  - id: {name}\n" for name in _NOT_BY_DEFAULT))]
+    return first + "".join(wanted).rstrip("\n") + "\n"
+
+
+def _word(text: str) -> str:
+    """As a YAML scalar that stays what it is, in a flow mapping too."""
+    return str(yaml.safe_dump([text], default_flow_style=True, width=10_000, allow_unicode=True)).strip()[1:-1]
+
+
+def _flow(words: Sequence[str]) -> str:
+    return "[" + ", ".join(_word(word) for word in words) + "]"

@@ -1,0 +1,304 @@
+"""smtpguard init: the first settings and policy, of answers or options, with what the relay says of itself. They observe only."""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from smtpguard.app.beginning import (
+    Answers,
+    FirstList,
+    Offered,
+    Unfit,
+    ask_relay,
+    domain,
+    list_name,
+    mailbox,
+    one_list,
+    place,
+    policy_text,
+    read_list,
+    settings_text,
+)
+from smtpguard.app.clock import host_name
+from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.offline import check
+from smtpguard.config.places import is_this_machine
+from smtpguard.wire.relay import RelayUnavailable
+
+T = TypeVar("T")
+_SYSTEM = Path("/etc/smtpguard")
+_GROUP = "smtpguard"
+
+
+def _option(of: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, object], object]:
+    """A callback that makes of an option's text what it means, once or of each."""
+
+    def taken(ctx: click.Context, parameter: click.Parameter, value: object) -> object:
+        try:
+            if isinstance(value, tuple):
+                return tuple(of(str(each)) for each in value)
+            return None if value is None else of(str(value))
+        except Unfit as error:
+            raise click.BadParameter(str(error)) from None
+
+    return taken
+
+
+@click.command()
+@click.option(
+    "--domain", "domains", multiple=True, metavar="DOMAIN", callback=_option(domain), help="Yours. May be repeated."
+)
+@click.option("--name", metavar="TEXT", help="The organization's name, for notices. Default: the first domain.")
+@click.option(
+    "--language", "languages", multiple=True, type=click.Choice(["en", "sv"]), help="Of notices. Default: en."
+)
+@click.option(
+    "--relay", metavar="HOST[:PORT]", callback=_option(place), help="What takes the mail that passes. Default port: 25."
+)
+@click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:10025", show_default=True,
+              callback=_option(lambda text: place(text, 10025)), help="Where the guard takes mail.")  # fmt: skip
+@click.option("--client", "clients", multiple=True, metavar="NETWORK", help="Who may connect, where other machines do.")
+@click.option("--list", "lists", multiple=True, metavar="NAME=FILE[:ADDRESS]", callback=_option(one_list),
+              help="A customer list: its file (CSV, or text with an address a line), and what expands to it.")  # fmt: skip
+@click.option(
+    "--approver",
+    "approvers",
+    multiple=True,
+    metavar="ADDRESS",
+    callback=_option(mailbox),
+    help="Who decides on held mail.",
+)
+@click.option(
+    "--contact",
+    metavar="ADDRESS",
+    callback=_option(mailbox),
+    help="Who runs it. Default: postmaster at the first domain.",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="What the guard writes. Default: /var/lib/smtpguard for /etc/smtpguard, else var beside the settings.",
+)
+@click.option("--yes", is_flag=True, help="Ask nothing: what is not given has its default, or is an error.")
+@click.pass_obj
+def command(
+    context: Context,
+    domains: tuple[str, ...],
+    name: str | None,
+    languages: tuple[str, ...],
+    relay: tuple[str, int] | None,
+    listen: tuple[str, int],
+    clients: tuple[str, ...],
+    lists: tuple[FirstList, ...],
+    approvers: tuple[str, ...],
+    contact: str | None,
+    state: Path | None,
+    yes: bool,
+) -> None:
+    """Write the first settings and policy, which observe only. Nothing that is there is written over, and no mail is sent.
+
+    They are written to the settings file (-c FILE, otherwise /etc/smtpguard/smtpguard.yaml) and policy.yaml beside it.
+    """
+    settings = context.config
+    policy = settings.with_name("policy.yaml")
+    for file in (settings, policy):
+        if file.exists() or file.is_symlink():
+            raise CannotRun(f"{file} is there already, and is not written over: -c FILE names another place")
+    if not is_this_machine(listen[0]) and not clients:
+        raise click.UsageError(
+            f"--listen: other machines reach {listen[0]}: --client NETWORK says who of them may connect"
+        )
+    if yes:
+        lacking = [o for o, v in (("--domain", domains), ("--relay", relay), ("--approver", approvers)) if not v]
+        if lacking:
+            raise click.UsageError(f"--yes asks nothing, and needs {', '.join(lacking)}")
+    if not domains:
+        domains = _ask("Your domains, with spaces between them", _each(domain))
+    if name is None:
+        name = domains[0] if yes else _ask("The name of your organization", str.strip, default=domains[0])
+    relay, offered, silent = _relay(context, relay, yes=yes)
+    if not lists and not yes:
+        lists = tuple(_lists())
+    if not approvers:
+        approvers = _ask("Who decides on mail that is held: addresses, with spaces between them", _each(mailbox))
+    if contact is None:
+        usual = f"postmaster@{domains[0]}"
+        contact = (
+            usual if yes else _ask("Who runs the guard, and is told when something is wrong", mailbox, default=usual)
+        )
+    if state is None:
+        state = Path("/var/lib/smtpguard") if settings.parent == _SYSTEM else Path("var")
+    answers = Answers(
+        domains=domains, name=name, approvers=approvers, contact=contact, relay=relay, listen=listen, clients=clients, lists=lists,
+        languages=languages or ("en",), state=str(state), offered=offered, silent=silent,
+    )  # fmt: skip
+    _write(settings, policy, answers)
+    if silent:
+        click.echo(
+            f"smtpguard: the relay did not answer: {silent}. Once it does, smtpguard check --live says whether all is well",
+            err=True,
+        )
+    _tell(context, settings, policy, answers)
+
+
+def _ask(question: str, of: Callable[[str], T], default: str | None = None) -> T:
+    """Until the answer is one that can be used."""
+
+    def taken(text: str) -> T:
+        try:
+            return of(text)
+        except Unfit as error:
+            raise click.UsageError(str(error)) from None
+
+    found: T = click.prompt(question, default=default, value_proc=taken)
+    return found
+
+
+def _each(of: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    def taken(text: str) -> tuple[T, ...]:
+        found = tuple(dict.fromkeys(of(word) for word in text.replace(",", " ").split()))
+        if not found:
+            raise Unfit("nothing was named")
+        return found
+
+    return taken
+
+
+def _relay(
+    context: Context, relay: tuple[str, int] | None, *, yes: bool
+) -> tuple[tuple[str, int], Offered | None, str]:
+    """Which it is, what it offers, and why it did not answer."""
+    while True:
+        if relay is None:
+            relay = _ask("The relay that takes what passes (HOST:PORT)", place)
+        try:
+            offered = context.run(ask_relay(relay, host_name()))
+        except RelayUnavailable as error:
+            if yes:
+                return relay, None, error.why
+            click.echo(f"Error: it does not answer: {error.why}", err=True)
+            if click.confirm("Write the settings with it all the same"):
+                return relay, None, error.why
+            relay = None
+            continue
+        click.echo(
+            f"The relay answers, {'with' if offered.starttls else 'without'} TLS; it offers {', '.join(offered.extensions) or 'nothing'}."
+        )
+        return relay, offered, ""
+
+
+def _lists() -> Sequence[FirstList]:
+    """One after the other, until there is no more."""
+    found: list[FirstList] = []
+    while True:
+        again = "another" if found else "a"
+        file = click.prompt(
+            f"The file of {again} customer list, CSV or an address a line (Enter: none)", default="", show_default=False
+        )
+        if not file:
+            return found
+        try:
+            read = read_list("unnamed", Path(file), None)
+        except Unfit as error:
+            click.echo(f"Error: {error}", err=True)
+            continue
+        click.echo(f"{read.people:,} addresses.")
+        taken = {each.name for each in found}
+
+        def unused(text: str, taken: set[str] = taken) -> str:
+            if text in taken:
+                raise Unfit(f'"{text}" is another list already')
+            return list_name(text)
+
+        named = _ask("Its name", unused, default=_usual_name(read.file))
+        address = _ask(
+            "The address that the list server expands to it (-: none)",
+            lambda t: None if t.strip() == "-" else mailbox(t),
+            default="-",
+        )
+        found.append(FirstList(name=named, file=read.file, people=read.people, address=address))
+
+
+def _usual_name(file: Path) -> str:
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in file.stem.lower()).strip("-")
+    return re.sub("-+", "-", name) or "customers"
+
+
+def _write(settings: Path, policy: Path, answers: Answers) -> None:
+    """Both or neither, as ``check`` takes them. Raises CannotRun, and FileExistsError where somebody else was first."""
+    today = date.today()
+    if len({each.name for each in answers.lists}) < len(answers.lists):
+        raise CannotRun("--list: two lists of one name")
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".init-", dir=settings.parent) as folder:
+        trial = Path(folder, settings.name)
+        trial.write_text(settings_text(answers, today))
+        trial.with_name(policy.name).write_text(policy_text(answers, today))
+        wrong = [problem for problem in check(trial).problems if problem.fatal]
+        if wrong:
+            raise CannotRun("\n".join(str(problem).replace(f"{folder}/", "") for problem in wrong))
+        made: list[Path] = []
+        try:
+            for file in (policy, settings):
+                _whose(trial.with_name(file.name))
+                os.link(trial.with_name(file.name), file)
+                made.append(file)
+        except OSError:
+            for file in made:
+                file.unlink()
+            raise
+
+
+def _whose(file: Path) -> None:
+    """Addresses stand in it: the group of the service reads it, and nobody else."""
+    file.chmod(0o640)
+    if os.geteuid() == 0:
+        try:
+            os.chown(file, 0, grp.getgrnam(_GROUP).gr_gid)
+        except KeyError:  # this machine has no service
+            pass
+
+
+def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> None:
+    people = sum(each.people for each in answers.lists)
+    if context.json:
+        context.say(
+            {
+                "settings": settings,
+                "policy": policy,
+                "lists": len(answers.lists),
+                "addresses": people,
+                "relay_answers": answers.offered is not None,
+            }
+        )
+        return
+    click.echo(
+        f"Wrote {settings} and {policy}: {len(answers.lists)} lists with {people:,} addresses. They observe, and hold nothing."
+    )
+    system = settings.parent == _SYSTEM
+    own = "" if system else f"-c {settings} "
+    as_service = "runuser -u smtpguard -- " if system and os.geteuid() == 0 else ""
+    start = f"smtpguard {own}serve"
+    if system and shutil.which("systemctl"):
+        start = "systemctl enable --now smtpguard.socket smtpguard.service"
+    click.echo("Next:")
+    for line, what in (
+        (
+            f"{as_service}smtpguard {own}check --live",
+            "whether the relay takes mail, and which ways around the guard are open",
+        ),
+        (start, f"then let mail come to {answers.listen[0]} port {answers.listen[1]}"),
+        (f"{as_service}smtpguard {own}report observe --since 14d", "what would have been held"),
+    ):
+        click.echo(f"  {line}\n      {what}")
