@@ -69,8 +69,10 @@ printf 'smtpguard (%s) stable; urgency=medium\n\n  * What is new: CHANGELOG.md, 
     "$version" "$(date -uRd "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.gz"
 installed 644 /usr/share/lintian/overrides packaging/deb/overrides
 mv "$root/usr/share/lintian/overrides/overrides" "$root/usr/share/lintian/overrides/smtpguard"
-[ ! -d docs/man ] || for page in docs/man/*.[1-8]; do
-    [ ! -e "$page" ] || { installed 644 "/usr/share/man/man${page##*.}" "$page" && gzip -9n "$root/usr/share/man/man${page##*.}/${page##*/}"; }
+for page in man/*.[1-8]; do
+    section=$root/usr/share/man/man${page##*.}
+    mkdir -p "$section"
+    gzip -9nc "$page" >"$section/${page##*/}.gz"
 done
 find "$root" -name __pycache__ -path "$doc/*" -prune -exec rm -rf {} +
 # Time and rights are nobody's in particular.
