@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "audit": ("audit", "Verify or export the journal."),
     "find": ("find", "Find messages by a queue id, a Message-ID, an address or words of the subject."),
     "report": ("report", "What passed, what each rule held, and what people decided."),
+    "suggest": ("suggest", "Suggest what the policy could say, from what came through."),
     "incident": ("incident", "The facts of an incident: who, what, when, to how many, proved."),
     "users": ("users", "People of the console: add, passwd, roles, disable, enable, totp, link, delete, list."),
     "tokens": ("tokens", "Tokens of the API: add, revoke, list."),

@@ -85,6 +85,8 @@ class Context:
     json: bool = False
     named: bool = True
     """Whether ``config`` was given, or found where it is looked for."""
+    planned: Path | None = None
+    """A policy file that stands for the settings' own."""
     hurried: bool = False
     """Whether the settings were read no further than was needed at once."""
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -127,6 +128,8 @@ class _Tally:
     "--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="With --passed: so many examples."
 )
 @click.option("--all", "every", is_flag=True, help="With --passed: every message on which the two part.")
+@click.option("--policy", "planned", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="A policy file other than the settings', such as smtpguard suggest writes.")  # fmt: skip
 @click.option("--no-names", is_flag=True, help="With --passed: without addresses and subjects.")
 @click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if anything would certainly be decided otherwise.")
 @click.option(
@@ -143,6 +146,7 @@ def command(
     until: str | None,
     limit: int,
     every: bool,
+    planned: Path | None,
     no_names: bool,
     expect: str | None,
     no_loosening: bool,
@@ -159,6 +163,7 @@ def command(
     """  # fmt: skip
     context: Context = given.obj
     _sound(given, files, passed)
+    context.planned = planned
     now = datetime.now(UTC)
     if passed:
         asked = Asked(
@@ -177,6 +182,12 @@ def command(
         )
     if unread or (expect and moved) or (no_loosening and looser):
         raise click.exceptions.Exit(1)
+
+
+def _settings(context: Context) -> Settings:
+    """With the policy that is to be compared."""
+    settings = context.settings()
+    return settings if context.planned is None else settings.model_copy(update={"policy": context.planned.absolute()})
 
 
 def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
@@ -227,7 +238,7 @@ async def _replay_passed(context: Context, asked: Asked) -> tuple[int, int]:
     """How many would certainly be decided otherwise, and how many of them less strictly."""
     from smtpguard.app.replaying import replaying
 
-    settings = context.settings()
+    settings = _settings(context)
     async with (
         _both(settings) as (store, digester, in_force, planned),
         replaying(store, settings, digester, in_force, planned) as walk,
@@ -241,7 +252,7 @@ async def _replay_passed(context: Context, asked: Asked) -> tuple[int, int]:
 async def _replay(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> _Tally:
     from smtpguard.app.explaining import explainer
 
-    settings, tally = context.settings(), _Tally()
+    settings, tally = _settings(context), _Tally()
     async with AsyncExitStack() as undo:
         store, _, in_force, planned = await undo.enter_async_context(_both(settings))
         tally.in_force = planned.sha256 == in_force.sha256

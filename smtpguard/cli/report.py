@@ -11,6 +11,7 @@ import click
 
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.reportobserve import command as observe
 from smtpguard.cli.times import moment
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents.activity import Activity, Day, Decided, Share
@@ -26,18 +27,21 @@ _COLUMNS = (
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--since", default="7d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
 )
 @click.option("--until", default=None, metavar="TIME", help="As --since; else now.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.pass_obj
-def command(context: Context, since: str, until: str | None, as_json: bool) -> None:
+@click.pass_context
+def command(given: click.Context, since: str, until: str | None, as_json: bool) -> None:
     """Say what passed, what each rule held and what became of that, by rule and by list. It names no person.
 
-    A rule of which people approved more than half of what it held is said to be too strict.
+    A rule of which people approved more than half of what it held is said to be too strict. "observe": what would have been held.
     """
+    if given.invoked_subcommand is not None:
+        return
+    context: Context = given.obj
     now = datetime.now(UTC)
     begin = moment("--since", since, now)
     end = now if until is None else moment("--until", until, now)
@@ -67,6 +71,9 @@ def command(context: Context, since: str, until: str | None, as_json: bool) -> N
         return
     for line in lines(found, now_stands):
         click.echo(line)
+
+
+command.add_command(observe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -279,3 +279,11 @@ def test_what_could_not_be_decided_then_is_left_out(installed: Path) -> None:
 
     asyncio.run(work())
     assert "left out: 1 on which nothing could be decided then" in said(installed)
+
+
+def test_another_file_than_the_settings_name(installed: Path) -> None:
+    other = installed / "other.yaml"
+    other.write_text((installed / "policy.yaml").read_text() + TO_MANY)
+    assert "5 as now" in said(installed)[0]
+    assert "3 as now, 1 by other rules, 1 otherwise" in said(installed, "--policy", str(other))[0]
+    assert run(installed, "--policy", str(installed / "absent.yaml")).exit_code == 2

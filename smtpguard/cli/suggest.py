@@ -1,0 +1,165 @@
+"""smtpguard suggest: what the journal says that the policy could say, as a diff of its file, each line with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from smtpguard.app.policyedit import NotEditable, diff, with_key
+from smtpguard.cli.audit import may_name, progress
+from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.offline import check
+from smtpguard.cli.times import moment
+from smtpguard.config.documents import POLICY
+from smtpguard.incidents.suggested import Bound, Evidence, Found, Known
+from smtpguard.journal.event import Event, Kind
+from smtpguard.policy.parse import Policy
+
+HOLDS = 5.0
+_OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
+
+
+@click.command()
+@click.option(
+    "--since", default="14d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
+)
+@click.option("--holds", type=click.FloatRange(0), default=HOLDS, show_default=True, metavar="N",
+              help="What a rule may hold a week before another bound is suggested.")  # fmt: skip
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The policy with all of it, as a new file, beside the policy.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a suggestion.")
+@click.pass_obj
+def command(context: Context, since: str, holds: float, write: Path | None, as_json: bool) -> None:
+    """Suggest streams, writers, colleagues and bounds from what came through, as a diff of the policy file that patch(1) takes.
+
+    Nothing is changed. It names people, which is journalled; what would let more pass says "looser". What it comes to says then
+    smtpguard replay --passed --policy FILE.
+    """
+    now = datetime.now(UTC)
+    begin = moment("--since", since, now)
+    if write is not None and (write.exists() or write.is_symlink()):
+        raise CannotRun(f"{write} is there already, and is not written over")
+    settings = context.settings()
+    if write is not None and write.absolute().parent != settings.policy.absolute().parent:
+        raise CannotRun(f"--write: {write} is not beside the policy, {settings.policy}, whose files it names")
+    policy = context.policy()
+    known = known_of(policy, settings.notices.contact or "")
+    first = last = 0
+
+    async def work() -> Found:
+        nonlocal first, last
+        from smtpguard.app.services import opened
+        from smtpguard.journal.scan import verdicts
+
+        evidence = Evidence(known)
+        async with opened(settings, reads=True) as (store, _):
+            may_name(store)
+            with progress("Reading the journal") as moved:
+                async for page in verdicts(store, begin, now, moved):
+                    for entry, clear in page:
+                        first, last = first or entry.at, entry.at
+                        evidence.add(entry.at, entry.id, entry.data, clear)
+            if not evidence.messages:
+                raise CannotRun("nothing was decided on in that time")
+            private = {"actor": (context.user,)}
+            await store.journal.record(
+                [Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data={"what": "suggest"}, private=private)]
+            )
+        weeks = max((last - first) / 1e6 / timedelta(days=7).total_seconds(), 1 / 7)
+        return evidence.found(weeks, holds)
+
+    found = context.run(work())
+    old = settings.policy.read_text()
+    new, elsewhere = _edited(old, found)
+    if as_json or context.json:
+        for each in found.suggestions:
+            context.say(
+                {
+                    "path": list(each.path),
+                    "key": each.key,
+                    "value": each.value,
+                    "reason": each.reason,
+                    "looser": each.looser,
+                }
+            )
+        for note in found.notes:
+            context.say({"note": note})
+    else:
+        click.echo(diff(old, new, settings.policy.name), nl=False)
+        for note in (*found.notes, *elsewhere):
+            click.echo(f"Beside it: {note}", err=True)
+        if new == old:
+            click.echo("Nothing in the policy file fits the mail of this time badly.", err=True)
+    if write is not None:
+        _write(write, new)
+        if not (as_json or context.json):
+            click.echo(f"Wrote {write}. Next: smtpguard replay --passed --since {since} --policy {write}", err=True)
+
+
+def known_of(policy: Policy, owner: str) -> Known:
+    """What the policy says, and where its file has bounds."""
+    return Known(
+        domains=frozenset(policy.organization.domains),
+        writers={name: tuple(str(w) for w in model.writers or ()) for name, model in policy.lists.items()},
+        streams=frozenset(str(sender) for stream in policy.streams.values() for sender in stream.from_),
+        stream_names=tuple(policy.streams),
+        customers_here=policy.organization.customers_here,
+        bounds=tuple(_bounds(yaml.safe_load(policy.documents[POLICY]) or {})),
+        owner=owner,
+    )
+
+
+def _bounds(document: Mapping[str, Any]) -> Iterator[Bound]:
+    """Numbers in ``when`` of rules that would hold: of each rule the first, since a rule hits only where all of it does."""
+    for n, rule in enumerate(document.get("rules") or ()):
+        if not isinstance(rule, dict) or rule.get("then") == "alarm" or rule.get("mode") == "observe":
+            continue
+        for fact, asked in (rule.get("when") or {}).items():
+            if not (isinstance(asked, str) and asked.startswith(">= ") and fact.startswith(_OF_COUNTS)):
+                continue
+            number, _, rest = asked.removeprefix(">= ").partition(" ")
+            if number.isdigit():
+                yield Bound(
+                    rule=str(rule.get("id")),
+                    path=("rules", n, "when"),
+                    key=fact,
+                    fact=fact,
+                    least=float(number),
+                    rest=f" {rest}" if rest else "",
+                )
+                break
+
+
+def _edited(text: str, found: Found) -> tuple[str, list[str]]:
+    """The file with all of it, and what could not be written into it, in words."""
+    elsewhere: list[str] = []
+    for each in found.suggestions:
+        where = ".".join(map(str, (*each.path, each.key)))
+        try:
+            text = with_key(text, each.path, each.key, each.value, f"{each.reason}{' (looser)' if each.looser else ''}")
+        except NotEditable as error:
+            elsewhere.append(
+                f"{where}: {json.dumps(each.value, ensure_ascii=False)}: {each.reason}. The file has no place for it: {error}"
+            )
+    return text, elsewhere
+
+
+def _write(file: Path, text: str) -> None:
+    """Raises CannotRun where it is no policy."""
+    with file.open("x") as out:
+        out.write(text)
+    wrong = [problem for problem in check(file).problems if problem.fatal]
+    if wrong:
+        file.unlink()
+        raise CannotRun("\n".join(map(str, wrong)))
+    file.chmod(0o640)

@@ -1,0 +1,169 @@
+"""What would have been held while the policy only observes: the journal added up, by rule, by sender and by list.
+
+A person decides once on a mailing, however many copies it has: so messages and decisions are counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from smtpguard.journal.chain import Clear, instant
+
+STRICTNESS = ("hold", "defer", "reject")
+EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """``sender`` and ``subject``: "" where they are erased. ``because``: fact, what was observed, the condition."""
+
+    id: str
+    at: datetime
+    sender: str
+    subject: str
+    recipients: int
+    because: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Of a rule, a sender or a list. ``customers``: recipients, each message for itself. ``action``: of a rule, "" otherwise."""
+
+    name: str
+    action: str = ""
+    messages: int
+    decisions: int
+    customers: int
+    examples: Sequence[Example] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """``messages``: all that were looked at; ``would``: how many of them would have been held, deferred and rejected. ``enforced``: how
+    many were so in fact, since the policy did not always observe. ``decisions``: on what would have been held. Shares: the most first."""
+
+    since: datetime
+    until: datetime
+    messages: int
+    enforced: int
+    would: Mapping[str, int]
+    decisions: int
+    rules: Sequence[Share]
+    senders: Sequence[Share]
+    lists: Sequence[Share]
+
+
+@dataclass(slots=True)
+class _Counts:
+    messages: int = 0
+    customers: int = 0
+    decisions: set[str] = field(default_factory=set)
+    examples: list[Example] = field(default_factory=list)
+
+    def add(self, customers: int, decision: str) -> bool:
+        """Whether it is another decision than those before."""
+        self.messages += 1
+        self.customers += customers
+        other = bool(decision) and decision not in self.decisions
+        if other:
+            self.decisions.add(decision)
+        return other
+
+    def share(self, name: str, action: str = "") -> Share:
+        return Share(
+            name=name, action=action, messages=self.messages, decisions=len(self.decisions), customers=self.customers,
+            examples=tuple(self.examples),
+        )  # fmt: skip
+
+
+class Sums:
+    """``acts``: of each rule what it does once it is enforced; "" of those that would only observe or call a person even then.
+    A rule that is not in it, of a policy before, is taken to hold."""
+
+    def __init__(self, acts: Mapping[str, str], *, examples: int = EXAMPLES) -> None:
+        self._acts, self._examples = acts, examples
+        self._messages = self._enforced = 0
+        self._would = dict.fromkeys(STRICTNESS, 0)
+        self._decisions: set[str] = set()
+        self._by: dict[str, dict[str, _Counts]] = {"rules": {}, "senders": {}, "lists": {}}
+
+    def add(self, at: int, id: str, data: Mapping[str, Any], clear: Clear | None) -> None:
+        """A verdict of the journal; ``at`` in microseconds. Total: what is of another version's shape counts as far as it is understood."""
+        if data.get("retry") or data.get("test") or "counts" not in data:
+            return
+        self._messages += 1
+        if data.get("action") != "relay":
+            self._enforced += 1
+            return
+        hits = [rule for rule in data.get("observed") or () if self._act(rule)]
+        if not hits:
+            return
+        action = max((self._act(rule) for rule in hits), key=STRICTNESS.index)
+        self._would[action] += 1
+        decision = str(data.get("mailing") or id) if action == "hold" else ""
+        if decision:
+            self._decisions.add(decision)
+        customers = data["counts"].get("customers") or 0
+        sender = next(iter((clear or {}).get("from", ())), "")
+        for rule in hits:
+            counts = self._of("rules", rule)
+            if (counts.add(customers, decision) or not decision) and len(counts.examples) < self._examples:
+                counts.examples.append(_example(at, id, data, clear, rule))
+        self._of("senders", sender).add(customers, decision)
+        for name in data.get("lists") or ():
+            self._of("lists", name).add(customers, decision)
+
+    def _act(self, rule: str) -> str:
+        return self._acts.get(rule, "hold")
+
+    def _of(self, kind: str, name: str) -> _Counts:
+        return self._by[kind].setdefault(name, _Counts())
+
+    def observed(self, since: datetime, until: datetime) -> Observed:
+        """What they come to."""
+        return Observed(
+            since=since,
+            until=until,
+            messages=self._messages,
+            enforced=self._enforced,
+            would=dict(self._would),
+            decisions=len(self._decisions),
+            rules=_most(counts.share(name, self._act(name)) for name, counts in self._by["rules"].items()),
+            senders=_most(counts.share(name) for name, counts in self._by["senders"].items()),
+            lists=_most(counts.share(name) for name, counts in self._by["lists"].items()),
+        )
+
+
+def acts(rules: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Of rules as the policy file has them, what each does once ``enforce`` is true."""
+    return {str(rule.get("id")): _act(rule) for rule in rules}
+
+
+def _act(rule: Mapping[str, Any]) -> str:
+    then = rule.get("then")
+    if rule.get("mode", "enforce") != "enforce" or then == "alarm":
+        return ""
+    return then if then in STRICTNESS else "hold"
+
+
+def _most(shares: Iterable[Share]) -> list[Share]:
+    return sorted(shares, key=lambda share: (-share.decisions, -share.messages, share.name))
+
+
+def _example(at: int, id: str, data: Mapping[str, Any], clear: Clear | None, rule: str) -> Example:
+    names = clear or {}
+    return Example(
+        id=id,
+        at=instant(at),
+        sender=next(iter(names.get("from", ())), ""),
+        subject=next(iter(names.get("subject", ())), ""),
+        recipients=int(data["counts"].get("total") or 0),
+        because=tuple(
+            (str(r.get("fact")), str(r.get("observed")), str(r.get("limit")))
+            for r in data.get("reasons") or ()
+            if r.get("rule") == rule and r.get("observed") is not None
+        ),
+    )

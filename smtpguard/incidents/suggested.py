@@ -1,0 +1,275 @@
+"""What the journal says that the policy could say: systems that send, writers of lists, colleagues who are customers, and bounds.
+
+Only verdicts are read. Every suggestion has its reason in numbers; what would let more pass than before says so. Nothing is suggested
+of a sender from what others could have written in its name: where nothing in the journal proves it, that is said instead.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from smtpguard.journal.chain import Clear
+
+AUTOMATIC = re.compile(
+    r"(?:.*[._+-])?(?:no-?reply|do-?not-?reply|noreply|notifications?|receipts?|orders?|invoices?|billing|kvitton?|faktura|system|robot|mailer|alerts?)"
+    r"(?:[._+-].*)?\Z"
+)
+"""Local parts of systems."""
+LETTERS_A_WEEK = 25
+"""So many one by one to customers make a system, if its name says so; four times as many whatever it is called."""
+MAILINGS = 2
+"""To a list's address, that look like mailings: so many days with one make a writer."""
+TIMES = (1.5, 2.0, 3.0, 5.0)
+"""Of a bound: what is tried."""
+_HOUR, _DAY = 3_600_000_000, 86_400_000_000
+_LEAST = 3
+_NUMBER = re.compile(r"\d[\d ,\N{NO-BREAK SPACE}]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """One key of the policy. ``path``: the mapping that it stands in; ``value``: plain, as YAML has it. ``looser``: whether more may pass."""
+
+    path: tuple[str | int, ...]
+    key: str
+    value: Any
+    reason: str
+    looser: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """``notes``: what was met and is no line of a policy yet."""
+
+    suggestions: Sequence[Suggestion]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """A number that a rule of the policy file has. ``rule``: its id; ``path``: of the rule's ``when``; ``fact``; ``least``."""
+
+    rule: str
+    path: tuple[str | int, ...]
+    key: str
+    fact: str
+    least: float
+    rest: str = ""
+    """What stands behind the number: " in 1h"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the policy file says already: ``domains``, by list its ``writers``, the senders of ``streams``, ``customers_here``. ``ours``:
+    addresses outside that it calls colleagues."""
+
+    domains: Collection[str]
+    writers: Mapping[str, Collection[str]]
+    streams: Collection[str]
+    customers_here: bool
+    bounds: Sequence[Bound]
+    owner: str = ""
+    stream_names: Collection[str] = ()
+
+
+@dataclass(slots=True)
+class _Sender:
+    """Letters: to one recipient, who is a customer."""
+
+    letters: int = 0
+    others: int = 0
+    internal: int = 0
+    hours: Counter[int] = field(default_factory=Counter)
+    days: Counter[tuple[int, str]] = field(default_factory=Counter)
+    clients: Counter[str] = field(default_factory=Counter)
+
+
+class Evidence:
+    """Of verdicts, added in the order of the journal."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._senders: defaultdict[str, _Sender] = defaultdict(_Sender)
+        self._behind: defaultdict[str, set[str]] = defaultdict(set)
+        self._mailings: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+        self._colleagues: Counter[str] = Counter()
+        self._members: Counter[str] = Counter()
+        self._wrote: set[str] = set()
+        self._most: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+        self.messages = 0
+
+    def add(self, at: int, id: str, data: Mapping[str, Any], clear: Clear | None) -> None:
+        """A verdict; ``at`` in microseconds. What is erased adds to bounds alone."""
+        counts = data.get("counts")
+        if data.get("retry") or data.get("test") or not isinstance(counts, Mapping):
+            return
+        self.messages += 1
+        self._bounds(id, data)
+        sender = next(iter((clear or {}).get("from", ())), "").lower()
+        if not clear or not sender:
+            return
+        client = str(data.get("client") or "")
+        self._behind[client].add(sender)
+        if self._is_ours(sender):
+            self._wrote.add(sender)
+        people = clear.get("recipients", ())
+        if data.get("looks") == "mailing" and counts.get("list_addresses"):
+            for name in data.get("lists") or ():
+                self._mailings[name, sender].add(at // _DAY)
+        if self._is_ours(sender):
+            one = self._senders[sender]
+            if counts.get("total") == 1 and counts.get("customers"):
+                one.letters += 1
+                one.internal += data.get("looks") == "internal"
+                one.hours[at // _HOUR] += 1
+                one.clients[client] += 1
+                one.days[at // _DAY, "".join(people[:1]).lower()] += 1
+            else:
+                one.others += 1
+        if counts.get("customers") and counts.get("total") == len(people):
+            on = list(data.get("people") or ())
+            for address, person in zip(people, on, strict=False):
+                if isinstance(person, str) and " " in person.removesuffix(" ?") and self._is_ours(address.lower()):
+                    self._members[address.lower()] += 1
+
+    def _is_ours(self, address: str) -> bool:
+        return address.rpartition("@")[2] in self._known.domains
+
+    def _bounds(self, id: str, data: Mapping[str, Any]) -> None:
+        wanted = {bound.rule: bound for bound in self._known.bounds}
+        if not wanted or data.get("action") not in ("relay", "hold"):
+            return
+        hits = {*(data.get("observed") or ()), *(data.get("rules") or ())} & set(wanted)
+        for reason in data.get("reasons") or ():
+            rule = reason.get("rule")
+            if rule not in hits or reason.get("observed") is None:
+                continue
+            number = _NUMBER.search(str(reason["observed"]))
+            if number is None:
+                continue
+            value = float(re.sub(r"\D", "", number[0]))
+            facts = self._most[rule].setdefault(str(data.get("mailing") or id), {})
+            fact = str(reason.get("fact"))
+            facts[fact] = max(facts.get(fact, 0.0), value)
+
+    # what it comes to
+
+    def found(self, weeks: float, holds_a_week: float) -> Found:
+        """``weeks``: of the time that was read. ``holds_a_week``: what one rule may cost; a bound is raised only above that."""
+        notes: list[str] = []
+        made = [
+            *self._writers(),
+            *self._systems(weeks, notes),
+            *self._here(notes),
+            *self._raised(weeks, holds_a_week, notes),
+        ]
+        return Found(suggestions=made, notes=notes)
+
+    def _writers(self) -> Iterator[Suggestion]:
+        by_list: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+        for (name, sender), days in self._mailings.items():
+            if name in self._known.writers and len(days) >= MAILINGS:
+                by_list[name].append((sender, len(days)))
+        for name, writers in sorted(by_list.items()):
+            known = list(self._known.writers[name])
+            new = sorted((w for w in writers if w[0] not in known), key=lambda w: (-w[1], w[0]))
+            if new:
+                told = ", ".join(f"{sender} on {days} days" for sender, days in new)
+                yield Suggestion(
+                    path=("lists", name), key="writers", value=[*known, *(sender for sender, _ in new)],
+                    reason=f"mail to it that looks like a mailing: {told}; let origin prove it", looser=bool(known),
+                )  # fmt: skip
+
+    def _systems(self, weeks: float, notes: list[str]) -> Iterator[Suggestion]:
+        names = set(self._known.stream_names)
+        for sender, one in sorted(self._senders.items(), key=lambda pair: (-pair[1].letters, pair[0])):
+            if sender in self._known.streams or not self._automatic(sender, one, weeks):
+                continue
+            own = [client for client in one.clients if self._alone(client)]
+            a_week = one.letters / weeks
+            if sum(one.clients[client] for client in own) < one.letters:
+                shared = sorted(set(one.clients) - set(own))
+                notes.append(
+                    f"{sender} sends {a_week:,.0f} letters a week to customers like a system, through {', '.join(shared[:3])}, which people "
+                    "use as well: as a stream it needs a DKIM signature or a login of its own as its origin"
+                )
+                continue
+            name = re.sub(r"[^a-z0-9]+", "-", sender.partition("@")[0]).strip("-") or "system"
+            while name in names:
+                name += "-2"
+            names.add(name)
+            most, person = _rounded(2 * max(one.hours.values())), _rounded(2 * max(one.days.values()))
+            value: dict[str, Any] = {
+                "from": [sender], "origin": {"clients": sorted(own)}, "max": f"{most} in 1h", "max_per_person": f"{person} in 1d",
+            }  # fmt: skip
+            if self._known.owner:
+                value["owner"] = self._known.owner
+            yield Suggestion(
+                path=("streams",), key=name, value=value, looser=True,
+                reason=f"{a_week:,.0f} letters a week to customers, one by one, at most {max(one.hours.values()):,} in an hour and "
+                f"{max(one.days.values()):,} to one person in a day; nobody else sends from there",
+            )  # fmt: skip
+
+    def _automatic(self, sender: str, one: _Sender, weeks: float) -> bool:
+        if one.letters < LETTERS_A_WEEK * weeks or one.others > one.letters / 4:
+            return False
+        named = AUTOMATIC.match(sender.partition("@")[0]) is not None
+        return named or (one.letters >= 4 * LETTERS_A_WEEK * weeks and one.internal * 20 <= one.letters)
+
+    def _alone(self, client: str) -> bool:
+        """Whether only systems send from there: their addresses prove them then."""
+        behind = self._behind[client]
+        return bool(client) and len(behind) <= _LEAST and all(
+            s in self._senders and self._senders[s].letters >= 4 * self._senders[s].others for s in behind
+        )  # fmt: skip
+
+    def _here(self, notes: list[str]) -> Iterator[Suggestion]:
+        """Members of lists who have an address in our domains: colleagues, if they write from it themselves."""
+        if not self._known.customers_here or len(self._members) < _LEAST:
+            return
+        write = sorted(address for address in self._members if address in self._wrote)
+        if len(write) == len(self._members):
+            yield Suggestion(
+                path=("organization",), key="customers_here", value=False, looser=True,
+                reason=f"all {len(write):,} who are on a list and have an address of ours got mail and write from it themselves: colleagues",
+            )  # fmt: skip
+        elif write:
+            strangers = sorted(set(self._members) - set(write))
+            notes.append(
+                f"{len(write):,} colleagues who write themselves are on a list ({', '.join(write[:3])}), and {len(strangers):,} addresses of ours are "
+                f"on one from which nobody wrote ({', '.join(strangers[:3])}): customers_here: false, if those are no customers"
+            )
+
+    def _raised(self, weeks: float, holds_a_week: float, notes: list[str]) -> Iterator[Suggestion]:
+        for bound in self._known.bounds:
+            decisions = self._most.get(bound.rule, {})
+            now = len(decisions) / weeks
+            if now <= holds_a_week:
+                continue
+            tried = [(math.ceil(bound.least * times), 0.0) for times in TIMES]
+            costs = [
+                (least, sum(facts.get(bound.fact, math.inf) >= least for facts in decisions.values()) / weeks)
+                for least, _ in tried
+            ]
+            told = ", ".join(f">= {least:,}: {cost:.3g}" for least, cost in ((math.ceil(bound.least), now), *costs))
+            fits = next((least for least, cost in costs if cost <= holds_a_week), None)
+            if fits is None:
+                notes.append(
+                    f"{bound.rule} would hold {now:.3g} a week, and no bound up to {TIMES[-1]:g} times its own helps ({bound.fact} {told})"
+                )
+                continue
+            yield Suggestion(
+                path=bound.path, key=bound.key, value=f">= {fits}{bound.rest}", looser=True,
+                reason=f"holds a week at {bound.fact} {told}",
+            )  # fmt: skip
+
+
+def _rounded(number: int) -> int:
+    """Up, to one digit that counts: 137 is 200."""
+    size: int = 10 ** max(0, len(str(number)) - 1)
+    return math.ceil(number / size) * size

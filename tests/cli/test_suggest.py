@@ -1,0 +1,125 @@
+"""report observe and suggest over a store that only observed: what is told, what is written, and that naming is journalled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from smtpguard.config.documents import policy_documents
+from tests.cli.installing import install
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, Way, house
+
+SINCE = ("--since", "2026-03-01")
+OBSERVING = POLICY.replace("enforce: true", "enforce: false")
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Path:
+    """Two weeks of a new system's letters and of a list's writer; and the story, observed."""
+    install(tmp_path, KEY)
+    (tmp_path / "vocabularies").mkdir()
+    for name, data in DOCUMENTS.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "policy.yaml").write_text(OBSERVING)
+    for name in ("ramadan", "news"):
+        (tmp_path / f"{name}.csv").write_text("email\n" + "\n".join(MEMBERS))
+
+    async def work() -> None:
+        async with house(tmp_path, documents=policy_documents(tmp_path / "policy.yaml")) as home:
+            intake = home.intake()
+            await intake(home.transaction(RAMADAN, id="STORY"), Way())
+            for day in range(14):
+                for n in range(6):
+                    letter = home.transaction(
+                        MEMBERS[day], id=f"L{day}x{n}", session={"client_ip": "10.9.9.9"}, From="billing@example.com", body=f"{day} {n}",
+                        Message_ID=f"<{day}.{n}@example.com>", Subject="Your invoice",
+                    )  # fmt: skip
+                    await intake(letter, Way())
+                if day % 7 == 0:
+                    mailing = home.transaction(
+                        "news@lists.example.com", id=f"M{day}", From="campaigns@example.com", X_Looks="mailing",
+                        Message_ID=f"<m{day}@example.com>", body=f"News {day}",
+                    )  # fmt: skip
+                    await intake(mailing, Way())
+                home.clock.pass_(hours=24)
+
+    asyncio.run(work())
+    return tmp_path
+
+
+def run(folder: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), *args])
+
+
+def exported(folder: Path) -> list[Any]:
+    with closing(sqlite3.connect(folder / "guard.db")) as connection:
+        found = connection.execute("SELECT body FROM entry WHERE kind = 'exported'").fetchall()
+    return [json.loads(body)["data"]["what"] for (body,) in found]
+
+
+def test_what_would_have_been_held(watched: Path) -> None:
+    told = json.loads(run(watched, "report", "observe", *SINCE, "--until", "2026-03-16", "--json").stdout)
+    assert told["messages"] == 87
+    rules = {each["rule"]: each for each in told["rules"]}
+    assert rules["internal-to-list"]["examples"][0]["message"] == "STORY"
+    assert {each["rule"]: each["action"] for each in told["rules"]}["not-a-writer"] == "hold"
+    assert told["decisions"] >= 1
+    assert told["would"]["hold"] >= told["decisions"]
+    assert exported(watched) == ["observe"]
+    text = run(watched, "report", "observe", *SINCE).stdout
+    assert "With enforce: true" in text
+    assert "smtpguard suggest" in text
+
+
+def test_without_names_nobody_is_named_and_nothing_journalled(watched: Path) -> None:
+    said = run(watched, "report", "observe", *SINCE, "--no-names").stdout
+    assert "@" not in said
+    assert exported(watched) == []
+    assert json.loads(run(watched, "report", "observe", *SINCE, "--no-names", "--json").stdout)["senders"] == []
+
+
+def test_a_suggestion_is_a_diff_that_the_policy_takes(watched: Path) -> None:
+    new = watched / "next.yaml"
+    result = run(watched, "suggest", *SINCE, "--write", str(new))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("--- policy.yaml\n+++ policy.yaml, as suggested\n")
+    said = yaml.safe_load(new.read_text())
+    assert said["streams"]["billing"]["origin"] == {"clients": ["10.9.9.9"]}
+    assert said["streams"]["receipts"]["owner"] == "eva@example.com", "what stood there stays"
+    assert said["lists"]["news"]["writers"] == ["eva@example.com", "campaigns@example.com"]
+    assert said["enforce"] is False
+    assert exported(watched) == ["suggest"]
+    assert run(watched, "check", str(new)).exit_code == 0
+    again = run(watched, "suggest", *SINCE, "--write", str(new))
+    assert again.exit_code == 2
+    assert "is not written over" in again.stderr
+    elsewhere = run(watched, "suggest", *SINCE, "--write", str(watched.parent / "other.yaml"))
+    assert elsewhere.exit_code == 2
+    assert "is not beside the policy" in elsewhere.stderr
+
+
+def test_suggestions_for_programs(watched: Path) -> None:
+    rows = [json.loads(line) for line in run(watched, "suggest", *SINCE, "--json").stdout.splitlines()]
+    assert {(".".join(row["path"]), row["key"]) for row in rows if "key" in row} >= {
+        ("streams", "billing"),
+        ("lists.news", "writers"),
+    }
+    assert all(row["reason"] for row in rows if "key" in row)
+
+
+def test_where_nothing_was_decided_there_is_nothing_to_suggest(watched: Path) -> None:
+    result = run(watched, "suggest", "--since", "1h")
+    assert result.exit_code == 2
+    assert "nothing was decided on in that time" in result.stderr
+    told = run(watched, "report", "observe", "--since", "1h").stdout
+    assert "Nothing would have been held." in told
+    assert run(watched, "report", "observe", "--since", "1h", "--until", "2h").exit_code == 2

@@ -1,0 +1,71 @@
+"""What would have been held: decisions, not messages, are what it costs people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from smtpguard.incidents.observed import Sums, acts
+
+AT = 1_772_442_000_000_000
+SINCE, UNTIL = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 15, tzinfo=UTC)
+RULES = [
+    {"id": "to-list", "then": "hold"},
+    {"id": "no-contracts", "then": "reject"},
+    {"id": "busy", "then": "hold", "mode": "observe"},
+    {"id": "many", "then": "alarm"},
+    {"id": "asked", "then": "confirm"},
+]
+
+
+def verdict(*observed: str, action: str = "relay", **more: Any) -> dict[str, Any]:
+    reasons = [{"rule": rule, "fact": "mailing.customers", "observed": "25", "limit": ">= 20"} for rule in observed]
+    return {
+        "action": action,
+        "observed": list(observed),
+        "reasons": reasons,
+        "counts": {"total": 30, "customers": 25},
+        **more,
+    }
+
+
+def clear(sender: str = "anna@example.com", subject: str = "Lunch") -> dict[str, tuple[str, ...]]:
+    return {"from": (sender,), "subject": (subject,)}
+
+
+def test_a_rule_does_what_the_file_says_behind_enforce_false() -> None:
+    assert acts(RULES) == {"to-list": "hold", "no-contracts": "reject", "busy": "", "many": "", "asked": "hold"}
+
+
+def test_a_mailing_is_one_decision_and_the_strictest_action_counts() -> None:
+    sums = Sums(acts(RULES), examples=2)
+    for n in range(4):
+        sums.add(AT + n, f"T{n}", verdict("to-list", mailing="M1", lists=["news"]), clear())
+    sums.add(AT, "T5", verdict("to-list", "no-contracts"), clear("omar@example.com"))
+    sums.add(AT, "T6", verdict("busy", "many"), clear())
+    sums.add(AT, "T7", verdict(), clear())
+    sums.add(AT, "T8", verdict("of-yesterday"), None)
+    found = sums.observed(SINCE, UNTIL)
+    assert (found.messages, found.enforced, found.decisions) == (8, 0, 2)
+    assert found.would == {"hold": 5, "defer": 0, "reject": 1}
+    rules = {share.name: share for share in found.rules}
+    assert set(rules) == {"to-list", "no-contracts", "of-yesterday"}
+    assert (rules["to-list"].messages, rules["to-list"].decisions, rules["to-list"].customers) == (5, 1, 125)
+    assert [example.id for example in rules["to-list"].examples] == ["T0", "T5"], "of each decision one"
+    assert rules["to-list"].examples[0].because == (("mailing.customers", "25", ">= 20"),)
+    assert [(share.name, share.decisions) for share in found.senders] == [
+        ("anna@example.com", 1),
+        ("", 1),
+        ("omar@example.com", 0),
+    ]
+    assert [(share.name, share.messages) for share in found.lists] == [("news", 4)]
+
+
+def test_what_was_no_message_of_its_own_or_was_enforced_is_apart() -> None:
+    sums = Sums(acts(RULES))
+    sums.add(AT, "T1", verdict("to-list", retry=True), clear())
+    sums.add(AT, "T2", verdict("to-list", test=True), clear())
+    sums.add(AT, "T3", {"action": "defer", "observed": ["to-list"]}, clear())  # it failed inside the guard
+    sums.add(AT, "T4", verdict(action="hold"), clear())
+    found = sums.observed(SINCE, UNTIL)
+    assert (found.messages, found.enforced, found.decisions, found.rules) == (1, 1, 0, [])
