@@ -2,6 +2,7 @@
 
 ``python -m bench --mailings``: which copies are taken for one mailing.
 ``python -m bench --flood``: one mailing as thousands of transactions of one recipient each.
+``python -m bench --counted``: the store alone, which counts the people of messages to 50 customers each.
 ``python -m bench --lists``: customer lists of millions.
 ``python -m bench --console``: pages over 20,000 held messages.
 ``python -m bench --journal``: reading the whole journal, alone and beside mail.
@@ -20,6 +21,10 @@ elif sys.argv[1:2] == ["--flood"]:
     from bench.flood import main as flood
 
     flood(sys.argv[2:])
+elif sys.argv[1:2] == ["--counted"]:
+    from bench.counted import main as counted
+
+    counted(sys.argv[2:])
 elif sys.argv[1:2] == ["--lists"]:
     from bench.lists import main as lists
 

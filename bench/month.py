@@ -39,7 +39,7 @@ from smtpguard.app.proxy import Proxy
 from smtpguard.app.services import opened, term
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
-from smtpguard.counts.contacts import Contacts
+from smtpguard.counts.contacts import Known
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, State
 from smtpguard.holds.service import Approvals
@@ -294,9 +294,10 @@ async def _played(
 
 def _know(written: Mapping[str, Sequence[bytes]], batch: Batch) -> None:
     """Each wrote to these people a month ago."""
-    contacts, at = Contacts.to_write(batch), batch.now_us - 30 * 86_400 * 1_000_000
-    rows = (pair for who, people in written.items() for pair in contacts.pairs([who], people))
-    batch.rows("contact").extend((pair, at) for pair in rows)
+    known = Known(batch)
+    for who, people in written.items():
+        known.add([who], people, "", batch.now_us - 30 * 86_400 * 1_000_000)
+    known.write()
 
 
 def rules_of(policy: Path) -> str:

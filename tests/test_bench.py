@@ -9,7 +9,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "which", ["", "--mailings", "--journal", "--lists", "--flood", "--month", "--milter", "--console", "--house"]
+    "which",
+    ["", "--mailings", "--journal", "--lists", "--flood", "--counted", "--month", "--milter", "--console", "--house"],
 )
 def test_a_benchmark_says_what_it_does(
     which: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

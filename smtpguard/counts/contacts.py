@@ -1,17 +1,20 @@
-"""Whom a sender has written to: one row for each pair of sender and customer, with the last time; and who was sent which Message-ID.
+"""Whom a sender has written to, with the last time, beside what else each customer was counted under; and who was sent which Message-ID.
 
-Both are keyed digests: the table names nobody. What was let through is written, with its admission; so of two letters in one batch
-the second knows of the first. A pair is forgotten after 90 days.
+Both by keyed digests: the tables name nobody. What was let through is written, with its admission; so of two letters in one batch
+the second knows of the first. It is forgotten after 90 days.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smtpguard.admission.model import Item
+from smtpguard.counts.earlier import Earlier, paired
+from smtpguard.counts.entries import NEVER, entry, floor, hours, number, numbers
+from smtpguard.counts.people import People, Sent
 
 if TYPE_CHECKING:
     from smtpguard.database.batch import Batch
@@ -22,18 +25,15 @@ KNOWN = DAYS * 86_400 * 1_000_000
 FEW = 10
 """A message to more customers than these answers none of them by a Message-ID: that is looked up for few."""
 
-Select = Callable[[str, Sequence[bytes]], Iterator[Any]]
-"""A statement with ``{}`` where its values go, and these, however many."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """The customers of one letter, by digest, whom its sender has not written to and does not provably answer. ``quoted``: those of
+    """The customers of one letter, by number, whom its sender has not written to and does not provably answer. ``quoted``: those of
     them whom it answers as it says, which anybody can say; ``new``: those who count as first contacts. The quoted are among these,
     but for a mailbox in which several answer."""
 
-    new: frozenset[bytes] = frozenset()
-    quoted: frozenset[bytes] = frozenset()
+    new: frozenset[int] = frozenset()
+    quoted: frozenset[int] = frozenset()
     unanswered: int = 0
     """How many it does not answer in any way."""
 
@@ -42,66 +42,116 @@ NOBODY = Reached()
 
 
 class Contacts:
-    """Of one run of items, read ahead for all of them."""
+    """Of one run of items, or of what is made known otherwise. ``people``: whose documents they stand in."""
 
-    def __init__(self, secret: bytes, now_us: int, select: Select, items: Iterable[Item]) -> None:
-        self._key = hashlib.blake2b(secret, person=b"guard contacts").digest()
-        self._since = now_us - KNOWN
+    def __init__(self, batch: Batch, people: People, earlier: Earlier) -> None:
+        self._batch, self._people, self._earlier = batch, people, earlier
+        self._sent = Sent(batch)
+        self._key = hashlib.blake2b(batch.secret, person=b"guard contacts").digest()
+        self._since = batch.now_us - KNOWN
+        self._floor = floor(self._since)
         self._scopes: dict[str, bytes] = {}
-        self._there: set[bytes] = set()
-        wanted = {pair for item in items if item.letter_from for pair in self._looked_up(item)}
-        if wanted:
-            sql = f"SELECT pair FROM contact WHERE pair IN ({{}}) AND at > {self._since:d}"
-            self._there.update(bytes(pair) for (pair,) in select(sql, list(wanted)))
 
-    @classmethod
-    def to_write(cls, batch: Batch) -> Contacts:
-        """To make pairs that are written without having been looked up."""
-        return cls(batch.secret, batch.now_us, lambda sql, values: iter(()), ())
+    def load(self, items: Sequence[Item]) -> None:
+        """What letters need, their people being loaded."""
+        messages = {self._message(name) for item in items for name in _referred(item)}
+        messages.update(self._message(item.message_id) for item in items if item.letter_from and item.message_id)
+        self._sent.load(messages)
+        if self._earlier.contacts:
+            self._take_over(items)
 
     def of(self, item: Item) -> Reached:
         if not item.letter_from:
             return NOBODY
-        there = self._there
-        new = [p for p in dict.fromkeys(item.people) if there.isdisjoint(self._written(item, p))]
-        if len(item.people) <= FEW:
-            new = [p for p in new if there.isdisjoint(self._referred(item, p))]
-        quoted = item.quoted.intersection(new)
+        docs, since = self._people.docs, self._floor
+        new = list(dict.fromkeys(numbers(item.people)))
+        if not docs.keys().isdisjoint(new):
+            scopes = [number(self._scope(f"from {sender}")) for sender in item.letter_from]
+            of = self._people.of
+            new = [p for p in new if p not in docs or not any(of(p).get(scope, NEVER) > since for scope in scopes)]
+        for name in _referred(item):
+            there = self._sent.of(self._message(name))
+            new = [p for p in new if there.get(p, NEVER) <= since] if there else new
+        quoted = {number(person) for person in item.quoted}.intersection(new) if item.quoted else frozenset()
         rest = frozenset(new) - quoted
-        return Reached(new=rest if item.shared else rest | quoted, quoted=quoted, unanswered=len(rest))
+        return Reached(new=rest if item.shared else rest | quoted, quoted=frozenset(quoted), unanswered=len(rest))
 
-    def record(self, item: Item) -> list[bytes]:
-        """It was let through. Returns the pairs that are to be written."""
-        pairs = self.pairs(item.letter_from, dict.fromkeys(item.people), item.message_id)
-        self._there.update(pairs)
-        return pairs
+    def entries(self, senders: Iterable[str], at_us: int) -> dict[int, int]:
+        """What stands in somebody's document who had something from these senders then."""
+        made = entry(at_us, hours(KNOWN))
+        return {number(self._scope(f"from {sender}")): made for sender in senders}
 
-    def pairs(self, senders: Iterable[str], people: Iterable[bytes], message_id: str = "") -> list[bytes]:
-        """What stands for it that these people had this from these senders."""
-        names = [f"from {sender}" for sender in senders]
+    def record(self, message_id: str, people: Iterable[int], at_us: int) -> None:
+        """They were sent this Message-ID."""
         if message_id:
-            names.append(f"message {message_id.strip('<>')}")
-        people = list(people)
-        return [self._pair(name, person) for name in names for person in people]
+            made = entry(at_us, hours(KNOWN))
+            doc = self._sent.to_change(self._message(message_id))
+            for person in people:
+                doc[person] = max(made, doc.get(person, NEVER))
 
-    def _looked_up(self, item: Item) -> Iterator[bytes]:
-        for person in item.people:
-            yield from self._written(item, person)
-            if len(item.people) <= FEW:
-                yield from self._referred(item, person)
+    def write(self) -> None:
+        self._sent.write()
 
-    def _written(self, item: Item, person: bytes) -> list[bytes]:
-        return [self._pair(f"from {sender}", person) for sender in item.letter_from]
+    def _message(self, message_id: str) -> int:
+        return number(self._scope(f"message {message_id.strip('<>')}"))
 
-    def _referred(self, item: Item, person: bytes) -> list[bytes]:
-        return [self._pair(f"message {name}", person) for name in item.refers_to]
-
-    def _pair(self, name: str, person: bytes) -> bytes:
+    def _scope(self, name: str) -> bytes:
         scope = self._scopes.get(name)
         if scope is None:
             made = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16)
             scope = self._scopes[name] = made.digest()
-        return hashlib.blake2b(person, key=scope, digest_size=16).digest()
+        return scope
+
+    def _take_over(self, items: Sequence[Item]) -> None:
+        members = []
+        sent: dict[bytes, tuple[int, int]] = {}
+        for item in items:
+            for sender in item.letter_from:
+                scope = self._scope(f"from {sender}")
+                members += [(number(scope), scope, number(person), person) for person in item.people]
+            for name in _referred(item):
+                scope = self._scope(f"message {name.strip('<>')}")
+                sent |= {paired(scope, person): (number(scope), number(person)) for person in item.people}
+        self._earlier.take_contacts(members, self._people, KNOWN)
+        for message, person in self._earlier.were_sent(sent, self._since):
+            self._sent.note(message, person, entry(self._batch.now_us, hours(KNOWN)))
+
+
+class Known:
+    """People who are made known to senders outside of an admission: what was held goes out, or the journal says it of before."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch, self._people, self._earlier = batch, People(batch), Earlier(batch)
+        self._contacts = Contacts(batch, self._people, self._earlier)
+        self._letters: list[tuple[tuple[str, ...], Sequence[bytes], str, int]] = []
+
+    def add(self, senders: Iterable[str], people: Iterable[bytes], message_id: str, at_us: int) -> None:
+        self._letters.append((tuple(senders), list(people), message_id, at_us))
+
+    def write(self) -> None:
+        items = [
+            Item(id="", key="", policy_sha256="", people=tuple(people), letter_from=senders, message_id=message_id)
+            for senders, people, message_id, _ in self._letters
+        ]
+        self._batch.flush()
+        self._people.load(number(person) for item in items for person in item.people)
+        self._contacts.load(items)
+        for senders, people, message_id, at_us in self._letters:
+            numbers = list(map(number, people))
+            made = self._contacts.entries(senders, at_us)
+            for person in numbers:
+                doc = self._people.to_change(person)
+                for scope, one in made.items():
+                    doc[scope] = max(one, doc.get(scope, NEVER))
+            self._contacts.record(message_id, numbers, at_us)
+        self._people.write()
+        self._contacts.write()
+        self._batch.flush()
+
+
+def _referred(item: Item) -> Sequence[str]:
+    """The Message-IDs by which it may prove that it answers."""
+    return item.refers_to if item.letter_from and len(item.people) <= FEW else ()
 
 
 def forget(batch: Batch) -> None:

@@ -1,19 +1,24 @@
 """Distinct people (or Message-IDs) under a key in a sliding window, exact over all processes: read and written in the batch.
 
-A scope is a fact and its key; a pair is a member of it. Both are keyed digests: the tables name nobody. Of each pair the
-newest time is kept. What was counted under a scope already (the same content coming again) adds members that the window does
+A scope is a fact and its key; its members are people. Both are numbers of keyed digests: the tables name nobody. Each person's document
+says under which scopes they were counted, with the newest time of each; how many were counted when under a scope stands beside
+(moments). What was counted under a scope already (the same content coming again) adds members that the window does
 not have and prolongs none. mailingbatch counts what a mailing reaches; contacts whom a sender knows already.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from smtpguard.admission.model import Item
-from smtpguard.counts.contacts import KNOWN, Contacts, Reached
+from smtpguard.counts import moments
+from smtpguard.counts.contacts import Contacts, Known, Reached
+from smtpguard.counts.earlier import Earlier, paired
+from smtpguard.counts.entries import NEVER, at, ends, entry, floor, hours, lengthened, number, numbered, numbers
+from smtpguard.counts.moments import USUAL_FROM, USUAL_UNTIL, Moments, most_in_a_window
+from smtpguard.counts.people import Again, People
+from smtpguard.counts.sums import Sum, Sums
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Hold
 from smtpguard.mailings.mailingbatch import mailings_of
@@ -34,235 +39,323 @@ OF_ONE_MAILING = named(lambda fact: fact.by_mailing)
 OF_ANSWERS = "message.answers"
 """The fact that is told of a message alone: how many of its customers it does not answer."""
 
-USUAL_FROM, USUAL_UNTIL = 35 * 86_400 * 1_000_000, 7 * 86_400 * 1_000_000
-"""What was counted between so long ago is what is usual, in microseconds."""
+_NOT_HERE = OF_MAILINGS | {OF_ANSWERS}
 
-LARGE = 2000  # a sum that is worth keeping
-LIFE = 600 * 1_000_000  # microseconds until a kept sum is made anew; pruning waits as long
+_LETTER, _CUSTOMERS = "letter", "customers"
+"""Members who are the customers one by one; and those with the lists' addresses."""
 
-_MANY = 500  # values in one IN (...)
-
-
-@dataclass(slots=True)
-class _Sum:
-    """The weight of a scope's pairs that are newer than ``floor``. ``made``: when it was counted from scratch, if it is kept."""
-
-    floor: int
-    total: int = 0
-    made: int | None = None
-    changed: bool = False
+Members = Mapping[int, int]
+"""People by their numbers, and as how many each counts."""
 
 
 class Tally:
-    """The counts of one run of items: read ahead for all of them, then kept as they come.
-
-    A large sum is kept in the database, and what has left its window is taken off: a mailing to 400,000 people is not added
-    up for every batch of it.
-    """
+    """The counts of one run of items: read ahead for all of them, then kept as they come."""
 
     def __init__(self, batch: Batch, items: Iterable[Item]) -> None:
         self._batch = batch
         self._key = _count_key(batch.secret)
-        self._at: dict[bytes, int] = {}
-        self._sums: dict[bytes, dict[int, _Sum]] = {}  # by scope and window
-        self._marks: set[bytes] = set()
-        self._scopes: dict[tuple[str, str], bytes] = {}
-        items = list(items)
+        self._scopes: dict[tuple[str, str], int] = {}
+        self._long: dict[int, bytes] = {}
+        self._contents: dict[str, int] = {}
         self._mailings = mailings_of(batch)
-        self._contacts = Contacts(batch.secret, batch.now_us, self._select, items)
-        pairs: set[bytes] = set()
-        marks: set[bytes] = set()
+        self._people, self._again, self._moments = People(batch), Again(batch), Moments(batch)
+        self._last: tuple[Item | None, dict[object, Members], Reached | None] = (None, {}, None)
+        asking = [item for item in items if item.asks]
+        self._asked = bool(asking)
+        if not asking:
+            return
+        self._earlier = Earlier(batch)
+        self._sums = Sums(batch, self._earlier, self._moments)
+        self._contacts = Contacts(batch, self._people, self._earlier)
+        self._read(asking)
+
+    def _read(self, items: Sequence[Item]) -> None:
+        people: set[int] = set()
+        contents: set[int] = set()
+        scopes: set[int] = set()
+        old: list[tuple[int, bytes, int, bytes]] = []
+        marks: dict[bytes, tuple[int, int]] = {}
         for item in items:
+            if item.letter_from:
+                people.update(numbers(item.people))
             for ask in item.asks:
-                if ask.fact in OF_MAILINGS or ask.fact == OF_ANSWERS:
+                if ask.fact in _NOT_HERE:
                     continue
                 scope = self._scope(ask, item)
-                floor = batch.now_us - ask.window_seconds * 1_000_000
-                self._sums.setdefault(scope, {})[ask.window_seconds] = _Sum(floor)
-                members = _members(scope, ask, item)
+                scopes.add(scope)
+                self._sums.want(scope, self._long[scope], ask.window_seconds)
+                members = self._all(ask, item)
                 if members:
-                    pairs.update(pair for pair, _ in members)
-                    marks.add(_mark(scope, item))
-        if self._sums:
-            self._read(pairs, marks)
+                    people.update(members)
+                    contents.add(self._content(item))
+                    if self._earlier.counts:
+                        old += [(scope, self._long[scope], n, raw) for n, raw, _ in self._raw(ask, item)]
+                    if self._earlier.marks:
+                        content = self._content(item)
+                        marks[paired(self._long[scope], b"again " + _named_content(item))] = (content, scope)
+        self._people.load(people)
+        self._again.load(contents)
+        self._moments.look(scopes)
+        self._contacts.load(items)
+        if old:
+            self._earlier.take_counts(old, self._people, self._moments)
+        for content, scope, until in self._earlier.marked(marks):
+            self._again.note(content, scope, until)
+        self._sums.read()
 
-    def _scope(self, ask: Ask, item: Item) -> bytes:
+    # -- scopes and their members
+
+    def _scope(self, ask: Ask, item: Item) -> int:
         key = _with_mailing(ask.key, self._mailings.name_of(item)) if ask.same else ask.key
         known = self._scopes.get((ask.fact, key))
         if known is None:
-            known = self._scopes[ask.fact, key] = _scope_of(self._key, ask.fact, key)
+            long = _scope_of(self._key, ask.fact, key)
+            known = self._scopes[ask.fact, key] = number(long)
+            self._long[known] = long
         return known
 
-    def _sum(self, scope: bytes, ask: Ask, item: Item) -> _Sum:
-        """What was read ahead; of a mailing that was not there yet then, what earlier items of the batch have left."""
-        sums = self._sums.setdefault(scope, {})
-        if ask.window_seconds not in sums:
-            made = sums[ask.window_seconds] = _Sum(self._batch.now_us - ask.window_seconds * 1_000_000)
-            if self._mailings.has_come(item):
-                sql = "SELECT pair, at, weight FROM seen WHERE scope = ? AND at > ?"
-                for pair, at, weight in self._batch.select(sql, (scope, made.floor)):
-                    self._at.setdefault(bytes(pair), at)
-                    made.total += int(weight)
-        return sums[ask.window_seconds]
+    def _content(self, item: Item) -> int:
+        """The same content is the same message coming again, whatever part of the envelope it comes with."""
+        name = item.content_sha256 or item.key
+        known = self._contents.get(name)
+        if known is None:
+            known = self._contents[name] = numbered(self._key, b"again " + name.encode())
+        return known
 
-    def _read(self, pairs: set[bytes], marks: set[bytes]) -> None:
-        self._sum_up(self._kept())
-        for pair, at in self._select("SELECT pair, at FROM seen WHERE pair IN ({})", list(pairs)):
-            self._at[bytes(pair)] = at
-        sql = "SELECT mark FROM counted WHERE mark IN ({}) AND until > ?"
-        self._marks.update(bytes(mark) for (mark,) in self._select(sql, list(marks), self._batch.now_us))
+    def _of_item(self, item: Item) -> dict[object, Members]:
+        if self._last[0] is not item:
+            self._last = (item, {}, None)
+        return self._last[1]
 
-    def _kept(self) -> set[tuple[bytes, int]]:
-        """Take the sums that are kept, less what has left their windows. Returns which of those asked for these are."""
-        found: set[tuple[bytes, int]] = set()
-        now = self._batch.now_us
-        sql = "SELECT scope, seconds, floor, total, made FROM tally WHERE scope IN ({}) AND made > ? AND made <= ?"
-        for row in self._select(sql, list(self._sums), now - LIFE, now):
-            scope, seconds, floor, total, made = row
-            asked = self._sums[bytes(scope)].get(seconds)
-            kept = _Sum(floor, int(total), made)
-            if asked is not None:
-                if asked.floor < floor:  # another node's clock is ahead of ours: count anew
-                    continue
-                sql = "SELECT SUM(weight) FROM seen WHERE scope = ? AND at > ? AND at <= ?"
-                [(gone,)] = self._batch.select(sql, (scope, floor, asked.floor))
-                kept.total -= int(gone or 0)
-                kept.floor = asked.floor
-                found.add((bytes(scope), seconds))
-            self._sums[bytes(scope)][seconds] = kept
-        return found
+    def _all(self, ask: Ask, item: Item) -> Members:
+        """The item's members of the scope with their weights; of a letter its customers, known to the sender or not."""
+        made = self._of_item(item)
+        kind = _kind(ask)
+        if kind not in made:
+            if kind == _LETTER or (kind == _CUSTOMERS and not item.lists):
+                made[kind] = made.setdefault(_LETTER, dict.fromkeys(numbers(item.people), 1))
+            else:
+                made[kind] = {n: weight for n, _, weight in self._raw(ask, item)}
+        return made[kind]
 
-    def _sum_up(self, known: set[tuple[bytes, int]]) -> None:
-        wanted: dict[int, list[bytes]] = {}
-        for scope, sums in self._sums.items():
-            for seconds, one in sums.items():
-                if one.made is None and (scope, seconds) not in known:
-                    wanted.setdefault(seconds, []).append(scope)
-        sql = "SELECT scope, SUM(weight) FROM seen WHERE scope IN ({}) AND at > ? GROUP BY scope"
-        for seconds, scopes in wanted.items():
-            for scope, total in self._select(sql, scopes, self._batch.now_us - seconds * 1_000_000):
-                one = self._sums[bytes(scope)][seconds]
-                one.total = int(total)
-                if one.total >= LARGE:
-                    one.made, one.changed = self._batch.now_us, True
+    def _members(self, ask: Ask, item: Item) -> Members:
+        """Of a letter those alone who are first contacts, or answered."""
+        if ask.fact not in OF_LETTERS:
+            return self._all(ask, item)
+        made, reached = self._of_item(item), self._reached(item)
+        answers = ask.fact == "sender.answers"
+        some = reached.quoted if answers else reached.new
+        kind = (_kind(ask), answers)
+        if kind not in made:
+            all_of_them = self._all(ask, item)
+            made[kind] = (
+                all_of_them
+                if all_of_them.keys() <= some
+                else {n: weight for n, weight in all_of_them.items() if n in some}
+            )
+        return made[kind]
 
-    def _select(self, sql: str, values: Sequence[bytes], *more: int) -> Iterator[Any]:
-        for start in range(0, len(values), _MANY):
-            some = values[start : start + _MANY]
-            yield from self._batch.select(sql.format(", ".join("?" * len(some))), (*some, *more))
+    def _reached(self, item: Item) -> Reached:
+        """Whom it reaches that its sender does not know, before it is recorded."""
+        made = self._of_item(item)
+        reached = self._last[2]
+        if reached is None:
+            reached = self._contacts.of(item)
+            self._last = (item, made, reached)
+        return reached
+
+    def _raw(self, ask: Ask, item: Item) -> list[tuple[int, bytes, int]]:
+        """Each member once: its number, what it is in a digest of an earlier version, and its weight: a list's address weighs as much
+        as its people."""
+        if ask.fact in OF_MESSAGES:
+            split = (
+                item.content_sha256 if ask.fact != "stream.messages" else None
+            )  # one reply, in however many envelopes
+            raw = b"m" + (item.message_id or split or item.key).encode("utf-8", "surrogatepass")
+            return [(numbered(self._key, raw), raw, 1)]
+        if ask.fact == OF_EVERYBODY:
+            return [(number(p.digest), b"p" + p.digest, p.weight) for p in item.everybody]
+        if ask.fact in OF_LISTS:
+            return [(number(p.digest), b"p" + p.digest, p.weight) for p in item.everybody if ask.key in p.lists]
+        if ask.fact in OF_LETTERS:
+            return [(number(person), b"p" + person, 1) for person in _letter(ask, item)]
+        people = [(number(person), b"p" + person, 1) for person in dict.fromkeys(item.people)]
+        lists = {f"l{name}\0{version}".encode(): weight for name, version, weight in item.lists}
+        return people + [(numbered(self._key, raw), raw, weight) for raw, weight in lists.items()]
+
+    # -- what an item sees
 
     def counts(self, item: Item) -> dict[Ask, int]:
         """Each ask's count with this very item in it."""
         counts: dict[Ask, int] = {}
-        reached = self._contacts.of(item)
+        new: dict[tuple[int, int], int] = {}  # by scope and window
         for ask in item.asks:
             if ask.fact in OF_MAILINGS:
                 continue
             if ask.fact == OF_ANSWERS:
-                counts[ask] = reached.unanswered
+                counts[ask] = self._reached(item).unanswered
                 continue
-            scope = self._scope(ask, item)
-            floor = self._batch.now_us - ask.window_seconds * 1_000_000
-            members = self._members(scope, ask, item, reached)
+            members = self._members(ask, item)
             if ask.fact in OF_LETTERS and not members:  # whoever it goes to, it is nobody's first
                 counts[ask] = 0
                 continue
-            new = sum(w for pair, w in members if self._at.get(pair, floor) <= floor)
-            counts[ask] = self._unusual(ask, scope, self._sum(scope, ask, item).total + new)
+            scope = self._scope(ask, item)
+            one = self._sum(scope, ask, item)
+            key = (scope, ask.window_seconds)
+            if key not in new:
+                new[key] = self._new(members, scope, one.floor)
+            counts[ask] = self._unusual(ask, scope, one.total + new[key])
         return counts
 
-    def _unusual(self, ask: Ask, scope: bytes, count: int) -> int:
+    def _sum(self, scope: int, ask: Ask, item: Item) -> Sum:
+        has_come = self._mailings.has_come(item)
+        return self._sums.of(scope, self._long[scope], ask.window_seconds, has_come=has_come)
+
+    def _new(self, members: Members, scope: int, since_us: int) -> int:
+        """The weight of those whom the window does not have."""
+        people = self._people
+        if people.docs.keys().isdisjoint(members):
+            return sum(members.values())
+        since, of = floor(since_us), people.of
+        return sum(weight for person, weight in members.items() if of(person).get(scope, NEVER) <= since)
+
+    def _unusual(self, ask: Ask, scope: int, count: int) -> int:
         """The count; from the least that matters on only where it is above what is usual, too."""
         if ask.usual is None or count < ask.usual.least:
             return count
         usual = self._usual(scope, ask.window_seconds * 1_000_000)
         return count if count > ask.usual.times * usual else int(ask.usual.least) - 1
 
-    def _usual(self, scope: bytes, window_us: int) -> int:
+    def _usual(self, scope: int, window_us: int) -> int:
         """The most that was counted in any window of that length, long enough ago."""
-        now = self._batch.now_us
-        sql = "SELECT at FROM seen WHERE scope = ? AND at > ? AND at <= ? ORDER BY at"
-        times = [at for (at,) in self._batch.select(sql, (scope, now - USUAL_FROM, now - USUAL_UNTIL))]
-        most = first = 0
-        for n, at in enumerate(times):
-            while times[first] <= at - window_us:
-                first += 1
-            most = max(most, n + 1 - first)
-        return most
+        since, until = self._batch.now_us - USUAL_FROM, self._batch.now_us - USUAL_UNTIL
+        sql = "SELECT at, n FROM moment WHERE scope = ? AND at > ? AND at <= ?"
+        times = [(when, n) for when, n in self._batch.select(sql, (scope, since, until))]
+        if self._earlier.counts:
+            times += self._earlier.times(self._long[scope], since, until)
+        return most_in_a_window(times, window_us)
 
-    def _members(self, scope: bytes, ask: Ask, item: Item, reached: Reached) -> list[tuple[bytes, int]]:
-        """Of a letter those alone who are first contacts, or answered."""
-        if ask.fact not in OF_LETTERS:
-            return _members(scope, ask, item)
-        some = reached.quoted if ask.fact == "sender.answers" else reached.new
-        return [(_pair(scope, b"p" + person), 1) for person in _letter(ask, item) if person in some]
+    # -- what is written
 
     def record(self, item: Item, asks: Sequence[Ask]) -> None:
         """Count the item under ``asks``, each of which it asked for."""
-        now = self._batch.now_us
-        reached = self._contacts.of(item)
-        longest: dict[bytes, Ask] = {}
+        longest: dict[int, Ask] = {}
         for ask in asks:
-            if ask.fact in OF_MAILINGS or ask.fact == OF_ANSWERS:
+            if ask.fact in _NOT_HERE:
                 continue
             scope = self._scope(ask, item)
             if scope not in longest or longest[scope].window_seconds < ask.window_seconds:
                 longest[scope] = ask
+        groups: list[tuple[Members, dict[int, int]]] = []  # members, and the entries that are new to all who have none
         for scope, ask in longest.items():
-            members = self._members(scope, ask, item, reached)
+            members = self._members(ask, item)
             if not members:  # as ordinary mail has none: nothing that a retry could prolong
                 continue
-            mark = _mark(scope, item)
-            again = mark in self._marks
-            until = now + max(ask.window_seconds * 1_000_000, USUAL_FROM if ask.fact in OF_LETTERS else 0)
-            rows = self._batch.rows("seen")
-            floor = now - ask.window_seconds * 1_000_000
             self._sum(scope, ask, item)
-            sums = list(self._sums[scope].values())
-            for pair, weight in members:
-                before = self._at.get(pair)
-                if again and before is not None and before > floor:
-                    continue
-                rows.append((pair, scope, now, until, weight))
-                for one in sums:
-                    if before is None or before <= one.floor:
-                        one.total += weight
-                        one.changed = True
-                self._at[pair] = now
-                self._batch.counted += 1
-            if not again:
-                self._marks.add(mark)
-                self._batch.rows("counted").append((mark, until))
+            entries = next((entries for group, entries in groups if group is members), None)
+            if entries is None:
+                entries = {}
+                groups.append((members, entries))
+            entries[scope] = self._record(item, scope, ask, members)
         if item.letter_from and not OF_LETTERS.isdisjoint(ask.fact for ask in asks):
-            pairs = self._contacts.record(item)
-            self._batch.rows("contact").extend((pair, now) for pair in pairs)
-            self._batch.counted += len(pairs)
+            self._make_known(item, groups)
+        self._begin(groups)
+        self._last = (None, {}, None)
+
+    def _record(self, item: Item, scope: int, ask: Ask, members: Members) -> int:
+        """Count them in sums and moments, and those of whom anything is known in their documents. Returns the entry of the others."""
+        now, people, content = self._batch.now_us, self._people, self._content(item)
+        window = ask.window_seconds * 1_000_000
+        span = max(window, USUAL_FROM if ask.fact in OF_LETTERS else 0)
+        when = max(now, self._moments.reset_at(scope) + 1)
+        made = entry(when, hours(span))
+        sums = list(self._sums.all_of(scope))
+        again = self._again.of(content).get(scope, NEVER) > now
+        if not again:
+            self._again.put(content, scope, now + span)
+        n, weight = len(members), sum(members.values())
+        if not people.docs.keys().isdisjoint(members):
+            known = [person for person in members if person in people.docs]
+            n, weight = n - len(known), weight - sum(members[person] for person in known)
+            since = floor(now - window)
+            if again:
+                known = [person for person in known if people.of(person).get(scope, NEVER) <= since]
+            self._recount(scope, made, {person: members[person] for person in known}, sums)
+        if n:
+            self._moments.add(scope, when, when + span, n, weight)
+            for one in sums:
+                one.total += weight
+                one.changed = True
+        return made
+
+    def _recount(self, scope: int, made: int, members: Members, sums: Sequence[Sum]) -> None:
+        """People of whom something is known are counted, and not where they were before."""
+        people, reset = self._people, self._moments.reset_at(scope)
+        alike: dict[tuple[int, int, int], int] = {}  # by what they had and were and are counted as, how many
+        longer: dict[int, int] = {}
+        for person, weight in members.items():
+            doc = people.to_change(person)
+            before = doc.get(scope, NEVER)
+            key = before, people.weight(person, scope), weight
+            alike[key] = alike.get(key, 0) + 1
+            doc[scope] = longer.get(before) or longer.setdefault(before, lengthened(made, before))
+            people.weigh(person, scope, weight)
+        for (before, was, weight), n in alike.items():
+            weighed = was if before != NEVER and at(before) > reset else 0
+            if before != NEVER:
+                self._moments.add(scope, at(before), ends(before), -n, -n * weighed)
+            self._moments.add(scope, at(made), ends(longer[before]), n, n * weight)
+            for one in sums:
+                one.total += n * (weight - weighed if before > floor(one.floor) else weight)
+                one.changed = True
+
+    def _make_known(self, item: Item, groups: list[tuple[Members, dict[int, int]]]) -> None:
+        """Its sender has written to its customers from now on."""
+        people, docs = dict.fromkeys(numbers(item.people), 1), self._people.docs
+        entries = self._contacts.entries(item.letter_from, self._batch.now_us)
+        if not docs.keys().isdisjoint(people):
+            for person in people:
+                if person in docs:
+                    self._people.to_change(person).update(entries)
+        self._contacts.record(item.message_id, people, self._batch.now_us)
+        groups.append((people, entries))
+
+    def _begin(self, groups: Sequence[tuple[Members, dict[int, int]]]) -> None:
+        """Documents of those of whom nothing was known: the same for all who are members of the same."""
+        docs, found = self._people.docs, dict[int, int]()
+        for n, (members, _) in enumerate(groups):
+            for person in members:
+                if person not in docs:
+                    found[person] = found.get(person, 0) | 1 << n
+        for bits in set(found.values()):
+            some = [entries for n, (_, entries) in enumerate(groups) if bits >> n & 1]
+            entries = {scope: one for each in some for scope, one in each.items()}
+            self._people.begin((person for person, mine in found.items() if mine == bits), entries)
+        for members, entries in groups:
+            if sum(members.values()) != len(members):
+                for person, weight in members.items():
+                    if person in found:
+                        for scope in entries:
+                            self._people.weigh(person, scope, weight)
 
     def keep(self) -> None:
-        """Write the large sums that have changed."""
-        rows = self._batch.rows("tally")
-        for scope, sums in self._sums.items():
-            for seconds, one in sums.items():
-                if one.made is not None and one.changed:
-                    rows.append((scope, seconds, one.floor, one.total, one.made))
+        """Write what has changed."""
+        if not self._asked:
+            return
+        self._people.write()
+        self._again.write()
+        self._contacts.write()
+        self._moments.write()
+        self._sums.keep()
 
 
-def _members(scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
-    """The item's members of the scope, each once, with its weight: a list's address weighs as much as its people."""
-    if ask.fact in OF_MESSAGES:
-        split = item.content_sha256 if ask.fact != "stream.messages" else None  # one reply, in however many envelopes
-        return [(_pair(scope, b"m" + (item.message_id or split or item.key).encode("utf-8", "surrogatepass")), 1)]
-    if ask.fact == OF_EVERYBODY:
-        return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody]
-    if ask.fact in OF_LISTS:
-        return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody if ask.key in p.lists]
+def _kind(ask: Ask) -> object:
+    """What says who its members are, of one item."""
     if ask.fact in OF_LETTERS:
-        return [(_pair(scope, b"p" + person), 1) for person in _letter(ask, item)]
-    if not (item.people or item.lists):
-        return []
-    people = [(_pair(scope, b"p" + person), 1) for person in dict.fromkeys(item.people)]
-    lists = {(name, version): people for name, version, people in item.lists}
-    return people + [(_pair(scope, f"l{n}\0{v}".encode()), weight) for (n, v), weight in lists.items()]
+        return ("letter", list_of(ask.key)) if FACTS[ask.fact].by_list else _LETTER
+    if ask.fact in OF_MESSAGES:
+        return ("message", ask.fact == "stream.messages")
+    return (ask.fact, ask.key) if ask.fact in OF_LISTS else "everybody" if ask.fact == OF_EVERYBODY else _CUSTOMERS
 
 
 def _letter(ask: Ask, item: Item) -> list[bytes]:
@@ -274,36 +367,29 @@ def _letter(ask: Ask, item: Item) -> list[bytes]:
     return [person for person in people if person in on_it]
 
 
-def _pair(scope: bytes, member: bytes) -> bytes:
-    return hashlib.blake2b(member, key=scope, digest_size=16).digest()
-
-
-def _mark(scope: bytes, item: Item) -> bytes:
-    """The same content is the same message coming again, whatever part of the envelope it comes with."""
-    return _pair(scope, b"again " + (item.content_sha256 or item.key).encode())
-
-
 def let_out(batch: Batch, hold: Hold, people: Iterable[bytes]) -> None:
     """A letter that was held goes out: these people know its sender from now on, and who writes the same begins anew. With the one
     that people decided on all counts of its sender do, since they have looked at what was counted."""
-    contacts = Contacts.to_write(batch)
-    rows = [(pair, batch.now_us) for pair in contacts.pairs(hold.letter_from, people)]
-    batch.rows("contact").extend(rows)
-    batch.counted += len(rows)
+    known = Known(batch)
+    known.add(hold.letter_from, people, "", batch.now_us)
+    known.write()
     key = _count_key(batch.secret)
     scopes = [
-        (_scope_of(key, fact, _with_mailing(s, hold.mailing_id)),) for s in hold.letter_from for fact in OF_ONE_MAILING
+        _scope_of(key, fact, _with_mailing(s, hold.mailing_id)) for s in hold.letter_from for fact in OF_ONE_MAILING
     ]
     if hold.by_sender and not hold.lead:
-        scopes += [(_scope_of(key, fact, sender),) for sender in hold.letter_from for fact in OF_A_SENDER]
+        scopes += [_scope_of(key, fact, sender) for sender in hold.letter_from for fact in OF_A_SENDER]
         scopes += [
-            (_scope_of(key, "sender.list_contacts", f"{name}\0{sender}"),)
+            _scope_of(key, "sender.list_contacts", f"{name}\0{sender}")
             for sender in hold.letter_from
             for name in hold.lists
         ]
-    batch.flush()
-    batch.execute("UPDATE seen SET weight = 0 WHERE scope = ?", scopes)
-    batch.execute("DELETE FROM tally WHERE scope = ?", scopes)
+    moments.reset(batch, map(number, scopes))
+    Earlier(batch).reset(scopes)
+
+
+def _named_content(item: Item) -> bytes:
+    return (item.content_sha256 or item.key).encode()
 
 
 def _with_mailing(key: str, mailing_id: str) -> str:
@@ -317,13 +403,3 @@ def _count_key(secret: bytes) -> bytes:
 def _scope_of(key: bytes, fact: str, name: str) -> bytes:
     text = f"{fact}\0{name}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, key=key, digest_size=16).digest()
-
-
-def prune(batch: Batch, limit: int) -> None:
-    """Forget what no window reaches any more."""
-    for table, key, before in (("seen", "pair", batch.now_us - LIFE), ("counted", "mark", batch.now_us)):
-        sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE until < ? LIMIT {limit})"
-        batch.execute(sql, [(before,)])
-    batch.execute("DELETE FROM tally WHERE made < ?", [(batch.now_us - LIFE,)])
-    sql = f"DELETE FROM contact WHERE pair IN (SELECT pair FROM contact WHERE at < ? LIMIT {limit})"
-    batch.execute(sql, [(batch.now_us - KNOWN,)])

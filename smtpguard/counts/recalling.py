@@ -13,7 +13,7 @@ from functools import partial
 
 from sqlalchemy import Connection, select
 
-from smtpguard.counts.contacts import KNOWN, Contacts
+from smtpguard.counts.contacts import KNOWN, Known
 from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import contact_since
@@ -85,14 +85,11 @@ def _back(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear 
 
 def _write(letters: Sequence[tuple[Letter, int]], oldest: int | None, batch: Batch) -> bool:
     """Whether all that lies further back is too long ago."""
-    contacts = Contacts.to_write(batch)
-    floor = batch.now_us - KNOWN
-    rows: dict[bytes, int] = {}
+    known, floor = Known(batch), batch.now_us - KNOWN
     for letter, at in letters:
         if at > floor:
-            for pair in contacts.pairs([letter.sender], letter.people, letter.message_id):
-                rows[pair] = max(at, rows.get(pair, 0))
-    batch.rows("contact").extend(rows.items())
+            known.add([letter.sender], letter.people, letter.message_id, at)
+    known.write()
     return oldest is not None and oldest <= floor
 
 

@@ -6,10 +6,11 @@ the batch did is seen by the items after it, since they ask here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Table, select, update
@@ -28,7 +29,18 @@ Row = Sequence[Any]
 FREEZE = Codec(Freeze)
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
-_MOST_ROWS = 100  # in one INSERT
+_MOST_ROWS = 100  # in one DELETE
+_ROWS = (100, 20, 4, 1)  # in one INSERT
+_TYPES = {
+    "BigInteger": "bigint",
+    "Integer": "integer",
+    "SmallInteger": "smallint",
+    "Text": "text",
+    "LargeBinary": "bytea",
+    "Boolean": "boolean",
+}
+_SIZES = (4, 32, 128, 500)  # how many values stand in one IN (...)
+_MOST_VALUES = 500
 _FREEZES = select(schema.freeze.c.doc).where(schema.freeze.c.lifted.is_(False)).order_by(schema.freeze.c.freeze_id)
 
 
@@ -44,11 +56,16 @@ class Head:
     kept_bytes: int
 
 
-def _insert(table: Table) -> tuple[str, str, str]:
-    """An INSERT: what stands before its rows, one row, and what stands behind them."""
-    columns = [f'"{c.name}"' for c in table.columns]
-    row = f"({', '.join('?' * len(columns))})"
-    return f'INSERT INTO "{table.name}" ({", ".join(columns)}) VALUES', row, _CONFLICTS.get(table.name, "")
+class _Insert:
+    """The INSERT of a table. ``rows``: for so many rows each, the most first; ``arrays``: for one of each column."""
+
+    def __init__(self, table: Table) -> None:
+        columns = ", ".join(f'"{c.name}"' for c in table.columns)
+        row, end = f"({', '.join('?' * len(table.columns))})", _CONFLICTS.get(table.name, "")
+        into = f'INSERT INTO "{table.name}" ({columns})'
+        self.rows = [(n, f"{into} VALUES {', '.join([row] * n)} {end}") for n in _ROWS]
+        types = ", ".join(f"%b::{_TYPES[type(c.type).__name__]}[]" for c in table.columns)
+        self.arrays = f"{into} SELECT * FROM unnest({types}) {end}"
 
 
 def read_head(connection: Connection) -> Head:
@@ -116,8 +133,6 @@ class Batch:
         self._settled: dict[str, Event] = {}
         self.follower = follow(self)
         """What follows from these entries, of which the batch itself knows nothing."""
-        self.counted = 0
-        """How many rows of counts were written, of which as many may be due for pruning."""
         self.signed: list[Checkpoint] = []
         """Checkpoints made in this batch, whose lines go to the file once it is committed."""
         self.events: list[Event] = []
@@ -129,6 +144,19 @@ class Batch:
         self._cursor.execute(sql if self._sqlite else sql.replace("?", "%s"), values)
         return self._cursor.fetchall()
 
+    def among(self, sql: str, values: Sequence[Any]) -> Iterator[Row]:
+        """The rows that a column has one of these values in, ``{}`` standing behind its name. On SQLite in statements of a few sizes,
+        so that they need not be prepared each time."""
+        if not self._sqlite:
+            if values:
+                yield from self.select(sql.format("= ANY(?)"), (list(values),))
+            return
+        for start in range(0, len(values), _MOST_VALUES):
+            some = values[start : start + _MOST_VALUES]
+            size = next(size for size in _SIZES if size >= len(some))
+            marks = f"IN ({', '.join('?' * size)})"
+            yield from self.select(sql.format(marks), (*some, *[some[-1]] * (size - len(some))))
+
     def execute(self, sql: str, rows: Sequence[Row]) -> None:
         """Once for each row."""
         if not self._sqlite:
@@ -139,15 +167,17 @@ class Batch:
             self._cursor.executemany(sql, rows)
 
     def _insert(self, table: str, rows: Sequence[Row]) -> None:
-        """On SQLite many in one statement: around each the thread lets go of the interpreter's lock, and waits to have it
-        again while the event loop is busy."""
-        sql, row, end = _INSERTS[table]
+        """Many in one statement: around each the thread lets go of the interpreter's lock, and waits to have it again while the event
+        loop is busy. To PostgreSQL each column goes as an array; to SQLite so many rows that few statements are to be prepared."""
+        insert = _INSERTS[table]
         if not self._sqlite:
-            self.execute(f"{sql} {row} {end}", rows)
+            self._cursor.execute(insert.arrays, [list(column) for column in zip(*rows, strict=True)])
             return
-        for start in range(0, len(rows), _MOST_ROWS):
-            some = rows[start : start + _MOST_ROWS]
-            self._cursor.execute(f"{sql} {', '.join([row] * len(some))} {end}", [v for each in some for v in each])
+        start = 0
+        for size, sql in insert.rows:
+            while len(rows) - start >= size:
+                self._cursor.execute(sql, [*chain.from_iterable(rows[start : start + size])])
+                start += size
 
     @property
     def gate(self) -> Gate:
@@ -254,15 +284,17 @@ class Batch:
 
 Step = Callable[[Batch], Any]
 
-_BUMP = """ON CONFLICT (pair) DO UPDATE SET at = excluded.at, weight = excluded.weight,
- until = CASE WHEN excluded.until > seen.until THEN excluded.until ELSE seen.until END"""
 _CONFLICTS: Mapping[str, str] = {
-    "seen": _BUMP,
+    "person": "ON CONFLICT (person) DO UPDATE SET due = excluded.due, doc = excluded.doc, weights = excluded.weights",
+    "again": "ON CONFLICT (content) DO UPDATE SET due = excluded.due, doc = excluded.doc",
+    "sent": "ON CONFLICT (message) DO UPDATE SET due = excluded.due, doc = excluded.doc",
+    "moment": "ON CONFLICT (scope, at) DO UPDATE SET n = moment.n + excluded.n, weight = moment.weight + excluded.weight,"
+    " until = CASE WHEN excluded.until > moment.until THEN excluded.until ELSE moment.until END",
+    "reset": "ON CONFLICT (scope) DO UPDATE SET at = excluded.at",
+    "swept": "ON CONFLICT (one) DO UPDATE SET at = excluded.at, part = excluded.part",
     "tally": "ON CONFLICT (scope, seconds) DO UPDATE SET floor = excluded.floor, total = excluded.total,"
     " made = excluded.made",
-    "contact": "ON CONFLICT (pair) DO UPDATE SET at = CASE WHEN excluded.at > contact.at THEN excluded.at ELSE contact.at END",
     "contact_since": "ON CONFLICT (one) DO NOTHING",
-    "counted": "ON CONFLICT (mark) DO UPDATE SET until = excluded.until",
     "underway": "ON CONFLICT (id) DO NOTHING",
     "mailing": "ON CONFLICT (n) DO UPDATE SET last_at = excluded.last_at, state = excluded.state,"
     " people = excluded.people, counts = excluded.counts, doc = excluded.doc,"
@@ -274,4 +306,4 @@ _CONFLICTS: Mapping[str, str] = {
     "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
     "chunk": "ON CONFLICT (sha256, n) DO NOTHING",
 }
-_INSERTS = {name: _insert(table) for name, table in schema.metadata.tables.items()}
+_INSERTS = {name: _Insert(table) for name, table in schema.metadata.tables.items()}

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0023"
+SCHEMA = "0024"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -107,7 +107,69 @@ underway = Table(  # verdicts to relay whose outcome is not known yet, with what
     sqlite_with_rowid=False,
 )
 
-seen = Table(  # who was counted under a scope (a fact and its key), and when last
+person = Table(  # by a number of its keyed digest, under what somebody was counted and when last; ``due``: when some of it is to be forgotten
+    "person",
+    metadata,
+    Column("person", _BIG, primary_key=True, autoincrement=False),
+    _big("due"),
+    _blob("doc"),
+    Column("weights", LargeBinary, nullable=True),  # of those that count as several
+)
+
+moment = Table(  # how many were counted last under a scope (a fact and its key) at one time
+    "moment",
+    metadata,
+    Column("scope", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    _big("until"),
+    _big("n"),
+    _big("weight"),
+    sqlite_with_rowid=False,
+)
+
+tally = Table(  # large sums of a scope in a window, kept for a while
+    "tally",
+    metadata,
+    Column("scope", BigInteger, primary_key=True, autoincrement=False),
+    Column("seconds", Integer, primary_key=True, autoincrement=False),
+    _big("floor"),
+    _big("total"),
+    _big("made"),
+    sqlite_with_rowid=False,
+)
+
+reset = Table(  # what was counted under a scope until then weighs nothing any more
+    "reset",
+    metadata,
+    Column("scope", _BIG, primary_key=True, autoincrement=False),
+    _big("at"),
+)
+
+again = Table(  # under which scopes a content was counted already, so that a retry prolongs nothing
+    "again",
+    metadata,
+    Column("content", _BIG, primary_key=True, autoincrement=False),
+    _big("due"),
+    _blob("doc"),
+)
+
+sent = Table(  # who was sent which Message-ID
+    "sent",
+    metadata,
+    Column("message", _BIG, primary_key=True, autoincrement=False),
+    _big("due"),
+    _blob("doc"),
+)
+
+swept = Table(  # how far what nothing counts any more was taken away: one row
+    "swept",
+    metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    _big("at"),
+    Column("part", Integer, nullable=False),
+)
+
+seen = Table(  # of an earlier version, until it is empty: who was counted under a scope, and when last
     "seen",
     metadata,
     _blob("pair", primary_key=True),
@@ -120,18 +182,7 @@ seen = Table(  # who was counted under a scope (a fact and its key), and when la
     sqlite_with_rowid=False,
 )
 
-tally = Table(  # large sums of a scope in a window, kept for a while
-    "tally",
-    metadata,
-    _blob("scope", primary_key=True),
-    Column("seconds", Integer, primary_key=True, autoincrement=False),
-    _big("floor"),
-    _big("total"),
-    _big("made"),
-    sqlite_with_rowid=False,
-)
-
-counted = Table(  # what was counted under a scope already, so that a retry prolongs nothing
+counted = Table(  # the same: what was counted under a scope already
     "counted",
     metadata,
     _blob("mark", primary_key=True),
@@ -140,7 +191,7 @@ counted = Table(  # what was counted under a scope already, so that a retry prol
     sqlite_with_rowid=False,
 )
 
-contact = Table(  # whom a sender has written to, and who was sent which Message-ID; and when last
+contact = Table(  # the same: whom a sender has written to, and who was sent which Message-ID; and when last
     "contact",
     metadata,
     _blob("pair", primary_key=True),

@@ -80,7 +80,7 @@ _FILED = 3  # ... but under so many at least
 _LOOKED_AT = 32
 
 Select = Callable[[str, Sequence[Any]], Iterator[Any]]
-"""A statement with ``{}`` where its values go, and these, however many."""
+"""A statement with ``{}`` where its values go, behind the name of a column, and these, however many (Batch.among)."""
 
 
 class Finder:
@@ -105,7 +105,7 @@ class Finder:
         if not keys:
             return known
         filed: dict[int, list[int]] = {}
-        for key, n in self._select("SELECT key, n FROM mailing_key WHERE key IN ({}) ORDER BY n", list(keys)):
+        for key, n in self._select("SELECT key, n FROM mailing_key WHERE key {} ORDER BY n", list(keys)):
             filed.setdefault(key, []).append(n)
         self._crowded |= {key for key, ns in filed.items() if len(ns) >= CROWDED}
         near = [
@@ -148,7 +148,7 @@ class Finder:
             for n in under:
                 if n in ns:
                     keys.setdefault(n, []).append(key)
-        sql = f"SELECT n, id, sketch FROM mailing WHERE n IN ({{}}) AND last_at >= {self.since_us:d}"
+        sql = f"SELECT n, id, sketch FROM mailing WHERE n {{}} AND last_at >= {self.since_us:d}"
         for n, id, sketch in self._select(sql, list(ns)):
             made = Sketch.unpack(bytes(sketch))
             yield Known(n=n, mailing_id=id, keys=tuple({*keys[n], *made.keys}), sketch=made)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from smtpguard.admission.model import Item
@@ -42,9 +43,9 @@ MANY_TEXTS = 10
 """A file that comes with so many different texts is a price list or a logo: what it comes with is no mailing by it."""
 OUT = 20
 """People who have a mailing, from which on to quote it is none, where nobody has held or refused it; or people approved it."""
-_MANY = 500  # values in one IN (...)
 _NOBODY: Mapping[bytes, Fate] = {}
 _SOON = 1_000_000  # microseconds
+_KEY = itemgetter(0)
 _AGAIN = "UPDATE underway SET again = ? WHERE mailing = ?"
 _WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= ? THEN went_first ELSE ? END,
  went_last = CASE WHEN went_last >= ? THEN went_last ELSE ? END WHERE n = ?"""
@@ -167,7 +168,7 @@ class MailingBatch:
 
     def _load(self, ns: set[int]) -> None:
         wanted = [n for n in ns if n not in self._rows]
-        for columns in self._select(f"SELECT {COLUMNS} FROM mailing WHERE n IN ({{}})", wanted):
+        for columns in self._select(f"SELECT {COLUMNS} FROM mailing WHERE n {{}}", wanted):
             row = Row.read(*columns)
             self._slide(row)
             self._rows[row.known.n] = row
@@ -188,32 +189,37 @@ class MailingBatch:
 
     def _load_people(self, wanted: Iterable[tuple[Row, bytes]]) -> None:
         by_row: dict[int, list[bytes]] = {}
+        on_the_way: dict[int, list[bytes]] = {}
         for row, digest in wanted:
             if not row.new and digest not in row.people:
                 row.people[digest] = None
                 by_row.setdefault(row.known.n, []).append(digest)
         for n, digests in by_row.items():
             people = self._rows[n].people
-            sql = f"SELECT person, at, kind, weight, fate, content, went FROM reached WHERE n = {n:d} AND person IN ({{}})"
-            for person, at, kind, weight, fate, content, went in self._select(sql, digests):
-                people[bytes(person)] = Copy(at, kind, weight, Fate(fate), bytes(content), went)
+            sql = f"SELECT person, at, kind, weight, fate, content, went FROM reached WHERE n = {n:d} AND person {{}}"
+            alike: dict[tuple[Any, ...], Copy] = {}
+            for person, *rest in self._page.among(sql, digests):
+                copy = alike.get(key := tuple(rest))
+                if copy is None:
+                    at, kind, weight, fate, content, went = rest
+                    copy = alike[key] = Copy(at, kind, weight, Fate(fate), bytes(content), went)
+                people[person] = copy
             let_go = [d for d in digests if (one := people[d]) is not None and one.fate in ON_THE_WAY]
             if let_go:
-                self._arrived(self._rows[n], let_go)
+                on_the_way[n] = let_go
+        if on_the_way:
+            self._arrived(on_the_way)
 
-    def _arrived(self, row: Row, let_go: Iterable[bytes]) -> None:
+    def _arrived(self, on_the_way: Mapping[int, Sequence[bytes]]) -> None:
         """Before anything else becomes of somebody who was let through: whose copy is not on its way any more has it."""
-        now = going(self._page.connection, [row.known.n])[row.known.n]
-        for digest in let_go:
-            if digest in now.doubted:
-                self._set(row, digest, Fate.DOUBTED)
-            elif digest not in now.all:
-                self._set(row, digest, Fate.RELAYED)
+        now = going(self._page.connection, list(on_the_way))
+        for n, digests in on_the_way.items():
+            row, doubted, gone = self._rows[n], now[n].doubted, now[n].all
+            self._set_all(row, [digest for digest in digests if digest in doubted], Fate.DOUBTED)
+            self._set_all(row, [digest for digest in digests if digest not in gone], Fate.RELAYED)
 
     def _select(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
-        for start in range(0, len(values), _MANY):
-            some = values[start : start + _MANY]
-            yield from self._page.select(sql.format(", ".join("?" * len(some))), some)
+        return self._page.among(sql, values)
 
     # -- what an item sees
 
@@ -276,27 +282,37 @@ class MailingBatch:
         held: list[bytes] = []
         apart: list[bytes] = []
         again = False
+        alike: dict[tuple[int, int, int, Fate | None], tuple[Copy | None, list[bytes]]] = {}
         for person, kind in kinds(lists, item.everybody):
-            (apart if person.digest in spared else held).append(person.digest)
-            if person.weight > 1:
-                row.crowds[person.digest] = person.version
-            old = row.people.get(person.digest)
-            before = old or Copy(0, 0, person.weight, Fate.NONE, b"", 0)
+            digest, weight = person.digest, person.weight
+            to = spared.get(digest) if spared else None
+            (held if to is None else apart).append(digest)
+            if weight > 1:
+                row.crowds[digest] = person.version
+            old = row.people.get(digest)
+            key = id(old), kind, weight, to
+            if key in alike:
+                alike[key][1].append(digest)
+            else:
+                alike[key] = old, [digest]
+        for (_, kind, weight, to), (old, people) in alike.items():
+            before = old or Copy(0, 0, weight, Fate.NONE, b"", 0)
+            all_of_them = len(people) * before.weight
             inside = before.at > row.floor
             kind = renewed(before.kind, kind)
             retry = old is not None and before.content == content
             at = now if counts and not (retry and inside) else before.at
             if inside:
-                row.sums[before.kind] = row.sums.get(before.kind, 0) - before.weight
+                row.sums[before.kind] = row.sums.get(before.kind, 0) - all_of_them
             if at > row.floor:
-                row.sums[kind] = row.sums.get(kind, 0) + before.weight
-            row.customers += before.weight * (bool(kind & CUSTOMERS) - bool(before.kind & CUSTOMERS))
-            became = before.fate.with_another(spared.get(person.digest, fate))
+                row.sums[kind] = row.sums.get(kind, 0) + all_of_them
+            row.customers += all_of_them * (bool(kind & CUSTOMERS) - bool(before.kind & CUSTOMERS))
+            became = before.fate.with_another(to or fate)
             again |= became is Fate.AGAIN
-            row.fates[before.fate] -= before.weight
-            row.fates[became] += before.weight
+            row.fates[before.fate] -= all_of_them
+            row.fates[became] += all_of_them
             went = (before.went or now) if became in LET_THROUGH else 0
-            self._put(row, person.digest, Copy(at, kind, before.weight, became, content, went), old)
+            self._put_all(row, people, Copy(at, kind, before.weight, became, content, went), old)
         if again:
             self._again.add(row.known.n)
         if item.identity is not None and item.identity.beside:
@@ -350,14 +366,20 @@ class MailingBatch:
         return ((digest, old) for digest in wanted if (old := row.people.get(digest)) is not None)
 
     def _set(self, row: Row, digest: bytes, fate: Fate, at: int | None = None) -> None:
-        old = row.people[digest]
-        if old is None or old.fate is fate:
-            return
-        row.fates[old.fate] -= old.weight
-        row.fates[fate] += old.weight
-        row.changed = True
-        went = (at or old.went or self._page.now_us) if fate in LET_THROUGH else 0
-        self._put(row, digest, replace(old, fate=fate, went=went), old)
+        self._set_all(row, [digest], fate, at)
+
+    def _set_all(self, row: Row, digests: Iterable[bytes], fate: Fate, at: int | None = None) -> None:
+        alike: dict[int, tuple[Copy, list[bytes]]] = {}
+        for digest in digests:
+            old = row.people[digest]
+            if old is not None and old.fate is not fate:
+                alike.setdefault(id(old), (old, []))[1].append(digest)
+        for old, people in alike.values():
+            row.fates[old.fate] -= old.weight * len(people)
+            row.fates[fate] += old.weight * len(people)
+            row.changed = True
+            went = (at or old.went or self._page.now_us) if fate in LET_THROUGH else 0
+            self._put_all(row, people, Copy(old.at, old.kind, old.weight, fate, old.content, went), old)
 
     def change(self, row: Row, mailing: Mailing) -> None:
         """What people or time decided about it."""
@@ -396,18 +418,22 @@ class MailingBatch:
         whether that makes certain what another copy has left in doubt. The mailing gets to know it; its people only for that, and where
         the relay took long, since else it is the same second."""
         times: dict[int, list[int]] = {}
+        late: list[tuple[int, int, int, list[bytes], bool]] = []
         for n, decided, out, people, again in relayed:
             if n is None:
                 continue
             times.setdefault(n, []).append(out)
             again = again or n in self._again
-            row = self.by_number(n) if people and (again or out - decided >= _SOON) else None
-            if row is not None and people and again:
-                self.became(row, split(bytes(people)), Fate.RELAYED, only=MAY_HAVE, at=out)
-            if row is not None and people:
-                for digest, old in self._there(row, split(bytes(people))):
-                    if old.went == decided:
-                        self._put(row, digest, replace(old, went=out), old)
+            if people and (again or out - decided >= _SOON):
+                late.append((n, decided, out, split(bytes(people)), again))
+        self._load({n for n, *_ in late})
+        self._load_people((self._rows[n], one) for n, _, _, them, _ in late if n in self._rows for one in them)
+        for n, decided, out, them, again in late:
+            row = self._rows.get(n)
+            if row is not None and again:
+                self.became(row, them, Fate.RELAYED, only=MAY_HAVE, at=out)
+            if row is not None:
+                self._went_later(row, them, decided, out)
         others = []
         for n, all_of_them in times.items():
             first, last = min(all_of_them), max(all_of_them)
@@ -418,6 +444,14 @@ class MailingBatch:
                 others.append((first, first, last, last, n))
         if others:
             self._page.execute(_WENT, others)
+
+    def _went_later(self, row: Row, digests: Sequence[bytes], decided: int, out: int) -> None:
+        alike: dict[int, tuple[Copy, list[bytes]]] = {}
+        for digest, old in self._there(row, digests):
+            if old.went == decided:
+                alike.setdefault(id(old), (old, []))[1].append(digest)
+        for old, people in alike.values():
+            self._put_all(row, people, Copy(old.at, old.kind, old.weight, old.fate, old.content, out), old)
 
     def doubt(self, ids: Sequence[str]) -> None:
         """Of these verdicts to relay nobody knows whether they were carried out."""
@@ -445,7 +479,7 @@ class MailingBatch:
 
     def _underway(self, ids: Sequence[str]) -> list[tuple[str, Row, list[bytes]]]:
         """Of verdicts to relay that are not settled: the mailing and its people, all of them looked up."""
-        sql = "SELECT id, mailing, people FROM underway WHERE id IN ({}) AND mailing IS NOT NULL"
+        sql = "SELECT id, mailing, people FROM underway WHERE id {} AND mailing IS NOT NULL"
         found = list(self._select(sql, ids))
         self._load({n for _, n, _ in found})
         parts = [(id, row, split(bytes(people))) for id, n, people in found if (row := self._rows.get(n)) is not None]
@@ -467,19 +501,27 @@ class MailingBatch:
             self.change(row, replace(row.mailing, progress=judged))
 
     def _put(self, row: Row, digest: bytes, person: Copy, old: Copy | None) -> None:
-        row.people[digest] = person
-        if person != old:
-            self._dirty[row.known.n, digest] = person
+        self._put_all(row, [digest], person, old)
+
+    def _put_all(self, row: Row, people: Sequence[bytes], copy: Copy, old: Copy | None) -> None:
+        """The same copy, of people who had the same one."""
+        row.people.update(dict.fromkeys(people, copy))
+        if copy != old:
+            n = row.known.n
+            self._dirty.update(dict.fromkeys([(n, digest) for digest in people], copy))
 
     def write(self) -> None:
         """The mailings that have changed, with the batch's rows, those of what is under way being written."""
         if self._again:
             self._page.execute(_AGAIN, [(True, n) for n in sorted(self._again)])
             self._again.clear()
-        self._page.rows("reached").extend(
-            (n, digest, p.at, p.kind, p.weight, int(p.fate), p.content, p.went)
-            for (n, digest), p in self._dirty.items()
-        )
+        rows_ = self._page.rows("reached")
+        last: Copy | None = None
+        rest: tuple[Any, ...] = ()
+        for (n, digest), copy in sorted(self._dirty.items(), key=_KEY):
+            if copy is not last:
+                last, rest = copy, (copy.at, copy.kind, copy.weight, int(copy.fate), copy.content, copy.went)
+            rows_.append((n, digest, *rest))
         self._dirty.clear()
         filed, rows = self._page.rows("mailing_key"), self._page.rows("mailing")
         for row in self._rows.values():
@@ -487,7 +529,6 @@ class MailingBatch:
                 rows.append(row.written())
                 if row.new:
                     filed.extend((key, row.known.n) for key in self._finder.filed_under(row.known))
-                    self._page.counted += 1
                 row.new = row.changed = False
 
 

@@ -31,12 +31,17 @@ _MOST_LISTS = 60  # beyond these, lists share the last bit
 
 def kinds(lists: list[str], people: Iterable[Person]) -> Iterator[tuple[Person, int]]:
     """Each person with its kind; ``lists`` grows by those that are new to the mailing."""
+    known: dict[tuple[bool, bool, tuple[str, ...]], int] = {}  # of a mailing to many, most are alike
     for person in people:
-        kind = (CUSTOMER if person.customer else 0) | (MAYBE if person.maybe else 0)
-        for name in person.lists:
-            if name not in lists:
-                lists.append(name)
-            kind |= on_list(lists, name)
+        what = person.customer, person.maybe, person.lists
+        kind = known.get(what)
+        if kind is None:
+            kind = (CUSTOMER if person.customer else 0) | (MAYBE if person.maybe else 0)
+            for name in person.lists:
+                if name not in lists:
+                    lists.append(name)
+                kind |= on_list(lists, name)
+            known[what] = kind
         yield person, kind
 
 
@@ -65,7 +70,7 @@ _NOBODY = Tally()
 
 @dataclass(slots=True)
 class Copy:
-    """Somebody's copy. ``at``: when it was last counted, 0 for never; ``content``: the beginning of the last one's digest. ``went``: when
+    """Somebody's copy, or those of several who are alike in all of this; it is never changed. ``at``: when it was last counted, 0 for never; ``content``: the beginning of the last one's digest. ``went``: when
     the first that went out did, 0 where none has; while it is on its way, when that was decided."""
 
     at: int

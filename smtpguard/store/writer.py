@@ -23,7 +23,7 @@ from sqlalchemy import select
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.rows import Run, answered_as
-from smtpguard.counts import counting
+from smtpguard.counts import forgetting
 from smtpguard.database.access import Clock
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, CommitUnknown, Database
@@ -47,7 +47,6 @@ WAITING = 2000
 NOTE_SECONDS = 0.05
 MAX_NOTES = 50_000
 KEEP_SECONDS = 60.0
-PRUNE_ROWS = 1000
 
 Committed = Callable[[Sequence[Event]], None]
 """Hears of what was journalled, in its order, after the commit and its answers, in the thread that writes."""
@@ -89,7 +88,6 @@ class Writer:
         self._committed = committed
         self._untold: list[Event] = []  # committed, and not published yet
         self._kept_house = clock.monotonic()
-        self._counted = 0
         self._unsigned = False  # entries of ours that no checkpoint covers yet
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="smtpguard-store", daemon=True)
@@ -282,13 +280,9 @@ class Writer:
                 log.exception("a subscriber of committed events failed")
 
     def _keep_house(self, batch: Batch) -> None:
-        """A checkpoint every minute; and counts are forgotten at least as fast as they come."""
-        minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
-        self._counted += batch.counted
-        if minute or self._counted >= PRUNE_ROWS:
-            counting.prune(batch, 2 * self._counted + PRUNE_ROWS)
-            self._counted = 0
-        if minute:
+        """Every minute a checkpoint, and some of what counts no more is forgotten."""
+        if self._clock.monotonic() - self._kept_house >= KEEP_SECONDS:
+            forgetting.prune(batch)
             self._kept_house = self._clock.monotonic()
             journal.mark(batch)
 

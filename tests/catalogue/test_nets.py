@@ -573,9 +573,12 @@ async def test_after_an_upgrade_whom_people_wrote_to_is_read_from_the_journal(gu
             "DELETE FROM contact",
             "DELETE FROM seen",
             "DROP TABLE contact_since",
+            *(f"DROP TABLE {name}" for name in ("person", "again", "sent", "moment", "reset", "swept")),
+            *(f"DROP TABLE {name}" for name in ("summed", "ended", "summing")),
             *(f"ALTER TABLE entry DROP COLUMN {name}" for name in ("action", "observed", "lists", "names")),
             "ALTER TABLE checkpoint DROP COLUMN notable",
-            "ALTER TABLE hold DROP COLUMN over_at",
+            "DROP INDEX hold_release",
+            *(f"ALTER TABLE hold DROP COLUMN {name}" for name in ("over_at", "release_at", "expires_at")),
             "UPDATE alembic_version SET version_num = '0018'",
         ):
             database.execute(statement)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import counting
+from smtpguard.counts import forgetting
 from smtpguard.holds.model import Change, State
 from smtpguard.mailings.model import Person
 from smtpguard.policy.counted import Ask
@@ -146,13 +146,28 @@ async def test_within_seven_days_nothing_is_usual(store: Store, clock: Clock) ->
     assert await count(store, to("T1", *"abcd", asks=(usual,))) == {usual: 4}
 
 
+async def rows(store: Store, table: str) -> int:
+    found: int = await store._writer.submit(lambda batch: batch.select(f"SELECT COUNT(*) FROM {table}")[0][0])
+    return found
+
+
+async def swept(store: Store) -> None:
+    """All parts at once."""
+    await store._writer.submit(lambda batch: forgetting.sweep(batch, -(1 << 63), (1 << 63) - 1))
+
+
 async def test_it_is_forgotten(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a", "b", message_id="<one@example.com>"))
-    rows = "SELECT COUNT(*) FROM contact"
-    assert await store._writer.submit(lambda batch: batch.select(rows)[0][0]) == 4
-    clock.go(days=91)
-    await store._writer.submit(lambda batch: counting.prune(batch, 100))
-    assert await store._writer.submit(lambda batch: batch.select(rows)[0][0]) == 0
+    await count(store, to("T2", "c", asks=(DAY._replace(key="bo"),), sender=("bo",), message_id="<two@example.com>"))
+    tables = ("person", "sent", "again", "moment")
+    assert [await rows(store, table) for table in tables] == [3, 2, 2, 2]
+    clock.go(days=60)
+    await swept(store)
+    assert [await rows(store, table) for table in tables] == [3, 2, 0, 0], "known, and counted no more"
+    await count(store, to("T3", "c", asks=(DAY._replace(key="bo"),), sender=("bo",)))
+    clock.go(days=31)
+    await swept(store)
+    assert [await rows(store, table) for table in tables] == [1, 0, 0, 0]
 
 
 async def test_an_approval_makes_those_known_and_lets_the_count_begin_anew(store: Store) -> None:

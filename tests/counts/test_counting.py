@@ -13,10 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import counting
+from smtpguard.counts import forgetting, sums
 from smtpguard.journal.event import Kind
 from smtpguard.policy.counted import Ask
-from smtpguard.store import writer
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.store.making import POLICY, SECRET, Clock, Gathered, event, item, relays
@@ -117,26 +116,27 @@ async def test_replies_are_counted_by_message_id(store: Store) -> None:
 async def test_nothing_in_the_tables_names_anybody(store: Store) -> None:
     await count(store, to("T1", "somebody"))
     rows: list[Any] = []
-    await store._writer.submit(lambda b: rows.extend(b.select("SELECT pair, scope FROM seen")))
+    await store._writer.submit(lambda b: rows.extend(b.select("SELECT person, doc FROM person")))
     assert len(rows) == 1
-    assert all(len(bytes(v)) == 16 for v in rows[0])
+    assert len(bytes(rows[0][1])) == 16
 
 
 async def test_what_no_window_reaches_is_pruned(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a"))
     clock.go(minutes=71)
     await count(store, to("T2", "b"))
-    await store._writer.submit(lambda b: counting.prune(b, 1000))
+    await store._writer.submit(lambda b: forgetting.sweep(b, -(1 << 63), (1 << 63) - 1))
+    tables = ("person", "again", "moment")
     left: list[Any] = []
-    await store._writer.submit(lambda b: left.append((len(b.select("SELECT 1 FROM seen")), len(b.select("SELECT 1 FROM counted")))))  # fmt: skip
-    assert left == [(1, 1)]
+    await store._writer.submit(lambda b: left.extend(len(b.select(f"SELECT 1 FROM {table}")) for table in tables))
+    assert left == [1, 1, 1]
 
 
 async def test_large_sums_are_kept_and_shared(
     store: Store, url: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes, two windows, and time: a sum that is kept stays what counting from scratch would give."""
-    monkeypatch.setattr(counting, "LARGE", 3)
+    monkeypatch.setattr(sums, "LARGE", 3)
     day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         for n in range(40):
@@ -156,16 +156,16 @@ async def test_large_sums_are_kept_and_shared(
     assert {seconds for (seconds,) in kept} == {3600, 86_400}
 
 
-async def test_counts_are_forgotten_as_fast_as_they_come(
+async def test_a_part_of_the_counts_is_forgotten_every_minute(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "PRUNE_ROWS", 3)
+    monkeypatch.setattr(forgetting, "PARTS", 2)
     for n in range(20):
         clock.go(minutes=10)
         await count(store, to(f"T{n}", f"p{n}"))
     left: list[int] = []
-    await store._writer.submit(lambda b: left.append(len(b.select("SELECT 1 FROM seen"))))
-    assert left[0] <= 7 + 3  # an hour's and ten minutes', and what has come since the last pruning
+    await store._writer.submit(lambda b: left.append(len(b.select("SELECT 1 FROM person"))))
+    assert left[0] <= 7 + 3  # an hour's and ten minutes', and what has come since each half had its turn
 
 
 steps = st.lists(
@@ -179,7 +179,7 @@ steps = st.lists(
 )
 
 
-@pytest.mark.parametrize("large", [1, counting.LARGE])
+@pytest.mark.parametrize("large", [1, sums.LARGE])
 @given(script=steps)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_counts_are_what_a_plain_model_says(
@@ -187,7 +187,7 @@ def test_counts_are_what_a_plain_model_says(
 ) -> None:
     """Against a model that remembers every (person, time, content) and counts from scratch; sums kept or not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting, "LARGE", large)
+        patch.setattr(sums, "LARGE", large)
         against_the_model(tmp_path_factory.mktemp("model"), script)
 
 

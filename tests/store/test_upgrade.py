@@ -18,6 +18,7 @@ from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, select
 
+from smtpguard.counts import forgetting
 from smtpguard.database import migrate as migrating
 from smtpguard.database import schema as schema_of
 from smtpguard.database.engine import Database
@@ -37,6 +38,8 @@ from smtpguard.reading.fingerprint import Sketch
 from smtpguard.store.archive import Archive
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
+from tests.counts.test_contacts import to
+from tests.counts.test_counting import count
 from tests.store.conftest import empty_url
 from tests.store.making import (
     CONTENT,
@@ -155,6 +158,52 @@ async def test_who_was_counted_counts(store: Store) -> None:
 
     await store.admit(item("T2", asks=(ask,), people=(b"person-2", b"person-3")), step)
     assert seen == {ask: 3}
+
+
+async def test_what_the_version_before_has_counted_is_taken_over_as_it_is_asked_for(
+    url: str, tmp_path: Path, clock: Clock
+) -> None:
+    """``counted.json``: rows of schema 0021, after anna wrote to a and b, and ten minutes later to b and c."""
+    restore(url, tmp_path)
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            known = brought_to(connection, "0021")
+            for name, rows in json.loads((Path(__file__).parent / "counted.json").read_text()).items():
+                table = known.tables[name]
+                connection.execute(table.delete())
+                blobs = [{c: bytes.fromhex(v) if isinstance(v, str) else v for c, v in row.items()} for row in rows]
+                connection.execute(table.insert(), blobs)
+    finally:
+        database.close()
+    anna, bo = "anna@example.com", "bo"
+    first = [Ask("sender.first_contacts", who, 86_400) for who in (anna, bo)]
+    customers = Ask("sender.customers", anna, 3600)
+
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+
+        async def left() -> tuple[int, int]:
+            counts = [f"SELECT COUNT(*) FROM {table}" for table in ("seen", "contact")]
+            seen, contact = await store._writer.submit(lambda batch: [batch.select(one)[0][0] for one in counts])
+            return seen, contact
+
+        clock.go(minutes=20)
+        assert await left() == (6, 7)
+        one = to("T2", "a", "d", asks=(first[0], customers))
+        assert await count(store, one) == {first[0]: 4, customers: 4}, "a is known, and within the hour"
+        assert await left() == (4, 6)
+        answer = to("T3", "b", asks=(first[1],), sender=(bo,), refers_to=("two@example.com",))
+        assert await count(store, answer) == {first[1]: 0}, "whom that message was sent to"
+        clock.go(minutes=55)
+        assert await count(store, to("T4", "e", asks=(customers,), sender=(anna,))) == {customers: 3}
+        clock.go(days=36)
+        await store._writer.submit(forgetting.prune)
+        assert await left() == (0, 6)
+        assert await count(store, to("T5", "b", "f", asks=(first[0],))) == {first[0]: 1}
+        assert await left() == (0, 5), "c by anna, and those of two messages"
+        clock.go(days=91)
+        await store._writer.submit(forgetting.prune)
+        assert await left() == (0, 0)
 
 
 async def test_a_verdict_without_an_outcome_is_found_in_doubt(store: Store, clock: Clock) -> None:

@@ -1,0 +1,148 @@
+"""Documents of people, contents and Message-IDs while a batch looks at them: read for all at once, and written at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from smtpguard.counts.entries import LIFE, ends, pack, unpack
+from smtpguard.database.batch import Batch
+
+_NOTHING: Final[Mapping[int, int]] = {}
+
+
+class Documents:
+    """Of one table. ``docs``: by number, as it was read or made, or taken apart once somebody looks into it; who is not there has none."""
+
+    def __init__(self, batch: Batch, table: str, key: str) -> None:
+        self._batch, self._table = batch, table
+        self._sql = f"SELECT {key}, doc FROM {table} WHERE {key} {{}}"
+        self._known: set[int] = set()
+        self.docs: dict[int, bytes | dict[int, int]] = {}
+        self.changed: set[int] = set()
+
+    def load(self, numbers: Iterable[int]) -> None:
+        wanted = set(numbers) - self._known
+        if wanted:
+            self._known |= wanted
+            self._read(sorted(wanted))
+
+    def _read(self, wanted: list[int]) -> None:
+        docs = self.docs
+        for number, doc in self._batch.among(self._sql, wanted):
+            docs[number] = doc
+
+    def of(self, number: int) -> Mapping[int, int]:
+        doc = self.docs.get(number)
+        if doc is None:
+            return _NOTHING
+        if not isinstance(doc, dict):
+            doc = self.docs[number] = unpack(doc)
+        return doc
+
+    def to_change(self, number: int) -> dict[int, int]:
+        """To be written anew."""
+        self.changed.add(number)
+        doc = self.docs.get(number)
+        if not isinstance(doc, dict):
+            doc = self.docs[number] = unpack(doc) if doc is not None else {}
+        return doc
+
+    def put(self, number: int, entry_of: int, value: int) -> None:
+        self.to_change(number)[entry_of] = value
+
+    def note(self, number: int, entry_of: int, value: int) -> None:
+        """For as long as the batch looks at it."""
+        self.docs[number] = {**self.of(number), entry_of: value}
+
+    def write(self) -> None:
+        """With the batch's rows."""
+        rows = self._batch.rows(self._table)
+        for number in sorted(self.changed):
+            doc = self.of(number)
+            rows.append((number, self._due(doc), pack(doc)))
+        self.changed.clear()
+
+    def _due(self, doc: Mapping[int, int]) -> int:
+        """Its values are times."""
+        return max(doc.values())
+
+
+class Sent(Documents):
+    """Who was sent which Message-ID."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch, "sent", "message")
+
+    def _due(self, doc: Mapping[int, int]) -> int:
+        return max(map(ends, doc.values()))
+
+
+class Again(Documents):
+    """Under which scopes a content was counted, and until when a retry of it is one."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch, "again", "content")
+
+
+class People(Documents):
+    """Under which scopes somebody was counted. ``weights``: by scope, of those who count there as several people or as none."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch, "person", "person")
+        self._sql = "SELECT person, doc, weights FROM person WHERE person {}"
+        self.weights: dict[int, dict[int, int]] = {}
+        self._made: dict[bytes, int] = {}  # documents of many, and when they are due
+
+    def _read(self, wanted: list[int]) -> None:
+        docs = self.docs
+        for person, doc, weights in self._batch.among(self._sql, wanted):
+            docs[person] = doc
+            if weights is not None:
+                self.weights[person] = unpack(weights)
+
+    def begin(self, people: Iterable[int], entries: Mapping[int, int]) -> None:
+        """The same first entries of each of these, of whom nothing was there."""
+        doc = pack(entries)
+        self._made[doc] = min(map(ends, entries.values()))
+        some = dict.fromkeys(people, doc)
+        self.docs.update(some)
+        self.changed.update(some)
+
+    def weight(self, person: int, scope: int) -> int:
+        weights = self.weights.get(person)
+        return 1 if weights is None else weights.get(scope, 1)
+
+    def weigh(self, person: int, scope: int, weight: int) -> None:
+        if weight != 1:
+            self.weights.setdefault(person, {})[scope] = weight
+        elif person in self.weights:
+            self.weights[person].pop(scope, None)
+
+    def write(self) -> None:
+        rows, docs, made = self._batch.rows("person"), self.docs, self._made
+        over = self._batch.now_us - LIFE
+        for person in sorted(self.changed):
+            doc = docs[person]
+            if not isinstance(doc, dict) and person not in self.weights and doc in made:
+                rows.append((person, made[doc], doc, None))
+                continue
+            row = rewritten(self.of(person), self.weights.get(person), over)
+            if row is not None:
+                rows.append((person, *row))
+        self.changed.clear()
+
+
+def rewritten(
+    doc: Mapping[int, int], weights: Mapping[int, int] | None, over: int
+) -> tuple[int, bytes, bytes | None] | None:
+    """When it is due, the document and its weights, without what nothing reached any more by the time ``over``; None where
+    that was all of it."""
+    due = min(map(ends, doc.values()))
+    if due < over:
+        doc = {scope: one for scope, one in doc.items() if ends(one) >= over}
+        if not doc:
+            return None
+        due = min(map(ends, doc.values()))
+    heavy = {scope: weight for scope, weight in weights.items() if scope in doc} if weights else {}
+    return due, pack(doc), pack(heavy) if heavy else None

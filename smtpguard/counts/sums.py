@@ -1,0 +1,116 @@
+"""How many are counted under each scope in each window: read for all that a run of items asks, then kept as they come.
+
+A large sum is kept in the database, and what has left its window is taken off: a mailing to 400,000 people is not added up for
+every batch of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from smtpguard.counts.earlier import Earlier
+from smtpguard.counts.entries import LIFE
+from smtpguard.counts.moments import Moments
+from smtpguard.database.batch import Batch
+
+LARGE = 2000  # a sum that is worth keeping
+
+
+@dataclass(slots=True)
+class Sum:
+    """The weight of who was counted under a scope later than ``floor``. ``made``: when it was counted from scratch, if it is kept."""
+
+    floor: int
+    total: int = 0
+    made: int | None = None
+    changed: bool = False
+
+
+class Sums:
+    """Of one run. ``long``: scopes by their numbers as an earlier version has them."""
+
+    def __init__(self, batch: Batch, earlier: Earlier, moments: Moments) -> None:
+        self._batch, self._earlier, self._moments = batch, earlier, moments
+        self._sums: dict[int, dict[int, Sum]] = {}  # by scope and window
+        self._long: dict[int, bytes] = {}
+
+    def want(self, scope: int, long: bytes, seconds: int) -> None:
+        if scope not in self._sums:
+            self._sums[scope], self._long[scope] = {}, long
+        self._sums[scope].setdefault(seconds, Sum(self._floor(seconds)))
+
+    def read(self) -> None:
+        known = self._kept()
+        wanted: dict[tuple[int, ...], list[int]] = {}
+        for scope, sums in self._sums.items():
+            some = [seconds for seconds, one in sums.items() if one.made is None and (scope, seconds) not in known]
+            if some:
+                wanted.setdefault(tuple(sorted(some)), []).append(scope)
+        for windows, scopes in wanted.items():
+            self._sum_up(windows, scopes)
+
+    def of(self, scope: int, long: bytes, seconds: int, *, has_come: bool) -> Sum:
+        """What was read ahead; of a mailing that was not there yet then, what earlier items of the batch have left."""
+        sums = self._sums.setdefault(scope, {})
+        if seconds not in sums:
+            self._long[scope] = long
+            made = sums[seconds] = Sum(self._floor(seconds))
+            if has_come:
+                self._sum_up((seconds,), [scope])
+                made.total += self._moments.later(scope, made.floor)
+        return sums[seconds]
+
+    def all_of(self, scope: int) -> Iterable[Sum]:
+        return self._sums[scope].values()
+
+    def keep(self) -> None:
+        """Write the large sums that have changed."""
+        rows = self._batch.rows("tally")
+        for scope, sums in self._sums.items():
+            for seconds, one in sums.items():
+                if one.made is not None and one.changed:
+                    rows.append((scope, seconds, one.floor, one.total, one.made))
+
+    def _floor(self, seconds: int) -> int:
+        return self._batch.now_us - seconds * 1_000_000
+
+    def _kept(self) -> set[tuple[int, int]]:
+        """Take the sums that are kept, less what has left their windows. Returns which of those asked for these are."""
+        found: set[tuple[int, int]] = set()
+        now = self._batch.now_us
+        sql = f"SELECT scope, seconds, floor, total, made FROM tally WHERE made > {now - LIFE:d} AND made <= {now:d} AND scope {{}}"
+        for scope, seconds, floor, total, made in self._batch.among(sql, list(self._sums)):
+            asked = self._sums[scope].get(seconds)
+            kept = Sum(floor, int(total), made)
+            if asked is not None:
+                if asked.floor < floor:  # another node's clock is ahead of ours: count anew
+                    continue
+                sql_gone = "SELECT SUM(weight) FROM moment WHERE scope = ? AND at > ? AND at <= ?"
+                [(gone,)] = self._batch.select(sql_gone, (scope, floor, asked.floor))
+                kept.total -= int(gone or 0)
+                if self._earlier.counts:
+                    kept.total -= self._earlier.gone(self._long[scope], floor, asked.floor)
+                kept.floor = asked.floor
+                found.add((scope, seconds))
+            self._sums[scope][seconds] = kept
+        return found
+
+    def _sum_up(self, windows: tuple[int, ...], scopes: list[int]) -> None:
+        """From scratch; windows in their order, the longest last."""
+        floors = [self._floor(seconds) for seconds in windows]
+        each = [f"SUM(CASE WHEN at > {floor:d} THEN weight ELSE 0 END)" for floor in floors[:-1]]
+        sql = f"SELECT scope, {', '.join([*each, 'SUM(weight)'])} FROM moment WHERE at > {min(floors):d} AND scope {{}} GROUP BY scope"
+        for scope, *totals in self._batch.among(sql, scopes):
+            for seconds, total in zip(windows, totals, strict=True):
+                self._sums[scope][seconds].total += int(total)
+        if self._earlier.counts:
+            long = {self._long[scope]: scope for scope in scopes}
+            for seconds, floor in zip(windows, floors, strict=True):
+                for scope, total in self._earlier.sums(long, floor):
+                    self._sums[scope][seconds].total += total
+        for scope in scopes:
+            for seconds in windows:
+                one = self._sums[scope][seconds]
+                if one.total >= LARGE:
+                    one.made, one.changed = self._batch.now_us, True
