@@ -15,6 +15,7 @@ from smtpguard.config.schema import settings_schema
 from smtpguard.observe.metrics.table import DECISION, HOST, JOURNAL, SECONDS, STORE, TREE, Family
 from smtpguard.policy.facts import FACTS, Fact, Type
 from smtpguard.policy.schema import list_schema, policy_schema
+from tests import stable
 from tests.manual.made import manual
 
 _ROOT = Path(__file__).parent.parent
@@ -52,5 +53,6 @@ def _row(fact: Fact) -> str:
 
 
 if __name__ == "__main__":
+    stable.extend()
     for file, text in generated().items():
         file.write_text(text)

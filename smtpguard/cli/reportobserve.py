@@ -18,7 +18,6 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import Policy
 
 SHOWN = 10
-_WEEK = timedelta(days=7)
 
 
 @click.command("observe")
@@ -85,7 +84,7 @@ def row(found: Observed, *, names: bool) -> dict[str, Any]:
         "enforced": found.enforced,
         "would": dict(found.would),
         "decisions": found.decisions,
-        "decisions_a_week": round(_a_week(found.decisions, found), 1),
+        "decisions_a_week": round(found.decisions / found.weeks, 1),
         "rules": [
             {"rule": share.name, "action": share.action, **_share(share), "examples": [_one(e, names) for e in share.examples]}
             for share in found.rules
@@ -120,7 +119,7 @@ def lines(found: Observed, *, names: bool) -> Iterator[str]:
     would = ", ".join(
         f"{n:,} {word}" for word, n in zip(("held", "deferred", "rejected"), found.would.values(), strict=True) if n
     )
-    yield f"With enforce: true {would}; a person would have had to decide {found.decisions:,} times, {_a_week(found.decisions, found):.3g} a week."
+    yield f"With enforce: true {would}; a person would have had to decide {found.decisions:,} times, {found.decisions / found.weeks:.3g} a week."
     yield from _table("Rule", found.rules)
     if names:
         yield from _table("Sender", found.senders)
@@ -156,7 +155,3 @@ def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
         )
     if len(shares) > SHOWN:
         yield f"and {len(shares) - SHOWN:,} more: --json has all"
-
-
-def _a_week(number: int, found: Observed) -> float:
-    return number / max((found.until - found.since) / _WEEK, 1e-9)

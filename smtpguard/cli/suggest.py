@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from smtpguard.app.policyedit import NotEditable, diff, with_key
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.offline import check
+from smtpguard.cli.reportobserve import rules_of
 from smtpguard.cli.times import moment
 from smtpguard.config.documents import POLICY
+from smtpguard.incidents.observed import acts
 from smtpguard.incidents.suggested import Bound, Evidence, Found, Known
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import Policy
@@ -108,35 +110,34 @@ def command(context: Context, since: str, holds: float, write: Path | None, as_j
 
 def known_of(policy: Policy, owner: str) -> Known:
     """What the policy says, and where its file has bounds."""
+    rules = (yaml.safe_load(policy.documents[POLICY]) or {}).get("rules") or ()
     return Known(
         domains=frozenset(policy.organization.domains),
         writers={name: tuple(str(w) for w in model.writers or ()) for name, model in policy.lists.items()},
         streams=frozenset(str(sender) for stream in policy.streams.values() for sender in stream.from_),
         stream_names=tuple(policy.streams),
         customers_here=policy.organization.customers_here,
-        bounds=tuple(_bounds(yaml.safe_load(policy.documents[POLICY]) or {})),
+        bounds=tuple(_bounds(rules)),
+        holding=frozenset(rule for rule, action in acts(rules_of(policy)).items() if action == "hold"),
         owner=owner,
     )
 
 
-def _bounds(document: Mapping[str, Any]) -> Iterator[Bound]:
+def _bounds(rules: Iterable[Mapping[str, Any]]) -> Iterator[Bound]:
     """Numbers in ``when`` of rules that would hold: of each rule the first, since a rule hits only where all of it does."""
-    for n, rule in enumerate(document.get("rules") or ()):
-        if not isinstance(rule, dict) or rule.get("then") == "alarm" or rule.get("mode") == "observe":
+    for n, rule in enumerate(rules):
+        if not acts([rule])[str(rule.get("id"))]:
             continue
         for fact, asked in (rule.get("when") or {}).items():
-            if not (isinstance(asked, str) and asked.startswith(">= ") and fact.startswith(_OF_COUNTS)):
+            if not fact.startswith(_OF_COUNTS):
                 continue
-            number, _, rest = asked.removeprefix(">= ").partition(" ")
-            if number.isdigit():
-                yield Bound(
-                    rule=str(rule.get("id")),
-                    path=("rules", n, "when"),
-                    key=fact,
-                    fact=fact,
-                    least=float(number),
-                    rest=f" {rest}" if rest else "",
-                )
+            place = {"rule": str(rule.get("id")), "path": ("rules", n, "when"), "key": fact, "fact": fact}
+            if isinstance(asked, dict) and isinstance(asked.get("at_least"), int):
+                yield Bound(**place, least=asked["at_least"], more=asked)
+                break
+            number, _, rest = str(asked).removeprefix(">= ").partition(" ")
+            if str(asked).startswith(">= ") and number.isdigit():
+                yield Bound(**place, least=float(number), rest=f" {rest}" if rest else "")
                 break
 
 

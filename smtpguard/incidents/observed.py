@@ -14,6 +14,7 @@ from smtpguard.journal.chain import Clear, instant
 
 STRICTNESS = ("hold", "defer", "reject")
 EXAMPLES = 3
+_WEEK = 7 * 86_400 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +43,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """``messages``: all that were looked at; ``would``: how many of them would have been held, deferred and rejected. ``enforced``: how
+    """``weeks``: between the first message and the last, and a day at least. ``messages``: all that were looked at; ``would``: how many of them would have been held, deferred and rejected. ``enforced``: how
     many were so in fact, since the policy did not always observe. ``decisions``: on what would have been held. Shares: the most first."""
 
     since: datetime
     until: datetime
+    weeks: float
     messages: int
     enforced: int
     would: Mapping[str, int]
@@ -85,7 +87,7 @@ class Sums:
 
     def __init__(self, acts: Mapping[str, str], *, examples: int = EXAMPLES) -> None:
         self._acts, self._examples = acts, examples
-        self._messages = self._enforced = 0
+        self._messages = self._enforced = self._first = self._last = 0
         self._would = dict.fromkeys(STRICTNESS, 0)
         self._decisions: set[str] = set()
         self._by: dict[str, dict[str, _Counts]] = {"rules": {}, "senders": {}, "lists": {}}
@@ -95,6 +97,7 @@ class Sums:
         if data.get("retry") or data.get("test") or "counts" not in data:
             return
         self._messages += 1
+        self._first, self._last = self._first or at, at
         if data.get("action") != "relay":
             self._enforced += 1
             return
@@ -127,6 +130,7 @@ class Sums:
         return Observed(
             since=since,
             until=until,
+            weeks=max((self._last - self._first) / _WEEK, 1 / 7),
             messages=self._messages,
             enforced=self._enforced,
             would=dict(self._would),

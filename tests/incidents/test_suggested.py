@@ -43,11 +43,12 @@ class Journal:
 def test_a_system_alone_at_its_address_is_a_stream() -> None:
     journal = Journal(known())
     for n in range(60):
-        journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")
+        journal.add("noreply@shop.example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")
+        journal.add("noreply@elsewhere.example", f"x{n}@customer.example", days=n / 5, client="203.0.113.7")
     [one] = journal.found().suggestions
     assert (one.path, one.key, one.looser) == (("streams",), "noreply", True)
     assert one.value == {
-        "from": ["noreply@example.com"], "origin": {"clients": ["10.1.2.3"]}, "max": "2 in 1h", "max_per_person": "2 in 1d",
+        "from": ["noreply@shop.example.com"], "origin": {"clients": ["10.1.2.3"]}, "max": "2 in 1h", "max_per_person": "2 in 1d",
         "owner": "it@example.com",
     }  # fmt: skip
     assert one.reason.startswith("30 letters a week to customers")
@@ -137,3 +138,26 @@ def test_what_is_erased_or_asked_again_is_no_evidence() -> None:
         journal.evidence.add(AT, "T", {"counts": {"total": 1, "customers": 1}, "client": "10.1.2.3"}, None)
         journal.add("noreply@example.com", retry=True)
     assert journal.found() == Found(suggestions=[], notes=[])
+
+
+def test_a_bound_that_is_a_mapping_keeps_the_rest_of_it() -> None:
+    bound = Bound(
+        rule="new", path=("rules", 1, "when"), key="sender.first_contacts", fact="sender.first_contacts", least=40,
+        more={"at_least": 40, "in": "1h", "usual": "x3"},
+    )  # fmt: skip
+    journal = Journal(known(bounds=[bound]))
+    for n in range(30):
+        reasons = [{"rule": "new", "fact": "sender.first_contacts", "observed": "55", "limit": ">= 40 in 1h"}]
+        journal.add("anna@example.com", observed=["new"], mailing=f"M{n}", reasons=reasons)
+    [one] = journal.found().suggestions
+    assert one.value == {"at_least": 60, "in": "1h", "usual": "x3"}
+
+
+def test_a_rule_without_a_number_that_costs_much_is_told_of() -> None:
+    journal = Journal(known(holding=["unproven"]))
+    for _ in range(30):
+        journal.add("anna@example.com", observed=["unproven"])
+    found = journal.found()
+    assert found.suggestions == []
+    assert found.notes[0].startswith("unproven would hold 15 a week, and has no number to raise")
+    assert journal.found(holds=15).notes == []

@@ -1,0 +1,140 @@
+"""What docs/stability.md promises, as lists of words: a line for each option, key, route and kind that somebody may build on.
+
+``make generated`` adds what is new to tests/stable. Nothing here takes a line out: that is done by hand, in
+the commit that takes the thing away, with the major version that allows it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smtpguard.cli import COMMANDS, main
+from smtpguard.config.schema import settings_schema
+from smtpguard.console.api.openapi import document
+from smtpguard.console.api.routes import OPERATIONS
+from smtpguard.journal.event import Kind
+from smtpguard.policy.facts import FACTS
+from smtpguard.policy.schema import policy_schema
+
+ROOT = Path(__file__).parent.parent
+LISTS = ROOT / "tests" / "stable"
+_EVERYWHERE = frozenset({"--help", "--config"})
+
+
+def commands() -> Iterator[str]:
+    """Each command, its arguments and options, and the words that an option takes."""
+    context = click.Context(main, info_name="smtpguard")
+    yield from _parameters("smtpguard", main)
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert command is not None
+        yield from _command(f"smtpguard {name}", command)
+
+
+def _command(path: str, command: click.Command) -> Iterator[str]:
+    yield path
+    yield from _parameters(path, command)
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from _command(f"{path} {name}", below)
+
+
+def _parameters(path: str, command: click.Command) -> Iterator[str]:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not _EVERYWHERE.isdisjoint(parameter.opts):
+            continue
+        for option in (*parameter.opts, *parameter.secondary_opts):
+            yield f"{path} {option if isinstance(parameter, click.Option) else '<argument>'}"
+            if isinstance(parameter.type, click.Choice):
+                yield from (f"{path} {option} {choice}" for choice in parameter.type.choices)
+
+
+def json_keys() -> Iterator[str]:
+    """Keys of the objects that commands print, by the file of the command."""
+    for file in sorted([*(ROOT / "smtpguard" / "cli").glob("*.py"), ROOT / "smtpguard" / "config" / "problem.py"]):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Dict):
+                    yield from (
+                        f"{file.stem} {key.value}"
+                        for key in node.keys
+                        if isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value.isidentifier()
+                    )
+
+
+def api() -> Iterator[str]:
+    """Each route, what it may be asked, and each field of what it takes and answers."""
+    described = document(OPERATIONS)
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            route = f"{method.upper()} /api/v1{path}"
+            yield route
+            yield from (f"{route} ?{parameter['name']}" for parameter in operation["parameters"])
+    yield from _properties(described["components"]["schemas"])
+
+
+def kinds() -> Iterator[str]:
+    """Of the journal's entries."""
+    yield from (kind.value for kind in Kind)
+
+
+def policy() -> Iterator[str]:
+    """Keys of the policy, and the facts that rules ask."""
+    yield from _schema("policy", policy_schema())
+    yield from (f"fact {name}" for name in FACTS)
+
+
+def settings() -> Iterator[str]:
+    yield from _schema("settings", settings_schema())
+
+
+def _schema(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    yield from _properties({name: schema, **schema.get("$defs", {})})
+
+
+def _properties(schemas: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of each named mapping, and the words of each enumeration within."""
+    for name, schema in schemas.items():
+        yield from (f"{name} = {word}" for word in schema.get("enum", ()))
+        for key, value in schema.get("properties", {}).items():
+            yield f"{name}.{key}"
+            yield from (f"{name}.{key} = {word}" for word in _words(value))
+
+
+def _words(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        yield from map(str, schema.get("enum", ()))
+        for key in ("anyOf", "oneOf", "allOf"):
+            for each in schema.get(key, ()):
+                yield from _words(each)
+        yield from _words(schema.get("items"))
+
+
+PROMISED: Mapping[str, Callable[[], Iterator[str]]] = {
+    "commands": commands,
+    "json": json_keys,
+    "api": api,
+    "journal": kinds,
+    "policy": policy,
+    "settings": settings,
+}
+
+
+def kept(name: str) -> set[str]:
+    """What stands in the list."""
+    file = LISTS / f"{name}.txt"
+    return set(file.read_text().splitlines()) if file.exists() else set()
+
+
+def extend() -> None:
+    """What is new gets its line."""
+    LISTS.mkdir(exist_ok=True)
+    for each, found in PROMISED.items():
+        (LISTS / f"{each}.txt").write_text("".join(f"{line}\n" for line in sorted(kept(each) | set(found()))))

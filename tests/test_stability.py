@@ -1,0 +1,37 @@
+"""What docs/stability.md promises is still there: no option, key, route or kind goes without a major version."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpguard.config.documents import shipped
+from tests.stable import PROMISED, ROOT, kept
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_nothing_that_was_promised_is_gone(name: str) -> None:
+    promised = kept(name)
+    assert promised, "make generated writes the list"
+    gone = promised - set(PROMISED[name]())
+    assert not gone, f"gone, and promised in tests/stable/{name}.txt: {sorted(gone)}"
+
+
+def test_the_lists_say_what_stands_in_them() -> None:
+    """A few that programs are known to build on, so that no list is of something else."""
+    assert {"smtpguard held approve --as", "smtpguard check --json", "smtpguard explain --expect hold"} <= kept(
+        "commands"
+    )
+    assert {"problem line", "held id", "replaypassed answer"} <= kept("json")
+    assert "GET /api/v1/held" in kept("api")
+    assert {"verdict", "approved", "freeze"} <= kept("journal")
+    assert {"fact message.looks", "policy.enforce"} <= kept("policy")
+    assert "settings.relay" in kept("settings")
+
+
+def test_the_page_names_every_list() -> None:
+    page = (ROOT / "docs" / "stability.md").read_text()
+    assert all(f"tests/stable/{name}.txt" in page for name in PROMISED)
+
+
+def test_a_policy_of_this_format_says_so() -> None:
+    assert "\nversion: 1\n" in (shipped() / "policy.yaml").read_text()
