@@ -37,6 +37,7 @@ PEOPLES = frozenset(
         Kind.ASKED,
         Kind.ANSWERED,
         Kind.PLEADED,
+        Kind.JUDGED,
         Kind.EXPORTED,
         Kind.ACCOUNT,
         Kind.TOKEN,

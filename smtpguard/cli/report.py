@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from smtpguard.store.store import Store
 
 _COLUMNS = (
-    "held", "deferred", "refused", "observed", "waiting", "approved", "rejected", "withdrawn", "expired", "share", "median",
+    "held", "deferred", "refused", "observed", "waiting", "approved", "rejected", "withdrawn", "expired", "mistaken", "share", "median",
 )  # fmt: skip
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -130,7 +130,8 @@ def _share(share: Share) -> dict[str, Any]:
 def _decided(decided: Decided) -> dict[str, Any]:
     return {
         "approved": decided.approved, "rejected": decided.rejected, "withdrawn": decided.withdrawn, "expired": decided.expired,
-        "share_approved": decided.share_approved, "median_seconds": decided.median_seconds, "p90_seconds": decided.p90_seconds,
+        "share_approved": decided.share_approved, "right": decided.right, "mistaken": decided.mistaken,
+        "median_seconds": decided.median_seconds, "p90_seconds": decided.p90_seconds,
     }  # fmt: skip
 
 
@@ -144,6 +145,10 @@ def lines(found: Activity, stands: Now) -> Iterator[str]:
     )
     if found.held:
         yield from _decisions(found)
+    if found.decided.right or found.decided.mistaken:
+        yield (
+            f"Their writers say that it was right to stop {found.decided.right:,}, and a mistake to stop {found.decided.mistaken:,}."
+        )
     frozen = ", ".join(stands.frozen) or "nothing"
     yield f"Now {_many(stands.waiting, 'message')} {'waits' if stands.waiting == 1 else 'wait'}; frozen: {frozen}."
     for alarm in stands.alarms:
@@ -185,7 +190,7 @@ def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
         decided = share.decided
         numbers = (
             share.held, share.deferred, share.rejected, share.observed, share.waiting, decided.approved, decided.rejected,
-            decided.withdrawn, decided.expired,
+            decided.withdrawn, decided.expired, decided.mistaken,
         )  # fmt: skip
         cells = [f"{n:,}" for n in ((share.relayed, *numbers) if first else numbers)]
         part, seconds = decided.share_approved, decided.median_seconds

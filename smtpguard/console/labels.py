@@ -84,6 +84,7 @@ DONE: Mapping[str, str] = {
     "withdrawn": N_("It is withdrawn. It will not be sent."),
     "answered": N_("Those who decide are told."),
     "pleaded": N_("Those who decide are told that you ask for its release."),
+    "judged": N_("Thank you. It is counted."),
     "mailing": N_("It is done."),
     "thawed": N_("It is lifted. Mail goes on."),
     "thaw-asked": N_("Somebody else must agree now, and then it is lifted."),

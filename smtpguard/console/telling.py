@@ -51,6 +51,7 @@ WORDS: Mapping[str, str] = {
     Kind.ASKED.value: N_("Its writer was asked"),
     Kind.ANSWERED.value: N_("Its writer says"),
     Kind.PLEADED.value: N_("Its writer asks that it be sent"),
+    Kind.JUDGED.value: N_("Its writer says whether it was right to stop it"),
     Kind.START.value: N_("The guard was started"),
     Kind.STOP.value: N_("The guard was stopped"),
     Kind.SIGNED_IN.value: N_("Somebody signed in"),
@@ -79,6 +80,8 @@ DETAILS: Mapping[str, str] = {
     "lost": N_("the connection was lost"),
     "gone": N_("its sender had gone"),
     "asked": N_("people are asked"),
+    "right": N_("it was right to stop it"),
+    "mistake": N_("it was a mistake to stop it"),
 }
 CHOICES: Mapping[str, str] = {
     "approve": N_("approve"),
@@ -112,7 +115,7 @@ DEEDS: Mapping[str, str] = {
     "feedback": N_("bounces and complaints were told"),
 }
 """What was done to a mailing."""
-_TELLING = ("action", "choice", "notice", "outcome", "saw", "state", "was", "what")
+_TELLING = ("action", "choice", "notice", "outcome", "said", "saw", "state", "was", "what")
 _PEOPLES_WORDS = frozenset(
     {
         Kind.VOTE,

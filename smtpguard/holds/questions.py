@@ -14,6 +14,7 @@ from smtpguard.holds.model import Change, Conflict, Hold, NotEntitled, Refused, 
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import Notices
 
+JUDGEMENTS = ("right", "mistake")
 MOST = 2_000
 """So many characters of it are kept and sent."""
 
@@ -27,7 +28,7 @@ class Question:
 
 
 class Questions:
-    """``ask``, ``answer`` and ``plead`` raise KeyError, NotEntitled, Conflict and LedgerError, as votes do."""
+    """``ask``, ``answer``, ``plead`` and ``judge`` raise KeyError, NotEntitled, Conflict and LedgerError, as votes do."""
 
     def __init__(
         self,
@@ -66,6 +67,32 @@ class Questions:
     async def plead(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
         """Its writer asks for its release, and says why."""
         await self._by_its_writer(hold_id, Kind.PLEADED, "plea", words, sender, by)
+
+    async def judge(self, hold_id: str, said: str, *, sender: str, by: str) -> None:
+        """Its writer says of what was decided whether it was ``right`` to stop it, or a ``mistake``; what was said last counts."""
+        if said not in JUDGEMENTS:
+            raise ValueError(said)
+
+        def step(hold: Hold) -> Change:
+            if sender not in hold.senders:
+                raise NotEntitled(f"{sender} did not write it")
+            if hold.state is State.WAITING:
+                raise Conflict("it waits for a decision")
+            event = Event(
+                kind=Kind.JUDGED,
+                id=hold.hold_id,
+                at=self._clock.now(),
+                data={"said": said},
+                private={"actor": (sender, by)},
+            )
+            return Change(hold=hold, events=(event,))
+
+        await self._ledger.holds.change(hold_id, step)
+
+    async def judged(self, hold_id: str) -> str:
+        """What its writer said last, "" for nothing. Raises LedgerError."""
+        entries = await self._ledger.journal.history(hold_id)
+        return next((str(e.data.get("said")) for e, _ in reversed(entries) if e.kind == Kind.JUDGED.value), "")
 
     async def open_question(self, hold_id: str) -> Question | None:
         """What was asked last and has no answer yet, as far as the journal still has its words. Raises LedgerError."""

@@ -16,7 +16,7 @@ from typing import Any
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import DECISIONS, Kind, decided_at
 
-WANTED = frozenset({Kind.VERDICT, *DECISIONS})
+WANTED = frozenset({Kind.VERDICT, Kind.JUDGED, *DECISIONS})
 """The kinds of entries that are added up."""
 HOUR = 3_600_000_000
 """In microseconds: what is counted together."""
@@ -30,13 +30,16 @@ _ENDS: Mapping[str, str] = {kind.value: "" if how == "waiting" else how for kind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """On messages that were held: how many ended so, and seconds from the hold to its end."""
+    """On messages that were held: how many ended so, and seconds from the hold to its end. ``right``, ``mistaken``: of how many
+    their writers say that it was right to stop them, or a mistake."""
 
     approved: int = 0
     rejected: int = 0
     withdrawn: int = 0
     expired: int = 0
     seconds: Sequence[float] = ()
+    right: int = 0
+    mistaken: int = 0
 
     @property
     def total(self) -> int:
@@ -115,13 +118,14 @@ class Activity:
 
 @dataclass(slots=True)
 class Ended:
-    """A hold that is no copy. Times in microseconds. ``how``: "" while it waits, "void" where its client never got an answer; ``at``: since when, 0 for since ever."""
+    """A hold that is no copy. Times in microseconds. ``how``: "" while it waits, "void" where its client never got an answer; ``at``: since when, 0 for since ever. ``said``: by its writer, right or mistake."""
 
     held_at: int
     rules: tuple[str, ...]
     lists: tuple[str, ...]
     how: str = ""
     at: int = 0
+    said: str = ""
 
 
 class Sums:
@@ -129,13 +133,16 @@ class Sums:
 
     ``hours``: by the hour in which it was done, what it is about (ALL, "rule:NAME", "list:NAME") and what was done, how often.
     ``holds``: those whose verdict was added, by id; ``moves``: what became of others. ``ends``: of many at once, by their rules and
-    lists, how they ended ("" while they wait) and after how many seconds.
+    lists, how they ended ("" while they wait) and after how many seconds. ``says``: what writers said of them, by id; ``said``: of many at
+    once, how often.
     """
 
     def __init__(self) -> None:
         self.hours: dict[tuple[int, str, str], int] = {}
         self.holds: dict[str, Ended] = {}
         self.moves: dict[str, tuple[str, int]] = {}
+        self.says: dict[str, str] = {}
+        self.said: Counter[tuple[tuple[str, ...], tuple[str, ...], str]] = Counter()
         self.ends: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, float]]] = {}
 
     def add(self, at: int, kind: str, id: str, data: Mapping[str, Any]) -> None:
@@ -143,6 +150,8 @@ class Sums:
         if kind == Kind.VERDICT.value:
             if self.judged(at, data) == "held" and "with" not in data:
                 self.holds[id] = Ended(at, _words(data.get("rules")), _words(data.get("lists")))
+        elif kind == Kind.JUDGED.value:
+            self.says[id] = str(data.get("said"))
         elif (how := _ENDS.get(kind)) is None:
             return
         elif (hold := self.holds.get(id)) is not None:
@@ -188,10 +197,10 @@ class Sums:
             if about == ALL and what in ACTIONS.values():
                 counts = days.setdefault(instant(hour).astimezone(zone).date(), {})
                 counts[what] = counts.get(what, 0) + n
-        ends = _Ends(microseconds(until) if ended else None, self.ends)
+        ends = _Ends(microseconds(until) if ended else None, self.ends, self.said)
         for id, hold in self.holds.items():
             how, at = self.moves.get(id, (hold.how, hold.at))
-            ends.add(hold, how, at)
+            ends.add(hold, how, at, self.says.get(id, hold.said))
         rules, lists = (
             _sorted(
                 ends.share(about.removeprefix(prefix), about, counts)
@@ -223,15 +232,21 @@ class _Ends:
     """Of holds, by what they are about, how they ended and after how many seconds. ``until``: what ended later waits; None: nothing is later."""
 
     def __init__(
-        self, until: int | None, known: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Sequence[tuple[str, float]]]
+        self,
+        until: int | None,
+        known: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Sequence[tuple[str, float]]],
+        said: Mapping[tuple[tuple[str, ...], tuple[str, ...], str], int],
     ) -> None:
         self._until = until
         self._found = {key: list(ends) for key, ends in known.items()}
+        self._said = Counter(said)
         self._by_about: dict[str, list[tuple[str, float]]] | None = None
 
-    def add(self, hold: Ended, how: str, at: int) -> None:
+    def add(self, hold: Ended, how: str, at: int, said: str) -> None:
         if how == "void":  # its client never got an answer, and sends it again
             return
+        if said:
+            self._said[hold.rules, hold.lists, said] += 1
         how = how if self._until is None or at <= self._until else ""
         self._found.setdefault((hold.rules, hold.lists), []).append((how, seconds_between(hold.held_at, at)))
 
@@ -242,6 +257,14 @@ class _Ends:
                 for key in (ALL, *(f"rule:{name}" for name in rules), *(f"list:{name}" for name in lists)):
                     self._by_about.setdefault(key, []).extend(ends)
         return self._by_about.get(about, [])
+
+    def _says(self, about: str, said: str) -> int:
+        kind, _, name = about.partition(":")
+        return sum(
+            n
+            for (rules, lists, what), n in self._said.items()
+            if what == said and (about == ALL or name in (rules if kind == "rule" else lists))
+        )
 
     def waiting(self, about: str) -> int:
         return sum(not how for how, _ in self._of(about))
@@ -255,6 +278,8 @@ class _Ends:
             withdrawn=by_end["withdrawn"],
             expired=by_end["expired"],
             seconds=tuple(seconds for _, seconds in ends),
+            right=self._says(about, "right"),
+            mistaken=self._says(about, "mistake"),
         )
 
     def share(self, name: str, about: str, counts: Mapping[str, int]) -> Share:

@@ -30,6 +30,7 @@ _COUNT = (
     " ON CONFLICT (hour, about, did) DO UPDATE SET n = summed.n + excluded.n"
 )
 _HOLD = "INSERT INTO ended (hold_id, held_at, rules, lists, how, at, said) VALUES (?, ?, ?, ?, ?, ?, '') ON CONFLICT DO NOTHING"
+_SAY = "UPDATE ended SET said = ? WHERE hold_id = ?"
 _MOVE = "UPDATE ended SET how = ?, at = ? WHERE hold_id = ?"
 Progress = Callable[[int, int], None]
 
@@ -88,6 +89,8 @@ def write(batch: Batch, made: Slice) -> bool:
         batch.execute(_HOLD, [(id, h.held_at, "\n".join(h.rules), "\n".join(h.lists), h.how, h.at) for id, h in holds])
     if sums.moves:
         batch.execute(_MOVE, [(how, at, id) for id, (how, at) in sums.moves.items()])
+    if sums.says:
+        batch.execute(_SAY, [(said, id) for id, said in sums.says.items()])
     if not connection.execute(update(summing).values(through=made.through)).rowcount:
         connection.execute(summing.insert().values(one=1, through=made.through))
     return True
@@ -194,14 +197,19 @@ def _holds(connection: Connection, sums: Sums, begin: int, end: int | None) -> N
         return found if found is not None else known.setdefault(text, tuple(text.split("\n")))
 
     within = [ended.c.held_at >= begin, *([ended.c.held_at < end] if end is not None else [])]
-    single = select(ended.c.hold_id, ended.c.held_at, ended.c.rules, ended.c.lists, ended.c.how, ended.c.at)
-    moved, apart = sorted(sums.moves), list[str]()
+    single = select(
+        ended.c.hold_id, ended.c.held_at, ended.c.rules, ended.c.lists, ended.c.how, ended.c.at, ended.c.said
+    )
+    moved, apart = sorted({*sums.moves, *sums.says}), list[str]()
     for start in range(0, len(moved), SLICE):
         some = ended.c.hold_id.in_(moved[start : start + SLICE])
-        for id, held_at, rules, lists, how, at in connection.execute(single.where(*within, some)):
-            sums.holds[id] = Ended(held_at, names(rules), names(lists), how, at)
+        for id, held_at, rules, lists, how, at, said in connection.execute(single.where(*within, some)):
+            sums.holds[id] = Ended(held_at, names(rules), names(lists), how, at, said)
             apart.append(id)
     within += [ended.c.hold_id.not_in(apart)] if apart else []
+    says = select(ended.c.rules, ended.c.lists, ended.c.said, func.count()).where(*within, ended.c.said != "")
+    for rules, lists, said, n in connection.execute(says.group_by(ended.c.rules, ended.c.lists, ended.c.said)):
+        sums.said[names(rules), names(lists), said] += n
     late = ended.c.at > (end if end is not None else _NEVER)
     waits = select(ended.c.rules, ended.c.lists, func.count()).where(*within, (ended.c.how == "") | late)
     for rules, lists, n in connection.execute(

@@ -49,6 +49,7 @@ class Kind(enum.Enum):
     ASKED = "asked"  # who decides asked its writer something
     ANSWERED = "answered"  # its writer answered
     PLEADED = "pleaded"  # its writer asked for its release
+    JUDGED = "judged"  # its writer says whether it was right to stop it: data.said is right, or mistake
     EXPORTED = "exported"
     START = "start"
     STOP = "stop"

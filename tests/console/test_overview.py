@@ -5,19 +5,20 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, date, timedelta
 
 import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
 from smtpguard.console.ports import Standing
+from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, several, subjects, text
 from tests.console.stage import Stage
-from tests.guard.house import RAMADAN, Way
+from tests.guard.house import KEY, RAMADAN, Way
 
 
 async def story(here: Stage) -> None:
@@ -41,7 +42,7 @@ async def test_the_first_page_says_how_it_stands(here: Stage) -> None:
     assert said.startswith("(2) Overview")
     assert "Waiting 2 Frozen nothing Lists all 2 are well Relay no alarm Store" in said
     assert "passed 1 1 held 7 7" in said
-    assert "approved 4 4 rejected 1 1 Half decided within" in said
+    assert "approved 4 4 rejected 1 1 their writers: right / a mistake – – Half decided within" in said
     assert "People approve most of what this rule holds: it is too strict." in said
     assert '<svg class="chart bars"' in answer.text
     assert "<script" not in answer.text.split("<main")[1]
@@ -140,8 +141,6 @@ async def test_the_journal_names_what_was_turned_away(here: Stage) -> None:
 
 
 def test_bars_stand_on_each_other() -> None:
-    from datetime import date
-
     days = [(date(2026, 3, day), (day, 0, 1)) for day in (1, 2, 3)]
     made = chart.stacked(days)
     assert made is not None
@@ -150,3 +149,34 @@ def test_bars_stand_on_each_other() -> None:
     assert last.pieces[0].y == last.pieces[1].y + last.pieces[1].height
     assert [n for _, n in made.across] == [0, 2, 4]
     assert chart.stacked([(date(2026, 3, 1), (0, 0))]) is None
+
+
+async def test_the_writer_says_in_one_click_whether_it_was_right_to_stop_it(here: Stage) -> None:
+    hold, other = await several(here, 2, NEWS)
+    link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=here.home.clock.now() + timedelta(days=1)))
+    anna = here.browser()
+    assert "Was it right to stop it?" not in text(await anna.get(f"/mine/{link}")), "it waits"
+    assert (await anna.post(f"/mine/{link}/judge", said="right")).status_code == 409
+    await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="root")
+    await anna.get(f"/mine/{link}")
+    assert (await anna.post(f"/mine/{link}/judge", said="nonsense")).status_code == 422
+    await anna.get(f"/mine/{link}")
+    answer = await anna.post(f"/mine/{link}/judge", said="right")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/mine/{link}?done=judged")
+    await anna.post(f"/mine/{link}/judge", said="mistake")
+    said = text(await anna.get(f"/mine/{link}?done=judged"))
+    assert "Thank you. It is counted." in said
+    assert "You said: it was a mistake to stop it." in said
+    eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
+    await eva.get(f"/held/{hold.hold_id}")
+    assert (await eva.post(f"/held/{hold.hold_id}/judge", said="right")).status_code == 404, "she did not write it"
+    found = await here.home.store.journal.activity(here.home.clock.now() - timedelta(days=1), None, UTC)
+    assert (found.decided.right, found.decided.mistaken) == (0, 1), "what was said last counts"
+    while await here.home.store.journal.sum_up():
+        pass
+    summed = await here.home.store.journal.activity(here.home.clock.now() - timedelta(days=1), None, UTC)
+    assert summed.rules == found.rules
+    assert {share.name: share.decided.mistaken for share in found.rules}["internal-to-list"] == 1
+    assert "0 / 1" in text(await eva.get("/"))
+    assert "Its writer says whether it was right to stop it" in text(await eva.get(f"/history/{hold.hold_id}"))
+    assert other.hold_id != hold.hold_id

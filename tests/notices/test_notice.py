@@ -162,7 +162,7 @@ def test_what_those_who_decide_are_told() -> None:
 
 def test_the_outcome_with_its_reason() -> None:
     message = read(render("decided", "en", outcome="rejected", by="eva@example.com"))
-    assert message["Subject"] == "Rejected: SV: Fredagsmys med bacon"
+    assert message["Subject"] == "Rejected: 400,000 people, Ramadan greetings – SV: Fredagsmys med bacon"
     plain = texts(render("decided", "en", outcome="rejected", by="eva@example.com"))[0]
     assert "> Not for customers.\n> Call me!" in plain
     assert "Decided by: eva@example.com" in plain
@@ -472,3 +472,51 @@ def test_the_contact_is_told_what_to_do_and_not_to_decide(language: str, subject
     plain = texts(made)[0].replace("\n", " ")
     assert words in plain
     assert "held approve" not in plain
+
+
+@pytest.mark.parametrize(
+    "kind", ["answer", "plea", "question", "reminder", "escalation", "doubt", "expired", "decided"]
+)
+def test_a_notice_begins_with_its_sentence_and_its_link_and_its_subject_has_number_and_lists(kind: str) -> None:
+    data: dict[str, Any] = {
+        **SAMPLE,
+        "notice": kind,
+        "part": False,
+        "reach": 412_318,
+        "lists": ["News"],
+        "asked": False,
+        "mine": "m",
+    }
+    stationery = Stationery(Letterhead(sender="guard@example.com", console_url="https://guard.example.com"))
+    raw = stationery.render(
+        Notice(
+            id="n", to=Address.parse("eva@example.com"), data=data, language="en", at=datetime(2026, 3, 2, tzinfo=UTC)
+        )
+    )
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    assert "412,318 people, News – Sample" in str(message["Subject"])
+    part = message.get_body(("html",))
+    assert part is not None
+    html = part.get_content()
+    assert html.index("<a href") < html.index("<table role"), "the link comes before the particulars"
+
+
+def test_the_writer_is_asked_of_the_outcome_whether_it_was_right() -> None:
+    stationery = Stationery(Letterhead(sender="guard@example.com", console_url="https://guard.example.com"))
+    for outcome, asked in (("approved", True), ("rejected", True), ("reopened", False)):
+        data: dict[str, Any] = {
+            **SAMPLE,
+            "notice": "decided",
+            "outcome": outcome,
+            "test": False,
+            "asked": False,
+            "mine": "LINK",
+        }
+        raw = stationery.render(
+            Notice(
+                id="n", to=Address.parse("a@example.com"), data=data, language="en", at=datetime(2026, 3, 2, tzinfo=UTC)
+            )
+        )
+        text = email.message_from_bytes(raw, policy=email.policy.default).get_body(("plain",))
+        assert text is not None
+        assert ("https://guard.example.com/mine/LINK#h-judge" in text.get_content()) is asked

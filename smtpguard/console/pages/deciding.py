@@ -21,6 +21,7 @@ from smtpguard.console.rendering import desk, digits, form, see_other, speech
 from smtpguard.console.telling import overtaken
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
+from smtpguard.holds.questions import JUDGEMENTS
 from smtpguard.holds.service import Seen
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
@@ -159,6 +160,20 @@ async def plead(request: Request) -> Response:
     return await _write(request, desk(request).talks.plead, said("Write why it should be sent."), "pleaded")
 
 
+@for_roles()
+async def judge(request: Request) -> Response:
+    here, who = desk(request), person(request)
+    hold = await _mine(request)
+    judgement = str((await form(request)).get("said", ""))
+    if judgement not in JUDGEMENTS:
+        return await own(request, hold, 422, speech(request)("Nothing was done: choose one of the two."))
+
+    async def act() -> None:
+        await here.talks.judge(hold.hold_id, judgement, sender=who.address, by=f"console: {who.address}")
+
+    return await _done(request, act, "judged")
+
+
 async def _write(request: Request, send: Callable[..., Awaitable[None]], missing: str, what: str) -> Response:
     """What its writer has to say to those who decide. ``missing``: what to say where nothing was written."""
     who = person(request)
@@ -225,6 +240,8 @@ ROUTES = [
     Route("/held/{hold_id}/withdraw", withdraw, methods=["POST"]),
     Route("/held/{hold_id}/answer", answer, methods=["POST"]),
     Route("/held/{hold_id}/plea", plead, methods=["POST"]),
+    Route("/held/{hold_id}/judge", judge, methods=["POST"]),
+    Route("/mine/{link}/judge", judge, methods=["POST"]),
     Route("/mine/{link}/withdraw", withdraw, methods=["POST"]),
     Route("/mine/{link}/answer", answer, methods=["POST"]),
     Route("/mine/{link}/plea", plead, methods=["POST"]),

@@ -206,6 +206,7 @@ async def own(
         base=base(request, hold),
         talk=await talk(here, hold, said),
         asked=await here.talks.open_question(hold.hold_id),
+        judged=await here.talks.judged(hold.hold_id) if hold.state is not State.WAITING else "",
         done=done(request),
         problem=problem,
         wrong=wrong,
