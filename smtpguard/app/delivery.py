@@ -38,6 +38,7 @@ from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.notices.shadowreport import Reports
 from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.observe.witnessing import Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.processes.numbers import Said
@@ -85,6 +86,16 @@ class Deliverer(Part):
         name = settings.hostname or host_name()
         self._teller = hooks.teller(settings, self._store, self._policies, clock)
         self._deeds = auditfollower.AuditFollower(Cursors(self._store), clock)
+        witness = settings.audit.witness
+        self._witnessing = Witnessing(
+            self._store,
+            clock,
+            witness.url if witness is not None else "",
+            token=read_secret(witness.token_file).get_secret_value()
+            if witness is not None and witness.token_file is not None
+            else "",
+        )
+        self._undo.push_async_callback(self._witnessing.close)
         self._freshness = Freshness(settings, self._policies, self._digester, self._store, clock)
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._reports = Reports(self._store, self._policies, clock)
@@ -119,6 +130,7 @@ class Deliverer(Part):
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
             tasks.create_task(self._deeds.run())
+            tasks.create_task(self._witnessing.run())
             tasks.create_task(self._renewals.run())
             if self._teller is not None:
                 tasks.create_task(self._teller.run(unreachable=hooks.unreachable))

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -24,9 +24,11 @@ from smtpguard.journal.proof import Proof
 from smtpguard.locale.speech import Speech
 
 if TYPE_CHECKING:
+    from smtpguard.journal.signing import Inclusion
     from smtpguard.store.store import Store
 
 PAGE = 1000
+_NOTES = 1000
 _GONE = (
     "smtpguard: entries {} to {} are not there any more: retention has trimmed them meanwhile, or somebody else did; "
     "audit verify says which"
@@ -41,18 +43,35 @@ def command() -> None:
 
 
 @command.command()
+@click.option(
+    "--against",
+    "kept",
+    type=click.File(encoding="utf-8"),
+    multiple=True,
+    metavar="FILE",
+    help="With checkpoints that somebody else has kept: a witness, a log, mails. May be repeated; - is standard input.",
+)
 @as_json
 @click.pass_obj
-def verify(context: Context, as_json: bool) -> None:
+def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
     """Prove that no entry was edited, removed, put in or moved, and that what people read beside the journal agrees with it. Exit 1 if
     not."""
+    against: list[str] = []
+    for each in kept:
+        from smtpguard.journal.note import notes_in
+
+        if not (found := notes_in(each.read().replace("\\n", "\n"))):
+            raise CannotRun(f"{each.name}: no checkpoint is in it")
+        against += found
 
     async def work() -> Proof:
         from smtpguard.app.services import opened
 
         async with opened(context.settings(), reads=True) as (store, _):
             with progress("Chain and signatures") as chain, progress("Names") as names, progress("Beside it") as beside:
-                return await store.journal.audit(socket.gethostname(), alone=True, progress=(chain, names, beside))
+                return await store.journal.audit(
+                    socket.gethostname(), alone=True, against=against, progress=(chain, names, beside)
+                )
 
     proof = context.run(work())
     bad = proof.first_bad
@@ -92,9 +111,14 @@ def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
 @click.option("--after", type=click.IntRange(0), default=0, metavar="SEQ", help="Only entries after this one.")
 @click.option("--id", "about", metavar="ID", help="Only what happened to this transaction, hold or freeze.")
 @click.option("--clear", is_flag=True, help="With what names people, as far as it is still there. That is journalled.")
+@click.option(
+    "--signed",
+    is_flag=True,
+    help="With the signed checkpoints, each after the entry that it is of: for docs/verify.py.",
+)
 @as_json
 @click.pass_obj
-def export(context: Context, after: int, about: str | None, clear: bool, as_json: bool) -> None:
+def export(context: Context, after: int, about: str | None, clear: bool, signed: bool, as_json: bool) -> None:
     """Every entry that there is now as one JSON object a line, in order, with its hash and the one before it."""
 
     async def work() -> None:
@@ -115,14 +139,87 @@ def export(context: Context, after: int, about: str | None, clear: bool, as_json
                         context.say(_row(entry, values if clear else None))
                 return
             last, until = after, await store.journal.last()
+            notes = await store.journal.checkpoints(after, _NOTES) if signed else []
             while page := await store.journal.entries(after=last, until=until, limit=PAGE):
                 if after < last < (first := page[0][0].seq) - 1:
                     click.echo(_GONE.format(last + 1, first - 1), err=True)
                 for entry, values in page:
                     context.say(_row(entry, values if clear else None))
+                    if notes and notes[0].seq == entry.seq:
+                        context.say({"checkpoint": notes[0].note})
+                        notes = notes[1:] or await store.journal.checkpoints(entry.seq, _NOTES)
                 last = page[-1][0].seq
 
     context.run(work())
+
+
+@command.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def key(click_context: click.Context, as_json: bool) -> None:
+    """The key by which checkpoints are verified without a secret. Keep it elsewhere, while all is well."""
+    if click_context.invoked_subcommand is not None:
+        return
+    context = click_context.find_object(Context)
+    assert context is not None
+
+    async def work() -> str:
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings(), reads=True) as (store, _):
+            return str(await store.journal.key())
+
+    _tell_key(context, context.run(work()), as_json)
+
+
+@key.command()
+@as_json
+@click.pass_obj
+def rotate(context: Context, as_json: bool) -> None:
+    """Sign with another key from now on. The journal has an entry of it that both keys have signed."""
+
+    async def work() -> str:
+        from smtpguard.app.clock import ids
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings()) as (store, _):
+            event = Event(kind=Kind.KEY, id=ids()(), at=store.now(), private={"actor": (context.user,)})
+            return str(await store.journal.rotate(event))
+
+    _tell_key(context, context.run(work()), as_json)
+
+
+def _tell_key(context: Context, key: str, as_json: bool) -> None:
+    if as_json or context.json:
+        context.say({"key": key})
+    else:
+        click.echo(key)
+
+
+@command.command()
+@click.argument("entry", type=click.IntRange(1))
+@click.pass_obj
+def prove(context: Context, entry: int) -> None:
+    """That this entry is in the journal that was signed, as one JSON object: for docs/verify.py, or any program that knows RFC 6962."""
+
+    async def work() -> Inclusion | None:
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings(), reads=True) as (store, _):
+            return await store.journal.inclusion(entry)
+
+    found = context.run(work())
+    if found is None:
+        raise CannotRun(f"entry {entry} is in no signed checkpoint, or is not there any more")
+    context.say(
+        {
+            "entry": _row(found.entry, None),
+            "leaf": found.n,
+            "size": found.size,
+            "path": [hash.hex() for hash in found.path],
+            "checkpoint": found.note,
+        }
+    )
 
 
 def may_name(store: Store) -> None:

@@ -211,6 +211,17 @@ class Retention(Section):
     journal: Seconds = 400 * 86400
 
 
+class Witness(Section):
+    """Who keeps each signed checkpoint elsewhere. ``token_file``: has a password that it wants."""
+
+    url: Annotated[str, AfterValidator(secret_place)]
+    token_file: FilePath | None = None
+
+
+class Audit(Section):
+    witness: Witness | None = None
+
+
 class Nothing(Section):
     """A section with nothing in it: as if it were not there."""
 
@@ -279,6 +290,7 @@ class Settings(Section):
     thaw_hook: Commands = ()
     hold: HoldSettings = HoldSettings()
     retention: Retention = Retention()
+    audit: Audit = Audit()
     dkim_sign: Annotated[
         DkimSign | None, BeforeValidator(lambda v: v or None, json_schema_input_type=DkimSign | Nothing | None)
     ] = None

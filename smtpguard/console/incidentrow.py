@@ -112,6 +112,9 @@ def proof_row(proof: Proof) -> dict[str, Any]:
         "others": list(proof.others),
         "unreadable": proof.unreadable,
         "filed": proof.filed,
+        "witnessed": None
+        if proof.witnessed is None
+        else {"seq": proof.witnessed[0], "signed_at": _z(instant(proof.witnessed[1]))},
         "trimmed": proof.trimmed or None,
         "unsigned": [
             {"first": one.first, "last": one.last, "since": _z(instant(one.since)), "until": _z(instant(one.until))}

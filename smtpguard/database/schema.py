@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0024"
+SCHEMA = "0025"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -88,6 +88,15 @@ checkpoint = Table(
     Column("seq", _BIG, primary_key=True, autoincrement=False),
     _text("line"),
     Column("notable", Boolean, nullable=True),  # it says more than where the chain was
+)
+
+merkle = Table(  # subtrees over the hashes of entries (journal.merkle); at level -1 which entry is the first leaf, if not the first
+    "merkle",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    _blob("hash"),
+    sqlite_with_rowid=False,
 )
 
 underway = Table(  # verdicts to relay whose outcome is not known yet, with what a freeze looks at

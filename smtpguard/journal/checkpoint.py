@@ -1,7 +1,7 @@
 """Signed checkpoints: what the journal was at a moment, so that a cut tail or a chain recomputed whole is found.
 
-The signature is an HMAC with a key derived from the installation's secret, which does not lie in the database. A checkpoint
-is kept in the database and, one line each, in a file of the state directory; ``audit verify`` compares the chain with both.
+One signature is an HMAC with a key derived from the installation's secret, which does not lie in the database: what an installation knows
+its own checkpoints by. The other, for everybody else, is in the note (journal.note). A checkpoint is kept in the database and, one line each, in a file of the state directory; ``audit verify`` compares the chain with both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 class Checkpoint:
     """The journal's entry ``seq`` had this hash. ``base``: retention has erased the entries up to and with it. ``put_back``: this
     entry says that the store was put back to an earlier state, and the chain agrees with what was signed up to the entry of that
-    number. ``renewed``: the entries before it were written under another secret."""
+    number. ``renewed``: the entries before it were written under another secret. ``generation``: of the key that has signed ``note``; that says the same, signed for whoever has no secret
+    (journal.note); "" of an earlier version, and where nobody could say what the tree was."""
 
     journal: str
     seq: int
@@ -24,13 +25,19 @@ class Checkpoint:
     base: bool = False
     put_back: int | None = None
     renewed: bool = False
+    generation: int = 0
+    note: str = ""
     mac: bytes = b""
 
     def line(self) -> str:
         """As it stands in the file, without the line end. What is rare stands there only where it is so."""
-        rare = {"put_back": self.put_back} if self.put_back is not None else {}
+        rare: dict[str, object] = {"put_back": self.put_back} if self.put_back is not None else {}
         if self.renewed:
             rare["renewed"] = True
+        if self.generation:
+            rare["key"] = self.generation
+        if self.note:
+            rare["note"] = self.note
         return json.dumps(
             {
                 "journal": self.journal,
@@ -42,6 +49,14 @@ class Checkpoint:
                 "mac": self.mac.hex(),
             }
         )
+
+    @property
+    def says(self) -> tuple[str, ...]:
+        """What else it says, in words."""
+        words = ["base"] if self.base else []
+        if self.put_back is not None:
+            words.append(f"put back to {self.put_back}")
+        return (*words, "renewed") if self.renewed else tuple(words)
 
     def excuses(self, other: Checkpoint) -> bool:
         """Whether what the other says of the chain need not be so any more, since the store was put back."""
@@ -60,6 +75,8 @@ def parse(line: str) -> Checkpoint:
             base=bool(fields["base"]),
             put_back=None if fields.get("put_back") is None else int(fields["put_back"]),
             renewed=bool(fields.get("renewed", False)),
+            generation=int(fields.get("key", 0)),
+            note=str(fields.get("note", "")),
             mac=bytes.fromhex(fields["mac"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -77,10 +94,5 @@ def genuine(secret: bytes, checkpoint: Checkpoint) -> bool:
 
 def _mac(secret: bytes, c: Checkpoint) -> bytes:
     key = hmac.digest(secret, b"smtpguard journal checkpoint", "sha256")
-    says = ["base"] if c.base else []
-    if c.put_back is not None:
-        says.append(f"put back to {c.put_back}")
-    if c.renewed:
-        says.append("renewed")
-    text = f"{c.journal} {c.seq} {c.at} {c.hash.hex()} {', '.join(says) or 'mark'}"
+    text = f"{c.journal} {c.seq} {c.at} {c.hash.hex()} {', '.join(c.says) or 'mark'}"
     return hmac.digest(key, text.encode(), "sha256")

@@ -60,6 +60,7 @@ class Kind(enum.Enum):
     TOKEN = "token"  # of the API: data.change says added or revoked
     WEBHOOK = "webhook"  # what a hook could not be told
     SECRET = "secret"  # from here on another one is in force
+    KEY = "key"  # from here on checkpoints are signed by another key, which the one before has signed
     ERASED = "erased"  # retention: private parts or content are gone
 
 

@@ -50,7 +50,8 @@ class Proof:
     held against its digests (0: it always was); ``others``, other journals of which there are checkpoints beside this one's;
     ``unreadable``, how many lines there are no checkpoint; not ``filed``: none of those lines is of this journal and signed here, so
     that an end which was cut off, with the database's own checkpoints of it, could not be told. ``trimmed``: the last entry that
-    retention has trimmed, 0 for none; ``unsigned`` stretches, and where time goes ``backwards``: the first of each (course).
+    retention has trimmed, 0 for none; ``unsigned`` stretches, and where time goes ``backwards``: the first of each (course). ``witnessed``: the last entry whose checkpoint a witness has, and when
+    that was signed (microseconds).
     """
 
     entries: int
@@ -64,6 +65,7 @@ class Proof:
     unsigned: tuple[Unsigned, ...] = ()
     backwards: tuple[Backwards, ...] = ()
     beside: tuple[Finding, ...] = ()
+    witnessed: tuple[int, int] | None = None
 
     @property
     def ok(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from smtpguard.journal.chain import Seal, parsed, runs_on
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.course import Course
 from smtpguard.journal.event import Kind
+from smtpguard.journal.merkle import Roots
 
 STRETCH = 5_000
 LARGE = 200_000
@@ -45,13 +46,17 @@ Pages = Callable[[str, int, int], Iterator[Sequence[Any]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Entries ``after`` to ``until`` of a chain. ``marks``: the checkpoints among them. ``latest``: the time of the entry before."""
+    """Entries ``after`` to ``until`` of a chain. ``marks``: the checkpoints among them. ``latest``: the time of the entry before. ``roots``,
+    ``begin``, ``stack``: of the tree (merkle.Roots), as it is before them."""
 
     after: int
     until: int
     marks: tuple[Checkpoint, ...]
     latest: int
     now: int
+    roots: Mapping[int, Sequence[bytes]]
+    begin: int
+    stack: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,7 @@ class Walked:
     prev: bytes
     hash: bytes
     course: Course
+    stack: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,7 @@ class Named:
 def chain(pages: Pages, part: Part) -> Walked | None:
     """None where an entry does not follow the one before it."""
     course = Course(part.marks, part.now, part.latest)
+    roots = Roots(part.roots, part.begin, part.after - part.begin + 1, part.stack)
     first, prev, seq, seen = b"", b"", part.after, 0
     for rows in pages(_LINK, part.after, part.until):
         if not prev:
@@ -85,8 +92,11 @@ def chain(pages: Pages, part: Part) -> Walked | None:
         if last is None:
             return None
         course.meets(rows)
+        roots.meets(rows)
         seq, prev, seen = rows[-1][0], last, seen + len(rows)
-    return Walked(entries=seen, prev=first, hash=prev, course=course) if seq == part.until else None
+    if seq != part.until or roots.wrong:
+        return None
+    return Walked(entries=seen, prev=first, hash=prev, course=course, stack=roots.stack)
 
 
 def names(pages: Pages, part: Part, named: Named) -> bool:
@@ -145,6 +155,8 @@ def walked(open: Open, url: str, parts: Sequence[Part], progress: Progress | Non
     made = [one for one in found if isinstance(one, Walked)]
     if len(made) < len(parts) or any(b.prev != a.hash for a, b in itertools.pairwise(made)):
         return None
+    if any(next.stack != one.stack for one, next in zip(made, parts[1:], strict=False)):
+        return None
     return made
 
 
@@ -160,19 +172,12 @@ def _names(pages: Pages, part: Part, named: Named) -> bool:
     return names(pages, part, named)
 
 
-def split(after: int, until: int, marks: Sequence[Checkpoint], at: Callable[[int], int], now: int) -> list[Part]:
-    """Two parts of a large journal, at a checkpoint near its middle, so that no stretch between two of them is torn; else one. ``at``: the
-    time of an entry."""
-    middle = (after + until) // 2
-    near = min((mark.seq for mark in marks), key=lambda seq: abs(seq - middle), default=0)
-    quarter = (until - after) // 4
-    if until - after < LARGE or cores() < 2 or not after + quarter < near < until - quarter:
-        return [Part(after=after, until=until, marks=tuple(marks), latest=0, now=now)]
-    low, high = tuple(m for m in marks if m.seq <= near), tuple(m for m in marks if m.seq >= near)
-    return [
-        Part(after=after, until=near, marks=low, latest=0, now=now),
-        Part(after=near, until=until, marks=high, latest=at(near), now=now),
-    ]
+def middle(after: int, until: int, marks: Sequence[Checkpoint]) -> int:
+    """The checkpoint near the middle of a large journal at which it is halved, so that no stretch between two of them is torn; 0 where
+    one process is to do it all."""
+    half, quarter = (after + until) // 2, (until - after) // 4
+    near = min((mark.seq for mark in marks), key=lambda seq: abs(seq - half), default=0)
+    return near if until - after >= LARGE and cores() > 1 and after + quarter < near < until - quarter else 0
 
 
 def cores() -> int:

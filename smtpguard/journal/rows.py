@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text
 
 from smtpguard.database.batch import Batch
-from smtpguard.database.schema import RARE, checkpoint, clear, entry
+from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
+from smtpguard.journal import signing
 from smtpguard.journal.chain import Clear, Entry, instant, parsed
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
 from smtpguard.journal.columns import Columns, lines
@@ -23,6 +24,8 @@ from smtpguard.lists.ownership import hand_over
 from smtpguard.locale.phrase import Phrase
 
 FILE = "checkpoints"
+WITNESS = "(witness)"
+"""Under which it stands how far the witness has taken checkpoints; no webhook is called so."""
 STRETCH = 1000
 """Entries that ``back`` looks at in one transaction."""
 _LINK = [entry.c[name] for name in ("seq", "at", "kind", "id", "body", "prev", "hash")]
@@ -154,12 +157,30 @@ def mark(
     if known is not None and base is not None:  # what else was said of that entry still is so
         before = parse(known)
         made = replace(made, put_back=before.put_back, renewed=before.renewed)
-    made = sign(batch.secret, made)
+    made = replace(made, generation=signing.generation(batch.connection))
+    made = sign(batch.secret, replace(made, note=signing.noted(batch, made)))
     batch.connection.execute(checkpoint.delete().where(checkpoint.c.seq == made.seq))
     notable = True if made.put_back is not None or made.renewed else None
     batch.connection.execute(insert(checkpoint).values(seq=made.seq, line=made.line(), notable=notable))
     batch.signed.append(made)
     return made
+
+
+def signed_after(connection: Connection, seq: int, limit: int) -> list[Checkpoint]:
+    """The checkpoints with a note, in order, from the one after that of entry ``seq``; where that is negative, the newest."""
+    query = select(checkpoint.c.line).where(checkpoint.c.seq > seq).order_by(checkpoint.c.seq).limit(limit)
+    if seq < 0:
+        query = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
+    return [made for line in connection.execute(query).scalars() if (made := parse(line)).note]
+
+
+def witnessed(connection: Connection) -> Checkpoint | None:
+    """The last checkpoint that the witness has taken, as this host says; None where there is no witness, or it has taken none."""
+    told = select(hook.c.told).where(hook.c.name == WITNESS).scalar_subquery()
+    line = connection.execute(
+        select(checkpoint.c.line).where(checkpoint.c.seq <= told).order_by(checkpoint.c.seq.desc()).limit(1)
+    ).scalar()
+    return None if line is None else parse(line)
 
 
 def write_line(state_dir: Path, made: Checkpoint) -> None:

@@ -8,6 +8,7 @@ anything is called missing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -24,14 +25,19 @@ from smtpguard.database.access import Access
 from smtpguard.database.batch import read_head
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import checkpoint, entry
-from smtpguard.journal import columns, quickwalk
+from smtpguard.journal import columns, quickwalk, signing
 from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Agreement
 from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, instant, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.course import Course
 from smtpguard.journal.event import Kind
+from smtpguard.journal.merkle import Roots
+from smtpguard.journal.note import Key
 from smtpguard.journal.proof import Bad, End, Proof, Sources, verify
+from smtpguard.journal.rows import Marks
+from smtpguard.journal.signing import Noted
+from smtpguard.journal.tree import Tree, Unknown
 from smtpguard.locale.phrase import Phrase
 
 STRETCH = 2000
@@ -112,10 +118,11 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
 class Walk:
     """Over the whole journal, up to the ``head`` that it has when this is made. ``lines``: the checkpoints of the file, read before,
     since a line is written only after its entries are committed. ``signed``: the last checkpoint, where it is what it says.
-    ``renewed``: the entry since which the secret is in force, 0 where it always was. ``now``: microseconds."""
+    ``renewed``: the entry since which the secret is in force, 0 where it always was. ``now``: microseconds.
+    ``notes``: signed notes that somebody else has kept."""
 
-    def __init__(self, open: Open, secret: bytes, lines: Sequence[str], now: int) -> None:
-        self.open, self._secret, self._lines, self._now = open, secret, lines, now
+    def __init__(self, open: Open, secret: bytes, lines: Sequence[str], now: int, notes: Sequence[str] = ()) -> None:
+        self.open, self._secret, self._lines, self._now, self._given = open, secret, lines, now, notes
         with open() as connection:
             self.head = read_head(connection)
             line = connection.execute(self._checkpoints().order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
@@ -127,6 +134,9 @@ class Walk:
         self._retention = _Retention(open, secret, self.head.journal)
         self._misfiled: Bad | None = None
         self._trimmed = 0
+        self._notes: Noted | None = None
+        self._keys: tuple[Key, ...] = ()
+        self._witnessed: tuple[int, int] | None = None
 
     def _checkpoints(self) -> Select[str]:
         return select(checkpoint.c.line).where(checkpoint.c.seq <= self.head.seq)
@@ -136,10 +146,10 @@ class Walk:
         head = self.head
         with self.open() as connection:
             rows = list(connection.execute(self._checkpoints()).scalars())
-        known = journal.marks(self._secret, head.journal, rows, self._lines)
-        course = Course(known.genuine, self._now)
+        known = self._with_notes(journal.marks(self._secret, head.journal, rows, self._lines))
+        course, roots = Course(known.genuine, self._now), self._roots(known)
         proof = verify(
-            self._entries(progress, course),
+            self._entries(progress, course, roots),
             Agreement(known.genuine, known.claimed),
             self.seal,
             self._retention,
@@ -151,8 +161,14 @@ class Walk:
             course.ends()
         proof = replace(
             proof,
-            first_bad=proof.first_bad or known.bad or self._misfiled or _ill_timed(course),
+            first_bad=proof.first_bad
+            or known.bad
+            or self._misfiled
+            or self._noted(known).bad
+            or _grown(roots)
+            or _ill_timed(course),
             trimmed=max(self._trimmed, 0),
+            witnessed=self._witnessed,
             unsigned=tuple(course.unsigned),
             backwards=tuple(course.backwards),
             others=known.others,
@@ -168,10 +184,14 @@ class Walk:
         with self.open() as connection:
             rows = list(connection.execute(self._checkpoints()).scalars())
             first = connection.execute(select(func.min(entry.c.seq))).scalar()
-        known = journal.marks(self._secret, head.journal, rows, self._lines)
+        known = self._with_notes(journal.marks(self._secret, head.journal, rows, self._lines))
         if known.bad is not None or first is None or first > head.seq:
             return None
-        parts = quickwalk.split(first - 1, head.seq, known.genuine, self._at, self._now)
+        if self._noted(known).bad is not None:
+            return None
+        parts = self._parts(first - 1, url, known)
+        if not parts:
+            return None
         walked = quickwalk.walked(self.open, url, parts, chain)
         agreement = Agreement(known.genuine, known.claimed)
         begins = walked and (walked[0].prev == GENESIS if first == 1 else agreement.begins(first - 1, walked[0].prev))
@@ -199,8 +219,67 @@ class Walk:
             unreadable=known.unreadable,
             filed=known.filed,
             trimmed=first - 1,
+            witnessed=self._witnessed,
             backwards=tuple(one for each in walked for one in each.course.backwards),
         )
+
+    def _with_notes(self, known: Marks) -> Marks:
+        """And what somebody else has kept: the newest of them is how far he is a witness."""
+        with self.open() as connection:
+            self._keys = tuple(signing.keys(connection, self._secret, self.head.journal))
+            taken = None if self._given else journal.witnessed(connection)
+        if taken is not None:
+            self._witnessed = taken.seq, taken.at
+        made: list[Checkpoint] = []
+        bad = known.bad
+        for note in self._given:
+            mark = signing.checkpoint_of(note, self._keys, self.head.journal)
+            if mark is not None:
+                made.append(mark)
+            else:
+                bad = bad or Bad(seq=0, problem=Phrase("a checkpoint that was kept elsewhere is not signed by a key of this journal: the key was replaced, or it is another journal's"))  # fmt: skip
+        if made:
+            self._witnessed = max((mark.seq, mark.at) for mark in made)
+        return replace(known, genuine=[*known.genuine, *made], bad=bad)
+
+    def _roots(self, known: Marks) -> Roots:
+        """From the first entry that there is."""
+        with self.open() as connection:
+            first = connection.execute(select(func.min(entry.c.seq))).scalar() or 1
+            tree = Tree(connection)
+            try:
+                return Roots(self._noted(known).roots, tree.begin, tree.size(first - 1), tree.stack(first - 1))
+            except Unknown:  # it was trimmed behind our back, as the walk says
+                return Roots({}, tree.begin)
+
+    def _parts(self, after: int, url: str, known: Marks) -> list[quickwalk.Part]:
+        """Of the walk. None where what is kept of the tree does not reach so far."""
+        near = quickwalk.middle(after, self.head.seq, known.genuine) if url else 0
+        roots = self._noted(known).roots
+        bounds = [after, near, self.head.seq] if near else [after, self.head.seq]
+        made = []
+        for begin, end in itertools.pairwise(bounds):
+            with self.open() as connection:
+                tree = Tree(connection)
+                try:
+                    stack = tree.stack(begin)
+                except Unknown:
+                    return []
+            marks = tuple(mark for mark in known.genuine if begin <= mark.seq <= end)
+            latest = self._at(begin) if begin > after else 0
+            here = {seq: some for seq, some in roots.items() if begin < seq <= end}
+            made.append(
+                quickwalk.Part(
+                    after=begin, until=end, marks=marks, latest=latest, now=self._now, roots=here, begin=tree.begin, stack=tuple(stack),
+                )
+            )  # fmt: skip
+        return made
+
+    def _noted(self, known: Marks) -> Noted:
+        """What the notes of the checkpoints say."""
+        if self._notes is None:
+            self._notes = signing.held_against(known.genuine, self._keys)
+        return self._notes
 
     def _at(self, seq: int) -> int:
         with self.open() as connection:
@@ -213,7 +292,7 @@ class Walk:
                 rows = connection.execute(query.order_by(entry.c.seq)).all()
             yield from ((seq, bytes(hash)) for seq, hash in rows)
 
-    def _entries(self, progress: Progress | None, course: Course) -> Iterator[Pair]:
+    def _entries(self, progress: Progress | None, course: Course, roots: Roots) -> Iterator[Pair]:
         """Up to the head; and where an entry after it says what was erased meanwhile, up to that, since it is believed only if it
         is one of the chain. The columns beside each are compared with it."""
         query = journal.ROWS.add_columns(*journal.COLUMNS)
@@ -225,6 +304,7 @@ class Walk:
                 if self._trimmed < 0:
                     self._trimmed = rows[0].seq - 1
                 course.meets(rows)
+                roots.meets(rows)
                 for row in rows:
                     if self._misfiled is None and not columns.fits(
                         row.kind, row.id, row.body, row[-len(journal.COLUMNS) :]
@@ -235,6 +315,12 @@ class Walk:
                 if progress is not None:
                     progress(seen, until)
             done = until
+
+
+def _grown(roots: Roots) -> Bad | None:
+    if not roots.wrong:
+        return None
+    return Bad(seq=roots.wrong, problem=Phrase("a checkpoint that was signed here has another tree than the entries up to this one make"))  # fmt: skip
 
 
 def _moment(at: int) -> str:

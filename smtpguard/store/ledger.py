@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection
+
 from smtpguard.database.access import Access, Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.freezes import rows as gates
@@ -44,7 +46,9 @@ if TYPE_CHECKING:  # what takes long to import, and what who only freezes does w
     from smtpguard.incidents.activity import Activity
     from smtpguard.journal import scan as journalscan
     from smtpguard.journal.distinct import Asked
+    from smtpguard.journal.note import Key
     from smtpguard.journal.proof import Proof
+    from smtpguard.journal.signing import Inclusion
 
 
 class Contents:
@@ -384,6 +388,8 @@ class Journal:
     async def checkpoint(self) -> Checkpoint | None:
         """Sign where the journal is now; the writer does so every minute by itself. None where nothing is new."""
         made: Checkpoint | None = await self._access.write(journal.mark)
+        if made is not None:
+            await self._access.write(lambda batch: None)  # its line was written by then
         return made
 
     async def verify(self, progress: journalscan.Progress | None = None) -> Proof:
@@ -391,17 +397,22 @@ class Journal:
         return await self._access.walk(lambda opened: self._walk(opened).prove(progress))
 
     async def audit(
-        self, host: str, *, alone: bool = False, progress: Sequence[journalscan.Progress | None] = (None, None, None)
+        self,
+        host: str,
+        *,
+        alone: bool = False,
+        against: Sequence[str] = (),
+        progress: Sequence[journalscan.Progress | None] = (None, None, None),
     ) -> Proof:
         """The same, and where that holds all that the store has beside the journal (crosscheck). ``progress`` hears of the chain, of
         names, and of that. ``host``: this one; where the guard was started on it, its state folder is to have checkpoints. ``alone``:
-        nothing else is done in this process, so that others may help it."""
+        nothing else is done in this process, so that others may help it. ``against``: signed notes that somebody else has kept."""
         from smtpguard.journal.proof import Finding
         from smtpguard.store import crosscheck
 
         def run(opened: Open) -> Proof:
             chain, names, beside = progress
-            walk = self._walk(opened)
+            walk = self._walk(opened, against)
             proof = walk.quick(self._access.url if alone else "", chain, names) or walk.prove(chain)
             if not proof.ok:
                 return proof
@@ -411,6 +422,38 @@ class Journal:
             return replace(proof, beside=tuple(found))
 
         return await self._access.walk(run)
+
+    async def key(self) -> Key:
+        """By which whoever has no secret verifies the checkpoints that are signed now."""
+        from smtpguard.journal import signing
+
+        def found(connection: Connection) -> Key:
+            name = read_head(connection).journal
+            return signing.signer(self._secret, name, signing.generation(connection)).key
+
+        return await self._access.ask(found)
+
+    async def rotate(self, event: Event) -> Key:
+        """From this entry on another key signs; a checkpoint of each is at the change."""
+        from smtpguard.journal import signing
+
+        def step(batch: Batch) -> Key:
+            journal.mark(batch)
+            key = signing.rotated(batch, event)
+            journal.mark(batch)
+            return key
+
+        return await self._access.write(step)
+
+    async def checkpoints(self, after: int, limit: int = 1000) -> Sequence[Checkpoint]:
+        """Those with a signed note, in order, from the one after that of entry ``after``."""
+        return await self._access.ask(lambda c: journal.signed_after(c, after, limit))
+
+    async def inclusion(self, seq: int) -> Inclusion | None:
+        """That an entry is in the tree of the newest checkpoint. None where it is in none, or trimmed."""
+        from smtpguard.journal import signing
+
+        return await self._access.ask(lambda c: signing.inclusion(c, seq), snapshot=True)
 
     async def incident(
         self, about: About, *, prove: bool, progress: journalscan.Progress | None = None, asked: Asked | None = None
@@ -426,12 +469,12 @@ class Journal:
             )
         )
 
-    def _walk(self, opened: Open) -> journalscan.Walk:
+    def _walk(self, opened: Open, against: Sequence[str] = ()) -> journalscan.Walk:
         """In a thread that reads."""
         from smtpguard.journal import scan as journalscan
 
         lines = journal.lines_of(self._state_dir)
-        return journalscan.Walk(opened, self._secret, lines, self._access.now_us())
+        return journalscan.Walk(opened, self._secret, lines, self._access.now_us(), against)
 
 
 def _verdict(entry: Entry, clear: Clear | None) -> Event:

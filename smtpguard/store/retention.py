@@ -21,6 +21,7 @@ from smtpguard.journal import terms
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.tree import Tree
 from smtpguard.mailings import forgetting
 from smtpguard.mailings.mailingbatch import mailings_of
 
@@ -147,6 +148,7 @@ def _journal(batch: Batch, before: datetime) -> tuple[Checkpoint | None, int]:
     if last is None or last.seq >= batch.head.seq:
         return None, 0
     base = Checkpoint(journal=batch.head.journal, seq=last.seq, at=batch.now_us, hash=bytes(last.hash), base=True)
+    Tree(batch.connection).trim(last.seq)
     batch.connection.execute(delete(clear).where(clear.c.seq <= last.seq))
     batch.connection.execute(delete(checkpoint).where(checkpoint.c.seq < last.seq, checkpoint.c.notable.is_(None)))
     done = batch.connection.execute(delete(entry).where(entry.c.seq <= last.seq))

@@ -14,6 +14,7 @@ from smtpguard.database.access import Access, Clock
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import Database
 from smtpguard.journal import rows as journal
+from smtpguard.journal import signing
 from smtpguard.journal.event import Event
 from smtpguard.store import retention
 from smtpguard.store.ledger import Contents, Gates, Holds, Journal, Mailings, Outbox, Policies
@@ -67,11 +68,12 @@ class Store(Access):
         """One slice of forgetting and sweeping; ``more`` says to call again."""
         return await self.write(lambda b: retention.erase(b, keep))
 
-    async def renew(self, event: Event) -> None:
-        """From this entry on the secret that the store was opened with is in force. Who has another one writes nothing more."""
+    async def renew(self, event: Event, before: bytes = b"") -> None:
+        """From this entry on the secret that the store was opened with is in force. Who has another one writes nothing more. ``before``:
+        the one until now, whose key then signs that the new one's follows it; b"" where it is lost."""
 
         def step(batch: Batch) -> None:
-            batch.record([event])
+            batch.record([signing.renewed(batch, event, before)])
             journal.mark(batch, renewed=True)
             contacts.forget(batch)
             batch.moved()

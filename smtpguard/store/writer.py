@@ -47,6 +47,7 @@ WAITING = 2000
 NOTE_SECONDS = 0.05
 MAX_NOTES = 50_000
 KEEP_SECONDS = 60.0
+SIGN_ENTRIES = 1000
 
 Committed = Callable[[Sequence[Event]], None]
 """Hears of what was journalled, in its order, after the commit and its answers, in the thread that writes."""
@@ -89,6 +90,8 @@ class Writer:
         self._untold: list[Event] = []  # committed, and not published yet
         self._kept_house = clock.monotonic()
         self._unsigned = False  # entries of ours that no checkpoint covers yet
+        self._signed_seq = 0  # up to where this process signed last, or began
+        self._unfiled: list[Checkpoint] = []
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="smtpguard-store", daemon=True)
 
@@ -267,11 +270,13 @@ class Writer:
         if unanswered:
             self._unanswered.forget(unanswered)
         self._unsigned = (self._unsigned or batch.grew) and all(made.seq < batch.head.seq for made in batch.signed)
-        for made in batch.signed:
-            self._write_line(made)
+        self._unfiled += batch.signed
 
     def _publish(self) -> None:
         """Nothing that a subscriber does undoes the commit, or fails what was committed."""
+        unfiled, self._unfiled = self._unfiled, []
+        for made in unfiled:
+            self._write_line(made)
         events, self._untold = self._untold, []
         if self._committed is not None and events:
             try:
@@ -280,10 +285,14 @@ class Writer:
                 log.exception("a subscriber of committed events failed")
 
     def _keep_house(self, batch: Batch) -> None:
-        """Every minute a checkpoint, and some of what counts no more is forgotten."""
-        if self._clock.monotonic() - self._kept_house >= KEEP_SECONDS:
+        """A checkpoint every minute and every so many entries; and every minute some of what counts no more is forgotten."""
+        self._signed_seq = self._signed_seq or batch.head.seq
+        minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
+        if minute:
             forgetting.prune(batch)
             self._kept_house = self._clock.monotonic()
+        if minute or batch.head.seq - self._signed_seq >= SIGN_ENTRIES:
+            self._signed_seq = batch.head.seq
             journal.mark(batch)
 
     def _write_line(self, made: Checkpoint) -> None:

@@ -17,7 +17,7 @@ T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 Pairs = list[tuple[Entry, Clear | None]]
 NOTHING_ELSE: dict[str, Any] = {
     "lost": [], "renewed": None, "others": [], "unreadable": 0, "filed": True, "trimmed": None, "unsigned": [], "backwards": [],
-    "beside": [],
+    "beside": [], "witnessed": None,
 }  # fmt: skip
 """Of a proof, for programs: where there is nothing to be said beside whether the journal is whole."""
 

@@ -276,6 +276,13 @@ class Beside(BaseModel):
     problem: str
 
 
+class Witnessed(BaseModel):
+    """Up to which entry a witness has checkpoints, and when the last of them was signed."""
+
+    seq: int
+    signed_at: Time
+
+
 class Verified(BaseModel):
     ok: bool
     entries: int
@@ -286,6 +293,9 @@ class Verified(BaseModel):
     unreadable: int
     filed: bool = Field(
         description="Whether the file of checkpoints has one of this journal; without, an end that was cut off could not be told."
+    )
+    witnessed: Witnessed | None = Field(
+        description="Null where there is no witness: who is root on the host could make all of it anew."
     )
     trimmed: int | None = Field(description="The last entry that retention has trimmed; null where none is.")
     unsigned: list[Unsigned]

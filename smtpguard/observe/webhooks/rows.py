@@ -25,9 +25,10 @@ class Cursors:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def at(self, name: str) -> Place:
+    async def at(self, name: str, begin: int | None = None) -> Place:
+        """``begin``: where one that is new begins; else at the journal's end."""
         found = await self._access.ask(lambda c: _find(c, name))
-        return found if found is not None else await self._access.write(lambda batch: _begin(batch, name))
+        return found if found is not None else await self._access.write(lambda batch: _begin(batch, name, begin))
 
     async def news(self, after: int, kinds: Sequence[Kind], limit: int) -> News:
         return await self._access.ask(lambda c: _news(c, after, kinds, limit))
@@ -52,14 +53,15 @@ def _find(connection: Connection, name: str) -> Place | None:
     return None if row is None else _place(row)
 
 
-def _begin(batch: Batch, name: str) -> Place:
-    """At the journal's end; where another process was faster, where that one put it."""
+def _begin(batch: Batch, name: str, begin: int | None) -> Place:
+    """Where another process was faster, where that one put it."""
     found = _find(batch.connection, name)
     if found is not None:
         return found
-    values = {"told": batch.head.seq, "attempts": 0, "failing_since": 0, "next_at": 0, "leased_until": 0, "lease": 0}
+    told = batch.head.seq if begin is None else begin
+    values = {"told": told, "attempts": 0, "failing_since": 0, "next_at": 0, "leased_until": 0, "lease": 0}
     batch.connection.execute(insert(table).values(name=name, **values))
-    return Place(told=batch.head.seq)
+    return Place(told=told)
 
 
 def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) -> News:

@@ -1,0 +1,145 @@
+"""The journal as a Merkle tree (RFC 6962, section 2.1), so that one entry is proved by some twenty hashes and a signed root.
+
+Leaf n is the hash of the entry n places behind the first; what is hashed for it is that hash. Complete subtrees of 1,024 leaves and more
+are kept, smaller ones are made again from their entries. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+BLOCK = 10
+"""The level of the smallest subtrees that are kept."""
+LEAVES = 1 << BLOCK
+EMPTY = sha256().digest()
+Node = Callable[[int, int], bytes]
+"""The hash of the complete subtree of 2**level leaves that is the n-th of its level."""
+
+
+def leaf(hash: bytes) -> bytes:
+    return sha256(b"\0" + hash).digest()
+
+
+def parent(left: bytes, right: bytes) -> bytes:
+    return sha256(b"\1" + left + right).digest()
+
+
+def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """The complete subtrees over leaves that begin a block, from the leaves up."""
+    made = [list(leaves)]
+    digest = sha256
+    while len(below := made[-1]) > 1:
+        pairs = zip(below[::2], below[1::2], strict=False)
+        made.append([digest(b"\1" + left + right).digest() for left, right in pairs])
+    return made
+
+
+def root(node: Node, size: int) -> bytes:
+    """Of the first ``size`` leaves (MTH)."""
+    return _hash(node, 0, size) if size else EMPTY
+
+
+def _hash(node: Node, first: int, end: int) -> bytes:
+    size = end - first
+    if not size & (size - 1):  # of a power of two; the ranges that are asked for begin at a multiple of it
+        level = size.bit_length() - 1
+        return node(level, first >> level)
+    left = _left(size)
+    return parent(_hash(node, first, first + left), _hash(node, first + left, end))
+
+
+def _left(size: int) -> int:
+    """The largest power of two below."""
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def path(node: Node, n: int, size: int) -> list[bytes]:
+    """The audit path of leaf ``n`` in a tree of ``size`` leaves (PATH), from the leaf up."""
+    found: list[bytes] = []
+    first, end = 0, size
+    while end - first > 1:
+        middle = first + _left(end - first)
+        if n < middle:
+            found.append(_hash(node, middle, end))
+            end = middle
+        else:
+            found.append(_hash(node, first, middle))
+            first = middle
+    return found[::-1]
+
+
+def root_of(leaf: bytes, n: int, size: int, path: Sequence[bytes]) -> bytes:
+    """Of the tree of ``size`` leaves in which leaf ``n`` has this path (RFC 9162, section 2.1.3.2). Raises ValueError."""
+    if not 0 <= n < size:
+        raise ValueError("no leaf of this tree")
+    at, last, made = n, size - 1, leaf
+    for hash in path:
+        if last == 0:
+            raise ValueError("the path is too long")
+        if at & 1 or at == last:
+            made = parent(hash, made)
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            made = parent(made, hash)
+        at, last = at >> 1, last >> 1
+    if last:
+        raise ValueError("the path is too short")
+    return made
+
+
+def cover(begin: int, end: int) -> list[tuple[int, int]]:
+    """The complete subtrees, by level and number, that together are the leaves from ``begin``, which begins a block, to before ``end``."""
+    found = []
+    while begin < end:
+        level = min((begin & -begin).bit_length() - 1 if begin else 63, (end - begin).bit_length() - 1)
+        found.append((level, begin >> level))
+        begin += 1 << level
+    return found
+
+
+class Roots:
+    """Compares roots while leaves come in order. ``size`` and ``stack``: the tree so far, by the complete subtrees that cover it, the largest
+    first. ``expected``: by the number of the entry, the roots that trees up to it are said to have; ``begin``: the entry of leaf 0."""
+
+    def __init__(
+        self, expected: Mapping[int, Collection[bytes]], begin: int, size: int = 0, stack: Sequence[bytes] = ()
+    ) -> None:
+        self._expected, self._begin = expected, begin
+        self._size, self._stack = size, list(stack)
+        self._whole = True
+        self.wrong = 0
+        """The first entry up to which the tree has another root; 0 for none."""
+
+    def meets(self, rows: Sequence[Any]) -> None:
+        """More entries, each with its number first and its hash as the seventh."""
+        if not self._whole or not rows:
+            return
+        if rows[0][0] != self._begin + self._size:  # what is missing is found by who walks
+            self._whole = False
+            return
+        stack, size, digest, expected = self._stack, self._size, sha256, self._expected
+        for row in rows:
+            made = digest(b"\0" + row[6]).digest()
+            size += 1
+            n = size
+            while not n & 1:
+                made = digest(b"\1" + stack.pop() + made).digest()
+                n >>= 1
+            stack.append(made)
+            if row[0] in expected and not self.wrong and any(said != self.root for said in expected[row[0]]):
+                self.wrong = row[0]
+        self._size = size
+
+    @property
+    def stack(self) -> tuple[bytes, ...]:
+        return tuple(self._stack)
+
+    @property
+    def root(self) -> bytes:
+        *rest, made = self._stack
+        for left in reversed(rest):
+            made = parent(left, made)
+        return made

@@ -1,0 +1,194 @@
+"""Checkpoints for whoever trusts nothing of this installation: Ed25519 signatures over the tree, as C2SP writes them down.
+
+The text is a checkpoint of a transparency log (https://c2sp.org/tlog-checkpoint) in a signed note (https://c2sp.org/signed-note): the log's
+name, how many leaves its tree has, its root, and lines of ours. It needs no secret to be verified, only the key's name and octets.
+The keys are derived from the installation's secret, one after another; each is cross-signed by the one before. Pure.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from smtpguard.journal.chain import instant
+
+_ED25519 = b"\x01"
+_DASH = "\u2014"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """By which a note is verified. ``name``: the log's; ``public``: 32 octets."""
+
+    name: str
+    public: bytes
+
+    @property
+    def id(self) -> bytes:
+        """Four octets that begin a signature by it."""
+        return sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:4]
+
+    def __str__(self) -> str:
+        """As a verifier key of a signed note: name, id and octets."""
+        return f"{self.name}+{self.id.hex()}+{b64encode(_ED25519 + self.public).decode()}"
+
+    @classmethod
+    def parse(cls, text: str) -> Key:
+        """Raises ValueError."""
+        name, _, rest = text.strip().partition("+")
+        id, _, octets = rest.partition("+")
+        raw = b64decode(octets, validate=True)
+        key = cls(name=name, public=raw[1:])
+        if raw[:1] != _ED25519 or len(raw) != 33 or key.id.hex() != id:
+            raise ValueError("no Ed25519 key of a signed note")
+        return key
+
+    def verifies(self, text: bytes, signature: bytes) -> bool:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+        try:
+            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+class Signer:
+    """The installation's key number ``generation`` for this journal, 0 being the first."""
+
+    def __init__(self, secret: bytes, journal: str, generation: int = 0) -> None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        seed = hmac.digest(secret, f"smtpguard checkpoint key {journal} {generation}".encode(), "sha256")
+        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self.generation = generation
+        self.key = Key(name=origin(journal), public=self._private.public_key().public_bytes_raw())
+
+    def sign(self, text: bytes) -> bytes:
+        """64 octets."""
+        return self._private.sign(text)
+
+    def note(self, body: str) -> str:
+        """The note with this text: text, an empty line, the signature."""
+        signature = b64encode(self.key.id + self.sign(body.encode())).decode()
+        return f"{body}\n{_DASH} {self.key.name} {signature}\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What a checkpoint says. ``size``: leaves of the tree, with this ``root``; ``seq``: the journal's entry that is the last of them,
+    with this ``hash``; ``at``: microseconds; ``before``: the SHA-256 of the text of the checkpoint before, "" where there is none;
+    ``says``: what else it says."""
+
+    journal: str
+    size: int
+    root: bytes
+    seq: int
+    hash: bytes
+    at: int
+    before: str = ""
+    says: tuple[str, ...] = ()
+
+    @property
+    def body(self) -> str:
+        lines = [
+            origin(self.journal),
+            str(self.size),
+            b64encode(self.root).decode(),
+            f"entry {self.seq} {self.hash.hex()}",
+            f"time {instant(self.at).isoformat().replace('+00:00', 'Z')}",
+        ]
+        if self.before:
+            lines.append(f"before {self.before}")
+        lines += [f"says {one}" for one in self.says]
+        return "".join(f"{line}\n" for line in lines)
+
+
+def origin(journal: str) -> str:
+    """What the log is called."""
+    return f"smtpguard/{journal}"
+
+
+def digest(note: str) -> str:
+    """By which the next one names it: of its text, without signatures."""
+    return sha256(body_of(note).encode()).hexdigest()
+
+
+def body_of(note: str) -> str:
+    return note.partition(f"\n\n{_DASH} ")[0] + "\n"
+
+
+def read(note: str) -> Note:
+    """What it says, whoever signed it. Raises ValueError."""
+    try:
+        name, size, root, *lines = body_of(note).splitlines()
+        said: dict[str, list[str]] = {}
+        for line in lines:
+            word, _, rest = line.partition(" ")
+            said.setdefault(word, []).append(rest)
+        seq, hash = said["entry"][0].split()
+        at = datetime.fromisoformat(said["time"][0].replace("Z", "+00:00"))
+        log, _, journal = name.partition("/")
+        if log != "smtpguard":
+            raise ValueError
+        return Note(
+            journal=journal, size=int(size), root=b64decode(root, validate=True), seq=int(seq), hash=bytes.fromhex(hash),
+            at=_microseconds(at), before=said.get("before", [""])[0], says=tuple(said.get("says", ())),
+        )  # fmt: skip
+    except (ValueError, KeyError, IndexError):
+        raise ValueError("not a checkpoint") from None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _microseconds(at: datetime) -> int:
+    past = at - _EPOCH
+    return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
+
+
+def signed_by(note: str, keys: Iterable[Key]) -> Key | None:
+    """The key that has signed it, of these; None where none has."""
+    known: Mapping[tuple[str, bytes], Key] = {(key.name, key.id): key for key in keys}
+    body = body_of(note)
+    for line in note[len(body) :].splitlines():
+        dash, _, rest = line.partition(" ")
+        name, _, octets = rest.partition(" ")
+        if dash != _DASH:
+            continue
+        try:
+            raw = b64decode(octets, validate=True)
+        except ValueError:
+            continue
+        key = known.get((name, raw[:4]))
+        if key is not None and key.verifies(body.encode(), raw[4:]):
+            return key
+    return None
+
+
+def notes_in(text: str) -> list[str]:
+    """The notes in a text: what a witness has kept, a log, the mails of a year. Whatever stands around them is passed over."""
+    found: list[str] = []
+    lines = text.splitlines()
+    for n, line in enumerate(lines):
+        if not line.startswith(f"{_DASH} smtpguard/") or n < 5:
+            continue
+        first = n - 1
+        while first > 0 and lines[first].strip():  # the empty line before the signature
+            first -= 1
+        begin = first - 1
+        while begin >= 0 and not lines[begin].startswith("smtpguard/"):
+            begin -= 1
+        if begin >= 0:
+            found.append("".join(f"{one}\n" for one in lines[begin : n + 1]))
+    return found
+
+
+def crossing(before: Key, after: Key) -> bytes:
+    """What both keys sign where one follows the other."""
+    return f"smtpguard: {after} follows {before}\n".encode()

@@ -1,0 +1,224 @@
+"""The key that signs checkpoints now, the notes it signs, and its change: what stands in the journal of each."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from smtpguard.database.batch import Batch
+from smtpguard.database.schema import RARE, checkpoint, entry
+from smtpguard.journal.chain import Entry, parsed
+from smtpguard.journal.checkpoint import Checkpoint, parse
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.note import Key, Note, Signer, crossing, digest, read, signed_by
+from smtpguard.journal.proof import Bad
+from smtpguard.journal.tree import Tree, Unknown
+from smtpguard.locale.phrase import Phrase
+
+_CHANGES = (
+    select(entry.c.seq, entry.c.kind, entry.c.body)
+    .where(entry.c.kind.in_((Kind.KEY.value, Kind.SECRET.value)))
+    .order_by(entry.c.seq.desc())
+)
+_LATEST = f"SELECT kind, body FROM entry WHERE kind IN ('key', 'secret') AND {RARE} ORDER BY seq DESC LIMIT 1"
+_PUT_BACK = "put back to "
+_made: dict[tuple[bytes, str, int], Signer] = {}
+
+
+def signer(secret: bytes, journal: str, generation: int) -> Signer:
+    """To derive one takes as long as to sign."""
+    known = _made.get((secret, journal, generation))
+    if known is None:
+        _made.clear()
+        known = _made[secret, journal, generation] = Signer(secret, journal, generation)
+    return known
+
+
+def generation(connection: Connection) -> int:
+    """Of the key that signs now. A secret that is new begins again with the first; where the entry of the change is trimmed, the newest
+    checkpoint knows."""
+    found = connection.exec_driver_sql(_LATEST).one_or_none()
+    if found is not None:
+        return _of(parsed(found[1])["data"])
+    newest = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
+    made = _checkpoint(connection.execute(newest).scalar())
+    return made.generation if made is not None else 0
+
+
+def _checkpoint(line: str | None) -> Checkpoint | None:
+    """None also where it was spoilt, as verifying says."""
+    try:
+        return None if line is None else parse(line)
+    except ValueError:
+        return None
+
+
+def _of(data: Mapping[str, Any]) -> int:
+    return int(data.get("generation", 0))
+
+
+def noted(batch: Batch, made: Checkpoint) -> str:
+    """The signed note that says the same; "" where entries are missing, as verifying says: the checkpoint is signed all the same."""
+    batch.flush()
+    connection = batch.connection
+    tree = Tree(connection)
+    try:
+        if not made.base:
+            tree.extend(made.seq)
+        root = tree.root(made.seq)
+    except Unknown:
+        return ""
+    before = select(checkpoint.c.line).where(checkpoint.c.seq < made.seq).order_by(checkpoint.c.seq.desc()).limit(1)
+    named = _checkpoint(connection.execute(before).scalar())
+    note = Note(
+        journal=made.journal,
+        size=tree.size(made.seq),
+        root=root,
+        seq=made.seq,
+        hash=made.hash,
+        at=made.at,
+        before=digest(named.note) if named is not None and named.note else "",
+        says=made.says,
+    )
+    return signer(batch.secret, made.journal, made.generation).note(note.body)
+
+
+def rotated(batch: Batch, event: Event) -> Key:
+    """From this entry on another key signs. The entry is in a checkpoint of both."""
+    head = batch.head.journal
+    old = signer(batch.secret, head, generation(batch.connection))
+    new = Signer(batch.secret, head, old.generation + 1)
+    data = {**event.data, "generation": new.generation, **crossed(old, new)}
+    batch.record([Event(kind=event.kind, id=event.id, at=event.at, data=data, private=event.private)])
+    return new.key
+
+
+def renewed(batch: Batch, event: Event, before: bytes) -> Event:
+    """The entry of another secret, with whose first key the journal goes on. ``before``: as in Store.renew."""
+    head = batch.head.journal
+    new, data = Signer(batch.secret, head), {**event.data, "generation": 0}
+    if before:
+        data |= crossed(Signer(before, head, generation(batch.connection)), new)
+    return Event(kind=event.kind, id=event.id, at=event.at, data=data, private=event.private)
+
+
+def crossed(old: Signer, new: Signer) -> dict[str, Any]:
+    """What an entry says of it: both keys, and the signature of each under the same sentence."""
+    text = crossing(old.key, new.key)
+    return {
+        "key": str(new.key),
+        "before": str(old.key),
+        "signed_by_before": b64encode(old.sign(text)).decode(),
+        "signed_by_key": b64encode(new.sign(text)).decode(),
+    }
+
+
+def crosses(data: Mapping[str, Any]) -> tuple[Key, Key] | None:
+    """The key before and the one after, where both have signed; None where not."""
+    try:
+        old, new = Key.parse(data["before"]), Key.parse(data["key"])
+        text = crossing(old, new)
+        signatures = b64decode(data["signed_by_before"]), b64decode(data["signed_by_key"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return (old, new) if old.verifies(text, signatures[0]) and new.verifies(text, signatures[1]) else None
+
+
+def keys(connection: Connection, secret: bytes, journal: str) -> Iterator[Key]:
+    """All that may have signed checkpoints of this journal: the one in force, those before of the same secret, and those that they
+    were cross-signed by."""
+    last = generation(connection)
+    known = [Signer(secret, journal, n).key for n in range(last, -1, -1)]
+    yield from known
+    trusted = set(known)
+    for _, _, body in connection.execute(_CHANGES):
+        pair = crosses(parsed(body)["data"])
+        if pair is not None and pair[1] in trusted and pair[0] not in trusted:
+            trusted.add(pair[0])
+            yield pair[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """``roots``: by their last entry, the roots of the trees that checkpoints are signed over. ``bad``: the first note that is not what
+    its checkpoint says."""
+
+    roots: Mapping[int, Sequence[bytes]]
+    bad: Bad | None
+
+
+def held_against(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> Noted:
+    """The notes of checkpoints that were signed here. Each names the one before: of those in the middle none is to be missing."""
+    roots: dict[int, list[bytes]] = {}
+    noted = sorted({mark.note: mark for mark in marks if mark.note}.values(), key=lambda mark: (mark.seq, mark.at))
+    replaced = any(mark.put_back is not None or mark.renewed or mark.base for mark in noted)
+    known: set[str] = set()
+    for mark in noted:
+        try:
+            note = read(mark.note)
+        except ValueError:
+            note = None
+        says = (mark.journal, mark.seq, mark.hash, mark.at, mark.says)
+        if note is None or (note.journal, note.seq, note.hash, note.at, note.says) != says:
+            return Noted(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("a checkpoint and its signed note do not say the same")))  # fmt: skip
+        if signed_by(mark.note, keys) is None:
+            return Noted(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("a checkpoint is not signed by a key of this journal")))  # fmt: skip
+        if known and note.before not in known and not replaced:
+            return Noted(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("removed: the checkpoint before this one, which it names, is gone")))  # fmt: skip
+        known.add(digest(mark.note))
+        roots.setdefault(mark.seq, []).append(note.root)
+    return Noted(roots=roots, bad=None)
+
+
+def checkpoint_of(note: str, keys: Sequence[Key], journal: str) -> Checkpoint | None:
+    """What a note says that somebody else has kept; None unless it is of this journal and signed by one of its keys."""
+    try:
+        said = read(note)
+    except ValueError:
+        return None
+    if said.journal != journal or signed_by(note, keys) is None:
+        return None
+    back = next((word for word in said.says if word.startswith(_PUT_BACK)), None)
+    return Checkpoint(
+        journal=journal,
+        seq=said.seq,
+        at=said.at,
+        hash=said.hash,
+        base="base" in said.says,
+        put_back=None if back is None else int(back.removeprefix(_PUT_BACK)),
+        renewed="renewed" in said.says,
+        note=note,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inclusion:
+    """That ``entry`` is leaf ``n`` of the tree of ``size`` leaves that ``note`` is signed over: its audit path, from the leaf up."""
+
+    entry: Entry
+    n: int
+    size: int
+    path: tuple[bytes, ...]
+    note: str
+
+
+def inclusion(connection: Connection, seq: int) -> Inclusion | None:
+    """In the tree of the newest checkpoint. None where the entry is in none, or is not there any more."""
+    found = connection.execute(
+        select(*(entry.c[name] for name in Entry.__slots__)).where(entry.c.seq == seq)
+    ).one_or_none()
+    newest = select(checkpoint.c.line).where(checkpoint.c.seq >= seq).order_by(checkpoint.c.seq.desc()).limit(1)
+    made = _checkpoint(connection.execute(newest).scalar())
+    if found is None or made is None or not made.note:
+        return None
+    tree = Tree(connection)
+    if seq < tree.begin:
+        return None
+    one = Entry(**{**found._mapping, "prev": bytes(found.prev), "hash": bytes(found.hash)})
+    return Inclusion(
+        entry=one, n=seq - tree.begin, size=tree.size(made.seq), path=tuple(tree.path(seq, made.seq)), note=made.note
+    )

@@ -1,0 +1,117 @@
+"""The Merkle tree over the journal as rows: what is kept of it, and the rest made again from entries.
+
+Nothing is done for it while an entry is written. Who signs a checkpoint hashes what has come since the last block, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, insert, select
+
+from smtpguard.database.schema import entry, merkle
+from smtpguard.journal.merkle import BLOCK, LEAVES, cover, leaf, levels, parent, path, root
+
+BEGINS = -1
+"""The level of the one row that says which entry is the first leaf, where that is not entry 1: of a journal that was trimmed before it
+had a tree."""
+
+
+class Unknown(KeyError):
+    """A subtree of entries that are not there any more."""
+
+
+class Tree:
+    """Over the entries that there are in this transaction. ``begin``: the entry that is its first leaf."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.begin = connection.execute(select(merkle.c.n).where(merkle.c.level == BEGINS)).scalar() or 1
+        self._known: dict[tuple[int, int], bytes] = {}
+        self._block = -1  # of which all subtrees are at hand
+        self._lower: dict[tuple[int, int], bytes] = {}
+
+    def size(self, seq: int) -> int:
+        """Leaves of the tree up to that entry."""
+        return max(seq - self.begin + 1, 0)
+
+    def root(self, seq: int) -> bytes:
+        """Of the tree up to that entry. Raises Unknown."""
+        return root(self.node, self.size(seq))
+
+    def stack(self, seq: int) -> list[bytes]:
+        """The complete subtrees that cover the tree up to that entry, the largest first. Raises Unknown."""
+        return [self.node(level, n) for level, n in cover(0, self.size(seq))]
+
+    def path(self, seq: int, last: int) -> list[bytes]:
+        """The audit path of an entry in the tree up to entry ``last``. Raises Unknown."""
+        return path(self.node, seq - self.begin, self.size(last))
+
+    def node(self, level: int, n: int) -> bytes:
+        found = self._known.get((level, n))
+        if found is None:
+            found = self._known[level, n] = self._kept(level, n) if level >= BLOCK else self._made(level, n)
+        return found
+
+    def _kept(self, level: int, n: int) -> bytes:
+        hash = self._connection.execute(select(merkle.c.hash).where(merkle.c.level == level, merkle.c.n == n)).scalar()
+        if hash is not None:
+            return bytes(hash)
+        if level == BLOCK:  # it is just complete
+            return self._made(level, n)
+        return parent(self.node(level - 1, 2 * n), self.node(level - 1, 2 * n + 1))
+
+    def _made(self, level: int, n: int) -> bytes:
+        block = n >> (BLOCK - level)
+        if block != self._block:
+            self._load(block)
+        found = self._lower.get((level, n))
+        if found is None:
+            if level == 0:
+                raise Unknown(f"entry {n + self.begin} is not there any more")
+            found = parent(self._made(level - 1, 2 * n), self._made(level - 1, 2 * n + 1))
+        return found
+
+    def _load(self, block: int) -> None:
+        """The leaves of a block, and what was kept of it when its first entries were trimmed."""
+        first = block << BLOCK
+        seq = first + self.begin
+        rows = self._connection.execute(
+            select(entry.c.seq, entry.c.hash)
+            .where(entry.c.seq >= seq, entry.c.seq < seq + LEAVES)
+            .order_by(entry.c.seq)
+        ).all()
+        self._lower, self._block = {}, block
+        if rows and rows[0].seq == seq and rows[-1].seq == seq + len(rows) - 1:
+            for level, nodes in enumerate(levels([leaf(bytes(row.hash)) for row in rows])):
+                self._lower.update(((level, (first >> level) + n), node) for n, node in enumerate(nodes))
+            return
+        self._lower = {(0, row.seq - self.begin): leaf(bytes(row.hash)) for row in rows}
+        kept = select(merkle.c.level, merkle.c.n, merkle.c.hash).where(merkle.c.level >= 0, merkle.c.level < BLOCK)
+        for level, n, hash in self._connection.execute(kept):
+            if n >> (BLOCK - level) == block:
+                self._lower[level, n] = bytes(hash)
+
+    def extend(self, seq: int) -> None:
+        """Keep the blocks that are complete by that entry, and what is above them."""
+        most = select(func.max(merkle.c.n)).where(merkle.c.level == BLOCK)
+        last = self._connection.execute(most).scalar()
+        for block in range(0 if last is None else last + 1, self.size(seq) >> BLOCK):
+            self._keep(BLOCK, block, self.node(BLOCK, block))
+            level, n = BLOCK, block
+            while n & 1:
+                level, n = level + 1, n >> 1
+                self._keep(level, n, parent(self.node(level - 1, 2 * n), self.node(level - 1, 2 * n + 1)))
+
+    def trim(self, seq: int) -> None:
+        """Before the entries up to that one are erased: the subtrees over them keep their roots."""
+        self.extend(seq)
+        end = self.size(seq)
+        first = end >> BLOCK << BLOCK
+        there = {(level, n): self.node(level, n) for level, n in cover(first, end)}
+        lower = merkle.c.level >= 0, merkle.c.level < BLOCK
+        self._connection.execute(merkle.delete().where(*lower))
+        for (level, n), hash in there.items():
+            self._keep(level, n, hash)
+
+    def _keep(self, level: int, n: int, hash: bytes) -> None:
+        self._known[level, n] = hash
+        self._connection.execute(insert(merkle).values(level=level, n=n, hash=hash))

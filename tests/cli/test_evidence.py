@@ -1,0 +1,237 @@
+"""What is proved to whoever has no secret: exports and single entries by docs/verify.py, keys that change, and what a witness has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.note import Key, digest, notes_in, read, signed_by
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
+from tests.cli.installing import install
+from tests.cli.test_tampering import Intruder
+from tests.store.making import POLICY, SECRET, Clock, event, item, relays
+
+VERIFY = Path(__file__).parents[2] / "docs" / "verify.py"
+
+
+def within(folder: Path, work: Callable[[Store], Awaitable[object]], clock: Clock | None = None) -> None:
+    async def run() -> None:
+        url = f"sqlite:///{folder}/guard.db"
+        async with open_store(url, secret=SECRET, state_dir=folder, clock=clock or Clock(), migrate=True) as store:
+            await work(store)
+
+    asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lived")
+    install(folder, SECRET)
+
+    async def some(store: Store) -> None:
+        await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
+        for n in range(30):
+            await store.admit(item(f"T{n}"), relays(f"T{n}"))
+            if n % 7 == 0:
+                await store.journal.checkpoint()
+
+    within(folder, some)
+    return folder
+
+
+@pytest.fixture
+def installed(lived: Path, tmp_path: Path) -> Path:
+    for name in ("guard.db", "checkpoints"):
+        shutil.copyfile(lived / name, tmp_path / name)
+    install(tmp_path, SECRET)
+    return tmp_path
+
+
+def run(installed: Path, *args: str, given: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "audit", *args], input=given)
+
+
+def told(installed: Path, *args: str) -> str:
+    result = run(installed, *args)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def verified(key: str, text: str, folder: Path, *notes: str) -> tuple[int, str]:
+    """By the program that an auditor has, which knows nothing of smtpguard."""
+    (folder / "export.jsonl").write_text(text)
+    more = []
+    if notes:
+        (folder / "notes").write_text("\n".join(notes))
+        more = [str(folder / "notes")]
+    made = subprocess.run(
+        [sys.executable, "-I", str(VERIFY), key.strip(), str(folder / "export.jsonl"), *more],
+        capture_output=True,
+        text=True,
+    )
+    return made.returncode, made.stdout + made.stderr
+
+
+def test_the_program_is_short_and_knows_nothing_of_ours() -> None:
+    text = VERIFY.read_text()
+    assert len(text.splitlines()) <= 150
+    assert "import smtpguard" not in text
+    assert "from smtpguard" not in text
+
+
+def test_a_whole_export_is_verified_without_a_secret(installed: Path, tmp_path: Path) -> None:
+    export = told(installed, "export", "--signed")
+    status, said = verified(told(installed, "key"), export, tmp_path)
+    assert (
+        status,
+        said.startswith("31 entries follow each other; signed up to entry 31, at 2026-03-02T09:00:00Z"),
+    ) == (0, True), said
+    rows = [json.loads(line) for line in export.splitlines()]
+    assert [n for n, row in enumerate(rows) if "checkpoint" in row] == [2, 10, 18, 26, 34, 36]
+
+
+def _line(text: str, n: int, **changed: Any) -> str:
+    lines = text.splitlines()
+    lines[n] = json.dumps(json.loads(lines[n]) | changed)
+    return "".join(f"{line}\n" for line in lines)
+
+
+TAMPERINGS: dict[str, tuple[Callable[[str], str], str]] = {
+    "edited": (lambda t: _line(t, 4, body='{"data":{},"private":{}}'), "entry 4 was edited"),
+    "its time": (lambda t: _line(t, 4, at_microseconds=1), "entry 4 was edited"),
+    "a line removed": (lambda t: "".join(line for n, line in enumerate(t.splitlines(True)) if n != 4), "does not follow entry 3"),
+    "the beginning cut": (lambda t: "".join(t.splitlines(True)[3:]).replace('"seq": 3', '"seq": 1'), "entry 1 "),
+    "the end cut, checkpoints kept": (
+        lambda t: "".join(line for line in t.splitlines(True) if '"checkpoint"' in line or json.loads(line)["seq"] < 20),
+        "the end is cut: entries up to 31 were signed",
+    ),
+    "no checkpoints": (lambda t: "".join(line for line in t.splitlines(True) if '"checkpoint"' not in line), "no checkpoint signs"),
+    "a checkpoint edited": (lambda t: t.replace("time 2026", "time 2025"), "not signed by this key"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", TAMPERINGS)
+def test_a_tampered_export_is_not(installed: Path, tmp_path: Path, way: str) -> None:
+    do, name = TAMPERINGS[way]
+    status, said = verified(told(installed, "key"), do(told(installed, "export", "--signed")), tmp_path)
+    assert (status, name in said) == (1, True), said
+
+
+def test_a_chain_made_anew_does_not_fit_what_was_signed(installed: Path, tmp_path: Path) -> None:
+    export, key = told(installed, "export", "--signed"), told(installed, "key")
+    notes = [row["checkpoint"] for row in map(json.loads, export.splitlines()) if "checkpoint" in row]
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
+        do = Intruder(installed, connection)
+        do.run("UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 9", "DELETE FROM checkpoint")
+        do.recompute()
+        do.file.write_text("")
+    again = told(installed, "export", "--signed")
+    status, said = verified(key, again, tmp_path, *notes)
+    assert (status, "is not the one that was signed at" in said) == (1, True), said
+
+
+def test_every_entry_is_proved_alone(installed: Path, tmp_path: Path) -> None:
+    key = told(installed, "key")
+    for seq in (1, 2, 16, 30, 31):
+        proof = told(installed, "prove", str(seq))
+        assert len(json.loads(proof)["path"]) <= 5
+        status, said = verified(key, proof, tmp_path)
+        assert (status, said) == (0, f"entry {seq} is in the journal that was signed at 2026-03-02T09:00:00Z\n"), said
+    status, said = verified(key, _line(proof, 0, leaf=3), tmp_path)
+    assert (status, "not in the tree" in said) == (1, True)
+    assert run(installed, "prove", "32").exit_code == 2
+
+
+def test_another_key_is_cross_signed(installed: Path, tmp_path: Path) -> None:
+    first = told(installed, "key")
+    second = told(installed, "key", "rotate")
+    assert second != first
+    assert told(installed, "key") == second
+    assert json.loads(told(installed, "verify", "--json"))["ok"]
+    export = told(installed, "export", "--signed")
+    for key in (first, second):
+        assert verified(key, export, tmp_path)[0] == 0
+    forged = export.replace(json.dumps(Key.parse(second).name)[1:-1], "x")
+    assert verified(first, forged, tmp_path)[0] == 1
+
+
+def test_each_checkpoint_names_the_one_before(installed: Path) -> None:
+    rows = map(json.loads, told(installed, "export", "--signed").splitlines())
+    notes = [row["checkpoint"] for row in rows if "checkpoint" in row]
+    assert [read(note).before for note in notes] == ["", *map(digest, notes[:-1])]
+    key = Key.parse(told(installed, "key"))
+    assert all(signed_by(note, [key]) == key for note in notes)
+    assert notes_in("\n".join(f"Mar 2 guard: \n{note}\nmore" for note in notes)) == notes
+
+
+def test_what_a_witness_has_is_held_against_a_store_that_was_made_anew(installed: Path) -> None:
+    """With the secret, as root has it: signatures and all."""
+    rows = map(json.loads, told(installed, "export", "--signed").splitlines())
+    notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
+    (installed / "kept").write_text(notes)
+    assert "A witness has it up to entry 31" in told(installed, "verify", "--against", str(installed / "kept"))
+    (installed / "checkpoints").unlink()
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
+        do = Intruder(installed, connection)
+        do.run("DELETE FROM checkpoint")
+        do.cut(20)
+
+    async def goes_on(store: Store) -> None:
+        await store.journal.record([Event(kind=Kind.START, id="1", at=store.now(), data={})])
+
+    within(installed, goes_on)
+    alone = run(installed, "verify")
+    assert alone.exit_code == 0, "this host's word alone"
+    assert "No witness has a checkpoint of it" in alone.stdout
+    result = run(installed, "verify", "--against", "-", given=notes)
+    assert result.exit_code == 1
+    assert "recomputed, or put back" in result.stdout
+    assert run(installed, "verify", "--against", "-", given="nothing").exit_code == 2
+
+
+def test_a_key_that_was_replaced_is_named(installed: Path) -> None:
+    rows = map(json.loads, told(installed, "export", "--signed").splitlines())
+    notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
+    other = notes.replace("\u2014 smtpguard/", "\u2014 smtpguard/0")
+    result = run(installed, "verify", "--against", "-", given=other)
+    assert (result.exit_code, "not signed by a key of this journal" in result.stdout) == (1, True)
+
+
+def test_a_note_that_was_edited_beside_its_checkpoint(installed: Path) -> None:
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
+        for seq, line in connection.execute("SELECT seq, line FROM checkpoint ORDER BY seq DESC LIMIT 1").fetchall():
+            fields = json.loads(line)
+            made = fields["note"].replace("time 2026", "time 2025")
+            connection.execute(
+                "UPDATE checkpoint SET line = ? WHERE seq = ?", [json.dumps(fields | {"note": made}), seq]
+            )
+    result = run(installed, "verify", "--json")
+    assert "do not say the same" in json.loads(result.stdout)["first_bad"]["problem"]
+
+
+def test_a_tree_that_was_edited(installed: Path) -> None:
+    def checkpoint_gone(do: Intruder) -> None:
+        middle = do.one("SELECT seq FROM checkpoint ORDER BY seq LIMIT 1 OFFSET 2")
+        do.run(f"DELETE FROM checkpoint WHERE seq = {middle}")
+        do.file.write_text(
+            "".join(f"{x}\n" for x in do.file.read_text().splitlines() if json.loads(x)["seq"] != middle)
+        )
+
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
+        checkpoint_gone(Intruder(installed, connection))
+    found = json.loads(run(installed, "verify", "--json").stdout)
+    assert found["first_bad"]["problem"].startswith("removed: the checkpoint before this one")
