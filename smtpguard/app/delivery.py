@@ -167,6 +167,7 @@ class Deliverer(Part):
             addresses=timedelta(seconds=keep.addresses),
             journal=timedelta(seconds=keep.journal),
         )
+        bounds = await self._store.agree(bounds, socket.gethostname())
         more = True
         while more:  # a slice at a time, beside admissions
             more = (await self._store.retain(bounds)).more

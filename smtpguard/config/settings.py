@@ -205,10 +205,19 @@ class HoldSettings(Section):
     release_delay: Delay = 60
 
 
+def _long_enough(seconds: float) -> float:
+    """Whoever wants to know what happened asks weeks later."""
+    if seconds < 30 * 86400:
+        raise Invalid("the journal is what is asked afterwards: it is kept 30 days at least", "30d or more")
+    return seconds
+
+
 class Retention(Section):
+    """What is made shorter takes effect a day later (store.retention)."""
+
     content: Seconds = 30 * 86400
     addresses: Seconds = 90 * 86400
-    journal: Seconds = 400 * 86400
+    journal: Annotated[Seconds, AfterValidator(_long_enough)] = 400 * 86400
 
 
 class Witness(Section):

@@ -43,6 +43,7 @@ WORDS: Mapping[str, str] = {
     Kind.MAILING.value: N_("The mailing"),
     Kind.POLICY.value: N_("Another policy in force"),
     Kind.SECRET.value: N_("Another secret in force"),
+    Kind.RETENTION.value: N_("Things are kept for another time, or will be a day later"),
     Kind.KEY.value: N_("Another key signs checkpoints"),
     Kind.LIST.value: N_("A list was read"),
     Kind.STREAM.value: N_("A system sends more than was agreed"),

@@ -61,6 +61,7 @@ class Kind(enum.Enum):
     WEBHOOK = "webhook"  # what a hook could not be told
     SECRET = "secret"  # from here on another one is in force
     KEY = "key"  # from here on checkpoints are signed by another key, which the one before has signed
+    RETENTION = "retention"  # things are to be kept for another time; what is shorter is in force a day later
     ERASED = "erased"  # retention: private parts or content are gone
 
 

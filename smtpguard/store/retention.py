@@ -6,8 +6,10 @@ an entry. The journal is cut only just after a signed checkpoint that says so, s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, exists, func, select
 
@@ -27,6 +29,8 @@ from smtpguard.mailings.mailingbatch import mailings_of
 
 _SETTLED = [s.value for s in State if s not in LIVE]
 DOUBTS = timedelta(days=7)
+NOTICE = timedelta(days=1)
+"""So long before what is to be kept for a shorter time is erased, so that somebody may notice."""
 SLICE = 500
 CUT = 10_000
 
@@ -36,6 +40,22 @@ class Retention:
     content: timedelta = timedelta(days=30)
     addresses: timedelta = timedelta(days=90)
     journal: timedelta = timedelta(days=400)
+
+    def longest(self, other: Retention) -> Retention:
+        """The longer of each."""
+        return Retention(
+            content=max(self.content, other.content),
+            addresses=max(self.addresses, other.addresses),
+            journal=max(self.journal, other.journal),
+        )
+
+    def row(self) -> dict[str, int]:
+        """In seconds, as an entry has them."""
+        return {name: int(getattr(self, name).total_seconds()) for name in self.__slots__}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Retention:
+        return cls(**{name: timedelta(seconds=int(row[name])) for name in cls.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +69,22 @@ class Erased:
     entries: int = 0
     mailings: int = 0
     more: bool = False
+
+
+def agreed(batch: Batch, wanted: Retention, by: str) -> Retention:
+    """How long things are kept now, where the settings want it so: what they make longer at once, what they make shorter a day after the
+    journal has said so. Where it says nothing, as after an upgrade, that day begins now. ``by``: the host."""
+    [*found] = journal.of_kinds(batch.connection, [Kind.RETENTION], 1)
+    now = wanted.longest(Retention())
+    if found:
+        told = found[0][0]
+        before, said = Retention.of(told.data["before"]), Retention.of(told.data)
+        now = said if told.time <= batch.now - NOTICE else said.longest(before)
+        if said == wanted:
+            return now
+    data = {**wanted.row(), "before": now.row(), "host": by}
+    batch.record([Event(kind=Kind.RETENTION, id=str(batch.head.seq + 1), at=batch.now, data=data)])
+    return wanted.longest(now)
 
 
 def erase(batch: Batch, keep: Retention) -> Erased:

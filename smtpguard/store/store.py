@@ -68,6 +68,10 @@ class Store(Access):
         """One slice of forgetting and sweeping; ``more`` says to call again."""
         return await self.write(lambda b: retention.erase(b, keep))
 
+    async def agree(self, wanted: Retention, by: str) -> Retention:
+        """How long things are kept now, where the settings on host ``by`` want it so (retention.agreed)."""
+        return await self.write(lambda b: retention.agreed(b, wanted, by))
+
     async def renew(self, event: Event, before: bytes = b"") -> None:
         """From this entry on the secret that the store was opened with is in force. Who has another one writes nothing more. ``before``:
         the one until now, whose key then signs that the new one's follows it; b"" where it is lost."""

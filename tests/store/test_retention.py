@@ -1,0 +1,66 @@
+"""How long things are kept: what is made shorter is journalled, and takes effect a day later."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from smtpguard.journal.event import Kind
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
+from tests.journal.test_rows import filled
+from tests.store.making import Clock
+
+USUAL = Retention()
+SHORT = Retention(content=timedelta(minutes=1), addresses=timedelta(minutes=1), journal=timedelta(days=30))
+
+
+async def said(store: Store) -> list[dict[str, Any]]:
+    entries = await store.journal.entries()
+    return [dict(entry.data) for entry, _ in entries if entry.kind == Kind.RETENTION.value]
+
+
+async def test_what_never_changes_is_said_once(store: Store, clock: Clock) -> None:
+    for _ in range(3):
+        assert await store.agree(USUAL, "here") == USUAL
+        clock.go(hours=30)
+    [one] = await said(store)
+    assert (one["journal"], one["host"]) == (400 * 86400, "here")
+
+
+async def test_what_is_shorter_takes_effect_a_day_later(store: Store, clock: Clock) -> None:
+    await filled(store, 5)
+    assert await store.agree(USUAL, "here") == USUAL
+    clock.go(days=60)
+    for hours in (0, 12, 11):
+        clock.go(hours=hours)
+        keep = await store.agree(SHORT, "here")
+        assert keep == USUAL
+        assert (await store.retain(keep)).private == 0
+    clock.go(hours=1)
+    keep = await store.agree(SHORT, "here")
+    assert keep == SHORT
+    assert (await store.retain(keep)).private > 0
+    [second] = await said(store)  # the first is trimmed by now
+    assert (second["addresses"], second["before"]["addresses"]) == (60, 90 * 86400)
+
+
+async def test_a_guard_that_starts_with_a_short_time_erases_nothing_for_a_day(store: Store, clock: Clock) -> None:
+    await filled(store, 5)
+    clock.go(days=60)
+    assert await store.agree(SHORT, "here") == USUAL
+    clock.go(days=1)
+    assert await store.agree(SHORT, "here") == SHORT
+
+
+async def test_what_is_longer_takes_effect_at_once(store: Store, clock: Clock) -> None:
+    await store.agree(SHORT, "here")
+    clock.go(days=2)
+    assert await store.agree(SHORT, "here") == SHORT
+    assert await store.agree(USUAL, "here") == USUAL
+    clock.go(hours=1)
+    assert await store.agree(SHORT, "here") == USUAL, "to and fro wins nothing"
+    clock.go(hours=23)
+    assert await store.agree(SHORT, "here") == USUAL
+    clock.go(hours=1)
+    assert await store.agree(SHORT, "here") == SHORT
