@@ -65,15 +65,6 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
             "{n} lines of the file of checkpoints cannot be read",
             proof.unreadable,
         )
-    if proof.witnessed is None and proof.first_bad is None:
-        yield said("no witness has a checkpoint of it: who is root on this host could have made all of it anew")
-    elif proof.witnessed is not None and proof.first_bad is None:
-        seq, at = proof.witnessed
-        yield said(
-            "a witness has it up to entry {seq}, signed {when}: what came after is this host's word alone",
-            seq=said.number(seq),
-            when=_moment(at),
-        )
     if proof.trimmed:
         yield said("retention has trimmed the entries up to {seq}", seq=said.number(proof.trimmed))
     for one in proof.backwards:
@@ -88,6 +79,15 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
     if not proof.filed:
         yield said(
             "no file of checkpoints of this journal is beside the store: an end that was cut off could not be told"
+        )
+    if proof.witnessed is None and proof.first_bad is None:
+        yield said("no witness has a checkpoint of it: who is root on this host could have made all of it anew")
+    elif proof.witnessed is not None and proof.first_bad is None:
+        seq, at = proof.witnessed
+        yield said(
+            "a witness has it up to entry {seq}, signed {when}: what came after is this host's word alone",
+            seq=said.number(seq),
+            when=_moment(at),
         )
 
 

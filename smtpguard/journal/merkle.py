@@ -102,10 +102,15 @@ def cover(begin: int, end: int) -> list[tuple[int, int]]:
 
 class Roots:
     """Compares roots while leaves come in order. ``size`` and ``stack``: the tree so far, by the complete subtrees that cover it, the largest
-    first. ``expected``: by the number of the entry, the roots that trees up to it are said to have; ``begin``: the entry of leaf 0."""
+    first. ``expected``: by the number of an entry, its hash and the root that the tree up to it is said to have, as often as that was said; of
+    an entry with another hash it says nothing. ``begin``: the entry of leaf 0."""
 
     def __init__(
-        self, expected: Mapping[int, Collection[bytes]], begin: int, size: int = 0, stack: Sequence[bytes] = ()
+        self,
+        expected: Mapping[int, Collection[tuple[bytes, bytes]]],
+        begin: int,
+        size: int = 0,
+        stack: Sequence[bytes] = (),
     ) -> None:
         self._expected, self._begin = expected, begin
         self._size, self._stack = size, list(stack)
@@ -129,7 +134,11 @@ class Roots:
                 made = digest(b"\1" + stack.pop() + made).digest()
                 n >>= 1
             stack.append(made)
-            if row[0] in expected and not self.wrong and any(said != self.root for said in expected[row[0]]):
+            if (
+                row[0] in expected
+                and not self.wrong
+                and any(hash == row[6] and said != self.root for hash, said in expected[row[0]])
+            ):
                 self.wrong = row[0]
         self._size = size
 

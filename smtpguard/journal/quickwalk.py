@@ -54,7 +54,7 @@ class Part:
     marks: tuple[Checkpoint, ...]
     latest: int
     now: int
-    roots: Mapping[int, Sequence[bytes]]
+    roots: Mapping[int, Sequence[tuple[bytes, bytes]]]
     begin: int
     stack: tuple[bytes, ...]
 

@@ -145,9 +145,9 @@ class Walk:
         """Compare all of it with its checkpoints. ``sources``: entries to be met again on the way."""
         head = self.head
         with self.open() as connection:
-            rows = list(connection.execute(self._checkpoints()).scalars())
-        known = self._with_notes(journal.marks(self._secret, head.journal, rows, self._lines))
-        course, roots = Course(known.genuine, self._now), self._roots(known)
+            known = self._known(connection)
+            roots = self._roots(connection, known)
+        course = Course(known.genuine, self._now)
         proof = verify(
             self._entries(progress, course, roots),
             Agreement(known.genuine, known.claimed),
@@ -182,9 +182,8 @@ class Walk:
         processes may open; "" for none. ``chain`` hears of entries and signatures, then ``names`` of names and columns."""
         head = self.head
         with self.open() as connection:
-            rows = list(connection.execute(self._checkpoints()).scalars())
+            known = self._known(connection)
             first = connection.execute(select(func.min(entry.c.seq))).scalar()
-        known = self._with_notes(journal.marks(self._secret, head.journal, rows, self._lines))
         if known.bad is not None or first is None or first > head.seq:
             return None
         if self._noted(known).bad is not None:
@@ -223,11 +222,12 @@ class Walk:
             backwards=tuple(one for each in walked for one in each.course.backwards),
         )
 
-    def _with_notes(self, known: Marks) -> Marks:
-        """And what somebody else has kept: the newest of them is how far he is a witness."""
-        with self.open() as connection:
-            self._keys = tuple(signing.keys(connection, self._secret, self.head.journal))
-            taken = None if self._given else journal.witnessed(connection)
+    def _known(self, connection: Connection) -> Marks:
+        """The checkpoints of database and file, and what somebody else has kept: the newest of them is how far he is a witness."""
+        rows = list(connection.execute(self._checkpoints()).scalars())
+        known = journal.marks(self._secret, self.head.journal, rows, self._lines)
+        self._keys = tuple(signing.keys(connection, self._secret, self.head.journal))
+        taken = None if self._given else journal.witnessed(connection)
         if taken is not None:
             self._witnessed = taken.seq, taken.at
         made: list[Checkpoint] = []
@@ -242,15 +242,14 @@ class Walk:
             self._witnessed = max((mark.seq, mark.at) for mark in made)
         return replace(known, genuine=[*known.genuine, *made], bad=bad)
 
-    def _roots(self, known: Marks) -> Roots:
+    def _roots(self, connection: Connection, known: Marks) -> Roots:
         """From the first entry that there is."""
-        with self.open() as connection:
-            first = connection.execute(select(func.min(entry.c.seq))).scalar() or 1
-            tree = Tree(connection)
-            try:
-                return Roots(self._noted(known).roots, tree.begin, tree.size(first - 1), tree.stack(first - 1))
-            except Unknown:  # it was trimmed behind our back, as the walk says
-                return Roots({}, tree.begin)
+        first = connection.execute(select(func.min(entry.c.seq))).scalar() or 1
+        tree = Tree(connection)
+        try:
+            return Roots(self._noted(known).roots, tree.begin, tree.size(first - 1), tree.stack(first - 1))
+        except Unknown:  # it was trimmed behind our back, as the walk says
+            return Roots({}, tree.begin)
 
     def _parts(self, after: int, url: str, known: Marks) -> list[quickwalk.Part]:
         """Of the walk. None where what is kept of the tree does not reach so far."""

@@ -144,16 +144,16 @@ def keys(connection: Connection, secret: bytes, journal: str) -> Iterator[Key]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """``roots``: by their last entry, the roots of the trees that checkpoints are signed over. ``bad``: the first note that is not what
+    """``roots``: by their last entry, its hash and the root of the tree that a checkpoint is signed over. ``bad``: the first note that is not what
     its checkpoint says."""
 
-    roots: Mapping[int, Sequence[bytes]]
+    roots: Mapping[int, Sequence[tuple[bytes, bytes]]]
     bad: Bad | None
 
 
 def held_against(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> Noted:
     """The notes of checkpoints that were signed here. Each names the one before: of those in the middle none is to be missing."""
-    roots: dict[int, list[bytes]] = {}
+    roots: dict[int, list[tuple[bytes, bytes]]] = {}
     noted = sorted({mark.note: mark for mark in marks if mark.note}.values(), key=lambda mark: (mark.seq, mark.at))
     replaced = any(mark.put_back is not None or mark.renewed or mark.base for mark in noted)
     known: set[str] = set()
@@ -170,7 +170,7 @@ def held_against(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> Noted:
         if known and note.before not in known and not replaced:
             return Noted(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("removed: the checkpoint before this one, which it names, is gone")))  # fmt: skip
         known.add(digest(mark.note))
-        roots.setdefault(mark.seq, []).append(note.root)
+        roots.setdefault(mark.seq, []).append((note.hash, note.root))
     return Noted(roots=roots, bad=None)
 
 

@@ -141,8 +141,9 @@ def test_a_store_that_was_put_back_stands_still_until_somebody_thaws_it(
     assert put_back.run("held", "list") == (0, "Nothing is held.\n", "")
     status, out, _ = put_back.run("audit", "verify")
     assert status == 0
-    first, second = out.splitlines()
+    first, second, third = out.splitlines()
     assert first.startswith("The journal is whole: ")
+    assert third.startswith("No witness has a checkpoint of it")
     assert second.startswith("The store was put back (entry 3, ")
     assert ": entries up to 3, signed until " in second
 
@@ -273,7 +274,8 @@ def test_a_secret_is_renewed_and_nothing_is_lost(here: Installation, lost: bool)
     status, out, _ = here.run("audit", "verify")
     assert status == 0
     assert out.splitlines()[1:] == [
-        "Another secret is in force since entry 3: names before it could not be held against their digests."
+        "Another secret is in force since entry 3: names before it could not be held against their digests.",
+        "No witness has a checkpoint of it: who is root on this host could have made all of it anew.",
     ]
     status, out, _ = here.run("--json", "renew-secret")
     aside = "secret.old-1" if lost else "secret.old-2"

@@ -160,6 +160,7 @@ def test_what_a_proof_says_beside_whether_the_journal_is_whole(silent: Speech) -
         "another secret is in force since entry 3: names before it could not be held against their digests",
         "the state folder has checkpoints of another store as well: journal XX",
         "2 lines of the file of checkpoints cannot be read",
+        "no witness has a checkpoint of it: who is root on this host could have made all of it anew",
     ]
     for text in (*proofwords.noted(PROVED, silent), *(proofwords.not_in_it(lost, silent) for lost in PROVED.lost)):
         assert letters(text, "UTC", "XX") == ""

@@ -298,9 +298,21 @@ async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, t
     assert not (tmp_path / journal.FILE).exists()
     clock.go(seconds=1)
     await store.admit(item("T2"), relays("T2"))
+    await store.write(lambda batch: None)  # the line is written once clients have their answers
     assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
     await store.admit(item("T3"), relays("T3"))
     assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
+    assert (await store.journal.verify()).ok
+
+
+async def test_a_checkpoint_is_signed_every_so_many_entries(
+    store: Store, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SIGN_ENTRIES", 10)
+    for n in range(35):
+        await store.admit(item(f"T{n}"), relays(f"T{n}"))
+    await store.write(lambda batch: None)
+    assert 3 <= len((tmp_path / journal.FILE).read_text().splitlines()) <= 4
     assert (await store.journal.verify()).ok
 
 
