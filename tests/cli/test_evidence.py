@@ -191,7 +191,7 @@ def test_what_a_witness_has_is_held_against_a_store_that_was_made_anew(installed
         do.cut(20)
 
     async def goes_on(store: Store) -> None:
-        await store.journal.record([Event(kind=Kind.START, id="1", at=store.now(), data={})])
+        await store.journal.record([Event(kind=Kind.START, id=str(n), at=store.now(), data={}) for n in range(10)])
 
     within(installed, goes_on)
     alone = run(installed, "verify")
