@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 PEERS ?= yes
 unexport PYTHONDONTWRITEBYTECODE
 UNIT := mail config reading lists database journal policy accounts gathering notices freezes outbox mailings counts holds \
-	admission incidents observe store processes
+	admission incidents observe store processes manual
 
-.PHONY: demo test suite wheel check coverage bench generated release deb peers lint types lock clean
+.PHONY: demo test suite wheel check coverage bench generated docs release deb peers lint types lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
@@ -48,6 +48,15 @@ generated: $(VENV)/.dev
 	$(BIN)/python -m tests.generated
 	$(BIN)/python -m tests.messages
 
+# The docs as a site in build/site, which needs nothing from anywhere: any web server may have it. Its tools have a place of their own.
+docs: build/docs/.made
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict
+
+build/docs/.made: requirements-docs.lock
+	test -x build/docs/bin/python || $(PYTHON) -m venv build/docs
+	build/docs/bin/python -m pip install --quiet --require-hashes -r requirements-docs.lock
+	touch $@
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -85,6 +94,7 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --all-extras pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group release -o requirements-release.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --constraints requirements-dev.lock --group docs -o requirements-docs.lock
 
 clean:
 	rm -rf $(VENV) $(VENV)-release build dist .mypy_cache .ruff_cache .hypothesis

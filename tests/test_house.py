@@ -258,8 +258,15 @@ def test_the_map_has_every_room() -> None:
 
 
 def test_the_first_page_leads_to_all_others() -> None:
-    text = PAGES[0].read_text()
+    """Of the source, by the first page of the docs."""
+    index = HOUSE.parent / "docs" / "index.md"
+    text = PAGES[0].read_text() + re.sub(r"\((\w[\w-]*\.md)[)#]", r"(docs/\1)", index.read_text())
     assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []
+    assert "(docs/index.md)" in PAGES[0].read_text()
+    navigation = (HOUSE.parent / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    assert [page.name for page in PAGES[1:] if not re.search(rf"[ :] {page.name}$", navigation, re.M)] == [], (
+        "mkdocs.yml"
+    )
 
 
 def test_no_query_searches_serialised_json() -> None:

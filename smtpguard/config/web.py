@@ -71,7 +71,10 @@ class Oidc(Section):
     issuer: Annotated[str, AfterValidator(secret_place)]
     client_id: str = Field(min_length=1)
     client_secret_file: FilePath | None = None
-    groups: Annotated[dict[str, list[RoleName]], BeforeValidator(_role_lists)] = Field(min_length=1)
+    groups: Annotated[
+        dict[str, list[RoleName]],
+        BeforeValidator(_role_lists, json_schema_input_type=dict[str, RoleName | list[RoleName]]),
+    ] = Field(min_length=1)
     groups_claim: str = Field(default="groups", min_length=1)
     scopes: list[str] = Field(default=["openid", "email", "profile"])
     title: str = ""

@@ -1,0 +1,192 @@
+"""What the docs tell people to type and to write is right: commands and options there are, YAML that the schemas take, shell and jq that parse."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import jsonschema
+import pytest
+import yaml
+
+from smtpguard.cli import main
+from smtpguard.config.schema import settings_schema
+from smtpguard.policy.schema import policy_schema
+from tests.manual.made import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+SHELL = re.compile(
+    r"(apt-get|cat|cd|chmod|chown|cp|curl|df|for|grep|install|journalctl|jq|ln|make|mkdir|mv|promtool|python3?|rm|runuser|sed|smtpguard|"
+    r"source|sudo|systemctl|systemd-sysusers|touch|umask)\s|\w+=\$\("
+)
+"""First words of examples that are typed into a shell."""
+_BEFORE = frozenset({";", "|", "&&", "||", "(", "--", "do", "then", "sudo"})
+"""Words behind which a command stands; ``--``: runuser's."""
+OTHERS = ("livenessProbe", "scrape_configs", "rules", "services", "title")
+"""First keys of examples in YAML that other programs read, or that are a case or a vocabulary."""
+
+
+class Block(NamedTuple):
+    """``language``: that of a fence, "" of one without and of an indented block."""
+
+    language: str
+    text: str
+
+
+def blocks(text: str) -> Iterator[Block]:
+    fence = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+    yield from (Block(*found) for found in fence.findall(text))
+    for found in re.findall(r"(?:^|\n\n)((?:    [^\n]*\n|\n(?=    ))+)", fence.sub("", text)):
+        yield Block("", "".join(line[4:] if line.strip() else "\n" for line in found.splitlines(keepends=True)))
+
+
+def is_shell(block: Block) -> bool:
+    return block.language in ("sh", "bash") or (not block.language and SHELL.match(block.text) is not None)
+
+
+def commands(text: str) -> Iterator[str]:
+    """As they are typed, in examples and within sentences."""
+    for block in blocks(text):
+        if is_shell(block):
+            joined = block.text.replace("\\\n", " ")
+            yield from (line.strip() for line in joined.splitlines() if re.search(r"(^|[\s(])smtpguard ", line))
+    for code in re.findall(r"(?<!`)`(smtpguard [^`]+)`", text):
+        yield " ".join(code.split())
+
+
+def words(line: str) -> Iterator[list[str]]:
+    """Of each call of smtpguard in a line of shell."""
+    line = re.sub(r"\$\([^)]*\)", "VALUE", line).replace("...", "")
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&<>()")
+    lexer.whitespace_split, lexer.commenters = True, "#"
+    call: list[str] | None = None
+    before = ";"
+    for word in [*lexer, ";"]:
+        if word.endswith(("|", ";", "&", "<", ">", ")", "(")):
+            if call is not None:
+                yield call
+            call = None
+        elif call is not None:
+            call.append(word)
+        elif (word == "smtpguard" or word.endswith("/bin/smtpguard")) and before in _BEFORE:
+            call = []
+        before = word
+
+
+def wrong(arguments: Sequence[str]) -> str | None:
+    """What click would say of it; what stands for something else (NAME, ID) is taken for that."""
+    command, context = main, click.Context(main, info_name="smtpguard", **main.context_settings)
+    rest = list(arguments)
+    current: click.Command = command
+    while True:
+        try:
+            values, rest, _ = current.make_parser(context).parse_args(rest)
+        except click.UsageError as e:
+            return f"{context.command_path}: {e.format_message()}"
+        for parameter in current.params:
+            given = values.get(parameter.name or "")
+            if isinstance(parameter.type, click.Choice) and isinstance(parameter, click.Option) and given:
+                for value in [given] if isinstance(given, str) else given:
+                    if isinstance(value, str) and value not in parameter.type.choices and not value.isupper():
+                        return f"{context.command_path}: {value} is no {parameter.opts}"
+        if not isinstance(current, click.Group) or not rest:
+            return None
+        name, *rest = rest
+        below = current.get_command(context, name)
+        if below is None:
+            return None if name.isupper() or name == "COMMAND" else f"{context.command_path}: no command {name}"
+        current, context = below, click.Context(below, info_name=name, parent=context)
+
+
+@by_page
+def test_every_command_and_option_is_there(page: Path) -> None:
+    found = [(line, fault) for line in commands(page.read_text()) for call in words(line) if (fault := wrong(call))]
+    assert found == []
+
+
+def test_a_wrong_command_is_seen() -> None:
+    assert [wrong(shlex.split(line)) is None for line in (
+        "held approve ID --as eva@example.com", "-c FILE freeze --all --reason x", "held list --state waiting",
+        "held aprove ID", "thaw --everything", "held list --state gone",
+    )] == [True, True, True, False, False, False]  # fmt: skip
+    assert list(words("smtpguard --json held list | jq -r .state > x; smtpguard thaw --all   # why")) == [
+        ["--json", "held", "list"], ["thaw", "--all"],
+    ]  # fmt: skip
+
+
+@by_page
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_what_is_typed_into_a_shell_parses(page: Path) -> None:
+    for block in blocks(page.read_text()):
+        if is_shell(block):
+            text = re.sub(r"\[[^\]]*\]\.\.\.", "", block.text)
+            done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr + block.text
+
+
+@by_page
+@pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
+def test_what_jq_is_given_compiles(page: Path) -> None:
+    for block in blocks(page.read_text()):
+        for program in re.findall(r"\bjq (?:-[\w]+ )*'([^']+)'", block.text):
+            done = subprocess.run(["jq", f"empty, ({program})"], input="", capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr + program
+
+
+@cache
+def known() -> dict[str, dict[str, Any]]:
+    return {"smtpguard.yaml": settings_schema(), "policy.yaml": policy_schema()}
+
+
+def faults(text: str, schema: dict[str, Any]) -> list[str]:
+    """Of a part of a file: each key that stands in it by itself, since examples leave out the others."""
+    part = yaml.safe_load(text)
+    found = []
+    for key, value in part.items():
+        if key not in schema["properties"]:
+            found.append(f"no key {key}")
+            continue
+        own = {"$defs": schema["$defs"], **schema["properties"][key]}
+        validator = jsonschema.Draft202012Validator(own)
+        found += [f"{key}: {error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+    return found
+
+
+@by_page
+def test_yaml_is_what_the_schemas_take(page: Path) -> None:
+    for block in blocks(page.read_text()):
+        if block.language != "yaml":
+            continue
+        texts = re.split(r"(?m)^(?=# \w+\.yaml)", block.text)
+        for text in filter(str.strip, texts):
+            part = yaml.safe_load(text)
+            if not isinstance(part, dict) or next(iter(part)) in OTHERS:
+                continue
+            named = re.match(r"# (\w+\.yaml)", text)
+            schemas = [known()[named[1]]] if named and named[1] in known() else list(known().values())
+            best = min((faults(text, schema) for schema in schemas), key=len)
+            assert best == [], text
+
+
+def test_a_wrong_key_is_seen() -> None:
+    assert faults("relay: {host: a.example.com, prot: 25}\n", settings_schema()) != []
+    assert faults("relays: 3\n", settings_schema()) == ["no key relays"]
+    assert faults("relay: {host: a.example.com, port: 25}\n", settings_schema()) == []
+
+
+@by_page
+def test_json_and_python_parse(page: Path) -> None:
+    for block in blocks(page.read_text()):
+        if block.language == "json":
+            json.loads(block.text)
+        if block.language == "python":
+            compile(block.text, page.name, "exec")

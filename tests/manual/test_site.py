@@ -1,0 +1,76 @@
+"""The site of the docs: it builds without a warning, every page is in it and found by the search, and nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.manual.made import ROOT
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not installed")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        capture_output=True, text=True, timeout=1200, check=False, cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_every_page_is_in_it_and_in_its_search(site: Path) -> None:
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert [page for page in pages if not (site / page / "index.html").exists()] == []
+    found = json.loads((site / "search" / "search_index.json").read_text())["docs"]
+    assert pages <= {entry["location"].split("/")[0] for entry in found}
+    assert any("thaw --all" in unescape(entry["text"]) for entry in found)
+
+
+def test_nothing_comes_from_elsewhere(site: Path) -> None:
+    """No font, script, style, picture or frame: what a page loads lies beside it."""
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        loads = re.findall(r"<(?:script|img|iframe|source)\b[^>]*?\bsrc=[\"']?([^\"'\s>]+)", text)
+        loads += re.findall(
+            r"<link\b(?=[^>]*rel=[\"']?(?:stylesheet|icon|preload|preconnect|dns-prefetch))[^>]*?href=[\"']?([^\"'\s>]+)",
+            text,
+        )
+        assert [one for one in loads if re.match(r"(https?:)?//", one)] == [], page.name
+    for style in site.rglob("*.css"):
+        assert re.findall(r"url\(\s*[\"']?(?:https?:)?//[^)]*\)|@import\s+[\"']?https?:", style.read_text()) == []
+
+
+def test_each_alert_leads_to_its_runbook(site: Path) -> None:
+    """As operations.md has it: with the address of the site before the path of the page."""
+    rules = [
+        r for g in yaml.safe_load((ROOT / "config/prometheus-alerts.yaml").read_text())["groups"] for r in g["rules"]
+    ]
+    text = (site / "runbooks" / "index.html").read_text()
+    for rule in rules:
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert page == "docs/runbooks.md"
+        assert re.search(rf'<h2 id=["\']?{anchor}\b', text), anchor
+
+
+def test_files_that_pages_point_to_come_along(site: Path) -> None:
+    for name in (
+        "config/policy.yaml",
+        "config/grafana/smtpguard.json",
+        "config/prometheus-alerts.yaml",
+        "systemd/smtpguard.service",
+    ):
+        assert (site / "files" / name).read_bytes() == (ROOT / name).read_bytes()
+    assert 'files/config/smtpguard.yaml"' in (site / "settings" / "index.html").read_text()
