@@ -10,6 +10,8 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 _OUTSIDE = re.compile(r"\[([^\[\]]*)\]\(\.\./([^)\s#]+)\)")
+_TABLE = re.compile(r"<table>.*?</table>", re.S)
+_ROW = re.compile(r"<tr>.*?</tr>", re.S)
 _BROUGHT = ("config", "systemd")
 """Folders whose files are given to whoever follows a link: as they are, below ``files/``."""
 
@@ -28,3 +30,25 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return f"[{words}](files/{target})" if here.is_file() and target.split("/")[0] in _BROUGHT else words
 
     return _OUTSIDE.sub(link, markdown)
+
+
+def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:
+    """Each cell of a table of more than two columns says what it is, for a screen that is too narrow for columns (site.css)."""
+    return _TABLE.sub(lambda table: _told(table[0]), content)
+
+
+def _told(table: str) -> str:
+    heads = [re.sub(r"<[^>]*>", "", head).strip() for head in re.findall(r"<th[^>]*>(.*?)</th>", table, re.S)]
+    if len(heads) < 3:
+        return table
+
+    def row(match: re.Match[str]) -> str:
+        names = iter(heads)
+
+        def cell(_: re.Match[str]) -> str:
+            name = next(names, "").replace('"', "&quot;")
+            return f'<td data-is="{name}"' if name else "<td"
+
+        return re.sub(r"<td\b", cell, match[0])
+
+    return _ROW.sub(row, table)

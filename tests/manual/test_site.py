@@ -74,3 +74,11 @@ def test_files_that_pages_point_to_come_along(site: Path) -> None:
     ):
         assert (site / "files" / name).read_bytes() == (ROOT / name).read_bytes()
     assert 'files/config/smtpguard.yaml"' in (site / "settings" / "index.html").read_text()
+
+
+def test_on_a_phone_each_cell_says_what_it_is(site: Path) -> None:
+    text = (site / "settings" / "index.html").read_text()
+    assert re.search(
+        r'<td data-is="Key"><code>workers</code></td>\s*<td data-is="Is">a number</td>\s*<td data-is="Default">', text
+    )
+    assert "data-is" not in (site / "glossary" / "index.html").read_text(), "two columns need no names"

@@ -9,9 +9,10 @@ packages="
     slapd mailman3 chromium promtool
     man-db mandoc zsh fish
     systemd util-linux faketime gcc libc6-dev
-    m4 libdb5.3t64 libldap2 liblockfile1 libnsl2 libsasl2-2 libwrap0"
-# Sendmail as a package would push Postfix out: it is unpacked beside it, for the tests alone. The last line above is what it needs.
+    m4 libdb5.3t64 libldap2 liblockfile1 libnsl2 libsasl2-2 libwrap0 libidn12"
+# Sendmail and Exim as packages would push Postfix out: they are unpacked beside it, for the tests alone. The last line above is what they need.
 sendmail=/usr/local/lib/smtpguard-peers/sendmail
+exim=/usr/local/lib/smtpguard-peers/exim
 
 lacking() {
     # shellcheck disable=SC2086
@@ -21,11 +22,25 @@ lacking() {
     done
 }
 
-unpacked() { [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -e "$sendmail/usr/share/sendmail/cf/m4/cf.m4" ]; }
+is_sendmail() { [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -e "$sendmail/usr/share/sendmail/cf/m4/cf.m4" ]; }
+is_exim() { [ -x "$exim/usr/sbin/exim4" ]; }
+unpacked() { is_sendmail && is_exim; }
+unpack() { # where to, and packages
+    folder=$1 && shift
+    rm -rf "$work/unpacked" && mkdir "$work/unpacked" "$work/unpacked/root" && chmod 755 "$work" "$work/unpacked" "$work/unpacked/root"
+    if (
+        cd "$work/unpacked" && apt-get download -qq "$@" &&
+            for package in *.deb; do dpkg-deb -x "$package" root || exit 1; done
+    ) >"$work/log" 2>&1; then
+        rm -rf "$folder" && mkdir -p "${folder%/*}" && mv "$work/unpacked/root" "$folder"
+    else
+        tail -1 "$work/log" >&2
+    fi
+}
 
 need=$(lacking)
 [ -z "$need" ] && unpacked && exit 0
-unpacked || need="$need sendmail"
+unpacked || need="$need sendmail exim"
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "peers: cannot install$need here (not root, or no apt): their tests are skipped" >&2
     exit 0
@@ -57,18 +72,9 @@ if [ -n "$need" ] && ! install $need; then
         install "$package" || tail -1 "$work/log" >&2
     done
 fi
-if ! unpacked; then
-    mkdir "$work/sendmail" && chmod 755 "$work" "$work/sendmail"
-    if (
-        cd "$work" && apt-get download -qq sendmail-bin sendmail-cf &&
-            for package in *.deb; do dpkg-deb -x "$package" sendmail || exit 1; done
-    ) >"$work/log" 2>&1; then
-        rm -rf "$sendmail" && mkdir -p "${sendmail%/*}" && mv "$work/sendmail" "$sendmail"
-    else
-        tail -1 "$work/log" >&2
-    fi
-fi
+is_sendmail || unpack "$sendmail" sendmail-bin sendmail-cf
+is_exim || unpack "$exim" exim4-daemon-light
 need=$(lacking)
-unpacked || need="$need sendmail"
+unpacked || need="$need sendmail exim"
 [ -z "$need" ] || echo "peers: could not install$need: their tests are skipped" >&2
 exit 0

@@ -1,0 +1,107 @@
+"""A real Exim of our own, in a folder of its own, on loopback; unpacked beside Postfix, which its package would push out.
+
+It wants a user of its own: only its own view of /etc/passwd has one, in a mount namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tests.peers.postfix import free_port
+
+BINARY = Path("/usr/local/lib/smtpguard-peers/exim/usr/sbin/exim4")
+USER = "Debian-exim"
+
+MAIN = """\
+exim_path = {binary}
+primary_hostname = mx.example.com
+spool_directory = {root}/spool
+log_file_path = {root}/log-%s
+pid_file_path = {root}/pid
+exim_user = {user}
+exim_group = {user}
+keep_environment =
+never_users =
+daemon_smtp_ports = {port}
+local_interfaces = 127.0.0.1
+tls_advertise_hosts =
+host_lookup =
+rfc1413_hosts =
+domainlist local_domains =
+acl_smtp_rcpt = taken
+begin acl
+taken:
+  accept
+{recipe}
+begin retry
+* * F,2h,1s
+"""
+
+
+def missing() -> str | None:
+    """Why no Exim can be started here, or None."""
+    if not BINARY.exists():
+        return "exim is not unpacked (tests/peers/install.sh)"
+    if not shutil.which("unshare"):
+        return "unshare is not installed"
+    if os.geteuid() != 0:
+        return "exim starts as root only"
+    tried = subprocess.run(
+        ["unshare", "--mount", "mount", "--bind", "/etc/passwd", "/etc/passwd"], capture_output=True, check=False
+    )
+    return None if tried.returncode == 0 else "nothing can be mounted here"
+
+
+class Exim:
+    """``recipe``: routers and transports. Its folder is one that its own user can reach, and goes with it."""
+
+    def __init__(self, *, recipe: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="exim-", ignore_cleanup_errors=True)
+        self.root, self.port = Path(self._folder.name), free_port()
+        self.root.chmod(0o755)
+        (self.root / "spool").mkdir()
+        for name, line in (("passwd", f"{USER}:x:64321:64321::/:/usr/sbin/nologin"), ("group", f"{USER}:x:64321:")):
+            (self.root / name).write_text(f"{Path('/etc', name).read_text().rstrip()}\n{line}\n")
+        for path in (self.root, self.root / "spool"):
+            os.chown(path, 64321, 64321)
+        (self.root / "exim4.conf").write_text(
+            MAIN.format(binary=BINARY, root=self.root, user=USER, port=self.port, recipe=recipe)
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Exim:
+        mounts = " && ".join(f"mount --bind {self.root}/{name} /etc/{name}" for name in ("passwd", "group"))
+        run = f"{mounts} && exec {BINARY} -bdf -q1s -C {self.root}/exim4.conf"
+        with (self.root / "log").open("wb") as log:
+            self._process = subprocess.Popen(["unshare", "--mount", "sh", "-c", run], stdout=log, stderr=log)
+        deadline = time.monotonic() + 120
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=120) as s:
+                s.recv(512)
+                s.sendall(b"QUIT\r\n")
+                return self
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                why = self.log()
+                self.__exit__()
+                raise RuntimeError(f"exim did not start: {why}")
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        return "".join(path.read_text(errors="replace") for path in sorted(self.root.glob("log*")))
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(120)
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait(120)
+        self._folder.cleanup()
