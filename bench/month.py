@@ -2,7 +2,8 @@
 
 Thirty simulated days over real sockets on loopback (onthewire): the proxy part with its SQLite store, reader, lists and policy, and a clock
 that is set; clients that speak SMTP to it, and a relay that takes everything. The rules are those of ``config/policy.yaml`` (``--policy`` names others).
-Ordinary mail that is held was held wrongly, and a person approves it an hour later; campaigns wait for their approval, as they
+Ordinary mail that is held was held wrongly, and a person approves it an hour later; of what its writer is asked about, who wrote it says ten
+minutes later that it is meant, and it is counted apart. Campaigns wait for their approval, as they
 should, for twenty minutes. Dangerous mail is rejected an hour later. Printed, by kind and rule: what was held wrongly, and whom
 the dangerous mail reached.
 
@@ -76,6 +77,7 @@ class Ordinary:
 
     messages: int = 0
     held: int = 0
+    asked: int = 0
     rules: Counter[str] = field(default_factory=Counter)
 
 
@@ -116,6 +118,8 @@ class Result:
     dangerous: dict[str, Dangerous] = field(default_factory=dict)
     by_writer: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     misused: int = 0
+    asked: Counter[str] = field(default_factory=Counter)
+    """Of each person, how many questions: whatever waits with the first is asked about with it."""
     waited: int = 0
     undecided: int = 0
     seconds: float = 0.0
@@ -127,6 +131,11 @@ class Result:
     @property
     def wrongly(self) -> int:
         return sum(one.held for one in self.ordinary.values())
+
+    @property
+    def about(self) -> int:
+        """Ordinary messages about which their writers were asked."""
+        return sum(one.asked for one in self.ordinary.values())
 
     @property
     def incidents(self) -> int:
@@ -142,7 +151,9 @@ class Month:
 
     def __init__(self, settings: Settings, line: Line, wire: Wire, clock: Clock, approvals: Approvals) -> None:
         self._settings, self._line, self._wire, self._clock, self._approvals = settings, line, wire, clock, approvals
-        self._decisions: list[tuple[datetime, int, str, Choice]] = []
+        self._decisions: list[tuple[datetime, int, str, Choice | None]] = []
+        """What is decided when; None: its writer is asked."""
+        self._with_another: set[str] = set()
         self._approved: set[str] = set()
         self._misused: dict[str, datetime] = {}
         """Accounts from which dangerous mail came, and when last."""
@@ -170,7 +181,7 @@ class Month:
 
     async def _count(self, post: Post, done: Answer) -> None:
         result, relayed = self.result, done.what == "relayed"
-        rules = await self._rules(done)
+        rules, asks = await self._rules(done), await self._asks(done)
         if post.incident:
             self._misused[post.writer] = post.at
             found = result.dangerous.setdefault(post.kind, Dangerous(kind=post.kind))
@@ -182,15 +193,20 @@ class Month:
         else:
             one = result.ordinary[post.kind]
             one.messages += 1
-            one.held += not relayed
+            one.held += not relayed and not asks
+            one.asked += asks
+            result.asked[post.writer] += asks and done.hold_id not in self._with_another
             one.rules.update(rules)
             mine = result.by_writer[post.writer]
             mine[0] += 1
             if self._is_misused(post.writer, post.at):
-                result.misused += not relayed
+                result.misused += not relayed and not asks
             else:
-                mine[1] += not relayed
-        if done.hold_id:
+                mine[1] += not relayed and not asks
+        if done.hold_id and asks and not post.incident:
+            at = post.at + timedelta(minutes=10)
+            heapq.heappush(self._decisions, (at, len(self._decisions), f"{done.hold_id} {self._key(post)}", None))
+        elif done.hold_id:
             wait = timedelta(minutes=20) if post.kind == CAMPAIGN else timedelta(hours=1)
             misused = post.kind != CAMPAIGN and self._is_misused(post.writer, post.at)
             choice = Choice.REJECT if post.incident or misused else Choice.APPROVE
@@ -199,6 +215,14 @@ class Month:
             )
         elif not relayed:
             result.undecided += not rules
+
+    async def _asks(self, done: Answer) -> bool:
+        """Whether its writer is asked about it, or about what it waits with."""
+        hold = await self._line.store.holds.find(done.hold_id) if done.hold_id else None
+        if hold is not None and hold.lead:
+            self._with_another.add(hold.hold_id)
+            hold = await self._line.store.holds.find(hold.lead)
+        return hold is not None and hold.asks_writer
 
     def _is_misused(self, writer: str, at: datetime) -> bool:
         """Whether dangerous mail came from there within a week, with which its own letters wait: who decides sees both."""
@@ -228,6 +252,14 @@ class Month:
             hold = await self._line.store.holds.find(hold_id)
             if hold is None or hold.state is not State.WAITING:  # decided already with another of its mailing
                 continue
+            if choice is None:
+                hold = await self._line.store.holds.find(hold.lead) if hold.lead else hold
+                if hold is not None and hold.asks_writer and hold.confirm is not None:
+                    await self._approvals.confirm(
+                        hold.hold_id, writer=hold.confirm.writer, by="month", people=hold.reach
+                    )
+                    continue
+                choice = Choice.APPROVE  # others decide by now
             for approver in _APPROVERS:
                 try:
                     await self._approvals.vote(hold_id, choice, approver=approver, by="month", people=10**6)
@@ -311,10 +343,10 @@ def rules_of(policy: Path) -> str:
 def table(result: Result) -> Iterator[str]:
     yield f"{result.messages:,} ordinary messages over {DAYS} days, {result.incidents} dangerous things in {len(result.dangerous)} kinds; {result.seconds:,.0f} s of one processor"
     yield ""
-    yield "| Ordinary kind | messages | held wrongly | by rule |"
-    yield "|---|---|---|---|"
+    yield "| Ordinary kind | messages | held wrongly | asked about | by rule |"
+    yield "|---|---|---|---|---|"
     for kind, one in sorted(result.ordinary.items(), key=lambda each: -each[1].messages):
-        yield f"| {kind} | {one.messages:,} | {one.held:,} | {_ruled(one.rules)} |"
+        yield f"| {kind} | {one.messages:,} | {one.held:,} | {one.asked:,} | {_ruled(one.rules)} |"
     letters = [mine for writer, mine in result.by_writer.items() if writer != words.MAILER]
     worst = max((held / sent for sent, held in letters if sent >= 20), default=0.0)
     yield ""
@@ -322,6 +354,12 @@ def table(result: Result) -> Iterator[str]:
         f"Held wrongly: {result.wrongly:,} of {result.messages:,} ({1000 * result.wrongly / max(1, result.messages):.2f} in 1,000); {result.misused:,} of "
         f"them from accounts from which dangerous mail came that week; of the letters of one other person at most {worst:.1%}. {result.waited:,} of campaigns waited for their approval, as they should; {result.undecided:,} undecided."
     )
+    if result.about:
+        often = max(result.asked.values())
+        yield (
+            f"Asked of its writer: {result.about:,} of {result.messages:,}, in {result.asked.total():,} questions to "
+            f"{sum(n > 0 for n in result.asked.values()):,} people, to one at most {often}."
+        )
     if not result.incidents:
         return
     yield ""

@@ -145,6 +145,7 @@ class Scope(enum.Enum):
     HELD_READ = "held:read"
     HELD_TEXT = "held:text"  # what it says, as far as the policy shows it to its account
     HELD_DECIDE = "held:decide"
+    HELD_CONFIRM = "held:confirm"  # what one wrote oneself, where one is asked
     HELD_WITHDRAW = "held:withdraw"  # what one wrote oneself
     MAILINGS_READ = "mailings:read"
     MAILINGS_FEEDBACK = "mailings:feedback"
@@ -162,6 +163,7 @@ SCOPE_ASKS: Mapping[Scope, May] = {
     Scope.HELD_READ: May.LOOK,
     Scope.HELD_TEXT: May.LOOK,
     Scope.HELD_DECIDE: May.DECIDE,
+    Scope.HELD_CONFIRM: May.LOOK,
     Scope.HELD_WITHDRAW: May.LOOK,
     Scope.MAILINGS_READ: May.LOOK,
     Scope.MAILINGS_FEEDBACK: May.FEEDBACK,

@@ -29,7 +29,7 @@ def fixed(action: Action, *, automatic: bool, over: bool, in_doubt: bool) -> Ite
         yield AUTOMATIC
     if over:
         yield STREAM
-    elif in_doubt and action is Action.RELAY:
+    elif in_doubt and action < Action.HOLD:
         yield IN_DOUBT
 
 

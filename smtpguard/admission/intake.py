@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from smtpguard.admission import asking
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
@@ -42,7 +43,7 @@ from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import OF_EACH_RECIPIENT, Ask
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
-from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 
@@ -256,13 +257,14 @@ class Intake:
             gathered = await ask(gathered, ONLY_ORIGIN)
             plan = rules.plan(gathered.facts)
         wanted = gathered.needs_identity or self._watch.freezes_mailings
-        if plan.certain[0] is Action.HOLD or (wanted and gathered.facts.identity is None):
+        if plan.certain[0].waits or (wanted and gathered.facts.identity is None):
             gathered = await ask(gathered, ONLY_TEXT)
             plan = rules.plan(gathered.facts)
         return gathered, plan
 
     async def _admitted(self, gathered: Gathered, plan: Plan) -> Admission:
         streams = watched(gathered)
+        asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
         asks: tuple[Ask, ...] = (*plan.asks, *(one.ask for one in streams))
         record = Record(
             gathered=gathered,
@@ -271,14 +273,15 @@ class Intake:
             notices=self._notices,
             streams=streams,
             questions=plan.questions,
+            asked=asked[:1],
         )
 
         def step(live: Seen) -> Admission:
             verdict = with_fixed(plan.close(live), gathered, live, streams)
             return record.admission(standing(verdict, gathered, live, self._term), live, plan.stops(verdict, live))
 
-        admission = await self._ledger.admit(_item(gathered, (*asks, *plan.rests)), step)
-        held = admission.verdict.action is Action.HOLD
+        admission = await self._ledger.admit(_item(gathered, (*asks, *plan.rests, *asked)), step)
+        held = admission.verdict.action.waits
         self._held.note(gathered.facts.identity, held)
         if not held or is_by_sender(admission.verdict):
             self._held.note(_sender_of(gathered), held)

@@ -177,7 +177,7 @@ def _asking(thought: Verdict, lists: Iterable[ListInfo], in_force: InForce) -> V
         description=Phrase("A mailing is looked at before it is sent"),
         reasons=(reason,),
     )
-    hits = tuple(h for h in thought.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
+    hits = tuple(h for h in thought.hits if h.mode is Mode.ENFORCE and h.action.waits)
     quorum = in_force.rules.quorum(info.name for info in lists)
     return replace(thought, action=Action.HOLD, hits=(asked, *hits), quorum=quorum, freeze_id=None)
 

@@ -9,18 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from smtpguard.admission.asking import Writer, writer_of
 from smtpguard.admission.model import Admission, ComparisonMissing, Seen
-from smtpguard.admission.recorded import DECIDED, FACTS, REJECTED, REPLY, WAITING
-from smtpguard.admission.standing import Standing, grown, is_anothers_letter, is_by_sender, refused_by
+from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING
+from smtpguard.admission.standing import (
+    Standing,
+    grown,
+    is_anothers_letter,
+    is_by_sender,
+    is_for_others,
+    refused_by,
+)
 from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Watched, exceeded
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import TEST
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import Confirmation, Hold, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
@@ -47,7 +55,7 @@ ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What is known before the admission; ``admission`` is its last step. ``questions``: by what its plan asks, the counts.
-    ``test``: it was sent to be approved beforehand."""
+    ``test``: it was sent to be approved beforehand. ``asked``: the count of how often its writer was asked to confirm something."""
 
     gathered: Gathered
     asks: tuple[Ask, ...]
@@ -56,6 +64,7 @@ class Record:
     streams: tuple[Watched, ...] = ()
     questions: Questions = field(default_factory=dict)
     test: bool = False
+    asked: tuple[Ask, ...] = ()
 
     def admission(self, stands: Standing, live: Seen, stops: tuple[Ask, ...] = ()) -> Admission:
         """What is written. The same content and envelope as a live hold is that hold, or as one that was released just now; a
@@ -65,13 +74,13 @@ class Record:
         if (
             twin is not None
             and verdict.action <= Action.HOLD
-            and (twin.state is not State.VOID or verdict.action is Action.HOLD)
+            and (twin.state is not State.VOID or verdict.action.waits)
         ):
             return self._retry(verdict, live, twin)
-        hold = self._hold(stands, live) if verdict.action is Action.HOLD else None
+        hold = self._hold(stands, live) if verdict.action.waits else None
         intents: tuple[Intent, ...] = ()
         part = hold is not None and hold.part
-        more = grown(stands.entry, verdict, self.gathered, part=part) if stands.entry is not None else None
+        more = self._grown(stands.entry, verdict, live, part=part) if stands.entry is not None else None
         if hold is not None and stands.entry is not None:
             intents = (*self._part(hold), *self.notices.joined(stands.entry, more, hold, self.gathered))
         elif hold is not None:
@@ -79,6 +88,9 @@ class Record:
         elif verdict.action is Action.REJECT:
             intents = self.notices.rejected(verdict, self.gathered, live.now)
         events = [self._event(verdict, live, hold.hold_id if hold else None, under=hold.lead if hold else "")]
+        if stands.entry is not None and stands.entry.asks_writer and more is not None and not more.asks_writer:
+            why = {"why": "something else keeps what waits with it", "by": self.gathered.transaction.id}
+            events.append(Event(kind=Kind.UNCONFIRMED, id=stands.entry.hold_id, at=live.now, data=why))
         events += calling(verdict, self.gathered, self.questions, live, self.notices.called)
         if (over := exceeded(self.streams, live)) is not None:
             alarm, told = self.notices.stream(over, live.now)
@@ -89,7 +101,7 @@ class Record:
             events=tuple(events),
             disposition=self._disposition(verdict, hold),
             hold=hold,
-            counted=(*self._counts(verdict, live), *stops),
+            counted=(*self._counts(verdict, live), *stops, *self._asked(hold)),
             intents=intents,
             generation=live.generation,
             mailing=live.mailing.mailing_id if live.mailing is not None else "",
@@ -101,9 +113,22 @@ class Record:
             shown=self.gathered.shown.pack() if hold is not None and self.gathered.shown is not None else None,
         )
 
+    def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
+        """Where this message is not for its writer to confirm, what it waits with is not any more either: others decide on all."""
+        more = grown(entry, verdict, self.gathered, part=part)
+        if more is None or not more.asks_writer or not is_for_others(verdict):
+            return more
+        return self.term.asks_others(more, self.gathered.in_force, live.now)
+
+    def _asked(self, hold: Hold | None) -> tuple[Ask, ...]:
+        return self.asked if hold is not None and hold.asks_writer else ()
+
     def _counts(self, verdict: Verdict, live: Seen) -> tuple[Ask, ...]:
         """What this message is counted in. Of senders and lists counts what was let through: who was held is not held again for it,
-        and a list's customers are not those of a stream or an approved mailing."""
+        and a list's customers are not those of a stream or an approved mailing. What its writer is asked about counts as if it had gone:
+        they would be held for it, had they not been asked."""
+        if verdict.action is Action.CONFIRM:
+            return self.asks
         if verdict.action is Action.HOLD:
             return tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH)
         if verdict.action is not Action.RELAY:
@@ -121,7 +146,7 @@ class Record:
         match verdict.action:
             case Action.RELAY:
                 return None
-            case Action.HOLD:
+            case Action.CONFIRM | Action.HOLD:
                 assert hold is not None
                 return Held(hold_id=hold.hold_id, taken=self._taken(hold))
             case Action.DEFER:
@@ -143,7 +168,7 @@ class Record:
 
     def _retry(self, verdict: Verdict, live: Seen, twin: Hold) -> Admission:
         taken = self._taken(twin)
-        if taken and verdict.action is Action.HOLD and verdict.scope is not Scope.CUSTOMERS:
+        if taken and verdict.action.waits and verdict.scope is not Scope.CUSTOMERS:
             # The hold is there, and by now the rest is not to go on either: a freeze, or another policy.
             event = self._event(verdict, live, twin.hold_id, retry=True)
             return Admission(
@@ -208,7 +233,17 @@ class Record:
             proofs=coming.proofs,
             by_address=coming.by_address,
         )
+        hold = replace(hold, confirm=self._confirm(hold, live) if not hold.lead else None)
         return replace(hold, attend_at=self.term.attend_at(hold, self.gathered.in_force))
+
+    def _confirm(self, hold: Hold, live: Seen) -> Confirmation | None:
+        """What its writer is asked, where the verdict says so."""
+        writer = writer_of(self.gathered)
+        if hold.verdict.action is not Action.CONFIRM or not isinstance(writer, Writer):
+            return None
+        seconds, expires = self.gathered.in_force.rules.asking(hold.verdict)
+        until = min(live.now + timedelta(seconds=seconds), hold.expires_at)
+        return Confirmation(writer=writer.address, proof=writer.proof, until=until, expires=expires)
 
     def _parts(self, verdict: Verdict) -> tuple[Envelope, tuple[Recipient, ...]]:
         """The envelope that is held, and the colleagues who get the message now (``scope: customers``)."""
@@ -224,7 +259,7 @@ class Record:
 
     def _spared(self, verdict: Verdict) -> frozenset[bytes]:
         """Those colleagues, as counts know them."""
-        if verdict.action is not Action.HOLD or not self._parts(verdict)[1]:
+        if not verdict.action.waits or not self._parts(verdict)[1]:
             return frozenset()
         return frozenset(c.digest for c in self.gathered.everyone.recipients if c.kinds == ONLY_INTERNAL)
 
@@ -289,7 +324,10 @@ class Record:
             "tellable": gathered.sender.told is not None,
             **as_journalled(everyone),
         }
-        if live.mailing is not None and (decided := self._decided(live)):
+        decided = self._decided(live) if live.mailing is not None else []
+        if any(h.mode is Mode.APPROVED and h.action is Action.CONFIRM for h in hits) and CONFIRMED not in decided:
+            decided.append(CONFIRMED)
+        if decided:
             data[DECIDED] = decided
         if transaction.session.peer:  # it told of another client
             data["peer"] = transaction.session.peer
@@ -333,6 +371,8 @@ class Record:
         gathered, entry, found = self.gathered, live.entry, []
         if live.approved:
             found.append(APPROVED)
+        if any(grant.by_writer for grant in live.grants):
+            found.append(CONFIRMED)
         if entry is not None and entry.state is State.WAITING and not is_anothers_letter(gathered, entry.senders):
             found.append(WAITING)
         if refused_by(gathered, live) is not None:

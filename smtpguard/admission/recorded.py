@@ -26,9 +26,9 @@ from smtpguard.policy.verdict import Action
 FACTS = "facts"
 """The role, in an entry's private part, of what policy.recorded packs; and in ``data`` of what earlier versions kept."""
 DECIDED = "decided"
-"""In ``data``: of WAITING, REJECTED and APPROVED what was so of the mailing that it is part of. It names nobody, and is not erased."""
-WAITING, REJECTED = "mailing.waiting", "mailing.rejected"
-"""A hold of it waits; people have refused it. Nobody asks for these as facts."""
+"""In ``data``: of WAITING, REJECTED, CONFIRMED and APPROVED what was so of the mailing that it is part of. It names nobody, and is not erased."""
+WAITING, REJECTED, CONFIRMED = "mailing.waiting", "mailing.rejected", "mailing.confirmed"
+"""A hold of it waits; people have refused it; its writer has confirmed it. Nobody asks for these as facts."""
 REPLY = "message.reply"
 """Whether it is a reply in a conversation. Nobody asks for this as a fact either."""
 ANY = Count(0, math.inf)
@@ -133,6 +133,11 @@ class Recorded:
     @property
     def streams(self) -> tuple[str, ...]:
         return tuple(self.data.get("streams", ()))
+
+    @property
+    def tellable(self) -> bool:
+        """Whether a mailbox of whoever wrote it would hear of it."""
+        return bool(self.data.get("tellable"))
 
     @property
     def total(self) -> int:

@@ -30,7 +30,13 @@ from smtpguard.policy.counted import Ask
 from smtpguard.policy.verdict import Action, Held
 
 _SET_REACH = "UPDATE hold SET copies = ?, reach = ? WHERE hold_id = ?"
-FATES = {Action.RELAY: Fate.ADMITTED, Action.HOLD: Fate.HELD, Action.DEFER: Fate.DEFERRED, Action.REJECT: Fate.NONE}
+FATES = {
+    Action.RELAY: Fate.ADMITTED,
+    Action.CONFIRM: Fate.HELD,
+    Action.HOLD: Fate.HELD,
+    Action.DEFER: Fate.DEFERRED,
+    Action.REJECT: Fate.NONE,
+}
 """What becomes of people's copies by a verdict."""
 
 # Also what has no outcome yet: its process may have died between the final dot and the relay's reply.
@@ -105,7 +111,7 @@ class Run:
         outboxes.write(batch, intents)
         passes("admission", item.message_id)
         if admission.counted:
-            self._tally.record(item, admission.counted)
+            self._tally.record(item, admission.counted, known=admission.verdict.action is not Action.CONFIRM)
         return admission
 
     def finish(self) -> None:
@@ -153,7 +159,7 @@ class Run:
             mailing=mailing,
             fresh=fresh,
             grants=grants,
-            approved=bool(grants),
+            approved=any(not grant.by_writer for grant in grants),
             entry=entry,
             queue=queue,
             twin=self._twins.get(item.key),

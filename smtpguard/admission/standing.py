@@ -11,6 +11,7 @@ import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from smtpguard.admission import asking
 from smtpguard.admission.model import ComparisonMissing, Seen
 from smtpguard.counts.keys import persons
 from smtpguard.gathering.gather import Gathered
@@ -21,6 +22,7 @@ from smtpguard.mailings.differing import FACT as DIFFERS
 from smtpguard.mailings.differing import MOST_SAID, Difference, gravest
 from smtpguard.mailings.model import Coming, Grant, Mailing, Rejection
 from smtpguard.mailings.staging import Move, Progress
+from smtpguard.policy import confirming
 from smtpguard.policy.facts import OF_MAILINGS, OF_SENDERS, named
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
@@ -76,8 +78,10 @@ def course(
 
 def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) -> Standing:
     mailing = live.mailing
+    if asking.is_meant(verdict, gathered, live):
+        verdict = _excused(verdict)
     if mailing is None or not gathered.in_force.enforce:
-        return Standing(verdict=verdict)
+        return Standing(verdict=asking.settled(verdict, gathered, live))
     entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
     counted = gathered.counted
     waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
@@ -93,7 +97,7 @@ def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) 
         verdict.action,
         beside=bool(gathered.streams) or (not counted.customers.high and not waits),
         refused=refused,
-        covered=lambda: live.approved and _covered(verdict, live) and not _undivided(verdict, gathered, mailing),
+        covered=lambda: bool(live.grants) and _covered(verdict, live) and not _undivided(verdict, gathered, mailing),
         waits=waits,
     ):
         case Course.PASSES:
@@ -103,14 +107,17 @@ def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) 
         case Course.COVERED:
             return _in_turn(_excused(verdict), mailing, live)
         case Course.WAITS:
-            verdict = _with(verdict, _waits(mailing))
+            with_it = Action.CONFIRM if asking.is_asked_of(entry, gathered) else Action.HOLD
+            verdict = _with(verdict, _waits(mailing, with_it))
             quorum = gathered.in_force.rules.quorum(gathered.facts.lists)
             verdict = replace(verdict, quorum=verdict.quorum or quorum)
-    if verdict.action is not Action.HOLD:
+    if not verdict.action.waits:
         return Standing(verdict=verdict, entry=entry)
     leads = True
     if entry is not None and (entry.by_address or gathered.by_address) and not _same(entry, gathered):
         leads, entry = entry.by_address and not gathered.by_address, None
+    queue = live.queue if entry is None and gathered.facts.letter_from and is_by_sender(verdict) else None
+    verdict = _of_its_writer(verdict, entry or _waiting(queue), gathered, live)
     verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
     if entry is None:
         verdict = _with_reasons(verdict, [_differs(one) for one in _uncovered(verdict, gathered, live, mailing)])
@@ -121,10 +128,34 @@ def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) 
     return Standing(verdict=verdict, entry=entry, leads=leads)
 
 
+def _of_its_writer(verdict: Verdict, lead: Hold | None, gathered: Gathered, live: Seen) -> Verdict:
+    """A hold in place of a confirmation for which nobody can be asked. What waits with others is asked about with them, or held with
+    them."""
+    if lead is None:
+        return asking.settled(verdict, gathered, live)
+    if verdict.action is not Action.CONFIRM or asking.is_asked_of(lead, gathered):
+        return verdict
+    return confirming.held(verdict, confirming.NOT_ALONE if lead.asks_writer else confirming.OTHERS)
+
+
+def _waiting(hold: Hold | None) -> Hold | None:
+    return hold if hold is not None and hold.state is State.WAITING else None
+
+
 def is_by_sender(verdict: Verdict) -> bool:
     """Whether it is held for how many its sender writes to, and for nothing else."""
-    holding = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD]
+    holding = _holding(verdict)
     return bool(holding) and all(any(r.fact in OF_SENDERS for r in h.reasons) for h in holding)
+
+
+def is_for_others(verdict: Verdict) -> bool:
+    """Whether something else than a question to its writer, or enough copies that are stored, keeps it from going."""
+    kept = (h for h in verdict.hits if h.mode is Mode.ENFORCE and h.rule != COPIES)
+    return any(h.action > Action.CONFIRM for h in kept)
+
+
+def _holding(verdict: Verdict) -> list[Hit]:
+    return [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action.waits]
 
 
 def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> Standing:
@@ -185,12 +216,13 @@ def grown(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool = Fal
     """The hold that people decide on, with what this message adds to it: lists, also by their addresses, rules, writers, colleagues
     who have it (``part``), and that it surely is as large as was feared. None where it adds nothing. Who has voted did so on what there was: what is new to them needs them again."""
     lists = tuple(sorted({*entry.lists, *gathered.facts.lists}))
+    asked = entry.asks_writer and is_for_others(verdict)
+    stricter = {h.rule for h in entry.verdict.hits if asked and h.action is Action.CONFIRM}
     known = {h.rule for h in entry.verdict.hits if h.mode is Mode.ENFORCE} - (
         _doubted(entry.verdict) - _doubted(verdict)
     )
-    more = {
-        h.rule: h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD and h.rule not in known
-    }
+    known -= {h.rule for h in verdict.hits if h.action is Action.HOLD and h.rule in stricter}
+    more = {h.rule: h for h in _holding(verdict) if h.rule not in known}
     senders = entry.senders | gathered.behind
     part = part or entry.part
     versions = _versions(entry, gathered)
@@ -199,6 +231,7 @@ def grown(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool = Fal
         and not more
         and senders == entry.senders
         and part == entry.part
+        and not asked
     ):
         return None
     quorum = gathered.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
@@ -208,6 +241,7 @@ def grown(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool = Fal
     sure = {r.fact for h in more.values() for r in h.reasons} & OF_MAILINGS - dict(verdict.unknown).keys()
     thought = replace(
         entry.verdict,
+        action=max(entry.verdict.action, verdict.action if asked else Action.RELAY),
         hits=(*(more.pop(h.rule, h) for h in entry.verdict.hits), *more.values()),
         unknown=tuple(pair for pair in entry.verdict.unknown if pair[0] not in sure),
         quorum=quorum,
@@ -223,19 +257,21 @@ def _versions(entry: Hold, gathered: Gathered) -> tuple[tuple[str, str], ...]:
 
 def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
     """Whether everything for which it would be held was before the eyes of those who approved."""
-    holding = {h.rule for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD}
+    holding = {h.rule for h in _holding(verdict)}
     return not holding & NEVER_COVERED and holding - {WAITS} <= rules
 
 
 def _covered(verdict: Verdict, live: Seen) -> bool:
-    return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in live.grants)
+    """What its writer has confirmed covers what asks its writer, and nothing that is held."""
+    grants = live.grants if verdict.action < Action.HOLD else [g for g in live.grants if not g.by_writer]
+    return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in grants)
 
 
 def _undivided(verdict: Verdict, gathered: Gathered, mailing: Mailing) -> bool:
     """Whether a rule holds it, and what people allowed is to be sent in stages, which cannot be done with it: it goes to an address
     that the relay expands. Somebody has to say expressly that it goes to all of them at once."""
     return (
-        verdict.action is Action.HOLD
+        verdict.action.waits
         and mailing.progress is not None
         and bool(gathered.counted.list_addresses.high)
         and not gathered.in_force.stages.keys().isdisjoint(gathered.facts.lists)
@@ -296,7 +332,7 @@ def _with_reasons(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
     """More of what speaks for the first rule that holds it."""
     if not reasons:
         return verdict
-    first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
+    first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is verdict.action)
     hits = list(verdict.hits)
     hits[first] = replace(hits[first], reasons=(*hits[first].reasons, *reasons))
     return replace(verdict, hits=tuple(hits))
@@ -309,11 +345,11 @@ def _differs(difference: Difference) -> Reason:
 def _uncovered(verdict: Verdict, gathered: Gathered, live: Seen, mailing: Mailing) -> Sequence[Difference]:
     """Why what people approved of its mailing does not cover it: of several approvals, that from which it differs least. Raises
     ComparisonMissing where what they saw is to be read first."""
-    grants = [grant for grant in mailing.grants if live.now < grant.until and grant.cover is not None]
+    grants = [g for g in mailing.grants if live.now < g.until and g.cover is not None and not g.by_writer]
     if not grants or not NEVER_COVERED.isdisjoint(h.rule for h in verdict.hits):
         return ()
-    if live.grants:
-        seen = frozenset().union(*(grant.rules for grant in live.grants))
+    if live.approved:
+        seen = frozenset().union(*(grant.rules for grant in live.grants if not grant.by_writer))
         new = [h.rule for h in verdict.hits if h.mode is Mode.ENFORCE and h.rule not in seen]
         return (Difference(kind="rules", what=", ".join(new)),) if new else ()
     missing = [grant for grant in grants if grant.hold_id not in gathered.differs]
@@ -359,7 +395,7 @@ def _rejected(sentence: str) -> Hit:
     return _hit(REJECTED, Action.REJECT, "", reason)
 
 
-def _waits(mailing: Mailing) -> Hit:
+def _waits(mailing: Mailing, action: Action) -> Hit:
     reason = Reason(
         fact="mailing.waits",
         observed="true",
@@ -367,7 +403,7 @@ def _waits(mailing: Mailing) -> Hit:
         public=Phrase("Other copies of it are held, and people are to decide on all of them at once."),
         detail=f"held as {mailing.entry}",
     )
-    return _hit(WAITS, Action.HOLD, Phrase("A mailing that is held waits as one"), reason)
+    return _hit(WAITS, action, Phrase("A mailing that is held waits as one"), reason)
 
 
 def _stored_enough(hold_id: str, copies: int) -> Hit:

@@ -26,6 +26,7 @@ PEOPLES = frozenset(
     {
         Kind.VOTE,
         Kind.APPROVED,
+        Kind.CONFIRMED,
         Kind.REJECTED,
         Kind.WITHDRAWN,
         Kind.FREEZE,

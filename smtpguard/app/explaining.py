@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from smtpguard.admission import asking
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.model import Seen
 from smtpguard.admission.preapproval import alone
@@ -95,7 +96,7 @@ class Explainer:
         if counted:
             counts = {ask: max(n, counted.get(ask.fact, 0)) for ask, n in counts.items()}
         live = Seen(now=self._clock.now(), counts=counts, maybe=maybe)
-        verdict = with_fixed(plan.close(live, misses=True), gathered, live, streams)
+        verdict = asking.settled(with_fixed(plan.close(live, misses=True), gathered, live, streams), gathered)
         reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self._around)
         return Explained(
             verdict=verdict,

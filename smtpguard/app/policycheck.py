@@ -23,6 +23,7 @@ from smtpguard.policy.condition import AtLeast
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.members import ListMembers, Members, Remote
 from smtpguard.policy.parse import PEOPLE, Policy, parse
+from smtpguard.policy.verdict import Action
 from smtpguard.reading.fold import fold
 from smtpguard.reading.topics import compile_vocabularies, words_of
 
@@ -96,6 +97,7 @@ def check_policy(
     problems += _out_of_reach(document, policy, people)
     if settings is not None:
         problems += _never_proven(document, policy, settings)
+        problems += _no_page(document, policy, settings)
     return CheckedPolicy(policy=policy, problems=ordered(problems), people=people, unread=unread)
 
 
@@ -138,10 +140,28 @@ def _never_proven(document: Document, policy: Policy, settings: Settings) -> Ite
     listening = settings.listen
     if listening.milter or settings.trust or any(each.auth or each.senders_verified for each in listening.smtp):
         return
+    asking = [n for n, rule in enumerate(policy.rules.rules) if rule.then is Action.CONFIRM and not rule.observes]
+    if asking and not any(info.origin is not None for info in policy.lists.values()):
+        rule = policy.rules.rules[asking[0]].rule_id
+        text = f"rule {rule} asks no writer, and holds whatever it hits: no listener has auth or senders_verified, and no list an origin"
+        yield warning(document, ("rules", asking[0], "then"), text)
     for name, info in policy.lists.items():
         if info.writers and info.origin is None:
             text = f"nobody can prove to be a writer of {name}: it has no origin, and no listener has auth or senders_verified"
             yield warning(document, ("lists", name, "writers"), text)
+
+
+def _no_page(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
+    """Who is asked to confirm something does so on a page."""
+    if settings.console is not None and settings.console.url:
+        return
+    for n, rule in enumerate(policy.rules.rules):
+        if rule.then is Action.CONFIRM and not rule.observes:
+            text = (
+                f"rule {rule.rule_id} asks writers, and there is no page on which they could answer: console has no url"
+            )
+            yield warning(document, ("rules", n, "then"), text, "console: {url: https://...} in the settings")
+            return
 
 
 def warning(document: Document, place: Place, text: str, expected: str = "") -> Problem:

@@ -17,11 +17,12 @@ from itertools import product
 from typing import NamedTuple
 
 from smtpguard.admission.builtinrules import WANTED, fixed
-from smtpguard.admission.recorded import ANY, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
+from smtpguard.admission.recorded import ANY, CONFIRMED, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
 from smtpguard.admission.standing import NEVER_COVERED, Course, course
 from smtpguard.app.replaydiff import WHY, CompiledPolicy, PolicyDiff
 from smtpguard.app.replaydrift import Divergence
 from smtpguard.gathering.streams import FACT as OF_STREAMS
+from smtpguard.policy import confirming
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
@@ -38,6 +39,7 @@ PEOPLE = "people"
 HELD_TOO = "they may wait, and it with them"
 DRIFT = "earlier messages would have been counted otherwise"
 DECIDED = "what they would have decided then, nobody knows"
+OFTEN = "how often its writer was asked is not kept"
 RESTED = "whether its conversation rested is not kept"
 
 _HOT = Count(math.inf, math.inf)
@@ -137,15 +139,15 @@ class Replay:
         waiting = trail.waiting(message)
         alike = case.actions == {message.action} and answers.own == message.own and not answers.maybe
         if not alike or waiting is not None:
-            trail.otherwise(message, answers.sizes if Action.HOLD in case.actions else None)
-        held = Action.HOLD in case.actions
+            trail.otherwise(message, answers.sizes if any(a.waits for a in case.actions) else None)
+        held = any(action.waits for action in case.actions)
         trail.came(message, held=held, addressed=bool(message.count("list_addresses").high))
         counted = {action <= Action.HOLD for action in case.actions}
         if held and waiting is not None and waiting.full:
             counted.add(False)
         trail.counted(message, fewer=message.counted and False in counted, more=not message.counted and True in counted)
-        relayed = message.action is Action.RELAY
-        passes = {action is Action.RELAY for action in case.actions}
+        relayed = message.action <= Action.CONFIRM  # what its writer is asked about counts as if it had gone
+        passes = {action <= Action.CONFIRM for action in case.actions}
         trail.let_through(message, fewer=relayed and False in passes, more=not relayed and True in passes)
         if case.shift.moved(message):
             trail.moved(message, case.reach)
@@ -313,10 +315,12 @@ class _Case:
             if stricter:
                 self.actions |= stricter
                 self.hangs.update(one.doubts)
+        self._of_its_facts()
         self._freeze()
         if ground.in_force.enforce:
             self._of_fixed_rules()
             self._of_a_mailing()
+            self._of_its_writer()
         if trail.repeats(message) and min(self.actions) <= Action.HOLD:
             self._may({Action.HOLD}, COPIES, "the same message may be held already")
 
@@ -338,6 +342,34 @@ class _Case:
         if more:
             self.actions |= more
             self.hangs.setdefault(fact, why)
+
+    # whom a rule asks
+
+    def _of_its_facts(self) -> None:
+        """A hold in place of a confirmation for which the facts say that nobody can be asked."""
+        if Action.CONFIRM not in self.actions:
+            return
+        told = {name: self.answers.fact(name) for name in (*confirming.NEEDED, "recipients.sensitivity")}
+        known = {name: value for name, (value, _) in told.items() if value is not None}
+        if confirming.why_not(known) is None:
+            return
+        missing = {name: why for name, (value, why) in told.items() if value is None}
+        if missing:
+            self.actions.add(Action.HOLD)
+            self.hangs.update(missing)
+        else:
+            self.actions = {Action.HOLD if action is Action.CONFIRM else action for action in self.actions}
+
+    def _of_its_writer(self) -> None:
+        """Whether they were asked too often already, nobody has written down of what asked nobody."""
+        if Action.CONFIRM not in self.actions or self.message.action is Action.CONFIRM:
+            return
+        if self.message.action is Action.RELAY and self.message.stood(CONFIRMED):
+            self.actions = {Action.RELAY if action is Action.CONFIRM else action for action in self.actions}
+        elif not self.message.tellable:
+            self.actions = {Action.HOLD if action is Action.CONFIRM else action for action in self.actions}
+        else:
+            self._may({Action.HOLD}, confirming.FACT, OFTEN)
 
     # what stands in no policy
 
@@ -421,12 +453,16 @@ class _Case:
             self.actions = {message.action}
             return
         waits, refused, granted = (message.stood(name) for name in (WAITING, REJECTED, APPROVED))
+        confirmed = message.stood(CONFIRMED)
         if waiting is not None and (refused or granted):
             turns = {Action.DEFER} if self.ground.in_force.stages else set()
             self._may({Action.RELAY, Action.HOLD, Action.REJECT} | turns, PEOPLE, DECIDED)
             self.hangs.pop(APPROVED, None)
         else:
-            stands = [self._stands(a, waits=waits, refused=refused, granted=granted) for a in self.actions]
+            stands = [
+                self._stands(a, waits=waits, refused=refused, granted=granted or (confirmed and a < Action.HOLD))
+                for a in self.actions
+            ]
             self.actions = set().union(*stands)
 
     def _as_it_went(self) -> bool:
@@ -457,7 +493,7 @@ class _Case:
                 case Course.COVERED:
                     found |= self._in_turn()
                 case Course.WAITS:
-                    found.add(Action.HOLD)
+                    found.add(Action.CONFIRM if message.action is Action.CONFIRM else Action.HOLD)
                 case Course.OWN:
                     found.add(action)
         if len(found) > 1:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from smtpguard.lists.recipients import Span
     from smtpguard.policy.verdict import Hit, Quorum, Reason
 
-ACTIONS = ("relay", "hold", "defer", "reject")
+ACTIONS = ("relay", "confirm", "hold", "defer", "reject")
 _MOST_CONTEXT = 90
 
 

@@ -61,7 +61,7 @@ a_comment = click.option("--comment", default="", metavar="TEXT", help="Why; the
 
 @click.group()
 def command() -> None:
-    """Held mail: list, show, approve, reject, unvote, withdraw, settle, export."""
+    """Held mail: list, show, approve, reject, unvote, confirm, withdraw, settle, export."""
 
 
 @command.command("list")
@@ -110,7 +110,8 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
         held_at = hold.held_at.strftime("%Y-%m-%d %H:%M")
         stopped = ", stopped before all had it" if hold.stopped else ""
         leaving = f", goes out at {hold.release_at:%H:%M:%S} UTC" if hold.release_at is not None else ""
-        state = hold.state.value + leaving + stopped + (", frozen" if hold.hold_id in frozen else "")
+        asked = ", its writer is asked" if hold.asks_writer else ""
+        state = hold.state.value + asked + leaving + stopped + (", frozen" if hold.hold_id in frozen else "")
         table.append((hold.hold_id, state, held_at, reach(hold), sender, plain(hold.subject)[:60]))
     widths = [max(len(line[n]) for line in table) for n in range(5)]
     for line in table:
@@ -215,6 +216,23 @@ def unvote(context: Context, hold_id: str, address: str, comment: str, as_json: 
     async def work(services: Services) -> None:
         done = await services.approvals.unvote(hold_id, approver=address, by=context.user, comment=comment)
         _said(context, done, as_json, vote="taken back")
+
+    _run(context, work, hold_id)
+
+
+@command.command()
+@an_id
+@click.option("--people", type=click.IntRange(0), required=True, metavar="N",
+              help="To how many people it goes, as its writer says; it is to be what it is.")  # fmt: skip
+@as_address
+@as_json
+@click.pass_obj
+def confirm(context: Context, hold_id: str, people: int, address: str, as_json: bool) -> None:
+    """Say of a message of one's own that it is meant, where its writer is asked. It goes out then, with all copies of it."""
+
+    async def work(services: Services) -> None:
+        done = await services.approvals.confirm(hold_id, writer=address, by=context.user, people=people)
+        _said(context, done, as_json)
 
     _run(context, work, hold_id)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from smtpguard.store.store import Store
 
 _COLUMNS = (
-    "held", "deferred", "refused", "observed", "waiting", "approved", "rejected", "withdrawn", "expired", "mistaken", "share", "median",
+    "asked", "held", "deferred", "refused", "observed", "waiting", "confirmed", "approved", "rejected", "withdrawn", "expired", "mistaken", "share", "median",
 )  # fmt: skip
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -104,7 +104,7 @@ def row(found: Activity, stands: Now) -> dict[str, Any]:
         "since": found.since,
         "until": found.until,
         "messages": {
-            "relayed": found.relayed, "held": found.held, "deferred": found.deferred, "rejected": found.rejected,
+            "relayed": found.relayed, "asked": found.asked, "held": found.held, "deferred": found.deferred, "rejected": found.rejected,
             "copies": found.copies,
         },
         "customers": found.customers,
@@ -113,7 +113,7 @@ def row(found: Activity, stands: Now) -> dict[str, Any]:
         "rules": [{"rule": share.name, **_share(share)} for share in found.rules],
         "lists": [{"list": share.name, "relayed": share.relayed, **_share(share)} for share in found.lists],
         "days": [
-            {"day": day.day.isoformat(), "relayed": day.relayed, "held": day.held, "deferred": day.deferred, "rejected": day.rejected}
+            {"day": day.day.isoformat(), "relayed": day.relayed, "asked": day.asked, "held": day.held, "deferred": day.deferred, "rejected": day.rejected}
             for day in found.days
         ],
         "now": {"waiting": stands.waiting, "frozen": list(stands.frozen), "alarms": list(stands.alarms)},
@@ -122,14 +122,14 @@ def row(found: Activity, stands: Now) -> dict[str, Any]:
 
 def _share(share: Share) -> dict[str, Any]:
     return {
-        "held": share.held, "deferred": share.deferred, "rejected": share.rejected, "observed": share.observed,
+        "asked": share.asked, "held": share.held, "deferred": share.deferred, "rejected": share.rejected, "observed": share.observed,
         "waiting": share.waiting, "decisions": _decided(share.decided), "too_strict": share.decided.too_strict,
     }  # fmt: skip
 
 
 def _decided(decided: Decided) -> dict[str, Any]:
     return {
-        "approved": decided.approved, "rejected": decided.rejected, "withdrawn": decided.withdrawn, "expired": decided.expired,
+        "approved": decided.approved, "confirmed": decided.confirmed, "rejected": decided.rejected, "withdrawn": decided.withdrawn, "expired": decided.expired,
         "share_approved": decided.share_approved, "right": decided.right, "mistaken": decided.mistaken,
         "median_seconds": decided.median_seconds, "p90_seconds": decided.p90_seconds,
     }  # fmt: skip
@@ -140,10 +140,10 @@ def lines(found: Activity, stands: Now) -> Iterator[str]:
     days = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {_span(found.until - found.since)}"
     yield f"{days}: {_many(found.messages, 'message')}."
     yield (
-        f"Relayed {found.relayed:,} ({_many(found.customers, 'copy', 'copies')} to customers), held {found.held:,}, "
+        f"Relayed {found.relayed:,} ({_many(found.customers, 'copy', 'copies')} to customers), {_asked(found)}held {found.held:,}, "
         f"deferred {found.deferred:,}, rejected {found.rejected:,}."
     )
-    if found.held:
+    if found.held or found.asked:
         yield from _decisions(found)
     if found.decided.right or found.decided.mistaken:
         yield (
@@ -165,7 +165,7 @@ def lines(found: Activity, stands: Now) -> Iterator[str]:
         yield ""
     for share in strict:
         yield (
-            f"{share.name}: people approved {share.decided.approved} of {share.decided.total} that it held: "
+            f"{share.name}: people approved {share.decided.approved} of {share.decided.total - share.decided.confirmed} that it held: "
             "people approve most of what this rule holds, it is too strict."
         )
 
@@ -174,12 +174,20 @@ def _decisions(found: Activity) -> Iterator[str]:
     decided = found.decided
     beside = f", {_many(found.copies, 'copy', 'copies')} beside them" if found.copies else ""
     yield (
-        f"Of {found.held - found.copies:,} to be decided on{beside}: {decided.approved:,} approved, {decided.rejected:,} rejected, "
+        f"Of {found.asked + found.held - found.copies:,} to be decided on{beside}: {decided.approved:,} approved, {_confirmed(found)}{decided.rejected:,} rejected, "
         f"{decided.withdrawn:,} withdrawn, {decided.expired:,} expired, {found.waiting:,} waiting."
     )
     if decided.median_seconds is not None and decided.p90_seconds is not None:
         half, most = (timedelta(seconds=s) for s in (decided.median_seconds, decided.p90_seconds))
         yield f"Half were decided within {_span(half)}, nine of ten within {_span(most)}."
+
+
+def _asked(found: Activity) -> str:
+    return f"asked the writers of {found.asked:,}, " if found.asked else ""
+
+
+def _confirmed(found: Activity) -> str:
+    return f"{found.decided.confirmed:,} confirmed by their writers, " if found.asked else ""
 
 
 def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
@@ -189,7 +197,7 @@ def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
     for share in shares:
         decided = share.decided
         numbers = (
-            share.held, share.deferred, share.rejected, share.observed, share.waiting, decided.approved, decided.rejected,
+            share.asked, share.held, share.deferred, share.rejected, share.observed, share.waiting, decided.confirmed, decided.approved, decided.rejected,
             decided.withdrawn, decided.expired, decided.mistaken,
         )  # fmt: skip
         cells = [f"{n:,}" for n in ((share.relayed, *numbers) if first else numbers)]

@@ -89,10 +89,23 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
         "test": hold.kind == "test",
         "settled": None if hold.settled is None else asdict(hold.settled),
         "asked_at": hold.asked_at,
+        "confirm": confirm_row(hold),
         "votes": [
             {"approver": v.approver, "choice": v.choice.value, "at": v.at, "comment": v.comment} for v in hold.votes
         ],
     }
+
+
+def confirm_row(hold: Hold) -> dict[str, Any] | None:
+    """What its writer was asked; null where nobody was."""
+    asked = hold.confirm
+    if asked is None:
+        return None
+    return {
+        "writer": asked.writer, "proof": asked.proof, "until": asked.until, "after": "expire" if asked.expires else "hold",
+        "asked": hold.asks_writer, "confirmed_at": asked.at, "people": asked.people if asked.at is not None else None,
+        "lapsed_at": asked.lapsed_at,
+    }  # fmt: skip
 
 
 def at_once_row(whole: AtOnce | None) -> dict[str, Any] | None:

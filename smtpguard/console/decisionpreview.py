@@ -38,7 +38,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionPreview:
-    """``may``: whether this person may decide now; ``why_not``: own | voted | leaving | decided | role | group where they may not. ``may_back``:
+    """``may``: whether this person may decide now; ``why_not``: own | voted | leaving | decided | role | group | writer where they may not. ``may_back``:
     whether they may take back what is approved, as far as it is not out. ``may_undo``: what is approved and does not take effect yet.
     ``sends``: whether their approval sends it, and ``people``: how many it may reach then, those of its mailing's copies that
     are still to come among them. ``at_once``: why it cannot be sent in stages, where its list declares some. ``left``: the quorums that wait still, ``needs``: what they need, ``then``: what they need
@@ -155,6 +155,8 @@ def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, 
         return "role"
     if not entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now)):
         return "group"
+    if hold.asks_writer:
+        return "writer"
     if any(v.approver == who.address and v.choice is Choice.APPROVE for v in votes):
         return "voted"
     return "leaving" if hold.release_at is not None else ""

@@ -24,6 +24,7 @@ from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Action, Quorum
 
 _ELSE: Mapping[Action, str] = {
+    Action.CONFIRM: N_("Else you are asked whether it is meant."),
     Action.HOLD: N_("Else it is held."),
     Action.DEFER: N_("Else it is put off."),
     Action.REJECT: N_("Else it is refused."),

@@ -54,6 +54,8 @@ DECISIONS = frozenset(
     for kind in (
         Kind.VOTE,
         Kind.APPROVED,
+        Kind.CONFIRMED,
+        Kind.UNCONFIRMED,
         Kind.REJECTED,
         Kind.WITHDRAWN,
         Kind.REOPENED,

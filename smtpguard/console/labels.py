@@ -63,6 +63,16 @@ def state_key(hold: Hold) -> str:
     return "stopped" if hold.stopped and hold.state in LET_GO else hold.state.value
 
 
+def own_states(hold: Hold, *, frozen: bool) -> Mapping[str, str]:
+    """What its writer reads of where it stands. ``frozen``: a freeze keeps it from going."""
+    asked = hold.confirm
+    if asked is None or (asked.lapsed_at is not None and not asked.expires):
+        return KEPT_OWN if frozen else OWN_STATES
+    if asked.at is None:
+        return ASKED_OWN
+    return CONFIRMED_KEPT if frozen else CONFIRMED_OWN
+
+
 WHY_NOT: Mapping[str, str] = {
     "": "",
     "decided": N_("It is decided already."),
@@ -71,6 +81,7 @@ WHY_NOT: Mapping[str, str] = {
     "leaving": N_("It is approved already, and goes out."),
     "role": N_("You may look at it, and others decide."),
     "group": N_("Others are asked to decide on it."),
+    "writer": N_("Its writer is asked whether it is meant. You are asked if nobody says so in time."),
 }
 DONE: Mapping[str, str] = {
     "": "",
@@ -81,6 +92,7 @@ DONE: Mapping[str, str] = {
     "asked": N_("The question is on its way to its writer."),
     "sent": N_("It is written down that it was sent."),
     "again": N_("It is sent again."),
+    "confirmed": N_("You said that it is meant."),
     "withdrawn": N_("It is withdrawn. It will not be sent."),
     "answered": N_("Those who decide are told."),
     "pleaded": N_("Those who decide are told that you ask for its release."),
@@ -99,6 +111,22 @@ KEPT_OWN: Mapping[str, str] = {
     "waiting": OWN_STATES["waiting"],
     "approved": N_("It was approved, and has not been sent yet."),
     "releasing": N_("It was approved, and has not been sent to everybody yet."),
+}
+ASKED_OWN: Mapping[str, str] = {
+    **OWN_STATES,
+    "waiting": N_("It has not been sent yet. Is it meant?"),
+    "expired": N_("Nobody said in time that it is meant. It has not been sent, and will not be."),
+}
+"""Of what its writer is asked about."""
+CONFIRMED_OWN: Mapping[str, str] = {
+    **OWN_STATES,
+    "approved": N_("You said that it is meant, and it is being sent exactly as you wrote it."),
+    "releasing": N_("You said that it is meant, and it is being sent exactly as you wrote it."),
+    "released": N_("You said that it is meant, and it has been sent exactly as you wrote it."),
+}
+CONFIRMED_KEPT: Mapping[str, str] = {
+    "approved": N_("You said that it is meant, and it has not been sent yet."),
+    "releasing": N_("You said that it is meant, and it has not been sent to everybody yet."),
 }
 FROZEN: Mapping[str, str] = {
     "all": N_("everything"),

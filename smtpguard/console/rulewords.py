@@ -48,6 +48,7 @@ FORMS: Mapping[str, str] = {
 _STAGE = re.compile(rf"({'|'.join(AT)}) after stage (\d+) of (\d+)\Z")
 ACTIONS: Mapping[Action, str] = {
     Action.RELAY: N_("is sent on"),
+    Action.CONFIRM: N_("waits, and its writer is asked"),
     Action.HOLD: N_("is held"),
     Action.DEFER: N_("is put off"),
     Action.REJECT: N_("is refused"),

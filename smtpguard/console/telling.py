@@ -22,6 +22,8 @@ WORDS: Mapping[str, str] = {
     Kind.OUTCOME.value: N_("What became of it"),
     Kind.VOTE.value: N_("A vote"),
     Kind.APPROVED.value: N_("Approved: all who must have agreed"),
+    Kind.CONFIRMED.value: N_("Confirmed by its writer"),
+    Kind.UNCONFIRMED.value: N_("Its writer is not asked any more: it waits for those who decide"),
     Kind.REJECTED.value: N_("Rejected"),
     Kind.WITHDRAWN.value: N_("Withdrawn by its writer"),
     Kind.EXPIRED.value: N_("Expired: nobody decided in time"),
@@ -66,6 +68,7 @@ WORDS: Mapping[str, str] = {
 }
 DETAILS: Mapping[str, str] = {
     "relay": N_("let through"),
+    "confirm": N_("held, and its writer asked"),
     "hold": N_("held"),
     "defer": N_("put off"),
     "reject": N_("rejected by a rule"),

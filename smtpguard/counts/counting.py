@@ -22,10 +22,14 @@ from smtpguard.counts.sums import Sum, Sums
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Hold
 from smtpguard.mailings.mailingbatch import mailings_of
+from smtpguard.policy.confirming import FACT as CONFIRMS
+from smtpguard.policy.confirming import MEANT
 from smtpguard.policy.counted import Ask, list_of
 from smtpguard.policy.facts import FACTS, OF_LETTERS, OF_LISTS, OF_MAILINGS, named
 
 OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
+_OF_QUESTIONS = frozenset({CONFIRMS, MEANT})
+"""Facts that count messages, whatever Message-IDs they bear."""
 """Facts that count Message-IDs instead of people."""
 
 OF_EVERYBODY = "thread.reach"
@@ -167,6 +171,9 @@ class Tally:
     def _raw(self, ask: Ask, item: Item) -> list[tuple[int, bytes, int]]:
         """Each member once: its number, what it is in a digest of an earlier version, and its weight: a list's address weighs as much
         as its people."""
+        if ask.fact in _OF_QUESTIONS:
+            raw = b"m" + item.key.encode()
+            return [(numbered(self._key, raw), raw, 1)]
         if ask.fact in OF_MESSAGES:
             split = (
                 item.content_sha256 if ask.fact != "stream.messages" else None
@@ -237,8 +244,8 @@ class Tally:
 
     # -- what is written
 
-    def record(self, item: Item, asks: Sequence[Ask]) -> None:
-        """Count the item under ``asks``, each of which it asked for."""
+    def record(self, item: Item, asks: Sequence[Ask], *, known: bool = True) -> None:
+        """Count the item under ``asks``, each of which it asked for. ``known``: whether its people know its sender from now on."""
         longest: dict[int, Ask] = {}
         for ask in asks:
             if ask.fact in _NOT_HERE:
@@ -257,7 +264,7 @@ class Tally:
                 entries = {}
                 groups.append((members, entries))
             entries[scope] = self._record(item, scope, ask, members)
-        if item.letter_from and not OF_LETTERS.isdisjoint(ask.fact for ask in asks):
+        if known and item.letter_from and not OF_LETTERS.isdisjoint(ask.fact for ask in asks):
             self._make_known(item, groups)
         self._begin(groups)
         self._last = (None, {}, None)
@@ -353,6 +360,8 @@ def _kind(ask: Ask) -> object:
     """What says who its members are, of one item."""
     if ask.fact in OF_LETTERS:
         return ("letter", list_of(ask.key)) if FACTS[ask.fact].by_list else _LETTER
+    if ask.fact in _OF_QUESTIONS:
+        return ("message", "itself")
     if ask.fact in OF_MESSAGES:
         return ("message", ask.fact == "stream.messages")
     return (ask.fact, ask.key) if ask.fact in OF_LISTS else "everybody" if ask.fact == OF_EVERYBODY else _CUSTOMERS
@@ -367,12 +376,15 @@ def _letter(ask: Ask, item: Item) -> list[bytes]:
     return [person for person in people if person in on_it]
 
 
-def let_out(batch: Batch, hold: Hold, people: Iterable[bytes]) -> None:
-    """A letter that was held goes out: these people know its sender from now on, and who writes the same begins anew. With the one
-    that people decided on all counts of its sender do, since they have looked at what was counted."""
+def let_out(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew: bool = True) -> None:
+    """A letter that was held goes out: these people know its sender from now on, and who writes the same begins ``anew``. With the one
+    that people decided on all counts of its sender do, since they have looked at what was counted. What its writer confirmed nobody
+    else has looked at: its counts stand, in which it is."""
     known = Known(batch)
     known.add(hold.letter_from, people, "", batch.now_us)
     known.write()
+    if not anew:
+        return
     key = _count_key(batch.secret)
     scopes = [
         _scope_of(key, fact, _with_mailing(s, hold.mailing_id)) for s in hold.letter_from for fact in OF_ONE_MAILING
@@ -386,6 +398,17 @@ def let_out(batch: Batch, hold: Hold, people: Iterable[bytes]) -> None:
         ]
     moments.reset(batch, map(number, scopes))
     Earlier(batch).reset(scopes)
+
+
+def meant(batch: Batch, hold: Hold, seconds: int) -> None:
+    """Its writer said of letters to new customers that they are meant: the rules that had asked ask no more for so long."""
+    if hold.confirm is None or not hold.queue:
+        return
+    key, found = _count_key(batch.secret), Moments(batch)
+    for hit in hold.verdict.hits:
+        scope = number(_scope_of(key, MEANT, f"{hold.confirm.writer} {hit.rule}"))
+        found.add(scope, batch.now_us, batch.now_us + seconds * 1_000_000, 1, 1)
+    found.write()
 
 
 def _named_content(item: Item) -> bytes:

@@ -57,7 +57,7 @@ async def recall(access: Access, read: Read, most: int = MOST) -> int:
         letters: list[tuple[Letter, int]] = []
         told = erased = 0
         for made, clear in pairs:
-            if made.kind == Kind.APPROVED.value:
+            if made.kind in (Kind.APPROVED.value, Kind.CONFIRMED.value):
                 approved.add(made.id)
                 continue
             if clear is None:
@@ -80,7 +80,7 @@ def _since(connection: Connection) -> int | None:
 
 
 def _back(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
-    return journal.back(connection, before, 1, Kind.VERDICT, Kind.APPROVED)
+    return journal.back(connection, before, 1, Kind.VERDICT, Kind.APPROVED, Kind.CONFIRMED)
 
 
 def _write(letters: Sequence[tuple[Letter, int]], oldest: int | None, batch: Batch) -> bool:

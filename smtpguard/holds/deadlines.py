@@ -48,6 +48,11 @@ class Deadlines:
         again = replace(hold, votes=(), reopened_at=now, expires_at=expires_at, reminded=0, escalated=False)
         return replace(again, attend_at=self.attend_at(again, in_force))
 
+    def asks_others(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
+        """Its writer is not asked any more: it is a hold from now on, as any."""
+        confirm = replace(hold.confirm, lapsed_at=now) if hold.confirm is not None else None
+        return self.anew(replace(hold, confirm=confirm), in_force, now)
+
     def _end(self, in_force: InForce, since: datetime) -> datetime:
         length = timedelta(seconds=self.seconds)
         return in_force.hours.working_deadline(since, length) if self.working else since + length
@@ -55,6 +60,9 @@ class Deadlines:
     def attend_at(self, hold: Hold, in_force: InForce) -> datetime:
         """When the sweep is to look at it next."""
         times = [hold.expires_at]
+        if hold.confirm is not None and hold.asks_writer:
+            times.append(hold.confirm.until)
+            return min([*times, hold.held_at + UNACKNOWLEDGED] if not hold.acknowledged else times)
         if hold.reminded < len(REMINDERS):
             times.append(self.reminder_at(hold, REMINDERS[hold.reminded], in_force))
         if not hold.escalated and not hold.votes:

@@ -44,6 +44,7 @@ from smtpguard.mailings.staging import Move
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Delivered, IntentKind, Lease, Settled
 from smtpguard.outbox.rows import Became
+from smtpguard.policy.confirming import MEANT_SECONDS
 from smtpguard.policy.freezing import Freeze, Gate
 
 OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
@@ -95,7 +96,9 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
     outboxes.write(batch, intents)
     if made.hold is not None:
         if held.state is State.WAITING and made.hold.state is State.APPROVED and held.letter_from:
-            counting.let_out(batch, held, holds.people(batch.connection, held.hold_id)[0])
+            counting.let_out(batch, held, holds.people(batch.connection, held.hold_id)[0], anew=not made.confirmed)
+        if made.confirmed:
+            counting.meant(batch, held, MEANT_SECONDS)
         granted = made.hold.state is State.GRANTED and held.state is not State.GRANTED
         holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
         if row is not None:

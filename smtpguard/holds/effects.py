@@ -56,6 +56,17 @@ def grant(
     )
 
 
+def grant_by_writer(
+    hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned | None = None
+) -> Grant | None:
+    """What its writer's word lets pass of its mailing: what an approval of the same would, from its writer, and not for longer; None as
+    of that."""
+    allowed = grant(hold, in_force, now, term, learned)
+    if allowed is None or hold.confirm is None:
+        return None
+    return replace(allowed, by=(hold.confirm.writer,), by_writer=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
     """In what copies differ from what people decide on. ``copies``: from how many that is known. ``letters``: where a sender's letters
@@ -209,8 +220,10 @@ def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: dat
 def _let_go(lead: Hold, copy: Hold, now: datetime) -> Change:
     state = after(copy.state, Move.APPROVE)
     assert state is not None
-    event = Event(kind=Kind.APPROVED, id=copy.hold_id, at=now, data={"with": lead.hold_id})
-    return Change(hold=replace(copy, state=state), events=(event,), intents=(release(copy),))
+    confirmed = lead.confirm is not None and lead.confirm.at is not None
+    kind = Kind.CONFIRMED if confirmed else Kind.APPROVED
+    event = Event(kind=kind, id=copy.hold_id, at=now, data={"with": lead.hold_id})
+    return Change(hold=replace(copy, state=state), events=(event,), intents=(release(copy),), confirmed=confirmed)
 
 
 def approved_state(hold: Hold) -> State:

@@ -53,6 +53,8 @@ class State(enum.Enum):
 class Move(enum.Enum):
     """What can happen to a hold."""
 
+    CONFIRM = "confirm"  # its writer says that it is meant
+    LAPSE = "lapse"  # its writer did not say so in time, or may not any more: others decide
     APPROVE = "approve"  # the quorum is complete
     REJECT = "reject"
     WITHDRAW = "withdraw"
@@ -68,6 +70,8 @@ class Move(enum.Enum):
 
 
 TRANSITIONS: Mapping[tuple[State, Move], State] = {
+    (State.WAITING, Move.CONFIRM): State.APPROVED,
+    (State.WAITING, Move.LAPSE): State.WAITING,
     (State.WAITING, Move.APPROVE): State.APPROVED,
     (State.WAITING, Move.REJECT): State.REJECTED,
     (State.WAITING, Move.WITHDRAW): State.WITHDRAWN,
@@ -165,6 +169,21 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """What its writer was asked. ``writer``: canonical; ``proof``: what proved that they wrote it ("login", "listener", "origin").
+    ``until``: for how long nobody else decides; ``expires``: and nobody will then. ``at``, ``people``: when they said so, and the number
+    that they typed; ``lapsed_at``: since when others decide instead."""
+
+    writer: str
+    until: datetime
+    proof: str = ""
+    expires: bool = False
+    at: datetime | None = None
+    people: int = 0
+    lapsed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """One held message. ``sender`` is who is told (None: nobody would hear). ``senders``: every address of whoever wrote or sent it.
 
@@ -238,6 +257,15 @@ class Hold:
     """How many approvals of it came to nothing before they were in force: the notices of each have ids of their own."""
     by_sender: bool = False
     """It is held for how many its sender writes to, and for nothing else: more of that sender's waits with it, whatever it says."""
+
+    confirm: Confirmation | None = None
+    """Of a hold that began as a question to its writer."""
+
+    @property
+    def asks_writer(self) -> bool:
+        """Whether its writer is asked still, and so nobody else."""
+        asked = self.confirm
+        return self.state is State.WAITING and asked is not None and asked.at is None and asked.lapsed_at is None
 
     @property
     def queue(self) -> str:
@@ -340,7 +368,7 @@ class Change:
     ``cover``: a template that ``grant`` refers to. ``apart``: a copy that is no copy of what was approved waits for people by itself.
     ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through;
     ``at_once``: to how many people it goes at once although its list declares stages. ``ungranted``:
-    the hold whose approval stands no more. ``spared``: digests of recipients who will not get it, though others have it.
+    the hold whose approval stands no more. ``confirmed``: it goes on its writer's word, or with what does. ``spared``: digests of recipients who will not get it, though others have it.
     """
 
     hold: Hold | None = None
@@ -351,6 +379,7 @@ class Change:
     ungranted: str = ""
     cover: str = ""
     apart: bool = False
+    confirmed: bool = False
     spared: frozenset[bytes] = frozenset()
     events: tuple[Event, ...] = ()
     intents: tuple[Intent, ...] = ()

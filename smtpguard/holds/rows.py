@@ -103,7 +103,9 @@ def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -
 
 def grow(connection: Connection, hold: Hold) -> None:
     """More has come to it: the document changes, and what it is found by."""
-    values = {"doc": HOLD.dumps(hold), "sought": words_of(hold), "marks": marks_of(hold)}
+    values = {
+        "doc": HOLD.dumps(hold), "sought": words_of(hold), "marks": marks_of(hold), "attend_at": microseconds(attend_at(hold))
+    }  # fmt: skip
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 

@@ -26,6 +26,7 @@ from smtpguard.holds.model import (
     SENDING,
     Change,
     Choice,
+    Confirmation,
     Conflict,
     Hold,
     Move,
@@ -144,6 +145,8 @@ class Approvals:
                 raise Conflict("its time is over, it will not be sent")
             if hold.release_at is not None:
                 raise Conflict(f"it is approved already, and goes out{_by(hold)}")
+            if hold.confirm is not None and hold.asks_writer:
+                raise Conflict(f"its writer is asked until {hold.confirm.until:%H:%M} UTC, and nobody else before")
             _check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, people)
             vote = replace(vote, copies=learned.copies, letters=learned.letters, at_once=all_at_once or 0)
@@ -167,6 +170,50 @@ class Approvals:
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._frozen(hold) if not left else ())
+        await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
+        return Decided(hold=hold, frozen=await self._frozen(hold))
+
+    async def confirm(
+        self, hold_id: str, *, writer: str, by: str, people: int, way: str = "command", seen: Seen | None = None
+    ) -> Decided:
+        """Its writer says that it is meant: it goes. ``people``: to how many, as the writer says; it is to be what it is. ``by``: who the
+        system says they are, journalled beside it; ``way``: what let them say it: a signed "link", an "account", a "token", a "command". A copy is confirmed with the hold that it is stored under. Raises KeyError,
+        NotEntitled, Unconfirmed, Conflict, LedgerError."""
+        hold_id = await self._lead(hold_id)
+        in_force = self._policies.current()
+        who, now = self._canonical(writer, in_force), self._clock.now()
+        learned = await self._learned(hold_id, seen, in_force)
+
+        def step(hold: Hold) -> Change:
+            if who not in hold.senders:
+                raise NotEntitled(f"{who} did not write it")
+            _check_asks(hold, in_force, self._passed())
+            if seen is not None and (seen.content_sha256, seen.envelope_sha256) != (
+                hold.content_sha256,
+                hold.envelope.sha256,
+            ):
+                raise Conflict("it has changed since it was looked at")
+            asked = hold.confirm
+            if asked is None or who not in in_force.addresses_of(asked.writer):
+                raise NotEntitled(f"{who} is not the one who is asked")
+            if people != hold.reach:
+                raise Unconfirmed(f"it goes to {hold.reach:,} people, and the number that was said is {people:,}")
+            confirmed = replace(hold, confirm=replace(asked, at=now, people=people))
+            grant = effects.grant_by_writer(confirmed, in_force, now, self._term, learned)
+            data: dict[str, Any] = {"people": people, "way": way, "proof": asked.proof, "content": hold.content_sha256,
+                    "envelope": hold.envelope.sha256, "policy": in_force.policy_sha256}  # fmt: skip
+            state = after(hold.state, Move.CONFIRM)
+            assert state is not None
+            return Change(
+                hold=replace(confirmed, state=state),
+                events=(_event(Kind.CONFIRMED, hold, now, actors=(who, by), **data),),
+                grant=grant,
+                cover=learned.document if grant is not None and grant.cover is not None and grant.cover.learned else "",
+                intents=(release(hold), *self._notices.decided(hold, "confirmed", who, "", in_force, now)),
+                confirmed=True,
+            )
+
+        hold = await self._change(hold_id, step)
         await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
@@ -465,6 +512,8 @@ class Approvals:
                 events=(_event(Kind.EXPIRED, hold, now),),
                 intents=self._notices.expired(hold, in_force, now),
             )
+        if hold.confirm is not None and hold.asks_writer:
+            return self._asked_in_time(hold, hold.confirm, in_force, now)
         events: list[Event] = []
         intents: list[Intent] = []
         due = [
@@ -485,6 +534,23 @@ class Approvals:
             hold=replace(after_it, attend_at=self._term.attend_at(after_it, in_force)),
             events=tuple(events),
             intents=tuple(intents),
+        )
+
+    def _asked_in_time(self, hold: Hold, asked: Confirmation, in_force: InForce, now: datetime) -> Change:
+        """Its writer has said nothing: others decide, or it expires, as the rule says."""
+        if now < asked.until:
+            return Change(hold=replace(hold, attend_at=self._term.attend_at(hold, in_force)))
+        if asked.expires:
+            return Change(
+                hold=replace(hold, state=State.EXPIRED, confirm=replace(asked, lapsed_at=now)),
+                events=(_event(Kind.EXPIRED, hold, now, unconfirmed=True),),
+                intents=self._notices.expired(hold, in_force, now),
+            )
+        others = self._term.asks_others(hold, in_force, now)
+        return Change(
+            hold=others,
+            events=(_event(Kind.UNCONFIRMED, hold, now, why="its time is over"),),
+            intents=self._notices.unconfirmed(others, in_force, now),
         )
 
     async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:
@@ -522,6 +588,17 @@ def _by(hold: Hold) -> str:
     if last is None:
         return ""
     return f", {'approved' if last.choice is Choice.APPROVE else 'rejected'} by {last.approver}"
+
+
+def _check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
+    """Raises Conflict where its writer is not asked, or by the policy in force may not say so alone."""
+    if hold.state is not State.WAITING:
+        raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
+    if hold.confirm is None or not hold.asks_writer or now >= min(hold.confirm.until, hold.expires_at):
+        raise Conflict("its writer is not asked: others decide on it")
+    lists = in_force.registry.lists
+    if any(name in lists and lists[name].sensitivity == "special-category" for name in hold.lists):
+        raise Conflict("its writer alone cannot say that it goes out")
 
 
 def _check_may_vote(

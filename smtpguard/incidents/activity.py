@@ -24,16 +24,24 @@ OFTEN = 5
 """Decisions on what a rule held, from which on it can be said whether the rule fits."""
 ALL = ""
 """What is counted of every message, whatever its rules and lists."""
-ACTIONS: Mapping[str, str] = {"relay": "relayed", "hold": "held", "defer": "deferred", "reject": "rejected"}
-_ENDS: Mapping[str, str] = {kind.value: "" if how == "waiting" else how for kind, how in DECISIONS.items()}
+ACTIONS: Mapping[str, str] = {
+    "relay": "relayed", "confirm": "asked", "hold": "held", "defer": "deferred", "reject": "rejected",
+}  # fmt: skip
+_WAITS = ("asked", "held")
+_ENDS: Mapping[str, str] = {
+    **{kind.value: "" if how == "waiting" else how for kind, how in DECISIONS.items()},
+    Kind.CONFIRMED.value: "confirmed",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """On messages that were held: how many ended so, and seconds from the hold to its end. ``right``, ``mistaken``: of how many
+    """On messages that were held, or about which their writers were asked: how many ended so, and seconds from the hold to its end.
+    ``confirmed``: by the writer alone. ``right``, ``mistaken``: of how many
     their writers say that it was right to stop them, or a mistake."""
 
     approved: int = 0
+    confirmed: int = 0
     rejected: int = 0
     withdrawn: int = 0
     expired: int = 0
@@ -43,7 +51,7 @@ class Decided:
 
     @property
     def total(self) -> int:
-        return self.approved + self.rejected + self.withdrawn + self.expired
+        return self.approved + self.confirmed + self.rejected + self.withdrawn + self.expired
 
     @property
     def median_seconds(self) -> float | None:
@@ -55,22 +63,25 @@ class Decided:
 
     @property
     def share_approved(self) -> float | None:
-        """Of all that ended, what people let go: 0 to 1."""
-        return self.approved / self.total if self.total else None
+        """Of all that ended and that no writer confirmed, what people let go: 0 to 1."""
+        others = self.total - self.confirmed
+        return self.approved / others if others else None
 
     @property
     def too_strict(self) -> bool:
         """Whether people approved more than half of what was held, so that it should not have been."""
-        return self.total >= OFTEN and 2 * self.approved > self.total
+        others = self.total - self.confirmed
+        return others >= OFTEN and 2 * self.approved > others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """What one rule did, or what was meant for one list: messages, and decisions on those that were held. ``waiting``: of these,
-    without copies. ``relayed``: of lists alone, since what passes has no rule to thank for it."""
+    without copies. ``asked``: messages about which their writers were asked. ``relayed``: of lists alone, since what passes has no rule to thank for it."""
 
     name: str
     relayed: int = 0
+    asked: int = 0
     held: int = 0
     deferred: int = 0
     rejected: int = 0
@@ -85,6 +96,7 @@ class Day:
 
     day: date
     relayed: int = 0
+    asked: int = 0
     held: int = 0
     deferred: int = 0
     rejected: int = 0
@@ -92,13 +104,14 @@ class Day:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """``copies``: of mailings, among the ``held``; ``waiting``: of those that are no copies. ``customers``: recipients of what was
+    """``copies``: of mailings, among the ``held`` and the ``asked``, about which their writers were; ``waiting``: of those that are no copies. ``customers``: recipients of what was
     relayed, each message for itself. ``rules`` and ``lists`` begin with those that held most. ``days``: those with any message, in
     order. ``uncounted``: so many entries of the journal are not in it yet."""
 
     since: datetime
     until: datetime
     relayed: int
+    asked: int
     held: int
     deferred: int
     rejected: int
@@ -113,7 +126,7 @@ class Activity:
 
     @property
     def messages(self) -> int:
-        return self.relayed + self.held + self.deferred + self.rejected
+        return self.relayed + self.asked + self.held + self.deferred + self.rejected
 
 
 @dataclass(slots=True)
@@ -148,7 +161,7 @@ class Sums:
     def add(self, at: int, kind: str, id: str, data: Mapping[str, Any]) -> None:
         """An entry of the journal (journal.chain.Entry); ``at`` in microseconds."""
         if kind == Kind.VERDICT.value:
-            if self.judged(at, data) == "held" and "with" not in data:
+            if self.judged(at, data) in _WAITS and "with" not in data:
                 self.holds[id] = Ended(at, _words(data.get("rules")), _words(data.get("lists")))
         elif kind == Kind.JUDGED.value:
             self.says[id] = str(data.get("said"))
@@ -181,7 +194,7 @@ class Sums:
             return did
         for rule in _words(data.get("rules")):
             self.count(hour, f"rule:{rule}", did)
-        if did == "held" and "with" in data:
+        if did in _WAITS and "with" in data:
             self.count(hour, ALL, "copies")
         return did
 
@@ -214,6 +227,7 @@ class Sums:
             since=since,
             until=until,
             relayed=all_of_it.get("relayed", 0),
+            asked=all_of_it.get("asked", 0),
             held=all_of_it.get("held", 0),
             deferred=all_of_it.get("deferred", 0),
             rejected=all_of_it.get("rejected", 0),
@@ -274,6 +288,7 @@ class _Ends:
         by_end = Counter(how for how, _ in ends)
         return Decided(
             approved=by_end["approved"],
+            confirmed=by_end["confirmed"],
             rejected=by_end["rejected"],
             withdrawn=by_end["withdrawn"],
             expired=by_end["expired"],
@@ -295,7 +310,14 @@ def _sorted(shares: Iterable[Share]) -> list[Share]:
     """Of lists to which all that was written passed nothing is said but that."""
     return sorted(
         shares,
-        key=lambda share: (-share.held, -share.rejected, -share.deferred, -share.observed, -share.relayed, share.name),
+        key=lambda share: (
+            -share.held - share.asked,
+            -share.rejected,
+            -share.deferred,
+            -share.observed,
+            -share.relayed,
+            share.name,
+        ),
     )
 
 

@@ -168,7 +168,7 @@ class Case:
         (self._copies if copy else self._messages)[id] = Message.of(data)
         if not copy and not self._messages[id].test:
             self._whom[id] = Whom.of(id, data, sealed)
-        if data.get("action") == "hold" and hold and len(self._kept) < FEW:
+        if data.get("action") in ("hold", "confirm") and hold and len(self._kept) < FEW:
             self._kept.append((str(hold), instant(entry.at)))
         if len(self._messages) + len(self._copies) > MOST:
             raise TooMany(f"more than {MOST:,} messages fit: ask for less at a time")

@@ -22,6 +22,8 @@ class Kind(enum.Enum):
     OUTCOME = "outcome"  # what became of a verdict to relay: relayed, refused, lost, recalled, gone
     VOTE = "vote"
     APPROVED = "approved"  # the quorum is complete; the release is in the outbox
+    CONFIRMED = "confirmed"  # its writer said that it is meant, and to how many; the release is in the outbox
+    UNCONFIRMED = "unconfirmed"  # its writer is not asked any more: it waits for others to decide
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
@@ -67,6 +69,8 @@ class Kind(enum.Enum):
 
 DECISIONS: Mapping[Kind, str] = {
     Kind.APPROVED: "approved",
+    Kind.CONFIRMED: "approved",
+    Kind.UNCONFIRMED: "waiting",
     Kind.REJECTED: "rejected",
     Kind.WITHDRAWN: "withdrawn",
     Kind.EXPIRED: "expired",

@@ -43,7 +43,13 @@ REACHED = (End.DELIVERED, End.RELEASED)
 OPEN = (End.IN_DOUBT, End.ON_ITS_WAY, End.WAITING)
 """What may still reach people, or may have."""
 
-_FIRST = {"relay": End.IN_DOUBT, "hold": End.WAITING, "defer": End.DEFERRED, "reject": End.REJECTED}
+_FIRST = {
+    "relay": End.IN_DOUBT,
+    "confirm": End.WAITING,
+    "hold": End.WAITING,
+    "defer": End.DEFERRED,
+    "reject": End.REJECTED,
+}
 _OF_A_STATE = {
     "approved": End.ON_ITS_WAY,
     "rejected": End.DECLINED,
@@ -167,7 +173,7 @@ class Message:
             people=0 if test else int(counts.get("reach", 0)),
             at_least=bool(data.get("reach_at_least")) and not test,
             end=_FIRST.get(action, End.DEFERRED),
-            held=action == "hold",
+            held=action in ("hold", "confirm"),
             test=test,
             shown=int(counts.get("shown", 0)),
             apart=None if apart is None else int(apart),

@@ -117,7 +117,7 @@ class Grant:
     """What people allowed. ``hold_id``: the hold whose approval it is. ``rules``: those that had hit when they looked.
 
     ``people``: how many distinct people it may reach in all; ``said``: because somebody said so. ``approved``: what is counted with
-    it; ``cover``: what they saw, and so allowed. ``beforehand``: of a test.
+    it; ``cover``: what they saw, and so allowed. ``beforehand``: of a test. ``by_writer``: its writer confirmed it, and nobody approved.
     """
 
     hold_id: str
@@ -131,6 +131,7 @@ class Grant:
     beforehand: bool = False
     said: bool = False
     cover: Cover | None = None
+    by_writer: bool = False
 
     def takes_in(self, coming: Coming) -> bool | None:
         """None: it is to be compared with what was learned first."""
@@ -273,7 +274,7 @@ class Mailing:
     def state(self) -> State:
         if self.entry:
             return State.HELD
-        if self.grant is None:
+        if all(grant.by_writer for grant in self.grants):
             return State.REJECTED if self.rejection is not None else State.PASSING
         if self.progress is not None and self.progress.waits:
             return State.PAUSED
@@ -322,10 +323,12 @@ class Mailing:
         there = self.standing(now)
         beside = tuple(old for old in there.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
         others = tuple(old for old in beside if not grant.lists >= old.lists)
-        if not others and not grant.said and grant.people <= out:  # of another list, long after, or of other content
+        if (
+            (not others or grant.by_writer) and not grant.said and grant.people <= out
+        ):  # of another list, long after, or of other content
             grant = replace(grant, people=out + grant.people)
         progress = Progress.begun(stages, grant.people, now, out) if stages is not None else None
-        if others:
+        if others and not grant.by_writer:
             before = max(out, *(old.people for old in others))
             beside = tuple(
                 replace(old, people=before + grant.people) if not grant.lists >= old.lists else old for old in beside
@@ -334,6 +337,8 @@ class Mailing:
             old = there.progress
             if old is not None and (old.waits or not old.last or progress is None):
                 progress = old.with_more(at_once)
+        if grant.by_writer:  # it takes nothing back of what others have decided
+            return replace(self, grant=grant, earlier=beside, rejection=there.rejection, progress=there.progress)
         return replace(self, grant=grant, earlier=beside, rejection=_beside(grant, there.rejection), progress=progress)
 
     def refused(self, rejection: Rejection | None = None) -> Mailing:
@@ -358,6 +363,8 @@ class Mailing:
 
 def _replaces(grant: Grant, old: Grant) -> bool:
     """Whether an earlier grant is one with this: for no other lists, and of nothing else."""
+    if grant.by_writer and not old.by_writer:
+        return False
     one, other = grant.cover, old.cover
     if one is None or other is None:
         return grant.lists >= old.lists

@@ -80,6 +80,11 @@ class Notices:
     def held(self, hold: Hold, gathered: Gathered) -> tuple[Intent, ...]:
         """The writer hears why, the approvers are asked."""
         in_force, now = gathered.in_force, hold.held_at
+        if hold.confirm is not None and hold.asks_writer:
+            data = noticedata.held(hold, gathered) | noticedata.asked(hold.confirm) | {"notice": "confirm"}
+            return self._to(
+                hold.sender or "", data, f"{hold.hold_id}-confirm", hold.hold_id, now, role="sender", alone=True
+            )
         return (
             *self._sender(hold, noticedata.held(hold, gathered) | {"notice": "held"}, in_force, now),
             *self._ask(hold, approvers(hold, in_force, now), gathered, now),
@@ -92,12 +97,34 @@ class Notices:
             return ()
         in_force, now = gathered.in_force, copy.held_at
         grown = replace(grown, copies=before.copies + 1)
-        new = sorted(set(approvers(grown, in_force, now)) - set(approvers(before, in_force, now)))
+        known = set() if before.asks_writer else set(approvers(before, in_force, now))
+        new = sorted(set(approvers(grown, in_force, now)) - known) if not grown.asks_writer else []
         told: tuple[Intent, ...] = ()
         for writer in grown.told[len(before.told) :]:
             data = noticedata.held(grown, gathered) | {"notice": "held", "part": copy.part}
             told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, now, role="sender")
+        if grown.asks_writer:
+            return told
+        if before.asks_writer:
+            told = (*told, *self._not_any_more(grown, in_force, now))
         return (*told, *self._ask(grown, new, gathered, now), *self._stuck(grown, in_force, now))
+
+    def unconfirmed(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """Its writer has not confirmed it in time: they hear that it waits now for others, and these are asked."""
+        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "unconfirmed": True}
+        return (
+            *self._not_any_more(hold, in_force, now),
+            *self._each(hold, approvers(hold, in_force, now), data, now, alone="-unconfirmed"),
+            *self._stuck(hold, in_force, now),
+        )
+
+    def _not_any_more(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """To whom its writer was asked about it: others decide now."""
+        reasons = noticedata.reasons(hold, in_force)
+        data = noticedata.waiting(hold, in_force) | {"notice": "held", "reasons": reasons, "marks": [], "more_marks": 0}
+        return self._to(
+            hold.sender or "", data, f"{_stem(hold, data)}-now", hold.hold_id, now, role="sender", alone=True
+        )
 
     def _stuck(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """Nobody but its writer could decide: nothing comes of waiting an hour before somebody hears of it. Of a flood the first
@@ -160,7 +187,7 @@ class Notices:
             "comment": comment,
             "decided_at": time_of(now),
         }
-        others = sorted(set(approvers(hold, in_force, now)) - {by})
+        others = sorted(set(approvers(hold, in_force, now)) - {by}) if not hold.asks_writer else []
         return (*self._sender(hold, data, in_force, now), *self._each(hold, others, data, now))
 
     def taken_back(
@@ -201,6 +228,7 @@ class Notices:
             "notice": "expired",
             "held_at": time_of(hold.held_at),
             "expired_at": time_of(now),
+            "unconfirmed": hold.confirm is not None and hold.confirm.expires,
         }
         return self._sender(hold, data, in_force, now)
 

@@ -28,6 +28,7 @@ KINDS = (
     "alarm",
     "answer",
     "approve",
+    "confirm",
     "decided",
     "digest",
     "doubt",
@@ -320,6 +321,6 @@ SAMPLE: Mapping[str, Any] = {
     "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1}, "undecided": 1,
     "messages": [{"hold_id": "0000000000000000", "subject": "Sample", "from": "anna@example.com", "state": "waiting",
                   "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "mine": "sample", "reasons": [{"rule": "sample", "description": "Sample", "sentences": []}]}],
-    "writer": False,
+    "writer": False, "expires": False, "unconfirmed": False,
 }  # fmt: skip
 """Data that every template can be tried on."""

@@ -15,15 +15,17 @@ held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``desc
                     ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address], ``short``: they are too few, ``own``:
                     its writer would be one of them}], ``out_of_hours``: the same or null}]; ``nobody``: whoever votes, it cannot
                     be approved
+confirm             the same as held, to its writer who is asked whether it is meant: and ``until``, ``expires``: whether it is not sent
+                    then, and others do not decide
 approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address],
                     ``covers``: [str], what an approval covers
-decided             ``outcome``: approved | rejected | withdrawn | reopened | lapsed | stopped | released; ``by``: address or null;
+decided             ``outcome``: approved | confirmed | rejected | withdrawn | reopened | lapsed | stopped | released; ``by``: address or null;
                     ``comment``; ``decided_at``. Of an approval that is taken back also ``held_at``, ``expires_at``,
                     ``deciders``; ``back``, ``gone``: messages that were, and that had gone; ``has``, ``doubt``, ``left``:
                     recipients; ``asked``: whether this reader is to decide again
-expired             ``held_at``, ``expired_at``
+expired             ``held_at``, ``expired_at``; ``unconfirmed``: its writer was asked and said nothing
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``; or ``differs``: a copy
-                    that is not what was approved waits by itself; or ``later``: a sender's letter that came after those
+                    that is not what was approved waits by itself; or ``unconfirmed``: its writer was asked and said nothing; or ``later``: a sender's letter that came after those
                     that were decided on
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this reader is
                     the guard's contact, and told at once that nobody can decide
@@ -39,7 +41,7 @@ stream              to its owner: ``stream``: its name; ``limit``, ``window_minu
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================
 
-To the writer's held and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
+To the writer's held, confirm and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
 To what says that something was approved ``outcomes.fill`` adds how that is when it is sent: ``frozen``: [{``selector``, ``list``:
 a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``; ``release_at``: when it takes effect, where it can be undone until then.
 A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
@@ -56,7 +58,7 @@ from typing import Any
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.model import Hold, out_of_reach
+from smtpguard.holds.model import Confirmation, Hold, out_of_reach
 from smtpguard.holds.summary import summary
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase
@@ -111,6 +113,11 @@ def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
         "deciders": deciders(hold, in_force),
         "nobody": bool(out_of_reach(hold, in_force.groups)),
     }
+
+
+def asked(confirm: Confirmation) -> dict[str, Any]:
+    """Until when its writer is asked, and whether nobody else decides then."""
+    return {"until": time_of(confirm.until), "expires": confirm.expires}
 
 
 def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str, Any]:

@@ -31,16 +31,16 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: 
         case "approved" if hold.state is State.WAITING and hold.release_at is not None:
             stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
             return {**data, "frozen": rows(stopped, hold, in_force), "release_at": time_of(hold.release_at)}
-        case "approved" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
+        case "approved" | "confirmed" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
             stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
             return {**data, "frozen": rows(stopped, hold, in_force)}
-        case "approved" if hold.state is State.RELEASED and not hold.stopped:
+        case "approved" | "confirmed" if hold.state is State.RELEASED and not hold.stopped:
             return {**data, "sent": True}
-        case "approved" if hold.state is State.GRANTED:
+        case "approved" | "confirmed" if hold.state is State.GRANTED:
             return {**data, "test": True}
-        case "approved" if hold.state in LET_GO and not hold.stopped:  # of what came of it a DSN speaks
+        case "approved" | "confirmed" if hold.state in LET_GO and not hold.stopped:  # of what came of it a DSN speaks
             return data
-        case "approved":
+        case "approved" | "confirmed":
             return None
         case "reopened" | "lapsed" if hold.state is not State.WAITING or hold.release_at is not None:
             return None

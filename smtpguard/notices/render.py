@@ -30,7 +30,7 @@ from smtpguard.notices.dsn import Action, Dsn, Report, render
 from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.outbox.model import Intent, IntentKind
 
-WRITERS = frozenset({"held", "question"})
+WRITERS = frozenset({"held", "confirm", "question"})
 """Notices that only a message's writer gets. Of others ``writer`` says whether this reader wrote it."""
 
 _TAKEN_BACK = frozenset({State.WAITING, State.REJECTED, State.WITHDRAWN, State.EXPIRED})

@@ -15,8 +15,16 @@ from typing import Any
 
 _SHOWN_RECIPIENTS = 2
 _SHOWN_SUBJECT = 80
-_VERDICTS = {"hold": "HELD", "reject": "REJECTED", "defer": "DEFERRED"}
-_STYLES = {"HELD": "33;1", "REJECTED": "31;1", "DEFERRED": "35;1", "relayed": "32", "refused": "31", "lost": "31"}
+_VERDICTS = {"confirm": "ASKED", "hold": "HELD", "reject": "REJECTED", "defer": "DEFERRED"}
+_STYLES = {
+    "HELD": "33;1",
+    "ASKED": "33;1",
+    "REJECTED": "31;1",
+    "DEFERRED": "35;1",
+    "relayed": "32",
+    "refused": "31",
+    "lost": "31",
+}
 _LEVELS = {"warning": "33;1", "error": "31;1", "critical": "31;1"}
 _ALWAYS = frozenset({"timestamp", "level", "event", "id", "exception"})
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
-from smtpguard.policy import counted, stopping
+from smtpguard.policy import confirming, counted, stopping
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
+from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import Freeze, frozen
@@ -36,13 +37,14 @@ Values = tuple[Value | None, ...]
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reckoning:
     """What the rules make of some values, whichever message has them. ``answers``: of the rules that do not surely miss. ``settled``:
-    what of that is not pending, in words. ``holding``: what is asked by each rule that hangs and would hold. ``pending``: the cheapest
-    source that any of them waits for."""
+    what of that is not pending, in words. ``holding``: what is asked by each rule that hangs and would hold. ``confirming``: whether the
+    strictest that is certain, or one that hangs, asks its writer. ``pending``: the cheapest source that any of them waits for."""
 
     answers: tuple[tuple[Rule, Answer], ...]
     certain: Strength
     hanging: frozenset[str]
     holding: tuple[frozenset[str], ...]
+    confirming: bool
     pending: frozenset[Source]
     settled: tuple[Hit | None, ...]
     unknown: Mapping[str, str]
@@ -68,6 +70,7 @@ class RuleSet:
     quorums: Mapping[str, Quorum] = field(default_factory=dict)
     approvals: Quorum | None = None
     freeze_answer: Action = Action.HOLD
+    confirming: Confirming = field(default_factory=Confirming)
     _envelope: frozenset[str] = field(init=False, repr=False, compare=False)
     _counted: tuple[counted.Question, ...] = field(init=False, repr=False, compare=False)
     _asked: frozenset[str] = field(init=False, repr=False, compare=False)
@@ -136,7 +139,7 @@ class RuleSet:
             facts=known,
             known=slots,
             reckoned=reckoned,
-            pending=ONLY_HEADERS if headers else reckoned.pending,
+            pending=ONLY_HEADERS if headers else reckoned.pending or _of_the_writer(reckoned, known),
             questions=asks,
             pauses=pauses,
         )
@@ -158,7 +161,9 @@ class RuleSet:
             answers=answers,
             certain=certain,
             hanging=frozenset(rule.rule_id for rule in hanging),
-            holding=tuple(r.slots for r in hanging if r.then is Action.HOLD and not r.observes),
+            holding=tuple(r.slots for r in hanging if r.then.waits and not r.observes),
+            confirming=certain[0] is Action.CONFIRM
+            or (certain[0] is Action.RELAY and any(r.then is Action.CONFIRM and not r.observes for r in hanging)),
             pending=frozenset([source for source in _PRICES if source in sources][:1]),
             settled=self._in_words(answers, values, _NOBODY),
             unknown={self._slots[slot]: value.why for slot, value in values.items() if isinstance(value, Unknown)},
@@ -211,7 +216,7 @@ class RuleSet:
             skipped=tuple(skipped),
             unknown=tuple(sorted(doubts.items())),
             policy_sha256=self.sha256,
-            quorum=self.quorum(lists) if enforced is Action.HOLD else (),
+            quorum=self.quorum(lists) if enforced.waits else (),
             observed=max((h.action for h in hits if h.mode is Mode.OBSERVE), default=Action.RELAY),
             freeze_id=freeze[0].freeze_id if freeze is not None else None,
         )
@@ -270,6 +275,14 @@ class RuleSet:
         """Rule -> what it is for, in this language where its admin wrote that."""
         return {rule.rule_id: rule.descriptions.get(language, rule.description) for rule in self.rules}
 
+    def asking(self, verdict: Verdict) -> tuple[int, bool]:
+        """For how many seconds its writer alone is asked, and whether it expires then: of several rules that ask, the shortest, and
+        that it does where one says so."""
+        asking = {hit.rule for hit in verdict.hits if hit.mode is Mode.ENFORCE and hit.action is Action.CONFIRM}
+        rules = [rule for rule in self.rules if rule.rule_id in asking]
+        usual = self.confirming.within_seconds
+        return min((rule.within_seconds or usual for rule in rules), default=usual), any(r.expires for r in rules)
+
     def groups_asked(self) -> frozenset[str]:
         """Every group that may be asked to decide on something, at whatever hour."""
         quorums = [q for q in (self.approvals, *self.quorums.values()) if q is not None]
@@ -280,6 +293,14 @@ class RuleSet:
         """What must be satisfied to release a hold that touches these lists: all of theirs."""
         asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]
         return tuple(dict.fromkeys(q for q in asked if q is not None))
+
+
+def _of_the_writer(reckoned: Reckoning, known: Facts) -> frozenset[Source]:
+    """What is still to be asked to know whether its writer can be: the cheapest source first."""
+    if not reckoned.confirming:
+        return frozenset()
+    missing = {source for name, source in confirming.NEEDED.items() if name not in known.values}
+    return frozenset([source for source in _PRICES if source in missing][:1])
 
 
 def _known(answer: Answer | None) -> Answer:
@@ -333,11 +354,16 @@ class Plan:
         return stopping.begun(self.pauses, verdict, live)
 
     @property
+    def may_ask_writer(self) -> bool:
+        """Whether its rules can come to no more than asking its writer."""
+        return self.reckoned.confirming
+
+    @property
     def expects_hold(self) -> bool:
         """Whether its rules can still come to a hold, counts aside, by which few messages are held: then content is kept first.
         Content that is missed costs another round."""
         if self.certain[0] is not Action.RELAY:
-            return self.certain[0] is Action.HOLD
+            return self.certain[0].waits
         return any(slots.isdisjoint(self.questions) for slots in self.reckoned.holding)
 
     def close(self, live: Live, *, misses: bool = False) -> Verdict:
@@ -346,12 +372,13 @@ class Plan:
         told, lists = self._told(live), self.facts.lists
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
             try:
-                return self.rules._judged(self.reckoned, told, lists)
+                return confirming.settled(self.rules._judged(self.reckoned, told, lists), self.facts)
             except TypeError:
                 pass  # a value of no type that there is
         rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
         freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
-        return self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze, misses)
+        verdict = self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze, misses)
+        return confirming.settled(verdict, self.facts)
 
     def _told(self, live: Live) -> Values:
         """What is known, those values that the admission gives filled in."""

@@ -22,7 +22,7 @@ from smtpguard.policy.condition import (
     WordMatches,
 )
 from smtpguard.policy.rule import Rule
-from smtpguard.policy.verdict import Mode, Scope
+from smtpguard.policy.verdict import Action, Mode, Scope
 
 
 def implies(one: Condition, other: Condition) -> bool:
@@ -102,4 +102,12 @@ def covers(new: Rule, old: Rule) -> bool:
         return False
     if new.then < old.then or (new.scope is Scope.CUSTOMERS and old.scope is Scope.ALL):
         return False
+    if old.then is Action.CONFIRM is new.then and not _asks_no_longer(new, old):
+        return False
     return not added(old.when, new.when) and not excepted(old.unless, new.unless)
+
+
+def _asks_no_longer(new: Rule, old: Rule) -> bool:
+    """Whether the writer is asked for no longer time, and nobody else may decide then where nobody could."""
+    shorter = new.within_seconds == old.within_seconds or 0 < new.within_seconds < old.within_seconds
+    return shorter and new.expires >= old.expires

@@ -20,7 +20,7 @@ from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import ListModel, OriginModel, StreamModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
-from smtpguard.policy.verdict import Mode, Quorum, Scope
+from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.fold import fold
 from smtpguard.reading.marks import KINDS, Side
 
@@ -119,6 +119,12 @@ class _Compared:
 
     def _rules(self) -> _Found:
         rules = self.new.rules.rules
+        if any(rule.then is Action.CONFIRM for rule in self.old.rules.rules):
+            before, after = self.old.rules.confirming, self.new.rules.confirming
+            if after.within_seconds > before.within_seconds:
+                yield "confirm.within: writers are asked for longer", ("confirm", "within")
+            if after.count > before.count or after.window_seconds < before.window_seconds:
+                yield "confirm.a_person: one person may be asked more often", ("confirm", "a_person")
         by_id = {rule.rule_id: rule for rule in rules}
         of_sense: dict[object, list[Rule]] = {}
         for rule in rules:
@@ -147,6 +153,11 @@ class _Compared:
             yield f"{name}: scope: customers, where it was all", (*place, "scope")
         if new.stop_seconds < old.stop_seconds:
             yield f"{name}: stop is shorter, or gone", (*place, "stop")
+        if old.then is Action.CONFIRM is new.then:
+            if new.within_seconds != old.within_seconds and not 0 < new.within_seconds < old.within_seconds:
+                yield f"{name}: its writer may be asked for longer", (*place, "within")
+            if old.expires and not new.expires:
+                yield f"{name}: after: hold, where it expired", (*place, "after")
         for c in added(old.when, new.when):
             before = next((b for b in old.when if b.fact.name == c.fact.name), None)
             if before is not None:

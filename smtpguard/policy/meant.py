@@ -11,12 +11,13 @@ from ipaddress import ip_network
 from smtpguard.config.problem import did_you_mean
 from smtpguard.config.yaml import Place
 from smtpguard.mail.address import Address
-from smtpguard.policy.condition import Between, Truth, Word, WordMatches
+from smtpguard.policy.condition import Between, Condition, Empty, SomeWord, Truth, Word, WordMatches
 from smtpguard.policy.facts import Type
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.models import ApprovalsModel, ListModel, OriginModel, PolicyModel, StreamModel, lacking
 from smtpguard.policy.possible import can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Action
 
 _PROVIDERS = frozenset(
     [
@@ -211,6 +212,20 @@ def _origins(section: str, declared: Mapping[str, ListModel] | Mapping[str, Stre
                 findings.warn(place, f"{network} is every client there is: it proves nothing")
 
 
+def _asks_nobody(condition: Condition) -> str:
+    """Why nobody whose mail meets it can be asked; "" where somebody may be."""
+    name = condition.fact.name
+    if isinstance(condition, Truth) and name in ("sender.proven", "sender.internal") and not condition.wanted:
+        return "only a proven colleague is asked"
+    if isinstance(condition, Truth) and name == "message.automatic" and condition.wanted:
+        return "automatic mail has nobody to ask"
+    if name == "stream" and not (isinstance(condition, Empty) and condition.wanted):
+        return "a system's mail has nobody to ask"
+    if name == "recipients.sensitivity" and isinstance(condition, SomeWord) and condition.words == {"special-category"}:
+        return "to a list of a special category its writer alone cannot say that it goes out"
+    return ""
+
+
 def _rule(rule: Rule, place: Place, findings: Findings) -> None:
     never = [condition for condition in rule.when if not can_be(condition)]
     for condition in rule.when:
@@ -228,6 +243,11 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
     elif not never and rule.unless and not can_hit(rule):
         text = f"rule {rule.rule_id} can never hit: its exception covers all that its condition is about"
         findings.warn((*place, "unless"), text, key=True)
+    if rule.then is Action.CONFIRM:
+        for condition in rule.when:
+            if why := _asks_nobody(condition):
+                text = f"rule {rule.rule_id} asks no writer, and holds whatever it hits: {why}"
+                findings.warn((*place, "when", condition.fact.name), text)
     if any(condition.fact.name in _PROVEN for condition in rule.unless):
         return
     for condition in rule.unless:

@@ -15,10 +15,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
-from smtpguard.config.quantity import Delay, Seconds
+from smtpguard.config.quantity import Delay, Seconds, in_short
 from smtpguard.config.validation import Section
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.approvals import REST, SHARE, Stages
+from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.expansions import SeveralExpands
 from smtpguard.policy.fields import (
     LISTED,
@@ -36,7 +37,7 @@ from smtpguard.policy.fields import (
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
 from smtpguard.policy.members import SeveralMembers
-from smtpguard.policy.window import RateField
+from smtpguard.policy.window import LONGEST_SECONDS, Rate, RateField
 from smtpguard.reading.language import LANGUAGES
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,80}\Z")
@@ -281,7 +282,7 @@ class StreamModel(Section):
     owner: Mailbox | None = None
 
 
-_ACTIONS = ("hold", "defer", "reject", "alarm")
+_ACTIONS = ("confirm", "hold", "defer", "reject", "alarm")
 
 
 def _action(value: Any) -> Any:
@@ -335,17 +336,22 @@ Texts = Annotated[
 
 class RuleModel(Section):
     """``description``: what the rule is for, as a sentence that the sender reads. ``stop``: for so long a conversation rests once
-    the rule has taken effect in it. ``then: alarm``: a person is called, and nothing is held."""
+    the rule has taken effect in it. ``then: alarm``: a person is called, and nothing is held. ``within`` and ``after``: of a rule that
+    asks the writer, for how long, and whether others decide then."""
 
     id: Name
     description: Texts = Field(default={})
     when: Conditions
     unless: Conditions | None = None
-    then: Annotated[Literal["hold", "defer", "reject", "alarm"], BeforeValidator(_action)] = Field(title="action")
+    then: Annotated[Literal["confirm", "hold", "defer", "reject", "alarm"], BeforeValidator(_action)] = Field(
+        title="action"
+    )
     mode: Literal["enforce", "observe"] = "enforce"
     scope: Literal["all", "customers"] = "all"
     explain: bool = False
     stop: Seconds | None = None
+    within: Seconds | None = None
+    after: Literal["hold", "expire"] | None = None
 
 
 def _pattern(text: str) -> str:
@@ -396,6 +402,25 @@ class MailingsModel(Section):
     ] = SHARE
 
 
+def _asked_for(length: int) -> int:
+    if length > LONGEST_SECONDS:
+        raise Invalid(f"a writer who is asked for {in_short(length)}", "at most 31d")
+    return length
+
+
+class ConfirmModel(Section):
+    """Of rules that ask the writer. ``a_person``: so often at most; above it the message is held."""
+
+    within: Annotated[Seconds, AfterValidator(_asked_for)] = Field(
+        default=4 * 3600, json_schema_extra={"default": "4h"}
+    )
+    a_person: RateField = Field(default=Rate(3, 7 * 86400), json_schema_extra={"default": "3 in 7d"})
+
+    def confirming(self) -> Confirming:
+        rate = self.a_person
+        return Confirming(within_seconds=int(self.within), count=rate.count, window_seconds=rate.window_seconds)
+
+
 class PolicyModel(Section):
     """The whole policy file. ``marks``: weights of the product's own marks, 0 to switch one off. ``previews``: group -> how much its
     people see of what is held; a list's own ``preview`` may show less."""
@@ -409,6 +434,7 @@ class PolicyModel(Section):
     lists: dict[Name, ListModel] = Field(default={})
     expansions: SeveralExpands = Field(default=[])
     mailings: MailingsModel = MailingsModel()
+    confirm: ConfirmModel = ConfirmModel()
     streams: dict[Name, StreamModel] = Field(default={})
     marks: dict[Name, Annotated[float, Field(ge=0, le=100)]] = Field(default={})
     own_marks: dict[Name, MarkModel] = Field(default={})

@@ -228,7 +228,8 @@ class _Sections:
             sha256=sha256,
             documents=documents,
             rules=RuleSet(
-                rules=tuple(rules(model, self._known(), self.findings)), sha256=sha256, quorums=quorums, approvals=approvals, freeze_answer=freeze_answer
+                rules=tuple(rules(model, self._known(), self.findings)), sha256=sha256, quorums=quorums, approvals=approvals, freeze_answer=freeze_answer,
+                confirming=model.confirm.confirming(),
             ),
             organization=Organization(
                 name=organization.name or organization.domains[0],

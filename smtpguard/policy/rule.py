@@ -44,6 +44,10 @@ class Rule:
     """It calls a person, and does nothing else: it observes."""
     stop_seconds: int = 0
     """For so long a conversation rests once the rule has taken effect in it."""
+    within_seconds: int = 0
+    """Of a rule that asks the writer: for so long; 0 for as long as the policy says."""
+    expires: bool = False
+    """... and what nobody has confirmed by then is not sent, and nobody else decides on it."""
     slots: frozenset[str] = field(init=False, repr=False, compare=False)
     """What its conditions ask."""
     _when: _Tests = field(init=False, repr=False, compare=False)

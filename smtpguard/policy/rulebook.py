@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from smtpguard.config.problem import Invalid
+from smtpguard.config.quantity import in_short
 from smtpguard.config.yaml import Place
 from smtpguard.policy.condition import AtLeast, Condition
 from smtpguard.policy.findings import Findings
@@ -48,9 +49,15 @@ def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, poli
     unless: tuple[Condition, ...] = ()
     if model.unless is not None:
         unless = _conditions(model.unless, (*place, "unless"), known, findings, every=True)
-    if model.scope == "customers" and model.then != "hold":
+    if model.scope == "customers" and model.then not in ("hold", "confirm"):
         text = f"scope: customers on a rule that does not hold but {model.then}s"
-        findings.problem((*place, "scope"), text, "then: hold")
+        findings.problem((*place, "scope"), text, "then: hold, or confirm")
+    for key in ("within", "after"):
+        if getattr(model, key) is not None and model.then != "confirm":
+            text = f"{key} on a rule that asks no writer: it is of then: confirm"
+            findings.problem((*place, key), text, "then: confirm", key=True)
+    if model.within is not None and model.within > LONGEST_SECONDS:
+        findings.problem((*place, "within"), f"a writer who is asked for {in_short(int(model.within))}", "at most 31d")
     if model.explain and model.then != "reject":
         text = f"explain is for rejections: a rule that {model.then}s explains itself in a notice or not at all"
         findings.warn((*place, "explain"), text)
@@ -66,6 +73,8 @@ def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, poli
         scope=Scope(model.scope),
         explain=model.explain,
         stop_seconds=_stop(model, place, when, findings),
+        within_seconds=int(model.within or 0),
+        expires=model.after == "expire",
     )
 
 

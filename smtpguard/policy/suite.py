@@ -59,7 +59,7 @@ _ONE = Count(1, 1)
 ORDINARY: Mapping[str, Value] = {fact.name: fact.default for fact in FACTS.values() if fact.source is not Source.LIVE}
 """A letter to one person outside, who is on no list."""
 
-Action = Literal["relay", "hold", "defer", "reject"]
+Action = Literal["relay", "confirm", "hold", "defer", "reject"]
 
 
 class FrozenModel(Section):

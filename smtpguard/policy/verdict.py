@@ -10,10 +10,12 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply
 
 
-class Action(enum.IntEnum):
-    """Ordered by strictness: the strictest wins. DEFER is for doubt and freezes."""
+class Action(enum.Enum):
+    """Ordered by strictness, as they stand here: the strictest wins. DEFER is for doubt and freezes. The values are what stores have
+    kept of each since before there was CONFIRM."""
 
     RELAY = 0
+    CONFIRM = 4  # it waits, and its writer is asked
     HOLD = 1
     DEFER = 2
     REJECT = 3
@@ -21,6 +23,26 @@ class Action(enum.IntEnum):
     @property
     def word(self) -> str:
         return self.name.lower()
+
+    @property
+    def waits(self) -> bool:
+        """Whether the message is taken and waits here for a person, its writer or another."""
+        return self is Action.HOLD or self is Action.CONFIRM
+
+    def __lt__(self, other: Action) -> bool:
+        return _STRICTNESS[self] < _STRICTNESS[other]
+
+    def __le__(self, other: Action) -> bool:
+        return _STRICTNESS[self] <= _STRICTNESS[other]
+
+    def __gt__(self, other: Action) -> bool:
+        return _STRICTNESS[self] > _STRICTNESS[other]
+
+    def __ge__(self, other: Action) -> bool:
+        return _STRICTNESS[self] >= _STRICTNESS[other]
+
+
+_STRICTNESS = {action: n for n, action in enumerate(Action)}
 
 
 class Mode(enum.Enum):

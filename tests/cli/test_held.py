@@ -50,6 +50,7 @@ def test_list(stage: Stage) -> None:
         "release_at": None,
         "settled": None,
         "asked_at": None,
+        "confirm": None,
         "votes": [],
     }
     assert row["expires_at"].endswith("Z")

@@ -44,7 +44,7 @@ def test_a_period_in_numbers(story: Path) -> None:
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert told["since"].startswith("2026-03-01T00:00")
-    assert told["messages"] == {"relayed": 1, "held": 1, "deferred": 0, "rejected": 0, "copies": 0}
+    assert told["messages"] == {"relayed": 1, "asked": 0, "held": 1, "deferred": 0, "rejected": 0, "copies": 0}
     assert (told["waiting"], told["decisions"]["rejected"], told["decisions"]["median_seconds"]) == (0, 1, 720.0)
     rule = next(rule for rule in told["rules"] if rule["rule"] == "internal-to-list")
     assert (rule["held"], rule["decisions"]["rejected"], rule["too_strict"]) == (1, 1, False)

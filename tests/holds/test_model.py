@@ -42,18 +42,18 @@ GROUPS = {
 
 # Written out by hand, row by state and column by move, so that the table under test is not compared with itself.
 EXPECTED = """
-            approve  reject   withdraw  expire  void adopt   attempt   settle   fail        doubt    grant   reopen
-waiting     approved rejected withdrawn expired void -       -         -        -           -        -       -
-approved    -        rejected withdrawn -       -    -       releasing released undelivered in-doubt granted waiting
-releasing   -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       waiting
-released    -        -        -         -       -    -       -         released -           -        -       -
-undelivered -        -        -         -       -    -       -         -        -           -        -       -
-in-doubt    -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       -
-granted     -        -        -         -       -    -       -         -        -           -        -       -
-rejected    -        -        -         -       -    -       -         -        -           -        -       -
-withdrawn   -        -        -         -       -    -       -         -        -           -        -       -
-expired     -        -        -         -       -    -       -         -        -           -        -       -
-void        -        -        -         -       -    waiting -         -        -           -        -       -
+            confirm  lapse   approve  reject   withdraw  expire  void adopt   attempt   settle   fail        doubt    grant   reopen
+waiting     approved waiting approved rejected withdrawn expired void -       -         -        -           -        -       -
+approved    -        -       -        rejected withdrawn -       -    -       releasing released undelivered in-doubt granted waiting
+releasing   -        -       -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       waiting
+released    -        -       -        -        -         -       -    -       -         released -           -        -       -
+undelivered -        -       -        -        -         -       -    -       -         -        -           -        -       -
+in-doubt    -        -       -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       -
+granted     -        -       -        -        -         -       -    -       -         -        -           -        -       -
+rejected    -        -       -        -        -         -       -    -       -         -        -           -        -       -
+withdrawn   -        -       -        -        -         -       -    -       -         -        -           -        -       -
+expired     -        -       -        -        -         -       -    -       -         -        -           -        -       -
+void        -        -       -        -        -         -       -    waiting -         -        -           -        -       -
 """
 
 

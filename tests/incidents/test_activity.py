@@ -126,3 +126,22 @@ def test_an_entry_of_another_version_counts_as_far_as_it_is_understood(data: dic
     journal = Journal()
     journal.add(Kind.VERDICT, "1", **data)
     assert journal.activity.rules == []
+
+
+def test_what_its_writer_was_asked_about_is_counted_apart() -> None:
+    journal = Journal()
+    for n in range(6):
+        journal.add(Kind.VERDICT, f"{n}", action="confirm", rules=["first-contacts"], lists=["news"])
+    journal.add(Kind.VERDICT, "copy", action="confirm", rules=["first-contacts"], lists=["news"], under="0")
+    for n in range(4):
+        journal.add(Kind.CONFIRMED, f"{n}")
+    journal.add(Kind.WITHDRAWN, "4")
+    journal.add(Kind.UNCONFIRMED, "5")
+    assert journal.activity.waiting == 1
+    journal.add(Kind.APPROVED, "5")
+    found = journal.activity
+    [rule] = found.rules
+    assert (found.asked, found.held, found.copies, found.messages) == (7, 0, 1, 7)
+    assert (rule.asked, rule.held, rule.decided.confirmed, rule.decided.approved) == (7, 0, 4, 1)
+    assert (rule.decided.total, rule.decided.share_approved, rule.decided.too_strict) == (6, 0.5, False)
+    assert found.days[0].asked == 7

@@ -31,7 +31,7 @@ KEYS = {
     | WAITING
     | {"reasons", "marks", "more_marks", "excerpt", "recipients_shown", "covers", "senders"},
     "decided": COMMON | {"outcome", "by", "comment", "decided_at"},
-    "expired": COMMON | {"held_at", "expired_at"},
+    "expired": COMMON | {"held_at", "expired_at", "unconfirmed"},
     "reminder": COMMON | WAITING | {"percent"},
     "escalation": COMMON | WAITING | {"contact"},
     "rejected": COMMON | {"at", "reasons", "marks", "more_marks"},

@@ -65,14 +65,15 @@ def rules(draw: st.DrawFn, name: str = "rule") -> Rule:
             condition(FACTS[f], draw(raw_conditions(FACTS[f])), every=every, known=KNOWN) for f in facts
         )  # fmt: skip
 
-    then = draw(st.sampled_from([Action.HOLD, Action.DEFER, Action.REJECT]))
+    then = draw(st.sampled_from([Action.CONFIRM, Action.HOLD, Action.DEFER, Action.REJECT]))
     return Rule(
         rule_id=name,
         then=then,
         when=some(1, 3, False),
         unless=some(0, 2, True),
         mode=draw(st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, Mode.OBSERVE])),
-        scope=draw(st.sampled_from(list(Scope))) if then is Action.HOLD else Scope.ALL,
+        scope=draw(st.sampled_from(list(Scope))) if then.waits else Scope.ALL,
+        expires=then is Action.CONFIRM and draw(st.booleans()),
     )
 
 

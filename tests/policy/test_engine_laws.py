@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.policy.condition import UNKNOWN, YES
+from smtpguard.policy.confirming import settled
 from smtpguard.policy.engine import Bounds, RuleSet, decide
 from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown, Value, Within
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.rule import Rule, soften
-from smtpguard.policy.verdict import Action, Scope, Verdict
+from smtpguard.policy.verdict import Action, Mode, Scope, Verdict
 from tests.policy import drawn
 from tests.policy.drawn import NOW, told
 
@@ -42,6 +43,25 @@ def test_adding_a_rule_never_loosens(data: st.DataObject) -> None:
     before, after = decide(rules, facts, live), decide(more, facts, live)
     assert strength(after) >= strength(before)
     assert after.observed >= before.observed
+
+
+@LAW
+@given(st.data())
+def test_a_rule_that_asks_the_writer_never_loosens_and_asks_only_a_proven_person(data: st.DataObject) -> None:
+    rules = data.draw(drawn.rule_sets())
+    asking = replace(data.draw(drawn.rules("asking")), then=Action.CONFIRM)
+    more = drawn.with_rule(rules, asking)
+    facts = data.draw(drawn.facts(more))
+    facts = data.draw(drawn.blurred(facts, more))
+    live = data.draw(drawn.lives(more.plan(facts)))
+    before, after = decide(rules, facts, live), decide(more, facts, live)
+    assert strength(after) >= strength(before)
+    if after.action is Action.CONFIRM:
+        told = (facts.values[name] for name in ("sender.proven", "sender.internal", "message.automatic", "stream"))
+        assert tuple(told) == (True, True, False, frozenset())
+        assert {hit.action for hit in after.hits if hit.mode is Mode.ENFORCE} <= {Action.CONFIRM}
+        assert after.quorum, "others decide if the writer says nothing"
+    assert not (before.action is Action.RELAY and after.action > Action.HOLD)
 
 
 @LAW
@@ -104,13 +124,13 @@ def may_be(bounds: Bounds) -> set[Action]:
     return {bounds.least.action, *(max(bounds.least.action, action) for action in stricter)}
 
 
-def recorded(data: st.DataObject) -> tuple[RuleSet, dict[str, Value], Verdict]:
-    """All that the rules had, by slot, and what they made of it."""
+def recorded(data: st.DataObject) -> tuple[RuleSet, dict[str, Value], Verdict, Facts]:
+    """All that the rules had, by slot, and what they made of it; and the facts."""
     rules = data.draw(drawn.rule_sets())
     facts = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
     told = zip(rules._slots, rules.plan(facts)._told(live), strict=True)
-    return rules, {slot: value for slot, value in told if value is not None}, decide(rules, facts, live)
+    return rules, {slot: value for slot, value in told if value is not None}, decide(rules, facts, live), facts
 
 
 def some_of(data: st.DataObject, values: Mapping[str, Value]) -> dict[str, Value]:
@@ -129,18 +149,19 @@ def some_of(data: st.DataObject, values: Mapping[str, Value]) -> dict[str, Value
 @LAW
 @given(st.data())
 def test_recorded_values_give_the_verdict_that_they_gave(data: st.DataObject) -> None:
-    rules, values, verdict = recorded(data)
+    rules, values, verdict, facts = recorded(data)
     missing = {slot: Unknown(why="") for slot in rules._slots}
     bounds = rules.bounds(missing | values, unasked)
     assert not bounds.pending
-    assert (bounds.least.action, bounds.least.observed) == (verdict.action, verdict.observed)
+    least = settled(bounds.least, facts)
+    assert (least.action, least.observed) == (verdict.action, verdict.observed)
     assert {hit.rule for hit in verdict.hits} <= {hit.rule for hit in bounds.least.hits}
 
 
 @LAW
 @given(st.data())
 def test_what_is_known_in_part_is_the_verdict_or_leaves_it_open(data: st.DataObject) -> None:
-    rules, values, _ = recorded(data)
+    rules, values, *_ = recorded(data)
     values = {slot: Unknown(why="") for slot in rules._slots} | values
     verdict = rules.bounds(values, unasked).least
     bounds = rules.bounds(some_of(data, values), unasked)
@@ -152,7 +173,7 @@ def test_what_is_known_in_part_is_the_verdict_or_leaves_it_open(data: st.DataObj
 @LAW
 @given(st.data())
 def test_to_know_more_only_narrows(data: st.DataObject) -> None:
-    rules, values, _ = recorded(data)
+    rules, values, *_ = recorded(data)
     less = some_of(data, values)
     more = less | {slot: values[slot] for slot in values if data.draw(st.booleans())}
     assert may_be(rules.bounds(more, unasked)) <= may_be(rules.bounds(less, unasked))
@@ -164,7 +185,7 @@ def test_to_know_more_only_narrows(data: st.DataObject) -> None:
 @LAW
 @given(st.data())
 def test_adding_a_rule_loosens_no_bound(data: st.DataObject) -> None:
-    rules, values, _ = recorded(data)
+    rules, values, *_ = recorded(data)
     more, known = drawn.with_rule(rules, data.draw(drawn.rules("another"))), some_of(data, values)
     before, after = may_be(rules.bounds(known, unasked)), may_be(more.bounds(known, unasked))
     assert min(after) >= min(before)

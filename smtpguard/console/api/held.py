@@ -16,6 +16,8 @@ from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.heldmessage import (
     Approve,
     AtOnceRow,
+    Confirm,
+    ConfirmRow,
     CoversRow,
     Held,
     HeldDetail,
@@ -113,6 +115,27 @@ async def approve(call: Call) -> HeldDetail:
 
 def _wrong(field: str, problem: str) -> Refusal:
     return Refusal(422, errors=[Wrong(at=f"body.{field}", problem=problem)])
+
+
+async def confirm(call: Call) -> HeldDetail:
+    """For its writer, whose account the token acts as."""
+    body: Confirm = call.body
+    hold = await looked_up(call)
+    seen = approvals.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
+    try:
+        done = await call.desk.approvals.confirm(
+            hold.hold_id, writer=call.who.address, by=call.holder.by, people=body.reach, way="token", seen=seen
+        )
+    except Unconfirmed as refused:
+        raise _wrong("reach", str(refused)) from None
+    except NotEntitled as refused:
+        raise Refusal(403, str(refused)) from None
+    except Conflict as conflict:
+        now = await looked_up(call)
+        if now.confirm is not None and now.confirm.at is not None and now.confirm.writer == call.who.address:
+            return await _detail(call, now)
+        raise Refusal(409, str(conflict)) from None
+    return await _detail(call, done.hold)
 
 
 async def reject(call: Call) -> HeldDetail:
@@ -263,6 +286,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
         "decided_with": hold.lead or None,
         "settled": None if hold.settled is None else asdict(hold.settled),
         "asked_at": hold.asked_at,
+        "confirm": _confirm(hold),
         "url": f"{call.desk.url}/held/{hold.hold_id}" if call.desk.url else None,
     }
 
@@ -330,6 +354,22 @@ def _covers(covers: covering.Covered, *, blind: bool) -> CoversRow:
     return CoversRow(**row, text=list(covering.said(covers, blind=blind)))
 
 
+def _confirm(hold: Hold) -> ConfirmRow | None:
+    asked = hold.confirm
+    if asked is None:
+        return None
+    return ConfirmRow(
+        writer=asked.writer,
+        proof=asked.proof,  # type: ignore[arg-type]  # pydantic compares it
+        until=asked.until,
+        after="expire" if asked.expires else "hold",
+        asked=hold.asks_writer,
+        confirmed_at=asked.at,
+        people=asked.people if asked.at is not None else None,
+        lapsed_at=asked.lapsed_at,
+    )
+
+
 def _sending(own: Sending | None) -> SendingRow | None:
     if own is None:
         return None
@@ -367,6 +407,8 @@ OPERATIONS = (
               scope=Scope.HELD_DECIDE, body=Reject, answers=HeldDetail, do=reject, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/settle", name="settleHeld", summary="Say of a list's post in doubt that it was sent, or have it sent again, as the token's account",
               scope=Scope.HELD_DECIDE, body=Settle, answers=HeldDetail, do=settle, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/confirm", name="confirmHeld", summary="Say that a message of the token's account, which is asked, is meant; it goes out then",
+              scope=Scope.HELD_CONFIRM, body=Confirm, answers=HeldDetail, do=confirm, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/withdraw", name="withdrawHeld", summary="Take back a message that the token's account wrote",
               scope=Scope.HELD_WITHDRAW, body=Withdraw, answers=HeldDetail, do=withdraw, refuses=(404, 409)),
 )  # fmt: skip

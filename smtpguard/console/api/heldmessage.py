@@ -70,7 +70,22 @@ class Held(BaseModel):
     asked_at: Time | None = Field(
         description="since when people are asked whether it was sent: a list's post in doubt is not sent again by itself"
     )
+    confirm: ConfirmRow | None = Field(description="what its writer was asked; null where nobody was")
     url: str | None = Field(description="its page, for people")
+
+
+class ConfirmRow(BaseModel):
+    """What its ``writer`` was asked: whether it is meant. ``proof``: what proved that they wrote it. While ``asked``, nobody else
+    approves it; after ``until`` it is a hold as any, or expires, as ``after`` says."""
+
+    writer: str
+    proof: Literal["login", "listener", "origin"]
+    until: Time
+    after: Literal["hold", "expire"]
+    asked: bool
+    confirmed_at: Time | None
+    people: int | None = Field(description="the number that the writer typed")
+    lapsed_at: Time | None = Field(description="since when others decide instead")
 
 
 class SendingRow(BaseModel):
@@ -159,7 +174,7 @@ class HeldDetail(Held):
     sending: SendingRow | None = Field(description="of what is approved; null where nothing is to be sent")
     stopped: bool = Field(description="whether its release was taken back when some had it, or may have it")
     frozen_by: list[FreezeRow] = Field(description="freezes that keep it from going: it goes when all are lifted")
-    why_not: Literal["", "own", "voted", "leaving", "decided", "role", "group"]
+    why_not: Literal["", "own", "voted", "leaving", "decided", "role", "group", "writer"]
     approval_sends: bool = Field(description="whether one's own approval would be the last that is needed")
     reach_must_be_said: bool
     people_at_most: int = Field(description="how many its mailing may reach in all, with copies that are still to come")
@@ -172,6 +187,13 @@ class HeldDetail(Held):
 class HeldQuery(PageQuery):
     state: StateName | None = "waiting"
     list: str = Field(default="", max_length=100)
+
+
+class Confirm(Sent):
+    """``reach``: how many people it goes to, said by its writer."""
+
+    seen: Seen
+    reach: int
 
 
 class Approve(Sent):

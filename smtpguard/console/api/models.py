@@ -224,7 +224,7 @@ class Explain(Sent):
 
 
 class Explained(BaseModel):
-    action: Literal["relay", "hold", "defer", "reject"]
+    action: Literal["relay", "confirm", "hold", "defer", "reject"]
     looks: str
     reasons: list[ReasonRow]
     marks: list[str]

@@ -137,6 +137,34 @@ async def unvote(request: Request) -> Response:
 
 
 @for_roles()
+async def confirm(request: Request) -> Response:
+    """Its writer, who is asked, says that it is meant, by the number of people."""
+    here, who, said = desk(request), person(request), speech(request)
+    hold = await _mine(request)
+    sent = await form(request)
+    typed = digits(sent, "number")
+    if hold.asks_writer and (not typed.isdecimal() or len(typed) > 11 or int(typed) != hold.reach):
+        wrong = {
+            "number": said(
+                "It was not sent: the number that was typed is not {number}.", number=said.number(hold.reach)
+            )
+        }
+        return await own(request, hold, 422, said("Nothing is sent: see below what is missing."), wrong=wrong)
+
+    async def act() -> None:
+        await here.approvals.confirm(
+            hold.hold_id,
+            writer=who.address,
+            by=f"console: {who.address}",
+            people=int(typed) if typed.isdecimal() and len(typed) < 12 else -1,
+            way="link" if getattr(request.state, "link", None) is not None else "account",
+            seen=Seen(content_sha256=_words(sent, "content"), envelope_sha256=_words(sent, "envelope")),
+        )
+
+    return await _done(request, act, "confirmed")
+
+
+@for_roles()
 async def withdraw(request: Request) -> Response:
     here, who = desk(request), person(request)
     hold = await _mine(request)
@@ -237,11 +265,13 @@ ROUTES = [
     Route("/held/{hold_id}/unvote", unvote, methods=["POST"]),
     Route("/held/{hold_id}/settle", settle, methods=["POST"]),
     Route("/held/{hold_id}/ask", ask, methods=["POST"]),
+    Route("/held/{hold_id}/confirm", confirm, methods=["POST"]),
     Route("/held/{hold_id}/withdraw", withdraw, methods=["POST"]),
     Route("/held/{hold_id}/answer", answer, methods=["POST"]),
     Route("/held/{hold_id}/plea", plead, methods=["POST"]),
     Route("/held/{hold_id}/judge", judge, methods=["POST"]),
     Route("/mine/{link}/judge", judge, methods=["POST"]),
+    Route("/mine/{link}/confirm", confirm, methods=["POST"]),
     Route("/mine/{link}/withdraw", withdraw, methods=["POST"]),
     Route("/mine/{link}/answer", answer, methods=["POST"]),
     Route("/mine/{link}/plea", plead, methods=["POST"]),

@@ -16,6 +16,7 @@ from smtpguard.locale.phrase import N_
 
 DID = {
     "relayed": N_("passed"),
+    "asked": N_("writer asked"),
     "held": N_("held"),
     "rejected": N_("refused"),
     "deferred": N_("put off"),

@@ -28,7 +28,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds import covering, effects
 from smtpguard.holds.covering import BEGINNING
 from smtpguard.holds.model import Hold, State
-from smtpguard.holds.summary import summary
+from smtpguard.holds.summary import sentence, summary
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
@@ -198,11 +198,13 @@ async def own(
         "own.html",
         status,
         hold=hold,
+        summary=said.say(sentence(hold, noticedata.nameable(hold, in_force), over=hold.state is not State.WAITING)),
+        policy_sha256=in_force.policy_sha256,
         reasons=in_words(noticedata.reasons(hold, in_force), said),
         lists=noticedata.nameable(hold, in_force),
         stopped_by=frozen,
         outgoing=await here.ledger.holds.outgoing(hold.hold_id),
-        own_states=labels.KEPT_OWN if frozen else labels.OWN_STATES,
+        own_states=labels.own_states(hold, frozen=bool(frozen)),
         base=base(request, hold),
         talk=await talk(here, hold, said),
         asked=await here.talks.open_question(hold.hold_id),

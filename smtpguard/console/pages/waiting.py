@@ -60,7 +60,7 @@ async def waiting(request: Request) -> Response:
         "rows.html" if fragment else "waiting.html",
         rows=[_row(hold, request) for hold in found],
         fragment=fragment,
-        count=n,
+        count=n - sum(hold.asks_writer for hold in found),
         shown=len(found),
         number=f"({n}) " if n else "",
         late=not in_force.open_at(here.clock.now()),
@@ -292,7 +292,7 @@ async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
 def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
     in_force = here.policies.current()
     mine = asked(hold) & in_force.groups_of(who.address)
-    return bool(mine) and APPROVER in who.roles and who.address not in hold.senders
+    return bool(mine) and APPROVER in who.roles and who.address not in hold.senders and not hold.asks_writer
 
 
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:

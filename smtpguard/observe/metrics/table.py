@@ -46,11 +46,11 @@ def _table(kind: Kind, *rows: tuple[str, str, str]) -> tuple[Family, ...]:
 JOURNAL = _table(
     Kind.COUNTER,
     ("events_total", "kind", "Entries of the journal: verdict, vote, freeze, thaw, reminded, escalated, sign-in-refused, viewed and others"),
-    ("verdicts_total", "action", "Verdicts: relay, hold, defer, reject. A message that comes again is decided on again"),
+    ("verdicts_total", "action", "Verdicts: relay, confirm, hold, defer, reject. A message that comes again is decided on again"),
     (
         "rule_messages_total",
         "rule effect",
-        "Messages in whose verdict a rule counted, by what became of them: hold, defer, reject; observed: it only observes; "
+        "Messages in whose verdict a rule counted, by what became of them: confirm, hold, defer, reject; observed: it only observes; "
         "approved: people had approved the mailing",
     ),
     (
@@ -71,7 +71,7 @@ JOURNAL = _table(
         "where a list could not say. What people released is not among them",
     ),
     ("holds_total", "copy", "Messages that were held; copy: yes where it is stored under the one that people decide on"),
-    ("hold_ends_total", "end copy", "What became of them: approved, rejected, withdrawn, expired, void"),
+    ("hold_ends_total", "end copy", "What became of them: approved, confirmed, rejected, withdrawn, expired, void"),
     (
         "rule_hold_ends_total",
         "rule end",
@@ -99,7 +99,7 @@ DECISION = Family(
     "smtpguard_decision_seconds",
     Kind.HISTOGRAM,
     ("end",),
-    "From the verdict to hold to the last vote or its end, nights and holidays included: approved, rejected, withdrawn, expired. Copies of a mailing "
+    "From the verdict to hold to the last vote or its end, nights and holidays included: approved, confirmed, rejected, withdrawn, expired. Copies of a mailing "
     "are not among them",
 )
 STORE = (

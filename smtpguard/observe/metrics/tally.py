@@ -27,14 +27,14 @@ OTHER = "other"
 _MOST_RELAYING = 10_000
 _YES = {True: "yes", False: "no"}
 
-_ACTIONS = ("relay", "hold", "defer", "reject")
+_ACTIONS = ("relay", "confirm", "hold", "defer", "reject")
 _OUTCOMES = ("relayed", "refused", "lost", "recalled", "gone", "in-doubt")
 _SENT = ("sent", "retry", "failed", "in-doubt")
-_ENDS = {kind: state for kind, state in DECISIONS.items() if state != "waiting"}
-_DECIDED = ("approved", "rejected", "withdrawn", "expired")
+_ENDS = {kind: state for kind, state in DECISIONS.items() if state != "waiting"} | {Kind.CONFIRMED: "confirmed"}
+_DECIDED = ("approved", "confirmed", "rejected", "withdrawn", "expired")
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
 NOTICES = (
-    "alarm", "answer", "approve", "decided", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
+    "alarm", "answer", "approve", "confirm", "decided", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
     "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream",
 )  # fmt: skip
 """notices.notice.KINDS, and the DSNs."""
@@ -93,7 +93,7 @@ class Tally:
         """What may come to be counted, so that its series are there before they grow. ``rules``: id to the effect it has."""
         for rule, effect in rules.items():
             self._count("rule_messages_total", rule, effect, by=0)
-            if effect == "hold":
+            if effect in ("hold", "confirm"):
                 for end in _ENDS.values():
                     self._count("rule_hold_ends_total", rule, end, by=0)
         for name in lists:
@@ -148,7 +148,7 @@ class Tally:
                 self._relaying.popitem(last=False)
         if data.get("retry"):  # of a hold: it was counted when it came first
             return
-        if action == "hold":
+        if action in ("hold", "confirm"):
             self._count("holds_total", _YES["with" in data])
         for key, effect in (("rules", action), ("observed", "observed"), ("approved", "approved")):
             for rule in _words(data.get(key)):

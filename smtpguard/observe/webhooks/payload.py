@@ -30,8 +30,16 @@ class Topic(enum.Enum):
 
 
 KINDS: Mapping[Topic, tuple[Kind, ...]] = {
-    Topic.HELD: (Kind.VERDICT,),
-    Topic.DECIDED: (Kind.APPROVED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.REOPENED, Kind.STOPPED),
+    Topic.HELD: (Kind.VERDICT, Kind.UNCONFIRMED),
+    Topic.DECIDED: (
+        Kind.APPROVED,
+        Kind.CONFIRMED,
+        Kind.REJECTED,
+        Kind.WITHDRAWN,
+        Kind.EXPIRED,
+        Kind.REOPENED,
+        Kind.STOPPED,
+    ),
     Topic.FROZEN: (Kind.FREEZE,),
     Topic.LIFTED: (Kind.THAW,),
     Topic.STALE: (Kind.LIST,),
@@ -54,6 +62,8 @@ def topic_of(entry: Entry) -> Topic | None:
     another: of a mailing in thousands of messages the one is told that people decide on."""
     topic, data = _TOPICS.get(entry.kind), entry.data
     match topic:
+        case Topic.HELD if entry.kind == Kind.UNCONFIRMED.value:
+            return topic
         case Topic.HELD if data.get("action") != "hold" or data.get("hold") != entry.id or data.get("retry"):
             return None
         case Topic.HELD | Topic.DECIDED if data.get("with"):
@@ -70,7 +80,8 @@ def payload(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) 
     data: dict[str, Any]
     match topic:
         case Topic.HELD:
-            data = _message(entry, clear, allowed)
+            verdict = next(((e, c) for e, c in history if e.kind == Kind.VERDICT.value), (entry, clear))
+            data = _message(*verdict, allowed)
         case Topic.DECIDED:
             data = _decided(entry, clear, history, allowed)
         case Topic.FROZEN | Topic.LIFTED:

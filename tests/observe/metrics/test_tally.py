@@ -66,7 +66,7 @@ def test_all_that_can_be_named_beforehand_is_there_at_nothing() -> None:
         ("internal-to-list", "approved"),
         ("internal-to-list", "void"),
     }
-    assert numbers[DECISION.name].keys() == {("approved",), ("rejected",), ("withdrawn",), ("expired",)}
+    assert numbers[DECISION.name].keys() == {("approved",), ("confirmed",), ("rejected",), ("withdrawn",), ("expired",)}
 
 
 def test_how_long_a_decision_took_and_which_rule_it_was_on() -> None:
@@ -100,7 +100,7 @@ def test_a_decision_took_until_its_last_vote_and_not_until_its_release() -> None
 
 def test_what_ends_a_hold() -> None:
     assert [kind for kind in Kind if ends_hold(event(kind))] == [
-        Kind.APPROVED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.VOIDED,
+        Kind.APPROVED, Kind.CONFIRMED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.VOIDED,
     ]  # fmt: skip
     assert not ends_hold(event(Kind.APPROVED, **WITH_T1))
 

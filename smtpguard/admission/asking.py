@@ -1,0 +1,109 @@
+"""Who is asked to confirm a message, if anybody can be: the proven person who wrote it, and not too often. Pure.
+
+What the facts say of that, the engine has settled already (policy.confirming). Here is what no fact says: whether a mailbox of the very
+person would hear of it, and how often they were asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from smtpguard.admission.builtinrules import is_automatic
+from smtpguard.gathering.gather import Gathered
+from smtpguard.holds.model import Hold
+from smtpguard.locale.phrase import Phrase
+from smtpguard.mail.address import Address
+from smtpguard.policy import confirming
+from smtpguard.policy.confirming import FACT, MEANT, MEANT_SECONDS, NOT_ALONE, SYSTEM, TOO_OFTEN, UNPROVEN
+from smtpguard.policy.counted import Ask, Live
+from smtpguard.policy.facts import OF_SENDERS
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Action, Mode, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """``address``: canonical; ``proof``: what proves that it is they: "login", "listener", or "origin"."""
+
+    address: str
+    proof: str
+
+
+def writer_of(gathered: Gathered) -> Writer | Phrase:
+    """Who can be asked; or why nobody can."""
+    sender, registry = gathered.sender, gathered.in_force.registry
+    why = confirming.why_not(gathered.facts.values)
+    if why is not None or sender.claimed is None:
+        return why or UNPROVEN
+    if sender.told is None or gathered.post is not None or is_automatic(gathered.transaction):
+        return SYSTEM
+    if gathered.streams or registry.streams_from(sender.claimed):
+        return SYSTEM
+    if Address.parse(sender.told).canonical(registry.digester.delimiters) != sender.claimed:
+        return UNPROVEN
+    reach = gathered.everyone.reach
+    if reach.low != reach.high or not gathered.facts.sizes.keys().isdisjoint(gathered.in_force.stages):
+        return NOT_ALONE
+    session = gathered.transaction.session
+    proof = "origin" if not sender.authenticated else "login" if session.auth_user else "listener"
+    return Writer(address=sender.claimed, proof=proof)
+
+
+def ask_of(gathered: Gathered) -> Ask | None:
+    """How often its writer was asked, this time included; None where nobody can be."""
+    writer = writer_of(gathered)
+    if isinstance(writer, Phrase):
+        return None
+    bound = gathered.in_force.rules.confirming
+    return Ask(fact=FACT, key=writer.address, window_seconds=bound.window_seconds)
+
+
+def asks_of(gathered: Gathered) -> tuple[Ask, ...]:
+    """What is to be known of its writer: how often they were asked, and of which rules' questions they have said that it is meant."""
+    asked = ask_of(gathered)
+    if asked is None:
+        return ()
+    return (asked, *(_meant(rule.rule_id, asked.key) for rule in gathered.in_force.rules.rules if _of_senders(rule)))
+
+
+def is_meant(verdict: Verdict, gathered: Gathered, live: Live) -> bool:
+    """Whether a letter is stopped for nothing but how many its sender writes to, and its sender has said of just that, within a week,
+    that it is meant. Until a rule holds them they are not asked again."""
+    if verdict.action is not Action.CONFIRM or not gathered.facts.letter_from:
+        return False
+    writer = writer_of(gathered)
+    hits = [h for h in verdict.hits if h.mode is Mode.ENFORCE]
+    return isinstance(writer, Writer) and all(
+        live.counts.get(_meant(hit.rule, writer.address), 0) > 1  # more than this very message
+        and any(reason.fact in OF_SENDERS for reason in hit.reasons)
+        for hit in hits
+    )
+
+
+def _meant(rule: str, writer: str) -> Ask:
+    return Ask(fact=MEANT, key=f"{writer} {rule}", window_seconds=MEANT_SECONDS)
+
+
+def _of_senders(rule: Rule) -> bool:
+    return rule.then is Action.CONFIRM and not rule.observes and any(c.fact.name in OF_SENDERS for c in rule.conditions)
+
+
+def settled(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> Verdict:
+    """The verdict with a hold in place of a confirmation for which nobody can be asked, or somebody too often. ``live``: None where
+    that is not counted."""
+    if verdict.action is not Action.CONFIRM:
+        return verdict
+    writer = writer_of(gathered)
+    if isinstance(writer, Phrase):
+        return confirming.held(verdict, writer)
+    ask = ask_of(gathered) if live is not None else None
+    often = ask is not None and live is not None and live.counts.get(ask, 0) > gathered.in_force.rules.confirming.count
+    return confirming.held(verdict, TOO_OFTEN) if often else verdict
+
+
+def is_asked_of(hold: Hold | None, gathered: Gathered) -> bool:
+    """Whether its writer is being asked about a hold that waits, and so may be about this message with it."""
+    if hold is None or not hold.asks_writer or hold.confirm is None:
+        return False
+    writer = writer_of(gathered)
+    return isinstance(writer, Writer) and writer.address == hold.confirm.writer

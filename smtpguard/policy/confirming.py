@@ -1,0 +1,71 @@
+"""Whom a rule that says ``confirm`` asks: the proven person who wrote the message. What anybody else wrote is held.
+
+What is unusual and probably meant needs no approver: who wrote it says so. That is worth something only of a person who is known, about
+people of whom to be on a list says nothing, and not so often that it becomes a habit. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from smtpguard.locale.phrase import Phrase
+from smtpguard.policy.facts import Facts, Source, Value
+from smtpguard.policy.verdict import Action, Mode, Reason, Verdict
+
+FACT = "sender.confirms"
+"""What is counted of those who are asked: how often. No rule asks it."""
+MEANT = "sender.meant"
+"""What is counted of those who have said of their letters to new customers that they are meant, by the rules that had asked."""
+MEANT_SECONDS = 7 * 86_400
+"""For so long they are not asked about these again."""
+NOT_ASKED = "confirm.not-asked"
+"""The fact of the reason why people decide instead."""
+NEEDED: Mapping[str, Source] = {
+    "sender.internal": Source.HEADERS, "message.automatic": Source.HEADERS, "sender.proven": Source.ORIGIN, "stream": Source.ORIGIN,
+}  # fmt: skip
+"""Facts that say whether its writer can be asked, and where they come from."""
+UNPROVEN = Phrase("Nothing proves who wrote it, so that others decide instead of its writer.")
+SYSTEM = Phrase("It comes from a system, so that people decide instead of its writer.")
+NOT_ALONE = Phrase("Its writer alone cannot say that it goes out.")
+OTHERS = Phrase("Others decide already on what it waits with.")
+TOO_OFTEN = Phrase("Its writer has been asked so often lately that others decide.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirming:
+    """``within_seconds``: for so long its writer alone is asked. A person is asked at most ``count`` times in ``window_seconds``."""
+
+    within_seconds: int = 4 * 3600
+    count: int = 3
+    window_seconds: int = 7 * 86400
+
+
+def why_not(values: Mapping[str, Value]) -> Phrase | None:
+    """Why its writer cannot be asked, by what is known of the message; None where they can. What is not known is in the way."""
+    if values.get("sender.proven") is not True or values.get("sender.internal") is not True:
+        return UNPROVEN
+    if values.get("stream") != frozenset() or values.get("message.automatic") is not False:
+        return SYSTEM
+    kinds = values.get("recipients.sensitivity")
+    return None if isinstance(kinds, frozenset) and "special-category" not in kinds else NOT_ALONE
+
+
+def settled(verdict: Verdict, facts: Facts) -> Verdict:
+    """The verdict with a hold in place of a confirmation for which nobody can be asked."""
+    if verdict.action is not Action.CONFIRM:
+        return verdict
+    why = why_not(facts.values)
+    return verdict if why is None else held(verdict, why)
+
+
+def held(verdict: Verdict, why: Phrase) -> Verdict:
+    """What its writer was to confirm is held."""
+    reason = Reason(fact=NOT_ASKED, observed="true", limit="", public=why)
+    hits = tuple(
+        replace(hit, action=Action.HOLD, reasons=(*hit.reasons, reason))
+        if hit.mode is Mode.ENFORCE and hit.action is Action.CONFIRM
+        else hit
+        for hit in verdict.hits
+    )
+    return replace(verdict, action=max(verdict.action, Action.HOLD), hits=hits)

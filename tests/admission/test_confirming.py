@@ -1,0 +1,466 @@
+"""The writer first: who is asked about a message, who is not, and what their word lets pass."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed
+from smtpguard.holds.service import Seen
+from smtpguard.lists.indexcache import index_path
+from smtpguard.outbox.model import IntentKind
+from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed
+from tests.guard.asking import ANNA, NEWS, READERS, RULES, copy, documents, put
+from tests.guard.house import MEMBERS, House, Way, house, index
+
+EVA, OMAR, ULF = "eva@example.com", "omar@example.com", "ulf@example.com"
+
+
+@pytest.fixture
+async def home(url: str, tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path, documents=documents(), url=url) as made:
+        index(made.folder, "news", READERS)
+        made.in_force = made.build(documents())
+        yield made
+
+
+async def send(home: House, *to: str, **more: Any) -> Disposition:
+    return await home.intake()(copy(home, *to, **more), Way())
+
+
+async def waiting(home: House) -> Sequence[Hold]:
+    return await home.store.holds.newest(states=[State.WAITING])
+
+
+async def asked(home: House, *to: str, **more: Any) -> Hold:
+    """The one hold there is, after a message to these, or to ten."""
+    done = await send(home, *(to or READERS[:10]), **more)
+    assert isinstance(done, Held)
+    hold = await home.store.holds.find(done.hold_id)
+    assert hold is not None
+    return hold
+
+
+async def confirm(home: House, hold: Hold, people: int | None = None, *, by: str = ANNA) -> Hold:
+    number = hold.reach if people is None else people
+    return (await home.approvals().confirm(hold.hold_id, writer=by, by="test", people=number)).hold
+
+
+async def told(home: House) -> list[tuple[str, str]]:
+    """Every notice in the outbox: its kind and whose it is."""
+    home.clock.pass_(seconds=2)
+    return sorted(
+        (i.data["notice"], str(i.recipients[0].address)) for i in await home.outbox() if i.kind is IntentKind.NOTICE
+    )
+
+
+async def releases(home: House) -> int:
+    home.clock.pass_(seconds=2)
+    return sum(i.kind is IntentKind.RELEASE for i in await home.outbox())
+
+
+async def test_a_proven_writer_is_asked_and_nobody_else(home: House) -> None:
+    hold = await asked(home)
+    assert hold.verdict.action is Action.CONFIRM
+    assert hold.asks_writer
+    assert hold.confirm is not None
+    assert (hold.confirm.writer, hold.confirm.proof) == (ANNA, "login")
+    assert hold.confirm.until == hold.held_at + timedelta(hours=4)
+    assert [q.groups for q in hold.verdict.quorum] == [("communications",)]
+    [(kind, data)] = await home.events(hold.hold_id)
+    assert (kind, data["action"], data["hold"]) == ("verdict", "confirm", hold.hold_id)
+    assert await told(home) == [("confirm", ANNA)]
+
+
+async def test_the_number_sends_it_and_is_journalled_as_the_writers_word(home: House) -> None:
+    hold = await asked(home)
+    done = await confirm(home, hold)
+    assert done.state is State.APPROVED
+    assert done.votes == ()
+    assert done.confirm is not None
+    assert done.confirm.people == 10
+    assert await releases(home) == 1
+    events = await home.events(hold.hold_id)
+    assert [kind for kind, _ in events] == ["verdict", "confirmed"]
+    data = events[-1][1]
+    assert (data["people"], data["proof"], data["content"]) == (10, "login", hold.content_sha256)
+    [(_, clear)] = [pair for pair in await home.store.journal.history(hold.hold_id) if pair[0].kind == "confirmed"]
+    assert clear is not None
+    assert clear["actor"] == [ANNA, "test"]
+    assert ("decided", ANNA) in await told(home)
+    assert ("decided", EVA) not in await told(home)
+
+
+@pytest.mark.parametrize("number", [0, 9, 11, 100])
+async def test_another_number_sends_nothing(home: House, number: int) -> None:
+    hold = await asked(home)
+    with pytest.raises(Unconfirmed, match="10 people"):
+        await confirm(home, hold, number)
+    assert [h.asks_writer for h in await waiting(home)] == [True]
+    assert await releases(home) == 0
+
+
+async def test_nobody_confirms_what_another_wrote(home: House) -> None:
+    hold = await asked(home)
+    for who in (EVA, ULF, "nobody at all"):
+        with pytest.raises(NotEntitled):
+            await confirm(home, hold, by=who)
+    with pytest.raises(Conflict, match="already"):
+        await confirm(home, await confirm(home, hold))
+    with pytest.raises(KeyError):
+        await home.approvals().confirm("no such", writer=ANNA, by="test", people=10)
+
+
+async def test_another_content_than_was_shown_is_not_confirmed(home: House) -> None:
+    hold = await asked(home)
+    seen = Seen(content_sha256="0" * 64, envelope_sha256=hold.envelope.sha256)
+    with pytest.raises(Conflict, match="changed"):
+        await home.approvals().confirm(hold.hold_id, writer=ANNA, by="test", people=10, seen=seen)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"session": {}},
+        {"session": {"auth_user": ULF}},
+        {"reverse_path": None},
+        {"Auto_Submitted": "auto-generated"},
+        {"X_Autoreply": "yes"},
+        {"sender": f"{ANNA}, {ULF}"},
+        {"sender": "anna@example.org", "session": {"auth_user": "anna@example.org"}},
+        {"sender": "noreply@example.com", "session": {"auth_user": "noreply@example.com"}},
+        {"sender": NEWS, "session": {"auth_user": NEWS}},
+    ],
+)
+async def test_who_is_not_proven_or_no_person_is_held_at_once(home: House, more: dict[str, Any]) -> None:
+    hold = await asked(home, **more)
+    assert hold.verdict.action is Action.HOLD
+    assert hold.confirm is None
+    assert ("approve", OMAR) in await told(home)
+    assert not any(kind == "confirm" for kind, _ in await told(home))
+    [(_, data)] = await home.events(hold.hold_id)
+    assert data["action"] == "hold"
+    assert "confirm.not-asked" in {reason["fact"] for reason in data["reasons"]}
+    with pytest.raises((Conflict, NotEntitled)):
+        await confirm(home, hold)
+
+
+async def test_a_mail_server_that_checks_senders_proves_a_person(home: House) -> None:
+    hold = await asked(home, session={"senders_verified": True})
+    assert hold.confirm is not None
+    assert hold.confirm.proof == "listener"
+
+
+async def test_a_special_category_is_never_its_writers_alone(home: House) -> None:
+    hold = await asked(home, *MEMBERS[:10])
+    assert hold.verdict.action is Action.HOLD
+    assert not hold.asks_writer
+
+
+async def test_where_another_rule_holds_it_is_a_hold(home: House) -> None:
+    hold = await asked(home, *READERS[:30])
+    assert hold.verdict.action is Action.HOLD
+    assert not hold.asks_writer
+    assert {h.rule for h in hold.verdict.hits} == {"to-several", "to-many"}
+
+
+async def test_a_special_list_that_cannot_say_who_is_on_it_leaves_it_to_others(home: House) -> None:
+    index_path(home.folder, "ramadan").unlink()
+    home.in_force = home.build(documents())
+    hold = await asked(home, *READERS[:10])
+    assert hold.verdict.action is Action.HOLD
+
+
+async def test_a_mailing_of_thirty_is_asked_about_once(home: House) -> None:
+    await put(home, RULES.replace(">= 30", ">= 300"))
+    done = [await send(home, reader) for reader in READERS[:30]]
+    assert [isinstance(one, Relayed) for one in done] == [True] * 4 + [False] * 26
+    [hold] = await waiting(home)
+    assert (hold.asks_writer, hold.copies, hold.reach) == (True, 25, 26)
+    assert await told(home) == [("confirm", ANNA)]
+    with pytest.raises(Unconfirmed):
+        await confirm(home, hold, 1)
+    await confirm(home, hold)
+    assert await releases(home) == 26
+    assert not await waiting(home)
+    kinds = {kind for one in done[5:] if isinstance(one, Held) for kind, _ in await home.events(one.hold_id)}
+    assert kinds == {"verdict", "confirmed"}
+    [mailing] = await home.store.mailings.newest()
+    assert [grant.by_writer for grant in mailing.grants] == [True]
+
+
+async def test_what_comes_later_of_a_confirmed_mailing_passes_until_another_rule_holds_it(home: House) -> None:
+    for reader in READERS[:12]:
+        await send(home, reader)
+    [hold] = await waiting(home)
+    await confirm(home, hold)
+    assert isinstance(await send(home, READERS[12]), Relayed)
+    assert isinstance(await send(home, READERS[13], session={}), Held), "nothing proves that it is hers"
+    [other] = await waiting(home)
+    assert not other.asks_writer
+
+
+async def test_a_writers_word_is_no_approval(home: House) -> None:
+    """At thirty a rule asks whether people have approved it, and they have not."""
+    await put(home, RULES.replace(">= 5", ">= 28"))
+    done = [await send(home, reader) for reader in READERS[:28]]
+    assert isinstance(done[-1], Held)
+    [hold] = await waiting(home)
+    await confirm(home, hold)
+    assert isinstance(await send(home, READERS[28]), Relayed | Held)
+    late = await send(home, READERS[29])
+    assert isinstance(late, Held)
+    found = await home.store.holds.find(late.hold_id)
+    assert found is not None
+    assert found.verdict.action is Action.HOLD
+
+
+async def test_what_is_not_for_its_writer_makes_all_of_it_a_hold(home: House) -> None:
+    """An unproven copy, another's copy, one that a rule holds: others decide on what they wait with, too."""
+    hold = await asked(home)
+    assert await told(home) == [("confirm", ANNA)]
+    again = await send(home, READERS[20], session={}, Message_ID="<other@a>")
+    assert isinstance(again, Held)
+    [lead] = await waiting(home)
+    assert lead.hold_id == hold.hold_id
+    assert (lead.asks_writer, lead.copies) == (False, 1)
+    assert [kind for kind, _ in await home.events(hold.hold_id)] == ["verdict", "unconfirmed"]
+    assert {("approve", OMAR), ("approve", EVA), ("held", ANNA)} <= set(await told(home))
+    with pytest.raises(Conflict):
+        await confirm(home, lead)
+    await home.approvals().vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    assert not await waiting(home)
+
+
+async def test_a_colleagues_copy_is_not_sent_on_ones_word(home: House) -> None:
+    hold = await asked(home)
+    await send(home, READERS[20], sender=ULF, session={"auth_user": ULF})
+    [lead] = await waiting(home)
+    assert lead.hold_id == hold.hold_id
+    assert not lead.asks_writer
+
+
+async def test_a_copy_that_another_rule_holds_ends_the_question(home: House) -> None:
+    hold = await asked(home)
+    await send(home, *READERS[10:40])
+    [lead] = await waiting(home)
+    assert (lead.hold_id, lead.asks_writer) == (hold.hold_id, False)
+    assert lead.verdict.action is Action.HOLD
+
+
+async def test_within_four_hours_nobody_else_approves_and_anybody_may_reject(home: House) -> None:
+    hold = await asked(home)
+    with pytest.raises(Conflict, match="asked until"):
+        await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    done = await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="No")
+    assert done.hold.state is State.REJECTED
+    with pytest.raises(Conflict):
+        await confirm(home, hold)
+
+
+async def test_after_four_hours_it_is_a_hold_as_any(home: House) -> None:
+    hold = await asked(home)
+    home.clock.pass_(hours=3, minutes=59)
+    await home.approvals().sweep()
+    assert [h.asks_writer for h in await waiting(home)] == [True]
+    home.clock.pass_(minutes=1)
+    with pytest.raises(Conflict, match="not asked"):
+        await confirm(home, hold)
+    await home.approvals().sweep()
+    [now] = await waiting(home)
+    assert not now.asks_writer
+    assert now.confirm is not None
+    assert now.confirm.lapsed_at == home.clock.now()
+    assert now.waits_since == home.clock.now()
+    assert now.expires_at > hold.expires_at
+    assert [kind for kind, _ in await home.events(hold.hold_id)] == ["verdict", "unconfirmed"]
+    assert {("held", ANNA), ("reminder", EVA), ("reminder", OMAR)} <= set(await told(home))
+    await home.approvals().sweep()
+    done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    assert done.hold.state is State.APPROVED
+
+
+async def test_a_rule_may_say_how_long_and_that_it_expires(home: House) -> None:
+    await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
+    hold = await asked(home)
+    assert hold.confirm is not None
+    assert (hold.confirm.until - hold.held_at, hold.confirm.expires) == (timedelta(minutes=30), True)
+    home.clock.pass_(minutes=30)
+    await home.approvals().sweep()
+    found = await home.store.holds.find(hold.hold_id)
+    assert found is not None
+    assert found.state is State.EXPIRED
+    assert ("expired", ANNA) in await told(home)
+    assert ("expired", EVA) not in await told(home)
+
+
+async def test_the_policy_says_how_long(home: House) -> None:
+    await put(home, top='confirm: {within: 1h, a_person: "1 in 1d"}\n')
+    hold = await asked(home)
+    assert hold.confirm is not None
+    assert hold.confirm.until - hold.held_at == timedelta(hours=1)
+    second = await asked(home, *READERS[20:30], X_Mailing="another", body="another")
+    assert second.verdict.action is Action.HOLD
+
+
+async def test_a_person_is_asked_three_times_in_a_week(home: House) -> None:
+    """Whatever Message-ID they bear. What its copies ask is one question."""
+    for n in range(3):
+        hold = await asked(home, X_Mailing=f"m{n}", body=f"{n}", Message_ID="<same@a>")
+        assert hold.asks_writer, n
+        await send(home, READERS[40], X_Mailing=f"m{n}", body=f"{n}")
+        await confirm(home, (await waiting(home))[0])
+    often = await asked(home, X_Mailing="m3", body="3", Message_ID="<same@a>")
+    assert often.verdict.action is Action.HOLD
+    sentences = [str(r.public) for h in often.verdict.hits for r in h.reasons]
+    assert "Its writer has been asked so often lately that others decide." in sentences
+    other = await asked(home, sender=ULF, session={"auth_user": ULF}, X_Mailing="m4", body="4")
+    assert other.asks_writer
+    home.clock.pass_(days=7, seconds=1)
+    index(home.folder, "news", READERS, home.clock.now())
+    index(home.folder, "ramadan", MEMBERS, home.clock.now())
+    later = await asked(home, X_Mailing="m5", body="5")
+    assert later.asks_writer
+
+
+async def test_the_same_again_is_the_same_question(home: House) -> None:
+    first = copy(home, *READERS[:10], Message_ID="<1@a>")
+    intake = home.intake()
+    done = await intake(first, Way())
+    again = await intake(copy(home, *READERS[:10], Message_ID="<1@a>"), Way())
+    assert isinstance(done, Held)
+    assert isinstance(again, Held)
+    assert again.hold_id == done.hold_id
+    assert await told(home) == [("confirm", ANNA)]
+
+
+async def test_its_writer_withdraws_and_nobody_else_hears(home: House) -> None:
+    hold = await asked(home)
+    done = await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
+    assert done.hold.state is State.WITHDRAWN
+    assert {who for _, who in await told(home)} == {ANNA}
+    assert await releases(home) == 0
+
+
+async def test_a_freeze_stops_what_is_confirmed(home: House) -> None:
+    hold = await asked(home)
+    await home.freeze()
+    done = await confirm(home, hold)
+    assert done.held_up
+    assert await releases(home) == 0
+    await home.thaw()
+    assert await releases(home) == 1
+
+
+async def test_what_comes_while_frozen_is_a_hold(home: House) -> None:
+    await home.freeze()
+    hold = await asked(home)
+    assert hold.verdict.action is Action.HOLD
+    assert not hold.asks_writer
+
+
+async def test_an_observing_rule_asks_nobody(home: House) -> None:
+    await put(home, RULES.replace("then: confirm", "then: confirm\n    mode: observe"))
+    done = await send(home, *READERS[:10])
+    assert isinstance(done, Relayed)
+
+
+async def test_a_policy_that_only_observes_asks_nobody(home: House) -> None:
+    await home.put(
+        {**documents(), "policy.yaml": documents()["policy.yaml"].replace(b"enforce: true", b"enforce: false")}
+    )
+    await home.follow()
+    transaction = copy(home, *READERS[:10])
+    assert isinstance(await home.intake()(transaction, Way()), Relayed)
+    (_, data), *_ = await home.events(transaction.id)
+    assert (data["action"], data["observed"]) == ("relay", ["to-several"])
+
+
+async def test_a_policy_that_makes_the_list_special_takes_the_word_from_its_writer(home: House) -> None:
+    hold = await asked(home)
+    policy = documents()["policy.yaml"].replace(
+        b"    title: News\n", b"    title: News\n    sensitivity: special-category\n"
+    )
+    await home.put({**documents(), "policy.yaml": policy})
+    await home.follow()
+    with pytest.raises(Conflict, match="alone"):
+        await confirm(home, hold)
+
+
+def letter(home: House, n: int, **more: Any) -> Any:
+    return copy(home, READERS[n], **{"X_Looks": "unclear", "X_Mailing": f"letter {n}", "body": f"Dear {n}"} | more)
+
+
+async def test_letters_of_one_writer_wait_as_one_question_and_count_as_if_they_had_gone(home: House) -> None:
+    """The tenth new customer within the hour asks; with the fourteenth a rule holds all that wait."""
+    intake = home.intake()
+    done = [await intake(letter(home, n), Way()) for n in range(13)]
+    assert [isinstance(one, Relayed) for one in done] == [True] * 9 + [False] * 4
+    [hold] = await waiting(home)
+    assert (hold.asks_writer, hold.copies, hold.reach) == (True, 3, 4)
+    await intake(letter(home, 13), Way())
+    [hold] = await waiting(home)
+    assert (hold.asks_writer, hold.copies) == (False, 4)
+    assert {h.rule for h in hold.verdict.hits} == {"new-customers", "very-many-new-customers"}
+
+
+async def test_letters_that_are_confirmed_go_and_let_nobody_begin_anew(home: House) -> None:
+    """An approver has looked at what was counted, a writer has not: a rule that holds counts on. Till then they are not asked again."""
+    intake = home.intake()
+    for n in range(12):
+        await intake(letter(home, n), Way())
+    [hold] = await waiting(home)
+    assert hold.reach == 3
+    await confirm(home, hold)
+    assert await releases(home) == 3
+    passed = letter(home, 12)
+    assert isinstance(await intake(passed, Way()), Relayed)
+    (_, data), *_ = await home.events(passed.id)
+    assert (data["approved"], data["decided"]) == (["new-customers"], ["mailing.confirmed"])
+    assert isinstance(await intake(letter(home, 13), Way()), Held)
+    [second] = await waiting(home)
+    assert not second.asks_writer, "the fourteenth in the hour, as if nobody had been asked"
+    assert isinstance(await intake(letter(home, 9, body="Once more"), Way()), Relayed), "no first contact any more"
+    other = letter(home, 40, sender=ULF, session={"auth_user": ULF})
+    assert isinstance(await intake(other, Way()), Relayed)
+
+
+async def test_what_was_meant_is_asked_again_after_a_week_and_of_an_unproven_sender_never(home: House) -> None:
+    intake = home.intake()
+    for n in range(10):
+        await intake(letter(home, n), Way())
+    await confirm(home, (await waiting(home))[0])
+    assert isinstance(await intake(letter(home, 10, session={}), Way()), Held)
+    [unproven] = await waiting(home)
+    assert not unproven.asks_writer
+    await home.approvals().withdraw(unproven.hold_id, sender=ANNA, by="test")
+    home.clock.pass_(days=7, seconds=1)
+    for name, people in (("news", READERS), ("ramadan", MEMBERS)):
+        index(home.folder, name, people, home.clock.now())
+    for n in range(20, 30):
+        await intake(letter(home, n), Way())
+    [again] = await waiting(home)
+    assert again.asks_writer
+
+
+async def test_a_withdrawn_letter_makes_nobody_known(home: House) -> None:
+    intake = home.intake()
+    for n in range(10):
+        await intake(letter(home, n), Way())
+    [hold] = await waiting(home)
+    await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
+    assert isinstance(await intake(letter(home, 9, body="Once more"), Way()), Held)
+
+
+async def test_enough_copies_wait_at_their_client_and_it_is_asked_all_the_same(home: House) -> None:
+    await put(home, RULES.replace(">= 30", ">= 300"))
+    home.term = type(home.term)(copies=3)
+    intake = home.intake()
+    done = [await intake(copy(home, reader), Way()) for reader in READERS[:12]]
+    assert sum(isinstance(one, Deferred) for one in done) == 4
+    [hold] = await waiting(home)
+    assert hold.asks_writer

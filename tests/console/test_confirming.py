@@ -1,0 +1,186 @@
+"""Whether it is meant: the page on which its writer says so, and what those who decide see meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smtpguard.accounts.model import Role
+from smtpguard.holds.model import Hold, State
+from smtpguard.policy.freezing import Selector
+from tests.console.holding import ANNA, EVA, again, text
+from tests.console.stage import Browser, Stage
+from tests.console.test_deciding import link_of
+from tests.guard.asking import READERS, copy, put
+from tests.guard.house import Way
+
+
+async def asked(here: Stage, n: int = 10, **more: Any) -> Hold:
+    await put(here.home)
+    transaction = copy(here.home, *READERS[:n], **more)
+    await here.home.intake()(transaction, Way())
+    return await again(here, transaction.id)
+
+
+async def opened(here: Stage, hold: Hold) -> tuple[Browser, str]:
+    """The page that the mail links to, for somebody without an account."""
+    browser, path = here.browser(), f"/mine/{link_of(here, hold)}"
+    assert (await browser.get(path)).status_code == 200
+    return browser, path
+
+
+async def says(browser: Browser, path: str, number: str) -> Any:
+    bound = {name: browser.hidden(name) for name in ("content", "envelope")}
+    return await browser.post(f"{path}/confirm", number=number, **bound)
+
+
+async def test_the_number_sends_it(here: Stage) -> None:
+    hold = await asked(here)
+    browser, path = await opened(here, hold)
+    page = text(await browser.get(path))
+    assert "Is it meant to go to 10 people?" in page
+    assert "on its way to 10 people." in page
+    assert "If you say nothing within 4 hours, others decide." in page
+    assert "Ask that it be sent" not in page
+    done = await says(browser, path, "10")
+    assert (done.status_code, done.headers["location"]) == (303, f"{path}?done=confirmed")
+    now = await again(here, hold.hold_id)
+    assert now.state is State.APPROVED
+    [(_, data)] = [each for each in await here.home.events(hold.hold_id) if each[0] == "confirmed"]
+    assert (data["people"], data["way"], data["proof"]) == (10, "link", "login")
+    page = text(await browser.get(done.headers["location"]))
+    assert "You said that it is meant, and it is being sent exactly as you wrote it." in page
+    assert "Is it meant to go" not in page
+
+
+async def test_to_look_changes_nothing_however_often(here: Stage) -> None:
+    """As a scanner of links does: by GET and HEAD, of every address of the mail and the page."""
+    hold = await asked(here)
+    _, path = await opened(here, hold)
+    scanner = here.browser()
+    for method in ("GET", "HEAD"):
+        for where in (path, f"{path}/confirm", f"{path}/confirm?number=10", f"{path}/withdraw"):
+            answer = await scanner.http.request(method, where)
+            assert answer.status_code in (200, 303, 404, 405), (method, where)
+    bare = await scanner.http.post(f"{path}/confirm", data={"number": "10"})
+    assert bare.status_code == 403, "a form that is not the page's own"
+    assert await again(here, hold.hold_id) == hold
+    assert [kind for kind, _ in await here.home.events(hold.hold_id)] == ["verdict"]
+
+
+async def test_a_wrong_number_sends_nothing_and_comes_back(here: Stage) -> None:
+    hold = await asked(here)
+    browser, path = await opened(here, hold)
+    for number in ("", "9", "11", "ten", "-10", "1" * 20):
+        answer = await says(browser, path, number)
+        assert answer.status_code == 422, number
+        assert "It was not sent: the number that was typed is not 10." in text(answer)
+        assert "Nothing is sent: see below what is missing." in text(answer)
+    assert (await again(here, hold.hold_id)).asks_writer
+    assert (await says(browser, path, " 10 ")).status_code == 303
+
+
+async def test_in_a_second_tab_it_is_over(here: Stage) -> None:
+    hold = await asked(here)
+    (one, path), (two, _) = await opened(here, hold), await opened(here, hold)
+    assert (await says(one, path, "10")).status_code == 303
+    late = await says(two, path, "10")
+    assert late.status_code == 409
+    assert "Nothing was done: it is not what it was when you looked." in text(late)
+    kinds = [kind for kind, _ in await here.home.events(hold.hold_id)]
+    assert kinds.count("confirmed") == 1
+
+
+async def test_what_came_since_the_page_was_opened_is_in_the_number(here: Stage) -> None:
+    hold = await asked(here)
+    browser, path = await opened(here, hold)
+    await here.home.intake()(copy(here.home, READERS[10]), Way())
+    answer = await says(browser, path, "10")
+    assert answer.status_code == 422
+    assert "Is it meant to go to 11 people?" in text(answer)
+    assert "2 messages wait, and go together." in text(answer)
+    assert (await says(browser, path, "11")).status_code == 303
+
+
+async def test_its_writer_withdraws_with_one_button(here: Stage) -> None:
+    hold = await asked(here)
+    browser, path = await opened(here, hold)
+    assert (await browser.post(f"{path}/withdraw")).status_code == 303
+    assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
+    assert (await says(browser, path, "10")).status_code == 409
+
+
+async def test_who_has_an_account_says_so_by_it(here: Stage) -> None:
+    hold = await asked(here)
+    anna, path = await here.signed_in(ANNA), f"/held/{hold.hold_id}"
+    assert "Is it meant to go to 10 people?" in text(await anna.get(path))
+    assert (await says(anna, path, "10")).status_code == 303
+    [(_, data)] = [each for each in await here.home.events(hold.hold_id) if each[0] == "confirmed"]
+    assert data["way"] == "account"
+
+
+async def test_nobody_else_says_so(here: Stage) -> None:
+    hold = await asked(here)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    path = f"/held/{hold.hold_id}"
+    await eva.get(path)
+    assert (await says(eva, path, "10")).status_code == 404
+    assert (await again(here, hold.hold_id)).asks_writer
+
+
+async def test_those_who_decide_see_that_its_writer_is_asked(here: Stage) -> None:
+    hold = await asked(here)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    rows = await eva.get("/held")
+    assert "its writer is asked" in text(rows)
+    assert f'id="pick-{hold.hold_id}"' not in rows.text
+    page = text(await eva.get(f"/held/{hold.hold_id}"))
+    assert "Its writer is asked whether it is meant. You are asked if nobody says so in time." in page
+    assert "Send to 10 people" not in page
+    bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy")}
+    forced = await eva.post(
+        f"/held/{hold.hold_id}/vote", choice="approve", lists=" ".join(hold.lists), people="10", **bound
+    )
+    assert forced.status_code == 409
+    assert (await again(here, hold.hold_id)).asks_writer
+    done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="Not this", **bound)
+    assert done.status_code == 303
+    assert (await again(here, hold.hold_id)).state is State.REJECTED
+
+
+async def test_after_its_time_those_who_decide_may(here: Stage) -> None:
+    hold = await asked(here)
+    browser, path = await opened(here, hold)
+    here.home.clock.pass_(hours=4)
+    assert (await says(browser, path, "10")).status_code == 409
+    await here.home.approvals().sweep()
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert "Send to 10 people" in text(await eva.get(f"/held/{hold.hold_id}"))
+    page = text(await browser.get(path))
+    assert "It waits until somebody has looked at it." in page
+    assert "Ask that it be sent" in page
+
+
+async def test_what_is_frozen_is_confirmed_and_does_not_go(here: Stage) -> None:
+    hold = await asked(here)
+    await here.home.freeze(Selector.ALL, "")
+    browser, path = await opened(here, hold)
+    done = await says(browser, path, "10")
+    assert "You said that it is meant, and it has not been sent yet." in text(
+        await browser.get(done.headers["location"])
+    )
+
+
+async def test_in_swedish(here: Stage) -> None:
+    hold = await asked(here)
+    browser, path = await opened(here, hold)
+    page = text(await browser.get(path, **{"Accept-Language": "sv"}))
+    assert "Är det meningen att det ska gå till 10 personer?" in page
+    assert "Om du inte svarar inom 4 timmar beslutar andra." in page
+
+
+async def test_the_pages_say_what_a_rule_that_asks_does(here: Stage) -> None:
+    await put(here.home)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert "waits, and its writer is asked" in text(await eva.get("/policy"))
+    for page in ("/", "/held", "/history", "/policy/try"):
+        assert (await eva.get(page)).status_code == 200, page
