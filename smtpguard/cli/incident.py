@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -15,6 +15,7 @@ from smtpguard.console.incident import Told, told
 from smtpguard.console.incidentrow import row
 from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.incidents.about import About
+from smtpguard.incidents.preserving import Preserved
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds
 from smtpguard.locale.catalogue import languages
@@ -115,6 +116,95 @@ def report(
             click.echo(line)
     if made.found.proof is not None and not made.found.proof.ok:
         raise click.exceptions.Exit(1)
+
+
+@command.command()
+@click.argument("id", metavar="ID")
+@click.option("--reason", default="", metavar="TEXT", help="Why, as the journal has it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def hold(context: Context, id: str, reason: str, as_json: bool) -> None:
+    """Keep everything that a report on this needs, whatever retention says: for 180 days.
+
+    ID is that of a message, a mailing, a held message or a freeze. Of a message that is one of a mailing all of that is kept: entries with
+    their names, contents, decisions, deliveries and counts; and the journal from the first of them on.
+    """
+
+    async def work() -> Preserved:
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings()) as (store, _):
+            found = await store.preserve(id, by=context.user, reason=reason)
+        if found is None:
+            raise NotFine(f"the journal has nothing of {id}")
+        return found
+
+    _tell(context, [context.run(work())], as_json)
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def holds(context: Context, as_json: bool) -> None:
+    """What is kept past its time, and until when."""
+
+    async def work() -> Sequence[Preserved]:
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings(), reads=True) as (store, _):
+            return await store.preserved()
+
+    _tell(context, context.run(work()), as_json)
+
+
+@command.command()
+@click.argument("id", metavar="ID")
+@click.option(
+    "--as", "person", required=True, metavar="ADDRESS", help="Who wants it: somebody in a group of the policy."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def renew(context: Context, id: str, person: str, as_json: bool) -> None:
+    """Keep it for 180 days more. It takes two people: the second who says so decides."""
+
+    async def work() -> Preserved:
+        from smtpguard.app.files import parse_policy
+        from smtpguard.app.services import opened
+
+        settings = context.settings()
+        async with opened(settings) as (store, _):
+            try:
+                documents = await store.policies.documents((await store.gate.read()).policy_sha256)
+                groups = parse_policy(settings, documents).groups
+            except KeyError:
+                raise CannotRun("no policy is in force: nobody is in a group") from None
+            if not any(person in people for people in groups.values()):
+                raise NotFine(f"{person} is in no group of the policy in force")
+            try:
+                return await store.preserve_longer(id, person)
+            except KeyError:
+                raise NotFine(f"{id} is not kept past its time: smtpguard incident hold {id}") from None
+
+    _tell(context, [context.run(work())], as_json)
+
+
+def _tell(context: Context, some: Sequence[Preserved], as_json: bool) -> None:
+    for one in some:
+        if as_json or context.json:
+            context.say(
+                {
+                    "id": one.id,
+                    "until": one.until,
+                    "by": one.by,
+                    "reason": one.reason,
+                    "renewal_asked_by": one.asked_by or None,
+                }
+            )
+            continue
+        waits = f"; {one.asked_by} wants it longer, and a second person is to agree" if one.asked_by else ""
+        click.echo(f"{one.id}: everything is kept until {one.until:%Y-%m-%d %H:%M} UTC{waits}")
+    if not some and not (as_json or context.json):
+        click.echo("Nothing is kept past its time.")
 
 
 def _page(page: Told, said: Speech, made: datetime, by: str) -> Iterator[str]:

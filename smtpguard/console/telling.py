@@ -45,6 +45,7 @@ WORDS: Mapping[str, str] = {
     Kind.MAILING.value: N_("The mailing"),
     Kind.POLICY.value: N_("Another policy in force"),
     Kind.SECRET.value: N_("Another secret in force"),
+    Kind.PRESERVED.value: N_("All of an incident is kept past its time"),
     Kind.RETENTION.value: N_("Things are kept for another time, or will be a day later"),
     Kind.KEY.value: N_("Another key signs checkpoints"),
     Kind.LIST.value: N_("A list was read"),

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0025"
+SCHEMA = "0026"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -406,6 +406,24 @@ freeze = Table(
     _text("freeze_id", primary_key=True),
     Column("lifted", Boolean, nullable=False),
     _text("doc"),
+)
+
+preserved = Table(  # incidents of which everything is kept past its time (incidents.preserving)
+    "preserved",
+    metadata,
+    _text("id", primary_key=True),
+    _big("until"),
+    _big("first"),
+    _text("doc"),
+)
+
+preserved_key = Table(  # what each needs: ids of messages, and contents
+    "preserved_key",
+    metadata,
+    _text("what", primary_key=True),
+    _text("key", primary_key=True),
+    _text("incident", primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 document = Table(  # the files of a policy, by its SHA-256

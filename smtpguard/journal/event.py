@@ -64,6 +64,7 @@ class Kind(enum.Enum):
     SECRET = "secret"  # from here on another one is in force
     KEY = "key"  # from here on checkpoints are signed by another key, which the one before has signed
     RETENTION = "retention"  # things are to be kept for another time; what is shorter is in force a day later
+    PRESERVED = "preserved"  # everything of an incident is kept past its time: data.change is begun, renewal asked, renewed or ended
     ERASED = "erased"  # retention: private parts or content are gone
 
 

@@ -27,6 +27,7 @@ class Tree:
         self.begin = connection.execute(select(merkle.c.n).where(merkle.c.level == BEGINS)).scalar() or 1
         self._known: dict[tuple[int, int], bytes] = {}
         self._block = -1  # of which all subtrees are at hand
+        self._levels: list[list[bytes]] = []
         self._lower: dict[tuple[int, int], bytes] = {}
 
     def size(self, seq: int) -> int:
@@ -63,6 +64,10 @@ class Tree:
         block = n >> (BLOCK - level)
         if block != self._block:
             self._load(block)
+        if level < len(self._levels):
+            at = n - (block << (BLOCK - level))
+            if at < len(self._levels[level]):
+                return self._levels[level][at]
         found = self._lower.get((level, n))
         if found is None:
             if level == 0:
@@ -79,10 +84,9 @@ class Tree:
             .where(entry.c.seq >= seq, entry.c.seq < seq + LEAVES)
             .order_by(entry.c.seq)
         ).all()
-        self._lower, self._block = {}, block
+        self._lower, self._levels, self._block = {}, [], block
         if rows and rows[0].seq == seq and rows[-1].seq == seq + len(rows) - 1:
-            for level, nodes in enumerate(levels([leaf(bytes(row.hash)) for row in rows])):
-                self._lower.update(((level, (first >> level) + n), node) for n, node in enumerate(nodes))
+            self._levels = levels([leaf(bytes(row.hash)) for row in rows])
             return
         self._lower = {(0, row.seq - self.begin): leaf(bytes(row.hash)) for row in rows}
         kept = select(merkle.c.level, merkle.c.n, merkle.c.hash).where(merkle.c.level >= 0, merkle.c.level < BLOCK)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 
 from smtpguard.database.batch import Batch
-from smtpguard.database.schema import mailing, mailing_key, reached
+from smtpguard.database.schema import mailing, mailing_key, preserved_key, reached
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.mailingbatch import QUIET as OVER
 from smtpguard.mailings.mailingrow import COLUMNS, NOBODY, NOTHING, Row
@@ -46,8 +46,9 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
 
 
 def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int]:
-    """A slice of those that are wanted, save the newest row."""
-    query = select(mailing.c.n).where(mailing.c.n < newest, *wanted).order_by(mailing.c.last_at).limit(SLICE)
+    """A slice of those that are wanted, save the newest row, and what an incident needs (incidents.preserving)."""
+    needed = exists().where(preserved_key.c.what == "id", preserved_key.c.key == mailing.c.id)
+    query = select(mailing.c.n).where(mailing.c.n < newest, *wanted, ~needed).order_by(mailing.c.last_at).limit(SLICE)
     return list(batch.connection.execute(query).scalars())
 
 
@@ -68,7 +69,8 @@ def _erase(batch: Batch, ns: list[int], *, but_its_row: bool = False) -> tuple[i
 
 def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
     """The newest, where it is old as well."""
-    old = mailing.c.n == newest, mailing.c.last_at < microseconds(before), mailing.c.doc != NOTHING
+    needed = exists().where(preserved_key.c.what == "id", preserved_key.c.key == mailing.c.id)
+    old = ~needed, mailing.c.n == newest, mailing.c.last_at < microseconds(before), mailing.c.doc != NOTHING
     if batch.connection.execute(select(mailing.c.n).where(*old)).scalar() is None:
         return 0, False
     done, left = _erase(batch, [newest], but_its_row=True)

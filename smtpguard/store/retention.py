@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, select
 
 from smtpguard.database.batch import FREEZE, Batch
 from smtpguard.database.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
 from smtpguard.holds import contents, covers
 from smtpguard.holds.model import LIVE, State
-from smtpguard.incidents import activityrows
+from smtpguard.incidents import activityrows, preserving
 from smtpguard.journal import rows as journal
 from smtpguard.journal import terms
 from smtpguard.journal.chain import microseconds
@@ -90,6 +90,7 @@ def agreed(batch: Batch, wanted: Retention, by: str) -> Retention:
 def erase(batch: Batch, keep: Retention) -> Erased:
     """One slice."""
     batch.flush()
+    preserving.end(batch)
     taken = Erased(orphans=contents.sweep(batch))
     old = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
@@ -128,7 +129,8 @@ def _old_contents(batch: Batch, before: datetime) -> list[str]:
         hold.c.state.not_in(_SETTLED) | (hold.c.held_at >= microseconds(before)),
     )
     going = exists().where(outbox.c.content == content.c.sha256, outbox.c.done.is_(False))
-    query = select(content.c.sha256).where(content.c.kept_at < microseconds(before), ~needed, ~going)
+    kept = preserving.is_kept(preserving.CONTENT, content.c.sha256)
+    query = select(content.c.sha256).where(content.c.kept_at < microseconds(before), ~needed, ~going, ~kept)
     return list(batch.connection.execute(query.limit(SLICE)).scalars())
 
 
@@ -137,11 +139,15 @@ def _old_holds(batch: Batch, before: datetime) -> int:
         hold.c.held_at < microseconds(before),
         hold.c.state.in_(_SETTLED),
         ~exists().where(outbox.c.hold_id == hold.c.hold_id, outbox.c.done.is_(False)),
+        ~preserving.is_kept(preserving.ID, hold.c.hold_id),
     )
     ids = list(batch.connection.execute(query.limit(SLICE)).scalars())
     if ids:
         batch.connection.execute(delete(hold).where(hold.c.hold_id.in_(ids)))
-    sent = select(outbox.c.intent_id).where(outbox.c.done.is_(True), outbox.c.created_at < microseconds(before))
+    needed = outbox.c.hold_id.is_not(None) & preserving.is_kept(preserving.ID, outbox.c.hold_id)
+    sent = select(outbox.c.intent_id).where(
+        outbox.c.done.is_(True), outbox.c.created_at < microseconds(before), ~needed
+    )
     gone = list(batch.connection.execute(sent.limit(SLICE)).scalars())
     if gone:
         batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(gone)))
@@ -159,7 +165,11 @@ def _lifted(batch: Batch, before: datetime) -> None:
 
 def _private(batch: Batch, before: datetime) -> tuple[int, int]:
     """Clear values of old entries, oldest first. Returns how many, and the last entry that may be without from now on."""
-    first = select(func.min(clear.c.seq)).scalar_subquery()
+    spared: list[ColumnElement[bool]] = []
+    if preserving.any_of_them(batch.connection):
+        needed = exists().where(entry.c.seq == clear.c.seq, preserving.is_kept(preserving.ID, entry.c.id))
+        spared = [~needed]
+    first = select(func.min(clear.c.seq)).where(*spared).scalar_subquery()
     query = select(entry.c.seq, entry.c.at).where(entry.c.seq >= first, entry.c.seq < first + CUT).order_by(entry.c.seq)
     through = 0
     for seq, at in batch.connection.execute(query):
@@ -168,7 +178,7 @@ def _private(batch: Batch, before: datetime) -> tuple[int, int]:
         through = seq
     if not through:
         return 0, 0
-    done = batch.connection.execute(delete(clear).where(clear.c.seq <= through))
+    done = batch.connection.execute(delete(clear).where(clear.c.seq <= through, *spared))
     return done.rowcount, through
 
 
@@ -176,9 +186,9 @@ def _journal(batch: Batch, before: datetime) -> tuple[Checkpoint | None, int]:
     """Cut the oldest entries. Returns the last of them as a base, and how many."""
     lowest = select(func.min(entry.c.seq)).scalar_subquery()
     query = select(entry.c.seq, entry.c.at, entry.c.hash).where(entry.c.seq >= lowest, entry.c.seq < lowest + CUT)
-    last = None
+    last, needed = None, preserving.first_kept(batch.connection)
     for row in batch.connection.execute(query.order_by(entry.c.seq)):
-        if row.at >= microseconds(before):
+        if row.at >= microseconds(before) or (needed is not None and row.seq >= needed):
             break
         last = row
     if last is None or last.seq >= batch.head.seq:

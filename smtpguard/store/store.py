@@ -5,7 +5,8 @@ All writing goes through the one writer thread (writer.py); reading has a few th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from smtpguard.admission.model import Admission, Item, Seen
@@ -13,6 +14,7 @@ from smtpguard.counts import contacts
 from smtpguard.database.access import Access, Clock
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import Database
+from smtpguard.incidents.preserving import Preserved
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
 from smtpguard.journal.event import Event
@@ -71,6 +73,30 @@ class Store(Access):
     async def agree(self, wanted: Retention, by: str) -> Retention:
         """How long things are kept now, where the settings on host ``by`` want it so (retention.agreed)."""
         return await self.write(lambda b: retention.agreed(b, wanted, by))
+
+    async def preserve(self, id: str, *, by: str, reason: str) -> Preserved | None:
+        """Keep all that this incident needs past its time (incidents.preserving); None where the journal knows no such id."""
+        from smtpguard.incidents import preserving
+
+        needed = await self.walk(lambda opened: preserving.find(opened, id))
+        if needed is None:
+            return None
+        for what, keys in ((preserving.ID, sorted(needed.ids)), (preserving.CONTENT, sorted(needed.contents))):
+            for start in range(0, len(keys), preserving.SLICE):
+                some = keys[start : start + preserving.SLICE]
+                await self.write(partial(preserving.keep, id=id, what=what, keys=some))
+        return await self.write(lambda b: preserving.begin(b, id, needed, by=by, reason=reason, cases=len(needed.ids)))
+
+    async def preserve_longer(self, id: str, by: str) -> Preserved:
+        """``by`` wants it. Raises KeyError where it is not kept."""
+        from smtpguard.incidents import preserving
+
+        return await self.write(lambda b: preserving.renew(b, id, by))
+
+    async def preserved(self) -> Sequence[Preserved]:
+        from smtpguard.incidents import preserving
+
+        return await self.ask(preserving.all_of_them)
 
     async def renew(self, event: Event, before: bytes = b"") -> None:
         """From this entry on the secret that the store was opened with is in force. Who has another one writes nothing more. ``before``:

@@ -1,0 +1,28 @@
+"""What an incident needs is kept past its time: which incidents, until when, and what of each."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0026"
+down_revision = "0025"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "preserved",
+        sa.Column("id", sa.Text(), primary_key=True, nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("doc", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "preserved_key",
+        sa.Column("what", sa.Text(), primary_key=True, nullable=False),
+        sa.Column("key", sa.Text(), primary_key=True, nullable=False),
+        sa.Column("incident", sa.Text(), primary_key=True, nullable=False),
+        sqlite_with_rowid=False,
+    )

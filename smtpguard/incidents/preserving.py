@@ -1,0 +1,169 @@
+"""Incidents of which everything is kept past its time: which, until when, and what of each.
+
+What is kept are messages, by the ids that entries, holds and mailings have, with whatever the journal still says of them, and contents. It ends
+by itself, unless two people say that it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
+
+from smtpguard.database.access import Open
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.schema import entry, hold, preserved, preserved_key
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import instant, microseconds, parsed
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.scan import pages
+
+LASTS = timedelta(days=180)
+ID, CONTENT = "id", "content"
+SLICE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needed:
+    """What an incident needs. ``first``: the first entry of it."""
+
+    ids: frozenset[str]
+    contents: frozenset[str]
+    first: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preserved:
+    """One incident. ``asked_by``: who wants it to be kept longer, while a second person has not agreed."""
+
+    id: str
+    until: datetime
+    by: str
+    reason: str
+    asked_by: str = ""
+
+
+def find(open: Open, id: str) -> Needed | None:
+    """Of a message, hold, mailing or freeze; of a message that is one of a mailing, all of it. None where the journal knows none."""
+    ids, contents, first = _named(open, {id})
+    if not ids:
+        return None
+    with open() as connection:
+        bodies = connection.execute(select(entry.c.body).where(entry.c.id == id, journal.VERDICT)).scalars().all()
+    mailings = {str(name) for body in bodies if (name := parsed(body)["data"].get("mailing"))} - {id}
+    if mailings:
+        more, others, begin = _named(open, mailings)
+        ids, contents, first = ids | more, contents | others, min(first, begin or first)
+    wanted = sorted(ids | {id} | mailings)
+    for start in range(0, len(wanted), SLICE):
+        held = select(hold.c.content).where(hold.c.hold_id.in_(wanted[start : start + SLICE]))
+        with open() as connection:
+            contents.update(connection.execute(held).scalars())
+    return Needed(ids=frozenset(wanted), contents=frozenset(contents), first=first)
+
+
+def _named(open: Open, names: Collection[str]) -> tuple[set[str], set[str], int]:
+    ids: set[str] = set()
+    contents: set[str] = set()
+    first = 0
+    with open() as connection:
+        last = read_head(connection).seq
+    for page in pages(open, last, journal.named(names)):
+        for one, _ in page:
+            data = one.data
+            ids.add(one.id)
+            ids.update(str(data[key]) for key in ("hold", "with") if data.get(key))
+            if isinstance(content := data.get("content"), str):
+                contents.add(content)
+            first = first or one.seq
+    return ids, contents, first
+
+
+def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str, cases: int) -> Preserved:
+    """From now on. What is kept of it already is kept as long as it is, at least."""
+    now = batch.now
+    row = batch.connection.execute(select(preserved).where(preserved.c.id == id)).one_or_none()
+    made = Preserved(
+        id=id, until=max(now + LASTS, instant(row.until) if row is not None else now), by=by, reason=reason
+    )
+    batch.connection.execute(delete(preserved).where(preserved.c.id == id))
+    batch.connection.execute(
+        insert(preserved).values(id=id, until=microseconds(made.until), first=needed.first, doc=_doc(made))
+    )
+    _said(batch, made, "begun", by, messages=cases)
+    return made
+
+
+def keep(batch: Batch, id: str, what: str, keys: Sequence[str]) -> None:
+    """Some of what it needs."""
+    known = select(preserved_key.c.key).where(preserved_key.c.incident == id, preserved_key.c.what == what)
+    there = set(batch.connection.execute(known.where(preserved_key.c.key.in_(keys))).scalars())
+    rows = [{"incident": id, "what": what, "key": key} for key in keys if key not in there]
+    if rows:
+        batch.connection.execute(insert(preserved_key), rows)
+
+
+def renew(batch: Batch, id: str, by: str) -> Preserved:
+    """``by`` wants it to be kept longer: the second person who does decides. Raises KeyError where it is not kept."""
+    row = batch.connection.execute(select(preserved).where(preserved.c.id == id)).one_or_none()
+    if row is None:
+        raise KeyError(id)
+    known = _read(row)
+    agreed = known.asked_by not in ("", by)
+    until = max(known.until, batch.now) + LASTS if agreed else known.until
+    made = Preserved(id=id, until=until, by=known.by, reason=known.reason, asked_by="" if agreed else by)
+    batch.connection.execute(
+        update(preserved).where(preserved.c.id == id).values(until=microseconds(until), doc=_doc(made))
+    )
+    people = (known.asked_by, by) if agreed else (by,)
+    _said(batch, made, "renewed" if agreed else "renewal asked", *people)
+    return made
+
+
+def end(batch: Batch) -> int:
+    """Those whose time is over; how many."""
+    over = batch.connection.execute(select(preserved).where(preserved.c.until <= batch.now_us)).all()
+    for row in over:
+        batch.connection.execute(delete(preserved_key).where(preserved_key.c.incident == row.id))
+        batch.connection.execute(delete(preserved).where(preserved.c.id == row.id))
+        _said(batch, _read(row), "ended")
+    return len(over)
+
+
+def all_of_them(connection: Connection) -> list[Preserved]:
+    return [_read(row) for row in connection.execute(select(preserved).order_by(preserved.c.until, preserved.c.id))]
+
+
+def any_of_them(connection: Connection) -> bool:
+    return connection.execute(select(preserved.c.id).limit(1)).first() is not None
+
+
+def first_kept(connection: Connection) -> int | None:
+    """The first entry that one of them needs."""
+    found = connection.execute(select(func.min(preserved.c.first))).scalar()
+    return None if found is None else int(found)
+
+
+def is_kept(what: str, key: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the id or the content in this column is."""
+    return exists().where(preserved_key.c.what == what, preserved_key.c.key == key)
+
+
+def _said(batch: Batch, one: Preserved, change: str, *people: str, **more: Any) -> None:
+    private = {"actor": people} if people else {}
+    if change == "begun" and one.reason:
+        private["comment"] = (one.reason,)
+    data = {"change": change, "until": one.until.isoformat().replace("+00:00", "Z"), **more}
+    batch.record([Event(kind=Kind.PRESERVED, id=one.id, at=batch.now, data=data, private=private)])
+
+
+def _doc(one: Preserved) -> str:
+    return json.dumps({"by": one.by, "reason": one.reason, "asked_by": one.asked_by})
+
+
+def _read(row: Any) -> Preserved:
+    return Preserved(id=row.id, until=instant(row.until), **json.loads(row.doc))

@@ -1,0 +1,52 @@
+"""incident hold, holds and renew, as people type them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from tests.cli.installing import lived_in
+from tests.guard.house import RAMADAN, House, Way
+
+ID = "T000000000000001"
+
+
+@pytest.fixture
+def lived(tmp_path: Path) -> Path:
+    async def happens(home: House) -> None:
+        await home.intake()(home.transaction(RAMADAN), Way())
+
+    return lived_in(tmp_path, happens)
+
+
+def run(folder: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "incident", *args])
+
+
+def test_what_is_kept_and_for_how_long(lived: Path) -> None:
+    assert run(lived, "holds").stdout == "Nothing is kept past its time.\n"
+    result = run(lived, "hold", ID, "--reason", "a lawsuit")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{ID}: everything is kept until ")
+    made = json.loads(run(lived, "holds", "--json").stdout)
+    assert (made["id"], made["reason"], made["renewal_asked_by"]) == (ID, "a lawsuit", None)
+    asked = run(lived, "renew", ID, "--as", "eva@example.com")
+    assert (asked.exit_code, "eva@example.com wants it longer" in asked.stdout) == (0, True)
+    assert json.loads(run(lived, "holds", "--json").stdout)["until"] == made["until"]
+    assert run(lived, "renew", ID, "--as", "dpo@example.com").exit_code == 0
+    longer = json.loads(run(lived, "holds", "--json").stdout)
+    assert (longer["until"] > made["until"], longer["renewal_asked_by"]) == (True, None)
+
+
+def test_who_may_not_and_what_is_not_there(lived: Path) -> None:
+    result = run(lived, "hold", "X")
+    assert (result.exit_code, "the journal has nothing of X" in result.stderr) == (1, True)
+    result = run(lived, "renew", ID, "--as", "eva@example.com")
+    assert (result.exit_code, "is not kept past its time" in result.stderr) == (1, True)
+    run(lived, "hold", ID)
+    result = run(lived, "renew", ID, "--as", "mallory@example.com")
+    assert (result.exit_code, "is in no group of the policy in force" in result.stderr) == (1, True)

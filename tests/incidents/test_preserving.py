@@ -1,0 +1,131 @@
+"""What an incident needs outlives its time: names, contents, holds, mailings, and the journal from its first entry on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from smtpguard.holds.model import Change, State
+from smtpguard.journal.event import Kind
+from smtpguard.mail.message import Message
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
+from tests.guard.campaign import Campaign, documents
+from tests.guard.house import MEMBERS, house
+from tests.journal.test_rows import filled
+from tests.store.making import Clock, event, held, item, relays
+
+EVA, OMAR = "eva@example.com", "omar@example.com"
+MONTH = Retention(journal=timedelta(days=30))
+
+
+async def named(store: Store, id: str) -> bool:
+    """Whether it is still known whom the entries of this message name."""
+    return all(clear for _, clear in await store.journal.history(id))
+
+
+async def settled(store: Store, id: str, text: bytes) -> str:
+    content = Message.of(b"Subject: lunch\r\n\r\n" + text + b"\r\n")
+    await held(store, id, content=content)
+    await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.REJECTED)))
+    return content.sha256
+
+
+async def test_names_and_contents_stay(store: Store, clock: Clock) -> None:
+    await filled(store, 5)
+    kept, gone = await settled(store, "H1", b"kept"), await settled(store, "H2", b"gone")
+    for id in ("T3", "H1"):
+        made = await store.preserve(id, by="root", reason="a lawsuit")
+        assert made is not None
+        assert made.until == clock.now() + timedelta(days=180)
+    clock.go(days=95)
+    await store.admit(item("young"), relays("young"))
+    await store.retain(Retention())
+    assert [await named(store, id) for id in ("T2", "T3", "H1", "H2")] == [False, True, True, False]
+    assert await store.holds.find("H1") is not None
+    assert await store.holds.find("H2") is None
+    assert bytes((await store.contents.load(kept)).raw).endswith(b"kept\r\n")
+    assert (
+        await store.ask(lambda c: c.exec_driver_sql(f"SELECT COUNT(*) FROM content WHERE sha256 = '{gone}'").scalar())
+        == 0
+    )
+    assert (await store.journal.verify()).ok
+    assert (await store.journal.audit("elsewhere")).first_bad is None
+
+
+async def test_the_journal_stays_from_its_first_entry_on(store: Store, clock: Clock) -> None:
+    await filled(store, 9)
+    await store.preserve("T3", by="root", reason="")
+    clock.go(days=60)
+    await filled(store, 2)
+    assert (await store.retain(MONTH)).entries == 4
+    assert (await store.retain(MONTH)).entries == 0
+    assert (await store.journal.entries(limit=1))[0][0].id == "T3"
+    assert (await store.journal.verify()).ok
+    clock.go(days=121)
+    await filled(store, 1)
+    await store.retain(MONTH)
+    assert await store.preserved() == []
+    assert [entry.kind for entry, _ in await store.journal.history("T3")] == [Kind.PRESERVED.value], "that it has ended"
+    assert (await store.journal.verify()).ok
+
+
+async def test_it_takes_two_to_keep_it_longer(store: Store, clock: Clock) -> None:
+    await filled(store, 3)
+    first = await store.preserve("T1", by="root", reason="")
+    assert first is not None
+    clock.go(days=100)
+    for _ in range(2):
+        asked = await store.preserve_longer("T1", EVA)
+        assert (asked.until, asked.asked_by) == (first.until, EVA)
+    agreed = await store.preserve_longer("T1", OMAR)
+    assert (agreed.until, agreed.asked_by) == (first.until + timedelta(days=180), "")
+    assert await store.preserved() == [agreed]
+    said = [
+        entry.data["change"] for entry, _ in await store.journal.history("T1") if entry.kind == Kind.PRESERVED.value
+    ]
+    assert said == ["begun", "renewal asked", "renewal asked", "renewed"]
+    again = await store.preserve("T1", by="root", reason="")
+    assert again is not None
+    assert again.until == agreed.until, "to begin anew makes it no shorter"
+
+
+async def test_what_nobody_knows_is_not_kept(store: Store) -> None:
+    await filled(store, 1)
+    assert await store.preserve("X", by="root", reason="") is None
+    assert await store.preserved() == []
+
+
+async def test_of_a_message_of_a_mailing_all_of_it_is_kept(store: Store, clock: Clock) -> None:
+    for n in range(3):
+        await store.journal.record(
+            [event(Kind.VERDICT, f"T{n}", at=clock.now(), action="relay", mailing="M" if n else None)]
+        )
+    await store.preserve("T2", by="root", reason="")
+    clock.go(days=95)
+    await store.retain(Retention())
+    assert [await named(store, f"T{n}") for n in range(3)] == [False, True, True]
+
+
+async def test_the_counts_of_a_mailing_stay(tmp_path: Path) -> None:
+    async with house(tmp_path, documents=documents()) as home:
+        campaign = Campaign(home)
+        for name in ("spring", "summer"):
+            for n in range(4):
+                await campaign.send(MEMBERS[n], mailing=name)
+        spring, summer = sorted((one["id"] for one in map(dict, await rows(campaign))), key=str)
+        await home.store.preserve(spring, by="root", reason="")
+        home.clock.pass_(days=100)
+        await campaign.send(MEMBERS[9], mailing="autumn")
+        await home.store.retain(Retention())
+        assert await home.store.mailings.find(spring) is not None
+        assert await home.store.mailings.find(summer) is None
+        assert (await home.store.journal.audit("elsewhere")).ok
+
+
+async def rows(campaign: Campaign) -> list[dict[str, Any]]:
+    from smtpguard.mailings.service import row
+
+    return [dict(row(mailing)) for mailing in await campaign.service.list(least=1)]
