@@ -52,7 +52,7 @@ def upgrade() -> None:
                 level, n = level + 1, n >> 1
                 made[level, n] = _parent(made.pop((level - 1, 2 * n)), made.pop((level - 1, 2 * n + 1)))
                 rows.append({"level": level, "n": n, "hash": made[level, n]})
-            start += _LEAVES
+        start += len(hashes) // _LEAVES * _LEAVES
         connection.execute(sa.insert(table), rows)
 
 

@@ -1,0 +1,59 @@
+"""The tree that a store of the version before gets is the one that it would have had."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from smtpguard.database.engine import Database
+from smtpguard.database.migrate import migrate
+from smtpguard.journal.merkle import leaf, parent
+from smtpguard.journal.tree import Tree
+from tests.store.making import sqlite_url
+
+LATER = ("merkle", "preserved", "preserved_key")
+
+
+def hash_of(n: int) -> bytes:
+    return n.to_bytes(32, "big")
+
+
+def mth(leaves: list[bytes]) -> bytes:
+    """As RFC 6962 defines it, of hashes of leaves."""
+    if len(leaves) == 1:
+        return leaves[0]
+    k = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return parent(mth(leaves[:k]), mth(leaves[k:]))
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 0), (1, 700), (1, 1024), (1, 5000), (300, 4395)])
+def test_blocks_of_old_entries_are_those_of_the_tree(tmp_path: Path, first: int, last: int) -> None:
+    url = sqlite_url(tmp_path / "guard.db")
+    with closing(sqlite3.connect(tmp_path / "guard.db")) as before, before:
+        rows = [(n, n, "outcome", "T", "{}", hash_of(n - 1), hash_of(n)) for n in range(first, last + 1)]
+        before.executemany("INSERT INTO entry (seq, at, kind, id, body, prev, hash) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        for table in LATER:
+            before.execute(f"DROP TABLE {table}")
+        before.execute("UPDATE alembic_version SET version_num = '0024'")
+    migrate(url)
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            tree = Tree(connection)
+            kept = connection.exec_driver_sql(
+                "SELECT level, n, hash FROM merkle WHERE level >= 0 ORDER BY level, n"
+            ).all()
+            assert tree.begin == first
+            if last:
+                assert tree.root(last) == mth([leaf(hash_of(n)) for n in range(first, last + 1)])
+            connection.exec_driver_sql("DELETE FROM merkle WHERE level >= 0")
+            Tree(connection).extend(last)
+            again = connection.exec_driver_sql(
+                "SELECT level, n, hash FROM merkle WHERE level >= 0 ORDER BY level, n"
+            ).all()
+            assert kept == again
+    finally:
+        database.close()
