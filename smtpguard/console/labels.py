@@ -12,6 +12,7 @@ from smtpguard.mailings.staging import At
 
 STATES: Mapping[str, str] = {
     "waiting": N_("It waits for a decision."),
+    "leaving": N_("It is approved, and goes out soon."),
     "approved": N_("It is approved, and is being sent."),
     "releasing": N_("It is being sent."),
     "released": N_("It was approved and has been sent."),
@@ -28,6 +29,7 @@ STATES: Mapping[str, str] = {
 }
 SHORT_STATES: Mapping[str, str] = {
     "waiting": N_("waits"),
+    "leaving": N_("approved, goes out soon"),
     "approved": N_("approved"),
     "releasing": N_("being sent"),
     "released": N_("sent"),
@@ -42,6 +44,7 @@ SHORT_STATES: Mapping[str, str] = {
 }
 OWN_STATES: Mapping[str, str] = {
     "waiting": N_("It has not been sent. It waits until somebody has looked at it."),
+    "leaving": N_("It was approved, and goes out soon, exactly as you wrote it."),
     "approved": N_("It was approved, and is being sent exactly as you wrote it."),
     "releasing": N_("It was approved, and is being sent exactly as you wrote it."),
     "released": N_("It was approved, and has been sent exactly as you wrote it."),
@@ -59,7 +62,9 @@ OWN_STATES: Mapping[str, str] = {
 
 
 def state_key(hold: Hold) -> str:
-    """Its state, as these know it: what was stopped when some had it was not simply sent."""
+    """Its state, as these know it: what was stopped when some had it was not simply sent, and what is approved does not simply wait."""
+    if hold.release_at is not None:
+        return "leaving"
     return "stopped" if hold.stopped and hold.state in LET_GO else hold.state.value
 
 
@@ -103,12 +108,14 @@ DONE: Mapping[str, str] = {
 }
 KEPT_STATES: Mapping[str, str] = {
     "waiting": STATES["waiting"],
+    "leaving": N_("It is approved, and has not gone."),
     "approved": N_("It is approved, and has not gone."),
     "releasing": N_("It is approved, and not all of it has gone."),
 }
 """Of what a freeze stops."""
 KEPT_OWN: Mapping[str, str] = {
     "waiting": OWN_STATES["waiting"],
+    "leaving": N_("It was approved, and has not been sent yet."),
     "approved": N_("It was approved, and has not been sent yet."),
     "releasing": N_("It was approved, and has not been sent to everybody yet."),
 }

@@ -272,6 +272,10 @@ class Approvals:
         """Whoever was told that it is approved, and is not in force yet, hears what became of that."""
         return self._notices.taken_back(hold, outcome, who, comment, in_force, now, sending=UNSENT, outgoing=NOTHING)
 
+    def delay(self, hold: Hold, people: int) -> timedelta:
+        """How long an approval by which it may reach so many people can be undone before it takes effect."""
+        return effects.delay(hold, people, self._policies.current(), self._term)
+
     async def enact(self) -> int:
         """Approvals whose delay is over take effect, each in a commit of its own; those that are not complete any more lapse. How many
         did. Called every second or so by one delivery process; of several at once one does it."""

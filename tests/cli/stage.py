@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ class Stage:
         self.folder, self.documents = folder, documents
         self.hooks: tuple[tuple[str, ...], ...] = ()
         self.raw = b""
+        self.release_delay = 0
         self._numbers = itertools.count(1)
         (folder / "ramadan.csv").write_text("email\n" + "\n".join(f"{m.upper()}" for m in MEMBERS) + "\nno address\n")
 
@@ -38,6 +40,7 @@ class Stage:
     async def services(self, needed: object = None) -> AsyncIterator[Any]:
         async with house(self.folder, documents=self.documents) as home:
             home.clock.pass_(minutes=5)
+            home.term = replace(home.term, release_delay_seconds=self.release_delay)
             yield SimpleNamespace(
                 store=home.store,
                 policies=home,

@@ -122,6 +122,25 @@ def test_an_approval_is_taken_back_while_others_are_waited_for(stage: Stage) -> 
     assert "eva@example.com has not voted on it" in again.stderr
 
 
+def test_an_approval_says_until_when_and_is_undone(stage: Stage) -> None:
+    stage.release_delay = 60
+    said = approved(stage)
+    due = (
+        f"approved, goes out at 2026-03-02 09:06:00 UTC; until then smtpguard held unvote {ID} --as ADDRESS undoes that"
+    )
+    assert due in said
+    [row] = stage.rows(held.command, "list")
+    assert (row["state"], row["release_at"]) == ("waiting", "2026-03-02T09:06:00Z")
+    assert "waiting, goes out at 09:06:00 UTC" in stage.run(held.command, "list").output
+    assert due in stage.run(held.command, "show", ID).output
+    assert stage.run(held.command, "unvote", ID, "--as", "mallory@example.com").exit_code == 1
+    undone = stage.run(held.command, "unvote", ID, "--as", "omar@example.com")
+    assert undone.exit_code == 0, undone.output
+    assert "It needs 1 of communications and 1 of compliance" in undone.output
+    [row] = stage.rows(held.command, "list")
+    assert (row["state"], row["release_at"]) == ("waiting", None)
+
+
 def test_withdraw(stage: Stage) -> None:
     stage.hold()
     assert "withdrawn" in stage.run(held.command, "withdraw", ID, "--as", "anna+x@example.com").output

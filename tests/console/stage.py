@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,9 +52,16 @@ class Stage:
     ids: Iterator[str]
     passwords: Passwords
     told: list[Event] = field(default_factory=list)
+    desk: ConsoleServices | None = None
 
     async def person(self, address: str, *roles: Role, password: str = PASSWORD) -> Account:
         return await self.accounts.add(address, roles=roles, password=password, by="root")
+
+    def delay(self, seconds: int) -> None:
+        """How long an approval can be undone."""
+        assert self.desk is not None
+        self.home.term = replace(self.home.term, release_delay_seconds=seconds)
+        self.desk.approvals._term = self.home.term
 
     def browser(self, *, client: str = CLIENT, url: str = URL) -> Browser:
         transport = httpx2.ASGITransport(app=self.app, client=(client, 4000))
@@ -169,6 +176,6 @@ async def stage(
         try:
             programs = api(wanted, desk, home.store, new_id=lambda: next(numbers))
             app = build(desk, middleware=made.middleware, routes=(*made.routes, *programs))
-            yield Stage(home, made, service, app, numbers, passwords, told)
+            yield Stage(home, made, service, app, numbers, passwords, told, desk)
         finally:
             await made.close()

@@ -25,6 +25,7 @@ from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import hold, outbox
 from smtpguard.holds.model import Choice, Conflict, Hold, State
+from smtpguard.journal.chain import Entry
 from smtpguard.journal.event import Kind
 from smtpguard.outbox.rows import NEVER_US
 from smtpguard.store.store import Store
@@ -254,6 +255,9 @@ class Machine:
 
     def history(self, id: str) -> list[tuple[Kind, Mapping[str, Any]]]:
         return [(Kind(e.kind), e.data) for e, _ in self.ask(lambda store: store.journal.history(id))]
+
+    def entries(self, id: str) -> list[Entry]:
+        return [entry for entry, _ in self.ask(lambda store: store.journal.history(id))]
 
     def approve(self, *hold_ids: str) -> None:
         """With all the votes that it takes; who has voted already is passed over."""

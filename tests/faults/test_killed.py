@@ -8,6 +8,8 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +101,25 @@ def test_killed_while_approving(home: Home, when: str) -> None:
     assert recorder.releases(id) == [f"{hold_id}-release".encode()]
     assert [k for k, _ in guard.history(hold_id)].count(Kind.APPROVED) == 1
     assert "it is released already" in guard.run(*last, exits=1).stderr
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_when_an_approval_takes_effect(tmp_path: Path, when: str) -> None:
+    """Between the time at which it is due and its release: it goes out once, and not before that time."""
+    with machine(tmp_path, settings={"hold": "{release_delay: 3s}"}) as (guard, recorder):
+        id = f"enact-{when}@example.com"
+        hold_id = held(guard, id)
+        point = guard.arm(f"{when}-commit", "enact", hold_id)
+        guard.approve(hold_id)
+        assert recorder.releases(id) == []
+        until(lambda: fired(point), "somebody to be killed")
+        guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
+        assert recorder.releases(id) == [f"{hold_id}-release".encode()]
+        history = guard.history(hold_id)
+        assert [k for k, _ in history].count(Kind.APPROVED) == 1
+        due = next(datetime.fromisoformat(data["release_at"]) for k, data in history if "release_at" in data)
+        [approved] = [e.time for e in guard.entries(hold_id) if e.kind == Kind.APPROVED.value]
+        assert approved >= due
 
 
 @pytest.mark.parametrize("commit", RELEASING)

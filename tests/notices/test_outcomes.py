@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import email
 import email.policy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from smtpguard.database.schema import outbox
-from smtpguard.holds.model import Choice, Hold
+from smtpguard.holds.model import Change, Choice, Hold
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.service import Mailings
 from smtpguard.notices import outcomes
@@ -44,10 +45,10 @@ async def notices(home: House, hold: Hold, outcome: str) -> list[Intent]:
     return [i for doc in docs if (i := INTENT.loads(doc)).data.get("outcome") == outcome]
 
 
-async def said(home: House, hold: Hold, outcome: str = "approved", to: str = ANNA) -> str | None:
+async def said(home: House, hold: Hold, outcome: str = "approved", to: str = ANNA, url: str = "") -> str | None:
     """The text of what its writer is sent, on one line; None where nothing is."""
     intent = next(i for i in await notices(home, hold, outcome) if str(i.recipients[0].address) == to)
-    stationery = Stationery(Letterhead(sender="guard@example.com", languages=("en", "sv")))
+    stationery = Stationery(Letterhead(sender="guard@example.com", languages=("en", "sv"), console_url=url))
     renderer = Renderer(
         ledger=home.store, in_force=home.current, stationery=lambda: stationery, clock=home.clock,
         reporting_mta="guard.example.com",
@@ -59,6 +60,50 @@ async def said(home: House, hold: Hold, outcome: str = "approved", to: str = ANN
     body = message.get_body(("plain",))
     assert body is not None
     return " ".join(body.get_content().split())
+
+
+async def leaving(home: House) -> Hold:
+    home.term = replace(home.term, release_delay_seconds=60)
+    return await approved(home, RAMADAN)
+
+
+async def test_it_goes_in_a_minute_and_how_that_is_undone(home: House) -> None:
+    hold = await leaving(home)
+    told = str(await said(home, hold))
+    assert "was approved. It goes out at 09:01:00, exactly as it was written. Until then that can be undone." in told
+    assert f"smtpguard held unvote {hold.hold_id} --as anna@example.com" in told
+    home.clock.pass_(minutes=1)
+    await home.approvals().enact()
+    assert "was approved and is being sent" in str(await said(home, hold)), "a relay that was away has kept the notice"
+
+
+async def test_with_a_console_there_is_a_link_to_undo_it(home: House) -> None:
+    hold = await leaving(home)
+    told = str(await said(home, hold, "approved", "omar@example.com", url="https://guard.example.com"))
+    assert f"Look at it, and undo it there: https://guard.example.com/held/{hold.hold_id}" in told
+
+
+async def test_a_freeze_that_stands_is_said_beside_it(home: House) -> None:
+    hold = await leaving(home)
+    await home.freeze()
+    assert "It has not been sent yet, since mail is being stopped" in str(await said(home, hold))
+
+
+async def test_undone_it_is_not_said_to_be_approved(home: House) -> None:
+    hold = await leaving(home)
+    await home.approvals().unvote(hold.hold_id, approver=EVA, by="test")
+    assert await said(home, hold) is None
+    assert "The approval was taken back before anything had been sent." in str(await said(home, hold, "reopened"))
+
+
+async def test_it_lapsed(home: House) -> None:
+    hold = await leaving(home)
+    await home.store.holds.change(hold.hold_id, lambda h: Change(hold=replace(h, votes=h.votes[:1])))
+    assert await home.approvals().enact() == 1
+    assert await said(home, hold) is None
+    told = str(await said(home, hold, "lapsed", DPO))
+    assert "The approval does not count any more, and nothing was sent" in told
+    assert f"smtpguard held approve {hold.hold_id} --as dpo@example.com" in told
 
 
 async def test_it_goes_now(home: House) -> None:

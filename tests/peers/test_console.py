@@ -71,10 +71,12 @@ async def test_from_the_notice_to_the_decision(web: Site) -> None:
     await page.locator("summary", has_text="Why, in detail").click()
     await expect(page.get_by_text("Mail between colleagues never goes to a customer list.")).to_be_visible()
     await page.get_by_role("button", name="Approve").click()
+    await page.get_by_role("button", name="Yes, approve it").click()
     await expect(page.get_by_role("status")).to_contain_text("Your approval counts.")
     other = await web.signed_in(DPO, APPROVER)
     await other.goto(where)
     await other.get_by_role("button", name="Send to 60 people").click()
+    await other.get_by_role("button", name="Yes, send it to 60 people").click()
     await expect(other.get_by_text("It is approved, and is being sent.")).to_be_visible()
     assert (await again(web.here, hold.hold_id)).state is State.APPROVED
 
@@ -146,6 +148,7 @@ async def test_what_was_approved_by_mistake_and_frozen_in_time(web: Site) -> Non
     page = await web.signed_in(EVA, APPROVER)
     await page.goto(f"/held/{hold.hold_id}")
     await page.get_by_role("button", name="Send to 2 people once thawed").click()
+    await page.get_by_role("button", name="Yes, send it to 2 people").click()
     await expect(page.get_by_role("status")).to_contain_text("Your approval counts.")
     await expect(page.get_by_text("It goes out when this is thawed: everything (frozen by root")).to_be_visible()
     back = page.get_by_role("button", name="Reject it after all, send to nobody")
@@ -213,8 +216,10 @@ async def test_two_approvers_at_once(web: Site) -> None:
     statuses: list[int] = []
     for page in pages:
         await page.goto(f"/held/{hold.hold_id}")
+        await page.get_by_role("button", name="Send to 2 people").click()
+        await expect(page.get_by_role("heading", name="Send it to 2 people?")).to_be_visible()
         page.on("response", lambda r: statuses.append(r.status) if r.request.method == "POST" else None)
-    buttons = [page.get_by_role("button", name="Send to 2 people") for page in pages]
+    buttons = [page.get_by_role("button", name="Yes, send it to 2 people") for page in pages]
     await asyncio.gather(*(button.click() for button in buttons))
     for page in pages:
         await page.wait_for_load_state()
@@ -224,6 +229,77 @@ async def test_two_approvers_at_once(web: Site) -> None:
     assert sum("it is not what it was when you looked" in text for text in said) == 1
     releases = [i for i in await web.here.home.outbox() if i.hold_id == hold.hold_id and i.kind.value == "release"]
     assert len(releases) == 1
+
+
+async def leaving(web: Site, name: str) -> Any:
+    """Approved by all who must a moment ago, and to go out in a minute."""
+    hold = await another(web, name, RAMADAN)
+    web.here.delay(60)
+    for who in (EVA, DPO):
+        await web.here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=who, by="a test")
+    web.here.delay(0)
+    return await again(web.here, hold.hold_id)
+
+
+async def test_an_approval_counts_down_and_is_undone(web: Site) -> None:
+    hold = await leaving(web, "undo")
+    with_account = await web.signed_in(OMAR, APPROVER)
+    await with_account.close()
+    page = await web.visitor()
+    await page.clock.install()
+    await page.goto("/login")
+    await signs_in(page, OMAR)
+    await page.goto("/held?q=undo")
+    await expect(page.get_by_text("goes out at")).to_be_visible()
+    await page.get_by_role("link", name="SV: undo").click()
+    count = page.locator(".leaving .count")
+    await expect(count).to_have_text(re.compile(r"[01]:\d\d"))
+    await page.clock.run_for(20_000)
+    await expect(count).to_have_text(re.compile(r"0:[0-4]\d"))
+    await page.get_by_role("button", name="Undo").click()
+    await expect(page.get_by_role("status")).to_contain_text("It is undone. Nothing was sent")
+    assert (await again(web.here, hold.hold_id)).release_at is None
+
+
+async def test_without_scripts_the_time_stands_there(web: Site) -> None:
+    hold = await leaving(web, "no-script")
+    with_account = await web.signed_in(OMAR, APPROVER)
+    await with_account.close()
+    page = await web.visitor(java_script_enabled=False)
+    await page.goto("/login")
+    await signs_in(page, OMAR)
+    await page.goto(f"/held/{hold.hold_id}")
+    await expect(page.get_by_role("heading", name="Approved: it goes out at")).to_be_visible()
+    await expect(page.locator(".leaving .count")).to_have_text("")
+    await page.get_by_role("button", name="Undo").click()
+    assert (await again(web.here, hold.hold_id)).release_at is None
+
+
+async def test_when_its_time_is_over_the_page_shows_how_it_stands(web: Site) -> None:
+    hold = await leaving(web, "over")
+    with_account = await web.signed_in(OMAR, APPROVER)
+    await with_account.close()
+    page = await web.visitor()
+    await page.clock.install()
+    await page.goto("/login")
+    await signs_in(page, OMAR)
+    await page.goto(f"/held/{hold.hold_id}")
+    await expect(page.locator(".leaving .count")).to_have_text(re.compile(r"[01]:\d\d"))
+    web.here.home.clock.pass_(minutes=1)
+    assert await web.here.home.approvals().enact()
+    await page.clock.run_for(62_000)
+    await expect(page.get_by_text("It is approved, and is being sent.")).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+async def test_undo_is_on_the_first_screen(web: Site, width: int, height: int) -> None:
+    hold = await leaving(web, f"first-{width}")
+    page = await web.signed_in(EVA, APPROVER)
+    await page.set_viewport_size({"width": width, "height": height})
+    await page.goto(f"/held/{hold.hold_id}")
+    await expect(page.get_by_role("button", name="Undo")).to_be_in_viewport(ratio=1)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    await web.here.home.approvals().unvote(hold.hold_id, approver=EVA, by="a test")
 
 
 async def test_what_comes_in_meanwhile_shows_by_itself(web: Site) -> None:
@@ -324,6 +400,16 @@ async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: boo
     await page.goto("/held")
     await page.locator("input[name=hold]").first.check()
     await page.locator("button[name=choice][value=approve]").click()
+    await _examined(page, "", phone)
+    leaves = await leaving(web, f"leaves-{phone}")
+    for path in ("/held", f"/held/{leaves.hold_id}"):
+        await _examined(page, path, phone)
+    link = Link(hold_id=leaves.hold_id, address=ANNA, until=web.here.home.clock.now() + timedelta(days=1))
+    await _examined(page, f"/mine/{Links(KEY).sign(link)}", phone)
+    await web.here.home.approvals().unvote(leaves.hold_id, approver=EVA, by="a test")
+    await page.goto(f"/held/{leaves.hold_id}")
+    await page.locator("button[form=approve]").click()
+    await page.locator("input[name=sure]").wait_for(state="attached")
     await _examined(page, "", phone)
     await page.context.clear_cookies()
     await page.goto("/login")

@@ -41,7 +41,17 @@ from smtpguard.holds import covering
 from smtpguard.holds import service as approvals
 from smtpguard.holds.covering import BEGINNING
 from smtpguard.holds.effects import AtOnce
-from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed, Wanted, standing_votes
+from smtpguard.holds.model import (
+    Choice,
+    Conflict,
+    Hold,
+    NotEntitled,
+    Refused,
+    State,
+    Unconfirmed,
+    Wanted,
+    standing_votes,
+)
 from smtpguard.holds.sending import Sending
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices import noticedata
@@ -140,7 +150,10 @@ async def confirm(call: Call) -> HeldDetail:
 
 async def reject(call: Call) -> HeldDetail:
     body: Reject = call.body
-    return await _voted(call, await looked_up(call), Choice.REJECT, body.seen, body.comment)
+    hold = await looked_up(call)
+    if hold.state is not State.WAITING and not body.comment.strip():
+        raise _wrong("comment", "say why it is taken back: its writer and those who decide are told")
+    return await _voted(call, hold, Choice.REJECT, body.seen, body.comment)
 
 
 async def unvote(call: Call) -> HeldDetail:
@@ -252,6 +265,8 @@ async def _voted(
         if _said(now, call.who.address, choice, seen):
             return await _detail(call, now)
         raise Refusal(409, str(conflict)) from None
+    except Refused as refused:  # it was approved meanwhile, and nobody says why it is taken back
+        raise Refusal(409, str(refused)) from None
     return await _detail(call, done.hold)
 
 

@@ -209,10 +209,10 @@ class Approve(Sent):
 
 
 class Reject(Sent):
-    """``comment``: why; its writer reads it."""
+    """``comment``: why; its writer reads it. Of what is approved and in force it has to be said."""
 
     seen: Seen
-    comment: Annotated[str, Field(min_length=1, max_length=2000)]
+    comment: Comment = ""
 
 
 class Withdraw(Sent):

@@ -17,16 +17,21 @@ from starlette.routing import Route
 from smtpguard.console.access import APPROVER, Visibility, for_roles, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.pages.message import looked_up, own, shown
-from smtpguard.console.rendering import desk, digits, form, see_other, speech
+from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.telling import overtaken
 from smtpguard.database.errors import LedgerError
-from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
+from smtpguard.holds import covering
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State, Unconfirmed
 from smtpguard.holds.questions import JUDGEMENTS
 from smtpguard.holds.service import Seen
+from smtpguard.holds.summary import summary
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
+from smtpguard.notices.noticedata import nameable
 
 _MOST_WORDS = 2_000
+_CARRIED = ("content", "envelope", "policy", "lists", "copies", "people", "at_once")
+"""What a page says that an approval was given on."""
 CHANGED = "Nothing was done: it is not what it was when you looked. This is how it stands now."
 
 UNCONFIRMED = N_("It was not sent: it cannot be sent in stages, and nobody said that it goes to everybody at once.")
@@ -42,7 +47,7 @@ async def vote(request: Request) -> Response:
     ahead = outlook(hold, who, here.policies.current(), here.clock.now())
     if choice is Choice.APPROVE and _words(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
-    if choice is Choice.REJECT and not comment:
+    if choice is Choice.REJECT and not comment and hold.state is not State.WAITING:  # people were told that it goes
         wrong = {"comment": said("Say why it is rejected: its writer reads it.")}
         return await shown(
             request, hold, seen, 422, said("Nothing is decided yet: see below what is missing."), wrong=wrong
@@ -59,6 +64,8 @@ async def vote(request: Request) -> Response:
         if typed is None:  # more copies came than the button said
             return await _not_done(request, 409, said(CHANGED))
         people = typed
+    if choice is Choice.APPROVE and ahead.may and not _words(sent, "number") and _words(sent, "sure") != "yes":
+        return await _asked_back(request, hold, seen, sent)
 
     async def act() -> None:
         await here.approvals.vote(
@@ -78,6 +85,25 @@ async def vote(request: Request) -> Response:
         )
 
     return await _done(request, act, choice.value)
+
+
+async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: FormData) -> Response:
+    """The approval shown again with what it covers and how many people it is, to be confirmed. Decides nothing yet."""
+    here, who, said = desk(request), person(request), speech(request)
+    in_force = here.policies.current()
+    ahead = outlook(hold, who, in_force, here.clock.now())
+    covers = covering.covered(hold, await here.approvals.learned(hold.hold_id))
+    return await page(
+        request,
+        "approve.html",
+        hold=hold,
+        ahead=ahead,
+        summary=said.say(summary(hold, nameable(hold, in_force))),
+        covers=[said.say(each) for each in covering.said(covers, blind=seen < Visibility.TEXT)],
+        stopped_by=(await here.freezes.holding_up(hold)).get(hold.hold_id, ()),
+        delay=here.approvals.delay(hold, ahead.people),
+        sent=[(name, _words(sent, name)) for name in _CARRIED if name in sent],
+    )
 
 
 def _not_that(said: Speech, reach: int, people: int) -> str:
@@ -123,11 +149,13 @@ async def ask(request: Request) -> Response:
     return await _done(request, act, "asked")
 
 
-@for_roles(APPROVER)
+@for_roles()
 async def unvote(request: Request) -> Response:
     """Who approved takes it back, while others are waited for; until it takes effect any who decide on it undo it."""
     here, who = desk(request), person(request)
     hold, _ = await looked_up(request)
+    if APPROVER not in who.roles and who.address not in hold.senders:
+        raise HTTPException(403)
     await form(request)
 
     async def act() -> None:
@@ -272,6 +300,7 @@ ROUTES = [
     Route("/held/{hold_id}/judge", judge, methods=["POST"]),
     Route("/mine/{link}/judge", judge, methods=["POST"]),
     Route("/mine/{link}/confirm", confirm, methods=["POST"]),
+    Route("/mine/{link}/unvote", unvote, methods=["POST"]),
     Route("/mine/{link}/withdraw", withdraw, methods=["POST"]),
     Route("/mine/{link}/answer", answer, methods=["POST"]),
     Route("/mine/{link}/plea", plead, methods=["POST"]),

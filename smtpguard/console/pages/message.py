@@ -165,6 +165,7 @@ async def shown(
         staged=_staged(effects.stages(hold, in_force) if hold.mailing_id else None, said),
         unstaged=_staged(ahead.at_once.stages if ahead.at_once is not None else None, said),
         large=LARGE,
+        delay=here.approvals.delay(hold, ahead.people),
         wrong=wrong,
         talk=await talk(here, hold, said),
         asking=request.query_params.get("ask") == "1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -106,6 +107,7 @@ class Row:
     topics: tuple[str, ...]
     special: bool
     may: bool
+    may_undo: bool
     approved: int
     needed: int
     mine: bool
@@ -125,6 +127,7 @@ def _row(hold: Hold, request: Request) -> Row:
         topics=tuple(said.say(topic_called(topic)) for topic in (unsuitable(hold.verdict) if named else ())),
         special=_special(hold, in_force),
         may=_may(hold, who, here),
+        may_undo=ahead.may_undo,
         approved=len(approving),
         needed=len(approving) + missing,
         mine=who.address in approving,
@@ -161,10 +164,10 @@ async def _confirming(
     status: int = 200,
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
-    aheads = _ahead(request, holds)
+    here, aheads = desk(request), _ahead(request, holds)
     people = sum(_sent(ahead) for _, ahead in aheads)
     texts = await _beginnings(desk(request), person(request), holds)
-    frozen = await desk(request).freezes.holding_up(*(hold for hold, ahead in aheads if ahead.sends))
+    frozen = await here.freezes.holding_up(*(hold for hold, ahead in aheads if ahead.sends))
     return await page(
         request,
         "confirm.html",
@@ -173,6 +176,9 @@ async def _confirming(
         holds=[(hold, _sent(ahead), texts.get(hold.hold_id, "")) for hold, ahead in aheads],
         stopped_by=_all(frozen.values()),
         stopped=len(frozen),
+        delay=max(
+            (here.approvals.delay(hold, ahead.people) for hold, ahead in aheads if ahead.sends), default=timedelta()
+        ),
         sending=sum(ahead.sends for _, ahead in aheads),
         people=people,
         large=people >= LARGE,

@@ -72,3 +72,18 @@ addEventListener("DOMContentLoaded", () => {
   }
 });
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
+
+// Seconds that are left, beside the time that says it; when they are over, a page about one message shows how it stands now.
+const ends = new WeakMap();
+const count = () => {
+  for (const each of document.querySelectorAll("[data-seconds]")) {
+    if (!ends.has(each)) ends.set(each, performance.now() + each.dataset.seconds * 1000);
+    const left = Math.ceil((ends.get(each) - performance.now()) / 1000), shown = Math.max(left, 0);
+    each.textContent = `${Math.floor(shown / 60)}:${String(shown % 60).padStart(2, "0")}`;
+    const typing = [...document.querySelectorAll("textarea")].some((field) => field.value !== field.defaultValue);
+    if (left < -1 && each.closest(".leaving") && !typing) location.replace(location.pathname);
+  }
+};
+addEventListener("DOMContentLoaded", count);
+document.addEventListener("htmx:afterSwap", count);
+setInterval(count, 1000);

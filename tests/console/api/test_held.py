@@ -12,7 +12,7 @@ from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import Kind
 from smtpguard.notices.noticedata import UNSAID
 from tests.console.api.program import Program, held, program
-from tests.console.holding import ANNA, DPO, EVA, NEWS
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR
 from tests.console.stage import Stage
 from tests.console.test_deciding import begun
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, index
@@ -77,6 +77,41 @@ async def test_an_approval_is_taken_back_while_others_are_waited_for(here: Stage
         assert (back.status_code, back.json()["votes"], back.json()["may_decide"]) == (200, [], True)
     assert (await asks("POST", f"/held/{hold_id}/reject", body | {"comment": "Wrong list"})).status_code == 200
     assert (await asks("POST", f"/held/{hold_id}/unvote", {})).status_code == 409
+
+
+@pytest.mark.parametrize("who", [EVA, DPO, OMAR, ANNA])
+async def test_an_approval_is_undone_until_it_takes_effect(here: Stage, who: str) -> None:
+    here.delay(60)
+    hold_id = await held(here, RAMADAN)
+    asks = {one: await program(here, one, Role.APPROVER) for one in (EVA, DPO, OMAR, ANNA)}
+    for one in (EVA, DPO):
+        seen = (await looked(asks[one], hold_id))["seen"]
+        done = (await asks[one]("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 60})).json()
+    assert (done["state"], done["release_at"], done["may_undo"]) == ("waiting", "2026-03-02T09:01:00Z", True)
+    assert (await looked(asks[OMAR], hold_id))["why_not"] == "leaving"
+    assert (await asks[OMAR]("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 60})).status_code == 409
+    back = await asks[who]("POST", f"/held/{hold_id}/unvote", {"comment": "Look again"})
+    assert (back.status_code, back.json()["state"], back.json()["release_at"]) == (200, "waiting", None)
+    again = await asks[who]("POST", f"/held/{hold_id}/unvote", {})
+    assert (again.status_code, again.json()["votes"]) == (200, back.json()["votes"])
+    here.home.clock.pass_(minutes=2)
+    assert await here.home.approvals().enact() == 0
+
+
+async def test_in_force_it_is_not_undone_and_rejected_meanwhile_it_needs_no_reason(here: Stage) -> None:
+    here.delay(60)
+    ids = [await held(here, RAMADAN), await held(here, RAMADAN, Subject="SV: another", body="Something else")]
+    eva, dpo = [await program(here, one, Role.APPROVER) for one in (EVA, DPO)]
+    for hold_id in ids:
+        for one in (eva, dpo):
+            seen = (await looked(one, hold_id))["seen"]
+            await one("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 60})
+    assert (await eva("POST", f"/held/{ids[1]}/reject", {"seen": seen})).json()["state"] == "rejected"
+    here.home.clock.pass_(minutes=1)
+    assert await here.home.approvals().enact() == 1
+    shown = await looked(eva, ids[0])
+    assert (shown["state"], shown["release_at"], shown["may_undo"]) == ("approved", None, False)
+    assert (await eva("POST", f"/held/{ids[0]}/unvote", {})).status_code == 409
 
 
 async def test_of_two_at_once_one_rejection_stops_it(here: Stage) -> None:

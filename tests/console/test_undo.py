@@ -1,0 +1,179 @@
+"""Undo on the pages: no approval is one click, until when it can be undone is in view, and a link never acts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from smtpguard.accounts.model import Role
+from smtpguard.holds.links import Link, Links
+from smtpguard.holds.model import Choice, State
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, text
+from tests.console.stage import Browser, Stage
+from tests.guard.house import KEY
+
+
+@pytest.fixture(autouse=True)
+def a_minute(here: Stage) -> None:
+    here.delay(60)
+
+
+async def looks(here: Stage, who: str, hold: Any) -> Browser:
+    browser = await here.signed_in(who, Role.APPROVER)
+    assert (await browser.get(f"/held/{hold.hold_id}")).status_code == 200
+    return browser
+
+
+async def votes(browser: Browser, hold: Any, choice: str = "approve", **fields: str) -> Any:
+    names = ("content", "envelope", "policy", "lists", "copies", "people")
+    bound = {name: browser.hidden(name) for name in names if f'name="{name}"' in browser.page}
+    return await browser.post(f"/held/{hold.hold_id}/vote", choice=choice, **(bound | fields))
+
+
+async def leaving(here: Stage) -> Any:
+    """Approved by both groups, a moment ago."""
+    hold = await held(here)
+    for who in (EVA, DPO):
+        await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=who, by="test")
+    return await again(here, hold.hold_id)
+
+
+async def test_no_approval_is_one_click_and_a_rejection_is(here: Stage) -> None:
+    hold = await held(here)
+    eva, dpo = await looks(here, EVA, hold), await looks(here, DPO, hold)
+    asked = await votes(eva, hold)
+    said = text(asked)
+    assert asked.status_code == 200
+    assert (await again(here, hold.hold_id)).votes == ()
+    for each in (
+        "Approve it?",
+        "What your approval covers",
+        "It is for 60 people.",
+        "after you it still needs 1 of compliance",
+    ):
+        assert each in said, each
+    again_ = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "lists", "copies")}
+    sent = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", sure="yes", **again_)
+    assert sent.status_code == 303
+    await dpo.get(f"/held/{hold.hold_id}")
+    said = text(await votes(dpo, hold))
+    for each in ("Send it to 60 people?", "It goes out 1 minute after your approval", "Yes, send it to 60 people"):
+        assert each in said, each
+    assert (await again(here, hold.hold_id)).release_at is None
+    other = await held(here, NEWS)
+    omar = await looks(here, OMAR, other)
+    assert (await votes(omar, other, "reject")).status_code == 303
+    assert (await again(here, other.hold_id)).state is State.REJECTED
+
+
+async def test_what_was_confirmed_is_what_was_seen(here: Stage) -> None:
+    """Between the question and the answer it became another."""
+    hold = await held(here)
+    eva = await looks(here, EVA, hold)
+    await votes(eva, hold)
+    bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "lists", "copies")}
+    late = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", sure="yes", **(bound | {"policy": "0" * 64}))
+    assert late.status_code == 409
+    assert (await again(here, hold.hold_id)).votes == ()
+
+
+@pytest.mark.parametrize("who", [EVA, OMAR, DPO])
+async def test_it_says_until_when_and_is_undone(who: str, here: Stage) -> None:
+    hold = await leaving(here)
+    browser = await looks(here, who, hold)
+    said = text(await browser.get(f"/held/{hold.hold_id}"))
+    assert "Approved: it goes out at 09:01:00" in said
+    assert 'data-seconds="60.0"' in browser.page
+    assert "Send to 60 people" not in said
+    answer = await browser.post(f"/held/{hold.hold_id}/unvote")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/held/{hold.hold_id}?done=undone")
+    said = text(await browser.get(answer.headers["location"]))
+    assert "It is undone. Nothing was sent, and it waits for a decision again." in said
+    assert "goes out at" not in said
+    now = await again(here, hold.hold_id)
+    assert (now.state, now.release_at) == (State.WAITING, None)
+
+
+async def test_who_only_looks_sees_when_and_undoes_nothing(here: Stage) -> None:
+    hold = await leaving(here)
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    said = text(await vera.get(f"/held/{hold.hold_id}"))
+    assert "Approved: it goes out at 09:01:00" in said
+    assert "Until then those who decide, and its writer, can undo that." in said
+    assert f'action="/held/{hold.hold_id}/unvote"' not in vera.page
+    assert (await vera.post(f"/held/{hold.hold_id}/unvote")).status_code == 403
+    assert (await again(here, hold.hold_id)).release_at is not None
+
+
+@pytest.mark.parametrize("signed_in", [True, False])
+async def test_its_writer_undoes_it_or_withdraws_it(signed_in: bool, here: Stage) -> None:
+    hold = await leaving(here)
+    link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=here.home.clock.now() + timedelta(days=1)))
+    anna = await here.signed_in(ANNA) if signed_in else here.browser()
+    base = f"/held/{hold.hold_id}" if signed_in else f"/mine/{link}"
+    said = text(await anna.get(base))
+    assert "It was approved, and goes out soon, exactly as you wrote it." in said
+    assert "Approved: it goes out at 09:01:00" in said
+    assert "Withdraw it: it is never sent" in said
+    assert (await again(here, hold.hold_id)).release_at is not None, "a link acts on nothing"
+    answer = await anna.post(f"{base}/unvote")
+    assert answer.headers["location"] == f"{base}?done=undone"
+    assert (await again(here, hold.hold_id)).release_at is None
+
+
+async def test_a_link_never_acts(here: Stage) -> None:
+    hold = await leaving(here)
+    eva = await looks(here, EVA, hold)
+    assert (await eva.get(f"/held/{hold.hold_id}/unvote")).status_code in (404, 405)
+    assert (await again(here, hold.hold_id)).release_at is not None
+
+
+async def test_what_waits_says_it_and_has_undo(here: Stage) -> None:
+    hold = await leaving(here)
+    omar = await here.signed_in(OMAR, Role.APPROVER)
+    said = text(await omar.get("/held"))
+    assert "goes out at 09:01:00" in said
+    assert f'formaction="/held/{hold.hold_id}/unvote"' in omar.page
+
+
+async def test_it_is_rejected_meanwhile_on_its_page(here: Stage) -> None:
+    hold = await leaving(here)
+    omar = await looks(here, OMAR, hold)
+    assert (await votes(omar, hold, "reject")).status_code == 303
+    assert (await again(here, hold.hold_id)).state is State.REJECTED
+
+
+async def test_late_it_says_that_it_is_approved(here: Stage) -> None:
+    hold = await leaving(here)
+    eva = await looks(here, EVA, hold)
+    here.home.clock.pass_(seconds=60)
+    assert "Approved: it goes out now" in text(await eva.get(f"/held/{hold.hold_id}"))
+    assert "data-seconds" not in eva.page
+    await here.home.approvals().enact()
+    assert (await eva.post(f"/held/{hold.hold_id}/unvote")).status_code == 409
+
+
+async def test_several_at_once_say_until_when(here: Stage) -> None:
+    hold = await held(here)
+    await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    dpo = await here.signed_in(DPO, Role.APPROVER)
+    await dpo.get("/held")
+    asked = await dpo.post("/decide", choice="approve", hold=hold.hold_id)
+    assert "they go out up to 1 minute later; until then that can be undone" in text(asked)
+    seen = f"{hold.hold_id}:{hold.content_sha256}:{hold.envelope.sha256}:60:{' '.join(hold.lists)}"
+    done = await dpo.post("/decided", choice="approve", seen=seen, number="1", policy=dpo.hidden("policy"))
+    said = text(done)
+    assert "Until they go out that can be undone" in said
+    assert "goes out at 09:01:00" in said
+    assert (await dpo.post(f"/held/{hold.hold_id}/unvote")).status_code == 303
+
+
+async def test_the_journal_tells_of_it(here: Stage) -> None:
+    hold = await leaving(here)
+    await here.home.approvals().unvote(hold.hold_id, approver=OMAR, by="test", comment="Look again")
+    eva = await looks(here, EVA, hold)
+    said = text(await eva.get(f"/history/{hold.hold_id}"))
+    assert "A vote: approve, it goes out at 09:01:00" in said
+    assert "A vote: taken back" in said
