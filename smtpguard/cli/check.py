@@ -24,7 +24,7 @@ from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.models import OriginModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
-from smtpguard.policy.verdict import Mode, Quorum, Scope
+from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.looks import THRESHOLD
 from smtpguard.reading.marks import KINDS, Side
 
@@ -204,8 +204,12 @@ def rule_in_words(rule: Rule) -> str:
     if rule.alarm:
         does = "calls somebody"
     else:
-        does = f"would {rule.then.word}" if rule.mode is Mode.OBSERVE else f"{rule.then.word}s"
+        observes = rule.mode is Mode.OBSERVE
+        does = f"would {rule.then.word}" if observes else f"{rule.then.word}s"
+        if rule.then is Action.CONFIRM:
+            does = "would ask its writer about" if observes else "asks its writer about"
     part = " the customers' part" if rule.scope is Scope.CUSTOMERS else ""
+    part = part or (" it" if rule.then is Action.CONFIRM else "")
     said = [
         " and ".join(f"{c.fact.name} {'is ' if c.limit[:1].isalnum() else ''}{c.limit}" for c in conditions)
         for conditions in (rule.when, rule.unless)
