@@ -11,24 +11,25 @@ import hashlib
 import logging
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from smtpguard.admission import asking
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.dispose import Dispose
+from smtpguard.admission.fronted import is_plain, is_still, marks_of, only_recorded
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.preapproval import Preapproval
 from smtpguard.admission.record import Record, refused_at_rcpt
 from smtpguard.admission.standing import is_by_sender, standing
 from smtpguard.counts.keys import persons
 from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, LedgerError, PolicyMoved, PolicyUnreadable
-from smtpguard.freezes.service import GateWatch
+from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.guard.ports import Clock, Front, Ledger, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classified
@@ -107,6 +108,7 @@ class Intake:
         notices: Notices | None = None,
         limits: Limits | None = None,
         beforehand: Preapproval | None = None,
+        front: Front | None = None,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
@@ -121,7 +123,7 @@ class Intake:
         self._idle: asyncio.Future[None] | None = None
         self._held = _Lately()
         self._approved = _Approved()
-        self._beforehand = beforehand
+        self._beforehand, self._front = beforehand, front
         self.undecided: Counter[str] = Counter()
         """Messages that were answered 451 or 452 without a verdict, by why (``UNDECIDED``)."""
         self.answered: Counter[str] = Counter()
@@ -176,11 +178,18 @@ class Intake:
         approved: dict[str, Approved] = {}
         came, began = self._clock.now(), self._clock.monotonic()
         whole = began
-        for _ in range(ROUNDS):
+        for attempt in range(ROUNDS):
             if self._clock.monotonic() - began > self._limits.rounds_seconds:
                 break
             in_force = self._policies.current()
             gathered, plan = await self._planned(transaction, in_force, came)
+            if not attempt and (fronted := await self._fronted(gathered, plan)) is not None:
+                self._timed(self._clock.monotonic() - whole)
+                done = await self._dispose.carry_out(gathered, fronted, onward, transaction.gone)
+                if done is not None:
+                    return done
+                recalled, began = True, self._clock.monotonic()
+                continue
             likely = plan.expects_hold or self._held.knows(gathered.facts.identity)
             likely = likely or self._held.knows(_sender_of(gathered))
             if keep or likely or self._watch.stops(gathered.facts):
@@ -262,7 +271,37 @@ class Intake:
             plan = rules.plan(gathered.facts)
         return gathered, plan
 
-    async def _admitted(self, gathered: Gathered, plan: Plan) -> Admission:
+    async def _fronted(self, gathered: Gathered, plan: Plan) -> Admission | None:
+        """The verdict, synced in the journal's front; None where nothing was written and the admission is to decide. Raises LedgerError
+        and TimeoutError where nobody knows whether it was."""
+        front, transaction = self._front, gathered.transaction
+        if front is None or transaction.gone():
+            return None
+        try:
+            streams = watched(gathered)
+            gate, generation = self._watch.gate, front.generation
+            if not is_plain(gathered, plan, streams) or self._watch.age_seconds >= FRESH_SECONDS:
+                return None
+            if generation is None or not is_still(gate, generation, gathered.in_force.policy_sha256):
+                return None
+            if not all(map(front.counts_nobody, plan.asks)):
+                return None
+            item = _item(gathered, plan.asks)
+            if front.holds(item.key):
+                return None
+            counts = dict.fromkeys(plan.asks, 0)
+            admission = self._step(gathered, plan)(Seen(now=self._clock.now(), counts=counts, generation=generation))
+            if not only_recorded(admission, item):
+                return None
+        except Exception:
+            log.exception("transaction %s: nothing of it is in the journal's front", transaction.id)
+            return None
+        [event] = admission.events
+        there = await front.record(event, key=item.key, marks=marks_of(item), generation=generation)
+        return admission if there else None
+
+    def _step(self, gathered: Gathered, plan: Plan) -> Callable[[Seen], Admission]:
+        """What is decided of it, once it is known what is seen of others."""
         streams = watched(gathered)
         asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
         asks: tuple[Ask, ...] = (*plan.asks, *(one.ask for one in streams))
@@ -280,7 +319,13 @@ class Intake:
             verdict = with_fixed(plan.close(live), gathered, live, streams)
             return record.admission(standing(verdict, gathered, live, self._term), live, plan.stops(verdict, live))
 
-        admission = await self._ledger.admit(_item(gathered, (*asks, *plan.rests, *asked)), step)
+        return step
+
+    async def _admitted(self, gathered: Gathered, plan: Plan) -> Admission:
+        streams = [one.ask for one in watched(gathered)]
+        asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
+        item = _item(gathered, (*plan.asks, *streams, *plan.rests, *asked))
+        admission = await self._ledger.admit(item, self._step(gathered, plan))
         held = admission.verdict.action.waits
         self._held.note(gathered.facts.identity, held)
         if not held or is_by_sender(admission.verdict):

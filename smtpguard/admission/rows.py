@@ -94,6 +94,7 @@ class Run:
             n = row.known.n if row is not None else None
             batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False, n, people, False))
         if hold_row is not None and admission.hold is not None:
+            batch.keep_from_fronts(bytes.fromhex(item.key))
             holds.add(batch.connection, hold_row | {"people": people})
             self._twins[item.key] = admission.hold
             if admission.hold.queue:

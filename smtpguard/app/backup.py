@@ -170,6 +170,7 @@ async def _copied(
     async with opened(settings) as (store, _):
         event = Event(kind=Kind.EXPORTED, id="backup", at=now, data={"what": "backup"}, private={"actor": (by,)})
         await store.journal.record([event])
+        await store.journal.take_fronts()
         journal = await store.ask(lambda connection: read_head(connection).journal)
         if (settings.state / CHECKPOINTS).exists():
             shutil.copyfile(settings.state / CHECKPOINTS, work / CHECKPOINTS)

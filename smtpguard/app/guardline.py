@@ -51,7 +51,8 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     ledger, digester = await undo.enter_async_context(logged)
     policies = Following(ledger, settings, digester, clock, reading=True)
     await policies.begin()
-    watch = GateWatch(ledger.gate, clock, moved=policies.moved)
+    front = await ledger.open_front() if settings.journal.front == "on" else None
+    watch = GateWatch(ledger.gate, clock, moved=policies.moved, front=front)
     await watch.read()
     verifier = dkim_verifier(settings)
     undo.push_async_callback(verifier.close)
@@ -76,6 +77,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         term=terms,
         notices=told,
         beforehand=beforehand,
+        front=front,
     )
     return Line(intake=intake, watch=watch, hostname=hostname, store=ledger, policies=policies, beforehand=beforehand)
 

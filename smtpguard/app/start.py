@@ -62,6 +62,7 @@ async def prepare(
     Broken is raised only where nothing is in force yet, or where the file was asked for: else the file is of no account.
     """
     async with opened(settings, migrate=True) as (store, digester):
+        await store.journal.take_fronts()  # of processes that died before; so it stands before what happens from now on
         done = None
         if from_file:
             done = await _from_file(store, settings, digester, from_file, by)

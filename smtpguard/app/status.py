@@ -156,6 +156,7 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
             looking = Looking(settings, store, policies, SystemClock())
             seen = await looking.look()
             found.store |= {"answers": True, "put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
+            found.store["fronts_aside"] = [str(file) for file in store.journal.fronts_aside()]
             found.waiting = await store.ask(
                 lambda c: watching.look(c, found.at, near=NEAR, settled_within=SETTLED_WITHIN)
             )

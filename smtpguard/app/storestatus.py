@@ -79,6 +79,9 @@ async def stands(settings: Settings, policy: Policy | None = None) -> list[Findi
     try:
         async with opened(settings) as (store, _):
             found = list(_found(settings, store.put_back, (await store.gate.read()).freezes))
+            for file in store.journal.fronts_aside():
+                text = f"{file} is of another state of the journal: what it has was not taken over; look at it, and move it away"
+                found.append(Finding(about="store", state=State.WRONG, text=text))
             if settings.console is not None and policy is not None:
                 found += _deciding(policy, await People(store).everybody())
             if policy is not None:

@@ -1,7 +1,7 @@
 """smtpguard audit: prove the journal, or take it out of the database.
 
 ``verify`` walks over the whole hash chain, holds what names people against its digests, and compares the chain with the
-signed checkpoints of the database and of the state folder; it writes nothing. ``policy`` shows what the journal names by its
+signed checkpoints of the database and of the state folder; what processes have in their fronts goes into the chain first. ``policy`` shows what the journal names by its
 SHA-256.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -33,6 +34,8 @@ _GONE = (
     "smtpguard: entries {} to {} are not there any more: retention has trimmed them meanwhile, or somebody else did; "
     "audit verify says which"
 )
+
+_ASIDE = "smtpguard: {} is of another state of the journal: what it has was not taken over"
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
@@ -64,16 +67,17 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
             raise CannotRun(f"{each.name}: no checkpoint is in it")
         against += found
 
-    async def work() -> Proof:
+    async def work() -> tuple[Proof, Sequence[Path]]:
         from smtpguard.app.services import opened
 
         async with opened(context.settings(), reads=True) as (store, _):
             with progress("Chain and signatures") as chain, progress("Names") as names, progress("Beside it") as beside:
-                return await store.journal.audit(
+                proof = await store.journal.audit(
                     socket.gethostname(), alone=True, against=against, progress=(chain, names, beside)
                 )
+            return proof, store.journal.fronts_aside()
 
-    proof = context.run(work())
+    proof, aside = context.run(work())
     bad = proof.first_bad
     if as_json or context.json:
         context.say(proof_row(proof))
@@ -86,6 +90,8 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
             click.echo("What stands beside the journal does not agree with it:")
         for line in disagreeing(proof, Speech()):
             click.echo(f"  {line}")
+    for file in aside:
+        click.echo(_ASIDE.format(file), err=True)
     if not proof.ok:
         raise click.exceptions.Exit(1)
 
@@ -133,6 +139,7 @@ def export(context: Context, after: int, about: str | None, clear: bool, signed:
                     kind=Kind.EXPORTED, id=about or "journal", at=now, data=data, private={"actor": (context.user,)}
                 )
                 await store.journal.record([exported])
+            await store.journal.catch_up()
             if about is not None:
                 for entry, values in await store.journal.history(about):
                     if entry.seq > after:

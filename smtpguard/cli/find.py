@@ -43,6 +43,7 @@ def command(context: Context, words: tuple[str, ...], most: int, as_json: bool) 
 
         async with opened(context.settings(), reads=True) as (store, _):
             may_name(store)
+            await store.journal.catch_up()
             ids = list(await store.journal.find(text.split(), most + 1) or await store.journal.called(text))
             more, ids = len(ids) > most, ids[:most]
             shown = [row(id, await store.journal.history(id)) for id in ids]

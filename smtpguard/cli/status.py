@@ -169,6 +169,8 @@ def lines(found: Status) -> Iterator[str]:
     if found.store is not None:
         said = found.store["problem"] or found.store["put_back"] or "answers"
         yield f"Store       {found.store['url']}: {said}"
+        for file in found.store.get("fronts_aside") or ():
+            yield f"{'':<12}{file} is of another state of the journal, and was not taken over"
     for n, each in enumerate(found.lists or ()):
         people = "nobody known" if each["people"] is None else f"{each['people']:,} people"
         read = f", read {_when(each['checked_at'])}" if each["checked_at"] else ""

@@ -53,8 +53,9 @@ if TYPE_CHECKING:
 STORE = frozenset({"store", "state", "secret_file", "delimiters"})
 """Keys: what opening the store needs."""
 NAMES = frozenset({
-    "hostname", "listen", "trust", "relay", "expanders", "accepted_ways", "store", "policy", "state", "secret_file", "notices",
-    "console", "webhooks", "metrics", "alarms", "limits", "freeze", "freeze_hook", "thaw_hook", "hold", "retention", "audit", "dkim_sign",
+    "hostname", "listen", "trust", "relay", "expanders", "accepted_ways", "store", "journal", "policy", "state", "secret_file",
+    "notices", "console", "webhooks", "metrics", "alarms", "limits", "freeze", "freeze_hook", "thaw_hook", "hold", "retention", "audit",
+    "dkim_sign",
     "dkim_keys", "resolver", "authserv_ids", "delimiters", "logging", "workers",
 })  # fmt: skip
 """All keys that there are: another one may be one of these with a mistake in its name."""

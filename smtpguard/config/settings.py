@@ -114,6 +114,13 @@ class Store(Section):
     password_file: FilePath | None = None
 
 
+class JournalSettings(Section):
+    """``front``: whether what nothing else is written with is recorded in a file of its process first, and moved into the database
+    within 100 ms."""
+
+    front: Literal["on", "off"] = "off"
+
+
 AlarmName = Literal[
     "store-put-back", "frozen", "store-away", "start-fails", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
     "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind", "rule-calls",
@@ -285,6 +292,7 @@ class Settings(Section):
     expanders: Networks = ()
     accepted_ways: list[Literal["this-machine", "without-login", "list-servers"]] = Field(default=[], title="way")
     store: Store = Store()
+    journal: JournalSettings = JournalSettings()
     policy: FilePath = Field(default=Path("policy.yaml"), validate_default=True)
     state: FilePath = Field(default=Path("var"), validate_default=True)
     secret_file: FilePath = Field(default=Path("var/secret"), validate_default=True)
@@ -314,6 +322,8 @@ class Settings(Section):
     def _front(self) -> Settings:
         if any(each.proxy for each in self.listen.smtp) and not self.trust:
             raise Invalid("a listener says proxy: true, and trust names no proxy", "trust: the proxy's address")
+        if self.journal.front == "on" and not self.store.url.startswith("sqlite"):
+            raise Invalid("the journal has a front before SQLite alone", "journal: {front: off}, or a store in SQLite")
         relay = self.relay
         in_clear = relay.tls == "none" and not relay.clients_without_tls and not is_this_machine(relay.host)
         if in_clear and any(each.auth for each in self.listen.smtp):

@@ -20,6 +20,7 @@ from smtpguard.counts.moments import USUAL_FROM, USUAL_UNTIL, Moments, most_in_a
 from smtpguard.counts.people import Again, People
 from smtpguard.counts.sums import Sum, Sums
 from smtpguard.database.batch import Batch
+from smtpguard.database.fronts import scope_key
 from smtpguard.holds.model import Hold
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.policy.confirming import FACT as CONFIRMS
@@ -417,6 +418,26 @@ def _named_content(item: Item) -> bytes:
 
 def _with_mailing(key: str, mailing_id: str) -> str:
     return f"{key}\0with {mailing_id}"
+
+
+SCOPES = frozenset({"sender.customers"})
+"""Counts of customers alone: who reaches none of them adds nobody, and is nevertheless told how many there are."""
+
+
+class Scopes:
+    """What stands for such a count in the page of the fronts, remembered for the senders that come again and again."""
+
+    def __init__(self, secret: bytes, most: int = 10_000) -> None:
+        self._key, self._most = _count_key(secret), most
+        self._known: dict[tuple[str, str], bytes] = {}
+
+    def of(self, fact: str, name: str) -> bytes:
+        scope = self._known.get((fact, name))
+        if scope is None:
+            if len(self._known) >= self._most:
+                self._known.clear()
+            scope = self._known[fact, name] = scope_key(number(_scope_of(self._key, fact, name)))
+        return scope
 
 
 def _count_key(secret: bytes) -> bytes:

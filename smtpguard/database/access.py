@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
+from smtpguard.database.fronts import Fronts
 from smtpguard.journal.chain import microseconds
 
 T = TypeVar("T")
@@ -53,6 +54,11 @@ class Access:
     def url(self) -> str:
         """Of the database, with its password where it has one: for another process, and for nobody to read."""
         return self._database.given
+
+    @property
+    def fronts(self) -> Fronts | None:
+        """Those beside a SQLite database that may be written."""
+        return self._database.fronts
 
     def now(self) -> datetime:
         """By the clock that the store writes with."""

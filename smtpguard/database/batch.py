@@ -18,11 +18,14 @@ from sqlalchemy import Connection, Table, select, update
 from smtpguard.database import schema
 from smtpguard.database.codec import Codec
 from smtpguard.database.failpoint import passes
+from smtpguard.database.fronts import File, Fronts, scope_key
 from smtpguard.journal import columns
 from smtpguard.journal.chain import Seal, body_of, canonical, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import End, relayed
+from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, head_of, tail
+from smtpguard.journal.front import Head as Front
 from smtpguard.policy.freezing import Freeze, Gate
 
 Row = Sequence[Any]
@@ -115,6 +118,7 @@ class Batch:
         sqlite: bool,
         known: Gate | None,
         follow: Callable[[Batch], Follower],
+        fronts: Fronts | None = None,
     ) -> None:
         self.connection = connection
         self._cursor = connection.connection.cursor()
@@ -124,6 +128,9 @@ class Batch:
         self.now_us = microseconds(now)
         self.head = _head(self.select(_HEAD)[0])
         self._was = replace(self.head)
+        self._fronts, self._ends = fronts, False
+        if fronts is not None and fronts.shared.generation != self.head.generation:
+            fronts.shared.generation = self.head.generation  # nobody else moves the gate while this transaction is open
         self.seal = Seal(secret, self.head.journal)
         if known is not None and known.generation == self.head.generation:
             self.freezes = known.freezes
@@ -232,8 +239,94 @@ class Batch:
         """The rows of that table that wait to be written, to be added to."""
         return self._rows.setdefault(table, [])
 
+    def ends_generation(self, event: Event) -> Event:
+        """Before the entry that moves the gate is written: from here on no front takes a verdict that was decided before, and all that
+        they have is in the chain. Returns that entry's event, which says which generation it begins."""
+        generation = self.head.generation + 1
+        if self._fronts is not None:
+            self._fronts.shared.generation = generation
+            self.take_fronts()
+        self._ends = True
+        return replace(event, data={**event.data, "gate": generation})
+
+    def take_fronts(self) -> int:
+        """Move what any front has into the chain; those of processes that are gone are removed once that is committed. How many entries."""
+        if self._fronts is None:
+            return 0
+        taken, files = 0, self._fronts.all()
+        for file in files:
+            try:
+                taken += self._take(file)
+            except FileNotFoundError:  # its process has ended, and has moved everything itself
+                continue
+        there = {file.name for file in files}
+        for (name,) in self.select("SELECT name FROM front"):
+            if name not in there:
+                self.execute("DELETE FROM front WHERE name = ?", [(name,)])
+        return taken
+
+    def _take(self, file: File) -> int:
+        lives = file.lives  # before it is read: who has ended by now writes nothing more
+        data = file.read()
+        head, frames = head_of(data), data[FIRST:]
+        known = self.select("SELECT moved FROM front WHERE name = ?", (file.name,))
+        moved = known[0][0] if known else 0
+        found = tail(frames, moved)
+        if not known and lives:
+            return 0  # it is being made
+        if head is None and not found.fronted and not found.problem:
+            file.remove()
+            return 0
+        problem = "it is not known here" if not known and found.fronted else self._foreign(head, found)
+        if problem:
+            file.set_aside(problem)
+            return 0
+        if found.fronted:
+            self.append_fronted(found.fronted)
+            self.front_moved(file.name, found.last)
+        elif not lives:  # that all of it was moved is committed
+            file.remove()
+        return len(found.fronted)
+
+    def _foreign(self, front: Front | None, found: Tail) -> str:
+        """Why a front is no other than of an earlier or another state of this journal; "" where it fits."""
+        if front is None:
+            return "its head cannot be read"
+        if front.journal != self.head.journal:
+            return f"it is of the journal {front.journal}"
+        there = self.select("SELECT hash FROM entry WHERE seq = ?", (front.seq,))
+        if front.seq > self.head.seq or (there and bytes(there[0][0]).hex() != front.hash):
+            return f"its journal had another entry {front.seq}"
+        if any(each.generation != self.head.generation for each in found.fronted):
+            return f"it was decided under another generation than {self.head.generation}"
+        return found.problem if not found.fronted else ""
+
+    def append_fronted(self, fronted: Sequence[Fronted], events: Sequence[Event] | None = None) -> None:
+        """Chain what a front has. ``events``: those that they were, where they are this process's own, which then tells of them."""
+        told = len(self.events)
+        for event in events or ():
+            passes("moved", next(iter(event.private.get("message_id", ())), ""))
+        made = events if events is not None else [event_of(each) for each in fronted]
+        self.append((event, each.body, each.clear) for event, each in zip(made, fronted, strict=True))
+        if events is None:
+            del self.events[told:]
+        rows = self.rows("underway")
+        rows.extend((each.id, each.key, each.at, each.marks, False, None, None, False) for each in fronted)
+
+    def front_moved(self, name: str, number: int) -> None:
+        """Up to that frame it is in the chain with this commit."""
+        self.execute("UPDATE front SET moved = ? WHERE name = ? AND moved < ?", [(number, name, number)])
+
+    def keep_from_fronts(self, digest: bytes) -> None:
+        """Before it is committed: what has this key of a hold, or scope of counts, is the admission's to decide from now on."""
+        if self._fronts is not None:
+            self._fronts.shared.add(digest)
+
     def moved(self, *, policy: str | None = None) -> Gate:
         """The gate has moved: every process must look again."""
+        if not self._ends:
+            raise RuntimeError("the gate moves, and the generation before was not ended")
+        self._ends = False
         self.flush()
         self.head.generation += 1
         if policy is not None:
@@ -264,6 +357,9 @@ class Batch:
     def _write_rows(self) -> None:
         for table, rows in self._rows.items():
             if rows:
+                if table == "moment" and self._fronts is not None:
+                    for scope in {row[0] for row in rows}:
+                        self.keep_from_fronts(scope_key(scope))
                 self._insert(table, rows)
                 rows.clear()
 

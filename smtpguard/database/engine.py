@@ -27,6 +27,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import Chamber, Copy, only_readable
+from smtpguard.database.fronts import Fronts
 from smtpguard.lists.ownership import hand_over, owner_of
 
 BUSY_SECONDS = 15
@@ -79,6 +80,8 @@ class Database:
         """A SQLite database that may only be read."""
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._chamber: Chamber | None = None
+        self.fronts: Fronts | None = None
+        """Of a SQLite database that may be written."""
         self._hot = hot
         if self.sqlite:
             if not self.url.database or self.url.database == ":memory:":
@@ -90,6 +93,7 @@ class Database:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 _make(self.path)
                 self._chamber = Chamber(self.path)
+                self.fronts = Fronts(self.path)
             self._paths = str(self.path), f"{self.path}-wal"
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
@@ -364,6 +368,8 @@ class Database:
         if self._chamber is not None:
             self._chamber.close()
             self._chamber = None
+        if self.fronts is not None:
+            self.fronts.close()
 
 
 def file_of(url: str) -> Path | None:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0026"
+SCHEMA = "0027"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -500,4 +500,11 @@ alarm = Table(  # that a person was told of, and that is not over yet; times in 
     _big("began"),
     _big("told"),
     _big("claimed_until"),
+)
+
+front = Table(  # how far each process's front has been moved into the chain (database.fronts)
+    "front",
+    metadata,
+    _text("name", primary_key=True),
+    _big("moved"),
 )

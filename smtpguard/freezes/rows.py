@@ -22,19 +22,17 @@ def read(connection: Connection) -> Gate:
 
 
 def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
-    sealed = batch.sealed([event])
-    batch.append(sealed)
+    batch.record([batch.ends_generation(event)])
     batch.connection.execute(insert(table).values(freeze_id=stop.freeze_id, lifted=False, doc=FREEZE.dumps(stop)))
     return batch.moved()
 
 
 def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:
     """Raises KeyError where there is no such freeze, or it is lifted already."""
-    sealed = batch.sealed([event])
     known = select(table.c.freeze_id).where(table.c.freeze_id == freeze_id, table.c.lifted.is_(False))
     if batch.connection.execute(known).first() is None:
         raise KeyError(freeze_id)
-    batch.append(sealed)
+    batch.record([batch.ends_generation(event)])
     batch.connection.execute(update(table).where(table.c.freeze_id == freeze_id).values(lifted=True))
     return batch.moved()
 

@@ -23,7 +23,7 @@ from smtpguard.journal.fate import End
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selector, stopped_by
 
 if TYPE_CHECKING:  # whoever freezes does not wait for them
-    from smtpguard.guard.ports import Clock, Gates, Ledger
+    from smtpguard.guard.ports import Clock, Front, Gates, Ledger
     from smtpguard.mail.transaction import Fence
     from smtpguard.mailings.model import Mailing
     from smtpguard.policy.facts import Facts
@@ -40,12 +40,21 @@ LOOK_BACK = timedelta(minutes=15)  # past the longest wait for a relay's reply (
 
 
 class GateWatch:
-    """Reads the gate four times a second. ``moved`` is called with each gate that differs from the one before."""
+    """Reads the gate four times a second. ``moved`` is called with each gate that differs from the one before. ``front``: knows the
+    gate's generation at every moment."""
 
-    def __init__(self, gates: Gates, clock: Clock, *, moved: Callable[[Gate], None] | None = None) -> None:
+    def __init__(
+        self,
+        gates: Gates,
+        clock: Clock,
+        *,
+        moved: Callable[[Gate], None] | None = None,
+        front: Front | None = None,
+    ) -> None:
         self._gates = gates
         self._clock = clock
         self._moved = moved
+        self._front = front
         self._read_at = float("-inf")
         self.gate: Gate | None = None
 
@@ -123,13 +132,18 @@ class GateWatch:
             return not self._stopped(lists, senders, mailing, thread)
 
         async def fence() -> bool:
-            if holds():
+            if holds() and self._is_newest():
                 return True
             if gone is None or not gone():
                 await self._look()
             return holds()
 
         return fence
+
+    def _is_newest(self) -> bool:
+        """Whether no gate is known to come after the one that was read last."""
+        newest = self._front.generation if self._front is not None else None
+        return newest is None or (self.gate is not None and self.gate.generation == newest)
 
     async def _look(self) -> None:
         """Read the gate; again where the answer took so long that it is stale."""

@@ -53,8 +53,7 @@ def put_policy(
     """Raises PolicyMoved where another one than ``before`` is in force (None: whatever is)."""
     if before is not None and batch.head.policy != before:
         raise PolicyMoved(f"policy {batch.head.policy[:12]} is in force by now")
-    sealed = batch.sealed([event])
-    batch.append(sealed)
+    batch.record([batch.ends_generation(event)])
     batch.connection.execute(delete(document).where(document.c.policy == sha256))
     if documents:
         rows = [{"policy": sha256, "name": name, "data": data} for name, data in documents.items()]

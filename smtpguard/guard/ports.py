@@ -18,6 +18,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers, Fence
 from smtpguard.mailings.model import Fate, Mailing
 from smtpguard.outbox.model import Intent, Lease, Outcome
+from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.freezing import Freeze, Gate
 from smtpguard.reading.looks import Reading
@@ -270,6 +271,24 @@ class Ledger(Protocol):
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         """The one transaction. ``step`` is pure and cheap and runs in the writer's thread. Within half a minute it returns, or
         raises LedgerError's kinds."""
+
+
+class Front(Protocol):
+    """The journal's front: where a verdict is recorded that nothing else is written with."""
+
+    @property
+    def generation(self) -> int | None:
+        """The gate's, as it is at this moment; ahead of it while the gate moves. None: nothing is recorded here now."""
+
+    def counts_nobody(self, ask: Ask) -> bool:
+        """Whether it is sure that nobody is counted under it, in whatever process."""
+
+    def holds(self, key: str) -> bool:
+        """Whether there may be a hold with this key (Item.key)."""
+
+    async def record(self, event: Event, *, key: str, marks: str, generation: int) -> bool:
+        """True: on the disk, decided under this generation. False: nothing was written. Raises LedgerError and TimeoutError where
+        nobody knows."""
 
 
 class Reader(Protocol):

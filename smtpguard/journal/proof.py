@@ -9,6 +9,7 @@ Pure.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,9 +19,15 @@ from smtpguard.journal.agreement import Agreement, Lost, Parted
 from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, link, parsed
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.course import Backwards, Unsigned
+from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import Phrase, Said
 
 _HASH = len(GENESIS)
+MOVES_GATE = (Kind.FREEZE, Kind.THAW, Kind.POLICY, Kind.SECRET)
+GATE = frozenset(kind.value for kind in MOVES_GATE)
+_DECIDED, _BEGAN = (
+    re.compile(rf'[{{,]"{name}":([0-9]+)') for name in ("generation", "gate")
+)  # no text has such quotes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +115,7 @@ def verify(
     walk as well. ``end``: what it must reach. ``met`` hears of every entry that is as it was written.
     """
     stream = iter(entries)
-    seen, seq, prev = 0, 0, GENESIS
+    seen, seq, prev, generation = 0, 0, GENESIS, 0
     trimmed = 0  # up to where entries may be gone
 
     def bad(at: int, problem: Said) -> Proof:
@@ -123,8 +130,11 @@ def verify(
             continue
         seen += 1
         problem = _problem(entry, seq, prev, stream) or _unfit(entry, clear, seal, retention, renewed)
+        problem = problem or _late(entry, generation)
         if problem is not None:
             return bad(min(entry.seq, seq + 1), problem)
+        if entry.kind in GATE:
+            generation = gate_of(entry.body) or generation
         seq, prev = entry.seq, entry.hash
         agreement.meets(seq, prev)
         if end is not None and seq == end.seq and end.hash != entry.hash:
@@ -193,6 +203,24 @@ def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, 
         return None if _nameless(entry) or retention.erased(entry.seq) else Phrase("private values are missing")
     fits = entry.seq < renewed or _fits(entry, clear, seal)
     return None if fits else Phrase("edited: private values do not fit their digests")
+
+
+def _late(entry: Entry, generation: int) -> Phrase | None:
+    """What is wrong with a verdict that was decided before the gate moved, and stands behind the entry that moved it."""
+    if not generation or entry.kind != Kind.VERDICT.value:
+        return None
+    found = _DECIDED.search(entry.body)
+    if found is None or int(found[1]) >= generation:
+        return None
+    return Phrase(
+        "out of its place: this verdict was decided before a freeze, a thaw or a policy that stands before it"
+    )
+
+
+def gate_of(body: str) -> int | None:
+    """The generation that an entry which moved the gate began; None where an earlier version did not say."""
+    found = _BEGAN.search(body)
+    return int(found[1]) if found is not None else None
 
 
 def _nameless(entry: Entry) -> bool:

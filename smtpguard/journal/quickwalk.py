@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
@@ -72,12 +73,14 @@ class Walked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """With what names are held against digests. ``through``: up to which entry retention has erased them."""
+    """With what names are held against digests. ``through``: up to which entry retention has erased them. ``gates``: the entries that
+    moved the gate, in order, each with the generation that it began."""
 
     secret: bytes
     journal: str
     renewed: int
     through: int
+    gates: tuple[tuple[int, int], ...] = ()
 
 
 def chain(pages: Pages, part: Part) -> Walked | None:
@@ -102,6 +105,7 @@ def chain(pages: Pages, part: Part) -> Walked | None:
 def names(pages: Pages, part: Part, named: Named) -> bool:
     """Whether what names people fits its digests, and the columns beside each entry its body."""
     seal = Seal(named.secret, named.journal)
+    gates, generation = deque(named.gates), 0
     for rows in pages(_NAMES, part.after, part.until):
         for seq, kind, id, body, doc, *beside in rows:
             nameless = body.endswith(_NAMELESS)
@@ -111,6 +115,10 @@ def names(pages: Pages, part: Part, named: Named) -> bool:
                 continue
             try:
                 content = parsed(body)
+                while gates and gates[0][0] < seq:
+                    generation = gates.popleft()[1]
+                if kind == _VERDICT and content["data"].get("generation", generation) < generation:
+                    return False
                 sealed = content["private"]
                 if tuple(beside) != columns.of(kind, id, content["data"]):
                     return False

@@ -33,6 +33,9 @@ ROWS = select(*_LINK, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.se
 """Entries with their clear values; each row is a ``pair``, whatever is selected behind it."""
 NOTABLE = checkpoint.c.notable.is_(True)
 """Of the checkpoints in the database: those that say more than where the chain was."""
+LATE = 300 * 1_000_000
+"""So many microseconds after it was decided a verdict may stand in the chain: a front is moved at once, that of a process that died
+by the next one."""
 _PAGE = 1000
 VERDICT = entry.c.kind == Kind.VERDICT.value
 COLUMNS = tuple(entry.c[name] for name in Columns._fields)
@@ -94,7 +97,7 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, End]:
 
 def first_at(connection: Connection, at: int) -> int:
     """The first entry at that time or later, by halves: entries are in order of time, and have no index of it. One that is not
-    there says nothing: the next one does. Where the clock was set back by so much, all before the first at ``at`` less that are earlier
+    there says nothing: the next one does. Where an entry stands late (``LATE``), or where the clock was set back by so much, all before the first at ``at`` less that are earlier
     than ``at``, and all from the first at ``at`` and that on are not."""
     low, high = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
     if low is None:

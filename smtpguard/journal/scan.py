@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from smtpguard.database.access import Access
 from smtpguard.database.batch import read_head
@@ -34,7 +34,7 @@ from smtpguard.journal.course import Course
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
 from smtpguard.journal.note import Key
-from smtpguard.journal.proof import Bad, End, Proof, Sources, verify
+from smtpguard.journal.proof import MOVES_GATE, Bad, End, Proof, Sources, gate_of, verify
 from smtpguard.journal.rows import Marks
 from smtpguard.journal.signing import Noted
 from smtpguard.journal.tree import Tree, Unknown
@@ -100,10 +100,12 @@ def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
 def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[Pair]]:
     """How many verdicts there were in that time, and those in which a rule only observed; the newest first."""
     with open() as connection:
-        begin, end = journal.first_at(connection, since), journal.first_at(connection, until)
+        begin = journal.first_at(connection, since - journal.LATE)
+        end = journal.first_at(connection, until + journal.LATE)
+    then = entry.c.at >= since, entry.c.at < until
     judged, found = 0, list[Pair]()
     while end > begin:
-        here = (entry.c.seq.between(max(begin, end - STRETCH), end - 1), journal.VERDICT)
+        here = (entry.c.seq.between(max(begin, end - STRETCH), end - 1), journal.VERDICT, *then)
         query = (
             journal.ROWS.where(*here, entry.c.observed.is_(True)).order_by(entry.c.seq.desc()).limit(limit - len(found))
         )
@@ -205,8 +207,16 @@ class Walk:
         if parted or any(_ill_timed(each.course) for each in walked):
             return None
         self._retention.erased(head.seq)
+        with self.open() as connection:
+            moved = select(entry.c.seq, entry.c.body).where(journal.of_kind(*MOVES_GATE), entry.c.seq <= head.seq)
+            bodies = connection.execute(moved.order_by(entry.c.seq)).all()
+        gates = tuple((seq, began) for seq, body in bodies if (began := gate_of(body)))
         named = quickwalk.Named(
-            secret=self._secret, journal=head.journal, renewed=self.renewed, through=self._retention.through
+            gates=gates,
+            secret=self._secret,
+            journal=head.journal,
+            renewed=self.renewed,
+            through=self._retention.through,
         )
         if not quickwalk.fits(self.open, url, parts, named, names):
             return None
@@ -396,10 +406,11 @@ async def of_kinds(
     """As ``verdicts``, of entries of these kinds."""
 
     def bounds(connection: Connection) -> tuple[int, int]:
-        first, end = (journal.first_at(connection, microseconds(at)) for at in (since, until))
-        return first - 1, end - 1
+        first = journal.first_at(connection, microseconds(since) - journal.LATE)
+        return first - 1, journal.first_at(connection, microseconds(until) + journal.LATE) - 1
 
-    wanted = entry.c.kind.in_([kind.value for kind in kinds])
+    then = entry.c.at >= microseconds(since), entry.c.at < microseconds(until)
+    wanted = and_(entry.c.kind.in_([kind.value for kind in kinds]), *then)
     before, last = await access.ask(bounds, snapshot=True)
     after = before
     while after < last:

@@ -4,6 +4,8 @@ through Access. What a method promises is said in guard.ports, for those that ar
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, tzinfo
@@ -11,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from smtpguard.database.access import Access, Open
 from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.errors import LedgerError
 from smtpguard.freezes import rows as gates
 from smtpguard.guard import policies
 from smtpguard.guard.policies import Put, Standing
@@ -29,6 +32,7 @@ from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import End
+from smtpguard.journal.front import FIRST, tail
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
 from smtpguard.mailings import rows as mailings
@@ -49,6 +53,8 @@ if TYPE_CHECKING:  # what takes long to import, and what who only freezes does w
     from smtpguard.journal.note import Key
     from smtpguard.journal.proof import Proof
     from smtpguard.journal.signing import Inclusion
+
+log = logging.getLogger(__name__)
 
 
 class Contents:
@@ -385,6 +391,39 @@ class Journal:
 
         return await self._access.walk(lambda opened: activityrows.judged(opened, about, before, limit))
 
+    async def take_fronts(self) -> int:
+        """Move what any process has in its front into the chain, and remove the fronts of those that are gone. How many entries."""
+        taken = 0
+        for _ in range(2):  # only what is committed can be removed
+            if not await self._access.ask(self._fronts_wait):
+                break
+            taken += await self._access.write(lambda b: b.take_fronts())
+        return taken
+
+    def _fronts_wait(self, connection: Connection) -> bool:
+        """Whether a front has something to move, or has nothing any more and nobody who writes it."""
+        fronts = self._access.fronts
+        if fronts is None:
+            return False
+        moved: dict[str, int] = {name: n for name, n in connection.execute(text("SELECT name, moved FROM front"))}  # noqa: C416 - rows
+        for file in fronts.all():
+            lives = file.lives
+            with contextlib.suppress(FileNotFoundError):
+                if not lives or tail(file.read()[FIRST:], moved.get(file.name, 0)).fronted:
+                    return True
+        return False
+
+    def fronts_aside(self) -> Sequence[Path]:
+        """Fronts that did not fit the journal, and were not taken over."""
+        return self._access.fronts.aside() if self._access.fronts is not None else ()
+
+    async def catch_up(self) -> None:
+        """Before the journal is read for what it proves. Where it cannot be written, it is read as it is."""
+        try:
+            await self.take_fronts()
+        except LedgerError as error:
+            log.warning("what the fronts have could not be moved: %s", error)
+
     async def checkpoint(self) -> Checkpoint | None:
         """Sign where the journal is now; the writer does so every minute by itself. None where nothing is new."""
         made: Checkpoint | None = await self._access.write(journal.mark)
@@ -393,7 +432,8 @@ class Journal:
         return made
 
     async def verify(self, progress: journalscan.Progress | None = None) -> Proof:
-        """Walk over the whole journal. Long, and in nobody's way. ``progress`` is called in a thread."""
+        """Walk over the whole journal, what the fronts have in it. Long, and in nobody's way. ``progress`` is called in a thread."""
+        await self.catch_up()
         return await self._access.walk(lambda opened: self._walk(opened).prove(progress))
 
     async def audit(
@@ -409,6 +449,8 @@ class Journal:
         nothing else is done in this process, so that others may help it. ``against``: signed notes that somebody else has kept."""
         from smtpguard.journal.proof import Finding
         from smtpguard.store import crosscheck
+
+        await self.catch_up()
 
         def run(opened: Open) -> Proof:
             chain, names, beside = progress
@@ -462,6 +504,7 @@ class Journal:
         incidents.report, and in a thread."""
         from smtpguard.incidents import rows as incident
 
+        await self.catch_up()
         now = self._access.now()
         return await self._access.walk(
             lambda opened: incident.find(

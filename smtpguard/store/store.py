@@ -5,6 +5,8 @@ All writing goes through the one writer thread (writer.py); reading has a few th
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,23 +14,28 @@ from pathlib import Path
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import contacts
 from smtpguard.database.access import Access, Clock
-from smtpguard.database.batch import Batch
+from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import Database
 from smtpguard.incidents.preserving import Preserved
+from smtpguard.journal import front as front_model
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
 from smtpguard.journal.event import Event
 from smtpguard.store import retention
+from smtpguard.store.front import Front
 from smtpguard.store.ledger import Contents, Gates, Holds, Journal, Mailings, Outbox, Policies
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.rollbackcheck import Lookout, PutBack
 from smtpguard.store.writer import Committed, Writer
+
+log = logging.getLogger(__name__)
 
 
 class Store(Access):
     """Fits guard.ports.Ledger. Made by ``opening.open_store``."""
 
     _writer: Writer
+    _front: Front | None
 
     def __init__(
         self,
@@ -44,6 +51,7 @@ class Store(Access):
     ) -> None:
         self.put_back = put_back
         """What was found when it was opened: whoever writes first lets everything stand still for it."""
+        self._secret, self._front = secret, None
         lookout = Lookout(secret, state_dir, renewing=renewing)
         writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir, lookout=lookout, committed=committed)
         super().__init__(database, writer, clock)
@@ -65,6 +73,34 @@ class Store(Access):
         """The one transaction in which a message is decided on (admission.rows)."""
         admission: Admission = await self._writer.submit(item=item, admission=step)
         return admission
+
+    async def open_front(self) -> Front | None:
+        """The journal's front of this process, once what processes that died have left in theirs is in the chain. None where there can
+        be none: the database is no file of this machine's, or there is no room."""
+        fronts = self._database.fronts
+        if fronts is None:
+            return None
+        await self.journal.take_fronts()
+        head = await self.ask(read_head)
+        front = Front(self._database, fronts, self._secret, wake=self._writer.move_soon, note=self._writer.note)
+        begins = front_model.Head(journal=head.journal, name=front.name, seq=head.seq, hash=head.hash.hex())
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, front.make, begins)
+        except OSError as error:
+            log.warning("no front of the journal, so that every message waits for the database: %s", error.strerror)
+            return None
+        await self.write(front.announce)
+        front.start()
+        self._front = self._writer.front = front
+        return front
+
+    async def close(self) -> None:
+        """Write what waits, sign a last checkpoint if anything was written, and end the threads."""
+        if self._front is not None:
+            await self._front.stop()
+        await super().close()
+        if self._front is not None:
+            self._front.close()
 
     async def retain(self, keep: Retention) -> Erased:
         """One slice of forgetting and sweeping; ``more`` says to call again."""
@@ -103,7 +139,7 @@ class Store(Access):
         the one until now, whose key then signs that the new one's follows it; b"" where it is lost."""
 
         def step(batch: Batch) -> None:
-            batch.record([signing.renewed(batch, event, before)])
+            batch.record([signing.renewed(batch, batch.ends_generation(event), before)])
             journal.mark(batch, renewed=True)
             contacts.forget(batch)
             batch.moved()

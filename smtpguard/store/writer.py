@@ -37,6 +37,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.finding import Memory
 from smtpguard.mailings.mailingbatch import MailingBatch
 from smtpguard.policy.freezing import Gate
+from smtpguard.store.front import Front
 from smtpguard.store.queued import WAIT_SECONDS, Waiting, Work
 from smtpguard.store.rollbackcheck import Lookout
 
@@ -80,6 +81,8 @@ class Writer:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._waiting = Waiting(clock)
         self._coming: list[Work] = []
+        self.front: Front | None = None
+        """What is moved into the chain with each batch, before anything else."""
         self._notes: deque[Event] = deque()
         self._waker: asyncio.TimerHandle | None = None
         self._unanswered = Unanswered()
@@ -135,10 +138,20 @@ class Writer:
             self._notes.popleft()
         self._notes.append(event)
 
+    def move_soon(self) -> None:
+        """The front has something: it comes with a later batch, at most 50 ms on."""
+        if self._waker is None:
+            self._waker = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake)
+
     def _wake(self) -> None:
         self._waker = None
-        if self._notes:
+        if self._left:
             self._queue.put(_WAKE)
+
+    @property
+    def _left(self) -> bool:
+        """Whether anything is to be written that nobody waits for."""
+        return bool(self._notes) or (self.front is not None and self.front.waits)
 
     async def stop(self) -> None:
         """Write what waits, then end the thread; a thread that hangs in the database is left behind."""
@@ -157,7 +170,7 @@ class Writer:
         going = True
         while going:
             works, going = self._take()
-            if works or self._notes or (self._unanswered and not going):
+            if works or self._left or (self._unanswered and not going):
                 try:
                     self._serve(works)
                 except Exception as error:  # a fault of ours must not end the only thread that writes
@@ -174,7 +187,7 @@ class Writer:
         """What waits, up to a batch. Notes that were left over wait a little for company."""
         works: list[Work] = []
         try:
-            first = self._queue.get(timeout=NOTE_SECONDS if self._notes else None)
+            first = self._queue.get(timeout=NOTE_SECONDS if self._left else None)
         except queue.Empty:
             return works, True
         while True:
@@ -248,8 +261,10 @@ class Writer:
                 sqlite=self._database.sqlite,
                 known=self._gate,
                 follow=partial(MailingBatch, memory=self._memory),
+                fronts=self._database.fronts,
             )
             self._lookout.look(batch, self._gate)
+            fronted, told = self.front.move(batch) if self.front is not None else (0, ())
             batch.record(notes)
             unanswered = self._unanswered.settle(batch)
             for admitting, some in itertools.groupby(works, key=lambda w: w.item is not None):
@@ -265,7 +280,9 @@ class Writer:
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
-        self._untold += batch.events
+        self._untold += [*told, *batch.events]
+        if self.front is not None:
+            self.front.committed(fronted, batch.head.generation)
         self._lookout.committed(batch, self._database.connections)
         if unanswered:
             self._unanswered.forget(unanswered)
@@ -312,6 +329,7 @@ class Writer:
                     sqlite=self._database.sqlite,
                     known=None,
                     follow=partial(MailingBatch, memory=Memory()),
+                    fronts=self._database.fronts,
                 )
                 self._lookout.look(batch, self._gate)
                 journal.mark(batch)

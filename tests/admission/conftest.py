@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.guard.conftest import home
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.guard.house import House, house
 from tests.store.conftest import clock, store, url
 
-__all__ = ["clock", "home", "store", "url"]
+__all__ = ["clock", "store", "url"]
+
+
+@pytest.fixture(params=["admission", "front"])
+async def home(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+    """With and without a front of the journal: whoever looks from outside sees no difference."""
+    async with house(tmp_path, fronted=request.param == "front") as made:
+        yield made

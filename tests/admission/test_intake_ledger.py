@@ -11,7 +11,10 @@ from smtpguard.admission.intake import ADMISSION_SECONDS, UNDECIDED, Limits
 from smtpguard.database.errors import Busy, ContentMissing, Full, PolicyMoved, Unavailable
 from smtpguard.mail.reply import BUSY, DISK_FULL, INTERNAL_ERROR, NOT_RECORDED, Reply
 from smtpguard.policy.verdict import Deferred, Held, Relayed
+from tests.guard.conftest import home  # without a front, by which a plain message would go past it
 from tests.guard.house import RAMADAN, House, Instead, Way
+
+__all__ = ["home"]
 
 
 @pytest.mark.parametrize(

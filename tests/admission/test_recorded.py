@@ -47,6 +47,7 @@ def closings(monkeypatch: pytest.MonkeyPatch) -> Closings:
 
 
 async def entry_of(home: House, id: str) -> tuple[Entry, Clear | None]:
+    await home.store.journal.catch_up()
     [pair] = [p for p in await home.store.journal.history(id) if p[0].kind == Kind.VERDICT.value]
     return pair
 

@@ -59,13 +59,13 @@ def theirs(url: str, user: str) -> str:
 
 def sealed(folder: Path) -> dict[str, tuple[int, bytes]]:
     for file in folder.iterdir():
-        file.chmod(0o444)
+        file.chmod(0o444 if file.is_file() else 0o555)
     folder.chmod(0o555)
     return lies(folder)
 
 
 def lies(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()}
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.rglob("*") if file.is_file()}
 
 
 def run(folder: Path, *words: str, powerless: bool = True) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,5 @@
-/* Preloaded into the guard: fsync and fdatasync fail with EIO while the file that FAULT_FSYNC names is there. Whoever syncs
+/* Preloaded into the guard: fsync, fdatasync and writes to files opened with O_DSYNC fail with EIO while the file that FAULT_FSYNC
+   names is there. Whoever syncs
    the same open file again after such a failure, instead of opening it anew, is written down beside it: the kernel may have
    dropped what could not be written, and the second call would say that all is well. */
 #define _GNU_SOURCE
@@ -36,6 +37,24 @@ static int synced(int fd, int (*real)(int)) {
 
 int fsync(int fd) { return synced(fd, (int (*)(int))dlsym(RTLD_NEXT, "fsync")); }
 int fdatasync(int fd) { return synced(fd, (int (*)(int))dlsym(RTLD_NEXT, "fdatasync")); }
+
+static ssize_t written(int fd, const void *data, size_t size, off_t at) {
+    ssize_t (*real)(int, const void *, size_t, off_t) = (ssize_t (*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite64");
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || !(flags & O_DSYNC)) return real(fd, data, size, at);
+    const char *fault = getenv("FAULT_FSYNC");
+    if (fd < 65536 && failed[fd]) note("again");
+    if (fault && access(fault, F_OK) == 0) {
+        if (fd < 65536) failed[fd] = 1;
+        note("front");
+        errno = EIO;
+        return -1;
+    }
+    return real(fd, data, size, at);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { return written(fd, data, size, at); }
+ssize_t pwrite64(int fd, const void *data, size_t size, off_t at) { return written(fd, data, size, at); }
 
 int close(int fd) {
     if (fd >= 0 && fd < 65536) failed[fd] = 0;

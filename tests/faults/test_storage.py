@@ -131,10 +131,11 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def test_an_fsync_that_fails(shim: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("front", ["off", "on"])
+def test_an_fsync_that_fails(shim: Path, tmp_path: Path, front: str) -> None:
     fault = tmp_path / "fault"
     environment = {"LD_PRELOAD": str(shim), "FAULT_FSYNC": str(fault)}
-    with machine(tmp_path, environment=environment) as (guard, recorder):
+    with machine(tmp_path, environment=environment, settings={"journal": f"{{front: {front}}}"}) as (guard, recorder):
         goes_on(guard, recorder, "before")
         guard.idle()
         there = len(recorder.messages)
@@ -147,6 +148,7 @@ def test_an_fsync_that_fails(shim: Path, tmp_path: Path) -> None:
         fault.unlink()
         goes_on(guard, recorder, "after")
         assert fault.with_name("fault.failed").exists()
+        assert fault.with_name("fault.front").exists() is (front == "on")
         assert not fault.with_name("fault.again").exists(), "a file was synced again over a failure"
 
 

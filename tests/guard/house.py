@@ -186,6 +186,7 @@ class House:
         self.notices = Notices()
         self.in_force = self.build(documents)
         self.ledger: Any = store
+        self.front: Any = None
         self.term = Deadlines(release_delay_seconds=0)
 
     def build(self, documents: dict[str, bytes]) -> InForce:
@@ -227,6 +228,7 @@ class House:
             term=self.term,
             notices=self.notices,
             limits=limits,
+            front=self.front,
         )
 
     def approvals(self) -> Approvals:
@@ -325,8 +327,10 @@ async def house(
     documents: dict[str, bytes] = DOCUMENTS,
     url: str | None = None,
     committed: Committed | None = None,
+    fronted: bool = False,
 ) -> AsyncIterator[House]:
-    """``url``: of a new store; SQLite in the folder where none is given. ``committed`` hears of what is journalled."""
+    """``url``: of a new store; SQLite in the folder where none is given. ``committed`` hears of what is journalled. ``fronted``: its
+    journal has a front."""
     clock = Clock()
     folder = tmp_path / "indexes"
     index(folder, "ramadan", MEMBERS)
@@ -340,6 +344,9 @@ async def house(
         committed=committed,
     ) as store:
         made = House(store, clock, folder, documents)
+        if fronted:
+            made.front = await store.open_front()
+            made.watch = GateWatch(store.gate, clock, front=made.front)
         await made.put(documents)
         await made.watch.read()
         yield made

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.journal.agreement import Agreement
+from smtpguard.journal.chain import GENESIS, Entry, body_of, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Bad, End, Proof, Retention, Sources, verify
-from tests.journal.chaining import SEAL, Kept, Living, Pairs, chain, mark, rehash
+from tests.journal.chaining import SEAL, T0, Kept, Living, Pairs, chain, mark, rehash
 
 
 def bad(pairs: Pairs, marks: Sequence[Checkpoint] = (), retention: Retention | None = None, **more: Any) -> Bad:
@@ -370,3 +372,36 @@ def test_a_walk_that_finds_something_says_that_first() -> None:
     found = told([edited], walk)[0].first_bad
     assert found is not None
     assert found.seq == 4
+
+
+def _gate(kind: Kind, generation: int | None) -> Event:
+    return Event(kind=kind, id="G", at=T0, data={} if generation is None else {"gate": generation})
+
+
+def _decided(generation: int) -> Event:
+    return Event(kind=Kind.VERDICT, id="T", at=T0, data={"action": "relay", "generation": generation})
+
+
+def _chained(*events: Event) -> Pairs:
+    made: Pairs = []
+    prev = GENESIS
+    for seq, event in enumerate(events, 1):
+        body, at, kind = body_of(event, SEAL), microseconds(T0) + seq, event.kind.value
+        hash = link(prev, seq, at, kind, event.id, body)
+        made.append((Entry(seq=seq, at=at, kind=kind, id=event.id, body=body, prev=prev, hash=hash), None))
+        prev = hash
+    return made
+
+
+@pytest.mark.parametrize("kind", [Kind.FREEZE, Kind.THAW, Kind.POLICY, Kind.SECRET])
+def test_a_verdict_behind_the_end_of_its_generation_is_named(kind: Kind) -> None:
+    late = _chained(_gate(Kind.POLICY, 1), _decided(1), _gate(kind, 2), _decided(2), _decided(1))
+
+    def proved(pairs: Pairs) -> Proof:
+        return verify(pairs, Agreement([]), SEAL, Kept())
+
+    found = proved(late)
+    assert found.first_bad is not None
+    assert (found.first_bad.seq, str(found.first_bad.problem)[:16]) == (5, "out of its place")
+    assert proved(late[:4]).ok
+    assert proved(_chained(_gate(kind, None), _decided(3), _gate(kind, None), _decided(2))).ok, "of an earlier version"

@@ -374,7 +374,7 @@ async def test_of_a_step_that_raises_half_way_nothing_is_written(store: Store) -
     """What came with it in one batch is written once, whole, and answered with its own result."""
 
     def half(batch: Batch) -> None:
-        batch.record([event(Kind.EXPORTED, "half")])
+        batch.record([batch.ends_generation(event(Kind.EXPORTED, "half"))])
         batch.flush()
         batch.head.kept_bytes += 1_000
         batch.moved()

@@ -1,0 +1,59 @@
+"""Whether a message may be recorded in the journal's front: one that no other admission hangs on, and that hangs on none.
+
+Every rule has answered and lets it pass; it touches no list, is a copy of nothing, adds to no count and is asked of none that has
+anybody in it; nothing stands still; and no hold has its key. Its place in the order of admissions is the moment at which that was seen:
+since it adds to nothing, no other could tell. All else is the admission's. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from smtpguard.admission.model import Admission, Item
+from smtpguard.gathering.gather import Gathered
+from smtpguard.journal.chain import canonical
+from smtpguard.policy.engine import Plan
+from smtpguard.policy.freezing import Gate
+from smtpguard.policy.verdict import Action
+
+
+def is_plain(gathered: Gathered, plan: Plan, streams: Sequence[object]) -> bool:
+    """Whether nothing of it is counted or compared, and its rules let it pass whatever the counts say that they ask."""
+    facts, everyone = gathered.facts, gathered.everyone
+    reaches = bool(everyone.touched or everyone.crowds or everyone.unsure or everyone.customers.high)
+    reaches = reaches or bool(everyone.list_addresses.high or everyone.addressed)
+    known = facts.identity is not None or facts.letter_from or gathered.post is not None or gathered.coming is not None
+    if reaches or known or streams or gathered.streams or facts.lists or gathered.counted.people:
+        return False
+    if plan.may_ask_writer:
+        return False
+    return not plan.pending and not plan.pauses and not plan.expects_hold and plan.certain[0] is Action.RELAY
+
+
+def is_still(gate: Gate | None, generation: int | None, policy_sha256: str) -> bool:
+    """Whether this gate is the one in force at this moment, and stops nothing. ``generation``: as it is read now."""
+    return (
+        gate is not None and not gate.freezes and gate.generation == generation and gate.policy_sha256 == policy_sha256
+    )
+
+
+def only_recorded(admission: Admission, item: Item) -> bool:
+    """Whether all that is to be written of it is the entry of its verdict, which lets it pass."""
+    return (
+        admission.verdict.action is Action.RELAY
+        and admission.disposition is None
+        and len(admission.events) == 1
+        and admission.hold is None
+        and admission.adopt is None
+        and admission.grown is None
+        and admission.progress is None
+        and not admission.intents
+        and not admission.mailing
+        and not admission.spared
+        and not (item.people or item.lists or item.everybody)
+    )
+
+
+def marks_of(item: Item) -> str:
+    """By which a freeze knows it while it is under way, as the admission writes them."""
+    return canonical([sorted(item.touches), sorted(item.senders), "", item.thread])

@@ -1,0 +1,219 @@
+"""The folder of fronts beside a SQLite database: one file for each process that has one, and a page that all processes map.
+
+The page has the gate's generation, raised before the gate moves, and what holds and counts know of, so that who writes to a front sees
+both without asking the database. Of a front two files are locked (flock): ``NAME.front`` while it is written or read, and ``NAME.live`` as
+long as its process lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import mmap
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from smtpguard.database.errors import Unavailable
+from smtpguard.lists.ownership import hand_over
+
+log = logging.getLogger(__name__)
+
+ASIDE = ".aside"
+LOCK_SECONDS = 10.0
+_PAGE = 4096
+_BITS = 1 << 23
+_SIZE = _PAGE + _BITS // 8
+_NUMBER = struct.Struct("<Q")
+_THREE = struct.Struct("<III")
+
+
+def scope_key(scope: int) -> bytes:
+    """What a scope of counts, by its number, is added as."""
+    octets = scope.to_bytes(8, "big", signed=True)
+    return octets + octets[:4]
+
+
+class Shared:
+    """The page. It is written by who holds the database's lock alone, and read by everybody at any time.
+
+    ``generation``: the gate's; ahead of it while the gate moves, None where nobody has said it yet. ``filled``: whether all is
+    in it that was there before. What is added stays: that something is known may be wrong, that it is not known never is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # two that make it at once
+            if os.fstat(file).st_size < _SIZE:
+                os.ftruncate(file, _SIZE)
+                hand_over(path, path.parent)
+            found = os.fstat(file)
+            self._inode = found.st_dev, found.st_ino
+            fcntl.flock(file, fcntl.LOCK_UN)  # the map keeps a file of its own, and with it the lock
+            self._map = mmap.mmap(file, _SIZE)
+        finally:
+            os.close(file)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether this is what stands at its path."""
+        return inode(self._path) == self._inode
+
+    @property
+    def generation(self) -> int | None:
+        [known] = _NUMBER.unpack_from(self._map, 0)
+        return known - 1 if known else None
+
+    @generation.setter
+    def generation(self, generation: int) -> None:
+        _NUMBER.pack_into(self._map, 0, generation + 1)
+
+    @property
+    def filled(self) -> bool:
+        return self._map[8] == 1
+
+    def fill(self, keys: Iterator[bytes], *, anew: bool) -> None:
+        """With everything that is to be known. ``anew``: nobody looks at it yet, so that what was known before is forgotten."""
+        if anew:
+            self._map[8] = 0
+            self._map[_PAGE:] = bytes(_SIZE - _PAGE)
+        for key in keys:
+            self.add(key)
+        self._map[8] = 1
+
+    def add(self, key: bytes) -> None:
+        """A digest of 12 octets at least."""
+        for n in _THREE.unpack_from(key):
+            n %= _BITS
+            self._map[_PAGE + (n >> 3)] |= 1 << (n & 7)
+
+    def knows(self, key: bytes) -> bool:
+        return all(self._map[_PAGE + ((n % _BITS) >> 3)] & (1 << (n & 7)) for n in _THREE.unpack_from(key))
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class Fronts:
+    """Of one database, by one process. ``path``: the database's file."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = path.with_name(
+            f"front-{path.name}"
+        )  # which is none of the database's own files, by whatever pattern
+        self._database = path
+        self._shared: Shared | None = None
+
+    @property
+    def shared(self) -> Shared:
+        """The page that stands there now. Raises OSError."""
+        if self._shared is None or not self._shared.in_place:
+            try:
+                self.folder.mkdir(mode=0o700)
+                hand_over(self.folder, self._database.parent)
+            except FileExistsError:
+                pass
+            if self._shared is not None:
+                self._shared.close()
+            self._shared = Shared(self.folder / "shared")
+        return self._shared
+
+    def all(self) -> list[File]:
+        """The fronts that are there."""
+        return [File(path) for path in sorted(self.folder.glob("*.front"))]
+
+    def aside(self) -> list[Path]:
+        """Those that did not fit, and were never adopted."""
+        return sorted(self.folder.glob(f"*{ASIDE}"))
+
+    def close(self) -> None:
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
+
+
+class File:
+    """One front, for who does not write it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.stem
+
+    @property
+    def lives(self) -> bool:
+        """Whether its process is there still."""
+        try:
+            file = os.open(live(self.path), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
+    def read(self) -> bytes:
+        """What is in it (journal.front), between two writes of its process: what comes after is decided under the generation of after.
+        Raises FileNotFoundError; and Unavailable where its process stands in the middle of a write."""
+        with _locked(self.path) as file:
+            data = bytearray()
+            while (piece := os.pread(file, 1 << 20, len(data))) and piece.count(0) < len(piece):
+                data += piece
+            return bytes(data)
+
+    def set_aside(self, why: str) -> None:
+        """It is not read again; people are told."""
+        log.error("%s does not belong to this journal, and is kept aside: %s", self.path, why)
+        self.path.rename(self.path.with_name(f"{self.path.name}{ASIDE}"))
+        live(self.path).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """All of it is in the chain; that it is gone is on the disk when this returns."""
+        self.path.unlink(missing_ok=True)
+        live(self.path).unlink(missing_ok=True)
+        sync_folder(self.path.parent)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise Unavailable(f"{path} is being written, and its process stands still") from None
+                time.sleep(0.0005)
+        yield file
+    finally:
+        os.close(file)  # and with it the lock
+
+
+def live(path: Path) -> Path:
+    return path.with_suffix(".live")
+
+
+def sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def inode(path: Path | str) -> tuple[int, int] | None:
+    """Device and number of what stands there; None where nothing does."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - several times a write: a Path costs more than the call
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,148 @@
+"""The journal's front as octets: verdicts of one process that are synced, and not in the chain yet.
+
+A file begins with its head, which names the journal; frames follow, numbered from 1 on without a gap. Once all of them have been moved
+into the chain, the file is written from its beginning again and the numbers go on, so that frames of the round before are known by
+theirs. What was being written when a machine lost its power is torn: it ends the file, and nobody was answered for it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from smtpguard.journal.chain import canonical, instant, parsed
+from smtpguard.journal.event import Event, Kind
+
+FIRST = 4096
+"""Where the first frame stands."""
+_FRAME = struct.Struct("<4sQQQII")  # mark, number, synced, generation, octets of what follows, CRC-32 of all of it
+_CHECKED = struct.Struct("<QQQI")
+_MARK = b"\xf1sgf"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a front belongs to. ``seq`` and ``hash``: the last entry of its journal when it was made."""
+
+    journal: str
+    name: str
+    seq: int
+    hash: str
+
+    def octets(self) -> bytes:
+        text = json.dumps({"version": _VERSION, **asdict(self)}).encode()
+        return struct.pack("<II", len(text), zlib.crc32(text)) + text
+
+
+def head_of(data: bytes) -> Head | None:
+    """None where there is none, or it is not whole."""
+    if len(data) < 8:
+        return None
+    size, crc = struct.unpack_from("<II", data)
+    text = data[8 : 8 + size]
+    if not size or len(text) != size or zlib.crc32(text) != crc:
+        return None
+    try:
+        row = json.loads(text)
+        if row.pop("version") != _VERSION:
+            return None
+        return Head(**row)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fronted:
+    """One verdict to relay. ``body`` and ``clear`` are the entry's as the chain will have it; ``key`` and ``marks`` are what is kept of it
+    while it is under way; ``generation``: the gate's under which it was decided."""
+
+    number: int
+    generation: int
+    at: int
+    id: str
+    key: str
+    marks: str
+    body: str
+    clear: str | None
+
+    def frame(self, synced: int) -> bytes:
+        """``synced``: the last number that was on the disk when this was written."""
+        text = canonical([self.at, self.id, self.key, self.marks, self.body, self.clear]).encode()
+        crc = zlib.crc32(text, zlib.crc32(_CHECKED.pack(self.number, synced, self.generation, len(text))))
+        return _FRAME.pack(_MARK, self.number, synced, self.generation, len(text), crc) + text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """What a front has after the last that was moved. ``problem``: why it does not fit what was moved of it, or is damaged; "" else."""
+
+    fronted: Sequence[Fronted]
+    problem: str = ""
+
+    @property
+    def last(self) -> int:
+        return self.fronted[-1].number if self.fronted else 0
+
+
+def event_of(fronted: Fronted) -> Event:
+    """What it was before it was written: whoever finds it in another's front knows it by its entry alone."""
+    clear = parsed(fronted.clear) if fronted.clear is not None else {}
+    private = {role: tuple(values) for role, values in clear.items()}
+    return Event(
+        kind=Kind.VERDICT, id=fronted.id, at=instant(fronted.at), data=parsed(fronted.body)["data"], private=private
+    )
+
+
+def tail(frames: bytes, moved: int) -> Tail:
+    """``frames``: the file behind its head. ``moved``: the number of the last that is in the chain."""
+    found: list[Fronted] = []
+    at, expected = 0, 0
+    while (frame := _frame_at(frames, at)) is not None:
+        fronted, _, end = frame
+        if expected and fronted.number != expected:
+            break
+        if not expected and fronted.number > moved + 1:
+            return Tail(fronted=(), problem=f"frames {moved + 1} to {fronted.number - 1} are missing")
+        if fronted.number > moved:
+            found.append(fronted)
+        at, expected = end, fronted.number + 1
+    missing = max(expected, moved + 1)
+    for fronted, synced in _others(frames, at):
+        if fronted.number > missing and synced >= missing:  # it was on the disk once
+            return Tail(fronted=found, problem=f"frame {missing} cannot be read, and was synced")
+    return Tail(fronted=found)
+
+
+def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
+    """A frame, the last number that was synced before it, and where the next begins; None where there is no whole one."""
+    if len(data) - at < _FRAME.size:
+        return None
+    mark, number, synced, generation, size, crc = _FRAME.unpack_from(data, at)
+    text = data[at + _FRAME.size : at + _FRAME.size + size]
+    if mark != _MARK or len(text) != size:
+        return None
+    if zlib.crc32(text, zlib.crc32(_CHECKED.pack(number, synced, generation, size))) != crc:
+        return None
+    try:
+        when, id, key, marks, body, clear = parsed(text.decode())
+    except ValueError:  # no version of ours wrote it
+        return None
+    fronted = Fronted(
+        number=number, generation=generation, at=when, id=id, key=key, marks=marks, body=body, clear=clear
+    )
+    return fronted, synced, at + _FRAME.size + size
+
+
+def _others(data: bytes, at: int) -> Iterator[tuple[Fronted, int]]:
+    """Whole frames anywhere from there on."""
+    while (at := data.find(_MARK, at)) >= 0:
+        frame = _frame_at(data, at)
+        if frame is None:
+            at += 1
+            continue
+        yield frame[0], frame[1]
+        at = frame[2]

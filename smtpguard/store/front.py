@@ -1,0 +1,392 @@
+"""The journal's front of one process: a thread that appends verdicts to its file and syncs them, many at a time.
+
+A verdict is recorded when it is synced. The writer moves what is there into the chain with its next batch, 50 ms on at the latest,
+together with how far it has come; what a process that died has left is moved by whoever looks next (Batch.take_fronts). Whatever is
+not as it should be here sends a message to the admission, from the beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import text
+
+from smtpguard.counts.counting import SCOPES, Scopes
+from smtpguard.counts.entries import number
+from smtpguard.database.batch import Batch
+from smtpguard.database.engine import Database
+from smtpguard.database.errors import Full, LedgerError, Unavailable
+from smtpguard.database.failpoint import failpoint, passes
+from smtpguard.database.fronts import Fronts, Shared, inode, live, scope_key, sync_folder
+from smtpguard.journal.chain import Seal, body_of, canonical, microseconds
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.front import FIRST, Fronted, Head
+from smtpguard.lists.ownership import hand_over
+from smtpguard.policy.counted import Ask
+from smtpguard.store.queued import WAIT_SECONDS
+
+log = logging.getLogger(__name__)
+
+SIZE = 8 << 20
+"""Octets of the file, laid out beforehand, so that a sync is one of data alone."""
+AGAIN = SIZE // 4
+"""From where on it is written from its beginning again, once all of it has been moved."""
+_LARGEST = 1 << 16
+_STOP: Any = object()
+
+
+class _Write:
+    """One verdict on its way to the disk."""
+
+    __slots__ = ("event", "fronted", "future")
+
+    def __init__(self, event: Event, fronted: Fronted, future: asyncio.Future[bool]) -> None:
+        self.event, self.fronted, self.future = event, fronted, future
+
+
+class Disk:
+    """The file, as far as it is written: what a power cut takes away, a test's own takes away."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def lay_out(self, head: bytes) -> None:
+        os.pwrite(self._file, head, 0)
+        zeros = bytes(1 << 20)
+        for at in range(FIRST, FIRST + SIZE, len(zeros)):
+            os.pwrite(self._file, zeros, at)
+        os.fsync(self._file)
+
+    def reopened(self, path: str) -> None:
+        """From here on every write is on the disk when it returns."""
+        os.close(self._file)
+        self._file = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
+
+    def write(self, data: bytes, at: int) -> None:
+        if os.pwrite(self._file, data, at) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def lock(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def unlock(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class Front:
+    """Made by ``Store.open_front``. Fits guard.ports.Front."""
+
+    def __init__(
+        self,
+        database: Database,
+        fronts: Fronts,
+        secret: bytes,
+        *,
+        wake: Callable[[], None],
+        note: Callable[[Event], None],
+        disk: Callable[[str], Disk] = Disk,
+    ) -> None:
+        """``wake``: the writer moves what is here soon. ``note``: an outcome for the journal, that nobody waits for."""
+        self._database, self._fronts, self._secret = database, fronts, secret
+        self._wake, self._note, self._make = wake, note, disk
+        self._scopes = Scopes(secret)
+        self.name = secrets.token_hex(8)
+        self.path = fronts.folder / f"{self.name}.front"
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._coming: list[_Write] = []
+        self._lock = threading.Lock()
+        self._synced: list[tuple[Fronted, Event]] = []  # and not moved yet
+        self._number = self._at = 0
+        self._agreed = -1
+        self._on = self._broken = self._ended = False
+        self._thread = threading.Thread(target=self._run, name="smtpguard-front", daemon=True)
+
+    # made and announced
+
+    def make(self, head: Head) -> None:
+        """The file, in no transaction. Raises OSError."""
+        self._fronts.folder.mkdir(mode=0o700, exist_ok=True)
+        self._alive = os.open(live(self.path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._disk = self._make(str(self.path))
+            try:
+                self._disk.lay_out(head.octets())
+                self._disk.reopened(str(self.path))
+                for each in (self.path, live(self.path)):
+                    hand_over(each, self._fronts.folder)
+                sync_folder(self._fronts.folder)
+            except BaseException:
+                self._disk.close()
+                raise
+        except BaseException:
+            self._unlinked()
+            raise
+        self._seal = Seal(self._secret, head.journal)
+        self._inodes = inode(self._database.path), inode(self.path)
+
+    def announce(self, batch: Batch) -> None:
+        """In the transaction that makes it known: nothing of a front that the database does not know is ever taken over."""
+        batch.take_fronts()
+        shared = self._fronts.shared
+        others = any(file.lives for file in self._fronts.all() if file.name != self.name)
+        shared.fill(_known(batch), anew=not others)
+        self._agreed = batch.head.generation
+        batch.execute("INSERT INTO front (name, moved) VALUES (?, ?)", [(self.name, 0)])
+
+    def start(self) -> None:
+        """Announced, and that is committed."""
+        self._shared = Shared(self._fronts.folder / "shared")
+        self._on = self._shared.filled
+        self._thread.start()
+
+    # asked in the event loop
+
+    @property
+    def generation(self) -> int | None:
+        """The gate's, read at this moment; ahead of it while the gate moves. None where nothing may go this way."""
+        return self._shared.generation if self._on else None
+
+    def counts_nobody(self, ask: Ask) -> bool:
+        """Whether it is sure that nobody is counted under it, by whomever: a count of the customers that a sender has written to."""
+        if ask.fact not in SCOPES or ask.same or ask.usual is not None:
+            return False
+        return not self._shared.knows(self._scopes.of(ask.fact, ask.key))
+
+    def holds(self, key: str) -> bool:
+        """Whether there may be a hold with this key."""
+        return self._shared.knows(bytes.fromhex(key))
+
+    async def record(self, event: Event, *, key: str, marks: str, generation: int) -> bool:
+        """True: it is on the disk, under this generation of the gate. False: nothing was written, and the admission is to decide, from
+        the beginning. Raises LedgerError where nobody knows, and TimeoutError."""
+        if not self._on or self._broken or generation != self._agreed:
+            return False
+        fronted = Fronted(
+            number=0,
+            generation=generation,
+            at=microseconds(event.at),
+            id=event.id,
+            key=key,
+            marks=marks,
+            body=body_of(event, self._seal),
+            clear=canonical({r: list(v) for r, v in event.private.items()}) if event.private else None,
+        )
+        if len(fronted.body) > _LARGEST or len(fronted.clear or "") > _LARGEST:
+            return False
+        loop = asyncio.get_running_loop()
+        write = _Write(event, fronted, loop.create_future())
+        if not self._coming:
+            loop.call_soon(self._hand_over, loop, 0)
+        self._coming.append(write)
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await write.future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        """To the thread, in the first turn of the event loop that brings nothing more."""
+        if seen < len(self._coming):
+            loop.call_soon(self._hand_over, loop, len(self._coming))
+            return
+        coming, self._coming = self._coming, []
+        self._queue.put((loop, coming))
+
+    # in its thread
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            taken = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    taken.append(self._queue.get_nowait())
+            going = _STOP not in taken
+            groups = [group for group in taken if group is not _STOP]
+            error: LedgerError | None = None
+            done: set[str] = set()
+            try:
+                done = self._write([write for _, writes in groups for write in writes])
+            except OSError as e:
+                self._broken = True  # nothing is synced again over a failure
+                log.error("the journal's front cannot be written: %s", e.strerror or e)
+                full = e.errno in (errno.ENOSPC, errno.EDQUOT)
+                error = (
+                    Full("no space left for the journal's front") if full else Unavailable(f"the journal's front: {e}")
+                )
+            except Exception as e:
+                self._broken = True
+                log.exception("the journal's front failed")
+                error = Unavailable(f"the journal's front failed: {type(e).__name__}")
+            for loop, writes in groups:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
+                    loop.call_soon_threadsafe(self._deliver, writes, done, error)
+
+    def _write(self, writes: Sequence[_Write]) -> set[str]:
+        """Which of them are on the disk. Raises OSError, and then nobody knows."""
+        if not writes:
+            return set()
+        self._disk.lock()
+        try:
+            if not self._in_place():
+                self._on = False
+                log.error("%s, or what it belongs to, is not in its place any more: it is used no more", self.path)
+                return set()
+            with self._lock:
+                if not self._synced and self._at > AGAIN:
+                    self._at = 0
+            generation, synced, number = self._shared.generation, self._number, self._number
+            data, some = bytearray(), []
+            for write in writes:
+                each = write.fronted
+                if each.generation != generation:
+                    continue
+                numbered = _numbered(each, number + 1)
+                frame = numbered.frame(synced)
+                if self._at + len(data) + len(frame) > SIZE:
+                    break  # full: what comes now waits for its turn in the admission, which moves what is here first
+                data += frame
+                some.append((numbered, write.event))
+                number += 1
+            if not some:
+                return set()
+            self._number = number
+            failpoint("begin")
+            for _, event in some:
+                passes("front", next(iter(event.private.get("message_id", ())), event.id))
+            failpoint("before-sync")
+            self._disk.write(bytes(data), FIRST + self._at)
+            failpoint("after-sync")
+            self._at += len(data)
+            if not self._in_place():
+                self._on = False
+                raise OSError(errno.ENOENT, f"{self.path} was taken away while it was written")
+        finally:
+            self._disk.unlock()
+        with self._lock:
+            self._synced += some
+        return {event.id for _, event in some}
+
+    def _in_place(self) -> bool:
+        return (inode(self._database.path), inode(self.path)) == self._inodes and self._shared.in_place
+
+    # in the event loop
+
+    def _deliver(self, writes: Sequence[_Write], done: set[str], error: LedgerError | None) -> None:
+        if done:
+            self._wake()
+        for write in writes:
+            there = write.event.id in done
+            if write.future.done():  # too late: nobody carries it out
+                if there:
+                    self._note(
+                        Event(kind=Kind.OUTCOME, id=write.event.id, at=write.event.at, data={"outcome": "unanswered"})
+                    )
+            elif error is not None:
+                write.future.set_exception(error)
+            else:
+                write.future.set_result(there)
+
+    # in the writer's thread
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to move."""
+        return bool(self._synced) or (self._broken and not self._ended)
+
+    def move(self, batch: Batch) -> tuple[int, Sequence[Event]]:
+        """Into the chain, as the first of the batch. Returns up to which number, and what others have moved already."""
+        with self._lock:
+            unmoved, ended = self._synced[:], self._broken
+        if not unmoved and not ended:
+            return 0, ()
+        known = batch.select("SELECT moved FROM front WHERE name = ?", (self.name,))
+        if known:
+            moved = known[0][0]
+            theirs, ours = ([pair for pair in unmoved if (pair[0].number <= moved) is past] for past in (True, False))
+        else:
+            theirs, ours = self._unknown(batch, unmoved)
+        if ours:
+            batch.append_fronted([fronted for fronted, _ in ours], [event for _, event in ours])
+        # of what could not be written nobody knows whether it is there; its client was told so, and nobody takes it over
+        last = self._number if ended else unmoved[-1][0].number
+        batch.front_moved(self.name, last)
+        return last, [event for _, event in theirs]
+
+    def _unknown(self, batch: Batch, unmoved: Sequence[tuple[Fronted, Event]]) -> tuple[Any, Any]:
+        """The database does not know this front any more: it is another state of it, or the front was taken away. What is here was
+        carried out all the same, and goes into the chain unless it is there, or would stand behind the end of its generation."""
+        self._on = False
+        ids = [fronted.id for fronted, _ in unmoved]
+        marks = ", ".join("?" * len(ids))
+        there = {id for (id,) in batch.select(f"SELECT id FROM entry WHERE kind = 'verdict' AND id IN ({marks})", ids)}
+        late = [f for f, _ in unmoved if f.id not in there and f.generation != batch.head.generation]
+        if late:
+            log.error("%d verdicts of %s do not fit the journal, and are in it no more", len(late), self.path)
+        gone = there | {fronted.id for fronted in late}
+        return [p for p in unmoved if p[0].id in there], [p for p in unmoved if p[0].id not in gone]
+
+    def committed(self, number: int, generation: int) -> None:
+        """What is moved up to there, and under which generation this process may write: that it may (the secret is the one in force,
+        the database the one that it was) is found out by each transaction, and nowhere else."""
+        self._agreed = generation
+        with self._lock:
+            self._ended = self._broken and number >= self._number
+            self._synced = [pair for pair in self._synced if pair[0].number > number]
+
+    # its end
+
+    async def stop(self) -> None:
+        """Write what waits, and end the thread; the writer then moves what is left."""
+        self._on = False
+        if self._coming:
+            self._queue.put((asyncio.get_running_loop(), self._coming))
+            self._coming = []
+        self._queue.put(_STOP)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join, WAIT_SECONDS)
+
+    def close(self) -> None:
+        """After the writer has ended. What could not be moved stays, for whoever opens the store next."""
+        if not self._synced and not self._broken:
+            self._unlinked()
+        self._disk.close()
+        os.close(self._alive)
+        self._shared.close()
+
+    def _unlinked(self) -> None:
+        for each in (self.path, live(self.path)):
+            each.unlink(missing_ok=True)
+
+
+def _numbered(fronted: Fronted, number: int) -> Fronted:
+    return Fronted(
+        number=number, generation=fronted.generation, at=fronted.at, id=fronted.id, key=fronted.key, marks=fronted.marks,
+        body=fronted.body, clear=fronted.clear,
+    )  # fmt: skip
+
+
+_EACH_SCOPE = """WITH RECURSIVE each(scope) AS (SELECT min(scope) FROM {0} UNION ALL
+ SELECT (SELECT min(scope) FROM {0} WHERE scope > each.scope) FROM each WHERE each.scope IS NOT NULL)
+ SELECT scope FROM each WHERE scope IS NOT NULL"""
+
+
+def _known(batch: Batch) -> Iterator[bytes]:
+    """The keys of all holds, and every scope under which anybody is counted, by an earlier version too."""
+    batch.flush()
+    for (key,) in batch.connection.execute(text("SELECT DISTINCT key FROM hold")):
+        yield bytes.fromhex(key)
+    for (scope,) in batch.select(_EACH_SCOPE.format("moment")):
+        yield scope_key(scope)
+    for (scope,) in batch.select(_EACH_SCOPE.format("seen")):
+        yield scope_key(number(bytes(scope)))

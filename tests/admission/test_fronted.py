@@ -1,0 +1,231 @@
+"""What goes into the journal's front: nothing that another admission hangs on, and the entry that the admission would have written."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.database.errors import Unavailable
+from smtpguard.mail.transaction import Lost
+from smtpguard.policy.freezing import Selector
+from smtpguard.policy.verdict import Deferred, Held, Relayed
+from tests.app.twins import LATER, Twins, documents, sample
+from tests.guard.drawing import COLLEAGUES, OUTSIDERS, drawn_policies, letter, play
+from tests.guard.house import MEMBERS, RAMADAN, House, Way, house, index
+from tests.store.making import sqlite_url
+
+
+class Watched:
+    """The front of a house, and what was recorded in it."""
+
+    def __init__(self, front: Any) -> None:
+        self._front = front
+        self.recorded: list[str] = []
+        self.raises: BaseException | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._front, name)
+
+    async def record(self, event: Any, **more: Any) -> bool:
+        if self.raises is not None:
+            raise self.raises
+        there: bool = await self._front.record(event, **more)
+        if there:
+            self.recorded.append(event.id)
+        return there
+
+
+@pytest.fixture
+async def fronted(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path, fronted=True) as made:
+        made.front = Watched(made.front)
+        yield made
+
+
+async def sent(home: House, *to: str, **more: Any) -> tuple[str, Any]:
+    transaction = home.transaction(*to, **more)
+    return transaction.id, await home.intake()(transaction, more.pop("way", None) or Way())
+
+
+async def test_a_plain_message_goes_there(fronted: House) -> None:
+    id, done = await sent(fronted, "x@example.org")
+    assert isinstance(done, Relayed)
+    assert fronted.front.recorded == [id]
+    kinds = [kind for kind, _ in await fronted.settled(id)]
+    assert kinds == ["verdict", "outcome"]
+
+
+@pytest.mark.parametrize("to", [[RAMADAN], [MEMBERS[0]], MEMBERS[:25], ["x@example.org", MEMBERS[0]]])
+async def test_what_touches_a_list_never_does(fronted: House, to: list[str]) -> None:
+    await sent(fronted, *to)
+    assert fronted.front.recorded == []
+
+
+@pytest.mark.parametrize(
+    ("selector", "value"), [(Selector.ALL, ""), (Selector.LIST, "other"), (Selector.SENDER, "bo@x.org")]
+)
+@pytest.mark.parametrize("seen", [True, False])
+async def test_while_anything_stands_still_nothing_does(
+    fronted: House, selector: Selector, value: str, seen: bool
+) -> None:
+    await fronted.freeze(selector, value, seen=seen)
+    id, done = await sent(fronted, "x@example.org")
+    assert fronted.front.recorded == []
+    assert isinstance(done, Held if selector is Selector.ALL else Relayed)
+    await fronted.thaw()
+    id, done = await sent(fronted, "x@example.org", body="after")
+    assert fronted.front.recorded == [id]
+
+
+async def test_under_another_policy_nothing_does_until_it_is_followed(fronted: House) -> None:
+    other = documents(sample())
+    await fronted.put(other)
+    id, done = await sent(fronted, "x@example.org")
+    assert isinstance(done, Relayed)
+    assert fronted.front.recorded == [], "it was planned anew by the admission"
+    await fronted.watch.read()
+    id, _ = await sent(fronted, "x@example.org", body="then")
+    assert fronted.front.recorded == [id]
+
+
+async def test_a_stale_gate_says_nothing(fronted: House) -> None:
+    fronted.clock.pass_(seconds=2)
+    _, done = await sent(fronted, "x@example.org")
+    assert fronted.front.recorded == []
+    assert done is not None
+
+
+async def test_what_is_held_already_is_that_hold(fronted: House) -> None:
+    await fronted.freeze()
+    _, first = await sent(fronted, "x@example.org")
+    assert isinstance(first, Held)
+    await fronted.thaw()
+    _, again = await sent(fronted, "x@example.org")
+    assert again == first
+    assert fronted.front.recorded == []
+
+
+async def test_a_sender_of_whom_anybody_is_counted_is_the_admissions(tmp_path: Path) -> None:
+    async with house(tmp_path, documents=documents(sample()), fronted=True) as home:
+        home.front = Watched(home.front)
+        first, _ = await sent(home, "x@example.org")
+        assert home.front.recorded == [first]
+        _, done = await sent(home, MEMBERS[0], X_Looks="mailing")
+        assert isinstance(done, Relayed)
+        await sent(home, "x@example.org", body="again")
+        assert home.front.recorded == [first], "her count decides"
+        other, _ = await sent(home, "x@example.org", sender="ulf@example.com", reverse_path="ulf@example.com")
+        assert home.front.recorded == [first, other]
+
+
+async def test_a_freeze_just_before_the_dot_recalls_it(fronted: House) -> None:
+    """However lately the gate was read: its generation is read again."""
+    way = Way(before_dot=lambda: fronted.freeze(seen=False))
+    transaction = fronted.transaction("x@example.org")
+    done = await fronted.intake()(transaction, way)
+    assert way.sent == []
+    assert not isinstance(done, Relayed)
+    assert fronted.front.recorded == [transaction.id]
+    kinds = [(kind, data.get("outcome") or data["action"]) for kind, data in await fronted.settled(transaction.id)]
+    assert kinds[:2] == [("verdict", "relay"), ("outcome", "recalled")]
+    assert (await fronted.store.journal.verify()).ok
+
+
+async def test_a_front_that_fails_answers_for_itself(fronted: House) -> None:
+    fronted.front.raises = Unavailable("no")
+    way = Way()
+    done = await fronted.intake()(fronted.transaction("x@example.org"), way)
+    assert isinstance(done, Deferred)
+    assert (done.reply.code, way.sent) == (451, [])
+
+
+async def test_a_mistake_before_the_record_is_the_admissions_to_judge(
+    fronted: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bool:
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr("smtpguard.admission.intake.only_recorded", broken)
+    id, done = await sent(fronted, "x@example.org")
+    assert isinstance(done, Relayed)
+    assert fronted.front.recorded == []
+    assert [kind for kind, _ in await fronted.settled(id)] == ["verdict", "outcome"]
+
+
+async def test_in_doubt_is_in_doubt(fronted: House) -> None:
+    transaction = fronted.transaction("x@example.org")
+    done = await fronted.intake()(transaction, Way(raises=Lost(LATER, after_dot=True)))
+    assert isinstance(done, Deferred)
+    assert [kind for kind, _ in await fronted.settled(transaction.id)] == ["verdict", "in-doubt"]
+
+
+async def test_who_has_gone_is_not_recorded(fronted: House) -> None:
+    _, done = await sent(fronted, "x@example.org", gone=lambda: True)
+    assert isinstance(done, Deferred)
+    assert fronted.front.recorded == []
+
+
+# the same, whichever way
+
+
+async def entries(home: House) -> dict[str, list[tuple[str, str, Any]]]:
+    """By what they are about; the clear values too."""
+    await home.store.journal.record(())
+    found: dict[str, list[tuple[str, str, Any]]] = {}
+    for entry, clear in await home.store.journal.entries(limit=100_000):
+        found.setdefault(entry.id, []).append((entry.kind, entry.body, clear))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_the_entries_are_the_admissions(tmp_path: Path, seed: int) -> None:
+    """Whatever the policy, and whatever was sent, frozen and decided before."""
+    chance = random.Random(seed)
+    policy = sample() if seed % 3 == 0 else drawn_policies(chance)[0]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        index(tmp_path / name / "indexes", "staff", [f"colleague{n}@example.com" for n in range(30)])
+        index(tmp_path / name / "indexes", "offers", ["x1@example.org", *MEMBERS[:3]])
+        sqlite_url(tmp_path / name / "guard.db")
+        with closing(sqlite3.connect(tmp_path / name / "guard.db")) as database, database:
+            database.execute("UPDATE head SET journal = '00ff00ff00ff00ff'")
+    async with (
+        house(tmp_path / "first", documents=documents(policy)) as first,
+        house(tmp_path / "second", documents=documents(policy), fronted=True) as second,
+    ):
+        second.front = Watched(second.front)
+        both = Twins(first, second, policy, deepcopy(policy))
+
+        async def reload(other: Any) -> None:
+            for home in (first, second):
+                await home.put(documents(other))
+                await home.follow()
+                await home.watch.read()
+
+        async def pass_and_look(home: House) -> None:
+            await home.watch.read()
+
+        send = both.send
+
+        async def looked(*to: str, **more: Any) -> None:
+            await pass_and_look(first)
+            await pass_and_look(second)
+            await send(*to, **more)
+            _, plain = letter(chance, 0)
+            some = chance.choice([OUTSIDERS, COLLEAGUES])
+            plain |= {"id": f"{more['id']}-plain", "body": f"plain {more['id']}", "To": None}
+            await send(*chance.sample(some, chance.choice([1, 1, 2])), **plain)
+
+        both.reload, both.send = reload, looked  # type: ignore[method-assign, assignment]
+        await play(both, chance, 60)
+        one, two = await entries(first), await entries(second)
+        assert one == two
+        assert (await second.store.journal.verify()).ok
+        assert second.front.recorded, "or nothing was tried"

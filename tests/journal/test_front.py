@@ -1,0 +1,112 @@
+"""The octets of a front: what was written whole is found again, what was torn ends it, and what does not fit says so."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from smtpguard.journal.front import FIRST, Fronted, Head, head_of, tail
+
+HEAD = Head(journal="j1", name="a", seq=7, hash="00" * 32)
+
+
+def fronted(number: int, **more: object) -> Fronted:
+    values = {
+        "number": number, "generation": 3, "at": 1_000_000 + number, "id": f"T{number}", "key": "ab" * 32, "marks": '[[],["a@x"],"",""]',
+        "body": '{"data":{"action":"relay","subject":"\\u00e5"},"private":{}}', "clear": '{"subject":["\\u00e5"]}' if number % 2 else None,
+    }  # fmt: skip
+    return Fronted(**{**values, **more})  # type: ignore[arg-type]
+
+
+def written(*numbers: int, together: int = 1) -> bytes:
+    """Frames of these numbers, so many in each write."""
+    data, synced = b"", numbers[0] - 1
+    for start in range(0, len(numbers), together):
+        some = numbers[start : start + together]
+        data += b"".join(fronted(n).frame(synced) for n in some)
+        synced = some[-1]
+    return data
+
+
+def numbers(frames: bytes, moved: int = 0) -> list[int]:
+    return [each.number for each in tail(frames, moved).fronted]
+
+
+def test_what_was_written_is_found() -> None:
+    found = tail(written(1, 2, 3) + bytes(500), 0)
+    assert list(found.fronted) == [fronted(1), fronted(2), fronted(3)]
+    assert (found.problem, found.last) == ("", 3)
+    assert tail(bytes(4096), 0).fronted == []
+    assert tail(b"", 9).problem == ""
+
+
+def test_what_was_moved_is_left_out() -> None:
+    assert numbers(written(1, 2, 3), moved=2) == [3]
+    assert numbers(written(1, 2, 3), moved=3) == []
+    assert numbers(written(1, 2, 3), moved=9) == []
+
+
+def test_frames_of_the_round_before_are_none_of_this() -> None:
+    before = written(*range(1, 9))
+    now = written(9, 10)
+    assert numbers(now + before[len(now) :], moved=8) == [9, 10]
+    torn = now[: len(now) // 2 + 9]
+    assert numbers(torn + before[len(torn) :], moved=8) == [9]
+    assert tail(torn + before[len(torn) :], 8).problem == ""
+    nothing = now[:11]
+    assert tail(nothing + before[len(nothing) :], 8) == tail(b"", 8)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_cut_anywhere_it_ends_with_the_last_whole_frame(together: int) -> None:
+    data, ends = written(*range(1, 7), together=together), []
+    for n in range(1, 7):
+        ends.append(len(written(*range(1, n + 1), together=together)))
+    for cut in range(len(data) + 1):
+        found = tail(data[:cut] + bytes(64), 0)
+        assert len(found.fronted) == sum(end <= cut for end in ends)
+        assert found.problem == ""
+
+
+def test_any_octet_that_is_another_ends_it_too() -> None:
+    data, chance = written(1, 2, 3, together=3), random.Random(7)
+    for at in range(len(data)):
+        torn = bytearray(data)
+        torn[at] ^= 1 << chance.randrange(8)
+        found = tail(bytes(torn), 0)
+        assert list(found.fronted) == [fronted(n) for n in range(1, len(found.fronted) + 1)]
+        assert found.problem == "", "all of one write, of which nobody was told that it is there"
+
+
+def test_of_one_write_any_part_may_have_come_to_the_disk() -> None:
+    one, two = written(1), fronted(2).frame(1)
+    last = b"".join(fronted(n).frame(1) for n in (3, 4))
+    assert numbers(one + bytes(len(two)) + last) == [1]
+    assert tail(one + bytes(len(two)) + last, 0).problem == ""
+
+
+def test_what_was_synced_and_cannot_be_read_is_told() -> None:
+    data = written(1, 2, 3, 4)
+    at = len(written(1)) + 40
+    found = tail(data[:at] + b"?" + data[at + 1 :], 0)
+    assert [each.number for each in found.fronted] == [1]
+    assert found.problem == "frame 2 cannot be read, and was synced"
+    first = b"?" + data[1:]
+    assert tail(first, 0).problem == "frame 1 cannot be read, and was synced"
+    assert tail(first, 4).problem == "", "it is in the chain"
+
+
+def test_a_gap_does_not_fit() -> None:
+    found = tail(written(5, 6), 2)
+    assert (found.fronted, found.problem) == ((), "frames 3 to 4 are missing")
+
+
+def test_a_head_is_whole_or_none() -> None:
+    data = HEAD.octets()
+    assert len(data) < FIRST
+    assert head_of(data + bytes(FIRST)) == HEAD
+    for cut in range(len(data)):
+        assert head_of(data[:cut]) is None
+        assert head_of(data[:cut] + bytes(FIRST - cut)) is None
+    assert head_of(bytes(FIRST)) is None

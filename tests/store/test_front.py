@@ -1,0 +1,566 @@
+"""The front and the chain: recorded once it is synced, moved exactly once, in the chain before the gate moves, and taken over from the dead."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import random
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from smtpguard.database.batch import read_head
+from smtpguard.database.errors import Full, LedgerError, Unavailable
+from smtpguard.database.fronts import ASIDE, live
+from smtpguard.journal.chain import canonical
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.front import FIRST, Head, tail
+from smtpguard.policy.counted import Ask
+from smtpguard.store import front as fronts
+from smtpguard.store.front import Disk, Front
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
+from tests.store.making import POLICY, SECRET, Clock, a_freeze, event, held, item, key, relays, sqlite_url
+
+MARKS = canonical([[], ["anna@example.com"], "", ""])
+Home = Callable[..., "asyncio.Future[Store]"]
+
+
+def verdict(id: str, generation: int = 1, at: Clock | None = None) -> Event:
+    return event(Kind.VERDICT, id, at=(at or Clock()).now(), action="relay", generation=generation, lists=[])
+
+
+@asynccontextmanager
+async def store_of(folder: Path, clock: Clock | None = None) -> AsyncIterator[Store]:
+    url = sqlite_url(folder / "guard.db")
+    async with open_store(url, secret=SECRET, state_dir=folder, clock=clock or Clock(), migrate=True) as opened:
+        if not (await opened.gate.read()).policy_sha256:
+            await opened.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
+        yield opened
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with store_of(tmp_path) as opened:
+        yield opened
+
+
+async def fronted(store: Store) -> Front:
+    front = await store.open_front()
+    assert front is not None
+    return front
+
+
+async def record(front: Front, id: str, generation: int = 1) -> bool:
+    return await front.record(verdict(id, generation), key=key(id), marks=MARKS, generation=generation)
+
+
+def stands_still(store: Store, front: Front) -> None:
+    """Nothing is moved by itself from here on."""
+    front._wake = lambda: None
+    store._writer.front = None
+
+
+async def moved(store: Store) -> list[str]:
+    """The verdicts in the chain, in its order; of which none is there twice."""
+    await store.journal.record([event(Kind.START, "a batch")])
+    found = [e.id for e, _ in await store.journal.entries() if e.kind == "verdict"]
+    assert max(Counter(found).values(), default=1) == 1
+    assert (await store.journal.verify()).ok
+    return found
+
+
+async def test_it_is_on_the_disk_first_and_in_the_chain_soon(store: Store) -> None:
+    front = await fronted(store)
+    assert await record(front, "T1")
+    assert [f.id for f in tail(front.path.read_bytes()[FIRST:], 0).fronted] == ["T1"]
+    store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed", replies=["250 2.0.0 Ok"]))
+    assert await moved(store) == ["T1"]
+    [(first, clear), (second, _)] = await store.journal.history("T1")
+    assert (first.kind, first.data["action"], clear) == ("verdict", "relay", {"from": ["anna@example.com"]})
+    assert second.kind == "outcome"
+    assert await store.journal.unsettled(Clock().now().replace(year=2030)) == [], "its outcome is known"
+
+
+async def test_without_an_outcome_it_is_under_way(store: Store) -> None:
+    front = await fronted(store)
+    assert await record(front, "T1")
+    assert await moved(store) == ["T1"]
+    assert await store.journal.in_flight(a_freeze(), Clock().now()) == ["T1"]
+
+
+async def test_it_is_moved_by_itself(store: Store) -> None:
+    front = await fronted(store)
+    assert await record(front, "T1")
+    while front.waits:  # noqa: ASYNC110 - the writer's thread, which tells nobody here
+        await asyncio.sleep(0.01)
+    assert [e.id for e, _ in await store.journal.entries() if e.kind == "verdict"] == ["T1"]
+
+
+async def test_its_entry_is_the_admissions(store: Store) -> None:
+    front = await fronted(store)
+    assert await record(front, "T1")
+    await store.admit(item("T2"), relays("T2"))
+    await moved(store)
+    [(one, _)], [(two, _)] = await store.journal.history("T1"), await store.journal.history("T2")
+    assert one.body.replace('"generation":1,"lists":[]', "").startswith('{"data":{"action":"relay"')
+    assert two.content["private"] == one.content["private"], "the same seal"
+
+
+async def test_each_is_moved_once_whoever_moves_it(store: Store, tmp_path: Path) -> None:
+    front = await fronted(store)
+    told: list[str] = []
+    store._writer._committed = lambda events: told.extend(e.id for e in events)
+    async with store_of(tmp_path) as other:
+        for n in range(20):
+            assert await record(front, f"T{n}")
+            if n % 3 == 0:
+                await other.journal.take_fronts()
+    assert sorted(await moved(store)) == sorted(f"T{n}" for n in range(20))
+    assert sorted(id for id in told if id.startswith("T")) == sorted(f"T{n}" for n in range(20)), "by its own process"
+
+
+async def test_two_fronts_at_once(store: Store, tmp_path: Path) -> None:
+    async with store_of(tmp_path) as other:
+        one, two = await fronted(store), await fronted(other)
+        done = await asyncio.gather(
+            *(record(f, f"{name}{n}") for n in range(40) for f, name in ((one, "A"), (two, "B")))
+        )
+        assert all(done)
+    found = await moved(store)
+    assert len(found) == 80
+    assert [id for id in found if id[0] == "A"] == [f"A{n}" for n in range(40)], "in its order"
+    assert not live(two.path).exists()
+    assert not two.path.exists(), "it is gone with its process"
+
+
+# the gate
+
+
+async def test_a_freeze_ends_what_was_decided_before(store: Store, tmp_path: Path) -> None:
+    front = await fronted(store)
+    stands_still(store, front)
+    assert await record(front, "T1")
+    async with store_of(tmp_path) as other:
+        gate = await other.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    assert (gate.generation, front.generation) == (2, 2)
+    assert not await record(front, "T2"), "the admission is to decide"
+    assert not await record(front, "T3", generation=2), "its own process has not seen the freeze"
+    store._writer.front = front
+    await store.journal.record([event(Kind.START, "a batch")])
+    assert await record(front, "T3", generation=2)
+    kinds = [e.id for e, _ in await store.journal.entries() if e.kind in ("verdict", "freeze")]
+    assert kinds == ["T1", "F1"], "in the chain before the freeze"
+    assert (await moved(store))[-1] == "T3"
+
+
+@pytest.mark.parametrize("what", ["freeze", "thaw", "policy", "secret"])
+async def test_whatever_moves_the_gate_ends_it(store: Store, what: str) -> None:
+    await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    front = await fronted(store)
+    assert await record(front, "T1", generation=2)
+    match what:
+        case "freeze":
+            await store.gate.freeze(a_freeze("F2"), event(Kind.FREEZE, "F2"))
+        case "thaw":
+            await store.gate.thaw("F1", event(Kind.THAW, "F1"))
+        case "policy":
+            await store.policies.put("two", {}, event(Kind.POLICY, "two"))
+        case "secret":
+            await store.renew(event(Kind.SECRET, "renewed"))
+    assert front.generation == 3
+    assert not await record(front, "T2", generation=2)
+    last = [e for e, _ in await store.journal.entries()][-1]
+    assert last.data["gate"] == 3
+    assert [e.id for e, _ in await store.journal.entries()][-2] == "T1"
+
+
+async def test_who_has_the_secret_of_before_writes_nothing_more(store: Store, tmp_path: Path) -> None:
+    front = await fronted(store)
+    async with open_store(
+        sqlite_url(tmp_path / "guard.db"), secret=b"another" * 5, state_dir=tmp_path, clock=Clock(), renewing=True
+    ) as other:
+        await other.renew(event(Kind.SECRET, "renewed"))
+    assert (await store.gate.read()).generation == front.generation == 2
+    assert not await record(front, "T1", generation=2)
+    with pytest.raises(LedgerError):
+        await store.admit(item("T1"), relays("T1"))
+    assert not await record(front, "T1", generation=2)
+
+
+async def test_while_the_gate_moves_nothing_is_recorded(store: Store) -> None:
+    """Whatever becomes of the transaction: where it fails, what was in force still is."""
+    front = await fronted(store)
+    seen: list[int | None] = []
+
+    def fails(batch: object) -> None:
+        batch.ends_generation(event(Kind.FREEZE, "F1"))  # type: ignore[attr-defined]
+        seen.append(front.generation)
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        await store.write(fails)
+    assert seen == [2]
+    assert await moved(store) == []
+    assert front.generation == 1
+    assert await record(front, "T1")
+    assert await moved(store) == ["T1"]
+
+
+async def test_a_gate_that_moves_without_ending_what_was_before_is_a_mistake(store: Store) -> None:
+    with pytest.raises(RuntimeError):
+        await store.write(lambda b: b.moved())
+
+
+async def test_who_is_in_the_middle_of_a_write_is_waited_for(store: Store, tmp_path: Path) -> None:
+    front = await fronted(store)
+    stands_still(store, front)
+    assert await record(front, "T1")
+    file = os.open(front.path, os.O_RDWR)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        freezing = asyncio.create_task(store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1")))
+        while front.generation != 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert not freezing.done()
+    finally:
+        os.close(file)
+    await freezing
+    assert not await record(front, "T2")
+
+
+async def test_a_write_that_never_ends_lets_no_freeze_pass(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    front = await fronted(store)
+    monkeypatch.setattr("smtpguard.database.fronts.LOCK_SECONDS", 0.05)
+    file = os.open(front.path, os.O_RDWR)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(Unavailable, match="stands still"):
+            await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    finally:
+        os.close(file)
+    assert (await store.gate.read()).freezes == ()
+
+
+# what is known without asking
+
+
+async def test_holds_and_counts_are_known_in_every_process(store: Store, tmp_path: Path) -> None:
+    bo = Ask("sender.customers", "bo@example.com", 3600)
+    await held(store, "H0")
+    async with store_of(tmp_path) as other:
+        front = await fronted(store)
+        assert front.holds(key("H0")), "from before it was made"
+        assert not front.holds(key("H1"))
+        await held(other, "H1")
+        assert front.holds(key("H1")), "from the commit on"
+        assert front.counts_nobody(bo)
+        counted = item("T1", asks=(bo,), people=(b"12345678",))
+        await other.admit(counted, relays("T1", counted=(bo,)))
+        assert not front.counts_nobody(bo)
+        assert not front.counts_nobody(bo._replace(window_seconds=60)), "in whatever window"
+        assert front.counts_nobody(bo._replace(key="eva@example.com"))
+    assert not front.counts_nobody(bo._replace(fact="thread.replies", key="x")), "it counts the message itself"
+
+
+async def test_counts_from_before_are_known(tmp_path: Path) -> None:
+    ask = Ask("sender.customers", "bo@example.com", 3600)
+    async with store_of(tmp_path) as before:
+        await before.admit(item("T1", asks=(ask,), people=(b"12345678",)), relays("T1", counted=(ask,)))
+    shutil.rmtree(tmp_path / "front-guard.db")
+    async with store_of(tmp_path) as store:
+        assert not (await fronted(store)).counts_nobody(ask)
+
+
+# its end, and what the dead leave
+
+
+async def test_with_its_process_it_goes(tmp_path: Path) -> None:
+    async with store_of(tmp_path) as store:
+        front = await fronted(store)
+        assert await record(front, "T1")
+    assert not front.path.exists()
+    async with store_of(tmp_path) as store:
+        assert await moved(store) == ["T1"]
+        await store.write(lambda b: b.take_fronts())
+        assert (await store.ask(lambda c: c.exec_driver_sql("SELECT * FROM front").all())) == []
+
+
+def dies(store: Store, front: Front) -> None:
+    """As far as others can see it: its lock is gone, and it writes nothing more."""
+    stands_still(store, front)
+    fcntl.flock(front._alive, fcntl.LOCK_UN)
+
+
+async def test_what_the_dead_leave_is_taken_over_once(store: Store, tmp_path: Path) -> None:
+    front = await fronted(store)
+    stands_still(store, front)
+    for n in range(3):
+        assert await record(front, f"T{n}")
+    dies(store, front)
+    async with store_of(tmp_path) as other:
+        assert await other.journal.take_fronts() == 3
+        assert await other.journal.take_fronts() == 0
+        assert not front.path.exists()
+        assert await moved(other) == ["T0", "T1", "T2"]
+        assert sorted(await other.journal.unsettled(Clock().now().replace(year=2030))) == ["T0", "T1", "T2"], "in doubt"
+    front._synced.clear()
+
+
+async def test_of_the_dead_what_was_moved_is_not_moved_again(store: Store, tmp_path: Path) -> None:
+    front = await fronted(store)
+    assert await record(front, "T1")
+    await moved(store)
+    stands_still(store, front)
+    assert await record(front, "T2")
+    dies(store, front)
+    async with store_of(tmp_path) as other:
+        assert await other.journal.take_fronts() == 1
+        assert await moved(other) == ["T1", "T2"]
+    front._synced.clear()
+
+
+@pytest.mark.parametrize("how", ["journal", "earlier", "unknown", "generation", "damaged"])
+async def test_what_does_not_fit_is_kept_aside(store: Store, tmp_path: Path, how: str) -> None:
+    front = await fronted(store)
+    stands_still(store, front)
+    assert await record(front, "T1")
+    assert await record(front, "T2")
+    dies(store, front)
+    data = front.path.read_bytes()
+    head = await store.ask(read_head)
+    here = Head(journal=head.journal, name=front.name, seq=head.seq, hash=head.hash.hex())
+
+    def with_head(**other: object) -> bytes:
+        made = Head(**{**{n: getattr(here, n) for n in ("journal", "name", "seq", "hash")}, **other}).octets()
+        return made + bytes(FIRST - len(made)) + data[FIRST:]
+
+    match how:
+        case "journal":
+            front.path.write_bytes(with_head(journal="another"))
+        case "earlier":
+            front.path.write_bytes(with_head(hash="ab" * 32))
+        case "unknown":
+            await store.write(lambda b: b.execute("DELETE FROM front", [()]))
+        case "generation":
+            await store.write(lambda b: b.execute("UPDATE head SET generation = ?", [(9,)]))
+        case "damaged":
+            front.path.write_bytes(data[: FIRST + 50] + b"?" + data[FIRST + 51 :])
+    async with store_of(tmp_path) as other:
+        assert await other.journal.take_fronts() == 0
+        assert await moved(other) == []
+        assert [p.name for p in other.journal.fronts_aside()] == [f"{front.name}.front{ASIDE}"]
+        assert await other.journal.take_fronts() == 0
+    front._synced.clear()
+
+
+# disks that fail
+
+
+class Fails(Disk):
+    error: OSError | None = None
+
+    def write(self, data: bytes, at: int) -> None:
+        if self.error is not None:
+            super().write(data[: len(data) // 2], at)
+            raise self.error
+        super().write(data, at)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(errno.ENOSPC, Full), (errno.EIO, Unavailable)])
+async def test_a_disk_that_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
+) -> None:
+    monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Fails})
+    front = await fronted(store)
+    assert await record(front, "T1")
+    front._disk.error = OSError(code, os.strerror(code))  # type: ignore[attr-defined]
+    with pytest.raises(kind):
+        await record(front, "T2")
+    front._disk.error = None  # type: ignore[attr-defined]
+    assert not await record(front, "T3"), "nothing is synced again over a failure"
+    assert await moved(store) == ["T1"]
+    await store.journal.take_fronts()
+    assert await moved(store) == ["T1"], "nobody takes over what nobody was told of"
+
+
+async def test_without_room_there_is_no_front(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Disk, head: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Disk, "lay_out", full)
+    assert await store.open_front() is None
+    assert store._database.fronts is not None
+    assert store._database.fronts.all() == []
+    await store.admit(item("T1"), relays("T1"))
+
+
+async def test_a_full_front_leaves_it_to_the_admission(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    front = await fronted(store)
+    stands_still(store, front)
+    monkeypatch.setattr(fronts, "SIZE", 1000)
+    monkeypatch.setattr(fronts, "AGAIN", 100)
+    assert await record(front, "T1")
+    assert await record(front, "T2")
+    n = 2
+    while await record(front, f"T{n + 1}"):
+        n += 1
+    store._writer.front = front
+    assert len(await moved(store)) == n
+    assert await record(front, "after"), "from its beginning again"
+    assert (await moved(store))[-1] == "after"
+
+
+async def test_rounds_upon_rounds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    front = await fronted(store)
+    monkeypatch.setattr(fronts, "SIZE", 4000)
+    monkeypatch.setattr(fronts, "AGAIN", 1000)
+    chance = random.Random(3)
+    wanted: list[str] = []
+    for n in range(100):
+        if await record(front, f"T{n}"):
+            wanted.append(f"T{n}")
+        if chance.random() < 0.3:
+            assert await moved(store) == wanted
+    assert len(wanted) > 50
+    assert await moved(store) == wanted
+
+
+@pytest.mark.parametrize("what", ["database", "front", "page"])
+async def test_where_its_files_are_gone_it_is_used_no_more(store: Store, tmp_path: Path, what: str) -> None:
+    front = await fronted(store)
+    gone = {"database": tmp_path / "guard.db", "front": front.path, "page": tmp_path / "front-guard.db" / "shared"}[
+        what
+    ]
+    kept = gone.with_name("kept")
+    gone.rename(kept)
+    assert not await record(front, "T1")
+    assert front.generation is None
+    if what == "database":
+        with pytest.raises(LedgerError):
+            await store.admit(item("T1"), relays("T1"))
+    kept.rename(gone)
+    assert await moved(store) == []
+
+
+async def test_taken_away_while_it_was_written_nobody_knows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Taken(Disk):
+        def write(self, data: bytes, at: int) -> None:
+            super().write(data, at)
+            front.path.unlink()
+
+    monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Taken})
+    front = await fronted(store)
+    with pytest.raises(Unavailable):
+        await record(front, "T1")
+
+
+# a machine that loses its power
+
+
+class Power(Disk):
+    """Keeps what was synced apart from what was written: of the write that is going on any sectors may be on the disk."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.synced, self.going, self.direct = bytearray(), (b"", 0), False
+
+    def lay_out(self, head: bytes) -> None:
+        super().lay_out(head)
+        self.synced = bytearray(os.pread(self._file, FIRST + fronts.SIZE, 0))
+
+    def reopened(self, path: str) -> None:
+        super().reopened(path)
+        self.direct = bool(fcntl.fcntl(self._file, fcntl.F_GETFL) & os.O_DSYNC)
+
+    def write(self, data: bytes, at: int) -> None:
+        self.going = data, at
+        super().write(data, at)
+        if self.direct:
+            self.synced[at : at + len(data)] = data
+
+    def cut(self, chance: random.Random) -> bytes:
+        """What is on the disk when the power goes while the last write is under way, or before it."""
+        left, (data, at) = bytearray(self.synced), self.going
+        for start in range(0, len(data), 512):
+            if chance.random() < 0.5:
+                piece = data[start : start + 512]
+                piece = piece[: chance.randrange(len(piece) + 1)]
+                left[at + start : at + start + len(piece)] = piece
+        return bytes(left)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    chance = random.Random(seed)
+    monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Power})
+    monkeypatch.setattr(fronts, "SIZE", 1 << 20)
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    answered: list[str] = []
+
+    async def one(n: int) -> None:
+        if await record(front, f"T{n}"):
+            answered.append(f"T{n}")
+
+    async with store_of(here) as store:
+        front = await fronted(store)
+        await asyncio.gather(*(one(n) for n in range(chance.randrange(1, 40))))
+        before = await moved(store)
+        stands_still(store, front)
+        for start in range(100, 100 + 10 * chance.randrange(1, 5), 10):
+            await asyncio.gather(*(one(n) for n in range(start, start + 10)))
+        disk = front._disk
+        assert isinstance(disk, Power)
+        going = b"".join(
+            fronts._numbered(f, f.number + 1000).frame(front._number) for f, _ in front._synced
+        )  # a write that nobody was answered for
+        disk.going = going, FIRST + front._at
+        left = disk.cut(chance)
+        with (
+            closing(sqlite3.connect(here / "guard.db")) as database,
+            closing(sqlite3.connect(there / "guard.db")) as copy,
+        ):
+            database.backup(copy)
+        (there / "front-guard.db").mkdir()
+        (there / "front-guard.db" / front.path.name).write_bytes(left)
+        front._synced.clear()
+    async with store_of(there) as after:
+        await after.journal.take_fronts()
+        found = await moved(after)
+        assert set(before) <= set(found)
+        assert set(answered) <= set(found), "nothing that was acknowledged is lost"
+        assert after.journal.fronts_aside() == []
+
+
+async def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    async with store_of(tmp_path, clock) as store:
+        front = await fronted(store)
+        for n, hours in enumerate((0, -5, 3, -30)):
+            clock.go(hours=hours)
+            made = verdict(f"T{n}", at=clock)
+            assert await front.record(made, key=key(f"T{n}"), marks=MARKS, generation=1)
+        assert await moved(store) == ["T0", "T1", "T2", "T3"]
+
+
+async def test_who_waited_too_long_is_told_of_no_verdict(store: Store) -> None:
+    front = await fronted(store)
+    lock = os.open(front.path, os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    waiting = asyncio.create_task(record(front, "T1"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    os.close(lock)
+    while not [k for e, _ in await store.journal.history("T1") if (k := e.data.get("outcome")) == "unanswered"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
