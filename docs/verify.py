@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 DOMAIN = b"smtpguard journal entry 1\n"
-NOTE = re.compile(r"^smtpguard/[^\n]*\n(?:[^\n]+\n)+\n(?:\u2014 [^\n]+\n)+", re.MULTILINE)
+NOTE = re.compile("smtpguard/\\w+\\n\\d+\\n(?:[^\\n]+\\n)+\\n\\u2014 smtpguard/\\w+ [A-Za-z0-9+/]+=*")
 
 
 class Bad(Exception): ...
@@ -137,7 +137,8 @@ def inclusion(row, keys):
 
 def main(key, file, notes=None):
     rows = [json.loads(line) for line in Path(file).read_text("utf-8").splitlines()]
-    kept = NOTE.findall(Path(notes).read_text("utf-8").replace("\\n", "\n")) if notes else []
+    text = re.sub(r"\\+u2014", "\u2014", re.sub(r"\\+n", "\n", Path(notes).read_text("utf-8"))) if notes else ""
+    kept = [f"{note}\n" for note in NOTE.findall(text)]
     keys = [key_of(key)]
     return inclusion(rows[0], keys) if "path" in rows[0] else journal(rows, keys, kept)
 

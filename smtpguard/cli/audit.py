@@ -63,7 +63,7 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
     for each in kept:
         from smtpguard.journal.note import notes_in
 
-        if not (found := notes_in(each.read().replace("\\n", "\n"))):
+        if not (found := notes_in(each.read())):
             raise CannotRun(f"{each.name}: no checkpoint is in it")
         against += found
 

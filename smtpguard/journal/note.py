@@ -8,6 +8,7 @@ The keys are derived from the installation's secret, one after another; each is 
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from smtpguard.journal.chain import instant
 
 _ED25519 = b"\x01"
 _DASH = "\u2014"
+_LINE_ENDS = re.compile(r"\\+n|\r\n")
+_DASHES = re.compile(r"\\+u2014")
+_NOTES = re.compile(rf"smtpguard/\w+\n\d+\n(?:[^\n]+\n)+\n{_DASH} smtpguard/\w+ [A-Za-z0-9+/]+=*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,21 +176,10 @@ def signed_by(note: str, keys: Iterable[Key]) -> Key | None:
 
 
 def notes_in(text: str) -> list[str]:
-    """The notes in a text: what a witness has kept, a log, the mails of a year. Whatever stands around them is passed over."""
-    found: list[str] = []
-    lines = text.splitlines()
-    for n, line in enumerate(lines):
-        if not line.startswith(f"{_DASH} smtpguard/") or n < 5:
-            continue
-        first = n - 1
-        while first > 0 and lines[first].strip():  # the empty line before the signature
-            first -= 1
-        begin = first - 1
-        while begin >= 0 and not lines[begin].startswith("smtpguard/"):
-            begin -= 1
-        if begin >= 0:
-            found.append("".join(f"{one}\n" for one in lines[begin : n + 1]))
-    return found
+    """The notes in a text: what a witness has kept, a log, the mails of a year. Whatever stands around them is passed over, and a log may
+    have written line ends and the dash as JSON does."""
+    plain = _DASHES.sub(_DASH, _LINE_ENDS.sub("\n", text))
+    return [f"{found[0]}\n" for found in _NOTES.finditer(plain)]
 
 
 def crossing(before: Key, after: Key) -> bytes:

@@ -140,7 +140,7 @@ def test_a_chain_made_anew_does_not_fit_what_was_signed(installed: Path, tmp_pat
         do.recompute()
         do.file.write_text("")
     again = told(installed, "export", "--signed")
-    status, said = verified(key, again, tmp_path, *notes)
+    status, said = verified(key, again, tmp_path, *(json.dumps({"event": note.replace("\n", "\\n")}) for note in notes))
     assert (status, "is not the one that was signed at" in said) == (1, True), said
 
 
@@ -176,6 +176,9 @@ def test_each_checkpoint_names_the_one_before(installed: Path) -> None:
     key = Key.parse(told(installed, "key"))
     assert all(signed_by(note, [key]) == key for note in notes)
     assert notes_in("\n".join(f"Mar 2 guard: \n{note}\nmore" for note in notes)) == notes
+    logged = [json.dumps({"event": "checkpoint: " + note.replace("\n", "\\n")}) for note in notes]
+    assert notes_in("\n".join(logged)) == notes, "as the log has them, in JSON"
+    assert notes_in("".join(f"guard[7]: checkpoint: {note!r}\n" for note in notes)) == notes
 
 
 def test_what_a_witness_has_is_held_against_a_store_that_was_made_anew(installed: Path) -> None:
