@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import Choice, State
-from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, several, subjects, text
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, several, subjects, text, views
 from tests.console.stage import Browser, Stage
 from tests.guard.house import MEMBERS, RAMADAN
 
@@ -293,3 +293,31 @@ async def test_a_viewer_decides_on_nothing(here: Stage) -> None:
     hold = await held(here)
     viewer = await here.signed_in(OMAR, Role.VIEWER)
     assert (await chosen(viewer, "approve", [hold])).status_code == 404
+
+
+async def test_before_a_decision_on_many_their_lists_and_first_lines_are_shown(here: Stage) -> None:
+    first, second = await several(here, 2, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await eva.get("/held")
+    answer = await eva.post("/decide", choice="approve", hold=[first.hold_id, second.hold_id])
+    said = text(answer)
+    assert "anna@example.com to News" in said
+    assert "Bacon word0" in said
+    assert "Bacon word1" in said
+    assert await views(here, first) == [(EVA, "text")], "that she saw it is journalled"
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    await vera.get("/held")
+    assert (await vera.post("/decide", choice="approve", hold=first.hold_id)).status_code == 404
+
+
+async def test_what_is_too_large_to_be_read_at_once_is_shown_without_its_text(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtpguard.console.pages.waiting.MOST_OPENED", 10)
+    (hold,) = await several(here, 1, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await eva.get("/held")
+    said = text(await eva.post("/decide", choice="reject", hold=hold.hold_id))
+    assert "to News" in said
+    assert "Bacon word0" not in said
+    assert await views(here, hold) == []
