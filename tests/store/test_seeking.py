@@ -137,6 +137,7 @@ def test_an_older_database_gets_its_words(url: str) -> None:
                 "TABLE summed",
                 "TABLE ended",
                 "TABLE summing",
+                "TABLE merkle",
                 *(f"TABLE {name}" for name in ("person", "moment", "reset", "again", "sent", "swept")),
                 "TABLE merkle",
                 "TABLE front",
