@@ -578,6 +578,8 @@ async def test_after_an_upgrade_whom_people_wrote_to_is_read_from_the_journal(gu
             *(f"ALTER TABLE entry DROP COLUMN {name}" for name in ("action", "observed", "lists", "names")),
             "ALTER TABLE checkpoint DROP COLUMN notable",
             "DROP INDEX hold_release",
+            "DROP INDEX hold_rows",
+            "CREATE INDEX hold_rows ON hold (state, held_at, hold_id, sought, marks) WHERE lead IS NULL",
             *(f"ALTER TABLE hold DROP COLUMN {name}" for name in ("over_at", "release_at", "expires_at")),
             "UPDATE alembic_version SET version_num = '0018'",
         ):
