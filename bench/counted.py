@@ -3,7 +3,7 @@
 So many waiters admit one message after the other: copies of one mailing, for which the sample policy counts the customers of a mailing
 and of its sender; and letters like no other, whose first contacts it counts under their From, their login and their client, and under the
 list. First to people of whom nothing is known, then the same again, each in a store of its own. Nothing is read, and no rule asked.
-Printed: messages a second, processor time of this process and of the database's server a person, and rows of counts a person.
+Printed: messages a second, processor time of this process and of the database's server a person.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from bench.through import SAMPLE, table
 from smtpguard.admission.model import Admission, Item, Seen
@@ -133,7 +134,7 @@ async def _measured(url: str, root: Path, mail: Mail, kind: str, chosen: argpars
         for turn in range(2):
             items = [KINDS[kind](mail, n, turn, chosen.people) for n in range(chosen.messages)]
             coming, people = iter(items), chosen.messages * chosen.people
-            servers = _others()
+            servers = _servers(url)
             started, cpu, beside = time.monotonic(), time.process_time(), _used(servers)
             await asyncio.gather(*(_admitted(store, coming) for _ in range(chosen.waiters)))
             seconds, used, theirs = time.monotonic() - started, time.process_time() - cpu, _used(servers) - beside
@@ -141,13 +142,14 @@ async def _measured(url: str, root: Path, mail: Mail, kind: str, chosen: argpars
     return found
 
 
-def _others() -> list[int]:
-    """The servers of databases here."""
+def _servers(url: str) -> list[int]:
+    """The processes of the database's own server: they stand in its folder, which is in its address as the socket's."""
+    folder = parse_qs(urlsplit(url).query).get("host", [""])[0]
     found = []
-    for file in Path("/proc").glob("[0-9]*/comm"):
+    for place in Path("/proc").glob("[0-9]*/cwd") if folder else ():
         try:
-            if file.read_text().strip() == "postgres":
-                found.append(int(file.parent.name))
+            if place.readlink() == Path(folder):
+                found.append(int(place.parent.name))
         except OSError:
             continue
     return found

@@ -34,6 +34,7 @@ _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
 _MOST_ROWS = 100  # in one DELETE
 _ROWS = (100, 20, 4, 1)  # in one INSERT
+_WHOLE = frozenset({"bigint", "integer", "smallint"})
 _TYPES = {
     "BigInteger": "bigint",
     "Integer": "integer",
@@ -67,8 +68,17 @@ class _Insert:
         row, end = f"({', '.join('?' * len(table.columns))})", _CONFLICTS.get(table.name, "")
         into = f'INSERT INTO "{table.name}" ({columns})'
         self.rows = [(n, f"{into} VALUES {', '.join([row] * n)} {end}") for n in _ROWS]
-        types = ", ".join(f"%b::{_TYPES[type(c.type).__name__]}[]" for c in table.columns)
-        self.arrays = f"{into} SELECT * FROM unnest({types}) {end}"
+        self.types = [_TYPES[type(c.type).__name__] for c in table.columns]
+        self.arrays = f"{into} SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in self.types)}) {end}"
+
+
+def _array(kind: str, values: Sequence[Any]) -> Any:
+    """As a parameter for PostgreSQL; written out where that is plain, since the driver takes long for each element."""
+    if kind in _WHOLE:
+        return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+    if kind == "bytea":
+        return "{" + ",".join(["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]) + "}"
+    return list(values)
 
 
 def read_head(connection: Connection) -> Head:
@@ -156,7 +166,8 @@ class Batch:
         so that they need not be prepared each time."""
         if not self._sqlite:
             if values:
-                yield from self.select(sql.format("= ANY(?)"), (list(values),))
+                kind = "bigint" if isinstance(values[0], int) else "bytea" if isinstance(values[0], bytes) else "text"
+                yield from self.select(sql.format(f"= ANY(?::{kind}[])"), (_array(kind, values),))
             return
         for start in range(0, len(values), _MOST_VALUES):
             some = values[start : start + _MOST_VALUES]
@@ -178,7 +189,9 @@ class Batch:
         loop is busy. To PostgreSQL each column goes as an array; to SQLite so many rows that few statements are to be prepared."""
         insert = _INSERTS[table]
         if not self._sqlite:
-            self._cursor.execute(insert.arrays, [list(column) for column in zip(*rows, strict=True)])
+            columns = zip(*rows, strict=True)
+            arrays = [_array(kind, column) for kind, column in zip(insert.types, columns, strict=True)]
+            self._cursor.execute(insert.arrays, arrays)
             return
         start = 0
         for size, sql in insert.rows:
