@@ -1,7 +1,7 @@
 """``python -m bench --flood [PEOPLE]``: one mailing as so many transactions of one recipient each, through the whole guard.
 
 Sent in turns by the same client: ordinary mail to as many people who are on no list; a letter of its own words to each of as
-many who are on one, which is read as the mailing is; the mailing to everybody on one, of
+many who are on one, which is read as the mailing is, and counted under its sender; the mailing to everybody on one, of
 which all but the first are to be held or deferred; and, once somebody has approved it, the mailing again, as clients do that
 were told to try again. Printed: how many were relayed, held and deferred, exactly; messages a second and processor
 time of each; and what is resident of each process. 400000 is the story's size, and takes some minutes.
@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ THRESHOLD = 200
 COPIES = 500
 """Stored of a mailing that waits, by default."""
 _CLIENTS = 20
+_OF_SENDERS = re.compile(r"_contacts|sender\.answers")
 _SENDER = b"campaigns@example.com"
 _TEXT = """\
 From: Example AB <campaigns@example.com>
@@ -139,6 +141,13 @@ def used(pid: int) -> tuple[str, float]:
     return ", ".join(found), seconds
 
 
+def _observe(policy: Path) -> None:
+    """Rules about whom a sender writes to first are asked and counted, and hold none of so many letters from one."""
+    before, *rules = policy.read_text().split("\n  - id: ")
+    told = [f"{rule.rstrip()}\n    mode: observe\n" if _OF_SENDERS.search(rule) else rule for rule in rules]
+    policy.write_text("\n  - id: ".join([before, *told]))
+
+
 def main(argv: Sequence[str]) -> None:
     options = argparse.ArgumentParser(prog="python -m bench --flood", description=__doc__)
     options.add_argument("people", nargs="?", type=int, default=5_000, help="on the list (5000)")
@@ -153,6 +162,7 @@ def main(argv: Sequence[str]) -> None:
         sink_argv = ("/usr/sbin/smtp-sink", "-u", "postfix", "-R", "/tmp", f"127.0.0.1:{sink}", "1000")
         stack.enter_context(running(*sink_argv, port=sink, log=root / "sink.log"))
         settings = guard_settings(root, port, sink, chosen.workers)
+        _observe(settings.parent / "policy.yaml")
         rows = "\n".join(map(reader, range(people)))
         (settings.parent / "lists" / "newsletter.csv").write_text(f"Email Address\n{rows}\n")
         guard = (sys.executable, "-m", "smtpguard", "-c", str(settings))

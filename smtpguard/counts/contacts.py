@@ -7,7 +7,7 @@ the second knows of the first. It is forgotten after 90 days.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,8 +67,7 @@ class Contacts:
         new = list(dict.fromkeys(numbers(item.people)))
         if not docs.keys().isdisjoint(new):
             scopes = [number(self._scope(f"from {sender}")) for sender in item.letter_from]
-            of = self._people.of
-            new = [p for p in new if p not in docs or not any(of(p).get(scope, NEVER) > since for scope in scopes)]
+            new = [p for p in new if p not in docs or not _is_known(self._people.of(p), scopes, since)]
         for name in _referred(item):
             there = self._sent.of(self._message(name))
             new = [p for p in new if there.get(p, NEVER) <= since] if there else new
@@ -147,6 +146,10 @@ class Known:
         self._people.write()
         self._contacts.write()
         self._batch.flush()
+
+
+def _is_known(doc: Mapping[int, int], scopes: Iterable[int], since: int) -> bool:
+    return any(doc.get(scope, NEVER) > since for scope in scopes)
 
 
 def _referred(item: Item) -> Sequence[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from smtpguard.admission.model import Item
 from smtpguard.counts import moments
@@ -29,9 +30,10 @@ from smtpguard.policy.counted import Ask, list_of
 from smtpguard.policy.facts import FACTS, OF_LETTERS, OF_LISTS, OF_MAILINGS, named
 
 OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
+"""Facts that count Message-IDs instead of people."""
+
 _OF_QUESTIONS = frozenset({CONFIRMS, MEANT})
 """Facts that count messages, whatever Message-IDs they bear."""
-"""Facts that count Message-IDs instead of people."""
 
 OF_EVERYBODY = "thread.reach"
 """The fact that counts colleagues and strangers too."""
@@ -48,6 +50,8 @@ _NOT_HERE = OF_MAILINGS | {OF_ANSWERS}
 
 _LETTER, _CUSTOMERS = "letter", "customers"
 """Members who are the customers one by one; and those with the lists' addresses."""
+
+_WINDOW = attrgetter("window_seconds")
 
 Members = Mapping[int, int]
 """People by their numbers, and as how many each counts."""
@@ -83,12 +87,11 @@ class Tally:
         for item in items:
             if item.letter_from:
                 people.update(numbers(item.people))
-            for ask in item.asks:
-                if ask.fact in _NOT_HERE:
-                    continue
+            for ask, *others in _together(item.asks):
                 scope = self._scope(ask, item)
                 scopes.add(scope)
-                self._sums.want(scope, self._long[scope], ask.window_seconds)
+                for each in (ask, *others):
+                    self._sums.want(scope, self._long[scope], each.window_seconds)
                 members = self._all(ask, item)
                 if members:
                     people.update(members)
@@ -196,23 +199,21 @@ class Tally:
     def counts(self, item: Item) -> dict[Ask, int]:
         """Each ask's count with this very item in it."""
         counts: dict[Ask, int] = {}
-        new: dict[tuple[int, int], int] = {}  # by scope and window
-        for ask in item.asks:
-            if ask.fact in OF_MAILINGS:
+        for asks in _together(item.asks):
+            members = self._members(asks[0], item)
+            if asks[0].fact in OF_LETTERS and not members:  # whoever it goes to, it is nobody's first
+                counts.update(dict.fromkeys(asks, 0))
                 continue
+            scope = self._scope(asks[0], item)
+            found: dict[int, int] = {}  # by window
+            for ask in asks:
+                if ask.window_seconds not in found:
+                    one = self._sum(scope, ask, item)
+                    found[ask.window_seconds] = one.total + self._new(members, scope, one.floor)
+                counts[ask] = self._unusual(ask, scope, found[ask.window_seconds])
+        for ask in item.asks:
             if ask.fact == OF_ANSWERS:
                 counts[ask] = self._reached(item).unanswered
-                continue
-            members = self._members(ask, item)
-            if ask.fact in OF_LETTERS and not members:  # whoever it goes to, it is nobody's first
-                counts[ask] = 0
-                continue
-            scope = self._scope(ask, item)
-            one = self._sum(scope, ask, item)
-            key = (scope, ask.window_seconds)
-            if key not in new:
-                new[key] = self._new(members, scope, one.floor)
-            counts[ask] = self._unusual(ask, scope, one.total + new[key])
         return counts
 
     def _sum(self, scope: int, ask: Ask, item: Item) -> Sum:
@@ -247,15 +248,9 @@ class Tally:
 
     def record(self, item: Item, asks: Sequence[Ask], *, known: bool = True) -> None:
         """Count the item under ``asks``, each of which it asked for. ``known``: whether its people know its sender from now on."""
-        longest: dict[int, Ask] = {}
-        for ask in asks:
-            if ask.fact in _NOT_HERE:
-                continue
-            scope = self._scope(ask, item)
-            if scope not in longest or longest[scope].window_seconds < ask.window_seconds:
-                longest[scope] = ask
         groups: list[tuple[Members, dict[int, int]]] = []  # members, and the entries that are new to all who have none
-        for scope, ask in longest.items():
+        for some in _together(asks):
+            ask, scope = max(some, key=_WINDOW), self._scope(some[0], item)
             members = self._members(ask, item)
             if not members:  # as ordinary mail has none: nothing that a retry could prolong
                 continue
@@ -355,6 +350,15 @@ class Tally:
         self._contacts.write()
         self._moments.write()
         self._sums.keep()
+
+
+def _together(asks: Sequence[Ask]) -> Iterable[list[Ask]]:
+    """Those that ask for one scope, in whatever windows; without what is counted elsewhere."""
+    found: dict[tuple[str, str, bool], list[Ask]] = {}
+    for ask in asks:
+        if ask.fact not in _NOT_HERE:
+            found.setdefault((ask.fact, ask.key, ask.same), []).append(ask)
+    return found.values()
 
 
 def _kind(ask: Ask) -> object:
