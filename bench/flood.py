@@ -163,6 +163,8 @@ def main(argv: Sequence[str]) -> None:
         stack.enter_context(running(*sink_argv, port=sink, log=root / "sink.log"))
         settings = guard_settings(root, port, sink, chosen.workers)
         _observe(settings.parent / "policy.yaml")
+        with settings.open("a") as file:
+            file.write("hold: {release_delay: 0}\n")  # the approval is meant
         rows = "\n".join(map(reader, range(people)))
         (settings.parent / "lists" / "newsletter.csv").write_text(f"Email Address\n{rows}\n")
         guard = (sys.executable, "-m", "smtpguard", "-c", str(settings))
