@@ -28,6 +28,7 @@ TIMES = (1.5, 2.0, 3.0, 5.0)
 """Of a bound: what is tried."""
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000
 _LEAST = 3
+"""Of senders, people or decisions: fewer say nothing."""
 _NUMBER = re.compile(r"\d[\d ,\N{NO-BREAK SPACE}]*")
 
 
@@ -87,7 +88,7 @@ class Known:
 
 @dataclass(slots=True)
 class _Sender:
-    """Letters: to one recipient, who is a customer."""
+    """Letters: to one recipient, who is a customer. Others have several recipients; a letter to somebody else says nothing."""
 
     letters: int = 0
     others: int = 0
@@ -138,7 +139,7 @@ class Evidence:
                 one.hours[at // _HOUR] += 1
                 one.clients[client] += 1
                 one.days[at // _DAY, "".join(people[:1]).lower()] += 1
-            else:
+            elif counts.get("total") != 1:
                 one.others += 1
         if counts.get("customers") and counts.get("total") == len(people):
             on = list(data.get("people") or ())
@@ -240,9 +241,13 @@ class Evidence:
     def _alone(self, client: str) -> bool:
         """Whether only systems send from there: their addresses prove them then."""
         behind = self._behind[client]
-        return bool(client) and len(behind) <= _LEAST and all(
-            s in self._senders and self._senders[s].letters >= 4 * self._senders[s].others for s in behind
-        )  # fmt: skip
+        return bool(client) and len(behind) <= _LEAST and all(map(self._like_a_system, behind))
+
+    def _like_a_system(self, sender: str) -> bool:
+        one = self._senders.get(sender)
+        if one is None or one.letters < 4 * one.others:
+            return False
+        return AUTOMATIC.match(sender.partition("@")[0]) is not None or one.internal * 20 <= one.letters
 
     def _here(self, notes: list[str]) -> Iterator[Suggestion]:
         """Members of lists who have an address in our domains: colleagues, if they write from it themselves."""
@@ -264,15 +269,15 @@ class Evidence:
     def _raised(self, weeks: float, holds_a_week: float, notes: list[str]) -> Iterator[Suggestion]:
         bounded = {bound.rule for bound in self._known.bounds}
         for rule, held in sorted(self._decisions.items()):
-            if rule not in bounded and len(held) / weeks > holds_a_week:
+            if rule not in bounded and len(held) >= _LEAST and len(held) / weeks > holds_a_week:
                 notes.append(
-                    f"{rule} would hold {len(held) / weeks:.3g} a week, and has no number to raise: see why (report observe), and let it have "
-                    "mode: observe until that is mended"
+                    f"{rule} would hold {len(held) / weeks:.3g} a week, and has no number to raise. report observe says what: mail that ought to "
+                    "pass may want a writer, a stream, a proven origin or an exception (unless)"
                 )
         for bound in self._known.bounds:
             decisions = self._most.get(bound.rule, {})
             now = len(decisions) / weeks
-            if now <= holds_a_week:
+            if len(decisions) < _LEAST or now <= holds_a_week:
                 continue
             tried = [(math.ceil(bound.least * times), 0.0) for times in TIMES]
             costs = [

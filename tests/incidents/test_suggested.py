@@ -160,4 +160,30 @@ def test_a_rule_without_a_number_that_costs_much_is_told_of() -> None:
     found = journal.found()
     assert found.suggestions == []
     assert found.notes[0].startswith("unproven would hold 15 a week, and has no number to raise")
+    assert "mode: observe" not in found.notes[0], "nobody is told to switch off what stops the story"
     assert journal.found(holds=15).notes == []
+
+
+def test_one_message_is_no_reason_for_anything() -> None:
+    journal = Journal(known(holding=["unproven"]))
+    reasons = [{"rule": "many", "fact": "mailing.customers", "observed": "22", "limit": ">= 20"}]
+    journal.add("anna@example.com", observed=["unproven", "many"], reasons=reasons)
+    assert journal.found(weeks=1 / 7) == Found(suggestions=[], notes=[])
+
+
+def test_letters_to_others_do_not_make_a_system_a_person() -> None:
+    journal = Journal(known())
+    for n in range(60):
+        journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")
+        journal.add("noreply@example.com", "x@partner.example", counts={"total": 1, "customers": 0}, client="10.1.2.3")
+    assert [each.key for each in journal.found().suggestions] == ["noreply"]
+
+
+def test_a_person_at_the_same_address_makes_it_no_proof() -> None:
+    journal = Journal(known())
+    for n in range(60):
+        journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")
+    journal.add("anna@example.com", looks="internal", client="10.1.2.3")
+    found = journal.found()
+    assert found.suggestions == []
+    assert "which people use as well" in found.notes[0]
