@@ -69,11 +69,18 @@ printf 'smtpguard (%s) stable; urgency=medium\n\n  * What is new: CHANGELOG.md, 
     "$version" "$(date -uRd "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.gz"
 installed 644 /usr/share/lintian/overrides packaging/deb/overrides
 mv "$root/usr/share/lintian/overrides/overrides" "$root/usr/share/lintian/overrides/smtpguard"
-for page in man/*.[1-8]; do
-    section=$root/usr/share/man/man${page##*.}
-    mkdir -p "$section"
-    gzip -9nc "$page" >"$section/${page##*/}.gz"
-done
+# Manual and completion come with the wheel; this is where man and shells look. Those of its dependencies are nobody's commands here.
+shared() { # FROM TO: a folder below share
+    mkdir -p "$root/usr/share/$2"
+    find "$place/share/$1" -name '*smtpguard*' -type f -exec mv -t "$root/usr/share/$2" {} +
+}
+shared man/man1 man/man1
+shared man/man5 man/man5
+shared bash-completion/completions bash-completion/completions
+shared zsh/site-functions zsh/vendor-completions
+shared fish/vendor_completions.d fish/vendor_completions.d
+rm -rf "$place/share"
+find "$root/usr/share/man" -type f -exec gzip -9n {} +
 find "$root" -name __pycache__ -path "$doc/*" -prune -exec rm -rf {} +
 # Time and rights are nobody's in particular.
 find "$root" -type f \( ! -perm -u+x -o -path "$place/lib/*" \) -exec chmod 644 {} +
