@@ -47,7 +47,7 @@ def members(room: ModuleType) -> Iterator[ModuleType]:
 
 
 def test_every_key_that_the_code_knows_has_its_words() -> None:
-    states = {s.value for s in State} | {"stopped"}
+    states = {s.value for s in State} | {"stopped", "leaving"}
     assert set(labels.STATES) == set(labels.OWN_STATES) == set(labels.SHORT_STATES) == states
     assert set(labels.MAILING_STATES) == {s.value for s in MailingState} | {"stopped"}
     assert set(rulewords.FACTS) == set(FACTS)
