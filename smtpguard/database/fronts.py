@@ -104,7 +104,7 @@ class Fronts:
 
     def __init__(self, path: Path) -> None:
         self.folder = path.with_name(
-            f"front-{path.name}"
+            f"front-{path.name.replace('.', '-')}"
         )  # which is none of the database's own files, by whatever pattern
         self._database = path
         self._shared: Shared | None = None

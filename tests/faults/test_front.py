@@ -102,7 +102,7 @@ def test_kills_everywhere(tmp_path: Path) -> None:
         with Killer(guard, chance, "", lambda: len(answered), 20) as killer:
             all_at_once(until_struck(killer))
         all_is_told(guard, recorder, sent)
-        folder = guard.root / "var" / "front-guard.db"
+        folder = guard.root / "var" / "front-guard-db"
         guard.ask(lambda store: store.journal.take_fronts())
         assert list(folder.glob("*.aside")) == []
 

@@ -274,7 +274,7 @@ async def test_counts_from_before_are_known(tmp_path: Path) -> None:
     ask = Ask("sender.customers", "bo@example.com", 3600)
     async with store_of(tmp_path) as before:
         await before.admit(item("T1", asks=(ask,), people=(b"12345678",)), relays("T1", counted=(ask,)))
-    shutil.rmtree(tmp_path / "front-guard.db")
+    shutil.rmtree(tmp_path / "front-guard-db")
     async with store_of(tmp_path) as store:
         assert not (await fronted(store)).counts_nobody(ask)
 
@@ -436,7 +436,7 @@ async def test_rounds_upon_rounds(store: Store, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("what", ["database", "front", "page"])
 async def test_where_its_files_are_gone_it_is_used_no_more(store: Store, tmp_path: Path, what: str) -> None:
     front = await fronted(store)
-    gone = {"database": tmp_path / "guard.db", "front": front.path, "page": tmp_path / "front-guard.db" / "shared"}[
+    gone = {"database": tmp_path / "guard.db", "front": front.path, "page": tmp_path / "front-guard-db" / "shared"}[
         what
     ]
     kept = gone.with_name("kept")
@@ -530,8 +530,8 @@ async def test_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
             closing(sqlite3.connect(there / "guard.db")) as copy,
         ):
             database.backup(copy)
-        (there / "front-guard.db").mkdir()
-        (there / "front-guard.db" / front.path.name).write_bytes(left)
+        (there / "front-guard-db").mkdir()
+        (there / "front-guard-db" / front.path.name).write_bytes(left)
         front._synced.clear()
     async with store_of(there) as after:
         await after.journal.take_fronts()
