@@ -144,7 +144,10 @@ def used(pid: int) -> tuple[str, float]:
 def _observe(policy: Path) -> None:
     """Rules about whom a sender writes to first are asked and counted, and hold none of so many letters from one."""
     before, *rules = policy.read_text().split("\n  - id: ")
-    told = [f"{rule.rstrip()}\n    mode: observe\n" if _OF_SENDERS.search(rule) else rule for rule in rules]
+    told = [
+        f"{rule.rstrip()}\n    mode: observe\n" if _OF_SENDERS.search(rule) and "\n    mode:" not in rule else rule
+        for rule in rules
+    ]
     policy.write_text("\n  - id: ".join([before, *told]))
 
 
