@@ -29,6 +29,7 @@ OURS: Mapping[str, str] = {
     "stream.messages": N_("messages of the system"),
     "delivery.in_doubt": N_("an earlier attempt may have reached the list"),
     "approval.asked": N_("it was sent to be approved beforehand"),
+    "confirm.not-asked": N_("others decide instead of its writer"),
     "mailing.messages": N_("messages of the mailing until then"),
     "mailing.sent": N_("people who had got the mailing already"),
     "mailing.rejected": N_("the mailing was rejected"),

@@ -16,8 +16,12 @@ from smtpguard.app.proxy import Proxy
 from smtpguard.app.relay import relay_pool
 from smtpguard.config.settings import Settings
 
-INTAKE = SimpleNamespace(undecided=Counter(busy=2, store=1), answered=Counter(taken=3))
-WIRE = {"undecided busy": 2, "undecided store": 1, "answered taken": 3, "turned away 4xx": 0}
+INTAKE = SimpleNamespace(
+    undecided=Counter(busy=2, store=1), answered=Counter(taken=3), admissions=[0, 4], admission_microseconds=900
+)
+WIRE = {
+    "undecided busy": 2, "undecided store": 1, "answered taken": 3, "admission 1": 4, "admission us": 900, "turned away 4xx": 0,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Twins:
         self.before, self.after = before, after
         self._grounds = {parse(documents(before)).sha256: before}
         for home in (first, second):
-            home.term = Deadlines(copies=COPIES)
+            home.term = Deadlines(copies=COPIES, release_delay_seconds=0)
 
     async def send(self, *to: str, lost: bool = False, **more: Any) -> None:
         """The same to both. ``lost``: nobody knows whether the relay took it."""

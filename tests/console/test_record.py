@@ -110,7 +110,7 @@ async def test_how_many_have_a_mailing_is_told_from_least_to_most(here: Stage) -
     assert "copy went out" not in page, "nobody knows of one that it did"
     assert "at least 0, at most 20 sent" in text(await eva.get("/mailings"))
     assert "minst 0, högst 20 skickat" in text(await eva.get("/mailings", **{"Accept-Language": "sv"}))
-    assert "minst 0, högst 20 personer har det; kopiorna kom mellan" in text(
+    assert "minst 0, högst 20 personer har det; exemplaren kom mellan" in text(
         await eva.get(f"/mailings/{mailing_id}", **{"Accept-Language": "sv"})
     )
     await here.home.store.outbox.settle(first, last(first, Delivered.SENT, here.home.clock), [])

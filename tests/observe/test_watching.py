@@ -210,7 +210,7 @@ async def test_every_query_goes_along_an_index_and_names_nobody(store: Store) ->
         return [str(connection.exec_driver_sql(explain + sql, values).all()) for sql, values in statements]
 
     plans = await store.ask(asked)
-    assert len(plans) == 12
+    assert len(plans) == 13
     assert [
         plan for plan in plans if re.search(r"(SCAN|Seq Scan on) (entry|hold|outbox|delivery)\b(?! USING)", plan)
     ] == []
