@@ -89,13 +89,6 @@ def test_the_image_copies_what_is_there_and_not_ignored() -> None:
     assert (ROOT / ".containerignore").read_text() == (ROOT / ".dockerignore").read_text()
 
 
-def test_the_containerfile_keeps_to_hadolint() -> None:
-    tool = shutil.which("hadolint") or shutil.which(str(ROOT / ".venv-release" / "bin" / "hadolint"))
-    if tool is None:
-        pytest.skip("hadolint is not installed: make release has it")
-    subprocess.run([tool, PACKAGING / "Containerfile"], check=True)
-
-
 @pytest.fixture
 def compose() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((PACKAGING / "compose.yaml").read_text())

@@ -57,7 +57,7 @@ def test_the_sample_policy_is_right_and_does_what_its_cases_say() -> None:
     policy = parse(policy_documents(SAMPLE))
     assert policy.warnings == ()
     observing = {r.rule_id for r in policy.rules.rules if r.mode is Mode.OBSERVE and not r.alarm}
-    assert observing == {"very-busy-writer", "labelled-to-private-mailboxes"}
+    assert observing == {"very-busy-writer", "labelled-to-private-mailboxes", "several-new-customers-in-an-hour"}
     for suite in sorted(SUITES.glob("*.yaml")):
         outcomes = run(load_yaml(suite), policy.rules)
         assert [(o.name, o.failures) for o in outcomes if o.failures] == []
