@@ -64,6 +64,12 @@ class Directory:
     def silent(self, silent: bool) -> None:
         """It takes connections, as a machine does whose process hangs, and says nothing."""
         self._process.send_signal(signal.SIGSTOP if silent else signal.SIGCONT)
+        while silent and not self._stands_still():  # else a thread of it may answer yet
+            time.sleep(0.01)
+
+    def _stands_still(self) -> bool:
+        threads = Path(f"/proc/{self._process.pid}/task").iterdir()
+        return all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in threads)
 
     def _until_it_answers(self, port: int) -> None:
         for _ in range(200):
