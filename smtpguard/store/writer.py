@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.rows import Run, answered_as
@@ -254,15 +254,7 @@ class Writer:
             if self._lookout.elsewhere(self._database.connections):
                 self._gate, self._memory = None, Memory()
             join()
-            batch = Batch(
-                connection,
-                now=self._clock.now(),
-                secret=self._secret,
-                sqlite=self._database.sqlite,
-                known=self._gate,
-                follow=partial(MailingBatch, memory=self._memory),
-                fronts=self._database.fronts,
-            )
+            batch = self._batch(connection, self._gate, self._memory)
             self._lookout.look(batch, self._gate)
             fronted, told = self.front.move(batch) if self.front is not None else (0, ())
             batch.record(notes)
@@ -288,6 +280,17 @@ class Writer:
             self._unanswered.forget(unanswered)
         self._unsigned = (self._unsigned or batch.grew) and all(made.seq < batch.head.seq for made in batch.signed)
         self._unfiled += batch.signed
+
+    def _batch(self, connection: Connection, known: Gate | None, memory: Memory) -> Batch:
+        return Batch(
+            connection,
+            now=self._clock.now(),
+            secret=self._secret,
+            sqlite=self._database.sqlite,
+            known=known,
+            follow=partial(MailingBatch, memory=memory),
+            fronts=self._database.fronts,
+        )
 
     def _publish(self) -> None:
         """Nothing that a subscriber does undoes the commit, or fails what was committed."""
@@ -322,15 +325,7 @@ class Writer:
         """The last checkpoint, at the end of the thread."""
         try:
             with self._database.write() as connection:
-                batch = Batch(
-                    connection,
-                    now=self._clock.now(),
-                    secret=self._secret,
-                    sqlite=self._database.sqlite,
-                    known=None,
-                    follow=partial(MailingBatch, memory=Memory()),
-                    fronts=self._database.fronts,
-                )
+                batch = self._batch(connection, None, Memory())
                 self._lookout.look(batch, self._gate)
                 journal.mark(batch)
                 batch.finish()
