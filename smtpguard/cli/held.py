@@ -195,7 +195,7 @@ def reject(
     as_json: bool,
     **given: str | None,
 ) -> None:
-    """Decide that it does not go out. One rejection is enough. What is approved already is taken back, as far as it is not out.
+    """Reject a held message. One rejection is enough. An approved message that has not been sent is taken back.
 
     Several, or all that wait and fit the filters, where you say how many they are.
     """
@@ -223,7 +223,7 @@ def unvote(context: Context, hold_id: str, address: str, comment: str, as_json: 
 @command.command()
 @an_id
 @click.option("--people", type=click.IntRange(0), required=True, metavar="N",
-              help="To how many people it goes, as its writer says; it is to be what it is.")  # fmt: skip
+              help="The number of people that the message reaches.")  # fmt: skip
 @as_address
 @as_json
 @click.pass_obj

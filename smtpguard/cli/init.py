@@ -90,7 +90,9 @@ def _option(of: Callable[[str], T]) -> Callable[[click.Context, click.Parameter,
     metavar="FOLDER",
     help="What the guard writes. Default: /var/lib/smtpguard for /etc/smtpguard, else var beside the settings.",
 )
-@click.option("--yes", is_flag=True, help="Ask nothing: what is not given has its default, or is an error.")
+@click.option(
+    "--yes", is_flag=True, help="Ask no questions: an option that is missing takes its default, or is an error."
+)
 @click.pass_obj
 def command(
     context: Context,

@@ -83,7 +83,7 @@ def list_(context: Context, state: str | None, least: int, limit: int, follow: b
 @as_json
 @click.pass_obj
 def show(context: Context, mailing_id: str, follow: bool, as_json: bool) -> None:
-    """One mailing: who sent what to which lists, whom it has reached, what people decided, and how far it is."""
+    """Show one mailing: its writers and lists, the people that it has reached, the decisions, and its stage."""
 
     async def work(services: Services) -> None:
         mailing = await services.mailings.show(mailing_id)
@@ -175,7 +175,7 @@ def approve(
 @as_json
 @click.pass_obj
 def reject(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Decide that none of it goes out. One rejection is enough. What is approved already is taken back, as far as it is not out."""
+    """Reject a mailing. One rejection is enough. Approved messages that have not been sent are taken back."""
 
     async def work(services: Services) -> None:
         mailing, back = await services.mailings.show(mailing_id), None
