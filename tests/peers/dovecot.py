@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from tests.peers import postfix
 from tests.peers.chain import until
+from tests.peers.server import ended
 
 CONFIG = """\
 dovecot_config_version = 2.4.0
@@ -101,12 +101,7 @@ class Dovecot:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(120)
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait(120)
+            ended(self._process)
         self._authority.shutdown()
         self._authority.server_close()
         self._thread.join(5)

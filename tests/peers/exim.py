@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from tests.peers.postfix import free_port
+from tests.peers.server import Server
 
 BINARY = Path("/usr/local/lib/smtpguard-peers/exim/usr/sbin/exim4")
 USER = "Debian-exim"
@@ -74,34 +72,21 @@ class Exim:
         (self.root / "exim4.conf").write_text(
             MAIN.format(binary=BINARY, root=self.root, user=USER, port=self.port, recipe=recipe)
         )
-        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Exim:
         mounts = " && ".join(f"mount --bind {self.root}/{name} /etc/{name}" for name in ("passwd", "group"))
         run = f"{mounts} && exec {BINARY} -bdf -q1s -C {self.root}/exim4.conf"
-        with (self.root / "log").open("wb") as log:
-            self._process = subprocess.Popen(["unshare", "--mount", "sh", "-c", run], stdout=log, stderr=log)
-        deadline = time.monotonic() + 120
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=120) as s:
-                s.recv(512)
-                s.sendall(b"QUIT\r\n")
-                return self
-            if time.monotonic() > deadline or self._process.poll() is not None:
-                why = self.log()
-                self.__exit__()
-                raise RuntimeError(f"exim did not start: {why}")
-            time.sleep(0.05)
+        self._server = Server(["unshare", "--mount", "sh", "-c", run], self.port, self.root / "log")
+        try:
+            self._server.__enter__()
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        return self
 
     def log(self) -> str:
         return "".join(path.read_text(errors="replace") for path in sorted(self.root.glob("log*")))
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(120)
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait(120)
+        self._server.__exit__()
         self._folder.cleanup()

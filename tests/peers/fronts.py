@@ -6,72 +6,35 @@ import http.server
 import os
 import pwd
 import shutil
-import socket
-import subprocess
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from tests.peers.chain import until
+from tests.peers.server import Server
 
 DOVECOT = Path("/usr/lib/dovecot/submission")
 NGINX_MAIL = Path("/usr/lib/nginx/modules/ngx_mail_module.so")
-
-
-class _Server:
-    """A program that runs until it is stopped; ``port`` listens when it is ready."""
-
-    def __init__(self, words: Sequence[str], port: int, log: Path) -> None:
-        self._words, self._port, self.log = words, port, log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> _Server:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            until(self._listens, f"{self._words[0]} to listen")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def _listens(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log.read_text()
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=120):
-            return True
-        return False
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(120)
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait(120)
 
 
 def haproxy_missing() -> str | None:
     return None if shutil.which("haproxy") else "haproxy is not installed"
 
 
-def haproxy(root: Path, frontends: Sequence[tuple[int, int, str]]) -> _Server:
+def haproxy(root: Path, frontends: Sequence[tuple[int, int, str]]) -> Server:
     """``frontends``: a port to listen on, one to pass on to, and the words of its ``server`` line."""
     root.mkdir()
     text = "defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n"
     for number, (port, to, words) in enumerate(frontends):
         text += f"listen smtp{number}\n    bind 127.0.0.1:{port}\n    server guard 127.0.0.1:{to} {words}\n"
     (root / "haproxy.cfg").write_text(text)
-    return _Server(["haproxy", "-db", "-f", str(root / "haproxy.cfg")], frontends[0][0], root / "log")
+    return Server(["haproxy", "-db", "-f", str(root / "haproxy.cfg")], frontends[0][0], root / "log")
 
 
 def nginx_missing() -> str | None:
     return None if shutil.which("nginx") and NGINX_MAIL.exists() else "nginx's mail proxy is not installed"
 
 
-def nginx(root: Path, port: int, asks: int) -> _Server:
+def nginx(root: Path, port: int, asks: int) -> Server:
     """Its mail proxy. Whom it lets in, and to where, it asks at the port ``asks``."""
     root.mkdir()
     (root / "nginx.conf").write_text(f"""\
@@ -86,7 +49,7 @@ mail {{
     }}
 }}
 """)
-    return _Server(["nginx", "-p", str(root), "-c", str(root / "nginx.conf")], port, root / "log")
+    return Server(["nginx", "-p", str(root), "-c", str(root / "nginx.conf")], port, root / "log")
 
 
 def dovecot_missing() -> str | None:
@@ -95,7 +58,7 @@ def dovecot_missing() -> str | None:
     return None if DOVECOT.exists() else "dovecot's submission service is not installed"
 
 
-def dovecot(root: Path, port: int, password: str, recipe: str) -> _Server:
+def dovecot(root: Path, port: int, password: str, recipe: str) -> Server:
     """Its submission service, for everybody who gives the password. ``recipe``: what says where it passes mail on to."""
     root.mkdir()
     root.chmod(0o755)
@@ -142,7 +105,7 @@ userdb static {{
   }}
 }}
 """)
-    return _Server(["dovecot", "-F", "-c", str(root / "dovecot.conf")], port, root / "log")
+    return Server(["dovecot", "-F", "-c", str(root / "dovecot.conf")], port, root / "log")
 
 
 class Doorman:

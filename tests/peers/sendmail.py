@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from tests.peers.postfix import free_port
+from tests.peers.server import Server
 
 UNPACKED = Path("/usr/local/lib/smtpguard-peers/sendmail")
 BINARY = UNPACKED / "usr/libexec/sendmail/sendmail"
@@ -68,31 +66,15 @@ class Sendmail:
         (self.root / "switch").write_text("hosts files\naliases files\npasswd files\n")
         (self.root / "aliases").write_text(aliases)
         self.mc = MC.format(cf=CF, root=self.root, name=NAME, relay=relay, port=self.port, recipe=recipe)
-        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Sendmail:
         made = subprocess.run(["m4", f"-D_CF_DIR_={CF}/"], input=self.mc.encode(), capture_output=True, check=True)
         (self.root / "sendmail.cf").write_bytes(made.stdout)
         sendmail = f"{BINARY} -C {self.root}/sendmail.cf"
         run = f"hostname {NAME}; {sendmail} -bi; exec {sendmail} -bD -q1s"
-        with (self.root / "log").open("wb") as log:
-            self._process = subprocess.Popen(["unshare", "--uts", "sh", "-c", run], stdout=log, stderr=log)
-        deadline = time.monotonic() + 120
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=120) as s:
-                s.recv(512)
-                s.sendall(b"QUIT\r\n")
-                return self
-            if time.monotonic() > deadline or self._process.poll() is not None:
-                self.__exit__()
-                raise RuntimeError(f"sendmail did not start: {(self.root / 'log').read_text()}")
-            time.sleep(0.05)
+        self._server = Server(["unshare", "--uts", "sh", "-c", run], self.port, self.root / "log")
+        self._server.__enter__()
+        return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(120)
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait(120)
+        self._server.__exit__()
