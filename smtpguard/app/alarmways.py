@@ -235,9 +235,9 @@ class FileMemory:
     def _swap(self, before: Known | None, after: Known | None) -> bool:
         given = before or after
         assert given is not None
-        with self._locked():
+        with self._locked() as mine:
             known = self._read()
-            if known.get(given.key) != before:
+            if not mine or known.get(given.key) != before:
                 return False
             known.pop(given.key, None)
             if after is not None:
@@ -247,15 +247,20 @@ class FileMemory:
             return True
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[bool]:
+        """False where another has it, who may be stopped with it: to wait would keep this process from ending."""
         try:
             descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            yield
+            yield True
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = True
+            except BlockingIOError:
+                mine = False
+            yield mine
         finally:
             os.close(descriptor)
 

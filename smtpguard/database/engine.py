@@ -31,6 +31,8 @@ from smtpguard.database.fronts import Fronts
 from smtpguard.lists.ownership import hand_over, owner_of
 
 BUSY_SECONDS = 15
+IDLE_SECONDS = 10
+"""A node that is stopped within its transaction (SIGSTOP, a paused machine) is rolled back; those who wait for it wait longer."""
 CONNECT_SECONDS = 5
 _ADVISORY_KEY = 0x536D7470  # any number, the same for everybody who writes here
 _BEGIN_SQLITE = "BEGIN IMMEDIATE"
@@ -55,6 +57,7 @@ _BEGIN_POSTGRESQL = (  # one statement: a commit that is answered for is on the 
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
 )
+
 
 
 _Inode = tuple[int, int]
@@ -153,6 +156,8 @@ class Database:
                         cursor.execute(
                             f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'"
                         )
+                        if write:
+                            cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
                     connection.commit()
                 except BaseException:  # a server that is about to go; nobody else would close it
                     connection.close()

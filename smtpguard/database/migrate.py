@@ -130,7 +130,7 @@ def _upgrade(connection: Connection, found: str | None) -> None:
     if found is not None:
         _log.warning("the database is brought from schema %s to %s", found, SCHEMA)
     if connection.dialect.name != "sqlite":  # a step may well take longer than mail would wait
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection

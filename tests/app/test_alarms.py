@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -256,6 +257,9 @@ async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
     claimed = claims[won.index(True)]
     assert await FileMemory(tmp_path).known() == {"relay-away": claimed}
     assert not await FileMemory(tmp_path).swap(known, None)
+    with (tmp_path / "alarms.json.lock").open("w") as other:  # somebody is at it, and may be stopped
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert not await FileMemory(tmp_path).swap(claimed, None)
     assert await FileMemory(tmp_path).swap(claimed, None)
     assert await FileMemory(tmp_path).known() == {}
 

@@ -1,4 +1,4 @@
-"""A commit that somebody is answered for is on the disk, whatever the server, the database or the role has for a default."""
+"""Transactions that write, on PostgreSQL: durable whatever the server's defaults are, and bounded in time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from smtpguard.database.engine import Database
+from smtpguard.database import engine
+from smtpguard.database.engine import CommitUnknown, Database
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.opening import open_store
 from tests.store.making import SECRET, T0, Clock
@@ -37,4 +38,22 @@ async def test_every_transaction_that_writes_is_durable(
         with database.read() as reading:
             assert reading.exec_driver_sql("SHOW synchronous_commit").scalar() == default, "or nothing was tried"
     finally:
+        database.close()
+
+
+def test_a_node_that_is_stopped_within_its_transaction_keeps_nobody_from_writing(
+    postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = new_database(postgresql)
+    assert engine.IDLE_SECONDS < engine.BUSY_SECONDS, "those who wait outlast it"
+    monkeypatch.setattr(engine, "IDLE_SECONDS", 1)
+    stopped, other = Database(url), Database(url)
+    with pytest.raises(CommitUnknown), stopped.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE half (x int)")
+        with other.write() as beside:  # waits until the server has rolled the first one back
+            beside.exec_driver_sql("CREATE TABLE whole (x int)")
+    with stopped.write() as connection:
+        there = "SELECT to_regclass('half') IS NULL, to_regclass('whole') IS NOT NULL"
+        assert tuple(connection.exec_driver_sql(there).one()) == (True, True)
+    for database in (stopped, other):
         database.close()

@@ -167,11 +167,12 @@ def test_a_step_may_take_its_time(url: str, tmp_path: Path, monkeypatch: pytest.
     """Mail waits for a statement for seconds; an index on a long journal takes more. SQLite stops none."""
     restore(url, tmp_path)
     seen = tmp_path / "seen"
-    asked = "op.get_bind().exec_driver_sql('SHOW statement_timeout').scalar()"
+    limits = "('statement_timeout', 'idle_in_transaction_session_timeout')"
+    asked = f"' '.join(op.get_bind().exec_driver_sql('SHOW ' + name).scalar() for name in {limits})"
     look = f"__import__('pathlib').Path({str(seen)!r}).write_text({asked})"
     monkeypatch.setattr(migrating, "__file__", with_last_step(tmp_path, look))
     migrate(url)
-    assert seen.read_text() == "0"
+    assert seen.read_text() == "0 0"
 
 
 def test_a_schema_that_none_of_ours_was_is_not_touched(url: str) -> None:
