@@ -1,1 +1,1 @@
-"""People of the console: roles, accounts, sessions and tokens."""
+"""Console accounts: roles, sessions and API tokens."""

@@ -1,7 +1,7 @@
-"""Who may use the console, and for what: roles as one table, accounts, their sessions and tokens. Pure.
+"""Console accounts, their roles, sessions and API tokens. Pure.
 
-A role says what somebody may do in the console at all; who decides on which hold is said by the policy's groups, through
-the account's address.
+A role says what an account may do in the console. The policy's groups say which holds it may vote on, by the account's
+address.
 """
 
 from __future__ import annotations

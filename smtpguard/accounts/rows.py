@@ -1,5 +1,4 @@
-"""Accounts of the console, their sessions and the API's tokens as rows; and the one way in which they change, with what is journalled
-of it."""
+"""Rows of console accounts, sessions and API tokens. Each change is written together with its journal entries."""
 
 from __future__ import annotations
 

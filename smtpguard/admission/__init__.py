@@ -1,1 +1,1 @@
-"""The straight line: gather, plan, keep, admit, dispose."""
+"""The straight line of one message: gather, plan, keep the content, admit, dispose."""

@@ -1,7 +1,7 @@
-"""Who is asked to confirm a message, if anybody can be: the proven person who wrote it, and not too often. Pure.
+"""Decide whether the writer of a message is asked to confirm it, and who that is. Pure.
 
-What the facts say of that, the engine has settled already (policy.confirming). Here is what no fact says: whether a mailbox of the very
-person would hear of it, and how often they were asked.
+The engine has settled what the facts say (policy.confirming). This file checks what no fact says: whether the question
+would reach the mailbox of the proven person who wrote the message, and how often that person was asked lately.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The few rules that stand in no policy, as hits like any other: pure, and the strictest wins with the policy's own.
+"""The built-in rules, which no policy can remove. Pure. They make hits like any other rule, and the strictest action
+wins.
 
-- A null sender or an automatic reply has no business at a list's address: 550, so that nothing loops (RFC 3834 section 2).
-- A stream above its limits is told to wait, never held: its mail is wanted, its amount is not.
-- A retry to a list's address of what the relay may have taken already waits for a person to look at (RFC 1047).
+- A null sender or an automatic reply to a list address: 550, so that nothing loops (RFC 3834 section 2).
+- A stream above its limits: deferred, never held. Its mail is wanted, only not so much of it.
+- A retry to a list address of a message that the relay may have taken: held until a person has looked (RFC 1047).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""THE place where a verdict becomes effects: relayed, held, rejected or deferred.
+"""The only place where a verdict takes effect: the message is relayed, held, rejected or deferred.
 
-The record is committed before this is called. 250 means that somebody durable has it: the relay's own reply, or a
-committed hold. What became of a verdict to relay is noted afterwards, and nobody waits for that.
+The verdict is committed before this is called. 250 follows the relay's own 250 or a committed hold, nothing else. The
+outcome of a verdict to relay is journalled afterwards, and the client does not wait for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Whether a message may be recorded in the journal's front: one that no other admission hangs on, and that hangs on none.
+"""Decide whether a verdict may be recorded in the journal's front instead of by an admission. Pure.
 
-Every rule has answered and lets it pass; it touches no list, is a copy of nothing, adds to no count and is asked of none that has
-anybody in it; nothing stands still; and no hold has its key. Its place in the order of admissions is the moment at which that was seen:
-since it adds to nothing, no other could tell. All else is the admission's. Pure.
+It may if the verdict and all other admissions are independent of each other: every rule has answered and lets the
+message pass; it touches no list, is a copy of no mailing, and adds to no count; every count that its rules ask for is
+zero; no freeze is active; and no hold has its key. Its place in the order of admissions is the moment of this check. It
+adds to nothing, so no other admission can tell.
 """
 
 from __future__ import annotations

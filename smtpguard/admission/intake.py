@@ -1,7 +1,8 @@
-"""The straight line: gather, plan, keep, admit, dispose. One transaction in, one disposition out.
+"""The straight line of one message: gather, plan, keep the content, admit, dispose. One transaction in, one disposition
+out.
 
-The three laws are kept here. The record comes first: without it the answer is 451. 250 follows the commit or the relay's
-own 250. Doubt stands still: whatever goes wrong is a 4xx, never a relay, never a 5xx.
+The three laws are kept here. The record comes first: without it the answer is 451. 250 follows the commit or the
+relay's own 250. Doubt stands still: every failure is answered 4xx, never relayed and never answered 5xx.
 """
 
 from __future__ import annotations

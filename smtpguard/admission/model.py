@@ -1,4 +1,4 @@
-"""What goes into an admission, what is seen there, and what comes out."""
+"""The input of an admission, what it sees of the store, and its result."""
 
 from __future__ import annotations
 

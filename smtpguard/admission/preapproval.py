@@ -1,8 +1,8 @@
-"""Approval beforehand: a test that is sent to the guard's own address, held for people to look at, and never sent on.
+"""Preapproval: a test message to the guard's own address is held for approvers and never sent on.
 
-``approve+LIST@...`` names the list that the mailing is meant for; several such recipients, several lists. What the policy would
-say of the message if it went to those lists stands in the hold. Its approval lets the mailing itself pass while it is that
-text, to those lists, within that time and number; anything else is decided as always.
+A recipient ``approve+LIST@...`` names a list that the mailing is meant for; there may be several. The hold shows the
+verdict that the policy would give if the message went to those lists. An approval lets the mailing pass if it has the
+same text, goes to those lists, and stays within the approval's time and number of people. All else is decided as usual.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From a verdict to everything that is written in its commit: the journal's entry, the hold, the outbox's intents.
+"""Build everything that is written with a verdict: the journal entry, the hold, and the outbox intents.
 
-Pure and cheap, since it runs in the store's writer while others wait. What names a person goes into an event's private
-part, or nowhere.
+Pure, and cheap: it runs in the store's writer thread while other admissions wait. An address or name goes into the
+private part of an event, or is not written.
 """
 
 from __future__ import annotations

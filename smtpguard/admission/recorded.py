@@ -1,7 +1,7 @@
-"""A verdict's entry in the journal as the message that it was about: what was done with it, and which facts were known.
+"""Read a verdict's journal entry back as the message it was about: what was done with it, and the facts that are known.
 
-Pure, and total for entries of every version. Those that an earlier version wrote have their facts in ``data``, where what is as with
-nearly all mail was left out: of these the counts of recipients are known, and what is named.
+Pure, and total: it reads entries of every version. Earlier versions kept facts in ``data`` and left out values that are
+the same for nearly all mail. From those entries only the recipient counts and the facts that are named are known.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The admission inside a batch: what an item sees (Seen), and everything its decision writes.
+"""The admission in a batch: what an item sees (Seen), and the rows that its decision writes.
 
-All that can be refused is refused before the first row of an item is written: the policy, the content, the step itself, and
-what it gave that is not JSON. So a bad item fails alone.
+All checks that can refuse an item come before its first row is written: the policy, the content, the step itself, and
+whether the step's result can be written as JSON. So a bad item fails alone.
 """
 
 from __future__ import annotations

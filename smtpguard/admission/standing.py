@@ -1,8 +1,8 @@
 """Adjust a message's verdict for its mailing: approved, held with it, staged, or rejected.
 
-Pure, and run in the admission, after the rules have given their verdict on the message alone. The result is "approved, and its stage
-has come", "held with the others under the primary hold", "enough copies are stored: the rest waits at its client", or "rejected, with
-the approvers' sentence".
+Pure. It runs in the admission, after the rules have decided on the message alone. The results are: approved, and its
+stage has come; held with the other copies under the primary hold; deferred, since enough copies are stored; or rejected
+with the approvers' sentence.
 """
 
 from __future__ import annotations

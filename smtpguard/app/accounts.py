@@ -1,4 +1,4 @@
-"""Accounts of the console without the console, for the command line, which then starts in half the time."""
+"""Open the console's accounts without the console, for the command line: a command then starts in half the time."""
 
 from __future__ import annotations
 

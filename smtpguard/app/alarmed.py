@@ -1,4 +1,5 @@
-"""The alarms that a person was told of and that are not over, of this host and of the installation, for who looks without looking anew."""
+"""List the alarms of this host and of the installation that a person was told of and that are not over. Looks at no
+condition anew."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The alarms part: looks at everything that a person is to be called for, every few seconds, and tells them.
+"""The alarms part: check every alarm condition every few seconds, and tell people.
 
-Nothing hangs on it, and it hangs on nothing: it opens the store when that can be opened, asks the relay itself whether it
-answers, and goes on while either is away. What it finds is also what ``smtpguard status`` says.
+It does not depend on the other parts, nor they on it. It opens the store when that is possible, asks the relay itself
+whether it answers, and goes on while either is away. ``smtpguard status`` shows the same findings.
 """
 
 from __future__ import annotations

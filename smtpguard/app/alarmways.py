@@ -1,7 +1,8 @@
-"""How an alarm reaches a person: mail to ``notices: {contact}`` and a webhook, by ways that need no store; and what was told of a host.
+"""Send an alarm to people by mail to ``notices: {contact}`` and by webhook, and remember in a file what was sent about
+this host.
 
-Mail goes straight to ``alarms: {relay}``, and where that does not take it to the guarded relay; it is no entry of the outbox, so
-that neither a freeze nor a store that is away holds it back.
+Neither way needs the store. Mail goes straight to ``alarms: {relay}``, and where that does not take it to the guarded
+relay. It is no outbox entry, so neither a freeze nor an unavailable store holds it back.
 """
 
 from __future__ import annotations

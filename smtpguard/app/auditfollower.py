@@ -1,7 +1,8 @@
-"""Log what people do, whichever process they do it in: the delivery part follows the journal.
+"""Follow the journal in the delivery part and log the actions of people, whichever process recorded them.
 
-A command is a process of its own whose standard error is a terminal, so its votes and freezes would be in no log. No process logs
-people's acts itself; one follower an installation does, under a lease. What was done while none ran is logged when one starts.
+A command's standard error is a terminal, so votes and freezes from the command line would be in no log. Therefore no
+process logs the actions of people itself. One follower in an installation does, under a lease. It starts where the last
+one stopped.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Back up an installation into one file, and restore it.
 
-The file is a tar archive compressed with Zstandard: ``manifest.json``, then the members that it lists with size and SHA-256:
-``checkpoints``, the database (``smtpguard.db``, or ``smtpguard.dump`` of pg_dump), ``secret``, and ``etc/`` with the settings
-and the policy's files. The checkpoints are copied before the database, so that the copy of the database is never older than
-what was signed beside it: an older one is taken for a store that was put back.
+The file is a tar archive compressed with Zstandard: ``manifest.json``, then the members that it lists with size and
+SHA-256: ``checkpoints``, the database (``smtpguard.db``, or ``smtpguard.dump`` of pg_dump), ``secret``, and ``etc/``
+with the settings and the policy's files. The checkpoints are copied before the database, so that the database copy is
+never older than a checkpoint beside it: an older one is taken for a store that was rolled back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""The first settings and the first policy of an installation, written of what its admin says and what the relay offers.
+"""Write the first settings and the first policy of an installation from the admin's answers and the relay's
+capabilities.
 
-They observe only: until somebody writes ``enforce: true`` everything passes, and what would have been held is written down.
+Both only observe: until the admin sets ``enforce: true`` everything passes, and the journal says what would have been
+held.
 """
 
 from __future__ import annotations

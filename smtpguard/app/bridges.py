@@ -1,6 +1,6 @@
-"""Networks that a listener's ``clients`` should not name without thought: those of the Internet, and bridges of containers.
+"""Warn of networks in a listener's ``clients`` that let in too many: public networks, and bridges of containers.
 
-A port that a container engine publishes may be reached through its own proxy: then every stranger comes from the bridge's
+A container engine may forward a published port through its own proxy. Then every outside client has the bridge's
 address, which is in the bridge's network.
 """
 

@@ -1,8 +1,8 @@
-"""The ways around the guard: whether relay and list servers take mail from others than us, as far as we can play others.
+"""Find bypasses of the guard: relays and list servers that take mail from other hosts.
 
-Nothing is ever sent: a transaction is opened, asked about, and reset before DATA. From here only strangers on this machine
-can be played; what another machine would hear is not known, and said so, with the words to find out there. A way that is
-open may be meant so: the settings accept it by name.
+Nothing is sent: each transaction is reset before DATA. The check can only act as an unknown client on this machine.
+What another machine would be answered is reported as unknown, with the commands to find out there. The settings can
+accept a bypass by name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The certificates that we show, each with its key: loaded, watched while they are in use, and when they end.
+"""Our certificates, each with its key: load them, watch their files while they are in use, and tell when they expire.
 
-A pair that was renewed on disk is taken up by the context that is in use, so that new connections show it. Files are read once
-and loaded from memory: a pair that is half renewed, or broken, is tried apart first and never reaches that context.
+A pair that was renewed on disk is loaded into the SSL context in use, so that new connections get it. Files are read
+once and loaded from memory. A new pair is tried in a context of its own first, so a half-written or broken pair never
+reaches the one in use.
 """
 
 from __future__ import annotations

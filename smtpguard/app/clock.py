@@ -1,4 +1,4 @@
-"""The real clock, and the ids that are made with it: the two things that every test injects instead."""
+"""The real clock and the ids made from it. Tests inject others."""
 
 from __future__ import annotations
 

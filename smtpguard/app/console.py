@@ -1,4 +1,4 @@
-"""The console part: the web server that people decide at, on the store that the others write.
+"""The console part: the web server for approvers, on the store that the other parts write.
 
 It needs no mail credentials and opens no connection to the relay.
 """

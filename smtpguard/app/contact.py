@@ -1,4 +1,7 @@
-"""Who hears of alarms, by the settings, and what is missing for anybody to hear of one. Imports little, for ``smtpguard check``."""
+"""Who is told of alarms according to the settings, and what the settings lack for anybody to be told.
+
+Imports little, since ``smtpguard check`` uses it.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""The delivery part: empties the outbox, keeps the lists' indexes fresh, and does what time does to holds and to the record; and
-tells what people did, to webhooks and in the log.
-"""
+"""The delivery part: empty the outbox, refresh the list indexes, end holds at their deadlines, apply retention, and
+pass journal entries to webhooks and the log."""
 
 from __future__ import annotations
 

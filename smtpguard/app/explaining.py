@@ -1,8 +1,8 @@
-"""What would become of a message, said without doing anything: the production's gathered and planning, on no store.
+"""Explain what would happen to a message, with the same gathering and planning as real mail but without a store.
 
-No mail moves, nothing is counted, written or asked of a store; counts are of this message alone. Lists are answered by the
-indexes that are there; where one is missing yet, by indexes made for the occasion and thrown away. Signatures are verified
-with keys that are pinned, or in DNS.
+Nothing is relayed, counted or written; counts are those of this message alone. List indexes on disk are used. For a
+list without an index a temporary one is built and deleted afterwards. Signatures are verified with pinned keys or keys
+in DNS.
 """
 
 from __future__ import annotations

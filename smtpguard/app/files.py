@@ -1,6 +1,6 @@
-"""What stands on disk: settings, the policy's documents, secrets, and where in the state directory what is kept.
+"""Read settings, policy documents and secrets from disk, and name the paths in the state folder.
 
-Imports nothing heavy, so that the command line is quick.
+Imports nothing heavy, so that commands start fast.
 """
 
 from __future__ import annotations

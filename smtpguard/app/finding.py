@@ -1,4 +1,4 @@
-"""What a look at the real neighbours finds: one sentence about one thing, and whether it is well."""
+"""A finding of a live check: one sentence about one thing, and whether it is well."""
 
 from __future__ import annotations
 

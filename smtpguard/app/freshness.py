@@ -1,7 +1,6 @@
-"""Keeps the indexes of the lists in force as fresh as their sources, without a pause for anybody who asks them.
+"""Refresh the indexes of the lists in force on their schedule, while lookups go on.
 
-What changes or fails is journalled, and told to whom it concerns, in one commit. A source that takes long keeps no other
-list waiting.
+A changed or failed list is journalled in the same commit as the notices about it. A slow source delays no other list.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The straight line of one process: store, policy, reader, verifier and guard bound to each other, for every wire that brings mail."""
+"""Build the guard of one process: store, policy, reader and verifier, for the proxy and the milter alike."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""``/healthz`` and ``/readyz`` for balancers and orchestrators: whether this process lives, and whether it is to be given work.
+"""``/healthz`` and ``/readyz`` for balancers and orchestrators: whether this process lives, and whether it should be
+given work.
 
-They ask nobody for a password and tell no more than fixed words. They ask nothing of store or relay either: what is answered was
-found out before, so that who asks often costs nothing.
+They need no password and answer with fixed words. A request asks neither the store nor the relay: the answer was found
+out before, so that frequent requests cost nothing.
 """
 
 from __future__ import annotations

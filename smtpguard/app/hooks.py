@@ -1,4 +1,4 @@
-"""The webhooks of the settings, built: their secrets read, and the policy asked which lists may be named to them."""
+"""Build the webhooks of the settings: read their secrets, and ask the policy which lists may be named to each."""
 
 from __future__ import annotations
 

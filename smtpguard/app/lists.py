@@ -1,4 +1,5 @@
-"""The customer lists of a policy on this machine: who is on them (indexes), and what reads their sources."""
+"""Build what serves a policy's customer lists on this machine: the registry of indexes, and the refresher that reads
+the sources."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The metrics part: GET /metrics for operations, and /healthz and /readyz. Nothing hangs on it: it writes nothing, and whatever becomes of it, mail goes on.
+"""The metrics part: serve GET /metrics, /healthz and /readyz. It writes nothing, and mail does not depend on it.
 
-Where its port is taken, or the database away, it goes on without and tries again.
+While its port is taken or the database is away it goes on without, and tries again.
 """
 
 from __future__ import annotations

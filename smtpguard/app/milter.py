@@ -1,4 +1,5 @@
-"""The milter part: one process's milter connections, and the guard behind them. It needs no relay: what passes stays with the MTA."""
+"""The milter part: the milter connections of one process, and its guard. It needs no relay: a message that passes stays
+in the MTA."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Whether the guard itself, as it is running, takes mail to the outside from strangers (an open relay, since it lends its address),
-or speaks with them as with an MTA at its milter listeners.
+"""Check whether the running guard is an open relay, or speaks the milter protocol with unknown clients.
 
-Asked up to RCPT, as a way around (ways), and up to the first answer of the milter protocol. From here only addresses of this machine can be played; whether those are strangers the
-settings say. What could not be tried is said so, with the words to find out elsewhere.
+The guard would lend them its own address. SMTP is tried up to RCPT, as in bypasses.py; a milter listener up to its
+first answer. The check can only use addresses of this machine; the settings say whether those are clients. What could
+not be tried is reported as unknown, with the commands to find out elsewhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is known for operations, as numbers: the journal added up, what waits, the lists, the process tree.
+"""The numbers behind the metrics: sums of the journal, waiting holds, lists, and the process tree.
 
-It is looked at every few seconds, in a process of its own, and told at any time from memory: who asks often, or hangs, asks
-neither the database nor the lists for anything.
+One process refreshes them every few seconds and answers from memory. So frequent or hanging requests reach neither the
+database nor the lists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The console's people and its API, built: who signs in and how, on the store that everybody writes."""
+"""Build the console's accounts, sign-in and API on the shared store."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The policy in force, followed: when the gate moves, the new one is built beside the old and swapped in as a whole.
+"""Follow the policy in force: when the gate's generation grows, build the new policy beside the old and swap it in as a
+whole.
 
-The documents come from the store by their SHA-256, so that every process of every node has the same. A transaction goes on
-under what it began with; the store lets it be admitted only if that is still in force. A policy that this version cannot read stops
-no process: nothing is decided (451) until another one is in force.
+The documents come from the store by their SHA-256, so every process of every node has the same. A transaction keeps the
+policy that it began with; the store admits it only if that policy is still in force. A policy that this version cannot
+read stops no process: the answer is 451 until another policy is in force.
 """
 
 from __future__ import annotations

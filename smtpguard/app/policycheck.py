@@ -1,6 +1,5 @@
-"""What ``smtpguard check`` finds wrong with a policy before it is in force, and ``reload`` refuses: mistakes in the documents, and sources
-of lists that cannot be read.
-"""
+"""Check a policy before it is in force, for ``smtpguard check`` and ``reload``: mistakes in its documents, and list
+sources that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key set in the text of a policy file, with everything else as it stands: comments, order, and how it is written."""
+"""Set a key in the text of a policy file and keep everything else: comments, order and style."""
 
 from __future__ import annotations
 

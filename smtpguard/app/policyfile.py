@@ -1,6 +1,6 @@
-"""How the policy file of this host stands to the policy in force: the same, another one, or one that cannot be used.
+"""Compare this host's policy file with the policy in force: the same, different, or unusable.
 
-What is in force is in the store; the file is what the next ``smtpguard reload`` would put there.
+The policy in force is in the store. The file is what the next ``smtpguard reload`` would put in force.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Looks at the real neighbours: whether the relay and the lists' sources do what we need of them.
+"""Check the real relay and list sources: whether they do what the guard needs.
 
-Nothing is ever sent: a transaction is opened, asked about, and reset before DATA.
+Nothing is sent: each transaction is reset before DATA.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The proxy part: one process's listeners, relay pool and guard, bound to each other."""
+"""The proxy part: the listeners, relay pool and guard of one process."""
 
 from __future__ import annotations
 

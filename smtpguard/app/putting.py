@@ -1,6 +1,7 @@
-"""Putting another policy in force: checked first, compared with the one in force, agreed to where it may let more pass, and journalled.
+"""Put another policy in force: check it, compare it with the one in force, ask where it may let more pass, and journal
+the change.
 
-``reload`` takes the policy file, ``restore`` a policy that is kept in the store.
+``reload`` takes the policy file, ``restore`` a policy kept in the store.
 """
 
 from __future__ import annotations

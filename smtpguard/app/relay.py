@@ -1,4 +1,4 @@
-"""The relay as the settings name it, for every part that speaks to it."""
+"""The relay of the settings, for every part that speaks to it."""
 
 from __future__ import annotations
 

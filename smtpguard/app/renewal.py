@@ -1,7 +1,7 @@
-"""Another secret for an installation: after a leak, or where it is lost.
+"""Renew the secret of an installation after a leak or a loss.
 
-Nothing that waits is lost, and the journal goes on under the new one; what names people in it before can be held against its
-digests with the old one only.
+Holds stay, and the journal continues under the new secret. Clear values in older entries can be checked against their
+digests with the old secret only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""In what two policies differ, beside their rules, as far as it bears on one recorded message, and what that leaves of its facts.
+"""Compare two policies, apart from their rules, for one recorded message: which of its facts stay known under the other
+policy.
 
-The table of facts says of which parts of a policy each is made. Membership comes from the lists as they were. A list that only the
-other policy has, or declares differently, is asked as it is today, for recipients who are still known by name. Which messages
-are copies of one mailing is taken as it was.
+The table of facts names the parts of a policy that each fact depends on. Membership comes from the list versions of
+then. A list that only the other policy has, or declares differently, is asked as it is today, for recipients whose
+addresses are not erased. Which messages are copies of one mailing is taken as recorded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What would have differed so far under one policy, as far as it affects later messages: mailings that would wait, and counts.
+"""The differences that a replayed policy has made so far, as far as they affect later messages: waiting mailings, and
+counts.
 
-What a policy would have held is taken to wait still, since nobody can know what people would have decided. Memory is bounded: what is
-more than MOST is not remembered, and from then on nothing is certain that hangs on it.
+A mailing that the policy would have held counts as still waiting, since the decision of its approvers cannot be known.
+Memory is bounded: after MOST entries no more are kept, and every later result that depends on them is uncertain.
 """
 
 from __future__ import annotations

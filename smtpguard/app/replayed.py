@@ -1,10 +1,10 @@
-"""What one policy would have made of messages that were decided on under another, from their entries in the journal alone.
+"""Replay recorded messages under another policy, from their journal entries alone.
 
-The engine is asked as ever, with what was recorded (``RuleSet.bounds``); a fact that is not known here leaves its rules pending. So of
-every message there is what is certain, and what may be. What stands in no policy is taken as it was; where it hangs on what is not
-known, every answer is tried (admission.standing.course). The policy is taken to be in force from the first message on, and messages
-are given in their order, since what would have been held or refused of one bears on the next. Nobody can know what people would have
-decided on what was never held: it waits.
+The engine gets the recorded facts (``RuleSet.bounds``); an unknown fact leaves its rules pending. So each message has a
+certain result or a set of possible ones. What no policy declares is taken as recorded. Where the verdict within the
+mailing depends on something unknown, every possible answer is tried (admission.standing.course). The policy counts as
+in force from the first message on. Messages come in their order, since a hold or a rejection affects the following
+ones. A mailing that was never held counts as waiting, since the decision of its approvers cannot be known.
 """
 
 from __future__ import annotations

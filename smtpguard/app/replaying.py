@@ -1,7 +1,7 @@
-"""Mail that was decided on, thought over once more by the policy in force and by another, from the journal alone.
+"""Judge recorded messages again under the policy in force and under another, from the journal alone.
 
-Nothing is decided, counted, sent or written. Here each policy is built with its lists, those of then among them, and every verdict
-of a time is brought before the two.
+Nothing is decided, counted, sent or written. This file builds each policy with its lists, those of then included, and
+gives every verdict of a period to both.
 """
 
 from __future__ import annotations

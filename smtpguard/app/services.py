@@ -1,6 +1,6 @@
-"""What people at a terminal work with: the store, and the services that change it, in one process for one command.
+"""The services of one command: the store, and what changes it.
 
-What only some commands need is imported where it is made: whoever freezes waits for the store and for nothing else.
+Imports that only some commands need are inside functions: a freeze waits for the store and for nothing else.
 """
 
 from __future__ import annotations

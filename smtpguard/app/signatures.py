@@ -1,4 +1,4 @@
-"""Who verifies signatures, as the settings say. Apart from the guard itself, since explaining a message opens no store."""
+"""Build the DKIM verifier of the settings. Separate from the guard, since ``explain`` opens no store."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What happens once, before the parts of ``serve`` start, and after they have ended.
+"""What ``serve`` does once before its parts start, and after they have ended.
 
-A start takes the policy in force from the store and never changes it. Two exceptions: the first start of an empty store, and a
-start that is told to take the file with a certain SHA-256.
+A start takes the policy in force from the store and does not change it. Two exceptions: the first start with an empty
+store, and a start that is told to take the file with a given SHA-256.
 """
 
 from __future__ import annotations

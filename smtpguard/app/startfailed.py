@@ -1,7 +1,7 @@
-"""Starts of ``serve`` that fail, one after the other: a person is told of them, since the part that tells of alarms does not run.
+"""Tell a person when ``serve`` fails to start again and again: the alarms part does not run then.
 
-Since when they fail stands in a file of the state folder, of one size and written over where it is, so that it can be written when
-the disk is full. Who is told, and by which ways, is as for every alarm.
+A file in the state folder has the time of the first failure. It has a fixed size and is overwritten in place, so that
+it can be written on a full disk. The recipients and ways are those of every alarm.
 """
 
 from __future__ import annotations

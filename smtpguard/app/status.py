@@ -1,6 +1,6 @@
-"""How the whole installation stands, for one look at a terminal: as far as it can be found out, and what could not.
+"""The status of the whole installation for ``smtpguard status``, as far as it can be found out, and what could not.
 
-Each question has a time of its own, and whatever does not answer keeps no other answer back. Nothing is written.
+Each question has its own timeout, so that one without an answer delays no other. Nothing is written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""The story, played against a policy file in the shapes that it takes, by the production's reading and rules: what would get through.
+"""Play the README's story against a policy file in several variants, with the real reading and rules, and report what
+would pass.
 
-For each customer list of the policy (once for all that the rules treat alike) five messages are thought over: a letter between colleagues to its address, a thread of colleagues
-with it in Cc, the letter to its people in Bcc, the letter to them one by one, and a campaign that proves no origin. Nothing is sent,
-counted or stored, and no member is needed: lists stand here with as many invented people as they have.
+Each customer list of the policy (one for each group that the rules treat alike) gets five messages: a letter between
+colleagues to its address, a thread of colleagues with the list in Cc, the letter to its people in Bcc, the letter to
+them one by one, and a campaign without a proven origin. Nothing is sent, counted or stored. No member is needed: each
+list has as many invented people as it has members.
 """
 
 from __future__ import annotations

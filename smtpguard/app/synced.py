@@ -1,6 +1,5 @@
-"""Lists' syncs outside their turn: the first ones, before mail comes; and what became of those that people asked for, in the
-journal and in notices to whom they concern.
-"""
+"""Sync lists outside their schedule: the first syncs before mail comes, and journal entries and notices for syncs that
+people started."""
 
 from __future__ import annotations
 

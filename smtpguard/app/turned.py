@@ -1,4 +1,4 @@
-"""What is turned away without a verdict: one line of the log for each mail, and one count."""
+"""Log and count mail that is answered without a verdict: one line and one count for each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Clients of the last 30 days whom no listener would let in as the settings are now.
+"""Find clients of the last 30 days that no listener would admit under the current settings.
 
-By the journal, which another version may have written: where it does not say who connected, since a trusted MTA may have told of
-the client, nothing is said.
+Read from the journal, whose entries another version may have written. An entry that does not say who connected is
+skipped, since a trusted MTA may have named the client.
 """
 
 from __future__ import annotations

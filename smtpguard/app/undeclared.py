@@ -1,6 +1,5 @@
-"""What the journal of the last 30 days shows and the policy does not know: tools that send mailings and that nothing declares, and
-people who write through a listener where nothing proves who they are.
-"""
+"""Find what the journal of the last 30 days shows and the policy does not declare: tools that send mailings, and people
+who send through a listener that does not prove the sender."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The web server under console and metrics: uvicorn, with what it lacks to stand in the open.
+"""The web server of console and metrics: uvicorn with the limits that a public port needs.
 
-A client that connects and says nothing, or says it a byte at a time, is let go; and one client has a share of the connections
-only, so that nobody keeps those who decide from the button that stops everything.
+A client that sends nothing, or sends too slowly, is disconnected. One client gets only a share of the connections, so
+that nobody can keep approvers from the page that freezes everything.
 """
 
 from __future__ import annotations

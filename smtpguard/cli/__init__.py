@@ -1,9 +1,9 @@
-"""People at a terminal: a file a command group, parsing words and calling services.
+"""The command line: one file for each command group.
 
-Here live the command itself, its global options, the table of its commands, and the one place where an error becomes one
-line and an exit status: 0 fine; 1 the thing asked about is not fine; 2 wrong use, or cannot run; 75 (``serve`` alone) cannot run now,
-and may be able to soon. A command's module is
-imported only when that command is asked for, so that ``smtpguard check`` need not wait for a database driver.
+This file has the command itself, its global options, the table of commands, and the one place where an error becomes a
+line and an exit status: 0 fine; 1 the thing asked about is not fine; 2 wrong use, or cannot run; 75 (``serve`` alone)
+cannot run now, and may be able to soon. A command's module is imported only when it is used, so that ``smtpguard
+check`` need not wait for a database driver.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""smtpguard audit: prove the journal, or take it out of the database.
+"""smtpguard audit: verify the journal, or export it.
 
-``verify`` walks over the whole hash chain, holds what names people against its digests, and compares the chain with the
-signed checkpoints of the database and of the state folder; what processes have in their fronts goes into the chain first. ``policy`` shows what the journal names by its
-SHA-256.
+``verify`` walks the whole hash chain, checks clear values against their digests, and compares the chain with the signed
+checkpoints in the database and in the state folder. The fronts of all processes are moved into the chain first.
+``policy`` shows the policy that the journal names by a SHA-256.
 """
 
 from __future__ import annotations

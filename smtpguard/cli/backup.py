@@ -1,4 +1,4 @@
-"""smtpguard backup: everything of this installation in one file, verified before it takes its place."""
+"""smtpguard backup: the whole installation in one file, verified before it gets its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""smtpguard check: every mistake in settings and policy at once, one a line; a summary in words where there are none."""
+"""smtpguard check: every mistake in settings and policy at once, one a line; without mistakes a summary in words."""
 
 from __future__ import annotations
 

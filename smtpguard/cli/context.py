@@ -1,4 +1,4 @@
-"""What every command is given: where the settings are, how to answer, and the services, each built when first asked for.
+"""What every command gets: the path of the settings, the way to answer, and the services, each built on first use.
 
 A command's module has a ``command``:
 

@@ -1,4 +1,4 @@
-"""``smtpguard demo``: the play, told in plain words. On a terminal the guard stays up afterwards, to be tried by hand."""
+"""smtpguard demo: run the play and tell it in plain words. On a terminal the guard then stays up, to be tried by hand."""
 
 from __future__ import annotations
 

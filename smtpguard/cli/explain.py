@@ -1,6 +1,6 @@
-"""smtpguard explain: what would become of messages, and why, for people and as JSON. Opens no store, changes nothing.
+"""smtpguard explain: what would happen to messages, and why, as text or JSON. Opens no store and changes nothing.
 
-FILEs are messages, folders of them, mboxes, or ``-`` for standard input.
+FILEs are messages, folders of messages, mboxes, or ``-`` for standard input.
 """
 
 from __future__ import annotations

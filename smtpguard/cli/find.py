@@ -1,6 +1,6 @@
-"""smtpguard find: messages by what people have of them (a queue id, a Message-ID, an address, words of a subject), from the journal.
+"""smtpguard find: find messages in the journal by a queue id, a Message-ID, an address or words of a subject.
 
-What is found names people, so that it was asked for is journalled.
+The results name people, so the search itself is journalled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """smtpguard freeze and thaw.
 
-``freeze`` returns when no verdict to relay of what it stops can be committed any more, and says how many messages were past
-recall.
+``freeze`` returns when no verdict to relay a message that it stops can be committed any more, and says how many
+messages were too late to recall.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""smtpguard held: what waits, why, and what people make of it.
+"""smtpguard held: what waits and why, and people's decisions on it.
 
-A vote given here is on the hold as it stands; who the system says is asking is journalled beside the address that is voted
-as.
+A vote given here is on the hold as it is at that moment. The journal has the system user beside the address that the
+vote is given for.
 """
 
 from __future__ import annotations

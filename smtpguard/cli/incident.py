@@ -1,4 +1,4 @@
-"""smtpguard incident report: who sent what, when, to how many, what became of it and who decided, with its proof."""
+"""smtpguard incident report: who sent what, when, to how many, what happened to it and who decided, with its proof."""
 
 from __future__ import annotations
 

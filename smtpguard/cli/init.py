@@ -1,4 +1,5 @@
-"""smtpguard init: the first settings and policy, of answers or options, with what the relay says of itself. They observe only."""
+"""smtpguard init: write the first settings and policy from answers or options and the relay's capabilities. They only
+observe."""
 
 from __future__ import annotations
 

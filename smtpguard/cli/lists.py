@@ -1,7 +1,7 @@
-"""smtpguard lists: read the customer lists' sources, show how they stand, and say who is on them as the proxy would.
+"""smtpguard lists: read the sources of customer lists, show their status, and say which lists an address is on.
 
-Works on the policy file as it is and on the indexes in the state folder; needs no running guard. What was synced is
-journalled where there is a store. A guard that runs takes a swapped index into use within a second.
+Works on the policy file and on the indexes in the state folder, without a running guard. A sync is journalled where
+there is a store. A running guard uses a new index within a second.
 """
 
 from __future__ import annotations

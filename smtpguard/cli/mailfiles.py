@@ -1,4 +1,4 @@
-"""Messages in files, as people have them: single ones, folders of them, mboxes (RFC 4155), or standard input."""
+"""Read messages from files: single messages, folders, mboxes (RFC 4155), or standard input."""
 
 from __future__ import annotations
 

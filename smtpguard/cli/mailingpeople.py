@@ -1,7 +1,8 @@
-"""Whom a mailing has come for, matched against the addresses that somebody has: those of a list as it is now, or of a file.
+"""Match the recipients of a mailing against given addresses: those of a list as it is now, or of a file.
 
-Who got a copy of their own is known one by one. Who is behind a list's address is known as the list at its version, so those
-get an answer whose addresses make up just that version: the list as it is now, or an export from then.
+A person who got a copy of their own is known by a digest. The people behind a list address are known as a version of
+the list. They can be matched only if the given addresses make up that version: the list as it is now, or an export from
+then.
 """
 
 from __future__ import annotations

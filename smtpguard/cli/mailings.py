@@ -1,6 +1,6 @@
-"""smtpguard mailings: the same thing to many people, seen as one; who has got it; to go on, to stop.
+"""smtpguard mailings: the same content to many people as one: its recipients, and the decisions to continue or stop it.
 
-A mailing is named by its id or by a beginning of it that no other has.
+A mailing is named by its id or a unique prefix of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A mailing, shown: a table of them, one of them in words, and a bar that moves while it is sent."""
+"""Mailings as text: a table of them, one in words, and a progress bar while one is sent."""
 
 from __future__ import annotations
 

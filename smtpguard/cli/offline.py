@@ -1,4 +1,4 @@
-"""What can be checked without a network and without a running guard: settings, policy, and the files that both name."""
+"""The checks that need no network and no running guard: settings, policy, and the files that both name."""
 
 from __future__ import annotations
 

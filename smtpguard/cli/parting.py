@@ -1,6 +1,6 @@
-"""Where two policies part on messages that passed, and how often: the sum that smtpguard replay --passed begins with.
+"""Sum up where two policies decide differently on recorded messages: the beginning of ``smtpguard replay --passed``.
 
-All of it is added up as it comes, however many messages there are.
+The sums are kept as messages come, so memory does not grow with their number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``smtpguard policy``: which policies were in force, what they said, how two of them differ, and one of them put in force again."""
+"""smtpguard policy: list the policies that were in force, show or compare them, and put one in force again."""
 
 from __future__ import annotations
 

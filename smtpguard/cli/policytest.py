@@ -1,4 +1,4 @@
-"""smtpguard test: run a policy's own cases, of facts and of messages (policy.suite says how they are written)."""
+"""smtpguard test: run a policy's own cases, of facts and of messages (policy.suite has their format)."""
 
 from __future__ import annotations
 

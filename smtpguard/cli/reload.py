@@ -1,7 +1,7 @@
-"""``smtpguard reload``: check the policy's files and put them in force; every process follows within 250 ms.
+"""smtpguard reload: check the policy's files and put them in force; every process follows within 250 ms.
 
-The settings are read at the start only. ``putting`` is what ``policy restore`` does as well: it says what may get looser, asks, and
-tells what became of it.
+The settings are read at the start only. ``policy restore`` uses ``putting`` as well: it says what may get looser, asks,
+and reports the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""smtpguard renew-secret: a new secret, where somebody else has the old one, or nobody has it."""
+"""smtpguard renew-secret: a new secret after a leak or a loss."""
 
 from __future__ import annotations
 

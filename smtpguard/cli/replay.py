@@ -1,6 +1,6 @@
-"""smtpguard replay: what the policy file, as it is now, would decide otherwise than the policy in force.
+"""smtpguard replay: what the policy file would decide differently from the policy in force.
 
-On what was held and is kept still, or on messages in files. Each message is thought over twice, as ``explain`` does it; nothing is
+It judges holds whose content is kept, or messages in files, once under each policy, as ``explain`` does. Nothing is
 decided, sent or written.
 """
 

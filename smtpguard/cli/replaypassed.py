@@ -1,6 +1,7 @@
-"""smtpguard replay --passed: every message of a time, what passed too, by what the journal knows of it; the sum first, then examples.
+"""smtpguard replay --passed: every message of a period, passed ones too, from the journal: first the sums, then
+examples.
 
-What is to be shown after the sum waits in a file where it is much.
+Output that follows the sums is spooled to a file if it is large.
 """
 
 from __future__ import annotations

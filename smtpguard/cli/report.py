@@ -1,4 +1,5 @@
-"""smtpguard report: what passed, what was held and by which rules, what people decided and how fast, since some time."""
+"""smtpguard report: what passed, what was held and by which rules, and people's decisions and their speed, since a
+given time."""
 
 from __future__ import annotations
 

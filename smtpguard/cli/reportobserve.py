@@ -1,4 +1,5 @@
-"""smtpguard report observe: what would have been held while the policy only observes, and what that would have cost people."""
+"""smtpguard report observe: what would have been held while the policy only observes, and what that would have cost
+people."""
 
 from __future__ import annotations
 

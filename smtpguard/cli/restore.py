@@ -1,4 +1,4 @@
-"""smtpguard restore: put a backup back, and freeze everything until somebody has compared."""
+"""smtpguard restore: put a backup back, and freeze everything until a person has compared it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``smtpguard serve``: opens the ports, prepares database and policy, and supervises until it is told to stop.
+"""smtpguard serve: open the ports, prepare database and policy, and supervise the parts until a stop.
 
-Its exit status: 0 after a stop; 2 for wrong use, wrong settings and what is wrong as it is; 75 for what may be better soon.
+Exit status: 0 after a stop; 2 for wrong use, wrong settings and other lasting errors; 75 for an error that may pass.
 """
 
 from __future__ import annotations

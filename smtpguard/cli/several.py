@@ -1,6 +1,7 @@
-"""Several held messages at once: which are meant, how many they are, and the word of whoever decides on all of them.
+"""Decide on several held messages at once: select them by filters, count them, and ask for that number as confirmation.
 
-What is meant is looked at first, and each decision is bound to what was seen then: what came or changed since is not decided on.
+The selected holds are read first, and each decision is bound to what was read. A hold that came or changed since is not
+decided on.
 """
 
 from __future__ import annotations

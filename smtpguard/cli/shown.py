@@ -1,4 +1,4 @@
-"""One hold, shown: as a row for programs, and in words for people at a terminal."""
+"""One hold as a row for programs, and as text for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How lists stand, shown: as a row for programs, and in a table for people at a terminal."""
+"""The status of lists as rows for programs, and as a table for a terminal."""
 
 from __future__ import annotations
 

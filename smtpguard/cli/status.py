@@ -1,4 +1,4 @@
-"""``smtpguard status``: whether all is well, at one look; exit 0 if it is, 1 if it does not serve or anything is critical."""
+"""smtpguard status: whether all is well. Exit 0 if it is, 1 if the guard does not serve or an alarm is critical."""
 
 from __future__ import annotations
 

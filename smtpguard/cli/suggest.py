@@ -1,4 +1,5 @@
-"""smtpguard suggest: what the journal says that the policy could say, as a diff of its file, each line with its reason."""
+"""smtpguard suggest: additions to the policy that the journal speaks for, as a diff of its file, each line with its
+reason."""
 
 from __future__ import annotations
 

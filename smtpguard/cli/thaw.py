@@ -1,4 +1,4 @@
-"""smtpguard thaw: see freeze, beside which it stands."""
+"""smtpguard thaw. Its code is in freeze.py."""
 
 from __future__ import annotations
 

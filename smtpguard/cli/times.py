@@ -1,4 +1,4 @@
-"""A moment, as an option of a command has it. Beside context, since a freeze is not to wait for what this imports."""
+"""Parse a time in a command's option. Not in context.py, since a freeze should not wait for these imports."""
 
 from __future__ import annotations
 

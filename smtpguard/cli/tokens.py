@@ -1,4 +1,4 @@
-"""smtpguard tokens: programs that may use the API, each as one account and for what its scopes say.
+"""smtpguard tokens: API tokens, each for one account and some scopes.
 
 A token is shown once, when it is made; only its hash is kept.
 """

@@ -1,6 +1,7 @@
-"""smtpguard users: who may use the console, and for what.
+"""smtpguard users: console accounts and their roles.
 
-Passwords are typed at the terminal or stand in a file: never on the command line, where every process sees them.
+A password is typed at the terminal or read from a file. It is never a command-line argument, which every process can
+see.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""YAML with positions, and the daemon's settings. Imports none of ours."""
+"""YAML with positions, and the daemon's settings. Imports no other room."""

@@ -1,8 +1,9 @@
-"""One policy of several files: its own, those in ``policy.d/`` and those in ``lists.d/``, as one document with every position kept.
+"""Assemble a policy from its own file and the files in ``policy.d/`` and ``lists.d/`` into one document that keeps
+every position.
 
-A file in ``policy.d/`` adds to sections: what is a mapping there (groups, lists, streams and the like) gets more names, what is a list
-(rules, expansions) gets more entries, in the order of file names. Nothing is replaced: a name that stands in two files is a mistake.
-A file in ``lists.d/`` is one list, called as the file is.
+A file in ``policy.d/`` adds to sections: a mapping there (groups, lists, streams and the like) gets more names, a
+sequence (rules, expansions) gets more entries, in the order of file names. Nothing is replaced: a name in two files is
+a mistake. A file in ``lists.d/`` is one list, which has the name of the file.
 """
 
 from __future__ import annotations

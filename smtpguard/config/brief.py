@@ -1,6 +1,8 @@
-"""The settings that a freeze needs, read without the models of all the others, which take twice as long as the freeze itself.
+"""Read the settings that a freeze needs without the models of all the others, which take twice as long as the freeze
+itself.
 
-Only from a file that is plain in what is needed: whatever is unusual there, and every mistake, is left to the models.
+Only plain values are read here. A file with anything unusual in these settings, or with any mistake, is left to the
+models.
 """
 
 from __future__ import annotations

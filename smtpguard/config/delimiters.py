@@ -1,7 +1,7 @@
-"""Sub-addressing as operations write it: signs for everybody, or signs for each of some domains.
+"""Sub-addressing in the settings: delimiters for all domains, or delimiters for each of some domains.
 
-What comes out is one text, as mail.address reads it: the signs that count everywhere, and behind them, each after a space,
-``domain=signs`` of the domains that have others.
+Both become one text, which mail.address reads: the delimiters that count everywhere, then, each after a space,
+``domain=delimiters`` for the domains that have others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each key of the settings says, in a sentence for an editor: "Model.key", or "*.key" for all that have it."""
+"""The description of each key of the settings for editors: "Model.key", or "*.key" for all models that have the key."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The files that make up a policy, and those that come with the product.
+"""The documents of a policy, and those that are shipped with the product.
 
-A policy is its own file, what stands in ``policy.d/`` and ``lists.d/`` beside it, and the vocabularies: those of the product, and those in ``vocabularies/`` beside the policy, which
-may replace a vocabulary of the product by one of the same name.
+A policy is its own file, the files in ``policy.d/`` and ``lists.d/`` beside it, and the vocabularies: the shipped ones,
+and those in ``vocabularies/`` beside the policy. One of the same name replaces a shipped one.
 """
 
 from __future__ import annotations

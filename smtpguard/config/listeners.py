@@ -1,8 +1,8 @@
-"""Where mail comes in, as the settings say it: each listener's place, and who may connect to it.
+"""The listeners of the settings: the place of each, and who may connect to it.
 
-A listener relays for whoever may connect, and a relay that knows the guard takes from it what it would take from no stranger. So a
-listener that other machines reach names its clients or asks for a login; one on loopback is for this machine where it says
-nothing.
+A listener relays for every client that may connect, and the relay trusts the guard more than an unknown client. So a
+listener that other machines reach must name its clients or require a login. One on loopback serves this machine unless
+it says more.
 """
 
 from __future__ import annotations

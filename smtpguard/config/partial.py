@@ -1,7 +1,7 @@
-"""Settings for a command that has to work although their file has mistakes: what it needs is read, mistakes elsewhere are told.
+"""Read what a command needs from settings that have mistakes elsewhere, and report those mistakes.
 
-The file is taken apart at its top-level keys. Those with a mistake are left out, as if they were not there; where that does not
-help, all but those that are needed. A mistake in what is needed, or near its name, stays a mistake: a freeze of the wrong store
+The file is split at its top-level keys. Keys with a mistake are left out; if that does not help, all keys that are not
+needed are. A mistake in a needed key, or in a key with a similar name, stays an error: a freeze of the wrong store
 would be worse than none.
 """
 

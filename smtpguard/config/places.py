@@ -1,4 +1,4 @@
-"""Where things are, as settings say it: paths relative to their file, networks, addresses to listen on, ports."""
+"""Places in the settings: paths relative to their file, networks, listening addresses and ports."""
 
 from __future__ import annotations
 

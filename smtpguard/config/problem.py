@@ -1,6 +1,6 @@
-"""One thing that is wrong in a configuration file: where, what, and what was expected instead.
+"""A problem in a configuration file: its position, what is wrong, and what was expected.
 
-Problems come all at once, one line each: ``policy.yaml:17:9: unknown action "hodl" (did you mean hold?)``.
+All problems are reported at once, one line each: ``policy.yaml:17:9: unknown action "hodl" (did you mean hold?)``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is left of a document without the places that are wrong, so that the rest can be checked in the same run."""
+"""Remove the invalid places from a document, so that the rest can be checked in the same run."""
 
 from __future__ import annotations
 

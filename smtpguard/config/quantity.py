@@ -1,4 +1,4 @@
-"""Durations, as people write them: "15m", "2h 30m", "30d", "24 working hours"."""
+"""Durations in configuration files: "15m", "2h 30m", "30d", "24 working hours"."""
 
 from __future__ import annotations
 

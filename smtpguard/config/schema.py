@@ -1,4 +1,4 @@
-"""JSON Schema of the settings file, for editors that complete and check as one types."""
+"""The JSON Schema of the settings file, for editors that complete and check it."""
 
 from __future__ import annotations
 

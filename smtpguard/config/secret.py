@@ -1,4 +1,4 @@
-"""Secrets: only in files, never in YAML, never in a repr.
+"""Read secrets. They are only in files, never in YAML and never in a repr.
 
 A ``*_file`` may begin with ``$CREDENTIALS_DIRECTORY/``, where systemd puts what LoadCredential= names.
 """

@@ -1,7 +1,7 @@
-"""The daemon's settings, as operations write them in smtpguard.yaml: every key with a default that is safe.
+"""The daemon's settings in smtpguard.yaml. Every key has a safe default.
 
-Paths are relative to the file and absolute in the model. Secrets stand in files of their own: a literal password is
-refused.
+Paths are relative to the file, and absolute in the model. Secrets are in files of their own: a literal password is an
+error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From a document to a model: every error at once, each where it stands in the file, in plain words.
+"""Validate a document against a model: every error at once, each with its position in the file, in plain words.
 
-pydantic finds the errors; here they get a position, a noun, what was expected, and a guess at what was meant. Values are
-never echoed unless they stand where a word of a closed set was expected: a text in the wrong place may be a secret.
+pydantic finds the errors. Here they get a position, a noun, what was expected, and a suggestion. Values are never
+echoed unless a word of a closed set was expected there: a text in the wrong place may be a secret.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The settings of what speaks HTTP: the console, single sign-on, webhooks, metrics."""
+"""The settings of everything that speaks HTTP: console, single sign-on, webhooks, metrics."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""YAML 1.2 (core schema) with the position of every key and value, read from events within bounds.
+"""Parse YAML 1.2 (core schema) within bounds, with the position of every key and value.
 
-``no`` and ``08:00`` stay text, dates stay text, a key stands once, and there are no aliases, tags or merge keys: what is
-written is what is meant. Every problem is found in one pass.
+``no``, ``08:00`` and dates stay text. A key occurs once. Aliases, tags and merge keys are errors. All problems are
+found in one pass.
 """
 
 from __future__ import annotations

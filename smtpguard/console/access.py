@@ -1,6 +1,7 @@
-"""Who may come in where: asked at each page's door. The person is in ``request.state.person``, None for nobody.
+"""Access to pages and holds, checked by each page. The person is in ``request.state.person``, None if nobody is signed
+in.
 
-What somebody may not see is not there: 404, so that nobody learns which ids exist.
+What a person may not see is answered 404, so that ids cannot be probed.
 """
 
 from __future__ import annotations

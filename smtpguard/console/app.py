@@ -1,8 +1,8 @@
-"""The console as an ASGI application: which page is where, and what an error looks like.
+"""The console as an ASGI application: its routes and its error pages.
 
-Three doors, so that a room can be built by itself: ``build`` is given the middleware that knows who is asking, sets
-``request.state.person`` and ``request.state.csrf``, checks a POST's token and sets the headers that keep pages safe (one that
-a response has already stays); and the routes of signing in and of the API.
+``build`` gets its surroundings from outside, so that the pages can be built alone: the routes of sign-in and of the
+API, and the middleware. The middleware authenticates the person, sets ``request.state.person`` and
+``request.state.csrf``, checks the token of a POST, and sets the security headers that a response lacks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Who wrote a held message: what is proven of it, and what it only claims. Pure.
+"""Who wrote a held message: what is proven, and what is only claimed. Pure.
 
-A login, or a mail server in front that checks senders, proves somebody; From proves nothing by itself. A name that mixes alphabets
-may be made to be taken for another.
+A login, or a mail server in front that checks senders, proves the writer. From alone proves nothing. A name of mixed
+alphabets may imitate another.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
-"""What is drawn on the server as SVG, no script: a line that climbs, of how many people a mailing has reached; and bars, one a day.
-
-Pure.
-"""
+"""Charts as SVG, drawn on the server without a script: a line for the people a mailing has reached, and bars, one a
+day. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What lies ahead of a held message: who has decided, who may still, and what the next decision would do.
-
-Pure.
-"""
+"""Preview the decisions on a held message: who has decided, who still may, and what the next decision would do. Pure."""
 
 from __future__ import annotations
 

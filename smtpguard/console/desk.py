@@ -1,4 +1,4 @@
-"""What the pages work with: guard's services, the record's answers, and a few settings. One for each console process."""
+"""The services and settings that the pages use. One object for each console process."""
 
 from __future__ import annotations
 

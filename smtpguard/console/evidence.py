@@ -1,7 +1,4 @@
-"""What in a message spoke for holding it, in phrases, and where in its text that stands.
-
-Pure.
-"""
+"""The evidence for holding a message, in phrases, and its positions in the text. Pure."""
 
 from __future__ import annotations
 

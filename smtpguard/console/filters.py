@@ -1,4 +1,4 @@
-"""What a list of holds, or of what was done, is narrowed by: read from an address and written into one."""
+"""The filters of a list of holds or of journalled messages: parse them from a URL, and write them into one."""
 
 from __future__ import annotations
 

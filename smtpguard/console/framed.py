@@ -1,8 +1,8 @@
-"""A message's HTML, made safe to be looked at in a frame that has no connection to anywhere.
+"""Make the HTML of a message safe to show in a frame without network access.
 
-Three walls, each good by itself: the markup is cleaned to what shows text (nh3), the response has a Content-Security-Policy
-that loads nothing and sends nothing, and the frame is sandboxed. Links lose their targets; images are those that the
-message brings along (RFC 2392), in bounds.
+Three independent defences: nh3 cleans the markup down to what shows text; a Content-Security-Policy on the response
+loads nothing and sends nothing; the frame is sandboxed. Links lose their targets. Only images inside the message are
+shown (RFC 2392), within bounds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The policy for those who write mail: as a hand-out, one HTML page without links, pictures or scripts in one language, and as a page of the console.
+"""The guide to the policy for people who write mail: a page of the console, and a hand-out, one HTML file in one
+language without links, pictures or scripts.
 
-It says of each list who may write to it and from where, who decides, and what its people are to be spared; how a mailing is approved
-beforehand; what each rule stops; and what happens to a message that is held.
+It has for each list its writers, origins, approvers and the topics it is spared; how to get a mailing approved
+beforehand; what each rule stops; and what happens to a held message.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""An incident report in words: on a page that can be read out at a desk, in the reader's language.
+"""An incident report in words, on a page that can be read out, in the reader's language.
 
-Times are UTC, so that all copies of a report say the same, and the organisation's beside it.
+Times are UTC, so that all copies of a report say the same, with the organization's local time beside them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An incident report as one object, for programs."""
+"""An incident report as one JSON object, for programs."""
 
 from __future__ import annotations
 

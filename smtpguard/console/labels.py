@@ -1,4 +1,4 @@
-"""Words for what the code knows by a key: states, reasons, kinds of entries. In English, as swedish.py looks them up."""
+"""English labels for keys of the code: states, reasons, kinds of entries. The catalogues translate them."""
 
 from __future__ import annotations
 

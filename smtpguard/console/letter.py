@@ -1,6 +1,6 @@
-"""A held message as its deciders see it: the visible text, the header, attachments by name, size and type, in bounds.
+"""A held message for its approvers: visible text, header, and attachments by name, size and type, within bounds.
 
-Opening a hostile message costs no more than Bounds allow; past them it says why it cannot be shown.
+Opening a hostile message costs no more than Bounds allow. Beyond them the page says why it cannot show the message.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
-"""The mailings that somebody may know of: those who look on all of them, those who decide the ones of their groups.
-
-For the pages and the API.
-"""
+"""List the mailings that a person may see: all for some roles, those of their groups for approvers. For the pages and
+the API."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where a page of a list ends, so that the next one goes on there: the newest first, by time and id.
-
-Pure.
-"""
+"""Cursors for paged lists, newest first, by time and id. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console needs of others, in its own words. Structural: mypy proves in app that the others fit."""
+"""Protocols of what the console needs from other rooms. mypy proves in app that those fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a proof says of a journal, as people read it: what is wrong, and what is not and should be known all the same."""
+"""The proof of a journal in words: what is wrong with it, and what is right but should be known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""From a page's values to HTML: Jinja templates, escaped, in the reader's language, with what stands on every page."""
+"""Render a page from its values: Jinja templates, escaped, in the reader's language, with the elements that every page
+has."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""An incident report, made for whoever asks: written down where it names people, found in the journal, and its rules named in the
-words of the policies that decided. One way for the page, the API and the command line.
+"""Make an incident report, for the page, the API and the command line alike.
+
+A report with names is journalled. Its rules are described in the words of the policies that decided.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The policy's rules as people read them: what each asks, in words.
+"""The rules of a policy in words: what each checks.
 
-A condition is said as "what it looks at: what is asked of it", so that any fact and any limit can be told in any language.
-What it saw in a message is said the same way, from the journal.
+A condition is said as "what it looks at: what is asked of it", so that any fact and any limit can be said in any
+language. The value that a rule saw in a message is said the same way, from the journal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Entries of the journal as people read them: what happened, who did it, and in whose words."""
+"""Journal entries in words: what happened, who did it, and their comment."""
 
 from __future__ import annotations
 

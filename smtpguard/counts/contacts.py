@@ -1,7 +1,8 @@
-"""Whom a sender has written to, with the last time, beside what else each customer was counted under; and who was sent which Message-ID.
+"""Record whom a sender has written to and when last, in the documents of counted people; and who was sent which
+Message-ID.
 
-Both by keyed digests: the tables name nobody. What was let through is written, with its admission; so of two letters in one batch
-the second knows of the first. It is forgotten after 90 days.
+Both are keyed digests: the tables name nobody. A message that passes is recorded with its admission, so of two letters
+in one batch the second sees the first. Records are forgotten after 90 days.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Distinct people (or Message-IDs) under a key in a sliding window, exact over all processes: read and written in the batch.
+"""Count distinct people (or Message-IDs) under a key in a sliding window, exactly over all processes: read and written
+in the batch.
 
-A scope is a fact and its key; its members are people. Both are numbers of keyed digests: the tables name nobody. Each person's document
-says under which scopes they were counted, with the newest time of each; how many were counted when under a scope stands beside
-(moments). What was counted under a scope already (the same content coming again) adds members that the window does
-not have and prolongs none. mailingbatch counts what a mailing reaches; contacts whom a sender knows already.
+A scope is a fact and its key; its members are people. Both are numbers of keyed digests: the tables name nobody. A
+person's document has the scopes that they were counted under, with the newest time of each; how many were counted under
+a scope at which time is in moments. The same content counted again under a scope adds only members that the window does
+not have, and prolongs none. mailingbatch counts whom a mailing reaches; contacts records whom a sender has written to.
 """
 
 from __future__ import annotations

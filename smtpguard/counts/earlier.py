@@ -1,7 +1,7 @@
-"""What an earlier version counted: a row for each scope and person, by a digest of both.
+"""Read the counts of an earlier version: a row for each scope and person, keyed by a digest of both.
 
-Nothing is added to these tables. Whom a message asks for is taken over into today's as it is; the others are forgotten in their time,
-and once the tables are empty nobody looks there any more.
+These tables get no new rows. The rows that a message asks for are moved into the new tables; the others are forgotten
+in their time. Empty tables are no longer read.
 """
 
 from __future__ import annotations

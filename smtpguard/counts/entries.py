@@ -1,7 +1,8 @@
-"""What a person was counted under, and when last, as one document; and what people, scopes and contents are called in it.
+"""The document of a counted person: the scopes they were counted under and when last, and the numbers of people, scopes
+and contents.
 
-All are numbers: the first 64 bits of keyed digests, which name nobody. An entry is one number as well: its time, and for how long
-anything that is counted can reach it.
+A number is the first 64 bits of a keyed digest, so it names nobody. An entry is one number as well: its time, and how
+long any count can still include it.
 """
 
 from __future__ import annotations

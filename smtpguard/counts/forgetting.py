@@ -1,6 +1,7 @@
-"""Forgetting what nothing counts any more, a part of the numbers each minute, so that all have had their turn after some hours.
+"""Delete rows that no count needs any more: a range of the numbers each minute, all of them within some hours.
 
-Numbers are of digests, and so lie evenly: a part of them is a part of the rows, found without an index of times.
+Numbers come from digests and are spread evenly, so a range of numbers is a share of the rows, and no index by time is
+needed.
 """
 
 from __future__ import annotations

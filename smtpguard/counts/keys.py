@@ -1,4 +1,4 @@
-"""The recipients of a message as people, as counts know them: each by a keyed digest, a list's address by its version."""
+"""The recipients of a message as people to count: each by a keyed digest, a list address by the list's version."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""How many were counted last under a scope at one time: sums of any window without a look at each person.
+"""How many were last counted under a scope at each time, so that a window is summed up without reading each person.
 
-Who is counted again moves from one time to the other. What was counted before a scope was reset weighs nothing there.
+A person counted again moves from the old time to the new. People counted before a reset of the scope have no weight
+there.
 """
 
 from __future__ import annotations

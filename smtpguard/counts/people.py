@@ -1,4 +1,4 @@
-"""Documents of people, contents and Message-IDs while a batch looks at them: read for all at once, and written at its end."""
+"""Documents of people, contents and Message-IDs in a batch: read for all items at once, and written at its end."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Whom senders wrote to before it was counted: read from the journal once, at the first start of a version that counts it.
+"""Learn whom senders wrote to from the journal, once, at the first start of a version that counts it.
 
-The verdicts of 90 days are read, the newest first and a stretch at a time, as far as their addresses are not erased. What was let
-through makes its recipients known, and what was held and approved. A renewed secret makes all keyed digests anew, so it is done again.
+The verdicts of 90 days are read, newest first and a stretch at a time, as far as their addresses are not erased. A
+message that passed makes its recipients known, and so does one that was held and approved. A renewed secret changes all
+keyed digests, so it is done again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How many are counted under each scope in each window: read for all that a run of items asks, then kept as they come.
+"""Sums under each scope in each window: read for all that a run of items asks, then updated as items are admitted.
 
-A large sum is kept in the database, and what has left its window is taken off: a mailing to 400,000 people is not added up for
-every batch of it.
+A large sum is kept in the database, and what has left its window is subtracted: so a mailing to 400,000 people is not
+summed up again in every batch.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One database, SQLite or PostgreSQL: engine, tables, migrations, and the write transaction that is open (batch)."""
+"""One database, SQLite or PostgreSQL: engine, tables, migrations, and the open write transaction (batch)."""

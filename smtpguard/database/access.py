@@ -1,6 +1,5 @@
-"""How everybody who has rows in the store reads and writes them: short reads in a few threads, long ones of many short transactions,
-and the writer's thread for all that is written.
-"""
+"""Access to the store for all rooms: short reads in a few threads, long reads of many short transactions, and writes in
+the writer's thread."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One write transaction while it is open: what was read at its start, and what is to be written at its end.
+"""One open write transaction: what was read at its start, and what will be written at its end.
 
-Entries of the journal and the other hot rows are gathered and written by a few statements with many rows. What an item of
-the batch did is seen by the items after it, since they ask here.
+Journal entries and other frequent rows are collected and written by a few statements with many rows. An item sees what
+earlier items of the batch did, since it asks here.
 """
 
 from __future__ import annotations

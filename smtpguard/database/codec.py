@@ -1,8 +1,8 @@
-"""Our frozen dataclasses to JSON documents and back, without loss.
+"""Encode our frozen dataclasses as JSON documents and decode them, without loss.
 
-What a dataclass's annotations say is compiled once, at import, into a pair of functions; a type that has no JSON form here
-is an error then, not when the first message is held. A field that has its default is left out, and one that a document does
-not have gets its default, so that old documents are read by newer code; a field that is unknown is passed over.
+The annotations of a dataclass are compiled once, at import, into a pair of functions. A type without a JSON form fails
+then, not when the first message is held. A field with its default value is left out, and a missing field gets its
+default, so newer code reads old documents. Unknown fields are ignored.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""One database, SQLite or PostgreSQL, seen alike: one connection that writes, a few that read, and one writer at a time.
+"""One database, SQLite or PostgreSQL, behind one interface: one connection that writes, a few that read, and one writer
+at a time.
 
-SQLite: WAL, ``synchronous=FULL``, and a fair lock between processes before ``BEGIN IMMEDIATE`` (lock.py). PostgreSQL: READ
-COMMITTED with an advisory lock as the transaction's own first statement, so that every later statement sees what the writer
-before committed; the same statement sets ``synchronous_commit`` to ``on`` at least. Errors of a driver leave this file as
-LedgerError's kinds.
+SQLite: WAL, ``synchronous=FULL``, and a fair lock between processes before ``BEGIN IMMEDIATE`` (files.Chamber).
+PostgreSQL: READ COMMITTED with an advisory lock as the transaction's own first statement, so that every later statement
+sees what the previous writer committed; the same statement sets ``synchronous_commit`` to at least ``on``. A driver's
+errors leave this file as subclasses of LedgerError.
 """
 
 from __future__ import annotations
@@ -57,7 +58,6 @@ _BEGIN_POSTGRESQL = (  # one statement: a commit that is answered for is on the 
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
 )
-
 
 
 _Inode = tuple[int, int]

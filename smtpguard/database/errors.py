@@ -1,4 +1,4 @@
-"""What the store raises: it could not do what it was asked, or something is to be done before it can."""
+"""Errors of the store: it could not do what it was asked, or the caller has to do something first."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Places where a test kills a process around one commit, to prove that what follows is survived.
+"""Points around a commit where a test kills a process, to prove that smtpguard survives it.
 
-Inert unless ``SMTPGUARD_FAILPOINT`` names a folder. A file in it arms one point for all processes that were given the folder; its
-text is ``WHEN STEP ITEM [SIGNAL]``, such as ``before-commit lease 01ABC-release`` or ``after-commit approved 01ABC SIGSTOP``.
-STEP is an entry's kind in the journal with its id as the ITEM, or what a transaction calls ``passes`` with. The process whose
-transaction passed that step with that item takes the file away and gets the signal, SIGKILL unless another is named; no other
-transaction can, whoever commits first.
+Inert unless ``SMTPGUARD_FAILPOINT`` names a folder. A file in it arms one point for all processes that were given the
+folder; its text is ``WHEN STEP ITEM [SIGNAL]``, such as ``before-commit lease 01ABC-release`` or ``after-commit
+approved 01ABC SIGSTOP``. STEP is the kind of a journal entry with its id as the ITEM, or what a transaction calls
+``passes`` with. The process whose transaction passed that step with that item removes the file and gets the signal,
+SIGKILL unless another is named. No other transaction can, whichever commits first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files of a SQLite database: the lock between the processes that write it, and how one is read that may only be read."""
+"""The files of a SQLite database: the lock between writing processes, and reading a database that cannot be written."""
 
 from __future__ import annotations
 

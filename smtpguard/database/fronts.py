@@ -1,8 +1,9 @@
-"""The folder of fronts beside a SQLite database: one file for each process that has one, and a page that all processes map.
+"""The folder of fronts beside a SQLite database: one file for each process that has a front, and a page that all
+processes map.
 
-The page has the gate's generation, raised before the gate moves, and what holds and counts know of, so that who writes to a front sees
-both without asking the database. Of a front two files are locked (flock): ``NAME.front`` while it is written or read, and ``NAME.live`` as
-long as its process lives.
+The page has the gate's generation, raised before the gate moves, and what holds and counts contain. So a process that
+writes to its front sees both without a query. Each front has two files that are locked (flock): ``NAME.front`` while it
+is written or read, and ``NAME.live`` as long as its process lives.
 """
 
 from __future__ import annotations

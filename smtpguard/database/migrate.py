@@ -1,4 +1,4 @@
-"""Bringing a database to the schema of this version, and refusing one that is newer. Alembic is loaded only where it is needed."""
+"""Migrate a database to this version's schema, and refuse a newer one. Alembic is imported only where it is needed."""
 
 from __future__ import annotations
 

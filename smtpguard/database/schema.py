@@ -1,8 +1,8 @@
-"""The tables, for both engines. A change here is a new file in migrations/versions, and a new SCHEMA.
+"""The tables, for both engines. A change here needs a new file in migrations/versions and a new SCHEMA.
 
-Times are microseconds since 1970 in UTC. What only Python reads is a JSON document (codec.py); what SQL selects by is a
-column beside it. Which rows a partial index has is told by its ``info``, and made by the migrations: SQLAlchemy's own words for it
-would load the dialects of both engines.
+Times are microseconds since 1970 in UTC. What only Python reads is in a JSON document (codec.py); what SQL selects by
+is in a column beside it. The condition of a partial index is in its ``info``, and the migrations make it: SQLAlchemy's
+own arguments for it would import the dialects of both engines.
 """
 
 from __future__ import annotations

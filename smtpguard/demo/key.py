@@ -1,4 +1,4 @@
-"""An RSA key for the campaign tool of the play, made on the spot, and what it signs with (RFC 6376)."""
+"""Make an RSA key for the demo's campaign tool, and sign with it (RFC 6376)."""
 
 from __future__ import annotations
 

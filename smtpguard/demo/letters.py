@@ -1,4 +1,4 @@
-"""What is written in the play, as the programs of those who write it would: raw bytes, CRLF, UTF-8."""
+"""The messages of the demo, as mail programs would write them: raw bytes, CRLF, UTF-8."""
 
 from __future__ import annotations
 

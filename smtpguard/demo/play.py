@@ -1,7 +1,7 @@
-"""What a scene is: somebody does something, and what was told beforehand comes true or does not.
+"""Play a scene: a person does something, and each expectation is met or not.
 
-Here live the kinds of expectation and how each is checked: by what the client heard and by what the relay has, never by
-what the guard thinks.
+This file has the kinds of expectation and their checks. They use what the client was answered and what the relay has,
+never the guard's own view.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A relay that takes everything and forwards nothing: what arrives here would have gone out (RFC 5321, a small part)."""
+"""A relay that accepts every message and forwards none: what it has would have gone out (RFC 5321, a small part)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scenes in their order: the story in its disguises, an ordinary day, campaigns, standing still, and a release."""
+"""The scenes in their order: the story in its variants, an ordinary day, campaigns, a freeze, and a release."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The stage: a folder with settings, policy and lists of invented people; the guard's real processes; and how to talk to them.
+"""The stage of the demo: a folder with settings, policy and lists of invented people, the guard's real processes, and
+calls to them.
 
-The guard is a child of ours and does what it does anywhere: port handed over as a service manager does it, readiness
-awaited through NOTIFY_SOCKET, its command line used as people use it.
+The guard is a child process and runs as in production: its port is handed over as by a service manager, readiness is
+awaited through NOTIFY_SOCKET, and its command line is used as people use it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Stand still: freezes, thaws, and the watch over the gate that every final dot is asked at."""
+"""Freezes and thaws, and the watch over the gate that is asked before every final dot."""

@@ -1,4 +1,5 @@
-"""The commands of a freeze and a thaw: run without a shell, told what happens by their environment, and heard where they fail."""
+"""Run the commands of a freeze and a thaw: without a shell, with the event in their environment, and report their
+failures."""
 
 from __future__ import annotations
 

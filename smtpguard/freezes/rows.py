@@ -1,4 +1,5 @@
-"""The gate: what stands still, and which policy is in force. Whatever moves it grows its generation, in the same commit."""
+"""Rows of the gate: active freezes, and the policy in force. Each change raises the gate's generation in the same
+commit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Stand still: freezing and thawing, and the watch over the gate that every final dot is asked at.
+"""Freeze and thaw, and watch the gate, which is asked before every final dot.
 
-A freeze is committed first; from then on no verdict to relay of what it stops can be committed anywhere. What was decided
-before and has not sent its final dot is recalled by the fence, at the latest one second on. What the relay has already is
-past recall, and is counted and said.
+A freeze is committed first; from then on no verdict to relay a message that it stops can be committed anywhere. A
+verdict that was committed before, and whose final dot is not sent, is recalled by the fence, at most one second later.
+A message that the relay has is past recall; the freeze counts and reports those.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What is known of one transaction: its recipients, header, text, origin and sender, as facts that rules ask."""
+"""The facts of one transaction that rules ask: recipients, header, text, origin and sender."""

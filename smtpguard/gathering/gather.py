@@ -1,7 +1,7 @@
-"""Everything a rule may ask about one transaction, asked of whoever knows, as far as it is needed, within time limits.
+"""Gather the facts of one transaction, only those that are needed, within time limits.
 
-Recipients and header come first, since they are cheap; the text and the origin only when the plan still hangs on them.
-Whatever cannot be found out becomes Unknown with its reason: never a guess, never an exception.
+Recipients and header come first, since they are cheap. Text and origin follow only when the plan still hangs on them. A
+fact that cannot be found out becomes Unknown with its reason: never a guess, never an exception.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a reading becomes by where the message comes from: the origin that its list declares (RFC 6376, RFC 8601), or anywhere.
+"""Adjust a reading for the message's origin: one that its list declares (RFC 6376, RFC 8601), or none.
 
-List headers are easily written. They weigh where the policy names the origin: a signature of one that some list or stream
-declares, or a client or login of one, or an expander. From anybody else they weigh nothing.
+List headers are easily forged. They count only from an origin that the policy names: a signature, client or login that
+a list or stream declares, or an expander.
 
-Signatures are dear and text is cheap, so they are only asked for where they could make a mailing of what does not look like
-one, and only where the header claims the right signature.
+A signature check is dear and text is cheap. So signatures are verified only where they could make a message look like a
+mailing that does not, and only where the header claims the right signature.
 """
 
 from __future__ import annotations

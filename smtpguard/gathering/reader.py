@@ -1,9 +1,9 @@
-"""Reads messages within bounds, without ever keeping the event loop long: the Reader that gather asks.
+"""Read messages within bounds, without blocking the event loop for long. Implements the Reader that gather asks.
 
-What is small and ordinary is read here and now, under narrow bounds. What is not, and what turns out to be more than those
-bounds, goes to a process that can be killed (``python -m smtpguard.reading``); where it had to be, the answer is "too
-complex", with what the header says. What was read of a content is remembered, since a mailing comes in thousands of
-transactions with one content.
+A small, ordinary message is read in this process, under narrow bounds. One that is not, or that exceeds those bounds,
+goes to a child process that can be killed (``python -m smtpguard.reading``). If the child is killed the answer is "too
+complex", with what the header says. Readings are cached by content, since a mailing comes in thousands of transactions
+with one content.
 """
 
 from __future__ import annotations

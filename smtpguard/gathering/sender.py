@@ -1,7 +1,7 @@
-"""Who wrote a message, and what proves it.
+"""Find who wrote a message, and what proves it.
 
-From is what a message claims. It is proven by the user that authenticated, by a listener whose MTA verifies senders, or
-by the origin that an addressed list or a stream declares. The reverse-path (VERP) never decides who wrote it.
+From is a claim. The user that authenticated proves it, or a listener whose MTA verifies senders, or the origin that an
+addressed list or a stream declares. The reverse-path (VERP) never says who wrote a message.
 """
 
 from __future__ import annotations

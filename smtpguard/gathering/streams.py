@@ -1,7 +1,8 @@
-"""Streams: one-by-one mail of systems, with a standing approval and limits; counted, and an alarm when there is more.
+"""Streams: one-by-one mail of systems with a standing approval and limits. Count them, and raise an alarm above the
+limits.
 
-A stream above its limits is told to wait, never held: its mail is wanted, its amount is not. Whoever owns it hears of that
-once a window, and so does the journal.
+A stream above its limits is deferred, never held: its mail is wanted, only not so much of it. Its owner and the journal
+are told once a window.
 """
 
 from __future__ import annotations

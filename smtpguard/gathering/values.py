@@ -1,6 +1,6 @@
-"""What recipients, header and text come to as values of facts: pure, and of one message.
+"""The facts of one message from its recipients, header and text. Pure.
 
-What a list cannot say becomes an interval or Unknown with its reason; a fact that no list touches costs nothing to answer.
+What a list cannot say becomes an interval, or Unknown with its reason. A fact that no list touches costs nothing.
 """
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
-"""The policy in force, the policies that were, and what the services need of the store, the wire and the clock."""
+"""The policy in force, earlier policies, and the protocols of what services need from the store, the wire and the
+clock."""

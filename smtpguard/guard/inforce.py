@@ -1,4 +1,4 @@
-"""What is in force: one policy with everything that is built of it, swapped as a whole on reload."""
+"""One policy in force with everything built from it, replaced as a whole by a reload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policies that are kept: their documents by SHA-256, which of them is in force, and what the journal says of each change."""
+"""Rows of policies: the documents by SHA-256, which policy is in force, and the journal entry of each change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Protocols of what the rooms that act need of the store, the reader, the relay and the clock. mypy proves in app that those fit."""
+"""Protocols of what services need from the store, the reader, the relay and the clock. mypy proves in app that those
+fit."""
 
 from __future__ import annotations
 

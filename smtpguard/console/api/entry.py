@@ -1,7 +1,7 @@
-"""How every request of the API is met: who asks, how often, with what scope, with a body that is understood; and how it is answered.
+"""Dispatch requests of the API: authenticate the token, limit the rate, check the scope, parse the body, and answer.
 
-An operation is a row of a table (operations), from which the routes are made and the OpenAPI document as well, so that neither
-can say what the other does not.
+An operation is a row of a table (Operation). Both the routes and the OpenAPI document are made from that table, so they
+cannot differ.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Held messages through the API: listed, shown, decided on. The same sight, the same quorum and the same conflicts as on the pages.
+"""API operations on held messages: list, show and decide. Visibility, quorum and conflicts are those of the pages.
 
-A decision says what was shown to whoever took it, and is refused (409) where that is another by now. Given a second time it is
-no second vote, and the answer is as it was.
+A decision names what its person was shown, and is refused (409) where the hold differs by now. A repeated decision
+counts once and gets the same answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A held message, as JSON: a row of it, the whole with why and who decides, what is decided, what is asked and answered, and what
-happened to it.
+"""JSON models of a held message: its row, its detail with reasons and approvers, decisions, questions and answers, and
+its history.
 
-A decision says what was ``Seen``.
+A decision names what its person has ``Seen``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The incident report through the API: asked for by POST, since who is asked after belongs in no address and no log.
+"""The API operation for the incident report. It is a POST, since the people asked about must be in no URL and no log.
 
-Made as for the page and the command, one at a time, and answered a piece at a time.
+One report is made at a time, as for the page and the command, and its body is sent in pieces.
 """
 
 from __future__ import annotations

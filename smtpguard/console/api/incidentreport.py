@@ -1,4 +1,4 @@
-"""What an incident is asked about, and the report, as JSON: the shape of ``incident report --json`` (console.incidentrow)."""
+"""JSON models of an incident query and its report: the shape of ``incident report --json`` (console.incidentrow)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mailings through the API: how far each has come, what the world reports of it, and its release in stages."""
+"""API operations on mailings: progress, bounce and complaint feedback, and the release in stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What is sent and what comes back, as JSON: times are UTC with Z, what is absent is null. The OpenAPI document is made of these."""
+"""JSON models of requests and responses. Times are UTC with Z, absent values are null. The OpenAPI document is made of
+these."""
 
 from __future__ import annotations
 

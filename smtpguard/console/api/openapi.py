@@ -1,4 +1,4 @@
-"""The API described: an OpenAPI 3.1 document, made from the same table as the routes."""
+"""The OpenAPI 3.1 document, made from the same table as the routes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error looks like: application/problem+json (RFC 9457). Never a traceback, and nothing of what is not the asker's."""
+"""Errors of the API as application/problem+json (RFC 9457). Never a traceback, and nothing that the caller may not see."""
 
 from __future__ import annotations
 

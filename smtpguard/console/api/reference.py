@@ -1,4 +1,5 @@
-"""What there is to look up through the API: oneself, lists, the policy in force, and whether the journal is whole."""
+"""API operations that look things up: the caller's account, lists, the policy in force, and verification of the
+journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole API: every operation in one table, mounted under /api/v1."""
+"""All operations of the API in one table, mounted under /api/v1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Freezes through the API: what stands still, standing still, and lifting it."""
+"""API operations on freezes: list, freeze, lift."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What a held message says, what is asked and answered about it, and all that happened to it, through the API: as on the pages,
-with the same sight.
-"""
+"""API operations on a held message's text, its questions and answers, and its history. Visibility is that of the pages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Bearer tokens (RFC 6750): made, revoked, and known again. A token acts as one account, as far as its scopes and that account's
-roles both allow.
-"""
+"""Bearer tokens of the API (RFC 6750): add, revoke, recognise. A token acts as one account, within both its scopes and
+that account's roles."""
 
 from __future__ import annotations
 

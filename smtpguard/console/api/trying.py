@@ -1,4 +1,4 @@
-"""A message tried against the policy in force through the API: nothing is sent, kept, counted or journalled."""
+"""The API operation that tries a message against the policy in force. Nothing is sent, kept, counted or journalled."""
 
 from __future__ import annotations
 

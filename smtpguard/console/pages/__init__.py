@@ -1,1 +1,1 @@
-"""One file a kind of page: its routes, and what it gathers to be shown."""
+"""The pages of the console: for each kind its routes and the data that it shows."""

@@ -1,7 +1,8 @@
-"""What people do with one message: approve, take that back, reject, ask its writer; withdraw it, or ask for its release.
+"""Decisions on one message: approve, undo a vote, reject, ask its writer; and for the writer: withdraw it, or ask for
+its release.
 
-Every decision is bound to what its page showed: content, recipients and policy. Where one of them is another by now, or
-somebody was faster, nothing is done and the page says so (409).
+Every decision is bound to what its page showed: content, recipients and policy. If one of them differs by now, or
+another person was faster, nothing is done and the page says so (409).
 """
 
 from __future__ import annotations

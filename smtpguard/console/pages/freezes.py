@@ -1,4 +1,5 @@
-"""Stand still: freeze everything, a list, a sender or a mailing, with a reason; and what is frozen, to be thawed."""
+"""The Freezes page: freeze everything, a list, a sender or a mailing, with a reason; list active freezes, and thaw
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was decided, what was frozen, and all that happened to one message, from the journal."""
+"""The History pages: decisions, freezes, and all entries of one message, from the journal."""
 
 from __future__ import annotations
 

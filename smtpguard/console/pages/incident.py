@@ -1,6 +1,6 @@
-"""An incident report, made for whoever has to answer: asked for in a form, and shown as a page that prints well.
+"""The Incident page: a form for the query, and the report as a page that prints well.
 
-What is asked may name people, so it comes by POST and stands in no address bar or log.
+The query may name people. So it is sent by POST and is in no URL and no log.
 """
 
 from __future__ import annotations

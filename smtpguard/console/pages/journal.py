@@ -1,4 +1,5 @@
-"""What the figures of the overview count that is no hold: what passed, was put off, refused, or only observed, the newest first."""
+"""The page of messages behind those figures of the Overview that are no holds: passed, deferred, rejected, or only
+observed, newest first."""
 
 from __future__ import annotations
 

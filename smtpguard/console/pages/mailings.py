@@ -1,4 +1,4 @@
-"""Mailings: what went, or wants to go, to many people: numbers, stages, how it grew, and what people decided."""
+"""The Mailings pages: numbers, stages and growth of each mailing, and people's decisions on it."""
 
 from __future__ import annotations
 

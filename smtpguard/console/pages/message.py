@@ -1,4 +1,5 @@
-"""One held message: why, to whom, what it says, who decides; and for its writer why it waits. Every view is journalled."""
+"""The page of one held message: reasons, recipients, text and approvers; and for its writer why it waits. Every view is
+journalled."""
 
 from __future__ import annotations
 

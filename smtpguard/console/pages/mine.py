@@ -1,4 +1,5 @@
-"""What somebody wrote that is or was held: for writers who sign in. By a signed link there is one message (message)."""
+"""The page of a writer's own messages that are or were held, for writers who sign in. A signed link shows one message
+(message.py)."""
 
 from __future__ import annotations
 

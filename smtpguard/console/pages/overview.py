@@ -1,6 +1,6 @@
-"""How it stands: what waits and what is frozen, whether lists, relay and store are well, and what was done today and in 30 days.
+"""The Overview page: waiting holds, freezes, health, and figures of today and the last 30 days.
 
-The figures are those of `smtpguard report` (incidents.activity). Each leads to what it counts.
+The figures are those of `smtpguard report` (incidents.activity). Each links to what it counts.
 """
 
 from __future__ import annotations

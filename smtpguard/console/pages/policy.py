@@ -1,6 +1,6 @@
-"""The policy for those who live under it: its rules in words, its lists with sizes and ages, and a page to try a message on.
+"""The Policy page: rules in words, lists with sizes and ages, and a form to try a message.
 
-Trying has no effect on anything: nothing is sent, kept, counted or journalled.
+Trying a message sends, keeps, counts and journals nothing.
 """
 
 from __future__ import annotations

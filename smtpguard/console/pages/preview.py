@@ -1,4 +1,5 @@
-"""The message's HTML in its frame, and its attachments to be saved: bytes of strangers, each with walls of its own around it."""
+"""Serve the HTML of a message for its frame, and its attachments for download. Both are untrusted bytes, each with
+headers that isolate them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy for those who write mail: for everybody who is signed in, and without an account where the settings say so."""
+"""The guide page: for everyone who is signed in, and without an account if the settings allow it."""
 
 from __future__ import annotations
 

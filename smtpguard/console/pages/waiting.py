@@ -1,4 +1,5 @@
-"""What is held, by what matters, a mailing as one row; and what is decided on many at once, after a look at how many."""
+"""The Waiting page: holds by priority, a mailing as one row, and decisions on many at once, after a page that shows how
+many."""
 
 from __future__ import annotations
 

@@ -1,5 +1,1 @@
-"""Who is asking: accounts and their passwords, signing in, sessions, and the doorway that every request comes through.
-
-doorway (each request), signing (in and out), accounts (what becomes of them), passwords, factors, brakes, sessions, oidc,
-pages.
-"""
+"""Accounts, passwords, sign-in and sessions of the console, and the middleware that every request passes."""

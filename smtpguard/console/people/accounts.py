@@ -1,6 +1,7 @@
-"""What becomes of accounts: made, given a password, roles or a second factor, disabled. Each change is journalled with who did it.
+"""Changes of accounts: create, set a password, roles or a second factor, disable. Each is journalled with the person
+who made it.
 
-A change of what somebody may do, or of how they prove who they are, ends every session of theirs.
+A change of what a person may do, or of how they prove who they are, ends all their sessions.
 """
 
 from __future__ import annotations

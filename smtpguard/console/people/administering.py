@@ -1,4 +1,4 @@
-"""The page of people: who has an account, what they may do, and changing that. For admins alone."""
+"""The People page, for admins only: accounts and their roles, and changes of them."""
 
 from __future__ import annotations
 

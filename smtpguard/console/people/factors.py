@@ -1,6 +1,6 @@
-"""The second factor: codes that follow from the time (TOTP, RFC 6238), and recovery codes for the day the telephone is gone.
+"""The second factor: time-based codes (TOTP, RFC 6238), and recovery codes for a lost telephone.
 
-A secret lies sealed in the database, under a key that follows from the installation's secret; recovery codes lie there as
+A secret is sealed in the database under a key derived from the installation's secret. Recovery codes are stored as
 hashes.
 """
 

@@ -1,12 +1,12 @@
-"""The doorway: what every request passes before a page sees it, and every answer on its way out.
+"""The middleware that every request passes before a page, and every response after it.
 
-In: the right host (421), who is asking (by session; under /mine/ by the signed link that stands in the path), and for whatever
-is not GET or HEAD the proof that the form was ours: Origin and Sec-Fetch-Site where a browser sends them, and always a token bound to the session.
-Out: the headers that keep a page harmless (one that a page has set itself stays). The API's requests carry their own proof
-and pass without a cookie being looked at.
+In: the host must be right (421). The session authenticates the person; under /mine/ the signed link in the path does. A
+request other than GET or HEAD must come from our own form: its token is bound to the session, and Origin and
+Sec-Fetch-Site are checked where a browser sends them. Out: the security headers that the page has not set itself.
+Requests of the API carry their own credentials and pass without a look at cookies.
 
-A page finds in ``request.state``: ``person`` (None for nobody), ``account``, ``link``, ``csrf``, ``form`` (of a POST, read
-once here), ``client``, ``token``.
+A page finds in ``request.state``: ``person`` (None if nobody is signed in), ``account``, ``link``, ``csrf``, ``form``
+(of a POST, read once here), ``client``, ``token``.
 """
 
 from __future__ import annotations

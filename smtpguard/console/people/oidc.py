@@ -1,8 +1,8 @@
-"""Single sign-on: OpenID Connect Core 1.0, the authorization code flow with PKCE (RFC 7636), state, nonce, and what an ID token
-must say before anybody is believed.
+"""Single sign-on with OpenID Connect Core 1.0: the authorization code flow with PKCE (RFC 7636), state and nonce, and
+the checks of the ID token.
 
-What belongs to one attempt (state, nonce, verifier, where to go afterwards) travels sealed in a cookie of the browser that began
-it, so that nothing is stored for who never comes back, and nobody can finish another's.
+The state, nonce, verifier and target page of an attempt are sealed in a cookie of the browser that began it. So nothing
+is stored for abandoned attempts, and no other browser can finish one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pages of signing in and out, and of one's own account: password, language, second factor."""
+"""The pages for sign-in and sign-out, and for a person's own account: password, language, second factor."""
 
 from __future__ import annotations
 

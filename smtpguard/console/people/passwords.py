@@ -1,4 +1,5 @@
-"""Passwords: argon2id (RFC 9106), in a thread, and the same work whether or not there is anything to compare with."""
+"""Password hashes with argon2id (RFC 9106), in a thread. The work is the same whether or not there is a hash to compare
+with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""How often something may be tried: a sliding window for each key, bounded in memory.
+"""Rate limits: a sliding window for each key, bounded in memory.
 
-Kept by each console process for itself, and forgotten when it ends: what is kept here slows guessing down and proves
-nothing.
+Each console process has its own, lost when it ends. They slow down guessing, and prove nothing.
 """
 
 from __future__ import annotations

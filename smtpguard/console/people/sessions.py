@@ -1,7 +1,7 @@
-"""Who is signed in, by a token that only their browser holds: found, kept alive, and ended by time.
+"""Sessions by a token that only the browser has: find them, keep them alive, and end them by time.
 
-Looking at a page changes nothing in the store: when somebody was last seen is kept here, and written every minute. What has
-not been written yet when a process is killed is a minute of somebody's idling.
+Viewing a page writes nothing to the store. The time of last use is kept in memory and written every minute, so a killed
+process loses at most a minute of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Signing in, with a password or by single sign-on, and signing out.
+"""Sign in with a password or by single sign-on, and sign out.
 
-Whoever may not come in hears one sentence, whatever the reason, after the same work: no account, a wrong password, a wrong
-code and a disabled account look alike. Trying again and again is slowed down for whoever tries, not for the account: a
-browser that its owner has signed in with before has tries of its own, so that nobody can be kept out for long by others.
+A refused sign-in gets one sentence after the same work, whatever the reason: no account, a wrong password, a wrong code
+and a disabled account look alike. Repeated attempts are slowed down for the client, not for the account: a browser in
+which the owner has signed in before has attempts of its own, so that others cannot lock the owner out for long.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Alembic's steps from one schema to the next; run by migrate.py on a connection that holds the write lock."""
+"""The Alembic migrations. migrate.py runs them on a connection that holds the write lock."""

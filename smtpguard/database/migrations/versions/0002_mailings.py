@@ -1,4 +1,4 @@
-"""Mailings: the same text to many people, who it has come for, and holds that are one."""
+"""Mailings: the same text to many people, whom it has come for, and the holds that belong together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People of the console: accounts, and who is signed in."""
+"""Accounts and sessions of the console."""
 
 from __future__ import annotations
 

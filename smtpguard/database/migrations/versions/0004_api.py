@@ -1,4 +1,4 @@
-"""The API's tokens, and how far each webhook has been told."""
+"""API tokens, and the journal position of each webhook."""
 
 from __future__ import annotations
 

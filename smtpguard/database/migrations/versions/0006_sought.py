@@ -1,4 +1,4 @@
-"""What lists of holds are searched by, beside the document, in an index of their own."""
+"""An index table of what lists of holds are searched by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens seldom is found in the journal without a walk through all the verdicts."""
+"""Find rare entries in the journal without reading all verdicts."""
 
 from __future__ import annotations
 

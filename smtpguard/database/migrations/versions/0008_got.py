@@ -1,6 +1,7 @@
-"""What an earlier version called released though the relay took it for nobody is called what it is: undelivered, or in doubt.
+"""Correct the state of holds that an earlier version called released although the relay took no recipient: undelivered,
+or in doubt.
 
-By what its outbox says, as long as that is kept; a release whose recipients are forgotten stays what it was called.
+The outbox says which, as long as its rows are kept. A release whose recipients were forgotten keeps its state.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Every recipient of the outbox has one delivery status, and with it what is still to be done and which people are behind it."""
+"""Each recipient of the outbox has one delivery status, with what is still to be done and the people behind the
+address."""
 
 from __future__ import annotations
 

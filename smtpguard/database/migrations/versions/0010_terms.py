@@ -1,4 +1,4 @@
-"""What messages are found by stands beside the journal. It is written by the delivery part, for the entries that there are as well."""
+"""The terms that messages are found by, beside the journal. The delivery part writes them, for earlier entries as well."""
 
 from __future__ import annotations
 

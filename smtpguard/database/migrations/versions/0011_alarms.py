@@ -1,4 +1,4 @@
-"""Which alarms a person was told of, so that of several nodes one tells, and no restart tells again."""
+"""The alarms that a person was told of, so that only one of several nodes tells, and no restart tells again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Of which holds people are asked whether they were sent, and by what those were stopped that somebody has, or may have.
+"""For which holds people are asked whether the release was sent, and how a hold was stopped that some recipients have,
+or may have.
 
-A release to a list's address that an earlier version left in doubt is not sent again by itself: people are asked.
+A release to a list address that an earlier version left in doubt is not retried: people are asked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When a mailing went out: its first and last copy, and the first copy of each person.
 
-Of an earlier store what passed at once is known to have gone out when it came, and what was held when its release was over.
+In an earlier store a copy that passed counts as gone when it came, a held one when its release was over.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What held messages show, and what approvals cover.
 
-An approval by an earlier version says by a likeness what it covers: from now on it covers the very octets that were approved, and
-nothing else.
+An approval by an earlier version defines its cover by likeness. From now on it covers exactly the octets that were
+approved.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Of which verdicts to relay it is news that they were carried out: somebody may have an earlier copy of the same mailing.
+"""Mark the verdicts to relay whose outcome changes something: a recipient may have an earlier copy of the same mailing.
 
-Of those that are under way now it is: looking once more costs little.
+All verdicts under way now are marked: one unneeded look costs little.
 """
 
 from __future__ import annotations

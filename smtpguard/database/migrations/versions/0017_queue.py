@@ -1,4 +1,4 @@
-"""Letters that are held for how many their sender writes to wait as one: they find the first of them by their sender."""
+"""Letters that are held for their sender's count wait as one: each finds the first of them by the sender."""
 
 from __future__ import annotations
 

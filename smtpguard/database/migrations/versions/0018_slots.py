@@ -1,4 +1,4 @@
-"""What was learned of the copies of a mailing when it was approved, by the name under which its approval refers to it."""
+"""What was learned of a mailing's copies at its approval, by the name that the approval refers to it with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Since when it is known whom senders wrote to. No row: the journal of before is yet to be read for it, at the next start."""
+"""Since when the contacts of senders are known. Without a row the earlier journal is read for them at the next start."""
 
 from __future__ import annotations
 

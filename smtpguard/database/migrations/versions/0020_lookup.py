@@ -1,7 +1,8 @@
-"""What SQL selects verdicts and checkpoints by stands in columns of their own.
+"""Columns for what SQL selects verdicts and checkpoints by.
 
-The columns are added without touching a row. Then the journal is read once, in slices: verdicts of messages that were held, deferred
-or rejected, or that are of a list or a mailing, get theirs. All others, which are most, stay as they are.
+The columns are added without touching a row. Then the journal is read once, in slices: verdicts of messages that were
+held, deferred or rejected, or that belong to a list or a mailing, get theirs. All others, which are most, stay as they
+are.
 """
 
 from __future__ import annotations

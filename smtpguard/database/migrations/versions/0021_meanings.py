@@ -1,5 +1,7 @@
-"""A column or field of a hold has one meaning: when its release was over is not when somebody is to look at it next, and how many
-letters were listed to an approver is not from how many copies differences were learned.
+"""Give columns and fields of a hold one meaning each.
+
+The end of a release gets a column apart from the time of the next look. The number of letters listed to an approver
+gets a field apart from the number of copies that differences were learned from.
 """
 
 from __future__ import annotations

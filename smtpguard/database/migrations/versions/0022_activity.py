@@ -1,6 +1,6 @@
-"""What was done with messages, by hour, rule and list; how each hold ended; and holds in the order of what matters.
+"""What was done with messages, by hour, rule and list; how each hold ended; and holds in order of priority.
 
-The sums are made of the journal afterwards, a slice at a time (incidents.activityrows).
+The sums are made from the journal afterwards, a slice at a time (incidents.activityrows).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An approval takes effect after a delay, in which it can be undone: when that is over."""
+"""The time at which an approval takes effect. Until then it can be undone."""
 
 from __future__ import annotations
 

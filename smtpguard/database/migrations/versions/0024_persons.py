@@ -1,7 +1,8 @@
-"""Counts in one row a person, instead of one a person and scope; how many were counted when, by scope.
+"""Keep counts in one row for each person, instead of one for each person and scope; and how many were counted at which
+time, by scope.
 
-What an earlier version has counted stays in its tables, which nothing is added to: whom a message counts again is taken over with it, and the
-rest is forgotten in its time. So that this step takes no longer in a store of many millions.
+The counts of an earlier version stay in their tables, which get no new rows. Rows that a message counts again are
+moved; the rest is forgotten in its time. So this step is fast in a store of many millions too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The journal is a Merkle tree as well (RFC 6962), over the hashes of its entries. Subtrees of 1,024 leaves and more are kept.
+"""A Merkle tree over the hashes of the journal's entries (RFC 6962). Subtrees of 1,024 leaves and more are kept.
 
-They are made of the entries that there are. Of a journal that was trimmed before, the first entry that is left is the first leaf.
+They are made of the entries that exist. In a journal that was trimmed before, the first remaining entry is the first
+leaf.
 """
 
 from __future__ import annotations

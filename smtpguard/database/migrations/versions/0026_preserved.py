@@ -1,4 +1,4 @@
-"""What an incident needs is kept past its time: which incidents, until when, and what of each."""
+"""What incidents preserve past its retention: which incidents, until when, and what of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far each process's front has been moved into the chain, in the commit that moves it."""
+"""How far each process's front has been moved into the chain, written in the commit that moves it."""
 
 from __future__ import annotations
 
