@@ -1,1 +1,1 @@
-"""What waits for people: votes, quorum, deadlines, what a decision covers and means, and how it is taken back."""
+"""Held messages: votes, quorum, deadlines, what a decision covers, and how it is revoked."""

@@ -1,7 +1,8 @@
-"""Held content, in chunks by its SHA-256: kept before a hold refers to it, and proved when it is read.
+"""Store the content of held messages in chunks, by SHA-256. Content is stored before a hold refers to it, and its hash
+is checked when it is read.
 
-Each chunk is a transaction of its own, so that a large message does not keep others waiting. What nothing refers to an hour
-after it was kept is swept.
+Each chunk is written in a transaction of its own, so that a large message does not make others wait. Content that no
+row refers to one hour after it was stored is deleted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an approval of a held message covers, in words for those who decide and as a row for programs."""
+"""Describe what an approval of a held message covers: as sentences for approvers, and as a row for programs."""
 
 from __future__ import annotations
 

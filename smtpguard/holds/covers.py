@@ -1,4 +1,4 @@
-"""What held messages show, and the templates that approvals of copies refer to."""
+"""Rows for the exact content of held messages, and for the templates that approvals of copies refer to."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The times of a hold: until when it waits (the organisation's working hours, or what the message itself says, whichever is
-earlier), when people are reminded, when it goes to others.
+"""Compute the times of a hold: expiry, reminders and escalation.
+
+A hold expires at the earlier of two times: after the configured working hours, or at a date that the message itself
+names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What people, time and the wire make of a hold, and of the mailing that it stands for: written in one commit.
+"""Apply a change to a hold, and to the mailing that it represents, in one commit.
 
-A decision on the one hold of a mailing is a decision on all of it: the copies under it follow in slices, and what still comes
-meets what was decided.
+A decision on the primary hold of a mailing decides the whole mailing. The copies under it follow in slices; later
+copies meet the decision at admission.
 """
 
 from __future__ import annotations

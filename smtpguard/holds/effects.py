@@ -1,7 +1,7 @@
-"""What a decision on one held message means for the mailing that it stands for: for its copies, and for what still comes.
+"""What a decision on one held message means for its mailing: for the copies under it, and for later ones.
 
-An approval is bound to the text (its sketch), the lists, the rules that had hit, a number of people and a time; a rejection
-to a time. Pure.
+An approval is bound to the text (its sketch), the lists, the rules that hit, a number of people and a time. A rejection
+is bound to a time. Pure.
 """
 
 from __future__ import annotations

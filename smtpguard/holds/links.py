@@ -1,6 +1,8 @@
-"""Links that let the writer of one held message see it and act on it, without an account: signed, for one purpose, for a while.
+"""Signed links that let the writer of a held message see it and act on it without an account. Each has one purpose and
+expires.
 
-A link proves that its holder has the notice, and so the writer's mailbox. Opening it shows; acting takes a form.
+A link proves that its holder has the notice, and so access to the writer's mailbox. Opening it only shows the message;
+to act, the writer submits a form.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A hold, the votes on it, and what may become of it: one transition table, and the counting of a quorum."""
+"""A hold, its votes, its transition table, and the count of the quorum."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What is asked and answered about a held message: a decider asks its writer, the writer answers, or asks for its release.
+"""Questions and answers about a held message: an approver asks its writer; the writer answers, or asks for its release.
 
-Each is one entry of the journal and one notice to each who is to read it, in one commit; nothing of it decides anything. An answer
-and a plea are two things: who answers "the wrong list, reject it" has not asked for its release.
+Each is one journal entry and one notice to each reader, in one commit. None of them decides anything. An answer and a
+plea (a request for release) are separate: a writer who answers "the wrong list, reject it" has not asked for the
+release.
 """
 
 from __future__ import annotations

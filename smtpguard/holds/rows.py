@@ -1,4 +1,4 @@
-"""Holds as rows: written whole, found by id, by state, and by the content and envelope they were held for."""
+"""Holds as rows: written whole, found by id, by state, and by the content and envelope that they were held for."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""How far it has come with what was approved: who has it, who may, who is left; and what becomes of it when that is taken back.
+"""How much of an approved message is sent: who has it, who may have it, who is left; and the result when the approval
+is revoked.
 
-The store counts it from the outbox, in the transaction in which it is decided on. Pure.
+The store counts this from the outbox, in the transaction that decides on it. Pure.
 """
 
 from __future__ import annotations

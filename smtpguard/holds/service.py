@@ -1,8 +1,9 @@
-"""What people and time make of a hold: votes, withdrawal, reminders, escalation, expiry.
+"""Approvals: votes, withdrawal, confirmation, reminders, escalation and expiry of holds.
 
-Every change is one step in the store's serial writer, decided there by the table in holds/model.py: of two people at
-once one is first, and the other is told so. The release goes into the outbox in the commit of the vote that completes the
-quorum; or, where it reaches many, a while after it, so that whoever thinks better of it can undo it.
+Every change is one step in the store's serial writer, and the table in holds/model.py decides it there. If two people
+act at once, the first wins and the second is told so. The commit of the vote that completes the quorum also puts the
+release into the outbox. If the release reaches many people, that happens after the release delay, so that the decision
+can be undone.
 """
 
 from __future__ import annotations

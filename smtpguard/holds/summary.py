@@ -1,7 +1,7 @@
-"""A held message in one sentence: what it is, whom it is on its way to, and what it speaks of.
+"""One sentence on a held message: what it is, whom it is addressed to, and which topics it has.
 
-Made of the verdict alone, so that a list of a hundred rows reads no content. Lists and topics are named where a list's address was
-written to, and nowhere else (noticedata.nameable). Pure.
+It is made from the verdict alone, so that a list of a hundred rows reads no content. Lists and topics are named only if
+a list address was among the recipients (noticedata.nameable). Pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Revoke what was approved, in the transaction that finds out how far it is: a release leaves the outbox, or what is left of it ends.
+"""Revoke what was approved, in the transaction that finds out how much of it is sent. A release that has not begun
+leaves the outbox; otherwise the rest of it ends.
 
-A primary hold stands for the copies of its mailing. Where it is delivered or in doubt itself, the oldest copy that is not sent is
-promoted; where there is none, the oldest that is in doubt. Copies are not leased once their primary hold is revoked
-(outboxes.leasable), and follow it in slices of their own (deciding.follow).
+A primary hold stands for the copies of its mailing. Where it is delivered or in doubt itself, the oldest copy that is
+not sent is promoted; where there is none, the oldest that is in doubt. Copies are not leased once their primary hold is
+revoked (outboxes.leasable), and follow it in slices of their own (deciding.follow).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What an incident is asked about, and the report: who sent what to whom, what became of it, and who decided."""
+"""Incident queries and the incident report: who sent what to whom, what the outcome was, and who decided."""

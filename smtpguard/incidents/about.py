@@ -1,7 +1,4 @@
-"""What an incident is asked about, and which verdicts fit: by what a message is called, whom it touched, who wrote it, and when.
-
-Pure.
-"""
+"""The query of an incident, and which verdicts match it: by message ids, recipients, writer and time. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the guard and its people did in a period, by rule and by list: the journal added up.
+"""Activity of the guard and of its people in a period, by rule and by list, summed from the journal.
 
-Decisions are those on what was held within the period, as far as they stand at its end, and people's and time's alike. A copy of a
-mailing goes the way of the hold that it is stored under, so that it is counted apart and is no decision.
+Decisions are those on messages that were held within the period, as they were at its end: people's decisions and
+expiries alike. A copy of a mailing follows its primary hold; it is counted apart and is no decision.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What the guard did, added up behind the journal, by the hour; and read again for a period, with what is not added up yet.
+"""Hourly sums of activity as rows, built behind the journal, and read for a period together with the entries that are
+not summed yet.
 
-A page asks for a month and may take no longer than a moment, so the sums are kept: so many rows an hour as there are rules and lists,
-and one for each hold. The journal is what they are made of, and what is true: without these rows they are made anew.
+A page asks for a month and must answer at once, so the sums are kept: per hour one row for each rule and list, and one
+for each hold. They derive from the journal alone; if the rows are lost, they are built again.
 """
 
 from __future__ import annotations

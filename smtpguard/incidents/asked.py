@@ -1,6 +1,5 @@
-"""What an incident is asked about, held against the policy in force: names that it does not know, and what was probably meant.
-
-Pure.
+"""Check the query of an incident against the policy in force: report unknown names, and suggest what was probably
+meant. Pure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What would have been held while the policy only observes: the journal added up, by rule, by sender and by list.
+"""What an observing policy (``enforce: false``) would have held: summed from the journal by rule, by sender and by
+list.
 
-A person decides once on a mailing, however many copies it has: so messages and decisions are counted apart.
+A person decides once on a mailing, however many copies it has, so messages and decisions are counted apart.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Incidents of which everything is kept past its time: which, until when, and what of each.
+"""Preserved incidents: their data is kept past its retention. Which incidents, until when, and which data of each.
 
-What is kept are messages, by the ids that entries, holds and mailings have, with whatever the journal still says of them, and contents. It ends
-by itself, unless two people say that it goes on.
+Preserved are messages, by the ids of their entries, holds and mailings, with all that the journal still has of them,
+and contents. Preservation ends by itself unless two people extend it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What rules are for and lists are, in their admins' words, as the policies had it that decided, and whether those were enforced:
-for whoever has to say afterwards why.
+"""The descriptions of rules and lists, in their admins' words, from the policies that decided; and whether those
+policies were enforced.
 
-A rule may be gone by now, or mean something else under the same name, so the policy in force is not asked. Pure.
+A rule may be gone by now, or mean something else under the same name, so the policy in force is not used. Pure.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The incident report: who sent what, when, to how many, what became of it, and who decided, all from the journal.
+"""The incident report, from the journal alone: who sent what, when, to how many, what the outcome was, and who decided.
 
-What is asked (about.py) picks verdicts; whatever happened to those messages and their mailings belongs to the case, and so
-do the freezes, policies and lists of that time. A case may be a mailing of 400,000 messages: it is added up as its entries
-come, and of what came in masses the timeline keeps the first and the last. Where nobody can know, the report says so.
-Pure.
+The query (about.py) selects verdicts. All entries on those messages and their mailings belong to the case, and so do
+the freezes, policies and lists of that time. A case may be a mailing of 400,000 messages, so it is summed while its
+entries are read, and the timeline keeps only the first and the last of frequent entries. Where something cannot be
+known, the report says so. Pure.
 """
 
 from __future__ import annotations

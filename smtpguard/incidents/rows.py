@@ -1,7 +1,7 @@
-"""What the journal has on an incident: its verdicts by what was asked, and the history of whatever they name.
+"""Read an incident from the journal: the verdicts that match the query, and the entries on whatever they name.
 
-The database looks for what may fit, the case (incidents.report) decides. All is read up to the head that the journal had at the
-start, and met again on the walk that proves it, so that a report tells of nothing that was not proved.
+The database preselects; the case (incidents.report) decides. Entries are read up to the head that the journal had at
+the start. The walk that proves the chain meets each of them again, so that a report contains only proved entries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What the journal says that the policy could say: systems that send, writers of lists, colleagues who are customers, and bounds.
+"""Suggest policy from the journal: systems that send, writers of lists, colleagues who are customers, and bounds.
 
-Only verdicts are read. Every suggestion has its reason in numbers; what would let more pass than before says so. Nothing is suggested
-of a sender from what others could have written in its name: where nothing in the journal proves it, that is said instead.
+Only verdicts are read. Every suggestion gives its reason in numbers, and says so if it would let more pass than before.
+Nothing is suggested for a sender whose name others could have used: if nothing in the journal proves the sender, the
+result says that instead.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What happened, in order: everything that is rare, and of what came in masses the first and the last of each kind.
-
-Pure.
-"""
+"""The timeline of an incident: all rare entries, and of frequent kinds the first and the last. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whom a message was for, recipient by recipient, and what became of it for each: what its people are counted by (distinct).
+"""The recipients of a message, one by one, with the outcome for each; input to the count of people (journal.distinct).
 
-The verdict names its recipients by sealed digests, and so do the entries on its release; where those of an earlier version do not
-say whose it was, only numbers are left, and they are told as bounds.
+The verdict names its recipients by sealed digests, and so do the entries on its release. Entries of earlier versions do
+not name the recipient; for those only numbers are known, and they are given as bounds.
 """
 
 from __future__ import annotations

@@ -1,1 +1,3 @@
-"""What can happen, the hash chain of what did and its proof, and what its entries say of one message."""
+"""The journal: its kinds of events, the hash chain and its proof, and the state of a message that its entries add up
+to.
+"""

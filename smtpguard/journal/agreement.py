@@ -1,8 +1,8 @@
-"""Whether signed checkpoints agree with a chain: they are held against it entry by entry, in order.
+"""Compare signed checkpoints with a chain, entry by entry, in order.
 
-One that does not agree is excused where a later one says so: once a store was put back to an earlier state, what had been
-signed in the meantime is no longer in it, and everybody may know. A checkpoint that was signed with another secret proves
-nothing where it agrees, and is as bad as any other where it does not.
+A checkpoint that does not agree is excused if a later one says that the store was restored to an earlier state: entries
+that were signed in between are then missing, and that is declared. A checkpoint signed with another secret proves
+nothing where it agrees, and is a finding like any other where it does not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The journal as a hash chain: how an event becomes an entry that nothing can be done to unseen.
+"""The journal as a hash chain: how an event becomes an entry.
 
-An entry's hash is SHA-256 over a domain tag, the hash before it, and its own fields with their lengths, so that nothing can
-be edited, removed, put in or moved without a later hash disagreeing. What names a person (``Event.private``) enters the
-chain as keyed digests only: the clear values lie beside it and can be erased without touching it.
+An entry's hash is SHA-256 over a domain tag, the hash before it, and its own fields with their lengths. So nothing can
+be edited, removed, inserted or moved without a later hash disagreeing. What names a person (``Event.private``) enters
+the chain as keyed digests only: the clear values are stored beside it and can be erased without touching the chain.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Signed checkpoints: what the journal was at a moment, so that a cut tail or a chain recomputed whole is found.
+"""Signed checkpoints: the journal's head at a moment. They reveal a cut tail and a chain that was recomputed as a
+whole.
 
-One signature is an HMAC with a key derived from the installation's secret, which does not lie in the database: what an installation knows
-its own checkpoints by. The other, for everybody else, is in the note (journal.note). A checkpoint is kept in the database and, one line each, in a file of the state directory; ``audit verify`` compares the chain with both.
+The signature here is an HMAC with a key derived from the installation's secret, which is not in the database: by it an
+installation knows its own checkpoints. The signature for everybody else is in the note (journal.note). A checkpoint is
+stored in the database and as one line of a file in the state directory; ``audit verify`` compares the chain with both.
 """
 
 from __future__ import annotations

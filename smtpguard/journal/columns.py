@@ -1,8 +1,7 @@
-"""The columns that SQL selects verdicts by, beside the body of their entry: how they are made.
+"""The columns by which SQL selects verdicts, derived from the body of their entry.
 
-They are made of the body alone, which is what the chain has hashed, so that the walk that proves the chain compares them with it: a
-verdict cannot be hidden from a report by emptying a column. A message that is relayed, and is of no list and no mailing, leaves all of
-them empty.
+The chain hashes the body, and the walk that proves the chain compares the columns with it: emptying a column does not
+hide a verdict from a report. For a relayed message that is of no list and no mailing, all of them are empty.
 """
 
 from __future__ import annotations

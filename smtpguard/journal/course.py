@@ -1,7 +1,7 @@
-"""How the journal went on: stretches that nobody signed in time, and time that goes backwards.
+"""Find stretches of the journal that were not signed in time, and times that go backwards.
 
-A chain that holds says nothing of when it was made. Its checkpoints do: the writer signs every minute that it writes in, so entries
-that lie between two checkpoints were written within a minute or so, save where its process was killed. Pure.
+A valid chain does not prove when it was made; its checkpoints do. The writer signs in every minute in which it writes,
+so entries between two checkpoints were written within about a minute, unless its process was killed. Pure.
 """
 
 from __future__ import annotations

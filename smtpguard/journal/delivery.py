@@ -1,8 +1,8 @@
-"""The status of one recipient of what is sent on, what moves it, and what the journal's entries on it add up to.
+"""The delivery status of one recipient: the statuses, the table of transitions, and their sum over journal entries.
 
-The one table that the store, the delivery worker, the report and the pages go by. An attempt is written down before the relay is
-spoken to. From then on the relay may have the message for that recipient (RFC 1047), whatever becomes of the process, the
-connection or a freeze; only an answer, or that the final dot was certainly not sent, moves it on.
+The store, the delivery worker, the report and the pages all use this one table. An attempt is recorded before the relay
+is spoken to. From then on the relay may have the message for that recipient (RFC 1047), whatever happens to the
+process, the connection or a freeze. Only an answer changes the status, or certainty that the final dot was not sent.
 """
 
 from __future__ import annotations

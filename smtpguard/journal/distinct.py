@@ -1,9 +1,11 @@
-"""How many distinct people some recipients are, as an interval: over any number of messages, copies and lists each person counts once.
+"""Count distinct people among recipients, as an interval: each person counts once over any number of messages, copies
+and lists.
 
-A single recipient is one person, known by a keyed digest. An address that the relay expands is a crowd: all who were on that list
-at that version of its index, named only by their number. Where a single person is known to have been on the list, or not, that
-is exact; else it may be either. Two crowds may be the same people: at least as many as the larger, at most both together. Of two
-versions of one list the journal says how many people came and left between them (Changes), so that both together are few more.
+A single recipient is one person, known by a keyed digest. An address that the relay expands is a crowd: all members of
+that list at that version of its index, of which only the number is known. If the journal says whether a single person
+was on the list, the count is exact; else that person may be either. Two crowds may overlap: together they are at least
+as many as the larger, at most the sum. For two versions of one list the journal says how many people came and left
+between them (Changes), which makes the interval narrow.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The one vocabulary of what can happen. Everything that smtpguard decides or does is one of these, in one order.
+"""The kinds of events. Everything that smtpguard decides or does is one of them, in one order.
 
-An event becomes an entry of the hash chain (chain.py). Its ``data`` is chained as it is and stays as long as the journal;
-what names a person stands in ``private``, is chained as keyed digests only, and can be erased after its retention without
-breaking the chain.
+An event becomes an entry of the hash chain (chain.py). Its ``data`` is chained as it is and stays as long as the
+journal. What names a person is in ``private``, is chained as keyed digests only, and can be erased after its retention
+without breaking the chain.
 """
 
 from __future__ import annotations

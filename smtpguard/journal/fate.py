@@ -1,10 +1,9 @@
-"""What has become of one message, and for how many people: one may have several ends, since the relay answers for each recipient, and
-colleagues may have had their part.
+"""The outcome of one message, and for how many people. One message may have several, since the relay answers for each
+recipient, and colleagues may have received their part.
 
-The one reduction of the journal's events to what became of it: the report, the pages, the store and the metrics all ask here.
-
-Of a list's address the relay's word is that of all behind it: refused, nobody of them has it; taken, all, as far as is known.
-Pure.
+This is the one reduction of the journal's events to an outcome: the report, the pages, the store and the metrics use
+it. The relay's answer for a list address counts for everybody behind it: refused, none of them has the message;
+accepted, all have it, as far as is known. Pure.
 """
 
 from __future__ import annotations

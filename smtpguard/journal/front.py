@@ -1,8 +1,8 @@
-"""The journal's front as octets: verdicts of one process that are synced, and not in the chain yet.
+"""The file format of the journal's front: verdicts of one process that are synced and not in the chain yet.
 
-A file begins with its head, which names the journal; frames follow, numbered from 1 on without a gap. Once all of them have been moved
-into the chain, the file is written from its beginning again and the numbers go on, so that frames of the round before are known by
-theirs. What was being written when a machine lost its power is torn: it ends the file, and nobody was answered for it.
+A file begins with its head, which names the journal; frames follow, numbered from 1 without a gap. Once all of them are
+in the chain, the file is overwritten from its beginning and the numbers go on: a frame of an earlier round is known by
+its number. A frame that was being written when power was lost is torn: it ends the file, and its client got no reply.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The journal as a Merkle tree (RFC 6962, section 2.1), so that one entry is proved by some twenty hashes and a signed root.
+"""The journal as a Merkle tree (RFC 6962, section 2.1): one entry is proved by some twenty hashes and a signed root.
 
-Leaf n is the hash of the entry n places behind the first; what is hashed for it is that hash. Complete subtrees of 1,024 leaves and more
-are kept, smaller ones are made again from their entries. Pure.
+Leaf n is the hash of the entry n places after the first. Complete subtrees of 1,024 leaves and more are stored; smaller
+ones are computed again from their entries. Pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Checkpoints for whoever trusts nothing of this installation: Ed25519 signatures over the tree, as C2SP writes them down.
+"""Checkpoints that others can verify: Ed25519 signatures over the tree's root, in C2SP's formats.
 
-The text is a checkpoint of a transparency log (https://c2sp.org/tlog-checkpoint) in a signed note (https://c2sp.org/signed-note): the log's
-name, how many leaves its tree has, its root, and lines of ours. It needs no secret to be verified, only the key's name and octets.
-The keys are derived from the installation's secret, one after another; each is cross-signed by the one before. Pure.
+The text is a checkpoint of a transparency log (https://c2sp.org/tlog-checkpoint) in a signed note
+(https://c2sp.org/signed-note): the log's name, the number of leaves, the root, and lines of ours. Verifying it takes no
+secret, only the key's name and octets. The keys are derived from the installation's secret, one after another; each is
+cross-signed by the one before. Pure.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Proving a chain: a walk over its entries in order, up to the head that it had, and the first that is not as it was written.
+"""Prove a chain: walk over its entries in order, up to the head that it had at the start, and find the first that was
+changed.
 
-Others write while one walks. What comes after that head is no part of the walk; and what retention erases or trims in the
-meantime is asked for before anything is called missing (``Retention``). A report's entries are met again on the walk
-(``Sources``), so that it tells of nothing that was not proved.
-
-Pure.
+Others write during the walk. Entries after that head are not part of it. Before an entry is called missing, the walk
+asks what retention erased or trimmed meanwhile (``Retention``). A report's entries are met again on the walk
+(``Sources``), so that it contains only proved entries. Pure.
 """
 
 from __future__ import annotations

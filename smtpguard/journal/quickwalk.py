@@ -1,7 +1,8 @@
-"""Whether the chain holds, and names fit their digests, as fast as can be: over plain rows, and for a large journal in several processes.
+"""Verify the chain, and that names fit their digests, as fast as possible: over plain rows, and in several processes
+for a large journal.
 
-It answers yes or no. Who gets a no walks over all of it again (scan.Walk.prove), which takes its time and says what is wrong. Where retention
-trims or erases what is just being looked at the answer is no as well.
+The answer is yes or no. After a no the caller walks over all of it again (scan.Walk.prove), which is slower and says
+what is wrong. The answer is also no if retention trims or erases entries during the walk.
 """
 
 from __future__ import annotations

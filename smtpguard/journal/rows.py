@@ -1,4 +1,4 @@
-"""The journal at rest: reading its entries in order, and its signed checkpoints in the database and in a file beside it."""
+"""The journal as rows: read its entries in order, and its signed checkpoints in the database and in a file beside it."""
 
 from __future__ import annotations
 

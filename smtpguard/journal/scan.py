@@ -1,8 +1,8 @@
-"""Reading much of the journal while others write: a stretch at a time, each in a short transaction of its own.
+"""Read long stretches of the journal while others write: each stretch in a short transaction of its own.
 
-A reader who stands on one moment's snapshot for minutes keeps SQLite's write-ahead log from beginning anew, so that it grows for
-as long as he reads, and keeps PostgreSQL from sweeping. The chain only grows, so its entries up to the head that it had at the
-start are that moment's, whenever they are read; save for what retention erases and trims, about which it is asked anew before
+A reader that holds one snapshot for minutes keeps SQLite from resetting its write-ahead log, which then grows, and
+keeps PostgreSQL from vacuuming. The chain only grows, so entries up to the head that it had at the start are the same
+whenever they are read. The exception is what retention erases and trims: the reader asks about that again before
 anything is called missing.
 """
 

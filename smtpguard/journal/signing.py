@@ -1,4 +1,4 @@
-"""The key that signs checkpoints now, the notes it signs, and its change: what stands in the journal of each."""
+"""The key that signs checkpoints, the notes that it signs, and its rotation, with their journal entries."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""What messages are found by: keyed digests of exact words (addresses, Message-ID, queue ids, words of a subject), by entry.
+"""The search index of messages: keyed digests of exact words (addresses, Message-ID, queue ids, words of a subject), by
+entry.
 
-They are written after the journal, by the delivery part, so that no admission waits for them; what is not there yet is looked
-through. Words lie in stretches of the journal, each of its own in the index: what is new is written near what is new, and the
-words of what is erased go with their stretch. Without the installation's secret the digests say nothing.
+The delivery part writes it after the journal, so that no admission waits for it; entries that are not indexed yet are
+scanned. The index is split into stretches of the journal: new words are written close to other new ones, and words of
+erased entries are removed with their stretch. Without the installation's secret the digests reveal nothing.
 """
 
 from __future__ import annotations

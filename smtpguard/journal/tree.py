@@ -1,6 +1,7 @@
-"""The Merkle tree over the journal as rows: what is kept of it, and the rest made again from entries.
+"""The Merkle tree over the journal as rows: the stored subtrees, and the rest computed again from entries.
 
-Nothing is done for it while an entry is written. Who signs a checkpoint hashes what has come since the last block, in the same transaction.
+Writing an entry does no work for it. Signing a checkpoint hashes the entries since the last block, in the same
+transaction.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Who is on which customer list. Imports mail and config."""
+"""Customer lists and who is on them."""

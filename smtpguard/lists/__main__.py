@@ -1,4 +1,4 @@
-"""``python -m smtpguard.lists``: builds the index of a long list for the process that reads it. See buildworker."""
+"""``python -m smtpguard.lists``: build the index of a long list for the process that reads its source. See buildworker."""
 
 import sys
 

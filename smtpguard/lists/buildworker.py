@@ -1,9 +1,9 @@
-"""Building the index of a long list in a process of its own, beside the one that reads the list: two cores do it in half the
-time, and the process that also delivers mail is kept from it half as long.
+"""Build the index of a long list in a process beside the one that reads the list.
 
-The one who reads writes to the other's standard input: a line of JSON that says what to build, with the key in it, then
-blocks: a length in four octets, big-endian, and so many octets of canonical keys, one a line; a block of none is the end.
-The answer is a line: "built" and the draft's name, or "failed" and why. An input that stops short of its end builds nothing.
+Two cores take half the time, and the process that also delivers mail is slowed half as long. The reader writes to the
+worker's standard input: one line of JSON that says what to build, with the key in it, then blocks. A block is its
+length in four octets, big-endian, and so many octets of canonical keys, one a line; an empty block is the end. The
+answer is one line: "built" and the draft's name, or "failed" and the reason. An input that ends early builds nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lists and streams as the policy declares them, as values that nobody changes."""
+"""Lists and streams as the policy declares them, as frozen values."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Keyed digests of addresses: how lists, counts and journal know a person again without holding a readable address.
+"""Keyed digests of addresses, by which lists, counts and journal recognise a person without storing a readable address.
 
-Here are the installation's key and the one function from mailbox to digest (BLAKE2, RFC 7693, keyed, 8 octets). A digest is
-of a person: providers that ignore dots, or have two domains, give one person many addresses, which come to one digest. Who wrote
-a message and who decides go by addresses, never by digests. ``key_id`` names the form: what was made of an older one is known
-by it, and look-ups try that form as well (``every``).
+The digest is BLAKE2 (RFC 7693), keyed with the installation's key, 8 octets. It is of a person: where a provider
+ignores dots, or has two domains, the addresses of one person give one digest. Writers and approvers are compared by
+address, never by digest. ``key_id`` names the form; entries of an older form are known by it, and look-ups try that
+form too (``every``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""From alias maps and list servers to who is behind each address that expands: an alias of an alias, a list in a list.
+"""Resolve alias maps and list servers to the people behind each address that expands, through aliases of aliases and
+lists in lists.
 
-All is read and resolved together, since an alias may lead to a Mailman list and that to a list of the policy. Circles end.
-What cannot be read leaves the last good file in use, whole. In memory there are digests alone, eight octets for each person
-behind each address.
+All sources are read and resolved together, since an alias may lead to a Mailman list and that to a list of the policy.
+Cycles end. If any source cannot be read, the last good file stays in use as a whole. Memory holds digests only: eight
+octets for each person behind each address.
 """
 
 from __future__ import annotations

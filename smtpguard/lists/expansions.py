@@ -1,7 +1,8 @@
-"""Addresses that expand at the relay or a list server without being a list of the policy: who is behind each of them.
+"""The file of addresses that expand at the relay or a list server without being a list of the policy, with the people
+behind each.
 
-A file beside the indexes, made by expanding.py and looked up by each process. It holds keyed digests and counts, and no
-readable mailbox; domains that stand for other domains are readable.
+The file is beside the indexes; expanding.py makes it and each process looks it up. It holds keyed digests and counts,
+and no readable mailbox; domains that are aliases of other domains are readable.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The membership index of one list: an immutable file of sorted 64-bit keyed digests, mapped into memory by all who ask.
+"""The membership index of one list: an immutable file of sorted 64-bit keyed digests, which every process maps into
+memory.
 
-It holds no readable address. In the machine's own byte order, one behind the other:
+It holds no readable address. Its sections, in the machine's own byte order:
 
 =========  ===============================================================================================================
 header     128 octets: layout, key, number of people, when and from what it was built, checksums
@@ -11,18 +12,20 @@ marks      2**marks_bits octets, about one a person: a digest sets the bit, name
            its first bits name
 =========  ===============================================================================================================
 
-What does the work, and why. Nearly every question is about somebody who is not on the list, and one look at ``marks`` says
-so for seven of eight: an octet that is there or not, where a bisection needs seven steps and waits four times for memory.
-Twenty lists of a million can so be asked about a hundred people in a third of a millisecond. The rest is a bisection of the
-one place in the table where the digest could be. The first bits of a digest are told by that place and are not stored, which
-pays for the marks: seven octets a person and not eight. numpy was measured beside it: it sorts ten times as fast, which
-would save a sixth of a build, but asks twice as slowly, since searchsorted knows no table and misses the caches twenty
-times a question; it would cost every process 18 MB and a tenth of a second. One index of all lists together would be
-asked faster still, and would have to be written anew, whole, whenever the smallest list changes.
+Most look-ups are of people who are not on the list, and ``marks`` answers seven of eight of those with one access; a
+bisection takes seven steps and waits for memory four times. Twenty lists of a million are asked about a hundred people
+in a third of a millisecond. The rest is a bisection within the one place of the table where the digest could be. That
+place gives the first bits of a digest, so they are not stored, which pays for the marks: seven octets a person instead
+of eight.
 
-A checksum of header and table is verified at each opening: they lead everywhere else, so that no damage can make a
-question fail, and it takes a millisecond whatever the size. The whole is verified (``verify``) by whoever refreshes the
-list, each time, since that is where damage can be mended: the list is then read anew.
+numpy was measured. It sorts ten times as fast, which would save a sixth of a build, but asks twice as slowly:
+searchsorted has no table and misses the caches twenty times a look-up. It would cost every process 18 MB and a tenth of
+a second. One index of all lists together would be faster to ask, but would have to be rewritten whenever the smallest
+list changes.
+
+A checksum of header and table is verified at each opening. They lead to every other section, so no damage there can
+make a look-up fail; it takes a millisecond whatever the size. Each refresh of the list verifies the whole file
+(``verify``), since there damage can be mended: the list is read anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where the indexes of all lists stand: which are open, how old they are, and what is wrong with the others.
+"""The open indexes of all lists: which are open, how old they are, and what is wrong with the others.
 
-Here live the names of index files, the stat by which a swapped one is noticed, and the four states of an index. The time
-of a file's last change says when its sources were last read and found to be so: that of the source that was so the longest
-ago; INCOMPLETE where one of them never was.
+It has the names of index files, the stat that shows that a file was replaced, and the four states of an index. A file's
+mtime says when its sources were last read and unchanged: the oldest such time of any source; INCOMPLETE if one of them
+was never read.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Which addresses are a list's: those that the policy declares, and every other name under which a relay may take the same mailbox.
+"""Which addresses are a list's: those that the policy declares, and every other name under which a relay may accept the
+same mailbox.
 
-A relay answers at its own names and, unless it is told otherwise, at every domain it is responsible for: so a list's local part
-is the list at each domain of the organisation and at the relay's names, whatever stands behind it there. Two things are not: what
-the policy says is something else (``addresses_elsewhere``), and a mailbox of somebody whom the policy names. What a list server
-keeps beside a list (``list-request``, ``list-owner``, ``list-bounces``) is never the list.
+A relay answers at its own names and, by default, at every domain that it is responsible for. So a list's local part is
+the list at each domain of the organization and at the relay's names. There are two exceptions: addresses that the
+policy declares to be something else (``addresses_elsewhere``), and a mailbox of a person whom the policy names. The
+auxiliary addresses of a list server (``list-request``, ``list-owner``, ``list-bounces``) are never the list.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whose files the state folder's are: what root makes there belongs to the guard all the same, which has to read and replace it."""
+"""Give files that root creates in the state folder to the folder's owner, so that the guard can read and replace them."""
 
 from __future__ import annotations
 

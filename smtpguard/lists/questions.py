@@ -1,4 +1,4 @@
-"""What people ask of indexes at leisure: by which source somebody is on a list, and how many are on two lists at once."""
+"""Answer offline questions about list indexes: which source has an address, and which addresses two lists share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the recipients of one message are to the lists, counted: the answer that Registry.classify gives.
+"""The classified recipients of one message, counted: the result of Registry.classify.
 
-Counts are intervals, since with no usable index a recipient is nobody or one customer.
+Counts are intervals, since without a usable index a recipient is zero or one customer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The customer lists as the policy declares them, and what each recipient is to them: internal, a list, a member, outside.
+"""The customer lists as the policy declares them, and the class of each recipient: internal, a list, a member, outside.
 
-Here lives the Registry: organisation, lists, streams and expanders of one process, with their indexes. Every spelling of a
-mailbox meets its list (mail.address).
+The Registry has the organization, lists, streams and expanders of one process, with their indexes. Every spelling of a
+mailbox finds its list (mail.address).
 """
 
 from __future__ import annotations

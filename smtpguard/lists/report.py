@@ -1,6 +1,7 @@
-"""What became of a list's sync, and of each of its sources: told by who synced, and kept beside the index for who asks later.
+"""The result of a list's sync, and of each of its sources. The process that syncs writes it beside the index, for later
+readers.
 
-A small JSON file a list. It names sources, lines and reasons, and no address.
+It is one small JSON file a list. It names sources, lines and reasons, and no address.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When each list is to be read again: the delivery process asks who is due, and so does whoever syncs by hand."""
+"""When each list is due to be read again: used by the delivery process and by a manual sync."""
 
 from __future__ import annotations
 

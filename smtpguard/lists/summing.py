@@ -1,4 +1,4 @@
-"""What the recipients of one message come to together: how many people of which kind, each counted once, and which lists."""
+"""Sum the recipients of one message: how many people of each kind, each counted once, and which lists."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""From a list's sources to its index, atomically: the new one is taken into use whole, or the last good one stays.
+"""Build a list's index from its sources, atomically: the new one replaces the old as a whole, or the last good one
+stays.
 
-Each source has an index of its own; that of the list is the same file where there is one source, and all of them merged
-where there are several. So a source that cannot be read, is empty, has shrunk too far or holds too many bad rows keeps the
-last good index of that source alone: the others go on being fresh, since whoever was added to one of them this morning is a
-customer whatever has happened to another. The list is as old as the source that was read the longest ago. A list with a
-source that never was read keeps what index it has, or else gets one of the others, which is never taken for complete.
+Each source has an index of its own. The list's index is the same file if there is one source, and the merge of all of
+them if there are several. A source that cannot be read, is empty, has shrunk too far or has too many bad rows keeps its
+last good index; the others are refreshed, since a person who was added to one of them this morning is a customer
+whatever has happened to another. The list is as old as the source that was read the longest ago. A list with a source
+that was never read keeps the index that it has, or else gets one of the others, which is never taken for complete.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""An index file is written here: from digests in any order, or from other indexes; beside the old one, then swapped in.
+"""Write an index file: from digests in any order or from other indexes, beside the old one, then swapped in.
 
-Memory stays bounded however long a list is. Digests are thrown into 256 piles by their first octet, which spill to a file
-when there are half a million; then pile by pile is sorted, which needs a 256th of them at a time and no merging. What is
-sorted goes to a second file, since the sections of an index can be laid out only when the number of people is known.
-Sorting 64-bit integers is Python's own; all that moves octets about (piles to numbers, numbers to heads and tails) is
-slices and casts, which run in C.
+Memory stays bounded however long a list is. Digests go into 256 piles by their first octet, which spill to a file at
+half a million; then pile by pile is sorted, which needs a 256th of them at a time and no merging. The sorted digests go
+to a second file, since the sections of an index can be laid out only when the number of people is known. Python sorts
+the 64-bit integers; slices and casts, which run in C, move the octets (piles to numbers, numbers to heads and tails).
 """
 
 from __future__ import annotations

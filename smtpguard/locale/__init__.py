@@ -1,1 +1,1 @@
-"""What is said to people, in their language: texts with their values, gettext catalogues, numbers and times."""
+"""Texts for people in their language: messages with values, gettext catalogues, numbers and times."""

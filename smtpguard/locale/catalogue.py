@@ -1,7 +1,8 @@
 """Message catalogues: one ``.po`` file a language, in ``LANGUAGE/LC_MESSAGES/smtpguard.po`` beside this file.
 
-A catalogue is read when the first text in its language is asked for, and kept. There is no compiled form, so that a file that is put
-there is a language, in a wheel as in a working copy. What a catalogue does not translate is said in English.
+A catalogue is read when the first text in its language is needed, and then cached. There is no compiled form, so adding
+a ``.po`` file adds a language, in a wheel as in a working copy. A text that a catalogue does not translate is shown in
+English.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A text that is said to people in their language: the English message, and the values in it.
+"""A translatable text: the English message, and the values in it.
 
-``Phrase`` is a str, the English, so that logs, SMTP replies and programs take it as it is; whoever shows it to a reader hands it to
-``speech.Speech``. It keeps what it is made of, also in the store (``dump`` and ``load``), so that nothing has to be found again in a
-rendered sentence. The model is zope.i18nmessageid.Message.
+``Phrase`` is a str, the English text, so that logs, SMTP replies and programs can use it directly; code that shows it
+to a reader passes it to ``speech.Speech``. It keeps its message and its values, also in the store (``dump`` and
+``load``), so that no rendered sentence has to be parsed. The model is zope.i18nmessageid.Message.
 """
 
 from __future__ import annotations

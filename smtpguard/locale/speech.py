@@ -1,4 +1,4 @@
-"""One reader's language: texts, numbers, times, and how long still."""
+"""Render texts, numbers, times and durations in one reader's language."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a message is. Pure: no asyncio, no other room of ours."""
+"""Messages, envelopes, addresses and replies. Pure: no asyncio, no import of other rooms."""

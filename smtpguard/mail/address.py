@@ -1,7 +1,7 @@
 """An address of a mailbox, as SMTP carries it (RFC 5321 section 4.1.2, RFC 6531 section 3.3).
 
-Here live the grammar of paths on raw bytes, and the canonical key under which every spelling of the same mailbox meets.
-The null reverse-path ``<>`` is no address: where a reverse-path may be null, its type is ``Address | None``.
+The grammar of paths on raw bytes, and the canonical key that is the same for every spelling of a mailbox. The null
+reverse-path ``<>`` is no address: where a reverse-path may be null, its type is ``Address | None``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Authentication-Results: what a server that received the message found out about its origin (RFC 8601).
 
-Anybody can write such a field, so that only those of authserv-ids which the admins name are read.
+Anybody can write such a field, so only fields with an authserv-id that the admins configured are read.
 """
 
 from __future__ import annotations

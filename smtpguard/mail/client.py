@@ -1,7 +1,6 @@
-"""The client that mail comes from, as an IP address: what a peer or a trusted proxy says it is, and in which networks that is.
+"""The client's IP address, as a peer or a trusted proxy gives it, and the networks that contain it.
 
-IPv4 is IPv4 also where it comes mapped into IPv6 (RFC 4291 section 2.5.5.2), and a zone (RFC 4007) says nothing here. Never
-here: who a client is besides its address (envelope.Session), or what those in a network may do.
+An IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) is the IPv4 address, and a zone (RFC 4007) is ignored.
 """
 
 from __future__ import annotations

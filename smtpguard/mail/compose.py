@@ -1,6 +1,6 @@
-"""Mail that smtpguard writes itself: header fields that nobody can break out of, and MIME parts (RFC 5322, RFC 2045-2047).
+"""Compose mail of smtpguard's own: header fields safe from injection, and MIME parts (RFC 5322, RFC 2045-2047).
 
-Here live the encoding of fields and bodies, and the making safe of what strangers wrote before it is shown to people.
+Text that strangers wrote is made safe here before it is shown to people.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a message travels in: the session that brought it and the envelope (RFC 5321 section 2.3.1, RFC 3461, RFC 6531)."""
+"""The session that brought a message, and its envelope (RFC 5321 section 2.3.1, RFC 3461, RFC 6531)."""
 
 from __future__ import annotations
 

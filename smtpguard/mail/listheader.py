@@ -1,7 +1,7 @@
-"""What mailing lists, senders of many and automatic senders write into the header.
+"""Header fields of mailing lists, bulk senders and automatic senders.
 
-List-* (RFC 2369, RFC 2919), one-click unsubscribing (RFC 8058), Auto-Submitted (RFC 3834), Precedence and Feedback-ID (no
-RFC, everybody's use). All of it can be forged.
+List-* (RFC 2369, RFC 2919), one-click unsubscribing (RFC 8058), Auto-Submitted (RFC 3834), Precedence and Feedback-ID
+(no RFC, common use). All of them can be forged.
 """
 
 from __future__ import annotations

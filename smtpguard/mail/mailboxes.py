@@ -1,7 +1,7 @@
-"""The mailboxes of a header field that names people: From, To, Cc and their like (RFC 5322 section 3.4).
+"""The mailboxes of a header field that names people: From, To, Cc and similar (RFC 5322 section 3.4).
 
-One pass over the text, without recursion: comments nest as deep as they like, groups and their display names are passed over, and
-everybody who is named is found. What no grammar allows is read so that it names more people rather than fewer.
+One pass over the text, without recursion: comments may nest without limit, groups and their display names are skipped,
+and every mailbox is found. Text that no grammar allows is read so that it gives more mailboxes rather than fewer.
 """
 
 from __future__ import annotations

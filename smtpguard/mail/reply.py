@@ -1,7 +1,7 @@
 """SMTP replies with enhanced status codes, as named constants (RFC 5321 section 4.2, RFC 3463, RFC 5248).
 
-Every reply that smtpguard writes comes from here. 4xx where trying again may help; 5xx only for a verdict, or for what
-the client itself sent.
+Every reply that smtpguard writes is defined here. 4xx is for what may succeed later; 5xx only for a verdict, or for an
+error of the client.
 """
 
 from __future__ import annotations

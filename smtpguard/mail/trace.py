@@ -1,10 +1,10 @@
-"""The trace headers that a message gets on its way through (RFC 5321 section 4.4, RFC 3848), and how to know our own.
+"""Write the trace headers of a message that passes (RFC 5321 section 4.4, RFC 3848), and recognise our own.
 
 Two fields are prepended: ``Received``, and ``X-Smtpguard`` with the transaction's id, the policy's first twelve digits,
-tags of the lists whose addresses were among the recipients (keyed, so that they name nothing), a few numbers of the text's
-sketch, and an HMAC. Whoever writes mail can write such a field; only with a right HMAC is it ours. The HMAC covers that by
-which a list server's copy is still known as the post it was made from: Message-ID and Date, which expansion leaves alone,
-and the text, so that nobody puts another text under the trace of a post that they were sent.
+tags of the lists whose addresses were among the recipients (keyed, so that they name nothing), a few numbers of the
+text's sketch, and an HMAC. Anybody can write such a field; only one with a valid HMAC is ours. The HMAC covers what
+identifies a list server's copy as the post that it was made from: Message-ID and Date, which expansion keeps, and the
+text, so that nobody can put another text under the trace of a post that they received.
 """
 
 from __future__ import annotations

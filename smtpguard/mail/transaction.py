@@ -1,6 +1,6 @@
 """One mail transaction as the guard sees it, and what can still be done with it at the relay (RFC 5321 section 3.3).
 
-Both wires make these; guard consumes them.
+The proxy and the milter both create these; the guard consumes them.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The same thing to many people: which messages are copies, whom they reached, what people decided, and stages."""
+"""Mailings: which messages are copies, whom they reached, what people decided, and stages."""

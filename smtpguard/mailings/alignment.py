@@ -1,6 +1,6 @@
-"""What two sequences have in common, in order, in bounds: for long ones by what stands once in both, as patience diff does.
+"""Align two sequences in bounded time: long ones by the elements that are unique in both, as patience diff does.
 
-``difflib`` alone takes the square of the length, and the cube at worst, and what is compared may have been written to be slow.
+``difflib`` alone takes quadratic time, and cubic at worst, and the input may be crafted to be slow.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Copies that are stored under a hold go its way, a slice a commit: out with its approval, or back when that is taken back.
+"""Let the stored copies of a mailing follow their primary hold, a slice a commit: sent when it is approved, back to
+waiting when it is revoked.
 
-What a crash leaves of it, or a pause between two stages, or a copy that was under way, the sweep takes up.
+The sweep continues what a crash, a pause between two stages, or a copy in flight has left behind.
 """
 
 from __future__ import annotations

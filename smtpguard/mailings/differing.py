@@ -1,6 +1,7 @@
-"""In what a message differs from what people approved of its mailing: for those who ask why the approval does not cover it.
+"""List the differences between a message and the approved copies of its mailing, to explain why the approval does not
+cover it.
 
-Only said, never decided by: whether a message is covered is asked of Cover and Template.
+This only explains. Cover and Template decide whether a message is covered.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Which mailing a message is a copy of: asked of what the process remembers, then of the table of keys, for many at once."""
+"""Find the mailing that a message is a copy of: in the process's cache, then in the table of keys, for many messages at
+once.
+"""
 
 from __future__ import annotations
 

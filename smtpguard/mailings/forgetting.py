@@ -1,7 +1,7 @@
-"""Forgetting mailings: whom one has come for goes with the retention of addresses; what was a single letter goes after days.
+"""Retention of mailings: the recipients are erased with the retention of addresses, single letters after days.
 
-A mailing that was quiet for long is over: its keys go, so that the same text begins another. The newest row stays, since
-numbers are given from it on, but nothing of what it was.
+A mailing without copies for long is over: its keys are deleted, so that the same text begins another. The newest row
+stays, without its content, since numbers are given from it on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Copies of a mailing in flight: admitted to be relayed and without an outcome yet, or in the outbox.
 
-Success is implicit: an admitted copy that is no longer in flight counts as delivered. All counts of people use this query.
+Success is implicit: an admitted copy that is no longer in flight counts as delivered. All counts of people use this
+query.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The mailings that one batch meets: which one a message is a copy of, who it has come for, and what became of each copy.
+"""The mailings of one batch: which one each message is a copy of, who its recipients are, and the outcome of each copy.
 
-Read ahead for all items of a run, changed as they come, and written with the batch by a statement a table. A person is
-counted once a mailing, by a keyed digest; the sums of the window are kept with the mailing and what has left the window is
-taken off. Admissions are serial, so all this is exact over processes.
+Rows are read ahead for all items of a run, changed as the items come, and written with the batch in one statement a
+table. A person is counted once a mailing, by a keyed digest. The sums of the window are kept with the mailing, and what
+has left the window is subtracted. Admissions are serial, so all counts are exact across processes.
 """
 
 from __future__ import annotations

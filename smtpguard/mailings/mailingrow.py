@@ -1,7 +1,7 @@
-"""A mailing as a row: what stands in its columns and documents, and what a batch keeps of it while it looks.
+"""A mailing as a row: its columns and documents, and what a batch keeps of it in memory.
 
-The hot counts stand in one document that is written with every batch that meets the mailing; what it is called and what was
-decided about it in another, which mostly stays.
+The frequent counts are in one document, written with every batch that has a copy of the mailing; its title and people's
+decisions are in another, which changes rarely.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A mailing as the admission sees it: who got how far, what people decided about it, and what that says of the next message.
+"""A mailing as the admission sees it: the outcome by recipient, people's decisions, and what they mean for the next
+message.
 
-One text sent to many people, over any number of transactions, senders and connections. ``Mailing`` is what is remembered of
-it; ``rule_on`` says what people's decision makes of one more message. Pure.
+A mailing is one text sent to many people, over any number of transactions, senders and connections. ``Mailing`` is what
+is stored of it; ``rule_on`` applies people's decisions to one more message. Pure.
 """
 
 from __future__ import annotations

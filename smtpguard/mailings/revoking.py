@@ -1,8 +1,8 @@
-"""What taking back makes of what was approved: by one of those who decide, by its writer, or with the decision on its mailing.
+"""The change that revoking an approval makes: by an approver, by the writer, or with the decision on the mailing.
 
-Nobody has it, and nobody may have it: then it is rejected, withdrawn, or waits for people again, and was never sent. Somebody
-has it, or may have it since an attempt has begun: then nothing of it is sent again, and that is said. Pure, and run in the
-transaction in which the outbox is known.
+If nobody has it, and nobody may have it, it is rejected, withdrawn, or waits for people again, and was never sent. If
+somebody has it, or may have it since an attempt has begun, the rest is not sent, and the result says so. Pure, and run
+in the transaction that reads the outbox.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What people ask about mailings: which there are, one of them, and whom it has reached.
+"""Queries about mailings: a list of them, one of them, and the people that it reached.
 
-What was let through counts as relayed once it is on its way no more.
+An admitted copy counts as relayed once it is no longer in flight.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What people see of mailings and do to one: its numbers, its release in stages, what the world reports of it, whom it reached.
+"""Show mailings to people and carry out their actions on one: its numbers, its release in stages, reports of bounces
+and complaints, and the people that it reached.
 
-Who got it is kept as keyed digests: addresses come back only by matching those that somebody has already.
+Recipients are stored as keyed digests: addresses come back only by matching those that the caller already has.
 """
 
 from __future__ import annotations

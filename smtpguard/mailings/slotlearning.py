@@ -1,4 +1,4 @@
-"""Learn from the copies that wait in what the copies of one mailing differ from person to person."""
+"""Learn from the waiting copies of a mailing in which slots copies differ from person to person."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Which messages are copies of an approved one: a template with slots, and whether a message fits it.
+"""Templates of approved mailings: a text with slots, and whether a message fits it.
 
-A copy is what was approved if it has every block of it, in order, word by word, and differs only in slots: names, numbers, codes,
-and single parts of links. A block that differs otherwise is covered as one of the alternatives that were among the copies, and so
-before the approver's eyes. The files, From, and the hosts of links and pictures never differ.
+A message is a copy of what was approved if it has every block, in order, word by word, and differs only in slots:
+names, numbers, codes, and single parts of links. A block that differs otherwise is covered only if it is one of the
+alternatives among the waiting copies, which the approver could see. The files, From, and the hosts of links and
+pictures never differ.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The tokens of a block: words, links and pictures; which words are a name, a number or a code, and the parts of a link."""
+"""The tokens of a block: words, links and pictures; which words are a name, a number or a code; and the parts of a
+link.
+"""
 
 from __future__ import annotations
 

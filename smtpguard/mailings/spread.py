@@ -1,6 +1,7 @@
-"""How a mailing grew, for a chart: how many people it had gone out to by when, and for how many it had come who have not got it.
+"""How a mailing grew, for a chart: over time, the people to whom it was sent, and the people for whom it came but who
+do not have it.
 
-Who has it is drawn by when the first copy that went out to them did, everybody else by when their copy came.
+A person who has it counts from the first copy that was sent to them; everybody else from the time when their copy came.
 """
 
 from __future__ import annotations

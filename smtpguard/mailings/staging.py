@@ -1,8 +1,8 @@
-"""Release in stages: so many people first, then a pause in which one can still stop it, then more, then the rest.
+"""Release in stages: first so many people, then a pause in which it can be stopped, then more, then the rest.
 
-A transition table, and what makes its moves. A stage that is full goes into a pause, which ends by time or by a person;
-a person, a freeze, the relay's refusals and reports of bounces and complaints stop it, and only a person goes on from
-there.
+A transition table and the conditions of its moves. A full stage begins a pause, which ends by time or by a person. A
+person, a freeze, refusals of the relay, and reports of bounces and complaints stop it; then only a person can resume
+it.
 """
 
 from __future__ import annotations

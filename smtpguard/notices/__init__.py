@@ -1,1 +1,1 @@
-"""What people are told by mail, and how: who is told what, notices, DSNs, and sentences in Swedish."""
+"""Mail to people: who gets which notice, and the text of notices and DSNs."""

@@ -1,4 +1,4 @@
-"""Rules that call a person: what stands in the journal of it, from where whoever raises alarms takes it."""
+"""Rules that call a person: the journal entry of a call, from which the alarms take it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a digest tells: looked up when it is sent, so that it holds everything of its window and one person gets one."""
+"""The data of a digest, read when it is sent, so that it has all messages of its window and each person gets one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Delivery status notifications: what became of a message that was released, for the reverse-path it came from.
+"""Delivery status notifications: the outcome of a released message, sent to its reverse-path.
 
-RFC 3464 (the report), RFC 3461 (what the sender asked for: NOTIFY, RET, ENVID, ORCPT), RFC 3462 (multipart/report),
-RFC 3463 (status codes) and RFC 6533 (addresses beyond ASCII). Always sent with a null reverse-path.
+RFC 3464 (the report), RFC 3461 (what the sender asked for: NOTIFY, RET, ENVID, ORCPT), RFC 3462 (multipart/report), RFC
+3463 (status codes) and RFC 6533 (addresses beyond ASCII). Always sent with a null reverse-path.
 """
 
 from __future__ import annotations

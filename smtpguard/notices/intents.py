@@ -1,8 +1,8 @@
-"""Who is told what, and when: from a hold or a decision to NOTICE intents, each to one person.
+"""Who gets which notice, and when: from a hold or a decision to NOTICE intents, each for one person.
 
-A notice goes to the authenticated user's mailbox, else to an internal From: never to the reverse-path (a VERP handler would
-unsubscribe the customer), never to the original recipients, never to outsiders, nor to anybody because a message says so. What
-nobody would hear of goes to the lists' owners.
+A notice goes to the authenticated user's mailbox, else to an internal From. It never goes to the reverse-path (a VERP
+handler would unsubscribe the customer), to the original recipients, to outsiders, or to an address only because the
+message names it. A notice that would have no recipient goes to the lists' owners.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""A list that cannot be kept fresh: who hears of it, once an outage and not once an attempt, and again when it is well.
+"""Notices about a list that cannot be refreshed: sent once an outage, not once an attempt, and again when it is over.
 
-An outage begins with the first sync that fails and ends with the first that does not; a notice bears the time of its
-beginning in its id, so that no restart, no other command and no other process tells anybody twice. It goes to the list's
-owner; where the list has none, to those who decide on it. A NOTICE intent like others (notices), whose ``data`` has
+An outage begins with the first sync that fails and ends with the first that succeeds. The id of a notice contains the
+time when the outage began, so that no restart, other command or other process sends it twice. It goes to the list's
+owner, or without one to the list's approvers. It is a NOTICE intent like others (notices), whose ``data`` has
 
 ==============  ======================================================================================================
-all             ``list``: its title, ``list_name``; ``since``: when it began; ``person``: whose notice it is
-list-failed     ``problem``: what is wrong, as a sentence; ``size``: how many people are gone by until then, null for no index;
-                ``checked_at``: when all of them were last found to be right, null for never; ``stale``: as list-stale
-list-stale      the same, when what was last read has become too old for a "no" to be relied on
+all             ``list``: its title, ``list_name``; ``since``: when it began; ``person``: the reader
+list-failed     ``problem``: what is wrong, as a sentence; ``size``: number of people in the index in use, null for no
+                index; ``checked_at``: when all sources were last found unchanged or read, null for never; ``stale``: as
+                list-stale
+list-stale      the same, when the index has become too old for a "no" to be relied on
 list-well       ``size``
 ==============  ======================================================================================================
 """

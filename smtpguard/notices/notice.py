@@ -1,8 +1,10 @@
-"""Mail for people: what was held or decided, why, who decides, until when, and what they can do (RFC 5322, RFC 3834).
+"""Render notices: what was held or decided, why, who decides, until when, and what the reader can do (RFC 5322, RFC
+3834).
 
-Text and simple HTML from one template a kind and language (``templates/KIND.LANGUAGE.j2``), which admins may replace by a
-file of the same name in a folder of theirs. The templates see ``d``, the notice's data as guard.particulars tables it, with every
-string in it made safe to show; ``to``, ``head`` (the letterhead), and ``f``, the form: paragraphs, rows, items, commands.
+Text and simple HTML come from one template for each kind and language (``templates/KIND.LANGUAGE.j2``). Admins may
+replace it by a file of the same name in a folder of theirs. A template gets ``d``, the notice's data as noticedata
+tables it, with every string made safe to show; ``to``; ``head`` (the letterhead); and ``f``, the form: paragraphs,
+rows, items, commands.
 """
 
 from __future__ import annotations

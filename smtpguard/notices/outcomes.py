@@ -1,7 +1,8 @@
-"""What a notice about a decision says when it is sent, which is as it is then: a relay that was away, or a freeze, may have kept it.
+"""Complete a notice about a decision when it is sent: the state may have changed while a relay outage or a freeze
+delayed it.
 
-That something was approved is not said any more once that was taken back; while a freeze stops it, it does not "go now". Never
-here: who is told (notices), or words (notices.notice).
+A notice of an approval that was revoked meanwhile is not sent; while a freeze stops the message, it does not say "go
+now".
 """
 
 from __future__ import annotations

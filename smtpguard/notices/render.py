@@ -1,7 +1,7 @@
-"""From an outbox intent to the mail that is sent: notices and DSNs, in the reader's language, signed where a key is set.
+"""Turn an outbox intent into mail: notices and DSNs, in the reader's language, signed if a key is set.
 
-A NOTICE intent's data is tabled in notices.noticedata. A DSN intent has one recipient, the original's reverse-path, names in its
-``content_sha256`` the content to return (None for none), and has this ``data`` (JSON; what is absent is null):
+A NOTICE intent's data is tabled in notices.noticedata. A DSN intent has one recipient, the original's reverse-path; its
+``content_sha256`` names the content to return (None for none); and it has this ``data`` (JSON; absent values are null):
 
 ``action``        failed | delayed | relayed, for all of ``recipients``
 ``recipients``    [{``address``, ``notify``, ``orcpt``; ``reply``: the relay's; ``status``, ``why``: as notices.dsn.Report has them;

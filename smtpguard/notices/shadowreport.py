@@ -1,10 +1,10 @@
 """The daily report of a guard that only observes (``enforce: false``): what it would have stopped, and by which rules.
 
-It goes to the lists' owners and to those who decide where a list says nothing else, every day, with nothing to report as
-well: whoever waits for days without a false alarm wants to hear of them. A NOTICE intent like others (notices), whose
-``data`` has ``notice``: observed; ``since``, ``until``: the organisation's day; ``person``. ``fill`` adds, when it is sent,
-``judged``: how many messages were looked at; ``total``: how many of them would have been stopped, and ``at_least``: whether
-there may be more; ``rules``: [{``rule``, ``description``, ``would``: hold | defer | reject, ``count``}], the busiest first;
+It goes to the lists' owners and to the default approvers, every day, even if there is nothing to report: readers wait
+for days without a false alarm. It is a NOTICE intent like others (notices), whose ``data`` has ``notice``: observed;
+``since``, ``until``: the organization's day; ``person``. When it is sent, ``fill`` adds ``judged``: the number of
+messages that were judged; ``total``: how many of them would have been stopped, and ``at_least``: whether there may be
+more; ``rules``: [{``rule``, ``description``, ``would``: hold | defer | reject, ``count``}], the most frequent first;
 ``messages``: [{``subject``, ``from``, ``reach``, ``reach_at_least``, ``lists``, ``rules``}], at most 50.
 """
 

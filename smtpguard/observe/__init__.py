@@ -1,1 +1,1 @@
-"""Log, metrics, alarms and webhooks: what operations see of what is journalled, and who was told of it."""
+"""Log, metrics, alarms and webhooks, made from the journal, and how far each reader of it was told."""

@@ -1,11 +1,11 @@
-"""A line of the log as somebody at a terminal reads it: when, what, of which message, from whom to whom, and why.
+"""Log lines for a terminal: time, event, message, sender and recipients, and reason.
 
     08:01:55  HELD      01M8B74F5CQ49FB4  kalle@example.com to ramadan@lists.example.com "SV: Dieten", 60 people: internal-to-list, not-a-writer
     08:01:55  relayed   01M8B74F6B74560Q  kalle@example.com to peter@partner.example "Drawings"
     08:01:56  notice    01M8B74F5CQ49FB4  held, to kalle@example.com: sent
     08:01:57  list      newsletter  read: 120 people of newsletter.csv
 
-A screen is narrow: of a message what everybody asks first, and the rest in JSON or by ``smtpguard held show``.
+A line shows only the fields that a reader needs first; the rest is in the JSON log, and in ``smtpguard held show``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The log: one line a message, JSON in production, readable on a terminal, and never a secret or a raw control character.
+"""The log: one line a message, JSON in production, readable on a terminal, and never a secret or a raw control
+character.
 
-Here live how lines are written and what of an event stands in one; the journal is the proof, the log is for the eye and for
-grep. Addresses are shown or masked, everywhere alike.
+The journal is the proof; the log is for reading and for grep. Addresses are shown or masked, everywhere alike.
 """
 
 from __future__ import annotations

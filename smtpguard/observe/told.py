@@ -1,4 +1,4 @@
-"""How far somebody outside was told: what stands in the journal, and which alarms. Pure."""
+"""How far a receiver outside was told of the journal, and which alarms it was told of. Pure."""
 
 from __future__ import annotations
 

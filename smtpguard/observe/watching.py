@@ -1,6 +1,7 @@
-"""What operations watch: how much waits, and since when; and what is new in the journal, without a name of anybody.
+"""What operations watch: how many entries of each kind wait, and since when; and new journal entries, without names of
+people.
 
-Every query walks along an index and ends after so many rows, however much there is: what is counted is counted to ``MOST``.
+Every query uses an index and ends after a fixed number of rows: counts stop at ``MOST``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Checkpoints are given to a witness: somebody else's host that keeps each, so that whoever is root here cannot take it back.
+"""Send checkpoints to a witness: a host of somebody else that keeps each, so that root on this host cannot revoke it.
 
-Each is a POST of the signed note (journal.note), in order, at least once, by one process of the installation. Its text goes to the log as
-well. How far the witness is stands beside the webhooks' places.
+Each is a POST of the signed note (journal.note), in order, at least once, by one process of the installation. The note
+is also logged. The witness's cursor is stored beside the webhooks' cursors.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What we send ourselves: releases, notices and DSNs, recipient by recipient."""
+"""The outbox: releases, notices and DSNs, recipient by recipient."""

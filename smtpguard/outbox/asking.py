@@ -1,8 +1,8 @@
-"""A list's post of which nobody knows whether it was sent waits for people, who say that it was, or have it sent again.
+"""A release to a list address that is in doubt waits for people, who say that it was sent, or have it sent again.
 
-Thousands may have it already, so that nothing is sent a second time by itself. Those who decide and the guard's contact are told at
-once, and again each working hour until somebody has looked. Here too ends the waiting for an answer to what was taken back,
-and for the outcome of a verdict to relay.
+Thousands of people may have it already, so it is never repeated automatically. The approvers and the guard's contact
+are told at once, and again each working hour until somebody has acted. The wait for an outcome of what was revoked ends
+here too, and so does the wait for the outcome of a verdict to relay.
 """
 
 from __future__ import annotations

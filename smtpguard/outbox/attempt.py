@@ -1,6 +1,7 @@
-"""What one attempt makes of each recipient: sent, to be tried again, failed, or in doubt; when again; what is journalled.
+"""The result of one attempt for each recipient: sent, to be retried, failed, or in doubt; the time of the next attempt;
+and the events.
 
-Pure. What goes into the journal as it is names nobody: a relay's words often do, so they go into the private part.
+The public data of an event names nobody: a relay's replies often do, so they go into the private part. Pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the sender of a released message is told of recipients who could not have it, or not yet (RFC 3461, RFC 3464).
+"""DSN intents for the sender of a released message: recipients that failed or are delayed (RFC 3461, RFC 3464).
 
-Intents for the outbox; notices.render tables their data. There is none where the reverse-path is null (a DSN is never
-answered), none for a recipient whose NOTIFY does not want it, and none for what we wrote ourselves. Of a delay the sender
-hears once; of what goes to a relay without DSN, that nobody will tell more of it (RFC 3461 section 5.2.2).
+notices.render tables their data. There is none if the reverse-path is null (a DSN is never answered), for a recipient
+whose NOTIFY does not want it, or for smtpguard's own mail. A delay is reported once. For a relay without DSN the sender
+is told that no further reports will come (RFC 3461 section 5.2.2).
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""The worker that empties the outbox: releases, colleagues' parts, notices and DSNs, recipient by recipient.
+"""The delivery worker: sends the outbox's releases, colleagues' parts, notices and DSNs, recipient by recipient.
 
-An entry is leased, made ready, *marked*, sent, and settled. The mark is a commit right before the relay is spoken to: "in
-doubt, until then", so that whoever finds it after a crash knows that the relay may have it (RFC 1047), and an entry that was
-leased but never marked was never sent. What is in doubt for a single person is tried once more after a while, with the same
-Message-ID and the same release id, and never a third time; a list's post waits for people to say what became of it (asking). A lease's token fences off an owner that was too slow; the fence holds the final dot
-back once the mark's time is nearly over, or when a freeze stops the message. A relay that cannot be reached is waited for
-without end: only its own 4xx run out.
+An entry is leased, prepared, *marked*, sent, and settled. The mark is a commit right before the relay is spoken to: "in
+doubt, until then". After a crash a marked entry may be at the relay (RFC 1047); one that was leased but never marked
+was never sent. If an entry to single people is in doubt, it is retried once after a while, with the same Message-ID and
+the same release id, and never a third time; a release to a list address waits for people (asking).
+
+A lease's token fences off a worker that was too slow. The fence holds the final dot back when the mark's time is nearly
+over, or when a freeze stops the message. A relay that cannot be reached is retried without limit: only its own 4xx
+replies expire.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is to be sent, and what became of it: entries of the outbox, leases, and the outcome of an attempt for each recipient."""
+"""Entries of the outbox, leases, and the outcome of an attempt for each recipient."""
 
 from __future__ import annotations
 

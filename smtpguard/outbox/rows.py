@@ -1,7 +1,7 @@
-"""The outbox: what is to be sent, recipient by recipient, leased to one worker at a time.
+"""The outbox as rows: messages to be sent, recipient by recipient, each entry leased to one worker at a time.
 
-Each recipient has one delivery status (journal.delivery), from which everything else that is said of a release is counted. A lease
-carries a token that grows with every lease; who was too slow settles with an old token and is refused.
+Each recipient has one delivery status (journal.delivery); all other figures of a release are counted from these. A
+lease carries a token that grows with every lease; a worker that was too slow settles with an old token and is refused.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What may go: facts in, a verdict out. Pure, total, deterministic: no await, no clock, no socket, no log."""
+"""The policy: facts in, a verdict out. Pure, total, deterministic: no await, no clock, no socket, no log."""

@@ -1,4 +1,6 @@
-"""How an approval of a mailing takes effect, as a policy says: in stages, and for copies that differ in so much."""
+"""How an approval of a mailing takes effect, as the policy declares it: in stages, and for copies that may differ by so
+many words.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One small class a condition: each looks at one fact and answers yes, no or unknown. And the reason that it gives.
+"""Conditions: one small class each, which tests one fact and answers yes, no or unknown, with a reason.
 
-A count is an interval, so a limit inside it is unknown; narrowing the interval never turns a yes into a no. Over a set a
-condition of ``when`` means any member, one of ``unless`` means all. Every answer is total: a value of the wrong kind is
-unknown.
+A count is an interval, so a limit inside it is unknown; narrowing the interval never turns a yes into a no. Over a set
+a condition of ``when`` means any member, one of ``unless`` means all. Every answer is total: a value of the wrong kind
+is unknown.
 """
 
 from __future__ import annotations

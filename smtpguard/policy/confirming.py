@@ -1,7 +1,8 @@
-"""Whom a rule that says ``confirm`` asks: the proven person who wrote the message. What anybody else wrote is held.
+"""A rule with ``confirm`` asks the proven writer of the message to confirm it. If the writer is not proven, it is held.
 
-What is unusual and probably meant needs no approver: who wrote it says so. That is worth something only of a person who is known, about
-people of whom to be on a list says nothing, and not so often that it becomes a habit. Pure.
+Unusual mail that is probably intended needs no approver: its writer confirms it. That is worth something only if the
+writer is proven, membership of the lists says nothing about people, and it does not happen so often that it becomes a
+habit. Pure.
 """
 
 from __future__ import annotations

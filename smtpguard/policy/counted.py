@@ -1,7 +1,7 @@
-"""Facts that are counted over transactions: under which keys each is counted, and what its answer comes to.
+"""Facts that are counted over transactions: the keys under which each is counted, and the value of the answer.
 
-One table. A fact is asked of the ledger (Ask), once or, where it is a share of lists, once for each list; what the ledger
-says (Live.counts) becomes its value. What needs no count, since this message adds nobody, is answered here.
+One table. A fact is asked of the ledger (Ask), once or, for a share of lists, once for each list; the ledger's answer
+(Live.counts) gives its value. A fact that needs no count, since this message adds nobody, is answered here.
 """
 
 from __future__ import annotations

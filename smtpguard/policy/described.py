@@ -1,4 +1,4 @@
-"""What each key of the policy says, in a sentence for an editor: "Model.key", or "*.key" for all that have it."""
+"""A description of each key of the policy, for editors: "Model.key", or "*.key" for all models that have it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""From facts to a verdict, in two steps: plan what is known and say what else must be asked; close with what the admission
-saw. ``decide`` is the two in one.
+"""From facts to a verdict, in two steps: plan with what is known and list what else must be asked; close with the
+counts and freezes that the admission read. ``decide`` is both in one.
 
-All rules are read and the strictest action wins, so adding a rule never loosens a verdict. A rule that could not make it
-stricter any more is skipped rather than asked for; observing rules are always answered. Pure, total, deterministic.
+All rules are read and the strictest action wins, so adding a rule never loosens a verdict. A rule that could not make
+it stricter any more is skipped rather than asked for; observing rules are always answered. Pure, total, deterministic.
 """
 
 from __future__ import annotations

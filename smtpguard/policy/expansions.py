@@ -1,4 +1,4 @@
-"""What expands at the relay or a list server without being a customer list of the policy, as the policy declares it."""
+"""Aliases and list servers that expand at the relay without being a customer list, as the policy declares them."""
 
 from __future__ import annotations
 

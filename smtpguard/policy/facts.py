@@ -1,10 +1,12 @@
-"""Everything that a rule may ask, and nothing else: one table of facts, and the values of one message.
+"""The table of facts that a rule may use, and the facts' values for one message.
 
-The table is all that is said of a fact in one place. The schema, the reference in docs/policy.md, the sentences and words in every language,
-what a rule can possibly meet, the cases of ``smtpguard test`` and what a verdict's entry keeps are made from it.
+Everything about a fact is in this table. The schema, the reference in docs/policy.md, the sentences and words in every
+language, what a rule can possibly hit, the cases of ``smtpguard test`` and what a verdict's entry keeps are made from
+it.
 
-A value is a truth, a word, a set of words, an address in a network, or a count. A count is an interval, since with no usable index a recipient is
-nobody or one customer. What could not be found out is Unknown, and says why; what has not been asked yet is absent.
+A value is a truth, a word, a set of words, an address in a network, or a count. A count is an interval, since without a
+usable index a recipient is zero or one customer. What could not be found out is Unknown, with the reason; a fact that
+was not asked for yet is absent.
 """
 
 from __future__ import annotations

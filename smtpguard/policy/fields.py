@@ -1,5 +1,5 @@
-"""Values as people write them in the policy file, each with what is said where one is wrong: mailboxes, domains, networks, names,
-days, times and zones.
+"""Types of values in the policy file, each with its error message: mailboxes, domains, networks, names, days, times and
+zones.
 """
 
 from __future__ import annotations

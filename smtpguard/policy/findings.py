@@ -1,4 +1,4 @@
-"""The problems that one pass over a document finds, each put where it stands."""
+"""The problems that one pass over a document finds, each with its position."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Freezes: what each stops, and the hit that one makes where it stops a message, or may.
+"""Freezes: what each stops, and the hit that one makes on a message that it stops, or may stop.
 
-A freeze looks at what a message is, whatever the rules say; one that nobody can say it does not mean stops the message too.
-What is held is known, and ``stopped_by`` is the one answer to whether it may go now. Pure.
+A freeze looks at the message, whatever the rules say; if it cannot be excluded that the freeze selects a message, the
+message is stopped too. For a held message all is known, and ``stopped_by`` is the one answer to whether it may be
+released now. Pure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How conditions are written: ``any``, ``[internal, unclear]``, ``">= 20"``, ``">= 300 in 1h"``, ``{matches: ...}``.
+"""The grammar of conditions: ``any``, ``[internal, unclear]``, ``">= 20"``, ``">= 300 in 1h"``, ``{matches: ...}``.
 
-One function a type of fact.
+One function for each type of fact.
 """
 
 from __future__ import annotations

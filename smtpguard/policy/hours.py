@@ -1,7 +1,7 @@
-"""Working hours of the organization: whether people are there now, and when so many hours of theirs will have passed.
+"""Working hours of the organization: whether it is working time now, and when so many working hours will have passed.
 
-A working day runs from one wall-clock time to another in the organization's zone; what passes in between is counted in real
-time, so the night of a change of the clock is as long as it is. Pure: the time is always given.
+A working day runs from one wall-clock time to another in the organization's zone. What passes in between is counted in
+real time, so that a night in which the clock changes has its real length. Pure: the time is always given.
 """
 
 from __future__ import annotations

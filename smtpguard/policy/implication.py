@@ -1,7 +1,7 @@
-"""Whether one condition says yes whenever another does, and whether one rule is at least as strict as another, for every message.
+"""Whether one condition implies another, and whether one rule is at least as strict as another, for every message.
 
-Answers are ordered no, unknown, yes. A condition implies another if the other's answer is never below its own, whatever the value
-of the fact. What is not shown here is not known: False means "cannot be shown".
+Answers are ordered no, unknown, yes. A condition implies another if the other's answer is never below its own, whatever
+the value of the fact. False means "cannot be shown".
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What a new policy may let pass that the one before would have stopped: one plain sentence a change, with its place in the new file.
+"""What a new policy may let pass that the one before would have stopped: one plain sentence a change, with its place in
+the new file.
 
-Whatever cannot be shown to be the same or stricter is named. What is shown so is not: a rule added, a bound lowered, an exception
-taken out, a description changed. A field of a policy that nobody here knows is compared as a whole.
+A change that cannot be shown to be equal or stricter is reported. Changes that can are not: a rule added, a bound
+lowered, an exception removed, a description changed. A field of the policy that is not listed here is compared as a
+whole.
 """
 
 from __future__ import annotations

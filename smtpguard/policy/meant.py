@@ -1,6 +1,6 @@
-"""What is right by the policy's grammar and probably not what its admin meant. Warnings: none of them keeps it from force.
+"""Warnings about a policy that is valid and probably not what its admin meant. None of them keeps it from force.
 
-Each is a way in which a guard is weaker, or quieter, than whoever wrote the policy thinks.
+In each case the guard is weaker, or quieter, than the admin thinks.
 """
 
 from __future__ import annotations

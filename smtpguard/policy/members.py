@@ -1,7 +1,7 @@
-"""Where a list's members come from, and what expands at the relay, as the policy declares it: a model a kind of source.
+"""Sources of a list's members, and what expands at the relay, as pydantic models: one for each kind of source.
 
-The key that names the source (csv, sql, ldap...) says which model it is. Passwords and tokens stand in files, never here: a
-url that holds one is refused where it stands.
+The key that names the source (csv, sql, ldap...) selects the model. Passwords and tokens are in files, never in the
+policy: a url that contains one is refused.
 """
 
 from __future__ import annotations

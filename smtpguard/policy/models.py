@@ -1,7 +1,7 @@
 """The policy file's sections as pydantic models: its grammar, its defaults, and its JSON Schema.
 
-A model checks what can be checked where it stands; what needs the rest of the file (a group, a list, a fact's words) is
-parse's. Addresses stay as they are written.
+A model checks what it can check alone; checks that need the rest of the file (a group, a list, a fact's words) are in
+parse. Addresses stay as they are written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From the documents of a policy to a Policy, or to every problem in them at once, each with its position.
+"""Parse the documents of a policy into a Policy, or report every problem in them at once, each with its position.
 
-Models check each section; here is what needs the whole: names that are used must be declared, an address belongs to one
-list, a quorum can be met.
+Models check each section. The checks here need the whole file: names that are used must be declared, an address belongs
+to one list, a quorum can be met.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Whether any message at all can meet a rule: found out by trying, with the values at which one of its conditions changes its answer.
+"""Whether any message can hit a rule: found by trying the values at which one of its conditions changes its answer.
 
-A rule has few conditions and each has few such values, so that all their combinations can be asked, save those that no message
-has: nobody can have two recipients and be sent to three members. Only a rule that surely never hits is called so: what a pattern
-finds, and more combinations than there is patience for, are taken to be possible. Pure.
+A rule has few conditions and each has few such values, so all their combinations can be tried, except those that no
+message has: two recipients cannot be three members. A rule is reported only if it surely never hits; patterns, and
+rules with too many combinations, are taken to be possible. Pure.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The facts of one message as its verdict keeps them: one line of JSON, written and read by the table of facts.
 
-``since`` is the version; ``read``: the first letters of the sources of which something was asked. A fact of these that is not named was
-its default; ``not_asked`` names those that were not asked. Facts that are younger than the version, and those of other
-sources, are not known. Counts, and what people had decided about its mailing, are named always, by what was asked of them. Values are
-as in JSON: a set is a list, an interval ``[low, high]`` with null for no end; null: it could not be found out.
+``since`` is the version; ``read``: the first letters of the sources that were asked. A fact of these sources that is
+not named had its default; ``not_asked`` names those that were not asked. Facts newer than the version, and those of
+other sources, are not known. Counts, and people's decisions on the mailing, are always named, if they were asked for.
+Values are as in JSON: a set is a list; an interval ``[low, high]`` with null for no end; null: it could not be found
+out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A rule: what it looks at, and what it then wants done.
+"""A rule: its conditions and its action.
 
-It hits where every condition of ``when`` says yes and not every condition of ``unless`` does. Where that hangs on an
-unknown it takes effect all the same, a reject then as a defer: our own failure is never a 5xx.
+It hits if every condition of ``when`` says yes and not every condition of ``unless`` does. If that depends on an
+unknown fact, it takes effect all the same, a reject then as a defer: our own failure is never a 5xx.
 """
 
 from __future__ import annotations

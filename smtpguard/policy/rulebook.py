@@ -1,4 +1,4 @@
-"""From the rules of a policy file to rules that can be asked, with what is wrong with each."""
+"""Compile the rules of a policy file, and report what is wrong with each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON Schema of the policy file, for editors that complete and check as one types."""
+"""The JSON Schema of the policy file, for editors that complete and check while one types."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What is said of one fact of a message to people who may not know what a list is for: one plain sentence, from the table of facts.
+"""One plain sentence on a fact of a message, from the table of facts, for readers who may not know what a list is for.
 
-It says what was observed, never which list or why a list is special: that somebody is on a list for Ramadan greetings is
-itself a thing to protect, so lists, audiences, sensitivities and topics are not named here.
+It says what was observed, never which list or why a list is special. Membership of a list for Ramadan greetings is
+itself to be protected, so lists, audiences, sensitivities and topics are not named here.
 """
 
 from __future__ import annotations

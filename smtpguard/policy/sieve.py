@@ -1,7 +1,7 @@
-"""Which rules of many a message may hit at all: those of which a condition of ``when`` surely says no are passed over at once.
+"""Select the rules that a message may hit: rules with a condition of ``when`` that surely says no are skipped at once.
 
-Conditions that ask the same are asked once, whichever rules they stand in; words are looked up. So a thousand rules of which each is
-for one list cost hardly more than ten. Rules are bits of a number, by their places.
+Equal conditions of several rules are evaluated once; words are looked up. So a thousand rules, each for one list, cost
+little more than ten. A set of rules is an integer with one bit for each rule, by its place.
 """
 
 from __future__ import annotations

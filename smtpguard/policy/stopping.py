@@ -1,8 +1,9 @@
-"""Conversations that rest: a rule with ``stop`` that took effect in one goes on taking effect in it for that long.
+"""Stopped conversations: once a rule with ``stop`` took effect in a conversation, it goes on taking effect in it for
+that long.
 
-What begins a rest is one reply, counted under the rule and the conversation; whoever finds it counted by another reply meets
-a conversation that rests. The replies that are stopped prolong nothing, so it ends by itself. A message that is no reply, or
-that the rule's other conditions do not mean, is not stopped. Pure.
+One reply begins the stop: it is counted under the rule and the conversation, and a later reply that finds it counted
+meets a stopped conversation. Replies that are stopped do not prolong it, so it ends by itself. A message that is no
+reply, or that the rule's other conditions do not select, is not stopped. Pure.
 """
 
 from __future__ import annotations

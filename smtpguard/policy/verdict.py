@@ -1,4 +1,6 @@
-"""What was thought (a verdict) and what was done (a disposition). Every reason says rule, observed value and limit."""
+"""Verdicts (what was decided) and dispositions (what was done). Every reason gives the rule, the observed value and the
+limit.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""So many in so much time: "20000 in 1h", as streams limit themselves and conditions count."""
+"""A rate, as a number in a time: "20000 in 1h". Streams use it as their limit, and conditions count by it."""
 
 from __future__ import annotations
 

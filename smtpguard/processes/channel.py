@@ -1,10 +1,10 @@
-"""The channel between the supervisor and a part: whole messages over a socket pair, and with them open sockets.
+"""The channel between the supervisor and a part: whole messages over a socket pair, and open sockets along with them.
 
 SOCK_SEQPACKET keeps the bounds of messages; SCM_RIGHTS (unix(7)) carries a connection. Both ends use this class.
-Messages are small JSON objects with one key that says what they are:
+Messages are small JSON objects with one key that gives the type:
 
-    supervisor to part    {"take": id, "listener": index} with the socket, and with "client" where a proxy has said whose
-                          it is; {"stop": grace seconds}; {"numbers": the tree's}; {"places": as in places}
+    supervisor to part    {"take": id, "listener": index} with the socket, and with "client" where a proxy has given the
+                          client's address; {"stop": grace seconds}; {"numbers": the tree's}; {"places": as in places}
     part to supervisor    {"ready": true}; {"beat": its own numbers}; {"took": [ids]}; {"closed": [ids]}; {"leaving": true};
                           {"places": as in places}; {"lost": [ids]}, whose socket did not come along: the part has no
                           descriptor left

@@ -1,4 +1,6 @@
-"""One supervised process: forked, heard, killed when silent, and what it has not acknowledged yet."""
+"""One supervised process: forked, watched by its heartbeats, killed when silent, and the connections that it has not
+acknowledged yet.
+"""
 
 from __future__ import annotations
 

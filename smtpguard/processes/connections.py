@@ -1,6 +1,5 @@
-"""Who is connected, to which part, and whether one more is let in: the exact limits, since all accepting is done here.
-
-Pure bookkeeping.
+"""Open connections, the part that has each, and the limits on new ones. The limits are exact, since the supervisor
+accepts every connection. Pure bookkeeping.
 """
 
 from __future__ import annotations

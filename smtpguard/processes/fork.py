@@ -1,8 +1,8 @@
-"""Fork a part from the supervisor: its code is loaded once, and its memory shared until it is written to.
+"""Fork a part from the supervisor: its code is loaded once, and its memory is shared until it is written to.
 
-The child keeps standard output, standard error and the descriptors it is told to keep; standard input is /dev/null. The frames of
-the supervisor stay alive below the child's own, so that no object of the supervisor is destroyed in the child and closes a
-descriptor that the child has opened meanwhile.
+The child keeps standard output, standard error and the descriptors that the caller names; standard input is /dev/null.
+The supervisor's frames stay alive below the child's own. Otherwise an object of the supervisor could be destroyed in
+the child and close a descriptor that the child has opened meanwhile.
 """
 
 from __future__ import annotations

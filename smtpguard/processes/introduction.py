@@ -1,6 +1,6 @@
-"""Connections from proxies in front, until each has said whose it is: read without waiting, within a time, and no further.
+"""Read the PROXY header of connections from proxies in front: without blocking, and within a time limit.
 
-Exactly the header is taken from the socket; what follows, be it TLS or SMTP, is for the part that gets the connection.
+Exactly the header is read from the socket. What follows, TLS or SMTP, is for the part that gets the connection.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Sockets that listen: bound by us, or inherited from the service manager (sd_listen_fds(3)).
+"""Listening sockets: bound here, or inherited from the service manager (sd_listen_fds(3)).
 
-An inherited socket stands for the configured one with its port, and its address where neither is a wildcard; so what is
-said of a listener in the settings (TLS, senders_verified) holds for it too.
+An inherited socket matches the configured listener with its port, and with its address if neither is a wildcard. So the
+settings of a listener (TLS, senders_verified) apply to it too.
 """
 
 from __future__ import annotations

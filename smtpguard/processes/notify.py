@@ -1,4 +1,4 @@
-"""What systemd is told (sd_notify(3)): READY, RELOADING, WATCHDOG, STOPPING. Without NOTIFY_SOCKET nothing happens."""
+"""Notify systemd (sd_notify(3)): READY, RELOADING, WATCHDOG, STOPPING. Without NOTIFY_SOCKET nothing happens."""
 
 from __future__ import annotations
 

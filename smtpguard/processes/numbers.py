@@ -1,6 +1,6 @@
-"""The tree in numbers, for the part that shows them to operations: connections, refusals, deaths, and what parts say of themselves.
+"""Numbers of the process tree, for the metrics part: connections, refusals, deaths, and the numbers that parts report.
 
-Pure bookkeeping, from the supervisor's beginning on. A part says its own numbers with each beat; what they mean is app's.
+Pure bookkeeping, from the supervisor's start on. A part sends its own numbers with each heartbeat; app defines them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The part's side of the channel: says ready, beats, takes connections, and stops when told or when left alone.
+"""A part's side of the channel: report ready, send heartbeats, take connections, and stop when told or when the
+supervisor is gone.
 
-Every part of the tree runs here.
+Every part of the tree runs in this loop.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""One limit over all processes: how many connections to the relay each part may have, kept by the supervisor.
+"""One limit of relay connections for all processes: the supervisor grants places to the parts.
 
-A part asks for places and gives back what it does not need; the supervisor grants what is free, and takes back the places of a
-part whose process has ended. Both sides say totals since the process began, so that messages that cross on their way add up:
+A part asks for places and gives back those that it does not need. The supervisor grants free places, and takes back the
+places of a part whose process has ended. Both sides send totals since the process began, so that messages that cross on
+their way add up:
 
     part to supervisor    {"places": {"back": given back, "seen": granted as far as it has heard, "wanted": more than it has}}
     supervisor to part    {"places": {"granted": in all, "most": come down to so many, or null, "waited": by other parts,
                            "sharers": parts that carry clients' mail}}
 
-Free places go to the part with the fewest; of equals to whoever has waited longest. Where none is free and one part has more than
-another that waits would have, it is told to come down. A part with a cap (delivery) never has more than that.
+Free places go to the part with the fewest; among equals to the one that has waited longest. If none is free, and one
+part has more than another that waits would then have, it is told to come down. A part with a cap (delivery) never has
+more than its cap.
 """
 
 from __future__ import annotations

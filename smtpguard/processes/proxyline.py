@@ -1,7 +1,7 @@
-"""The PROXY protocol's header, versions 1 and 2 (HAProxy's proxy-protocol.txt): whose connection a proxy passes on.
+"""Parse the header of the PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): the client's address.
 
-From octets to an address, strictly, without input or output; as many octets are taken as are the header's. LOCAL and
-UNKNOWN, and families that are not TCP over IP, name nobody. TLVs are read over.
+Strict, and without input or output; it consumes exactly the octets of the header. LOCAL and UNKNOWN, and families that
+are not TCP over IP, give no address. TLVs are skipped.
 """
 
 from __future__ import annotations

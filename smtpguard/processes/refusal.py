@@ -1,7 +1,8 @@
-"""A connection that nobody is going to serve: told so in SMTP where that can be read, and closed.
+"""Refuse connections that will not be served: with an SMTP reply where the client can read one, then closed.
 
-Who is told 554 may be in the middle of a word. A socket that is closed with unread octets is reset, and the reply may be lost with
-it; the client would then try again for days. So such a connection stays for a moment: it may say QUIT (RFC 5321 section 3.1).
+A client that gets 554 may be sending. A socket that is closed with unread octets is reset, and the reply may be lost
+with it; the client would then retry for days. So such a connection stays open for a moment, for its QUIT (RFC 5321
+section 3.1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reloading on SIGHUP: the reload command in a process of its own, one at a time, and none that was asked for is lost."""
+"""Reload on SIGHUP: run the reload command in a process of its own, one at a time, and drop no request."""
 
 from __future__ import annotations
 

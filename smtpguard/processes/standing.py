@@ -1,7 +1,7 @@
-"""How a process tree stands, written down for whoever asks: a file in the state folder, new every few seconds while it lives.
+"""The state of a process tree, in a file in the state folder, rewritten every few seconds while the tree lives.
 
-It needs no part of the tree, no store and no port, so that it is read when nothing else answers. A file whose time is old, or
-whose process is gone, is of a tree that is not there any more.
+It needs no part of the tree, no store and no port, so it can be read when nothing else answers. If a file is old, or
+its process is gone, the tree has ended.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The supervisor: accepts, counts, hands over; starts its parts again when they die, and stops them in good order.
+"""The supervisor: accepts, counts and hands over connections; restarts its parts when they die; stops them in good
+order.
 
 It holds every accepted connection until a part has taken it, so that none is lost with a part. It reads no mail and
-opens no database, and so has little to die of. Parts are forked from it (fork), with all their code loaded.
+opens no database, so it has few ways to fail. Parts are forked from it (fork), with all their code loaded.
 
     SIGTERM, SIGINT   no more connections; 30 s for what is in DATA; a second one ends everything at once
     SIGHUP            the reload command, in a process of its own

@@ -1,1 +1,1 @@
-"""What a message says, within bounds of time, size and depth. Pure; imports mail."""
+"""Read the content of a message within bounds of time, size and depth. Pure; imports mail."""

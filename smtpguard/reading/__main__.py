@@ -1,9 +1,10 @@
-"""``python -m smtpguard.reading``: reads messages in a process that can be killed.
+"""``python -m smtpguard.reading``: read messages in a process that can be killed.
 
-A request on standard input is two blocks, the head (codec.dump_request) and the content; the answer on standard output is
-one, codec.dump_reading or Shown.pack. A block is its length in four octets, big-endian, and then so many octets. Requests follow one
-another until the input ends. Memory, processor time and files are limited from within; for the wall clock the parent holds
-the gun. A request that cannot be understood, or a limit that is hit, ends the process, and the parent's answer is "unreadable".
+A request on standard input is two blocks, the head (codec.dump_request) and the content; the answer on standard output
+is one, codec.dump_reading or Shown.pack. A block is its length in four octets, big-endian, and then so many octets.
+Requests follow one another until the input ends. The process limits its own memory, processor time and files; the
+parent limits the wall-clock time and kills it. A request that cannot be parsed, or a limit that is hit, ends the
+process; the parent then treats the message as "unreadable".
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Who is named in From, To and Cc (RFC 5322 section 3.4), in any of the spellings that mail programs write.
+"""The people in From, To and Cc (RFC 5322 section 3.4), in any spelling that mail programs write.
 
-Total: what is no address is passed over.
+Total: text that is no address is skipped.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Whom a message answers, as far as it says: the people whom its quotation names as writers, and the Message-IDs that it refers to
-(RFC 5322 section 3.6.4). Anybody can write either.
+"""What a message claims to answer: the writers that its quotation names, and the Message-IDs that it refers to (RFC
+5322 section 3.6.4). Both can be forged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Finding many words in a text at once (Aho-Corasick), set up so that ordinary text is passed over quickly.
+"""Build an Aho-Corasick automaton that finds many words at once, and skips ordinary text quickly.
 
-The automaton looks for the next letter among a node's children one by one, in the order in which they were added. So the
-commonest letters are added first, and the root knows every common character, also those with which no word begins: a text
-is then scanned in two thirds of the time.
+The automaton looks for the next letter among a node's children one by one, in the order in which they were added. So
+the commonest letters are added first, and the root knows every common character, also those with which no word begins.
+This scans a text in two thirds of the time.
 """
 
 from __future__ import annotations

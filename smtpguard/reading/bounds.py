@@ -1,4 +1,4 @@
-"""How much a reading may cost: size, depth, parts and time. Past a bound the answer is "too complex", not a longer wait."""
+"""The bounds of a reading: size, depth, parts and time. Past a bound the answer is "too complex", not a longer wait."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A reading, its surroundings and its bounds as JSON, for the process that reads what is big or strange.
+"""Readings, surroundings and bounds as JSON, for the process that reads large or malformed messages.
 
-What comes back from that process is data and never code: everything is checked against its type.
+The answer of that process is data and never code: the type of every value is checked.
 """
 
 from __future__ import annotations

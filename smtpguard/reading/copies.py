@@ -1,9 +1,10 @@
-"""What a message is a copy of: a sketch of its own text; where there is too little of it, of what it shows instead, or a key.
+"""By what a message is recognised as a copy: a sketch of its own text; where that is too short, a sketch of the other
+text that it shows, or an exact key.
 
-Signature, disclaimers and quoted text are nobody's mailing while there is text of one's own. "See attached" and a forwarded story
-are: then the quoted or attached text counts, or the files that are attached; else the little that is said, when it is the very
-same. What cannot be read is a copy of what has the very same body. All text is folded first, so that a copy cannot be told
-apart by what nobody sees.
+As long as a message has enough own text, its signature, disclaimers and quoted text do not count. For "See attached"
+and a forwarded story the quoted or attached text counts, or the attached files; else the few words, if they are
+identical. An unreadable message is a copy of those with an identical body. All text is folded first, so that invisible
+differences do not tell copies apart.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What admins change: marks weighed otherwise or switched off, and marks of their own (a field, a pattern, a term).
+"""The admins' changes to marks: other weights, marks switched off, and marks of their own (a field, a pattern, a term).
 
 Patterns are re2's, so that no pattern and no message together can take more than linear time.
 """

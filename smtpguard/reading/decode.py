@@ -1,6 +1,7 @@
-"""From octets to characters: transfer encodings (RFC 2045 section 6), charsets, encoded words (RFC 2047), parameters (RFC 2231).
+"""From octets to characters: transfer encodings (RFC 2045 section 6), charsets, encoded words (RFC 2047), parameters
+(RFC 2231).
 
-Everything here is total: what cannot be decoded is decoded as far as it goes, and the defect is named.
+All functions are total: malformed input is decoded as far as possible, and the defect is named.
 """
 
 from __future__ import annotations

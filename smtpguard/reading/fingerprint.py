@@ -1,9 +1,9 @@
-"""What makes two personalised copies the same mailing: a sketch of their own text, or a key that both bear exactly.
+"""The fingerprint of a mailing: a sketch of the text, by which personalised copies match, or an exact key.
 
-The text is cut into pieces at places that its own words choose, so that a name put into a sentence spoils the pieces around
-it and no others; numbers, addresses and links are dropped; the 64 smallest checksums of the pieces are kept. Two copies
-share nearly all of them, two mailings nearly none. Whoever keeps mailings finds the likely ones by ``Sketch.keys`` in a
-table with an index, and lets ``same`` decide: no scan.
+The text is cut into pieces at places that its own words choose, so that an inserted name changes only the pieces around
+it. Numbers, addresses and links are dropped; the 64 smallest checksums of the pieces are kept. Two copies share nearly
+all of them, two mailings nearly none. A store of mailings finds candidates by ``Sketch.keys`` in an indexed table, and
+``same`` decides: no scan.
 """
 
 from __future__ import annotations

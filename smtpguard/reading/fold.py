@@ -1,8 +1,8 @@
-"""Text as it sounds, whatever it is spelled with: NFKC, lower case, and the disguises of words undone.
+"""Fold text so that spellings and disguises of a word compare equal: NFKC, lower case, and more.
 
-Zero-width characters, soft hyphens and strokes through letters go, letters in boxes and small capitals become plain ones,
-look-alike letters of other scripts in a Latin word become Latin, digits that stand for letters within a word become letters, and
-letters set apart (``p o r k``) are put together.
+Zero-width characters, soft hyphens and strokes through letters are removed. Boxed letters and small capitals become
+plain letters, look-alike letters of other scripts in a Latin word become Latin, digits that stand for letters within a
+word become letters, and spaced letters (``p o r k``) are joined.
 """
 
 from __future__ import annotations

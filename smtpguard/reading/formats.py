@@ -1,7 +1,8 @@
-"""Text in other formats than plain text and HTML: enriched text (RFC 1896), RTF, calendars (RFC 5545), files within a text.
+"""Text in formats other than plain text and HTML: enriched text (RFC 1896), RTF, calendars (RFC 5545), files within a
+text.
 
-Which parts of a message hold text at all is said here too: by their type, and where that says nothing by the file's name.
-Everything is total and linear.
+It also decides which parts of a message hold text: by their type, and if that is generic by the file's name. All
+functions are total and linear.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Marks that the header block carries (RFC 5322; Exchange's, Outlook's, Gmail's, Apple's and the platforms' own fields).
+"""Marks from the header block (RFC 5322; the own fields of Exchange, Outlook, Gmail, Apple and the platforms).
 
-All of it can be forged, so no mark here is proof; what was verified comes from elsewhere (origin).
+All of it can be forged, so no mark here is proof; verified origins come from elsewhere (origin).
 """
 
 from __future__ import annotations

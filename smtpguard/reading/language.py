@@ -1,4 +1,6 @@
-"""Which language a text is in, by its commonest small words: enough to tell people, and that a text is in another than a list reads."""
+"""Detect the language of a text by its commonest small words: accurate enough to tell people, and to see that a text is
+not in a list's language.
+"""
 
 from __future__ import annotations
 

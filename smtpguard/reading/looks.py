@@ -1,4 +1,4 @@
-"""From marks to one word: internal, mailing or unclear. And what a reading of a message is, as a whole."""
+"""Reduce marks to one word: internal, mailing or unclear. And the Reading of a message as a whole."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Marks: what in a message speaks for mail between colleagues, and what for a mailing. Each with a weight and evidence.
+"""Marks: evidence in a message for mail between colleagues, or for a mailing. Each has a weight.
 
-This is the one table of them, with the reason for each weight. Marks of one ``group`` tell of one thing, so that only the
+This is the one table of them, with the reason for each weight. Marks of one ``group`` have one cause, so only the
 heaviest of a group counts: eight headers of one Exchange server are not eight reasons.
 """
 

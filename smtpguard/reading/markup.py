@@ -1,6 +1,6 @@
-"""HTML as a person sees it: what is shown, what is hidden, what is quoted, and what the markup tells of its maker.
+"""HTML as a person sees it: the shown, hidden and quoted text, and signs of the program that made it.
 
-The tree is lexbor's, the one browsers would build. Before it is built the tags are counted, since a deep tree costs
+The tree is lexbor's, the same as browsers build. The tags are counted before it is built, since a deep tree costs
 quadratic time; past the bounds the answer is "too complex", never an empty text.
 """
 

@@ -1,4 +1,4 @@
-"""Where a message provably came from: the domains whose DKIM signatures (RFC 6376) verified."""
+"""The proven origin of a message: the domains whose DKIM signatures (RFC 6376) verified."""
 
 from __future__ import annotations
 

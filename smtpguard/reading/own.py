@@ -1,9 +1,7 @@
-"""Which text of a message is its writer's own, and of this message alone: without signature, disclaimers and footers.
+"""The writer's own text of a message: without signature, disclaimers and footers.
 
-All text comes as ``fold`` leaves it.
-
-Quoted text is gone already (quoting). What is cut away is chosen by the text's own words, so that all copies of a mailing
-are cut at the same place. Only the end of a text is looked at: that is where such things stand.
+Input is folded (``fold``) and has no quoted text (quoting). The text's own words choose the place of the cut, so all
+copies of a mailing are cut at the same place. Only the end of a text is looked at, where signatures and footers are.
 """
 
 from __future__ import annotations

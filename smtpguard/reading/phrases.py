@@ -1,7 +1,7 @@
-"""What mailings and colleagues write, language by language: phrases that stand for a mark wherever they are found.
+"""Phrases of mailings and of colleagues, by language: each is evidence for a mark wherever it is found.
 
-Data, and one automaton over it. Phrases are written as ``fold`` leaves them: lower case, one space. A phrase begins and ends
-at the edge of a word, save those that end in ``*``.
+They are data, with one automaton over all. Phrases are written in folded form (``fold``): lower case, one space. A
+phrase begins and ends at the edge of a word, except those that end in ``*``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What mail programs put before a subject when people answer or forward, in the languages of the programs.
+"""The prefixes that mail programs put before a subject in replies and forwards, in many languages.
 
 RFC 5322 section 3.6.5 knows only "Re:".
 """

@@ -1,4 +1,5 @@
-"""The new part of a text and the quoted part: attributions, header blocks and ``>`` in the languages of mail programs.
+"""Split a text into its new and its quoted part: attributions, header blocks and ``>``, in the languages of mail
+programs.
 
 RFC 3676 section 4.5 knows only ``>``; the rest is what programs write.
 """

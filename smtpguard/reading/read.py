@@ -1,7 +1,7 @@
-"""Read a message as a careful colleague would: what it looks like, and why. The room's one door.
+"""Read a message: what it looks like, and why. The entry point of this room.
 
-``read`` answers for any bytes: it raises nothing. What cannot be read is "unreadable", what passes a bound "too complex",
-each with the reason.
+``read`` accepts any bytes and raises nothing. An unreadable message gives "unreadable", one that passes a bound "too
+complex", each with the reason.
 """
 
 from __future__ import annotations

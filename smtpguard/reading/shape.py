@@ -1,4 +1,4 @@
-"""Marks in how a message is made: the structure that mail programs give what is typed, and that templates have."""
+"""Marks from the structure of a message: what mail programs write around typed text, and what templates have."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Everything that a message shows or opens, in order: text with quotes, footers and hidden words, markup, links, pictures, files.
+"""All that a message shows or links to, in order: text with quotes, footers and hidden words, markup, links, pictures,
+files.
 
-Other rooms ask what a message is about; this says what it is, so that people approve one thing and not another. So nothing is cut
-away, and of HTML the source counts, not what a browser makes of it: a style that hides or shows words is a difference. What may
-differ between two ways of sending the same thing does not count: transfer encoding, charset, boundaries, Content-IDs, white
-space. What cannot be taken apart for certain is compared as octets.
+Approvals compare it, so that what people approve is what is sent. So nothing is cut away, and for HTML the source
+counts, not what a browser renders: a style that hides or shows words is a difference. Differences between two ways of
+sending the same content do not count: transfer encoding, charset, boundaries, Content-IDs, white space. A part that
+cannot be parsed for certain is compared as octets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Which attributes of a tag can change what a message shows: by the names that its style sheets know, and by inline declarations.
+"""Which attributes of a tag can change what a message shows: those that its style sheets mention, and inline
+declarations.
 
-Ids, classes and data-* that no style sheet of the message mentions change nothing, and tools make new ones for each copy. Where it
-is not certain that a style sheet does not look at them, they all count.
+Ids, classes and data-* that no style sheet of the message mentions change nothing, and tools generate new ones for each
+copy. If it is not certain that a style sheet ignores them, all of them count.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a reader knows beforehand: whose mail this is, what the admins look for, and which marks they weigh otherwise."""
+"""The context of a reading: the organization's domains, the vocabularies, and the admins' changes to marks."""
 
 from __future__ import annotations
 

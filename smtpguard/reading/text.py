@@ -1,6 +1,6 @@
 """All the text of a message, sorted: subject, new, quoted, hidden, attached; names of attachments and alt texts.
 
-"Unreadable" is a finding here, not an exception: what can be read is read anyway. Only TooComplex is raised.
+"Unreadable" is a finding here, not an exception: the rest is read anyway. Only TooComplex is raised.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Which conversation a message belongs to, and whether it answers in it (RFC 5322 section 3.6.4, MS-OXOMSG 2.2.1.3).
+"""The conversation that a message belongs to, and whether it is an answer in it (RFC 5322 section 3.6.4, MS-OXOMSG
+2.2.1.3).
 
-The first Message-ID of References, or what it answers, or its own: that names the conversation. Programs differ in what they
-keep of References; Outlook and Exchange number conversations in Thread-Index as well. A subject alone names nothing, as far
-as can be said here: "Re: Lunch" is many conversations.
+The conversation's name is the first Message-ID of References, or the id that the message answers, or its own. Programs
+differ in what they keep of References; Outlook and Exchange number conversations in Thread-Index as well. A subject
+alone is no name: "Re: Lunch" is many conversations.
 """
 
 from __future__ import annotations

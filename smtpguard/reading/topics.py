@@ -1,9 +1,9 @@
-"""Vocabularies: which words of a subject someone should be spared, with their inflections and compounds.
+"""Vocabularies: the words of a topic that an audience is to be spared, with their inflections and compounds.
 
 A vocabulary comes as parsed YAML (the caller reads files): a mapping with ``groups``, each of one ``language``, with
-``terms``, the endings they take (``inflect``), whether they make compounds (``compound``), and what looks like them and is
-not (``except``). Finding: Aho-Corasick gives candidates, the word around each decides, and what was decided of a word is remembered
-from message to message.
+``terms``, the endings they take (``inflect``), whether they make compounds (``compound``), and similar words that do
+not count (``except``). Aho-Corasick finds candidates, the word around each decides, and the decision on a word is
+cached from message to message.
 """
 
 from __future__ import annotations

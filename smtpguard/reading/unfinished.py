@@ -1,8 +1,8 @@
-"""What shows that a message is not finished: fields of a template left unfilled, a draft, comments of colleagues, a test, filler text,
-a file that is not the one it speaks of.
+"""Signs that a message is not finished: unfilled fields of a template, a draft, comments of colleagues, a test, filler
+text, a file other than the one that it mentions.
 
-Found in the subject and in what everybody sees of the writer's own text. It says nothing of what a message looks like: a letter and a
-mailing are drafts alike. Every pattern takes linear time.
+They are looked for in the subject and in the visible part of the writer's own text. They say nothing about what a
+message looks like: a letter and a mailing can both be drafts. Every pattern takes linear time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Which text of an HTML tree nobody sees: by size, colour, place or style, inline, in attributes or in a style sheet.
+"""Find text of an HTML tree that readers do not see: by size, colour, place or style, inline, in attributes or in a
+style sheet.
 
-Sizes and colours are inherited and set back, so each text is judged by the nearest elements that say anything of it. A
-background picture hides nothing here, since nobody here has seen it. What only Outlook hides (``mso-hide``) counts as hidden.
+Sizes and colours are inherited and can be reset, so each text is judged by the nearest elements that set them. A
+background picture hides nothing here, since its colours are unknown. What only Outlook hides (``mso-hide``) counts as
+hidden.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a message is made of: a walk over its MIME parts on the bytes themselves (RFC 2045, 2046), in bounds.
+"""Walk over the MIME parts of a message on its bytes (RFC 2045, 2046), within bounds.
 
-Two programs may cut a malformed message differently. Where that could hide text the walk says so ("two boundaries"), and
-where it can it gives the text of both.
+Two programs may split a malformed message differently. If that could hide text, the walk reports it ("two boundaries"),
+and if possible it gives the text of both.
 """
 
 from __future__ import annotations

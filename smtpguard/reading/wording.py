@@ -1,7 +1,6 @@
-"""Marks in what a message says: phrases, greetings, signatures, links, and the mail that it quotes.
+"""Marks from what a message says: phrases, greetings, signatures, links, and the mail that it quotes.
 
-The new part counts; what is quoted was somebody else's, and a colleague who forwards a newsletter has written none. Never
-here: the phrases themselves (phrases), or the shape of the markup (shape).
+The new part counts; quoted text has another writer: a colleague who forwards a newsletter has not written one.
 """
 
 from __future__ import annotations

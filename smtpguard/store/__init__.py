@@ -1,1 +1,1 @@
-"""Everything that lasts, as one object: opened and checked, written by one thread, forgotten in time."""
+"""The store as one object: opened and checked, written by one thread, erased by retention."""

@@ -1,4 +1,4 @@
-"""What people at the console ask of the record: lists of holds, a mailing as one, and what was frozen."""
+"""The console's queries: lists of holds, a mailing with its holds, and the messages that freezes stopped."""
 
 from __future__ import annotations
 

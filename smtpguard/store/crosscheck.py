@@ -1,8 +1,9 @@
-"""What the store has beside the journal, held against its entries: policies' texts, freezes, holds, mailings, and how far readers are.
+"""Compare tables beside the journal with its entries: texts of policies, freezes, holds, mailings, and the readers'
+cursors.
 
-The chain proves its entries alone. What people read on pages stands in tables beside it, and whoever can write the database can edit those;
-so each is compared with the entries that made it. A short transaction at a time; whom mailings reached is compared in a file, so that
-memory does not grow with them.
+The chain proves its entries alone. The pages show tables beside it, which anybody with write access to the database can
+edit, so each is compared with the entries that it was made from. It takes a short transaction at a time. The people
+that mailings reached are compared in a file, so that memory does not grow with them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The journal's front of one process: a thread that appends verdicts to its file and syncs them, many at a time.
 
-A verdict is recorded when it is synced. The writer moves what is there into the chain with its next batch, 50 ms on at the latest,
-together with how far it has come; what a process that died has left is moved by whoever looks next (Batch.take_fronts). Whatever is
-not as it should be here sends a message to the admission, from the beginning.
+A verdict is recorded when it is synced. The writer moves synced verdicts into the chain with its next batch, after 50
+ms at most, in the same commit as its position in the front. The front of a process that died is moved by any other
+process (Batch.take_fronts). On any irregularity here the message goes to the admission, from the beginning.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What is in the store, by noun: holds, mailings, the outbox, the gate, policies, content, the journal. Each reads and writes rows
-through Access. What a method promises is said in guard.ports, for those that are there.
+"""The store's contents by noun: holds, mailings, the outbox, the gate, policies, content, the journal.
+
+Each reads and writes rows through Access. guard.ports documents the methods that it declares.
 """
 
 from __future__ import annotations

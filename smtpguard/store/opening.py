@@ -1,4 +1,4 @@
-"""Opening a store: the one that is meant, at this version, or one sentence that says why not."""
+"""Open a store: the right database, at this version; or one sentence that says why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for the writer, as the event loop sees it: bounded in number and in time, and always answered."""
+"""Work that waits for the writer, as the event loop sees it: bounded in number and in time, and always answered."""
 
 from __future__ import annotations
 

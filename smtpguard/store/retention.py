@@ -1,7 +1,8 @@
-"""Forgetting in time: content, then what names people, then the journal itself; never what is still waiting.
+"""Retention: erase content first, then the names of people, then the journal itself; never what is still waiting.
 
-Each step takes a bounded slice, so that it can run beside admissions; ``done`` says whether more is left. Erasing is itself
-an entry. The journal is cut only just after a signed checkpoint that says so, so that what is left is provable.
+Each step takes a bounded slice, so that it can run beside admissions; ``done`` says whether more is left. Erasing is
+itself a journal entry. The journal is cut only just after a signed checkpoint that says so, so that the rest can be
+proved.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Whether a database is the one that the state folder knows, of this secret, and no older than what was signed beside it.
+"""Check that a database is the one that the state folder knows, of this secret, and not older than the checkpoints
+beside it.
 
-The file of checkpoints outlives a store that is put back to an earlier state, and one that is taken for another. So whoever
-opens a store looks there first. Another journal, or another secret, is refused before anything is written that would spoil the
-proof; a store that was put back stands still until a person says that it may go on, since what was released, decided or frozen
-in the meantime has come undone in it.
+The file of checkpoints survives when a store is restored to an earlier state, or replaced by another one. So opening a
+store reads it first. Another journal, or another secret, is refused before anything is written that would spoil the
+proof. A store that was restored to an earlier state is frozen until a person thaws it, since releases, decisions and
+freezes of the time between are missing in it.
 """
 
 from __future__ import annotations

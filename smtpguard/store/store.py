@@ -1,6 +1,6 @@
-"""The store: everything that lasts, by noun. One object a process.
+"""The store by noun. One object a process.
 
-All writing goes through the one writer thread (writer.py); reading has a few threads of its own (access.py).
+All writes go through the one writer thread (writer.py); reads have a few threads of their own (access.py).
 """
 
 from __future__ import annotations

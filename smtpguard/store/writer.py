@@ -1,9 +1,9 @@
-"""The one thread of a process that writes: it drains what waits, up to 128 at a time, into one transaction and one commit.
+"""The writer thread of a process: it takes up to 128 waiting items into one transaction and one commit.
 
-There is no timer: a lone item waits for nothing, and while one batch is being committed the next one gathers. Every item is
-answered: with its result after the commit, with its own error, or with the storage's. Of an item that raises nothing is
-written. Nobody waits longer than 20 s, and where an answer came too late or the commit's outcome is unknown, what was written is
-put right (unanswered).
+There is no timer: a lone item does not wait, and while one batch is being committed the next one gathers. Every item is
+answered: with its result after the commit, with its own error, or with the storage's. An item that raises writes
+nothing. No caller waits longer than 20 s. If an answer came too late, or the commit's outcome is unknown, what was
+written is corrected (unanswered).
 """
 
 from __future__ import annotations

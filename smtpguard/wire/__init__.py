@@ -1,1 +1,1 @@
-"""What is heard and spoken: SMTP in, SMTP out, DKIM. Never guard, store, or the policy's engine."""
+"""SMTP in, SMTP out, the milter protocol, DKIM. Imports neither the store nor the policy's engine."""

@@ -1,4 +1,4 @@
-"""What a client is told of a whole message: the one mapping from what was decided and done to an SMTP reply (RFC 5321 section 4.2)."""
+"""The SMTP reply to a whole message: the one mapping from verdict and disposition to a reply (RFC 5321 section 4.2)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Messages of our own on their way out: what was released, notices, DSNs (RFC 5321 section 3.3, RFC 1870, 6152, 6531, 3461).
+"""Send messages of our own: releases, notices, DSNs (RFC 5321 section 3.3, RFC 1870, 6152, 6531, 3461).
 
-One transaction a message; one reply a recipient. What the relay does not offer is not asked of it, and what cannot be sent
-without it is refused here, and not in the relay's name.
+There is one transaction a message, and one reply a recipient. Extensions that the relay does not offer are not used. A
+message that cannot be sent without one is refused here, and not in the relay's name.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""DKIM: which domains provably signed a message, and signing of our own notices and DSNs (RFC 6376, RFC 8301, RFC 8463).
+"""DKIM: verify which domains signed a message, and sign our own notices and DSNs (RFC 6376, RFC 8301, RFC 8463).
 
-dkimpy checks a signature over the header; what must be stricter, or linear in time and size, is done here: which signatures
-count at all, the hash of the body, and the keys. Keys are asked for in the loop, signatures checked in a thread; both within
-bounds, since anybody can write a signature header and publish a key. A key that could not be asked for is "unknown", never
-"no".
+dkimpy checks a signature over the header. What must be stricter, or linear in time and size, is done here: which
+signatures count at all, the hash of the body, and the keys. Keys are looked up in the event loop, signatures checked in
+a thread; both within bounds, since anybody can write a signature header and publish a key. A key that could not be
+looked up gives "unknown", never "no".
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What EHLO offers: what the relay offers, as far as we can carry it, and what is ours (RFC 5321 section 4.1.1.1).
+"""The EHLO keywords that a client is offered: the relay's, as far as we can carry them, and our own (RFC 5321 section
+4.1.1.1).
 
-PIPELINING (RFC 2920) and STARTTLS (RFC 3207) are ours whatever the relay does; SIZE (RFC 1870) is the smaller of both.
-8BITMIME, SMTPUTF8, DSN and ENHANCEDSTATUSCODES are the relay's promises, passed on, and so are mechanisms of AUTH where
-clients may log in here. CHUNKING and the rest are not carried, so not offered.
+PIPELINING (RFC 2920) and STARTTLS (RFC 3207) are ours, whatever the relay offers; SIZE (RFC 1870) is the smaller of
+both. 8BITMIME, SMTPUTF8, DSN and ENHANCEDSTATUSCODES are passed on from the relay, and so are mechanisms of AUTH if
+clients may log in here. CHUNKING and the rest cannot be carried, so they are not offered.
 """
 
 from __future__ import annotations

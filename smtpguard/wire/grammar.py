@@ -1,8 +1,8 @@
-"""The grammar of the commands that carry something on (RFC 5321 section 4.1, RFC 1870, 3461, 4954, 6152, 6531, XFORWARD).
+"""The grammar of the commands that are passed on (RFC 5321 section 4.1, RFC 1870, 3461, 4954, 6152, 6531, XFORWARD).
 
-Here live the readers of MAIL, RCPT, HELO, EHLO and XFORWARD, on raw bytes and with anchored patterns, and the writers of
-MAIL and RCPT for the relay. What is not in the grammar is refused here, so the relay never sees it. What is written
-for the relay is made from what was understood, so that the relay and the policy cannot understand it differently.
+Parsers of MAIL, RCPT, HELO, EHLO and XFORWARD, on raw bytes and with anchored patterns, and writers of MAIL and RCPT
+for the relay. Anything outside the grammar is refused here, so the relay never sees it. Commands for the relay are
+written from the parsed values, so that the relay and the policy cannot understand them differently.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Who guesses at passwords, and how long the next guess has to wait (RFC 4954 section 9).
+"""Slow down password guessing (RFC 4954 section 9).
 
-A name and a client's address each have their count of *different* wrong guesses: a telephone with an old password, which
-says the same again and again, slows nobody. Beyond a few, the attempts of one address, and those at one name, take their
-turn, each a pause after the one before; whoever would wait too long is told to come back. A name is not slowed for an
-address from which it has logged in before, so that strangers cannot shut its owner out.
+A login name and a client's address each have a count of *different* wrong guesses: a telephone with an old password,
+which repeats the same one, slows nobody. Beyond a few, the attempts of one address, and those at one name, are queued,
+each a pause after the one before; an attempt that would wait too long is refused for now. A name is not slowed for an
+address from which it has logged in before, so that strangers cannot lock its owner out.
 
-Bounded: the oldest are forgotten. Of what was guessed a few octets of a keyed digest are kept, which prove nothing.
+Bounded: the oldest counts are dropped. Of each guess only a few octets of a keyed digest are kept, which prove nothing.
 Each process counts for itself.
 """
 

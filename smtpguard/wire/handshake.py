@@ -1,7 +1,7 @@
-"""How a session with the relay is opened: greeting, EHLO, STARTTLS, AUTH (RFC 5321 section 3.2, RFC 3207, RFC 4954).
+"""Open a session with the relay: greeting, EHLO, STARTTLS, AUTH (RFC 5321 section 3.2, RFC 3207, RFC 4954).
 
-What is asked for and cannot be had means that nothing is sent: TLS that is required, a certificate that does not verify, a
-login that fails. A user name or password is in no error here.
+If a configured step is impossible, nothing is sent: TLS that is required, a certificate that does not verify, a login
+that fails. No error contains a user name or a password.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Who the client is: what it says of itself, what a trusted peer says of it, and who it has logged in as.
+"""The client's identity: its HELO, what a trusted peer says of it (XFORWARD, XCLIENT), and its login (AUTH).
 
-Here this is gathered, from HELO, XFORWARD, XCLIENT and AUTH, into what the guard sees (mail.envelope.Session). XFORWARD is for
-one transaction, XCLIENT until another, a login until the end or STARTTLS.
+They are combined into what the guard sees (mail.envelope.Session). XFORWARD is for one transaction, XCLIENT until the
+next one, a login until the end or STARTTLS.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How a listener is set up: where, with which limits, whom it trusts. Settings alone, made by app from the configuration.
+"""The settings of a listener: address, limits, trusted peers. app makes them from the configuration.
 
-The size of a command line is the grammar's (RFC 5321 section 4.5.3.1), all other limits stand here.
+The size of a command line is the grammar's (RFC 5321 section 4.5.3.1); all other limits are here.
 """
 
 from __future__ import annotations

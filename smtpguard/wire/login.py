@@ -1,13 +1,13 @@
-"""A mail client's login, passed on to the relay, and the relay connection that is then its own (RFC 4954).
+"""Pass a mail client's login on to the relay, and give the client that relay connection for itself (RFC 4954).
 
-The client is asked for all that its mechanism takes; then the relay is asked, in its turn, and what it answers is the
-client's answer word for word. Where it accepts, the client's mail goes over that very connection, under that name.
+The client is asked for everything that its mechanism takes. Then the relay is asked, and its answer goes to the client
+word for word. If the relay accepts, the client's mail goes over that connection, under that name.
 
 Nothing of a login is kept once it is answered. So a connection that the relay ends is not opened again in the client's
-name: the client hears 421, as it would from the relay itself, and logs in anew. A password that is not there cannot leak,
-a token may have run out, and nobody logs in who did not ask to. Secrets stand in buffers that are overwritten; what the
-line reader, TLS and the command to the relay were given is Python's to forget. No error and no line of the log has a
-name or a secret.
+name: the client gets 421, as it would from the relay itself, and logs in again. A password that is not stored cannot
+leak, a token may have expired, and a login happens only if the client asks for it. Secrets are in buffers that are
+overwritten; the copies of the line reader, of TLS and of the command to the relay are left to Python's memory
+management. No error and no log line contains a name or a secret.
 """
 
 from __future__ import annotations

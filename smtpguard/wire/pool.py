@@ -1,16 +1,18 @@
-"""Connections to the relay, kept and shared: bounded in number and in waiting, and fair between clients (RFC 5321 section 4.5.4.1).
+"""The pool of relay connections: kept and shared, bounded in number and in waiting, fair between clients (RFC 5321
+section 4.5.4.1).
 
-Who asks gets an idle connection at once, else waits in line while one is opened, and is refused after a while. A connection comes
-back clean, or is reset, or is thrown away. That the relay could not be reached is remembered for a moment, so that everybody is
-told at once.
+A request gets an idle connection at once, or else waits in line while one is opened, and is refused after a while. A
+connection is returned clean, or is reset, or is dropped. After a failure to reach the relay, all requests fail at once
+for a moment.
 
-The limit is one for all processes (``Allowance``). A connection that has been opened stays with its process; where others wait,
-idle ones are given up, and a process that has more than its part gives up a connection when its transaction ends. A place counts
-until its connection is closed, QUIT and its reply included. Logged-in clients have a connection of their own (login), for which
-they wait in the same line.
+The limit is one for all processes (``Allowance``). An open connection stays with its process; if others wait, idle ones
+are closed, and a process that has more than its share closes a connection when its transaction ends. A place counts
+until its connection is closed, QUIT and its reply included. Logged-in clients have a connection of their own (login),
+for which they wait in the same line.
 
-Who is next: the client that has the fewest connections, and of equals whoever came first; who has waited for half the time goes
-before. A client that is not trusted never has more than its share. Trusted clients speak for many and are not counted.
+Next is the client with the fewest connections, and among equals the first that came; a request that has waited for half
+the time goes before all. An untrusted client never has more than its share. Trusted clients carry mail of many and are
+not limited.
 """
 
 from __future__ import annotations

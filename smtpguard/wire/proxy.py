@@ -1,13 +1,13 @@
-"""The passage of one transaction through us to the relay, cut-through (RFC 5321 section 3.3, RFC 2920, XFORWARD).
+"""The passage of one transaction to the relay, cut-through (RFC 5321 section 3.3, RFC 2920, XFORWARD).
 
-MAIL is answered by us. The relay connection is taken when the first RCPT comes, so that a client without recipients holds
-none; MAIL goes before that RCPT, in one write where the relay offers PIPELINING. RCPTs are asked as they come, several in
-one go where the client sent several, and the relay's answers are the client's. A MAIL that the relay refuses is every
-recipient's refusal, in the relay's words.
+MAIL is answered by us. The relay connection is taken when the first RCPT comes, so that a client without recipients
+holds none; MAIL goes before that RCPT, in one write if the relay offers PIPELINING. RCPTs are passed on as they come,
+several at once if the client sent several, and the relay's answers are the client's. If the relay refuses MAIL, every
+recipient is refused, in the relay's words.
 
-The connection may go missing before the content is sent: the relay closed it, or the client was waited for and others
-needed it. Then MAIL and the accepted RCPTs are asked again on another one; if any answer is not what the client saw, the
-passage is broken, and the client is told to try again later.
+The connection may be lost before the content is sent: the relay closed it, or it was given to others while the client
+was slow. Then MAIL and the accepted RCPTs are repeated on another one; if any answer differs from what the client saw,
+the passage is broken, and the client is told to try again later.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is known of the relay beyond one session: whether the last attempt reached it, and what it offered last.
+"""The relay's state across sessions: whether the last attempt reached it, and what it offered last.
 
-The log hears that it cannot be reached, and why; again every few minutes while that lasts; and that it answers again. What
-it offered is kept in a file, so that a process that has not reached it yet can answer EHLO all the same.
+The log reports when it cannot be reached, and why; again every few minutes while that lasts; and when it answers again.
+Its offer is kept in a file, so that a process that has not reached it yet can answer EHLO.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where clients come in: one listener's connections, counted, looked after and, in the end, parted from (RFC 5321 section 3.8).
+"""The connections of one listener: accepted, counted, timed, and closed (RFC 5321 section 3.8).
 
-A connection comes as an accepted socket from whoever accepts, or from a listening socket of our own. One timer serves all of
-them: once a second each is looked at. What the guard decides runs here, so that a client that goes away does not cut short
-what is being recorded.
+A connection comes as an accepted socket from the supervisor, or from a listening socket of our own. One timer checks
+all of them once a second. The guard's decision runs here, so that it is recorded to its end even if the client
+disconnects.
 """
 
 from __future__ import annotations

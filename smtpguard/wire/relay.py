@@ -1,10 +1,11 @@
 """One connection to the relay: raw bytes over a protocol of our own (RFC 5321 sections 4.1, 4.2 and 4.5.3.2).
 
-A theory of operation. Commands go out as they are given, several at once where the relay takes that (RFC 2920), and whoever sent
-them waits once for all their replies; which reply is whose, the session knows (replies). One timer serves them all: what was
-asked last says how long all is waited for, and the timer is set anew only when it would go off too late. The content is written in blocks, each when there is
-room for it, and the final dot last of all, if the fence still stands: as long as the dot is in our own buffers it can be
-recalled, by dropping the connection. A connection that failed in any way is never used again.
+Commands are sent as they are given, several at once if the relay allows it (RFC 2920), and the sender waits once for
+all their replies; the session matches replies to commands (replies). One timer serves them all: the last command sets
+how long all replies are waited for, and the timer is rescheduled only if it would fire too late. The content is written
+in blocks, each when there is room for it, and the final dot last, if the fence still allows it. As long as the dot is
+in our own buffers, it can be recalled by dropping the connection. A connection that failed in any way is never used
+again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A session with the relay as a state machine: octets in, replies to what was asked out (RFC 5321 section 4.2, RFC 2920 section 3.1).
+"""A session with the relay as a state machine: octets in, replies to commands out (RFC 5321 section 4.2, RFC 2920
+section 3.1).
 
-Strict and within bounds: every line of a reply ends in CRLF, begins with one and the same code, and holds no CR or NUL; anything
-else is no SMTP, and the connection is not worth keeping. Enhanced status codes (RFC 2034) stay in the text as they are.
+Strict and bounded: every line of a reply ends in CRLF, begins with the same code, and has no CR or NUL. Anything else
+is not SMTP, and the connection is dropped. Enhanced status codes (RFC 2034) stay in the text as they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""SASL as mail clients speak it, as far as it is told who logs in (RFC 4954 section 4, RFC 4616, RFC 7628, XOAUTH2).
+"""The SASL exchanges of mail clients, as far as they name the user (RFC 4954 section 4, RFC 4616, RFC 7628, XOAUTH2).
 
-Here lives what an AUTH command says, how its Base64 is read, and whose name a response carries: PLAIN, LOGIN, XOAUTH2 and
-OAUTHBEARER, the mechanisms whose one response is all there is to it. Whether it is true is for the relay to say.
+Parse AUTH commands and their Base64, and find the name in a response of PLAIN, LOGIN, XOAUTH2 or OAUTHBEARER:
+mechanisms with a single response. The relay verifies it.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""The SMTP server: one client's connection around its session (wire.session), which knows what each command means.
+"""The SMTP server: one client's connection around its session (wire.session), which implements the commands.
 
-aiosmtpd's SMTP protocol, with every override of it in this file. Kept of it: how a connection begins, ends, and is told so (an
-EOF cancels what serves the client). Replaced: the loop over commands and the commands, for these reasons:
-- what came is dealt with as it comes, without a task that waits for every line; a task runs only while something is asked: the
+It subclasses aiosmtpd's SMTP protocol; all overrides are in this file. Kept are the start and the end of a connection
+(an EOF cancels what serves the client). The loop over commands and the commands are replaced, for these reasons:
+
+- input is processed as it comes, without a task that waits for every line; a task runs only while something is asked: the
   relay, the guard, a TLS handshake, a login, the disk;
 - commands are read from raw octets; a bare LF, a CR or a NUL in one is refused and changes nothing;
-- commands that came together are asked of the relay together, and answered in one write;
-- time limits are looked at by the reception, not by a timer armed for every line;
-- nothing is reflected upon and no host name looked up for a connection; no exception is shown to a client; no log of
-  aiosmtpd's is written, since it holds addresses and content.
+- commands that came together are passed to the relay together, and answered in one write;
+- the reception checks time limits, instead of a timer for every line;
+- a new connection costs no introspection of handlers and no look-up of a host name; clients see no exceptions;
+  aiosmtpd's log is not written, since it contains addresses and content.
 """
 
 from __future__ import annotations

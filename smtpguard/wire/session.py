@@ -1,12 +1,13 @@
-"""One client's SMTP session as a state machine: octets in, events and replies out (RFC 5321 sections 3.3, 4.1 and 4.1.4, RFC 2920).
+"""One client's SMTP session as a state machine: octets in, events and replies out (RFC 5321 sections 3.3, 4.1 and
+4.1.4, RFC 2920).
 
-Nothing here reads a socket, waits or starts a task. The caller feeds what came (``receive``), takes one event after another
-(``next_event``) until there is none, and then writes ``replies``. Most commands are answered on the spot. An event that asks
-for something stops the session until its answer is given; what comes meanwhile is kept.
+Nothing here reads a socket, waits or starts a task. The caller feeds octets (``receive``), takes one event after
+another (``next_event``) until there is none, and then writes ``replies``. Most commands are answered at once. An event
+that asks for something stops the session until its answer is given; octets that come meanwhile are kept.
 
-RCPTs are not answered at once: they wait until nothing more has come in, or a later command needs their answers, and are then
-asked of the relay together. Replies leave in the order of the commands all the same. MAIL is answered here, and the relay
-hears of it with the first RCPT.
+RCPTs are not answered at once: they wait until no more input is there, or a later command needs their answers, and are
+then passed to the relay together. Replies still leave in the order of the commands. MAIL is answered here, and is sent
+to the relay with the first RCPT.
 """
 
 from __future__ import annotations

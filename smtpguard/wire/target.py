@@ -1,4 +1,4 @@
-"""Where the relay is, and how to speak to it: what the settings say, the password read from its file already."""
+"""The relay's address and how to speak to it, from the settings; the password is already read from its file."""
 
 from __future__ import annotations
 

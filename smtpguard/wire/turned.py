@@ -1,4 +1,4 @@
-"""Mail that is turned away without a verdict: one record for each message, for the log and the counters."""
+"""Messages that are refused without a verdict: one record each, for the log and the counters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""XFORWARD, sent to the relay: what it should log as the client instead of us (Postfix's XFORWARD_README).
+"""Send XFORWARD to the relay, so that it logs the client instead of us (Postfix's XFORWARD_README).
 
-It belongs to one transaction, so every transaction says all of it anew, also that something is not known.
+It applies to one transaction, so every transaction sends all attributes again, also that one is unknown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where members come from: one file a source, and here what all of them have in common.
+"""Sources of members: what all kinds have in common. Each kind has a file here.
 
-A source gives the texts in which addresses stand, in one pass, in bounded memory, each with its place; what holds no
+A source yields the texts that contain addresses, in one pass, in bounded memory, each with its place. A text without an
 address is counted by its place, never by its content.
 """
 

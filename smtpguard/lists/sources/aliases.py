@@ -1,4 +1,4 @@
-"""Members behind aliases of Postfix: an alias of an alias is followed, and a circle ends."""
+"""Members behind aliases of Postfix. Aliases of aliases are followed, and cycles end."""
 
 from __future__ import annotations
 

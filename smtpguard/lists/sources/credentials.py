@@ -1,4 +1,4 @@
-"""What a source needs beside its members: passwords and tokens from files, and who may sign the other side's certificate.
+"""Credentials of a source: passwords and tokens from files, and the CAs that may sign the server's certificate.
 
 A path may begin with ``$CREDENTIALS_DIRECTORY/``, where systemd puts what LoadCredential= names.
 """

@@ -1,6 +1,6 @@
 """Members in a CSV file (RFC 4180), as list servers and spreadsheets export it: Mailchimp, listmonk, Postorius, Excel.
 
-Byte order marks, the delimiter, the header and the column of addresses are found out where they are not declared. Names
+Byte order marks, the delimiter, the header and the column of addresses are detected where they are not declared. Names
 may be in any encoding, since only the addresses are read. A quote that never closes would swallow the rest of the file:
 such a file is refused.
 """

@@ -1,4 +1,4 @@
-"""Members in a file on this machine, packed or not: where it is, whether it has changed, and how far it has been read."""
+"""Members in a file on this machine, compressed or not: its path, whether it has changed, and how much of it was read."""
 
 from __future__ import annotations
 

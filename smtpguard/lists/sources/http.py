@@ -1,7 +1,7 @@
-"""Members from a web server: CSV, JSON or a text, fetched only when it has changed (RFC 9110 section 13).
+"""Members from a web server: CSV, JSON or text, fetched only when it has changed (RFC 9110 section 13).
 
-What the server calls this version of its answer (ETag, Last-Modified) is kept beside the indexes once all of it was read, and
-sent along the next time; 304 means that nothing has changed.
+The server's validators (ETag, Last-Modified) are stored beside the indexes once the whole answer was read, and are sent
+with the next request; 304 means that nothing has changed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Addresses at a path in JSON (RFC 8259), read as it comes: memory holds one value, whatever the answer's size.
+"""Addresses at a path in JSON (RFC 8259), read as a stream: memory holds one value, whatever the answer's size.
 
-A path is keys and ``[]`` for every element: ``members[].email``, ``data.customers[].emails[]``, ``[]``. An element within
-which no address stands is a bad one; JSON that is cut or wrong anywhere refuses all of it.
+A path is keys and ``[]`` for every element: ``members[].email``, ``data.customers[].emails[]``, ``[]``. An element
+without an address is a bad row; JSON that is cut or malformed anywhere is refused as a whole.
 """
 
 from __future__ import annotations

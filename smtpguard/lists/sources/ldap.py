@@ -1,7 +1,8 @@
 """Members of groups in a directory (RFC 4511): Active Directory, OpenLDAP and others.
 
-Groups within groups are followed, and circles end. Active Directory is asked for everybody at once, by its rule for memberships
-in a chain; others are asked member by member. Certificates are verified; referrals to other servers are not followed.
+Groups within groups are followed, and cycles end. Active Directory is asked for all members at once, by its matching
+rule for memberships in a chain; others are asked member by member. Certificates are verified; referrals to other
+servers are not followed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Members of a list of Mailman 3, asked of its core over REST.
+"""Members of a Mailman 3 list, from its core's REST API.
 
-Everybody on the roster counts, whatever becomes of their copies: who has switched delivery off, or had it switched off by
-bounces, is on the list and can be back with the next mail.
+Everybody on the roster counts, whatever their delivery status: a member whose delivery is off, by choice or by bounces,
+can get the next mail again.
 """
 
 from __future__ import annotations

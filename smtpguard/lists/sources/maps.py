@@ -1,7 +1,7 @@
-"""What Postfix's alias, virtual and hash maps say, by their text: aliases(5), virtual(5), postmap(1).
+"""Parse the text of Postfix's alias, virtual and hash maps: aliases(5), virtual(5), postmap(1).
 
-Continuation lines, comments, quotes and ``:include:`` files are read; a pipe or a file is no mailbox, and is counted. Maps of
-patterns (regexp, pcre) and compiled ones are refused.
+Continuation lines, comments, quotes and ``:include:`` files are read; a pipe or a file is no mailbox, and is counted.
+Maps of patterns (regexp, pcre) and compiled maps are refused.
 """
 
 from __future__ import annotations

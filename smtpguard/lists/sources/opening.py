@@ -1,6 +1,6 @@
-"""From one of a list's ``members``, as the policy declares it, to the source that it names.
+"""Open the source that one of a list's ``members`` declares.
 
-What a source needs beside Python's own library is imported when the first of its kind is opened.
+A source's library beyond the standard one is imported when the first source of its kind is opened.
 """
 
 from __future__ import annotations

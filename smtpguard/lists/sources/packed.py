@@ -1,6 +1,6 @@
-"""Compressed members, unpacked as they are read: gzip (RFC 1952) and Zstandard (RFC 8878), known by their first octets.
+"""Decompress members while they are read: gzip (RFC 1952) and Zstandard (RFC 8878), known by their first octets.
 
-Memory stays bounded however small a file is packed, and a file that ends in the middle is told from one that is whole.
+Memory stays bounded whatever the ratio of compression, and a truncated file is told from a complete one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Members from a query to a database, of any kind that SQLAlchemy knows.
+"""Members from a query to any database that SQLAlchemy supports.
 
-Rows are streamed by a cursor on the server's side where there is one, in a transaction that can only read; an answer that
-does not come is cut off.
+Rows are streamed by a server-side cursor where there is one, in a read-only transaction; a query that does not answer
+in time is cut off.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""How long a source on another machine is waited for: for each answer, for all of them, and not at all once nobody wants it."""
+"""Timeouts of sources on other machines: for each answer, for all answers together, and none once the sync is
+cancelled.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Asking a web server for members: HTTPS verified, redirects that give nothing away, answers bounded in time and size.
+"""Fetch members from a web server: HTTPS verified, redirects that carry no credentials, answers bounded in time and
+size.
 
-A password or token goes to the server that the policy names and to nobody else.
+A password or token goes only to the server that the policy names.
 """
 
 from __future__ import annotations

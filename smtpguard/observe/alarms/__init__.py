@@ -1,1 +1,3 @@
-"""Alarms: what a person has to hear of within minutes, told by a way that needs neither the store nor the guarded relay."""
+"""Alarms: what a person must hear of within minutes. They are sent by a way that needs neither the store nor the
+guarded relay.
+"""

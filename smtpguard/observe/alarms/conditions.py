@@ -1,6 +1,6 @@
-"""What a person is called for: one table of conditions, each with its severity, its patience and its words. Pure.
+"""The table of alarm conditions, each with its severity, its delay and its texts. Pure.
 
-A condition that cannot be looked at (the store does not answer) is neither there nor over: it is left as it was.
+A condition that cannot be evaluated (the store does not answer) is neither true nor false: its alarm stays as it was.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""When an alarm is told: once it has lasted as long as it has to, again while it lasts, and when it is over.
+"""When an alarm is sent: once its condition has lasted for its delay, again while it lasts, and when it is over.
 
-What was told is remembered outside this process: of the installation in the store, of a host in its state folder. So no restart
-tells anybody twice, and of several nodes one tells. A claim that nobody settles lapses: who could not tell tries again, and so
-do the others.
+What was sent is recorded outside this process: alarms of the installation in the store, those of a host in its state
+folder. So no restart sends an alarm twice, and of several nodes one sends it. A claim that is not settled lapses: the
+node that failed tries again, and so do the others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which alarms of the installation a person was told of, as rows: one for each that is not over. Fits observe.alarms.rounds.Memory."""
+"""The installation's alarms that were sent and are not over, as rows. Implements observe.alarms.rounds.Memory."""
 
 from __future__ import annotations
 

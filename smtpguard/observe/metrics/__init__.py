@@ -1,1 +1,1 @@
-"""Metrics: what operations scrape and are alerted on. Numbers alone: no address, no subject, nobody's name."""
+"""Metrics for Prometheus. They are numbers only: no address, no subject, no name of a person."""

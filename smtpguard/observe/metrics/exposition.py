@@ -1,4 +1,4 @@
-"""Numbers as the text that is scraped: Prometheus' own format, or OpenMetrics to who asks for it."""
+"""Write metrics in the format that the scraper asks for: Prometheus' text format or OpenMetrics."""
 
 from __future__ import annotations
 

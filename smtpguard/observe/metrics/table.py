@@ -1,7 +1,7 @@
-"""Every metric that there is: its name, what it is told apart by, and what it says. docs/metrics.md has the same tables.
+"""The table of all metrics: name, labels and help text. docs/metrics.md has the same tables.
 
-A label is a word of a fixed vocabulary, or one that settings or policy declare: never an address, a subject, an id, or
-anything that mail brings.
+A label's value is a word of a fixed vocabulary, or one that settings or policy declare: never an address, a subject, an
+id, or anything else that mail brings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The journal added up: each event makes some counters larger. Pure: the same events are always the same numbers.
+"""Counters summed from the journal: each event increments some of them. Pure: the same events always give the same
+numbers.
 
-Counters begin at nothing where the counting begins; who scrapes them knows that they may begin anew.
+Counters start at zero when the counting starts; Prometheus handles such resets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A webhook's payload as a chat takes it: one message with a link, for Slack's incoming webhooks or Microsoft Teams' workflows.
+"""A webhook's payload as a chat message with a link, for Slack's incoming webhooks or Microsoft Teams' workflows.
 
-Nothing can be decided in it: whoever follows the link signs in first. Subjects and addresses are written by anybody, so that
-whatever a chat would take for markup, a link or a mention is made harmless.
+Nothing can be decided in the chat: the link leads to the console, where one signs in first. Anybody can write subjects
+and addresses, so everything that a chat would take for markup, a link or a mention is escaped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What is told of an entry of the journal. Pure: the same entry is always the same payload.
+"""The webhook payload of a journal entry. Pure: the same entry always gives the same payload.
 
-No body and no recipient is ever in one. Who wrote what, who decided and their words are told only where the hook is allowed
-to know persons; a list of a special category (GDPR Art. 9) is named only where it is allowed to know that. What retention has
-erased meanwhile is not told any more.
+It never has a body or a recipient. Writers, deciders and their comments are included only if the hook is allowed to
+know persons; a list of a special category (GDPR Art. 9) is named only if the hook is allowed to know that. Data that
+retention has erased meanwhile is left out.
 """
 
 from __future__ import annotations

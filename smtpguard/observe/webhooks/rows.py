@@ -1,4 +1,4 @@
-"""How far each webhook was told what stands in the journal, as rows. Fits observe.webhooks.telling.Cursors."""
+"""The cursors of webhooks in the journal, as rows. Implements observe.webhooks.telling.Cursors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One attempt to tell a hook something: a POST, signed, with limits of time and size. No redirect is followed."""
+"""One delivery attempt of a webhook: a signed POST with limits of time and size. No redirect is followed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Which hook is told what, and when: in the journal's order, each entry until it is taken, with longer and longer pauses.
+"""Deliver journal entries to webhooks: in the journal's order, each until it is accepted, with growing pauses.
 
-An entry that a hook does not take for a day, or answers 410 to, is told no more: that is journalled, and the hook goes on with
-the next. A hook that was never told anything begins with what happens from now on. One lease a hook: several nodes share the
-work, and one that was too slow cannot move the cursor.
+An entry that a hook does not accept for a day, or answers 410 to, is given up: that is journalled, and the hook goes on
+with the next. A new hook begins with the entries from now on. There is one lease for each hook: several nodes share the
+work, and a node that was too slow cannot move the cursor.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The milter wire: an MTA hands us every message it takes, over the protocol of Sendmail's libmilter, version 6."""
+"""The milter: an MTA passes us every message that it accepts, over the protocol of Sendmail's libmilter, version 6."""

@@ -1,8 +1,8 @@
-"""The way on for a message that an MTA holds out to us: into its own queue (an ``Onward``, see mail.transaction).
+"""The Onward of a milter message: accept it into the MTA's own queue (see mail.transaction).
 
-The MTA writes its own Received, so of the trace this one field is left out; the others are inserted on top, and ACCEPT is said at
-once after the fence was asked. From then on the message is the MTA's: what it does with it, and a freeze that comes later,
-are its queue's affair.
+The MTA writes its own Received, so that field of the trace is left out. The others are inserted on top, and ACCEPT is
+sent at once after the fence was asked. From then on the message belongs to the MTA's queue, also if a freeze comes
+later.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From octets to packets and back: length, letter, payload (the milter protocol, version 6). No input or output.
+"""Encode and decode packets: length, letter, payload (the milter protocol, version 6). No input or output.
 
-A packet is a length in four octets, a letter, and what belongs to it; strings end in NUL. Whatever comes in gives packets, or
-one ProtocolError and nothing after it. Both directions are here, since who looks whether a milter answers plays the MTA.
+A packet is a length in four octets, a letter, and a payload; strings end in NUL. Any input gives packets, or one
+ProtocolError and nothing after it. Both directions are here, since the check of a milter plays the MTA.
 """
 
 from __future__ import annotations

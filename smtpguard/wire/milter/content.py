@@ -1,7 +1,8 @@
-"""A message put together from what a milter is told of it: header fields, then the body in pieces (RFC 5322 section 2.1).
+"""Assemble a message from what the MTA passes to a milter: header fields, then the body in pieces (RFC 5322 section
+2.1).
 
-The MTA keeps no CRLF in its header fields and no dots of SMTP's anywhere; what comes out here is the content with CRLF line ends,
-as the proxy has it, checked and spooled in the same way (wire.data).
+The MTA passes header fields without CRLF, and content without dot-stuffing. The result has CRLF line ends, as the
+proxy's content has; it is checked and spooled in the same way (wire.data).
 """
 
 from __future__ import annotations

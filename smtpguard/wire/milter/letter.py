@@ -1,8 +1,8 @@
-"""One client's session and one message of it, put together from what the MTA tells (RFC 5321 sections 2.3.1 and 3.3).
+"""One client's session and one message of it, assembled from the MTA's packets (RFC 5321 sections 2.3.1 and 3.3).
 
-The MTA has accepted each command, so what it lets pass and we cannot carry is left out: parameters that are none of ours, missing
-brackets. An address that even its own rewriting gives no mailbox for is refused, as the proxy does. Who the client is, and who
-authenticated, is the MTA's word: it is trusted since it is our client at all.
+The MTA has accepted each command, so parts that it allows and we cannot carry are left out: parameters that we do not
+implement, missing brackets. If an address is no mailbox even after the MTA's own rewriting, it is refused, as the proxy
+does. The client's identity and login are the MTA's word: it is trusted, since it is our client.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One connection of an MTA: what it says is heard, and what became of each of its messages is told to it.
+"""One connection of an MTA: receive its packets, and answer with the outcome of each of its messages.
 
-It costs a protocol object and what its message holds; no task runs for one that is silent, and what the MTA need not wait for gets
-no answer. All is answered at the end of the message. Whatever is no milter protocol ends the connection; the MTA then answers as
-its settings say (``milter_default_action = tempfail``).
+It costs a protocol object and the content of its message. A silent connection has no task. Packets that the MTA need
+not wait for get no answer; everything is answered at the end of the message. Anything outside the protocol ends the
+connection; the MTA then answers as its settings say (``milter_default_action = tempfail``).
 """
 
 from __future__ import annotations

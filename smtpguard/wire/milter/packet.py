@@ -1,7 +1,7 @@
-"""What an MTA tells a milter and what the milter answers, as frozen values (the milter protocol, version 6).
+"""The packets of an MTA and of a milter, as frozen values (the milter protocol, version 6).
 
-The protocol has no RFC; it is what libmilter and Sendmail speak, and Postfix with them (MILTER_README). Addresses, names and
-values are octets, as the MTA has them. Only those answers are here that smtpguard gives.
+The protocol has no RFC; libmilter, Sendmail and Postfix speak it (MILTER_README). Addresses, names and values are
+octets, as the MTA has them. Only the answers that smtpguard gives are here.
 """
 
 from __future__ import annotations

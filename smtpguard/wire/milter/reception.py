@@ -1,7 +1,7 @@
-"""Where MTAs come in: one milter listener's connections, looked after and, in the end, parted from; and what is decided on a message.
+"""The connections of one milter listener: accepted, timed, and closed; and the answers after a message's decision.
 
-Of what was decided an answer is made here: DISCARD once a hold is committed, or an SMTP reply; ACCEPT was said by then, with our
-trace (acceptance). One timer serves all connections.
+Those answers are DISCARD once a hold is committed, or an SMTP reply. ACCEPT was sent before, with our trace
+(acceptance). One timer serves all connections.
 """
 
 from __future__ import annotations

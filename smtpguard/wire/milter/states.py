@@ -1,7 +1,9 @@
-"""What may be said when: the table of commands by state, and of answers by command; and what is agreed in a negotiation.
+"""The milter conversation: which command may come in which state, which answers each command may have, and the negotiation.
 
 A conversation is one connection of an MTA: negotiated once, then a client's session with any number of messages, perhaps
-another client after it. All of it is a table, and a conversation walks it. Negotiate  Connect  Helo  Mail  Rcpt  Data  HeaderField  EndOfHeader  Body  EndOfMessage  Abort  QuitNext
+another client after it. The next state, by state and command:
+
+             Negotiate  Connect  Helo  Mail  Rcpt  Data  HeaderField  EndOfHeader  Body  EndOfMessage  Abort  QuitNext
     NEW      AGREED     -        -     -     -     -     -            -            -     -             -      -
     AGREED   AGREED     IDLE     -     -     -     -     -            -            -     -             AGREED AGREED
     IDLE     AGREED     -        IDLE  MAIL  -     -     -            -            -     -             IDLE   AGREED
@@ -11,8 +13,8 @@ another client after it. All of it is a table, and a conversation walks it. Nego
     HEADER   -          -        IDLE  MAIL  -     -     HEADER       BODY         -     -             IDLE   AGREED
     BODY     -          -        IDLE  MAIL  -     -     -            -            BODY  IDLE          IDLE   AGREED
 
-Quit ends it in every state; Macros change none and come in every one but NEW; Unknown changes none of a session's. Helo and Mail
-abort the message that is under way: Sendmail says no more of a client's RSET.
+Quit ends it in every state. Macros come in every state but NEW and do not change it; Unknown does not change the state of a
+session. Helo and Mail abort the message in progress: Sendmail does not report a client's RSET otherwise.
 """
 
 from __future__ import annotations
