@@ -22,14 +22,14 @@ class Role(enum.Enum):
 
 
 class May(enum.Enum):
-    """What can be allowed."""
+    """Permissions."""
 
-    LOOK = "look"  # what waits, what was decided, mailings, lists, the policy
-    DECIDE = "decide"  # vote, where a group of the policy names them
+    LOOK = "look"  # waiting holds, decisions, mailings, lists, the policy
+    DECIDE = "decide"  # vote, if a group of the policy names the person
     FREEZE = "freeze"
     THAW = "thaw"
-    FEEDBACK = "feedback"  # stop what is being released in stages, or say that it may go on
-    AUDIT = "audit"  # verify the journal, and make an incident report of it
+    FEEDBACK = "feedback"  # stop a release in stages, or let it continue
+    AUDIT = "audit"  # verify the journal, and make incident reports
     PEOPLE = "people"  # accounts, roles, other people's tokens
 
 
@@ -43,15 +43,15 @@ ALLOWED: Mapping[Role, frozenset[May]] = {
     Role.OPERATOR: _OPERATE,
     Role.ADMIN: _OPERATE | {May.PEOPLE},
 }
-"""What each role allows. Whoever decides can stop everything at once. An admin as such decides on no mail: that takes the
-approver's role as well, and that somebody has got it stands in the journal."""
+"""The permissions of each role. An approver can freeze everything at once. An admin as such cannot vote: that takes the
+approver's role as well, and the journal records who was given it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One person. ``address``: canonical, and what the policy's groups know them by. ``password``: an argon2id hash, "" for
-    none. ``totp``: the sealed secret of a second factor, "" for none; ``totp_step``: the last one whose code was used.
-    ``recovery``: hashes of codes that each let in once. ``subject``: who single sign-on says they are."""
+    """One person. ``address``: canonical; the policy's groups use it. ``password``: an argon2id hash, "" for none.
+    ``totp``: the sealed secret of a second factor, "" for none; ``totp_step``: the time step of the last code used.
+    ``recovery``: hashes of codes that can each be used once. ``subject``: the person's id at single sign-on."""
 
     account_id: str
     address: str
@@ -70,24 +70,24 @@ class Account:
         return not self.disabled and any(what in ALLOWED[role] for role in self.roles)
 
     def lacks_factor(self, required: Set[Role]) -> bool:
-        """Whether one of its roles is ``required`` to have a second factor and it has none. Who comes by single sign-on alone is asked
-        for it there."""
+        """Whether one of its roles is in ``required`` and the account has no second factor. An account with single
+        sign-on only is exempt: its provider asks for the factor."""
         by_password = bool(self.password) or not self.subject
         return by_password and not self.totp and not required.isdisjoint(self.roles)
 
 
 class Gap(enum.Enum):
-    """How accounts and the policy's groups do not fit together."""
+    """A mismatch between accounts and the policy's groups."""
 
-    NO_GROUP = "no-group"  # the approver's role, and no group: sees nothing, decides on nothing
-    NO_ACCOUNT = "no-account"  # asked to decide, and cannot sign in
+    NO_GROUP = "no-group"  # the approver's role without a group: sees nothing, cannot vote
+    NO_ACCOUNT = "no-account"  # is asked to vote, and cannot sign in
     DISABLED = "disabled"
-    NO_ROLE = "no-role"  # asked to decide, with an account that may not
+    NO_ROLE = "no-role"  # is asked to vote, with an account that may not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unseated:
-    """Somebody who does not decide, although an account or the policy says so. ``groups``: those that ask them."""
+    """A person who cannot vote, although an account or the policy says so. ``groups``: those that name the person."""
 
     address: str
     gap: Gap
@@ -106,7 +106,7 @@ class Unseated:
 def unseated(
     accounts: Iterable[Account], groups: Mapping[str, frozenset[str]], asked: Collection[str]
 ) -> tuple[Unseated, ...]:
-    """``groups``: the policy's, by canonical address; ``asked``: those of them that may be asked to decide."""
+    """``groups``: the policy's, with canonical addresses; ``asked``: the groups that may be asked to vote."""
     known = {account.address: account for account in accounts}
     wanted: dict[str, list[str]] = {}
     for name in sorted(asked):
@@ -130,7 +130,7 @@ def unseated(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Somebody is signed in. ``token``: SHA-256 of what their browser holds. ``how``: password or sso."""
+    """A person's sign-in. ``token``: SHA-256 of the token in the browser. ``how``: password or sso."""
 
     token: str = field(repr=False)
     account_id: str
@@ -140,13 +140,13 @@ class Session:
 
 
 class Scope(enum.Enum):
-    """What a token may be used for, as far as its account may do it itself."""
+    """What a token may be used for, within the permissions of its account."""
 
     HELD_READ = "held:read"
-    HELD_TEXT = "held:text"  # what it says, as far as the policy shows it to its account
+    HELD_TEXT = "held:text"  # the message's text, as far as the policy shows it to the account
     HELD_DECIDE = "held:decide"
-    HELD_CONFIRM = "held:confirm"  # what one wrote oneself, where one is asked
-    HELD_WITHDRAW = "held:withdraw"  # what one wrote oneself
+    HELD_CONFIRM = "held:confirm"  # the account's own messages, when it is asked to confirm
+    HELD_WITHDRAW = "held:withdraw"  # the account's own messages
     MAILINGS_READ = "mailings:read"
     MAILINGS_FEEDBACK = "mailings:feedback"
     FREEZES_READ = "freezes:read"
@@ -156,7 +156,7 @@ class Scope(enum.Enum):
     POLICY_READ = "policy:read"
     AUDIT_READ = "audit:read"
     INCIDENT_READ = "incident:read"
-    INCIDENT_NAMES = "incident:names"  # who wrote it, subjects, comments; and asking by them
+    INCIDENT_NAMES = "incident:names"  # writers, subjects and comments; and queries by them
 
 
 SCOPE_ASKS: Mapping[Scope, May] = {
@@ -176,12 +176,12 @@ SCOPE_ASKS: Mapping[Scope, May] = {
     Scope.INCIDENT_READ: May.AUDIT,
     Scope.INCIDENT_NAMES: May.AUDIT,
 }
-"""What its account must be allowed for a scope to be worth anything."""
+"""The permission that the account needs for each scope to have effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """Lets a program act as an account. ``secret``: SHA-256 of the part that only its holder has."""
+    """Lets a program act as an account. ``secret``: SHA-256 of the part that only the holder has."""
 
     token_id: str
     account_id: str
@@ -198,7 +198,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """By what accounts are looked for; one that fits any of these is found. "" fits none."""
+    """Keys to find accounts by. An account that fits any of them is found; "" fits none."""
 
     account_id: str = ""
     address: str = ""
@@ -207,8 +207,9 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What becomes of a person, in one commit with its events. ``begins``: a session of theirs. ``ends``: one of their
-    sessions, by its token; ``ends_all``: every one of them but what begins here. ``deletes``: the account is no more, with its sessions and tokens. With ``refused`` only the events are written."""
+    """A change of an account, committed together with its events. ``begins``: a session to start. ``ends``: the token
+    of a session to end; ``ends_all``: end all sessions except the one in ``begins``. ``deletes``: delete the account
+    with its sessions and tokens. With ``refused`` only the events are written."""
 
     account: Account | None = None
     events: tuple[Event, ...] = ()
@@ -220,4 +221,4 @@ class Turn:
 
 
 TurnStep = Callable[[Sequence[Account]], Turn]
-"""Pure and quick: it runs in the store's writer, with the accounts that were looked for as they are there."""
+"""Pure and fast: it runs in the store's writer, on the accounts that were found there."""

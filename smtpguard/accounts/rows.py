@@ -21,7 +21,7 @@ ACCOUNT, _TOKEN = Codec(Account), Codec(Token)
 
 
 def find(connection: Connection, keys: Keys) -> list[Account]:
-    """Those that fit any of the keys."""
+    """Accounts that fit any of the keys."""
     wanted = [
         column == value
         for column, value in (
@@ -40,7 +40,7 @@ def everybody(connection: Connection) -> Sequence[Account]:
 
 
 def turn(batch: Batch, keys: Keys, step: TurnStep) -> Turn:
-    """Let ``step`` say what becomes of whom, and write that."""
+    """Run ``step`` on the accounts with these keys, and write the change that it returns."""
     batch.flush()
     made = step(find(batch.connection, keys))
     batch.record(made.events)
@@ -78,7 +78,7 @@ def token_of(connection: Connection, token_id: str) -> tuple[Token, Account] | N
 
 
 def tokens_of(connection: Connection, account_id: str = "") -> Sequence[tuple[Token, Account]]:
-    """Those of one account, or of everybody."""
+    """Those of one account, or of all accounts."""
     query = _WITH_ACCOUNT.order_by(table.c.address, issued.c.token_id)
     if account_id:
         query = query.where(issued.c.account == account_id)
@@ -86,7 +86,7 @@ def tokens_of(connection: Connection, account_id: str = "") -> Sequence[tuple[To
 
 
 def put_token(batch: Batch, token: Token, event: Event) -> None:
-    """A new one, or one that changes; with what is journalled of it."""
+    """Insert or update a token, with its journal entry."""
     batch.record([event])
     row = {"account": token.account_id, "doc": _TOKEN.dumps(token)}
     there = update(issued).where(issued.c.token_id == token.token_id).values(row)
@@ -94,12 +94,11 @@ def put_token(batch: Batch, token: Token, event: Event) -> None:
         batch.connection.execute(insert(issued).values(token_id=token.token_id, **row))
 
 
-# A session is found by the hash of a token that only a browser holds. Looking at a page writes nothing: the console gathers when
-# somebody was last seen, and writes it now and then.
+# A session is found by the hash of a token that only the browser has. Viewing a page writes nothing: the console
+# collects the times of last use and writes them now and then.
 
 
 def session_of(connection: Connection, token: str) -> tuple[Session, str] | None:
-    """The session and its account's document."""
     query = select(signed_in, table.c.doc).join(table, table.c.account_id == signed_in.c.account)
     row = connection.execute(query.where(signed_in.c.token == token)).one_or_none()
     if row is None:
@@ -135,7 +134,7 @@ def _end_all(connection: Connection, account_id: str) -> None:
 
 
 def seen(connection: Connection, at: Mapping[str, datetime]) -> None:
-    """When each was last seen; never earlier than is known already."""
+    """Write when each session was last used. A stored time is never replaced by an earlier one."""
     rows = [{"b_token": token, "b_at": microseconds(when)} for token, when in at.items()]
     if rows:
         moved = update(signed_in).where(
@@ -145,13 +144,13 @@ def seen(connection: Connection, at: Mapping[str, datetime]) -> None:
 
 
 def sweep(connection: Connection, *, started_before: datetime, seen_before: datetime) -> None:
-    """Those that are over."""
+    """Delete sessions that have ended."""
     over = or_(signed_in.c.started_at < microseconds(started_before), signed_in.c.seen_at < microseconds(seen_before))
     connection.execute(delete(signed_in).where(over))
 
 
 class People:
-    """The store as the console's people see it. Fits console.ports.People."""
+    """The store for the console's accounts. Fits console.ports.People."""
 
     def __init__(self, access: Access) -> None:
         self._access = access

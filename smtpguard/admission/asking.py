@@ -23,14 +23,14 @@ from smtpguard.policy.verdict import Action, Mode, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """``address``: canonical; ``proof``: what proves that it is they: "login", "listener", or "origin"."""
+    """``address``: canonical; ``proof``: what proves the address: "login", "listener", or "origin"."""
 
     address: str
     proof: str
 
 
 def writer_of(gathered: Gathered) -> Writer | Phrase:
-    """Who can be asked; or why nobody can."""
+    """The writer to ask, or the reason why nobody can be asked."""
     sender, registry = gathered.sender, gathered.in_force.registry
     why = confirming.why_not(gathered.facts.values)
     if why is not None or sender.claimed is None:
@@ -50,7 +50,7 @@ def writer_of(gathered: Gathered) -> Writer | Phrase:
 
 
 def ask_of(gathered: Gathered) -> Ask | None:
-    """How often its writer was asked, this time included; None where nobody can be."""
+    """The count of questions to the writer, this one included; None if nobody can be asked."""
     writer = writer_of(gathered)
     if isinstance(writer, Phrase):
         return None
@@ -59,7 +59,8 @@ def ask_of(gathered: Gathered) -> Ask | None:
 
 
 def asks_of(gathered: Gathered) -> tuple[Ask, ...]:
-    """What is to be known of its writer: how often they were asked, and of which rules' questions they have said that it is meant."""
+    """The counts of the writer that the admission reads: how often they were asked, and to which rules' questions they
+    have said yes."""
     asked = ask_of(gathered)
     if asked is None:
         return ()
@@ -67,14 +68,14 @@ def asks_of(gathered: Gathered) -> tuple[Ask, ...]:
 
 
 def is_meant(verdict: Verdict, gathered: Gathered, live: Live) -> bool:
-    """Whether a letter is stopped for nothing but how many its sender writes to, and its sender has said of just that, within a week,
-    that it is meant. Until a rule holds them they are not asked again."""
+    """Whether a letter is stopped only by the number of people that its sender writes to, and the sender has confirmed
+    exactly that within a week. Then the sender is not asked again until a rule holds the letter."""
     if verdict.action is not Action.CONFIRM or not gathered.facts.letter_from:
         return False
     writer = writer_of(gathered)
     hits = [h for h in verdict.hits if h.mode is Mode.ENFORCE]
     return isinstance(writer, Writer) and all(
-        live.counts.get(_meant(hit.rule, writer.address), 0) > 1  # more than this very message
+        live.counts.get(_meant(hit.rule, writer.address), 0) > 1  # more than this message
         and any(reason.fact in OF_SENDERS for reason in hit.reasons)
         for hit in hits
     )
@@ -89,8 +90,8 @@ def _of_senders(rule: Rule) -> bool:
 
 
 def settled(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> Verdict:
-    """The verdict with a hold in place of a confirmation for which nobody can be asked, or somebody too often. ``live``: None where
-    that is not counted."""
+    """The verdict, with a hold instead of a confirmation if nobody can be asked, or the writer was asked too often.
+    ``live`` None: do not check how often."""
     if verdict.action is not Action.CONFIRM:
         return verdict
     writer = writer_of(gathered)
@@ -102,7 +103,8 @@ def settled(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> V
 
 
 def is_asked_of(hold: Hold | None, gathered: Gathered) -> bool:
-    """Whether its writer is being asked about a hold that waits, and so may be about this message with it."""
+    """Whether the message's writer is being asked about a waiting hold, so that the question can cover this message
+    too."""
     if hold is None or not hold.asks_writer or hold.confirm is None:
         return False
     writer = writer_of(gathered)

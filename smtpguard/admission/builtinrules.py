@@ -20,12 +20,13 @@ from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
 
 WANTED: Mapping[str, Action] = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
-"""What each of them wants."""
+"""The action of each built-in rule."""
 
 
 def fixed(action: Action, *, automatic: bool, over: bool, in_doubt: bool) -> Iterator[str]:
-    """Those that hit. ``action``: what the policy's rules say. ``automatic``: it is, and goes to a list's address; ``over``: a stream is
-    above its limit; ``in_doubt``: it goes to a list's address, and the relay may have taken it before."""
+    """The rules that hit. ``action``: of the policy's rules. ``automatic``: an automatic message to a list address;
+    ``over``: a stream is above its limit; ``in_doubt``: it goes to a list address, and the relay may have taken it
+    before."""
     if automatic:
         yield AUTOMATIC
     if over:
@@ -35,7 +36,7 @@ def fixed(action: Action, *, automatic: bool, over: bool, in_doubt: bool) -> Ite
 
 
 def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Watched]) -> Verdict:
-    """The verdict with the hits of the fixed rules. In a policy that only observes, they observe as well."""
+    """The verdict with the hits of the built-in rules. In a policy that only observes, they observe as well."""
     mode = Mode.ENFORCE if gathered.in_force.enforce else Mode.OBSERVE
     hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathered, live, streams)]
     if not hits:
@@ -52,7 +53,7 @@ def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequen
 
 
 def is_automatic(transaction: Transaction) -> bool:
-    """A null sender, or an answer that nobody wrote. Generated mail (a campaign tool's) is none of it."""
+    """A null sender or an automatic reply. Mail of a campaign tool is neither."""
     if transaction.envelope.reverse_path is None:
         return True
     header = transaction.message.header

@@ -39,8 +39,8 @@ class Dispose:
     async def carry_out(
         self, gathered: Gathered, admission: Admission, onward: Onward, gone: Callable[[], bool]
     ) -> Disposition | None:
-        """What was done. None: recalled by a freeze or a new policy before the final dot, so that it may be decided anew; the
-        way to the relay is gone then."""
+        """Returns what was done. None: a freeze or a new policy recalled the message before its final dot, and it may
+        be admitted again, without the connection to the relay."""
         done = admission.disposition
         if done is None:
             return await self._relay(gathered, admission, onward, gone)
@@ -52,8 +52,8 @@ class Dispose:
     async def _pass_rest(
         self, gathered: Gathered, admission: Admission, held: Held, gone: Callable[[], bool]
     ) -> Disposition:
-        """The customers' part waits; the wire passes on the rest. If that is stopped now, the client tries again and meets its
-        hold."""
+        """The customers' part is held, and the wire passes on the rest. If the rest is stopped now, the client retries
+        and gets the same hold."""
         transaction = gathered.transaction
         assert transaction.pass_rest is not None
         trace, fence = self._trace(gathered, admission), self._fence(gathered, admission, gone)
@@ -89,7 +89,7 @@ class Dispose:
             raise
         except Exception:
             log.exception("transaction %s: the way to the relay failed", id)
-            return self._in_doubt(gathered, id, None)  # nobody can say how far it came
+            return self._in_doubt(gathered, id, None)  # it is unknown whether the relay took it
         taken = any(r.positive for r in replies)
         self._outcome(gathered, id, "relayed" if taken else "refused", *replies)
         return Relayed(replies=replies)
@@ -117,20 +117,20 @@ class Dispose:
         )
 
     def _outcome(self, gathered: Gathered, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
-        """ "recalled" and "gone": the final dot was not sent. "lost": the relay went away before it. ``part``: it is the part of a
-        held message that its MTA keeps."""
+        """ "recalled" and "gone": the final dot was not sent. "lost": the relay was lost before it. ``part``: the
+        colleagues' part of a held message, which the MTA keeps."""
         said = [str(r)[:500] for r in replies if r is not None]
         data = {"outcome": outcome, "replies": said} | ({"part": True} if part else {})
         self._note(Kind.OUTCOME, gathered, id, data)
 
     def _in_doubt(self, gathered: Gathered, id: str, said: Reply | None) -> Disposition:
-        """The relay may have taken it (RFC 1047). The client tries again; to a list's address, a person looks first."""
+        """The relay may have taken the message (RFC 1047). The client retries; for a list address a person looks first."""
         data = {"outcome": "in-doubt", "replies": [str(said)[:500]] if said is not None else []}
         self._note(Kind.IN_DOUBT, gathered, id, data)
         return Deferred(reply=reply.RELAY_LOST)
 
     def _note(self, kind: Kind, gathered: Gathered, id: str, data: Mapping[str, Any]) -> None:
-        """A verdict to relay without an outcome is in doubt anyway: a note that fails takes no answer back."""
+        """A failed note does not change the answer: a verdict to relay without an outcome is in doubt anyway."""
         now = self._clock.now()
         took = {"seconds": seconds_since(gathered.began, now)} if gathered.began is not None else {}
         try:

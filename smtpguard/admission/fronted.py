@@ -19,7 +19,7 @@ from smtpguard.policy.verdict import Action
 
 
 def is_plain(gathered: Gathered, plan: Plan, streams: Sequence[object]) -> bool:
-    """Whether nothing of it is counted or compared, and its rules let it pass whatever the counts say that they ask."""
+    """Whether nothing of the message is counted or compared, and its rules let it pass whatever their counts are."""
     facts, everyone = gathered.facts, gathered.everyone
     reaches = bool(everyone.touched or everyone.crowds or everyone.unsure or everyone.customers.high)
     reaches = reaches or bool(everyone.list_addresses.high or everyone.addressed)
@@ -32,14 +32,14 @@ def is_plain(gathered: Gathered, plan: Plan, streams: Sequence[object]) -> bool:
 
 
 def is_still(gate: Gate | None, generation: int | None, policy_sha256: str) -> bool:
-    """Whether this gate is the one in force at this moment, and stops nothing. ``generation``: as it is read now."""
+    """Whether this gate is in force at this moment and has no freezes. ``generation``: the gate's, read now."""
     return (
         gate is not None and not gate.freezes and gate.generation == generation and gate.policy_sha256 == policy_sha256
     )
 
 
 def only_recorded(admission: Admission, item: Item) -> bool:
-    """Whether all that is to be written of it is the entry of its verdict, which lets it pass."""
+    """Whether nothing is written except the entry of a verdict to relay."""
     return (
         admission.verdict.action is Action.RELAY
         and admission.disposition is None
@@ -56,5 +56,5 @@ def only_recorded(admission: Admission, item: Item) -> bool:
 
 
 def marks_of(item: Item) -> str:
-    """By which a freeze knows it while it is under way, as the admission writes them."""
+    """What a freeze compares with while the message is under way, in the form that an admission writes."""
     return canonical([sorted(item.touches), sorted(item.senders), "", item.thread])

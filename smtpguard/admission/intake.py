@@ -58,16 +58,16 @@ _UNRECORDED = {
     Busy: ("busy", reply.BUSY),
     PolicyUnreadable: ("policy", reply.NOT_RECORDED),
 }
-ROUNDS = 5  # a policy that moves, content that was swept, a recall: each is another round
+ROUNDS = 5  # a new policy, swept content or a recall each take another round
 UNDECIDED = ("full", "busy", "policy", "store", "rounds", "failed")
-"""No space; too many waiting; a policy in force that this version cannot read; the store away, or too slow; another policy or
-another recall each time; an error of ours."""
+"""Disk full; too many waiting; a policy in force that this version cannot read; the store unavailable or too slow; a
+new policy or a recall in every round; an internal error."""
 
 ADMISSION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-"""Bounds of what is counted of the time to a verdict; the last is when no other round begins (``Limits``)."""
+"""Upper bounds of the histogram of the time to a verdict. The last is when no further round begins (``Limits``)."""
 
 ANSWERS = ("taken", "deferred", "refused")
-"""2xx, of ours or of the relay for anybody at all; 4xx; 5xx."""
+"""2xx, ours or the relay's for at least one recipient; 4xx; 5xx."""
 
 
 def _answer(done: Disposition) -> str:
@@ -85,16 +85,16 @@ def _answer(done: Disposition) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Whatever is waited for has a limit of its own: reader and verifier (gather), the ledger, and the keeping of content here.
-    ``rounds_seconds``: after so long no other round begins. So the answer comes within the 5 minutes that a client waits at
-    least (RFC 5321 section 4.5.3.2.5), and no message needs a timer."""
+    """Timeouts. The reader and verifier have their own (gather), and so has the ledger. ``keep_seconds``: for storing
+    the content. ``rounds_seconds``: after this no further round begins. So the client is answered within the 5 minutes
+    that it waits at least (RFC 5321 section 4.5.3.2.5), and no message needs a timer."""
 
     keep_seconds: float = 60.0
     rounds_seconds: float = 120.0
 
 
 class Intake:
-    """What wire calls with every whole message (``Admit``)."""
+    """What the wire calls with every whole message (``Admit``)."""
 
     def __init__(
         self,
@@ -126,18 +126,18 @@ class Intake:
         self._approved = _Approved()
         self._beforehand, self._front = beforehand, front
         self.undecided: Counter[str] = Counter()
-        """Messages that were answered 451 or 452 without a verdict, by why (``UNDECIDED``)."""
+        """Messages that were answered 451 or 452 without a verdict, by reason (``UNDECIDED``)."""
         self.answered: Counter[str] = Counter()
-        """Messages by what their clients were answered (``ANSWERS``)."""
+        """Messages by the answer to the client (``ANSWERS``)."""
         self.admissions = [0] * (len(ADMISSION_SECONDS) + 1)
-        """Verdicts, by the time from the whole message to the commit: up to each of ``ADMISSION_SECONDS`` and above the one before;
-        at last those that took longer."""
+        """Verdicts by the time from the whole message to the commit, one number for each bound in
+        ``ADMISSION_SECONDS``, and a last one for longer times."""
         self.admission_microseconds = 0
-        """That time, all together."""
+        """The sum of those times."""
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
-        """To be left to run to its end, also where the client goes away meanwhile (``Transaction.gone``): the batch that it is in
-        completes, and the final dot is not sent. Cancelled, it says that it is in doubt."""
+        """Do not cancel this, even if the client disconnects (``Transaction.gone``): the batch completes, and the final
+        dot is not sent. If cancelled, the outcome is in doubt."""
         self._running += 1
         try:
             done = await self._guarded(transaction, onward)
@@ -150,13 +150,13 @@ class Intake:
                 self._idle = None
 
     async def drain(self) -> None:
-        """Wait for those that run, whose clients may have gone."""
+        """Wait for running transactions, whose clients may have disconnected."""
         if self._running:
             self._idle = self._idle or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
 
     async def _guarded(self, transaction: Transaction, onward: Onward) -> Disposition:
-        """Whatever happens inside, the client gets an answer of ours, and the relay no message."""
+        """On any error the client is answered by us, and the relay gets no message."""
         way = _Once(onward)
         try:
             return await self._straight(transaction, way)
@@ -218,7 +218,7 @@ class Intake:
             except Gone:
                 await onward.abandon()
                 return Deferred(reply=reply.NOT_RECORDED)
-            if not recalled:  # where a recall makes another verdict, the relay's time is in it
+            if not recalled:  # after a recall the time includes the relay's
                 self._timed(self._clock.monotonic() - whole)
             done = await self._dispose.carry_out(gathered, admission, onward, transaction.gone)
             if done is not None:
@@ -235,8 +235,8 @@ class Intake:
         self.admission_microseconds += int(seconds * 1_000_000)
 
     async def _seen(self, grants: Sequence[Grant]) -> dict[str, Approved]:
-        """What people had before their eyes; None of what nobody knows any more. Only for words, so that a store that does not answer
-        keeps no message waiting."""
+        """What people approved, as they saw it; a template of None where it is no longer kept. It is only for the
+        wording of reasons, so an unavailable store delays no message."""
         names = {grant.hold_id: grant.cover.learned if grant.cover is not None else "" for grant in grants}
         try:
             documents = await self._ledger.holds.templates(set(filter(None, names.values())))
@@ -253,8 +253,8 @@ class Intake:
         return found
 
     async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathered, Plan]:
-        """Cheap before dear: each round asks what the outcome still hangs on. What will be held is read as well, since people
-        will ask why: that is rare enough to be dear."""
+        """Cheap sources first: each round asks only for what the outcome depends on. The text of a message that will be
+        held is read as well, since people will want the reasons; that is rare enough to be dear."""
         rules, ask = in_force.rules, self._gather.ask
         gathered = await self._gather.open(transaction, in_force, began=came)
         plan = rules.plan(gathered.facts)
@@ -273,8 +273,8 @@ class Intake:
         return gathered, plan
 
     async def _fronted(self, gathered: Gathered, plan: Plan) -> Admission | None:
-        """The verdict, synced in the journal's front; None where nothing was written and the admission is to decide. Raises LedgerError
-        and TimeoutError where nobody knows whether it was."""
+        """The verdict, synced in the journal's front; None if nothing was written and the admission is to decide.
+        Raises LedgerError and TimeoutError if it is unknown whether it was written."""
         front, transaction = self._front, gathered.transaction
         if front is None or transaction.gone():
             return None
@@ -302,7 +302,7 @@ class Intake:
         return admission if there else None
 
     def _step(self, gathered: Gathered, plan: Plan) -> Callable[[Seen], Admission]:
-        """What is decided of it, once it is known what is seen of others."""
+        """The step of the admission: decide with what is seen of other messages."""
         streams = watched(gathered)
         asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
         asks: tuple[Ask, ...] = (*plan.asks, *(one.ask for one in streams))
@@ -336,7 +336,7 @@ class Intake:
     def note_refused(
         self, id: str, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]
     ) -> None:
-        """An entry for whom somebody tried to reach, where no message followed: the relay had refused recipients. Nobody waits."""
+        """Journal a transaction that ended without a message after the relay had refused recipients. Does not wait."""
         data = {
             "refused_codes": refused_at_rcpt(refused),
             "accepted": len(envelope.recipients),
@@ -357,7 +357,7 @@ class Intake:
             log.exception("transaction %s: that recipients were refused is not noted", id)
 
     def _failed(self, transaction: Transaction, error: Exception) -> None:
-        """An entry for what we could not decide, if the journal can have it; the answer is the same without."""
+        """Journal a transaction that failed with an internal error, if possible; the answer is the same without."""
         data = {"action": "defer", "rules": [], "failure": type(error).__name__}
         try:
             self._ledger.journal.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self._clock.now(), data=data))
@@ -366,7 +366,7 @@ class Intake:
 
 
 class _Once:
-    """The way to the relay, used once at most: after a send there is nothing to abandon, and nothing to send through."""
+    """The connection to the relay, usable once: after a send there is nothing to abandon, and no second send."""
 
     def __init__(self, onward: Onward) -> None:
         self._onward: Onward | None = onward
@@ -384,8 +384,8 @@ class _Once:
 
 
 class _Approved:
-    """Of which mailings people approved something, with the templates of what they approved, so that the next message is compared
-    before that is asked for. Only a guess: what is missed costs another round."""
+    """Mailings with an approval, and the templates of what was approved, so that the next message is compared before
+    the admission asks for it. A hint: a miss costs another round."""
 
     def __init__(self, most: int = 10_000, templates: int = 64) -> None:
         self._most, self._most_templates = most, templates
@@ -414,8 +414,8 @@ class _Approved:
 
 
 class _Lately:
-    """Of which mailings the last message was held here, so that the next one's content is kept before it is asked for. Only a
-    guess: content that is missed costs another round."""
+    """Mailings whose last message was held by this process, so that the next one's content is kept before the admission
+    asks for it. A hint: a miss costs another round."""
 
     def __init__(self, most: int = 10_000) -> None:
         self._most = most
@@ -441,7 +441,7 @@ def _keys(identity: Identity | None) -> tuple[int | str, ...]:
 
 
 def _sender_of(gathered: Gathered) -> Identity | None:
-    """What stands for the letters of one sender, which wait as one."""
+    """An identity for the letters of one sender, which wait as one."""
     names = gathered.facts.letter_from
     return Identity(exact=f"letters of {names[-1]}") if names else None
 
@@ -482,7 +482,8 @@ def _of_each_recipient(asks: Iterable[Ask]) -> bool:
 
 
 def _whole(counted: Classified) -> Iterator[tuple[str, str, int]]:
-    """What is reached as a whole, and counts once however often: lists by their address, and who is behind other addresses."""
+    """What counts as a whole, once however often it is addressed: lists by their address, and the people behind other
+    addresses."""
     for touched in counted.touched.values():
         if touched.by_address:
             yield touched.name, touched.version, int(touched.size.low)

@@ -18,12 +18,13 @@ from smtpguard.reading.fingerprint import Identity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen(Live):
-    """All that an item sees in its admission: beside what its plan is closed with, what is known of its mailing and of holds.
+    """All that an item sees in its admission: the counts that close its plan, and what is known of its mailing and of
+    holds.
 
-    ``mailing``: what the item is a copy of, as it was before it; ``fresh``: how many people it would reach who have nothing of
-    it yet; ``grants``: what people allowed of the mailing that takes it in; ``entry``: the hold under which people are to decide on it,
-    if one waits. ``queue``: that of other letters of its sender. ``twin``: a hold of the same content and envelope that is live, void,
-    or was released within a day.
+    ``mailing``: the mailing that the item is a copy of, without the item. ``fresh``: how many of its people have no
+    copy yet. ``grants``: approvals of the mailing that cover the item. ``entry``: the primary hold of the mailing, if
+    one waits. ``queue``: the hold of other letters of the same sender. ``twin``: a hold of the same content and
+    envelope that is live, void, or was released within a day.
     """
 
     mailing: Mailing | None = None
@@ -34,23 +35,24 @@ class Seen(Live):
     twin: Hold | None = None
     generation: int = 0
     in_doubt: bool = False
-    """An earlier verdict to relay of the same key has an IN_DOUBT event, or no outcome: the relay may have it (RFC 1047)."""
+    """An earlier verdict to relay with the same key has an IN_DOUBT event, or no outcome: the relay may have the
+    message (RFC 1047)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """One transaction on its way into an admission.
 
-    ``key``: SHA-256 over content and envelope, by which a retry is known. ``people``: 8-byte keyed digests of the single
-    customers among its recipients; ``everybody``: each recipient once, list addresses too, for what counts more than
-    customers. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: what it was
-    planned under; another policy in force raises PolicyMoved. ``touches``, ``senders``, ``mailing`` and ``thread`` are what
-    a freeze looks at, as in Facts. ``identity``: what it is a copy of, None where nothing needed it;
-    ``always``: lists whose people no approval for another list covers. ``coming``: the message as approvals look at it, None where it is not known yet that one may apply;
-    ``test``: it is only to be looked at, and counts nobody. ``gone``: whether the client has left meanwhile; then it is not admitted.
-    ``letter_from``: under whom the first contacts of a letter to customers are counted; ``quoted``: digests of recipients whom it
-    quotes by name; ``shared``: its sender is a mailbox in which several answer, whose word for that is taken; ``refers_to``:
-    Message-IDs of References and In-Reply-To.
+    ``key``: SHA-256 over content and envelope, which identifies a retry. ``people``: 8-byte keyed digests of the single
+    customers among its recipients. ``everybody``: each recipient once, list addresses too, for counts of more than
+    customers. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: the policy that it was
+    planned under; PolicyMoved is raised if another one is in force. ``touches``, ``senders``, ``mailing`` and
+    ``thread``: what a freeze compares with, as in Facts. ``identity``: what it is a copy of; None if nothing needed it.
+    ``always``: lists whose people no approval for another list covers. ``coming``: the message for comparison with
+    approvals; None until one may apply. ``test``: a preapproval, which counts nobody. ``gone``: whether the client has
+    disconnected; then it is not admitted. ``letter_from``: the keys that first contacts of a letter to customers are
+    counted under. ``quoted``: digests of recipients whom it quotes by name. ``shared``: its sender is a mailbox of
+    several people, whose word for that is taken. ``refers_to``: Message-IDs of References and In-Reply-To.
     """
 
     id: str
@@ -79,14 +81,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """What was decided, with everything that is to be written in the same commit.
+    """What was decided, with everything that is written in the same commit.
 
-    ``events`` begins with the verdict. ``hold`` is new, or None. ``disposition`` is None where the way on is the relay's.
-    ``adopt``: the id of a void hold that is waiting again. ``mailing``: what it became part of, and ``named``: subject,
-    reverse-path and sender, kept of a mailing's first message. ``grown``: the hold that people are to decide on, where this
-    message, stored under it or deferred, adds lists, rules or writers to what they decide. ``progress``: of a release in
-    stages that this message is part of. ``spared``: digests of those who get it now though it is held (``scope: customers``).
-    ``leads``: copies that still come are stored under ``hold``. ``shown``: what the held message shows (reading.shown), packed.
+    ``events`` begins with the verdict. ``hold`` is new, or None. ``disposition`` is None if the message goes to the
+    relay. ``adopt``: the id of a void hold that waits again. ``mailing``: the mailing that it became part of.
+    ``named``: subject, reverse-path and sender of a mailing's first message. ``grown``: the primary hold, if this
+    message, stored under it or deferred, adds lists, rules or writers to it. ``progress``: of a release in stages that
+    this message is part of. ``spared``: digests of those who get the message now although it is held (``scope:
+    customers``). ``leads``: later copies are stored under ``hold``. ``shown``: what the held message shows
+    (reading.shown), packed.
     """
 
     verdict: Verdict
@@ -107,9 +110,9 @@ class Admission:
 
 
 class ComparisonMissing(LedgerError):
-    """Something that people decided may be about this message: say what it shows, and who stands behind it (``Item.coming``).
-    ``templates``: by their names, those that it is to be compared with (mailings.slots). ``approved``: what people allowed of its mailing,
-    of which somebody wants to know why it does not take it in."""
+    """An earlier decision may be about this message. The caller must find out what it shows, and who wrote it
+    (``Item.coming``), and try again. ``templates``: those to compare it with, by name (mailings.slots). ``approved``:
+    approvals of its mailing that do not cover it, for which the reason is wanted."""
 
     def __init__(self, why: str, templates: Mapping[str, str] | None = None, approved: Sequence[Grant] = ()) -> None:
         super().__init__(why)

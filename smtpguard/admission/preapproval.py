@@ -33,7 +33,7 @@ from smtpguard.policy.rule import ASKED
 from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Reason, Rejected, Verdict
 
 ENDLESS = 1 << 40
-"""People, where nobody knows how many."""
+"""People, if their number is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Preapproval:
     notices: Notices
 
     def answer(self, address: Address) -> Reply | None:
-        """What a recipient is answered; None where it is no address of the guard's own."""
+        """The reply to a recipient; None if it is not the guard's own address."""
         name = name_at(address, self.address)
         if name is None:
             return None
@@ -60,11 +60,11 @@ class Preapproval:
         return reply.RECIPIENT_OK
 
     def asked(self, transaction: Transaction) -> bool:
-        """Whether it is addressed to the guard, alone or beside others."""
+        """Whether the guard is among the recipients."""
         return any(name_at(a, self.address) is not None for a in transaction.envelope.addresses)
 
     async def __call__(self, transaction: Transaction, onward: Onward, gone: Callable[[], bool]) -> Disposition:
-        """Raises LedgerError's kinds."""
+        """Raises subclasses of LedgerError."""
         await onward.abandon()
         in_force = self.policies.current()
         names = [name_at(a, self.address) for a in transaction.envelope.addresses]
@@ -106,7 +106,7 @@ class Preapproval:
         return admission.disposition
 
     async def _gathered(self, transaction: Transaction, lists: Iterable[ListInfo], in_force: InForce) -> Gathered:
-        """As if it went to the lists."""
+        """Gather the message as if it went to the lists."""
         named = {info.name: info for info in lists}
         recipients = tuple(Recipient(address=in_force.registry.address_of(info)) for info in named.values())
         envelope = replace(transaction.envelope, recipients=recipients)
@@ -116,7 +116,7 @@ class Preapproval:
 
 
 def name_at(address: Address, ours: Address) -> str | None:
-    """The list that it names, "" where it names none; None where it is no address of ours."""
+    """The list that the address names, "" if it names none; None if it is not the guard's address."""
     if address.canonical().rpartition("@")[2] != ours.canonical().rpartition("@")[2]:
         return None
     local, wanted = address.local.lower(), ours.local.lower()
@@ -127,7 +127,7 @@ def name_at(address: Address, ours: Address) -> str | None:
 
 
 def alone(asks: Iterable[Ask], gathered: Gathered) -> tuple[dict[Ask, int], dict[Ask, int]]:
-    """What this message alone comes to, and how many more it may be."""
+    """The counts of this message alone, and by how much they may be higher."""
     spans = {ask: _span(ask, gathered) for ask in asks}
     counts = {ask: int(span.low) for ask, span in spans.items()}
     return counts, {ask: int(min(span.high, ENDLESS)) - counts[ask] for ask, span in spans.items()}
@@ -162,7 +162,7 @@ def _span(ask: Ask, gathered: Gathered) -> Span:
 
 
 def _asking(thought: Verdict, lists: Iterable[ListInfo], in_force: InForce) -> Verdict:
-    """It waits for people whatever the policy says; what that would be stands with it."""
+    """The verdict to hold, whatever the policy says. Its reasons have the policy's own verdict."""
     names = ", ".join(info.title or info.name for info in lists)
     reason = Reason(
         fact="approval.asked",

@@ -54,8 +54,8 @@ ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known before the admission; ``admission`` is its last step. ``questions``: by what its plan asks, the counts.
-    ``test``: it was sent to be approved beforehand. ``asked``: the count of how often its writer was asked to confirm something."""
+    """What is known before the admission; ``admission`` is its last step. ``questions``: the counts that the plan asks
+    for, by slot. ``test``: a preapproval. ``asked``: the count of questions to the writer."""
 
     gathered: Gathered
     asks: tuple[Ask, ...]
@@ -67,9 +67,9 @@ class Record:
     asked: tuple[Ask, ...] = ()
 
     def admission(self, stands: Standing, live: Seen, stops: tuple[Ask, ...] = ()) -> Admission:
-        """What is written. The same content and envelope as a live hold is that hold, or as one that was released just now; a
-        void one waits again. A copy of what is held already is stored under the one hold that people decide on. ``stops``: the
-        conversations that rest from now on, whatever becomes of this message."""
+        """Build what is written. If a live hold, or one released just now, has the same content and envelope, the
+        message is a retry of that hold; a void one waits again. A copy of held content is stored under the primary
+        hold. ``stops``: the conversations that rest from now on, whatever happens to this message."""
         verdict, twin = stands.verdict, live.twin
         if (
             twin is not None
@@ -114,7 +114,8 @@ class Record:
         )
 
     def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
-        """Where this message is not for its writer to confirm, what it waits with is not any more either: others decide on all."""
+        """If this message is not for its writer to confirm, the hold that it joins no longer is either: approvers
+        decide on all."""
         more = grown(entry, verdict, self.gathered, part=part)
         if more is None or not more.asks_writer or not is_for_others(verdict):
             return more
@@ -124,9 +125,10 @@ class Record:
         return self.asked if hold is not None and hold.asks_writer else ()
 
     def _counts(self, verdict: Verdict, live: Seen) -> tuple[Ask, ...]:
-        """What this message is counted in. Of senders and lists counts what was let through: who was held is not held again for it,
-        and a list's customers are not those of a stream or an approved mailing. What its writer is asked about counts as if it had gone:
-        they would be held for it, had they not been asked."""
+        """What this message is counted in. Counts of senders and lists include only what passes: a held message does
+        not count against its sender again, and customers reached by a stream or an approved mailing do not count for
+        their list. A message whose writer is asked counts as if it had passed, since it would otherwise have been held
+        for the count."""
         if verdict.action is Action.CONFIRM:
             return self.asks
         if verdict.action is Action.HOLD:
@@ -138,7 +140,7 @@ class Record:
         return self.asks
 
     def _named(self) -> tuple[str, str, str]:
-        """What a mailing is called, after its first message: subject, reverse-path, From."""
+        """The name of a mailing, from its first message: subject, reverse-path, From."""
         reverse_path = self.gathered.transaction.envelope.reverse_path
         return _subject(self.gathered), str(reverse_path or ""), self.gathered.sender.claimed or ""
 
@@ -157,8 +159,8 @@ class Record:
                 return Rejected(reply=reply.rejected(NOT_SENT.format(why, self.gathered.transaction.id)))
 
     def _why(self, hit: Hit) -> str:
-        """For an SMTP reply, and so in English: what the rule is for; where its admin wrote that in another language alone, or
-        not at all, what the rule saw."""
+        """The reason for an SMTP reply, in English: the rule's purpose, or, if the admin wrote none or only in another
+        language, what the rule saw."""
         [told] = sentences([hit], self.gathered.in_force, named=bool(self.gathered.everyone.addressed))
         own, spoken = told["description"], told["descriptions"]
         text = spoken.get("en") or (own if not spoken and own.isascii() else "")
@@ -169,7 +171,7 @@ class Record:
     def _retry(self, verdict: Verdict, live: Seen, twin: Hold) -> Admission:
         taken = self._taken(twin)
         if taken and verdict.action.waits and verdict.scope is not Scope.CUSTOMERS:
-            # The hold is there, and by now the rest is not to go on either: a freeze, or another policy.
+            # The hold exists, and now a freeze or another policy stops the rest as well.
             event = self._event(verdict, live, twin.hold_id, retry=True)
             return Admission(
                 verdict=verdict,
@@ -237,7 +239,7 @@ class Record:
         return replace(hold, attend_at=self.term.attend_at(hold, self.gathered.in_force))
 
     def _confirm(self, hold: Hold, live: Seen) -> Confirmation | None:
-        """What its writer is asked, where the verdict says so."""
+        """The question to the writer, if the verdict asks one."""
         writer = writer_of(self.gathered)
         if hold.verdict.action is not Action.CONFIRM or not isinstance(writer, Writer):
             return None
@@ -258,13 +260,13 @@ class Record:
         return replace(envelope, recipients=held), tuple(r for r, k in pairs if k == ONLY_INTERNAL)
 
     def _spared(self, verdict: Verdict) -> frozenset[bytes]:
-        """Those colleagues, as counts know them."""
+        """The digests of those colleagues."""
         if not verdict.action.waits or not self._parts(verdict)[1]:
             return frozenset()
         return frozenset(c.digest for c in self.gathered.everyone.recipients if c.kinds == ONLY_INTERNAL)
 
     def _taken(self, hold: Hold) -> tuple[Recipient, ...]:
-        """Whom the wire leaves out, where it passes the message on to the others itself."""
+        """The held recipients, if the wire passes the message on to the others itself."""
         transaction, held = self.gathered.transaction, hold.envelope.recipients
         apart = transaction.pass_rest is not None and len(held) < len(transaction.envelope.recipients)
         return held if apart else ()
@@ -287,7 +289,7 @@ class Record:
     def _event(
         self, verdict: Verdict, live: Seen, hold_id: str | None, *, retry: bool = False, under: str = ""
     ) -> Event:
-        """``under``: the hold that people decide on, where this is a copy of it."""
+        """``under``: the primary hold, if this is a copy of it."""
         gathered, transaction = self.gathered, self.gathered.transaction
         everyone, values, hits = gathered.everyone, gathered.facts.values, verdict.hits
         data: dict[str, Any] = {
@@ -329,9 +331,9 @@ class Record:
             decided.append(CONFIRMED)
         if decided:
             data[DECIDED] = decided
-        if transaction.session.peer:  # it told of another client
+        if transaction.session.peer:  # it named another client
             data["peer"] = transaction.session.peer
-        if verdict.action is not Action.RELAY and gathered.began is not None:  # of what goes on, the outcome says it
+        if verdict.action is not Action.RELAY and gathered.began is not None:  # for relayed mail the outcome has it
             data["seconds"] = seconds_since(gathered.began, live.now)
         if under:
             data["with"] = under
@@ -339,11 +341,11 @@ class Record:
             data["test"] = True
         if transaction.refused:
             data["refused_codes"] = refused_at_rcpt(transaction.refused)
-        if not retry and (apart := len(self._spared(verdict))):  # who get it whatever becomes of the rest
+        if not retry and (apart := len(self._spared(verdict))):  # they get it whatever is decided on the rest
             data["apart"] = apart
             data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
         if isinstance(gathered.reading, Reading) and len(gathered.reading.shown) > 1:
-            data["counts"]["shown"] = len(gathered.reading.shown)  # addresses that all who get it can read
+            data["counts"]["shown"] = len(gathered.reading.shown)  # addresses that every recipient can read
         if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
             data["reach_at_least"] = True
         return Event(
@@ -355,7 +357,8 @@ class Record:
         )
 
     def _facts(self, live: Seen) -> str:
-        """What was known of it, for replay. What its text says is kept of mail that touches a list, or is counted as a copy."""
+        """The known facts, for replay. Facts of the text are kept only for mail that touches a list, or is counted as a
+        copy."""
         gathered, everyone = self.gathered, self.gathered.everyone
         given: dict[str, Value] = {
             slot: counted.answered(asks, live, gathered.facts) for slot, asks in self.questions.items()
@@ -367,7 +370,7 @@ class Record:
         return pack(gathered.facts.values, given, text=text)
 
     def _decided(self, live: Seen) -> list[str]:
-        """What people have decided about its mailing, or are to decide."""
+        """What people have decided about its mailing, or must decide."""
         gathered, entry, found = self.gathered, live.entry, []
         if live.approved:
             found.append(APPROVED)
@@ -381,7 +384,7 @@ class Record:
 
 
 def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
-    """How many recipients the relay refused before there was a message, by its reply codes. They name nobody."""
+    """How many recipients the relay refused before there was a message, by reply code. Names nobody."""
     return dict(sorted(Counter(one.code for one in refused).items()))
 
 
@@ -406,7 +409,7 @@ def _private(gathered: Gathered) -> dict[str, tuple[str, ...]]:
 
 
 def seconds_since(began: datetime, now: datetime) -> float:
-    """Since the final dot, to the millisecond."""
+    """Seconds since the final dot, to the millisecond."""
     return round(max(0.0, (now - began).total_seconds()), 3)
 
 
@@ -424,7 +427,7 @@ def _reasons(hit: Hit) -> list[dict[str, Any]]:
 
 
 def _because(verdict: Verdict, action: Action) -> Hit:
-    """The first rule that made it so."""
+    """The first hit with this action."""
     return next(h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is action)
 
 

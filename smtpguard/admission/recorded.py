@@ -24,13 +24,16 @@ from smtpguard.policy.rule import COPIES, FIXED
 from smtpguard.policy.verdict import Action
 
 FACTS = "facts"
-"""The role, in an entry's private part, of what policy.recorded packs; and in ``data`` of what earlier versions kept."""
+"""The role, in an entry's private part, of the facts that policy.recorded packs; and in ``data`` of what earlier
+versions kept."""
 DECIDED = "decided"
-"""In ``data``: of WAITING, REJECTED, CONFIRMED and APPROVED what was so of the mailing that it is part of. It names nobody, and is not erased."""
+"""In ``data``: those of WAITING, REJECTED, CONFIRMED and APPROVED that were true of the message's mailing. They name
+nobody, and are not erased."""
 WAITING, REJECTED, CONFIRMED = "mailing.waiting", "mailing.rejected", "mailing.confirmed"
-"""A hold of it waits; people have refused it; its writer has confirmed it. Nobody asks for these as facts."""
+"""A hold of the mailing waits; people have rejected it; its writer has confirmed it. No rule asks for these as facts.
+"""
 REPLY = "message.reply"
-"""Whether it is a reply in a conversation. Nobody asks for this as a fact either."""
+"""Whether it is a reply in a conversation. No rule asks for this as a fact either."""
 ANY = Count(0, math.inf)
 
 OLD = "it was not kept then"
@@ -39,7 +42,7 @@ UNSAID = "what the text says is kept only of mail that touches a list, or is cou
 UNCOUNTED = "no rule counted it then"
 ERASED = "the address is erased"
 NOT_KEPT = frozenset({OLD, UNREAD, UNSAID, UNCOUNTED, ERASED})
-"""Why a fact is not known."""
+"""Reasons why a fact is not known."""
 
 _SOMEBODY = "somebody"
 _ACTIONS = {action.word: action for action in Action}
@@ -49,7 +52,7 @@ _WINDOW = re.compile(r"(\S+)(?: in (\d+))?\Z")
 
 
 class Recorded:
-    """One verdict. ``clear``: what names people, None where it is erased."""
+    """One verdict. ``clear``: names and addresses, None once erased."""
 
     def __init__(self, entry: Entry, clear: Clear | None) -> None:
         content = parsed(entry.body)
@@ -60,9 +63,9 @@ class Recorded:
         self._sparse: Mapping[str, Any] | None = self.data.get(FACTS)
         packed = next(iter(self.names(FACTS)), None)
         self.facts: Mapping[str, Value] | None = None if packed is None else unpack(packed)
-        """What was known, by slot; None of an entry of an earlier version, or where it is erased."""
+        """The known values, by slot; None for an entry of an earlier version, or once erased."""
 
-    # what was done
+    # Disposition.
 
     @property
     def time(self) -> datetime:
@@ -70,27 +73,28 @@ class Recorded:
 
     @property
     def policy(self) -> str:
-        """Its SHA-256."""
+        """The SHA-256 of the policy."""
         return self.data.get("policy") or ""
 
     @property
     def decided(self) -> bool:
-        """Whether rules decided on it. What failed inside the guard has an entry too."""
+        """Whether rules decided on it. Internal errors have an entry too."""
         return "counts" in self.data
 
     @property
     def again(self) -> bool:
-        """Whether it was held before, and its client has only asked once more."""
+        """Whether it was held before, and the client only retried."""
         return bool(self.data.get("retry"))
 
     @property
     def action(self) -> Action:
-        """Of a mailing of which enough is stored the rest waits at its client: that is held all the same."""
+        """The action. A message of a mailing of which enough copies are stored counts as held, although its client was
+        told to wait."""
         return Action.HOLD if COPIES in self.enforced else _ACTIONS[self.data["action"]]
 
     @property
     def counted(self) -> bool:
-        """Whether it was counted in what is counted over time."""
+        """Whether it was added to counts over time."""
         return _ACTIONS[self.data["action"]] <= Action.HOLD
 
     @cached_property
@@ -99,7 +103,7 @@ class Recorded:
 
     @cached_property
     def approved(self) -> frozenset[str]:
-        """The rules that hit, and on which people had decided."""
+        """The rules that hit, but that people had already decided on."""
         return frozenset(self.data.get("approved", ()))
 
     @cached_property
@@ -112,15 +116,15 @@ class Recorded:
 
     @cached_property
     def own(self) -> frozenset[str]:
-        """Of those that were enforced, or approved, the policy's own."""
+        """The policy's own rules among those that were enforced or approved."""
         return (self.enforced | self.approved) - FIXED - {FREEZE}
 
     @cached_property
     def uncertain(self) -> frozenset[str]:
-        """The rules that took effect since something was not known."""
+        """The rules that took effect because a fact was unknown."""
         return frozenset(r["rule"] for r in self.data.get("reasons", ()) if r.get("uncertain"))
 
-    # what it is
+    # The message.
 
     @property
     def mailing(self) -> str:
@@ -136,7 +140,7 @@ class Recorded:
 
     @property
     def tellable(self) -> bool:
-        """Whether a mailbox of whoever wrote it would hear of it."""
+        """Whether its writer has a mailbox to be told at."""
         return bool(self.data.get("tellable"))
 
     @property
@@ -145,33 +149,33 @@ class Recorded:
 
     @property
     def writer(self) -> str:
-        """Who claims to have written it, as a key for counts: the keyed digest in the chain."""
+        """The claimed writer as a key for counts: the keyed digest in the chain."""
         return next(iter(self.sealed.get("from", ())), "")
 
     @property
     def claimed(self) -> bool:
-        """Whether one From claims to have written it."""
+        """Whether it has exactly one From."""
         return "from" in self.sealed
 
     def names(self, role: str) -> Sequence[str]:
-        """In clear, as far as that is still there."""
+        """Clear values of a role, as far as they are not erased."""
         return (self.clear or {}).get(role, ())
 
     @cached_property
     def author(self) -> Address | None:
-        """Who claims to have written it."""
+        """The claimed writer."""
         return next(iter(_addresses(self.names("from"))), None)
 
     @cached_property
     def recipients(self) -> Sequence[Address] | None:
-        """All of them, where they are still known by name."""
+        """All recipients, if their addresses are not erased."""
         found = _addresses(self.names("recipients"))
         return found if len(found) == self.total else None
 
-    # what was known of it
+    # Facts.
 
     def value(self, slot: str) -> Value | None:
-        """What the guard knew. None where that is not known here; ``why_not`` says why."""
+        """The value that the guard knew. None if it is not known here; ``why_not`` has the reason."""
         found = self._of(slot)
         if found is NOT_FOUND:
             return Unknown(why=self._whys.get(slot.partition(" ")[0], NOT_FOUND.why))
@@ -191,7 +195,7 @@ class Recorded:
         return self._by_counts(slot) if self._sure else None
 
     def _by_counts(self, slot: str) -> Value | None:
-        """Where facts are erased, or an earlier version kept none of this."""
+        """The value from the recipient counts, if facts are erased, or an earlier version kept none."""
         name, counts = slot.partition(".")[2], self.data["counts"]
         if slot in _OF_RECIPIENTS and name in counts:
             return Count.exactly(counts[name])
@@ -203,7 +207,7 @@ class Recorded:
 
     @cached_property
     def _sure(self) -> bool:
-        """Whether every list could say who is on it, and nothing expanded elsewhere: then its counts are exact."""
+        """Whether every list could say who is on it, and no address expands elsewhere: then the counts are exact."""
         people = self.data.get("people")
         return (
             people is not None
@@ -213,7 +217,7 @@ class Recorded:
         )
 
     def why_not(self, slot: str, fact: str) -> str:
-        """Why the value is not known."""
+        """The reason why the value is not known."""
         source = TABLE[fact].source
         if self.clear is None:
             return ERASED
@@ -230,17 +234,17 @@ class Recorded:
         return dict(self.data.get("unknown", ()))
 
     def count(self, name: str) -> Count:
-        """Of ``recipients.*``; bounds where it is not known better."""
+        """The count of a fact ``recipients.*``; bounds if it is not known better."""
         value = self.value(f"recipients.{name}")
         return value if isinstance(value, Count) else ANY
 
     def stood(self, name: str) -> bool:
-        """Of what people had decided about its mailing, or were to decide: WAITING, REJECTED or APPROVED."""
+        """Whether WAITING, REJECTED or APPROVED was true of its mailing."""
         return name in self.data.get(DECIDED, ()) or bool((self._sparse or {}).get(name))
 
     @cached_property
     def exact(self) -> bool:
-        """Whether every list could say who among its recipients is on it."""
+        """Whether every list could say who of its recipients is on it."""
         if self.data.get("expanded_from"):
             return False
         counts = (self.value(f"recipients.{name}") for name in ("members", "customers", "outside", "reach"))
@@ -249,11 +253,11 @@ class Recorded:
 
     @cached_property
     def is_no_letter(self) -> bool:
-        """Whether it surely is no letter to a customer, of which alone first contacts are counted."""
+        """Whether it surely is not a letter to a customer; first contacts are counted for those letters only."""
         return not self.count("customers").high or bool(self.streams) or self.data.get("looks") == "mailing"
 
     def subject(self, lists: Iterable[str]) -> Subject:
-        """Under which keys it is counted, as far as it shows which need no count. ``lists``: all that there are."""
+        """The keys that it is counted under, as far as they are known without a count. ``lists``: all that exist."""
         some = (_SOMEBODY,)
         return Subject(
             sender=_SOMEBODY if self.claimed else NOT_FOUND,
@@ -271,7 +275,7 @@ class Recorded:
         return self.facts is not None and REPLY not in self.facts
 
     def windows(self, fact: str) -> Iterable[tuple[int, Count]]:
-        """What was counted of all lists and mailings, by its seconds."""
+        """By window in seconds, the count over all lists and mailings."""
         for slot, value in (self.facts or {}).items():
             found = _WINDOW.match(slot)
             if found is not None and found[1] == fact and isinstance(value, Count):
@@ -293,7 +297,7 @@ def _looks(message: Recorded) -> Value | None:
 
 
 def _readable(message: Recorded) -> Value | None:
-    """What cannot be read looks like nothing."""
+    """Text that cannot be read counts as unreadable, so it has no looks."""
     return "yes" if message.data.get("looks") is not None else None
 
 
@@ -305,7 +309,8 @@ def _login(message: Recorded) -> Value | None:
 
 
 def _domains(message: Recorded) -> Value | None:
-    """Of those who are judged, so not of a list server's copy, of which some were judged before."""
+    """The domains of the judged recipients. None for a copy from a list server, some of whose recipients were judged
+    before."""
     known = message.recipients if not message.data.get("expanded_from") else None
     return None if known is None else frozenset(address.domain for address in known)
 
@@ -327,4 +332,4 @@ _IN_ENTRY: Mapping[str, Callable[[Recorded], Value | None]] = {
     "recipients.total": lambda message: Count.exactly(message.total),
     "sender.address": _sender,
 }
-"""What other parts of the entry tell. Of a text, where what it says is not kept."""
+"""Facts from other parts of the entry. Those of a text are used if its facts are not kept."""

@@ -37,14 +37,14 @@ FATES = {
     Action.DEFER: Fate.DEFERRED,
     Action.REJECT: Fate.NONE,
 }
-"""What becomes of people's copies by a verdict."""
+"""The fate of people's copies by the verdict's action."""
 
-# Also what has no outcome yet: its process may have died between the final dot and the relay's reply.
+# Verdicts without an outcome count too: their process may have died between the final dot and the relay's reply.
 _DOUBTS = "SELECT key FROM underway WHERE key IN ({})"
 
 
 class Run:
-    """Items that follow each other in one batch, with what was read ahead for all of them."""
+    """Consecutive items of one batch, with what was read ahead for all of them."""
 
     def __init__(self, batch: Batch, items: Sequence[Item]) -> None:
         self._batch = batch
@@ -53,13 +53,13 @@ class Run:
         self._twins = holds.twins(batch, keys)
         self._doubts = {key for (key,) in batch.select(_DOUBTS.format(", ".join("?" * len(keys))), keys)}
         self._entries: dict[str, Hold | None] = {}
-        self._joined: dict[int, Row] = {}  # mailings under whose one hold something came
+        self._joined: dict[int, Row] = {}  # mailings whose primary hold was joined
         self._queues = holds.queues(batch, list({item.letter_from[-1] for item in items if item.letter_from}))
         self._queued: dict[
             str, tuple[int, int]
-        ] = {}  # by the hold of a sender's letters, its copies and its people after them
+        ] = {}  # by the hold of a sender's letters: its copies and people after this run
         mailings_of(batch).meet(items)
-        self._tally = Tally(batch, items)  # of some counts it asks which mailing an item is of
+        self._tally = Tally(batch, items)  # some counts need the mailing of an item
 
     def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         batch = self._batch
@@ -87,7 +87,7 @@ class Run:
         if admission.disposition is None and admission.verdict.action is Action.RELAY:
             mailing = row.known.mailing_id if row is not None else ""
             marks = canonical([sorted(item.touches), sorted(item.senders), mailing, item.thread])
-        # from here on nothing is refused
+        # From here on nothing is refused.
         batch.append(sealed)
         people = self._recorded(item, row, admission) if row is not None else None
         if marks is not None:
@@ -122,15 +122,15 @@ class Run:
             self._batch.execute(_SET_REACH, [(*queued, lead) for lead, queued in self._queued.items()])
 
     def _waiting(self, row: Row) -> tuple[int, int, str]:
-        """How many copies are stored under its hold, and for how many people it waits, those at its client too. Who has an earlier
-        copy waits for this one all the same, so that it is never less than before."""
+        """The copies stored under the mailing's hold, and the people it waits for, those of deferred copies included. A
+        person with an earlier copy counts too, so the number never falls."""
         mailing = mailings_of(self._batch).view(row)
         entry = self._entry(mailing.entry)
         before = entry.reach if entry is not None else 0
         return mailing.copies, max(before, mailing.people.held + mailing.people.deferred), mailing.entry
 
     def _under(self, adopted: Hold, row: Row | None) -> str | None:
-        """The hold that an adopted one waits under: that of its mailing, if there is another by now."""
+        """The hold that an adopted one waits under: its mailing's primary hold, if there is another by now."""
         entry = row.mailing.entry if row is not None else ""
         if row is not None and not entry:
             mailings_of(self._batch).change(row, replace(row.mailing, entry=adopted.hold_id, copies=0))
@@ -169,7 +169,7 @@ class Run:
         )
 
     def _covering(self, item: Item, mailing: Mailing, fresh: int) -> tuple[Grant, ...]:
-        """What people allowed that takes in this message. Raises ComparisonMissing where that is not to be said yet."""
+        """The approvals that cover this message. Raises ComparisonMissing if that cannot be said yet."""
         if item.test:  # people decide on it whatever was approved before
             return ()
         allowing = mailing.allowing(item.everybody, fresh, self._batch.now, item.always)
@@ -192,10 +192,10 @@ class Run:
         return self._entries[hold_id]
 
     def _recorded(self, item: Item, row: Row, admission: Admission) -> bytes | None:
-        """Count it under its mailing, and what was held of it under its one hold. Returns its people. A retry of what is held
-        already is nothing new."""
+        """Count the message under its mailing, and a held one under the mailing's primary hold. Returns the digests of
+        its people. A retry of a held message changes nothing."""
         roll, done = mailings_of(self._batch), admission.disposition
-        taken = isinstance(done, Held) and bool(done.taken)  # what its MTA passes on, nobody knows until it is said
+        taken = isinstance(done, Held) and bool(done.taken)  # until the MTA reports, it is unknown what it passed on
         if admission.hold is None and admission.adopt is None and isinstance(done, Held):
             if taken:
                 roll.became(row, admission.spared, Fate.DOUBTED, only={Fate.DEFERRED})
@@ -225,8 +225,8 @@ class Run:
         return people
 
     def _queue_up(self, hold: Hold) -> None:
-        """Another letter waits under the hold of its sender's first. It counts among the copies of that one's mailing, too, which
-        says how many there are whenever more of it comes."""
+        """Store another letter under the hold of its sender's first. It is also counted as a copy in that hold's
+        mailing, which sets the number again with each further copy."""
         lead = self._entry(hold.lead)
         if lead is None:
             return
@@ -239,7 +239,7 @@ class Run:
         self._entries[hold.lead] = replace(lead, copies=copies + 1, reach=reach + hold.reach)
 
     def _adopted(self, item: Item, admission: Admission) -> Hold | None:
-        """The void hold that is to wait again. Raises ValueError where it is none of this item's."""
+        """The void hold that is to wait again. Raises ValueError if it is not a hold of this item."""
         if admission.adopt is None:
             return None
         twin = self._twins.get(item.key)

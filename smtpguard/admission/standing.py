@@ -29,20 +29,21 @@ from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 
 MOST_TOLD = 50
-"""Writers of one mailing's copies who are told what becomes of it."""
+"""How many writers of one mailing's copies are told the decision."""
 OF_REACH = named(lambda fact: fact.name in OF_MAILINGS and fact.own == "recipients.reach")
-"""Of the sizes of a mailing, those in which everybody is counted, not only customers."""
+"""The sizes of a mailing that count everyone, not only customers."""
 WITH_IT = Phrase(
     "Whatever else its sender writes to so many customers waits with it, and what is decided is decided on all of it."
 )
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
-"""Hits that no approval of a mailing takes away."""
+"""Hits that no approval of a mailing removes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """``verdict``: as the mailing makes it. ``entry``: the hold that it is stored under, or counted with. ``progress``: how
-    far a release in stages is after it, where it made that move. ``leads``: copies that still come are stored under it."""
+    """``verdict``: adjusted for the mailing. ``entry``: the hold that it is stored under, or counted with.
+    ``progress``: of a release in stages, if this message changed it. ``leads``: later copies are stored under this
+    message's hold."""
 
     verdict: Verdict
     entry: Hold | None = None
@@ -51,20 +52,21 @@ class Standing:
 
 
 class Course(enum.Enum):
-    """What a mailing makes of one message of it."""
+    """The effect of a mailing's state on one of its messages."""
 
-    PASSES = "passes"  # what people decide is not about it, or it is held for nothing
+    PASSES = "passes"  # no decision is about it, or nothing holds it
     REFUSED = "refused"
-    COVERED = "covered"  # people have approved it; it passes, in its turn
-    WAITS = "waits"  # with the others that are held
+    COVERED = "covered"  # approved; it passes in its stage
+    WAITS = "waits"  # with the copies that are held
     OWN = "own"  # as the rules say
 
 
 def course(
     action: Action, *, beside: bool, refused: Callable[[], bool], covered: Callable[[], bool], waits: bool
 ) -> Course:
-    """``action``: what the rules say. ``beside``: what people decide is not about it where it passes; ``covered``: whether people have
-    approved it with all that would hold it; ``waits``: whether it waits with what is held of it. What is costly to say is asked last."""
+    """``action``: of the rules. ``beside``: if it passes, no decision on the mailing is about it. ``covered``: whether
+    an approval covers everything that would hold it. ``waits``: whether it waits with the held copies. Costly questions
+    are asked last."""
     if action is Action.RELAY and beside:
         return Course.PASSES
     if refused():
@@ -129,8 +131,8 @@ def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) 
 
 
 def _of_its_writer(verdict: Verdict, lead: Hold | None, gathered: Gathered, live: Seen) -> Verdict:
-    """A hold in place of a confirmation for which nobody can be asked. What waits with others is asked about with them, or held with
-    them."""
+    """Replace a confirmation by a hold if nobody can be asked. A message that joins other held ones is part of their
+    question, or held with them."""
     if lead is None:
         return asking.settled(verdict, gathered, live)
     if verdict.action is not Action.CONFIRM or asking.is_asked_of(lead, gathered):
@@ -143,13 +145,13 @@ def _waiting(hold: Hold | None) -> Hold | None:
 
 
 def is_by_sender(verdict: Verdict) -> bool:
-    """Whether it is held for how many its sender writes to, and for nothing else."""
+    """Whether it is held only for the number of people that its sender writes to."""
     holding = _holding(verdict)
     return bool(holding) and all(any(r.fact in OF_SENDERS for r in h.reasons) for h in holding)
 
 
 def is_for_others(verdict: Verdict) -> bool:
-    """Whether something else than a question to its writer, or enough copies that are stored, keeps it from going."""
+    """Whether it is stopped by more than a question to its writer or the limit of stored copies."""
     kept = (h for h in verdict.hits if h.mode is Mode.ENFORCE and h.rule != COPIES)
     return any(h.action > Action.CONFIRM for h in kept)
 
@@ -159,7 +161,7 @@ def _holding(verdict: Verdict) -> list[Hit]:
 
 
 def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> Standing:
-    """What one sender writes to so many waits as one, whatever each letter says: it is one thing to decide."""
+    """Letters of one sender to too many people wait as one, whatever their text: they need one decision."""
     if queue is None or queue.state is not State.WAITING:
         reason = Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)
         return Standing(verdict=_with_reasons(verdict, [reason]))
@@ -169,7 +171,8 @@ def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> Standing:
 
 
 def refused_by(gathered: Gathered, live: Seen) -> Rejection | None:
-    """The rejection of its mailing that is about this message: of the same content, from one of those who wrote what was refused."""
+    """The rejection of its mailing, if it applies to this message: the same content, from one of the writers of what
+    was rejected."""
     found = live.mailing.rejected(live.now) if live.mailing is not None else None
     if found is None or (found.senders and not gathered.behind & found.senders):
         return None
@@ -179,12 +182,12 @@ def refused_by(gathered: Gathered, live: Seen) -> Rejection | None:
 
 
 def is_anothers_letter(gathered: Gathered, senders: frozenset[str]) -> bool:
-    """Whether it is a letter of somebody who wrote nothing of what was held: that they use the same words stops nobody."""
+    """Whether it is a letter of a person who wrote none of the held messages: using the same words must not stop it."""
     return gathered.facts.values.get("message.correspondence") is True and not gathered.behind & senders
 
 
 def _same(entry: Hold, gathered: Gathered) -> bool:
-    """Whether what waits for a list's address is the very same thing."""
+    """Whether the waiting message to a list address has exactly the same content and author."""
     coming = _compared(gathered)
     return bool(entry.exact) and (entry.exact, entry.author) == (coming.exact, coming.author)
 
@@ -196,10 +199,10 @@ def _compared(gathered: Gathered) -> Coming:
 
 
 def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> bool:
-    """Whether a mailing waits because of its size, so that the rest of it waits too, whatever has left the window. A copy that
-    surely reaches no customer waits where everybody was counted, not only customers. ``sure``: every list can say of this
-    copy whom it reaches; then it does not wait for what only a doubt has held, since a template of a shop's would wait with
-    one evening's mail long after the list is well."""
+    """Whether a mailing waits because of its size. Then the rest of it waits too, even after earlier copies have left
+    the window. A copy that surely reaches no customer waits only if everyone was counted, not just customers. ``sure``:
+    every list knows whom this copy reaches. Then the copy does not wait with holds that only a doubt has caused:
+    otherwise a shop's template would wait with one evening's mail long after the list is well."""
     facts = OF_MAILINGS if customers else OF_REACH
     sizes = {h.rule: {r.fact for r in h.reasons} & facts for h in entry.verdict.hits if h.mode is Mode.ENFORCE}
     doubted = _doubted(entry.verdict) if sure else frozenset()
@@ -207,14 +210,15 @@ def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> 
 
 
 def _doubted(verdict: Verdict) -> frozenset[str]:
-    """The rules that took effect since a list could not say how many it reaches."""
+    """The rules that took effect because a list could not say how many it reaches."""
     unknown = OF_MAILINGS.intersection(dict(verdict.unknown))
     return frozenset(h.rule for h in verdict.hits if not unknown.isdisjoint(r.fact for r in h.reasons))
 
 
 def grown(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool = False) -> Hold | None:
-    """The hold that people decide on, with what this message adds to it: lists, also by their addresses, rules, writers, colleagues
-    who have it (``part``), and that it surely is as large as was feared. None where it adds nothing. Who has voted did so on what there was: what is new to them needs them again."""
+    """The primary hold with what this message adds to it: lists, also by address, rules, writers, colleagues who
+    already have it (``part``), and certainty about a feared size. None if it adds nothing. Earlier votes count for what
+    was there: additions that are new to a voter need a new vote."""
     lists = tuple(sorted({*entry.lists, *gathered.facts.lists}))
     asked = entry.asks_writer and is_for_others(verdict)
     stricter = {h.rule for h in entry.verdict.hits if asked and h.action is Action.CONFIRM}
@@ -250,26 +254,27 @@ def grown(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool = Fal
 
 
 def _versions(entry: Hold, gathered: Gathered) -> tuple[tuple[str, str], ...]:
-    """Of the lists that it or a copy is for by their addresses; each as it was first."""
+    """The versions of the lists that the hold or a copy is addressed to; the first version of each counts."""
     came = ((t.name, t.version) for t in gathered.counted.touched.values() if t.by_address)
     return tuple(sorted({**dict(came), **dict(entry.versions)}.items()))
 
 
 def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
-    """Whether everything for which it would be held was before the eyes of those who approved."""
+    """Whether the approvers saw every rule that would hold it."""
     holding = {h.rule for h in _holding(verdict)}
     return not holding & NEVER_COVERED and holding - {WAITS} <= rules
 
 
 def _covered(verdict: Verdict, live: Seen) -> bool:
-    """What its writer has confirmed covers what asks its writer, and nothing that is held."""
+    """Whether a grant covers it. A confirmation by the writer covers only what asks the writer, and nothing that is
+    held."""
     grants = live.grants if verdict.action < Action.HOLD else [g for g in live.grants if not g.by_writer]
     return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in grants)
 
 
 def _undivided(verdict: Verdict, gathered: Gathered, mailing: Mailing) -> bool:
-    """Whether a rule holds it, and what people allowed is to be sent in stages, which cannot be done with it: it goes to an address
-    that the relay expands. Somebody has to say expressly that it goes to all of them at once."""
+    """Whether a rule holds it, and its mailing is released in stages, which this message cannot be: it goes to a list
+    address, which the relay expands. Somebody must approve expressly that it goes to all of them at once."""
     return (
         verdict.action.waits
         and mailing.progress is not None
@@ -279,13 +284,13 @@ def _undivided(verdict: Verdict, gathered: Gathered, mailing: Mailing) -> bool:
 
 
 def _excused(verdict: Verdict) -> Verdict:
-    """People have decided on what held it."""
+    """Mark the hits that held it as approved."""
     hits = tuple(replace(h, mode=Mode.APPROVED) if h.mode is Mode.ENFORCE else h for h in verdict.hits)
     return replace(verdict, action=Action.RELAY, hits=hits, quorum=())
 
 
 def _in_turn(verdict: Verdict, mailing: Mailing, live: Seen) -> Standing:
-    """Whether the stages have room for it. What does not fit into what is left of one ends it."""
+    """Pass it if the stage has room. A message that does not fit into the rest of a stage ends the stage."""
     progress, now = mailing.progress, live.now
     if progress is None or not live.fresh:
         return Standing(verdict=verdict)
@@ -301,8 +306,9 @@ def _with(verdict: Verdict, hit: Hit) -> Verdict:
 
 
 def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool) -> Verdict:
-    """What is out already is known, and is said; and that it is no single message, so that one decides on more than one sees.
-    ``in_doubt``: nobody knows what became of this very message before."""
+    """Add the reasons that the mailing has several messages, and how many people already have it, so that approvers
+    know that they decide on more than one message. ``in_doubt``: the outcome of this very message's earlier attempt is
+    unknown."""
     out, reasons = mailing.out, []
     sized = any(r.fact in OF_MAILINGS for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
     if mailing.messages and sized:
@@ -329,7 +335,7 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool
 
 
 def _with_reasons(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
-    """More of what speaks for the first rule that holds it."""
+    """Add reasons to the first hit that holds it."""
     if not reasons:
         return verdict
     first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is verdict.action)
@@ -343,8 +349,8 @@ def _differs(difference: Difference) -> Reason:
 
 
 def _uncovered(verdict: Verdict, gathered: Gathered, live: Seen, mailing: Mailing) -> Sequence[Difference]:
-    """Why what people approved of its mailing does not cover it: of several approvals, that from which it differs least. Raises
-    ComparisonMissing where what they saw is to be read first."""
+    """Why the approvals of its mailing do not cover it; with several approvals, compared with the one that it differs
+    least from. Raises ComparisonMissing if what was approved must be read first."""
     grants = [g for g in mailing.grants if live.now < g.until and g.cover is not None and not g.by_writer]
     if not grants or not NEVER_COVERED.isdisjoint(h.rule for h in verdict.hits):
         return ()

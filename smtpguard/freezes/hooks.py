@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from smtpguard.locale.phrase import N_
 from smtpguard.policy.freezing import Freeze
 
-LAST_OCTETS = 4096  # of standard error, kept while it runs
+LAST_OCTETS = 4096  # of standard error, kept while the command runs
 LAST_CHARACTERS = 300  # of its last line, for people
-_READS = 64  # of what stands in the pipe when it has ended: more than a pipe holds
+_READS = 64  # covers what a full pipe can still hold when the command has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """What became of a command that holds other queues. ``failed``: "" where it ended with 0; else what of FAILURES, and
-    ``value`` is what stands in it. ``said``: the last line of its standard error, bounded and printable."""
+    """The result of a command that holds other mail queues. ``failed``: "" for exit status 0, else a key of FAILURES,
+    whose text takes ``value``. ``said``: the last line of its standard error, bounded and printable."""
 
     argv: tuple[str, ...]
     failed: str = ""
@@ -29,7 +29,7 @@ class Hook:
 
     @property
     def problem(self) -> str | None:
-        """None if it ended with 0."""
+        """None for exit status 0."""
         if not self.failed:
             return None
         words = FAILURES[self.failed].format(value=self.value)
@@ -44,7 +44,7 @@ FAILURES: Mapping[str, str] = {
 
 
 async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seconds: float) -> Hook:
-    """Run one, for so long at most."""
+    """Run one command, and kill it after ``seconds``."""
     argv = tuple(argv)
     error = _LastLine()
     try:
@@ -77,7 +77,8 @@ async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seco
 
 
 class _LastLine:
-    """The end of a pipe, read as it comes. A pipe of our own: one of asyncio's would have us wait for whoever inherited it."""
+    """Read a pipe and keep its end. Not a pipe of asyncio's: with that, wait() would wait for every process that
+    inherited it."""
 
     def __init__(self) -> None:
         self._ours, self.theirs = os.pipe()
@@ -85,7 +86,7 @@ class _LastLine:
         self._kept = b""
 
     def begin(self) -> None:
-        """Once the command has its end."""
+        """Call when the command has its end of the pipe."""
         os.close(self.theirs)
         asyncio.get_running_loop().add_reader(self._ours, self._read)
 

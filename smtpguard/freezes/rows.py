@@ -29,7 +29,7 @@ def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
 
 
 def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:
-    """Raises KeyError where there is no such freeze, or it is lifted already."""
+    """Raises KeyError if there is no such freeze, or it is lifted already."""
     known = select(table.c.freeze_id).where(table.c.freeze_id == freeze_id, table.c.lifted.is_(False))
     if batch.connection.execute(known).first() is None:
         raise KeyError(freeze_id)
@@ -39,7 +39,7 @@ def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:
 
 
 def in_flight(connection: Connection, stop: Freeze, since: datetime, now: datetime) -> list[str]:
-    """Verdicts to relay since then that have no outcome yet and that ``stop`` would stop."""
+    """Verdicts to relay since ``since`` without an outcome that ``stop`` would stop."""
     query = select(underway.c.id, underway.c.marks).where(
         underway.c.at >= microseconds(since), underway.c.doubt.is_(False)
     )
@@ -52,6 +52,6 @@ def in_flight(connection: Connection, stop: Freeze, since: datetime, now: dateti
 
 
 def unsettled(connection: Connection, before: datetime) -> Sequence[str]:
-    """Verdicts to relay older than that without an outcome: after a crash nobody knows what became of them."""
+    """Verdicts to relay before this time without an outcome: after a crash their outcome is unknown."""
     query = select(underway.c.id).where(underway.c.at < microseconds(before), underway.c.doubt.is_(False))
     return list(connection.execute(query.order_by(underway.c.at, underway.c.id)).scalars())

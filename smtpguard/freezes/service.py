@@ -22,7 +22,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import End
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selector, stopped_by
 
-if TYPE_CHECKING:  # whoever freezes does not wait for them
+if TYPE_CHECKING:  # a freeze should not wait for these imports
     from smtpguard.guard.ports import Clock, Front, Gates, Ledger
     from smtpguard.mail.transaction import Fence
     from smtpguard.mailings.model import Mailing
@@ -33,15 +33,15 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.25
 FRESH_SECONDS = 1.0
 LOOK_SECONDS = 5.0
-RECALL_SECONDS = 1.5  # fences have fallen by then, and what they dropped has been noted
+RECALL_SECONDS = 1.5  # by then all fences stop, and the outcomes of recalled messages are journalled
 PAGE = 1000
 SHOWN = 20
-LOOK_BACK = timedelta(minutes=15)  # past the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
+LOOK_BACK = timedelta(minutes=15)  # longer than the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 
 
 class GateWatch:
-    """Reads the gate four times a second. ``moved`` is called with each gate that differs from the one before. ``front``: knows the
-    gate's generation at every moment."""
+    """Read the gate four times a second. ``moved`` is called with each gate that differs from the one before. ``front``
+    knows the gate's generation at every moment."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class GateWatch:
 
     @property
     def age_seconds(self) -> float:
-        """Since the gate was read last; endless before the first time."""
+        """Seconds since the gate was last read; infinite before the first time."""
         return self._clock.monotonic() - self._read_at
 
     async def read(self) -> Gate:
-        """The newest gate that is known. Raises LedgerError; the last gate stays, and grows stale."""
-        asked_at = self._clock.monotonic()  # before: the answer is at least as new as the question
+        """The newest known gate. Raises LedgerError; the last gate stays, and grows stale."""
+        asked_at = self._clock.monotonic()  # taken before the read: the answer is at least this new
         gate = await self._gates.read()
-        if self.gate is not None and asked_at < self._read_at:  # who asked later was answered before
+        if self.gate is not None and asked_at < self._read_at:  # a later read has returned first
             return self.gate
         before, self.gate = self.gate, gate
         self._read_at = asked_at
@@ -76,7 +76,7 @@ class GateWatch:
         return gate
 
     async def run(self) -> None:
-        """For ever. While the store does not answer, the fences fall: doubt stands still."""
+        """Never returns. While the store does not answer, the fences stop all mail: doubt stands still."""
         while True:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -86,14 +86,14 @@ class GateWatch:
             await asyncio.sleep(POLL_SECONDS)
 
     def stops(self, facts: Facts) -> bool:
-        """Whether a freeze stops a message with these facts, as far as is known here: then its content is kept first. A
-        freeze that nobody here knows of yet costs another round."""
-        frozen = facts.identity is not None and self.freezes_mailings  # which mailing it is, only the admission can say
+        """Whether a known freeze stops a message with these facts; if so its content is kept first. A freeze that this
+        process does not know yet costs another round."""
+        frozen = facts.identity is not None and self.freezes_mailings  # only the admission knows the mailing
         return self.gate is None or frozen or self._stopped(facts.lists, facts.senders, "", facts.thread)
 
     @property
     def freezes_mailings(self) -> bool:
-        """Whether a mailing is frozen, so that of every message must be known which it is a copy of."""
+        """Whether a mailing is frozen. Then the admission must know of every message which mailing it is a copy of."""
         return self.gate is not None and any(f.selector is Selector.MAILING for f in self.gate.freezes)
 
     def _stopped(self, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str) -> bool:
@@ -114,12 +114,13 @@ class GateWatch:
         policy_sha256: str | None = None,
         gone: Callable[[], bool] | None = None,
     ) -> Fence:
-        """Whether the final dot may still be sent: the gate was read less than a second ago, no freeze in it stops this
-        message, the policy that decided is in force still (None: people decided, and no policy can move that), and the client
-        is there. A freeze or thaw of something else lets it stand.
+        """Whether the final dot may still be sent: the gate was read less than a second ago, none of its freezes stops
+        this message, the policy that decided is still in force (None: people decided, and no policy changes that), and
+        the client is connected. A freeze or thaw of something else does not matter.
 
-        Before it says no it reads the gate: the verdict may be newer than the last look (something was thawed, or a policy put
-        in force, just now), and on a busy machine the last look may be old."""
+        Before it says no it reads the gate again: the verdict may be newer than the last read (a thaw or a new policy a
+        moment ago), and on a busy machine the last read may be old.
+        """
 
         def holds() -> bool:
             gate = self.gate
@@ -141,12 +142,12 @@ class GateWatch:
         return fence
 
     def _is_newest(self) -> bool:
-        """Whether no gate is known to come after the one that was read last."""
+        """Whether no newer gate is known than the one that was last read."""
         newest = self._front.generation if self._front is not None else None
         return newest is None or (self.gate is not None and self.gate.generation == newest)
 
     async def _look(self) -> None:
-        """Read the gate; again where the answer took so long that it is stale."""
+        """Read the gate; again if the answer took so long that it is stale."""
         with contextlib.suppress(LedgerError, TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):
                 await self.read()
@@ -156,8 +157,8 @@ class GateWatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """``recalled``: decided before, dropped before their final dot. ``past_recall``: ids that the relay has, or may have;
-    those without its reply yet are among them."""
+    """``recalled``: messages that were admitted before the freeze and dropped before their final dot. ``past_recall``:
+    ids of messages that the relay has, or may have; those still without its reply are among them."""
 
     freeze: Freeze
     recalled: tuple[str, ...]
@@ -166,14 +167,15 @@ class Frozen:
 
 
 class AnotherNeeded(Exception):
-    """Two are needed to thaw: the word of this one is noted, and the freeze stands until another agrees."""
+    """Two people are needed to thaw. This one's consent is recorded, and the freeze stays until another person agrees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """What a thaw lets go. ``people``: up to so many, whoever gets several of them counted for each; ``doubt``: recipients who may have
-    it already, and are tried once more; ``kept``: approved messages that other freezes stop as well; ``waiting``: messages that wait
-    for people's decision, of which a thaw sends nothing; ``first``: the newest of those that go, a mailing as one."""
+    """What a thaw releases. ``people``: an upper bound; a person who gets several messages counts for each. ``doubt``:
+    recipients who may have the message already, and are tried once more. ``kept``: approved messages that other freezes
+    stop as well. ``waiting``: messages that wait for a decision, which a thaw does not send. ``first``: the newest of
+    those that go, a mailing as one."""
 
     messages: int
     people: int
@@ -185,8 +187,9 @@ class Released:
 
 
 class Freezes:
-    """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands without a shell, run all at once; what happens
-    is in their environment: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY. ``loud``: those that fail stand in the log; a command says it itself."""
+    """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands that run at once, without a shell. Their
+    environment has the event: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY. ``loud``: log hooks that fail; a
+    command reports them itself."""
 
     def __init__(
         self,
@@ -214,7 +217,7 @@ class Freezes:
     async def freeze(
         self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
     ) -> Frozen:
-        """``value``: see admission.Freeze. Raises LedgerError: then nothing is frozen, and it must be said loudly."""
+        """``value``: see Freeze. Raises LedgerError: then nothing is frozen, and the caller must say so loudly."""
         now = self._clock.now()
         freeze = Freeze(
             freeze_id=self._new_id(),
@@ -232,8 +235,8 @@ class Freezes:
         return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks)
 
     async def thaw(self, freeze_id: str, *, by: str, person: str = "") -> tuple[Hook, ...]:
-        """``person``: who is behind ``by``, where that names a program of theirs. Raises KeyError where no such freeze stands,
-        and AnotherNeeded where two are to agree and this is the first."""
+        """``person``: the person behind ``by``, if that names a program of theirs. Raises KeyError if there is no such
+        freeze, and AnotherNeeded if two people must agree and this is the first."""
         gate = await self._ledger.gate.read()
         freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
         if freeze is None:
@@ -247,14 +250,14 @@ class Freezes:
         return await self._hooks(self._thaw_hook, "thaw", freeze, by)
 
     async def asked_to_thaw(self, freeze_id: str) -> str:
-        """Who wants it thawed already, by the journal; "" for nobody."""
+        """The person who has already asked to thaw it, from the journal; "" for none."""
         entries = await self._ledger.journal.history(freeze_id)
         asked = [clear for entry, clear in entries if entry.kind == Kind.THAW_ASKED.value]
         return str((asked[0] or {}).get("actor", [""])[0]) if asked else ""
 
     async def lift_ended(self) -> tuple[Hook, ...]:
-        """Lift those whose time is over: they stop nothing any more, but the journal is to have their end, and the hooks have
-        other queues to let go. One of several processes that come to it does it. Raises LedgerError."""
+        """Lift freezes whose time is over. They stop nothing any more, but their end must be journalled, and hooks must
+        release other queues. If several processes try, one does it. Raises LedgerError."""
         now, ran = self._clock.now(), list[Hook]()
         for freeze in (await self._ledger.gate.read()).freezes:
             if freeze.until is not None and now >= freeze.until:
@@ -263,7 +266,7 @@ class Freezes:
         return tuple(ran)
 
     async def standing(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
-        """The freezes that stand: all of them, or those with just this selector and value."""
+        """The active freezes: all, or those with exactly this selector and value."""
         gate = await self._ledger.gate.read()
         now = self._clock.now()
         return tuple(
@@ -273,13 +276,14 @@ class Freezes:
         )
 
     async def holding_up(self, *holds: Hold) -> Mapping[str, tuple[Freeze, ...]]:
-        """Of each of these that is not over the freezes that keep it from going, by its id; nothing of those that none stops."""
+        """By hold id, the freezes that stop each of these holds, if it is not over. Holds that no freeze stops are left
+        out."""
         freezes, now = (await self._ledger.gate.read()).freezes, self._clock.now()
         found = {hold.hold_id: held_up_by(hold, freezes, now) for hold in holds if hold.state in LIVE}
         return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
 
     async def released_by(self, lifted: Collection[Freeze]) -> Released:
-        """What is approved and goes out as soon as these are lifted. Raises LedgerError."""
+        """The approved messages that go out as soon as these freezes are lifted. Raises LedgerError."""
         ids, now = {f.freeze_id for f in lifted}, self._clock.now()
         freezes = (await self._ledger.gate.read()).freezes
         goes, kept, waiting = list[Hold](), 0, 0
@@ -316,7 +320,7 @@ class Freezes:
             before, after_id = page[-1].held_at, page[-1].hold_id
 
     async def against(self, mailing: Mailing) -> tuple[Freeze, ...]:
-        """Those that stop what comes of a mailing, or is still to go of it."""
+        """The freezes that stop further messages of a mailing, or those of it that are approved and not sent."""
         senders = frozenset(filter(None, (mailing.sender, mailing.reverse_path)))
         freezes = (await self._ledger.gate.read()).freezes
         return stopped_by(
@@ -324,8 +328,8 @@ class Freezes:
         )
 
     async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Wait until fences have fallen and outcomes are noted, but no longer than it takes; then look who was recalled. Of what was
-        approved, each of which an attempt has begun counts, however long ago that was: the relay may have it."""
+        """Wait until fences stop and outcomes are journalled, at most ``recall_seconds``; then find which messages were
+        recalled. A release counts if an attempt has begun, however long ago: the relay may have it."""
         since = freeze.at - LOOK_BACK
         under_way, releases = (
             await self._ledger.journal.in_flight(freeze, since),
@@ -337,7 +341,7 @@ class Freezes:
         while self._clock.monotonic() < end and (  # noqa: ASYNC110
             await self._ledger.journal.in_flight(freeze, since) or await self._ledger.outbox.attempted(freeze)
         ):
-            await asyncio.sleep(0.1)  # they are other processes' outcomes: there is no event to wait for
+            await asyncio.sleep(0.1)  # other processes write the outcomes: there is no event to wait for
         outcomes = await self._ledger.journal.outcomes(under_way)
         recalled = {id for id in under_way if outcomes.get(id) in STAYED}
         taken = {releases[intent] for intent in await self._ledger.outbox.taken(list(releases))}
@@ -356,11 +360,11 @@ class Freezes:
 
 
 STAYED = frozenset({End.NOT_SENT, End.REFUSED, End.DEFERRED})
-"""What says that the relay does not have it."""
+"""Outcomes that prove that the relay does not have the message."""
 
 
 def _event(kind: Kind, freeze: Freeze, by: str, clock: Clock) -> Event:
-    """Who, when and why; a sender's name and the reason in words are private."""
+    """Who, when and why. A sender's name and the reason's text are private."""
     personal = freeze.selector is Selector.SENDER
     private = {"actor": (by,), "comment": (freeze.reason,)}
     if personal:

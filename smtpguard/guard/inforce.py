@@ -14,17 +14,18 @@ from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
 
 PREVIEWS = ("reasons", "text", "full")
-"""How much of a held message somebody sees, the least first."""
+"""How much of a held message an approver sees, least first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """A transaction is planned, closed and disposed of under one of these, whatever is swapped meanwhile.
+    """The policy that a transaction is planned, closed and disposed of under, even if another is put in force
+    meanwhile.
 
-    ``policy_sha256`` is the gate's; ``groups``: canonical addresses; ``enforce`` False: everything is only observed;
-    ``marks``: the weights that the policy gives to marks; ``previews``: how much of a held message each group sees. ``stages``: of lists whose mailings are let
-    through in stages; ``stages_by_address``: what becomes of a message to the address of one of them. ``shared``: mailboxes in which several
-    answer, so that their answers are not bounded.
+    ``policy_sha256``: as in the gate. ``groups``: canonical addresses. ``enforce`` False: all rules only observe.
+    ``marks``: the policy's weights of marks. ``previews``: how much of a held message each group sees. ``stages``: of
+    lists whose mailings are released in stages; ``stages_by_address``: what happens to a message to the address of such
+    a list. ``shared``: mailboxes of several people, whose answers are not limited.
     """
 
     policy_sha256: str
@@ -39,12 +40,13 @@ class InForce:
     stages: Mapping[str, Stages] = field(default_factory=dict)
     stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
     release_delays: Mapping[str, int] = field(default_factory=dict)
-    """Of lists for which the policy says so: for how many seconds an approval can be undone before it takes effect."""
+    """By list: for how many seconds an approval can be undone before it takes effect."""
     shared: frozenset[str] = frozenset()
     approved_always: frozenset[str] = frozenset()
-    """Lists whose people are covered by no approval for another list that they are on."""
+    """Lists whose people are not covered by an approval for another list that they are on."""
     slots: float = SHARE
-    """In how many of its words a copy may differ from what was approved before there were copies to learn from."""
+    """The share of its words in which a copy may differ from the approved one when there were no copies to learn from.
+    """
 
     @classmethod
     def of(cls, policy: Policy, registry: Registry) -> InForce:
@@ -67,11 +69,11 @@ class InForce:
         )
 
     def addresses_of(self, *people: str) -> frozenset[str]:
-        """Every address of those who have these: all that the policy knows to be the same person's."""
+        """All addresses that the policy knows for the people with these addresses."""
         return frozenset().union(*(self.aliases.get(person, {person}) for person in people))
 
     def logging_in_as(self, user: str | None) -> frozenset[str]:
-        """People of groups who may be meant by a login that is no address: ``eva``, ``EXAMPLE\\eva``."""
+        """People of groups whom a login without a domain may mean: ``eva``, ``EXAMPLE\\eva``."""
         name = (user or "").rpartition("\\")[2].lower()
         return frozenset(p for people in self.groups.values() for p in people if p.rpartition("@")[0] == name)
 
@@ -79,25 +81,24 @@ class InForce:
         return frozenset(name for name, people in self.groups.items() if person in people)
 
     def unseated(self, accounts: Iterable[Account]) -> tuple[Unseated, ...]:
-        """Whose accounts and the groups of this policy do not fit together."""
+        """Accounts that do not fit the groups of this policy, and the other way round."""
         return unseated(accounts, self.groups, self.rules.groups_asked())
 
     def preview(self, lists: Iterable[str], person: str) -> str:
-        """How much of a message held for these lists this decider sees: reasons, text or full. The strictest of the lists,
-        and the most generous of their groups."""
+        """How much of a message held for these lists this approver sees: reasons, text or full. The strictest of the
+        lists counts, and the most generous of the person's groups."""
         of_lists = [info.preview for name in lists if (info := self.registry.lists.get(name)) and info.preview]
         of_groups = [self.previews.get(group, "full") for group in self.groups_of(person)]
         most = max(of_groups, key=PREVIEWS.index, default="reasons")
         return min((*of_lists, most), key=PREVIEWS.index)
 
     def purposes(self) -> Mapping[str, str]:
-        """Rule -> what it is for, in English where its admin wrote that."""
+        """Rule -> its purpose, in English if the admin wrote it so."""
         return self.rules.purposes()
 
     def open_at(self, at: datetime) -> bool:
-        """Whether it is working hours."""
         return self.hours.open_at(at)
 
     def people(self, group: str) -> frozenset[str]:
-        """Canonical addresses of a group, empty if there is no such group any more."""
+        """Canonical addresses of a group; empty if the group is gone."""
         return self.groups.get(group, frozenset())

@@ -18,14 +18,14 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import Gate
 
 MOST_STARTS = 500
-"""How many starts since the last change are looked at."""
+"""How many starts since the last change are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Put:
-    """One change of the policy in force, as the journal has it. ``by``: "" where that is erased. ``how``: ``reload``, ``first start``,
-    ``restore`` ...; "" of an entry of an earlier version. ``looser``: what might let more pass than before, until it is erased with what
-    names people. ``data``: all of the entry."""
+    """One change of the policy in force, from the journal. ``by``: "" once erased. ``how``: ``reload``, ``first
+    start``, ``restore`` ...; "" in an entry of an earlier version. ``looser``: what may let more pass than before,
+    until it is erased with the names of people. ``data``: the whole entry."""
 
     seq: int
     at: datetime
@@ -39,8 +39,8 @@ class Put:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """``put``: the newest change, None where the journal does not reach back to it. ``beside``: hosts on which ``serve`` was started
-    since then beside a policy file that was not the policy in force."""
+    """``put``: the newest change; None if the journal does not reach back to it. ``beside``: hosts on which ``serve``
+    was started since then while their policy file differed from the policy in force."""
 
     sha256: str
     put: Put | None
@@ -50,7 +50,7 @@ class Standing:
 def put_policy(
     batch: Batch, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None
 ) -> Gate:
-    """Raises PolicyMoved where another one than ``before`` is in force (None: whatever is)."""
+    """Raises PolicyMoved if another policy than ``before`` is in force. With ``before`` None any may be."""
     if before is not None and batch.head.policy != before:
         raise PolicyMoved(f"policy {batch.head.policy[:12]} is in force by now")
     batch.record([batch.ends_generation(event)])
@@ -62,7 +62,7 @@ def put_policy(
 
 
 def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
-    """Its documents. Raises KeyError."""
+    """The documents of a policy. Raises KeyError."""
     query = select(document.c.name, document.c.data).where(document.c.policy == sha256)
     found = {name: bytes(data) for name, data in connection.execute(query.order_by(document.c.name))}
     if not found:
@@ -71,19 +71,19 @@ def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
 
 
 def named(connection: Connection, prefix: str, limit: int = 10) -> list[str]:
-    """The SHA-256 of the policies that are kept and begin so; some of them, where there are many."""
+    """The SHA-256 of kept policies with this prefix, at most ``limit``."""
     low = prefix.lower()
     query = select(document.c.policy).where(document.c.policy >= low, document.c.policy < f"{low}~").distinct()
     return list(connection.execute(query.order_by(document.c.policy).limit(limit)).scalars())
 
 
 def history(connection: Connection, limit: int) -> list[Put]:
-    """The changes of the policy in force, the newest first."""
+    """Changes of the policy in force, newest first."""
     return [_put(entry, clear) for entry, clear in journal.of_kinds(connection, [Kind.POLICY], limit)]
 
 
 def standing(connection: Connection) -> Standing:
-    """What is in force, since when, and who was started beside another file since then."""
+    """The policy in force, since when, and the hosts that were started with another file since then."""
     sha256 = read_head(connection).policy
     put, beside = None, set()
     for entry, clear in journal.of_kinds(connection, [Kind.POLICY, Kind.START], MOST_STARTS):
