@@ -22,28 +22,29 @@ if TYPE_CHECKING:
 
 DAYS = 90
 KNOWN = DAYS * 86_400 * 1_000_000
-"""So long somebody is no first contact, in microseconds."""
+"""For how long a person is no first contact, in microseconds."""
 FEW = 10
-"""A message to more customers than these answers none of them by a Message-ID: that is looked up for few."""
+"""Message-IDs are looked up only for messages to this many customers or fewer. One to more customers answers none of
+them by a Message-ID."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """The customers of one letter, by number, whom its sender has not written to and does not provably answer. ``quoted``: those of
-    them whom it answers as it says, which anybody can say; ``new``: those who count as first contacts. The quoted are among these,
-    but for a mailbox in which several answer."""
+    """The customers of one letter, by number, whom its sender has not written to and does not provably answer.
+    ``quoted``: those whom it claims to answer, which anybody can forge. ``new``: those who count as first contacts; the
+    quoted are among them, except for a mailbox of several people."""
 
     new: frozenset[int] = frozenset()
     quoted: frozenset[int] = frozenset()
     unanswered: int = 0
-    """How many it does not answer in any way."""
+    """How many of them it does not even claim to answer."""
 
 
 NOBODY = Reached()
 
 
 class Contacts:
-    """Of one run of items, or of what is made known otherwise. ``people``: whose documents they stand in."""
+    """The contacts for one run of items, or for Known. ``people``: the documents that they are in."""
 
     def __init__(self, batch: Batch, people: People, earlier: Earlier) -> None:
         self._batch, self._people, self._earlier = batch, people, earlier
@@ -54,7 +55,7 @@ class Contacts:
         self._scopes: dict[str, bytes] = {}
 
     def load(self, items: Sequence[Item]) -> None:
-        """What letters need, their people being loaded."""
+        """Load what letters need. Their people must be loaded."""
         messages = {self._message(name) for item in items for name in _referred(item)}
         messages.update(self._message(item.message_id) for item in items if item.letter_from and item.message_id)
         self._sent.load(messages)
@@ -77,12 +78,12 @@ class Contacts:
         return Reached(new=rest if item.shared else rest | quoted, quoted=frozenset(quoted), unanswered=len(rest))
 
     def entries(self, senders: Iterable[str], at_us: int) -> dict[int, int]:
-        """What stands in somebody's document who had something from these senders then."""
+        """The entries of a person who got mail from these senders at that time."""
         made = entry(at_us, hours(KNOWN))
         return {number(self._scope(f"from {sender}")): made for sender in senders}
 
     def record(self, message_id: str, people: Iterable[int], at_us: int) -> None:
-        """They were sent this Message-ID."""
+        """Record that these people were sent this Message-ID."""
         if message_id:
             made = entry(at_us, hours(KNOWN))
             doc = self._sent.to_change(self._message(message_id))
@@ -118,7 +119,7 @@ class Contacts:
 
 
 class Known:
-    """People who are made known to senders outside of an admission: what was held goes out, or the journal says it of before."""
+    """Record contacts outside an admission: a released hold, or the journal of earlier mail."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch, self._people, self._earlier = batch, People(batch), Earlier(batch)
@@ -154,10 +155,11 @@ def _is_known(doc: Mapping[int, int], scopes: Iterable[int], since: int) -> bool
 
 
 def _referred(item: Item) -> Sequence[str]:
-    """The Message-IDs by which it may prove that it answers."""
+    """The Message-IDs that can prove that it is an answer."""
     return item.refers_to if item.letter_from and len(item.people) <= FEW else ()
 
 
 def forget(batch: Batch) -> None:
-    """The secret is another one from now on, under which nobody is known: the journal is to be read for it again."""
+    """Make the next start read the journal again. A renewed secret changes all digests, so no contact is known under
+    it."""
     batch.execute("DELETE FROM contact_since", [()])

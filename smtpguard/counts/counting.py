@@ -34,7 +34,7 @@ OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
 """Facts that count Message-IDs instead of people."""
 
 _OF_QUESTIONS = frozenset({CONFIRMS, MEANT})
-"""Facts that count messages, whatever Message-IDs they bear."""
+"""Facts that count messages, whatever their Message-IDs."""
 
 OF_EVERYBODY = "thread.reach"
 """The fact that counts colleagues and strangers too."""
@@ -42,24 +42,24 @@ OF_EVERYBODY = "thread.reach"
 OF_A_SENDER = ("sender.first_contacts", "sender.answers", "sender.customers")
 
 OF_ONE_MAILING = named(lambda fact: fact.by_mailing)
-"""Those that are counted of one mailing, too, where a rule says so."""
+"""Those that can also be counted within one mailing, if a rule asks for that."""
 
 OF_ANSWERS = "message.answers"
-"""The fact that is told of a message alone: how many of its customers it does not answer."""
+"""The fact of one message alone: how many of its customers it does not answer."""
 
 _NOT_HERE = OF_MAILINGS | {OF_ANSWERS}
 
 _LETTER, _CUSTOMERS = "letter", "customers"
-"""Members who are the customers one by one; and those with the lists' addresses."""
+"""Two kinds of members: single customers, and customers with list addresses."""
 
 _WINDOW = attrgetter("window_seconds")
 
 Members = Mapping[int, int]
-"""People by their numbers, and as how many each counts."""
+"""Person's number -> how many people it counts as."""
 
 
 class Tally:
-    """The counts of one run of items: read ahead for all of them, then kept as they come."""
+    """The counts of one run of items: read ahead for all of them, then updated as items are admitted."""
 
     def __init__(self, batch: Batch, items: Iterable[Item]) -> None:
         self._batch = batch
@@ -124,7 +124,8 @@ class Tally:
         return known
 
     def _content(self, item: Item) -> int:
-        """The same content is the same message coming again, whatever part of the envelope it comes with."""
+        """The number of the content. The same content counts as the same message again, with whatever part of the
+        envelope."""
         name = item.content_sha256 or item.key
         known = self._contents.get(name)
         if known is None:
@@ -137,7 +138,7 @@ class Tally:
         return self._last[1]
 
     def _all(self, ask: Ask, item: Item) -> Members:
-        """The item's members of the scope with their weights; of a letter its customers, known to the sender or not."""
+        """The item's members of the scope with their weights; for a letter its customers, known to the sender or not."""
         made = self._of_item(item)
         kind = _kind(ask)
         if kind not in made:
@@ -148,7 +149,7 @@ class Tally:
         return made[kind]
 
     def _members(self, ask: Ask, item: Item) -> Members:
-        """Of a letter those alone who are first contacts, or answered."""
+        """For a letter only those who are first contacts, or those whom it claims to answer."""
         if ask.fact not in OF_LETTERS:
             return self._all(ask, item)
         made, reached = self._of_item(item), self._reached(item)
@@ -165,7 +166,7 @@ class Tally:
         return made[kind]
 
     def _reached(self, item: Item) -> Reached:
-        """Whom it reaches that its sender does not know, before it is recorded."""
+        """The people it reaches whom its sender does not know, before the item is recorded."""
         made = self._of_item(item)
         reached = self._last[2]
         if reached is None:
@@ -174,8 +175,8 @@ class Tally:
         return reached
 
     def _raw(self, ask: Ask, item: Item) -> list[tuple[int, bytes, int]]:
-        """Each member once: its number, what it is in a digest of an earlier version, and its weight: a list's address weighs as much
-        as its people."""
+        """Each member once: its number, its bytes in an earlier version's digest, and its weight. A list address weighs
+        as much as the list has people."""
         if ask.fact in _OF_QUESTIONS:
             raw = b"m" + item.key.encode()
             return [(numbered(self._key, raw), raw, 1)]
@@ -198,11 +199,11 @@ class Tally:
     # -- what an item sees
 
     def counts(self, item: Item) -> dict[Ask, int]:
-        """Each ask's count with this very item in it."""
+        """The count for each ask, this item included."""
         counts: dict[Ask, int] = {}
         for asks in _together(item.asks):
             members = self._members(asks[0], item)
-            if asks[0].fact in OF_LETTERS and not members:  # whoever it goes to, it is nobody's first
+            if asks[0].fact in OF_LETTERS and not members:  # no recipient is a first contact
                 counts.update(dict.fromkeys(asks, 0))
                 continue
             scope = self._scope(asks[0], item)
@@ -222,7 +223,7 @@ class Tally:
         return self._sums.of(scope, self._long[scope], ask.window_seconds, has_come=has_come)
 
     def _new(self, members: Members, scope: int, since_us: int) -> int:
-        """The weight of those whom the window does not have."""
+        """The weight of the members that the window does not have."""
         people = self._people
         if people.docs.keys().isdisjoint(members):
             return sum(members.values())
@@ -230,14 +231,15 @@ class Tally:
         return sum(weight for person, weight in members.items() if of(person).get(scope, NEVER) <= since)
 
     def _unusual(self, ask: Ask, scope: int, count: int) -> int:
-        """The count; from the least that matters on only where it is above what is usual, too."""
+        """The count. From ``usual.least`` on it is that of the rule only if it is also above the usual amount; else it
+        is one less than ``least``."""
         if ask.usual is None or count < ask.usual.least:
             return count
         usual = self._usual(scope, ask.window_seconds * 1_000_000)
         return count if count > ask.usual.times * usual else int(ask.usual.least) - 1
 
     def _usual(self, scope: int, window_us: int) -> int:
-        """The most that was counted in any window of that length, long enough ago."""
+        """The highest count in a window of that length between 35 and 7 days ago."""
         since, until = self._batch.now_us - USUAL_FROM, self._batch.now_us - USUAL_UNTIL
         sql = "SELECT at, n FROM moment WHERE scope = ? AND at > ? AND at <= ?"
         times = [(when, n) for when, n in self._batch.select(sql, (scope, since, until))]
@@ -248,12 +250,13 @@ class Tally:
     # -- what is written
 
     def record(self, item: Item, asks: Sequence[Ask], *, known: bool = True) -> None:
-        """Count the item under ``asks``, each of which it asked for. ``known``: whether its people know its sender from now on."""
-        groups: list[tuple[Members, dict[int, int]]] = []  # members, and the entries that are new to all who have none
+        """Count the item under ``asks``, which must be among its own. ``known``: whether its sender counts as known to
+        its people from now on."""
+        groups: list[tuple[Members, dict[int, int]]] = []  # members, and the entries for those without a document
         for some in _together(asks):
             ask, scope = max(some, key=_WINDOW), self._scope(some[0], item)
             members = self._members(ask, item)
-            if not members:  # as ordinary mail has none: nothing that a retry could prolong
+            if not members:  # as with ordinary mail: a retry could prolong nothing
                 continue
             self._sum(scope, ask, item)
             entries = next((entries for group, entries in groups if group is members), None)
@@ -267,7 +270,8 @@ class Tally:
         self._last = (None, {}, None)
 
     def _record(self, item: Item, scope: int, ask: Ask, members: Members) -> int:
-        """Count them in sums and moments, and those of whom anything is known in their documents. Returns the entry of the others."""
+        """Count the members in sums and moments, and in the documents that exist. Returns the entry for members without
+        a document."""
         now, people, content = self._batch.now_us, self._people, self._content(item)
         window = ask.window_seconds * 1_000_000
         span = max(window, USUAL_FROM if ask.fact in OF_LETTERS else 0)
@@ -293,9 +297,9 @@ class Tally:
         return made
 
     def _recount(self, scope: int, made: int, members: Members, sums: Sequence[Sum]) -> None:
-        """People of whom something is known are counted, and not where they were before."""
+        """Count people with documents under the new time, and remove them from the old one."""
         people, reset = self._people, self._moments.reset_at(scope)
-        alike: dict[tuple[int, int, int], int] = {}  # by what they had and were and are counted as, how many
+        alike: dict[tuple[int, int, int], int] = {}  # (entry before, weight before, weight now) -> how many people
         longer: dict[int, int] = {}
         for person, weight in members.items():
             doc = people.to_change(person)
@@ -314,7 +318,7 @@ class Tally:
                 one.changed = True
 
     def _make_known(self, item: Item, groups: list[tuple[Members, dict[int, int]]]) -> None:
-        """Its sender has written to its customers from now on."""
+        """Record that the sender has written to its customers."""
         people, docs = dict.fromkeys(numbers(item.people), 1), self._people.docs
         entries = self._contacts.entries(item.letter_from, self._batch.now_us)
         if not docs.keys().isdisjoint(people):
@@ -325,7 +329,7 @@ class Tally:
         groups.append((people, entries))
 
     def _begin(self, groups: Sequence[tuple[Members, dict[int, int]]]) -> None:
-        """Documents of those of whom nothing was known: the same for all who are members of the same."""
+        """Make the documents of people who have none: one for all who are members of the same groups."""
         docs, found = self._people.docs, dict[int, int]()
         for n, (members, _) in enumerate(groups):
             for person in members:
@@ -354,7 +358,7 @@ class Tally:
 
 
 def _together(asks: Sequence[Ask]) -> Iterable[list[Ask]]:
-    """Those that ask for one scope, in whatever windows; without what is counted elsewhere."""
+    """Group the asks by scope, whatever their windows; without those that are counted elsewhere."""
     found: dict[tuple[str, str, bool], list[Ask]] = {}
     for ask in asks:
         if ask.fact not in _NOT_HERE:
@@ -363,7 +367,7 @@ def _together(asks: Sequence[Ask]) -> Iterable[list[Ask]]:
 
 
 def _kind(ask: Ask) -> object:
-    """What says who its members are, of one item."""
+    """Asks of the same kind have the same members for one item."""
     if ask.fact in OF_LETTERS:
         return ("letter", list_of(ask.key)) if FACTS[ask.fact].by_list else _LETTER
     if ask.fact in _OF_QUESTIONS:
@@ -374,7 +378,7 @@ def _kind(ask: Ask) -> object:
 
 
 def _letter(ask: Ask, item: Item) -> list[bytes]:
-    """The single customers whom a count of letters is about, known to the sender or not."""
+    """The single customers that a count of letters is about, known to the sender or not."""
     people = list(dict.fromkeys(item.people))
     if not FACTS[ask.fact].by_list:
         return people
@@ -383,9 +387,9 @@ def _letter(ask: Ask, item: Item) -> list[bytes]:
 
 
 def let_out(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew: bool = True) -> None:
-    """A letter that was held goes out: these people know its sender from now on, and who writes the same begins ``anew``. With the one
-    that people decided on all counts of its sender do, since they have looked at what was counted. What its writer confirmed nobody
-    else has looked at: its counts stand, in which it is."""
+    """A held letter goes out: these people know its sender from now on. With ``anew`` the sender's counts of this
+    mailing are reset, and for the primary hold all counts of the sender, since the approvers have seen what was
+    counted. A letter that its writer confirmed was seen by no approver: its counts stay, the letter included."""
     known = Known(batch)
     known.add(hold.letter_from, people, "", batch.now_us)
     known.write()
@@ -407,7 +411,7 @@ def let_out(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew: bool = T
 
 
 def meant(batch: Batch, hold: Hold, seconds: int) -> None:
-    """Its writer said of letters to new customers that they are meant: the rules that had asked ask no more for so long."""
+    """The writer confirmed letters to new customers: the rules that asked do not ask again for so long."""
     if hold.confirm is None or not hold.queue:
         return
     key, found = _count_key(batch.secret), Moments(batch)
@@ -426,11 +430,11 @@ def _with_mailing(key: str, mailing_id: str) -> str:
 
 
 SCOPES = frozenset({"sender.customers"})
-"""Counts of customers alone: who reaches none of them adds nobody, and is nevertheless told how many there are."""
+"""Counts of customers only. A message without customers adds nobody to them, but still reads the count."""
 
 
 class Scopes:
-    """What stands for such a count in the page of the fronts, remembered for the senders that come again and again."""
+    """The keys of such counts in the shared page of the fronts, cached for frequent senders."""
 
     def __init__(self, secret: bytes, most: int = 10_000) -> None:
         self._key, self._most = _count_key(secret), most

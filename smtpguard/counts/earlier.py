@@ -16,7 +16,7 @@ from smtpguard.database.batch import Batch
 
 
 class Earlier:
-    """What is there. ``counts``, ``contacts``, ``marks``: whether anything is."""
+    """The tables of an earlier version. ``counts``, ``contacts``, ``marks``: whether the table has rows."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
@@ -25,7 +25,7 @@ class Earlier:
         self.counts, self.contacts, self.marks = map(bool, found)
 
     def take_counts(self, members: Iterable[tuple[int, bytes, int, bytes]], people: People, moments: Moments) -> None:
-        """Of these those that are there: scope and person as numbers, and as they are in a pair."""
+        """Move the rows of these members: scope and person as numbers, and as bytes of the pair."""
         pairs = {paired(long, raw): (scope, person) for scope, long, person, raw in members}
         found = list(self._batch.among("SELECT pair, at, until, weight FROM seen WHERE pair {}", list(pairs)))
         for pair, at, until, weight in found:
@@ -38,7 +38,7 @@ class Earlier:
         self._batch.flush()
 
     def take_contacts(self, members: Iterable[tuple[int, bytes, int, bytes]], people: People, span_us: int) -> None:
-        """The same of who was written to."""
+        """The same for contacts."""
         pairs = {paired(long, raw): (scope, person) for scope, long, person, raw in members}
         found = list(self._batch.among("SELECT pair, at FROM contact WHERE pair {}", list(pairs)))
         for pair, at in found:
@@ -49,22 +49,22 @@ class Earlier:
         self._gone("contact", [row[0] for row in found])
 
     def were_sent(self, members: Mapping[bytes, tuple[int, int]], since_us: int) -> list[tuple[int, int]]:
-        """Of these pairs of a Message-ID and a person those that are there and later."""
+        """The pairs of a Message-ID and a person that exist and are later than ``since_us``."""
         sql = f"SELECT pair FROM contact WHERE at > {since_us:d} AND pair {{}}"
         return [members[bytes(pair)] for (pair,) in self._batch.among(sql, list(members))]
 
     def marked(self, marks: Mapping[bytes, tuple[int, int]]) -> list[tuple[int, int, int]]:
-        """Content and scope of those marks that are there, and until when."""
+        """The content, scope and end of those marks that exist."""
         sql = "SELECT mark, until FROM counted WHERE mark {}"
         return [(*marks[bytes(mark)], until) for mark, until in self._batch.among(sql, list(marks))]
 
     def sums(self, scopes: Mapping[bytes, int], floor: int) -> list[tuple[int, int]]:
-        """What they weigh together by scope, those that are later than ``floor``."""
+        """The weight of each scope, of rows later than ``floor``."""
         sql = f"SELECT scope, SUM(weight) FROM seen WHERE at > {floor:d} AND scope {{}} GROUP BY scope"
         return [(scopes[bytes(scope)], int(total)) for scope, total in self._batch.among(sql, list(scopes))]
 
     def times(self, scope: bytes, since: int, until: int) -> list[tuple[int, int]]:
-        """How many were counted last under it at which time, between these."""
+        """At which time how many were last counted under the scope, in this period."""
         sql = "SELECT at, COUNT(*) FROM seen WHERE scope = ? AND at > ? AND at <= ? GROUP BY at"
         return [(at, n) for at, n in self._batch.select(sql, (scope, since, until))]
 
@@ -87,7 +87,7 @@ def paired(scope: bytes, member: bytes) -> bytes:
 
 
 def prune(batch: Batch, before: int, known_since: int, limit: int) -> None:
-    """Forget some of what nothing reaches any more."""
+    """Delete some rows that no window reaches any more."""
     for table, key, column, when in (
         ("seen", "pair", "until", before),
         ("counted", "mark", "until", batch.now_us),

@@ -15,35 +15,35 @@ from itertools import chain
 HOUR = 3_600_000_000
 """In microseconds."""
 LIFE = 600 * 1_000_000
-"""Microseconds until a sum that is kept is made anew; what is out of every window stays as long."""
+"""Microseconds until a kept sum is counted anew. A row outside every window is kept as long."""
 NEVER = -(1 << 62)
-"""An entry that is older than any."""
+"""Older than any entry."""
 
-_EPOCH = 1_577_836_800_000_000  # 2020, so that a time has room beside twelve bits until 2091
+_EPOCH = 1_577_836_800_000_000  # 2020: so a time fits beside twelve bits until 2091
 _BITS, _HOURS = 12, 0xFFF
 _EIGHT = {8}
 _PAIR = struct.Struct("<qq")
 
 
 def number(digest: bytes) -> int:
-    """Of a digest, or of what is as short."""
+    """The number of a digest, or of other bytes of at least its length."""
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def numbers(digests: Sequence[bytes]) -> Sequence[int]:
-    """Of as many."""
+    """The numbers of several digests."""
     if set(map(len, digests)) == _EIGHT:
         return struct.unpack(f">{len(digests)}q", b"".join(digests))
     return [number(digest) for digest in digests]
 
 
 def numbered(key: bytes, name: bytes) -> int:
-    """Of what has no digest yet."""
+    """The number of a name without a digest."""
     return number(hashlib.blake2b(name, key=key, digest_size=8).digest())
 
 
 def hours(span_us: int) -> int:
-    """As an entry has them: whole ones, at most 170 days of them."""
+    """In whole hours, as entries have them; at most 170 days."""
     return min(-(-span_us // HOUR), _HOURS)
 
 
@@ -52,7 +52,7 @@ def entry(at_us: int, for_hours: int) -> int:
 
 
 def floor(at_us: int) -> int:
-    """Greater than this is each entry that is later."""
+    """Every entry of a later time is greater than this."""
     return (at_us - _EPOCH) << _BITS | _HOURS
 
 
@@ -61,12 +61,12 @@ def at(entry: int) -> int:
 
 
 def lengthened(entry: int, before: int) -> int:
-    """The entry that takes the place of another, which lasts as long as that was to at least."""
+    """The entry that replaces another one, and lasts at least as long as that one."""
     return max(entry, (entry & ~_HOURS) | (before & _HOURS)) if before != NEVER else entry
 
 
 def ends(entry: int) -> int:
-    """From then on nothing reaches it."""
+    """The time from which no window reaches it."""
     return (entry >> _BITS) + _EPOCH + (entry & _HOURS) * HOUR
 
 

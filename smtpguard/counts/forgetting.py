@@ -13,14 +13,14 @@ from smtpguard.counts.people import rewritten
 from smtpguard.database.batch import Batch
 
 PARTS = 240
-"""So many minutes until each number had its turn."""
-MINUTE = 55 * 1_000_000  # microseconds; several processes keep house
-MOST = 5000  # rows of an earlier version, or of people, at a time
+"""Minutes until each number has had its turn."""
+MINUTE = 55 * 1_000_000  # microseconds; several processes may run this
+MOST = 5000  # rows at a time, of an earlier version or of people
 _LEAST, _NUMBERS = -(1 << 63), 1 << 64
 
 
 def prune(batch: Batch) -> None:
-    """Take the next part, unless somebody did within this minute."""
+    """Sweep the next part, unless a process did so within this minute."""
     found = batch.select("SELECT at, part FROM swept")
     last, part = found[0] if found else (0, -1)
     if last <= batch.now_us < last + MINUTE:
@@ -36,7 +36,7 @@ def prune(batch: Batch) -> None:
 
 
 def sweep(batch: Batch, first: int, last: int) -> None:
-    """Of the numbers between these."""
+    """Sweep the numbers in this range."""
     over = batch.now_us - LIFE
     _people(batch, first, last, over)
     for table, key in (("again", "content"), ("sent", "message")):
@@ -45,7 +45,7 @@ def sweep(batch: Batch, first: int, last: int) -> None:
 
 
 def _people(batch: Batch, first: int, last: int, over: int) -> None:
-    """Who was counted under something else as well stays with that."""
+    """A person who is also counted under another scope keeps that entry."""
     sql = f"SELECT person, doc, weights FROM person WHERE person BETWEEN ? AND ? AND due < ? LIMIT {MOST:d}"
     gone: list[tuple[int]] = []
     for person, doc, weights in batch.select(sql, (first, last, over)):

@@ -14,8 +14,8 @@ _NOW: Mapping[str, str] = {}
 
 
 def persons(counted: Classified, registry: Registry, versions: Mapping[str, str] = _NOW) -> tuple[Person, ...]:
-    """Each recipient once; a list's address is as many people as are on the list, at its version. ``versions``: those of lists at
-    an earlier time, by which their people were counted then."""
+    """Each recipient once. A list address counts as the people on the list, at its version. ``versions``: earlier
+    versions of lists, under which their people were counted then."""
     found: dict[bytes, Person] = {}
     for one in counted.recipients:
         if one.behind is not None:
@@ -34,9 +34,10 @@ def persons(counted: Classified, registry: Registry, versions: Mapping[str, str]
 
 
 def as_journalled(everyone: Classified) -> dict[str, Any]:
-    """What a verdict's entry keeps to count its people by (journal.distinct): ``people``, of each recipient in order the digest of a
-    single one with the numbers of the lists that it is on ("?" where one could not say), or what is behind an address that expands;
-    ``crowds``, by list name in the order of those numbers: its index's version, and at least and at most how many are on it."""
+    """The part of a verdict's entry that its people are counted by (journal.distinct). ``people``, for each recipient
+    in order: the digest of a single person with the numbers of their lists ("?" if a list could not say), or what is
+    behind an address that expands. ``crowds``, by list name in the order of those numbers: the version of the index,
+    and the least and most people on it."""
     crowds = {
         name: [one.version, int(one.size.low), None if math.isinf(one.size.high) else int(one.size.high)]
         for name, one in everyone.touched.items()
@@ -57,7 +58,7 @@ def as_journalled(everyone: Classified) -> dict[str, Any]:
 
 
 def _crowd(one: Classification, registry: Registry) -> Iterator[Person]:
-    """Who is behind an address that expands: customers one by one where they are known so, and the others as one weight."""
+    """The people behind an address that expands: known customers one by one, and the others as one weight."""
     behind = one.behind
     assert behind is not None
     for member in behind.members:

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from smtpguard.database.batch import Batch
 
 USUAL_FROM, USUAL_UNTIL = 35 * 86_400 * 1_000_000, 7 * 86_400 * 1_000_000
-"""What was counted between so long ago is what is usual, in microseconds."""
+"""The period that the usual amount is taken from, in microseconds before now."""
 _NO_RESET = -(1 << 62)
 
 
 class Moments:
-    """What a run adds and takes away, until it is written."""
+    """The changes of one run, until they are written."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
@@ -24,18 +24,18 @@ class Moments:
         self._resets: dict[int, int] = {}
 
     def look(self, scopes: Iterable[int]) -> None:
-        """Which of these were reset."""
+        """Read when these scopes were reset."""
         wanted = list(scopes)
         if wanted:
             for scope, at in self._batch.among("SELECT scope, at FROM reset WHERE scope {}", wanted):
                 self._resets[scope] = at
 
     def reset_at(self, scope: int) -> int:
-        """What was counted until then weighs nothing."""
+        """Counts up to this time have no weight."""
         return self._resets.get(scope, _NO_RESET)
 
     def add(self, scope: int, at: int, until: int, n: int, weight: int) -> None:
-        """Less where these are negative."""
+        """Add to a time; negative numbers subtract."""
         one = self._found.get((scope, at))
         if one is None:
             self._found[scope, at] = [until, n, weight]
@@ -45,7 +45,7 @@ class Moments:
             one[2] += weight
 
     def later(self, scope: int, floor: int) -> int:
-        """What is not written yet, of a window."""
+        """The weight in a window that is not written yet."""
         return sum(one[2] for (of, at), one in self._found.items() if of == scope and at > floor)
 
     def write(self) -> None:
@@ -59,7 +59,7 @@ class Moments:
 
 
 def most_in_a_window(times: Iterable[tuple[int, int]], window_us: int) -> int:
-    """The most of any window of that length, of times with how many each."""
+    """The highest count in a window of that length, from times with their counts."""
     ordered = sorted(times)
     most = within = first = 0
     for at, n in ordered:
@@ -72,7 +72,7 @@ def most_in_a_window(times: Iterable[tuple[int, int]], window_us: int) -> int:
 
 
 def reset(batch: Batch, scopes: Iterable[int]) -> None:
-    """From now on they begin anew."""
+    """Start these scopes anew."""
     batch.flush()
     for scope in scopes:
         [(last,)] = batch.select("SELECT MAX(at) FROM moment WHERE scope = ?", (scope,))

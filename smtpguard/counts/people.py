@@ -12,7 +12,8 @@ _NOTHING: Final[Mapping[int, int]] = {}
 
 
 class Documents:
-    """Of one table. ``docs``: by number, as it was read or made, or taken apart once somebody looks into it; who is not there has none."""
+    """The documents of one table. ``docs``: by number, as bytes until it is first read, then as a dict; absent if there
+    is none."""
 
     def __init__(self, batch: Batch, table: str, key: str) -> None:
         self._batch, self._table = batch, table
@@ -41,7 +42,7 @@ class Documents:
         return doc
 
     def to_change(self, number: int) -> dict[int, int]:
-        """To be written anew."""
+        """The document, marked to be written."""
         self.changed.add(number)
         doc = self.docs.get(number)
         if not isinstance(doc, dict):
@@ -52,11 +53,11 @@ class Documents:
         self.to_change(number)[entry_of] = value
 
     def note(self, number: int, entry_of: int, value: int) -> None:
-        """For as long as the batch looks at it."""
+        """Change it only for as long as this batch reads it."""
         self.docs[number] = {**self.of(number), entry_of: value}
 
     def write(self) -> None:
-        """With the batch's rows."""
+        """Add the changed documents to the batch's rows."""
         rows = self._batch.rows(self._table)
         for number in sorted(self.changed):
             doc = self.of(number)
@@ -64,12 +65,12 @@ class Documents:
         self.changed.clear()
 
     def _due(self, doc: Mapping[int, int]) -> int:
-        """Its values are times."""
+        """The values are times."""
         return max(doc.values())
 
 
 class Sent(Documents):
-    """Who was sent which Message-ID."""
+    """By Message-ID, the people it was sent to."""
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch, "sent", "message")
@@ -79,20 +80,20 @@ class Sent(Documents):
 
 
 class Again(Documents):
-    """Under which scopes a content was counted, and until when a retry of it is one."""
+    """By content, the scopes it was counted under, and until when the same content is a retry."""
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch, "again", "content")
 
 
 class People(Documents):
-    """Under which scopes somebody was counted. ``weights``: by scope, of those who count there as several people or as none."""
+    """By person, the scopes they were counted under. ``weights``: by scope, of people who count as several or as none."""
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch, "person", "person")
         self._sql = "SELECT person, doc, weights FROM person WHERE person {}"
         self.weights: dict[int, dict[int, int]] = {}
-        self._made: dict[bytes, int] = {}  # documents of many, and when they are due
+        self._made: dict[bytes, int] = {}  # documents shared by many people, and when they are due
 
     def _read(self, wanted: list[int]) -> None:
         docs = self.docs
@@ -102,7 +103,7 @@ class People(Documents):
                 self.weights[person] = unpack(weights)
 
     def begin(self, people: Iterable[int], entries: Mapping[int, int]) -> None:
-        """The same first entries of each of these, of whom nothing was there."""
+        """Give these people, who have no document, the same first entries."""
         doc = pack(entries)
         self._made[doc] = min(map(ends, entries.values()))
         some = dict.fromkeys(people, doc)
@@ -136,8 +137,8 @@ class People(Documents):
 def rewritten(
     doc: Mapping[int, int], weights: Mapping[int, int] | None, over: int
 ) -> tuple[int, bytes, bytes | None] | None:
-    """When it is due, the document and its weights, without what nothing reached any more by the time ``over``; None where
-    that was all of it."""
+    """The time it is due, the document and its weights, without entries that no window reaches after ``over``; None if
+    nothing is left."""
     due = min(map(ends, doc.values()))
     if due < over:
         doc = {scope: one for scope, one in doc.items() if ends(one) >= over}

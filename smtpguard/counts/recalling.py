@@ -23,12 +23,12 @@ from smtpguard.journal.chain import Clear, Entry, instant
 from smtpguard.journal.event import Kind
 
 MOST = 300_000
-"""Verdicts that are read at most, so that a start takes a minute or two at most."""
+"""The most verdicts that are read, so that a start takes a minute or two at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A verdict as far as it says who wrote to whom. ``people``: digests of its recipients."""
+    """Who wrote to whom, from a verdict. ``people``: digests of its recipients."""
 
     sender: str
     people: Sequence[bytes]
@@ -36,17 +36,17 @@ class Letter:
 
 
 Read = Callable[[Entry, Clear], Letter | None]
-"""What a verdict's entry tells; None for what is no letter, or has no sender."""
+"""Read a verdict's entry; None if it is no letter, or has no sender."""
 
 
 async def known_since(access: Access) -> datetime | None:
-    """Since when it is known whom senders wrote to; None where the journal of before was not read yet. Raises LedgerError."""
+    """Since when contacts are known; None if the earlier journal has not been read yet. Raises LedgerError."""
     at = await access.ask(_since)
     return None if at is None else instant(at)
 
 
 async def recall(access: Access, read: Read, most: int = MOST) -> int:
-    """Read the journal if that was not done yet. Returns how many verdicts made somebody known. Raises LedgerError."""
+    """Read the journal if that was not done yet. Returns how many verdicts made contacts known. Raises LedgerError."""
     if await access.ask(_since) is not None:
         return 0
     found = taken = 0
@@ -85,7 +85,7 @@ def _back(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear 
 
 
 def _write(letters: Sequence[tuple[Letter, int]], oldest: int | None, batch: Batch) -> bool:
-    """Whether all that lies further back is too long ago."""
+    """Returns whether everything earlier is too old."""
     known, floor = Known(batch), batch.now_us - KNOWN
     for letter, at in letters:
         if at > floor:
@@ -95,7 +95,7 @@ def _write(letters: Sequence[tuple[Letter, int]], oldest: int | None, batch: Bat
 
 
 def _done(since: int | None, batch: Batch) -> None:
-    """The first who is done says it; whoever read beside it read the same."""
+    """The first process that is done records it; others that ran beside it have read the same."""
     at = batch.now_us if since is None else max(since, batch.now_us - KNOWN)
     if not batch.select("SELECT at FROM contact_since"):
         batch.rows("contact_since").append((1, at))

@@ -14,12 +14,13 @@ from smtpguard.counts.entries import LIFE
 from smtpguard.counts.moments import Moments
 from smtpguard.database.batch import Batch
 
-LARGE = 2000  # a sum that is worth keeping
+LARGE = 2000  # a smaller sum is not worth keeping
 
 
 @dataclass(slots=True)
 class Sum:
-    """The weight of who was counted under a scope later than ``floor``. ``made``: when it was counted from scratch, if it is kept."""
+    """The weight of those counted under a scope later than ``floor``. ``made``: when it was last counted from scratch,
+    if it is kept."""
 
     floor: int
     total: int = 0
@@ -28,7 +29,7 @@ class Sum:
 
 
 class Sums:
-    """Of one run. ``long``: scopes by their numbers as an earlier version has them."""
+    """The sums of one run. ``long``: scopes by number, as bytes of an earlier version."""
 
     def __init__(self, batch: Batch, earlier: Earlier, moments: Moments) -> None:
         self._batch, self._earlier, self._moments = batch, earlier, moments
@@ -51,7 +52,7 @@ class Sums:
             self._sum_up(windows, scopes)
 
     def of(self, scope: int, long: bytes, seconds: int, *, has_come: bool) -> Sum:
-        """What was read ahead; of a mailing that was not there yet then, what earlier items of the batch have left."""
+        """The sum that was read ahead; for a mailing that did not exist then, the sum of the batch's earlier items."""
         sums = self._sums.setdefault(scope, {})
         if seconds not in sums:
             self._long[scope] = long
@@ -76,7 +77,7 @@ class Sums:
         return self._batch.now_us - seconds * 1_000_000
 
     def _kept(self) -> set[tuple[int, int]]:
-        """Take the sums that are kept, less what has left their windows. Returns which of those asked for these are."""
+        """Read the kept sums and subtract what has left their windows. Returns which of the wanted sums these are."""
         found: set[tuple[int, int]] = set()
         now = self._batch.now_us
         sql = f"SELECT scope, seconds, floor, total, made FROM tally WHERE made > {now - LIFE:d} AND made <= {now:d} AND scope {{}}"
@@ -97,7 +98,7 @@ class Sums:
         return found
 
     def _sum_up(self, windows: tuple[int, ...], scopes: list[int]) -> None:
-        """From scratch; windows in their order, the longest last."""
+        """Count from scratch; windows in ascending order."""
         floors = [self._floor(seconds) for seconds in windows]
         each = [f"SUM(CASE WHEN at > {floor:d} THEN weight ELSE 0 END)" for floor in floors[:-1]]
         sql = f"SELECT scope, {', '.join([*each, 'SUM(weight)'])} FROM moment WHERE at > {min(floors):d} AND scope {{}} GROUP BY scope"

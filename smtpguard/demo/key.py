@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """``pem``: PKCS #1. ``record``: what DNS would say at the selector."""
+    """``pem``: PKCS #1. ``record``: the TXT record of the selector in DNS."""
 
     pem: bytes = field(repr=False)
     record: str

@@ -12,7 +12,7 @@ HOME = "nordhandel.example"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """One message and the envelope that it is sent in. ``source``: the loopback address that it comes from."""
+    """One message and its envelope. ``source``: the loopback address that it comes from."""
 
     subject: str
     sender: str
@@ -32,7 +32,7 @@ class Letter:
         return self.sender if self.reverse_path is None else self.reverse_path
 
     def other(self, **changed: Any) -> Letter:
-        """Another message in the same words."""
+        """Another message with the same text."""
         return replace(self, message_id=make_msgid(domain=HOME), **changed)
 
     def content(self) -> bytes:

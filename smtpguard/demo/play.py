@@ -16,7 +16,7 @@ from smtpguard.demo.stage import Answer, Stage
 
 
 class Fate(enum.Enum):
-    """What becomes of a mail."""
+    """What happens to a message."""
 
     RELAYED = "relayed"
     HELD = "held"
@@ -27,28 +27,29 @@ class Fate(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """``fate`` is what must become of ``letter``. ``after`` runs once it is sent, and says what else must be true."""
+    """``fate``: what must happen to ``letter``. ``after`` runs once it is sent, and checks everything else."""
 
     title: str
     fate: Fate
     letter: Letter | None = None
-    because: str = ""  # why a mail goes through, in plain words; of the others the guard says it itself
-    found: bool = False  # whether what was found in the message is told as well
-    again: bool = False  # what has been told already
-    patient: bool = False  # a 4xx is tried again for a while, as every MTA does
+    because: str = ""  # why a message passes, in plain words; for others the guard gives the reason
+    found: bool = False  # whether to show the evidence in the message as well
+    again: bool = False  # already shown
+    patient: bool = False  # retry a 4xx for a while, as every MTA does
     before: Callable[[Stage], None] | None = None
     after: Callable[[Stage, Result], str | None] | None = None
 
 
 @dataclass(slots=True)
 class Result:
-    """What became of a scene. ``found``: what in the message spoke for it. ``wrong`` says in a sentence what did not come true; None: all went as told."""
+    """The result of a scene. ``found``: the evidence in the message. ``wrong``: a sentence on what failed; None if all
+    is as expected."""
 
     scene: Scene
     answer: Answer | None = None
     content: bytes = b""
     hold_id: str | None = None
-    rules: list[str] = field(default_factory=list)  # what each is for, in words
+    rules: list[str] = field(default_factory=list)  # the purpose of each, in words
     found: list[str] = field(default_factory=list)
     reach: int | None = None
     lines: list[str] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Result:
 
 
 def play(stage: Stage, scenes: Iterator[Scene]) -> Iterator[Result]:
-    """One scene after another; each result as it is known."""
+    """Play one scene after another, and yield each result."""
     for scene in scenes:
         result = Result(scene)
         if scene.before is not None:
@@ -98,14 +99,14 @@ def _send(stage: Stage, letter: Letter, result: Result) -> None:
 
 
 def _again(stage: Stage, letter: Letter, result: Result) -> bool:
-    """Whether the answer is no 4xx; else it is tried once more."""
+    """Whether the answer is no 4xx; else retry once."""
     if result.answer is not None and 400 <= result.answer.code < 500:
         result.answer = stage.send(letter, result.content)
     return result.answer is not None and not 400 <= result.answer.code < 500
 
 
 def _found(reasons: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The first of what was found in the message, each thing once."""
+    """The first pieces of evidence in the message, each once."""
     looks = [r["detail"] for r in reasons if r["fact"] == "message.looks" and r["detail"]][:1]
     topics = [r["detail"] for r in reasons if r["fact"] == "message.unsuitable_topics" and r["detail"]][:1]
     phrases = [text.split("; ")[1:][:most] for detail, most in ((looks, 3), (topics, 2)) for text in detail]

@@ -16,7 +16,7 @@ _OFFERED = (b"relay.demo", b"PIPELINING", b"SIZE 52428800", b"8BITMIME", b"SMTPU
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """One message. ``content`` is without dot-stuffing, the guard's trace headers and all."""
+    """One message. ``content``: without dot-stuffing, with the guard's trace headers."""
 
     reverse_path: str
     recipients: tuple[str, ...]
@@ -65,7 +65,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def cut(self) -> None:
-        """Connections that are open still: whoever holds one finds it dead."""
+        """Close the open connections, as if the relay had died."""
         for connection in tuple(self._open):
             try:
                 connection.shutdown(socket.SHUT_RDWR)

@@ -16,7 +16,7 @@ EVA = f"eva.lind@{HOME}"
 
 
 class Script:
-    """The play for one stage; scenes look back at what earlier ones left."""
+    """The play for one stage; later scenes use results of earlier ones."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -168,7 +168,7 @@ class Script:
                     letter=Letter(subject="Drawings, again", sender=SARA, to="peter@partner.example",
                                   body=letters.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
-    # what else must be true
+    # Checks after scenes.
 
     @property
     def _waiting(self) -> str:

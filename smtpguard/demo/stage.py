@@ -38,7 +38,7 @@ from smtpguard.demo.relay import RecordingRelay
 START_SECONDS = 60.0
 ADMIN = f"it@{HOME}"
 PEOPLE = (f"eva.lind@{HOME}", f"omar.haddad@{HOME}", f"dpo@{HOME}", ADMIN)
-"""Who has an account at the console: those who decide in the play, and who sees to accounts."""
+"""Accounts of the console: the approvers of the play, and the admin."""
 
 _FIRST = ("amina", "yusuf", "fatima", "omar", "leila", "hassan", "maryam", "ali", "zeynep", "ibrahim", "noor", "sami")
 _LAST = ("rahimi", "demir", "haddad", "aziz", "karimi", "saleh", "yilmaz", "osman", "farah", "nasser")
@@ -51,12 +51,12 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 
 class CannotStart(Exception):
-    """The guard did not come up; the text is what it said."""
+    """The guard did not start; the text is its output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the client heard in the end."""
+    """The client's final reply."""
 
     code: int
     text: str
@@ -66,13 +66,13 @@ class Answer:
 
 
 def people(n: int, offset: int = 0) -> list[str]:
-    """Addresses of customers who do not exist, each first name beside others: copies for the same one would differ in no name."""
+    """Addresses of invented customers. All first names differ from their neighbours', so that copies differ in a name."""
     names = itertools.product(range(offset, offset + 1 + n // 120), _LAST, _FIRST)
     return [f"{first}.{last}{number}@customer.example" for number, last, first in itertools.islice(names, n)]
 
 
 class Stage:
-    """A guard in a folder of its own, and a relay behind it."""
+    """A guard in its own folder, and a relay behind it."""
 
     def __init__(self, folder: Path, *, workers: int = 1) -> None:
         self.folder = folder
@@ -91,26 +91,26 @@ class Stage:
 
     @cached_property
     def _key(self) -> Key:
-        """The campaign tool's; pinned in the settings, since no DNS knows these domains."""
+        """The campaign tool's key, pinned in the settings, since these domains are not in DNS."""
         return make_key()
 
-    # people at a terminal
+    # Commands.
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """``smtpguard -c ... words``, as a person would type it."""
+        """Run ``smtpguard -c ... words``."""
         return subprocess.run(
             [sys.executable, "-P", "-m", "smtpguard", "-c", str(self.config), *words],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def rows(self, *words: str) -> list[dict[str, Any]]:
-        """What a command says with --json."""
+        """The output of a command with --json."""
         return [json.loads(line) for line in self.command("--json", *words).stdout.splitlines() if line.startswith("{")]
 
-    # programs that send mail
+    # Sending mail.
 
     def send(self, letter: Letter, content: bytes | None = None) -> Answer:
-        """One transaction. The answer is the first refusal, else the one after the dot."""
+        """One transaction. The answer is the first refusal, else the reply after the dot."""
         try:
             with smtplib.SMTP(
                 local_hostname="mail.nordhandel.example", timeout=60, source_address=(letter.source, 0)
@@ -133,7 +133,7 @@ class Stage:
         raw = letter.content()
         return self._key.sign(raw, domain=f"campaigns.{HOME}", selector="demo") + raw if letter.signed else raw
 
-    # the guard itself
+    # The guard's processes.
 
     def start(self) -> None:
         self._write_files()
@@ -158,7 +158,7 @@ class Stage:
         )  # fmt: skip
 
     def link(self, to: str) -> str:
-        """The address that stands in the first notice to somebody who wrote what is held, "" where there is none."""
+        """The link in the first notice to a writer of a held message; "" if there is none."""
         for taken in self.relay.taken:
             if to in taken.recipients and self.console.encode() in taken.content:
                 text = message_from_bytes(taken.content, policy=default).get_body(("plain",))
@@ -168,7 +168,7 @@ class Stage:
         return ""
 
     def _account(self, address: str) -> None:
-        """Somebody who decides, or the admin, with the password of this play."""
+        """Make an account for an approver or the admin, with the password of this play."""
         file = self.folder / "password"
         file.write_text(self.password)
         file.chmod(0o600)
@@ -182,12 +182,12 @@ class Stage:
 
     @property
     def pid(self) -> int:
-        """Of the supervisor."""
+        """The supervisor's."""
         assert self._guard is not None
         return self._guard.pid
 
     def wait(self) -> int:
-        """Its exit status, once it has ended."""
+        """The exit status, once the supervisor has ended."""
         assert self._guard is not None
         return self._guard.wait(START_SECONDS)
 
@@ -203,7 +203,7 @@ class Stage:
         self.relay.down()
 
     def until(self, true: Any, seconds: float = 120.0) -> bool:
-        """Whether ``true()`` comes to be so within the time."""
+        """Whether ``true()`` becomes true within the time."""
         deadline = time.monotonic() + seconds
         while not true():
             if time.monotonic() > deadline:
@@ -250,7 +250,7 @@ logging: {{format: json}}
 
 
 def _free_port() -> int:
-    """One that nobody listens on, below those that outgoing connections are given: none of them takes it before the console does."""
+    """A free port below the range for outgoing connections, so that none of them takes it before the console does."""
     while True:
         port = random.randrange(10_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -267,7 +267,7 @@ def _write_csv(path: Path, column: str, addresses: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def stage(*, workers: int = 1, of: type[Stage] = Stage) -> Iterator[Stage]:
-    """A running one, gone afterwards with everything that it wrote. Raises CannotStart."""
+    """A running stage; afterwards everything that it wrote is deleted. Raises CannotStart."""
     with tempfile.TemporaryDirectory(prefix="smtpguard-demo-") as folder:
         built = of(Path(folder), workers=workers)
         try:

@@ -38,13 +38,14 @@ _NOTHING_APPROVED: Mapping[str, Approved] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """What is known of one transaction after a step of the gathering; each step returns the next.
+    """What is known of one transaction after a step of the gathering. Each step returns the next value.
 
-    ``began``: when its final dot had come. ``counted``: those of ``everyone`` who are judged here; who gets a copy of a ``post`` that
-    was admitted already was judged with the post. ``reading``: what the header says, at least; ``text``: the same with the text, once
-    that was asked for. ``looks_unknown``: why nobody can say what it looks like although it was read: its origin would tell, and could
-    not be verified. ``streams``: those whose standing approval it uses. ``shown`` and ``coming``: what it shows, and who stands behind
-    it; ``differs``: by the holds that people approved, in what it differs from what they saw (``Gather.compare``).
+    ``began``: when its final dot came. ``counted``: those of ``everyone`` that are judged here; recipients of a list
+    server's copy were judged with the admitted ``post`` that it copies. ``reading``: at least the header; ``text``:
+    header and text, once the text was asked for. ``looks_unknown``: why its looks are unknown although it was read:
+    they depend on the origin, which could not be verified. ``streams``: those whose standing approval it uses.
+    ``shown`` and ``coming``: what it shows, and who wrote it. ``differs``: by approved hold, how it differs from what
+    was approved (``Gather.compare``).
     """
 
     transaction: Transaction
@@ -66,19 +67,20 @@ class Gathered:
 
     @property
     def behind(self) -> frozenset[str]:
-        """Every address of whoever wrote or sent it, under any name that it bears, as far as the policy knows: none of them decides
-        on it."""
+        """All addresses, as far as the policy knows, of the people who wrote or sent it, under any name in it. They may
+        not decide on it."""
         login = self.in_force.logging_in_as(self.transaction.session.auth_user)
         return self.in_force.addresses_of(*self.sender.everything, *login)
 
     @property
     def by_address(self) -> bool:
-        """Whether it is for a list's address, or for another that expands to customers."""
+        """Whether it goes to a list address, or to another address that expands to customers."""
         return bool(self.counted.list_addresses.high or self.counted.crowds or self.counted.addressed)
 
     @property
     def counts_by_stream(self) -> bool:
-        """Whether only the origin can say if a stream is used, by which its mail is counted, or is no letter of its sender's."""
+        """Whether only the origin can say that it uses a stream: then it counts for the stream, and is not a letter of
+        its sender."""
         if self.sender.claimed is None or "stream" in self.facts.values:
             return False
         streams = self.in_force.registry.streams_from(self.sender.claimed)
@@ -95,8 +97,8 @@ class Gathered:
 
     @property
     def quoted(self) -> frozenset[bytes]:
-        """Digests of the customers whom it answers, as it says: by a quotation that names them, or by the Message-ID of a message
-        that was made in their domain. Anybody can write either."""
+        """Digests of the customers whom it claims to answer: by a quotation that names them, or by a Message-ID made in
+        their domain. Anybody can forge either."""
         text = self.text
         if not isinstance(text, Reading) or not text.answers:
             return frozenset()
@@ -109,11 +111,11 @@ class Gathered:
 
     @property
     def needs_identity(self) -> bool:
-        """Whether what it is a copy of is yet to be found out."""
+        """Whether its identity, as a copy of a mailing, is needed and not yet known."""
         return self.facts.identity is None and _needs_identity(self.counted, self.in_force)
 
     def proofs(self) -> frozenset[str]:
-        """Who logged in, who signed it; where neither is known, that the client is the one that the policy declares."""
+        """Who logged in and who signed it; if neither is known, that the client is one that the policy declares."""
         user = self.transaction.session.auth_user
         signers = self.reading.vouched if isinstance(self.reading, Reading) else frozenset()
         signers |= self.origin.domains if isinstance(self.origin, Origin) else frozenset()
@@ -124,8 +126,8 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gather:
-    """Who is asked, and how long each may take: ``open`` first, then ``ask`` for what a plan says is pending. ``trace_key`` knows our
-    own trace headers again."""
+    """The sources, and a timeout for each: call ``open`` first, then ``ask`` for what a plan has pending. ``trace_key``
+    recognises our own trace headers."""
 
     reader: Reader
     verifier: Verifier
@@ -141,9 +143,9 @@ class Gather:
         began: datetime | None = None,
         everyone: Classified | None = None,
     ) -> Gathered:
-        """The header's facts: cheap, and needed for the record whatever the rules say. With the text where it is going to be
-        asked for: of all that may reach a customer; and of a list server's copy, since a trace with another text under it is
-        somebody else's. ``everyone``: its recipients, where they are not as the envelope says."""
+        """Read the header: it is cheap, and the journal needs it whatever the rules are. The text is read too if it
+        will be asked for: for all mail that may reach a customer, and for a list server's copy, since a trace above
+        another text was stolen. ``everyone``: the recipients, if they differ from the envelope's."""
         registry = in_force.registry
         everyone = everyone or registry.classify(transaction.envelope.addresses)
         text: Reading | Unknown | None = None
@@ -168,7 +170,7 @@ class Gather:
         return await self.ask(first, ONLY_TEXT if _needs_identity(counted, in_force) else ONLY_HEADERS)
 
     async def ask(self, known: Gathered, pending: frozenset[Source]) -> Gathered:
-        """What is known with everything from these sources; unknown where they do not answer."""
+        """Add everything from these sources; unknown if a source does not answer."""
         transaction = known.transaction
         reading, text, origin, looks_unknown = known.reading, known.text, known.origin, known.looks_unknown
         if Source.TEXT in pending and text is None:
@@ -176,7 +178,7 @@ class Gather:
             if isinstance(text, Reading):
                 text, origin, looks_unknown = await self._with_origin(known, text)
                 reading = text
-            elif reading is None:  # where the text cannot be read, what the header says still stands
+            elif reading is None:  # if the text cannot be read, the header still counts
                 reading = await self._read(transaction, ONLY_HEADERS)
         elif Source.HEADERS in pending and reading is None:
             reading = await self._read(transaction, ONLY_HEADERS)
@@ -190,9 +192,9 @@ class Gather:
         templates: Mapping[str, Template] = _NO_TEMPLATE,
         approved: Mapping[str, Approved] = _NOTHING_APPROVED,
     ) -> Gathered:
-        """With everything that it shows or opens, and what proves who stands behind it: for people who decide on it, or by what they
-        decided on another. ``templates``: by name, what it may be a copy of. ``approved``: by its hold, what people have approved of
-        its mailing."""
+        """Add everything that the message shows or opens, and what proves its writer: for people who decide on it, and
+        to compare it with approved messages. ``templates``: by name, those that it may be a copy of. ``approved``: by
+        hold, what was approved of its mailing."""
         if known.coming is None:
             known = await self._taken_apart(known)
         coming, shown = known.coming, known.shown
@@ -218,8 +220,9 @@ class Gather:
     async def _with_origin(
         self, known: Gathered, text: Reading
     ) -> tuple[Reading, Origin | Unknown | None, Unknown | None]:
-        """What does not look like a mailing is one if it provably comes from where its list says; what looks like one by list headers
-        is none if nothing proves those. The reading, the origin if it was asked, and why that leaves open what it looks like."""
+        """Adjust the looks for the origin. A message that does not look like a mailing is one if it provably comes from
+        the origin that its list declares. One that looks like a mailing by its list headers is none if nothing proves
+        them. Returns the reading, the origin if it was asked, and why that leaves the looks unknown."""
         provenance = Provenance(reading=text, transaction=known.transaction, classified=known.counted,
                                 registry=known.in_force.registry, weights=known.in_force.marks)  # fmt: skip
         if not provenance.could_matter:
@@ -256,7 +259,7 @@ def _learned(
     origin: Origin | Unknown | None,
     looks_unknown: Unknown | None,
 ) -> Gathered:
-    """What a rule may ask, with these answers."""
+    """The facts with these answers."""
     transaction, counted, in_force = known.transaction, known.counted, known.in_force
     registry, sender, everyone, post = in_force.registry, known.sender, known.everyone, known.post
     if isinstance(reading, Reading):
@@ -270,7 +273,7 @@ def _learned(
     streams = sender.proven_streams(transaction, counted, registry, origin)
     evidence: Mapping[str, tuple[str, ...]] = {} if post is None else _expanded(post)
     if isinstance(reading, Reading):
-        # Auto-Submitted is anybody's to write, so that a null reverse-path or a declared origin has to bear it out
+        # Anybody can write Auto-Submitted, so a null reverse-path or a declared origin must confirm it.
         by_origin = proven and not sender.authenticated
         by_machine = transaction.envelope.reverse_path is None or by_origin or bool(streams)
         values.update(of_header(reading, counted, bears_out=by_machine))
@@ -316,13 +319,13 @@ def _learned(
 
 
 def _needs_identity(counted: Classified, in_force: InForce) -> bool:
-    """Of all that may reach a customer, and of everything where a rule counts the people whom a mailing reaches."""
+    """True for all mail that may reach a customer, and for all mail if a rule counts the people whom a mailing reaches."""
     return counted.customers.high > 0 or in_force.rules.counts("mailing.reach")
 
 
 def _identity(known: Gathered, sender: Sender, text: Reading | Unknown | None, *, proven: bool) -> Identity | None:
-    """None until the text was asked for. What nobody could read in time is a copy of the same octets. A campaign is
-    believed of a sender who is proven."""
+    """None until the text was asked for. A message that could not be read in time is a copy of the same octets only. A
+    campaign is believed only from a proven sender."""
     if not isinstance(text, Reading):
         return None if text is None else Identity(exact=f"content {known.transaction.message.sha256}")
     shown = text.identity
@@ -335,15 +338,15 @@ def _identity(known: Gathered, sender: Sender, text: Reading | Unknown | None, *
 
 
 def _answers_all(reading: Reading, counted: Classified) -> bool:
-    """Whether it quotes mail of all the customers whom it is for."""
+    """Whether it quotes mail of all its customers."""
     return bool(reading.quotes) and all(
         r.canonical in reading.quotes for r in counted.recipients if r.customers or r.perhaps
     )
 
 
 def _letter_from(known: Gathered, sender: Sender, *, proven: bool) -> tuple[str, ...]:
-    """Under whom the first contacts of a letter to single customers are counted: its From, who logged in, and, where neither is
-    proven, the client."""
+    """The keys that the first contacts of a letter to single customers are counted under: its From, the login, and, if
+    neither is proven, the client."""
     if not (known.counted.people and known.in_force.rules.counts_letters):
         return ()
     session = known.transaction.session
@@ -360,7 +363,7 @@ def _expanded(post: TraceInfo) -> Mapping[str, tuple[str, ...]]:
 
 
 def _same_text(text: Reading, post: TraceInfo) -> bool:
-    """Whether at least half of what the post's trace says of its text is in this one."""
+    """Whether this text has at least half of what the post's trace says of its text."""
     numbers = set(text.identity.sketch.numbers)
     return 2 * sum(n in numbers for n in post.text) >= len(post.text)
 
@@ -383,8 +386,8 @@ def _failed(otherwise: str, error: Exception) -> Unknown:
 
 
 def _post(transaction: Transaction, in_force: InForce, key: bytes) -> TraceInfo | None:
-    """The admitted post of which this is a list server's copy: from a declared expander, with our own trace in it, which
-    says that the post was addressed to the very list whose List-Id the copy bears."""
+    """The admitted post that this is a list server's copy of. It must come from a declared expander, and have our own
+    trace, which says that the post was addressed to the list whose List-Id the copy has."""
     registry, header = in_force.registry, transaction.message.header
     if not (transaction.session.expander or registry.is_expander(transaction.session.client_ip)):
         return None
@@ -397,7 +400,7 @@ def _post(transaction: Transaction, in_force: InForce, key: bytes) -> TraceInfo 
 
 
 def _beside(post: TraceInfo, everyone: Classified, in_force: InForce, key: bytes) -> Classified:
-    """The recipients whom the lists that the post was addressed to do not explain."""
+    """The recipients who are not on the lists that the post was addressed to."""
     posted = frozenset(name for name in everyone.touched if post.admitted_to(name, key))
     return in_force.registry.classify(
         r.address for r in everyone.recipients if posted.isdisjoint(r.lists) and posted.isdisjoint(r.doubt)
@@ -409,18 +412,18 @@ def _bracketed(list_id: str) -> str:
     return list_id.rpartition("<")[2].partition(">")[0]
 
 
-# The keys under which a reply's conversation is counted: from its header, and from the lists it is for.
+# The keys that a reply's conversation is counted under, from its header and from its lists.
 #
-# Programs differ in what they keep of a conversation, so a reply is counted under each name that it gives it, and the largest
-# count is the conversation's. Its subject is a name only among replies to the same list's address, and only if it is long
-# enough to be one.
+# Mail programs keep different parts of a conversation's header, so a reply is counted under each name that it gives,
+# and the largest count is used. The subject is a name only for replies to the same list address, and only if it is long
+# enough.
 
 
-SUBJECT = 12  # characters that a subject has at least to name a conversation
+SUBJECT = 12  # characters that a subject needs to name a conversation
 
 
 def threads_of(reading: Reading | Unknown | None, counted: Classified) -> tuple[str, ...]:
-    """None of what is no reply, as far as its header says."""
+    """Empty if the header does not make it a reply."""
     if not isinstance(reading, Reading) or not reading.answers:
         return ()
     names = [reading.thread, f"number {reading.conversation}" if reading.conversation else ""]
@@ -431,7 +434,7 @@ def threads_of(reading: Reading | Unknown | None, counted: Classified) -> tuple[
 
 
 def reply_of(reading: Reading | Unknown | None, transaction: Transaction) -> str:
-    """What one reply is known by, in however many envelopes it comes; "" of what is none."""
+    """The identity of a reply, the same in every envelope; "" if it is no reply."""
     if not isinstance(reading, Reading) or not reading.answers:
         return ""
     return reading.message_id or transaction.message.sha256

@@ -37,7 +37,7 @@ _NO_KEY = "a signature's key could not be looked up"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Of one transaction. ``reading``: its text's; ``weights``: what the policy makes of marks."""
+    """The origin of one transaction. ``reading``: of its text; ``weights``: the policy's weights of marks."""
 
     reading: Reading
     transaction: Transaction
@@ -47,12 +47,12 @@ class Provenance:
 
     @property
     def unproven(self) -> Reading:
-        """The reading as it is if no signature holds."""
+        """The reading if no signature is valid."""
         return self.reading if self._of_a_system() else without_list_headers(self.reading)
 
     @property
     def could_matter(self) -> bool:
-        """Whether the signatures that the header claims would make a mailing of it, or keep it one."""
+        """Whether the signatures that the header claims could make the message a mailing, or keep it one."""
         if has_list_headers(self.reading) and not self._of_a_system():
             if (
                 self._system_signed(self._claimed() | self.reading.vouched)
@@ -67,7 +67,7 @@ class Provenance:
         return bool(domain) and self._as_from(domain).looks is Looks.MAILING
 
     def proven(self, origin: Origin | Unknown) -> Reading | Unknown:
-        """The reading as it is with what was verified; unknown where that could not be found out."""
+        """The reading with the verified origin; unknown if the origin could not be verified."""
         known = self.reading.vouched | (origin.domains if isinstance(origin, Origin) else frozenset())
         if domain := self._declared(known):
             return self._as_from(domain)
@@ -87,7 +87,8 @@ class Provenance:
         return reading
 
     def _declared(self, signed_by: frozenset[str]) -> str:
-        """The signing domain among these that the lists declare: every list that is addressed, else one whose members are."""
+        """The signing domain that the lists declare: of every addressed list, else of one list whose members are
+        recipients."""
         addressed = [self.registry.lists[name] for name in self.classified.addressed]
         touched = addressed or [self.registry.lists[name] for name in sorted(self.classified.lists)]
         found = [self._signer(info, signed_by) for info in touched]
@@ -100,13 +101,14 @@ class Provenance:
         return next((d for d in sorted(signed_by) if info.origin.proven(session, frozenset({d}))), "")
 
     def _of_a_system(self) -> bool:
-        """Whether it comes from a client or login that no person uses: which the policy names as an origin's, or an expander."""
+        """Whether it comes from a client or login of a system: an expander, or an origin that the policy names."""
         session = self.transaction.session
         named = any(origin.names(session) for origin in self._origins())
         return named or session.expander or self.registry.is_expander(session.client_ip)
 
     def _system_signed(self, signed_by: frozenset[str]) -> bool:
-        """Whether one of these is a signing domain of an origin that the policy declares, and not one from which colleagues write."""
+        """Whether one of these domains signs for an origin that the policy declares, and colleagues do not write from
+        it."""
         session, alone = self.transaction.session, frozenset(d for d in signed_by if not self._shared(d))
         return bool(alone) and any(o.dkim and o.proven(session, alone) for o in self._origins())
 
@@ -122,7 +124,7 @@ class Provenance:
         return from_declared_origin(self.reading, domain, shared=self._shared(domain), weights=self.weights)
 
     def _shared(self, domain: str) -> bool:
-        """Whether colleagues' own mail bears the same signature, so that it does not tell a campaign from a letter."""
+        """Whether colleagues' own mail has the same signature, so that it cannot tell a campaign from a letter."""
         try:
             return self.registry.is_internal(Address.parse(f"postmaster@{domain}"))
         except BadAddress:

@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Around = Callable[[], tuple[str, Surroundings]]
-"""The SHA-256 of the policy in force, and what a reader is to know under it."""
+"""The SHA-256 of the policy in force, and what a reader needs from that policy."""
 
 NARROW = Bounds(header_fields=300, parts=40, depth=8, text_bytes=192 << 10, attached_bytes=32 << 10, whole=True,
                 tags=4_000, tag_depth=120, seconds=0.1, clock=time.monotonic)  # fmt: skip
 WIDE = Bounds()
-KILL_SECONDS = 2.0  # beyond the bounds' own time
+KILL_SECONDS = 2.0  # on top of the bounds' own time
 REMEMBER_KILLED_SECONDS = 120.0
 MOST_ANSWER = 16 << 20
 REMEMBERED_SHOWN = 64
@@ -48,7 +48,8 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """``small_bytes``: what is read in this process; ``most_bytes``: what is read at all."""
+    """``small_bytes``: up to this size a message is read in this process; ``most_bytes``: up to this size it is read at
+    all."""
 
     processes: int = 2
     small_bytes: int = 256 << 10
@@ -59,7 +60,7 @@ class Pool:
 
 
 class BoundedReader:
-    """guard.ports.Reader. ``close`` ends its processes."""
+    """Implements guard.ports.Reader. ``close`` ends its child processes."""
 
     def __init__(
         self, around: Around, *, pool: Pool | None = None, monotonic: Callable[[], float] = time.monotonic
@@ -76,7 +77,7 @@ class BoundedReader:
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
         policy, around = self._around()
         depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
-        for known in (Depth.TEXT, depth):  # who has read the text has read the header
+        for known in (Depth.TEXT, depth):  # a reading of the text has the header too
             found = self._remembered((message.sha256, policy, known))
             if found is not None:
                 return found
@@ -93,7 +94,7 @@ class BoundedReader:
         return await self._elsewhere(message, policy, around, Depth.TEXT if Source.TEXT in need else Depth.HEADERS)
 
     async def shown(self, message: Message) -> Shown:
-        """What cannot be taken apart within the bounds is compared as octets."""
+        """A message that cannot be taken apart within the bounds is compared as octets."""
         found = self._shown.get(message.sha256)
         if found is not None:
             self._shown.move_to_end(message.sha256)
@@ -126,7 +127,7 @@ class BoundedReader:
         self._idle.clear()
 
     async def _elsewhere(self, message: Message, policy: str, around: Surroundings, depth: Depth) -> Reading:
-        """One reading of a content at a time, whoever asks; it goes on if one of them stops waiting."""
+        """One reading of a content at a time for all callers. It continues if one caller stops waiting."""
         key = (message.sha256, policy, depth)
         task = self._underway.get(key)
         if task is None:
@@ -151,7 +152,7 @@ class BoundedReader:
     async def _asked(
         self, message: Message, policy: str, around: Surroundings, depth: Depth, load: Callable[[bytes], T]
     ) -> T:
-        """What a reading process answers. Raises _Lost where it is no more, and OSError where none can be started."""
+        """The answer of a reading process. Raises _Lost if the process is gone, and OSError if none can be started."""
         async with self._free:
             child = self._idle.pop() if self._idle else await _Child.start(self._pool.argv)
             try:
@@ -186,7 +187,7 @@ class BoundedReader:
 
 
 class _Lost(Exception):
-    """A reading process did not answer: it was killed since it was ``late``, or is gone."""
+    """A reading process did not answer: it was killed because it was ``late``, or has died."""
 
     def __init__(self, late: bool) -> None:
         super().__init__(late)
@@ -194,7 +195,7 @@ class _Lost(Exception):
 
 
 class _Child:
-    """One reading process. A request that did not end well ends it: nobody knows where in the answer it stands."""
+    """One reading process. After a failed request it is ended, since its position in the answer is unknown."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -212,7 +213,7 @@ class _Child:
         return cls(process)
 
     async def read(self, message: Message, policy: str, around: Surroundings, depth: Depth, bounds: Bounds) -> bytes:
-        """Raises OSError, EOFError or BadReading where the process is no more."""
+        """Raises OSError, EOFError or BadReading if the process is gone."""
         sink, source = self._process.stdin, self._process.stdout
         assert sink is not None
         assert source is not None
@@ -237,7 +238,7 @@ class _Child:
 
 
 def _small(message: Message, depth: Depth, pool: Pool) -> bool:
-    """What can be read in the event loop. A header is small however large the message is."""
+    """Whether it can be read in the event loop. A header counts as small however large the message is."""
     header = message.header
     if header.size_bytes > 64 << 10 or len(header.fields) > NARROW.header_fields:
         return False
@@ -245,7 +246,7 @@ def _small(message: Message, depth: Depth, pool: Pool) -> bool:
 
 
 def _header_alone(message: Message, around: Surroundings, why: str) -> Reading:
-    """What can be said of a message that cannot be read, without trying again."""
+    """The reading of the header alone, for a message that cannot be read and is not tried again."""
     header = message.header
     if header.size_bytes > 64 << 10 or len(header.fields) > WIDE.header_fields:
         seen = read(Message.of(b"\r\n"), around, Depth.HEADERS, NARROW)

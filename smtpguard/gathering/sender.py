@@ -23,16 +23,16 @@ from smtpguard.reading.origin import Origin
 
 _NO_STREAM: frozenset[str] = frozenset()
 BEHIND = ("From", "Sender", "Resent-From", "Resent-Sender")
-"""Fields that say who wrote a message or sent it on (RFC 5322 sections 3.6.2 and 3.6.6)."""
+"""Fields that name the writer or the sender of a message (RFC 5322 sections 3.6.2 and 3.6.6)."""
 _LOOKED_AT = (*BEHIND, "Auto-Submitted")
 _MOST_REMEMBERED = 1000  # octets of these fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """``claimed``: the one From, canonical; None if there is none, or more than one: then everybody named is its writer.
-    ``everything``: each canonical address of whoever stands behind it: BEHIND, reverse-path, authenticated user. ``told``:
-    whose mailbox hears of it. ``login``: who logged in, by their address where there is one; "" for nobody."""
+    """``claimed``: the one From, canonical; None if there is none, or more than one: then everyone named is a writer.
+    ``everything``: each canonical address in BEHIND, reverse-path and login. ``told``: the mailbox to notify.
+    ``login``: the address of the login if it has one; "" without a login."""
 
     claimed: str | None
     why_unclear: str
@@ -58,7 +58,8 @@ class Sender:
         )
 
     def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:
-        """Where a second reading of the header finds another From, it is claimed by nobody: what is ambiguous is not trusted."""
+        """If a second reading of the header finds another From, nobody is the claimed writer: an ambiguous From is not
+        trusted."""
         if self.claimed is None or (from_address == self.claimed and not ambiguous):
             return self
         shown = self.everything | ({from_address} if from_address else set())
@@ -69,13 +70,13 @@ class Sender:
     def facts(
         self, transaction: Transaction, classified: Classified, registry: Registry, origin: Origin | Unknown | None
     ) -> Mapping[str, Value]:
-        """What can be said of the sender. With ``origin`` None (not asked yet), what hangs on it is left out."""
+        """The facts on the sender. With ``origin`` None (not yet asked), those that depend on it are left out."""
         if self.claimed is None:
             unclear = Unknown(why=self.why_unclear)
             return {"sender.address": unclear, "sender.internal": unclear, "sender.proven": False,
                     "sender.is_writer": not classified.addressed, "stream": frozenset()}  # fmt: skip
         streams = () if classified.list_addresses.high else registry.streams_from(self.claimed)
-        if not streams and not classified.touched:  # as nearly all mail is
+        if not streams and not classified.touched:  # as with nearly all mail
             return {"sender.address": self.claimed, "sender.internal": self.internal,
                     "sender.proven": self.authenticated, "sender.is_writer": True, "stream": _NO_STREAM}  # fmt: skip
         values: dict[str, Value | None] = {
@@ -96,7 +97,7 @@ class Sender:
     def proven_streams(
         self, transaction: Transaction, classified: Classified, registry: Registry, origin: Origin | Unknown | None
     ) -> tuple[Stream, ...]:
-        """The streams whose standing approval this message uses, and whose limits it therefore counts against."""
+        """The streams whose standing approval this message uses. It counts against their limits."""
         if self.claimed is None or classified.list_addresses.high:
             return ()
         return tuple(s for s in registry.streams_from(self.claimed) if _proves(s, transaction, origin) is True)
@@ -104,7 +105,8 @@ class Sender:
     def _is_writer(
         self, classified: Classified, registry: Registry, by_list: Mapping[str, Value | None]
     ) -> Value | None:
-        """A writer of every addressed list. Where a list says from where its mail must come, only that proves it."""
+        """Whether the sender is a writer of every addressed list. If a list declares an origin, only the origin proves
+        it."""
         answers: list[Value | None] = []
         for name in classified.addressed:
             if self.claimed not in registry.lists[name].writers:
@@ -122,7 +124,7 @@ def _written(
     auth_user: str | None,
     senders_verified: bool,
 ) -> Sender:
-    """``fields``: of the header, those that are looked at."""
+    """``fields``: the header fields that are read."""
     header = Header(fields, broken, 0)
     written = mailboxes(header, "From")
     claims = {a.canonical(delimiters) for a in written}
@@ -135,7 +137,7 @@ def _written(
         shown.add(proven)
     claimed = claims.pop() if len(claims) == 1 and len(header.all("From")) == 1 and not broken else None
     internal = claimed is not None and names.is_internal(written[0])
-    automatic = _automatic(header) or reverse_path is None  # a notice would make a loop
+    automatic = _automatic(header) or reverse_path is None  # a notice would cause a mail loop
     return Sender(
         claimed=claimed,
         why_unclear="" if claimed is not None else _why_unclear(header),
@@ -148,7 +150,7 @@ def _written(
 
 
 _remembered = lru_cache(maxsize=4096)(_written)
-"""Who writes one message writes more of them."""
+"""The writer of one message usually writes more."""
 
 
 def _why_unclear(header: Header) -> str:
@@ -160,7 +162,7 @@ def _why_unclear(header: Header) -> str:
 
 
 def _user(auth_user: str | None, written: Iterable[Address], names: Names) -> Address | None:
-    """The mailbox of who authenticated. A bare login is the internal From's whose local part it is, else nobody's."""
+    """The mailbox of the login. A login without a domain is the internal From with that local part, else None."""
     if not auth_user:
         return None
     try:
@@ -170,13 +172,13 @@ def _user(auth_user: str | None, written: Iterable[Address], names: Names) -> Ad
 
 
 def _automatic(header: Header) -> bool:
-    """As Auto-Submitted says (RFC 3834 section 5)."""
+    """Whether Auto-Submitted says so (RFC 3834 section 5)."""
     said = header.get("Auto-Submitted")
     return said is not None and (said.split(";")[0].strip().lower() or "no") != "no"
 
 
 def _told(names: Names, delimiters: str, user: Address | None, written: Iterable[Address]) -> str | None:
-    """Return the mailbox to notify: that of who logged in, else the first internal one in From that is no list's."""
+    """Return the mailbox to notify: that of the login, else the first internal address in From that is not a list's."""
     for address in (user, *written):
         if address is None or not names.is_internal(address):
             continue
@@ -186,12 +188,13 @@ def _told(names: Names, delimiters: str, user: Address | None, written: Iterable
 
 
 def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: Origin | Unknown | None) -> Value | None:
-    """Whether a list's or stream's declared origin is where this came from; None while signatures have not been asked for."""
+    """Whether the message comes from the origin that a list or stream declares; None until signatures have been asked
+    for."""
     where, session = declared.origin, transaction.session
     if isinstance(origin, Origin):
         return bool(where.proven(session, origin.domains))
     if not where.proven(session, where.dkim):
-        return False  # whatever the signatures say: the client or the login is another, or nothing is declared
+        return False  # the client or login does not match, or nothing is declared: signatures do not matter
     if not where.dkim:
         return True
     return origin
@@ -212,7 +215,7 @@ def _all(answers: Iterable[Value | None]) -> Value | None:
 
 
 def _names(answers: Mapping[str, Value | None]) -> Value | None:
-    """The names that are proven; with one undecided and none proven, the answer is still to come, or unknown."""
+    """The proven names. If none is proven and one is undecided, the answer is pending or unknown."""
     proven = frozenset(name for name, answer in answers.items() if answer is True)
     if proven:
         return proven

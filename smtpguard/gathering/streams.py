@@ -31,14 +31,15 @@ class Watched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exceeded:
-    """A limit that this message would pass."""
+    """A limit that this message would exceed."""
 
     watched: Watched
     count: int
 
 
 def watched(gathered: Gathered) -> tuple[Watched, ...]:
-    """The limits of the streams whose standing approval this message uses: of messages in all, and to each person."""
+    """The limits of the streams whose standing approval this message uses: on all messages, and on messages to each
+    person."""
     found = []
     for stream in gathered.streams:
         if stream.max is not None:
@@ -51,7 +52,7 @@ def watched(gathered: Gathered) -> tuple[Watched, ...]:
 
 
 def exceeded(limits: Sequence[Watched], live: Live) -> Exceeded | None:
-    """The first limit that is passed."""
+    """The first limit that is exceeded."""
     for one in limits:
         count = live.counts.get(one.ask, 0)
         if count > one.limit.count:
@@ -61,13 +62,13 @@ def exceeded(limits: Sequence[Watched], live: Live) -> Exceeded | None:
 
 @dataclass(slots=True)
 class Alarms:
-    """Says of each limit once a window that it is passed. Kept by each process for itself: the notice's id is the same
-    wherever it is written, so its owner gets one; the journal may have one entry a process."""
+    """Reports each exceeded limit once a window. Each process has its own: the notice has the same id in each, so the
+    owner gets one; the journal may have one entry for each process."""
 
     _said: dict[tuple[str, bool], float] = field(default_factory=dict)
 
     def first(self, over: Exceeded, now: datetime) -> Event | None:
-        """The journal's entry, or None where it was said in this window already."""
+        """The journal's entry; None if it was reported in this window already."""
         one = over.watched
         since = since_of(one, now)
         if self._said.get((one.stream.name, one.person)) == since.timestamp():
@@ -83,7 +84,7 @@ class Alarms:
 
 
 def since_of(one: Watched, now: datetime) -> datetime:
-    """When the window began that this falls into, counted as calendars count."""
+    """The start of the window that this time is in, by the calendar."""
     seconds = one.limit.window_seconds
     return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
 

@@ -16,7 +16,7 @@ from smtpguard.reading.language import UNCLEAR
 from smtpguard.reading.looks import Readable, Reading
 from smtpguard.reading.marks import NOT_TO_GO_OUT, UNFINISHED, Side
 
-FEW = 3  # customers to whom one writes a letter
+FEW = 3  # customers of a letter
 OF_HEADER = tuple(f.name for f in FACTS.values() if f.source is Source.HEADERS and f.area != "sender")
 OF_TEXT = tuple(f.name for f in FACTS.values() if f.source is Source.TEXT)
 NUMBERS = tuple(f.name for f in FACTS.values() if f.source is Source.TEXT and f.type is Type.COUNT)
@@ -48,7 +48,6 @@ def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping
 
 
 def of_session(session: Session) -> dict[str, Value]:
-    """Who brought it, and where."""
     return {
         "client": session.client_ip or _NO_ADDRESS,
         "listener": session.listener,
@@ -58,7 +57,7 @@ def of_session(session: Session) -> dict[str, Value]:
 
 
 def of_header(reading: Reading, counted: Classified, *, bears_out: bool) -> dict[str, Value]:
-    """``bears_out``: whether more than its own word says that it is automatic."""
+    """``bears_out``: whether more than the header proves that it is automatic."""
     undisclosed = NONE
     if counted.touched or counted.crowds:
         hidden = [r for r in _distinct(counted) if r.canonical not in reading.shown or Kind.LIST in r.kinds]
@@ -74,7 +73,7 @@ def of_header(reading: Reading, counted: Classified, *, bears_out: bool) -> dict
 def of_text(
     reading: Reading, counted: Classified, lists: Mapping[str, ListInfo], looks_unknown: Unknown | None
 ) -> dict[str, Value]:
-    """``looks_unknown``: why nobody can say what it looks like although it was read."""
+    """``looks_unknown``: why its looks are unknown although it was read."""
     values: dict[str, Value] = {"message.readable": reading.readable.value}
     found = frozenset(t.vocabulary for t in reading.topics)
     certain = found & frozenset().union(*(lists[n].avoid for n in counted.lists))
@@ -104,8 +103,8 @@ def of_text(
 
 
 def evidence_of(reading: Reading) -> dict[str, tuple[Phrase, ...]]:
-    """What was found in the text, in words. Marks: what is not finished, then what is not meant for others, then those of internal
-    mail, the heaviest first."""
+    """The evidence found in the text, in words. Marks: first those of unfinished text, then those of text not meant for
+    others, then those of internal mail, the heaviest first."""
     order = {Side.INTERNAL: 0, Side.MAILING: 1, Side.NEITHER: 2}
     marks = sorted(
         reading.marks,
@@ -119,13 +118,13 @@ def evidence_of(reading: Reading) -> dict[str, tuple[Phrase, ...]]:
 
 
 def topics_of(reading: Reading, first: Collection[str] = ()) -> tuple[Phrase, ...]:
-    """Each word that was found, and where; those of the vocabularies ``first`` before the others."""
+    """Each word found, and where; those of the vocabularies ``first`` come first."""
     found = sorted(reading.topics, key=lambda t: t.vocabulary not in first)
     return tuple(dict.fromkeys(t.phrase for t in found))
 
 
 def _numbers(reading: Reading) -> dict[str, Value]:
-    """What reading counts in a text bears the name of the fact, without its area."""
+    """The facts that reading counts in a text. They have the names of the facts, without the area."""
     found = {name: reading.numbers.get(name.partition(".")[2]) for name in NUMBERS}
     return {name: Unknown(why="it was not counted") if n is None else Count.exactly(n) for name, n in found.items()}
 
@@ -152,7 +151,7 @@ def _of_lists(counted: Classified, lists: Mapping[str, ListInfo]) -> dict[str, V
 
 
 def _share(counted: Classified) -> Count:
-    """The largest share of any one list: all of it where its address is among the recipients."""
+    """The largest share of any one list: 1 if its address is among the recipients."""
     low = high = 0.0
     for touched in counted.touched.values():
         if touched.by_address:
@@ -169,7 +168,7 @@ def _distinct(counted: Classified) -> list[Classification]:
 
 
 def _correspondence(reading: Reading, counted: Classified) -> Value:
-    """At most three customers, all of them in To or Cc, and not a thread of colleagues forwarded."""
+    """At most three customers, all of them in To or Cc, and not a forwarded thread of colleagues."""
     if counted.list_addresses.high or reading.forwarded_thread:
         return False
     members = [r for r in _distinct(counted) if r.customers]
