@@ -149,6 +149,7 @@ class Scope(enum.Enum):
     HELD_WITHDRAW = "held:withdraw"  # the account's own messages
     MAILINGS_READ = "mailings:read"
     MAILINGS_FEEDBACK = "mailings:feedback"
+    MAILINGS_PEOPLE = "mailings:people"  # who got it, by their addresses, once two people agree
     FREEZES_READ = "freezes:read"
     FREEZES_SET = "freezes:set"
     FREEZES_LIFT = "freezes:lift"
@@ -167,6 +168,7 @@ SCOPE_ASKS: Mapping[Scope, May] = {
     Scope.HELD_WITHDRAW: May.LOOK,
     Scope.MAILINGS_READ: May.LOOK,
     Scope.MAILINGS_FEEDBACK: May.FEEDBACK,
+    Scope.MAILINGS_PEOPLE: May.DECIDE,
     Scope.FREEZES_READ: May.LOOK,
     Scope.FREEZES_SET: May.FREEZE,
     Scope.FREEZES_LIFT: May.THAW,

@@ -20,6 +20,7 @@ from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.health import Health
 from smtpguard.app.lists import on_list
+from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
@@ -115,6 +116,7 @@ class Console(Part):
         verifier = dkim_verifier(settings)
         self._undo.push_async_callback(verifier.close)
         gather = Gather(reader=reader, verifier=verifier, trace_key=installation_secret(settings))
+        mailings = Mailings(store, policies, clock, digester, term=term(settings))
         desk = ConsoleServices(
             ledger=store,
             archive=Archive(store, on_list(settings, digester)),
@@ -130,8 +132,9 @@ class Console(Part):
                 thaw_hook=settings.thaw_hook,
                 thaw_two=settings.freeze.thaw == "two",
             ),
-            mailings=Mailings(store, policies, clock, digester, term=term(settings)),
+            mailings=mailings,
             trial=_Trial(policies, gather),
+            matching=partial(Matched, mailings, store, policies, settings.policy.parent),
             clock=clock,
             url=settings.console.url.rstrip("/"),
             delimiters=settings.delimiters,

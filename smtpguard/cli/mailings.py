@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import Context, NotFine
-from smtpguard.cli.mailingpeople import Matched
+from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.mailingshown import LEGEND, Follower, bar, state, table, told
 from smtpguard.cli.shown import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
 from smtpguard.holds.model import Choice, Conflict, Refused
 from smtpguard.holds.service import Decided
 from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, NoSuch, State
-from smtpguard.mailings.service import FEW, Back, row
+from smtpguard.mailings.service import FEW, Back, NoAddresses, row
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
@@ -126,16 +125,26 @@ def people(
         raise click.UsageError("say from where the addresses come: --from-list or --from-csv")
 
     async def work(services: Services) -> None:
+        from smtpguard.app.mailingpeople import Matched
+
         whole = await services.mailings.named(mailing_id)
-        matched = Matched(services, whole, name=name, file=file, column=column)
         fates = set(Fate) - {Fate.NONE} if what == "all" else set(FATES[what])
         found = may = 0
-        async for address, fate in matched.people():
-            if fate in fates:
-                found += 1
-                _tell(context, address, fate, as_json=as_json or context.json)
-            elif fate in MAY_HAVE:
-                may += 1
+        try:
+            matched = Matched(
+                services.mailings, services.store, services.policies, services.settings.policy.parent, whole,
+                name=name, file=file, column=column,
+            )  # fmt: skip
+            async for address, fate in matched.people():
+                if fate in fates:
+                    found += 1
+                    _tell(context, address, fate, as_json=as_json or context.json)
+                elif fate in MAY_HAVE:
+                    may += 1
+        except NoAddresses as error:
+            raise CannotRun(str(error)) from None
+        for said in matched.bad:
+            click.echo(said, err=True)
         await _journalled(context, services, whole, found)
         click.echo("one person" if found == 1 else f"{found:,} people", err=True)
         if may and what == "sent":

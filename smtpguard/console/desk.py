@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from smtpguard.console.ports import Archive, OtherFile, Standing, Trial, Waits
+from smtpguard.console.ports import Archive, Matching, OtherFile, Standing, Trial, Waits
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader
@@ -51,6 +51,7 @@ class ConsoleServices:
     freezes: Freezes
     mailings: Mailings
     trial: Trial
+    matching: Matching
     clock: Clock
     url: str = ""
     delimiters: str = "+"

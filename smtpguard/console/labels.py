@@ -103,6 +103,8 @@ DONE: Mapping[str, str] = {
     "pleaded": N_("Those who decide are told that you ask for its release."),
     "judged": N_("Thank you. It is counted."),
     "mailing": N_("It is done."),
+    "people-asked": N_("Another person who decides on it must agree now, and then you are both told who got it."),
+    "people-agreed": N_("You agree: you are both told who got it now."),
     "thawed": N_("It is lifted. Mail goes on."),
     "thaw-asked": N_("Somebody else must agree now, and then it is lifted."),
 }

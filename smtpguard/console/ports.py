@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Protocol
 
 from smtpguard.accounts.model import Account, Keys, Session, Token, Turn, TurnStep
@@ -20,7 +21,7 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.locale.phrase import Said
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
-from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.model import Fate, Mailing
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.shown import Shown
@@ -195,3 +196,19 @@ class Tried(Protocol):
 class Trial(Protocol):
     async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Tried:
         """Under the policy in force, and without any effect."""
+
+
+class Matched(Protocol):
+    """Whom a mailing has come for, of the addresses that somebody has. ``older``: of which lists, as they were then, an export is
+    needed, since they have changed since it went to their addresses; known once ``people`` has ended."""
+
+    @property
+    def older(self) -> Sequence[str]: ...
+
+    def people(self) -> AsyncIterator[tuple[str, Fate]]:
+        """Each address, and what became of the copy to it. Raises NoAddresses."""
+
+
+class Matching(Protocol):
+    def __call__(self, mailing_id: str, *, name: str | None, file: Path | None, column: str | None) -> Matched:
+        """By the members of a list, or by a CSV file. Raises NoAddresses."""

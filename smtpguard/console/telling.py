@@ -119,6 +119,9 @@ DEEDS: Mapping[str, str] = {
     "reopened": N_("the decision is taken back"),
     "rejected": N_("what had not gone is rejected"),
     "feedback": N_("bounces and complaints were told"),
+    "people asked": N_("one person wants to be told who got it"),
+    "people agreed": N_("a second person agrees that it is told who got it"),
+    "people": N_("who got it, by their addresses"),
 }
 """What was done to a mailing."""
 _TELLING = ("action", "choice", "notice", "outcome", "said", "saw", "state", "was", "what")

@@ -171,7 +171,8 @@ def _crowds(kept: Mapping[str, str] | Sequence[str]) -> dict[bytes, str]:
 def _doc(mailing: Mailing) -> str:
     document: dict[str, Any] = {"subject": mailing.subject, "reverse_path": mailing.reverse_path, "sender": mailing.sender,
                                 "lists": mailing.lists}  # fmt: skip
-    if mailing.entry or mailing.grant or mailing.rejection or mailing.bounces or mailing.complaints or mailing.copies:
+    decided = mailing.entry or mailing.grant or mailing.rejection or mailing.disclosure
+    if decided or mailing.bounces or mailing.complaints or mailing.copies:
         document |= MAILING.to(mailing)
     try:
         return orjson.dumps(document).decode()

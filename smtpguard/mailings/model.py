@@ -8,6 +8,7 @@ is stored of it; ``rule_on`` applies people's decisions to one more message. Pur
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -160,6 +161,22 @@ class Rejection:
     only: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosure:
+    """That it is told by their addresses who got it: what one person asks for and another agrees to (``agreed_by``, "" for nobody
+    yet), until then."""
+
+    asked_by: str
+    asked_at: datetime
+    until: datetime
+    agreed_by: str = ""
+
+    @property
+    def people(self) -> frozenset[str]:
+        """Who may be told: nobody until two agree."""
+        return frozenset((self.asked_by, self.agreed_by)) if self.agreed_by else frozenset()
+
+
 class State(enum.Enum):
     """One word for a mailing, as people see it."""
 
@@ -270,6 +287,7 @@ class Mailing:
     complaints: int = 0
     went_first_at: datetime | None = None
     went_last_at: datetime | None = None
+    disclosure: Disclosure | None = None
 
     @property
     def state(self) -> State:
@@ -305,7 +323,7 @@ class Mailing:
 
     def standing(self, now: datetime) -> Mailing:
         """Without what was decided, and begun, for a time that has passed."""
-        if self.grant is None and self.rejection is None and self.progress is None:
+        if self.grant is None and self.rejection is None and self.progress is None and self.disclosure is None:
             return self
         grants = tuple(grant for grant in self.grants if now < grant.until)
         progress = self.progress.timely(now) if self.progress is not None and grants else None
@@ -315,6 +333,7 @@ class Mailing:
             earlier=grants[1:],
             rejection=self.rejected(now),
             progress=progress,
+            disclosure=self.disclosure if self.disclosure is not None and now < self.disclosure.until else None,
         )
 
     def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime, at_once: int = 0) -> Mailing:
@@ -377,6 +396,11 @@ def _beside(grant: Grant, rejection: Rejection | None) -> Rejection | None:
     """The rejection that stands beside an approval: that of another content, to a list's address."""
     apart = rejection is not None and rejection.only and grant.cover is not None and grant.cover.exact != rejection.only
     return rejection if apart else None
+
+
+def set_of(people: Iterable[bytes]) -> str:
+    """The name of a set of people, by their keyed digests of 8 octets: the SHA-256 over them in order, each once."""
+    return hashlib.sha256(b"".join(sorted(set(people)))).hexdigest()
 
 
 class NoSuch(KeyError):

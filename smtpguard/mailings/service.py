@@ -21,13 +21,15 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings import copies
-from smtpguard.mailings.model import SUREST, Fate, Mailing, NoSuch, Rejection, State, whole_id
+from smtpguard.mailings.model import SUREST, Disclosure, Fate, Mailing, NoSuch, Rejection, State, whole_id
 from smtpguard.mailings.revoking import SAY_WHY, Revocation
 from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
 
 FEW = 20
 """From so many people on a mailing is listed of which nothing waits and nobody decided anything."""
+DISCLOSED = timedelta(days=1)
+"""So long another person may agree that it is told who got a mailing; and so long after that it is."""
 _SLICE = 500
 
 
@@ -37,6 +39,10 @@ class Got:
 
     address: str
     fate: Fate
+
+
+class NoAddresses(Exception):
+    """There are no addresses to match, or they cannot be read. The text says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +185,33 @@ class Mailings:
                 got[address] = max(got.get(address, Fate.NONE), fate, key=SUREST.index)
             found += [Got(address=address, fate=fate) for address, fate in got.items() if fate is not Fate.NONE]
         return tuple(found)
+
+    async def disclose(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
+        """That it be told who got it: the first who decides on it asks, and another agrees; both may be told for a day from then on.
+        Raises NoSuch, NotEntitled, and Conflict where two have agreed or the same person asks again."""
+        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+
+        def step(mailing: Mailing) -> tuple[Mailing, Change]:
+            if not _may(who, mailing, in_force):
+                raise NotEntitled(f"{who} is not one of those who decide on it")
+            there = mailing.standing(now).disclosure
+            if there is not None and there.agreed_by:
+                raise Conflict("two people have agreed on that already")
+            if there is not None and there.asked_by in in_force.addresses_of(who):
+                raise Conflict("you have asked, and another person is to agree")
+            if there is None:
+                made = Disclosure(asked_by=who, asked_at=now, until=now + DISCLOSED)
+            else:
+                made = replace(there, agreed_by=who, until=now + DISCLOSED)
+            what = "people agreed" if made.agreed_by else "people asked"
+            return replace(mailing, disclosure=made), Change(events=(_event(mailing, now, what, (who, by), comment),))
+
+        return await self._changed(mailing_id, step)
+
+    def may_be_told(self, mailing: Mailing, approver: str) -> bool:
+        """Whether two people agree that it is told who got it, and this is one of them."""
+        there = mailing.standing(self._clock.now()).disclosure
+        return there is not None and bool(there.people & self._policies.current().addresses_of(self._who(approver)))
 
     async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
         who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()

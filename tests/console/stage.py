@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from argon2 import PasswordHasher
 from smtpguard.accounts.model import Account, Role
 from smtpguard.app.accounts import accounts
 from smtpguard.app.explaining import Explainer
+from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import Front, api, front
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
@@ -149,6 +151,7 @@ async def stage(
             wanted, wanted.console, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
             passwords=passwords,
         )  # fmt: skip
+        mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
         desk = ConsoleServices(
             ledger=home.store,
             archive=Archive(home.store),
@@ -157,8 +160,9 @@ async def stage(
             approvals=home.approvals(),
             talks=Questions(home.store, home, home.clock, new_id=lambda: next(numbers)),
             freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
-            mailings=Mailings(home.store, home, home.clock, home.in_force.registry.digester),
+            mailings=mailings,
             trial=Trial(home),
+            matching=partial(Matched, mailings, home.store, home, home.folder),
             clock=home.clock,
             url=URL,
             guide=Guide(

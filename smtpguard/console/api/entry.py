@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -70,7 +71,7 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Long:
     """An answer that may have many megabytes: an object of JSON's values, made and sent a piece at a time in a thread, so that nobody
-    else waits while it is."""
+    else waits while it is. An iterator stands for a list."""
 
     values: Mapping[str, Any]
 
@@ -79,12 +80,14 @@ class Long:
         for name, value in self.values.items():
             yield f"{before}{json.dumps(name)}:".encode()
             before = ","
-            if not isinstance(value, list):
+            if not isinstance(value, (list, Iterator)):
                 yield json.dumps(value).encode()
                 continue
             yield b"["
-            for start in range(0, len(value), _PIECE):
-                yield b"," * bool(start) + json.dumps(value[start : start + _PIECE])[1:-1].encode()
+            left, first = iter(value), True
+            while some := list(islice(left, _PIECE)):
+                yield b"," * (not first) + json.dumps(some)[1:-1].encode()
+                first = False
             yield b"]"
         yield b"}" if self.values else b"{}"
 

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import Call, Operation
-from smtpguard.console.api.models import Feedback, MailingRow, MailingsQuery, Moved, Page, RejectMailing
+from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation
+from smtpguard.console.api.models import (
+    Disclosure,
+    Feedback,
+    MailingRow,
+    MailingsQuery,
+    Moved,
+    Page,
+    People,
+    RejectMailing,
+    WhoGot,
+)
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.mailings import listed, sees
 from smtpguard.console.paging import cut
+from smtpguard.console.reporting import Occupied
+from smtpguard.console.whogot import NotAll, told
 from smtpguard.holds.model import Conflict, NotEntitled
 from smtpguard.mailings.model import Mailing, NoSuch, State
-from smtpguard.mailings.service import Back, row
+from smtpguard.mailings.service import Back, NoAddresses, row
 
 
 async def rows(call: Call) -> Page[MailingRow]:
@@ -62,6 +74,48 @@ async def reopen(call: Call) -> MailingRow:
     return await _moved(call, "reopen")
 
 
+async def agree(call: Call) -> Disclosure:
+    body: Moved = call.body
+    mailing = await _looked_up(call)
+    try:
+        made = await call.desk.mailings.disclose(
+            mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment
+        )
+    except NotEntitled as refused:
+        raise Refusal(403, str(refused)) from None
+    except Conflict as conflict:
+        raise Refusal(409, str(conflict)) from None
+    there = made.disclosure
+    assert there is not None
+    return Disclosure(
+        asked_by=there.asked_by, asked_at=there.asked_at, agreed_by=there.agreed_by or None, until=there.until
+    )
+
+
+async def people(call: Call) -> Long:
+    body: People = call.body
+    mailing = await _looked_up(call)
+    if bool(body.list) == bool(body.csv):
+        raise Refusal(422, errors=[Wrong(at="body", problem="from where the addresses come: list or csv")])
+    try:
+        got = await told(
+            call.desk,
+            mailing,
+            approver=call.who.address,
+            by=call.holder.by,
+            name=body.list or None,
+            table=body.csv.encode(),
+            column=body.column,
+        )
+    except NotEntitled as refused:
+        raise Refusal(403, str(refused)) from None
+    except (NoAddresses, NotAll) as why:
+        raise Refusal(422, f"{str(why)[:1].upper()}{str(why)[1:]}.") from None
+    except Occupied:
+        raise Refusal(409, "Another one is being made: ask again in a minute.", headers={"retry-after": "60"}) from None
+    return Long({"sent": got.sent, "may_have": got.may, "set": got.set, "people": got.rows()})
+
+
 async def _moved(call: Call, what: str) -> MailingRow:
     body: Moved | RejectMailing = call.body
     mailing, service = await _looked_up(call), call.desk.mailings
@@ -109,4 +163,8 @@ OPERATIONS = (
               scope=Scope.HELD_DECIDE, body=RejectMailing, answers=MailingRow, do=reject, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back what was decided on it, as the token's account: what has not gone waits for people again, and the next message of it is judged anew",
               scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=reopen, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/people/agree", name="agreeToPeople", summary="Ask that it be told who got it, or agree to what another has asked, as the token's account",
+              scope=Scope.MAILINGS_PEOPLE, body=Moved, answers=Disclosure, do=agree, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/people", name="listPeople", summary="Who got it, of the people of a list or of a file, for the two who agreed; journalled",
+              scope=Scope.MAILINGS_PEOPLE, body=People, answers=WhoGot, do=people, refuses=(404, 409), most_body=MOST_MESSAGE),
 )  # fmt: skip

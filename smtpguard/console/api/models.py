@@ -136,6 +136,38 @@ class RejectMailing(Sent):
     comment: Annotated[str, Field(min_length=1, max_length=2000)]
 
 
+class Disclosure(BaseModel):
+    """Two people who decide on it agree that it is told who got it. ``agreed_by``: null while a second is to agree; ``until``: for so
+    long that may be done, and then they may be told."""
+
+    asked_by: str
+    asked_at: Time
+    agreed_by: str | None
+    until: Time
+
+
+class People(Sent):
+    """The addresses that are matched: of the members of ``list``, or a CSV file's, and of which ``column``."""
+
+    list: Annotated[str, Field(max_length=100)] = ""
+    csv: str = ""
+    column: Annotated[str, Field(max_length=100)] = ""
+
+
+class PersonRow(BaseModel):
+    address: str
+    what: Literal["sent", "may have"]
+
+
+class WhoGot(BaseModel):
+    """``set``: the SHA-256 of these people's keyed digests, which the journal has."""
+
+    sent: int
+    may_have: int
+    set: str
+    people: list[PersonRow]
+
+
 # -- standing still
 
 SelectorName = Literal["all", "list", "sender", "mailing", "thread"]

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.chart import drawn
+from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.paging import PAGE
 from smtpguard.console.rendering import desk, form, page, see_other, speech
+from smtpguard.console.reporting import Occupied
+from smtpguard.console.whogot import NotAll, told
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import covering
 from smtpguard.holds.model import Conflict, NotEntitled
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.service import Back
+from smtpguard.mailings.service import Back, NoAddresses
 
 
 @for_roles(*ROLES)
@@ -46,6 +50,7 @@ async def act(request: Request) -> Response:
         "stop": here.mailings.stop,
         "reopen": here.mailings.reopen,
         "reject": here.mailings.reject,
+        "disclose": here.mailings.disclose,
     }
     move = moves.get(str(sent.get("move", "")))
     if move is None:
@@ -53,7 +58,7 @@ async def act(request: Request) -> Response:
     if sent.get("move") == "reject" and not comment:
         return await _shown(request, 422, wrong={"comment": said("Say why it is rejected: its writer reads it.")})
     try:
-        await move(found.mailing_id, approver=who.address, by=f"console: {who.address}", comment=comment)
+        made = await move(found.mailing_id, approver=who.address, by=f"console: {who.address}", comment=comment)
     except Conflict:
         return await _shown(
             request, 409, said("Nothing was done: it is not what it was when you looked. This is how it stands now.")
@@ -64,7 +69,48 @@ async def act(request: Request) -> Response:
         return await _shown(
             request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
         )
-    return see_other(f"/mailings/{found.mailing_id}", done="mailing")
+    there = made.disclosure if isinstance(made, Mailing) and sent.get("move") == "disclose" else None
+    done = "mailing" if there is None else "people-agreed" if there.agreed_by else "people-asked"
+    return see_other(f"/mailings/{found.mailing_id}", done=done)
+
+
+@for_roles(APPROVER)
+async def people(request: Request) -> Response:
+    """Who got it, as CSV, for the two who agreed."""
+    here, who, said = desk(request), person(request), speech(request)
+    found, sent = await _found(request), await form(request)
+    name, upload = str(sent.get("list", "")), sent.get("file")
+    table = b""
+    if isinstance(upload, UploadFile):
+        table = await upload.read()
+        await upload.close()
+    if not name and not table:
+        return await _shown(request, 422, wrong={"list": said("Choose a list, or a file.")})
+    try:
+        got = await told(
+            here,
+            found,
+            approver=who.address,
+            by=f"console: {who.address}",
+            name=None if table else name,
+            table=table,
+            column=str(sent.get("column", ""))[:100].strip(),
+        )
+    except NoAddresses as why:
+        return await _shown(request, 422, wrong={"list": said("These addresses cannot be read: {why}.", why=str(why))})
+    except NotAll as some:
+        wrong = said("Not all of them can be told: it went to {then}. Choose a file exported then.", then=some.older)
+        return await _shown(request, 422, wrong={"list": wrong})
+    except NotEntitled:
+        return await _shown(request, 403, said("Nothing was told: two of those who decide on it agree first."))
+    except Occupied:
+        return await _shown(request, 409, said("Another one is being made: ask again in a minute."))
+    except LedgerError:
+        return await _shown(
+            request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
+        )
+    headers = {"Content-Disposition": f'attachment; filename="{found.mailing_id}.csv"', "Cache-Control": "no-store"}
+    return StreamingResponse(got.pieces(), media_type="text/csv; charset=utf-8; header=present", headers=headers)
 
 
 async def _shown(
@@ -89,10 +135,19 @@ async def _shown(
         ],
         chart=drawn(await here.archive.growth(found.mailing_id)),
         may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force),
+        told=here.mailings.may_be_told(found, who.address),
+        mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
+        known=_with_members(here, found),
         done=speech(request)(text) if text else "",
         problem=problem,
         wrong=wrong,
     )
+
+
+def _with_members(here: ConsoleServices, found: Mailing) -> list[tuple[str, str]]:
+    """Titles and names of the lists whose members can be matched, those that it went to first."""
+    lists = [(info.title or name, name) for name, info in here.lists.items() if info.members]
+    return sorted(lists, key=lambda one: (one[1] not in found.lists, one))
 
 
 async def _found(request: Request) -> Mailing:
@@ -110,4 +165,5 @@ ROUTES = [
     Route("/mailings", mailings, methods=["GET"]),
     Route("/mailings/{mailing_id}", mailing, methods=["GET"]),
     Route("/mailings/{mailing_id}", act, methods=["POST"]),
+    Route("/mailings/{mailing_id}/people", people, methods=["POST"]),
 ]

@@ -7,26 +7,27 @@ then.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-import click
-
-from smtpguard.cli.context import CannotRun
 from smtpguard.config.problem import did_you_mean
+from smtpguard.guard.ports import Ledger, PolicyInForce
 from smtpguard.journal.chain import instant
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import SUREST, Fate
+from smtpguard.mailings.service import Mailings, NoAddresses
 
-if TYPE_CHECKING:
-    from smtpguard.app.services import Services
-
+T = TypeVar("T")
 _SLICE = 5_000
 Declarations = Sequence[Mapping[str, Any]]
 Behind = tuple[Fate, Callable[[bytes], bool]]
@@ -35,26 +36,36 @@ _NOBODY: Behind = Fate.NONE, lambda digest: False
 
 
 class Matched:
-    """``older``: when its lists had which people at the time that it went to their addresses, where nobody was matched so."""
+    """By the members of the list ``name``, or by the addresses in a CSV ``file``. ``folder``: where files that a policy names are looked for. ``older``: when its lists had which people at the time that it went to
+    their addresses, where nobody was matched so; ``bad``: where something holds no address. Sources are read in a thread of their own.
+    Raises NoAddresses."""
 
-    def __init__(self, services: Services, mailing_id: str, *, name: str | None, file: Path | None, column: str | None) -> None:  # fmt: skip
-        self._services = services
-        self._mailing_id = mailing_id
+    def __init__(self, mailings: Mailings, ledger: Ledger, policies: PolicyInForce, folder: Path, mailing_id: str, *,
+                 name: str | None, file: Path | None, column: str | None) -> None:  # fmt: skip
+        self._mailings, self._ledger, self._folder, self._mailing_id = mailings, ledger, folder, mailing_id
         self._name = name
-        self._declarations = _of_list(services, str(name)) if file is None else _csv(file, column)
-        self._registry = services.policies.current().registry
+        self._registry = policies.current().registry
+        self._declarations = _of_list(self._registry, str(name)) if file is None else _csv(file, column)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="addresses")
         self.older: list[str] = []
+        self.bad: list[str] = []
 
     async def people(self) -> AsyncIterator[tuple[str, Fate]]:
         """Every address, and what became of the copy to it; NONE where it has come for nobody there."""
-        fate, among = await (self._at_the_list() if self._name is not None else self._at_any_list())
-        digester = self._registry.digester
-        everybody = self._addresses("all", say=True)
-        while some := list(islice(everybody, _SLICE)):
-            single = {one.address: one.fate for one in await self._services.mailings.people(self._mailing_id, some)}
-            for address in some:
-                whole = fate if any(map(among, _every(digester, address))) else Fate.NONE
-                yield address, max(single.get(address, Fate.NONE), whole, key=SUREST.index)
+        try:
+            fate, among = await (self._at_the_list() if self._name is not None else self._at_any_list())
+            digester = self._registry.digester
+            everybody = self._addresses("all", say=True)
+            while some := await self._apart(lambda: list(islice(everybody, _SLICE))):
+                single = {one.address: one.fate for one in await self._mailings.people(self._mailing_id, some)}
+                for address in some:
+                    whole = fate if any(map(among, _every(digester, address))) else Fate.NONE
+                    yield address, max(single.get(address, Fate.NONE), whole, key=SUREST.index)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def _apart(self, read: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, read)
 
     async def _at_the_list(self) -> Behind:
         """Of a list's own address, which reaches everybody who is on it; as it is now, or it is said since when it is not."""
@@ -68,15 +79,20 @@ class Matched:
     async def _at_any_list(self) -> Behind:
         """Of the addresses of the mailing's lists, where this file is one of them as it was then: all of it, or those in it
         whom a list takes."""
-        lists = (await self._services.mailings.show(self._mailing_id)).lists
-        ways = [(statuses, form) for form in (0, -1) for statuses in ("all", None)]
-        for statuses, form in ways if lists else ():
-            version = version_of(self._digests(statuses, form))
+        lists = (await self._mailings.show(self._mailing_id)).lists
+        for statuses, form in [(statuses, form) for form in (0, -1) for statuses in ("all", None)] if lists else ():
+            version = await self._apart(partial(self._version, statuses, form))
             for name in lists:
                 if (fate := await self._became(name, version)) is not Fate.NONE:
-                    return fate, frozenset(self._digests(statuses, form)).__contains__
+                    return fate, (await self._apart(partial(self._all, statuses, form))).__contains__
         await self._look_back(lists)
         return _NOBODY
+
+    def _version(self, statuses: str | None, form: int) -> str:
+        return version_of(self._digests(statuses, form))
+
+    def _all(self, statuses: str | None, form: int) -> frozenset[bytes]:
+        return frozenset(self._digests(statuses, form))
 
     def _digests(self, statuses: str | None, form: int) -> Iterator[bytes]:
         """``form``: 0 for that of today, -1 for the older one, of which an earlier version made its indexes."""
@@ -85,12 +101,12 @@ class Matched:
 
     async def _became(self, name: str, version: str) -> Fate:
         digest = self._registry.digester.of_canonical(f"list {name} {version}")
-        return (await self._services.store.mailings.reached_by(self._mailing_id, [digest])).get(digest, Fate.NONE)
+        return (await self._ledger.mailings.reached_by(self._mailing_id, [digest])).get(digest, Fate.NONE)
 
     async def _look_back(self, names: Iterable[str]) -> None:
         """The journal knows every version that a list has had."""
         for name in names:
-            for entry, _ in await self._services.store.journal.history(name):
+            for entry, _ in await self._ledger.journal.history(name):
                 version, people = entry.data.get("version"), entry.data.get("people")
                 if (
                     entry.kind == Kind.LIST.value
@@ -112,31 +128,31 @@ class Matched:
             tally = Tally()
             whom = {"statuses": statuses} if statuses and "csv" in declaration else {}
             try:
-                with closing(opened({**declaration, **whom}, self._services.settings.policy.parent)) as source:
+                with closing(opened({**declaration, **whom}, self._folder)) as source:
                     for address in addresses(source, tally):
                         if (text := str(address)) not in seen:
                             seen.add(text)
                             yield text
             except SourceError as error:
-                raise CannotRun(str(error)) from None
+                raise NoAddresses(str(error)) from None
             if tally.bad and say:
                 rows = "row holds" if tally.bad == 1 else "rows hold"
-                click.echo(f"{tally.source or 'the source'}: {tally.bad:,} {rows} no address", err=True)
+                self.bad.append(f"{tally.source or 'the source'}: {tally.bad:,} {rows} no address")
 
 
 def _csv(file: Path, column: str | None) -> Declarations:
     if not file.exists():
-        raise CannotRun(f"{file}: no such file")
+        raise NoAddresses(f"{file}: no such file")
     return [{"csv": str(file.resolve())} | ({"column": column} if column else {})]
 
 
-def _of_list(services: Services, name: str) -> Declarations:
-    lists = services.policies.current().registry.lists
+def _of_list(registry: Registry, name: str) -> Declarations:
+    lists = registry.lists
     if name not in lists:
         hint = did_you_mean(name, lists)
-        raise CannotRun(f'unknown list "{name}"' + (f" ({hint})" if hint else ""))
+        raise NoAddresses(f'unknown list "{name}"' + (f" ({hint})" if hint else ""))
     if not lists[name].members:
-        raise CannotRun(f"the list {name} declares no members to match")
+        raise NoAddresses(f"the list {name} declares no members to match")
     return lists[name].members
 
 

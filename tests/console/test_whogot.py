@@ -1,0 +1,144 @@
+"""Who got a mailing, by their addresses: for two people who agree, on the page and through the API."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from smtpguard.accounts.model import Role
+from smtpguard.app.mailingpeople import Matched
+from smtpguard.lists.digest import Digester
+from smtpguard.mail.address import Address
+from smtpguard.mail.reply import RELAY_LOST
+from smtpguard.mail.transaction import Lost
+from smtpguard.mailings.model import set_of
+from tests.console.api.program import program
+from tests.console.holding import ANNA, DPO, EVA, OMAR, text
+from tests.console.stage import Browser, Stage
+from tests.guard.house import KEY, MEMBERS, Way
+
+
+async def sent(here: Stage, *to: str, way: Way | None = None) -> str:
+    """One mailing, copy by copy; its id."""
+    intake = here.home.intake()
+    for n, one in enumerate(to):
+        headers = {"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<{one}@example.com>", "body": f"C{n}"}
+        await intake(here.home.transaction(one, **headers), way or Way())
+    await here.home.store.journal.record([])  # outcomes are written with a later batch
+    [mailing] = await here.home.store.mailings.newest()
+    return mailing.mailing_id
+
+
+async def mailing(here: Stage) -> str:
+    """Four have it, and one may."""
+    (here.home.folder / "ramadan.csv").write_text("email\n" + "\n".join(MEMBERS) + "\nno address\n")
+    await sent(here, *MEMBERS[:4])
+    return await sent(here, MEMBERS[4], way=Way(raises=Lost(RELAY_LOST, after_dot=True)))
+
+
+async def save(browser: Browser, id: str, **fields: str) -> tuple[int, list[list[str]]]:
+    await browser.get("/still")  # which has a form
+    answer = await browser.post(f"/mailings/{id}/people", **fields)
+    whole = answer.headers["content-type"].startswith("text/csv")
+    return answer.status_code, list(csv.reader(io.StringIO(answer.text))) if whole else [[text(answer)]]
+
+
+async def ask(browser: Browser, id: str) -> tuple[int, str]:
+    await browser.get("/still")
+    answer = await browser.post(f"/mailings/{id}", move="disclose", comment="To say sorry")
+    return answer.status_code, text(await browser.get(f"/mailings/{id}"))
+
+
+async def test_two_people_agree_and_are_told(here: Stage) -> None:
+    id = await mailing(here)
+    eva, omar, dpo = [await here.signed_in(who, Role.APPROVER) for who in (EVA, OMAR, DPO)]
+    assert (await save(eva, id, list="ramadan"))[0] == 403, "nobody agreed"
+    assert "Another person who decides on it is to agree" in (await ask(eva, id))[1]
+    assert (await ask(eva, id))[0] == 409, "not one alone"
+    assert (await save(eva, id, list="ramadan"))[0] == 403
+    assert "eva@example.com asks to be told who got it" in text(await omar.get(f"/mailings/{id}"))
+    status, said = await ask(omar, id)
+    assert (status, "eva@example.com and omar@example.com agree" in said) == (303, True)
+    assert (await save(dpo, id, list="ramadan"))[0] == 403, "a third has not agreed"
+    assert (await ask(dpo, id))[0] == 409
+
+    told = [[m, "sent"] for m in MEMBERS[:4]] + [[MEMBERS[4], "may have"]]
+    for browser in (eva, omar):
+        assert await save(browser, id, list="ramadan") == (200, [["address", "what"], *told])
+    entries = await here.home.store.journal.history(id)
+    people = set_of(Digester(KEY, "+").of(Address.parse(m)) for m in MEMBERS[:5])
+    exports = [dict(entry.data) for entry, _ in entries if entry.kind == "exported"]
+    assert exports == [{"what": "people", "people": 4, "may": 1, "set": people}] * 2
+    actors = [(entry.data["what"], list((clear or {})["actor"])) for entry, clear in entries if entry.kind != "verdict"]
+    assert [(what, who) for what, (who, *_) in actors] == [
+        ("people asked", EVA), ("people agreed", OMAR), ("people", EVA), ("people", OMAR)
+    ]  # fmt: skip
+    assert MEMBERS[0] not in str(entries)
+
+    here.home.clock.pass_(days=1)
+    assert here.desk is not None
+    service = here.desk.mailings
+    assert not service.may_be_told(await service.show(id), EVA), "a day is over"
+
+
+async def test_those_in_a_file_are_told_or_why_not(here: Stage) -> None:
+    id = await mailing(here)
+    eva, omar = [await here.signed_in(who, Role.APPROVER) for who in (EVA, OMAR)]
+    await ask(eva, id)
+    await ask(omar, id)
+    await eva.get(f"/mailings/{id}")
+    table = f"mail;name\n{MEMBERS[1].upper()};One\nstranger@example.org;Nobody\n"
+    form = {"csrf": eva.csrf, "list": "ramadan", "column": "mail"}
+    answer = await eva.http.post(
+        f"/mailings/{id}/people", data=form, files={"file": ("crm.csv", table.encode())},
+        headers={"Origin": eva.origin, "Sec-Fetch-Site": "same-origin"},
+    )  # fmt: skip
+    assert answer.text.split() == ["address,what", f"{MEMBERS[1].upper()},sent"]
+    for fields, says in (
+        ({}, "Choose a list, or a file."),
+        ({"list": "ramadam"}, "did you mean ramadan?"),
+        ({"list": "news"}, "These addresses cannot be read"),
+    ):
+        status, [[said]] = await save(eva, id, **fields)
+        assert (status, says in said) == (422, True)
+    assert here.desk is not None
+    async with here.desk.reporting:
+        assert (await save(eva, id, list="ramadan"))[0] == 409
+
+
+async def test_some_of_them_are_not_told_as_if_they_were_all(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those behind an address of a list that has changed since take an export from then."""
+
+    async def look_back(matched: Matched, names: object) -> None:
+        matched.older.append("the list ramadan as it was")
+
+    monkeypatch.setattr(Matched, "_look_back", look_back)
+    id = await mailing(here)
+    asks = await program(here, EVA, Role.APPROVER)
+    omar = await here.signed_in(OMAR, Role.APPROVER)
+    await asks("POST", f"/mailings/{id}/people/agree", {})
+    await ask(omar, id)
+    status, [[said]] = await save(omar, id, list="ramadan")
+    assert (status, "it went to the list ramadan as it was" in said) == (422, True)
+    got = await asks("POST", f"/mailings/{id}/people", {"list": "ramadan"})
+    assert (got.status_code, "Match an export from then" in got.text) == (422, True)
+    assert await here.kinds("exported") == []
+
+
+async def test_who_got_it_through_the_api(here: Stage) -> None:
+    id = await mailing(here)
+    asks, other, writer = [await program(here, who, Role.APPROVER) for who in (EVA, DPO, ANNA)]
+    path = f"/mailings/{id}/people"
+    assert (await asks("POST", path, {"list": "ramadan"})).status_code == 403
+    assert (await writer("POST", f"{path}/agree", {})).status_code == 404
+    for one in (asks, other):
+        assert (await one("POST", f"{path}/agree", {"comment": "To say sorry"})).status_code == 200
+    got = (await asks("POST", path, {"list": "ramadan"})).json()
+    assert (got["sent"], got["may_have"], len(got["people"])) == (4, 1, 5)
+    assert {"address": MEMBERS[4], "what": "may have"} in got["people"]
+    some = (await other("POST", path, {"csv": f"address\n{MEMBERS[2]}\n"})).json()
+    assert some["people"] == [{"address": MEMBERS[2], "what": "sent"}]
+    assert (await asks("POST", path, {})).status_code == 422
+    assert (await asks("POST", path, {"list": "nothing"})).status_code == 422
