@@ -103,6 +103,7 @@ async def test_those_in_a_file_are_told_or_why_not(here: Stage) -> None:
     ):
         status, [[said]] = await save(eva, id, **fields)
         assert (status, says in said) == (422, True)
+    assert 'id="list-wrong"' in eva.page
     assert here.desk is not None
     async with here.desk.reporting:
         assert (await save(eva, id, list="ramadan"))[0] == 409

@@ -88,4 +88,5 @@ async def test_every_operation_answers_as_the_document_says(here: Stage) -> None
     missed = {(o.method, o.path) for o in OPERATIONS} - done
     undone = {("POST", f"/mailings/{{mailing_id}}/{move}") for move in ("stop", "go-on", "reject", "reopen")}
     undone |= {("POST", "/held/{hold_id}/settle"), ("POST", "/held/{hold_id}/confirm")}
-    assert missed == undone  # nothing is in doubt, and no writer is asked
+    undone |= {("POST", f"/mailings/{{mailing_id}}/people{tail}") for tail in ("", "/agree")}
+    assert missed == undone  # nothing is in doubt, no writer is asked, and nobody decides on what they wrote
