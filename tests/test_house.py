@@ -54,7 +54,11 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     "database": {"mail": {"address"}, "lists": {"ownership"}, "journal": None, "policy": {"freezing"}},
     "journal": {"database": None, "lists": {"ownership"}},
     "policy": {"mail": None, "config": None, "reading": None},
-    "accounts": {"database": None, "journal": None},
+    "accounts": {
+        "database": None,
+        "journal": None,
+        "policy": {"absences"},
+    },  # who is away is said in the policy, or by an account
     "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None},
     # origin and Unknown: the answers of DKIM; verdict: what the client is told
     "wire": {"mail": None, "reading": {"origin"}, "policy": {"verdict", "facts"}},

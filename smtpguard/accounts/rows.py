@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
@@ -11,13 +11,18 @@ from smtpguard.accounts.model import Account, Keys, Session, Token, Turn, TurnSt
 from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch
 from smtpguard.database.codec import Codec
+from smtpguard.database.schema import absence as away
 from smtpguard.database.schema import account as table
 from smtpguard.database.schema import session as signed_in
 from smtpguard.database.schema import token as issued
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event
+from smtpguard.policy.absences import LONGEST, Absence
 
-ACCOUNT, _TOKEN = Codec(Account), Codec(Token)
+ACCOUNT, ABSENCE, _TOKEN = Codec(Account), Codec(Absence), Codec(Token)
+
+AbsenceStep = Callable[[Absence | None], tuple[Absence, Event]]
+"""What somebody said last of when they are away, to what they say now and what is journalled of it. A step that refuses raises."""
 
 
 def find(connection: Connection, keys: Keys) -> list[Account]:
@@ -59,6 +64,25 @@ def turn(batch: Batch, keys: Keys, step: TurnStep) -> Turn:
         _end(batch.connection, made.ends)
     if made.begins is not None:
         _begin(batch.connection, made.begins)
+    return made
+
+
+def absences(connection: Connection) -> list[Absence]:
+    """What people said themselves of when they are away."""
+    return [ABSENCE.loads(doc) for doc in connection.execute(select(away.c.doc).order_by(away.c.person)).scalars()]
+
+
+def change_absence(batch: Batch, person: str, step: AbsenceStep) -> Absence:
+    """Let ``step`` say what becomes of what this person said last (None: nothing), and write that. The gate moves, so that every process
+    knows of it at once. What was over a year ago is forgotten."""
+    batch.flush()
+    before = {absence.person: absence for absence in absences(batch.connection)}
+    made, event = step(before.get(person))
+    batch.record([batch.ends_generation(event)])
+    forgotten = [each for each, one in before.items() if one.until < batch.now.date() - LONGEST]
+    batch.connection.execute(delete(away).where(away.c.person.in_([*forgotten, person])))
+    batch.connection.execute(insert(away).values(person=person, doc=ABSENCE.dumps(made)))
+    batch.moved()
     return made
 
 
@@ -157,6 +181,12 @@ class People:
 
     async def turn(self, keys: Keys, step: TurnStep) -> Turn:
         return await self._access.write(lambda batch: turn(batch, keys, step))
+
+    async def absences(self) -> Sequence[Absence]:
+        return await self._access.ask(absences)
+
+    async def change_absence(self, person: str, step: AbsenceStep) -> Absence:
+        return await self._access.write(lambda batch: change_absence(batch, person, step))
 
     async def account(self, keys: Keys) -> Account | None:
         found = await self._access.ask(lambda c: find(c, keys))

@@ -42,6 +42,7 @@ PEOPLES = frozenset(
         Kind.JUDGED,
         Kind.EXPORTED,
         Kind.ACCOUNT,
+        Kind.ABSENCE,
         Kind.TOKEN,
     }
 )

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from smtpguard.app.files import parse_policy
 from smtpguard.app.lists import built_registry, names
 from smtpguard.app.policyfile import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import PolicyUnreadable, Unavailable
+from smtpguard.database.errors import LedgerError, PolicyUnreadable, Unavailable
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.lists.declared import build
@@ -28,6 +29,9 @@ from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import compile_vocabularies
 
 log = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 1.0
+"""After so long a store that did not answer is asked again."""
 
 
 class Following:
@@ -41,13 +45,17 @@ class Following:
         self._digester = digester
         self._clock = clock
         self._reading = reading
+        self._alone: InForce | None = None
         self._current: InForce | None = None
+        self._generation = -1
+        """The gate's, at which who is away was read."""
         self._policy: Policy | None = None
         self._surroundings: Surroundings | None = None
         self._one_at_a_time = asyncio.Lock()
         self._unreadable: tuple[str, str] = ("", "")
         """A policy that cannot be read here, and why; it is not tried again."""
         self._following: asyncio.Task[InForce] | None = None
+        self._again = False
 
     def current(self) -> InForce:
         if self._current is None:
@@ -82,49 +90,68 @@ class Following:
     async def follow(self) -> InForce:
         async with self._one_at_a_time:
             gate = await self._ledger.gate.read()
-            if self._current is not None and self._current.policy_sha256 == gate.policy_sha256:
+            if self._alone is not None and self._alone.policy_sha256 == gate.policy_sha256:
                 self._unreadable = ("", "")
-                return self._current
+                if self._current is not None and self._generation == gate.generation:
+                    return self._current
+                return await self._with_absences(self._alone, gate)
             if not gate.policy_sha256:
                 raise Unavailable("no policy is in force: smtpguard serve puts one there")
             if gate.policy_sha256 == self._unreadable[0]:
                 raise PolicyUnreadable(self._unreadable[1])
             try:
                 documents = dict(await self._ledger.policies.documents(gate.policy_sha256))
-                policy, in_force, around = await asyncio.to_thread(self._built, documents)
+                policy, alone, around = await asyncio.to_thread(self._built, documents)
             except (Broken, KeyError) as e:
                 self._unreadable = gate.policy_sha256, unreadable(gate.policy_sha256, e)
                 raise PolicyUnreadable(self._unreadable[1]) from None
-            self._policy, self._current, self._surroundings = policy, in_force, around
+            in_force = await self._with_absences(alone, gate)
+            self._policy, self._alone, self._surroundings = policy, alone, around
             self._unreadable = ("", "")
             return in_force
+
+    async def _with_absences(self, alone: InForce, gate: Gate) -> InForce:
+        """``alone``: as the policy has it. The gate moves whenever somebody says that they are away."""
+        made = alone.with_absences(await self._ledger.policies.absences())
+        self._current, self._generation = made, gate.generation
+        return made
 
     def _none(self) -> Unavailable:
         return PolicyUnreadable(self._unreadable[1]) if self.unreadable else Unavailable("no policy is in force yet")
 
     def moved(self, gate: Gate) -> None:
         """For the watch over the gate: follow, without keeping the watch waiting."""
-        if self._current is not None and gate.policy_sha256 == self._current.policy_sha256:
+        known = self._current.policy_sha256 if self._current is not None else ""
+        if (gate.policy_sha256, gate.generation) == (known, self._generation):
             return
-        if self._following is None or self._following.done():
-            self._following = asyncio.create_task(self.follow())
-            self._following.add_done_callback(_followed)
+        if self._following is not None and not self._following.done():
+            self._again = True  # what is read now may be older than this gate
+            return
+        self._follow_on()
+
+    def _follow_on(self) -> None:
+        self._again = False
+        self._following = asyncio.create_task(self.follow())
+        self._following.add_done_callback(partial(self._followed, before=self._alone))
+
+    def _followed(self, task: asyncio.Task[InForce], *, before: InForce | None) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:  # mail planned under the old one is not admitted: 451 until this is mended
+            log.error("the policy in force cannot be taken into use: %s", error)
+        elif self._alone is not before:
+            log.info("policy %s is in force", task.result().policy_sha256[:12])
+        if isinstance(error, LedgerError) and not isinstance(error, PolicyUnreadable):
+            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._follow_on)
+        elif self._again:
+            self._follow_on()
 
     def _built(self, documents: dict[str, bytes]) -> tuple[Policy, InForce, Surroundings | None]:
         policy = parse_policy(self._settings, documents)
         registry = built_registry(self._settings, policy, self._digester, self._clock)
         around = surroundings(self._settings, policy) if self._reading else None
         return policy, InForce.of(policy, registry), around
-
-
-def _followed(task: asyncio.Task[InForce]) -> None:
-    if task.cancelled():
-        return
-    error = task.exception()
-    if error is None:
-        log.info("policy %s is in force", task.result().policy_sha256[:12])
-    else:  # mail planned under the old one is not admitted: 451 until this is mended
-        log.error("the policy in force cannot be taken into use: %s", error)
 
 
 # What a reader is to know of the organisation, from the policy in force.

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
+from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import parse_policy
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import POLICY, VOCABULARIES, shipped, vocabulary_names
@@ -18,11 +20,12 @@ from smtpguard.lists.declared import COLLEAGUES
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, number_of, unfit
 from smtpguard.lists.sources.credentials import file_of
 from smtpguard.lists.sources.opening import opened
+from smtpguard.policy import deputies
 from smtpguard.policy.condition import AtLeast
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.members import ListMembers, Members, Remote
 from smtpguard.policy.parse import PEOPLE, Policy, parse
-from smtpguard.policy.verdict import Action
+from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.fold import fold
 from smtpguard.reading.topics import compile_vocabularies, words_of
 
@@ -55,6 +58,7 @@ def check_policy(
     *,
     where: str,
     indexed: frozenset[str] = frozenset(),
+    now: datetime | None = None,
 ) -> CheckedPolicy:
     """``base``: the folder that paths of sources are relative to. ``where``: what problems call the policy's file. ``indexed``: lists
     whose sources stand as they did and have an index that is in use: that one cannot be read is a warning. Raises Broken for documents
@@ -94,6 +98,7 @@ def check_policy(
     expansions = list(_expansions(document, policy, base))
     problems += _borne(expansions) if EXPANSIONS in indexed else expansions
     problems += _out_of_reach(document, policy, people)
+    problems += deputies.short(document, policy.groups, _asked(policy), now or SystemClock().now())
     if settings is not None:
         problems += _never_proven(document, policy, settings)
         problems += _no_page(document, policy, settings)
@@ -132,6 +137,14 @@ def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int])
             if condition.fact.of_customers and isinstance(condition, AtLeast) and condition.n > _FAR * everybody:
                 text = f"rule {rule.rule_id} can never hit: all lists together have {number_of(everybody, 'person', 'people')}"
                 yield warning(document, ("rules", n, "when", name), text)
+
+
+def _asked(policy: Policy) -> Mapping[Place, Quorum]:
+    """Every quorum that the policy asks, by its place."""
+    found: dict[Place, Quorum] = {("approvals",): policy.approvals}
+    found |= {("lists", name, "approvals"): quorum for name, quorum in policy.rules.quorums.items()}
+    late = {(*place, "out_of_hours"): quorum.out_of_hours for place, quorum in found.items()}
+    return found | {place: quorum for place, quorum in late.items() if quorum is not None}
 
 
 def _never_proven(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:

@@ -142,7 +142,7 @@ def _of_first_contacts(rule: Rule) -> bool:
 
 def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
     """Who is to decide in the console and cannot."""
-    gaps = unseated(accounts, policy.groups, policy.rules.groups_asked())
+    gaps = unseated(accounts, policy.groups.with_deputies(), policy.rules.groups_asked())
     if not accounts:
         yield Finding(about="people", state=State.ODD, text="nobody has an account at the console: smtpguard users add")
         return

@@ -15,7 +15,7 @@ from smtpguard.config.documents import LISTS, PARTS, POLICY
 from smtpguard.config.problem import Broken, Problem, one_of
 from smtpguard.config.yaml import Document, Mark, Place, load_yaml
 
-MAPPINGS = ("groups", "previews", "lists", "streams", "marks", "own_marks")
+MAPPINGS = ("groups", "people", "previews", "lists", "streams", "marks", "own_marks")
 SEQUENCES = ("rules", "expansions")
 
 

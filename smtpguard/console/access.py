@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from datetime import datetime
 from functools import wraps
 
 from starlette.exceptions import HTTPException
@@ -69,13 +70,13 @@ class Visibility(enum.IntEnum):
     FULL = 3
 
 
-def sight(hold: Hold, who: Person, in_force: InForce) -> Visibility:
+def sight(hold: Hold, who: Person, in_force: InForce, at: datetime) -> Visibility:
     """Those who are asked to decide see what the strictest of its lists and the most generous of their groups allow; who
     only looks on sees the reasons."""
-    asks = asked(hold) & in_force.groups_of(who.address)
+    asks = any(in_force.groups.decides(who.address, group, at, hold.senders) for group in asked(hold))
     if not asks or APPROVER not in who.roles or who.address in hold.senders:
         return Visibility.REASONS if who.roles & _ALL else Visibility.NOTHING
-    return Visibility[in_force.preview(hold.lists, who.address).upper()]
+    return Visibility[in_force.preview(hold.lists, who.address, at).upper()]
 
 
 def sees_all(who: Person) -> bool:

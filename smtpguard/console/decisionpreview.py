@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 
 from smtpguard.console.access import APPROVER
 from smtpguard.console.ports import Person
@@ -34,12 +34,21 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Away:
+    """Somebody who is asked and away; ``deputy``: who decides for them, "" for nobody."""
+
+    person: str
+    until: date
+    deputy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionPreview:
     """``may``: whether this person may decide now; ``why_not``: own | voted | leaving | decided | role | group | writer where they may not. ``may_back``:
     whether they may take back what is approved, as far as it is not out. ``may_undo``: what is approved and does not take effect yet.
     ``sends``: whether their approval sends it, and ``people``: how many it may reach then, those of its mailing's copies that
     are still to come among them. ``at_once``: why it cannot be sent in stages, where its list declares some. ``left``: the quorums that wait still, ``needs``: what they need, ``then``: what they need
-    after their approval; ``others``: those who may give it."""
+    after their approval; ``others``: those who may give it; ``away``: who is asked and is not there."""
 
     votes: tuple[Vote, ...]
     others: tuple[str, ...]
@@ -53,6 +62,7 @@ class DecisionPreview:
     people: int
     then: tuple[Need, ...]
     at_once: AtOnce | None = None
+    away: tuple[Away, ...] = ()
 
 
 def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> DecisionPreview:
@@ -82,6 +92,7 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
         people=_people(after, in_force),
         then=needs(after, in_force),
         at_once=at_once(hold, in_force) if waiting else None,
+        away=_away(hold, needed, in_force, now),
     )
 
 
@@ -97,38 +108,48 @@ def _others(
     """Those who may vote now, have not, and are of a group that is still asked."""
     asked = {group for need in needed for _, group in (*need.groups, *need.late)}
     voted = {vote.approver for vote in votes}
-    return tuple(a for a in approvers(hold, in_force, now) if a not in voted and asked & in_force.groups_of(a))
+    return tuple(a for a in approvers(hold, in_force, now) if a not in voted and asked & in_force.groups_of(a, now))
 
 
 def needs(hold: Hold, in_force: InForce) -> tuple[Need, ...]:
     """What is missing of each quorum that is not complete."""
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
-    late = {v.approver for v in votes if not in_force.open_at(v.at)}
-    everybody = {v.approver for v in votes}
+    late = {v.approver: v.at for v in votes if not in_force.open_at(v.at)}
+    everybody = {v.approver: v.at for v in votes}
     return tuple(
         Need(
-            groups=_short(quorum, everybody, in_force),
-            late=_short(quorum.out_of_hours, late, in_force) if quorum.out_of_hours is not None else (),
+            groups=_short(quorum, everybody, hold, in_force),
+            late=_short(quorum.out_of_hours, late, hold, in_force) if quorum.out_of_hours is not None else (),
         )
         for quorum in missing(hold, in_force.groups, in_force.open_at)
     )
 
 
-def _short(quorum: Quorum, voted: Collection[str], in_force: InForce) -> tuple[tuple[int, str], ...]:
-    """How many of each group, where everybody who voted counts once: those first who are in the fewest of the groups."""
+def _short(quorum: Quorum, voted: Mapping[str, datetime], hold: Hold, in_force: InForce) -> tuple[tuple[int, str], ...]:
+    """How many of each group, where every vote counts once: those first that stand for the fewest of the groups."""
     seats = dict.fromkeys(quorum.groups, quorum.each)
-    mine = {who: [g for g in quorum.groups if who in in_force.people(g)] for who in voted}
-    for _, groups in sorted(mine.items(), key=lambda item: (len(item[1]), item[0])):
-        if free := [group for group in groups if seats[group]]:
+    for groups in sorted(in_force.groups.votes(voted, quorum.groups, hold.senders), key=len):
+        if free := [group for group in quorum.groups if group in groups and seats[group]]:
             seats[free[0]] -= 1
     return tuple((n, group) for group, n in seats.items() if n)
+
+
+def _away(hold: Hold, needed: Sequence[Need], in_force: InForce, now: datetime) -> tuple[Away, ...]:
+    """Who of the groups that are still asked is away."""
+    asked = tuple(dict.fromkeys(group for need in needed for _, group in (*need.groups, *need.late)))
+    people = sorted(frozenset().union(*map(in_force.people, asked)) - hold.senders)
+    return tuple(
+        Away(person=one, until=absence.until, deputy=in_force.groups.deputy(one, now, asked, hold.senders))
+        for one in people
+        if (absence := in_force.groups.away(one, now)) is not None
+    )
 
 
 def _may_back(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
     if hold.state not in LET_GO or who.address in hold.senders or APPROVER not in who.roles:
         return False
     approved = any(v.approver == who.address for v in votes)
-    return approved or entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now))
+    return approved or entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
 
 
 def _may_undo(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
@@ -139,7 +160,7 @@ def _may_undo(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce,
         return True
     approved = any(v.approver == who.address for v in votes)
     return APPROVER in who.roles and (
-        approved or entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now))
+        approved or entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
     )
 
 
@@ -150,7 +171,7 @@ def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, 
         return "own"
     if APPROVER not in who.roles:
         return "role"
-    if not entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now)):
+    if not entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now)):
         return "group"
     if hold.asks_writer:
         return "writer"

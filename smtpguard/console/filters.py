@@ -92,7 +92,7 @@ class Filters:
         marks = [f"{kind}:{name}" for kind, name in (("list", self.list), ("rule", self.rule)) if name]
         asks: list[tuple[str, ...]] = [(mark,) for mark in marks]
         if self.mine or not sees_all(who):
-            asks.append(tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address))))
+            asks.append(tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address, here.clock.now()))))
         if not all(asks):
             return None
         since, until = self.times(in_force.hours.zone)

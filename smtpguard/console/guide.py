@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from smtpguard.console import labels
@@ -20,6 +20,7 @@ from smtpguard.console.rulewords import Said, in_words
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address
+from smtpguard.policy.absences import Groups
 from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Action, Quorum
@@ -30,6 +31,8 @@ _ELSE: Mapping[Action, str] = {
     Action.DEFER: N_("Else it is put off."),
     Action.REJECT: N_("Else it is refused."),
 }
+
+SOON = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class _List:
     decide: Sequence[str]
     late: Sequence[str]
     now: Sequence[str]
+    away: Sequence[str]
     beforehand: str
 
 
@@ -57,17 +61,21 @@ def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "",
             ngettext=said.ngettext,
             pgettext=said.pgettext,
             language=language,
-            **told(policy, said, now, approve_at=approve_at, waits=waits, at_once=False),
+            **told(policy, said, now, approve_at=approve_at, waits=waits),
         )
     )
 
 
 def told(
-    policy: Policy, said: Speech, now: datetime, *, approve_at: str, waits: Waits, at_once: bool = True
+    policy: Policy, said: Speech, now: datetime, *, approve_at: str, waits: Waits, groups: Groups | None = None
 ) -> dict[str, Any]:
-    """What the hand-out and the page have in common. ``at_once``: it is read now, so that it says who decides now."""
+    """What the hand-out and the page have in common. ``groups``: who is in them and who is away, as people have said it: the page, which
+    says who decides now. None: as the policy has them, in a hand-out, which says who is away within a month."""
+    at_once, groups = groups is not None, groups or policy.groups
     open_now = policy.organization.hours.open_at(now) if at_once else None
-    lists = [_list(name, model, policy, approve_at, said, open_now) for name, model in policy.lists.items()]
+    lists = [
+        _list(name, model, policy, groups, approve_at, said, now, open_now) for name, model in policy.lists.items()
+    ]
     return {
         "organization": policy.organization.name,
         "lists": sorted(lists, key=lambda each: each.title.lower()),
@@ -108,7 +116,16 @@ def _waits(waits: Waits, said: Speech) -> str:
     return said("If nobody decides within {time}, it is not sent, and you are told.", time=time)
 
 
-def _list(name: str, model: ListModel, policy: Policy, approve_at: str, said: Speech, open_now: bool | None) -> _List:
+def _list(
+    name: str,
+    model: ListModel,
+    policy: Policy,
+    groups: Groups,
+    approve_at: str,
+    said: Speech,
+    now: datetime,
+    open_now: bool | None,
+) -> _List:
     special, category = model.sensitivity == "special-category", model.category or ""
     quorums = policy.rules.quorum([name])
     late = [quorum.out_of_hours for quorum in quorums if quorum.out_of_hours is not None]
@@ -121,9 +138,10 @@ def _list(name: str, model: ListModel, policy: Policy, approve_at: str, said: Sp
         writers=[str(writer) for writer in model.writers],
         origins=list(_origins(model, said)),
         avoid=sorted(topic(word, said) for word in model.avoid),
-        decide=list(_deciders(quorums, policy.groups, said)),
-        late=list(_deciders(late, policy.groups, said)),
-        now=[] if open_now is None else list(_deciders(on_duty, policy.groups, said)),
+        decide=list(_deciders(quorums, groups, said)),
+        late=list(_deciders(late, groups, said)),
+        now=[] if open_now is None else list(_deciders(on_duty, groups, said, now)),
+        away=list(_away([*quorums, *late], groups, said, now, timedelta() if open_now is not None else SOON)),
         beforehand=f"{at.local}+{name}@{at.domain}" if at is not None else "",
     )
 
@@ -140,10 +158,12 @@ def _origins(model: ListModel, said: Speech) -> Iterator[str]:
         yield said("sent with the login {names}", names=", ".join(model.origin.logins))
 
 
-def _deciders(quorums: Sequence[Quorum], groups: Mapping[str, frozenset[str]], said: Speech) -> Iterator[str]:
+def _deciders(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: datetime | None = None) -> Iterator[str]:
+    """``now``: those who are there then, and deputies."""
     for quorum in quorums:
         for group in quorum.groups:
-            people = ", ".join(sorted(groups.get(group, ())))
+            found = groups.of(group) if now is None else groups.there(group, now)
+            people = ", ".join(sorted(found)) or said("nobody is there")
             yield said.ngettext(
                 "{n} person of {group} ({people})",
                 "{n} people of {group} ({people})",
@@ -151,3 +171,19 @@ def _deciders(quorums: Sequence[Quorum], groups: Mapping[str, frozenset[str]], s
                 group=group,
                 people=people,
             )
+
+
+def _away(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: datetime, soon: timedelta) -> Iterator[str]:
+    """Who of those who decide is away, or will be before ``soon`` has passed, and who decides for them."""
+    asked = dict.fromkeys(group for quorum in quorums for group in quorum.groups)
+    for absence in sorted(groups.absences, key=lambda a: (a.since, a.person)):
+        at = now if absence.covers(now, groups.zone) else datetime.combine(absence.since, time(12), groups.zone)
+        mine = [group for group in asked if absence.person in groups.of(group)]
+        if not mine or absence.over(now, groups.zone) or at - now > soon:
+            continue
+        days = {"person": absence.person, "since": said.day(absence.since), "until": said.day(absence.until)}
+        deputy = groups.deputy(absence.person, at, mine)
+        if deputy:
+            yield said("{person} is away from {since} to {until}: {deputy} decides for them", **days, deputy=deputy)
+        else:
+            yield said("{person} is away from {since} to {until}", **days)

@@ -3,6 +3,8 @@ the API."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from smtpguard.console.access import groups_of, sees_all
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.paging import cursor, cut
@@ -15,14 +17,14 @@ _LOOKS = 20
 """So many pages of others' mailings are passed over for one page of somebody's own."""
 
 
-def sees(who: Person, mailing: Mailing, in_force: InForce) -> bool:
-    return sees_all(who) or decides(who, mailing, in_force)
+def sees(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
+    return sees_all(who) or decides(who, mailing, in_force, at)
 
 
-def decides(who: Person, mailing: Mailing, in_force: InForce) -> bool:
+def decides(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
     """Whether they are in a group that decides on mailings to these lists, at whatever hour."""
     asked = groups_of(in_force.rules.quorum(mailing.lists))
-    return bool(asked & in_force.groups_of(who.address))
+    return bool(asked & in_force.groups_of(who.address, at))
 
 
 async def listed(
@@ -38,7 +40,7 @@ async def listed(
             if len(found) == limit and last is not None:
                 return found, cursor(*last)
             last = mailing.last_at, mailing.mailing_id
-            if sees(who, mailing, in_force):
+            if sees(who, mailing, in_force, here.clock.now()):
                 found.append(mailing)
         if len(some) <= limit:
             return found, ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -22,6 +22,7 @@ from smtpguard.locale.phrase import Said
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Fate, Mailing
+from smtpguard.policy.absences import Absence
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.shown import Shown
@@ -166,6 +167,12 @@ class People(Protocol):
     async def account(self, keys: Keys) -> Account | None: ...
 
     async def everybody(self) -> Sequence[Account]: ...
+
+    async def absences(self) -> Sequence[Absence]:
+        """What people said themselves of when they are away."""
+
+    async def change_absence(self, person: str, step: Callable[[Absence | None], tuple[Absence, Event]]) -> Absence:
+        """Let ``step`` say what becomes of what this person said last (None: nothing), with what is journalled of it."""
 
     async def session(self, token: str) -> tuple[Session, Account] | None:
         """By the hash of what the browser holds."""

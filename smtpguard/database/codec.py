@@ -14,7 +14,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 
 from smtpguard.locale.phrase import Said, dump, load
@@ -56,6 +56,8 @@ def _ways(kind: Any) -> tuple[_Way, _Way]:
         return _same, _same
     if kind is datetime:
         return datetime.isoformat, datetime.fromisoformat
+    if kind is date:
+        return date.isoformat, date.fromisoformat
     if kind is bytes:
         return lambda b: base64.b64encode(b).decode("ascii"), base64.b64decode
     if kind is Address:

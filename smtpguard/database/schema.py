@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0027"
+SCHEMA = "0028"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -443,6 +443,13 @@ account = Table(  # people of the console
     _text("doc"),
     Index("account_address", "address", unique=True),
     Index("account_subject", "subject", unique=True),
+)
+
+absence = Table(  # of whoever said themselves that they are away: the last that they said
+    "absence",
+    metadata,
+    _text("person", primary_key=True),
+    _text("doc"),
 )
 
 session = Table(  # who is signed in, by the hash of what their browser holds

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from smtpguard.accounts.model import Account, Unseated, unseated
 from smtpguard.lists.registry import Registry
+from smtpguard.policy.absences import Absence, Groups, together
 from smtpguard.policy.approvals import SHARE, ByAddress, Stages
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
@@ -22,8 +23,8 @@ class InForce:
     """The policy that a transaction is planned, closed and disposed of under, even if another is put in force
     meanwhile.
 
-    ``policy_sha256``: as in the gate. ``groups``: canonical addresses. ``enforce`` False: all rules only observe.
-    ``marks``: the policy's weights of marks. ``previews``: how much of a held message each group sees. ``stages``: of
+    ``policy_sha256``: as in the gate. ``groups``: canonical addresses, and who is away when.
+    ``enforce`` False: all rules only observe. ``marks``: the policy's weights of marks. ``previews``: how much of a held message each group sees. ``stages``: of
     lists whose mailings are released in stages; ``stages_by_address``: what happens to a message to the address of such
     a list. ``shared``: mailboxes of several people, whose answers are not limited.
     """
@@ -31,7 +32,7 @@ class InForce:
     policy_sha256: str
     rules: RuleSet
     registry: Registry
-    groups: Mapping[str, frozenset[str]]
+    groups: Groups
     hours: Hours
     aliases: Mapping[str, frozenset[str]] = field(default_factory=dict)
     enforce: bool = True
@@ -77,18 +78,24 @@ class InForce:
         name = (user or "").rpartition("\\")[2].lower()
         return frozenset(p for people in self.groups.values() for p in people if p.rpartition("@")[0] == name)
 
-    def groups_of(self, person: str) -> frozenset[str]:
-        return frozenset(name for name, people in self.groups.items() if person in people)
+    def groups_of(self, person: str, at: datetime) -> frozenset[str]:
+        """Those in which they decide: their own, and those of whoever they decide for."""
+        return self.groups.of_person(person, at)
+
+    def with_absences(self, said: Iterable[Absence]) -> InForce:
+        """Under the same policy, with what people said themselves of when they are away."""
+        absences = together(self.groups.absences, said)
+        return replace(self, groups=self.groups.with_absences(absences))
 
     def unseated(self, accounts: Iterable[Account]) -> tuple[Unseated, ...]:
         """Accounts that do not fit the groups of this policy, and the other way round."""
-        return unseated(accounts, self.groups, self.rules.groups_asked())
+        return unseated(accounts, self.groups.with_deputies(), self.rules.groups_asked())
 
-    def preview(self, lists: Iterable[str], person: str) -> str:
+    def preview(self, lists: Iterable[str], person: str, at: datetime) -> str:
         """How much of a message held for these lists this approver sees: reasons, text or full. The strictest of the
         lists counts, and the most generous of the person's groups."""
         of_lists = [info.preview for name in lists if (info := self.registry.lists.get(name)) and info.preview]
-        of_groups = [self.previews.get(group, "full") for group in self.groups_of(person)]
+        of_groups = [self.previews.get(group, "full") for group in self.groups_of(person, at)]
         most = max(of_groups, key=PREVIEWS.index, default="reasons")
         return min((*of_lists, most), key=PREVIEWS.index)
 

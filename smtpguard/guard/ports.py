@@ -19,6 +19,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers, Fence
 from smtpguard.mailings.model import Fate, Mailing
 from smtpguard.outbox.model import Intent, Lease, Outcome
+from smtpguard.policy.absences import Absence
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.freezing import Freeze, Gate
@@ -208,6 +209,9 @@ class Policies(Protocol):
     async def put(self, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None) -> Gate:
         """Store the documents (file name to text) and put them in force, in one commit; the gate moves. Raises
         PolicyMoved if another policy than ``before`` is in force. With ``before`` None any may be."""
+
+    async def absences(self) -> Sequence[Absence]:
+        """What people said themselves of when they are away. The gate moves with each change."""
 
 
 class Journal(Protocol):

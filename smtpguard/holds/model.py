@@ -12,6 +12,7 @@ from smtpguard.journal.event import Event
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mailings.model import Grant, Rejection
 from smtpguard.outbox.model import Intent, Settled
+from smtpguard.policy.absences import Groups
 from smtpguard.policy.approvals import Stages
 from smtpguard.policy.freezing import Freeze, stopped_by
 from smtpguard.policy.verdict import Mode, Quorum, Verdict
@@ -284,10 +285,6 @@ class Hold:
         return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in rules)))
 
 
-Groups = Mapping[str, frozenset[str]]
-"""Who is in each group today: canonical addresses."""
-
-
 def standing_votes(hold: Hold) -> tuple[Vote, ...]:
     """The votes that count: of each person the last, on exactly this content and envelope, and none of the writer's own."""
     last: dict[str, Vote] = {}
@@ -299,30 +296,50 @@ def standing_votes(hold: Hold) -> tuple[Vote, ...]:
     return tuple(last.values())
 
 
-def entitled(hold: Hold, approver: str, groups: Groups, *, open_now: bool) -> bool:
-    """Whether ``approver`` may decide on it now: in one of the quorum's groups, and not its writer under any address."""
+def entitled(hold: Hold, approver: str, groups: Groups, *, at: datetime, open_now: bool) -> bool:
+    """Whether ``approver`` may decide on it at ``at``: in one of the quorum's groups, or for somebody there who is away; and not its
+    writer under any address, nor in its writer's place."""
     if approver in hold.senders:
         return False
     asked = [q for quorum in hold.verdict.quorum for q in _asked(quorum, open_now)]
-    return any(approver in groups.get(g, frozenset()) for q in asked for g in q.groups)
+    return any(groups.decides(approver, g, at, hold.senders) for q in asked for g in q.groups)
 
 
 def missing(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> tuple[Quorum, ...]:
     """The quorums that are not complete yet. Every list's quorum counts by itself; within one, a person counts once.
 
     ``open_at`` says whether it is working hours. An ``out_of_hours`` quorum is filled by votes given out of hours; the
-    regular one by any. Who has left a group no longer counts.
+    regular one by any. Who has left a group no longer counts; who is away and their deputy count as one.
     """
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
-    some, late = [v.approver for v in votes], [v.approver for v in votes if not open_at(v.at)]
-    return tuple(quorum for quorum in hold.verdict.quorum if not _met(quorum, some, late, groups))
+    some = {v.approver: v.at for v in votes}
+    late = {v.approver: v.at for v in votes if not open_at(v.at)}
+
+    def met(quorum: Quorum) -> bool:
+        spare = quorum.out_of_hours
+        return _filled(quorum, groups.votes(some, quorum.groups, hold.senders)) or (
+            spare is not None and _filled(spare, groups.votes(late, spare.groups, hold.senders))
+        )
+
+    return tuple(quorum for quorum in hold.verdict.quorum if not met(quorum))
 
 
-def out_of_reach(hold: Hold, groups: Groups) -> tuple[Quorum, ...]:
-    """The quorums that cannot be filled whoever votes: there are too few people in their groups beside its writer."""
-    asked = {g for q in hold.verdict.quorum for each in _asked(q, open_now=False) for g in each.groups}
-    everybody = sorted(frozenset().union(*(groups.get(g, frozenset()) for g in asked)) - hold.senders)
-    return tuple(quorum for quorum in hold.verdict.quorum if not _met(quorum, everybody, everybody, groups))
+def out_of_reach(hold: Hold, groups: Groups, at: datetime | None = None) -> tuple[Quorum, ...]:
+    """The quorums that cannot be filled whoever votes: there are too few people in their groups beside its writer. ``at``: of those who
+    are there then."""
+
+    def can_be(quorum: Quorum) -> bool:
+        there = {
+            g: groups.of(g) - hold.senders if at is None else groups.there(g, at, hold.senders) for g in quorum.groups
+        }
+        everybody = sorted(frozenset().union(*there.values()))
+        return _filled(quorum, [frozenset(g for g in there if who in there[g]) for who in everybody])
+
+    return tuple(
+        quorum
+        for quorum in hold.verdict.quorum
+        if not can_be(quorum) and (quorum.out_of_hours is None or not can_be(quorum.out_of_hours))
+    )
 
 
 def complete(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> bool:
@@ -334,27 +351,22 @@ def _asked(quorum: Quorum, open_now: bool) -> list[Quorum]:
     return [quorum] if open_now or quorum.out_of_hours is None else [quorum, quorum.out_of_hours]
 
 
-def _met(quorum: Quorum, some: Sequence[str], late: Sequence[str], groups: Groups) -> bool:
-    """``late``: those of ``some`` who approve out of hours."""
-    spare = quorum.out_of_hours
-    return _filled(quorum, some, groups) or (spare is not None and _filled(spare, late, groups))
-
-
-def _filled(quorum: Quorum, people: Sequence[str], groups: Groups) -> bool:
-    """Whether distinct people can be given to all seats: bipartite matching by augmenting paths, over a handful of seats.
+def _filled(quorum: Quorum, votes: Sequence[frozenset[str]]) -> bool:
+    """Whether distinct votes, each with the groups that it may stand for, can be given to all seats: bipartite matching by augmenting
+    paths, over a handful of seats.
 
     No group, or none asked of a group, is no quorum: nobody has decided then.
     """
     seats = [group for group in quorum.groups for _ in range(quorum.each)]
-    holder: dict[str, int] = {}  # approver -> seat
+    holder: dict[int, int] = {}  # vote -> seat
 
-    def seat(n: int, tried: set[str]) -> bool:
-        for who in people:
-            if who in tried or who not in groups.get(seats[n], frozenset()):
+    def seat(n: int, tried: set[int]) -> bool:
+        for vote, stands_for in enumerate(votes):
+            if vote in tried or seats[n] not in stands_for:
                 continue
-            tried.add(who)
-            if who not in holder or seat(holder[who], tried):
-                holder[who] = n
+            tried.add(vote)
+            if vote not in holder or seat(holder[vote], tried):
+                holder[vote] = n
                 return True
         return False
 

@@ -629,7 +629,7 @@ def _check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, in
     approved = (hold.state in SENDING or hold.release_at is not None) and any(
         v.approver in mine for v in standing_votes(hold)
     )
-    if not approved and not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
+    if not approved and not entitled(hold, who, in_force.groups, at=now, open_now=in_force.open_at(now)):
         raise NotEntitled(f"{who} is not one of those who decide on it")
     return mine
 

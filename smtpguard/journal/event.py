@@ -59,6 +59,7 @@ class Kind(enum.Enum):
     SIGN_IN_REFUSED = "sign-in-refused"
     SIGNED_OUT = "signed-out"
     ACCOUNT = "account"  # data.change: added, password, roles, disabled, enabled, second-factor, ...
+    ABSENCE = "absence"  # who decides said when they are away and who decides for them: data.change is away, back, confirmed or refused
     TOKEN = "token"  # of the API: data.change says added or revoked
     WEBHOOK = "webhook"  # what a hook could not be told
     SECRET = "secret"  # from here on another one is in force

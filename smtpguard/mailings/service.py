@@ -135,7 +135,7 @@ class Mailings:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
             if not decided and not outgoing.stoppable:
                 raise Conflict("nothing was decided about it")
-            if not _may(who, mailing, in_force):
+            if not _may(who, mailing, in_force, now):
                 raise NotEntitled(f"{who} is not one of those who decide on it")
             if move is Move.REJECT and outgoing.stoppable and not comment.strip():
                 raise Refused(SAY_WHY)
@@ -192,7 +192,7 @@ class Mailings:
         who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
-            if not _may(who, mailing, in_force):
+            if not _may(who, mailing, in_force, now):
                 raise NotEntitled(f"{who} is not one of those who decide on it")
             there = mailing.standing(now).disclosure
             if there is not None and there.agreed_by:
@@ -223,7 +223,7 @@ class Mailings:
                 raise Conflict(
                     "it is not let through in stages: a freeze stops it, and to reject or reopen it takes its approval back"
                 )
-            if not _may(who, mailing, in_force):
+            if not _may(who, mailing, in_force, now):
                 raise NotEntitled(f"{who} is not one of those who decide on it")
             moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Step.STOP else "")
             if moved is None:
@@ -306,7 +306,7 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
     }
 
 
-def _may(who: str, mailing: Mailing, in_force: InForce) -> bool:
+def _may(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> bool:
     """Whether somebody decides on mailings to these lists, and did not write this one."""
     groups = {
         group
@@ -314,7 +314,8 @@ def _may(who: str, mailing: Mailing, in_force: InForce) -> bool:
         for asked in (quorum, quorum.out_of_hours)
         for group in (asked.groups if asked is not None else ())
     }
-    return who != mailing.sender and any(who in in_force.people(group) for group in groups)
+    wrote = frozenset({mailing.sender}) if mailing.sender else frozenset()
+    return who != mailing.sender and any(in_force.groups.decides(who, group, now, wrote) for group in groups)
 
 
 def _event(mailing: Mailing, now: datetime, what: str, actors: tuple[str, ...], comment: str, **data: object) -> Event:

@@ -111,34 +111,40 @@ class Notices:
 
     def unconfirmed(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """Its writer has not confirmed it in time: they hear that it waits now for others, and these are asked."""
-        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "unconfirmed": True}
+        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, "unconfirmed": True}
         return (
             *self._not_any_more(hold, in_force, now),
-            *self._each(hold, approvers(hold, in_force, now), data, now, alone="-unconfirmed"),
+            *self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone="-unconfirmed"),
             *self._stuck(hold, in_force, now),
         )
 
     def _not_any_more(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """To whom its writer was asked about it: others decide now."""
         reasons = noticedata.reasons(hold, in_force)
-        data = noticedata.waiting(hold, in_force) | {"notice": "held", "reasons": reasons, "marks": [], "more_marks": 0}
+        data = noticedata.waiting(hold, in_force, now) | {
+            "notice": "held",
+            "reasons": reasons,
+            "marks": [],
+            "more_marks": 0,
+        }
         return self._to(
             hold.sender or "", data, f"{_stem(hold, data)}-now", hold.hold_id, now, role="sender", alone=True
         )
 
     def _stuck(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """Nobody but its writer could decide: nothing comes of waiting an hour before somebody hears of it. Of a flood the first
-        few tell enough, since what mends one mends all of them."""
-        if not self.contact or not out_of_reach(hold, in_force.groups):
+        """Nobody but its writer could decide, or nobody who is there: nothing comes of waiting an hour before somebody hears of it. Of a
+        flood the first few tell enough, since what mends one mends all of them."""
+        if not self.contact or not out_of_reach(hold, in_force.groups, now):
             return ()
         if not self.flood.takes(f"contact {self.contact}", now):
             return ()
-        data = noticedata.waiting(hold, in_force) | {"notice": "escalation", "contact": True}
-        return self._each(hold, (self.contact,), data, now, alone="-nobody")
+        away = not out_of_reach(hold, in_force.groups)
+        data = noticedata.waiting(hold, in_force, now) | {"notice": "escalation", "contact": True, "away": away}
+        return self._each(hold, (self.contact,), data, in_force, now, alone="-nobody")
 
     def _ask(self, hold: Hold, people: Sequence[str], gathered: Gathered, now: datetime) -> tuple[Intent, ...]:
         """Each sees as much of the text as the policy lets them."""
-        blind = [p for p in people if gathered.in_force.preview(hold.lists, p) == "reasons"]
+        blind = [p for p in people if gathered.in_force.preview(hold.lists, p, now) == "reasons"]
         asked = noticedata.held(hold, gathered) | {
             "notice": "approve",
             "excerpt": gathered.reading.excerpt if isinstance(gathered.reading, Reading) else "",
@@ -149,8 +155,8 @@ class Notices:
         quoted = {"reasons": noticedata.reasons(hold, gathered.in_force, readable=True)}
         less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
         return (
-            *self._each(hold, [p for p in people if p not in blind], asked | quoted, now),
-            *self._each(hold, blind, asked | less, now),
+            *self._each(hold, [p for p in people if p not in blind], asked | quoted, gathered.in_force, now),
+            *self._each(hold, blind, asked | less, gathered.in_force, now),
         )
 
     def said(
@@ -159,9 +165,9 @@ class Notices:
         """A question to its writer, or the writer's answer or plea to those who decide. ``said``: ``by`` and ``comment``; of an
         answer ``question`` and ``asked_by``."""
         asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
-        data = noticedata.waiting(hold, in_force) | asked | {"notice": kind, "said_at": time_of(now), **said}
+        data = noticedata.waiting(hold, in_force, now) | asked | {"notice": kind, "said_at": time_of(now), **said}
         if kind in ("answer", "plea"):
-            return self._each(hold, approvers(hold, in_force, now), data, now, suffix=f"-{id}")
+            return self._each(hold, approvers(hold, in_force, now), data, in_force, now, suffix=f"-{id}")
         return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender")
 
     def rejected(self, verdict: Verdict, gathered: Gathered, now: datetime) -> tuple[Intent, ...]:
@@ -188,7 +194,7 @@ class Notices:
             "decided_at": time_of(now),
         }
         others = sorted(set(approvers(hold, in_force, now)) - {by}) if not hold.asks_writer else []
-        return (*self._sender(hold, data, in_force, now), *self._each(hold, others, data, now))
+        return (*self._sender(hold, data, in_force, now), *self._each(hold, others, data, in_force, now))
 
     def taken_back(
         self,
@@ -204,7 +210,7 @@ class Notices:
     ) -> tuple[Intent, ...]:
         """Whoever was told that it was approved hears that it is taken back, however many notices they had before. ``outcome``:
         rejected, withdrawn or reopened; stopped, where somebody had it; or lapsed, where it was not in force yet and is not complete any more."""
-        data = noticedata.waiting(hold, in_force) | {
+        data = noticedata.waiting(hold, in_force, now) | {
             "notice": "decided",
             "outcome": outcome,
             "by": by,
@@ -220,7 +226,7 @@ class Notices:
         asked = data | {"asked": outcome in ("reopened", "lapsed")}
         return (
             *self._sender(hold, data, in_force, now, alone=BACK),
-            *self._each(hold, others, asked, now, alone=BACK),
+            *self._each(hold, others, asked, in_force, now, alone=BACK),
         )
 
     def expired(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
@@ -236,23 +242,23 @@ class Notices:
         """To those who have not voted yet."""
         voted = {v.approver for v in hold.votes}
         waiting = [a for a in approvers(hold, in_force, now) if a not in voted]
-        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": percent}
-        return self._each(hold, waiting, data, now, suffix=str(percent))
+        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": percent}
+        return self._each(hold, waiting, data, in_force, now, suffix=str(percent))
 
     def differs(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """To those who decide: a copy is not what was approved, and waits."""
-        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "differs": True}
-        return self._each(hold, approvers(hold, in_force, now), data, now, alone="-differs")
+        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, "differs": True}
+        return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone="-differs")
 
     def later(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """To those who decide: more letters of a sender came after those that were decided on, and wait."""
-        data = noticedata.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "later": True}
-        return self._each(hold, approvers(hold, in_force, now), data, now, alone="-later")
+        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, "later": True}
+        return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone="-later")
 
     def doubt(self, hold: Hold, people: int, since: datetime, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """Nobody knows whether a list's post was sent: those who decide are asked, and the contact is told, whatever else they had
         today. ``people``: who may have it; ``since``: they are asked since then."""
-        data = noticedata.waiting(hold, in_force) | {
+        data = noticedata.waiting(hold, in_force, now) | {
             "notice": "doubt",
             "people": people,
             "doubt_since": time_of(since),
@@ -262,8 +268,8 @@ class Notices:
         asked = approvers(hold, in_force, now)
         contact = [self.contact] if self.contact and self.contact not in asked else []
         return (
-            *self._each(hold, asked, data | {"contact": False}, now, suffix=suffix, alone="-asked"),
-            *self._each(hold, contact, data | {"contact": True}, now, suffix=suffix, alone="-contact"),
+            *self._each(hold, asked, data | {"contact": False}, in_force, now, suffix=suffix, alone="-asked"),
+            *self._each(hold, contact, data | {"contact": True}, in_force, now, suffix=suffix, alone="-contact"),
         )
 
     def escalation(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
@@ -277,8 +283,8 @@ class Notices:
             for person in in_force.people(group)
         }
         told = sorted((owners | spare) - hold.senders)
-        data = noticedata.waiting(hold, in_force) | {"notice": "escalation", "contact": False}
-        return (*self._each(hold, told, data, now), *self._stuck(hold, in_force, now))
+        data = noticedata.waiting(hold, in_force, now) | {"notice": "escalation", "contact": False, "away": False}
+        return (*self._each(hold, told, data, in_force, now), *self._stuck(hold, in_force, now))
 
     def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], tuple[Intent, ...]]:
         """A stream is above its limits: the journal's entry and its owner's notice, once a window."""
@@ -311,16 +317,21 @@ class Notices:
         hold: Hold,
         people: Sequence[str],
         data: Mapping[str, Any],
+        in_force: InForce,
         now: datetime,
         *,
         suffix: str = "",
         alone: str = "",
     ) -> tuple[Intent, ...]:
+        """Who is told in place of somebody who is away reads so."""
         stem = f"{_stem(hold, data)}{suffix}{alone}"
         intents = (
-            self._to(one, data, f"{stem}-{_tag(one)}", hold.hold_id, now, role="approver", alone=bool(alone))
+            self._to(
+                one, {**data, **noticedata.in_place(hold, one, in_force, now)}, f"{stem}-{_tag(one)}", hold.hold_id, now,
+                role="approver", alone=bool(alone),
+            )
             for one in people
-        )
+        )  # fmt: skip
         return tuple(intent for some in intents for intent in some)
 
     def _to(
@@ -391,14 +402,15 @@ def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
 
 
 def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
-    """Who is asked: the people of its quorums, out of hours those of that quorum as well; never its writer."""
-    asked: set[str] = set()
+    """Who is asked: the people of its quorums, out of hours those of that quorum as well, and in place of who is away their deputy;
+    never its writer."""
+    groups: set[str] = set()
     for quorum in hold.verdict.quorum:
         late = quorum.out_of_hours if not in_force.open_at(now) else None
-        for q in (quorum, late):
-            for group in q.groups if q is not None else ():
-                asked |= in_force.people(group)
-    return sorted(asked - hold.senders)
+        groups.update(quorum.groups, late.groups if late is not None else ())
+    everybody = frozenset().union(*map(in_force.people, groups))
+    asked = {in_force.groups.deputy(one, now, groups, hold.senders) or one for one in everybody - hold.senders}
+    return sorted(asked)
 
 
 def _intent(

@@ -13,7 +13,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ LOOP_FIELD = "X-Smtpguard-Notice"
 WIDTH = 72
 _OURS = Path(__file__).parent / "templates"
 _SEVERAL_LINES = frozenset({"excerpt", "comment", "question"})
-_ADDRESSES = frozenset({"from", "by", "asked_by", "people", "senders", "recipients_shown", "person"})
+_ADDRESSES = frozenset({"from", "by", "asked_by", "people", "senders", "recipients_shown", "person", "deputy"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +139,7 @@ class Stationery:
             "people_at_least": lambda n: speech.ngettext("at least {n} person", "at least {n} people", n),
             "span": lambda minutes: span(60 * minutes, speech) if minutes else "?",
             "when": lambda text: _when(text, speech),
+            "day": lambda text: speech.day(date.fromisoformat(text)),
             "clock": lambda text: speech.clock(datetime.fromisoformat(text)),
             "language": language,
             "subject_shown": data.get("subject") or speech(N_("(no subject)")),
@@ -309,7 +310,7 @@ SAMPLE: Mapping[str, Any] = {
     "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "expired_at": "2026-01-02T00:00:00Z",
     "reasons": [{"rule": "sample", "description": "Sample", "sentences": [Phrase.counted("It reaches one person", "It reaches {n} people", 1000)]}], "marks": ["sample"], "more_marks": 1, "summary": "Sample.", "sensitive": [{"list": "Sample list", "category": "religion"}],
     "question": "Sample", "asked_by": "eva@example.com",
-    "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"]}], "out_of_hours": None}], "part": True, "excerpt": "Sample",
+    "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"], "away": [{"person": "eva@example.com", "until": "2026-01-02", "deputy": "omar@example.com"}]}], "out_of_hours": None}], "in_place_of": [{"person": "eva@example.com", "until": "2026-01-02"}], "away": False, "part": True, "excerpt": "Sample",
     "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",
     "by": "eva@example.com", "comment": "Sample", "back": 1, "gone": 0, "has": 1, "doubt": 1, "left": 1, "asked": True, "sent": True,
     "people": 1000, "doubt_since": "2026-01-01T00:00:00Z", "again": False, "contact": False,

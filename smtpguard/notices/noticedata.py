@@ -13,10 +13,11 @@ held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``desc
                     {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message, the topics
                     first, ``more_marks``: how many are left out; neither says anything of topics where no list was addressed;
                     ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address], ``short``: they are too few, ``own``:
-                    its writer would be one of them}], ``out_of_hours``: the same or null}]; ``nobody``: whoever votes, it cannot
+                    its writer would be one of them, ``away``: [{``person``, ``until``: a day, ``deputy``: "" for nobody}], where somebody is}], ``out_of_hours``: the same or null}]; ``nobody``: whoever votes, it cannot
                     be approved
 confirm             the same as held, to its writer who is asked whether it is meant: and ``until``, ``expires``: whether it is not sent
                     then, and others do not decide
+to approvers        ``in_place_of``: [{``person``, ``until``: a day}], those for whom this reader decides while they are away
 approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address],
                     ``covers``: [str], what an approval covers
 decided             ``outcome``: approved | confirmed | rejected | withdrawn | reopened | lapsed | stopped | released; ``by``: address or null;
@@ -28,7 +29,7 @@ reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 |
                     that is not what was approved waits by itself; or ``unconfirmed``: its writer was asked and said nothing; or ``later``: a sender's letter that came after those
                     that were decided on
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this reader is
-                    the guard's contact, and told at once that nobody can decide
+                    the guard's contact, and told at once that nobody can decide; ``away``: since those who could are away
 doubt               to approvers and the guard's contact, of a list's post of which nobody knows whether it was sent: ``people`` who may
                     have it, ``doubt_since``, ``again``: they were told before, ``contact``: this reader is the contact;
                     ``deciders``
@@ -93,24 +94,24 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
     }
 
 
-def waiting(hold: Hold, in_force: InForce) -> dict[str, Any]:
+def waiting(hold: Hold, in_force: InForce, now: datetime) -> dict[str, Any]:
     return about(hold, in_force) | {
         "held_at": time_of(hold.held_at),
         "expires_at": time_of(hold.expires_at),
-        "deciders": deciders(hold, in_force),
+        "deciders": deciders(hold, in_force, now),
         "nobody": bool(out_of_reach(hold, in_force.groups)),
     }
 
 
 def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
     """What writer and approvers are told alike."""
-    in_force = gathered.in_force
+    in_force, now = gathered.in_force, hold.held_at
     return about(hold, in_force) | {
         "held_at": time_of(hold.held_at),
         "expires_at": time_of(hold.expires_at),
         "reasons": reasons(hold, in_force),
         **marks(gathered, named=bool(nameable(hold, in_force))),
-        "deciders": deciders(hold, in_force),
+        "deciders": deciders(hold, in_force, now),
         "nobody": bool(out_of_reach(hold, in_force.groups)),
     }
 
@@ -211,28 +212,50 @@ def sensitive(lists: Iterable[ListInfo]) -> list[dict[str, str]]:
     ]
 
 
-def deciders(hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
+def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any]]:
     """Whatever the hour is: a hold waits through nights and days, and its notice is read when it is read."""
 
     def said(quorum: Quorum) -> dict[str, Any]:
         return {
             "each": quorum.each,
-            "groups": [_seats(g, quorum.each, hold, in_force) for g in quorum.groups],
+            "groups": [_seats(g, quorum.each, hold, in_force, now) for g in quorum.groups],
             "out_of_hours": None if quorum.out_of_hours is None else said(quorum.out_of_hours),
         }
 
     return [said(quorum) for quorum in hold.verdict.quorum]
 
 
-def _seats(group: str, each: int, hold: Hold, in_force: InForce) -> dict[str, Any]:
+def in_place(hold: Hold, person: str, in_force: InForce, now: datetime) -> dict[str, Any]:
+    """For whom somebody decides on it, while those are away: nothing where they do for nobody."""
+    groups = {
+        g for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None for g in q.groups
+    }
+    away = [
+        {"person": absence.person, "until": absence.until.isoformat()}
+        for absence in in_force.groups.decided_for(person, now)
+        if in_force.groups.deputy(absence.person, now, groups, hold.senders) and absence.person not in hold.senders
+    ]
+    return {"in_place_of": away} if away else {}
+
+
+def _seats(group: str, each: int, hold: Hold, in_force: InForce, now: datetime) -> dict[str, Any]:
     everybody = in_force.people(group)
     people = sorted(everybody - hold.senders)
+    absent = [
+        {
+            "person": one,
+            "until": absence.until.isoformat(),
+            "deputy": in_force.groups.deputy(one, now, (group,), hold.senders),
+        }
+        for one in people
+        if (absence := in_force.groups.away(one, now)) is not None
+    ]
     return {
         "group": group,
         "people": people,
         "short": len(people) < each,
         "own": not everybody.isdisjoint(hold.senders),
-    }
+    } | ({"away": absent} if absent else {})
 
 
 def time_of(at: datetime) -> str:

@@ -5,15 +5,16 @@ zones.
 from __future__ import annotations
 
 import re
-from datetime import UTC, time, tzinfo
+from datetime import UTC, date, time, tzinfo
 from ipaddress import ip_network
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.absences import LONGEST
 from smtpguard.policy.grammar import canonical
 from smtpguard.policy.hours import parse_days, parse_time
 
@@ -103,3 +104,43 @@ _TEXT = WithJsonSchema({"type": "string"})
 Days = Annotated[frozenset[int], BeforeValidator(_days), _TEXT]
 ClockTime = Annotated[time, BeforeValidator(_clock), _TEXT]
 Zone = Annotated[tzinfo, PlainValidator(_zone), _TEXT]
+
+
+class Span(NamedTuple):
+    """Days, both among them."""
+
+    since: date
+    until: date
+
+
+def day(text: Any) -> date:
+    """A day of the calendar. Raises Invalid."""
+    try:
+        if not isinstance(text, str) or not _DAY.match(text.strip()):
+            raise ValueError
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise Invalid(f'"{text}" is no day' if isinstance(text, str) else "no day", "a day like 2026-12-24") from None
+
+
+def span(text: Any) -> Span:
+    """One day, or the first and the last: ``2026-12-20..2027-01-07``. Raises Invalid."""
+    if isinstance(text, Span):
+        return text
+    if not isinstance(text, str):
+        raise Invalid("no days", "the first and the last day, like 2026-12-20..2027-01-07")
+    first, _, last = text.partition("..")
+    made = Span(day(first), day(last or first))
+    if made.until < made.since:
+        raise Invalid(f"{text} ends before it begins", "the first day, then the last")
+    if made.until - made.since > LONGEST:
+        raise Invalid(f"{text} is longer than a year", "a year at most")
+    return made
+
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+_SPAN = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}(\.\.\d{4}-\d{2}-\d{2})?$"}
+Aways = Annotated[
+    list[Annotated[Span, PlainValidator(span), WithJsonSchema(_SPAN), Field(title="days")]],
+    LISTED,
+]

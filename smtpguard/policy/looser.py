@@ -322,6 +322,12 @@ class _Compared:
                 continue  # it decides on nothing until approvals name it, which is told
             if more := sorted(new.groups.get(name, frozenset()) - old.groups[name]):
                 yield f"group {name}: added: {_some(more)}", ("groups", name)
+        decided = {(a.person, a.deputy) for a in old.groups.absences}
+        for absence in sorted({(a.person, a.deputy) for a in new.groups.absences if a.deputy} - decided):
+            person, deputy = absence
+            names = sorted(g for g in new.groups if person in new.groups[g] and deputy not in new.groups[g])
+            if names:
+                yield f"people: {deputy} decides for {person} while they are away, in {_some(names)}", ("people",)
         for address, everything in sorted(old.aliases.items()):
             if not everything <= new.aliases.get(address, frozenset()):
                 yield f"organization.aliases: {address} is not the same person as before", ("organization", "aliases")

@@ -23,6 +23,7 @@ from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.expansions import SeveralExpands
 from smtpguard.policy.fields import (
     LISTED,
+    Aways,
     ClockTime,
     Days,
     Domains,
@@ -139,6 +140,19 @@ class ListApprovalsModel(Section):
         if self.from_ is None:
             return None
         return ApprovalsModel.model_validate({"from": self.from_, "each": self.each, "out_of_hours": self.out_of_hours})
+
+
+class PersonModel(Section):
+    """When somebody who decides is ``away``, and who decides for them meanwhile."""
+
+    away: Aways = Field(default=[])
+    deputy: str | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> PersonModel:
+        if not self.away:
+            raise Invalid("a person of whom nothing is said", "away: 2026-12-20..2027-01-07, and deputy")
+        return self
 
 
 def _always(value: Any) -> Any:
@@ -429,6 +443,7 @@ class PolicyModel(Section):
     enforce: bool = True
     organization: OrganizationModel
     groups: dict[Name, Mailboxes] = Field(default={})
+    people: dict[str, PersonModel] = Field(default={})
     previews: dict[Name, Annotated[Preview, Field(title="preview")]] = Field(default={})
     approvals: ApprovalsModel
     lists: dict[Name, ListModel] = Field(default={})

@@ -17,7 +17,8 @@ from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, 
 from smtpguard.config.pruning import validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
-from smtpguard.policy import meant
+from smtpguard.policy import deputies, meant
+from smtpguard.policy.absences import Groups
 from smtpguard.policy.approvals import SHARE, ByAddress, Stages
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.expansions import Expands
@@ -51,14 +52,14 @@ class Organization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One policy, whole. ``groups`` hold canonical addresses; ``aliases``: of each address of somebody with several, all of theirs; ``vocabularies`` the plain values of their files; ``marks``
+    """One policy, whole. ``groups`` hold canonical addresses, and who is away when; ``aliases``: of each address of somebody with several, all of theirs; ``vocabularies`` the plain values of their files; ``marks``
     the weights that the policy sets, ``own_marks`` those it adds. ``documents`` are what ``sha256`` is over. ``warnings`` do not keep it from force."""
 
     sha256: str
     documents: Mapping[str, bytes] = field(repr=False)
     rules: RuleSet
     organization: Organization
-    groups: Mapping[str, frozenset[str]]
+    groups: Groups
     aliases: Mapping[str, frozenset[str]]
     approvals: Quorum
     lists: Mapping[str, ListModel]
@@ -224,6 +225,9 @@ class _Sections:
         self._ours()
         sha256 = digest(documents)
         organization = model.organization
+        aliases, hours = self._aliases(), organization.hours.hours()
+        groups = Groups(people=self.groups, aliases=aliases, zone=hours.zone)
+        away = deputies.absences(model.people, groups, self.delimiters, self.findings)
         return Policy(
             sha256=sha256,
             documents=documents,
@@ -236,13 +240,13 @@ class _Sections:
                 domains=frozenset(organization.domains),
                 customers_here=organization.customers_here,
                 languages=tuple(organization.languages),
-                hours=organization.hours.hours(),
+                hours=hours,
                 shared=frozenset(map(self._canonical, organization.shared)),
                 people=frozenset(map(self._canonical, organization.people.addresses)) if organization.people else frozenset(),
                 members=tuple(organization.people.members) if organization.people else (),
             ),
-            groups=self.groups,
-            aliases=self._aliases(),
+            groups=groups.with_absences(away),
+            aliases=aliases,
             approvals=approvals,
             lists=model.lists,
             streams=model.streams,

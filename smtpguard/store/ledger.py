@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
+from smtpguard.accounts import rows as accounts
 from smtpguard.database.access import Access, Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import LedgerError
@@ -40,6 +41,7 @@ from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Fate, Mailing
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Intent, Lease, Outcome
+from smtpguard.policy.absences import Absence
 from smtpguard.policy.freezing import Freeze, Gate
 from smtpguard.reading.shown import Shown
 from smtpguard.store.writer import Writer
@@ -262,6 +264,9 @@ class Policies:
     async def put(self, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None) -> Gate:
         gate: Gate = await self._access.write(lambda b: policies.put_policy(b, sha256, documents, event, before))
         return gate
+
+    async def absences(self) -> Sequence[Absence]:
+        return await self._access.ask(accounts.absences)
 
     async def named(self, prefix: str) -> Sequence[str]:
         return await self._access.ask(lambda c: policies.named(c, prefix))

@@ -216,6 +216,31 @@ def test_a_warning_is_told_and_is_no_failure(run: Callable[..., Result], etc: Pa
     assert "warning: sender.customers is always >= 0 in 1h" in result.stderr
 
 
+def test_a_quorum_that_those_who_are_there_cannot_fill_is_told(run: Callable[..., Result], etc: Path) -> None:
+    edit(
+        etc / "policy.yaml",
+        "approvals: {from: [communications], each: 1}",
+        "approvals: {from: [communications], each: 2}",
+    )
+    edit(
+        etc / "policy.yaml",
+        "lists:\n",
+        "people:\n  eva: {away: [2026-01-01..2026-01-05, 2999-07-01..2999-07-31]}\nlists:\n",
+    )
+    result = run("check")
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stderr.splitlines() if "cannot be met" in line]
+    assert (
+        "from 2999-07-01 to 2999-07-31 approvals cannot be met: it needs 2 people of communications, which has 1"
+        in line
+    )
+    assert "since eva@example.com is away and nobody decides for them" in line
+    edit(etc / "policy.yaml", "2999-07-31]", "2999-07-31], deputy: omar")
+    assert "is away and omar@example.com decides for them" in run("check").stderr, "together they are one vote"
+    edit(etc / "policy.yaml", "deputy: omar", "deputy: dpo")
+    assert "cannot be met" not in run("check").stderr
+
+
 def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "port: 10026", "port: 10025")
     edit(

@@ -60,7 +60,7 @@ def test_each_part_says_where_it_stands() -> None:
         ("policy.d/a.yaml", b"groups: {communications: [bo@example.com]}\n",
          ["policy.d/a.yaml:1:10: communications of groups stands in policy.yaml already: expected a name of its own"]),
         ("policy.d/a.yaml", b"approvals: {from: duty}\n",
-         ["policy.d/a.yaml:1:1: approvals stands in the policy's own file alone: expected one of groups, previews, lists, streams, marks, own_marks, rules, expansions"]),
+         ["policy.d/a.yaml:1:1: approvals stands in the policy's own file alone: expected one of groups, people, previews, lists, streams, marks, own_marks, rules, expansions"]),
         ("policy.d/a.yaml", b"rules: {id: two}\n", ["policy.d/a.yaml:1:8: rules is no list: expected a list"]),
         ("policy.d/a.yaml", b"- one\n", ["policy.d/a.yaml:1:1: no mapping: expected sections, as in the policy's own file"]),
         ("policy.d/a.yaml", b"rules: [\n", ["policy.d/a.yaml:2:1: "]),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from smtpguard.console.decisionpreview import needs, outlook
 from smtpguard.console.evidence import segments
 from smtpguard.holds.model import Choice, Vote, missing
+from smtpguard.policy.absences import Absence
 from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, changed, held
 from tests.console.stage import Stage
 from tests.guard.house import MONDAY
@@ -59,6 +60,15 @@ async def test_why_somebody_may_not(here: Stage, who: str, roles: tuple[str, ...
     assert not ahead.sends
 
 
+async def test_a_deputy_may_in_place_of_who_is_away(here: Stage) -> None:
+    hold, sten = await held(here), "sten@example.com"
+    absence = Absence(person=DPO, since=MONDAY.date(), until=MONDAY.date(), deputy=sten, confirmed=True)
+    ahead = outlook(hold, somebody(sten), here.home.in_force.with_absences([absence]), MONDAY)
+    assert (ahead.may, ahead.others) == (True, (EVA, OMAR, sten))
+    assert [(one.person, one.deputy) for one in ahead.away] == [(DPO, sten)]
+    assert outlook(hold, somebody(sten), here.home.in_force, MONDAY).why_not == "group"
+
+
 async def test_who_has_voted_or_comes_too_late(here: Stage) -> None:
     hold = await held(here)
     assert outlook(voted(hold, EVA), somebody(EVA), here.home.in_force, MONDAY).why_not == "voted"
@@ -70,15 +80,18 @@ async def test_who_has_voted_or_comes_too_late(here: Stage) -> None:
 
 async def test_no_need_is_told_exactly_where_nothing_is_missing(here: Stage) -> None:
     hold, in_force = await held(here), here.home.in_force
+    today: Any = {"since": MONDAY.date(), "until": MONDAY.date(), "confirmed": True}
+    away = [Absence(person=DPO, deputy=OMAR, **today), Absence(person=EVA, deputy=DUTY, **today)]
 
     @given(st.lists(st.tuples(st.sampled_from([EVA, OMAR, DPO, DUTY, ANNA]), st.sampled_from([MONDAY, NIGHT]))))
     def agrees(cast: list[tuple[str, Any]]) -> None:
         found = hold
         for who, at in cast:
             found = voted(found, who, at)
-        told = needs(found, in_force)
-        assert len(told) == len(missing(found, in_force.groups, in_force.open_at))
-        assert all(need.groups and need.late for need in told)
+        for now in (in_force, in_force.with_absences(away)):
+            told = needs(found, now)
+            assert len(told) == len(missing(found, now.groups, now.open_at))
+            assert all(need.groups and need.late for need in told)
 
     agrees()
 

@@ -46,6 +46,25 @@ def test_it_says_who_may_write_and_who_decides() -> None:
     assert "Mail between colleagues never goes to a customer list. Else it is held." in said
 
 
+def test_it_says_who_will_be_away_within_a_month_and_who_decides_for_them() -> None:
+    settings = read_settings(SAMPLE)
+    documents = policy_documents(settings.policy)
+    people = b"""
+people:
+  eva: {away: [2026-02-20..2026-03-01, 2026-03-30..2026-04-10, 2026-07-01..2026-07-31], deputy: omar}
+  omar: {away: 2026-03-05}
+"""
+    policy = parse_policy(settings, {**documents, "policy.yaml": documents["policy.yaml"] + people})
+    page = guide(policy, "en", NOW, waits=Waits(length=timedelta(hours=24), working=True))
+    said = " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.S).split())
+    assert (
+        "Away omar@example.com is away from 5 Mar to 5 Mar; eva@example.com is away from 30 Mar to 10 Apr: "
+        "omar@example.com decides for them"
+    ) in said
+    assert "Jul" not in said
+    assert "1 Mar" not in said
+
+
 def test_what_there_is_none_of_is_not_spoken_of() -> None:
     said = made("en", working=False, approve_at="")
     assert "beforehand" not in said[: said.index("The rules")]

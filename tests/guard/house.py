@@ -208,7 +208,8 @@ class House:
 
     async def follow(self) -> InForce:
         gate = await self.store.gate.read()
-        self.in_force = self.build(dict(await self.store.policies.documents(gate.policy_sha256)))
+        alone = self.build(dict(await self.store.policies.documents(gate.policy_sha256)))
+        self.in_force = alone.with_absences(await self.store.policies.absences())
         return self.in_force
 
     async def put(self, documents: dict[str, bytes]) -> str:

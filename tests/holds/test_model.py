@@ -22,10 +22,12 @@ from smtpguard.holds.model import (
     complete,
     entitled,
     missing,
+    out_of_reach,
     standing_votes,
 )
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.policy.absences import Absence, Groups
 from smtpguard.policy.verdict import Action, Quorum, Verdict
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -34,11 +36,13 @@ ENVELOPE = Envelope(
     reverse_path=Address.parse("anna@example.com"),
     recipients=(Recipient(address=Address.parse("list@lists.example.com")),),
 )
-GROUPS = {
-    "communications": frozenset({"eva@example.com", "omar@example.com"}),
-    "compliance": frozenset({"dpo@example.com", "eva@example.com"}),
-    "duty": frozenset({"duty@example.com"}),
-}
+GROUPS = Groups(
+    people={
+        "communications": frozenset({"eva@example.com", "omar@example.com"}),
+        "compliance": frozenset({"dpo@example.com", "eva@example.com"}),
+        "duty": frozenset({"duty@example.com"}),
+    }
+)
 
 # Written out by hand, row by state and column by move, so that the table under test is not compared with itself.
 EXPECTED = """
@@ -152,8 +156,8 @@ def test_a_vote_on_something_else_does_not_count() -> None:
 def test_a_vote_of_the_writer_does_not_count() -> None:
     h = hold(COMMS, votes=(vote("eva"),), senders=frozenset({"eva@example.com", "anna@example.com"}))
     assert not complete(h, GROUPS, open_at)
-    assert not entitled(h, "eva@example.com", GROUPS, open_now=True)
-    assert entitled(h, "omar@example.com", GROUPS, open_now=True)
+    assert not entitled(h, "eva@example.com", GROUPS, at=NOON, open_now=True)
+    assert entitled(h, "omar@example.com", GROUPS, at=NOON, open_now=True)
 
 
 def test_the_last_vote_of_a_person_counts() -> None:
@@ -165,7 +169,8 @@ def test_the_last_vote_of_a_person_counts() -> None:
 def test_who_has_left_the_group_no_longer_counts() -> None:
     h = hold(Quorum(groups=("communications",), each=2), votes=(vote("eva"), vote("omar")))
     assert complete(h, GROUPS, open_at)
-    assert not complete(h, {**GROUPS, "communications": frozenset({"omar@example.com"})}, open_at)
+    left = Groups(people={**GROUPS, "communications": frozenset({"omar@example.com"})})
+    assert not complete(h, left, open_at)
 
 
 def test_out_of_hours() -> None:
@@ -173,11 +178,107 @@ def test_out_of_hours() -> None:
     assert complete(hold(quorum, votes=(vote("duty", at=NIGHT),)), GROUPS, open_at)
     assert not complete(hold(quorum, votes=(vote("duty", at=NOON),)), GROUPS, open_at)
     assert complete(hold(quorum, votes=(vote("omar", at=NIGHT), vote("dpo", at=NOON))), GROUPS, open_at)
-    assert entitled(hold(quorum), "duty@example.com", GROUPS, open_now=False)
-    assert not entitled(hold(quorum), "duty@example.com", GROUPS, open_now=True)
+    assert entitled(hold(quorum), "duty@example.com", GROUPS, at=NIGHT, open_now=False)
+    assert not entitled(hold(quorum), "duty@example.com", GROUPS, at=NOON, open_now=True)
+
+
+def away(person: str, deputy: str = "", **more: Any) -> Absence:
+    """On the day of NOON."""
+    days = {"since": NOON.date(), "until": NOON.date()}
+    return Absence(**{**days, **more}, person=f"{person}@example.com", deputy=f"{deputy}@example.com" if deputy else "")
+
+
+TWO = Quorum(groups=("communications",), each=2)
+BEFORE = NOON - timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("absence", "quorum", "votes", "done"),
+    [
+        (away("eva", "omar"), COMMS, [("omar", NOON)], True),
+        (away("eva", "omar"), TWO, [("omar", NOON), ("eva", NOON)], False),  # together one vote
+        (away("eva", "omar"), TWO, [("omar", NOON), ("eva", BEFORE)], True),  # she voted before she went
+        (away("eva", "omar"), BOTH, [("omar", NOON)], False),  # in her place, and still one vote
+        (away("eva", "sten", confirmed=True), COMMS, [("sten", NOON)], True),
+        (away("eva", "sten"), COMMS, [("sten", NOON)], False),  # of no group of hers, and nobody has agreed
+        (away("eva", "sten", confirmed=True), COMMS, [("sten", BEFORE)], False),
+        (away("eva", "sten", confirmed=True), TWO, [("sten", NOON), ("omar", NOON)], True),
+        (away("eva", "sten", confirmed=True), TWO, [("sten", NOON), ("eva", NOON)], False),
+        (away("eva", "sten", confirmed=True), TWO, [("sten", NOON), ("eva", BEFORE)], False),  # her seat is taken
+        (away("eva", "sten", confirmed=True, ended=BEFORE), COMMS, [("sten", NOON)], False),  # she is there again
+        (away("anna", "sten", confirmed=True), COMMS, [("sten", NOON)], False),  # for somebody who decides on nothing
+        (away("eva", "dpo"), BOTH, [("dpo", NOON), ("eva", NOON)], False),
+        (away("eva", "omar"), BOTH, [("omar", NOON), ("dpo", NOON)], True),
+    ],
+)
+def test_who_is_away_and_their_deputy_are_one_vote(
+    absence: Absence, quorum: Quorum, votes: list[tuple[str, datetime]], done: bool
+) -> None:
+    h = hold(quorum, votes=tuple(vote(who, at=at) for who, at in votes))
+    assert complete(h, GROUPS.with_absences([absence]), open_at) is done
+
+
+def test_nobody_decides_in_the_writers_place() -> None:
+    groups = GROUPS.with_absences([away("eva", "sten", confirmed=True)])
+    own = hold(COMMS, votes=(vote("sten"),), senders=frozenset({"eva@example.com"}))
+    assert not entitled(own, "sten@example.com", groups, at=NOON, open_now=True)
+    assert not complete(own, groups, open_at)
+    others = hold(COMMS)
+    assert entitled(others, "sten@example.com", groups, at=NOON, open_now=True)
+    assert not entitled(others, "sten@example.com", groups, at=NOON + timedelta(days=1), open_now=True)
+    assert not entitled(
+        hold(COMMS, senders=frozenset({"sten@example.com"})), "sten@example.com", groups, at=NOON, open_now=True
+    )
+
+
+def test_one_deputy_of_two_is_one_vote() -> None:
+    groups = GROUPS.with_absences([away("eva", "sten", confirmed=True), away("omar", "sten", confirmed=True)])
+    assert not complete(hold(TWO, votes=(vote("sten"),)), groups, open_at)
+    assert not complete(hold(TWO, votes=(vote("sten"), vote("eva"), vote("omar"))), groups, open_at)
+
+
+def test_too_few_are_there() -> None:
+    """With everybody there two can be found; while Eva is away, with a deputy of no group alone."""
+    h = hold(TWO)
+    assert not out_of_reach(h, GROUPS, NOON)
+    for absence, short in (
+        (away("eva"), True),
+        (away("eva", "omar"), True),
+        (away("eva", "sten"), True),
+        (away("eva", "sten", confirmed=True), False),
+        (away("eva", "anna", confirmed=True), True),  # who wrote it
+        (away("eva", ended=BEFORE), False),
+    ):
+        groups = GROUPS.with_absences([absence])
+        assert bool(out_of_reach(h, groups, NOON)) is short, absence
+        assert not out_of_reach(h, groups), "whoever comes back can"
 
 
 PEOPLE = ["a", "b", "c", "d"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    groups=st.dictionaries(st.sampled_from(["g", "h"]), st.frozensets(st.sampled_from(PEOPLE), min_size=1), min_size=1),
+    absences=st.lists(st.tuples(st.sampled_from(PEOPLE), st.sampled_from(PEOPLE), st.booleans()), max_size=4),
+    voters=st.lists(st.sampled_from(PEOPLE), unique=True),
+    each=st.integers(1, 3),
+)
+def test_deputies_never_make_fewer_people_enough(
+    groups: dict[str, frozenset[str]], absences: list[tuple[str, str, bool]], voters: list[str], each: int
+) -> None:
+    """However people stand in for each other: who decides is as many distinct people as a quorum asks for, and two who stand for each
+    other are not two."""
+    named = Groups(people={g: frozenset(f"{p}@example.com" for p in people) for g, people in groups.items()})
+    named = named.with_absences(away(a, b, confirmed=yes) for a, b, yes in absences if a != b)
+    quorum = Quorum(groups=tuple(groups), each=each)
+    if complete(hold(quorum, votes=tuple(map(vote, voters))), named, open_at):
+        assert len(voters) >= each * len(groups)
+        for a, b, yes in absences:
+            both = {a, b} <= set(voters) and a != b
+            theirs = [g for g in groups if a in groups[g] and (yes or b in groups[g])]
+            if both and theirs:
+                assert len(voters) > each * len(groups)
 
 
 @settings(max_examples=150, deadline=None)
@@ -197,4 +298,4 @@ def test_counting_agrees_with_trying_every_seating(
         for people in itertools.permutations(voters, len(seats))
     )
     h = hold(Quorum(groups=tuple(asked), each=each), votes=tuple(vote(v) for v in voters))
-    assert complete(h, named, open_at) is possible
+    assert complete(h, Groups(people=named), open_at) is possible

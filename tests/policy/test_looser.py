@@ -93,6 +93,11 @@ LOOSER = {
     "more hours": (('to: "18:00"', 'to: "12:00"'), "organization.hours changed, and with them when out_of_hours applies"),
     "somebody more decides": (("[dpo@example.com, legal", "[dpo@example.com, bo@example.com, legal"), "group compliance: added: bo@example.com"),
     "somebody less decides": (("[dpo@example.com, legal@example.com]", "[dpo@example.com]"), None),
+    "a deputy of another group": (
+        ("version: 1", "version: 1\npeople: {eva: {away: 2026-12-20, deputy: dpo}}"),
+        "people: dpo@example.com decides for eva@example.com while they are away, in communications",
+    ),
+    "a deputy of the same group": (("version: 1", "version: 1\npeople: {eva: {away: 2026-12-20, deputy: omar}}"), None),
     "fewer to release": (
         ("{from: [communications, compliance], each: 1, out", "{from: [compliance], each: 1, out"),
         "list ramadan-greetings: approvals: fewer or other people may release what is held",

@@ -76,7 +76,10 @@ def test_every_rule_of_the_sample_is_hit_by_a_case() -> None:
 
 def test_groups_are_canonical_and_domains_too() -> None:
     policy = small()
-    assert policy.groups == {"communications": {"eva@example.com", "omar@example.com"}, "duty": {"duty@example.com"}}
+    assert policy.groups.people == {
+        "communications": {"eva@example.com", "omar@example.com"},
+        "duty": {"duty@example.com"},
+    }
     assert policy.organization.domains == {"example.com", "*.example.se"}
     assert policy.organization.name == "example.com"
     assert policy.approvals == Quorum(groups=("communications",), out_of_hours=Quorum(groups=("duty",)))

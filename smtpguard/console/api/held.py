@@ -66,7 +66,7 @@ async def listed(call: Call) -> Page[Held]:
     who, in_force = call.who, call.desk.policies.current()
     marks: list[tuple[str, ...]] = [(f"list:{query.list}",)] if query.list else []
     if not sees_all(who):
-        marks.append(tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address))))
+        marks.append(tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address, call.desk.clock.now()))))
     if not all(marks):
         return Page[Held](items=[])
     rows = await call.desk.archive.rows(
@@ -81,7 +81,7 @@ async def listed(call: Call) -> Page[Held]:
         asked = await call.desk.ledger.holds.asked()
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in holds if hold.asked_at is None)]
-    shown = [hold for hold in everybody if sight(hold, who, in_force) is not Visibility.NOTHING]
+    shown = [hold for hold in everybody if sight(hold, who, in_force, call.desk.clock.now()) is not Visibility.NOTHING]
     further = cursor(holds[-1].held_at, holds[-1].hold_id) if len(rows) > query.limit else None
     return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further)
 
@@ -221,7 +221,7 @@ async def looked_up(call: Call) -> Hold:
     """What somebody may not know of is not there."""
     hold = await call.desk.ledger.holds.find(call.path["hold_id"][:100])
     if hold is None or (
-        sight(hold, call.who, call.desk.policies.current()) is Visibility.NOTHING
+        sight(hold, call.who, call.desk.policies.current(), call.desk.clock.now()) is Visibility.NOTHING
         and call.who.address not in hold.senders
     ):
         raise Refusal(404)
@@ -313,7 +313,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
     outgoing = await call.desk.ledger.holds.outgoing(hold.hold_id)
     frozen = (await call.desk.freezes.holding_up(hold)).get(hold.hold_id, ())
     covers = covering.covered(hold, await call.desk.approvals.learned(hold.hold_id))
-    seen = sight(hold, call.who, in_force)
+    seen = sight(hold, call.who, in_force, call.desk.clock.now())
     lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
     if seen is Visibility.NOTHING:
         lists = [info.name for info in noticedata.addressed(hold, in_force)]
@@ -338,7 +338,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         people_at_most=ahead.people,
         at_once=_at_once(ahead.at_once),
         letters=await _letters(call, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
-        covers=_covers(covers, blind=sight(hold, call.who, in_force) < Visibility.TEXT),
+        covers=_covers(covers, blind=sight(hold, call.who, in_force, call.desk.clock.now()) < Visibility.TEXT),
         seen=Seen(
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,

@@ -138,7 +138,7 @@ async def _looked_up(call: Call) -> Mailing:
         mailing = await call.desk.mailings.show(wanted)
     except NoSuch:
         raise Refusal(404) from None
-    if mailing.mailing_id != wanted or not sees(call.who, mailing, call.desk.policies.current()):
+    if mailing.mailing_id != wanted or not sees(call.who, mailing, call.desk.policies.current(), call.desk.clock.now()):
         raise Refusal(404)
     return mailing
 

@@ -20,7 +20,7 @@ from smtpguard.locale.speech import Speech
 async def text(call: Call) -> Text:
     """For whom the policy shows it to, and for nobody else is it there. Journalled before it is shown."""
     hold = await looked_up(call)
-    if sight(hold, call.who, call.desk.policies.current()) < Visibility.TEXT:
+    if sight(hold, call.who, call.desk.policies.current(), call.desk.clock.now()) < Visibility.TEXT:
         raise Refusal(404)
     try:
         letter = await letter_of(await call.desk.ledger.contents.load(hold.content_sha256))

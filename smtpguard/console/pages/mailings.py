@@ -134,7 +134,7 @@ async def _shown(
             for one in await here.mailings.covers(found)
         ],
         chart=drawn(await here.archive.growth(found.mailing_id)),
-        may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force),
+        may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force, here.clock.now()),
         told=here.mailings.may_be_told(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_with_members(here, found),
@@ -156,7 +156,7 @@ async def _found(request: Request) -> Mailing:
         found = await here.mailings.show(request.path_params["mailing_id"][:100])
     except KeyError:
         raise HTTPException(404) from None
-    if not sees(who, found, here.policies.current()):
+    if not sees(who, found, here.policies.current(), here.clock.now()):
         raise HTTPException(404)
     return found
 

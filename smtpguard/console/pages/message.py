@@ -89,7 +89,7 @@ async def looked_up(request: Request) -> tuple[Hold, Visibility]:
     )
     if hold is None:
         raise HTTPException(404)
-    seen = sight(hold, who, here.policies.current())
+    seen = sight(hold, who, here.policies.current(), here.clock.now())
     if seen is Visibility.NOTHING and who.address not in hold.senders:
         raise HTTPException(404)
     return hold, seen

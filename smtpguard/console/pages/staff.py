@@ -18,7 +18,14 @@ async def guide(request: Request) -> Response:
         raise NotSignedIn
     if here.guide.policy is None:
         raise HTTPException(404)
-    values = told(here.guide.policy(), said, here.clock.now(), approve_at=here.guide.approve_at, waits=here.guide.waits)
+    values = told(
+        here.guide.policy(),
+        said,
+        here.clock.now(),
+        approve_at=here.guide.approve_at,
+        waits=here.guide.waits,
+        groups=here.policies.current().groups,
+    )
     return await page(request, "staff.html", **values)
 
 

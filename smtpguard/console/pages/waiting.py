@@ -75,7 +75,7 @@ async def waiting(request: Request) -> Response:
         kinds=WAITS,
         total=(await here.archive.counts()).get(State.WAITING, 0),
         sees_all=sees_all(who),
-        seated=APPROVER not in who.roles or bool(in_force.groups_of(who.address)),
+        seated=APPROVER not in who.roles or bool(in_force.groups_of(who.address, here.clock.now())),
         decides=APPROVER in who.roles,
     )
 
@@ -192,7 +192,9 @@ async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold])
     """How the text of each begins that this person may read, and that is read in no time. That they saw it is journalled first."""
     in_force = here.policies.current()
     readable = [
-        hold for hold in holds if hold.size_bytes <= MOST_OPENED and sight(hold, who, in_force) >= Visibility.TEXT
+        hold
+        for hold in holds
+        if hold.size_bytes <= MOST_OPENED and sight(hold, who, in_force, here.clock.now()) >= Visibility.TEXT
     ][:MOST_BEGUN]
     if not readable:
         return {}
@@ -293,20 +295,29 @@ def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
 async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     """Those in doubt that this person may know of, and of which somebody is to say whether they were sent."""
     in_force = here.policies.current()
-    return [hold for hold in await here.ledger.holds.asked() if sight(hold, who, in_force) is not Visibility.NOTHING]
+    return [
+        hold
+        for hold in await here.ledger.holds.asked()
+        if sight(hold, who, in_force, here.clock.now()) is not Visibility.NOTHING
+    ]
 
 
 def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
     in_force = here.policies.current()
-    mine = asked(hold) & in_force.groups_of(who.address)
-    return bool(mine) and APPROVER in who.roles and who.address not in hold.senders and not hold.asks_writer
+    now = here.clock.now()
+    mine = any(in_force.groups.decides(who.address, group, now, hold.senders) for group in asked(hold))
+    return mine and APPROVER in who.roles and who.address not in hold.senders and not hold.asks_writer
 
 
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:
     """The holds with these ids that this person may know of."""
     in_force = here.policies.current()
     found = [await here.ledger.holds.find(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
-    return [hold for hold in found if hold is not None and sight(hold, who, in_force) is not Visibility.NOTHING]
+    return [
+        hold
+        for hold in found
+        if hold is not None and sight(hold, who, in_force, here.clock.now()) is not Visibility.NOTHING
+    ]
 
 
 ROUTES = [

@@ -1,0 +1,123 @@
+"""Who decides while somebody is away: who is asked, who may, and who hears of it where nobody can."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.accounts.rows import People
+from smtpguard.holds.model import Choice, Hold, NotEntitled, State
+from smtpguard.journal.event import Event, Kind
+from smtpguard.notices.intents import Notices, approvers
+from smtpguard.notices.notice import Letterhead, Notice, Stationery
+from smtpguard.policy.absences import Absence, Groups
+from smtpguard.policy.verdict import Held
+from tests.guard.house import DOCUMENTS, House, Way, house
+
+NEWS = "news@lists.example.com"  # one of communications, eva and omar, decides
+EVA, OMAR, STEN = "eva@example.com", "omar@example.com", "sten@example.com"
+
+
+def with_people(text: str, each: int = 1) -> dict[str, bytes]:
+    policy = DOCUMENTS["policy.yaml"].replace(
+        b"approvals: {from: [communications]}", f"approvals: {{from: [communications], each: {each}}}\n{text}".encode()
+    )
+    return {**DOCUMENTS, "policy.yaml": policy}
+
+
+async def held(home: House, sender: str = "anna@example.com") -> Hold:
+    done = await home.intake()(home.transaction(NEWS, sender=sender, reverse_path=sender), Way())
+    assert isinstance(done, Held)
+    hold = await home.store.holds.find(done.hold_id)
+    assert hold is not None
+    return hold
+
+
+async def told(home: House, kind: str) -> dict[str, dict[str, Any]]:
+    return {str(i.recipients[0].address): dict(i.data) for i in await home.outbox() if i.data.get("notice") == kind}
+
+
+def text_of(raw: bytes) -> str:
+    part = message_from_bytes(raw, policy=default).get_body(("plain",))
+    assert part is not None
+    text: str = part.get_content()
+    return text
+
+
+async def test_the_deputy_is_asked_in_place_of_who_is_away_and_told_why(tmp_path: Path) -> None:
+    documents = with_people("people: {eva: {away: 2026-03-02..2026-03-06, deputy: sten@example.com}}")
+    async with house(tmp_path, documents=documents) as home:
+        hold = await held(home)
+        asked = await told(home, "approve")
+        assert set(asked) == {OMAR, STEN}
+        assert asked[STEN]["in_place_of"] == [{"person": EVA, "until": "2026-03-06"}]
+        assert "in_place_of" not in asked[OMAR]
+        notice = Notice(
+            id="n", to=hold.envelope.recipients[0].address, data=asked[STEN], language="en", at=home.clock.now()
+        )
+        said = " ".join(text_of(Stationery(Letterhead()).render(notice)).split())
+        assert "in place of eva@example.com, who is away until 6 Mar. Together you have one vote." in said
+        assert "eva@example.com is away until 6 Mar, and sten@example.com decides for them" in said
+        with pytest.raises(NotEntitled):
+            await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver="dpo@example.com", by="test")
+        done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=STEN, by="test")
+        assert done.hold.state is State.APPROVED
+        home.clock.at = datetime(2026, 3, 7, 0, 0, tzinfo=UTC)
+        assert approvers(hold, home.in_force, home.clock.now()) == [EVA, OMAR]
+
+
+async def test_a_deputy_never_decides_on_what_they_or_the_one_they_stand_for_wrote(tmp_path: Path) -> None:
+    documents = with_people("people: {eva: {away: 2026-03-02, deputy: sten@example.com}}")
+    async with house(tmp_path, documents=documents) as home:
+        for writer, asked in ((EVA, [OMAR]), (STEN, [EVA, OMAR])):
+            hold = await held(home, writer)
+            assert approvers(hold, home.in_force, home.clock.now()) == asked
+            with pytest.raises(NotEntitled):
+                await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=STEN, by="test")
+
+
+async def test_the_contact_hears_at_once_that_too_few_are_there(tmp_path: Path) -> None:
+    """Of two who decide together one is away, and the other is the deputy: together they are one vote."""
+    documents = with_people("people: {eva: {away: 2026-03-02, deputy: omar}}", each=2)
+    async with house(tmp_path, documents=documents) as home:
+        home.notices = Notices(contact="it@example.com")
+        hold = await held(home)
+        assert (await told(home, "escalation"))["it@example.com"]["away"] is True
+        done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="test")
+        assert done.hold.state is State.WAITING
+        done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+        assert done.hold.state is State.WAITING, "one vote"
+
+
+async def test_what_somebody_says_themselves_wins_over_the_policy(tmp_path: Path) -> None:
+    documents = with_people(
+        "people: {eva: {away: [2026-03-02..2026-03-06, 2026-07-01..2026-07-31], deputy: sten@example.com}}"
+    )
+    async with house(tmp_path, documents=documents) as home:
+        await home.put(documents)
+        before = (await home.store.gate.read()).generation
+
+        async def say(**more: Any) -> Groups:
+            event = Event(kind=Kind.ABSENCE, id="E", at=home.clock.now(), private={"account": (EVA,)})
+            made = Absence(person=EVA, since=date(2026, 3, 2), until=date(2026, 3, 4), **more)
+            await People(home.store).change_absence(EVA, lambda said: (made, event))
+            return (await home.follow()).groups
+
+        def asked(groups: Groups, month: int, day: int) -> str:
+            return groups.deputy(EVA, datetime(2026, month, day, 12, tzinfo=UTC), ["communications"])
+
+        groups = await say(deputy=OMAR)
+        assert [asked(groups, 3, 2), asked(groups, 3, 5), asked(groups, 7, 1)] == [OMAR, "", STEN]
+        groups = await say(deputy="dpo@example.com")
+        assert asked(groups, 3, 2) == "", "of none of her groups, until an admin agrees"
+        groups = await say(deputy="dpo@example.com", confirmed=True)
+        assert asked(groups, 3, 2) == "dpo@example.com"
+        groups = await say(ended=home.clock.now())
+        assert groups.away(EVA, home.clock.now()) is None
+        assert (await home.store.gate.read()).generation == before + 4, "every process reads it anew"
+        assert (await home.store.journal.verify()).ok
