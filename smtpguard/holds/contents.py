@@ -22,13 +22,13 @@ from smtpguard.database.schema import chunk, content, hold, outbox
 from smtpguard.mail.message import Content, Message
 
 CHUNK_BYTES = 512 * 1024
-SPOOL_BYTES = 2 * 1024 * 1024  # what is larger is read into a file and mapped
+SPOOL_BYTES = 2 * 1024 * 1024  # larger content is read into a file and mapped
 ORPHAN_SECONDS = 3600
 _WHOLE = select(content.c.sha256).where(content.c.sha256 == bindparam("sha256"), content.c.whole.is_(True))
 
 
 def begin(batch: Batch, sha256: str, size: int, quota: int) -> bool:
-    """Make room for it; False where it is kept already, and then it is young again. Raises Full."""
+    """Reserve room for it. False if it is stored already; its age then starts anew. Raises Full."""
     row = batch.connection.execute(select(content.c.whole).where(content.c.sha256 == sha256)).one_or_none()
     if row is None:
         if quota and batch.head.kept_bytes + size > quota:
@@ -50,7 +50,7 @@ def add(batch: Batch, sha256: str, n: int, data: bytes, *, last: bool) -> None:
 
 
 def pieces(raw: Content) -> Iterator[tuple[int, bytes, bool]]:
-    """Its chunks, numbered; the last one says so. An empty content has one empty chunk."""
+    """Numbered chunks; the last has True. An empty content has one empty chunk."""
     size = len(raw)
     for n, start in enumerate(range(0, max(size, 1), CHUNK_BYTES)):
         yield n, bytes(raw[start : start + CHUNK_BYTES]), start + CHUNK_BYTES >= size
@@ -61,7 +61,7 @@ def kept(connection: Connection, sha256: str) -> bool:
 
 
 def load(connection: Connection, sha256: str, spool: Path) -> Message:
-    """The content, proved to be what was kept. Raises ContentMissing, also where it was damaged."""
+    """The content, with its hash checked. Raises ContentMissing, also if it is damaged."""
     row = connection.execute(select(content.c.size, content.c.whole).where(content.c.sha256 == sha256)).one_or_none()
     if row is None or not row.whole:
         raise ContentMissing("the content is not kept")
@@ -93,7 +93,7 @@ def load(connection: Connection, sha256: str, spool: Path) -> Message:
 
 
 def drop(batch: Batch, sha256s: list[str]) -> None:
-    """Take content away, with the room it took."""
+    """Delete content and free its room."""
     if not sha256s:
         return
     size = batch.connection.execute(select(func.sum(content.c.size)).where(content.c.sha256.in_(sha256s))).scalar() or 0
@@ -103,7 +103,7 @@ def drop(batch: Batch, sha256s: list[str]) -> None:
 
 
 def sweep(batch: Batch, limit: int = 50) -> int:
-    """Take away what nothing refers to an hour after it was kept, whole or not. Returns how many."""
+    """Delete content that no row refers to one hour after it was stored, complete or not. Returns the number."""
     referred = or_(
         exists().where(hold.c.content == content.c.sha256),
         exists().where(outbox.c.content == content.c.sha256, outbox.c.done.is_(False)),

@@ -17,29 +17,30 @@ _EXAMPLES = 3
 _MOST_SAID = 12
 _LONG = 160
 BEGINNING = 160
-"""Characters that are shown of each letter that waits with another."""
+"""Number of characters shown of each letter that waits with another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Covered:
-    """``template``: in what copies may differ, None where this very message alone is covered. ``copies``: from how many that was
-    learned. ``beforehand``: it was sent to be approved beforehand. ``compared``: what it shows could be taken apart."""
+    """``template``: the slots of copies, None if only this message is covered. ``copies``: the number of copies that it
+    was learned from. ``beforehand``: it was sent to be approved beforehand. ``compared``: its content could be parsed."""
 
     template: Template | None = None
     copies: int = 0
     beforehand: bool = False
     compared: bool = True
     letters: int | None = None
-    """Of a sender's letters that wait as one, how many more are listed and decided on."""
+    """For a sender's letters that wait as one hold: how many more are listed and decided on."""
 
     @property
     def under(self) -> int:
-        """How many of those that wait under it were taken into account: whoever decides says it again."""
+        """The number of waiting messages under it that were taken into account. The approver repeats it with the vote."""
         return self.copies if self.letters is None else self.letters
 
     @property
     def row(self) -> dict[str, Any]:
-        """For programs. ``differs``: in what, each with the words before it and some of what was seen, or all that is covered."""
+        """For programs. ``differs``: the slots, each with the words before it and some of the values seen, or all that
+        are covered."""
         template = self.template
         return {
             "only": template is None and not self.letters,
@@ -66,7 +67,7 @@ def covered(hold: Hold, learned: Learned) -> Covered:
 
 
 def of_grant(grant: Grant, documents: Mapping[str, str]) -> Covered:
-    """What was approved covers. ``documents``: templates by their names, as far as they are kept."""
+    """What an approval in force covers. ``documents``: templates by name, as far as they are stored."""
     cover = grant.cover
     document = documents.get(cover.learned) if cover is not None else None
     template = Template.loads(document) if document is not None else None
@@ -79,7 +80,7 @@ def of_grant(grant: Grant, documents: Mapping[str, str]) -> Covered:
 
 
 def said(covers: Covered, *, blind: bool = False) -> tuple[Phrase, ...]:
-    """Sentences. ``blind``: to somebody who does not see the text."""
+    """Sentences. ``blind``: the reader may not see the text."""
     template = covers.template
     if covers.letters is not None:
         return (_letters(covers.letters), Phrase("A letter that comes later, or is not listed, waits anew."))

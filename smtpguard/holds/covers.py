@@ -18,7 +18,7 @@ _GONE = [state.value for state in (State.VOID, State.WITHDRAWN)]
 
 
 def keep(batch: Batch, document: str) -> None:
-    """Under its name, once."""
+    """Store a template under its name, once."""
     name = Template.loads(document).name
     if batch.connection.execute(select(table.c.cover).where(table.c.cover == name)).scalar() is None:
         batch.connection.execute(insert(table).values(cover=name, made_at=batch.now_us, doc=document))
@@ -30,7 +30,7 @@ def documents(connection: Connection, names: Collection[str]) -> dict[str, str]:
 
 
 def of_hold(connection: Connection, hold_id: str) -> Shown | None:
-    """None where an earlier version held it, or its content is forgotten."""
+    """None if an earlier version held it, or its content is erased."""
     found = connection.execute(select(hold.c.shown).where(hold.c.hold_id == hold_id)).scalar()
     return None if found is None else Shown.unpack(bytes(found))
 
@@ -40,8 +40,8 @@ def of_holds(connection: Connection, hold_ids: Collection[str]) -> dict[str, Sho
 
 
 def under(connection: Connection, lead_id: str) -> list[tuple[Shown | None, str, frozenset[str]]]:
-    """Of a hold, and then of each copy of its mailing under it in the order in which they came: what it shows, as far as that is
-    known, its author, and what proves that."""
+    """For a hold, and then each copy under it in order of arrival: the content that it shows, if known, its author, and
+    the proof of that author."""
     mailing = select(hold.c.mailing).where(hold.c.hold_id == lead_id).scalar_subquery()
     first = select(hold.c.shown, hold.c.doc).where(hold.c.hold_id == lead_id)
     copies = select(hold.c.shown, hold.c.doc).where(
@@ -57,13 +57,13 @@ def under(connection: Connection, lead_id: str) -> list[tuple[Shown | None, str,
 
 
 def takes_in(connection: Connection, name: str, hold_id: str) -> bool:
-    """Whether a held copy is one of what the template says."""
+    """Whether a held copy is one of those that the template was learned from."""
     document, shown = documents(connection, [name]).get(name), of_hold(connection, hold_id)
     return document is not None and shown is not None and Template.loads(document).takes_in(shown)
 
 
 def forget(batch: Batch, contents: Sequence[str], before_us: int) -> None:
-    """With the contents that they are of."""
+    """Erase exact content together with ``contents``, and templates older than ``before_us``."""
     if contents:
         batch.connection.execute(update(hold).where(hold.c.content.in_(contents)).values(shown=None))
     batch.connection.execute(delete(table).where(table.c.made_at < before_us))

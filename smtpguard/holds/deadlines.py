@@ -15,19 +15,18 @@ from smtpguard.holds.model import Hold
 from smtpguard.mail.message import Header
 
 REMINDERS = (25, 50, 90)  # percent of the time from hold to expiry
-UNACKNOWLEDGED = timedelta(minutes=15)  # past every wait for a 250: its client has been told 451, or has gone
+UNACKNOWLEDGED = timedelta(minutes=15)  # longer than any wait for a 250: the client got 451, or has disconnected
 DELIVER_BY = ("Latest-Delivery-Time", "Deliver-By", "Expires", "Expiry-Date")
-"""RFC 2156 section 5.3.4 (Latest-Delivery-Time, Expires, Expiry-Date), and what others write for the same."""
+"""RFC 2156 section 5.3.4 (Latest-Delivery-Time, Expires, Expiry-Date), and a common field with the same meaning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """``working``: only working hours count. ``escalate_after_seconds``: how long it may go without any vote.
+    """``working``: only working hours count. ``escalate_after_seconds``: time without any vote before escalation.
     ``release_delay_seconds``: how long a complete approval can be undone before it takes effect (effects.delay).
 
-    Of a mailing: ``copies`` that are stored under one hold, past which its client keeps the rest; how long its approval takes
-    in what still comes, and how long what comes of a rejected one is rejected.
-    """
+    For a mailing: ``copies`` that are stored under one hold, above which the client keeps the rest; how long its
+    approval covers later copies, and how long later copies of a rejected one are rejected."""
 
     seconds: int = 24 * 3600
     working: bool = True
@@ -38,20 +37,21 @@ class Deadlines:
     release_delay_seconds: int = 60
 
     def expires_at(self, header: Header, in_force: InForce, held_at: datetime) -> datetime:
-        """A deliver-by that has passed already says nothing about how long people may think: it is left out."""
+        """A deliver-by date in the past is ignored."""
         end = self._end(in_force, held_at)
         asked = (_date(field.text) for name in DELIVER_BY for field in header.all(name))
         return min([end, *(at for at in asked if at is not None and at > held_at)])
 
     def anew(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
-        """People are asked once more, for as long as about one that comes now, unless its message itself said until when."""
+        """The hold with a new period for people to decide, as long as that of a new hold, unless the message itself set
+        the date."""
         asked = hold.expires_at < self._end(in_force, hold.waits_since)
         expires_at = hold.expires_at if asked else self._end(in_force, now)
         again = replace(hold, votes=(), reopened_at=now, expires_at=expires_at, reminded=0, escalated=False)
         return replace(again, attend_at=self.attend_at(again, in_force))
 
     def asks_others(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
-        """Its writer is not asked any more: it is a hold from now on, as any."""
+        """The hold after its writer is no longer asked to confirm: from now on an ordinary hold."""
         confirm = replace(hold.confirm, lapsed_at=now) if hold.confirm is not None else None
         return self.anew(replace(hold, confirm=confirm), in_force, now)
 
@@ -60,7 +60,7 @@ class Deadlines:
         return in_force.hours.working_deadline(since, length) if self.working else since + length
 
     def attend_at(self, hold: Hold, in_force: InForce) -> datetime:
-        """When the sweep is to look at it next."""
+        """When the sweep must look at it next."""
         times = [hold.expires_at]
         if hold.confirm is not None and hold.asks_writer:
             times.append(hold.confirm.until)
@@ -77,8 +77,9 @@ class Deadlines:
         return hold.waits_since + timedelta(seconds=self.escalate_after_seconds)
 
     def reminder_at(self, hold: Hold, percent: int, in_force: InForce) -> datetime:
-        """When so much of its time is gone: of the working hours in it, and within them, so that somebody is there to read it. Where
-        there are none, since the message itself said until when, of all of it."""
+        """When ``percent`` of its time has passed: of the working hours in it, and at a working hour, so that somebody
+        is there to read the reminder. If it has no working hours, since the message itself set the date, percent of the
+        whole time."""
         since, end, hours = hold.waits_since, hold.expires_at, in_force.hours
         worked = hours.worked(since, end) if self.working else timedelta()
         if not worked:

@@ -54,20 +54,20 @@ _FATES = {
     State.REJECTED: Fate.STOPPED,
     State.WITHDRAWN: Fate.STOPPED,
     State.EXPIRED: Fate.STOPPED,
-    State.VOID: Fate.DEFERRED,  # its client has it
+    State.VOID: Fate.DEFERRED,  # its client keeps the message
 }
-"""What becomes of people's copies with the state of the hold that they are in."""
+"""The outcome of people's copies by the state of their hold."""
 
 _SENDING = [state.value for state in SENDING]
 _LET_GO = [state.value for state in LET_GO]
 
 Follow = Callable[[Hold, Hold, Mailing | None, int, Sending | None, bool], Change | None]
-"""The lead, a copy of it, their mailing, how many people the copy would reach, how far its release is, if it has one, and whether the
-approval covers it: what becomes of it, None for nothing yet."""
+"""The primary hold, a copy of it, their mailing, how many new people the copy would reach, the state of its release if
+it has one, and whether the approval covers it. Returns the copy's change, None for nothing yet."""
 
 
 def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
-    """What people, time or the wire make of a hold. Raises KeyError where there is no such hold."""
+    """Apply ``step`` to a hold. Raises KeyError if there is no such hold."""
     batch.flush()
     held = holds.find(batch.connection, hold_id)
     if held is None:
@@ -107,7 +107,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
 
 
 def _lets_go(before: Hold, hold: Hold) -> bool:
-    """Whether people have completed their approval, or it takes effect."""
+    """Whether the approval is complete now, or takes effect."""
     return hold.state is State.APPROVED or (hold.release_at is not None and before.release_at is None)
 
 
@@ -116,8 +116,8 @@ def _is_taken_back(before: Hold, hold: Hold) -> bool:
 
 
 def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
-    """Of what was approved and is taken back nothing more is sent. Whom it is for is looked up before: who is let through and
-    whose copy is not in the outbox any more would have it. Returns whether no answer is waited for."""
+    """Stop the release of what was revoked. Its people are looked up before: afterwards an admitted copy that is not in
+    the outbox would count as delivered. Returns whether no answer is outstanding."""
     batch.flush()
     if row is not None:
         mailings_of(batch).look_up(row, holds.people(batch.connection, held.hold_id)[0])
@@ -128,7 +128,7 @@ def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
 
 
 def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, over: bool) -> None:
-    """What it means for its mailing. ``over``: no answer to an attempt is waited for any more."""
+    """Apply the change to its mailing. ``over``: no answer to an attempt is outstanding."""
     roll, now = mailings_of(batch), batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
@@ -148,7 +148,7 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, 
     if before.state in SENDING and hold.state in LET_GO:
         if not _is_taken_back(before, hold):
             return
-        roll.came_back(row, made.spared, Fate.STOPPED)  # when some had it, or may have it
+        roll.came_back(row, made.spared, Fate.STOPPED)  # if some people had it, or may have it
         doubted = hold.settled is not None and hold.settled.doubted
         if over:
             roll.became(row, held, Fate.DOUBTED if doubted else Fate.RELAYED, only=ON_THE_WAY)
@@ -156,7 +156,7 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, 
         roll.came_back(row, held, _FATES[hold.state])
     elif hold.state in _FATES:
         roll.became(row, held, _FATES[hold.state], only={Fate.HELD})
-        if hold.state is State.VOID:  # what was to leave at once has not left either
+        if hold.state is State.VOID:  # the colleagues' part was not sent either
             roll.failed(row, apart, Fate.DEFERRED)
             roll.became(row, apart, Fate.DEFERRED, only={Fate.DOUBTED})
         if hold.state is State.APPROVED:
@@ -164,8 +164,8 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, 
 
 
 def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
-    """The hold that stood for a mailing stands for it no more: its client has kept it, or its approval has ended. The oldest
-    copy takes its place, with all that had come to it. Returns its id and how many are under it; "" where there is none."""
+    """Replace the primary hold of a mailing that was voided or whose approval has ended: promote the oldest copy, with
+    the lists, rules and writers of the primary. Returns its id and how many copies are under it; "" if there is none."""
     batch.flush()
     query = select(table.c.hold_id).where(
         table.c.lead == void.hold_id, table.c.state == State.WAITING.value, table.c.acknowledged.is_(True)
@@ -194,7 +194,8 @@ def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
 
 
 def decided_leads(connection: Connection) -> list[str]:
-    """Holds that were decided on and have copies that wait still; or that were taken back, and have copies in the outbox."""
+    """Primary holds that were decided on and still have waiting copies; or that were revoked, and have copies in the
+    outbox."""
     lead = table.alias("lead")
     decided = exists().where(lead.c.hold_id == table.c.lead, lead.c.state != State.WAITING.value)
     wait = and_(table.c.state == State.WAITING.value, decided)
@@ -206,9 +207,9 @@ def decided_leads(connection: Connection) -> list[str]:
 
 
 def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
-    """Let the oldest ``n`` copies under a hold go its way. Returns how many did; fewer than ``n``: no more can for now. Where
-    the approval stands no more, those who wait still are held anew, as one. Where it was taken back, copies that were approved
-    with it come back."""
+    """Let the oldest ``n`` copies under a hold follow its decision. Returns how many did; fewer than ``n``: no more can
+    for now. If the approval has ended, copies that still wait are held anew, as one. If it was revoked, copies that
+    were approved with it are revoked too."""
     batch.flush()
     lead = holds.find(batch.connection, lead_id)
     if lead is None:
@@ -248,9 +249,9 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
 
 
 def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new: int) -> bool:
-    """Whether the approval of what it is stored under covers a copy. Past as many people as that allows, none is that came after the
-    last vote. An earlier version did not look at what each of them shows. A
-    sender's letters that wait as one are decided on as they are, those that were listed."""
+    """Whether the approval of the primary hold covers a copy. No copy is covered beyond the approved number of people,
+    nor one that came after the last vote. An earlier version did not compare what each copy shows. A sender's letters
+    that wait as one hold are covered as they are, if they were listed."""
     if lead.queue and copy.state is State.WAITING:
         listed = [v.letters for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.letters is not None]
         return not listed or holds.listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
@@ -270,12 +271,13 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
 
 
 def _is_late(lead: Hold, copy: Hold) -> bool:
-    """Whether a copy came when all had voted, before their approval took effect."""
+    """Whether a copy came after the last vote and before the approval took effect."""
     return copy.held_at > max((v.at for v in standing_votes(lead) if v.choice is Choice.APPROVE), default=copy.held_at)
 
 
 def _queue_apart(batch: Batch, lead: Hold, letter: Hold) -> None:
-    """A letter that came after those that were decided on: the first such stands for the others of its sender."""
+    """Set a letter apart that came after those that were decided on: the first such becomes the primary hold of the
+    others."""
     batch.flush()
     first = holds.queues(batch, [lead.queue]).get(lead.queue)
     one = table.c.hold_id == letter.hold_id
@@ -288,7 +290,7 @@ def _queue_apart(batch: Batch, lead: Hold, letter: Hold) -> None:
 
 
 def _set_apart(batch: Batch, row: Row, copy_id: str, people: Sequence[bytes]) -> None:
-    """A copy that waits by itself from now on, or under one that does."""
+    """Let a copy wait as a hold of its own, or under one of the mailing's."""
     batch.flush()
     entry, reach = row.mailing.entry, mailings_of(batch).weight(row, people)
     one, first = table.c.hold_id == copy_id, table.c.hold_id == entry
@@ -303,7 +305,7 @@ def _set_apart(batch: Batch, row: Row, copy_id: str, people: Sequence[bytes]) ->
 
 
 def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:
-    """The copies whose turn it is; and, where they come back, how far their releases are."""
+    """The copies that follow next; and, if they are revoked, the state of their releases."""
     if lead.state.value in outboxes.KEEPS or lead.stopped_by:
         back = and_(table.c.state.in_(_SENDING), table.c.stopped.is_(None), outboxes.in_outbox())
     else:
@@ -314,14 +316,14 @@ def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping
     query = query.order_by(table.c.held_at, table.c.hold_id).limit(n)
     ids = batch.connection.execute(query).scalars().all()
     sendings = outboxes.sendings(batch.connection, ids, batch.now_us) if ids else {}
-    if lead.stopped_by and not ids:  # those who wait still do not go with what was stopped
+    if lead.stopped_by and not ids:  # copies that still wait do not follow what was stopped
         query = select(table.c.hold_id).where(table.c.lead == lead.hold_id, table.c.state == State.WAITING.value)
         ids = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(n)).scalars().all()
     return ids, sendings
 
 
 def delivered(batch: Batch, lease: Lease, changes: Sequence[Became], over: Over | None) -> None:
-    """Write what an attempt has made of the recipients of an entry, and what follows from that."""
+    """Write the results of an attempt for the recipients of an entry, and the changes of its hold."""
     intent = lease.intent
     held = holds.find(batch.connection, intent.hold_id or "") if intent.kind in OF_CONTENT else None
     if held is None:
@@ -333,15 +335,13 @@ def delivered(batch: Batch, lease: Lease, changes: Sequence[Became], over: Over 
 def written(
     batch: Batch, held: Hold, intent_id: str, changes: Sequence[Became], over: Over | None, *, part: bool = False
 ) -> Hold:
-    """Write what became of recipients of a hold's release, or of the colleagues' part, and what follows from that: for the people
-    behind them, where it is one of a mailing, and for the hold. Returns it as it is then."""
+    """Write results for recipients of a hold's release, or of the colleagues' part: for the people behind them, if it
+    is one of a mailing, and for the hold. Returns the hold as changed."""
     row = mailings_of(batch).by_name(held.mailing_id) if held.mailing_id else None
     mine: set[bytes] = set()
     if row is not None:
         mine = set(holds.people(batch.connection, held.hold_id)[part])
-        mailings_of(batch).look_up(
-            row, mine
-        )  # before the entry is settled: who is on the way still may have become something else
+        mailings_of(batch).look_up(row, mine)  # before the entry is settled, which changes who is in flight
     done = outboxes.settle(batch, intent_id, changes)
     settled = outboxes.come_to(batch.connection, intent_id) if done else None
     if row is not None:
@@ -362,7 +362,7 @@ def written(
 
 
 def _stands(held: Hold, changes: Sequence[Became], settled: Settled | None) -> State | None:
-    """Where it stands now, by what all of its recipients have come to, or since an attempt has begun."""
+    """Its state now: by the results of all recipients, or because an attempt has begun."""
     if settled is not None:
         return late(held.state, held.stopped_by, settled) if held.stopped_by else after(held.state, settles_as(settled))
     begun = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
@@ -372,8 +372,9 @@ def _stands(held: Hold, changes: Sequence[Became], settled: Settled | None) -> S
 def _became(
     batch: Batch, row: Row, mine: set[bytes], changes: Sequence[Became], settled: Settled | None, lost: Fate
 ) -> None:
-    """What became of the people behind recipients; in doubt is who is not settled by what is in the outbox (inflight). ``settled``: what
-    all recipients have come to; then who is known by no recipient got it by none. ``lost``: those who do not get it."""
+    """Write the outcome of the people behind recipients; those not settled in the outbox are in doubt (inflight).
+    ``settled``: the total of all recipients; then people known by no recipient did not get it. ``lost``: the outcome of
+    those who do not get it."""
     roll = mailings_of(batch)
     for one in changes:
         people = mine & one.people
@@ -396,14 +397,14 @@ def _became(
 
 
 def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
-    """Stand still: what goes out in stages stops with it."""
+    """Freeze, and stop releases in stages with it."""
     gate = freezes.freeze(batch, stop, event)
     _stop(batch, stop)
     return gate
 
 
 def _stop(batch: Batch, freeze: Freeze) -> None:
-    """A freeze stops every release in stages that it concerns: thawing does not set it going again."""
+    """Stop every release in stages that a freeze selects. Thawing does not resume them."""
     batch.flush()
     for n in [n for (n,) in batch.select("SELECT n FROM mailing WHERE state IN ('approved', 'paused')")]:
         row = mailings_of(batch).by_number(n)
@@ -420,7 +421,7 @@ def _stop(batch: Batch, freeze: Freeze) -> None:
 
 
 def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
-    """What people make of a mailing. Raises KeyError where there is no such mailing."""
+    """Apply ``step`` to a mailing. Raises KeyError if there is no such mailing."""
     batch.flush()
     row = mailings_of(batch).by_name(mailing_id)
     if row is None:
@@ -438,7 +439,8 @@ Asking = Callable[[Hold, Sequence[Recipient]], Change]
 
 
 def ask(batch: Batch, hold_id: str, step: Asking, over: Over) -> None:
-    """Let ``step`` ask about all of a hold that is to be asked about by now. Raises KeyError where there is no such hold."""
+    """Let ``step`` ask people about the recipients of a hold that are due for it. Raises KeyError if there is no such
+    hold."""
     held = _asked_about(batch, hold_id)
     for intent_id, some in outboxes.unanswered(batch.connection, hold_id, batch.now_us).items():
         held = written(batch, held, intent_id, some, over)
@@ -448,7 +450,7 @@ def ask(batch: Batch, hold_id: str, step: Asking, over: Over) -> None:
 
 
 def say(batch: Batch, hold_id: str, step: Asking, over: Over, *, sent: bool) -> Change:
-    """What a person says of all that is asked about. Raises KeyError where there is no such hold."""
+    """Apply a person's answer about all recipients that are asked about. Raises KeyError if there is no such hold."""
     held = _asked_about(batch, hold_id)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
     made = apply(batch, held, step(held, [one.recipient for one in doubts]))

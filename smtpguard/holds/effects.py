@@ -24,11 +24,11 @@ from smtpguard.reading.shown import Shown
 
 SENT = "mailing.sent"
 MOST_LETTERS = 500
-"""Letters of one sender that wait as one, of which so many are listed, and so decided on at once."""
+"""At most so many letters of one sender that wait as one hold are listed, and so decided on at once."""
 MOST_WRITERS = 50
-"""Writers of copies of one mailing that an approval covers."""
+"""At most so many writers of copies of one mailing are covered by an approval."""
 FEW = 20
-"""What reaches no more people than these goes at once when it is approved."""
+"""A message that reaches no more people than this is released without delay."""
 TEST = "test"
 """The kind of a hold that was sent to be approved beforehand."""
 
@@ -36,8 +36,8 @@ TEST = "test"
 def grant(
     hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned | None = None
 ) -> Grant | None:
-    """What its votes allow; None where it is part of no mailing, or of a sender's letters that wait as one: what comes later waits
-    anew. ``learned``: in what its copies differ."""
+    """What its votes allow for its mailing. None if it is part of no mailing, or of a sender's letters that wait as one
+    hold: later letters are held anew. ``learned``: the slots of its copies."""
     if not hold.mailing_id or hold.identity is None or hold.queue:
         return None
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
@@ -59,8 +59,8 @@ def grant(
 def grant_by_writer(
     hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned | None = None
 ) -> Grant | None:
-    """What its writer's word lets pass of its mailing: what an approval of the same would, from its writer, and not for longer; None as
-    of that."""
+    """What its writer's confirmation allows for its mailing: the same as an approval, from this writer, for no longer.
+    None in the same cases."""
     allowed = grant(hold, in_force, now, term, learned)
     if allowed is None or hold.confirm is None:
         return None
@@ -69,8 +69,9 @@ def grant_by_writer(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """In what copies differ from what people decide on. ``copies``: from how many that is known. ``letters``: where a sender's letters
-    wait as one, so many more of them are listed. ``template``: None where copies are not covered; ``also``: others who wrote some of them, and what proves that."""
+    """The slots learned from copies. ``copies``: the number of copies that they were learned from. ``letters``: for a
+    sender's letters that wait as one hold, how many more are listed. ``template``: None if copies are not covered.
+    ``also``: other writers of copies, each with its proofs."""
 
     copies: int | None = None
     letters: int | None = None
@@ -86,7 +87,7 @@ NOTHING_LEARNED = Learned()
 
 
 def learned(rows: Sequence[tuple[Shown | None, str, frozenset[str]]], share: float) -> Learned:
-    """``rows``: of what people decide on, and of each copy: what it shows, its author, and what proves that."""
+    """``rows``: for the hold, and then each copy: the content that it shows, its author, and that author's proofs."""
     (first, author, proofs), *copies = rows
     if first is None or first.opaque:
         return Learned(copies=len(copies))
@@ -96,8 +97,8 @@ def learned(rows: Sequence[tuple[Shown | None, str, frozenset[str]]], share: flo
 
 
 def learned_from_tests(own: Shown | None, others: Sequence[Shown], share: float) -> Learned:
-    """Of a test that is approved beforehand: together with versions of its mailing that were approved before it. What it lets differ by
-    itself stands beside that."""
+    """For a test that is approved beforehand: learned together with the versions of its mailing that were approved
+    before it. What it lets differ by itself is in ``alone``."""
     if own is None or own.opaque:
         return Learned(copies=0)
     alone, alike = learn(own, (), share), [other for other in others if other.files == own.files]
@@ -107,12 +108,12 @@ def learned_from_tests(own: Shown | None, others: Sequence[Shown], share: float)
 
 
 def covers_copies(hold: Hold) -> bool:
-    """Whether its approval covers copies of it: of what goes to a list's address nothing else is covered."""
+    """Whether its approval covers copies. An approval of a message to a list address covers nothing else."""
     return bool(hold.exact) and not hold.queue and (not hold.by_address or hold.kind == TEST)
 
 
 def cover(hold: Hold, learned: Learned | None = None) -> Cover:
-    """What is approved with it."""
+    """What its approval covers."""
     template = learned.template if learned is not None and covers_copies(hold) else None
     return Cover(
         content=hold.content_sha256,
@@ -125,8 +126,8 @@ def cover(hold: Hold, learned: Learned | None = None) -> Cover:
 
 
 def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
-    """How many people it may reach in all: the least that a vote allows. Where none says so, as many as the largest of its
-    lists has, or as were seen; of a single message that nothing went before, only those."""
+    """How many people it may reach in all: the least that a vote allows. If no vote says so, as many as its largest
+    list has, or as were seen; for a single message without earlier copies only the people seen."""
     several = (
         (hold.copies > 0 and not hold.queue)
         or hold.kind == TEST
@@ -139,8 +140,8 @@ def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
 
 
 def delay(hold: Hold, people: int, in_force: InForce, term: Deadlines) -> timedelta:
-    """How long its approval can be undone before it takes effect: the longest that its lists have. ``people``: whom it may reach by
-    that approval. Of a test nothing is released, and what reaches few goes at once."""
+    """How long its approval can be undone before it takes effect: the longest delay of its lists. ``people``: how many
+    it may reach by that approval. A test is not released, and a message that reaches few has no delay."""
     if hold.kind == TEST or (max(hold.reach, people) <= FEW and not hold.reach_at_least):
         return timedelta()
     usual, of_lists = term.release_delay_seconds, in_force.release_delays
@@ -156,7 +157,7 @@ def rejection(hold: Hold, sentence: str, now: datetime, term: Deadlines) -> Reje
 
 
 def stages(hold: Hold, in_force: InForce) -> Stages | None:
-    """Those of its lists that declare some; of several, what begins with the fewest people. None where it goes all at once."""
+    """The stages of its lists; of several, those that begin with the fewest people. None if it is sent all at once."""
     return None if at_once(hold, in_force) is not None else _declared(hold, in_force)
 
 
@@ -167,8 +168,9 @@ def _declared(hold: Hold, in_force: InForce) -> Stages | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtOnce:
-    """A held message for ``lists`` that declare ``stages``, and that cannot be sent in stages: it, or a copy stored under it, goes to
-    an address that the relay expands. ``people``: whom it reaches, ``more``: or more. ``refused``: the policy lets nobody approve it."""
+    """A held message for ``lists`` that declare ``stages``, and that cannot be sent in stages: it, or a copy under it,
+    goes to an address that the relay expands. ``people``: how many it reaches, ``more``: or more. ``refused``: the
+    policy forbids its approval."""
 
     lists: tuple[str, ...]
     stages: Stages
@@ -178,7 +180,7 @@ class AtOnce:
 
     @property
     def sentence(self) -> str:
-        """Why it is not approved just so."""
+        """Why it cannot be approved without further confirmation."""
         names = ", ".join(self.lists)
         if self.refused:
             return f"it cannot be approved: mail to {names} is sent in stages, and what goes to a list's address reaches everybody at once. Send it as single copies"
@@ -187,7 +189,7 @@ class AtOnce:
 
 
 def at_once(hold: Hold, in_force: InForce) -> AtOnce | None:
-    """None where no stages are declared, or it can be sent in them."""
+    """None if no stages are declared, or it can be sent in them."""
     declared = _declared(hold, in_force)
     if declared is None or hold.kind == TEST:
         return None
@@ -199,8 +201,8 @@ def at_once(hold: Hold, in_force: InForce) -> AtOnce | None:
 
 
 def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: datetime) -> Change | None:
-    """A copy goes the way of the hold that it is stored under, which had all its lists and rules before people decided; out only
-    as the stages have room."""
+    """The change of a copy that follows its primary hold. The primary already had all lists and rules of the copy when
+    people decided. An approved copy is sent only when the stages have room."""
     if lead.state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED):
         kinds = {State.REJECTED: Kind.REJECTED, State.WITHDRAWN: Kind.WITHDRAWN, State.EXPIRED: Kind.EXPIRED}
         event = Event(kind=kinds[lead.state], id=copy.hold_id, at=now, data={"with": lead.hold_id})
@@ -227,7 +229,7 @@ def _let_go(lead: Hold, copy: Hold, now: datetime) -> Change:
 
 
 def approved_state(hold: Hold) -> State:
-    """There is nothing to release of a test: with its approval it is over."""
+    """A test has nothing to release: its approval ends it."""
     state = after(State.WAITING, Move.APPROVE)
     if hold.kind == TEST and state is not None:
         state = after(state, Move.GRANT)
@@ -236,8 +238,8 @@ def approved_state(hold: Hold) -> State:
 
 
 def release(hold: Hold) -> Intent:
-    """The outbox entry that sends it on, to exactly those it was addressed to. What was approved once more has another: whoever
-    was at work on the first, and slow, is not to take it for that."""
+    """The outbox entry of its release, to exactly the recipients of its envelope. A second approval gets another id, so
+    that a worker still busy with the first does not mistake it for that."""
     again = f"-{hold.reopened_at:%Y%m%dT%H%M%S%f}" if hold.reopened_at is not None else ""
     return Intent(
         intent_id=f"{hold.hold_id}{again}-release",

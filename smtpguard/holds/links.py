@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 WRITER = "writer"
 AFTER = timedelta(days=7)
-"""How long after its hold has expired a link still shows what became of it."""
+"""How long after the hold's expiry a link still shows its outcome."""
 
 _MAC_OCTETS = 16
 _LONGEST = 1000
@@ -22,7 +22,7 @@ _LONGEST = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """``address``: who it was sent to, canonical."""
+    """``address``: whom it was sent to, canonical."""
 
     hold_id: str
     address: str
@@ -30,18 +30,18 @@ class Link:
 
 
 class Links:
-    """``secret``: the installation's, so that every process and node knows the same links."""
+    """``secret``: the installation's, so that every process and node accepts the same links."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = hmac.digest(secret, b"smtpguard signed link 1", "sha256")
 
     def sign(self, link: Link, purpose: str = WRITER) -> str:
-        """As it stands in an address: letters, digits, - and _."""
+        """As text for a URL: letters, digits, - and _."""
         payload = "\n".join((purpose, link.hold_id, str(int(link.until.timestamp())), link.address)).encode()
         return _text(self._mac(payload) + payload)
 
     def read(self, text: str, now: datetime, purpose: str = WRITER) -> Link | None:
-        """None for one that was not made here, is for something else, or has expired: all look alike."""
+        """None for a link that was not signed here, has another purpose, or has expired: the caller cannot tell which."""
         raw = _octets(text)
         mac, payload = raw[:_MAC_OCTETS], raw[_MAC_OCTETS:]
         if not payload or not hmac.compare_digest(mac, self._mac(payload)):
@@ -59,7 +59,7 @@ def _text(raw: bytes) -> str:
 
 
 def _octets(text: str) -> bytes:
-    """b"" for what is no base64, or could be written in another way as well: one link has one spelling."""
+    """b"" for text that is not base64, or not its canonical encoding: one link has one spelling."""
     if len(text) > _LONGEST or not text.isascii():
         return b""
     try:

@@ -20,7 +20,7 @@ from smtpguard.reading.fingerprint import Identity
 
 
 class Refused(Exception):
-    """A step on a hold or a mailing is refused, and nothing changes. The text says why, for whoever asked."""
+    """A step on a hold or a mailing is refused, and nothing changes. The text gives the reason to the caller."""
 
 
 class NotEntitled(Refused):
@@ -28,46 +28,44 @@ class NotEntitled(Refused):
 
 
 class Unconfirmed(Refused):
-    """It goes to everybody at once, and nobody has said that it may; or the policy lets nobody say so."""
+    """It reaches everybody at once, and the approver has not confirmed that; or the policy forbids it."""
 
 
 class Conflict(Refused):
-    """It is not what it was when that person looked: decided by somebody else meanwhile, or changed (HTTP 409)."""
+    """It has changed since that person looked: decided by somebody else, or changed otherwise (HTTP 409)."""
 
 
 class State(enum.Enum):
     WAITING = "waiting"
     APPROVED = "approved"  # the release is in the outbox
     RELEASING = "releasing"  # at least one attempt was made
-    RELEASED = "released"  # every recipient is settled, and the relay has it for one at least
-    UNDELIVERED = "undelivered"  # approved, and the relay took it for nobody
-    IN_DOUBT = (
-        "in-doubt"  # approved, and nobody knows whether the relay has it: for good, or until people say (Hold.asked_at)
-    )
-    GRANTED = "granted"  # a test that was approved: its mailing may pass, and nothing of the test itself is sent
+    RELEASED = "released"  # every recipient is settled, at least one delivered
+    UNDELIVERED = "undelivered"  # approved, and the relay accepted it for no recipient
+    IN_DOUBT = "in-doubt"  # approved, and it is unknown whether the relay has it: for good, or until people say (Hold.asked_at)
+    GRANTED = "granted"  # a test that was approved: its mailing may pass, and the test itself is not sent
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
-    VOID = "void"  # the client was answered 451: it has the message still
+    VOID = "void"  # the client was answered 451: it still has the message
 
 
 class Move(enum.Enum):
-    """What can happen to a hold."""
+    """A move of the transition table."""
 
-    CONFIRM = "confirm"  # its writer says that it is meant
-    LAPSE = "lapse"  # its writer did not say so in time, or may not any more: others decide
+    CONFIRM = "confirm"  # its writer confirms it
+    LAPSE = "lapse"  # its writer did not confirm in time, or may not any more: others decide
     APPROVE = "approve"  # the quorum is complete
     REJECT = "reject"
     WITHDRAW = "withdraw"
     EXPIRE = "expire"
     VOID = "void"
-    ADOPT = "adopt"  # a retry of what was answered 451
-    ATTEMPT = "attempt"  # the delivery worker tries
+    ADOPT = "adopt"  # a retry of a message that was answered 451
+    ATTEMPT = "attempt"  # the delivery worker begins an attempt
     SETTLE = "settle"  # every recipient has it, or has a DSN
     FAIL = "fail"  # none of them has it
-    DOUBT = "doubt"  # none has it for sure, and one may
-    GRANT = "grant"  # there is nothing to send of it
-    REOPEN = "reopen"  # its approval stands no more, and people decide anew
+    DOUBT = "doubt"  # none certainly has it, and one may have it
+    GRANT = "grant"  # nothing of it is to be sent
+    REOPEN = "reopen"  # its approval has ended, and people decide anew
 
 
 TRANSITIONS: Mapping[tuple[State, Move], State] = {
@@ -105,26 +103,26 @@ TRANSITIONS: Mapping[tuple[State, Move], State] = {
     (State.IN_DOUBT, Move.WITHDRAW): State.WITHDRAWN,
     (State.RELEASED, Move.SETTLE): State.RELEASED,  # another recipient's late answer
 }
-"""What is not here cannot happen. Undelivered, granted, rejected, withdrawn and expired are ends; released and in doubt are, once
-nothing of the release is in the outbox any more. What was approved comes back by rejecting, withdrawing or reopening, as far as it
-is not out (sending.taken_back)."""
+"""Moves that are not here are impossible. Undelivered, granted, rejected, withdrawn and expired are final; released and
+in doubt are final once nothing of the release is in the outbox any more. An approval is revoked by rejecting,
+withdrawing or reopening, as far as it is not sent (sending.taken_back)."""
 
 LIVE = frozenset({State.WAITING, State.APPROVED, State.RELEASING})
-"""The states in which the same content and envelope, coming again, is this hold."""
+"""The states in which a second message with the same content and envelope is this hold."""
 SENDING = frozenset({State.APPROVED, State.RELEASING, State.IN_DOUBT})
-"""The states in which its release may be in the outbox; that of one in doubt is as long as people are asked."""
+"""The states in which its release may be in the outbox; in doubt it is there as long as people are asked."""
 
 LET_GO = frozenset({State.APPROVED, State.RELEASING, State.RELEASED, State.UNDELIVERED, State.IN_DOUBT})
-"""The states of what people have let go, whatever became of it then."""
+"""The states after an approval took effect, whatever the result of the release."""
 
 
 def settles_as(settled: Settled) -> Move:
-    """What the recipients of a release come to, once all are settled."""
+    """The move for the recipients of a release once all are settled."""
     return Move.SETTLE if settled.sent else Move.DOUBT if settled.doubted else Move.FAIL
 
 
 def after(state: State, move: Move) -> State | None:
-    """The next state, or None where that move is not open."""
+    """The next state, or None if the move is impossible."""
     return TRANSITIONS.get((state, move))
 
 
@@ -135,11 +133,11 @@ class Choice(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """``content_sha256`` and ``envelope_sha256``: what was voted on; a vote on anything else does not count. So does none that
-    was given before other lists or rules came to it (``seen``: "list NAME", "rule ID"). ``copies``: in what so many copies differ,
-    the approver was told, and so approved. ``letters``: of a sender's letters that wait as one, so many more were listed to the approver,
-    and so approved. ``people``: how many the mailing may
-    reach in all; 0: as many as the largest of its lists has, or as were seen."""
+    """``content_sha256`` and ``envelope_sha256``: what was voted on; a vote on anything else does not count. Nor does a
+    vote given before other lists or rules were added to the hold (``seen``: "list NAME", "rule ID"). ``copies``: the
+    number of copies whose differences were shown to the approver, and so approved. ``letters``: for a sender's letters
+    that wait as one hold, how many more were listed to the approver, and so approved. ``people``: how many people the
+    mailing may reach in all; 0: as many as its largest list has, or as were seen."""
 
     approver: str  # canonical address
     choice: Choice
@@ -152,11 +150,11 @@ class Vote:
     copies: int | None = None
     letters: int | None = None
     at_once: int = 0
-    """To how many people the approver said that it goes at once, where its list declares stages."""
+    """The number of people that the approver confirmed it reaches at once, if its list declares stages."""
 
     @classmethod
     def on(cls, hold: Hold, approver: str, choice: Choice, at: datetime, comment: str = "", people: int = 0) -> Vote:
-        """On a hold as it is."""
+        """A vote on a hold as it is now."""
         return cls(
             approver=approver,
             choice=choice,
@@ -171,9 +169,9 @@ class Vote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """What its writer was asked. ``writer``: canonical; ``proof``: what proved that they wrote it ("login", "listener", "origin").
-    ``until``: for how long nobody else decides; ``expires``: and nobody will then. ``at``, ``people``: when they said so, and the number
-    that they typed; ``lapsed_at``: since when others decide instead."""
+    """The question to its writer. ``writer``: canonical; ``proof``: what proved the writer ("login", "listener",
+    "origin"). ``until``: until then nobody else decides; ``expires``: it expires then. ``at``, ``people``: when the
+    writer confirmed, and the number that they typed. ``lapsed_at``: since when others decide instead."""
 
     writer: str
     until: datetime
@@ -186,14 +184,14 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """One held message. ``sender`` is who is told (None: nobody would hear). ``senders``: every address of whoever wrote or sent it.
+    """One held message. ``sender`` gets the notices (None: nobody does). ``senders``: all addresses of its writer and
+    sender.
 
-    ``acknowledged``: the client was answered 250; until then nobody can release it. ``reach``: people it would have reached;
-    ``reach_at_least``: or more, since a list could not say who is on it. ``part``: colleagues among the recipients, who are not in
-    ``envelope``, got it at once (``scope: customers``).
-    A mailing's first held message stands for all of it: ``copies`` more are stored under it, each with ``lead`` naming it, and
-    what they add to lists, rules, writers and reach is added to it.
-    """
+    ``acknowledged``: the client was answered 250; until then nobody can release it. ``reach``: the people that it would
+    have reached; ``reach_at_least``: or more, since the members of a list were unknown. ``part``: colleagues among the
+    recipients, who are not in ``envelope``, got it at once (``scope: customers``). A mailing's first held message is
+    its primary hold: ``copies`` more are stored under it, each with ``lead`` naming it, and their lists, rules, writers
+    and reach are added to it."""
 
     hold_id: str
     mailing_id: str
@@ -224,53 +222,55 @@ class Hold:
     copies: int = 0
     identity: Identity | None = None
     told: tuple[str, ...] = ()
-    """Other writers, of copies, who are told what becomes of it."""
+    """Other writers, of copies, who also get the notices of the outcome."""
     kind: str = ""
-    """"" or "test": sent to be approved beforehand, and never to be released itself."""
+    """"" or "test": sent to be approved beforehand, and never released itself."""
     versions: tuple[tuple[str, str], ...] = ()
-    """Of each list that it is for by its address, the version of its index when it came: by that its people are counted."""
+    """For each list whose address is a recipient, the version of its index on arrival: its people are counted by that."""
     settled: Settled | None = None
-    """What became of its recipients, once that is known of all."""
+    """The totals of its recipients, once all are settled."""
     stopped: bool = False
-    """Its release was taken back when some had it, or may have it: the others are among those who failed."""
+    """Its release was revoked when some had it, or may have it: the others count as failed."""
     stopped_by: str = ""
-    """The move that did so: reject, withdraw or reopen. Copies under it come back with it."""
+    """The move that did so: reject, withdraw or reopen. Copies under it are revoked with it."""
     asked_at: datetime | None = None
-    """Since when people are asked whether it was sent: a list's post in doubt is not sent again by itself."""
+    """Since when people are asked whether it was sent: a release to a list address in doubt is not repeated
+    automatically."""
     held_up: bool = False
-    """A freeze stood when it was approved, so that its writer is to hear when it has gone."""
+    """A freeze stopped it when it was approved, so its writer gets a notice when it is released."""
     reopened_at: datetime | None = None
     exact: str = ""
-    """The digest of everything that it shows or opens (reading.shown); "" where an earlier version held it."""
+    """The digest of all that it shows or links to (reading.shown); "" if an earlier version held it."""
     author: str = ""
-    """The one address in its From, where that is clear."""
+    """The one address in its From; "" if there is not exactly one."""
     proofs: frozenset[str] = frozenset()
-    """What proves where it comes from (cover.Coming)."""
+    """Proofs of its origin (cover.Coming)."""
     by_address: bool = False
-    """It is for a list's address, or another that expands: whoever decides on it decides on this message only."""
+    """A recipient is a list address, or another address that expands: a decision is on this message only."""
     letter_from: tuple[str, ...] = ()
-    """Of a letter to customers, under whom its first contacts are counted."""
+    """For a letter to customers, the names under which its first contacts are counted."""
     release_at: datetime | None = None
-    """The quorum is complete, and its approval takes effect then; until then it waits, and the approval can be undone."""
+    """When the complete approval takes effect; until then it waits, and the approval can be undone."""
     grant: Grant | None = None
     """What that approval will allow."""
     undone: int = 0
-    """How many approvals of it came to nothing before they were in force: the notices of each have ids of their own."""
+    """How many approvals were undone before they took effect: the notices of each have ids of their own."""
     by_sender: bool = False
-    """It is held for how many its sender writes to, and for nothing else: more of that sender's waits with it, whatever it says."""
+    """It is held only for the number of people its sender writes to: more letters of that sender wait with it, whatever
+    their text."""
 
     confirm: Confirmation | None = None
-    """Of a hold that began as a question to its writer."""
+    """For a hold that began as a question to its writer."""
 
     @property
     def asks_writer(self) -> bool:
-        """Whether its writer is asked still, and so nobody else."""
+        """Whether its writer is still asked, and so nobody else."""
         asked = self.confirm
         return self.state is State.WAITING and asked is not None and asked.at is None and asked.lapsed_at is None
 
     @property
     def queue(self) -> str:
-        """Of a hold under which more of its sender's letters wait, by which name they find it; "" of others."""
+        """The name under which more of its sender's letters are stored under this hold; "" for other holds."""
         return self.letter_from[-1] if self.by_sender and self.letter_from and not self.lead else ""
 
     @property
@@ -280,13 +280,14 @@ class Hold:
 
     @property
     def scope(self) -> frozenset[str]:
-        """What a vote on it has before its eyes, beside content and envelope."""
+        """What a vote on it takes into account, beside content and envelope."""
         rules = (h.rule for h in self.verdict.hits if h.mode is Mode.ENFORCE)
         return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in rules)))
 
 
 def standing_votes(hold: Hold) -> tuple[Vote, ...]:
-    """The votes that count: of each person the last, on exactly this content and envelope, and none of the writer's own."""
+    """The votes that count: of each person the last, on exactly this content and envelope, and none of the writer's
+    own."""
     last: dict[str, Vote] = {}
     for vote in hold.votes:
         bound = (vote.content_sha256, vote.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
@@ -375,13 +376,13 @@ def _filled(quorum: Quorum, votes: Sequence[frozenset[str]]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What becomes of a hold: the new hold, events and intents, in one commit.
+    """The changes of a hold: the new hold, events and intents, in one commit.
 
-    ``cover``: a template that ``grant`` refers to. ``apart``: a copy that is no copy of what was approved waits for people by itself.
-    ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through;
-    ``at_once``: to how many people it goes at once although its list declares stages. ``ungranted``:
-    the hold whose approval stands no more. ``confirmed``: it goes on its writer's word, or with what does. ``spared``: digests of recipients who will not get it, though others have it.
-    """
+    ``cover``: a template that ``grant`` refers to. ``apart``: a copy that the approval does not cover waits for people
+    by itself. ``grant`` or ``rejection``: the decision on its whole mailing, and ``stages``: its stages; ``at_once``:
+    how many people it reaches at once although its list declares stages. ``ungranted``: the hold whose approval ends.
+    ``confirmed``: it is released on its writer's confirmation, or with a hold that is. ``spared``: digests of
+    recipients who will not get it, though others have it."""
 
     hold: Hold | None = None
     grant: Grant | None = None
@@ -398,12 +399,11 @@ class Change:
 
 
 Over = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]
-"""What is journalled and who is told once nothing is to be done about a release any more: of the hold as it is then, and the id of
-the release."""
+"""The events and notices once a release has ended, for the hold as it is then and the id of the release."""
 
 
 def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Freeze, ...]:
-    """Those that keep a held message from going, whether it is approved or will be."""
+    """The freezes that stop a held message, whether it is approved or will be."""
     return stopped_by(
         freezes, lists=hold.lists, senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread, now=now
     )
@@ -411,9 +411,9 @@ def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Fr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which of the holds that lead a list of them is to have. All ``words``, in lower case, stand in id, subject or sender; of each of
-    ``marks`` one is on it, like "list:NAME", "rule:ID", "group:NAME" or "from:ADDRESS", and none of ``unmarked``. Held from ``since`` on,
-    and before ``until``."""
+    """Which primary holds a list of holds shows. All ``words``, in lower case, are in id, subject or sender. Of each of
+    ``marks``, like "list:NAME", "rule:ID", "group:NAME" or "from:ADDRESS", it has one, and none of ``unmarked``. Held
+    from ``since`` on, and before ``until``."""
 
     states: tuple[State, ...]
     words: tuple[str, ...] = ()
@@ -425,8 +425,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Place:
-    """Where a hold stands among what waits: a list of ``first`` before others, then many people, then little time. ``expires_at``: in
-    microseconds."""
+    """The rank of a hold in a list: holds for a list of ``first`` before others, then many people, then little time
+    left. ``expires_at``: in microseconds."""
 
     later: int
     fewer: int

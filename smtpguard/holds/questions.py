@@ -17,12 +17,12 @@ from smtpguard.notices.intents import Notices
 
 JUDGEMENTS = ("right", "mistake")
 MOST = 2_000
-"""So many characters of it are kept and sent."""
+"""Longer text is cut to so many characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Of one of those who decide, to its writer."""
+    """A question of an approver to the writer."""
 
     by: str
     words: str
@@ -47,7 +47,7 @@ class Questions:
         self._notices = notices or Notices()
 
     async def ask(self, hold_id: str, question: str, *, approver: str, by: str) -> None:
-        """One of those who may decide on it asks its writer."""
+        """An approver asks its writer."""
         in_force, now = self._policies.current(), self._clock.now()
 
         def step(hold: Hold) -> Change:
@@ -60,17 +60,17 @@ class Questions:
         await self._ledger.holds.change(hold_id, step)
 
     async def answer(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
-        """Its writer answers what was asked last, or tells those who decide something that nobody asked for."""
+        """Its writer answers the last question, or tells the approvers something without one."""
         asked = await self.open_question(hold_id)
         question = {"question": asked.words, "asked_by": asked.by} if asked is not None else {}
         await self._by_its_writer(hold_id, Kind.ANSWERED, "answer", words, sender, by, **question)
 
     async def plead(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
-        """Its writer asks for its release, and says why."""
+        """Its writer asks for its release, with a reason."""
         await self._by_its_writer(hold_id, Kind.PLEADED, "plea", words, sender, by)
 
     async def judge(self, hold_id: str, said: str, *, sender: str, by: str) -> None:
-        """Its writer says of what was decided whether it was ``right`` to stop it, or a ``mistake``; what was said last counts."""
+        """Its writer says afterwards whether it was ``right`` to stop it, or a ``mistake``. The last judgement counts."""
         if said not in JUDGEMENTS:
             raise ValueError(said)
 
@@ -91,12 +91,12 @@ class Questions:
         await self._ledger.holds.change(hold_id, step)
 
     async def judged(self, hold_id: str) -> str:
-        """What its writer said last, "" for nothing. Raises LedgerError."""
+        """The writer's last judgement, "" for none. Raises LedgerError."""
         entries = await self._ledger.journal.history(hold_id)
         return next((str(e.data.get("said")) for e, _ in reversed(entries) if e.kind == Kind.JUDGED.value), "")
 
     async def open_question(self, hold_id: str) -> Question | None:
-        """What was asked last and has no answer yet, as far as the journal still has its words. Raises LedgerError."""
+        """The last question without an answer, if the journal still has its words. Raises LedgerError."""
         asked: Question | None = None
         for entry, clear in await self._ledger.journal.history(hold_id):
             if entry.kind == Kind.ANSWERED.value:

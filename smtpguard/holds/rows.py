@@ -45,7 +45,7 @@ _MANY = 500
 
 
 def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: int | None, lead: str | None) -> Hold:
-    """What columns say counts, since they are changed without the document."""
+    """Columns win over the document, since they are changed without it."""
     document = json.loads(text)
     if state == State.RELEASED.value and document.get("kind") == "test":
         state = State.GRANTED.value  # as an earlier version wrote it
@@ -58,7 +58,7 @@ def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: 
 
 
 def attend_at(hold: Hold) -> datetime:
-    """When somebody is to look at it next. Where the guard has not said: after a quarter of its time, or an hour."""
+    """When the sweep must look at it next. If the guard has not set it: after a quarter of its time, or an hour."""
     if hold.attend_at is not None and hold.asked_at is not None:
         return hold.attend_at
     if hold.attend_at is not None:
@@ -94,7 +94,8 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -> None:
-    """Write it over the one that was. ``acknowledged`` is the store's own and stays. ``over_at``: where it is over by this."""
+    """Overwrite the row of the same id. ``acknowledged`` is the store's own and stays. ``over_at``: the time, if this
+    ends it."""
     row = row_of(hold, "") | ({} if over_at is None else {"over_at": over_at})
     for fixed in ("hold_id", "key", "acknowledged", "lead"):
         del row[fixed]
@@ -102,7 +103,7 @@ def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -
 
 
 def grow(connection: Connection, hold: Hold) -> None:
-    """More has come to it: the document changes, and what it is found by."""
+    """Update the document, and the columns by which it is found, after copies were added."""
     values = {
         "doc": HOLD.dumps(hold), "sought": words_of(hold), "marks": marks_of(hold), "attend_at": microseconds(attend_at(hold))
     }  # fmt: skip
@@ -110,13 +111,13 @@ def grow(connection: Connection, hold: Hold) -> None:
 
 
 def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[bytes]]:
-    """Where it is one of a mailing: digests of those for whom it is held, and of those who get it whatever becomes of it."""
+    """For a hold of a mailing: digests of those for whom it is held, and of those who get it whatever is decided."""
     found = connection.execute(select(table.c.people).where(table.c.hold_id == hold_id)).scalar()
     return ([], []) if found is None else parted(bytes(found))
 
 
 def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
-    """Of several holds, each once."""
+    """The people of several holds, each once."""
     found: dict[bytes, None] = {}
     for start in range(0, len(ids), _MANY):
         query = select(table.c.people).where(table.c.hold_id.in_(ids[start : start + _MANY]))
@@ -126,7 +127,7 @@ def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
 
 
 def attempted(connection: Connection, hold: Hold, now_us: int) -> None:
-    """An attempt to release it has made this of it."""
+    """Write the state after an attempt to release it."""
     values: dict[str, Any] = {"state": hold.state.value}
     if hold.settled is not None:
         values |= {"over_at": now_us}
@@ -138,7 +139,7 @@ def attempted(connection: Connection, hold: Hold, now_us: int) -> None:
 
 
 def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> int:
-    """Their clients were answered 250, or after all were not. Returns how many of them are there."""
+    """Their clients were answered 250, or in the end were not. Returns how many of them exist."""
     done = connection.execute(update(table).where(table.c.hold_id.in_(list(hold_ids))).values(acknowledged=answered))
     return done.rowcount
 
@@ -149,14 +150,14 @@ def find(connection: Connection, hold_id: str) -> Hold | None:
 
 
 def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
-    """In the order of the ids, as far as they are there."""
+    """In the order of the ids; ids that do not exist are left out."""
     query = select(table.c.hold_id, *_COLUMNS).where(table.c.hold_id.in_(list(ids)))
     found = {hold_id: _read(*row) for hold_id, *row in connection.execute(query)}
     return [found[id] for id in ids if id in found]
 
 
 def queues(batch: Batch, names: Sequence[str]) -> dict[str, str]:
-    """Of each sender whose letters wait as one, the hold that stands for them."""
+    """For each sender whose letters wait as one hold, the id of that hold."""
     if not names:
         return {}
     wanted = ", ".join("?" * len(names))
@@ -165,7 +166,7 @@ def queues(batch: Batch, names: Sequence[str]) -> dict[str, str]:
 
 
 def queued(connection: Connection, hold_id: str, limit: int) -> list[tuple[Hold, Shown | None]]:
-    """The letters of its sender that wait with it, the oldest first, and what each shows, as far as that is known."""
+    """The letters of its sender that wait with it, the oldest first, each with the content that it shows, if known."""
     query = select(*_COLUMNS, table.c.shown).where(table.c.lead == hold_id).order_by(table.c.held_at, table.c.hold_id)
     return [
         (_read(*row), Shown.unpack(bytes(shown)) if shown is not None else None)
@@ -184,8 +185,9 @@ def listed(connection: Connection, lead_id: str, most: int, hold_id: str) -> boo
 
 
 def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
-    """Of each key the hold that a retry is: a live one before a void one, the newest first; or one that was released within a
-    day, before its client tried again, and reached everybody: for those whom it did not, nobody has it any more."""
+    """For each key the hold that a retry belongs to: a live one before a void one, the newest first; or one that was
+    released within a day, before its client tried again, and reached everybody. Recipients that it did not reach do not
+    have it, so such a hold is no twin."""
     found: dict[str, Hold] = {}
     for key, *row in batch.select(_TWINS.format(", ".join("?" * len(keys))), (*keys, batch.now_us - _RELEASED_LATELY)):
         hold, before = _read(*row), found.get(key)
@@ -197,9 +199,10 @@ def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
 def newest(
     connection: Connection, states: Sequence[State], limit: int, before: datetime | None, after_id: str | None = None
 ) -> list[Hold]:
-    """Newest first. A page goes on where the last one ended: ``before`` its last hold's ``held_at``, ``after_id`` its id."""
+    """Newest first. A page goes on where the last one ended: ``before`` its last hold's ``held_at``, ``after_id`` its
+    id."""
     query = select(*_COLUMNS).order_by(table.c.held_at.desc(), table.c.hold_id.desc()).limit(limit)
-    query = query.where(table.c.lead.is_(None) | table.c.asked.is_not(None))  # a copy of what is held is seen with it
+    query = query.where(table.c.lead.is_(None) | table.c.asked.is_not(None))  # a copy is shown with its primary hold
     if states:
         query = query.where(table.c.state.in_([s.value for s in states]))
     if before is not None and after_id is not None:
@@ -210,21 +213,21 @@ def newest(
 
 
 def due(connection: Connection, now: datetime) -> list[Hold]:
-    """A copy goes the way of the one that it is held under; of itself it is only looked at until its client was answered, or where
-    people are asked whether it was sent."""
+    """A copy follows its primary hold; itself it is due only until its client was answered, or if people are asked
+    whether it was sent."""
     waits = and_(table.c.state == State.WAITING.value, table.c.lead.is_(None) | table.c.acknowledged.is_(False))
     query = select(*_COLUMNS).where(or_(waits, table.c.asked.is_not(None)), table.c.attend_at <= microseconds(now))
     return sorted((_read(*row) for row in connection.execute(query)), key=lambda h: (h.expires_at, h.hold_id))
 
 
 def leaving(connection: Connection) -> list[Hold]:
-    """Those whose approval takes effect after a delay, the next first."""
+    """Holds whose approval takes effect after a delay, the next first."""
     query = select(*_COLUMNS).where(table.c.release_at.is_not(None)).order_by(table.c.release_at, table.c.hold_id)
     return [_read(*row) for row in connection.execute(query)]
 
 
 def asked(connection: Connection) -> list[Hold]:
-    """Of which people are asked whether they were sent, the longest first."""
+    """Holds about which people are asked whether they were sent, the longest first."""
     query = select(*_COLUMNS).where(table.c.asked.is_not(None)).order_by(table.c.asked, table.c.hold_id)
     return [_read(*row) for row in connection.execute(query)]
 
@@ -236,7 +239,7 @@ def counts(connection: Connection) -> dict[State, int]:
     return {state: found.get(state.value, 0) for state in State}
 
 
-# An entry of an index has to be smaller than a third of a page on PostgreSQL.
+# PostgreSQL: an entry of an index must be smaller than a third of a page.
 _MOST_WORDS = 420
 _MOST_MARKS = 600
 _MOST_MORE = 200
@@ -252,7 +255,7 @@ VOTED = "voted"
 
 
 def marks_of(hold: Hold) -> str:
-    """Each on a line of its own; whole ones, as many as fit: first those by which it is known who may see it."""
+    """Each on a line of its own; whole lines, as many as fit: first those that decide who may see it."""
     groups = sorted({group for quorum in hold.verdict.quorum for group in _groups(quorum)})
     first = (
         *(f"list:{name}" for name in hold.lists),
@@ -278,7 +281,7 @@ def _lines(kept: str, marks: Iterable[str], most: int) -> str:
 def ids(
     connection: Connection, wanted: Wanted, *, limit: int, before: datetime | None, after_id: str | None
 ) -> list[str]:
-    """Ids of holds that lead, newest first. A state at a time, since so the index gives them in order."""
+    """Ids of primary holds, newest first. One query for each state, so that the index gives them in order."""
     found = []
     narrow = _narrowed(wanted)
     if before is not None:
@@ -297,8 +300,8 @@ def ids(
 def ranked(
     connection: Connection, wanted: Wanted, *, first: Collection[str], limit: int, after: Place | None
 ) -> list[Place]:
-    """The holds that lead by what matters, over all that there are. ``first``: lists that come before others, where their address
-    was written to."""
+    """Primary holds by rank (``Place``), over all that match. ``first``: lists that come before others, if their
+    address is a recipient."""
     marked = [table.c.marks.contains(f"\nto:{name}\n", autoescape=True) for name in sorted(first)]
     later = case((or_(*marked), 0), else_=1) if marked else literal_column("1")
     order = later, -func.coalesce(table.c.reach, 0), func.coalesce(table.c.expires_at, 0), table.c.hold_id
@@ -314,7 +317,7 @@ def ranked(
 
 
 def number(connection: Connection, wanted: Wanted) -> int:
-    """How many lead."""
+    """The number of primary holds."""
     query = select(func.count()).where(table.c.lead.is_(None), *_narrowed(wanted))
     return connection.execute(query.where(table.c.state.in_([state.value for state in wanted.states]))).scalar_one()
 

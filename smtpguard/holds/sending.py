@@ -18,19 +18,19 @@ TAKING_BACK = frozenset({Move.REJECT, Move.WITHDRAW, Move.REOPEN})
 
 
 class Out(enum.Enum):
-    """How far a release is, in a word."""
+    """How much of a release is sent, in one word."""
 
-    NOTHING = "nothing"  # nobody has it, and nobody may have it
-    DOUBT = "doubt"  # nobody is known to have it, and somebody may
-    PART = "part"  # somebody has it, and others are still to be tried, or in doubt
-    ALL = "all"  # nothing is to be done about anybody any more
+    NOTHING = "nothing"  # nobody has it or may have it
+    DOUBT = "doubt"  # nobody certainly has it, and somebody may
+    PART = "part"  # somebody has it; others are to be tried or in doubt
+    ALL = "all"  # all recipients have a final result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
-    """How far the release of one hold is. ``under_way``: a worker has it, or an attempt is not known to be over. ``settled``: the
-    recipients about whom nothing is to be done any more; ``doubt``: those who may have it, of whom it may still become known;
-    ``asked``: those of them about whom people are asked; ``left``: those who certainly have not got it, and are to be tried."""
+    """The state of one hold's release. ``under_way``: a worker has leased it, or the end of an attempt is not known.
+    ``settled``: recipients with a final result. ``doubt``: those who may have it, with an answer possible; ``asked``:
+    those of them about whom people are asked. ``left``: those who certainly do not have it, and are to be tried."""
 
     under_way: bool = False
     settled: Settled = NONE_YET
@@ -47,19 +47,19 @@ class Sending:
         return Out.DOUBT if self.settled.doubted or self.doubt else Out.NOTHING
 
     def may_have(self, reach: int) -> int:
-        """How many people may have it of whom nobody knows yet, where the message reaches so many in all: a list's address is one
-        recipient. Where some recipients are not in doubt, it is only known how many are."""
+        """How many people may have it without a known result, if the message reaches ``reach`` in all: a list address
+        is one recipient. If some recipients are not in doubt, only the number of recipients is known."""
         whole = self.doubt > 0 and not self.left and self.settled == NONE_YET
         return reach if whole else self.doubt
 
     @property
     def stopped(self) -> Settled:
-        """What all recipients come to if nobody is tried any more."""
+        """The totals of all recipients if no further attempt is made."""
         return self.settled + Settled(failed=len(self.left), doubted=self.doubt)
 
 
 def total(status: DeliveryStatus, n: int = 1) -> Settled:
-    """So many recipients of this status, once nothing more is to be done about them."""
+    """The totals of ``n`` recipients with this final status."""
     match status:
         case DeliveryStatus.DELIVERED:
             return Settled(sent=n)
@@ -70,13 +70,13 @@ def total(status: DeliveryStatus, n: int = 1) -> Settled:
 
 
 UNSENT = Sending()
-"""Of what has no release."""
+"""For a hold without a release."""
 
 
 def taken_back(state: State, move: Move, sending: Sending) -> State | None:
-    """What becomes of a hold when what was approved is taken back; None where nothing can be. What a worker has leased and not begun
-    to send goes with the rest, as does an attempt that failed for certain. Once somebody has it, or may have it, since an attempt
-    has begun, it was released, or is in doubt: nothing more of it is sent."""
+    """The state of a hold after a revocation; None if nothing can be revoked. An entry that a worker has leased and not
+    begun to send is revoked with the rest, as is an attempt that certainly failed. If somebody has it, or may have it
+    since an attempt has begun, it was released, or is in doubt, and the rest is not sent."""
     if state not in SENDING or move not in TAKING_BACK:
         return None
     match sending.out:
@@ -89,8 +89,8 @@ def taken_back(state: State, move: Move, sending: Sending) -> State | None:
 
 
 def late(state: State, move: str, settled: Settled) -> State | None:
-    """What becomes of a hold that was taken back by ``move`` while somebody may have had it, once the last answer is known, or will
-    not come; None where that makes nothing else of it."""
+    """The state of a hold that was revoked by ``move`` while somebody may have had it, once the last answer is known,
+    or will not come; None if the state does not change."""
     if settled.sent or settled.doubted:
         return after(state, settles_as(settled))
     return after(state, {Move.REJECT.value: Move.REJECT, Move.WITHDRAW.value: Move.WITHDRAW}.get(move, Move.FAIL))
@@ -98,9 +98,9 @@ def late(state: State, move: str, settled: Settled) -> State | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """How far what was approved is, of a hold and of the copies under it. ``own``: of the hold itself, None where its release is not
-    in the outbox. In messages, it among them: ``back`` could be taken back whole; of ``doubt`` nobody is known to have it and
-    somebody may, ``going`` of them, or of the others, are being sent; and ``gone`` somebody has."""
+    """How much of an approval is sent, for a hold and the copies under it. ``own``: of the hold itself, None if its
+    release is not in the outbox. The rest are numbers of messages, the hold among them. ``back``: can be revoked as a
+    whole. ``doubt``: nobody certainly has it and somebody may. ``going``: being sent now. ``gone``: somebody has it."""
 
     own: Sending | None = None
     back: int = 0
@@ -110,7 +110,7 @@ class Outgoing:
 
     @property
     def stoppable(self) -> bool:
-        """Whether anything of it can be taken back, or kept from being sent once more."""
+        """Whether anything of it can be revoked, or kept from a further attempt."""
         return bool(self.back or self.doubt) or (self.own is not None and self.own.out is Out.PART)
 
 
@@ -119,8 +119,8 @@ NOTHING = Outgoing()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What taking back has come to. ``changes``: of the hold that was named, or of the copy that stands for what is left of its
-    mailing, or of both. ``outgoing``: as it was before."""
+    """The result of a revocation. ``changes``: of the hold that was named, or of the copy that was promoted in its
+    place, or of both. ``outgoing``: the state before."""
 
     changes: tuple[Change, ...]
     outgoing: Outgoing = NOTHING

@@ -64,20 +64,20 @@ log = logging.getLogger(__name__)
 _ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
 CLOCK_JUMP = timedelta(minutes=5)
 TAKEN_BACK = "taken-back"
-"""In place of a choice in the entry of a vote that is taken back."""
+"""The choice in the journal entry of a vote that is revoked."""
 LAPSED = "lapsed"
-"""In place of a choice in the entry of an approval that was not in force yet, and is not complete any more."""
+"""The choice in the journal entry of an approval that lost its quorum before it took effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What somebody had before their eyes when they decided. ``policy_sha256`` None: not compared."""
+    """What the caller had seen when they decided. ``policy_sha256`` None: not compared."""
 
     content_sha256: str
     envelope_sha256: str
     policy_sha256: str | None = None
     under: int | None = None
-    """How many of those that wait under it were taken into account in what was said; None: those that wait now."""
+    """How many of the messages that wait under it the caller had seen; None: all that wait now."""
 
     @classmethod
     def of(cls, hold: Hold) -> Seen:
@@ -86,8 +86,8 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """The hold as it is now; ``missing``: the quorums that still wait for somebody. ``frozen``: the freezes that keep it from going
-    though it is approved. ``outgoing``: of what was taken back, how far it had come."""
+    """The hold as it is now; ``missing``: the quorums that are not complete. ``frozen``: the freezes that stop it
+    though it is approved. ``outgoing``: after a revocation, how much of it was sent."""
 
     hold: Hold
     missing: tuple[Quorum, ...] = ()
@@ -126,13 +126,13 @@ class Approvals:
         people: int = 0,
         all_at_once: int | None = None,
     ) -> Decided:
-        """``approver``: the address they vote as; ``by``: who the system says they are, journalled beside it. ``people``: how many
-        the mailing may reach in all, 0 for the usual (effects.bound). ``all_at_once``: how many people the approver says it goes to
-        at once; the vote that completes the quorum needs it where the list declares stages and the message cannot be sent in them.
+        """``approver``: the address they vote as; ``by``: the caller's login, journalled beside it. ``people``: how
+        many people the mailing may reach in all, 0 for the default (effects.bound). ``all_at_once``: the number of
+        people that the approver confirms it reaches at once; the vote that completes the quorum needs it if the list
+        declares stages and the message cannot be sent in them.
 
-        A vote on a copy is one on the hold that it is stored under. Without ``seen`` the vote is on the hold as it is. Raises
-        KeyError, NotEntitled, Unconfirmed, Conflict, LedgerError.
-        """
+        A vote on a copy is one on its primary hold. Without ``seen`` the vote is on the hold as it is. Raises KeyError,
+        NotEntitled, Unconfirmed, Conflict, LedgerError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who = self._canonical(approver, in_force)
@@ -142,7 +142,7 @@ class Approvals:
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
                 raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
-            if self._passed() >= hold.expires_at:  # whoever sees to what expires may be late
+            if self._passed() >= hold.expires_at:  # the sweep that expires it may be late
                 raise Conflict("its time is over, it will not be sent")
             if hold.release_at is not None:
                 raise Conflict(f"it is approved already, and goes out{_by(hold)}")
@@ -154,7 +154,7 @@ class Approvals:
             return self._voted(hold, vote, by, in_force, now, all_at_once, learned)
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
-            decides = leads and hold.state not in _ENDS  # else it goes along, or is refused for what it is already
+            decides = leads and hold.state not in _ENDS  # else it follows, or is refused for its state
             if decides:
                 _check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
                 if _waits(hold, outgoing):
@@ -177,9 +177,10 @@ class Approvals:
     async def confirm(
         self, hold_id: str, *, writer: str, by: str, people: int, way: str = "command", seen: Seen | None = None
     ) -> Decided:
-        """Its writer says that it is meant: it goes. ``people``: to how many, as the writer says; it is to be what it is. ``by``: who the
-        system says they are, journalled beside it; ``way``: what let them say it: a signed "link", an "account", a "token", a "command". A copy is confirmed with the hold that it is stored under. Raises KeyError,
-        NotEntitled, Unconfirmed, Conflict, LedgerError."""
+        """Its writer confirms it: it is released. ``people``: how many it reaches, as typed by the writer; it must be
+        right. ``by``: the caller's login, journalled beside it; ``way``: how the caller is known: a signed "link", an
+        "account", a "token", a "command". A copy is confirmed with its primary hold. Raises KeyError, NotEntitled,
+        Unconfirmed, Conflict, LedgerError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who, now = self._canonical(writer, in_force), self._clock.now()
@@ -219,8 +220,9 @@ class Approvals:
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
-        """Who approved takes that back, while others are waited for. As long as a complete approval is not in force it is undone, by any
-        who decide on it or by its writer: with their own vote, or else with the last. Raises KeyError, NotEntitled, Conflict, LedgerError."""
+        """An approver revokes their vote, while other votes are missing. Until a complete approval takes effect, any of
+        its approvers or its writer can undo it: with their own vote, or else with the last one. Raises KeyError,
+        NotEntitled, Conflict, LedgerError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who, now = self._canonical(approver, in_force), self._clock.now()
@@ -253,7 +255,7 @@ class Approvals:
         in_force: InForce,
         now: datetime,
     ) -> Change:
-        """It waits for people again. What is taken back are the votes of ``mine``, and the last ones while they are a quorum."""
+        """It waits for people again. The votes of ``mine`` are removed, and the last ones as long as they are a quorum."""
         left = replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver not in mine))
         while complete(left, in_force.groups, in_force.open_at):
             last = max(standing_votes(left), key=lambda vote: (vote.at, left.votes.index(vote)))
@@ -270,16 +272,16 @@ class Approvals:
     def _told_back(
         self, hold: Hold, outcome: str, who: str, comment: str, in_force: InForce, now: datetime
     ) -> tuple[Intent, ...]:
-        """Whoever was told that it is approved, and is not in force yet, hears what became of that."""
+        """Notices to everybody who got one of an approval that did not take effect."""
         return self._notices.taken_back(hold, outcome, who, comment, in_force, now, sending=UNSENT, outgoing=NOTHING)
 
     def delay(self, hold: Hold, people: int) -> timedelta:
-        """How long an approval by which it may reach so many people can be undone before it takes effect."""
+        """How long an approval that may reach so many people can be undone before it takes effect."""
         return effects.delay(hold, people, self._policies.current(), self._term)
 
     async def enact(self) -> int:
-        """Approvals whose delay is over take effect, each in a commit of its own; those that are not complete any more lapse. How many
-        did. Called every second or so by one delivery process; of several at once one does it."""
+        """Approvals whose delay is over take effect, each in a commit of its own; those without a quorum lapse. Returns
+        how many did. One delivery process calls it every second or so; of several at once one does it."""
         in_force, now = self._policies.current(), self._clock.now()
         enacted = 0
         for hold in await self._ledger.holds.leaving():
@@ -297,7 +299,7 @@ class Approvals:
         return enacted
 
     def _enacted(self, hold: Hold, *, in_force: InForce, now: datetime) -> Change:
-        """What its last vote would have done at once, or what has become of that meanwhile."""
+        """What the last vote would have done without a delay; or the approval lapses."""
         passes("enact", hold.hold_id)
         if hold.state is not State.WAITING or hold.release_at is None:
             raise Conflict("undone or decided meanwhile")
@@ -307,7 +309,9 @@ class Approvals:
         if now < hold.release_at:
             raise Conflict("it is not due yet")
         whole = effects.at_once(hold, in_force)
-        if whole is not None and (whole.refused or last.at_once != whole.people):  # not what was said to go at once
+        if whole is not None and (
+            whole.refused or last.at_once != whole.people
+        ):  # not the number that the approver confirmed
             return self._undone(hold, frozenset(), LAPSED, (), "", in_force, now)
         grant = (
             replace(hold.grant, since=now, until=now + timedelta(seconds=self._term.approval_seconds))
@@ -317,8 +321,8 @@ class Approvals:
         return self._approved(replace(hold, release_at=None, grant=None), grant, last, in_force, now)
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
-        """Its writer takes it back, with all copies of it, as far as they are not out. Raises KeyError, NotEntitled, Conflict,
-        LedgerError."""
+        """Its writer withdraws it, with all copies of it, as far as they are not sent. Raises KeyError, NotEntitled,
+        Conflict, LedgerError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who = self._canonical(sender, in_force)
@@ -363,8 +367,8 @@ class Approvals:
         return hold.lead if hold is not None and hold.lead else hold_id
 
     async def sweep(self) -> int:
-        """Everything that time does to holds, for those that are due. Returns how many changed; one that fails is left for
-        the next sweep. Called every minute or so by one delivery process."""
+        """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is
+        left for the next sweep. One delivery process calls it every minute or so."""
         in_force = self._policies.current()
         now = self._passed()
         changed = await self.ask()
@@ -380,12 +384,13 @@ class Approvals:
         return changed
 
     async def ask(self) -> int:
-        """Ask people about what is in doubt and is not sent again by itself; every few seconds by one delivery process."""
+        """Ask people about releases in doubt that are not repeated automatically; one delivery process calls it every
+        few seconds."""
         return await asking.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
 
     async def say(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
-        """What one of those who decide says of a list's post in doubt: it was ``sent``, or is to be sent again. Raises KeyError,
-        NotEntitled, Conflict, LedgerError."""
+        """An approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent again.
+        Raises KeyError, NotEntitled, Conflict, LedgerError."""
         in_force = self._policies.current()
         who, now = self._canonical(approver, in_force), self._clock.now()
 
@@ -403,15 +408,16 @@ class Approvals:
         return made.hold
 
     async def follow(self) -> int:
-        """Copies of what was decided on; every few seconds by one delivery process. How many went their way."""
+        """Copies follow their primary holds; one delivery process calls it every few seconds. Returns how many did."""
         return await copies.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
 
     async def learned(self, hold_id: str) -> Learned:
-        """In what the copies that wait under a hold differ, and so what its approval covers beside it. Raises LedgerError."""
+        """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
+        LedgerError."""
         return await self._learned(hold_id, None, self._policies.current())
 
     async def _learned(self, hold_id: str, seen: Seen | None, in_force: InForce) -> Learned:
-        """From as many copies as each of those had seen who approve."""
+        """Learned from no more copies than each approver had seen."""
         hold = await self._ledger.holds.find(hold_id)
         if hold is None or not (hold.queue or effects.covers_copies(hold)):
             return NOTHING_LEARNED
@@ -430,8 +436,8 @@ class Approvals:
         return await asyncio.to_thread(effects.learned, rows[: most + 1], in_force.slots)
 
     async def _versions(self, hold: Hold) -> tuple[Shown | None, list[Shown]]:
-        """What a test shows, and each other version of its mailing that people approved beforehand for its lists, from its author, in
-        the order in which they did."""
+        """The content that a test shows, and each other version of its mailing that is approved beforehand for its
+        lists, from its author, in the order of approval."""
         mailing = await self._ledger.mailings.find(hold.mailing_id) if hold.mailing_id else None
         now, lists = self._clock.now(), frozenset(hold.lists)
         covers = {
@@ -497,7 +503,7 @@ class Approvals:
         )
 
     def _in_time(self, hold: Hold, in_force: InForce, now: datetime) -> Change:
-        """What is due for it now; what was missed is not made up for, the latest reminder aside."""
+        """The action that is due now. Missed actions are not made up for, except the latest reminder."""
         if hold.asked_at is not None:
             return asking.reminded(hold, self._notices, in_force, now)
         if hold.state is not State.WAITING:
@@ -542,7 +548,7 @@ class Approvals:
         )
 
     def _asked_in_time(self, hold: Hold, asked: Confirmation, in_force: InForce, now: datetime) -> Change:
-        """Its writer has said nothing: others decide, or it expires, as the rule says."""
+        """Its writer has not answered: others decide, or it expires, as the rule says."""
         if now < asked.until:
             return Change(hold=replace(hold, attend_at=self._term.attend_at(hold, in_force)))
         if asked.expires:
@@ -570,8 +576,8 @@ class Approvals:
             raise NotEntitled(f"{address!r} is no address") from None
 
     def _passed(self) -> datetime:
-        """The time, unless the clock was put forward: then what has passed by the monotonic one, so that no hold expires
-        because somebody set a clock."""
+        """The time. If the clock jumped forward, the time that has passed by the monotonic clock, so that setting a
+        clock expires no hold."""
         wall, tick = self._clock.now(), self._clock.monotonic()
         then, at = self._steady
         expected = then + timedelta(seconds=tick - at)
@@ -583,12 +589,12 @@ class Approvals:
 
 
 def _waits(hold: Hold, outgoing: Outgoing) -> bool:
-    """Whether people are still to decide on it: not for its turn in what they have decided already."""
+    """Whether people must still decide on it: False if it only waits for its stage."""
     return hold.state is State.WAITING and outgoing == NOTHING
 
 
 def _by(hold: Hold) -> str:
-    """Who decided it, for whoever came too late."""
+    """Who decided it, for the error of a later caller."""
     last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
     if last is None:
         return ""
@@ -596,7 +602,7 @@ def _by(hold: Hold) -> str:
 
 
 def _check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
-    """Raises Conflict where its writer is not asked, or by the policy in force may not say so alone."""
+    """Raises Conflict if its writer is not asked, or may not confirm it alone by the policy in force."""
     if hold.state is not State.WAITING:
         raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
     if hold.confirm is None or not hold.asks_writer or now >= min(hold.confirm.until, hold.expires_at):
@@ -621,8 +627,8 @@ def _check_may_vote(
 
 
 def _check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, instead: str = "") -> frozenset[str]:
-    """All addresses of ``who``, if they decide on it: one of those who are asked, or, of what is approved, who has approved it. Raises
-    NotEntitled. ``instead``: what its writer does."""
+    """All addresses of ``who``, if they may decide on it: an approver of the quorum, or one who approved it. Raises
+    NotEntitled. ``instead``: what its writer can do."""
     mine = in_force.addresses_of(who)
     if mine & hold.senders:
         raise NotEntitled(f"{who} wrote it, and nobody decides on their own message{instead}")

@@ -31,7 +31,7 @@ _WAS_TO_PEOPLE = NN_("{what}, written to one person.", "{what}, written to {n} p
 
 
 def summary(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
-    """A sentence or two. ``lists``: titles of those that may be named. ``over``: it is on its way no more."""
+    """One or two sentences. ``lists``: titles that may be named. ``over``: the hold has ended."""
     first, topics = sentence(hold, lists, over=over), unsuitable(hold.verdict) if lists else ()
     if not topics:
         return first
@@ -46,7 +46,7 @@ def sentence(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
 
 
 def what(hold: Hold) -> str:
-    """A message for what it looks like, as far as the verdict tells."""
+    """The kind of message, by the looks in its verdict."""
     if hold.kind == TEST:
         return _TEST
     looks = next((r.observed for r in _seen(hold.verdict) if r.fact == "message.looks"), "")
@@ -56,14 +56,14 @@ def what(hold: Hold) -> str:
 
 
 def unsuitable(verdict: Verdict) -> tuple[str, ...]:
-    """Topics found in it that its audience is to be spared: names of vocabularies, which hold no comma."""
+    """Topics found in it that its audience is to be spared: names of vocabularies, which contain no comma."""
     found = (r.observed for r in _seen(verdict) if r.fact == "message.unsuitable_topics")
     names = (name for text in found if not text.startswith(("none", "unknown")) for name in text.split(", "))
     return tuple(dict.fromkeys(names))
 
 
 def some_of(names: Sequence[str]) -> Said:
-    """The first of them, and how many more."""
+    """The first few, and how many more."""
     if len(names) <= _MOST_NAMED:
         return and_(list(names))
     return Phrase("{some} and {n} more", some=", ".join(names[:_MOST_NAMED]), n=len(names) - _MOST_NAMED)

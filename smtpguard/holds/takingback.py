@@ -26,8 +26,8 @@ from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
 
 Step = Callable[[Hold, Sending | None, Outgoing, bool], Change]
-"""A hold, how far its release is (None: it has none), how far all of its messages are, and whether it is the one that is decided
-on, or only goes along with that."""
+"""A hold, the state of its release (None: it has none), the state of all its messages, and whether it is the one that
+is decided on (False: it follows)."""
 Decide = Callable[[Mailing, Outgoing], tuple[Mailing, Change]]
 
 _LEFT = [State.WAITING.value, State.APPROVED.value, State.RELEASING.value]
@@ -36,7 +36,8 @@ _SENDING = [state.value for state in SENDING]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """What leads, and of its copies, oldest first, those that have not gone, and those that are in doubt or have gone to some."""
+    """A primary hold, and of its copies, oldest first, those that are not sent (``free``), and those that are in doubt
+    or partly sent (``begun``)."""
 
     lead: Hold
     own: Sending | None
@@ -47,7 +48,7 @@ class _Group:
 
     @property
     def leaving(self) -> bool:
-        """Whether people have approved it, and that does not take effect yet."""
+        """Whether it is approved, and the approval has not taken effect yet."""
         return self.lead.release_at is not None
 
     @classmethod
@@ -83,7 +84,7 @@ class _Group:
 
 
 def _out(sending: Sending | None) -> Out:
-    """A hold that is to be sent and has no release has nothing that could be taken back."""
+    """A hold in a sending state without a release in the outbox has nothing to revoke."""
     return sending.out if sending is not None else Out.ALL
 
 
@@ -93,7 +94,7 @@ def outgoing(connection: Connection, hold_id: str, now_us: int) -> Outgoing:
 
 
 def take_back(batch: Batch, hold_id: str, step: Step) -> Taken:
-    """What becomes of a hold, approved or not, with the copies under it. Raises KeyError where there is no such hold."""
+    """Apply ``step`` to a hold, approved or not, with the copies under it. Raises KeyError if there is no such hold."""
     batch.flush()
     lead = holds.find(batch.connection, hold_id)
     if lead is None:
@@ -102,8 +103,8 @@ def take_back(batch: Batch, hold_id: str, step: Step) -> Taken:
 
 
 def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step) -> tuple[Mailing, Taken]:
-    """What people make of a mailing, and of whatever of it was approved and has not gone, in one commit.
-    Raises KeyError where there is no such mailing."""
+    """Apply ``decide`` to a mailing, and ``step`` to all of it that is approved and not sent, in one commit. Raises
+    KeyError if there is no such mailing."""
     batch.flush()
     row = mailings_of(batch).by_name(mailing_id)
     if row is None:
@@ -122,13 +123,14 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
     changes: list[Change] = []
     for group in groups:
         if group.outgoing.stoppable or group.leaving:
-            with suppress(Refused):  # nothing of it can be taken back: the others are
+            with suppress(Refused):  # nothing of it can be revoked; the others are
                 changes += _taken(batch, group, step).changes
     return mailings_of(batch).view(row), Taken(changes=tuple(changes), outgoing=whole)
 
 
 def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
-    """What leads anything of the mailing that was approved and has not gone, or waits for its turn, or for its approval to take effect."""
+    """Primary holds of the mailing with approved copies that are not sent or wait for their stage, or whose approval
+    has not taken effect yet."""
     sent = select(func.coalesce(table.c.lead, table.c.hold_id)).where(
         table.c.mailing == mailing_id, table.c.state.in_(_SENDING), outboxes.in_outbox()
     )
@@ -144,13 +146,13 @@ def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
 
 
 def _taken(batch: Batch, group: _Group, step: Step) -> Taken:
-    """Raises Refused, and has written nothing then."""
+    """Raises Refused, and has then written nothing."""
     made: list[tuple[Hold, Change]] = []
     lead, own, out = group.lead, group.own, _out(group.own)
     left = group.free or group.begun
     if out is not Out.ALL or not left:
         made.append((lead, step(lead, own, group.outgoing, True)))
-    led = out is Out.NOTHING or (out is not Out.ALL and not group.free)  # what is begun of the others comes after it
+    led = out is Out.NOTHING or (out is not Out.ALL and not group.free)  # copies that are begun follow it
     if left and not led:
         heir = _heir(batch, lead, left[0])
         try:
@@ -168,7 +170,7 @@ def _taken(batch: Batch, group: _Group, step: Step) -> Taken:
 
 
 def _heir(batch: Batch, lead: Hold, copy_id: str) -> Hold:
-    """The copy that stands for what is left, with all that had come to what led."""
+    """The copy that is promoted, with the lists, rules and writers of the primary hold."""
     copy = holds.find(batch.connection, copy_id)
     assert copy is not None
     versions = tuple(sorted({**dict(lead.versions), **dict(copy.versions)}.items()))
@@ -178,14 +180,14 @@ def _heir(batch: Batch, lead: Hold, copy_id: str) -> Hold:
 
 
 def _handed_on(batch: Batch, lead: Hold, heir: Hold) -> None:
-    """Also what is under way: if it comes back, it goes the way of the heir."""
+    """Move the copies under the new primary hold, also those in flight: if they are revoked, they follow it."""
     batch.connection.execute(update(table).where(table.c.hold_id == heir.hold_id).values(lead=None))
     left = update(table).where(table.c.lead == lead.hold_id, or_(table.c.state.in_(_LEFT), table.c.asked.is_not(None)))
     batch.connection.execute(left.values(lead=heir.hold_id))
 
 
 def _counted(batch: Batch, hold: Hold) -> None:
-    """How many messages it stands for from now on, and how many people they are for; and whether its mailing waits as it."""
+    """Update the number of messages and people that it represents from now on; and whether its mailing waits for it."""
     ids = select(table.c.hold_id).where(table.c.lead == hold.hold_id, table.c.state.in_(_LEFT))
     copies = list(batch.connection.execute(ids).scalars())
     row = mailings_of(batch).by_name(hold.mailing_id) if hold.mailing_id else None
