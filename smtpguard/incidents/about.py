@@ -15,14 +15,15 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_
 
 NAMES = {"from": N_("From"), "reverse_path": N_("reverse-path"), "actor": N_("logged in as")}
-"""Roles of a verdict's private part that say who wrote a message."""
+"""Roles of a verdict's private part that name a message's writer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What is asked; a verdict must fit all that is given. ``ids``: transactions, holds, mailings, freezes, or contents by their
-    SHA-256, of which one must fit. ``senders``: addresses in From, reverse-path or login. ``subject``: a part of it. ``since``,
-    ``until``: microseconds since 1970. ``whole``: with every other message of the mailings that the messages in ``ids`` are part of."""
+    """The query; a verdict must match every given field. ``ids``: transactions, holds, mailings, freezes, or contents
+    by their SHA-256; one must match. ``senders``: addresses in From, reverse-path or login. ``subject``: a part of it.
+    ``since``, ``until``: microseconds since 1970. ``whole``: include every other message of the mailings of the
+    messages in ``ids``."""
 
     ids: frozenset[str] = frozenset()
     lists: frozenset[str] = frozenset()
@@ -50,20 +51,20 @@ class About:
         return not self.senders or digests.wrote(content["private"], clear)
 
     def exported(self, at: datetime, *actors: str) -> Event:
-        """For the journal: that somebody was shown names."""
+        """The journal entry that somebody was shown names."""
         data = {"what": "incident report", "about": sorted(self.ids | self.lists)}
         private = {"actor": actors} | ({"from": tuple(sorted(self.senders))} if self.senders else {})
         return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private=private)
 
 
 def names_of(entry: Entry, data: Mapping[str, Any]) -> set[str]:
-    """Whatever a message may be called by."""
+    """All ids of a message."""
     named = (data.get(key) for key in (*NAMED, "content"))
     return {entry.id, *(name for name in named if isinstance(name, str))}
 
 
 class Digests:
-    """Whether one of these people wrote a message. Of an erased address the keyed digest stands for it in the chain."""
+    """Whether one of these people wrote a message. An erased address is still in the chain as a keyed digest."""
 
     def __init__(self, senders: Iterable[str], seal: Seal) -> None:
         self._plain = {address.casefold() for address in senders}
@@ -71,7 +72,7 @@ class Digests:
         self._sealed = {role: {seal.of(role, address) for address in spellings} for role in NAMES}
 
     def wrote(self, sealed: Mapping[str, Sequence[str]], clear: Clear | None) -> bool:
-        """``sealed``: the verdict's private part as it stands in the chain."""
+        """``sealed``: the verdict's private part as the chain has it."""
         if clear is not None:
             return any(value.casefold() in self._plain for role in NAMES for value in clear.get(role, ()))
         return any(not known.isdisjoint(sealed.get(role, ())) for role, known in self._sealed.items())
@@ -81,7 +82,7 @@ EXPECTED = 'one like "2026-11-26 09:30" in UTC, or "2h" for so long ago'
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """In UTC, unless it says an offset of its own. Raises ValueError, which says what was expected."""
+    """In UTC, unless it has an offset of its own. Raises ValueError, which says what was expected."""
     try:
         at = datetime.fromisoformat(text)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

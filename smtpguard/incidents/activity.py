@@ -17,13 +17,13 @@ from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import DECISIONS, Kind, decided_at
 
 WANTED = frozenset({Kind.VERDICT, Kind.JUDGED, *DECISIONS})
-"""The kinds of entries that are added up."""
+"""The kinds of entries that are summed."""
 HOUR = 3_600_000_000
-"""In microseconds: what is counted together."""
+"""In microseconds: the unit of the sums."""
 OFTEN = 5
-"""Decisions on what a rule held, from which on it can be said whether the rule fits."""
+"""The least number of decisions on what a rule held for a statement whether the rule fits."""
 ALL = ""
-"""What is counted of every message, whatever its rules and lists."""
+"""The name under which every message is counted, whatever its rules and lists."""
 ACTIONS: Mapping[str, str] = {
     "relay": "relayed", "confirm": "asked", "hold": "held", "defer": "deferred", "reject": "rejected",
 }  # fmt: skip
@@ -36,9 +36,9 @@ _ENDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """On messages that were held, or about which their writers were asked: how many ended so, and seconds from the hold to its end.
-    ``confirmed``: by the writer alone. ``right``, ``mistaken``: of how many
-    their writers say that it was right to stop them, or a mistake."""
+    """Decisions on messages that were held, or about which their writers were asked: the number of each end, and the
+    seconds from hold to end. ``confirmed``: by the writer alone. ``right``, ``mistaken``: the number about which
+    writers say that it was right to stop them, or a mistake."""
 
     approved: int = 0
     confirmed: int = 0
@@ -63,21 +63,21 @@ class Decided:
 
     @property
     def share_approved(self) -> float | None:
-        """Of all that ended and that no writer confirmed, what people let go: 0 to 1."""
+        """The share that people approved, 0 to 1, of all that ended without a writer's confirmation."""
         others = self.total - self.confirmed
         return self.approved / others if others else None
 
     @property
     def too_strict(self) -> bool:
-        """Whether people approved more than half of what was held, so that it should not have been."""
+        """Whether people approved more than half of what was held."""
         others = self.total - self.confirmed
         return others >= OFTEN and 2 * self.approved > others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What one rule did, or what was meant for one list: messages, and decisions on those that were held. ``waiting``: of these,
-    without copies. ``asked``: messages about which their writers were asked. ``relayed``: of lists alone, since what passes has no rule to thank for it."""
+    """Messages of one rule or one list, and decisions on those that were held. ``waiting``: of these, without copies.
+    ``asked``: messages about which their writers were asked. ``relayed``: of lists only, since no rule relays."""
 
     name: str
     relayed: int = 0
@@ -92,7 +92,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """Messages of one day of the organization."""
+    """Messages of one day in the organization's zone."""
 
     day: date
     relayed: int = 0
@@ -104,9 +104,10 @@ class Day:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """``copies``: of mailings, among the ``held`` and the ``asked``, about which their writers were; ``waiting``: of those that are no copies. ``customers``: recipients of what was
-    relayed, each message for itself. ``rules`` and ``lists`` begin with those that held most. ``days``: those with any message, in
-    order. ``uncounted``: so many entries of the journal are not in it yet."""
+    """``copies``: copies of mailings among the ``held`` and the ``asked``; ``waiting``: of those that are no copies.
+    ``customers``: recipients of relayed messages, summed over messages. ``rules`` and ``lists`` begin with those that
+    held most. ``days``: those with any message, in order. ``uncounted``: the number of journal entries that are not
+    included yet."""
 
     since: datetime
     until: datetime
@@ -131,7 +132,8 @@ class Activity:
 
 @dataclass(slots=True)
 class Ended:
-    """A hold that is no copy. Times in microseconds. ``how``: "" while it waits, "void" where its client never got an answer; ``at``: since when, 0 for since ever. ``said``: by its writer, right or mistake."""
+    """A hold that is no copy. Times in microseconds. ``how``: "" while it waits, "void" if its client never got an
+    answer; ``at``: when it ended, 0 for always. ``said``: the writer's judgement, right or mistake."""
 
     held_at: int
     rules: tuple[str, ...]
@@ -142,13 +144,13 @@ class Ended:
 
 
 class Sums:
-    """Entries are added in the order of the journal. Total: an entry of another version's shape counts as far as it is understood.
+    """Entries are added in the order of the journal. Total: an entry of another version's shape counts as far as it is
+    understood.
 
-    ``hours``: by the hour in which it was done, what it is about (ALL, "rule:NAME", "list:NAME") and what was done, how often.
-    ``holds``: those whose verdict was added, by id; ``moves``: what became of others. ``ends``: of many at once, by their rules and
-    lists, how they ended ("" while they wait) and after how many seconds. ``says``: what writers said of them, by id; ``said``: of many at
-    once, how often.
-    """
+    ``hours``: counts by the hour, the subject (ALL, "rule:NAME", "list:NAME") and the action. ``holds``: those whose
+    verdict was added, by id; ``moves``: the ends of others. ``ends``: for many holds at once, by their rules and lists,
+    the end ("" while they wait) and the seconds. ``says``: writers' judgements, by id; ``said``: for many at once,
+    counts."""
 
     def __init__(self) -> None:
         self.hours: dict[tuple[int, str, str], int] = {}
@@ -176,7 +178,7 @@ class Sums:
         self.hours[hour, about, did] = self.hours.get((hour, about, did), 0) + n
 
     def judged(self, at: int, data: Mapping[str, Any]) -> str:
-        """What was done with a message is counted, and returned; "" for what is not counted."""
+        """Count the action on a message, and return it; "" if it is not counted."""
         did = ACTIONS.get(str(data.get("action")))
         if did is None or data.get("retry") or data.get("test"):
             return ""
@@ -201,7 +203,8 @@ class Sums:
     def activity(
         self, since: datetime, until: datetime, zone: tzinfo, *, ended: bool = True, uncounted: int = 0
     ) -> Activity:
-        """What they come to. ``zone``: the organization's, by which days begin. ``ended``: what was decided after ``until`` is not."""
+        """The totals. ``zone``: the organization's, by which days begin. ``ended``: False includes decisions after
+        ``until``."""
         did: dict[str, dict[str, int]] = {}
         days: dict[date, dict[str, int]] = {}
         for (hour, about, what), n in self.hours.items():
@@ -243,7 +246,8 @@ class Sums:
 
 
 class _Ends:
-    """Of holds, by what they are about, how they ended and after how many seconds. ``until``: what ended later waits; None: nothing is later."""
+    """Counts of holds by rule or list, end and seconds. ``until``: a hold that ended later counts as waiting; None: no
+    limit."""
 
     def __init__(
         self,
@@ -307,7 +311,7 @@ def seconds_between(held_at: int, at: int) -> float:
 
 
 def _sorted(shares: Iterable[Share]) -> list[Share]:
-    """Of lists to which all that was written passed nothing is said but that."""
+    """Lists whose messages were all relayed come last."""
     return sorted(
         shares,
         key=lambda share: (
@@ -326,5 +330,5 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def _each(value: Sequence[Any]) -> Iterator[str]:
-    """A name has no line end: by these they stand apart in the store."""
+    """A name has no line end, since line ends separate names in the store."""
     return (str(word).replace("\n", " ") for word in value)

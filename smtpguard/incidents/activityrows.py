@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """The sums of the entries from the one after ``after`` through ``through``."""
+    """The sums of the entries after ``after`` through ``through``."""
 
     after: int
     through: int
@@ -48,7 +48,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What is counted together. ``did``: relayed, held, deferred, rejected or observed; ``rule``, ``list``: "" for any."""
+    """The subject of a sum. ``did``: relayed, held, deferred, rejected or observed; ``rule``, ``list``: "" for any."""
 
     did: str
     rule: str = ""
@@ -61,7 +61,7 @@ class About:
 
 
 def read(connection: Connection) -> Slice | None:
-    """What is to be added next; None where nothing is."""
+    """The next slice to be summed; None if there is none."""
     head, after = read_head(connection), _through(connection)
     some = select(entry.c.seq).where(entry.c.seq > after).order_by(entry.c.seq).limit(SLICE).subquery()
     through = connection.execute(select(func.max(some.c.seq))).scalar()
@@ -77,7 +77,7 @@ def read(connection: Connection) -> Slice | None:
 
 
 def write(batch: Batch, made: Slice) -> bool:
-    """False where somebody else has written it meanwhile."""
+    """False if another process has written it meanwhile."""
     connection = batch.connection
     batch.flush()
     if _through(connection) != made.after:
@@ -98,7 +98,7 @@ def write(batch: Batch, made: Slice) -> bool:
 
 
 def forget(batch: Batch, before: datetime) -> None:
-    """As the journal does."""
+    """Delete sums as old as the journal's retention."""
     batch.connection.execute(delete(summed).where(summed.c.hour < microseconds(before)))
     batch.connection.execute(delete(ended).where(ended.c.held_at < microseconds(before)))
 
@@ -120,9 +120,9 @@ def activity(
     most: int = 0,
     progress: Progress | None = None,
 ) -> Activity:
-    """Of that time; ``until`` None: all that there is by ``now``. ``most``: where more entries than so many are not added up yet they
-    are left out, and it says so; 0 for no such bound. ``progress``: hears how many of how many are read. In a thread: long where much
-    is not added up."""
+    """The activity of a period; ``until`` None: up to ``now``. ``most``: if more entries than that are not summed yet
+    they are left out, and the result says so; 0 for no limit. ``progress`` gets the numbers read and total. Run it in a
+    thread: it takes long if many entries are not summed."""
     begin, end = microseconds(since), None if until is None else microseconds(until)
     with open() as connection:
         sums, parts, uncounted = _kept(connection, begin, end, most)
@@ -145,7 +145,8 @@ def activity(
 
 
 class _Part(NamedTuple):
-    """Entries to be read, from the one after ``after``. ``kept``: their hours are not whole, and their holds are known."""
+    """Entries to be read, after ``after`` through ``through``. ``kept``: their hours are incomplete, and their holds
+    are known."""
 
     after: int
     through: int
@@ -153,7 +154,7 @@ class _Part(NamedTuple):
 
 
 def _kept(connection: Connection, begin: int, end: int | None, most: int) -> tuple[Sums, list[_Part], int]:
-    """What is added up of that time by whole hours, which entries have to be read beside it, and how many are left out."""
+    """The stored sums of whole hours of that time, the entries to be read in addition, and the number left out."""
     head, through = read_head(connection).seq, _through(connection)
     last = head + 1 if end is None else journal.first_at(connection, end)
     low, high = begin + -begin % HOUR, None if end is None else end - end % HOUR
@@ -190,7 +191,7 @@ def _hours(connection: Connection, sums: Sums, low: int, high: int | None) -> No
 
 
 def _holds(connection: Connection, sums: Sums, begin: int, end: int | None) -> None:
-    """Those of that time: one by one where something became of them that is not added up yet, and the others many at once."""
+    """The holds of that time: one by one if their end is not summed yet, the others in groups."""
     known: dict[str, tuple[str, ...]] = {"": ()}
 
     def names(text: str) -> tuple[str, ...]:
@@ -225,11 +226,11 @@ def _holds(connection: Connection, sums: Sums, begin: int, end: int | None) -> N
 
 
 _LOOKED_THROUGH = 20
-"""So many stretches at once: who wants more goes on from there."""
+"""The most stretches in one call; the caller continues from there."""
 
 
 def judged(open: Open, about: About, before: int, limit: int) -> tuple[list[tuple[Entry, Clear | None]], int]:
-    """The newest verdicts that are counted together, and the entry before which to look further, 0 where there is nothing more."""
+    """The newest verdicts of a sum, and the entry before which to continue, 0 at the end."""
     with open() as connection:
         first = 1 if about.since is None else journal.first_at(connection, microseconds(about.since))
         end = read_head(connection).seq + 1

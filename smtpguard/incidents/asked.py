@@ -15,7 +15,7 @@ from smtpguard.policy.parse import Policy, parse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strange:
-    """``meant``: "" where nothing comes near."""
+    """An unknown name. ``meant``: the nearest known one, "" if there is none."""
 
     word: str
     meant: str
@@ -23,8 +23,8 @@ class Strange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """``lists`` that the policy does not know; ``senders`` that are no address or from whom nothing came; of the latter ``bad`` are
-    no address at all."""
+    """``lists`` that the policy does not know; ``senders`` that are no address or from whom nothing came; ``bad``:
+    those that are no address."""
 
     lists: tuple[Strange, ...]
     senders: tuple[Strange, ...]
@@ -39,7 +39,7 @@ def held_against(
     lists: Iterable[str] = (),
     writers: Iterable[str] = (),
 ) -> Asked:
-    """``documents``: the policy's. ``lists``: known beside its own. ``writers``: from whom mail came."""
+    """``documents``: the policy's. ``lists``: known beside the policy's. ``writers``: senders of known mail."""
     try:
         policy: Policy | None = parse(documents, delimiters=delimiters)
     except Broken:  # of a version that this one does not read
@@ -70,7 +70,7 @@ def held_against(
 
 
 def _at_home(word: str, people: Iterable[str], domains: Iterable[str]) -> str:
-    """The address of somebody who was called by less."""
+    """The address of the person with this local part."""
     local = word.strip("<> @").casefold().partition("@")[0]
     if not local:
         return ""

@@ -20,7 +20,7 @@ _WEEK = 7 * 86_400 * 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """``sender`` and ``subject``: "" where they are erased. ``because``: fact, what was observed, the condition."""
+    """``sender`` and ``subject``: "" if they are erased. ``because``: fact, observed value, condition."""
 
     id: str
     at: datetime
@@ -32,7 +32,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Of a rule, a sender or a list. ``customers``: recipients, each message for itself. ``action``: of a rule, "" otherwise."""
+    """For a rule, a sender or a list. ``customers``: recipients, summed over messages. ``action``: of a rule, ""
+    otherwise."""
 
     name: str
     action: str = ""
@@ -44,8 +45,9 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """``weeks``: between the first message and the last, and a day at least. ``messages``: all that were looked at; ``would``: how many of them would have been held, deferred and rejected. ``enforced``: how
-    many were so in fact, since the policy did not always observe. ``decisions``: on what would have been held. Shares: the most first."""
+    """``weeks``: from the first message to the last, at least a day. ``messages``: all that were judged; ``would``: how
+    many of them would have been held, deferred and rejected. ``enforced``: how many in fact were, since the policy did
+    not always observe. ``decisions``: on messages that would have been held. Shares: the most first."""
 
     since: datetime
     until: datetime
@@ -67,7 +69,7 @@ class _Counts:
     examples: list[Example] = field(default_factory=list)
 
     def add(self, customers: int, decision: str) -> bool:
-        """Whether it is another decision than those before."""
+        """Whether it needs another decision than those before."""
         self.messages += 1
         self.customers += customers
         other = bool(decision) and decision not in self.decisions
@@ -83,8 +85,8 @@ class _Counts:
 
 
 class Sums:
-    """``acts``: of each rule what it does once it is enforced; "" of those that would only observe or call a person even then.
-    A rule that is not in it, of a policy before, is taken to hold."""
+    """``acts``: for each rule its action once it is enforced; "" for those that would then still only observe or call a
+    person. A rule that is missing, of an earlier policy, counts as hold."""
 
     def __init__(self, acts: Mapping[str, str], *, examples: int = EXAMPLES) -> None:
         self._acts, self._examples = acts, examples
@@ -94,7 +96,8 @@ class Sums:
         self._by: dict[str, dict[str, _Counts]] = {"rules": {}, "senders": {}, "lists": {}}
 
     def add(self, at: int, id: str, data: Mapping[str, Any], clear: Clear | None) -> None:
-        """A verdict of the journal; ``at`` in microseconds. Total: what is of another version's shape counts as far as it is understood."""
+        """A verdict of the journal; ``at`` in microseconds. Total: another version's shape counts as far as it is
+        understood."""
         if data.get("retry") or data.get("test") or "counts" not in data:
             return
         self._messages += 1
@@ -127,7 +130,7 @@ class Sums:
         return self._by[kind].setdefault(name, _Counts())
 
     def observed(self, since: datetime, until: datetime) -> Observed:
-        """What they come to."""
+        """The totals."""
         return Observed(
             since=since,
             until=until,
@@ -143,7 +146,7 @@ class Sums:
 
 
 def acts(rules: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Of rules as the policy file has them, what each does once ``enforce`` is true."""
+    """For rules as the policy file has them, the action of each once ``enforce`` is true."""
     return {str(rule.get("id")): _act(rule) for rule in rules}
 
 

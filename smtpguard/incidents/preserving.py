@@ -29,7 +29,7 @@ SLICE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needed:
-    """What an incident needs. ``first``: the first entry of it."""
+    """The data that an incident needs. ``first``: its first entry."""
 
     ids: frozenset[str]
     contents: frozenset[str]
@@ -38,7 +38,7 @@ class Needed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preserved:
-    """One incident. ``asked_by``: who wants it to be kept longer, while a second person has not agreed."""
+    """One incident. ``asked_by``: who wants an extension, until a second person agrees."""
 
     id: str
     until: datetime
@@ -48,7 +48,8 @@ class Preserved:
 
 
 def find(open: Open, id: str) -> Needed | None:
-    """Of a message, hold, mailing or freeze; of a message that is one of a mailing, all of it. None where the journal knows none."""
+    """For a message, hold, mailing or freeze; for a message of a mailing, the whole mailing. None if the journal has
+    none."""
     ids, contents, first = _named(open, {id})
     if not ids:
         return None
@@ -84,7 +85,7 @@ def _named(open: Open, names: Collection[str]) -> tuple[set[str], set[str], int]
 
 
 def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str, cases: int) -> Preserved:
-    """From now on. What is kept of it already is kept as long as it is, at least."""
+    """From now on. An incident that is preserved already stays so at least as long as before."""
     now = batch.now
     row = batch.connection.execute(select(preserved).where(preserved.c.id == id)).one_or_none()
     made = Preserved(
@@ -99,7 +100,7 @@ def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str, cases:
 
 
 def keep(batch: Batch, id: str, what: str, keys: Sequence[str]) -> None:
-    """Some of what it needs."""
+    """Add some of the data that it needs."""
     known = select(preserved_key.c.key).where(preserved_key.c.incident == id, preserved_key.c.what == what)
     there = set(batch.connection.execute(known.where(preserved_key.c.key.in_(keys))).scalars())
     rows = [{"incident": id, "what": what, "key": key} for key in keys if key not in there]
@@ -108,7 +109,7 @@ def keep(batch: Batch, id: str, what: str, keys: Sequence[str]) -> None:
 
 
 def renew(batch: Batch, id: str, by: str) -> Preserved:
-    """``by`` wants it to be kept longer: the second person who does decides. Raises KeyError where it is not kept."""
+    """``by`` asks for an extension; a second person grants it. Raises KeyError if the incident is not preserved."""
     row = batch.connection.execute(select(preserved).where(preserved.c.id == id)).one_or_none()
     if row is None:
         raise KeyError(id)
@@ -125,7 +126,7 @@ def renew(batch: Batch, id: str, by: str) -> Preserved:
 
 
 def end(batch: Batch) -> int:
-    """Those whose time is over; how many."""
+    """End incidents whose time is over; returns the number."""
     over = batch.connection.execute(select(preserved).where(preserved.c.until <= batch.now_us)).all()
     for row in over:
         batch.connection.execute(delete(preserved_key).where(preserved_key.c.incident == row.id))
@@ -143,13 +144,13 @@ def any_of_them(connection: Connection) -> bool:
 
 
 def first_kept(connection: Connection) -> int | None:
-    """The first entry that one of them needs."""
+    """The first entry that any preserved incident needs."""
     found = connection.execute(select(func.min(preserved.c.first))).scalar()
     return None if found is None else int(found)
 
 
 def is_kept(what: str, key: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether the id or the content in this column is."""
+    """Whether the id or the content in this column is preserved."""
     return exists().where(preserved_key.c.what == what, preserved_key.c.key == key)
 
 

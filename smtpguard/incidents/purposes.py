@@ -27,9 +27,9 @@ class ListThen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purposes:
-    """``of``: rule to what it is for, ``lists``: what they were, where several policies decided as the last of them has it; so ``zone``,
-    the organisation's. ``watching``: policies, by SHA-256, that only observed (``enforce: false``); ``lost``: those whose documents
-    are not kept any more or that this version does not read."""
+    """``of``: rule to description. ``lists``: as the last policy that decided declares them; so is ``zone``, the
+    organization's. ``watching``: policies, by SHA-256, that only observed (``enforce: false``). ``lost``: those whose
+    documents are erased or unreadable for this version."""
 
     of: Mapping[str, str] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class Purposes:
 
 
 def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, language: str) -> Purposes:
-    """In this language where the admin wrote that. Of each policy, in order, its documents. Takes a tenth of a second each."""
+    """In ``language`` if the admin wrote it. ``policies``: in order, each with its documents; a tenth of a second each."""
     of: dict[str, str] = {}
     lists: dict[str, ListThen] = {}
     lost: list[str] = []

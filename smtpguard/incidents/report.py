@@ -24,36 +24,36 @@ from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import OPEN, REACHED, End, Message, Sum, relayed
 
 DAY = 86_400 * 1_000_000
-"""Microseconds. So long after the last that happened to its messages, a freeze, a policy or a list still belongs to a case."""
+"""In microseconds. A freeze, a policy or a list belongs to a case until so long after the last entry on its messages."""
 AROUND = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, Kind.POLICY.value, Kind.LIST.value,
                      Kind.STREAM.value})  # fmt: skip
 
 
 MOST = 1_000_000
-"""Messages of one case; a mailing of 400,000 takes 300 MB of memory while it is added up."""
+"""The most messages of one case; a mailing of 400,000 takes 300 MB of memory while it is summed."""
 
 
 FEW = 4
-"""Held messages that are named one by one."""
+"""The most held messages that are named one by one."""
 
 
 class TooMany(Exception):
-    """More messages fit than a report is made of."""
+    """More messages match than a report can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """``first``, ``last``: when its messages came; ``went_first``, ``went_last``: when the relay took the first and the last of what went
-    out, None where nothing did. ``again``: how often a message that was held came once more. ``ends``: only those that there were, each with the messages of
-    which somebody has come to it, and its distinct people; ``reached``, ``open``: what they come to, each message and each person
-    once. ``refused``: recipients whom the relay refused at RCPT, so that no message was for them, by its reply. ``perhaps``: how many more people may have it, of whose copies nobody knows and who have no other. ``of_lists``: of each list
-    the people on it who have it, ``perhaps_of_lists``: and who may. ``copies``: messages that a list
-    server made of others in here, with whose people theirs are counted, by what became of them. ``shown``: the most addresses that
-    stood in To and Cc of a message that went out or may have. ``writers``: role and
-    address to messages; ``rules``: name and mode to messages; ``reasons``: of rules that were enforced, what they saw. ``policies``:
-    SHA-256 to messages. ``undelivered``: recipients of released messages whom the relay refused for good. ``erased``: messages
-    whose names are erased; ``unsettled``: ids that nobody knows the end of. ``held``: the first messages whose content was kept, and
-    since when."""
+    """``first``, ``last``: when its messages came; ``went_first``, ``went_last``: when the relay accepted the first and
+    the last, None if it accepted none. ``again``: retries of held messages. ``ends``: the ends that occurred, each with
+    its messages and its distinct people; ``reached``, ``open``: their totals, each message and each person once.
+    ``refused``: recipients that the relay refused at RCPT, so that no message was for them, by its reply. ``perhaps``:
+    how many more people may have it: all their copies are in doubt. ``of_lists``: for each list the members who have
+    it, ``perhaps_of_lists``: and those who may. ``copies``: copies that a list server made of messages of the case, by
+    their end; their people are counted with the original's. ``shown``: the most addresses in To and Cc of a message
+    that was or may have been delivered. ``writers``: role and address to messages; ``rules``: name and mode to
+    messages; ``reasons``: of enforced rules, the observed values. ``policies``: SHA-256 to messages. ``undelivered``:
+    recipients of released messages that the relay refused for good. ``erased``: messages whose names are erased;
+    ``unsettled``: ids whose end is unknown. ``held``: the first messages whose content is stored, and since when."""
 
     first: datetime
     last: datetime
@@ -88,12 +88,12 @@ class Report:
 
 
 class Case:
-    """Made for one report. First every verdict that may fit goes to ``judge``; ``ids`` then names all whose history is wanted
-    (``add``); what happened around it at last goes to ``around``. Entries may come in any order within each of the three, save
-    that those of one id come in theirs."""
+    """The messages of one report. First every candidate verdict goes to ``judge``; ``ids`` then names all whose history
+    is needed (``add``); entries around it at last go to ``around``. Within each of the three, entries may come in any
+    order, except that those of one id come in theirs."""
 
     def __init__(self, about: About, seal: Seal, asked: Asked | None = None) -> None:
-        """``asked``: says of a person whether they are on a list, where its index is the one that was counted by."""
+        """``asked``: whether a person is on a list, if its index is the one that was counted by."""
         self._about = about
         self._asked = asked
         self._changes = Changes()
@@ -125,7 +125,7 @@ class Case:
         self._again = self._erased = self._undelivered = 0
         self._from = self._to = 0
         self._went: tuple[int, int] | None = None
-        self._end = 0  # of all that happened
+        self._end = 0  # the last entry
 
     @property
     def mailings(self) -> list[str]:
@@ -138,13 +138,13 @@ class Case:
 
     @property
     def ids(self) -> frozenset[str]:
-        """All to which something may have happened: messages, holds, mailings, and the freezes that stopped them."""
+        """All that entries can be about: messages, holds, mailings, and the freezes that stopped them."""
         return frozenset().union(self._messages, self._copies, self._holds, self._counters["mailings"], self._freezes)
 
     # the verdicts
 
     def judge(self, entry: Entry, clear: Clear | None) -> bool:
-        """Whether this verdict is one of the case; then it is counted. Raises TooMany."""
+        """Whether this verdict belongs to the case; then it is counted. Raises TooMany."""
         content = entry.content
         if not self._about.fits(entry, content, clear, self._digests):
             return False
@@ -161,10 +161,10 @@ class Case:
         if data.get("freeze"):
             self._freezes.add(str(data["freeze"]))
         id = str(hold) if data.get("retry") and hold else entry.id
-        if id in self._messages or id in self._copies:  # a client that did not hear our 250 has come once more
+        if id in self._messages or id in self._copies:  # a retry of a client that did not get our 250
             self._again += 1
             return
-        copy = data.get("expanded_from") in self._messages  # whose people are counted with the one that it was made of
+        copy = data.get("expanded_from") in self._messages  # its people are counted with the original's
         (self._copies if copy else self._messages)[id] = Message.of(data)
         if not copy and not self._messages[id].test:
             self._whom[id] = Whom.of(id, data, sealed)
@@ -202,7 +202,7 @@ class Case:
     # what happened to them
 
     def add(self, entry: Entry, clear: Clear | None) -> None:
-        """Something that happened to one of ``ids``, verdicts aside."""
+        """An entry on one of ``ids``, other than its verdict."""
         message = self._messages.get(entry.id) or self._copies.get(entry.id)
         self._noted(entry, clear)
         if message is None:
@@ -222,11 +222,12 @@ class Case:
     # and around them
 
     def period(self) -> tuple[int, int]:
-        """In microseconds: from its first message to a day after the last that happened to any."""
+        """In microseconds: from its first message to a day after the last entry on any."""
         return self._from, self._end + DAY
 
     def around(self, entry: Entry, clear: Clear | None) -> bool:
-        """Whether a freeze, thaw, policy, list or stream of any time concerns the case; then it is noted, or counted by."""
+        """Whether a freeze, thaw, policy, list or stream of any time concerns the case; then it is noted, or used for
+        counting."""
         begin, end = self.period()
         data, kind = entry.data, entry.kind
         if kind not in AROUND:
@@ -267,7 +268,7 @@ class Case:
         return whole.count(self._asked, self._changes)
 
     def report(self) -> Report:
-        """Raises ValueError where there is no message."""
+        """Raises ValueError if there is no message."""
         if not self._from:
             raise ValueError("no message fits")
         shown = 0
@@ -323,7 +324,7 @@ class Case:
 
 
 def _took(kind: str, data: Mapping[str, Any]) -> bool:
-    """Whether this entry says that the relay took it, for one recipient at least."""
+    """Whether this entry says that the relay accepted it for at least one recipient."""
     one = reported(kind, data)
     return relayed(kind, data) is End.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE)
 
@@ -331,7 +332,7 @@ def _took(kind: str, data: Mapping[str, Any]) -> bool:
 def _by_list(
     lists: dict[str, tuple[Counted, Counted]], known: Set[str], some: Sequence[Unit], sure: bool, *, got: bool
 ) -> None:
-    """Who is on which of the ``known`` lists, of those who have it (``got``), and of all who have it or may."""
+    """Add people to the ``known`` lists that they are on: those who have it (``got``), and all who have it or may."""
     for unit in some:
         names = {unit.of[0]} if isinstance(unit, Crowd) else {name for name, _ in unit.on}
         for name in names & known:

@@ -30,22 +30,22 @@ from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Mailing
 
 MOST_MAILINGS = 100
-"""Of so many the figures are told, those with the most messages."""
+"""Figures are given for so many mailings, those with the most messages."""
 TRIES = 3
 _MANY = 500
 _SET_BACK = 26 * 3600 * 1_000_000
-"""Microseconds: so far may a clock have been set back, by a day and an hour of a zone, without anything being passed over."""
+"""Microseconds. A clock set back by up to a day and an hour (a zone) makes the search miss nothing."""
 _CONTENT = re.compile(r"[0-9a-f]{64}\Z")
 _VERDICT = Kind.VERDICT.value
 _CAME = (_VERDICT, Kind.REFUSED.value)
-"""What says of a message that it came, or that it would have: the relay had refused recipients."""
+"""Entries that say that a message came, or would have come if the relay had not refused recipients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """``report``: None where no message fits. ``mailings``: as they are now, over all of their time. ``seq``, ``hash``: the
-    journal's last entry when it was begun, up to which everything was read; ``checkpoint``: the last one signed. ``proof``: None
-    where nobody asked for it."""
+    """``report``: None if no message matches. ``mailings``: as they are now, over all of their time. ``seq``, ``hash``:
+    the journal's last entry at the start, up to which everything was read; ``checkpoint``: the last one signed.
+    ``proof``: None if it was not asked for."""
 
     report: Report | None
     mailings: Sequence[Mailing]
@@ -65,7 +65,8 @@ def find(
     progress: Progress | None = None,
     asked: Asked | None = None,
 ) -> Found:
-    """``walks``: begins a walk. ``asked``: whether somebody is on a list (incidents.report). Raises TooMany, and Unavailable where retention is always faster."""
+    """``walks``: begins a walk. ``asked``: whether a person is on a list (incidents.report). Raises TooMany, and
+    Unavailable if retention trims entries during every try."""
     for _ in range(TRIES):
         found = _Search(walks(), about, prove, asked).found(now, progress)
         if found is not None:
@@ -74,7 +75,7 @@ def find(
 
 
 class _Search:
-    """One try. What is read of the journal ends at the walk's head, so that all of it is of one moment."""
+    """One try. Entries are read up to the walk's head, so that all of them are of one moment."""
 
     def __init__(self, walk: Walk, about: About, prove: bool, asked: Asked | None = None) -> None:
         self._walk, self._open = walk, walk.open
@@ -85,7 +86,7 @@ class _Search:
         self._first = walk.head.seq + 1  # of the entries that the report is made of
 
     def found(self, now: datetime, progress: Progress | None) -> Found | None:
-        """None where retention has trimmed some of what the report is made of: it is to be made again, without."""
+        """None if retention has trimmed entries of the report meanwhile: it must be made again without them."""
         case, head = self._case, self._walk.head
         self._read()
         if self._trimmed():
@@ -127,7 +128,7 @@ class _Search:
         return first is not None and self._first < first
 
     def _verdicts(self) -> Iterator[Pair]:
-        """Those that may fit, in order."""
+        """The candidates, in order."""
         about = self._about
         wanted: list[ColumnElement[bool]] = [entry.c.kind.in_(_CAME)]
         begin, end = 0, self._walk.head.seq
@@ -144,15 +145,15 @@ class _Search:
             yield from page
 
     def _history(self, ids: Collection[str]) -> Iterator[Pair]:
-        """What happened to these, verdicts aside; of one id in order."""
+        """Entries on these ids, other than verdicts; of one id in order."""
         wanted = sorted(ids)
         for start in range(0, len(wanted), _MANY):
             some = wanted[start : start + _MANY]
             yield from self._pairs(entry.c.id.in_(some), entry.c.kind.not_in(_CAME))
 
     def _around(self, begin: int, end: int) -> list[Pair]:
-        """What may have happened around a case of that time: policies however old, since one of them decided; and what happened the
-        day before, since a list that was read before the first message may be in use only after it."""
+        """Candidates around a case of that time. Policies of any age, since one of them decided; and entries of the day
+        before, since a list that was read before the first message may be in use only after it."""
         begin -= DAY
         with self._open() as connection:
             first = journal.first_at(connection, begin - _SET_BACK)
@@ -165,7 +166,7 @@ class _Search:
         return {str(name) for one, _ in found if (name := one.data.get("mailing"))}
 
     def _pairs(self, *wanted: ColumnElement[bool]) -> list[Pair]:
-        """By an index, so at once."""
+        """Uses an index, so at once."""
         query = journal.ROWS.where(*wanted, self._up_to_here).order_by(entry.c.seq)
         with self._open() as connection:
             rows = connection.execute(query).all()
@@ -182,7 +183,7 @@ _IDS_OF = (Kind.VERDICT.value, Kind.FREEZE.value)
 
 
 def called(connection: Connection, word: str) -> list[str]:
-    """The ids of messages, mailings and freezes that may be called so, at most ten; where one is called exactly so, that alone."""
+    """The ids of messages, mailings and freezes that match ``word``, at most ten; only the exact match if there is one."""
     low = word.strip().upper()
     if not low:
         return []
@@ -198,7 +199,7 @@ def called(connection: Connection, word: str) -> list[str]:
 
 
 def writers(connection: Connection) -> list[str]:
-    """Who wrote, of the newest messages, as far as that is not erased."""
+    """The writers of the newest messages, unless erased."""
     query = select(clear.c.doc).join(entry, entry.c.seq == clear.c.seq).where(entry.c.kind == Kind.VERDICT.value)
     rows = connection.execute(query.order_by(entry.c.seq.desc()).limit(_LATELY)).scalars()
     who = (json.loads(row) for row in rows)

@@ -20,22 +20,23 @@ AUTOMATIC = re.compile(
     r"(?:.*[._+-])?(?:no-?reply|do-?not-?reply|noreply|notifications?|receipts?|orders?|invoices?|billing|kvitton?|faktura|system|robot|mailer|alerts?)"
     r"(?:[._+-].*)?\Z"
 )
-"""Local parts of systems."""
+"""Local parts of automatic senders."""
 LETTERS_A_WEEK = 10
-"""So many one by one to customers make a system, if its name says so; ten times as many whatever it is called."""
+"""So many single letters to customers a week make a system if its name is typical; ten times as many for any name."""
 MAILINGS = 2
-"""To a list's address, that look like mailings: so many days with one make a writer."""
+"""So many days with a message to a list address that looks like a mailing make a writer."""
 TIMES = (1.5, 2.0, 3.0, 5.0)
-"""Of a bound: what is tried."""
+"""Multiples of a bound that are tried."""
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000
 _LEAST = 3
-"""Of senders, people or decisions: fewer say nothing."""
+"""Of senders, people or decisions; fewer are no evidence."""
 _NUMBER = re.compile(r"\d[\d ,\N{NO-BREAK SPACE}]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """One key of the policy. ``path``: the mapping that it stands in; ``value``: plain, as YAML has it. ``looser``: whether more may pass."""
+    """One key of the policy. ``path``: the mapping that contains it; ``value``: plain, as in YAML. ``looser``: more may
+    pass."""
 
     path: tuple[str | int, ...]
     key: str
@@ -46,7 +47,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """``notes``: what was met and is no line of a policy yet."""
+    """``notes``: findings that cannot be a line of a policy yet."""
 
     suggestions: Sequence[Suggestion]
     notes: Sequence[str]
@@ -62,19 +63,19 @@ class Bound:
     fact: str
     least: float
     rest: str = ""
-    """What stands behind the number: " in 1h"."""
+    """The text after the number: " in 1h"."""
     more: Mapping[str, Any] | None = None
-    """Where it is a mapping with ``at_least``: all of it."""
+    """The whole mapping, if the condition is one with ``at_least``."""
 
     def value(self, least: int) -> Any:
-        """As it is written with another number."""
+        """The condition with another number."""
         return f">= {least}{self.rest}" if self.more is None else {**self.more, "at_least": least}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the policy file says already: ``domains``, by list its ``writers``, the senders of ``streams``, ``customers_here``. ``ours``:
-    addresses outside that it calls colleagues."""
+    """What the policy file already has: ``domains``, by list its ``writers``, the senders of ``streams``,
+    ``customers_here``. ``ours``: addresses outside that it calls colleagues."""
 
     domains: Collection[str]
     writers: Mapping[str, Collection[str]]
@@ -89,7 +90,8 @@ class Known:
 
 @dataclass(slots=True)
 class _Sender:
-    """Letters: to one recipient, who is a customer. Others have several recipients; a letter to somebody else says nothing."""
+    """Letters: to one recipient, who is a customer. Others: to several recipients. A letter to anybody else does not
+    count."""
 
     letters: int = 0
     others: int = 0
@@ -100,7 +102,7 @@ class _Sender:
 
 
 class Evidence:
-    """Of verdicts, added in the order of the journal."""
+    """Verdicts, added in the order of the journal."""
 
     def __init__(self, known: Known) -> None:
         self._known = known
@@ -115,7 +117,7 @@ class Evidence:
         self.messages = 0
 
     def add(self, at: int, id: str, data: Mapping[str, Any], clear: Clear | None) -> None:
-        """A verdict; ``at`` in microseconds. What is erased adds to bounds alone."""
+        """A verdict; ``at`` in microseconds. An erased one counts only for bounds."""
         counts = data.get("counts")
         if data.get("retry") or data.get("test") or not isinstance(counts, Mapping):
             return
@@ -178,7 +180,8 @@ class Evidence:
     # what it comes to
 
     def found(self, weeks: float, holds_a_week: float) -> Found:
-        """``weeks``: of the time that was read. ``holds_a_week``: what one rule may cost; a bound is raised only above that."""
+        """``weeks``: of the time that was read. ``holds_a_week``: the accepted number of holds for each rule; a bound
+        is raised only above that."""
         notes: list[str] = []
         made = [
             *self._writers(),
@@ -240,7 +243,7 @@ class Evidence:
         return named or (one.letters >= 10 * LETTERS_A_WEEK * weeks and one.internal * 20 <= one.letters)
 
     def _alone(self, client: str) -> bool:
-        """Whether only systems send from there: their addresses prove them then."""
+        """Whether only systems send from this client: then its address proves them."""
         behind = self._behind[client]
         return bool(client) and len(behind) <= _LEAST and all(map(self._like_a_system, behind))
 
@@ -251,7 +254,7 @@ class Evidence:
         return AUTOMATIC.match(sender.partition("@")[0]) is not None or one.internal * 20 <= one.letters
 
     def _here(self, notes: list[str]) -> Iterator[Suggestion]:
-        """Members of lists who have an address in our domains: colleagues, if they write from it themselves."""
+        """Members of lists with an address in our domains: colleagues, if they send mail from it."""
         if not self._known.customers_here or len(self._members) < _LEAST:
             return
         write = sorted(address for address in self._members if address in self._wrote)
@@ -299,6 +302,6 @@ class Evidence:
 
 
 def _rounded(number: int) -> int:
-    """Up, to one digit that counts: 137 is 200."""
+    """Up, to one significant digit: 137 gives 200."""
     size: int = 10 ** max(0, len(str(number)) - 1)
     return math.ceil(number / size) * size

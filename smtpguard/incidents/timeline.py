@@ -10,7 +10,7 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
 
 SHOWN = 20
-"""Of what came in masses the timeline keeps so many entries at the beginning, and at the end."""
+"""Of frequent kinds the timeline keeps so many entries at the beginning, and at the end."""
 
 _MASSES = frozenset(
     {
@@ -26,7 +26,7 @@ _MASSES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An entry of the timeline; ``left_out``: how many like it come between it and the next."""
+    """An entry of the timeline; ``left_out``: how many of its kind come between it and the next."""
 
     entry: Entry
     clear: Clear | None
@@ -35,7 +35,7 @@ class Step:
 
 @dataclass(slots=True)
 class _Masses:
-    """Of entries of one kind the first and the last, and how many there were."""
+    """The first and the last entries of one kind, and their number."""
 
     first: list[tuple[int, Step]] = field(default_factory=list)  # a heap of the lowest, negated
     last: list[tuple[int, Step]] = field(default_factory=list)

@@ -17,7 +17,7 @@ from smtpguard.journal.fate import REACHED, End, Message, delivered
 
 @dataclass(slots=True)
 class Counted:
-    """People as they are added up: those for whom it surely is so, and all for whom it may be."""
+    """Sets of people: those of whom it is certain, and all of whom it is possible."""
 
     sure: People = field(default_factory=People)
     all: People = field(default_factory=People)
@@ -35,8 +35,8 @@ class Counted:
 
 @dataclass(slots=True)
 class Whom:
-    """Of one message. ``units``: of each recipient; ``apart``: which of them are colleagues who get it whatever becomes of the
-    rest."""
+    """The recipients of one message. ``units``: the people of each; ``apart``: which of them are colleagues who get it
+    in any case."""
 
     units: tuple[Sequence[Unit], ...]
     _sealed: tuple[str, ...]
@@ -46,14 +46,14 @@ class Whom:
 
     @classmethod
     def of(cls, id: str, data: Mapping[str, Any], sealed: Mapping[str, Sequence[str]]) -> Whom:
-        """By its verdict. ``sealed``: the private part as it stands in the chain."""
+        """From its verdict. ``sealed``: the private part as the chain has it."""
         recipients = tuple(sealed.get("recipients", ()))
         every = tuple(units(data, recipients, id))
         several = recipients if len(recipients) > 1 and len(recipients) == len(every) else ()
         return cls(units=every, _sealed=several, _apart=frozenset(data.get("apart_at", ())), _id=id)
 
     def add(self, kind: str, data: Mapping[str, Any], sealed: Mapping[str, Sequence[str]]) -> None:
-        """What was written of some of its recipients, in order."""
+        """An entry on some of its recipients, in order."""
         one = reported(kind, data)
         if one is None or not self._sealed:
             return
@@ -63,7 +63,7 @@ class Whom:
         self._ends.update((n, end) for n, one in enumerate(self._sealed) if one in some)
 
     def ends(self, message: Message) -> Iterator[tuple[End, Sequence[Unit], bool]]:
-        """What became of it, for whom, and whether that is sure."""
+        """Each end, the people of it, and whether that is certain."""
         shares = list(message.shares())
         if len({share.end for share in shares}) == 1:
             sure = shares[0].end not in REACHED or not any(share.at_most for share in shares)

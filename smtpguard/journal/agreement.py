@@ -15,9 +15,9 @@ from smtpguard.journal.checkpoint import Checkpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """Entry ``seq``, of the time ``at``, says that the store was put back: entries up to ``through`` were signed, the last of
-    them at ``signed_at``, and are not in it. ``since``: when the last was signed that is; None where nobody knows. Times are
-    microseconds."""
+    """Entry ``seq``, of the time ``at``, says that the store was restored to an earlier state: entries up to
+    ``through`` were signed, the last of them at ``signed_at``, and are missing. ``since``: when the last checkpoint
+    that is left was signed; None if unknown. Times are microseconds."""
 
     seq: int
     at: int
@@ -28,7 +28,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parted:
-    """A checkpoint that the chain does not agree with. ``agreed``: the last entry before it that one agrees with."""
+    """A checkpoint that the chain disagrees with. ``agreed``: the last entry before it with a checkpoint that agrees."""
 
     mark: Checkpoint
     signed_here: bool
@@ -36,7 +36,8 @@ class Parted:
 
 
 class Agreement:
-    """``genuine``: checkpoints that were signed here; ``claimed``: that say they are of this journal, and were not."""
+    """``genuine``: checkpoints that were signed here; ``claimed``: those that name this journal and were not signed
+    here."""
 
     def __init__(self, genuine: Iterable[Checkpoint], claimed: Iterable[Checkpoint] = ()) -> None:
         self._waiting: dict[int, list[tuple[Checkpoint, bool]]] = {}
@@ -44,7 +45,7 @@ class Agreement:
             for mark in some:
                 self._waiting.setdefault(mark.seq, []).append((mark, signed_here))
         self._parted: list[Parted] = []
-        self._put_back: list[Checkpoint] = []  # those that say so, and that the chain agrees with
+        self._put_back: list[Checkpoint] = []  # those with put_back that the chain agrees with
         self._signed_at: dict[int, int] = {}
         self._agreed = 0
 
@@ -54,11 +55,11 @@ class Agreement:
         return sorted(self._waiting)
 
     def begins(self, seq: int, prev: bytes) -> bool:
-        """Whether it is signed that retention has cut a chain just after entry ``seq``, whose hash was ``prev``."""
+        """Whether a checkpoint says that retention has cut the chain just after entry ``seq``, whose hash was ``prev``."""
         return any(m.base and here and m.hash == prev for m, here in self._waiting.get(seq, ()))
 
     def skips(self, seq: int) -> None:
-        """Retention has cut the chain after entry ``seq``: what was said of those before cannot be held against them any more."""
+        """Retention has cut the chain after entry ``seq``: earlier checkpoints cannot be compared any more."""
         for old in [s for s in self._waiting if s <= seq]:
             self._put_back += [m for m, here in self._waiting.pop(old) if here and m.put_back is not None]
         self._agreed = max(self._agreed, seq)
@@ -74,8 +75,8 @@ class Agreement:
                     self._put_back.append(mark)
 
     def ends(self) -> tuple[tuple[Parted, ...], tuple[Lost, ...]]:
-        """The chain has no more entries. The checkpoints that it does not agree with and that nothing excuses, and what is
-        excused; both in order."""
+        """The chain has no more entries. Returns the checkpoints that disagree without excuse, and the excused ones; in
+        order."""
         lost: dict[Checkpoint, list[Checkpoint]] = {}
         parted: list[Parted] = []
         for each in (*self._parted, *self._beyond()):

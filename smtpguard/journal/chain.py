@@ -55,7 +55,7 @@ class Entry:
 
 
 def instant(at: int) -> datetime:
-    """The time of so many microseconds."""
+    """The time of so many microseconds since 1970."""
     return _EPOCH + at * _MICROSECOND
 
 
@@ -65,17 +65,17 @@ def microseconds(at: datetime) -> int:
 
 
 def canonical(value: object) -> str:
-    """The one JSON text of a value: sorted keys, no space, ASCII. Raises TypeError or ValueError for what is not JSON, save
-    that a number which JSON has no form for is null."""
+    """The one JSON text of a value: sorted keys, no space, ASCII. A number without a JSON form (NaN) is null. Raises
+    TypeError or ValueError for a value that is not JSON."""
     try:
         text = orjson.dumps(value, option=_STRICT).decode()
-    except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits; or what is no JSON at all
+    except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits, or no JSON value
         return _encode(value)
     return text if text.isascii() else _encode(value)
 
 
 def parsed(text: str) -> Any:
-    """What ``canonical`` wrote of strings. Raises ValueError for what is no JSON."""
+    """The value of a text by ``canonical``. Raises ValueError for text that is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:  # it may be a lone surrogate
@@ -83,7 +83,7 @@ def parsed(text: str) -> Any:
 
 
 class Seal:
-    """Keyed digests of private values, of one installation and one journal: two journals cannot be joined by them."""
+    """Keyed digests of private values, of one installation and one journal: they cannot join two journals."""
 
     def __init__(self, secret: bytes, journal: str) -> None:
         key = hmac.digest(secret, b"smtpguard journal private " + journal.encode(), "sha256")
@@ -112,8 +112,8 @@ def link(prev: bytes, seq: int, at: int, kind: str, id: str, body: str) -> bytes
 
 
 def runs_on(rows: Sequence[Any], seq: int, prev: bytes) -> bytes | None:
-    """The last hash of entries that follow entry ``seq``, whose hash is ``prev``, one after the other; None where some does not. Each as
-    its number, time, kind, id, body, the hash before it and its own. What ``link`` says, for many."""
+    """The last hash of entries that follow entry ``seq``, whose hash is ``prev``, one after the other; None if one does
+    not follow. Each row is number, time, kind, id, body, the hash before it and its own. ``link``, for many."""
     digest = hashlib.sha256
     for n, at, kind, id, body, before, hash in rows:
         seq += 1

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The journal's entry ``seq`` had this hash. ``base``: retention has erased the entries up to and with it. ``put_back``: this
-    entry says that the store was put back to an earlier state, and the chain agrees with what was signed up to the entry of that
-    number. ``renewed``: the entries before it were written under another secret. ``generation``: of the key that has signed ``note``; that says the same, signed for whoever has no secret
-    (journal.note); "" of an earlier version, and where nobody could say what the tree was."""
+    """The journal's entry ``seq`` had this hash. ``base``: retention has erased the entries up to and with it.
+    ``put_back``: this entry says that the store was restored to an earlier state, and the chain agrees with checkpoints
+    up to the entry of that number. ``renewed``: the entries before it were written under another secret.
+    ``generation``: of the key that has signed ``note``, which says the same to readers without the secret
+    (journal.note); "" for an earlier version, and if the tree was unknown."""
 
     journal: str
     seq: int
@@ -32,7 +33,7 @@ class Checkpoint:
     mac: bytes = b""
 
     def line(self) -> str:
-        """As it stands in the file, without the line end. What is rare stands there only where it is so."""
+        """As a line of the file, without the line end. Rare fields are left out if they are not set."""
         rare: dict[str, object] = {"put_back": self.put_back} if self.put_back is not None else {}
         if self.renewed:
             rare["renewed"] = True
@@ -54,14 +55,14 @@ class Checkpoint:
 
     @property
     def says(self) -> tuple[str, ...]:
-        """What else it says, in words."""
+        """The rare fields, in words."""
         words = ["base"] if self.base else []
         if self.put_back is not None:
             words.append(f"put back to {self.put_back}")
         return (*words, "renewed") if self.renewed else tuple(words)
 
     def excuses(self, other: Checkpoint) -> bool:
-        """Whether what the other says of the chain need not be so any more, since the store was put back."""
+        """Whether the chain need not agree with the other checkpoint any more, since the store was restored."""
         return self.put_back is not None and other.seq > self.put_back and other.at <= self.at and other != self
 
 

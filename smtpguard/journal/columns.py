@@ -13,14 +13,14 @@ from smtpguard.journal.chain import parsed
 from smtpguard.journal.event import Kind
 
 NAMED = ("hold", "mailing", "with", "freeze")
-"""Of a verdict's data: what its message is called by, beside its own id and its content."""
+"""Keys of a verdict's data that contain further ids of the message."""
 _KIND = Kind.VERDICT.value
 _RELAY = "relay"
 
 
 class Columns(NamedTuple):
-    """``action``: of a verdict that does not relay. ``observed``: True where a rule only observed. ``lists``: those that it touches, and
-    ``names``: the hold, mailing and freeze that it names beside its id; each on a line of its own between line ends."""
+    """``action``: of a verdict that does not relay. ``observed``: True if a rule only observed. ``lists``: those that
+    it touches, and ``names``: the hold, mailing and freeze ids in it; each on a line of its own between line ends."""
 
     action: str | None = None
     observed: bool | None = None
@@ -32,7 +32,7 @@ NONE = Columns()
 
 
 def of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
-    """Of an entry with this ``data``; all empty where it is no verdict."""
+    """The columns of an entry with this ``data``; all empty if it is no verdict."""
     if kind != _KIND:
         return NONE
     action = data.get("action")
@@ -47,7 +47,8 @@ def of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
 
 
 def fits(kind: str, id: str, body: str, found: Sequence[Any]) -> bool:
-    """Whether the columns ``found`` beside a body are those that it makes. What is no JSON of ours is not judged here."""
+    """Whether the columns ``found`` beside a body are those that it gives. A body that is not our JSON is not judged
+    here."""
     if kind != _KIND:
         return tuple(found) == NONE
     try:

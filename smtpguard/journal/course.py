@@ -16,19 +16,19 @@ from smtpguard.journal.event import Kind
 
 MINUTE = 60_000_000
 UNSIGNED = 5 * MINUTE
-"""So long the writer never writes without signing, processes that are killed one after the other aside."""
+"""The writer never writes for so long without signing, unless processes are killed one after the other."""
 BACKWARDS = 5 * MINUTE
-"""Notes that wait for the database may come so late."""
+"""Entries that wait for the database may be so late."""
 BACKDATED = 15 * MINUTE
 _MOST = 20
 _LATE = frozenset(kind.value for kind in (Kind.VERDICT, Kind.REFUSED, Kind.OUTCOME, Kind.IN_DOUBT, Kind.NOTICE))
-"""Of mail: written down later than they happened where the database was away."""
+"""Entries on mail: written later than they happened if the database was unavailable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsigned:
-    """Entries ``first`` to ``last``, of the times ``since`` to ``until``, that no checkpoint was made in; ``end``: none after them either.
-    Times are microseconds."""
+    """Entries ``first`` to ``last``, of the times ``since`` to ``until``, without a checkpoint among them; ``end``: nor
+    after them. Times are microseconds."""
 
     first: int
     last: int
@@ -39,7 +39,8 @@ class Unsigned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backwards:
-    """Entry ``seq`` says that it is of ``at``, and one before it is of ``before``. ``entries``: how many in a row are older than that."""
+    """Entry ``seq`` has the time ``at``, and one before it has ``before``. ``entries``: how many in a row are older
+    than that."""
 
     seq: int
     at: int
@@ -49,7 +50,7 @@ class Backwards:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backdated:
-    """Entry ``seq`` says that it is of ``at``, and at ``signed_at``, later than that, a checkpoint was signed that it is not in."""
+    """Entry ``seq`` has the time ``at``; a checkpoint was signed later, at ``signed_at``, without it."""
 
     seq: int
     at: int
@@ -57,8 +58,8 @@ class Backdated:
 
 
 class Course:
-    """Of one walk in order. ``marks``: genuine checkpoints. ``now``: microseconds, when the walk began; ``latest``: the time of the entry
-    before, where it begins at a checkpoint within the chain."""
+    """One walk in order. ``marks``: genuine checkpoints. ``now``: microseconds, when the walk began; ``latest``: the
+    time of the entry before, if it begins at a checkpoint within the chain."""
 
     def __init__(self, marks: Iterable[Checkpoint], now: int, latest: int = 0) -> None:
         last: dict[int, int] = {}
@@ -70,21 +71,21 @@ class Course:
         for at in self._ats:
             self._highest.append(max(at, self._highest[-1]) if self._highest else at)
         self._now = now
-        self._next = 0  # the checkpoint that is met next
+        self._next = 0  # the next checkpoint
         self._latest = latest
         self._began = self._active = 0
-        self._first = self._last = 0  # of the stretch that was begun
+        self._first = self._last = 0  # of the current stretch
         self._back: list[int] = []
         self.unsigned: list[Unsigned] = []
         self.backwards: list[Backwards] = []
         self.backdated: Backdated | None = None
 
     def meets(self, rows: Sequence[Any]) -> None:
-        """More entries, each with its number, time and kind first."""
+        """More entries, each row with its number, time and kind first."""
         latest, active, first = self._latest, self._active, self._first
         due = self._due()
         for seq, at, kind, *_ in rows:
-            if seq > due:  # the checkpoints of entries that are trimmed, or gone
+            if seq > due:  # checkpoints of entries that are trimmed or missing
                 self._next = bisect_left(self._seqs, seq)
                 due = self._due()
             if not first:
@@ -124,10 +125,10 @@ class Course:
         self._back[3] += 1
         if self.backdated is not None or kind in _LATE:
             return
-        before = bisect_left(self._seqs, seq)  # those before are of earlier entries
+        before = bisect_left(self._seqs, seq)  # checkpoints before it are of earlier entries
         signed = self._highest[before - 1] if before else 0
         after = self._ats[before] if before < len(self._ats) else self._now
-        if signed - at > BACKDATED and after >= signed:  # else the clock was set back, for what was signed then too
+        if signed - at > BACKDATED and after >= signed:  # else the clock was set back, also for what was signed then
             self.backdated = Backdated(seq=seq, at=at, signed_at=signed)
 
     def _caught_up(self) -> None:

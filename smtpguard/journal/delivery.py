@@ -16,24 +16,22 @@ from smtpguard.journal.event import Kind
 
 
 class DeliveryStatus(enum.Enum):
-    """What became of it for one recipient, as far as is known."""
+    """The known result for one recipient."""
 
-    PENDING = "pending"  # not sent: it waits for its attempt, or the last one was certainly not taken
-    ATTEMPTED = (
-        "attempted"  # in doubt: an attempt has begun, and of one at least nobody knows whether the relay took it
-    )
-    DELIVERED = "delivered"  # the relay's 250, or a person says so
-    REFUSED = "refused"  # certainly not taken, and not tried again
-    CANCELLED = "cancelled"  # people took it back before it went
+    PENDING = "pending"  # not sent: it waits for its attempt, or the last one certainly failed
+    ATTEMPTED = "attempted"  # in doubt: at least one attempt has begun without a known result
+    DELIVERED = "delivered"  # the relay answered 250, or a person says so
+    REFUSED = "refused"  # certainly not accepted, and not tried again
+    CANCELLED = "cancelled"  # revoked before it was sent
 
 
 class DeliveryEvent(enum.Enum):
-    """What can happen. ``earlier`` (see ``after``) tells of the attempts before this one."""
+    """The events. ``earlier`` (see ``after``) counts attempts before this one."""
 
     BEGIN = "begin"  # the mark, committed before the relay is spoken to
-    TAKE = "take"  # the relay said 2yz
-    PUT_OFF = "put off"  # certainly not taken: 4yz, or the dot was not sent
-    REFUSE = "refuse"  # certainly not taken, and there is no other attempt
+    TAKE = "take"  # the relay answered 2yz
+    PUT_OFF = "put off"  # certainly not accepted: 4yz, or the dot was not sent
+    REFUSE = "refuse"  # certainly not accepted, and no further attempt is made
     LOSE = "lose"  # no answer came
     CANCEL = "cancel"  # people took it back
     CONFIRM = "confirm"  # a person says that it was sent
@@ -43,8 +41,11 @@ class DeliveryEvent(enum.Enum):
 TRANSITIONS: Mapping[tuple[DeliveryStatus, DeliveryEvent], DeliveryStatus] = {
     (DeliveryStatus.PENDING, DeliveryEvent.BEGIN): DeliveryStatus.ATTEMPTED,
     (DeliveryStatus.PENDING, DeliveryEvent.TAKE): DeliveryStatus.DELIVERED,
-    (DeliveryStatus.PENDING, DeliveryEvent.PUT_OFF): DeliveryStatus.PENDING,  # before any attempt: a freeze stood, say
-    (DeliveryStatus.PENDING, DeliveryEvent.REFUSE): DeliveryStatus.REFUSED,  # there is nothing that could be sent
+    (
+        DeliveryStatus.PENDING,
+        DeliveryEvent.PUT_OFF,
+    ): DeliveryStatus.PENDING,  # before any attempt: for example because of a freeze
+    (DeliveryStatus.PENDING, DeliveryEvent.REFUSE): DeliveryStatus.REFUSED,  # there is no content to send
     (DeliveryStatus.PENDING, DeliveryEvent.CANCEL): DeliveryStatus.CANCELLED,
     (DeliveryStatus.ATTEMPTED, DeliveryEvent.BEGIN): DeliveryStatus.ATTEMPTED,
     (DeliveryStatus.ATTEMPTED, DeliveryEvent.TAKE): DeliveryStatus.DELIVERED,
@@ -54,25 +55,25 @@ TRANSITIONS: Mapping[tuple[DeliveryStatus, DeliveryEvent], DeliveryStatus] = {
     (
         DeliveryStatus.ATTEMPTED,
         DeliveryEvent.CANCEL,
-    ): DeliveryStatus.ATTEMPTED,  # who may have it may have it; it is not tried again
+    ): DeliveryStatus.ATTEMPTED,  # they may still have it; it is not tried again
     (DeliveryStatus.ATTEMPTED, DeliveryEvent.CONFIRM): DeliveryStatus.DELIVERED,
     (
         DeliveryStatus.ATTEMPTED,
         DeliveryEvent.REPEAT,
-    ): DeliveryStatus.ATTEMPTED,  # the first may have arrived all the same
+    ): DeliveryStatus.ATTEMPTED,  # the first attempt may have arrived
 }
-"""What is not here cannot happen. Delivered, refused and cancelled are ends."""
+"""Pairs that are not here are impossible. Delivered, refused and cancelled are final."""
 
 _CERTAIN_OF_THIS_ATTEMPT = frozenset({DeliveryEvent.PUT_OFF, DeliveryEvent.REFUSE})
 
 
 class NotPossible(ValueError):
-    """A status that this event cannot happen to."""
+    """This event cannot happen in this status."""
 
 
 def after(status: DeliveryStatus, event: DeliveryEvent, *, earlier: int = 0) -> DeliveryStatus:
-    """The next status. ``earlier``: of how many other attempts than this one nobody knows how they ended; as long as there is any,
-    that this one was not taken does not clear the doubt. Raises NotPossible."""
+    """The next status. ``earlier``: the number of other attempts with an unknown result; as long as there is any, the
+    doubt stays even if this attempt certainly failed. Raises NotPossible."""
     to = TRANSITIONS.get((status, event))
     if to is None:
         raise NotPossible(f"a recipient that is {status.value} cannot {event.value}")
@@ -82,22 +83,20 @@ def after(status: DeliveryStatus, event: DeliveryEvent, *, earlier: int = 0) -> 
 
 
 class Further(enum.Enum):
-    """What is still to be done about a recipient."""
+    """The next step for a recipient."""
 
-    TRY = "try"  # an attempt, once its time has come
-    ASK = "ask"  # if no answer has come by its time, people say whether it was sent
-    ANSWER = (
-        "answer"  # people took it back while an attempt was being made: its answer is written if it comes by its time
-    )
+    TRY = "try"  # an attempt, at its time
+    ASK = "ask"  # if no answer comes by its time, people say whether it was sent
+    ANSWER = "answer"  # revoked during an attempt: its answer is written if it comes by its time
     NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """What one entry of the journal says of some recipients of a release, or of the colleagues' part (``part``). ``over``: nothing more is
-    done about them. ``people``: those behind them; not ``counted``: an earlier version wrote down only how many recipients they are.
-    ``attempt``: its number; ``again``: it follows one that is in doubt. ``in_doubt``: of what was put off, whether an earlier attempt may
-    have been taken; None where an earlier version did not say."""
+    """What one journal entry says of some recipients of a release, or of the colleagues' part (``part``). ``over``: no
+    further step is taken for them. ``people``: those behind them; not ``counted``: an earlier version wrote only the
+    number of recipients. ``attempt``: its number; ``again``: it follows one that is in doubt. ``in_doubt``: for a
+    put-off, whether an earlier attempt may have been accepted; None if an earlier version did not say."""
 
     event: DeliveryEvent
     people: int
@@ -110,7 +109,7 @@ class Reported:
 
     @property
     def status(self) -> DeliveryStatus:
-        """Theirs from then on."""
+        """Their status from then on."""
         if self.event is DeliveryEvent.PUT_OFF:
             return DeliveryStatus.ATTEMPTED if self.in_doubt else DeliveryStatus.PENDING
         return _STATUS[self.event]
@@ -138,7 +137,7 @@ _STOPPED, _SETTLED = Kind.STOPPED.value, Kind.SETTLED.value
 
 
 def reported(kind: str, data: Mapping[str, Any]) -> Reported | None:
-    """None where the entry says nothing of single recipients of a delivery."""
+    """None if the entry says nothing of single recipients of a delivery."""
     if kind in (_STOPPED, _SETTLED):
         said = DeliveryEvent.CONFIRM if data.get("choice") == "sent" else DeliveryEvent.REPEAT
         said = DeliveryEvent.CANCEL if kind == _STOPPED else said
@@ -160,15 +159,16 @@ def reported(kind: str, data: Mapping[str, Any]) -> Reported | None:
 
 
 def _of_part(data: Mapping[str, Any]) -> bool:
-    """Entries of an earlier version have no ``part``, and say it by the id alone."""
+    """Entries of an earlier version have no ``part``; the id's ending says it."""
     return bool(data.get("part")) or str(data.get("intent", "")).endswith("-part")
 
 
 @dataclass(slots=True, kw_only=True)
 class Account:
-    """What the journal's entries on one release, or on one colleagues' part, add up to, in people. ``attempted``: in doubt, and not
-    settled yet; ``doubted``: in doubt for good; ``waiting``: put off, and to be tried again. ``spared``: taken back. ``vague``: an earlier version did not write down how many
-    people an attempt was for. ``over``: nobody is to be tried any more."""
+    """The sum of the journal's entries on one release, or on one colleagues' part, in people. ``attempted``: in doubt,
+    and not settled yet; ``doubted``: in doubt for good; ``waiting``: put off, to be tried again; ``spared``: cancelled.
+    ``vague``: an earlier version did not write how many people an attempt was for. ``over``: no further attempts are
+    made."""
 
     delivered: int = 0
     refused: int = 0
@@ -183,7 +183,7 @@ class Account:
     _unsaid: bool = field(default=False, repr=False)
 
     def add(self, one: Reported) -> None:
-        """The next entry. What a person has sent again may have arrived the first time all the same, so it changes nothing."""
+        """The next entry. A repeat ordered by a person changes nothing, since the first attempt may have arrived."""
         people = one.people
         match one.event:
             case DeliveryEvent.BEGIN:
@@ -218,7 +218,7 @@ class Account:
 
     @property
     def doubt(self) -> int:
-        """Of whom nobody knows, now or ever."""
+        """How many are in doubt, for now or for good."""
         return self.attempted + self.doubted
 
     @property
@@ -227,7 +227,7 @@ class Account:
         return not self.vague and not (self._unsaid and self.attempted)
 
     def _answered(self, one: Reported) -> None:
-        """Whoever was not marked in this attempt was not in doubt."""
+        """A recipient that was not marked in this attempt was not in doubt."""
         if one.attempt == self._begun:
             self._no_more_in_doubt(one.people)
 

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 Version = tuple[str, str]
 """A list's name, and the version of its index: the same version is the same people."""
 Asked = Callable[[str, Version], bool | None]
-"""Whether this person is on that version of that list; None where nobody can say any more."""
+"""Whether this person is on that version of that list; None if it can no longer be known."""
 
 
 class Interval(NamedTuple):
-    """At least ``low`` people, at most ``high``; None: nobody can say how many at most."""
+    """At least ``low`` people, at most ``high``; None: no upper bound is known."""
 
     low: int
     high: int | None
@@ -38,7 +38,7 @@ NOBODY = Interval(0, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Single:
-    """One person. ``on`` and ``off``: lists that they were certainly on, and not on, when the message came."""
+    """One person. ``on`` and ``off``: lists that they certainly were on, and not on, when the message came."""
 
     digest: str
     on: frozenset[Version] = frozenset()
@@ -47,7 +47,7 @@ class Single:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
-    """All behind an address that expands: at least ``low`` people, at most ``high``."""
+    """All people behind an address that expands: at least ``low``, at most ``high``."""
 
     of: Version
     low: int
@@ -58,12 +58,10 @@ Unit = Single | Crowd
 
 
 class Changes:
-    """How lists changed from one version to the next, as far as that was journalled."""
+    """Numbers of people who came to and left lists between versions, as far as journalled."""
 
     def __init__(self) -> None:
-        self._steps: dict[
-            Version, dict[Version, int]
-        ] = {}  # how many are on the other version who were not on this one
+        self._steps: dict[Version, dict[Version, int]] = {}  # how many on the other version were not on this one
         self._beyond: dict[Version, dict[Version, int]] = {}
 
     def add(self, name: str, before: str, after: str, *, added: int, removed: int) -> None:
@@ -72,14 +70,14 @@ class Changes:
         self._beyond.clear()
 
     def note(self, name: str, data: Mapping[str, Any]) -> bool:
-        """A list's entry in the journal; whether it tells of a change that can be counted."""
+        """Add a list's journal entry; returns whether it has a change that can be counted."""
         if data.get("added") is None or not data.get("before"):
             return False
         self.add(name, data["before"], data["version"], added=int(data["added"]), removed=int(data["removed"]))
         return True
 
     def together(self, sizes: Mapping[Version, Interval]) -> Interval:
-        """How many people these versions of one list are together. ``sizes``: how many each is."""
+        """The number of people on any of these versions of one list. ``sizes``: the size of each."""
         low = max(some.low for some in sizes.values())
         for of, some in sizes.items():
             low = max([low, *(some.low + added for other, added in self._steps.get(of, {}).items() if other in sizes)])
@@ -90,7 +88,8 @@ class Changes:
         return Interval(low, max(low, high))
 
     def _from(self, first: Version, sizes: Mapping[Version, int]) -> int:
-        """At most so many: all of the first, and of each further one those who are not on the one nearest to it."""
+        """An upper bound: all of the first, and for each further version those who are not on the version nearest to
+        it."""
         total, left = sizes[first], {of: size for of, size in sizes.items() if of != first}
         last = first
         while left:
@@ -101,7 +100,7 @@ class Changes:
         return total
 
     def _others(self, of: Version) -> Mapping[Version, int]:
-        """How many are on each version, at most, who are not on this one: over all steps that lead there."""
+        """For each other version, at most how many on it are not on this one: over all steps that lead there."""
         if of not in self._beyond:
             found: dict[Version, int] = {}
             ahead = [(0, of)]
@@ -119,16 +118,16 @@ class Changes:
 
 NO_CHANGES = Changes()
 Where = tuple[frozenset[Version], frozenset[Version]]
-"""The versions of lists that somebody was on, and not on; of all others nobody knows."""
+"""The versions of lists that a person was on, and not on; for all others it is unknown."""
 
 
 def interval(
     singles: Mapping[Where, int], crowds: Mapping[Version, Interval], changes: Changes = NO_CHANGES
 ) -> Interval:
-    """How many people these are. ``singles``: how many there are of whom the same is known.
+    """The number of distinct people. ``singles``: the number of persons with the same knowledge.
 
-    At least as many as the single ones, and as any one list's crowds together with those who are surely in none of them; at most all
-    of them, save those who are surely in one."""
+    The lower bound is the number of singles, or of one list's crowds plus the singles certainly in none of them. The
+    upper bound is the sum of all, without singles that are certainly in a crowd."""
     alone = sum(singles.values())
     lists: dict[str, dict[Version, Interval]] = {}
     for of, some in crowds.items():
@@ -147,7 +146,7 @@ def interval(
 
 @dataclass(slots=True)
 class People:
-    """A set of people. What is added a second time adds nobody."""
+    """A set of people: adding a person twice counts once."""
 
     _singles: dict[str, tuple[frozenset[Version], frozenset[Version]]] = field(default_factory=dict)
     _crowds: dict[Version, Interval] = field(default_factory=dict)
@@ -168,7 +167,8 @@ class People:
             self.add(Crowd(of=of, low=some.low, high=some.high))
 
     def count(self, asked: Asked | None = None, changes: Changes = NO_CHANGES) -> Interval:
-        """``asked``: of whom it was not said when their message came. ``changes``: of the lists from version to version."""
+        """``asked``: for persons of whom it was not recorded when their message came. ``changes``: of lists between
+        versions."""
         singles: Counter[Where] = Counter()
         for digest, (on, off) in self._singles.items():
             if self._crowds and asked is not None:
@@ -180,18 +180,18 @@ class People:
 
 
 def more(known: Interval, all_of_them: Interval) -> Interval:
-    """How many ``all_of_them`` are beyond those who are ``known`` to be among them."""
+    """How many ``all_of_them`` are beyond the ``known`` among them."""
     low = max(all_of_them.low - known.high, 0) if known.high is not None else 0
     return Interval(low, None if all_of_them.high is None else max(all_of_them.high - known.low, 0))
 
 
-# as a verdict's entry has them
+# from a verdict's entry
 
 
 def units(data: Mapping[str, Any], sealed: Sequence[str], id: str) -> Iterator[Sequence[Unit]]:
-    """Of each recipient of a message, in their order, whom it stands for, by its verdict: ``people`` has the digest of a single
-    recipient, with the lists that it is on, or says what is behind an address; ``crowds`` the lists. Of an entry of an earlier
-    version only as much as it says: recipients by their sealed addresses, and behind a list's address a number."""
+    """For each recipient of a message, in order, the people it stands for, from its verdict. ``people`` has the digest
+    of a single recipient, with the lists that it is on, or says what is behind an address; ``crowds`` has the lists. An
+    entry of an earlier version has less: recipients by their sealed addresses, and behind a list address a number."""
     told = data.get("people")
     if told is None:
         yield from _before(data, sealed, id)

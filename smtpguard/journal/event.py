@@ -18,40 +18,40 @@ class Kind(enum.Enum):
     """What happened."""
 
     VERDICT = "verdict"  # a message was decided on; data.action says how. Committed before any effect
-    REFUSED = "refused"  # nothing came of a transaction: the relay had refused recipients at RCPT. Nothing was decided
-    OUTCOME = "outcome"  # what became of a verdict to relay: relayed, refused, lost, recalled, gone
+    REFUSED = "refused"  # a transaction without a message: the relay had refused recipients at RCPT. No verdict
+    OUTCOME = "outcome"  # of a verdict to relay: relayed, refused, lost, recalled, gone
     VOTE = "vote"
     APPROVED = "approved"  # the quorum is complete; the release is in the outbox
-    CONFIRMED = "confirmed"  # its writer said that it is meant, and to how many; the release is in the outbox
-    UNCONFIRMED = "unconfirmed"  # its writer is not asked any more: it waits for others to decide
+    CONFIRMED = "confirmed"  # its writer confirmed it, and the number of people; the release is in the outbox
+    UNCONFIRMED = "unconfirmed"  # its writer is no longer asked: it waits for others to decide
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
     APART = "apart"  # a copy that differs from what was approved waits for people by itself
-    REOPENED = "reopened"  # an approval was taken back before anything had gone: it waits for people again
-    STOPPED = "stopped"  # ... when some had it, or may have it: nobody else gets it, and it is over
+    REOPENED = "reopened"  # an approval was revoked before anything was sent: it waits for people again
+    STOPPED = "stopped"  # ... when some had it, or may have it: the rest is not sent, and it has ended
     VOIDED = "voided"  # a hold whose 250 the client never got
     ADOPTED = "adopted"  # ... and which its retry has taken up
     ESCALATED = "escalated"
     REMINDED = "reminded"
-    RELEASE = "release"  # an attempt to deliver what was released, per recipient
+    RELEASE = "release"  # an attempt to deliver a release, for each recipient
     RELEASED = "released"  # all recipients of a release are settled
     IN_DOUBT = "in-doubt"  # the final dot was sent and nothing came back
-    SETTLED = "settled"  # a person said what became of a list's post in doubt: data.choice is sent, or again
+    SETTLED = "settled"  # a person decided on a release to a list address in doubt: data.choice is sent, or again
     NOTICE = "notice"  # a notice or DSN of ours: sent, or could not be
     FREEZE = "freeze"
     THAW = "thaw"
     THAW_ASKED = "thaw-asked"  # where two have to agree: the first of them
-    MAILING = "mailing"  # what people did to one: went on, stopped, reopened it, or told how it was taken
+    MAILING = "mailing"  # an action on a mailing: resumed, stopped, reopened, or a report of bounces and complaints
     POLICY = "policy"  # another policy is in force
-    STREAM = "stream"  # a stream is above its limits: what more comes of it waits at its client
-    ALARM = "alarm"  # a rule calls somebody: data.lists says how many people of which list were written to
+    STREAM = "stream"  # a stream is above its limits: further messages of it wait at the client
+    ALARM = "alarm"  # a rule calls a person: data.lists has the number of people addressed by list
     LIST = "list"  # a list's index was replaced, or its source failed
     VIEWED = "viewed"  # somebody looked at held content
-    ASKED = "asked"  # who decides asked its writer something
+    ASKED = "asked"  # an approver asked its writer
     ANSWERED = "answered"  # its writer answered
     PLEADED = "pleaded"  # its writer asked for its release
-    JUDGED = "judged"  # its writer says whether it was right to stop it: data.said is right, or mistake
+    JUDGED = "judged"  # its writer's judgement of the stop: data.said is right, or mistake
     EXPORTED = "exported"
     START = "start"
     STOP = "stop"
@@ -61,12 +61,14 @@ class Kind(enum.Enum):
     ACCOUNT = "account"  # data.change: added, password, roles, disabled, enabled, second-factor, ...
     ABSENCE = "absence"  # who decides said when they are away and who decides for them: data.change is away, back, confirmed or refused
     TOKEN = "token"  # of the API: data.change says added or revoked
-    WEBHOOK = "webhook"  # what a hook could not be told
-    SECRET = "secret"  # from here on another one is in force
-    KEY = "key"  # from here on checkpoints are signed by another key, which the one before has signed
-    RETENTION = "retention"  # things are to be kept for another time; what is shorter is in force a day later
-    PRESERVED = "preserved"  # everything of an incident is kept past its time: data.change is begun, renewal asked, renewed or ended
-    ERASED = "erased"  # retention: private parts or content are gone
+    WEBHOOK = "webhook"  # an entry that a hook did not accept
+    SECRET = "secret"  # from here on another secret is in force
+    KEY = "key"  # from here on another key signs checkpoints; the one before has signed it
+    RETENTION = "retention"  # the retention was changed; a shorter one takes effect a day later
+    PRESERVED = (
+        "preserved"  # an incident is kept past its retention: data.change is begun, renewal asked, renewed or ended
+    )
+    ERASED = "erased"  # retention has erased private parts or content
 
 
 DECISIONS: Mapping[Kind, str] = {
@@ -86,11 +88,11 @@ DECISIONS: Mapping[Kind, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened. ``id`` names what it happened to: a transaction, a hold, a freeze.
+    """One thing that happened. ``id`` names its object: a transaction, a hold, a freeze.
 
-    ``data``: JSON values only (str, int, float, bool, None, list, dict). ``private``: a role (``reverse_path``, ``from``,
-    ``recipients``, ``subject``, ``actor``, ``comment``, ``message_id``, ``ident``, ``helo``) to its values in clear.
-    """
+    ``data``: JSON values only (str, int, float, bool, None, list, dict). ``private``: a role (``reverse_path``,
+    ``from``, ``recipients``, ``subject``, ``actor``, ``comment``, ``message_id``, ``ident``, ``helo``) to its values in
+    clear."""
 
     kind: Kind
     id: str
@@ -100,7 +102,7 @@ class Event:
 
 
 def decided_at(at: datetime, data: Mapping[str, Any]) -> datetime:
-    """When people had decided what an entry of ``DECISIONS`` says: an approval may take effect a while after its last vote."""
+    """When people made the decision of an entry of ``DECISIONS``: an approval may take effect after its last vote."""
     try:
         return datetime.fromisoformat(data["decided_at"])
     except (KeyError, TypeError, ValueError):

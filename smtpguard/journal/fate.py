@@ -19,16 +19,16 @@ from smtpguard.journal.event import DECISIONS, Kind
 
 
 class End(enum.Enum):
-    """What has become of a message."""
+    """The outcome of a message."""
 
-    DELIVERED = "delivered"  # the relay took it: its 250
+    DELIVERED = "delivered"  # the relay accepted it: its 250
     RELEASED = "released"  # held, approved, and delivered then
-    IN_DOUBT = "in doubt"  # nobody knows whether the relay took it
+    IN_DOUBT = "in doubt"  # it is unknown whether the relay accepted it
     ON_ITS_WAY = "on its way"  # approved, not delivered yet
     WAITING = "waiting"  # held, for people to decide
     UNDELIVERED = "undelivered"  # approved, and it could not be delivered
-    GRANTED = "granted"  # a test that was approved, of which nothing is sent
-    DECLINED = "declined"  # held, and people decided that it does not go out
+    GRANTED = "granted"  # a test that was approved; it is not sent
+    DECLINED = "declined"  # held, and rejected by people
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
     VOID = "void"  # held, but its client was told to try again
@@ -40,7 +40,7 @@ class End(enum.Enum):
 
 REACHED = (End.DELIVERED, End.RELEASED)
 OPEN = (End.IN_DOUBT, End.ON_ITS_WAY, End.WAITING)
-"""What may still reach people, or may have."""
+"""Ends after which it may still reach people, or may have."""
 
 _FIRST = {
     "relay": End.IN_DOUBT,
@@ -60,15 +60,15 @@ _OF_A_STATE = {
 _OF_A_HOLD = {kind.value: _OF_A_STATE[state] for kind, state in DECISIONS.items()}
 _OUTCOME, _IN_DOUBT = Kind.OUTCOME.value, Kind.IN_DOUBT.value
 _ASKED = "approval.asked"
-"""The fact for which a message was held that was sent to be approved beforehand."""
+"""The fact in the verdict of a message that was sent to be approved beforehand."""
 
 
 def relayed(kind: str, data: Mapping[str, Any]) -> End | None:
-    """What an entry says of a message that goes on to the relay at once: REFUSED where the relay has refused it for good, DEFERRED where
-    it has only put it off (4xx), so that its client has it still, NOT_SENT where it was not sent. None of an entry that says nothing of that. The last
-    one counts."""
+    """The end of a message that is relayed at once, from an entry: REFUSED if the relay refused it for good, DEFERRED
+    if it answered 4xx, so that the client keeps it, NOT_SENT if it was not sent. None for an entry without an outcome.
+    The last one counts."""
     word = data.get("outcome")
-    if kind == _IN_DOUBT and "intent" not in data and word != "asked":  # those two: of a release
+    if kind == _IN_DOUBT and "intent" not in data and word != "asked":  # otherwise it is of a release
         return End.IN_DOUBT
     if kind != _OUTCOME:
         return None
@@ -81,7 +81,7 @@ def relayed(kind: str, data: Mapping[str, Any]) -> End | None:
 
 
 def delivered(status: DeliveryStatus, *, part: bool) -> End:
-    """What a recipient of this status has come to, of a release, or of the colleagues' part."""
+    """The end for a recipient of this status, of a release, or of the colleagues' part."""
     match status:
         case DeliveryStatus.PENDING:
             return End.ON_ITS_WAY
@@ -97,7 +97,7 @@ def delivered(status: DeliveryStatus, *, part: bool) -> End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """``people``: distinct ones, however many of the messages were for each."""
+    """``people``: distinct ones, over all these messages."""
 
     messages: int = 0
     people: Interval = NOBODY
@@ -105,7 +105,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Those of a message's people for whom it has come to one end."""
+    """The people of a message with one end."""
 
     end: End
     people: int
@@ -114,8 +114,8 @@ class Share:
 
 
 def _shares(account: Account, people: int, *, part: bool, at_least: bool) -> Iterator[Share]:
-    """Of so many ``people``. Where all recipients came to one thing, so did all people; else those of whom something was said are
-    taken off, since the number of all is the surest."""
+    """Shares of ``people``. If all recipients have one result, so do all people. Else people with a known result are
+    subtracted, since the total is the most reliable number."""
     done, lost = (delivered(one, part=part) for one in (DeliveryStatus.DELIVERED, DeliveryStatus.REFUSED))
     sent, failed, doubt = account.delivered, account.refused, account.doubt
     told = [(lost, failed), (End.IN_DOUBT, doubt)]
@@ -126,7 +126,7 @@ def _shares(account: Account, people: int, *, part: bool, at_least: bool) -> Ite
         yield Share(end=done, people=people, at_least=at_least, at_most=not sent)
     elif account.over and not sent and not (failed and doubt):
         yield Share(end=End.IN_DOUBT if doubt else lost, people=people, at_least=at_least)
-    elif account.over:  # where some failed, of the others nobody knows
+    elif account.over:  # if some failed, the result of the others is unknown
         yield from _told(
             people, told if sent else [(lost, failed)], done if sent else End.IN_DOUBT, not account.sure, at_least
         )
@@ -147,8 +147,8 @@ def _told(left: int, told: Sequence[tuple[End, int]], rest: End, vague: bool, at
 
 @dataclass(slots=True, kw_only=True)
 class Message:
-    """``people``: whom it was for. ``apart``: the colleagues among them who get it whatever becomes of the rest; None where an
-    earlier version did not say how many. ``shown``: addresses in To and Cc, as far as that is known."""
+    """``people``: whom it was for. ``apart``: the colleagues among them who get it in any case; None if an earlier
+    version did not say how many. ``shown``: addresses in To and Cc, if known."""
 
     people: int
     at_least: bool
@@ -162,7 +162,7 @@ class Message:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Message:
-        """By its verdict; or by the entry for one of which nothing came, since the relay had refused recipients."""
+        """From its verdict; or from the entry of a transaction whose recipients the relay had refused."""
         if "accepted" in data:
             return cls(people=0, at_least=False, end=End.REFUSED, held=False)
         counts, action = data.get("counts", {}), str(data.get("action"))
@@ -180,11 +180,11 @@ class Message:
         )
 
     def add(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Something that happened to it, in order."""
+        """The next entry on it."""
         at_once = relayed(kind, data)
         if not self.held:
             self.end = at_once or self.end
-        elif kind == _OUTCOME:  # of the part that the wire passed on itself
+        elif kind == _OUTCOME:  # of the part that was relayed at once
             self.part = End.DEFERRED if at_once is End.NOT_SENT else at_once
         elif (one := reported(kind, data)) is not None:
             self._attempted(one)
@@ -207,11 +207,11 @@ class Message:
 
     @property
     def got_part(self) -> bool:
-        """Whether colleagues got it whatever became of the rest."""
+        """Whether colleagues got it, whatever happened to the rest."""
         return self.part.delivered > 0 if isinstance(self.part, Account) else self.part is End.DELIVERED
 
     def shares(self) -> Iterator[Share]:
-        """All its people, each in one of them; one share at least."""
+        """All its people, each in one share; at least one share."""
         apart = min(self.apart or 0, self.people)
         if self.release is not None and self.end is End.ON_ITS_WAY:
             yield from _shares(self.release, self.people - apart, part=False, at_least=self.at_least)

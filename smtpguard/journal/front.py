@@ -17,7 +17,7 @@ from smtpguard.journal.chain import canonical, instant, parsed
 from smtpguard.journal.event import Event, Kind
 
 FIRST = 4096
-"""Where the first frame stands."""
+"""Offset of the first frame."""
 _FRAME = struct.Struct("<4sQQQII")  # mark, number, synced, generation, octets of what follows, CRC-32 of all of it
 _CHECKED = struct.Struct("<QQQI")
 _MARK = b"\xf1sgf"
@@ -26,7 +26,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What a front belongs to. ``seq`` and ``hash``: the last entry of its journal when it was made."""
+    """The journal of a front. ``seq`` and ``hash``: the last entry of the journal when the front was made."""
 
     journal: str
     name: str
@@ -39,7 +39,7 @@ class Head:
 
 
 def head_of(data: bytes) -> Head | None:
-    """None where there is none, or it is not whole."""
+    """None if there is none, or it is incomplete."""
     if len(data) < 8:
         return None
     size, crc = struct.unpack_from("<II", data)
@@ -57,8 +57,8 @@ def head_of(data: bytes) -> Head | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fronted:
-    """One verdict to relay. ``body`` and ``clear`` are the entry's as the chain will have it; ``key`` and ``marks`` are what is kept of it
-    while it is under way; ``generation``: the gate's under which it was decided."""
+    """One verdict to relay. ``body`` and ``clear`` are as in its chain entry; ``key`` and ``marks`` are stored while
+    the message is in flight; ``generation``: the gate's under which it was decided."""
 
     number: int
     generation: int
@@ -70,7 +70,7 @@ class Fronted:
     clear: str | None
 
     def frame(self, synced: int) -> bytes:
-        """``synced``: the last number that was on the disk when this was written."""
+        """``synced``: the last number that was synced when this was written."""
         text = canonical([self.at, self.id, self.key, self.marks, self.body, self.clear]).encode()
         crc = zlib.crc32(text, zlib.crc32(_CHECKED.pack(self.number, synced, self.generation, len(text))))
         return _FRAME.pack(_MARK, self.number, synced, self.generation, len(text), crc) + text
@@ -78,7 +78,8 @@ class Fronted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """What a front has after the last that was moved. ``problem``: why it does not fit what was moved of it, or is damaged; "" else."""
+    """The frames of a front that are not in the chain yet. ``problem``: why they do not fit the moved ones, or are
+    damaged; "" otherwise."""
 
     fronted: Sequence[Fronted]
     problem: str = ""
@@ -89,7 +90,7 @@ class Tail:
 
 
 def event_of(fronted: Fronted) -> Event:
-    """What it was before it was written: whoever finds it in another's front knows it by its entry alone."""
+    """The event of a frame, for a process that finds it in another's front."""
     clear = parsed(fronted.clear) if fronted.clear is not None else {}
     private = {role: tuple(values) for role, values in clear.items()}
     return Event(
@@ -98,7 +99,7 @@ def event_of(fronted: Fronted) -> Event:
 
 
 def tail(frames: bytes, moved: int) -> Tail:
-    """``frames``: the file behind its head. ``moved``: the number of the last that is in the chain."""
+    """``frames``: the file after its head. ``moved``: the number of the last frame that is in the chain."""
     found: list[Fronted] = []
     at, expected = 0, 0
     while (frame := _frame_at(frames, at)) is not None:
@@ -112,13 +113,13 @@ def tail(frames: bytes, moved: int) -> Tail:
         at, expected = end, fronted.number + 1
     missing = max(expected, moved + 1)
     for fronted, synced in _others(frames, at):
-        if fronted.number > missing and synced >= missing:  # it was on the disk once
+        if fronted.number > missing and synced >= missing:  # it was synced
             return Tail(fronted=found, problem=f"frame {missing} cannot be read, and was synced")
     return Tail(fronted=found)
 
 
 def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
-    """A frame, the last number that was synced before it, and where the next begins; None where there is no whole one."""
+    """A frame, the last number that was synced before it, and the offset of the next; None if there is no complete one."""
     if len(data) - at < _FRAME.size:
         return None
     mark, number, synced, generation, size, crc = _FRAME.unpack_from(data, at)
@@ -129,7 +130,7 @@ def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
         return None
     try:
         when, id, key, marks, body, clear = parsed(text.decode())
-    except ValueError:  # no version of ours wrote it
+    except ValueError:  # not written by any version of smtpguard
         return None
     fronted = Fronted(
         number=number, generation=generation, at=when, id=id, key=key, marks=marks, body=body, clear=clear
@@ -138,7 +139,7 @@ def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
 
 
 def _others(data: bytes, at: int) -> Iterator[tuple[Fronted, int]]:
-    """Whole frames anywhere from there on."""
+    """Complete frames anywhere from there on."""
     while (at := data.find(_MARK, at)) >= 0:
         frame = _frame_at(data, at)
         if frame is None:

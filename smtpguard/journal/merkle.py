@@ -11,11 +11,11 @@ from hashlib import sha256
 from typing import Any
 
 BLOCK = 10
-"""The level of the smallest subtrees that are kept."""
+"""The level of the smallest subtrees that are stored."""
 LEAVES = 1 << BLOCK
 EMPTY = sha256().digest()
 Node = Callable[[int, int], bytes]
-"""The hash of the complete subtree of 2**level leaves that is the n-th of its level."""
+"""The hash of the n-th complete subtree of 2**level leaves."""
 
 
 def leaf(hash: bytes) -> bytes:
@@ -27,7 +27,7 @@ def parent(left: bytes, right: bytes) -> bytes:
 
 
 def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
-    """The complete subtrees over leaves that begin a block, from the leaves up."""
+    """The complete subtrees over the leaves of a block, from the leaves up."""
     made = [list(leaves)]
     digest = sha256
     while len(below := made[-1]) > 1:
@@ -37,13 +37,13 @@ def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def root(node: Node, size: int) -> bytes:
-    """Of the first ``size`` leaves (MTH)."""
+    """The root of the first ``size`` leaves (MTH)."""
     return _hash(node, 0, size) if size else EMPTY
 
 
 def _hash(node: Node, first: int, end: int) -> bytes:
     size = end - first
-    if not size & (size - 1):  # of a power of two; the ranges that are asked for begin at a multiple of it
+    if not size & (size - 1):  # a power of two; the ranges begin at a multiple of it
         level = size.bit_length() - 1
         return node(level, first >> level)
     left = _left(size)
@@ -51,7 +51,7 @@ def _hash(node: Node, first: int, end: int) -> bytes:
 
 
 def _left(size: int) -> int:
-    """The largest power of two below."""
+    """The largest power of two below ``size``."""
     return 1 << ((size - 1).bit_length() - 1)
 
 
@@ -71,7 +71,8 @@ def path(node: Node, n: int, size: int) -> list[bytes]:
 
 
 def root_of(leaf: bytes, n: int, size: int, path: Sequence[bytes]) -> bytes:
-    """Of the tree of ``size`` leaves in which leaf ``n`` has this path (RFC 9162, section 2.1.3.2). Raises ValueError."""
+    """The root of the tree of ``size`` leaves in which leaf ``n`` has this path (RFC 9162, section 2.1.3.2). Raises
+    ValueError."""
     if not 0 <= n < size:
         raise ValueError("no leaf of this tree")
     at, last, made = n, size - 1, leaf
@@ -91,7 +92,8 @@ def root_of(leaf: bytes, n: int, size: int, path: Sequence[bytes]) -> bytes:
 
 
 def cover(begin: int, end: int) -> list[tuple[int, int]]:
-    """The complete subtrees, by level and number, that together are the leaves from ``begin``, which begins a block, to before ``end``."""
+    """The complete subtrees, by level and number, that cover the leaves ``begin``, which begins a block, to ``end`` -
+    1."""
     found = []
     while begin < end:
         level = min((begin & -begin).bit_length() - 1 if begin else 63, (end - begin).bit_length() - 1)
@@ -101,9 +103,9 @@ def cover(begin: int, end: int) -> list[tuple[int, int]]:
 
 
 class Roots:
-    """Compares roots while leaves come in order. ``size`` and ``stack``: the tree so far, by the complete subtrees that cover it, the largest
-    first. ``expected``: by the number of an entry, its hash and the root that the tree up to it is said to have, as often as that was said; of
-    an entry with another hash it says nothing. ``begin``: the entry of leaf 0."""
+    """Compares roots while leaves come in order. ``size`` and ``stack``: the tree so far, by the complete subtrees that
+    cover it, the largest first. ``expected``: by entry number, each stated hash and root; a statement with another hash
+    is ignored. ``begin``: the entry of leaf 0."""
 
     def __init__(
         self,
@@ -119,10 +121,10 @@ class Roots:
         """The first entry up to which the tree has another root; 0 for none."""
 
     def meets(self, rows: Sequence[Any]) -> None:
-        """More entries, each with its number first and its hash as the seventh."""
+        """More entries, each row with its number first and its hash as the seventh."""
         if not self._whole or not rows:
             return
-        if rows[0][0] != self._begin + self._size:  # what is missing is found by who walks
+        if rows[0][0] != self._begin + self._size:  # the walk reports missing entries
             self._whole = False
             return
         stack, size, digest, expected = self._stack, self._size, sha256, self._expected

@@ -27,14 +27,14 @@ _NOTES = re.compile(rf"smtpguard/\w+\n\d+\n(?:[^\n]+\n)+\n{_DASH} smtpguard/\w+ 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """By which a note is verified. ``name``: the log's; ``public``: 32 octets."""
+    """A verifier key. ``name``: the log's; ``public``: 32 octets."""
 
     name: str
     public: bytes
 
     @property
     def id(self) -> bytes:
-        """Four octets that begin a signature by it."""
+        """The four octets that begin a signature by it."""
         return sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:4]
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Key:
 
 
 class Signer:
-    """The installation's key number ``generation`` for this journal, 0 being the first."""
+    """The installation's key number ``generation`` for this journal, beginning with 0."""
 
     def __init__(self, secret: bytes, journal: str, generation: int = 0) -> None:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -86,9 +86,9 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What a checkpoint says. ``size``: leaves of the tree, with this ``root``; ``seq``: the journal's entry that is the last of them,
-    with this ``hash``; ``at``: microseconds; ``before``: the SHA-256 of the text of the checkpoint before, "" where there is none;
-    ``says``: what else it says."""
+    """The content of a note. ``size``: leaves of the tree, with this ``root``; ``seq``: the journal's entry that is the
+    last leaf, with this ``hash``; ``at``: microseconds; ``before``: the SHA-256 of the text of the checkpoint before,
+    "" if there is none; ``says``: its rare fields in words."""
 
     journal: str
     size: int
@@ -115,12 +115,12 @@ class Note:
 
 
 def origin(journal: str) -> str:
-    """What the log is called."""
+    """The log's name."""
     return f"smtpguard/{journal}"
 
 
 def digest(note: str) -> str:
-    """By which the next one names it: of its text, without signatures."""
+    """The digest of its text, without signatures, by which the next note names it."""
     return sha256(body_of(note).encode()).hexdigest()
 
 
@@ -129,7 +129,7 @@ def body_of(note: str) -> str:
 
 
 def read(note: str) -> Note:
-    """What it says, whoever signed it. Raises ValueError."""
+    """The content, whoever signed it. Raises ValueError."""
     try:
         name, size, root, *lines = body_of(note).splitlines()
         said: dict[str, list[str]] = {}
@@ -158,7 +158,7 @@ def _microseconds(at: datetime) -> int:
 
 
 def signed_by(note: str, keys: Iterable[Key]) -> Key | None:
-    """The key that has signed it, of these; None where none has."""
+    """Which of these keys has signed it; None for none."""
     known: Mapping[tuple[str, bytes], Key] = {(key.name, key.id): key for key in keys}
     body = body_of(note)
     for line in note[len(body) :].splitlines():
@@ -177,12 +177,12 @@ def signed_by(note: str, keys: Iterable[Key]) -> Key | None:
 
 
 def notes_in(text: str) -> list[str]:
-    """The notes in a text: what a witness has kept, a log, the mails of a year. Whatever stands around them is passed over, and a log may
-    have written line ends and the dash as JSON does."""
+    """All notes in a text: a witness's store, a log, a mailbox. Other text is skipped; line ends and the dash may be
+    escaped as in JSON."""
     plain = _DASHES.sub(_DASH, _LINE_ENDS.sub("\n", text))
     return [f"{found[0]}\n" for found in _NOTES.finditer(plain)]
 
 
 def crossing(before: Key, after: Key) -> bytes:
-    """What both keys sign where one follows the other."""
+    """The text that both keys sign when one follows the other."""
     return f"smtpguard: {after} follows {before}\n".encode()

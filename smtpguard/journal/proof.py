@@ -31,7 +31,7 @@ _DECIDED, _BEGAN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bad:
-    """The first entry that is not as it was written, and what is wrong with it."""
+    """The first entry that was changed, and what is wrong with it."""
 
     seq: int
     problem: Said
@@ -39,7 +39,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What stands beside the journal and does not agree with it. ``about``: what sort of thing ``id`` is: policy, mailing, freeze ..."""
+    """A row beside the journal that disagrees with it. ``about``: the kind of ``id``: policy, mailing, freeze ..."""
 
     about: str
     id: str
@@ -48,17 +48,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What a walk over the whole chain found. ``entries`` is how many were seen. ``beside``: what else the store has, and does not agree
-    with it, as far as that was looked for (store.crosscheck).
+    """The result of a walk over the whole chain. ``entries``: how many were read. ``beside``: rows of the store that
+    disagree with it, if that was checked (store.crosscheck).
 
-    What is no fault of the chain, and should be known all the same: ``lost``, what was signed and is not in it since the store
-    was put back; ``renewed``, the entry since which the secret is in force, so that what names people before it could not be
-    held against its digests (0: it always was); ``others``, other journals of which there are checkpoints beside this one's;
-    ``unreadable``, how many lines there are no checkpoint; not ``filed``: none of those lines is of this journal and signed here, so
-    that an end which was cut off, with the database's own checkpoints of it, could not be told. ``trimmed``: the last entry that
-    retention has trimmed, 0 for none; ``unsigned`` stretches, and where time goes ``backwards``: the first of each (course). ``witnessed``: the last entry whose checkpoint a witness has, and when
-    that was signed (microseconds).
-    """
+    Not faults of the chain, but worth knowing: ``lost``: signed entries that are missing since the store was restored.
+    ``renewed``: the entry since which the secret is in force, so that names before it could not be compared with their
+    digests (0: always). ``others``: other journals with checkpoints beside this one's. ``unreadable``: the number of
+    lines that are no checkpoint. Not ``filed``: none of those lines is of this journal and signed here, so that a tail
+    cut off together with the database's checkpoints could not be detected. ``trimmed``: the last entry that retention
+    has trimmed, 0 for none. ``unsigned`` stretches, and where time goes ``backwards``: the first of each (course).
+    ``witnessed``: the last entry whose checkpoint a witness has, and when that was signed (microseconds)."""
 
     entries: int
     first_bad: Bad | None = None
@@ -80,21 +79,21 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """The head that the chain had: its last entry, and the hash of that."""
+    """The chain's head: its last entry, and its hash."""
 
     seq: int
     hash: bytes
 
 
 class Retention(Protocol):
-    """What retention has done by now. It goes on while one walks, so every question is answered anew."""
+    """What retention has done so far. It goes on during a walk, so every question is answered anew."""
 
     def erased(self, seq: int) -> bool:
-        """Whether it says that it has erased the clear values of this entry. Believed only if the chain holds."""
+        """Whether it claims to have erased the clear values of this entry. Believed only if the chain holds."""
 
     def base(self) -> Checkpoint | None:
-        """The signed checkpoint up to which it has trimmed the chain, genuine and of this journal; None where anything before its
-        end is still there."""
+        """The genuine checkpoint of this journal up to which it has trimmed the chain; None if an entry before it still
+        exists."""
 
 
 def verify(
@@ -109,13 +108,12 @@ def verify(
 ) -> Proof:
     """Walk the chain once, in order. ``agreement``: with the checkpoints of this journal.
 
-    Each entry comes with its clear values, or None where they are not there; before ``renewed`` they were sealed under another
-    secret. A chain that retention has trimmed begins after a checkpoint that says so (``base``), and may be trimmed ahead of the
-    walk as well. ``end``: what it must reach. ``met`` hears of every entry that is as it was written.
-    """
+    Each entry comes with its clear values, or None if there are none; before ``renewed`` they were sealed under another
+    secret. A chain that retention has trimmed begins after a checkpoint that says so (``base``), and may be trimmed
+    further during the walk. ``end``: what the walk must reach. ``met`` is called with every entry that is unchanged."""
     stream = iter(entries)
     seen, seq, prev, generation = 0, 0, GENESIS, 0
-    trimmed = 0  # up to where entries may be gone
+    trimmed = 0  # up to where entries may be missing
 
     def bad(at: int, problem: Said) -> Proof:
         return Proof(entries=seen, first_bad=Bad(seq=at, problem=problem), renewed=renewed)
@@ -152,7 +150,7 @@ def verify(
 
 
 def _base(entry: Entry, seq: int, agreement: Agreement, retention: Retention) -> End | None:
-    """After which the chain goes on, where there is nothing between ``seq`` and ``entry`` since retention has trimmed it."""
+    """The point after which the chain goes on, if retention has trimmed all entries between ``seq`` and ``entry``."""
     base = retention.base()
     if base is not None and base.seq > seq:
         return End(seq=base.seq, hash=base.hash)
@@ -161,7 +159,7 @@ def _base(entry: Entry, seq: int, agreement: Agreement, retention: Retention) ->
 
 
 def _parted(parted: Parted, last: int) -> tuple[int, Phrase]:
-    """What it means that the chain, which ends with ``last``, does not agree with a checkpoint."""
+    """The entry and the problem, for a chain that ends with ``last`` and disagrees with a checkpoint."""
     seq = parted.mark.seq
     if not parted.signed_here:
         problem = Phrase("a checkpoint that does not agree was not signed here: it is forged, or of another secret")
@@ -176,7 +174,7 @@ def _parted(parted: Parted, last: int) -> tuple[int, Phrase]:
 
 
 def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Clear | None]]) -> Phrase | None:
-    """What is wrong with ``entry`` after the entry ``seq`` whose hash is ``prev``; None if nothing."""
+    """What is wrong with ``entry`` after entry ``seq`` whose hash is ``prev``; None if nothing."""
     whole = link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) == entry.hash
     if whole and entry.seq == seq + 1 and entry.prev == prev:
         return None
@@ -188,7 +186,7 @@ def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Cl
         return Phrase("replaced: this entry does not follow the one before it")
     if entry.prev == prev:
         return Phrase("edited: the entry does not fit its hash")
-    # Moved here from elsewhere? Then some later entry follows it, and under its own number it is whole.
+    # Moved from elsewhere? Then a later entry follows it, and its hash fits its own number.
     for other, _ in rest:
         if other.prev == entry.hash:
             own = link(entry.prev, other.seq - 1, entry.at, entry.kind, entry.id, entry.body)
@@ -197,7 +195,7 @@ def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Cl
 
 
 def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, renewed: int) -> Phrase | None:
-    """What is wrong with the clear values of an entry that is one of the chain; None if nothing, as far as anybody can say."""
+    """What is wrong with the clear values of an entry of the chain; None if nothing can be shown."""
     if clear is None:
         return None if _nameless(entry) or retention.erased(entry.seq) else Phrase("private values are missing")
     fits = entry.seq < renewed or _fits(entry, clear, seal)
@@ -205,7 +203,7 @@ def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, 
 
 
 def _late(entry: Entry, generation: int) -> Phrase | None:
-    """What is wrong with a verdict that was decided before the gate moved, and stands behind the entry that moved it."""
+    """The problem of a verdict that was decided before the gate moved, and follows the entry that moved it."""
     if not generation or entry.kind != Kind.VERDICT.value:
         return None
     found = _DECIDED.search(entry.body)
@@ -217,7 +215,7 @@ def _late(entry: Entry, generation: int) -> Phrase | None:
 
 
 def gate_of(body: str) -> int | None:
-    """The generation that an entry which moved the gate began; None where an earlier version did not say."""
+    """The generation of the gate that an entry began; None if an earlier version did not say."""
     found = _BEGAN.search(body)
     return int(found[1]) if found is not None else None
 
@@ -229,19 +227,19 @@ def _nameless(entry: Entry) -> bool:
 def _fits(entry: Entry, clear: Clear, seal: Seal) -> bool:
     try:
         return bool(parsed(entry.body).get("private", {}) == seal.all(clear))
-    except (ValueError, TypeError, AttributeError):  # no JSON of ours, whoever wrote it
+    except (ValueError, TypeError, AttributeError):  # not JSON of smtpguard
         return False
 
 
 class Sources:
-    """The entries that a report is made of, by number and hash, to be met again on the walk that proves the chain: a report of
-    a million messages has millions of them, so they take 40 octets each. What was read of each must be what its hash says."""
+    """The entries of a report, by number and hash, to be met again on the walk that proves the chain. A report of a
+    million messages has millions of them, so they take 40 octets each. Each must match its hash."""
 
     def __init__(self, seal: Seal, renewed: int = 0) -> None:
         self._seal, self._renewed = seal, renewed
         self._seqs = array("Q")
         self._hashes = bytearray()
-        self._nameless = 0  # the last whose clear values were not there
+        self._nameless = 0  # the last without clear values
         self._bad: Bad | None = None
         self._met = 0
 
@@ -256,7 +254,7 @@ class Sources:
             self._nameless = max(self._nameless, entry.seq)
 
     def walk(self) -> Callable[[Entry], None]:
-        """What is to hear of every entry that was walked over and is one of the chain, in order."""
+        """The function to call with every entry of the chain that was walked over, in order."""
         order = array("Q", sorted(range(len(self._seqs)), key=self._seqs.__getitem__))
         at, self._met = 0, 0
 
@@ -273,11 +271,11 @@ class Sources:
 
     @property
     def gone(self) -> bool:
-        """Of a chain that is whole: whether retention has trimmed some of them before they were met."""
+        """For a chain that holds: whether retention has trimmed some of them before they were met."""
         return self._met < len(self._seqs)
 
     def proved(self, proof: Proof, retention: Retention) -> Proof:
-        """``proof`` of the walk on which they were met, unless one of them says otherwise."""
+        """``proof`` of the walk on which they were met, unless one of them contradicts it."""
         bad = self._bad
         if bad is None and self._nameless and not retention.erased(self._nameless):
             bad = Bad(seq=self._nameless, problem=Phrase("private values are missing"))

@@ -32,7 +32,7 @@ from smtpguard.journal.merkle import Roots
 
 STRETCH = 5_000
 LARGE = 200_000
-"""Entries from which on a second process is worth its start."""
+"""The number of entries from which a second process pays."""
 _POLL_SECONDS = 0.2
 _LINK = "SELECT seq, at, kind, id, body, prev, hash FROM entry WHERE seq > {} AND seq <= {} ORDER BY seq"
 _NAMES = (
@@ -48,8 +48,8 @@ Pages = Callable[[str, int, int], Iterator[Sequence[Any]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Entries ``after`` to ``until`` of a chain. ``marks``: the checkpoints among them. ``latest``: the time of the entry before. ``roots``,
-    ``begin``, ``stack``: of the tree (merkle.Roots), as it is before them."""
+    """Entries ``after`` + 1 to ``until`` of a chain. ``marks``: the checkpoints among them. ``latest``: the time of the
+    entry before. ``roots``, ``begin``, ``stack``: the tree (merkle.Roots) before them."""
 
     after: int
     until: int
@@ -63,7 +63,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walked:
-    """Of a part whose entries follow each other: how many, between which hashes, and how it went on."""
+    """A part whose entries follow each other: their number, the hashes at its ends, and its course."""
 
     entries: int
     prev: bytes
@@ -74,8 +74,8 @@ class Walked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """With what names are held against digests. ``through``: up to which entry retention has erased them. ``gates``: the entries that
-    moved the gate, in order, each with the generation that it began."""
+    """Data to compare names with digests. ``through``: up to which entry retention has erased them. ``gates``: the
+    entries that moved the gate, in order, each with the generation that it began."""
 
     secret: bytes
     journal: str
@@ -85,7 +85,7 @@ class Named:
 
 
 def chain(pages: Pages, part: Part) -> Walked | None:
-    """None where an entry does not follow the one before it."""
+    """None if an entry does not follow the one before it."""
     course = Course(part.marks, part.now, part.latest)
     roots = Roots(part.roots, part.begin, part.after - part.begin + 1, part.stack)
     first, prev, seq, seen = b"", b"", part.after, 0
@@ -104,7 +104,7 @@ def chain(pages: Pages, part: Part) -> Walked | None:
 
 
 def names(pages: Pages, part: Part, named: Named) -> bool:
-    """Whether what names people fits its digests, and the columns beside each entry its body."""
+    """Whether clear values fit their digests, and the columns beside each entry its body."""
     seal = Seal(named.secret, named.journal)
     gates, generation = deque(named.gates), 0
     for rows in pages(_NAMES, part.after, part.until):
@@ -137,7 +137,7 @@ _NOTHING = list(columns.NONE)
 
 
 class Reader:
-    """Rows of one database, a stretch in a transaction. ``count`` hears how many there were."""
+    """Rows of one database, a stretch in a transaction. ``count`` gets their number."""
 
     def __init__(self, open: Open, count: Callable[[int], None] = lambda n: None) -> None:
         self._open, self._count = open, count
@@ -159,7 +159,7 @@ class Reader:
 
 
 def walked(open: Open, url: str, parts: Sequence[Part], progress: Progress | None) -> list[Walked] | None:
-    """Each part, each in a process of its own where there are several; None where they do not make one chain that holds."""
+    """Each part, in a process of its own if there are several; None if they do not form one chain that holds."""
     found = _each(open, url, [(_chain, (part,)) for part in parts], parts, progress)
     made = [one for one in found if isinstance(one, Walked)]
     if len(made) < len(parts) or any(b.prev != a.hash for a, b in itertools.pairwise(made)):
@@ -182,8 +182,8 @@ def _names(pages: Pages, part: Part, named: Named) -> bool:
 
 
 def middle(after: int, until: int, marks: Sequence[Checkpoint]) -> int:
-    """The checkpoint near the middle of a large journal at which it is halved, so that no stretch between two of them is torn; 0 where
-    one process is to do it all."""
+    """The checkpoint near the middle of a large journal at which it is split, so that no stretch between two
+    checkpoints is split; 0 for one process."""
     half, quarter = (after + until) // 2, (until - after) // 4
     near = min((mark.seq for mark in marks), key=lambda seq: abs(seq - half), default=0)
     return near if until - after >= LARGE and cores() > 1 and after + quarter < near < until - quarter else 0

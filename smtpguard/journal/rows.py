@@ -25,26 +25,26 @@ from smtpguard.locale.phrase import Phrase
 
 FILE = "checkpoints"
 WITNESS = "(witness)"
-"""Under which it stands how far the witness has taken checkpoints; no webhook is called so."""
+"""The name of the witness's cursor; no webhook has this name."""
 STRETCH = 1000
-"""Entries that ``back`` looks at in one transaction."""
+"""Entries that ``back`` reads in one transaction."""
 _LINK = [entry.c[name] for name in ("seq", "at", "kind", "id", "body", "prev", "hash")]
 ROWS = select(*_LINK, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-"""Entries with their clear values; each row is a ``pair``, whatever is selected behind it."""
+"""Entries with their clear values; each row is a ``pair``, with any further columns after it."""
 NOTABLE = checkpoint.c.notable.is_(True)
-"""Of the checkpoints in the database: those that say more than where the chain was."""
+"""Checkpoints in the database with rare fields."""
 LATE = 300 * 1_000_000
-"""So many microseconds after it was decided a verdict may stand in the chain: a front is moved at once, that of a process that died
-by the next one."""
+"""In microseconds: a verdict may be in the chain so long after it was decided. A front is moved at once; that of a
+process that died is moved by another."""
 _PAGE = 1000
 VERDICT = entry.c.kind == Kind.VERDICT.value
 COLUMNS = tuple(entry.c[name] for name in Columns._fields)
-"""Those that verdicts are selected by (columns)."""
+"""The columns by which verdicts are selected (columns)."""
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
 def read(connection: Connection, *, after: int, until: int | None, limit: int) -> list[tuple[Entry, Clear | None]]:
-    """Entries in order with their clear values, from the one after ``after``."""
+    """Entries in order with their clear values, after ``after``."""
     query = ROWS.where(entry.c.seq > after).order_by(entry.c.seq).limit(limit)
     if until is not None:
         query = query.where(entry.c.seq <= until)
@@ -52,8 +52,8 @@ def read(connection: Connection, *, after: int, until: int | None, limit: int) -
 
 
 def back(connection: Connection, before: int, least: int, *kinds: Kind) -> tuple[list[tuple[Entry, Clear | None]], int]:
-    """The entries of these kinds in the stretch that ends before entry ``before``, not below ``least``, the newest first; and where the
-    stretch begins. For who reads much of the journal, a short transaction at a time."""
+    """The entries of these kinds in the stretch before entry ``before``, not below ``least``, the newest first; and
+    where the stretch begins. For reading much of the journal, a short transaction at a time."""
     first = max(least, before - STRETCH)
     wanted = entry.c.seq.between(first, before - 1), of_kind(*kinds)
     rows = connection.execute(ROWS.where(*wanted).order_by(entry.c.seq.desc()))
@@ -61,13 +61,13 @@ def back(connection: Connection, before: int, least: int, *kinds: Kind) -> tuple
 
 
 def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
-    """What happened to one transaction, hold or freeze, in order."""
+    """The entries on one transaction, hold or freeze, in order."""
     query = ROWS.where(entry.c.id == id).order_by(entry.c.seq)
     return list(map(pair, connection.execute(query)))
 
 
 def of_kind(*kinds: Kind) -> ColumnElement[bool]:
-    """What a query asks for entries of these kinds, by the index of what is rare where they all are."""
+    """The condition for entries of these kinds; it uses the partial index of rare kinds if all of them are rare."""
     asked = entry.c.kind.in_(sorted(kind.value for kind in kinds))
     return asked if _EVERYDAY.intersection(kinds) else and_(asked, text(f"entry.{RARE}"))
 
@@ -75,7 +75,7 @@ def of_kind(*kinds: Kind) -> ColumnElement[bool]:
 def of_kinds(
     connection: Connection, kinds: Sequence[Kind], limit: int, before: int | None = None
 ) -> list[tuple[Entry, Clear | None]]:
-    """The newest entries of these kinds; those ``before`` one, by its number."""
+    """The newest entries of these kinds; only those ``before`` a number."""
     query = ROWS.where(of_kind(*kinds)).order_by(entry.c.seq.desc()).limit(limit)
     if before is not None:
         query = query.where(entry.c.seq < before)
@@ -83,7 +83,7 @@ def of_kinds(
 
 
 def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, End]:
-    """What became of verdicts to relay, of which that is known, or known to be in doubt."""
+    """The ends of verdicts to relay, if known, or known to be in doubt."""
     kinds = [Kind.OUTCOME.value, Kind.IN_DOUBT.value]
     found: dict[str, End] = {}
     for start in range(0, len(ids), _PAGE):
@@ -96,9 +96,9 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, End]:
 
 
 def first_at(connection: Connection, at: int) -> int:
-    """The first entry at that time or later, by halves: entries are in order of time, and have no index of it. One that is not
-    there says nothing: the next one does. Where an entry stands late (``LATE``), or where the clock was set back by so much, all before the first at ``at`` less that are earlier
-    than ``at``, and all from the first at ``at`` and that on are not."""
+    """The first entry at that time or later, by bisection: entries are in order of time, without an index on it. A
+    missing entry is skipped. If entries are late (``LATE``), or the clock was set back by so much: all entries before
+    ``first_at(at - LATE)`` are earlier than ``at``, and all from ``first_at(at + LATE)`` on are not."""
     low, high = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
     if low is None:
         return 0
@@ -131,7 +131,7 @@ def pair(row: Any) -> tuple[Entry, Clear | None]:
 
 
 def _clear_of(doc: str) -> Clear:
-    """What is no JSON was not written here: then it fits no digests, which whoever verifies will say."""
+    """Text that is not JSON was not written here: it fits no digests, which the verification reports."""
     try:
         clear: Clear = parsed(doc)
     except ValueError:
@@ -142,8 +142,8 @@ def _clear_of(doc: str) -> Clear:
 def mark(
     batch: Batch, *, base: Checkpoint | None = None, put_back: int | None = None, renewed: bool = False, at: int = 0
 ) -> Checkpoint | None:
-    """Sign where the chain is now (or ``base``); the line goes to the file after the commit. None where nothing is new. ``put_back``,
-    ``renewed``: as in Checkpoint, of the last entry. ``at``: not before that time."""
+    """Sign the chain's head (or ``base``); the line goes to the file after the commit. None if nothing is new.
+    ``put_back``, ``renewed``: as in Checkpoint, for the last entry. ``at``: the earliest time of the checkpoint."""
     made = base or Checkpoint(
         journal=batch.head.journal,
         seq=batch.head.seq,
@@ -157,7 +157,7 @@ def mark(
     known = batch.connection.execute(select(checkpoint.c.line).where(checkpoint.c.seq == made.seq)).scalar()
     if known is not None and base is None and put_back is None and not renewed:
         return None
-    if known is not None and base is not None:  # what else was said of that entry still is so
+    if known is not None and base is not None:  # rare fields of that entry are kept
         before = parse(known)
         made = replace(made, put_back=before.put_back, renewed=before.renewed)
     made = replace(made, generation=signing.generation(batch.connection))
@@ -170,7 +170,7 @@ def mark(
 
 
 def signed_after(connection: Connection, seq: int, limit: int) -> list[Checkpoint]:
-    """The checkpoints with a note, in order, from the one after that of entry ``seq``; where that is negative, the newest."""
+    """The checkpoints with a note, in order, after that of entry ``seq``; if it is negative, the newest."""
     query = select(checkpoint.c.line).where(checkpoint.c.seq > seq).order_by(checkpoint.c.seq).limit(limit)
     if seq < 0:
         query = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
@@ -178,7 +178,8 @@ def signed_after(connection: Connection, seq: int, limit: int) -> list[Checkpoin
 
 
 def witnessed(connection: Connection) -> Checkpoint | None:
-    """The last checkpoint that the witness has taken, as this host says; None where there is no witness, or it has taken none."""
+    """The last checkpoint that the witness has accepted, by this host's cursor; None without a witness, or before the
+    first."""
     told = select(hook.c.told).where(hook.c.name == WITNESS).scalar_subquery()
     line = connection.execute(
         select(checkpoint.c.line).where(checkpoint.c.seq <= told).order_by(checkpoint.c.seq.desc()).limit(1)
@@ -187,8 +188,8 @@ def witnessed(connection: Connection) -> Checkpoint | None:
 
 
 def write_line(state_dir: Path, made: Checkpoint) -> None:
-    """Append it to the file: one write, so that processes do not mix their lines; and on a line of its own, whatever a full disk
-    or a machine that lost its power has left of the one before."""
+    """Append it to the file: in one write, so that processes do not mix their lines; and on a line of its own, even if
+    a full disk or a power failure has cut the line before."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(state_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -204,8 +205,9 @@ def write_line(state_dir: Path, made: Checkpoint) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """The checkpoints that say they are of a journal: those signed here, and those that were not. ``others``: journals that the
-    file knows beside it; ``unreadable``: lines there that are none; ``filed``: whether one there is of this journal, signed here. ``bad``: what is wrong whatever the chain is."""
+    """The checkpoints that name a journal: those signed here, and those that were not. ``others``: other journals in
+    the file; ``unreadable``: lines there that are no checkpoint; ``filed``: whether one there is of this journal,
+    signed here. ``bad``: a problem that does not depend on the chain."""
 
     genuine: Sequence[Checkpoint]
     claimed: Sequence[Checkpoint]
@@ -216,8 +218,8 @@ class Marks:
 
 
 def lines_of(state_dir: Path) -> list[str]:
-    """The checkpoints in the file. To be read before the snapshot that they are compared with, since a line is written only
-    after its entries are committed."""
+    """The checkpoints in the file. Read them before the snapshot that they are compared with, since a line is written
+    only after its entries are committed."""
     path = state_dir / FILE
     if not path.exists():
         return []
@@ -234,9 +236,9 @@ def trusted(line: str, secret: bytes, journal: str) -> Checkpoint | None:
 
 
 def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]) -> Marks:
-    """Of lines in the database and in the file. One of the file that is no checkpoint proves nothing, nor that anybody was at it: a
-    machine lost its power, say. Nor does another journal's, if it is younger than this one: for a while another store was used
-    beside the file."""
+    """From lines in the database and in the file. A line in the file that is no checkpoint proves no tampering: power
+    may have failed. Nor does another journal's that is younger than this one: another store was used beside the file
+    for a while."""
     ours: dict[Checkpoint, bool] = {}
     others: list[Checkpoint] = []
     bad, unreadable, found = None, 0, False

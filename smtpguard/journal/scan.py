@@ -41,20 +41,20 @@ from smtpguard.journal.tree import Tree, Unknown
 from smtpguard.locale.phrase import Phrase
 
 STRETCH = 2000
-"""Entries that are looked at in one transaction."""
+"""Entries that are read in one transaction."""
 _MARKS = 500
 _MISFILED = Phrase("edited: the columns by which the entry is found do not fit it")
 
 Pair = tuple[Entry, Clear | None]
 Open = Callable[[], AbstractContextManager[Connection]]
-"""A short transaction to read in: one moment for all its statements. Raises LedgerError."""
+"""A short read transaction: one snapshot for all its statements. Raises LedgerError."""
 Progress = Callable[[int, int], None]
-"""Hears how many entries of how many are done, between two transactions."""
+"""Called between two transactions, with the numbers of entries done and in all."""
 
 
 def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) -> Iterator[list[Pair]]:
-    """What is wanted of the entries up to ``until``, in order, each with its clear values; nothing for a stretch without any. In
-    no transaction while a page is worked on. What is trimmed meanwhile is not in it."""
+    """The wanted entries up to ``until``, in order, each with its clear values; no page for a stretch without any. No
+    transaction is open while the caller handles a page. Entries that are trimmed meanwhile are left out."""
     for rows in _stretches(open, until, *wanted, after=after):
         yield list(map(journal.pair, rows))
 
@@ -72,7 +72,7 @@ def _stretches(
 def stretch(
     connection: Connection, after: int, until: int, *wanted: ColumnElement[bool], query: Select[Any] = journal.ROWS
 ) -> tuple[Sequence[Any], int]:
-    """The rows of the next stretch, each a ``journal.pair``, and the entry that it goes to."""
+    """The rows of the next stretch, each a ``journal.pair``, and the entry at which it ends."""
     first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
     if first is None or first > until:
         return [], until
@@ -82,7 +82,8 @@ def stretch(
 
 
 def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
-    """Verdicts to reject from that of ``first`` on, before ``until``; the database looks for them, whatever lies between."""
+    """Verdicts to reject from that of ``first`` on, before ``until``. The database finds them, however many entries lie
+    between."""
     with open() as connection:
         begin = connection.execute(select(func.min(entry.c.seq)).where(entry.c.id == first)).scalar()
         end = journal.first_at(connection, until)
@@ -98,7 +99,7 @@ def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
 
 
 def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[Pair]]:
-    """How many verdicts there were in that time, and those in which a rule only observed; the newest first."""
+    """The number of verdicts in that time, and those in which a rule only observed; the newest first."""
     with open() as connection:
         begin = journal.first_at(connection, since - journal.LATE)
         end = journal.first_at(connection, until + journal.LATE)
@@ -118,10 +119,10 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
 
 
 class Walk:
-    """Over the whole journal, up to the ``head`` that it has when this is made. ``lines``: the checkpoints of the file, read before,
-    since a line is written only after its entries are committed. ``signed``: the last checkpoint, where it is what it says.
-    ``renewed``: the entry since which the secret is in force, 0 where it always was. ``now``: microseconds.
-    ``notes``: signed notes that somebody else has kept."""
+    """Over the whole journal, up to the ``head`` that it has when this is made. ``lines``: the checkpoints of the file,
+    read before, since a line is written only after its entries are committed. ``signed``: the last checkpoint, if
+    genuine. ``renewed``: the entry since which the secret is in force, 0 for always. ``now``: microseconds. ``notes``:
+    signed notes that a witness has kept."""
 
     def __init__(self, open: Open, secret: bytes, lines: Sequence[str], now: int, notes: Sequence[str] = ()) -> None:
         self.open, self._secret, self._lines, self._now, self._given = open, secret, lines, now, notes
@@ -180,8 +181,9 @@ class Walk:
         return proof if sources is None else sources.proved(proof, self._retention)
 
     def quick(self, url: str, chain: Progress | None = None, names: Progress | None = None) -> Proof | None:
-        """The same for a journal that is whole, several times as fast; None where ``prove`` is to look. ``url``: of its database, which more
-        processes may open; "" for none. ``chain`` hears of entries and signatures, then ``names`` of names and columns."""
+        """The same for a journal that holds, several times as fast; None if ``prove`` must look. ``url``: of its
+        database, which more processes may open; "" for none. ``chain`` gets the progress of entries and signatures,
+        then ``names`` that of names and columns."""
         head = self.head
         with self.open() as connection:
             known = self._known(connection)
@@ -233,7 +235,7 @@ class Walk:
         )
 
     def _known(self, connection: Connection) -> Marks:
-        """The checkpoints of database and file, and what somebody else has kept: the newest of them is how far he is a witness."""
+        """The checkpoints of database and file, and a witness's: the newest of these says how far the witness is."""
         rows = list(connection.execute(self._checkpoints()).scalars())
         known = journal.marks(self._secret, self.head.journal, rows, self._lines)
         self._keys = tuple(signing.keys(connection, self._secret, self.head.journal))
@@ -253,16 +255,16 @@ class Walk:
         return replace(known, genuine=[*known.genuine, *made], bad=bad)
 
     def _roots(self, connection: Connection, known: Marks) -> Roots:
-        """From the first entry that there is."""
+        """From the first entry that exists."""
         first = connection.execute(select(func.min(entry.c.seq))).scalar() or 1
         tree = Tree(connection)
         try:
             return Roots(self._noted(known).roots, tree.begin, tree.size(first - 1), tree.stack(first - 1))
-        except Unknown:  # it was trimmed behind our back, as the walk says
+        except Unknown:  # trimmed without a record, as the walk reports
             return Roots({}, tree.begin)
 
     def _parts(self, after: int, url: str, known: Marks) -> list[quickwalk.Part]:
-        """Of the walk. None where what is kept of the tree does not reach so far."""
+        """The parts of the walk. None if the stored tree does not reach so far."""
         near = quickwalk.middle(after, self.head.seq, known.genuine) if url else 0
         roots = self._noted(known).roots
         bounds = [after, near, self.head.seq] if near else [after, self.head.seq]
@@ -285,7 +287,7 @@ class Walk:
         return made
 
     def _noted(self, known: Marks) -> Noted:
-        """What the notes of the checkpoints say."""
+        """The roots and hashes in the notes of the checkpoints."""
         if self._notes is None:
             self._notes = signing.held_against(known.genuine, self._keys)
         return self._notes
@@ -302,8 +304,8 @@ class Walk:
             yield from ((seq, bytes(hash)) for seq, hash in rows)
 
     def _entries(self, progress: Progress | None, course: Course, roots: Roots) -> Iterator[Pair]:
-        """Up to the head; and where an entry after it says what was erased meanwhile, up to that, since it is believed only if it
-        is one of the chain. The columns beside each are compared with it."""
+        """Up to the head. If an entry after it says what was erased meanwhile, up to that, since it is believed only if
+        it is in the chain. The columns beside each are compared with it."""
         query = journal.ROWS.add_columns(*journal.COLUMNS)
         self._misfiled = None
         self._trimmed = -1
@@ -337,7 +339,7 @@ def _moment(at: int) -> str:
 
 
 def _ill_timed(course: Course) -> Bad | None:
-    """What an honest guard does not write, of a chain that holds."""
+    """Times that an honest guard does not write, for a chain that holds."""
     said: dict[str, Any]
     if (back := course.backdated) is not None:
         said = {"at": _moment(back.at), "signed": _moment(back.signed_at)}
@@ -353,7 +355,8 @@ def _ill_timed(course: Course) -> Bad | None:
 
 
 class _Retention:
-    """Fits journal.proof.Retention. ``through``: up to where clear values were erased, as far as was asked; ``said_by``: the entry that says that."""
+    """Implements journal.proof.Retention. ``through``: up to where clear values were erased, as last read; ``said_by``:
+    the entry that says so."""
 
     def __init__(self, open: Open, secret: bytes, name: str) -> None:
         self._open, self._secret, self._name = open, secret, name
@@ -366,7 +369,7 @@ class _Retention:
         return seq <= self.through
 
     def _look(self) -> None:
-        """At what was written since the last look."""
+        """Read what was written since the last look."""
         said = journal.of_kind(Kind.ERASED)
         query = select(entry.c.seq, entry.c.body).where(said, entry.c.seq > self._looked).order_by(entry.c.seq)
         with self._open() as connection:
@@ -387,15 +390,15 @@ class _Retention:
 def _private_through(body: str) -> int:
     try:
         return int(json.loads(body)["data"].get("private_through", 0))
-    except (ValueError, TypeError, KeyError, AttributeError):  # not written here, and the walk will say so
+    except (ValueError, TypeError, KeyError, AttributeError):  # not written here, as the walk reports
         return 0
 
 
 async def verdicts(
     access: Access, since: datetime, until: datetime, progress: Progress | None = None
 ) -> AsyncIterator[Sequence[Pair]]:
-    """The verdicts of a time in order, with the clear values that are still there, for somebody who works through all of them; ``until``
-    itself is after them. Raises LedgerError."""
+    """The verdicts of a period in order, with the clear values that still exist; ``until`` is exclusive. Raises
+    LedgerError."""
     async for page in of_kinds(access, [Kind.VERDICT], since, until, progress):
         yield page
 
@@ -426,13 +429,14 @@ def _stretch(after: int, until: int, wanted: ColumnElement[bool], connection: Co
 
 
 MOST = 500_000
-"""Entries that are looked through, the newest."""
+"""At most so many entries are scanned, the newest."""
 _PAGE = 5_000
 _SAID = re.compile(r'"(client|listener|peer)":"((?:[^"\\\\]|\\\\.)*)"')
 
 
 class Caller(NamedTuple):
-    """``peer``: who connected, where it told of another client; ``listener``: "" where an earlier version did not say."""
+    """``peer``: the address that connected, if it named another client; ``listener``: "" if an earlier version did not
+    say."""
 
     client: str
     peer: str = ""
@@ -440,8 +444,8 @@ class Caller(NamedTuple):
 
 
 def callers_at(url: str, since: datetime) -> Counter[Caller]:
-    """Messages by who brought them: the address that connected, and the listener. The schema may be an older version's, since this is
-    asked before an upgrade: entries have been the same since the first. Raises LedgerError and ValueError."""
+    """Numbers of messages by the address that connected, and the listener. The schema may be an older version's, since
+    this runs before an upgrade: entries have been the same since the first. Raises LedgerError and ValueError."""
     found: Counter[Caller] = Counter()
     database = Database(url, reads=True)
     try:

@@ -30,7 +30,7 @@ _made: dict[tuple[bytes, str, int], Signer] = {}
 
 
 def signer(secret: bytes, journal: str, generation: int) -> Signer:
-    """To derive one takes as long as to sign."""
+    """Cached: deriving one takes as long as signing."""
     known = _made.get((secret, journal, generation))
     if known is None:
         _made.clear()
@@ -39,8 +39,8 @@ def signer(secret: bytes, journal: str, generation: int) -> Signer:
 
 
 def generation(connection: Connection) -> int:
-    """Of the key that signs now. A secret that is new begins again with the first; where the entry of the change is trimmed, the newest
-    checkpoint knows."""
+    """The generation of the key that signs now. A new secret begins again with the first; if the entry of the change is
+    trimmed, the newest checkpoint has it."""
     found = connection.exec_driver_sql(_LATEST).one_or_none()
     if found is not None:
         return _of(parsed(found[1])["data"])
@@ -50,7 +50,7 @@ def generation(connection: Connection) -> int:
 
 
 def _checkpoint(line: str | None) -> Checkpoint | None:
-    """None also where it was spoilt, as verifying says."""
+    """None also if it is damaged, as the verification reports."""
     try:
         return None if line is None else parse(line)
     except ValueError:
@@ -62,7 +62,8 @@ def _of(data: Mapping[str, Any]) -> int:
 
 
 def noted(batch: Batch, made: Checkpoint) -> str:
-    """The signed note that says the same; "" where entries are missing, as verifying says: the checkpoint is signed all the same."""
+    """The signed note of a checkpoint; "" if entries are missing, as the verification reports: the checkpoint is still
+    signed."""
     batch.flush()
     connection = batch.connection
     tree = Tree(connection)
@@ -98,7 +99,7 @@ def rotated(batch: Batch, event: Event) -> Key:
 
 
 def renewed(batch: Batch, event: Event, before: bytes) -> Event:
-    """The entry of another secret, with whose first key the journal goes on. ``before``: as in Store.renew."""
+    """The entry of a new secret, with whose first key the journal goes on. ``before``: as in Store.renew."""
     head = batch.head.journal
     new, data = Signer(batch.secret, head), {**event.data, "generation": 0}
     if before:
@@ -107,7 +108,7 @@ def renewed(batch: Batch, event: Event, before: bytes) -> Event:
 
 
 def crossed(old: Signer, new: Signer) -> dict[str, Any]:
-    """What an entry says of it: both keys, and the signature of each under the same sentence."""
+    """The entry's data: both keys, and the signature of each under the same sentence."""
     text = crossing(old.key, new.key)
     return {
         "key": str(new.key),
@@ -118,7 +119,7 @@ def crossed(old: Signer, new: Signer) -> dict[str, Any]:
 
 
 def crosses(data: Mapping[str, Any]) -> tuple[Key, Key] | None:
-    """The key before and the one after, where both have signed; None where not."""
+    """The key before and the one after, if both have signed; else None."""
     try:
         old, new = Key.parse(data["before"]), Key.parse(data["key"])
         text = crossing(old, new)
@@ -129,8 +130,8 @@ def crosses(data: Mapping[str, Any]) -> tuple[Key, Key] | None:
 
 
 def keys(connection: Connection, secret: bytes, journal: str) -> Iterator[Key]:
-    """All that may have signed checkpoints of this journal: the one in force, those before of the same secret, and those that they
-    were cross-signed by."""
+    """All keys that may have signed checkpoints of this journal: the current one, earlier ones of the same secret, and
+    keys that these were cross-signed by."""
     last = generation(connection)
     known = [Signer(secret, journal, n).key for n in range(last, -1, -1)]
     yield from known
@@ -144,15 +145,16 @@ def keys(connection: Connection, secret: bytes, journal: str) -> Iterator[Key]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """``roots``: by their last entry, its hash and the root of the tree that a checkpoint is signed over. ``bad``: the first note that is not what
-    its checkpoint says."""
+    """``roots``: by their last entry, its hash and the signed root of the tree. ``bad``: the first note that differs
+    from its checkpoint."""
 
     roots: Mapping[int, Sequence[tuple[bytes, bytes]]]
     bad: Bad | None
 
 
 def held_against(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> Noted:
-    """The notes of checkpoints that were signed here. Each names the one before: of those in the middle none is to be missing."""
+    """Check the notes of checkpoints that were signed here. Each names the one before: none in the middle may be
+    missing."""
     roots: dict[int, list[tuple[bytes, bytes]]] = {}
     noted = sorted({mark.note: mark for mark in marks if mark.note}.values(), key=lambda mark: (mark.seq, mark.at))
     replaced = any(mark.put_back is not None or mark.renewed or mark.base for mark in noted)
@@ -175,7 +177,8 @@ def held_against(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> Noted:
 
 
 def checkpoint_of(note: str, keys: Sequence[Key], journal: str) -> Checkpoint | None:
-    """What a note says that somebody else has kept; None unless it is of this journal and signed by one of its keys."""
+    """The checkpoint of a note that somebody else kept; None unless it is of this journal and signed by one of its
+    keys."""
     try:
         said = read(note)
     except ValueError:
@@ -197,7 +200,8 @@ def checkpoint_of(note: str, keys: Sequence[Key], journal: str) -> Checkpoint | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inclusion:
-    """That ``entry`` is leaf ``n`` of the tree of ``size`` leaves that ``note`` is signed over: its audit path, from the leaf up."""
+    """Proof that ``entry`` is leaf ``n`` of the tree of ``size`` leaves that ``note`` signs: its audit path, from the
+    leaf up."""
 
     entry: Entry
     n: int
@@ -207,7 +211,7 @@ class Inclusion:
 
 
 def inclusion(connection: Connection, seq: int) -> Inclusion | None:
-    """In the tree of the newest checkpoint. None where the entry is in none, or is not there any more."""
+    """In the tree of the newest checkpoint. None if the entry is in none, or does not exist any more."""
     found = connection.execute(
         select(*(entry.c[name] for name in Entry.__slots__)).where(entry.c.seq == seq)
     ).one_or_none()

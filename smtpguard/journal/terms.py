@@ -25,7 +25,7 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
 
 STRETCH = 2_000
-"""Entries whose words lie together."""
+"""Entries whose words are stored together."""
 SLICE = 500
 """Entries that are read, or written, at once."""
 _PAGE = 2_000
@@ -62,15 +62,15 @@ class Digests:
 
 
 def plain(word: str) -> str:
-    """As it is compared: without what people put around it, in any case."""
+    """Normalized for comparison: without surrounding punctuation, case-folded."""
     return word.strip("<>()[]{}\"'“”‘’,;:.!? \t").casefold()
 
 
 def words_of(one: Entry, clear: Clear | None) -> set[str]:
-    """By which the entry's message is found."""
+    """The words by which the entry's message is found."""
     content = one.content["data"]
     match one.kind:
-        case Kind.VERDICT.value if not content.get("retry"):  # of a message that is found already
+        case Kind.VERDICT.value if not content.get("retry"):  # the message is indexed already
             found = {plain(value) for role in _ADDRESSES for value in (clear or {}).get(role, ())}
             found.update(plain(str(content[name])) for name in ("client", "peer") if content.get(name))
             if clear is not None and (content.get("hold") or content.get("mailing")):
@@ -86,21 +86,21 @@ def words_of(one: Entry, clear: Clear | None) -> set[str]:
 
 
 def _of_subject(subject: str) -> Iterator[str]:
-    """Each as it stands, and each of its parts."""
+    """Each word as it is written, and each of its parts."""
     folded = subject.casefold()
     yield from [plain(word) for word in folded.split()][:_MOST_SUBJECT_WORDS]
     yield from _WORD.findall(folded)[:_MOST_SUBJECT_WORDS]
 
 
 def _of_replies(replies: Iterable[str]) -> Iterator[str]:
-    """What in a relay's words may be a queue id: "250 2.0.0 Ok: queued as 4bXyz1"."""
+    """Words of a relay's reply that may be a queue id: "250 2.0.0 Ok: queued as 4bXyz1"."""
     for said in replies:
         words = (word for word in _QUEUE_ID.findall(str(said)[3:]) if not _ENHANCED.match(word))
         yield from (word.casefold() for word, _ in zip(words, range(_MOST_REPLY_WORDS), strict=False))
 
 
 def queue_ids(replies: Iterable[str]) -> list[str]:
-    """What the relay, or the MTA whose milter we are, says that it calls the message."""
+    """The message's queue ids in the replies of the relay, or of the MTA whose milter this is."""
     found = (match for said in replies for match in (*_CALLED.findall(said), *_ACCEPTED.findall(said)))
     return list(dict.fromkeys(found))
 
@@ -110,7 +110,7 @@ def queue_ids(replies: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """``rows`` of the entries from the one after ``after`` through ``through``."""
+    """``rows`` of the entries after ``after`` through ``through``."""
 
     after: int
     through: int
@@ -120,7 +120,7 @@ class Slice:
 
 
 def read(connection: Connection, secret: bytes) -> Slice | None:
-    """What is to be written next; None where nothing is."""
+    """The next slice to be written; None if there is none."""
     head = read_head(connection)
     digests = Digests(secret, head.journal)
     after = _through(connection, digests)
@@ -138,14 +138,14 @@ def read(connection: Connection, secret: bytes) -> Slice | None:
 
 
 def write(batch: Batch, made: Slice, secret: bytes) -> bool:
-    """False where somebody else has written it meanwhile. Where the secret is another than the words were written with, all is
-    written anew, a stretch at a time."""
+    """False if another process has written it meanwhile. If the words were written with another secret, all of them are
+    rewritten, a stretch at a time."""
     connection = batch.connection
     batch.flush()
     if _through(connection, Digests(secret, batch.head.journal)) != made.after:
         return False
     first, last = (made.after // STRETCH + 1 if made.after else 0), made.through // STRETCH
-    if last >= first:  # a stretch begins: words with another secret may be in it
+    if last >= first:  # a new stretch: words with another secret may be in it
         connection.execute(delete(term).where(term.c.stretch.between(first, last)))
     if made.rows:
         batch.execute(_INSERT, sorted(set(made.rows)))
@@ -162,7 +162,7 @@ def _through(connection: Connection, digests: Digests) -> int:
 
 
 def forget(batch: Batch, through: int) -> None:
-    """The words of stretches all of whose entries have their names erased, some at a time."""
+    """Delete the words of stretches all of whose entries have their names erased, some at a time."""
     first = batch.connection.execute(select(func.min(term.c.stretch))).scalar()
     if first is not None:
         ended = min((through + 1) // STRETCH, first + _FORGOTTEN)
@@ -173,7 +173,7 @@ def forget(batch: Batch, through: int) -> None:
 
 
 def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[str]:
-    """The messages that have all of ``words``, the newest first, at most so many. A queue id of the relay's is found alone."""
+    """The messages that have all of ``words``, the newest first, at most ``limit``. A queue id matches by itself."""
     wanted = frozenset(plain(word) for word in words) - {""}
     if not wanted:
         return []
@@ -196,8 +196,8 @@ def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[st
 
 
 def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[str, int]:
-    """How many messages since then, in microseconds, name each of ``words`` among their recipients, senders and ids; as far as
-    their names are not erased."""
+    """How many messages since then, in microseconds, have each of ``words`` among their recipients, senders and ids,
+    unless the names are erased."""
     wanted = {plain(word): word for word in words}
     found = dict.fromkeys(words, 0)
     with open() as connection:
@@ -221,7 +221,7 @@ def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[s
 
 
 def _back(open: Open, after: int, until: int) -> Iterator[list[tuple[Entry, Clear | None]]]:
-    """What the index lacks, the newest first."""
+    """Entries that are not indexed, the newest first."""
     while until > after:
         start = max(after, until - _PAGE)
         query = journal.ROWS.where(entry.c.seq > start, entry.c.seq <= until, entry.c.kind.in_(_KINDS))
@@ -232,8 +232,8 @@ def _back(open: Open, after: int, until: int) -> Iterator[list[tuple[Entry, Clea
 
 
 def _indexed(open: Open, words: Sequence[int], first: int, last: int) -> Iterator[str]:
-    """Messages that have all of them, the newest first: a few stretches at a time where a word is in every message, more and more
-    where it is rare. The rarest word is asked for first."""
+    """Messages that have all of them, the newest first: a few stretches at a time for a word of every message, more and
+    more for a rare one. The rarest word is looked up first."""
     with open() as connection:
         lately = term.c.stretch.between(last - _PROBED, last)
         often = {
@@ -257,7 +257,7 @@ def _indexed(open: Open, words: Sequence[int], first: int, last: int) -> Iterato
 
 
 def _ids(open: Open, seqs: Sequence[int]) -> Iterator[str]:
-    """Of the messages that still have their names, or whose relay named them."""
+    """The messages that still have their names, or a relay's reply."""
     for start in range(0, len(seqs), SLICE):
         some = seqs[start : start + SLICE]
         named = or_(names.c.seq.is_not(None), entry.c.kind == Kind.OUTCOME.value)

@@ -12,22 +12,22 @@ from smtpguard.database.schema import entry, merkle
 from smtpguard.journal.merkle import BLOCK, LEAVES, cover, leaf, levels, parent, path, root
 
 BEGINS = -1
-"""The level of the one row that says which entry is the first leaf, where that is not entry 1: of a journal that was trimmed before it
-had a tree."""
+"""The level of the one row that says which entry is the first leaf, if it is not entry 1: in a journal that was trimmed
+before it had a tree."""
 
 
 class Unknown(KeyError):
-    """A subtree of entries that are not there any more."""
+    """A subtree of entries that do not exist any more."""
 
 
 class Tree:
-    """Over the entries that there are in this transaction. ``begin``: the entry that is its first leaf."""
+    """Over the entries of this transaction. ``begin``: the entry that is its first leaf."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.begin = connection.execute(select(merkle.c.n).where(merkle.c.level == BEGINS)).scalar() or 1
         self._known: dict[tuple[int, int], bytes] = {}
-        self._block = -1  # of which all subtrees are at hand
+        self._block = -1  # the block whose subtrees are in memory
         self._levels: list[list[bytes]] = []
         self._lower: dict[tuple[int, int], bytes] = {}
 
@@ -36,7 +36,7 @@ class Tree:
         return max(seq - self.begin + 1, 0)
 
     def root(self, seq: int) -> bytes:
-        """Of the tree up to that entry. Raises Unknown."""
+        """The root of the tree up to that entry. Raises Unknown."""
         return root(self.node, self.size(seq))
 
     def stack(self, seq: int) -> list[bytes]:
@@ -77,7 +77,7 @@ class Tree:
         return found
 
     def _load(self, block: int) -> None:
-        """The leaves of a block, and what was kept of it when its first entries were trimmed."""
+        """The leaves of a block, and the subtrees that were stored when its first entries were trimmed."""
         first = block << BLOCK
         seq = first + self.begin
         rows = self._connection.execute(
@@ -96,7 +96,7 @@ class Tree:
                 self._lower[level, n] = bytes(hash)
 
     def extend(self, seq: int) -> None:
-        """Keep the blocks that are complete by that entry, and what is above them."""
+        """Store the blocks that are complete by that entry, and the levels above them."""
         most = select(func.max(merkle.c.n)).where(merkle.c.level == BLOCK)
         last = self._connection.execute(most).scalar()
         for block in range(0 if last is None else last + 1, self.size(seq) >> BLOCK):
@@ -107,7 +107,7 @@ class Tree:
                 self._keep(level, n, parent(self.node(level - 1, 2 * n), self.node(level - 1, 2 * n + 1)))
 
     def trim(self, seq: int) -> None:
-        """Before the entries up to that one are erased: the subtrees over them keep their roots."""
+        """Store the subtrees over the entries up to that one, before these are erased."""
         self.extend(seq)
         end = self.size(seq)
         first = end >> BLOCK << BLOCK
