@@ -22,17 +22,17 @@ from typing import IO, BinaryIO
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.writing import write
 
-FEW = 50_000  # people that are not worth a process
+FEW = 50_000  # for fewer people a process does not pay
 BLOCK = 8192  # keys in a block
 _LENGTH = struct.Struct(">I")
 
 
 class CutShort(Exception):
-    """The keys stopped coming before their end."""
+    """The input ended before its end mark."""
 
 
 def build(path: Path, keys: Iterator[str], digester: Digester, *, built_at: datetime, fingerprint: bytes) -> Path:
-    """A draft beside ``path``, as writing.write. Raises what ``keys`` raises, and OSError; then nothing is left behind."""
+    """A draft beside ``path``, as writing.write. Raises what ``keys`` raises, and OSError; then no file is left behind."""
     first = list(islice(keys, FEW))
     if len(first) < FEW:
         return write(path, map(digester.of_canonical, first), key_id=digester.key_id, built_at=built_at, fingerprint=fingerprint)  # fmt: skip
@@ -43,7 +43,7 @@ def build(path: Path, keys: Iterator[str], digester: Digester, *, built_at: date
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with suppress(BrokenPipeError):  # it has ended before its time, and said why if it could
+            with suppress(BrokenPipeError):  # it ended early, and has reported the reason if it could
                 _send(process.stdin, json.dumps(task), chain(first, keys))
                 process.stdin.close()
         except BaseException:
@@ -66,7 +66,7 @@ def _send(sink: IO[bytes], task: str, keys: Iterator[str]) -> None:
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> int:
-    """The other process."""
+    """Run in the worker process."""
     task = json.loads(source.readline())
     digester = Digester(bytes.fromhex(task["key"]), task["delimiters"])
     try:

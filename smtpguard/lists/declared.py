@@ -17,8 +17,8 @@ COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """From where mail must provably come: of each kind that is declared, one must hold. ``logins``: names with which no person logs
-    in, in lower case."""
+    """The declared origin of mail: of each kind that is declared, one must match. ``logins``: login names of systems,
+    in lower case."""
 
     dkim: frozenset[str] = frozenset()  # signing domains, in lower case; ``*.example.com`` is every name below
     clients: tuple[Network, ...] = ()
@@ -29,13 +29,13 @@ class Origin:
         return bool(self.dkim or self.clients or self.logins)
 
     def proven(self, session: Session, signed_by: frozenset[str]) -> bool:
-        """Whether a message of this session with valid signatures of ``signed_by`` comes from here."""
+        """Whether a message of this session with valid signatures of ``signed_by`` has this origin."""
         if not self.declared or (self.dkim and not any(map(self._signs, signed_by))):
             return False
         return self._brought_by(session)
 
     def names(self, session: Session) -> bool:
-        """Whether it is a system's session by itself: its client and login are declared, whatever signs its mail."""
+        """Whether the session is a system's by its declared client and login, whatever signs its mail."""
         return bool(self.clients or self.logins) and self._brought_by(session)
 
     def _brought_by(self, session: Session) -> bool:
@@ -50,12 +50,11 @@ class Origin:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListInfo:
     """One customer list. ``writers`` are canonical addresses; ``approvals`` is the policy's own, and opaque here.
-    ``addresses_elsewhere``: that have its local part and are something else.
+    ``addresses_elsewhere``: addresses with its local part that are something else.
 
-    ``members``: declarations of sources (sources.opening), those of ``includes``, the lists within it, among them; none if
-    nobody can say who is on it. An index with fewer than ``at_least`` people, one that has lost more than the share
-    ``max_shrink`` at once, or one of a source with more than the share ``max_bad`` of bad rows is not taken into use.
-    """
+    ``members``: declarations of sources (sources.opening), with those of ``includes``, the lists within it; none if its
+    members are unknown. An index with fewer than ``at_least`` people, one that has lost more than the share
+    ``max_shrink`` at once, or one of a source with more than the share ``max_bad`` of bad rows is not taken into use."""
 
     name: str
     title: str = ""
@@ -71,7 +70,7 @@ class ListInfo:
     origin: Origin = field(default_factory=Origin)
     avoid: frozenset[str] = frozenset()
     language: frozenset[str] = frozenset()
-    """What its people read, as codes of two letters."""
+    """The languages of its members, as codes of two letters."""
     approvals: Any = None
     members: tuple[Mapping[str, Any], ...] = ()
     includes: frozenset[str] = frozenset()
@@ -96,7 +95,8 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Standing approval for one-by-one mail of a system; never for a list's address. ``owner`` hears when it is too much."""
+    """Standing approval for one-by-one mail of a system; never for a list address. ``owner`` gets a notice above the
+    limit."""
 
     name: str
     senders: frozenset[str]  # canonical From
@@ -109,10 +109,9 @@ class Stream:
 def build(
     lists: Mapping[str, Mapping[str, Any]], streams: Mapping[str, Mapping[str, Any]], *, delimiters: str = ""
 ) -> tuple[Mapping[str, ListInfo], Mapping[str, Stream]]:
-    """From the policy's checked sections, as plain values under the names that the YAML has; durations in seconds.
+    """From the policy's checked sections, as plain values under the names of the YAML; durations in seconds.
 
-    Raises BadAddress and ValueError only for what the policy's own check ought to have found.
-    """
+    Raises BadAddress and ValueError only for errors that the policy's own check should have found."""
     return (
         {name: _list(name, lists, delimiters) for name in lists},
         {name: _stream(name, section, delimiters) for name, section in streams.items()},
@@ -150,8 +149,8 @@ def _list(name: str, lists: Mapping[str, Mapping[str, Any]], delimiters: str) ->
 
 
 def _sources(name: str, lists: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Mapping[str, Any], ...], frozenset[str]]:
-    """The sources of a list, those of the lists within it too, and which these are, however deep. Each list once: a circle
-    ends. A source of another list says whose it is, as ``of``."""
+    """The sources of a list, with those of the lists within it, and the names of these lists, at any depth. Each list
+    once, so cycles end. A source of another list has its name, as ``of``."""
     sources: list[Mapping[str, Any]] = []
     seen, ahead = [name], [name]
     while ahead:
@@ -196,7 +195,7 @@ def _limit(value: Any) -> Limit | None:
 
 
 def _several(value: Any) -> list[Any]:
-    """One or many, as YAML lets people write it."""
+    """One or many, as YAML allows."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
@@ -207,7 +206,7 @@ def _given(sources: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
 
 
 def _stale_after(source: Mapping[str, Any]) -> float:
-    """A day, or as long as three times between two looks are, where the policy does not say."""
+    """By default a day, or three times the refresh interval if that is longer."""
     given = source.get("stale_after")
     return float(given if given is not None else max(86_400, 3 * (source.get("refresh") or 0)))
 

@@ -21,14 +21,14 @@ from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, every_delimiter, i
 KEY_OCTETS = 32
 DIGEST_OCTETS = 8
 _DOTLESS = {"gmail.com": "gmail.com", "googlemail.com": "gmail.com"}
-"""Domains at which dots in a local part mean nothing, and under which name their people are counted."""
+"""Domains that ignore dots in a local part, each with the domain under which its people are counted."""
 _ENDINGS = tuple(f"@{domain}" for domain in _DOTLESS)
 _FORM = b"\0form 2"
-"""The first form, which had no mark, was of the canonical key as it is."""
+"""The first form had no such mark, and digested the canonical key as it is."""
 
 
 class BadKey(Exception):
-    """The installation's secret cannot be read or made, or is not a secret. ``number``: the system's errno, if it said so."""
+    """The installation's secret cannot be read or created, or is not a secret. ``number``: the errno, if any."""
 
     def __init__(self, sentence: str, number: int | None = None) -> None:
         super().__init__(sentence)
@@ -63,8 +63,8 @@ class Digester:
         return self.of_canonical(address.canonical(self.delimiters))
 
     def plainly(self, text: str) -> str | None:
-        """The canonical key of a text that is a mailbox and that nothing but its case keeps from being its own key; None where
-        there is more to do or to look at."""
+        """The canonical key of a text that is a simple mailbox, which only needs lower case; None if it needs more work
+        or checks."""
         text = text.lower()
         if len(text) > MAX_LABEL_OCTETS or not is_plain(text) or (self._may_cut is not None and self._may_cut(text)):
             return None
@@ -76,7 +76,7 @@ class Digester:
         return digest.digest()
 
     def older(self, canonical: str) -> bytes | None:
-        """The digest of the older form, where it is another one."""
+        """The digest of the older form, if it differs."""
         if person(canonical) == canonical:
             return None
         digest = self._base.copy()
@@ -84,7 +84,7 @@ class Digester:
         return digest.digest()
 
     def every(self, address: Address) -> tuple[bytes, ...]:
-        """The digests by which this person may be known somewhere, that of today first."""
+        """All digests under which this person may be known, the current one first."""
         canonical = address.canonical(self.delimiters)
         before = self.older(canonical)
         return (self.of_canonical(canonical),) if before is None else (self.of_canonical(canonical), before)
@@ -99,7 +99,7 @@ def person(canonical: str) -> str:
 
 
 def installation_key(path: Path) -> bytes:
-    """The secret of this installation; made at the first start, readable by its owner alone. Raises BadKey."""
+    """The secret of this installation; created at the first start, readable by its owner only. Raises BadKey."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _make(path)
@@ -112,8 +112,8 @@ def installation_key(path: Path) -> bytes:
 
 
 def new_key(path: Path, key: bytes) -> Path | None:
-    """Put ``key`` in the place of the installation's secret. What was there stands beside it from then on, under the name that is
-    returned: None where there was none. Raises BadKey."""
+    """Replace the installation's secret by ``key``. The old one is kept beside it, under the name that is returned;
+    None if there was none. Raises BadKey."""
     try:
         aside = None
         if path.exists():
@@ -128,7 +128,7 @@ def new_key(path: Path, key: bytes) -> Path | None:
 
 
 def _make(path: Path, key: bytes | None = None) -> None:
-    """Whole or not at all, and never over one that is there: several processes may start at once."""
+    """Atomic, and never over an existing one: several processes may start at once."""
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -141,6 +141,6 @@ def _make(path: Path, key: bytes | None = None) -> None:
         hand_over(draft, path.parent)
         os.link(draft, path)
     except FileExistsError:
-        pass  # another process was quicker: its key is the key
+        pass  # another process was quicker: its key is used
     finally:
         draft.unlink()

@@ -25,7 +25,7 @@ from smtpguard.lists.sources.opening import never
 from smtpguard.mail.address import Address, BadAddress
 
 MAX_BAD_SHARE = 0.05
-MAX_SHRINK = 0.5  # of the addresses that expand; a small map may lose what it likes
+MAX_SHRINK = 0.5  # of the addresses that expand; not checked for a small map
 SMALL = 20
 RETRY_SECONDS = 60
 
@@ -33,7 +33,7 @@ Progress = Any
 
 
 class Expander:
-    """Works as turns.Refresher does, on one thing: ``due`` says when, and ``sync`` does it. One caller at a time."""
+    """Works like schedule.Refresher, for one object: ``due`` says when, and ``sync`` does it. One caller at a time."""
 
     def __init__(self, declared: Sequence[Mapping[str, Any]], registry: Registry, *, folder: Path, base: Path,
                  stop: Stop = never) -> None:  # fmt: skip
@@ -44,14 +44,14 @@ class Expander:
         self.info = ListInfo(name=EXPANSIONS, members=self._declared)
 
     def due(self, now: datetime) -> list[ListInfo]:
-        """At once, every ``refresh``, and when somebody has come onto a list or has gone."""
+        """At the first call, every ``refresh``, and when members of a list have changed."""
         self._registry.reopen()
         waits = self._next is not None and self._next[0] <= now < self._next[1] and self._under == self._lists()
         return [] if waits or not self._declared else [self.info]
 
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
              progress: Progress = None) -> Report:  # fmt: skip
-        """Blocks while it reads: call it in a thread. Never raises for what is wrong with a source."""
+        """Blocks while it reads: call it in a thread. Never raises for a problem of a source."""
         self._registry.reopen()
         self._under = self._lists()
         before = reports.latest(self._folder, EXPANSIONS)
@@ -94,7 +94,8 @@ class Expander:
         return report
 
     def tried(self) -> Iterator[tuple[str, int, str]]:
-        """What each declaration is called, how many addresses expand by it now, and what is wrong with it. Changes nothing."""
+        """For each declaration its label, the number of addresses that it expands now, and its problem. Changes
+        nothing."""
         for declaration in self._declared:
             graph, tally = Graph(self._registry), Tally()
             try:
@@ -123,7 +124,7 @@ class Expander:
             )
 
     def _ask(self, declaration: Mapping[str, Any], graph: Graph, tally: Tally) -> None:
-        """Every list of a server. Those that the policy knows by address and by members need not be asked."""
+        """Every list of a server. Lists that the policy declares with address and members are not asked."""
         from smtpguard.lists.sources.mailman import Core
 
         core = Core.of(declaration, self._base, self._stop)
@@ -143,7 +144,7 @@ class Expander:
 
 
 class Graph:
-    """Which address leads to which. ``domains``: that stand for others, whole."""
+    """Which address leads to which. ``domains``: domains that are aliases of other domains."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -169,7 +170,7 @@ class Graph:
         return number
 
     def leads(self, address: Address, target: Address, *, finally_: bool = False) -> None:
-        """``finally_``: to the mailbox itself, though it may be called as something that expands."""
+        """``finally_``: to the mailbox itself, although its name also expands."""
         if self.leaves_out(target):
             return
         edges = self._ends if finally_ else self._edges
@@ -179,7 +180,7 @@ class Graph:
         return address.canonical(self._registry.digester.delimiters) in self.excluded
 
     def catches(self, domain: str, target: Address) -> None:
-        """Whoever is not there at the domain."""
+        """The catch-all of the domain."""
         self.catching = True
         everybody = int.from_bytes(self._registry.digester.of_canonical(f"@{domain}"), "big")
         self._edges.setdefault(everybody, array("Q")).append(self._number(target))
@@ -188,7 +189,7 @@ class Graph:
         return iter(self._edges)
 
     def behind(self, start: int, lists: Mapping[int, str]) -> tuple[set[int], set[str]]:
-        """The people, and the lists whose own address is on the way, where it ends."""
+        """The people behind an address, and the lists whose own address is on the way, where it ends."""
         people: set[int] = set()
         addressed: set[str] = set()
         seen, ahead = {start}, [start]
@@ -218,14 +219,14 @@ class Graph:
 
 
 def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, Expansion]:
-    """What is worth knowing: addresses with several people, with a customer, or with a list behind them."""
+    """Addresses with several people, with a customer, or with a list behind them; the others are left out."""
     lists = registry.numbers()
     found = {}
     for start in graph:
         if stop():
             raise SourceError("stopped before its end")
         if start in lists:
-            continue  # the policy knows it better
+            continue  # the policy has better data
         people, addressed = graph.behind(start, lists)
         counts: dict[str, int] = {}
         members = []
@@ -239,7 +240,7 @@ def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, 
                 unplaced += 1
             for name in names:
                 counts[name] = counts.get(name, 0) + 1
-        if len(people) > 1 or members or addressed or graph.catching:  # so that nobody else gets what is theirs
+        if len(people) > 1 or members or addressed or graph.catching:  # so that the catch-all does not get their mail
             known = sorted(members) if len(members) <= MOST_MEMBERS else []
             found[start] = Expansion(
                 key=start.to_bytes(8, "big"),
@@ -254,12 +255,13 @@ def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, 
 
 
 def _namesakes(graph: Graph, found: Mapping[int, Expansion]) -> dict[int, int]:
-    """What stands for a list under its local part alone. Where few stand behind a name, it may be another mailbox elsewhere."""
+    """Local parts that are a list at every domain of the relay. A name with few people may be another mailbox
+    elsewhere."""
     return {local: number for local, number in graph.locals.items() if number in found and found[number].is_list}
 
 
 class _Map:
-    """One map of Postfix, on its way into the graph."""
+    """One map of Postfix, added to the graph."""
 
     def __init__(self, graph: Graph, tally: Tally, path: Path, domains: tuple[str, ...]) -> None:
         self._graph, self._tally, self._path, self._domains = graph, tally, path, domains

@@ -20,18 +20,19 @@ from typing import Any
 from smtpguard.lists.writing import swap
 
 EXPANSIONS = "expansions at the relay"
-"""What reports call all of this. No list can be called so: a name has no spaces."""
+"""The name of this file in reports. No list can have this name: names have no spaces."""
 
-LETTER = 3  # customers to whom one writes a letter: behind more of them stands a list
-MOST_MEMBERS = 1000  # customers who are known one by one
+LETTER = 3  # customers of one letter; more than these are a list
+MOST_MEMBERS = 1000  # customers who are stored one by one
 LAYOUT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expansion:
-    """Who is behind one address, of which ``key`` is the digest. ``people``: all of them, those of ``addressed`` aside, the
-    lists whose own address it leads to. ``customers``: how many of them are on customer lists, and ``lists`` on which;
-    ``members``: their digests, where they are at most MOST_MEMBERS. ``unplaced``: how many are on none, and no colleagues."""
+    """The people behind one address, of which ``key`` is the digest. ``people``: all of them, without those of
+    ``addressed``, the lists whose own address it leads to. ``customers``: how many of them are on customer lists, and
+    ``lists`` on which; ``members``: their digests, if at most MOST_MEMBERS. ``unplaced``: how many are on no list, and
+    no colleagues."""
 
     key: bytes
     people: int
@@ -43,7 +44,7 @@ class Expansion:
 
     @property
     def is_list(self) -> bool:
-        """Whether mail to it is mail to a list, and not a letter that somebody has forwarded to them."""
+        """Whether mail to it is mail to a list, and not a forwarded letter."""
         return bool(self.addressed) or self.customers > LETTER
 
 
@@ -53,9 +54,8 @@ def expansions_path(folder: Path) -> Path:
 
 def write(path: Path, found: Mapping[int, Expansion], *, domains: Mapping[str, str], catches: bool, key_id: bytes,
           at: datetime, namesakes: Mapping[int, int] | None = None) -> None:  # fmt: skip
-    """In place of the one before, whole or not at all. ``catches``: a domain has somebody for whoever is not there.
-    ``namesakes``: the digest of a local part with no domain -> which of ``found`` it is wherever the relay answers. Raises
-    OSError."""
+    """Replace the file atomically. ``catches``: a domain has a catch-all. ``namesakes``: the digest of a local part
+    without a domain -> which of ``found`` it is at every domain of the relay. Raises OSError."""
     entries = {f"{number:016x}": _row(one) for number, one in found.items()}
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
@@ -73,7 +73,7 @@ def write(path: Path, found: Mapping[int, Expansion], *, domains: Mapping[str, s
 
 
 class Expansions:
-    """The file as one process knows it: the latest sound one that it has met."""
+    """The file as one process has it: the latest valid one that it has read."""
 
     def __init__(self, folder: Path, *key_ids: bytes) -> None:
         self._path, self._key_ids = expansions_path(folder), key_ids
@@ -90,7 +90,7 @@ class Expansions:
         return len(self._known)
 
     def look(self) -> bool:
-        """True if it says something else than before."""
+        """True if its content has changed."""
         try:
             stat = self._path.stat()
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -99,7 +99,7 @@ class Expansions:
             octets = self._path.read_bytes()
             digest = hashlib.blake2b(octets, digest_size=16).digest()
             changed = digest != self._digest
-            if changed:  # to read it takes a quarter of a second for 100,000 addresses, in which no mail is decided on
+            if changed:  # reading takes a quarter of a second for 100,000 addresses, during which no mail is decided
                 said = json.loads(octets)
                 (known, domains), catches = _read(said, self._key_ids), bool(said["catches"])
                 namesakes = {int(k, 16): int(v, 16) for k, v in said.get("namesakes", {}).items()}
@@ -119,7 +119,7 @@ class Expansions:
         return self._known.get(number)
 
     def namesake(self, number: int) -> Expansion | None:
-        """``number``: the digest of a local part with no domain, like ``customers@``. Only of what is a list."""
+        """``number``: the digest of a local part without a domain, like ``customers@``. Only for lists."""
         there = self._namesakes.get(number)
         return None if there is None else self._known.get(there)
 
@@ -128,7 +128,7 @@ class Expansions:
 
     @property
     def moves(self) -> bool:
-        """Whether any domain stands for another."""
+        """Whether any domain is an alias of another."""
         return bool(self._domains)
 
     def items(self) -> Mapping[int, Expansion]:
@@ -136,8 +136,8 @@ class Expansions:
 
 
 def moved(domain: str, domains: Mapping[str, str]) -> str:
-    """The domain that this one stands for: itself where it stands for none."""
-    for _ in range(8):  # a circle ends
+    """The domain that this one is an alias of; itself if it is none."""
+    for _ in range(8):  # cycles end
         if domain not in domains:
             break
         domain = domains[domain]

@@ -44,21 +44,21 @@ from pathlib import Path
 
 MAGIC = b"smtpgIDX"
 LAYOUT = 2
-OCTETS = 256  # ranges in which an index is walked: digests with the same first octet
+OCTETS = 256  # ranges of a walk: digests with the same first octet
 _FIELDS = struct.Struct("=8s I I I 4x 8s Q q 32s 8s I I")
 HEADER_OCTETS = 128
 _CHECKSUM_OCTETS = 16
 LOW_END = (0, 1, 2, 3) if sys.byteorder == "little" else (3, 2, 1, 0)
-"""Where in a 64-bit number its 16-bit parts stand, the lowest first."""
+"""The places of the 16-bit parts in a 64-bit number, the lowest part first."""
 
 
 class BadIndex(Exception):
-    """The file is no index of ours, is damaged, or was made under another key. Says which."""
+    """The file is no index of ours, is damaged, or was made under another key. The text says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """``version`` names the set of people: same people, same version. ``fingerprint``: of the source, when it was read."""
+    """``version`` names the set of people: same people, same version. ``fingerprint``: the source's, when it was read."""
 
     bits: int
     marks_bits: int
@@ -94,7 +94,7 @@ class Header:
         return tail_bits(self.bits)
 
     def sections(self) -> tuple[int, int, int, int]:
-        """Where table, tails and marks begin, and where the file ends; the heads begin behind the header."""
+        """The offsets of table, tails, marks and end of file; the heads begin after the header."""
         table = HEADER_OCTETS + 4 * self.people
         tails = table + 4 * ((1 << self.bits) + 1)
         marks = tails + self.tail // 8 * self.people
@@ -102,17 +102,17 @@ class Header:
 
 
 def tail_bits(bits: int) -> int:
-    """How many bits of a digest stand in its tail, where the first ``bits`` are told by the table."""
+    """The number of bits of a digest in its tail; the place in the table gives the first ``bits``."""
     return 16 if bits >= 16 else 32
 
 
 class Index:
-    """An open index. Immutable, and safe in any thread; what it takes of a process's own memory does not grow with it."""
+    """An open index. Immutable, and thread-safe; its use of the process's own memory does not grow with its size."""
 
     __slots__ = ("_end", "_heads", "_map", "_rest", "_table", "_tail", "_tails", "header", "marks", "shift")
 
     def __init__(self, path: Path, *key_ids: bytes) -> None:
-        """``key_ids``: under any of which it may have been made. Raises BadIndex and OSError."""
+        """``key_ids``: the keys under which it may have been made. Raises BadIndex and OSError."""
         try:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -136,7 +136,7 @@ class Index:
 
     @property
     def people(self) -> int:
-        """How many distinct digests."""
+        """The number of distinct digests."""
         return self.header.people
 
     @property
@@ -162,24 +162,24 @@ class Index:
         return bool(self.marks[number >> self.shift] & (1 << (number & 7))) and self.holds(number)
 
     def holds(self, number: int) -> bool:
-        """The same, without a look at the marks: for those who have looked."""
+        """The same without testing the marks, for callers that have tested them."""
         place = number >> self._end
         end = self._table[place + 1]
         head = number >> self._tail & 0xFFFFFFFF
         at = bisect_left(self._heads, head, self._table[place], end)
-        while at < end and self._heads[at] == head:  # one, or with a chance of one in a hundred million two
+        while at < end and self._heads[at] == head:  # one; two with a probability of 1e-8
             if self._tails[at] == number & self._rest:
                 return True
             at += 1
         return False
 
     def verify(self) -> None:
-        """The whole, from end to end: 0.1 s for ten million. Raises BadIndex."""
+        """The whole file: 0.1 s for ten million. Raises BadIndex."""
         if zlib.crc32(memoryview(self._map)[HEADER_OCTETS:]) != self.header.body_crc:
             raise BadIndex("it is damaged: it does not match its checksum")
 
     def numbers(self, octet: int) -> array[int]:
-        """The digests that begin with this octet, in order. All of them, for 0 to 255, are all of the index."""
+        """The digests that begin with this octet, in order. Octets 0 to 255 give the whole index."""
         bits = self.header.bits
         if bits < 16:
             start, end = (self._first(octet << 56), self._first((octet + 1) << 56))
@@ -196,7 +196,7 @@ class Index:
         quarters[LOW_END[0] :: 4] = self._tails[start:end]
         quarters[LOW_END[1] :: 4], quarters[LOW_END[2] :: 4] = heads[low::2], heads[high::2]
         at = 0
-        for prefix in range(octet << 8, octet + 1 << 8):  # what the table tells
+        for prefix in range(octet << 8, octet + 1 << 8):  # bits from the table
             to = self._table[prefix + 1 << step] - start
             quarters[4 * at + LOW_END[3] : 4 * to : 4] = array("H", [prefix]) * (to - at)
             at = to
@@ -208,7 +208,8 @@ class Index:
 
 
 class Together:
-    """Several indexes, asked about one digest at a time. Those with as many marks are looked at in one place."""
+    """Several indexes, asked about one digest at a time. Marks of the same size are grouped, to be tested in one
+    access."""
 
     __slots__ = ("_groups", "_names")
 
@@ -221,7 +222,7 @@ class Together:
         self._groups = tuple((shift, tuple(group)) for shift, group in groups.items())
 
     def naming(self, number: int) -> tuple[str, ...]:
-        """The names of those that have it, in the order in which they were given."""
+        """The names of the indexes that have it, in the given order."""
         bit = 1 << (number & 7)
         found = []
         for shift, group in self._groups:
@@ -233,14 +234,14 @@ class Together:
 
 
 def walk(indexes: Iterable[Index]) -> Iterator[list[array[int]]]:
-    """All of several indexes, side by side, an octet's worth of each at a time: what is the same stands in the same step."""
+    """Several indexes side by side, an octet at a time: equal digests come in the same step."""
     indexes = list(indexes)
     for octet in range(OCTETS):
         yield [index.numbers(octet) for index in indexes]
 
 
 def changed(before: Index, after: Index) -> tuple[int, int]:
-    """How many are in ``after`` who were not in ``before``, and the other way round: a second for a million."""
+    """The number of people only in ``after``, and only in ``before``: a second for a million."""
     both = sum(len({*old} & {*new}) for old, new in walk((before, after)))
     return after.people - both, before.people - both
 

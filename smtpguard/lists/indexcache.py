@@ -17,19 +17,19 @@ from urllib.parse import quote
 
 from smtpguard.lists.index import BadIndex, Index
 
-INCOMPLETE = 0.0  # as a time of change: a source was never read, so that a "no" was never to be relied on
+INCOMPLETE = 0.0  # as an mtime: a source was never read, so a "no" cannot be relied on
 
 
 class State(enum.Enum):
     READY = "ready"
     STALE = "stale"  # a "yes" stays a yes; a "no" is not to be relied on
-    MISSING = "missing"  # nobody can say who is on the list
-    UNLISTED = "unlisted"  # no source of members is declared: the list is known by its address alone
+    MISSING = "missing"  # the members are unknown
+    UNLISTED = "unlisted"  # no source of members is declared: only its address is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexStatus:
-    """One list's index. ``why`` says in a phrase what is wrong, "" where nothing is."""
+    """One list's index. ``why``: the problem in a phrase, "" if there is none."""
 
     state: State
     index: Index | None = None
@@ -38,7 +38,7 @@ class IndexStatus:
 
 
 class Shelved(Protocol):
-    """What must be known of a list to find and judge its index."""
+    """What is needed of a list to find and judge its index."""
 
     @property
     def name(self) -> str: ...
@@ -53,17 +53,17 @@ def index_path(folder: Path, name: str) -> Path:
 
 
 def sources_folder(folder: Path, name: str) -> Path:
-    """Where each source of a list has an index of its own, and keeps what it remembers."""
+    """The folder with the index and the state of each source of a list."""
     return folder / f"{quote(name, safe='')}.sources"
 
 
 def report_path(folder: Path, name: str) -> Path:
-    """Beside the index: what became of the latest sync (report)."""
+    """Beside the index: the result of the latest sync (report)."""
     return folder / f"{quote(name, safe='')}.json"
 
 
 def too_old(checked_at: datetime, now: datetime, info: Shelved) -> bool:
-    """For a "no" to be relied on. A time as far ahead, which a clock gave that was wrong then or is now, says nothing either."""
+    """Whether a "no" cannot be relied on. A time as far in the future comes from a wrong clock, and counts as too old."""
     return abs(now - checked_at) > timedelta(seconds=info.stale_after_seconds)
 
 
@@ -78,14 +78,14 @@ class Shelf:
         self.standings: dict[str, IndexStatus] = {}
 
     def look(self, infos: Iterable[Shelved], now: datetime) -> bool:
-        """One stat a list; an index that was swapped is opened. True if any standing is another than before."""
+        """One stat a list; a replaced index is opened. True if any status has changed."""
         standings = {info.name: self._one(info, now) for info in infos}
         changed = standings != self.standings
         self.standings = standings
         return changed
 
     def glance(self, infos: Iterable[Shelved], now: datetime) -> bool:
-        """The same of some lists alone, of which it is known how they stood."""
+        """The same for some lists only, whose status is known from before."""
         found = {info.name: self._one(info, now) for info in infos}
         if all(
             standing is self.standings[name] or standing == self.standings[name] for name, standing in found.items()
@@ -114,7 +114,7 @@ class Shelf:
             problem = "it was never synced" if isinstance(error, FileNotFoundError) else _phrase(error)
             if index is None:
                 return IndexStatus(state=State.MISSING, why=f"the list {info.name} has no usable index: {problem}")
-            # what is mapped stays good until this process ends, but nobody refreshes it
+            # the mapping stays valid until this process ends, but is not refreshed
             checked_at = before.checked_at if before else None
             why = f"the index of {info.name} is gone or damaged, and the one before it is in use: {problem}"
             return IndexStatus(state=State.STALE, index=index, checked_at=checked_at, why=why)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from smtpguard.lists.declared import ListInfo
 from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter, routes
 
-# What a list server keeps beside a list, and what never expands (RFC 2142 section 6, Mailman, Sympa).
+# Auxiliary addresses of list servers, which never expand (RFC 2142 section 6, Mailman, Sympa).
 _ADMINISTRATIVE = re.compile(
     r"-(?:admin|bounces?|confirm|editor|join|leave|owner|request|subscribe|unsubscribe)(?![a-z0-9])"
 )
@@ -23,7 +23,7 @@ _ROUTED = re.compile("[%@!]").search
 
 
 class Names:
-    """Of one policy. Cheap to ask; never changes."""
+    """The names of one policy. Cheap to ask; immutable."""
 
     def __init__(
         self,
@@ -35,8 +35,9 @@ class Names:
         elsewhere: Iterable[Address] = (),
         delimiters: str = "",
     ) -> None:
-        """``domains``: the organisation's; ``*.example.com`` means every name below. ``host_names``: the relay's and the list
-        server's own. ``mailboxes``: of people whom the policy names. ``elsewhere``: what else is no list, those of ``lists`` aside."""
+        """``domains``: the organization's; ``*.example.com`` means every name below. ``host_names``: the relay's and
+        the list server's own. ``mailboxes``: of people whom the policy names. ``elsewhere``: further addresses that are
+        no list, beside those of ``lists``."""
         written = list(domains)
         hosts = [ascii_domain(name) for name in host_names]
         exact = [ascii_domain(d) for d in written if not d.startswith("*.")]
@@ -57,24 +58,25 @@ class Names:
         self._apart = frozenset(address.canonical() for address in apart)
 
     def is_ours(self, domain: str) -> bool:
-        """``domain`` in A-labels: one of the organisation's, or a name of the relay's."""
+        """``domain`` in A-labels: one of the organization's, or a name of the relay's."""
         return domain in self._domains or domain.endswith(self._parents)
 
     def is_internal(self, address: Address) -> bool:
-        """Whether it is in the organisation's domains. A list's address there is internal here, and a list above all."""
+        """Whether it is in the organization's domains. A list address there is internal here; callers test for lists
+        first."""
         return self.is_ours(address.canonical().rpartition("@")[2])
 
     def answers(self, domain: str) -> bool:
-        """Whether the relay may take it as its own, under whatever name."""
+        """Whether the relay may accept it as its own, under any name."""
         return self.is_ours(domain) or _is_here(domain)
 
     def is_apart(self, canonical: str) -> bool:
-        """Whether it is known to be something else than a list's namesake."""
+        """Whether it is known to be something other than a list of this name."""
         return canonical in self._apart
 
     def implied(self) -> Iterator[tuple[str, str]]:
-        """Canonical addresses that nobody has declared and that are a list's all the same, each with its list: at each domain and
-        name that is known in whole."""
+        """Canonical addresses that are not declared and are a list's all the same, each with its list: at each domain
+        and name that is fully known."""
         for local, name in self._locals.items():
             for domain in sorted(self._domains):
                 key = f"{local}@{domain}"
@@ -82,17 +84,18 @@ class Names:
                     yield key, name
 
     def known(self) -> Iterator[tuple[str, str]]:
-        """Every canonical address that is a list's, as far as they can be counted."""
+        """Every canonical address that is a list's, as far as they can be enumerated."""
         yield from self._declared.items()
         yield from self.implied()
 
     def list_at(self, address: Address, canonical: str) -> str | None:
-        """The name of the list that this is. ``canonical``: of ``address``, its sub-address cut."""
+        """The name of the list with this address. ``canonical``: of ``address``, its sub-address cut."""
         found = self._named(address, canonical)
         return self._routed(address) if found is None and _ROUTED(address.local) else found
 
     def _routed(self, address: Address) -> str | None:
-        """Behind routing to a name without dots, which a relay completes by its own domain; to a whole name it is undone already."""
+        """Routing to a name without dots, which a relay completes by its own domain; ``canonical`` has undone routing
+        to a full name."""
         for head, tail in routes(address.local):
             if head and tail and "." not in tail:
                 try:
@@ -105,7 +108,7 @@ class Names:
         return None
 
     def _named(self, address: Address, canonical: str) -> str | None:
-        """By the whole local part, then by each beginning that a delimiter ends; ``list-request`` is not the list."""
+        """By the whole local part, then by each prefix that a delimiter ends; ``list-request`` is not the list."""
         if self._delimited is None or not self._delimited(address.local):
             return self._find(*_split(canonical))
         whole = address.canonical()
@@ -121,7 +124,7 @@ class Names:
                 return found
         if canonical.endswith(f"@{domain}"):
             return None
-        return self._find(*_split(canonical))  # routing that came to light only when the sub-address was cut
+        return self._find(*_split(canonical))  # routing that shows only when the sub-address is cut
 
     def _find(self, local: str, domain: str) -> str | None:
         key = f"{local}@{domain}"
@@ -132,7 +135,7 @@ class Names:
 
 
 def ascii_domain(name: str) -> str:
-    """In A-labels, as far as it has them."""
+    """In A-labels, if it has them."""
     try:
         return Address("x", name.strip()).ascii_domain
     except BadAddress:
@@ -140,8 +143,8 @@ def ascii_domain(name: str) -> str:
 
 
 def _is_here(domain: str) -> bool:
-    """An address literal, no domain, a bare host name, or whatever is called localhost: which of them are the relay's own names is for
-    the relay to say, and a list's local part at one of them is taken for the list."""
+    """An address literal, no domain, a bare host name, or a name of localhost. Only the relay knows which of them are
+    its own names, so a list's local part at any of them is taken for the list."""
     bare = "." not in domain or domain[0] == "[" or domain.startswith("localhost.")
     return bare or (domain[-1].isdigit() and domain.rpartition(".")[2].isdigit())
 

@@ -15,7 +15,8 @@ from smtpguard.lists.sync import called, source_key, source_path
 def by_source(
     info: ListInfo, digests: Collection[bytes], *, folder: Path, base: Path, key_ids: Sequence[bytes]
 ) -> tuple[str, ...]:
-    """What people call the sources of this list that have this person, whom any of ``digests`` names. Empty where no source has an index of its own."""
+    """The labels of this list's sources that have this person, by any of ``digests``. Empty if no source has an index
+    of its own."""
     report = latest(folder, info.name)
     names = []
     for declaration in info.members:
@@ -31,7 +32,7 @@ def by_source(
 
 
 def overlaps(indexes: Mapping[str, Index]) -> Mapping[tuple[str, str], int]:
-    """How many people each two lists have in common. An octet's worth of all of them is in memory at a time."""
+    """How many people each two lists have in common. Memory holds one octet's range of all indexes at a time."""
     found = dict.fromkeys(combinations(indexes, 2), 0)
     for arrays in walk(indexes.values()):
         once: set[int] = set()

@@ -15,7 +15,7 @@ from smtpguard.mail.address import Address
 
 
 class Span(NamedTuple):
-    """At least ``low``, at most ``high``: with no usable index a recipient is nobody or one customer."""
+    """At least ``low``, at most ``high``: without a usable index a recipient is zero or one customer."""
 
     low: float
     high: float
@@ -42,15 +42,15 @@ LIST = frozenset({Kind.LIST})
 MEMBER = frozenset({Kind.MEMBER})
 OUTSIDE = frozenset({Kind.OUTSIDE})
 INTERNAL_MEMBER = frozenset({Kind.INTERNAL, Kind.MEMBER})
-"""What ``kinds`` of a recipient may be, each one and the same object: to ask what is in it is what would take the time."""
+"""Values of ``kinds`` are shared objects, since building and testing sets is what takes the time."""
 
 
 class Classification(NamedTuple):
-    """One recipient: a tuple, since one is made for each of a thousand. ``kinds`` has one, or both INTERNAL and MEMBER. ``lists``: that it addresses, or is known to be on.
+    """One recipient: a tuple, since a message may have a thousand. ``kinds`` has one, or both INTERNAL and MEMBER.
+    ``lists``: those that it addresses, or is known to be on.
 
-    ``doubt``: lists that could not say whether it is on them. ``digest`` is empty for a list's address. ``behind``: who gets
-    what is sent there, where it expands without being a list of the policy.
-    """
+    ``doubt``: lists whose membership could not be tested. ``digest`` is empty for a list address. ``behind``: the
+    people behind it, if it expands without being a list of the policy."""
 
     address: Address
     canonical: str
@@ -62,26 +62,26 @@ class Classification(NamedTuple):
 
     @property
     def customers(self) -> int:
-        """Customers whom it certainly reaches, those of the policy's own lists aside, of which Touched knows more."""
+        """Customers that it certainly reaches, without those of the policy's own lists, which Touched has."""
         return self.behind.customers if self.behind is not None else int(Kind.MEMBER in self.kinds)
 
     @property
     def perhaps(self) -> int:
-        """Whom else it may reach who may be a customer."""
+        """How many more people it may reach who may be customers."""
         if not self.doubt:
             return 0
         return self.behind.unplaced if self.behind is not None else int(Kind.MEMBER not in self.kinds)
 
     @property
     def kind(self) -> Kind:
-        """The one word for it: what it is to a list comes first."""
+        """The kind that matters most: list, member, internal, outside."""
         return next(k for k in (Kind.LIST, Kind.MEMBER, Kind.INTERNAL, Kind.OUTSIDE) if k in self.kinds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
-    """A list that a message reaches: by its address, or through members. ``size``: people on it. ``expanded``: through an address
-    that is no list of the policy, and behind which many of its members stand."""
+    """A list that a message reaches: by its address, or through members. ``size``: people on it. ``expanded``: through
+    an address that is no list of the policy, and that many of its members are behind."""
 
     name: str
     by_address: bool
@@ -96,9 +96,8 @@ class Classified:
     """The recipients of one message. ``total`` counts RCPTs, everything else distinct mailboxes or people.
 
     ``people``: digests of the single customers; ``doubtful``: of those who may be customers. ``unsure``: list -> why it
-    could not answer, where that left somebody in doubt. ``crowds``: the customers behind addresses that expand, where they
-    are too many to be among ``people``.
-    """
+    could not answer, if that left any recipient in doubt. ``crowds``: expansions whose customers are too many to be in
+    ``people``."""
 
     recipients: tuple[Classification, ...]
     total: int
@@ -116,7 +115,8 @@ class Classified:
 
     @property
     def addressed(self) -> tuple[str, ...]:
-        """Lists reached by their address, nested ones included, or by another that expands to their members; by name."""
+        """Lists reached by their address, nested ones included, or by another address that expands to their members; by
+        name."""
         if not self.touched:
             return ()
         return tuple(sorted(t.name for t in self.touched.values() if t.by_address or t.expanded))

@@ -24,14 +24,14 @@ from smtpguard.mail.client import Network, within
 
 _NONE: frozenset[str] = frozenset()
 PEOPLE = "organization.people"
-"""The list of those who are colleagues among recipients, wherever their addresses are."""
+"""The name of the list of people who are colleagues among recipients at any address."""
 AT_ONCE = 50
-"""Lists of which is looked how they stand before a message is decided on, so that no message waits for a look at hundreds."""
+"""At most so many lists are checked for new indexes before a message is decided, so that no message waits for hundreds."""
 
 
 class Registry:
-    """Everything that is known of lists, in one process. Cheap to ask; looks at most once a second whether an index was
-    swapped or has grown stale (``look_seconds``)."""
+    """All lists, in one process. Cheap to ask; checks at most once a second whether an index was replaced or has become
+    stale (``look_seconds``)."""
 
     def __init__(
         self,
@@ -51,11 +51,12 @@ class Registry:
         people: Iterable[str] = (),
         look_seconds: float = 1.0,
     ) -> None:
-        """``domains``: the organisation's; ``*.example.com`` means every name below. ``host_names``: of the relay and the
-        list server themselves, at which their mailboxes answer too. ``mailboxes``: of people whom the policy names, and
-        ``elsewhere``: of what else is no list, whatever it is called. ``expansions``: the policy says what else expands.
-        ``customers_here``: whether customers have addresses in the domains; else a colleague on a list is a colleague.
-        ``people``: canonical addresses outside of those who are colleagues among recipients, beside those of the list PEOPLE."""
+        """``domains``: the organization's; ``*.example.com`` means every name below. ``host_names``: of the relay and
+        the list server themselves, where their mailboxes are too. ``mailboxes``: of people whom the policy names, and
+        ``elsewhere``: further addresses that are no list, whatever their name. ``expansions``: the policy declares what
+        else expands. ``customers_here``: whether customers have addresses in the domains; else a colleague on a list is
+        only a colleague. ``people``: canonical addresses outside that are colleagues among recipients, beside those of
+        the list PEOPLE."""
         self.lists = dict(lists)
         self.streams = dict(streams or {})
         self._streams_from: dict[str, tuple[Stream, ...]] = {}
@@ -91,13 +92,13 @@ class Registry:
         self.reopen()
 
     def reopen(self) -> bool:
-        """Take swapped indexes into use and see which have grown stale. True if anything is different now."""
+        """Take replaced indexes into use and find stale ones. True if anything has changed."""
         now = self._looked = self._now()
         self._next_look = now + self._look
         return self._taken(self._shelf.look(self._order, now))
 
     def _glance(self) -> None:
-        """The same of some lists at a time, where there are many."""
+        """The same for some lists at a time, if there are many."""
         if len(self._order) <= AT_ONCE:
             self.reopen()
             return
@@ -120,12 +121,12 @@ class Registry:
 
     @property
     def standings(self) -> Mapping[str, IndexStatus]:
-        """Each list's index: its state, size, age, and what is wrong with it."""
+        """Each list's index: its state, size, age, and problem."""
         return self._shelf.standings
 
     def classify(self, addresses: Iterable[Address]) -> Classified:
-        """What a message with these recipients reaches. Total: no address and no state of an index makes it raise."""
-        if not self._looked <= self._now() < self._next_look:  # a clock that was set back is no reason not to look
+        """The recipients of a message, classified. Total: no address and no state of an index makes it raise."""
+        if not self._looked <= self._now() < self._next_look:  # also after a clock was set back
             self._glance()
         seen: dict[str, Classification] = {}
         recipients = []
@@ -149,7 +150,7 @@ class Registry:
         )
 
     def of_lists(self, names: Iterable[str]) -> Classified:
-        """What a message to all who are on these lists reaches, whether a list has an address or not."""
+        """The result for a message to all members of these lists, with or without a list address."""
         infos = [self.lists[name] for name in names]
         found = [self._of_list(a := self.address_of(i), a.canonical(self.digester.delimiters), i.name) for i in infos]
         return summed(
@@ -158,15 +159,15 @@ class Registry:
 
     @staticmethod
     def address_of(info: ListInfo) -> Address:
-        """Its first; of a list without one, a name that is nobody's address (RFC 2606)."""
+        """Its first address; for a list without one, a reserved name (RFC 2606)."""
         return info.addresses[0] if info.addresses else Address(info.name, "lists.invalid")
 
     def numbers(self) -> dict[int, str]:
-        """Of every list's addresses, the digests as integers."""
+        """The digests of every list's addresses, as integers."""
         return {int.from_bytes(digest, "big"): name for digest, name in self._digests}
 
     def has_members(self, address: Address) -> bool:
-        """Whether it is the address of a list whose members the policy knows where to find."""
+        """Whether it is the address of a list with declared members."""
         info = self.list_at(address)
         return info is not None and bool(info.members)
 
@@ -181,29 +182,30 @@ class Registry:
         return self.lists[name] if name else None
 
     def is_internal(self, address: Address) -> bool:
-        """Whether it is in the organisation's domains."""
+        """Whether it is in the organization's domains."""
         return self.names.is_internal(address)
 
     def is_one_of_ours(self, number: int) -> bool:
-        """Whether somebody outside, by digest, is a colleague among recipients. They are nothing else: no internal sender."""
+        """Whether a person outside, by digest, counts as a colleague among recipients. They are not internal as
+        senders."""
         if number in self._ours:
             return True
         standing = self.standings.get(PEOPLE)
         return standing is not None and standing.index is not None and standing.index.has(number)
 
     def is_expander(self, client_ip: str) -> bool:
-        """Whether this client sends us the copies that a list server has expanded."""
+        """Whether this client sends us copies that a list server has expanded."""
         return within(client_ip, self.expanders)
 
     def streams_from(self, canonical: str) -> tuple[Stream, ...]:
-        """Streams that this From may write; their origin is yet to be proven."""
+        """Streams that this From may write; their origin is not proven here."""
         return self._streams_from.get(canonical, ())
 
     def _of_list(self, address: Address, canonical: str, name: str) -> Classification:
         return Classification(address, canonical, LIST, tuple(sorted(self._nested[name])))
 
     def _moved(self, address: Address, canonical: str, seen: dict[str, Classification]) -> Classification:
-        """In a domain that may stand for another: as the mailbox there, under its own name."""
+        """In a domain that may be an alias of another: classified as the mailbox there, under its own name."""
         assert self.expansions is not None
         local, domain = _split(canonical)
         there = Address(local, self.expansions.moved(domain))
@@ -226,17 +228,17 @@ class Registry:
         if not ours and (self._ours or PEOPLE in self.lists) and self.is_one_of_ours(number):
             return Classification(address, canonical, INTERNAL, (), (), digest)
         lists = self.members.naming(number)
-        if (older := self.digester.older(canonical)) is not None:  # an index may be of that form still
+        if (older := self.digester.older(canonical)) is not None:  # an index may still have that form
             before = self.members.naming(int.from_bytes(older, "big"))
             lists = tuple(dict.fromkeys((*lists, *before))) if before else lists
         if ours:
-            # A colleague whom a blind list cannot place is a colleague: no customer is wronged by reaching one.
+            # A colleague who may be on a list without an index is a colleague: reaching one harms no customer.
             return Classification(address, canonical, INTERNAL_MEMBER if lists else INTERNAL, lists, (), digest)
         doubt = tuple([n for n in self._blind if n not in lists]) if self._blind else ()
         return Classification(address, canonical, MEMBER if lists else OUTSIDE, lists, doubt, digest)
 
     def _behind(self, digest: bytes, canonical: str) -> Expansion | None:
-        """Who gets what is sent there; a domain may have somebody for whoever is not there."""
+        """The people behind an address; a domain may have a catch-all."""
         assert self.expansions is not None
         found = self.expansions.at(int.from_bytes(digest, "big"))
         if found is None and self.names.answers(canonical.rpartition("@")[2]) and not self.names.is_apart(canonical):
@@ -248,7 +250,8 @@ class Registry:
         return found
 
     def _of_crowd(self, address: Address, canonical: str, digest: bytes, behind: Expansion) -> Classification:
-        """An address behind which many customers stand is a list; few are reached as if they were addressed themselves."""
+        """An address with many customers behind it is a list; with few, these count as if they were addressed
+        themselves."""
         lists = tuple(behind.lists)
         if behind.is_list:
             reached = {n for name in behind.addressed for n in self._nested.get(name, ())}
@@ -261,8 +264,8 @@ class Registry:
         return Classification(address, canonical, kinds, lists, self._blind if behind.unplaced else (), alone, behind)
 
     def _nest(self) -> dict[str, frozenset[str]]:
-        """Which lists each list's address reaches: itself, the lists that it is declared to include, and every list whose
-        address is a member, however deep."""
+        """The lists that each list's address reaches: itself, the lists that it is declared to include, and every list
+        whose address is a member, at any depth."""
         holds: dict[str, frozenset[str]] = {}
         for outer, standing in self.standings.items():
             index = standing.index

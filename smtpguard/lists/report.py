@@ -23,23 +23,22 @@ from smtpguard.lists.sources import BadRow, Tally
 
 
 class News(enum.Enum):
-    """What a sync found to be another than the one before had found."""
+    """Changes that a sync found since the one before."""
 
-    REPLACED = "replaced"  # other people are in use
+    REPLACED = "replaced"  # the members in use have changed
     FAILED = "failed"  # an outage has begun
-    OTHERWISE = "otherwise"  # it goes on, with another problem
-    STALE = "stale"  # what was last read has become too old
+    OTHERWISE = "otherwise"  # the outage goes on, with another problem
+    STALE = "stale"  # the index has become too old
     WELL = "well"  # an outage has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceReport:
-    """One source. ``people`` were on it when it was last read well, at ``read_at``, and found to be the same still at
-    ``checked_at``. ``problem``: why it cannot be used now, "" if it can.
+    """One source. It had ``people`` when it was last read, at ``read_at``; it was found unchanged at ``checked_at``.
+    ``problem``: why it cannot be used now, "" if it can.
 
-    ``bad`` rows of ``rows`` held no address, and ``shown`` names the first of them; ``unmailed`` are those of people whom the
-    list server does not write to.
-    """
+    ``bad`` rows of ``rows`` had no address, and ``shown`` names the first of them; ``unmailed`` are those of people to
+    whom the list server does not send."""
 
     key: str
     label: str
@@ -60,11 +59,11 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One list. ``problem`` is a sentence for its owner, "" if all went well; ``failing_since``: when the outage began.
-    ``people`` are in use, whatever has failed, and were all found to be right at ``checked_at``; ``stale``: too long ago, or
-    never, for a "no" to be relied on. ``ended``: when an outage had begun that has ended with this sync.
-    ``before``: the version that this sync replaced, "" for none; ``added``, ``removed``: how many people came and left with it.
-    """
+    """One list. ``problem`` is a sentence for its owner, "" if there is none; ``failing_since``: when the outage began.
+    ``people`` are in use, even after a failure; all sources were found right at ``checked_at``; ``stale``: too long
+    ago, or never, for a "no" to be relied on. ``ended``: the beginning of an outage that has ended with this sync.
+    ``before``: the version that this sync replaced, "" for none; ``added``, ``removed``: how many people came and left
+    with it."""
 
     list: str
     at: datetime
@@ -87,12 +86,12 @@ class Report:
 
     @property
     def changed(self) -> bool:
-        """Whether there are other people on it than before this sync."""
+        """Whether this sync changed the members."""
         return News.REPLACED in self.news
 
     @property
     def source(self) -> str:
-        """What people call where it comes from."""
+        """The labels of its sources."""
         return ", ".join(source.label for source in self.sources)
 
     @property
@@ -112,7 +111,7 @@ class Report:
         return tuple(row for source in self.sources for row in source.shown)
 
     def after(self, before: Report | None, *, changed: bool) -> Report:
-        """With what is new in it, and since when."""
+        """The report with its news, and since when."""
         failing = before.failing_since if before is not None else None
         news = {News.REPLACED} if changed else set()
         if self.problem and failing is None:
@@ -136,7 +135,7 @@ class Report:
 
 
 def keep(folder: Path, report: Report) -> None:
-    """In place of the one before. In a folder that cannot be written, what is returned must do."""
+    """Replace the stored report. If the folder cannot be written, only the returned one exists."""
     path = report_path(folder, report.list)
     with contextlib.suppress(OSError):
         descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
@@ -147,7 +146,7 @@ def keep(folder: Path, report: Report) -> None:
 
 
 def latest(folder: Path, name: str) -> Report | None:
-    """Of the last sync, None if there was none, or nobody can say."""
+    """The last sync's report, None if there is none, or it cannot be read."""
     try:
         said = json.loads(report_path(folder, name).read_text())
         sources = tuple(
@@ -159,9 +158,7 @@ def latest(folder: Path, name: str) -> Report | None:
         return None
 
 
-_OF_THE_SYNC = frozenset(
-    {"news", "ended", "before", "added", "removed"}
-)  # what was new then is not new to who looks later
+_OF_THE_SYNC = frozenset({"news", "ended", "before", "added", "removed"})  # these are news only right after the sync
 _TIMES = ("at", "failing_since", "read_at", "checked_at")
 
 

@@ -17,10 +17,10 @@ MAX_RETRY_SECONDS = 3600
 
 
 class Refresher:
-    """When each list is to be read again: every ``refresh``, and after a failure sooner, then ever later, up to an hour.
+    """When each list is to be read again: every ``refresh``; after a failure sooner, then at growing intervals up to an
+    hour.
 
-    ``folder`` holds the indexes; paths of sources are relative to ``base``. One caller at a time.
-    """
+    ``folder`` holds the indexes; paths of sources are relative to ``base``. One caller at a time."""
 
     def __init__(
         self, lists: Mapping[str, ListInfo], *, folder: Path, base: Path, digester: Digester, stop: Stop = never
@@ -32,14 +32,14 @@ class Refresher:
         self._failures: dict[str, int] = {}
 
     def due(self, now: datetime) -> list[ListInfo]:
-        """Lists to sync now. At the first call all of them: what is unchanged costs a look. So too when the clock was set back
-        since, so that nobody waits for what it had said before."""
+        """Lists to sync now. At the first call all of them: an unchanged source costs one check. All too after the
+        clock was set back, so that no list waits for a time of the old clock."""
         began, at = self._began, self._next
         return [info for name, info in self._lists.items() if name not in at or not began[name] <= now < at[name]]
 
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
              progress: Progress | None = None) -> Report:  # fmt: skip
-        """As sync.sync, remembered for ``due``. Blocks while it reads: call it in a thread."""
+        """As sync.sync, recorded for ``due``. Blocks while it reads: call it in a thread."""
         report = sync(info, folder=self._folder, base=self._base, digester=self._digester, now=now, force=force,
                       accept_shrink=accept_shrink, progress=progress, stop=self._stop)  # fmt: skip
         failures = self._failures[info.name] = 0 if report.ok else self._failures.get(info.name, 0) + 1
@@ -50,7 +50,7 @@ class Refresher:
         return report
 
     def unfinished(self, info: ListInfo, began: datetime, now: datetime) -> Report:
-        """Of a sync that began then and has not ended."""
+        """The report of a sync that began then and has not ended."""
         return unfinished(info, began, folder=self._folder, base=self._base, digester=self._digester, now=now)
 
     def next_at(self) -> datetime | None:

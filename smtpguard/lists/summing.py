@@ -33,18 +33,18 @@ def summed(
     nested: Mapping[str, frozenset[str]],
     blind: Sequence[str],
 ) -> Classified:
-    """``recipients``: one for each RCPT; ``distinct``: each mailbox of them once. ``nested``: which lists each list's address
-    reaches; ``blind``: those that cannot say who is on them."""
+    """``recipients``: one for each RCPT; ``distinct``: each of their mailboxes once. ``nested``: the lists that each
+    list's address reaches; ``blind``: lists without a usable index."""
     internal = outside = list_addresses = 0
     addressed: set[str] = set()
     people: list[Classification] = []
-    known: list[Classification] = []  # to be customers; and those who may be
+    known: list[Classification] = []  # certain customers; then possible ones
     doubtful: list[Classification] = []
     surely: dict[str, int] = {}
     perhaps: dict[str, int] = {}
     crowds: list[Classification] = []
     for one in distinct:
-        kinds = one.kinds  # one of a few objects: to ask what is in it is what would take the time
+        kinds = one.kinds  # one of a few objects: testing for membership is what takes time
         if one.behind is not None:
             crowds.append(one)
             for name in one.lists:
@@ -82,7 +82,7 @@ def summed(
     for name in addressed:
         behind += touched[name].size
         behind_customers += touched[name].size if lists[name].of_customers else NOBODY
-    # Who is on an addressed list already is counted there, and once.
+    # A member of an addressed list is counted there, once.
     there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
     beside, single = len(people) - there, len(known) - there
     counted = Classified(
@@ -113,13 +113,13 @@ def _touched(info: ListInfo, standing: IndexStatus, by_address: bool, members: S
     )
 
 
-# The people behind addresses that expand without being lists of the policy, added to what a message reaches.
+# Add the people behind addresses that expand without being lists of the policy.
 #
-# Where somebody is both there and addressed alone, it may count too many, never too few.
+# A person both there and addressed singly may count twice, never not at all.
 
 
 def with_crowds(counted: Classified, crowds: Iterable[Classification]) -> Classified:
-    """``counted`` has every list of theirs among those it touches, and every address that is a list among its own."""
+    """``counted`` already has all of their lists among those it touches, and every list address among its own."""
     internal, outside, members = counted.internal, counted.outside, counted.members
     customers, reach = counted.customers, counted.reach
     touched = dict(counted.touched)

@@ -35,7 +35,7 @@ from smtpguard.lists.sources.opening import named, never, opened
 from smtpguard.lists.writing import linked, merge, swap
 from smtpguard.mail.address import BadAddress
 
-DRAFT_SECONDS = 86_400  # what a sync that died has left behind is older than that
+DRAFT_SECONDS = 86_400  # drafts of a sync that died are older than that
 _NOT_WHAT_IS_READ = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "of", "timeout", "time_limit"})  # fmt: skip
 
 Progress = Callable[[Tally], None]
@@ -43,14 +43,13 @@ Progress = Callable[[Tally], None]
 
 def sync(info: ListInfo, *, folder: Path, base: Path, digester: Digester, now: datetime, force: bool = False,
          accept_shrink: bool = False, progress: Progress | None = None, stop: Stop = never) -> Report:  # fmt: skip
-    """Read the list's sources that have changed (or by ``force``, all), and take the new index into use if it can be right.
+    """Read the sources that have changed (with ``force``, all), and take the new index into use if it is plausible.
 
-    ``accept_shrink``: a person has said that so few are right. Blocks while it reads: call it in a thread. Never raises
-    for what is wrong with a source or an index.
-    """
+    ``accept_shrink``: a person has confirmed the smaller number. Blocks while it reads: call it in a thread. Never
+    raises for a problem of a source or an index."""
     how = _How(info, folder, base, digester, now, force, accept_shrink, progress, stop)
     report = how.report()
-    if report.ok or not stop():  # what was given up is no outage that somebody would have to be told of
+    if report.ok or not stop():  # a cancelled sync is no outage
         reports.keep(folder, report)
     return report
 
@@ -58,14 +57,14 @@ def sync(info: ListInfo, *, folder: Path, base: Path, digester: Digester, now: d
 def unfinished(
     info: ListInfo, began: datetime, *, folder: Path, base: Path, digester: Digester, now: datetime
 ) -> Report:
-    """What is to be told of a sync that began then and has not ended. Never raises for what is wrong with an index."""
+    """The report of a sync that began then and has not ended. Never raises for a problem of an index."""
     report = _How(info, folder, base, digester, now, False, False, None, never).unfinished(began)
     reports.keep(folder, report)
     return report
 
 
 def source_key(declaration: Mapping[str, Any]) -> str:
-    """Names a source by what is read, and not by what is expected of it: other numbers there are no other source."""
+    """Names a source by what is read, not by what is expected of it: another limit does not make another source."""
     read = {k: v for k, v in declaration.items() if k not in _NOT_WHAT_IS_READ and v is not None}
     return hashlib.blake2b(json.dumps(read, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
@@ -76,7 +75,7 @@ def source_path(folder: Path, name: str, key: str) -> Path:
 
 @dataclass(slots=True)
 class _Part:
-    """A source, and its index if it has a sound one."""
+    """A source, and its index if it has a valid one."""
 
     report: SourceReport
     path: Path
@@ -119,7 +118,7 @@ class _How:
         return report
 
     def unfinished(self, began: datetime) -> Report:
-        """While it is still being read, by a thread that nobody can stop: a file on a server that has gone, say."""
+        """It is still being read, by a thread that cannot be stopped: for example from a server that has gone away."""
         index = self._sound(self._path)
         kept = "the last good index stays in use" if index is not None else "no index is in use"
         problem = f"{self.info.name} has been read since {began:%Y-%m-%d %H:%M} UTC, and there is no end of it; {kept}"
@@ -170,16 +169,16 @@ class _How:
                     self._read(source, part, tally, declaration)
         except (SourceError, OSError, BadIndex) as error:
             part.report = replace(part.report, problem=self._said(error))
-            if tally.rows:  # what is wrong with it is wanted now, not how it was when it was well
+            if tally.rows:  # report the counts of this failed read, not of the last good one
                 part.report = part.report.counted(tally)
-        except Exception as error:  # of a library's, or ours: an outage as any other, and told as one
+        except Exception as error:  # an error of a library or ours is an outage too
             part.report = replace(part.report, problem=unforeseen(part.report.label, error))
         return part
 
     def _same(self, source: Source, part: _Part) -> bool:
-        """Whether the source says that nothing has changed since it was last read: then that was now."""
+        """Whether the source says that nothing has changed since it was last read: then it counts as checked now."""
         if part.index is None or self.force or part.index.header.key_id != self.digester.key_id:
-            return False  # an index of the older form is made anew
+            return False  # an index of the older form is built again
         if part.index.fingerprint != source.fingerprint():
             return False
         self._touch(part.path, self.now.timestamp())
@@ -187,7 +186,7 @@ class _How:
         return True
 
     def _read(self, source: Source, part: _Part, tally: Tally, declaration: Mapping[str, Any]) -> None:
-        """Raises SourceError, OSError and BadIndex; then what there was is as it was."""
+        """Raises SourceError, OSError and BadIndex; the old index then stays."""
         fingerprint = source.fingerprint()
         draft = build(part.path, self._keys(source, tally), self.digester, built_at=self.now, fingerprint=fingerprint)
         try:
@@ -203,7 +202,7 @@ class _How:
         part.report = replace(part.report, people=new.people, read_at=self.now, checked_at=self.now).counted(tally)
 
     def _keys(self, source: Source, tally: Tally) -> Iterator[str]:
-        """The canonical key of everybody who is on it; what holds no address is told to ``tally``."""
+        """The canonical key of every member; rows without an address are counted in ``tally``."""
         plainly, delimiters, progress = self.digester.plainly, self.digester.delimiters, self.progress
         for place, text in source.cells(tally):
             if not tally.rows & 0xFFF:
@@ -223,7 +222,7 @@ class _How:
             progress(tally)
 
     def _judge(self, label: str, people: int, current: Index | None, tally: Tally, declared: Mapping[str, Any]) -> None:
-        """Raises SourceError if this cannot be the source."""
+        """Raises SourceError if this cannot be the source's content."""
         wrong = unfit(label, people, tally, declared)
         if wrong is not None:
             raise SourceError(wrong[0])
@@ -240,7 +239,7 @@ class _How:
     # the list
 
     def _joined(self, parts: list[_Part], old: Index | None) -> Index | None:
-        """The index of the list, put in place if it is another one. Raises SourceError, OSError and BadIndex."""
+        """The index of the list, put in place if it has changed. Raises SourceError, OSError and BadIndex."""
         there = [(part.index, part.path) for part in parts if part.index is not None]
         complete = len(there) == len(parts)
         if not there or (not complete and old is not None):
@@ -250,7 +249,7 @@ class _How:
             versions = "".join(sorted(index.version for index in indexes))
             fingerprint = hashlib.blake2b(versions.encode(), digest_size=32).digest()
             forms = {index.header.key_id for index in indexes}
-            # with a part of the older form, which look-ups try as well, it is of that form: and is made anew once all are read
+            # with a part of the older form, which look-ups try too, it has that form; it is built again once all are read
             key_id = next(iter(forms - {self.digester.key_id}), self.digester.key_id)
             if old is None or old.fingerprint != fingerprint or old.header.key_id != key_id:
                 draft = merge(self._path, indexes, key_id=key_id, built_at=self.now, fingerprint=fingerprint)
@@ -271,7 +270,7 @@ class _How:
         return new
 
     def _sound(self, path: Path) -> Index | None:
-        """The index in use; a damaged one does not pass for the last good one."""
+        """The index in use; a damaged one is not used as the last good one."""
         try:
             index = Index(path, *self.digester.key_ids)
             index.verify()
@@ -285,12 +284,12 @@ class _How:
         return f"the index of {self.info.name} cannot be written: {getattr(error, 'strerror', None) or error}"
 
     def _touch(self, path: Path, at: float) -> None:
-        """When its source was last found to be so."""
+        """Set when its sources were last found unchanged."""
         if path.stat().st_mtime != at:
             os.utime(path, (at, at))
 
     def _tidy(self, parts: list[_Part]) -> None:
-        """Indexes of sources that the policy no longer declares, and what syncs that died have left behind."""
+        """Delete indexes of sources that the policy no longer declares, and drafts of syncs that died."""
         declared = {part.path for part in parts}
         with suppress(OSError):
             sources = sources_folder(self.folder, self.info.name)
@@ -302,14 +301,14 @@ class _How:
             for folder in (self.folder, sources):
                 for draft in folder.glob(".*.index.*"):
                     found = draft.stat()
-                    # a link has the time of the index that it is of, and is of another list's sync that runs now
+                    # a hard link has the mtime of its index; it may belong to a running sync of another list
                     made = found.st_mtime if found.st_nlink == 1 else found.st_ctime
                     if made < time.time() - DRAFT_SECONDS:
                         draft.unlink()
 
 
 def called(declaration: Mapping[str, Any], base: Path) -> str:
-    """What people call a source, of which nothing is asked for it."""
+    """A source's label, without reading the source."""
     try:
         with closing(opened(declaration, base)) as source:
             return source.label

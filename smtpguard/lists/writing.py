@@ -28,25 +28,24 @@ from typing import IO
 from smtpguard.lists.index import HEADER_OCTETS, LOW_END, OCTETS, Header, Index, tail_bits, walk
 from smtpguard.lists.ownership import hand_over
 
-KEPT = 1 << 19  # digests that memory holds before they spill
+KEPT = 1 << 19  # digests in memory before they spill to a file
 FEW = 4096  # digests that need no piles
 BLOCK = 1 << 16  # octets of sorted digests that are laid out at a time
 _VERSION = 8  # octets
-_SPOOL = 4 << 20  # octets that stay in memory: a small list needs no files but its own
+_SPOOL = 4 << 20  # octets that stay in memory: a small list needs no temporary files
 
 
 def write(path: Path, digests: Iterable[bytes], *, key_id: bytes, built_at: datetime, fingerprint: bytes) -> Path:
-    """Write a new index beside ``path``, whole and on disk, and give its name: ``swap`` puts it in place.
+    """Write a new index beside ``path``, complete and on disk, and return its name: ``swap`` puts it in place.
 
-    Raises what ``digests`` raises, and OSError; then nothing is left behind.
-    """
+    Raises what ``digests`` raises, and OSError; then no file is left behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _spooled(path.parent) as spill:
         return _write(path, _sorted(digests, spill), key_id, built_at, fingerprint)
 
 
 def write_passing(path: Path, numbers: Iterable[int], *, key_id: bytes, built_at: datetime) -> None:
-    """An index of few people in place at once, for a while: it need not survive anything. ``numbers``: digests as integers."""
+    """A temporary index of few people, in place at once and not synced. ``numbers``: digests as integers."""
     ordered = [array("Q", sorted(set(numbers)))]
     _write(path, ordered, key_id, built_at, bytes(32), durable=False).replace(path)
 
@@ -58,7 +57,7 @@ def merge(path: Path, indexes: Sequence[Index], *, key_id: bytes, built_at: date
 
 
 def linked(index: Path, path: Path) -> Path:
-    """A draft beside ``path`` that is the same file as ``index``; a copy, where files cannot be linked."""
+    """A draft beside ``path`` that is a hard link to ``index``; a copy if files cannot be linked."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         draft.hardlink_to(index)
@@ -68,7 +67,7 @@ def linked(index: Path, path: Path) -> Path:
 
 
 def version_of(digests: Iterable[bytes]) -> str:
-    """The version that an index of just these people has."""
+    """The version of an index with exactly these people."""
     version = hashlib.blake2b(digest_size=_VERSION)
     with tempfile.SpooledTemporaryFile(_SPOOL) as spill:
         for numbers in _sorted(digests, spill):
@@ -77,7 +76,7 @@ def version_of(digests: Iterable[bytes]) -> str:
 
 
 def swap(draft: Path, path: Path) -> None:
-    """Put a written index in place, durably. Made by root, it belongs to whom the folder belongs, who has to read it."""
+    """Put a draft in place, durably. A file made by root is given to the folder's owner, who must read it."""
     hand_over(draft, path.parent)
     draft.replace(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -128,7 +127,7 @@ def _in_order(octets: bytes | bytearray) -> array[int]:
     if sys.byteorder == "little":
         numbers.byteswap()
     ordered = sorted(numbers)
-    if any(map(eq, ordered, islice(ordered, 1, None))):  # somebody twice, which few lists have
+    if any(map(eq, ordered, islice(ordered, 1, None))):  # duplicates, which few lists have
         ordered = sorted(set(ordered))
     return array("Q", ordered)
 
@@ -179,9 +178,9 @@ def _write(
 
 
 def _proportions(people: int) -> tuple[int, int]:
-    """Bits of the table and of the marks. From a quarter of a million people on the table tells 16 bits of each digest; a
-    place of it holds 4 to 8 people, and more, up to 64, only in lists of millions. There is 0.7 to 1.4 octets of marks a
-    person: from seven of eight who are not on the list down to four of five are told by them alone."""
+    """Bits of the table and of the marks. From a quarter of a million people on the table gives 16 bits of each digest;
+    a place of it has 4 to 8 people, and up to 64 only in lists of millions. There are 0.7 to 1.4 octets of marks a
+    person: they alone answer for four of five to seven of eight people who are not on the list."""
     size = people.bit_length()
     return min(max(size - 3, 0), max(16, size - 6)), (people * 7 // 10).bit_length()
 
@@ -190,8 +189,8 @@ def _lay_out(digests: IO[bytes], bits: int, marks_bits: int, *, heads: IO[bytes]
              marks: IO[bytes]) -> None:  # fmt: skip
     """The sections of an index, each from front to back."""
     end, shift, tail = 64 - bits, 64 - marks_bits, tail_bits(bits)
-    place, done = 0, 0  # the next place of the table; how many digests stand before this block
-    row, start = bytearray(), 0  # the octets of marks that are not written yet, and the number of the first
+    place, done = 0, 0  # the next place of the table; the number of digests before this block
+    row, start = bytearray(), 0  # octets of marks that are not written yet, and the number of the first
     while block := array("Q", digests.read(BLOCK)):
         low = memoryview(block).cast("B").cast("H" if tail == 16 else "I")
         if tail == 16:

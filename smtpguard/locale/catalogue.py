@@ -16,12 +16,13 @@ from pathlib import Path
 DOMAIN = "smtpguard"
 FOLDER = Path(__file__).parent
 CONTEXT = "\x04"
-"""Between a message's context and the message, as gettext has it."""
+"""Separates a message's context from the message, as in gettext."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """``locale``: by its CLDR name, "en_GB". ``forms``: of a message with plural forms, all of them; ``form``: which one a number takes."""
+    """``locale``: its CLDR name, "en_GB". ``forms``: all plural forms of a message; ``form``: the index of the form for
+    a number."""
 
     locale: str
     texts: Mapping[str, str]
@@ -46,21 +47,21 @@ def file_of(language: str) -> Path:
 
 @lru_cache(maxsize=1)
 def languages() -> tuple[str, ...]:
-    """Those that have a catalogue; English first, which every other falls back to."""
+    """The languages with a catalogue; English first, the fallback of all others."""
     found = {path.parent.parent.name for path in FOLDER.glob(f"*/LC_MESSAGES/{DOMAIN}.po")}
     return ("en", *sorted(found - {"en"}))
 
 
 @lru_cache(maxsize=16)
 def catalogue(language: str) -> Catalogue:
-    """English for a language that has none."""
+    """English for a language without one."""
     if language not in languages():
         return catalogue("en")
     return read(file_of(language), language)
 
 
 def called(language: str) -> str:
-    """What its speakers call it: "Svenska"."""
+    """The language's own name: "Svenska"."""
     from babel import Locale
 
     name = Locale.parse(catalogue(language).locale).language_name or language
@@ -68,7 +69,7 @@ def called(language: str) -> str:
 
 
 def read(path: Path, language: str) -> Catalogue:
-    from babel.messages.pofile import read_po  # only who speaks needs it
+    from babel.messages.pofile import read_po  # imported only where texts are translated
 
     with path.open("rb") as file:
         found = read_po(file)

@@ -17,17 +17,17 @@ _QUOTED = re.compile(r'[“"]\{(\w+)\}[”"]')
 
 
 def N_(msgid: str) -> str:
-    """Marks a message that is looked up elsewhere, for the extraction."""
+    """Marks a message for extraction that is translated elsewhere."""
     return msgid
 
 
 def NN_(one: str, many: str) -> tuple[str, str]:
-    """Marks a message with a form for one and a form for many, ``{n}`` in it being the number."""
+    """Marks a message with a singular and a plural form; ``{n}`` in it is the number."""
     return one, many
 
 
 class Amount(NamedTuple):
-    """A number of which only bounds may be known. ``percent``: the bounds are in percent."""
+    """A number, perhaps only by its bounds. ``percent``: the bounds are in percent."""
 
     low: float
     high: float
@@ -35,7 +35,7 @@ class Amount(NamedTuple):
 
     @property
     def n(self) -> int:
-        """The number by which a plural form is chosen."""
+        """The number that selects the plural form."""
         if self.low == self.high and self.low == self.low // 1:
             return int(self.low)
         return max(2, int(self.high if isfinite(self.high) else self.low))
@@ -48,7 +48,7 @@ class Span(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """Texts one after another, with ``between`` between them."""
+    """Texts joined by ``between``."""
 
     texts: tuple[Said, ...]
     between: str = ", "
@@ -58,7 +58,7 @@ Value: TypeAlias = "int | str | Phrase | Amount | Span | Listed"
 
 
 class Voice(Protocol):
-    """How a language is spoken."""
+    """How a language renders numbers, spans and plural forms."""
 
     def gettext(self, msgid: str) -> str: ...
 
@@ -68,7 +68,7 @@ class Voice(Protocol):
 
 
 class Phrase(str):
-    """``msgid``: the message in English; ``many``: its form for several, chosen by the value ``n``."""
+    """``msgid``: the message in English; ``many``: its plural form, selected by the value ``n``."""
 
     __slots__ = ("many", "msgid", "values")
     msgid: str
@@ -80,7 +80,7 @@ class Phrase(str):
 
     @classmethod
     def counted(cls, one: str, many: str, /, n: int | Amount, **values: Value) -> Phrase:
-        """``one`` or ``many``, whichever the language wants for ``n``."""
+        """``one`` or ``many``, by the language's plural rule for ``n``."""
         return cls._of(one, many, {"n": n, **values})
 
     @classmethod
@@ -94,7 +94,7 @@ class Phrase(str):
 
     @property
     def quoted(self) -> tuple[str, ...]:
-        """The values that stand in quotation marks: words out of a message."""
+        """The values in quotation marks: words of a message."""
         own = (self.values[name] for name in self.quoted_names)
         inner = (word for value in self.values.values() if isinstance(value, Phrase) for word in value.quoted)
         return (*(value for value in own if isinstance(value, str)), *inner)
@@ -109,16 +109,17 @@ class Phrase(str):
 
 
 Said: TypeAlias = str | Phrase
-"""A text to be said in the reader's language, or somebody's own words."""
+"""A translatable text, or literal words of a person."""
 
 
 def said(text: Said, voice: Voice) -> str:
-    """The text as ``voice`` says it; somebody's own words stay as they are."""
+    """The text rendered by ``voice``; a person's literal words stay as they are."""
     return _said(text.msgid, text.many, text.values, voice) if isinstance(text, Phrase) else text
 
 
 def filled(message: str, values: Mapping[str, str]) -> str:
-    """The message with its ``{places}`` filled. A place without a value stays, so that a mistake in a catalogue loses no page."""
+    """The message with its ``{places}`` filled. A place without a value stays, so that a mistake in a catalogue breaks
+    no page."""
     return _PLACE.sub(lambda place: values.get(place[1], place[0]), message) if values else message
 
 
@@ -127,7 +128,7 @@ def places(message: str) -> frozenset[str]:
 
 
 def dump(text: Said) -> Any:
-    """As JSON: a string for somebody's own words, else an object."""
+    """As JSON: a string for literal words, else an object."""
     if not isinstance(text, Phrase):
         return text
     made: dict[str, Any] = {"msgid": text.msgid}
@@ -230,7 +231,7 @@ def _rounded(n: float, percent: bool) -> float:
 
 
 def span(seconds: int, voice: Voice) -> str:
-    """ "10 minutes": in the largest unit that leaves no rest, in days from two on."""
+    """ "10 minutes": in the largest unit that divides it; in days from two days on."""
     unit, _, (one, many) = next(u for u in _UNITS if seconds >= u[1] and seconds % u[0] == 0)
     n = seconds // unit
     return filled(voice.form(one, many, n), {"n": voice.number(n)})

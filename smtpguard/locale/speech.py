@@ -30,7 +30,7 @@ def choose(own: str, accepted: str, fallback: str = "en") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """``zone``: the organisation's. ``year``: the one that need not be said."""
+    """``zone``: the organization's. ``year``: the year that is left out of dates."""
 
     language: str = "en"
     zone: tzinfo = UTC
@@ -44,13 +44,13 @@ class Speech:
         object.__setattr__(self, "locale", Locale.parse(words.locale))
 
     def __call__(self, text: Said, /, **values: object) -> str:
-        """A message with its values, or a text that has them."""
+        """A message with its values, or a text that has its values."""
         if not values:
             return said(text, self) if type(text) is not str else self.words.gettext(text)
         return filled(self.words.gettext(text), {name: str(value) for name, value in values.items()})
 
     def say(self, text: Said) -> str:
-        """A text in the reader's language; somebody's own words as they are."""
+        """A text in the reader's language; literal words as they are."""
         return said(text, self)
 
     def gettext(self, msgid: str) -> str:
@@ -60,11 +60,11 @@ class Speech:
         return self.words.ngettext(one, many, n)
 
     def pgettext(self, context: str, msgid: str, /, **values: object) -> str:
-        """Of a message that means several things the one of this context."""
+        """The translation of a message for this context, if it has several meanings."""
         return filled(self.words.pgettext(context, msgid), {name: str(value) for name, value in values.items()})
 
     def ngettext(self, one: str, many: str, n: int, /, **values: object) -> str:
-        """The form for ``n``, in which ``{n}`` is the number."""
+        """The plural form for ``n``, in which ``{n}`` is the number."""
         shown = {"n": self.number(n), **{name: str(value) for name, value in values.items()}}
         return filled(self.words.ngettext(one, many, n), shown)
 
@@ -82,7 +82,7 @@ class Speech:
         return str(format_datetime(here, self.words.gettext(pattern), locale=self.locale))
 
     def whole(self, at: datetime) -> str:
-        """With the year and the zone: for what is read elsewhere and later."""
+        """With the year and the zone: for texts that are read elsewhere and later."""
         here = at.astimezone(self.zone)
         pattern = self.words.gettext(N_("EEEE d MMMM y 'at' HH:mm"))
         return f"{format_datetime(here, pattern, locale=self.locale)} ({here.tzname()})"

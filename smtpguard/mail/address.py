@@ -31,23 +31,23 @@ _SOURCE_ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
 _DOT_ONLY = re.compile(rf"{_DOT_STRING}\Z")
 _PAIR = re.compile(r"\\(.)", re.S)
 _DOTS = re.compile(r"\.{2,}")
-_PLAIN = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*\Z")  # what nearly every local part is, once in lower case
+_PLAIN = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*\Z")  # nearly every local part, in lower case
 _PLAIN_LABEL = r"[a-z0-9_]++(?:-++[a-z0-9_]++)*+"
 is_plain = re.compile(rf"[a-z0-9_\-]++(?:\.[a-z0-9_\-]++)*+@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*+\Z").match
-"""Whether a text in lower case, of at most 63 octets, is a mailbox that is its own canonical key, sub-addressing aside: as
-nearly every one is that a list of millions holds. Short enough in every part, then, and ASCII."""
+"""Matches a text in lower case, of at most 63 octets, that is a mailbox and its own canonical key, sub-addressing
+aside: nearly all entries of a list of millions. ASCII, and short enough in every part."""
 _WRAPPED = "imceasmtp-"
 _HEX = re.compile(r"\+([0-9a-f]{2})")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi and zero-width marks, surrogates, line separators
 
 
 class BadAddress(ValueError):
-    """Not a mailbox that RFC 5321 or RFC 6531 knows. The text says what is wrong, never the secret parts of a session."""
+    """Not a mailbox of RFC 5321 or RFC 6531. The text says what is wrong, never secrets of a session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One mailbox. ``local`` is unquoted (what the mailbox is called), ``domain`` is as spelled, without a trailing dot."""
+    """One mailbox. ``local`` is unquoted, ``domain`` is as spelled, without a trailing dot."""
 
     local: str
     domain: str
@@ -63,20 +63,18 @@ class Address:
 
     @property
     def ascii_domain(self) -> str:
-        """The domain in lower case and in A-labels (RFC 5891), which is how look-alikes are told apart."""
+        """The domain in lower case and in A-labels (RFC 5891), by which look-alikes differ."""
         return _ascii_domain(self.domain)
 
     def canonical(self, delimiters: str = "") -> str:
-        """The key under which every spelling of this mailbox meets: ``local@domain`` in lower case and A-labels.
+        """The key that is the same for every spelling of this mailbox: ``local@domain`` in lower case and A-labels.
 
-        Case, quoting, quoted pairs, compatibility forms (NFKC), a trailing dot, white space around and dots in excess are
-        gone. What follows the first of ``delimiters`` (sub-addressing, RFC 5233; see ``delimiters_at``) is cut, unless nothing
-        would be left.
-        Routing in the local part (``user%list.example.com@relay``, ``list.example.com!user``, ``"user@list.example.com"``,
-        ``"@relay:user@list.example.com"``, Exchange's ``IMCEASMTP-user+40list+2Eexample+2Ecom``) is undone, since a relay may
-        undo it too. Where doubt remains two mailboxes
-        meet in one key rather than one mailbox hiding behind two.
-        """
+        Case, quoting, quoted pairs, compatibility forms (NFKC), a trailing dot, white space around and excess dots are
+        removed. The part after the first of ``delimiters`` (sub-addressing, RFC 5233; see ``delimiters_at``) is cut,
+        unless nothing would be left. Routing in the local part (``user%list.example.com@relay``,
+        ``list.example.com!user``, ``"user@list.example.com"``, ``"@relay:user@list.example.com"``, Exchange's
+        ``IMCEASMTP-user+40list+2Eexample+2Ecom``) is undone, since a relay may undo it too. In doubt two mailboxes
+        share one key, so that no mailbox can hide behind two keys."""
         return _canonical(self.local, self.domain, delimiters)
 
     @classmethod
@@ -86,12 +84,11 @@ class Address:
 
 
 def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:
-    """The path between and with ``<>``, from MAIL FROM or RCPT TO, on raw bytes. ``<>`` gives None.
+    """The path with its ``<>``, from MAIL FROM or RCPT TO, on raw bytes. ``<>`` gives None.
 
     Source routes (``<@relay.example:user@example.com>``) are dropped, as RFC 5321 appendix C asks. Bytes above 0x7f are
     taken as UTF-8 only with ``smtputf8`` (RFC 6531 section 3.3). Encoded words, comments, CR, LF and NUL are refused.
-    Raises BadAddress.
-    """
+    Raises BadAddress."""
     if not raw.startswith(b"<") or not raw.endswith(b">"):
         raise BadAddress("the address must stand in angle brackets")
     if len(raw) > MAX_PATH_OCTETS:
@@ -129,8 +126,9 @@ def _mailbox(text: str) -> Address:
 
 
 def delimiters_at(delimiters: str, ascii_domain: str) -> str:
-    """The signs that end a mailbox's name at a domain. ``delimiters``: the signs that count everywhere, and behind them, each
-    after a space, ``domain=signs`` of domains that have others; ``*.example.com`` is every name below, and the longest counts."""
+    """The sub-address delimiters of a domain. ``delimiters``: the characters that count everywhere, then, each after a
+    space, ``domain=characters`` for domains with others; ``*.example.com`` is every name below, and the longest match
+    counts."""
     if " " not in delimiters:
         return delimiters
     return _delimiters_at(delimiters, ascii_domain)
@@ -147,7 +145,7 @@ def _delimiters_at(delimiters: str, ascii_domain: str) -> str:
 
 
 def every_delimiter(delimiters: str) -> frozenset[str]:
-    """Each sign that ends a mailbox's name anywhere."""
+    """Each delimiter of any domain."""
     everywhere, *others = delimiters.split(" ")
     return frozenset(everywhere).union(*(other.split("=", 1)[1] for other in others))
 
@@ -162,12 +160,12 @@ def _written(local: str, domain: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _canonical(local: str, domain: str, delimiters: str) -> str:
-    """Remembered, since it is asked again and again while one message is looked at."""
+    """Cached, since it is asked repeatedly for one message."""
     local, domain = local.lower(), _ascii_domain(domain)
     if _PLAIN.match(local):
         return f"{_cut(local, delimiters_at(delimiters, domain))}@{domain}"
     local = _tidy(_fold(local))
-    while True:  # each turn shortens the local part, or is the last
+    while True:  # each round shortens the local part, or is the last
         routed, domain = _routed(local, domain)
         cut = _tidy(_cut(routed, delimiters_at(delimiters, domain)))
         if cut == local:
@@ -204,7 +202,7 @@ def _literal(domain: str) -> str:
 
 
 def _fold(local: str) -> str:
-    """Case and compatibility forms gone, until nothing changes (Unicode's NFKC_Casefold wants it twice)."""
+    """Case-folded and normalized until nothing changes (Unicode's NFKC_Casefold needs two rounds)."""
     if local.isascii():
         return local.lower()
     for _ in range(4):
@@ -216,7 +214,7 @@ def _fold(local: str) -> str:
 
 
 def _tidy(local: str) -> str:
-    """Without white space around, and without dots that a dot-string has no place for; as it was if nothing else is there."""
+    """Without white space around, and without dots that a dot-string does not allow; unchanged if nothing else is left."""
     return _DOTS.sub(".", local.strip(" \t.")) or local
 
 
@@ -227,7 +225,8 @@ def _cut(local: str, delimiters: str) -> str:
 
 
 def _encapsulated(local: str) -> tuple[str, str] | None:
-    """The mailbox that Exchange has wrapped (MS-OXCMAIL section 2.1.3.2): ``imceasmtp-user+40example+2Ecom``, of any domain."""
+    """The mailbox that Exchange has encapsulated (MS-OXCMAIL section 2.1.3.2): ``imceasmtp-user+40example+2Ecom``, of
+    any domain."""
     if not local.startswith(_WRAPPED):
         return None
     inner = _HEX.sub(lambda sign: chr(int(sign[1], 16)), local.removeprefix(_WRAPPED).replace("_", "/"))
@@ -241,7 +240,7 @@ def _encapsulated(local: str) -> tuple[str, str] | None:
 
 
 def _routed(local: str, domain: str) -> tuple[str, str]:
-    """Undo routing inside the local part, however deep, while what is inside is a mailbox itself."""
+    """Undo routing in the local part, at any depth, as long as the inner part is a mailbox itself."""
     while True:
         if (wrapped := _encapsulated(local)) is not None:
             local, domain = wrapped
@@ -261,7 +260,7 @@ def _routed(local: str, domain: str) -> tuple[str, str]:
 
 
 def routes(local: str) -> list[tuple[str, str]]:
-    """Each (mailbox, domain) that a relay could see in ``local``, the likeliest first. IDNA knows another full stop."""
+    """Each (mailbox, domain) that a relay could see in ``local``, the likeliest first. IDNA has another full stop."""
     ways, local = [], local.replace("\u3002", ".")
     for sign in "%@":
         head, found, tail = local.rpartition(sign)

@@ -20,7 +20,8 @@ _PROPERTY = re.compile(r"\b(smtp|header|body|policy)\s*\.\s*([A-Za-z][\w\-]*)\s*
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthResult:
-    """One method's result: ``dkim`` is ``pass``, with properties such as ``header.d``. All in lower case, values as spelled."""
+    """One method's result: ``dkim`` is ``pass``, with properties such as ``header.d``. All in lower case, values as
+    spelled."""
 
     authserv_id: str
     method: str
@@ -32,7 +33,7 @@ class AuthResult:
 
 
 def auth_results(fields: Iterable[Field], trusted: Collection[str]) -> tuple[AuthResult, ...]:
-    """The results of every field whose authserv-id is trusted, in order. Total; broken pieces are passed over."""
+    """The results of every field whose authserv-id is trusted, in order. Total; malformed parts are skipped."""
     wanted = {t.lower() for t in trusted}
     if not wanted:
         return ()

@@ -14,7 +14,7 @@ Network = IPv4Network | IPv6Network
 
 @lru_cache(maxsize=4096)
 def client_address(text: str) -> IPv4Address | IPv6Address | None:
-    """An IP address without zone, IPv4 also where it comes mapped into IPv6; None for a client that has none."""
+    """An IP address without zone, an IPv4-mapped one as IPv4; None for a client without one."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

@@ -18,7 +18,7 @@ from email.utils import format_datetime
 from smtpguard.mail.address import Address, BadAddress
 
 _MESSAGE_ID = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,250}@[\x21-\x3b\x3d\x3f-\x7e]{1,250}>")
-_DROPPED = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")  # seen by nobody, and not missed
+_DROPPED = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")  # invisible characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Part:
 
 
 def text_part(subtype: str, text: str) -> Part:
-    """A part of text in UTF-8, quoted-printable so that it goes everywhere as it is (RFC 2045 section 6.7)."""
+    """A part of text in UTF-8, quoted-printable so that every relay can carry it (RFC 2045 section 6.7)."""
     return Part(
         (("Content-Type", f"text/{subtype}; charset=utf-8"), ("Content-Transfer-Encoding", "quoted-printable")),
         quoted_printable(text.encode()),
@@ -38,12 +38,13 @@ def text_part(subtype: str, text: str) -> Part:
 
 
 def quoted_printable(content: bytes) -> bytes:
-    """With CRLF line ends, whichever the content has."""
+    """With CRLF line ends, whatever line ends the content has."""
     return quopri.encodestring(content.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n")
 
 
 def multipart(content_type: str, parts: Sequence[Part], *, preamble: str = "") -> tuple[str, bytes]:
-    """The Content-Type field's value and the body. The boundary follows from the parts, so the same parts give the same."""
+    """The Content-Type field's value and the body. The boundary is derived from the parts: the same parts give the
+    same."""
     joint = hashlib.sha256(b"".join(p.body for p in parts))
     while True:
         boundary = f"=_{joint.hexdigest()[:40]}"
@@ -60,7 +61,7 @@ def multipart(content_type: str, parts: Sequence[Part], *, preamble: str = "") -
 
 
 def message(fields: Iterable[tuple[str, str]], content_type: str, body: bytes) -> bytes:
-    """A whole message. Values must have been made by ``subject_field``, ``mailbox_field`` and their like."""
+    """A whole message. Values must come from ``subject_field``, ``mailbox_field`` and similar."""
     lines = [f"{name}: {value}" for name, value in fields if value]
     lines += ["MIME-Version: 1.0", f"Content-Type: {content_type}"]
     if not body.isascii():
@@ -70,7 +71,7 @@ def message(fields: Iterable[tuple[str, str]], content_type: str, body: bytes) -
 
 
 def unstructured(text: str) -> str:
-    """A Subject, or another field's free text: one line for people, encoded and folded (RFC 2047)."""
+    """A Subject, or another field of free text: one line, encoded and folded (RFC 2047)."""
     text = one_line(text, 200)
     if text.isascii() and len(text) < 60:
         return text
@@ -78,8 +79,8 @@ def unstructured(text: str) -> str:
 
 
 def mailbox_field(address: Address, name: str = "") -> str:
-    """An address field's value: the display name encoded, the address as SMTP writes it; a domain beyond ASCII in A-labels, which
-    need no SMTPUTF8 (RFC 5891 section 4.4), so that what we write reaches people through any relay."""
+    """An address field's value: the display name encoded, the address as in SMTP. A domain beyond ASCII is in A-labels,
+    which need no SMTPUTF8 (RFC 5891 section 4.4), so that our mail passes any relay."""
     if address.local.isascii() and not address.domain.isascii():
         address = Address(address.local, address.ascii_domain)
     if not name:
@@ -100,14 +101,14 @@ def mailbox_of(text: str) -> tuple[str, Address]:
 
 
 def message_id(name: str, kind: str, address: Address) -> str:
-    """Ours: from the name of what is written, so that writing it twice gives one message."""
+    """A Message-ID of ours, derived from a name, so that writing a message twice gives the same."""
     if not re.fullmatch(r"[A-Za-z0-9._\-]{1,80}", name):
         name = hashlib.sha256(name.encode()).hexdigest()
     return f"<{name}.{kind}@{address.ascii_domain}>"
 
 
 def message_ids(text: str) -> str:
-    """The well-formed Message-IDs in a field of somebody else's, folded one a line; "" if there is none."""
+    """The well-formed Message-IDs in a foreign field, folded one a line; "" if there is none."""
     return "\r\n ".join(_MESSAGE_ID.findall(text)[:10])
 
 
@@ -116,14 +117,14 @@ def date(at: datetime) -> str:
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """What a stranger wrote, on one line, with nothing in it that acts: bidi and control characters stand as ``\\u202e``."""
+    """A stranger's text on one line, made harmless: bidi and control characters become ``\\u202e``."""
     text = text[: 4 * limit]
     clean = " ".join("".join(_shown(c) for c in text).split())
     return clean if len(clean) <= limit else clean[: limit - 1].rstrip() + "…"
 
 
 def some_lines(text: str, *, lines: int = 25, width: int = 200) -> str:
-    """Several lines, each made safe; what is more is left out and says so."""
+    """Several lines, each made safe; excess lines are replaced by an ellipsis."""
     found = [one_line(line, width) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")[: lines + 1]]
     if len(found) > lines:
         found = [*found[:lines], "…"]
@@ -131,7 +132,7 @@ def some_lines(text: str, *, lines: int = 25, width: int = 200) -> str:
 
 
 def shown_address(text: str) -> str:
-    """An address for people: look-alikes cannot pass for what they look like, since they stand in A-labels and escapes."""
+    """An address for people: domains are in A-labels, and special characters escaped, so that look-alikes are visible."""
     try:
         address = mailbox_of(text)[1]
     except BadAddress:

@@ -11,13 +11,12 @@ from smtpguard.mail.address import Address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """The client, as far as it is known. ``client_ip`` is textual; ``auth_user`` is who AUTH or a trusted peer proved.
+    """The client, as far as it is known. ``client_ip`` is textual; ``auth_user`` is proven by AUTH or a trusted peer.
 
-    ``peer`` is who connected, where a peer that is trusted told of another client; "" where it is the client itself.
-    ``listener``: the name of the listener that it came through. ``ident``: what the peer calls the message (XFORWARD IDENT, or
-    the queue id of a milter's MTA). ``senders_verified``: the listener is set up so that the MTA in front has checked who may use
-    which From. ``proves_senders``: it proves who sends, by that or by a login.
-    """
+    ``peer`` is the address that connected, if a trusted peer named another client; "" if it is the client itself.
+    ``listener``: the name of the listener. ``ident``: the peer's name of the message (XFORWARD IDENT, or the queue id
+    of a milter's MTA). ``senders_verified``: by the listener's settings the MTA in front checks who may use which From.
+    ``proves_senders``: the sender is proven, by that or by a login."""
 
     client_ip: str = "127.0.0.1"
     client_name: str = ""
@@ -42,7 +41,8 @@ class Body(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
-    """One forward-path with what RFC 3461 says of it. ``notify`` and ``orcpt`` keep the client's spelling, None if absent."""
+    """One forward-path with its parameters of RFC 3461. ``notify`` and ``orcpt`` keep the client's spelling, None if
+    absent."""
 
     address: Address
     notify: str | None = None
@@ -77,6 +77,6 @@ class Envelope:
 
     @property
     def sha256(self) -> str:
-        """Of reverse-path and the set of recipients: what a vote is bound to beside the content's own SHA-256."""
+        """Over reverse-path and the set of recipients: a vote is bound to it and to the content's SHA-256."""
         lines = [str(self.reverse_path or ""), *sorted(str(a) for a in self.addresses)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

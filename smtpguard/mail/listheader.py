@@ -24,10 +24,9 @@ _NAMES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListHeader:
-    """``list_id`` in lower case, without brackets. ``unsubscribe``: URIs in order. ``post``: members may write to it.
+    """``list_id`` in lower case, without brackets. ``unsubscribe``: URIs in order. ``post``: members may post.
 
-    ``auto_submitted`` is the keyword in lower case: "no", "auto-generated", "auto-replied", ... or empty where absent.
-    """
+    ``auto_submitted`` is the keyword in lower case: "no", "auto-generated", "auto-replied", ... or empty if absent."""
 
     list_id: str = ""
     unsubscribe: tuple[str, ...] = ()
@@ -40,7 +39,7 @@ class ListHeader:
 
     @property
     def automatic(self) -> bool:
-        """Made by a machine, so that no answer may be made to it (RFC 3834 section 5)."""
+        """Whether it was sent automatically, so that it must not be answered (RFC 3834 section 5)."""
         return self.auto_reply or self.auto_submitted not in ("", "no")
 
 
@@ -48,7 +47,7 @@ _NONE = ListHeader()
 
 
 def list_header(fields: Iterable[Field]) -> ListHeader:
-    """Total. The first field of a name counts, save that every List-Unsubscribe is read."""
+    """Total. The first field of a name counts, but every List-Unsubscribe is read."""
     found: dict[str, str] = {}
     unsubscribe: list[str] = []
     for f in fields:
@@ -80,5 +79,5 @@ def list_header(fields: Iterable[Field]) -> ListHeader:
 
 
 def uris(value: str) -> list[str]:
-    """URIs in angle brackets (RFC 2369 section 2), or bare ones, as some write them."""
+    """URIs in angle brackets (RFC 2369 section 2), or bare ones, which some senders write."""
     return [u.strip() for u in _URI.findall(value)] or _BARE_URI.findall(value)

@@ -14,7 +14,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.message import Header
 
 MAX_OCTETS = 1 << 17
-"""Of one field that are looked at."""
+"""So many octets of one field are read."""
 _SPACED = re.compile(r" ?([.@]) ?")
 _ROUTE = re.compile(r"@[^:]*:")
 _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"])+')
@@ -25,20 +25,19 @@ _QUOTE_SIGNS = re.compile(r'\\.|"', re.S)
 
 
 _REMEMBERED = 1000  # octets of a field
-# One mailbox, alone or behind a plain display name: what nearly every From is, and nothing that needs a grammar.
+# One mailbox, alone or after a plain display name: nearly every From, without need of a grammar.
 _USUAL = re.compile(r"""(?:[\w!#$%&'*+/=?^`{|}~ -]*<([\w.+-]+@[\w.-]+)>|([\w.+-]+@[\w.-]+))\Z""", re.ASCII)
 
 
 def mailboxes(header: Header, *names: str) -> list[Address]:
-    """Every mailbox in the fields of these names, doubled ones too. Total: what is no address is left out.
+    """Every mailbox in the fields of these names, with duplicates. Total: text that is no address is left out.
 
-    Encoded words stay as they are: RFC 2047 has none in addresses, and a decoded display name may look like one.
-    """
+    Encoded words are not decoded: RFC 2047 allows none in addresses, and a decoded display name may look like one."""
     return [address for name in names for field in header.all(name) for address in of_field(field.raw)]
 
 
 def of_field(raw: bytes) -> Sequence[Address]:
-    """Of one field's value."""
+    """The mailboxes of one field's value."""
     return _remembered(raw) if len(raw) <= _REMEMBERED else _addresses(raw)
 
 
@@ -55,24 +54,25 @@ def _addresses(raw: bytes) -> tuple[Address, ...]:
 
 
 _remembered = lru_cache(maxsize=4096)(_addresses)
-"""Who writes one message writes more of them."""
+"""Cached: senders repeat."""
 
 
 def without_comments(text: str) -> str:
-    """``text`` with a space for each comment, however deep; one that never ends is its opening parenthesis alone."""
+    """``text`` with a space for each comment, at any depth; of one that never ends only the opening parenthesis is
+    replaced."""
     if "(" not in text:
         return text
     return "".join(_pieces(text, comments_only=True))
 
 
 def spelled(text: str) -> list[str]:
-    """Each address as it is written, in order, without what stands around it. Not all of them need be addresses."""
+    """Each address as it is written, in order, without surrounding text. Not all of them need be addresses."""
     found: list[str] = []
     element: list[str] = []
     bracketed: list[str] = []
 
     def end() -> None:
-        if bracketed:  # what stands before the brackets is a name, what stands behind them nobody's name
+        if bracketed:  # text before the brackets is a name, text after them is ignored
             found.extend(_in_brackets(inner) for inner in bracketed)
         found.extend(word for word in _WORD.findall(_closed("".join(element))) if "@" in word)
         element.clear()
@@ -81,7 +81,7 @@ def spelled(text: str) -> list[str]:
     for piece in _pieces(text):
         if piece in (",", ";"):
             end()
-        elif piece == ":":  # a group begins, and what was before is its name
+        elif piece == ":":  # a group begins; the text before is its name
             if not bracketed:
                 element.clear()
         elif piece.startswith("<") and len(piece) > 1:
@@ -94,7 +94,7 @@ def spelled(text: str) -> list[str]:
 
 
 def _closed(text: str) -> str:
-    """Without the white space that may stand around signs."""
+    """Without the white space allowed around separators."""
     return _SPACED.sub(r"\1", " ".join(text.split()))
 
 
@@ -105,7 +105,7 @@ def _in_brackets(inner: str) -> str:
 
 
 def _pieces(text: str, *, comments_only: bool = False) -> list[str]:
-    """Quoted strings, brackets, what separates and runs of all else, each whole; a space for each comment."""
+    """Tokens: quoted strings, brackets, separators, and runs of anything else; a space for each comment."""
     found: list[str] = []
     at, end = 0, len(text)
     last_quote, last_bracket = text.rfind('"'), text.rfind(">")
@@ -121,7 +121,7 @@ def _pieces(text: str, *, comments_only: bool = False) -> list[str]:
             if close is not None:
                 quoted = text[at : close + 1]
                 after = text[close + 1 : close + 2]
-                # a quoted string is a name, unless it is a local part: then "@" or "." stands beside it
+                # a quoted string is a name, unless "@" or "." next to it makes it a local part
                 beside = comments_only or after in ("@", ".") or (found and found[-1][-1:] in ("@", "."))
                 found.append(quoted if beside else " ")
                 at = close + 1
@@ -152,12 +152,12 @@ def _pieces(text: str, *, comments_only: bool = False) -> list[str]:
 
 
 def _closing(text: str, at: int) -> int | None:
-    """Where the quoted string that begins here ends."""
+    """The end of the quoted string that begins here."""
     return next((sign.start() for sign in _QUOTE_SIGNS.finditer(text, at + 1) if sign[0] == '"'), None)
 
 
 def _comment(text: str, at: int) -> int | None:
-    """Where the comment that begins here ends."""
+    """The end of the comment that begins here."""
     depth = 0
     for sign in _COMMENT_SIGNS.finditer(text, at):
         if sign[0] in "()":

@@ -12,14 +12,14 @@ from email.header import decode_header, make_header
 from typing import NamedTuple
 
 Content = bytes | mmap.mmap
-"""Content as it is held in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
+"""Content in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
 
 MAX_HEADER_OCTETS = 1 << 20
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _WHOLE_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _NO_CHARSET = re.compile(r"=\?\s*(?:punycode|idna|[^?]*escape|[^?]*_codec)", re.I)
-"""What Python decodes by and no mail is written in: punycode takes quadratic time, and others are no charsets at all."""
+"""Codecs of Python that are no charsets of mail: punycode takes quadratic time, others decode no text at all."""
 
 
 class Field(NamedTuple):
@@ -36,13 +36,13 @@ class Field(NamedTuple):
             try:
                 value = str(make_header(decode_header(value)))
             except (HeaderParseError, LookupError, UnicodeError, ValueError):
-                pass  # an encoded word that cannot be decoded is shown as it came
+                pass  # an encoded word that cannot be decoded is shown as it is
         return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The header block. ``broken`` says that it holds a line that is no field, or is over 1 MiB: ambiguous, so not to be trusted."""
+    """The header block. ``broken``: a line is no field, or it is over 1 MiB: ambiguous, so not to be trusted."""
 
     fields: tuple[Field, ...]
     broken: bool
@@ -71,10 +71,9 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Message:
-    """Content with CRLF line ends, without dot-stuffing. ``sha256`` is the hexadecimal digest of exactly those bytes.
+    """Content with CRLF line ends, without dot-stuffing. ``sha256`` is the hexadecimal digest of exactly these bytes.
 
-    It is what people approve, what is stored, and what is sent.
-    """
+    These bytes are what people approve, what is stored, and what is sent."""
 
     raw: Content = field(repr=False)
     sha256: str
@@ -97,7 +96,7 @@ class Message:
 
 
 def parse_header(raw: Content) -> Header:
-    """The header block of ``raw``, whatever it holds; total, and linear in its size."""
+    """The header block of ``raw``; total, and linear in its size."""
     end = raw.find(b"\r\n\r\n")
     if raw[:2] == b"\r\n":
         return Header((), False, 0)
@@ -111,7 +110,7 @@ def parse_header(raw: Content) -> Header:
         fields.append(Field(found[1].decode("ascii"), found[2]))
         at = found.end()
     if at == end + 2 and not broken:
-        return Header(tuple(fields), False, end)  # every line is part of a field, as it nearly always is
+        return Header(tuple(fields), False, end)  # every line is part of a field: the usual case
     fields.clear()
     name, parts = "", []
     for line in raw[:end].split(b"\r\n"):

@@ -24,7 +24,7 @@ class Reply:
 
     @classmethod
     def of(cls, code: int, enhanced: str, *sentences: str) -> Reply:
-        """A reply of ours: the enhanced status code stands on each line (RFC 2034 section 4)."""
+        """A reply of ours: the enhanced status code is on each line (RFC 2034 section 4)."""
         return cls(code, tuple(f"{enhanced} {_one_line(s)}" for s in sentences))
 
     @property
@@ -46,7 +46,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """All lines as one, for logs and reports; an enhanced status code that stands on each stands once."""
+        """All lines as one, for logs and reports; an enhanced status code repeated on each line is given once."""
         first, *others = self.lines
         code = f"{self.enhanced} "
         return " ".join(filter(None, (first, *(line.removeprefix(code) for line in others))))
@@ -66,16 +66,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Unsendable(Reply):
-    """Said in the relay's stead, which was not asked: it lacks what the message needs, or is not to see such a message."""
+    """A reply in place of the relay's, which was not asked: it lacks an extension that the message needs, or must not
+    get it."""
 
 
 def _one_line(sentence: str) -> str:
-    """One line that fits 512 octets with everything that stands before it (RFC 5321 section 4.5.3.1.5)."""
+    """One line that fits into 512 octets with its prefix (RFC 5321 section 4.5.3.1.5)."""
     return _printable(sentence)[:LINE_OCTETS].decode("utf-8", "ignore")
 
 
 def _lines(sentence: str) -> tuple[str, ...]:
-    """As many as it takes, parted between words where that can be."""
+    """As many lines as needed, split between words if possible."""
     octets, lines = _printable(sentence), list[str]()
     while len(octets) > LINE_OCTETS and len(lines) < MOST_LINES - 1:
         space = octets.rfind(b" ", 1, LINE_OCTETS + 1)
@@ -98,7 +99,7 @@ CANNOT_VERIFY = Reply.of(252, "2.1.5", "Cannot verify, send some mail and see")
 HELP = Reply.of(214, "2.0.0", "See RFC 5321")
 START_MAIL = Reply(354, ("End data with <CR><LF>.<CR><LF>",))
 
-# what the client sent is wrong
+# errors of the client
 SYNTAX = Reply.of(500, "5.5.2", "Error: bad syntax")
 BAD_PARAMETER = Reply.of(501, "5.5.4", "Syntax error in parameters")
 BAD_REVERSE_PATH = Reply.of(501, "5.1.7", "Bad reverse-path syntax")
@@ -127,7 +128,7 @@ NOT_A_CLIENT = Reply.of(554, "5.7.1", "This server takes mail from its own clien
 LOOP = Reply.of(554, "5.4.6", "Too many hops: the message loops")
 NEEDS_SMTPUTF8 = Reply.of(553, "5.6.7", "Address needs SMTPUTF8")
 
-# ours, and trying again helps
+# ours, and a retry may succeed
 SHUTTING_DOWN = Reply.of(421, "4.3.2", "Shutting down, try again")
 TIMED_OUT = Reply.of(421, "4.4.2", "Timeout, closing the connection")
 TOO_MANY_CONNECTIONS = Reply.of(421, "4.7.0", "Too many connections, try again later")
@@ -159,7 +160,7 @@ def rejected(sentence: str) -> Reply:
 
 
 def no_such_list(why: str) -> Reply:
-    """At an address of the guard's own."""
+    """For an address of the guard's own."""
     return Reply.of(550, "5.1.1", *_lines(f"Nothing is approved here: {why}"))
 
 

@@ -22,7 +22,7 @@ from smtpguard.mail.transaction import Transaction
 
 NAME = "X-Smtpguard"
 POLICY_DIGITS = 12
-NUMBERS = 12  # of the sketch: with half of them it is the same text
+NUMBERS = 12  # of the sketch: with half of them equal it is the same text
 MAX_LISTS = 50  # a line stays below 998 octets (RFC 5322 section 2.1.1)
 _MAC_OCTETS = 16
 _TRACE = re.compile(
@@ -39,10 +39,10 @@ class TraceInfo:
     id: str
     policy: str
     lists: frozenset[str] = frozenset()  # tags
-    text: tuple[int, ...] = ()  # of its sketch the smallest numbers; none of a post with little text
+    text: tuple[int, ...] = ()  # the smallest numbers of its sketch; none for a post with little text
 
     def admitted_to(self, name: str, key: bytes) -> bool:
-        """Whether the post was addressed to the list of that name, so that its expansion was decided on."""
+        """Whether the post was addressed to the list of that name, so that its expansion was already decided."""
         return _tag(name, key) in self.lists
 
 
@@ -50,7 +50,8 @@ def prepend(
     transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime, lists: Iterable[str] = (),
     text: Sequence[int] = (),
 ) -> bytes:  # fmt: skip
-    """Both fields, folded, each line ending in CRLF. ``lists``: names of the lists that are addressed; ``text``: its sketch."""
+    """Both fields, folded, each line ending in CRLF. ``lists``: names of the addressed lists; ``text``: the text's
+    sketch."""
     session, envelope = transaction.session, transaction.envelope
     shown = ""
     if len(envelope.recipients) == 1:  # with several, naming them would disclose a Bcc
@@ -85,7 +86,7 @@ def _date(second: datetime) -> str:
 
 
 def trusted(header: Header, key: bytes) -> TraceInfo | None:
-    """The topmost trace field, if it is ours: the one that the last pass through us left. A forged one below it is nothing."""
+    """The topmost trace field, if it is ours: the one of the last pass. A field below it does not count."""
     fields = header.all(NAME)
     if not fields:
         return None
@@ -105,12 +106,12 @@ def _tag(name: str, key: bytes) -> str:
 
 @lru_cache(maxsize=8)
 def _derived(key: bytes, purpose: bytes) -> bytes:
-    """Keyed apart from every other use of the installation's secret."""
+    """A key of its own, derived from the installation's secret."""
     return hmac.digest(key, purpose, "sha256")
 
 
 def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes) -> str:
-    """Doubled fields are all covered, so that none can be added."""
+    """Repeated fields are all covered, so that none can be added."""
     covered = [id, policy, tags, words]
     for name in ("message-id", "date"):
         found = [" ".join(f.text.split()) for f in header.all(name)]

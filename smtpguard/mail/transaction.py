@@ -15,15 +15,16 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 
 Fence = Callable[[], Awaitable[bool]]
-"""Whether the final dot may be sent now. It may look anew at what it goes by, but it never waits long (freezes.service)."""
+"""Whether the final dot may be sent now. It may read the gate again, but never waits long (freezes.service)."""
 
 PassRest = Callable[[bytes, Fence, Sequence[Recipient]], Awaitable[Reply]]
-"""What to prepend, the fence, and who is left out."""
+"""The bytes to prepend, the fence, and the recipients that are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedRecipient:
-    """Somebody whom the relay refused at RCPT (RFC 5321 section 3.3), so that the message is not for them. ``code``: "550 5.1.1"."""
+    """A recipient that the relay refused at RCPT (RFC 5321 section 3.3), so that the message is not for them. ``code``:
+    "550 5.1.1"."""
 
     address: Address
     code: str
@@ -35,8 +36,8 @@ class RefusedRecipient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transaction:
-    """A whole message with its envelope, after the client's final dot. ``id`` names it in the log, the journal and the trace.
-    ``refused``: who is not in the envelope, since the relay would not have them."""
+    """A whole message with its envelope, after the client's final dot. ``id`` names it in the log, the journal and the
+    trace. ``refused``: recipients that the relay refused, which are not in the envelope."""
 
     id: str
     session: Session
@@ -44,28 +45,29 @@ class Transaction:
     message: Message
     refused: tuple[RefusedRecipient, ...] = ()
     gone: Callable[[], bool] = field(default=lambda: False, repr=False)
-    """Whether the client has gone: a transaction whose client left before its batch is not admitted."""
+    """Whether the client has disconnected: then the transaction is not admitted."""
     pass_rest: PassRest | None = field(default=None, repr=False)
-    """Where the wire itself can pass the message on to all but some of its recipients (milter: the MTA has it queued); then a part
-    that goes on is no affair of the outbox. Raises Recalled and Lost."""
+    """Set if the wire itself can pass the message on to some of its recipients (milter: the MTA has it queued); then
+    that part does not go through the outbox. Raises Recalled and Lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What became of a message of ours at the relay: one reply a recipient, in their order, ``Unsendable`` where it was not
-    asked. ``reports``: whether it was told what the sender wants to hear of, so that reports of success are its own affair
-    (RFC 3461 section 5.2.1)."""
+    """The result of sending a message of ours: one reply a recipient, in their order, ``Unsendable`` if the relay was
+    not asked. ``reports``: whether the relay got the sender's DSN parameters, so that it reports success itself (RFC
+    3461 section 5.2.1)."""
 
     replies: Sequence[Reply]
     reports: bool = True
 
 
 class Recalled(Exception):
-    """The fence said no before the final dot: nothing was sent, the relay connection was dropped."""
+    """The fence refused before the final dot: nothing was sent, the relay connection was dropped."""
 
 
 class Lost(Exception):
-    """The relay connection failed. ``after_dot``: the message may have been taken, nobody can know (RFC 1047)."""
+    """The relay connection failed. ``after_dot``: the relay may have accepted the message; it cannot be known (RFC
+    1047)."""
 
     def __init__(self, reply: Reply, *, after_dot: bool = False) -> None:
         super().__init__(str(reply))
@@ -74,13 +76,13 @@ class Lost(Exception):
 
 
 class Onward(Protocol):
-    """The way to the relay for one transaction whose MAIL and RCPT it has mirrored already."""
+    """The relay side of one transaction whose MAIL and RCPT were already sent."""
 
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
-        """DATA, ``prepend``, the content, and the final dot if ``await fence()`` says so. One reply (SMTP), the relay's own.
+        """DATA, ``prepend``, the content, and the final dot if ``await fence()`` allows it. One reply (SMTP), the
+        relay's own.
 
-        Raises Recalled if the fence fell, Lost if the relay went away.
-        """
+        Raises Recalled if the fence refused, Lost if the connection failed."""
 
     async def abandon(self) -> None:
-        """RSET at the relay: the message does not go on now. Never raises."""
+        """RSET at the relay: the message is not passed on now. Never raises."""

@@ -20,17 +20,16 @@ SHOWN = 20  # bad rows that are named one by one
 MIN_BAD = 3  # bad rows that any source may have
 
 Cell = tuple[int, str]
-"""A place (a line, a row, an entry, from 1) and the text there that ought to hold an address."""
+"""A place (a line, a row, an entry, from 1) and the text there that should hold an address."""
 
 Stop = Callable[[], bool]
-"""Whether whoever asked has given up waiting: a source that waits for others looks at it between what they say."""
+"""Whether the caller has given up: a source that waits for others checks it between their answers."""
 
 
 class SourceError(Exception):
-    """The source cannot be read, or cannot be right: nothing of it is to be used. Names file and line where it can.
+    """The source cannot be read, or is implausible: nothing of it is used. Names file and line if possible.
 
-    What it says is for terminals, logs and mail, and some of it is the other side's: signs that are no letters are not kept.
-    """
+    The text is for terminals, logs and mail, and partly from the other side: control characters are removed."""
 
     def __init__(self, said: str) -> None:
         super().__init__("".join(c if c.isprintable() else "?" for c in said))
@@ -38,7 +37,7 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that holds no address. The row itself is somebody's data: only its place is told."""
+    """A row without an address. The row is personal data, so only its place is reported."""
 
     line: int
     why: str
@@ -51,11 +50,10 @@ class BadRow:
 
 @dataclass(slots=True)
 class Tally:
-    """What was met in one pass. ``done`` of ``size`` octets, for a progress bar; a source of unknown size leaves both.
+    """Counts of one pass. ``done`` of ``size`` octets, for a progress bar; a source of unknown size leaves both 0.
 
-    ``unmailed``: rows of people whom the list server would not write to. ``ignored``: what a map sends elsewhere than to
-    a mailbox. ``unit`` and ``source`` are what is being read: a source says so as it begins.
-    """
+    ``unmailed``: rows of people to whom the list server would not send. ``ignored``: targets of a map that are no
+    mailbox. ``unit`` and ``source`` name what is being read; a source sets them when it begins."""
 
     rows: int = 0
     bad: int = 0
@@ -77,29 +75,28 @@ class Tally:
 
 
 class Source(Protocol):
-    """One place where members stand, opened for one pass."""
+    """One source of members, opened for one pass."""
 
     @property
     def label(self) -> str:
-        """What people call it: a file's name, a server's and a list's, without what is secret."""
+        """Its name for people: a file's name, a server's and a list's, without secrets."""
 
     def fingerprint(self) -> bytes:
         """32 octets that change whenever the members could have changed; cheap. Raises SourceError.
 
         Asked before a pass and after it: a different answer means that the source changed while it was read. A source
-        that cannot tell without being read gives each opening a fingerprint of its own, so that it is always read.
-        """
+        that cannot tell without being read returns a different fingerprint for each opening, so that it is always read."""
 
     def cells(self, tally: Tally) -> Iterator[Cell]:
-        """Every member, spelled as it came; ``tally.rows`` counts them. Raises SourceError, midway too."""
+        """Every member, in its original spelling; ``tally.rows`` counts them. Raises SourceError, midway too."""
 
     def close(self) -> None:
-        """Let go of what ``fingerprint`` or an unfinished pass has left open. Harmless twice."""
+        """Close what ``fingerprint`` or an unfinished pass has left open. Idempotent."""
 
 
 def unfit(label: str, people: int, tally: Tally, declaration: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why what was read cannot be the source's members, and the key of the policy by which it cannot ("" for none that are
-    there at all); None if it can."""
+    """Why the result is implausible for this source, and the key of the policy that says so ("" for no members at all);
+    None if it is plausible."""
     if tally.bad > max(MIN_BAD, tally.rows * float(declaration.get("max_bad", 0.05))):
         first = f" (the first: {tally.shown[0]})" if tally.shown else ""
         return f"{label}: {tally.bad:,} of {tally.rows:,} rows hold no address{first}", "max_bad"
@@ -116,8 +113,8 @@ def unfit(label: str, people: int, tally: Tally, declaration: Mapping[str, Any])
 
 
 def unforeseen(label: str, error: Exception) -> str:
-    """A problem of which nobody has thought, a library's or ours: where it arose goes to the log, and not what it says, which
-    may be somebody's address."""
+    """For an unexpected exception of a library or ours: the log gets its type and place, not its text, which may
+    contain an address."""
     kind, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
     log.error("%s while reading %s\n%s", kind, label, where)
     return f"{label} cannot be read: {kind}, which the log tells more of"
@@ -129,7 +126,7 @@ def number_of(number: int, one: str, many: str) -> str:
 
 
 def addresses(source: Source, tally: Tally) -> Iterator[Address]:
-    """Every member as a mailbox; what is none is told to ``tally``. Raises SourceError, midway too."""
+    """Every member as a mailbox; other texts are counted in ``tally``. Raises SourceError, midway too."""
     for place, text in source.cells(tally):
         try:
             yield cell_address(text)
@@ -140,8 +137,7 @@ def addresses(source: Source, tally: Tally) -> Iterator[Address]:
 def cell_address(text: str) -> Address:
     """The mailbox in a cell or a line: ``anna@example.se``, ``Anna <anna@example.se>``, ``mailto:anna@example.se``.
 
-    Raises BadAddress.
-    """
+    Raises BadAddress."""
     text = text.strip().strip("\ufeff\u200b\u00a0 \t;,")
     if text.endswith(">"):
         text = text[:-1].rpartition("<")[2]

@@ -14,7 +14,7 @@ from smtpguard.lists.sources.maps import Entry, included, is_elsewhere, is_inclu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AliasSource:
-    """``names``: aliases whose members these are. ``domain``: where names without one are mailboxes."""
+    """``names``: aliases whose members these are. ``domain``: the domain of names without one."""
 
     path: Path
     names: tuple[str, ...]
@@ -33,7 +33,7 @@ class AliasSource:
         return f"{', '.join(self.names)} in {self.path.name}"
 
     def fingerprint(self) -> bytes:
-        """Over all that is found: the files that a map includes are known only by reading it."""
+        """Over the whole result: the files that a map includes are known only by reading it."""
         found = hashlib.blake2b(digest_size=32)
         for place, text in self.cells(Tally()):
             found.update(f"{place} {text}\n".encode("utf-8", "surrogateescape"))
@@ -87,7 +87,7 @@ class AliasSource:
                 yield value
 
     def _key(self, name: str) -> str:
-        """By which a name meets its entry: an alias is local, whether its domain is spelled or not."""
+        """The key of a name: an alias is local, with or without its domain."""
         key = name.strip().strip('"').lower()
         local, _, domain = key.rpartition("@")
         return local if domain == self.domain.lower() and local else key

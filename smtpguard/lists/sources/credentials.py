@@ -31,7 +31,7 @@ def file_of(written: str, base: Path, environ: Mapping[str, str] = os.environ) -
 
 
 def secret(written: str, base: Path) -> str:
-    """The password or token in a file. Raises SourceError, which says nothing of it."""
+    """The password or token in a file. Raises SourceError, which does not contain it."""
     file = file_of(written, base)
     try:
         return read_secret(file).get_secret_value()
@@ -41,7 +41,7 @@ def secret(written: str, base: Path) -> str:
 
 
 def trust(ca_file: str | None, base: Path) -> ssl.SSLContext:
-    """Certificates are verified by the system's authorities, or by those in ``ca_file`` alone. Raises SourceError."""
+    """Certificates are verified by the system's CAs, or by those in ``ca_file`` alone. Raises SourceError."""
     if ca_file is None:
         return ssl.create_default_context()
     file = file_of(ca_file, base)

@@ -25,20 +25,20 @@ STATUS_NAMES = ("status", "member status", "subscription status", "subscription_
 UNMAILED = frozenset(
     {"unsubscribed", "blocklisted", "blacklisted", "cleaned", "bounced", "archived", "deleted", "disabled"}
 )
-"""Statuses of people whom a list server does not write to. A word that is not here counts: too many rather than too few."""
+"""Statuses of people to whom a list server does not send. An unknown status counts as mailed: too many rather than too
+few."""
 
 DELIMITERS = ",;\t|"
 SAMPLE = 64 << 10
 LONGEST_LINE = 1 << 20
-LONGEST_ROW = 100  # lines that one row may span: more, and a quote was left open somewhere
+LONGEST_ROW = 100  # lines that one row may span; with more, a quote was left open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvTable:
-    """``column``: a name, or a number from 1. ``delimiter``, ``header``, ``encoding``: None is found out.
+    """``column``: a name, or a number from 1. ``delimiter``, ``header``, ``encoding``: None is detected.
 
-    ``statuses``: "mailed" leaves out those whom the list server would not write to, "all" counts every row.
-    """
+    ``statuses``: "mailed" leaves out people to whom the list server would not send, "all" counts every row."""
 
     column: str | int | None = None
     delimiter: str | None = None
@@ -67,7 +67,7 @@ class _Reading:
     def cells(self, raw: BinaryIO, tally: Tally) -> Iterator[Cell]:
         start, raw = peeked(raw, SAMPLE)
         encoding = self._encoding(start)
-        # what is not UTF-8 must not stop a row whose address is: it comes through as lone surrogates
+        # octets that are not UTF-8 become lone surrogates, and do not spoil the row's address
         errors = "surrogateescape" if _is_utf8(encoding) else "strict"
         try:
             sample = start.decode(encoding, "surrogateescape" if _is_utf8(encoding) else "replace")
@@ -96,7 +96,7 @@ class _Reading:
                     yield line, cell
 
     def _rows(self, reader: _Reader, tally: Tally) -> Iterator[tuple[int, list[str]]]:
-        """Rows that hold anything, with the line on which each begins. Bad quotes cost a row; open ones, the file."""
+        """Non-empty rows, with the line on which each begins. A bad quote costs a row; an open one, the file."""
         while True:
             line = reader.line_num + 1
             try:
@@ -126,7 +126,7 @@ class _Reading:
         return "utf-8-sig"
 
     def _sniff(self, sample: str) -> str:
-        """The delimiter under which the first row holds the declared column, or the rows agree the best."""
+        """The delimiter under which the first row has the declared column, or the rows agree best."""
         lines = sample.splitlines()[:50]
         if len(sample) >= SAMPLE and len(lines) < 50:
             lines = lines[:-1] or lines
@@ -148,7 +148,7 @@ class _Reading:
         return best
 
     def _layout(self, first: list[str]) -> _Layout:
-        """Which columns of the file say what, from its first row."""
+        """The columns of the file, from its first row."""
         names = [_name(cell) for cell in first]
         addresses = [at for at, cell in enumerate(first) if _is_address(cell)]
         is_header = not addresses if self.table.header is None else self.table.header
@@ -182,13 +182,14 @@ class _Reading:
 
 
 class _Lines(io.RawIOBase):
-    """The stream, as long as lines end in it: one without an end would be read into memory whole, however small it is packed."""
+    """The stream, as long as it has line ends: one without would be read into memory whole, however small it is
+    compressed."""
 
     CHUNK = 1 << 17
 
     def __init__(self, raw: BinaryIO, name: str) -> None:
         self._raw, self._name = raw, name
-        self._since = 0  # octets since a line has ended, a chunk more or less
+        self._since = 0  # octets since the last line end, to within a chunk
 
     def readable(self) -> bool:
         return True

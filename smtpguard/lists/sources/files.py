@@ -13,12 +13,12 @@ from smtpguard.lists.sources.packed import unpacked
 
 
 class Table(Protocol):
-    """How members stand in a stream of octets. Its repr tells one table from another."""
+    """The format of members in a stream of octets. Its repr identifies it."""
 
     unit: ClassVar[str]
 
     def cells(self, raw: BinaryIO, name: str, tally: Tally) -> Iterator[Cell]:
-        """``name``: what problems call the stream. Raises SourceError."""
+        """``name``: the stream's name in error messages. Raises SourceError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ LONGEST_LINE = 4096
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """Blank lines and lines that begin with ``#`` are nothing. Of a Sympa dump only ``email`` lines are members."""
+    """Blank lines and lines that begin with ``#`` are skipped. In a Sympa dump only ``email`` lines are members."""
 
     unit: ClassVar[str] = "line"
 

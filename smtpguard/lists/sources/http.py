@@ -29,7 +29,7 @@ _ACCEPT = {"csv": "text/csv", "json": "application/json", "text": "text/plain"}
 
 
 class HttpSource:
-    """``state``: a folder for what the server called its last answer; without one every look fetches all of it."""
+    """``state``: a folder for the validators of the last answer; without one every sync fetches all of it."""
 
     def __init__(self, *, url: str, kind: str, table: Table, web: Web, max_octets: int, state: Path | None) -> None:
         self._url, self._kind, self._table, self._web, self._max = url, kind, table, web, max_octets
@@ -89,7 +89,7 @@ class HttpSource:
         self._web.close()
 
     def _fetched(self, before: Mapping[str, str]) -> bool:
-        """Ask for the answer, unless it is the one that was told of ``before``: then True."""
+        """Fetch the answer, unless it is unchanged since the one with the validators ``before``: then True."""
         asked = {_TOLD[name]: value for name, value in before.items()}
         response = self._web.get(self._url, {"Accept": _ACCEPT[self._kind], **asked})
         if response.status_code == 304:
@@ -126,17 +126,17 @@ class HttpSource:
             if self._told:
                 self._memo.parent.mkdir(parents=True, exist_ok=True)
                 draft = self._memo.with_name(f"{self._memo.name}.{secrets.token_hex(4)}")
-                with draft.open("x", encoding="utf-8") as file:  # a new file, wherever a link of that name would lead
+                with draft.open("x", encoding="utf-8") as file:  # a new file: a symlink of that name is not followed
                     file.write(json.dumps(dict(self._told)))
                 draft.replace(self._memo)
             else:
                 self._memo.unlink(missing_ok=True)
         except OSError:
-            pass  # the next look fetches all of it
+            pass  # the next sync fetches all of it
 
 
 def _label(url: str) -> str:
-    """Without the query, in which there may be more than we know to hide."""
+    """Without the query, which may contain unknown secrets."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"

@@ -37,7 +37,7 @@ class JsonTable:
 
 
 class _Tokens:
-    """The tokens of one text, as they come."""
+    """The tokens of one text, as they are read."""
 
     def __init__(self, raw: BinaryIO, name: str) -> None:
         self._raw, self._name = raw, name
@@ -68,16 +68,16 @@ class _Tokens:
         self._at = 0
         if not octets:
             self._ended = True
-            self._text += "\n"  # ends a number that stands alone
+            self._text += "\n"  # ends a top-level number
 
 
 class _Walk:
-    """Where in the value the tokens are, and what stands at the path. ``_number`` counts the addresses, good and bad."""
+    """The current position, and whether it matches the path. ``_number`` counts the addresses, good and bad."""
 
     def __init__(self, steps: tuple[str, ...], name: str, tally: Tally) -> None:
         self._steps, self._name, self._tally = steps, name, tally
         self._number = 0
-        self._met = False  # whether the path leads anywhere at all
+        self._met = False  # whether the path has matched at all
 
     def cells(self, tokens: _Tokens) -> Iterator[Cell]:
         ahead = iter(tokens)
@@ -88,7 +88,7 @@ class _Walk:
             raise SourceError(f"{self._name}: nothing in the JSON stands at {''.join(self._shown())}")
 
     def _value(self, ahead: Iterator[str], token: str, depth: int, matched: int) -> Iterator[Cell]:
-        """``matched``: how many steps of the path led here, -1 if it is beside the path."""
+        """``matched``: the number of steps of the path matched so far, -1 outside the path."""
         if depth > DEEPEST:
             raise SourceError(f"{self._name}: JSON nested deeper than {DEEPEST}")
         if token == "[":

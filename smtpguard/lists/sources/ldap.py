@@ -26,12 +26,13 @@ ACTIVE_DIRECTORY = "1.2.840.113556.1.4.800"
 MEMBERS = ("member", "uniqueMember")
 NAMES_ALONE = "memberUid"
 ADDRESSES = ("mail", "proxyAddresses")
-_SCHEMES = ("smtp:", "mailto:")  # of proxyAddresses; the others (x500:, sip:) are no mailboxes
+_SCHEMES = ("smtp:", "mailto:")  # of proxyAddresses; others (x500:, sip:) are no mailboxes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LdapSource:
-    """Members of ``groups``, or what ``filter`` finds below ``base``. ``attributes``: where their addresses stand."""
+    """Members of ``groups``, or the entries that ``filter`` finds below ``base``. ``attributes``: those with their
+    addresses."""
 
     host: str
     port: int
@@ -99,7 +100,7 @@ class LdapSource:
 
     @contextmanager
     def _connected(self) -> Iterator[_Directory]:
-        """Bound, and only after the way there is safe."""
+        """A bound connection. The bind is sent only when the connection is secure."""
         try:
             import ldap3
             from ldap3.core.exceptions import LDAPException
@@ -125,20 +126,20 @@ class LdapSource:
             if connection is not None:
                 with suppress(LDAPException, OSError):
                     connection.unbind()
-                if connection.socket is not None:  # one that never opened
+                if connection.socket is not None:  # one that failed to open
                     connection.socket.close()
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One entry's addresses. ``wrong``: why there is none, where that is not plain."""
+    """One entry's addresses. ``wrong``: why there is none, if known."""
 
     addresses: tuple[str, ...] = ()
     wrong: str = ""
 
 
 class _Directory:
-    """A bound connection, and the three ways of asking it for people."""
+    """A bound connection, and three ways to ask it for people."""
 
     def __init__(self, source: LdapSource, connection: Any) -> None:
         self._source, self._connection = source, connection
@@ -153,7 +154,7 @@ class _Directory:
             yield self._person(entry)
 
     def in_chain(self, group: str) -> Iterator[_Found]:
-        """Everybody in a group of Active Directory and in the groups within it, which the directory looks up itself."""
+        """Everybody in a group of Active Directory and in the groups within it, resolved by the directory itself."""
         from ldap3.utils.conv import escape_filter_chars
 
         if self._entry(group) is None:
@@ -203,23 +204,23 @@ class _Directory:
             return None
 
     def _entries(self, base: str, wanted: str, scope: str, attributes: list[str]) -> Iterator[Mapping[str, Any]]:
-        """Raw attributes of what is found, a page at a time where there may be many."""
+        """Raw attributes of the results, a page at a time if there may be many."""
         cookie: bytes | None = None
         paged = None if scope == "BASE" else self._source.page
         while cookie != b"":
             self._source.patience.look(self._source.label)
             self._connection.search(base, wanted, scope, attributes=attributes, paged_size=paged, paged_cookie=cookie)
             for answer in self._connection.response or []:
-                if answer["type"] == "searchResEntry":  # and not a referral to another server
+                if answer["type"] == "searchResEntry":  # not a referral to another server
                     yield answer["raw_attributes"]
             said = self._connection.result
-            if said["result"] != 0:  # what ldap3 does not raise: limits of size and time, a referral
+            if said["result"] != 0:  # results for which ldap3 does not raise: limits of size and time, a referral
                 raise SourceError(f"{self._source.label}: it gives only a part of the answer: {said['description']}")
             cookie = said.get("controls", {}).get(PAGED, {}).get("value", {}).get("cookie", b"")
 
 
 def _tls(context: ssl.SSLContext, host: str) -> Any:
-    """TLS as Python's own library verifies it, names included, and not as ldap3 does by itself."""
+    """TLS as Python's own library verifies it, names included, instead of ldap3's default."""
     import ldap3
 
     class Verified(ldap3.Tls):  # type: ignore[misc]
@@ -230,7 +231,7 @@ def _tls(context: ssl.SSLContext, host: str) -> Any:
 
 
 def _values(entry: Mapping[str, Any], kind: str) -> list[str]:
-    """Attributes' names have no case."""
+    """Attribute names are case-insensitive."""
     found: list[bytes] = next((values for name, values in entry.items() if name.casefold() == kind.casefold()), [])
     return [value.decode("utf-8", "surrogateescape") for value in found]
 

@@ -54,8 +54,8 @@ class Core:
             yield self._text(entry, "email")
 
     def _pages(self, path: str) -> Iterator[Mapping[str, Any]]:
-        """All entries, a page at a time. When some go meanwhile the others move up, and one could slip past between two
-        pages: then it begins again, since to meet somebody twice does no harm."""
+        """All entries, a page at a time. If entries are deleted meanwhile the others move up, and one could be missed
+        between two pages: then it starts again. Reading an entry twice does no harm."""
         page = met = 0
         total, again = -1, MAX_AGAIN
         while page == 0 or met < total:

@@ -25,7 +25,8 @@ _ALIAS = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^:"]+?)\s*:(.*)\Z', re.S)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a map: what is addressed, and what it stands for, as they are spelled. ``wrong``: why it is neither."""
+    """One line of a map: the name and its targets, as they are spelled. ``wrong``: the problem of a line that has
+    neither."""
 
     line: int
     name: str = ""
@@ -34,7 +35,7 @@ class Entry:
 
 
 def map_path(written: str, base: Path) -> Path:
-    """The text of a map named as Postfix does, with or without its type: ``hash:/etc/aliases``. Raises SourceError."""
+    """The text file of a map named as in Postfix, with or without its type: ``hash:/etc/aliases``. Raises SourceError."""
     kind = _TABLE.match(written)
     if kind is None:
         return base / written
@@ -44,7 +45,7 @@ def map_path(written: str, base: Path) -> Path:
 
 
 def aliases(path: Path) -> Iterator[Entry]:
-    """Of a file as aliases(5) describes it. Raises SourceError."""
+    """Entries of a file as in aliases(5). Raises SourceError."""
     for line, text in _logical(path):
         found = _ALIAS.match(text)
         if found is None:
@@ -54,7 +55,7 @@ def aliases(path: Path) -> Iterator[Entry]:
 
 
 def virtual(path: Path) -> Iterator[Entry]:
-    """Of a file as virtual(5) and postmap(1) describe it. Raises SourceError."""
+    """Entries of a file as in virtual(5) and postmap(1). Raises SourceError."""
     for line, text in _logical(path):
         name, *rest = text.split(None, 1)
         values = [word for part in _listed(rest[0] if rest else "") for word in _words(part)]
@@ -87,7 +88,7 @@ def is_elsewhere(value: str) -> bool:
 
 
 def _logical(path: Path, *, continued: bool = True) -> Iterator[tuple[int, str]]:
-    """Lines with their continuations, and where each begins."""
+    """Lines with their continuations, and the number of the first."""
     begun, parts = 0, list[str]()
     try:
         with path.open("rb") as file:

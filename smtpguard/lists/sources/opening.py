@@ -20,8 +20,8 @@ def never() -> bool:
 
 
 def opened(declaration: Mapping[str, Any], base: Path, *, state: Path | None = None, stop: Stop = never) -> Source:
-    """``base``: what relative paths are relative to. ``state``: a folder in which a source may keep what makes its next
-    look cheap. Raises SourceError."""
+    """``base``: the folder of relative paths. ``state``: a folder in which a source may store what makes its next check
+    cheap. Raises SourceError."""
     source = _opened(declaration, base, state, stop)
     return source if "of" not in declaration else _Within(source, str(declaration["of"]))
 
@@ -64,15 +64,15 @@ def _kind(declaration: Mapping[str, Any]) -> str:
 
 
 def named(declaration: Mapping[str, Any]) -> str:
-    """A source that cannot be opened, by what the policy says of it; without the query of a url, which may hold more than
-    we know to hide."""
+    """The label of a source that cannot be opened, from its declaration; without the query of a url, which may contain
+    unknown secrets."""
     written = str(declaration.get(_kind(declaration)) or "its source").partition("?")[0]
     return f"{declaration['of']}: {written}" if "of" in declaration else written
 
 
 @dataclass(frozen=True, slots=True)
 class _Within:
-    """A source of another list, which this list includes: it says whose it is."""
+    """A source of a list that this list includes: its label names that list."""
 
     inner: Source
     of: str

@@ -16,7 +16,7 @@ from smtpguard.lists.sources import SourceError
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
-MAX_WINDOW = 1 << 27  # what zstd --long makes at most without being asked twice
+MAX_WINDOW = 1 << 27  # the most that zstd --long uses by default
 MAX_OUT = 1 << 18
 
 
@@ -28,7 +28,7 @@ class _Decoder(Protocol):
 
 
 class Again(io.RawIOBase):
-    """A stream of which the start was read already, from its start."""
+    """A stream whose start was already read, from its start."""
 
     def __init__(self, start: bytes, rest: BinaryIO) -> None:
         self._start, self._rest = memoryview(start), rest
@@ -48,7 +48,7 @@ class Again(io.RawIOBase):
 
 
 def peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
-    """The first ``octets``, as far as there are so many, and the whole stream as if nothing had been read."""
+    """The first ``octets`` octets, or fewer at the end, and the whole stream from its start."""
     start = bytearray()
     while len(start) < octets and (more := raw.read(octets - len(start))):
         start += more
@@ -56,7 +56,7 @@ def peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
 
 
 def unpacked(raw: BinaryIO, name: str) -> BinaryIO:
-    """The stream without its packing, or as it is. ``name``: what problems call it. Reading raises SourceError."""
+    """The stream decompressed, or as it is. ``name``: its name in error messages. Reading raises SourceError."""
     start, whole = peeked(raw, 4)
     if start.startswith(GZIP):
         return cast(BinaryIO, io.BufferedReader(_Gzip(whole, name), 1 << 17))
@@ -66,7 +66,7 @@ def unpacked(raw: BinaryIO, name: str) -> BinaryIO:
 
 
 class _Packed(io.RawIOBase):
-    """What both have in common: several packed pieces may follow one another, and each must be whole."""
+    """Common to both formats: several compressed members may follow one another, and each must be complete."""
 
     kind: str
     magic: bytes
@@ -103,7 +103,7 @@ class _Packed(io.RawIOBase):
         return len(given)
 
     def _start(self) -> None:
-        """A decoder for the piece that begins here."""
+        """A decoder for the compressed member that begins here."""
         while len(self._packed) < len(self.magic) and (more := self._raw.read(self.bite)):
             self._packed += more
         if not self._packed.startswith(self.magic):
@@ -116,7 +116,7 @@ class _Packed(io.RawIOBase):
 
     @abstractmethod
     def _unpack(self) -> None:
-        """Some of ``_packed`` through the decoder to ``_out``."""
+        """Decompress some of ``_packed`` into ``_out``."""
 
 
 class _Gzip(_Packed):
@@ -131,7 +131,7 @@ class _Gzip(_Packed):
 
 
 class _Zstd(_Packed):
-    """Fed in small bites, since one octet of it can stand for many thousands."""
+    """Fed in small pieces, since one octet can expand to many thousands."""
 
     kind, magic, bite = "zstd", ZSTD, 1 << 10
 

@@ -63,7 +63,7 @@ class SqlSource:
         return f"the database {self.url.database} at {self.url.host or 'this machine'}"
 
     def fingerprint(self) -> bytes:
-        """Asked of the database once, before the rows: of what changes while they come the next look hears."""
+        """Asked of the database once, before the rows: a change while they are read shows at the next sync."""
         if self.version is None:
             return self.opening
         if not self._told:
@@ -107,7 +107,7 @@ class SqlSource:
 
     @contextmanager
     def _asking(self) -> Iterator[Connection]:
-        """A connection in a transaction that can only read, cut off when patience is over."""
+        """A connection in a read-only transaction, cut off at the time limit."""
         cursors: list[Any] = []
         try:
             engine = create_engine(self.url, poolclass=NullPool, **_options(self.url, self.patience.wait_seconds))
@@ -124,17 +124,17 @@ class SqlSource:
         except (SQLAlchemyError, OSError) as error:
             raise SourceError(f"{self.label}: {self.patience.spent() or _said(error)}") from None
         finally:
-            for cursor in cursors:  # SQLAlchemy leaves those of a connection that was cut
+            for cursor in cursors:  # SQLAlchemy leaves the cursors of a connection that was cut
                 with suppress(Exception):
                     cursor.close()
 
 
 def _options(url: URL, seconds: float) -> dict[str, Any]:
-    """What SQLAlchemy and the driver are told beside the url."""
+    """Options of SQLAlchemy and the driver beside the url."""
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "")
         if not path.is_file():
-            raise SourceError(f"{path}: No such file")  # SQLite would make it
+            raise SourceError(f"{path}: No such file")  # SQLite would create it
         where = f"{path.absolute().as_uri()}?mode=ro"
         return {"creator": lambda: _lite(where, seconds)}
     wait = max(int(seconds), 2)
@@ -149,7 +149,7 @@ def _options(url: URL, seconds: float) -> dict[str, Any]:
 
 def _lite(where: str, seconds: float) -> sqlite3.Connection:
     connection = sqlite3.connect(where, uri=True, timeout=seconds, check_same_thread=False)
-    connection.text_factory = _read  # one text in another encoding is a bad row, and not the end of all
+    connection.text_factory = _read  # a text in another encoding is one bad row, not an error of the source
     return connection
 
 
@@ -172,7 +172,7 @@ def _read_only(seconds: float) -> Callable[[Connection], None]:
 
 
 def _cut(connection: Connection) -> Callable[[], object]:
-    """What makes a wait of the driver end, from another thread. Drivers that cannot are looked at between rows."""
+    """The function that aborts a wait of the driver, from another thread. Drivers without one are checked between rows."""
     driver = connection.connection.driver_connection
     if hasattr(driver, "interrupt"):  # sqlite3
         return driver.interrupt  # type: ignore[union-attr,no-any-return]
@@ -182,8 +182,7 @@ def _cut(connection: Connection) -> Callable[[], object]:
 
 
 def _said(error: Exception) -> str:
-    """What the database said, in a line: its first, without the statement, without a url, and without a value that was
-    somebody's."""
+    """The first line of the database's error, without the statement, without a url, and without personal values."""
     said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error).strip()
     line = said.splitlines()[0] if said else type(error).__name__
     return _VALUE.sub('"..."', line) if isinstance(error, DataError) else line

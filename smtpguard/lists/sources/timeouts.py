@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.2
 
 
 class Patience:
-    """Begins to run when it is made."""
+    """The time starts when it is created."""
 
     def __init__(
         self, *, wait_seconds: float, limit_seconds: float, stop: Stop, monotonic: Callable[[], float] = time.monotonic
@@ -36,19 +36,19 @@ class Patience:
         )
 
     def spent(self) -> str:
-        """Why it is over, "" while it is not."""
+        """Why the time is over, "" before that."""
         if self._stop():
             return "stopped before its end"
         return f"no end within {self._limit:g} s (time_limit)" if self._now() > self._end else ""
 
     def look(self, label: str) -> None:
-        """Between two answers. Raises SourceError when it is over."""
+        """Called between two answers. Raises SourceError when the time is over."""
         if why := self.spent():
             raise SourceError(f"{label}: {why}")
 
     @contextmanager
     def cutting(self, cut: Callable[[], object]) -> Iterator[None]:
-        """While a library waits that cannot look up: ``cut`` makes it fail, from another thread, when it is over."""
+        """For a wait within a library that cannot check: ``cut`` aborts it, from another thread, when the time is over."""
         done = threading.Event()
 
         def watch() -> None:
@@ -67,6 +67,6 @@ class Patience:
 
 
 def shut(descriptor: int) -> None:
-    """The end of a connection, heard by whoever waits on it, however dead the network is."""
+    """Shut a connection down, so that a wait on it ends even if the network is dead."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
         end.shutdown(socket.SHUT_RDWR)

@@ -28,12 +28,12 @@ _DENIED = {
 
 
 class Web:
-    """``secret``: the Authorization header for the first server. ``label``: what problems call it."""
+    """``secret``: the Authorization header for the first server. ``label``: its name in error messages."""
 
     def __init__(
         self, *, label: str, patience: Patience, verify: ssl.SSLContext, secret: str | None, named: str
     ) -> None:
-        """``named``: the key of the policy that names the secret's file, for whoever has to mend it."""
+        """``named``: the key of the policy that names the secret's file, for error messages."""
         self._label, self._patience, self._secret, self._named = label, patience, secret, named
         self._socket: Any = None
         self._client = httpx2.Client(
@@ -43,7 +43,7 @@ class Web:
         )
 
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> httpx2.Response:
-        """A stream whose headers have come: 200 or 304. Raises SourceError for everything else."""
+        """A response whose headers have come, as a stream: 200 or 304. Raises SourceError for everything else."""
         home = _origin(httpx2.URL(url))
         for _ in range(MAX_REDIRECTS + 1):
             self._patience.look(self._label)
@@ -68,7 +68,7 @@ class Web:
         raise SourceError(f"{self._label}: more than {MAX_REDIRECTS} redirects")
 
     def body(self, response: httpx2.Response, max_octets: int) -> BinaryIO:
-        """The answer, unpacked. Reading raises SourceError when it is cut, too large or too slow."""
+        """The decompressed body. Reading raises SourceError when it is cut, too large or too slow."""
         raw = cast(BinaryIO, io.BufferedReader(_Body(self._chunks(response)), 1 << 16))
         return cast(BinaryIO, io.BufferedReader(_Bounded(unpacked(raw, self._label), max_octets, self._label), 1 << 16))
 
@@ -82,7 +82,7 @@ class Web:
                 yield chunk
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Of each connection that is made, the socket."""
+        """Keep the socket of each connection."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._socket = info["return_value"].get_extra_info("socket")
 
@@ -101,7 +101,7 @@ class Web:
 
 
 class _Mended:
-    """What the library raises, as a SourceError that says what it means and what to do."""
+    """Turn the library's exceptions into a SourceError that explains them."""
 
     def __init__(self, label: str, patience: Patience) -> None:
         self._label, self._patience = label, patience
