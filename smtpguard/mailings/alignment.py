@@ -11,17 +11,17 @@ from collections.abc import Hashable, Iterator, Sequence
 from difflib import SequenceMatcher
 
 MOST = 12_000
-"""So many pairs are compared one by one; of more, what nothing unique divides counts as different."""
+"""So many pairs are compared one by one; beyond that, a stretch without unique elements counts as different."""
 _RUNS = (1, 3, 6)
-"""Items in a row that are looked for."""
+"""Lengths of the runs that are searched for."""
 
 Stretch = tuple[int, int, int]
-"""Where it begins in one, where in the other, and how long it is."""
+"""Its start in one, its start in the other, and its length."""
 Opcode = tuple[str, int, int, int, int]
 
 
 def opcodes(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Opcode]:
-    """As ``difflib`` has them: equal, replace, delete or insert, and the two slices."""
+    """As in ``difflib``: equal, replace, delete or insert, and the two slices."""
     found: list[Opcode] = []
     i = j = 0
     for a, b, n in (*stretches(one, other), (len(one), len(other), 0)):
@@ -34,7 +34,7 @@ def opcodes(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Opcode]:
 
 
 def stretches(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Stretch]:
-    """What is equal, each stretch as long as it can be."""
+    """The equal stretches, each as long as possible."""
     made: list[Stretch] = []
     for a, b, n in _within(one, other, 0, len(one), 0, len(other), 0):
         if made and made[-1][0] + made[-1][2] == a and made[-1][1] + made[-1][2] == b:
@@ -47,7 +47,7 @@ def stretches(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Stretc
 def _within(
     one: Sequence[Hashable], other: Sequence[Hashable], i1: int, i2: int, j1: int, j2: int, depth: int
 ) -> Iterator[Stretch]:
-    """Of two slices; in order. ``depth``: which of _RUNS are still to be tried."""
+    """For two slices; in order. ``depth``: an index into _RUNS, the next length to be tried."""
     start = i1, j1
     while i1 < i2 and j1 < j2 and one[i1] == other[j1]:
         i1, j1 = i1 + 1, j1 + 1
@@ -71,12 +71,12 @@ def _within(
 def _divided(
     one: Sequence[Hashable], other: Sequence[Hashable], i1: int, i2: int, j1: int, j2: int, depth: int
 ) -> Iterator[Stretch]:
-    """At what stands once in each of two slices, in the longest order that both have."""
+    """Split at runs that are unique in each of two slices, in the longest common order."""
     size = _RUNS[depth]
     mine, theirs = _once(one, i1, i2, size), _once(other, j1, j2, size)
     pairs = _in_order([(i, theirs[run]) for run, i in mine.items() if run in theirs])
     for i, j in (*pairs, (i2, j2)):
-        if i < i1 or j < j1:  # within the stretch before it
+        if i < i1 or j < j1:  # within the previous stretch
             continue
         yield from _within(one, other, i1, i, j1, j, depth + 1)
         i1, j1 = i, j
@@ -93,8 +93,8 @@ def _once(some: Sequence[Hashable], begin: int, end: int, size: int) -> dict[tup
 
 
 def _in_order(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The longest that ascends in both; ``pairs`` ascend in the first."""
-    least: list[int] = []  # the least last one of each length
+    """The longest subsequence that ascends in both; ``pairs`` ascend in the first."""
+    least: list[int] = []  # the least last element for each length
     at: list[int] = []
     before: list[int] = []
     for n, (_, j) in enumerate(pairs):

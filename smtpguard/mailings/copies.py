@@ -19,11 +19,11 @@ from smtpguard.mailings import revoking
 from smtpguard.mailings.model import Mailing
 from smtpguard.notices.intents import Notices
 
-SLICE = 100  # copies that go their way in one commit
+SLICE = 100  # copies that follow in one commit
 
 
 async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InForce, now: datetime) -> int:
-    """How many went their way."""
+    """Returns how many copies followed."""
     followed = 0
     later: list[str] = []  # letters of a sender that came after those that were decided on
 
@@ -47,7 +47,7 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
 
 
 async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:
-    """All that have not come after what leads them. Called every few seconds by one delivery process."""
+    """All copies that have not followed their primary hold. One delivery process calls it every few seconds."""
     return sum(
         [await follow(ledger, lead_id, notices, in_force, now) for lead_id in await ledger.holds.decided_leads()]
     )
@@ -56,8 +56,8 @@ async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: dateti
 def _apart(
     lead: Hold, copy: Hold, mailing: Mailing | None, notices: Notices, in_force: InForce, now: datetime
 ) -> Change:
-    """What is no copy of what was approved waits for people: the first such stands for the others, with all that had come to its
-    lead."""
+    """A copy that the approval does not cover waits for people: the first such becomes primary hold of the others, with
+    the lists, rules and writers of the old one."""
     event = Event(kind=Kind.APART, id=copy.hold_id, at=now, data={"with": lead.hold_id})
     if mailing is not None and mailing.entry:
         return Change(hold=copy, events=(event,), apart=True)
@@ -68,7 +68,7 @@ def _apart(
 
 
 def _later(lead: Hold, letter: Hold, notices: Notices, in_force: InForce, now: datetime, *, first: bool) -> Change:
-    """Of a sender's letters one that nobody had seen when they decided: it waits with the others of its kind."""
+    """A sender's letter that was not listed to the deciders: it waits with others like it."""
     event = Event(kind=Kind.APART, id=letter.hold_id, at=now, data={"with": lead.hold_id})
     heir = replace(
         letter, lead="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now

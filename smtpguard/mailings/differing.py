@@ -19,9 +19,9 @@ from smtpguard.reading.shown import LINK, PART, Shown, as_text, tokens
 FACT = "mailing.differs"
 MOST_SAID = 3
 _MOST_COMPARED = 600
-"""Tokens of a paragraph, up to which its words are compared."""
+"""The words of a paragraph are compared if it has at most so many tokens."""
 _MOST_TRIED = 40
-"""Paragraphs that are tried as copies of others."""
+"""The most paragraphs that are tried as copies of others."""
 _LONG = 60
 
 SAID: Mapping[str, str] = {
@@ -54,8 +54,8 @@ _RANKS = {kind: n for n, kind in enumerate(SAID)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """``kind``: a key of SAID. ``what``: words, a name or an address in it, for those who may read the message; "" where there is
-    nothing more to say."""
+    """``kind``: a key of SAID. ``what``: the words, name or address that differ, for readers who may see the message;
+    "" for none."""
 
     kind: str
     what: str = ""
@@ -73,7 +73,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approved:
-    """What people saw. ``template``: None where nobody knows any more. ``exact``: they approved that content alone."""
+    """What people approved. ``template``: None if it is no longer stored. ``exact``: they approved that content alone."""
 
     template: Template | None
     exact: bool = False
@@ -83,7 +83,7 @@ class Approved:
 
 
 def differences(approved: Template, coming: Shown, *, exact: bool) -> tuple[Difference, ...]:
-    """The gravest first, each kind once; none where it is what was approved. ``exact``: what was approved has no slots."""
+    """The gravest first, each kind once; none if it is what was approved. ``exact``: what was approved has no slots."""
     if coming.opaque:
         return (Difference(kind="octets"),)
     found = [*_sender(approved, coming), *_files(approved.files, coming.files), *_text(approved, coming, exact)]
@@ -93,7 +93,7 @@ def differences(approved: Template, coming: Shown, *, exact: bool) -> tuple[Diff
 
 
 def gravest(found: Iterable[Difference]) -> tuple[Difference, ...]:
-    """Each kind once, as it was found first."""
+    """Each kind once, in the order of its first occurrence."""
     kinds: dict[str, Difference] = {}
     for one in found:
         kinds.setdefault(one.kind, one)
@@ -106,7 +106,7 @@ def _sender(approved: Template, coming: Shown) -> Iterator[Difference]:
 
 
 def _files(approved: Sequence[str], coming: Sequence[str]) -> Iterator[Difference]:
-    """Each is its type, its name and its digest."""
+    """Each entry is type, name and digest of a file."""
     had, has = Counter(approved), Counter(coming)
     names = {_name(one) for one in has - had}
     for one in has - had:
@@ -123,7 +123,7 @@ def _name(file: str) -> str:
 
 
 def _text(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference]:
-    """Of blocks that stand in one of them alone. What is most alike of these is one that was changed."""
+    """Blocks that only one side has. The most similar of these are reported as changed."""
     fit = Template.fits_exactly if exact else approved.fits
     blocks = blocks_of(coming)
     subject = approved.elements[0] if approved.elements else None
@@ -164,7 +164,7 @@ def _text(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference
 def _without_slots(
     missing: Sequence[Block], added: Sequence[str], fits: Callable[[Block, str], bool]
 ) -> tuple[list[Block], list[str]]:
-    """Without those that differ as copies may."""
+    """Without blocks that differ only as copies may."""
     left, free = [], list(added)
     for n, element in enumerate(missing):
         same = next((block for block in free[:_MOST_TRIED] if fits(element, block)), None) if n < _MOST_TRIED else None
@@ -176,7 +176,7 @@ def _without_slots(
 
 
 def _paired(missing: Sequence[Block], added: Sequence[str]) -> list[tuple[Block, str]]:
-    """Those of which most words are another's as well, in the order in which they stand."""
+    """Blocks that share most words with another, in order."""
     pairs: list[tuple[Block, str]] = []
     free = list(added)
     for element in missing:
@@ -224,7 +224,7 @@ def _changed(items: Sequence[Item], said: Sequence[str]) -> Iterator[Difference]
 
 
 def _whole(said: Sequence[str], *, added: bool) -> Difference:
-    """A block of which there is none like it on the other side."""
+    """A block without a similar one on the other side."""
     words = _readable(said)
     if words:
         return Difference(kind="paragraph" if added else "paragraph-missing", what=words)

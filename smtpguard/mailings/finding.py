@@ -18,7 +18,7 @@ MOST = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A mailing by what it is found by: its row's number and name, its keys in the table, its first message's sketch."""
+    """The identity of a mailing: its row's number and name, its keys in the table, its first message's sketch."""
 
     n: int
     mailing_id: str
@@ -27,7 +27,7 @@ class Known:
 
 
 class Memory:
-    """The mailings met last."""
+    """The mailings met last, by key."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
@@ -51,7 +51,7 @@ class Memory:
                 del self._by_key[key]
 
     def find(self, exact: tuple[int, ...], sketch: Sketch) -> Known | None:
-        """The mailing of which this is a copy, as far as is remembered."""
+        """The mailing of which this is a copy, if it is cached."""
         keys = (exact, sketch.keys)
         for some in keys:
             near = {n for key in some for n in self._by_key.get(key, ())}
@@ -63,8 +63,8 @@ class Memory:
 
 
 def nearest(candidates: Iterable[Known], exact: tuple[int, ...], sketch: Sketch) -> Known | None:
-    """The candidate that has one of the exact keys, else the one whose sketch is nearest, if it is near enough; of those
-    about as near the first, or one odd copy would draw others away."""
+    """The candidate that has one of the exact keys; else the one with the nearest sketch, if it is near enough. Among
+    about equally near ones the first: otherwise one odd copy would attract others."""
     best: tuple[float, int] | None = None
     found = None
     for one in candidates:
@@ -77,28 +77,28 @@ def nearest(candidates: Iterable[Known], exact: tuple[int, ...], sketch: Sketch)
 
 
 CROWDED = 64
-"""Mailings under one key, from which on it tells little: a new one is filed under its others."""
-_FILED = 3  # ... but under so many at least
+"""A key with so many mailings distinguishes little: new mailings are stored under their other keys."""
+_FILED = 3  # ... but under at least so many keys
 _LOOKED_AT = 32
 
 Select = Callable[[str, Sequence[Any]], Iterator[Any]]
-"""A statement with ``{}`` where its values go, behind the name of a column, and these, however many (Batch.among)."""
+"""A statement with ``{}`` for the values of the column before it, and any number of values (Batch.among)."""
 
 
 class Finder:
-    """Of one batch. ``memory`` is the process's. A mailing of which nothing came ``since_us`` is over: the same text begins
-    another."""
+    """For one batch. ``memory`` is the process's. A mailing without messages after ``since_us`` is over: the same text
+    begins another."""
 
     def __init__(self, select: Select, secret: bytes, memory: Memory, since_us: int) -> None:
         self._select = select
         self._secret = secret
         self.since_us = since_us
         self._memory = memory
-        self._here = Memory()  # those that this batch has begun
+        self._here = Memory()  # mailings that this batch has begun
         self._crowded: set[int] = set()
 
     def find(self, identities: Sequence[Identity]) -> list[Known | None]:
-        """Of each the mailing that is there already."""
+        """For each identity the existing mailing."""
         numbers = [self.numbers(i) for i in identities]
         known = [self._memory.find(ns, i.sketch) for ns, i in zip(numbers, identities, strict=True)]
         keys = {
@@ -132,12 +132,12 @@ class Finder:
         return known
 
     def filed_under(self, known: Known) -> tuple[int, ...]:
-        """The keys under which it is to be found."""
+        """The keys under which it is stored."""
         telling = tuple(k for k in known.keys if k not in self._crowded)
         return telling if len(telling) >= _FILED else known.keys
 
     def numbers(self, identity: Identity) -> tuple[int, ...]:
-        """Its names as numbers beside those of sketches, which have 32 bits."""
+        """Its exact names as numbers beside those of sketches, which have 32 bits."""
         return tuple(self._number(name.encode("utf-8", "surrogatepass")) for name in identity.names)
 
     def _number(self, name: bytes) -> int:
@@ -156,7 +156,7 @@ class Finder:
             yield Known(n=n, mailing_id=id, keys=tuple({*keys[n], *made.keys}), sketch=made)
 
     def _name(self, n: int, now_us: int) -> str:
-        """Sixteen letters and digits, that tell nothing."""
+        """Sixteen letters and digits that reveal nothing."""
         text = f"{n} {now_us}".encode()
         made = hashlib.blake2b(text, key=self._secret[:64], digest_size=10, person=b"mailing name")
         return base64.b32encode(made.digest()).decode("ascii")

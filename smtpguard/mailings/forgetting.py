@@ -19,16 +19,17 @@ from smtpguard.mailings.model import State
 
 QUIET = timedelta(microseconds=OVER)
 LETTER = timedelta(days=2)
-"""Of what one person got."""
+"""For messages to one person."""
 LETTERS = timedelta(days=8)
-"""Of what a few got: who writes the same to some people every working day may be away for a weekend, or for a week."""
+"""For messages to a few people: their writer, who sends the same text every working day, may be away for a weekend or a
+week."""
 FEW = 20
 SLICE = 500
 CUT = 10_000
 
 
 def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
-    """One slice. Returns how many mailings were forgotten for good, and whether there are more."""
+    """One slice. Returns how many mailings were deleted, and whether there are more."""
     batch.flush()
     newest = batch.connection.execute(select(func.max(mailing.c.n))).scalar() or 0
 
@@ -40,20 +41,21 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
     old = _oldest(batch, newest, mailing.c.last_at < microseconds(before))
     gone, left = _erase(batch, list(dict.fromkeys([*letters, *old])))
     blank, more = _blank(batch, before, newest)
-    ended = _oldest(batch, newest, quiet(QUIET), mailing.c.filed.is_(True))  # their keys go
+    ended = _oldest(batch, newest, quiet(QUIET), mailing.c.filed.is_(True))  # their keys are deleted
     _unfile(batch, ended)
     return gone + blank, left or more or len(letters) >= SLICE or len(ended) >= SLICE
 
 
 def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int]:
-    """A slice of those that are wanted, save the newest row, and what an incident needs (incidents.preserving)."""
+    """A slice of the matching rows, without the newest row, and without those of preserved incidents
+    (incidents.preserving)."""
     needed = exists().where(preserved_key.c.what == "id", preserved_key.c.key == mailing.c.id)
     query = select(mailing.c.n).where(mailing.c.n < newest, *wanted, ~needed).order_by(mailing.c.last_at).limit(SLICE)
     return list(batch.connection.execute(query).scalars())
 
 
 def _erase(batch: Batch, ns: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:
-    """Their people first, so many at a time."""
+    """Delete their people first, so many at a time."""
     _unfile(batch, ns)
     room, done = CUT, []
     for n in ns:
@@ -68,7 +70,7 @@ def _erase(batch: Batch, ns: list[int], *, but_its_row: bool = False) -> tuple[i
 
 
 def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
-    """The newest, where it is old as well."""
+    """Empty the newest row, if it is old too."""
     needed = exists().where(preserved_key.c.what == "id", preserved_key.c.key == mailing.c.id)
     old = ~needed, mailing.c.n == newest, mailing.c.last_at < microseconds(before), mailing.c.doc != NOTHING
     if batch.connection.execute(select(mailing.c.n).where(*old)).scalar() is None:

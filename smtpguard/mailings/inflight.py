@@ -17,16 +17,16 @@ from smtpguard.mailings.model import ON_THE_WAY
 from smtpguard.outbox.model import IntentKind
 
 LET_GO = tuple(int(fate) for fate in sorted(ON_THE_WAY))
-"""As the column has them: of these it depends on what is on its way now whether somebody has it."""
+"""As in the column: for these fates the entries in flight decide whether the person has it."""
 _OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
 _APART = bytes(8)
-"""Stands between those for whom a message is held and those who get it now, in the one column that has both."""
+"""Separates, in one column, those for whom a message is held from those who get it now."""
 
 
 @dataclass(slots=True)
 class Going:
-    """People of one mailing, as digests. ``people``: their copies are to be sent; ``attempted``: an attempt has begun, and nobody
-    knows yet whether it was taken; ``doubted``: nobody will know."""
+    """People of one mailing, as digests. ``people``: their copies are to be sent; ``attempted``: an attempt has begun,
+    and its result is not known yet; ``doubted``: its result will never be known."""
 
     people: set[bytes] = field(default_factory=set)
     attempted: set[bytes] = field(default_factory=set)
@@ -42,7 +42,7 @@ class Going:
 
 
 def going(connection: Connection, ns: Collection[int]) -> dict[int, Going]:
-    """Of each of these mailings, by their numbers."""
+    """For each of these mailings, by number."""
     found = {n: Going() for n in ns}
     relaying = select(underway.c.mailing, underway.c.people, underway.c.doubt).where(
         underway.c.mailing.in_(ns), underway.c.people.is_not(None)
@@ -65,8 +65,9 @@ def going(connection: Connection, ns: Collection[int]) -> dict[int, Going]:
 
 
 def _sending(connection: Connection, into: Going, intent_id: str, people: set[bytes]) -> None:
-    """By the status of each recipient of one entry. Only an attempt says who is behind a recipient, and an earlier version did not:
-    who is known to be behind none is in doubt with one of which that is not known, or where no other is left."""
+    """By the status of each recipient of one entry. Only an attempt records the people behind a recipient, and an
+    earlier version did not. A person known to be behind no recipient is in doubt if a recipient with unknown people is,
+    or if no other recipient is left."""
     query = select(delivery.c.state, delivery.c.people).where(delivery.c.intent_id == intent_id)
     known = {status: set[bytes]() for status in DeliveryStatus}
     unsaid = set[DeliveryStatus]()
@@ -83,17 +84,17 @@ def _sending(connection: Connection, into: Going, intent_id: str, people: set[by
 
 
 def split(people: bytes) -> list[bytes]:
-    """Each of them once in their order."""
+    """Each digest once, in order."""
     return [one for at in range(0, len(people), 8) if (one := people[at : at + 8]) != _APART]
 
 
 def joined(held: Collection[bytes], apart: Collection[bytes]) -> bytes:
-    """As one value: those for whom it is held, and those who get it now."""
+    """One value of those for whom it is held, and those who get it now."""
     return b"".join((*held, _APART, *apart) if apart else held)
 
 
 def parted(people: bytes) -> tuple[list[bytes], list[bytes]]:
-    """The two that were joined."""
+    """The two parts of a joined value."""
     digests = [people[at : at + 8] for at in range(0, len(people), 8)]
     if _APART not in digests:
         return digests, []

@@ -38,11 +38,12 @@ from smtpguard.reading.fingerprint import Identity
 
 WINDOW = DAY * 1_000_000
 QUIET = 14 * WINDOW
-"""A mailing of which nothing has come for so long is over."""
+"""A mailing without messages for so long is over."""
 MANY_TEXTS = 10
-"""A file that comes with so many different texts is a price list or a logo: what it comes with is no mailing by it."""
+"""A file that comes with so many different texts is a price list or a logo: messages with it are no mailing by the
+file."""
 OUT = 20
-"""People who have a mailing, from which on to quote it is none, where nobody has held or refused it; or people approved it."""
+"""If so many people have a mailing that nobody held or refused, or that people approved, quoting it is no copy of it."""
 _NOBODY: Mapping[bytes, Fate] = {}
 _SOON = 1_000_000  # microseconds
 _KEY = itemgetter(0)
@@ -52,7 +53,7 @@ _WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= ? THEN went_f
 
 
 def mailings_of(batch: Batch) -> MailingBatch:
-    """The mailings that this batch meets."""
+    """The mailings of this batch."""
     assert isinstance(batch.follower, MailingBatch)
     return batch.follower
 
@@ -65,8 +66,8 @@ class MailingBatch:
         self._memory = memory
         self._rows: dict[int, Row] = {}
         self._met: dict[str, Row | None] = {}  # by item id
-        self._again: set[int] = set()  # mailings of which a copy is on its way to who may have an earlier one
-        self._instead: dict[str, Identity] = {}  # by item id: what it is a copy of, where what it shows does not count
+        self._again: set[int] = set()  # mailings with a copy in flight to people who may have an earlier one
+        self._instead: dict[str, Identity] = {}  # by item id: its identity if the shown content does not count
         self._files: dict[str, Row] = {}  # by item id: the mailing by files that it is not counted with
         self._dirty: dict[tuple[int, bytes], Copy] = {}
         self._finder = Finder(self._select, page.secret, memory, page.now_us - QUIET)
@@ -75,7 +76,7 @@ class MailingBatch:
     # -- which mailing
 
     def meet(self, items: Iterable[Item]) -> None:
-        """Find the mailing of each, and read what is there of it and of their people."""
+        """Find the mailing of each item, and read its rows and those of its people."""
         there = (item for item in items if item.id not in self._met and (item.everybody or item.test))
         wanted = [item for item in there if item.identity is not None]
         if not wanted:
@@ -94,7 +95,8 @@ class MailingBatch:
         )
 
     def _look_behind(self, items: Iterable[Item]) -> None:
-        """Of those that show another's text or a file instead of words of their own: whether that is common, or went out before."""
+        """For items that quote a text or attach a file instead of own words: whether that is common, or was sent
+        before."""
         others: list[tuple[Item, Identity]] = []
         shown = [(item, item.identity) for item in items if item.identity is not None and item.identity.instead]
         quoting = [one for one in shown if one[1].quoted]
@@ -119,7 +121,7 @@ class MailingBatch:
         return mailing.grant is not None or (mailing.out >= OUT and not mailing.entry and mailing.rejection is None)
 
     def of(self, item: Item) -> Row | None:
-        """The item's mailing; one that is new is begun, and forgotten with the batch unless something is recorded of it."""
+        """The item's mailing; a new one is begun, and dropped with the batch unless something is recorded of it."""
         if item.id not in self._met:
             return None
         row = self._met[item.id]
@@ -131,7 +133,7 @@ class MailingBatch:
         return row
 
     def name_of(self, item: Item) -> str:
-        """Of the item's mailing; "" where none is known yet, or none is asked for."""
+        """The id of the item's mailing; "" if none is known yet, or none is needed."""
         row = self._met.get(item.id)
         return row.known.mailing_id if row is not None else ""
 
@@ -173,11 +175,11 @@ class MailingBatch:
             self._slide(row)
             self._rows[row.known.n] = row
         for n in wanted:
-            if n not in self._rows:  # forgotten meanwhile
+            if n not in self._rows:  # deleted meanwhile
                 self._memory.forget(n)
 
     def _slide(self, row: Row) -> None:
-        """Take off who has left the window. A mailing that is younger has lost nobody yet."""
+        """Subtract people who have left the window. A mailing younger than the window has lost nobody yet."""
         floor = self._page.now_us - WINDOW
         if floor <= row.floor:
             return
@@ -211,7 +213,7 @@ class MailingBatch:
             self._arrived(on_the_way)
 
     def _arrived(self, on_the_way: Mapping[int, Sequence[bytes]]) -> None:
-        """Before anything else becomes of somebody who was let through: whose copy is not on its way any more has it."""
+        """Before anything else is written of admitted people: those whose copy is no longer in flight have it."""
         now = going(self._page.connection, list(on_the_way))
         for n, digests in on_the_way.items():
             row, doubted, gone = self._rows[n], now[n].doubted, now[n].all
@@ -227,19 +229,19 @@ class MailingBatch:
         return row.view(self._page.now)
 
     def fresh(self, row: Row, item: Item) -> int:
-        """How many people it would let through who have nothing of the mailing yet."""
+        """How many people it would reach who have nothing of the mailing yet."""
         there = row.people
         return sum(
             p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.fate not in LET_THROUGH
         )
 
     def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, int]]:
-        """Of each ask the count with this item in it, and how many more it may be."""
+        """For each ask the count with this item included, and how many more it may be."""
         asks = [a for a in item.asks if a.fact in OF_MAILINGS]
         if not asks:
             return {}, {}
         sums = dict(row.sums)
-        sure, ever = 0, row.customers  # more than were sent it before
+        sure, ever = 0, row.customers  # beyond those it was sent to before
         lists = list(row.mailing.lists)
         for person, kind in kinds(lists, item.everybody):
             old = row.people.get(person.digest)
@@ -274,8 +276,8 @@ class MailingBatch:
     def record(
         self, row: Row, item: Item, fate: Fate, named: tuple[str, str, str], spared: Mapping[bytes, Fate] = _NOBODY
     ) -> bytes:
-        """Somebody's copy was decided on; of ``spared`` something else becomes. Returns the people, for what becomes of it
-        later, those apart."""
+        """A copy was decided on; people in ``spared`` get another fate. Returns its people, for later outcomes, those
+        apart marked."""
         now, content = self._page.now_us, _content(item)
         lists = list(row.mailing.lists)
         counts = fate in (Fate.HELD, Fate.ADMITTED)
@@ -333,29 +335,30 @@ class MailingBatch:
     def became(
         self, row: Row, digests: Iterable[bytes], fate: Fate, *, only: Collection[Fate], at: int | None = None
     ) -> None:
-        """Something became of copies after they were decided on: of the people whose copies are ``only`` there so far. ``at``: when
-        they went out."""
+        """Set a new fate for people whose fate so far is in ``only``. ``at``: when their copies were sent."""
         for digest, old in self._there(row, digests):
             if old.fate in only:
                 self._set(row, digest, fate, at)
 
     def failed(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
-        """A copy that was on its way to each of these did not arrive; the client has it (DEFERRED), or nobody (REFUSED)."""
+        """A copy in flight to these people did not arrive: the client keeps it (DEFERRED), or the relay refused it
+        (REFUSED)."""
         for digest, old in self._there(row, digests):
             self._set(row, digest, old.fate.failed(fate))
 
     def look_up(self, row: Row, digests: Iterable[bytes]) -> None:
-        """As they are now, before what is on its way to them is taken back."""
+        """Read them as they are now, before copies in flight to them are revoked."""
         self._load_people((row, digest) for digest in digests)
 
     def came_back(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
-        """A copy that was on its way to each of these, and was looked up as that, does not go; but of some another one does."""
+        """A copy in flight to these people, who were looked up as such, is not sent; but another copy may still be for
+        some."""
         now = going(self._page.connection, [row.known.n])[row.known.n]
         others = now.people | now.attempted
         self.failed(row, (digest for digest in digests if digest not in others), fate)
 
     def went(self, row: Row, digests: Iterable[bytes]) -> None:
-        """What was on its way to these has gone out now; where that is not known of each, of all of them."""
+        """Copies in flight to these people have been sent now; all of them if it is not known for each."""
         for digest, old in self._there(row, digests):
             if old.fate is Fate.ADMITTED:
                 self._put(row, digest, replace(old, went=self._page.now_us), old)
@@ -382,7 +385,7 @@ class MailingBatch:
             self._put_all(row, people, Copy(old.at, old.kind, old.weight, fate, old.content, went), old)
 
     def change(self, row: Row, mailing: Mailing) -> None:
-        """What people or time decided about it."""
+        """A decision of people or time on the mailing."""
         row.mailing, row.changed = mailing, True
 
     def waiting(self, row: Row, digests: Iterable[bytes]) -> int:
@@ -394,7 +397,7 @@ class MailingBatch:
         return sum(one.weight for _, one in self._there(row, digests))
 
     def advance(self, row: Row, and_then: int = 0) -> None:
-        """How far a release in stages is with those who were let through; ``and_then``: so many more do not fit in."""
+        """Advance a release in stages to the people reached; ``and_then``: so many more do not fit into the stage."""
         mailing = self.view(row)
         progress = mailing.progress
         if progress is None:
@@ -406,17 +409,17 @@ class MailingBatch:
             self.change(row, replace(row.mailing, progress=after))
 
     def settle(self, outcomes: Mapping[str, End | None]) -> None:
-        """What became of verdicts to relay, by transaction; read before they are no longer under way. Who was let through has
-        it unless something else is said, so that most of the time nothing is to be written."""
+        """Outcomes of verdicts to relay, by transaction; read before they are no longer in flight. An admitted copy
+        counts as delivered unless an outcome says otherwise, so usually there is nothing to write."""
         for id, row, people in self._underway([id for id, end in outcomes.items() if end is not End.DELIVERED]):
-            fate = Fate.REFUSED if outcomes[id] is End.REFUSED else Fate.DEFERRED  # the client has it still
+            fate = Fate.REFUSED if outcomes[id] is End.REFUSED else Fate.DEFERRED  # the client keeps it
             self.failed(row, people, fate)
             self.judge(row)
 
     def went_out(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
-        """Of verdicts to relay that were carried out: the mailing, when it was decided, when it went out, whose copies these were, and
-        whether that makes certain what another copy has left in doubt. The mailing gets to know it; its people only for that, and where
-        the relay took long, since else it is the same second."""
+        """For verdicts to relay that were carried out: the mailing, the times of decision and sending, the people, and
+        whether this settles a doubt about another copy. The times are written to the mailing. They are written to its
+        people only for a doubt, or if the relay took long; otherwise they are the same second."""
         times: dict[int, list[int]] = {}
         late: list[tuple[int, int, int, list[bytes], bool]] = []
         for n, decided, out, people, again in relayed:
@@ -454,19 +457,18 @@ class MailingBatch:
             self._put_all(row, people, Copy(old.at, old.kind, old.weight, old.fate, old.content, out), old)
 
     def doubt(self, ids: Sequence[str]) -> None:
-        """Of these verdicts to relay nobody knows whether they were carried out."""
+        """Whether these verdicts to relay were carried out is unknown."""
         for _, row, people in self._underway(ids):
             self.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
 
     def doubt_ended(self, out: Mapping[str, int]) -> None:
-        """Some of which that was said have been relayed after all, and when. That one did not arrive says nothing of another copy, of
-        which nobody may know either."""
+        """Some in doubt have been relayed after all, at these times. A failure says nothing of another copy in doubt."""
         for id, row, people in self._underway(list(out)):
             self.became(row, people, Fate.RELAYED, only=MAY_HAVE, at=out[id])
             row.went(out[id])
 
     def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
-        """The part of a held message that its MTA passes on itself, to those who get it whatever becomes of the rest."""
+        """The part of a held message that its MTA passes on itself, to those who get it in any case."""
         for name, people in self._page.select(
             "SELECT mailing, people FROM hold WHERE hold_id = ? AND people IS NOT NULL", (hold_id,)
         ):
@@ -478,7 +480,7 @@ class MailingBatch:
                     row.went(at)
 
     def _underway(self, ids: Sequence[str]) -> list[tuple[str, Row, list[bytes]]]:
-        """Of verdicts to relay that are not settled: the mailing and its people, all of them looked up."""
+        """For unsettled verdicts to relay: the mailing and its people, all of them looked up."""
         sql = "SELECT id, mailing, people FROM underway WHERE id {} AND mailing IS NOT NULL"
         found = list(self._select(sql, ids))
         self._load({n for _, n, _ in found})
@@ -487,7 +489,7 @@ class MailingBatch:
         return parts
 
     def judge(self, row: Row) -> None:
-        """Let a release in stages see how it is taken."""
+        """Let a release in stages react to refusals and reports."""
         mailing = self.view(row)
         if mailing.progress is None:
             return
@@ -504,14 +506,14 @@ class MailingBatch:
         self._put_all(row, [digest], person, old)
 
     def _put_all(self, row: Row, people: Sequence[bytes], copy: Copy, old: Copy | None) -> None:
-        """The same copy, of people who had the same one."""
+        """The same copy, for people who had the same one."""
         row.people.update(dict.fromkeys(people, copy))
         if copy != old:
             n = row.known.n
             self._dirty.update(dict.fromkeys([(n, digest) for digest in people], copy))
 
     def write(self) -> None:
-        """The mailings that have changed, with the batch's rows, those of what is under way being written."""
+        """Write the changed mailings, with the batch's rows, when those of the copies in flight are written."""
         if self._again:
             self._page.execute(_AGAIN, [(True, n) for n in sorted(self._again)])
             self._again.clear()
@@ -533,5 +535,5 @@ class MailingBatch:
 
 
 def _content(item: Item) -> bytes:
-    """By which a retry is known."""
+    """The key by which a retry is recognised."""
     return hashlib.blake2b((item.content_sha256 or item.key).encode(), digest_size=8).digest()

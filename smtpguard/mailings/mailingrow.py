@@ -17,9 +17,9 @@ from smtpguard.mailings.finding import Known
 from smtpguard.mailings.model import MAILING, Fate, Mailing, Person, Tally
 from smtpguard.reading.fingerprint import Sketch
 
-# What sort of person a mailing has come for, as one number that can be summed by: a customer, perhaps one, and on which lists.
+# The kind of a mailing's recipient as one number: a customer, perhaps a customer, and the lists.
 #
-# Two bits, then one for each list of the mailing, in the order in which it touched them; they stand in the table of who was
+# Two bits, then one for each list of the mailing, in the order in which it touched them; kinds are in the table of people
 # reached and in the sums of a mailing's row.
 
 
@@ -30,8 +30,8 @@ _MOST_LISTS = 60  # beyond these, lists share the last bit
 
 
 def kinds(lists: list[str], people: Iterable[Person]) -> Iterator[tuple[Person, int]]:
-    """Each person with its kind; ``lists`` grows by those that are new to the mailing."""
-    known: dict[tuple[bool, bool, tuple[str, ...]], int] = {}  # of a mailing to many, most are alike
+    """Each person with its kind; lists new to the mailing are appended to ``lists``."""
+    known: dict[tuple[bool, bool, tuple[str, ...]], int] = {}  # most people of a large mailing are equal in this
     for person in people:
         what = person.customer, person.maybe, person.lists
         kind = known.get(what)
@@ -46,19 +46,19 @@ def kinds(lists: list[str], people: Iterable[Person]) -> Iterator[tuple[Person, 
 
 
 def list_of(lists: Sequence[str], bit: int) -> str:
-    """The one list that this bit stands for; "" where it stands for several, or for none."""
+    """The one list of this bit; "" if it is shared by several, or by none."""
     at = bit.bit_length() - 1 - _FIRST_LIST
     return lists[at] if bit == 1 << (_FIRST_LIST + at) and 0 <= at < min(len(lists), _MOST_LISTS - 1) else ""
 
 
 def renewed(before: int, kind: int) -> int:
-    """A person's kind after another copy: who was once a customer, or on a list, stays that; whether it may be one is as the lists
-    say now, since one that has its index again says no more than it knows."""
+    """A person's kind after another copy. A customer, or a member of a list, stays that. MAYBE follows the newest copy,
+    since a list whose index is back no longer leaves doubt."""
     return kind | (before & ~MAYBE)
 
 
 def on_list(lists: Sequence[str], name: str) -> int:
-    """The bit of those on this list; 0 where the mailing has touched no such list."""
+    """The bit of this list; 0 if the mailing has touched no such list."""
     at = min(lists.index(name), _MOST_LISTS - 1) if name in lists else 0
     return 1 << (_FIRST_LIST + at) if name in lists else 0
 
@@ -70,8 +70,9 @@ _NOBODY = Tally()
 
 @dataclass(slots=True)
 class Copy:
-    """Somebody's copy, or those of several who are alike in all of this; it is never changed. ``at``: when it was last counted, 0 for never; ``content``: the beginning of the last one's digest. ``went``: when
-    the first that went out did, 0 where none has; while it is on its way, when that was decided."""
+    """A person's copy, shared by people with equal values; immutable. ``at``: when it was last counted, 0 for never;
+    ``content``: the beginning of the last one's digest. ``went``: when the first copy was sent, 0 for never; in flight,
+    when it was decided."""
 
     at: int
     kind: int
@@ -83,11 +84,10 @@ class Copy:
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """While a batch looks at it. ``mailing``: what it is called and what was decided; its counts are those beside it.
+    """A mailing's row during a batch. ``mailing``: its title and decisions; its counts are in the other fields.
 
-    ``sums``: people in the window by their kind, those later than ``floor``; ``fates``: people by what became of their copies;
-    ``went_us``: when the first and the last copy went out.
-    """
+    ``sums``: people in the window by their kind, those later than ``floor``; ``fates``: people by fate; ``went_us``:
+    when the first and the last copy were sent."""
 
     known: Known
     exact: tuple[int, ...]
@@ -100,14 +100,14 @@ class Row:
     customers: int = 0
     messages: int = 0
     crowds: dict[bytes, str] = field(default_factory=dict)
-    """Who stand for several people each, lists by their addresses: at which version, "" where that is not known."""
+    """Entries of several people each, lists by their address, with the version of the index, "" if unknown."""
     besides: set[int] = field(default_factory=set)
-    """Of a mailing that is known by files: checksums of what was said beside them, as many as matter."""
+    """For a mailing known by its files: checksums of the texts beside them, as many as matter."""
     new: bool = False
     changed: bool = False
     went_us: tuple[int, int] | None = None
     people: dict[bytes, Copy | None] = field(default_factory=dict)
-    """Those who were looked up; None: not there."""
+    """People who were looked up; None: no row."""
 
     @classmethod
     def read(cls, n: int, id: str, first: int, last: int, sketch: bytes, counts: str, doc: str,
@@ -142,14 +142,14 @@ class Row:
         )  # fmt: skip
 
     def went(self, at: int) -> None:
-        """A copy of it went out then."""
+        """A copy of it was sent then."""
         first, last = self.went_us or (at, at)
         if self.went_us != (made := (min(first, at), max(last, at))):
             self.went_us, self.changed = made, True
 
     def view(self, now: datetime) -> Mailing:
-        """As it is, the items before in the batch included: a pause that is over has ended, and what was decided for a time that
-        has passed stands no more."""
+        """As it is now, earlier items of the batch included: a pause that is over has ended, and expired decisions are
+        dropped."""
         return replace(
             self.mailing,
             first_at=_EPOCH + timedelta(microseconds=self.first_us),
@@ -163,7 +163,7 @@ class Row:
 
 
 def _crowds(kept: Mapping[str, str] | Sequence[str]) -> dict[bytes, str]:
-    """Of an earlier version without versions."""
+    """Entries of an earlier version have no versions."""
     known = kept if isinstance(kept, Mapping) else dict.fromkeys(kept, "")
     return {bytes.fromhex(one): version for one, version in known.items()}
 
@@ -187,17 +187,17 @@ def _called(id: str, doc: str) -> Mailing:
 
 
 def called(id: str, at: datetime) -> Mailing:
-    """One that has just begun."""
+    """A mailing that has just begun."""
     return Mailing(mailing_id=id, first_at=at, last_at=at, people=_NOBODY)
 
 
 def _exact(kept: int | list[int] | None) -> tuple[int, ...]:
-    """A mailing of an earlier version has one, or none."""
+    """A mailing of an earlier version has one key, or none."""
     return tuple(kept) if isinstance(kept, list) else () if kept is None else (kept,)
 
 
 NOTHING = "{}"
-"""The document of a mailing of which all is forgotten but its number, and its counts."""
+"""The document of a mailing whose content is erased, all but its number and counts."""
 NOBODY = orjson.dumps(
     {"exact": None, "floor": 0, "sums": {}, "fates": [0] * len(Fate), "customers": 0, "messages": 0}
 ).decode()

@@ -20,14 +20,14 @@ from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.shown import Shown
 
 MOST_GRANTS = 20
-"""Approvals of one mailing that stand beside each other, the newest first."""
+"""The most approvals of one mailing in force at once, the newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """One recipient as counts know it: an 8-byte keyed digest. ``lists``: that it is on. ``maybe``: a list that could not
-    say leaves it open whether this is a customer. A list's address stands for so many people (``weight``), those of one ``version`` of
-    its index."""
+    """One recipient as counts know it: an 8-byte keyed digest. ``lists``: that it is on. ``maybe``: it may be a
+    customer, since a list was unavailable. A list address counts as so many people (``weight``), those of one
+    ``version`` of its index."""
 
     digest: bytes
     customer: bool = False
@@ -38,27 +38,27 @@ class Person:
 
 
 class Fate(enum.IntEnum):
-    """What is known of a person's copies: of several the last, save that what has gone on, or may have, is never taken back by
-    what becomes of another (``with_another``)."""
+    """The known fate of a person's copies: of the last one, except that one that was or may have been delivered is
+    never undone by another (``with_another``)."""
 
     NONE = 0
     DEFERRED = 1  # the client has it still
     REFUSED = 2  # by the relay, for good
     HELD = 3
-    ADMITTED = 4  # on its way: decided to relay or to release, and nobody has said what came of it
+    ADMITTED = 4  # in flight: to be relayed or released, without an outcome yet
     RELAYED = 5
-    DOUBTED = 6  # the relay may have it, and nobody will ever know
-    AGAIN = 7  # on its way, and an earlier one may have arrived or is on its way too
-    STOPPED = 8  # held, and it does not go out: rejected, withdrawn, expired
+    DOUBTED = 6  # the relay may have it, for good in doubt
+    AGAIN = 7  # in flight, and an earlier one may have arrived or is in flight too
+    STOPPED = 8  # held, and not sent: rejected, withdrawn, expired
 
     def with_another(self, fate: Fate) -> Fate:
-        """After one more copy was decided on. ADMITTED here is still on its way, not there already."""
+        """After one more copy was decided on. ADMITTED here is still in flight, not delivered already."""
         if self is Fate.RELAYED or (self in MAY_HAVE and fate not in (Fate.ADMITTED, Fate.DOUBTED)):
             return self
         return Fate.AGAIN if self in MAY_HAVE else fate
 
     def failed(self, fate: Fate) -> Fate:
-        """After it is known of one copy that it did not arrive, by which ``fate``: of two nobody can say whether the other did."""
+        """After one copy did not arrive, by which ``fate``: if there were two, it is unknown whether the other did."""
         return {Fate.ADMITTED: fate, Fate.AGAIN: Fate.DOUBTED}.get(self, self)
 
 
@@ -69,9 +69,10 @@ LET_THROUGH = MAY_HAVE | {Fate.RELAYED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coming:
-    """A message as approvals look at it. ``author``: the one address in From, "" where that is not clear. ``proofs``: what proves
-    where it comes from ("login NAME", "dkim DOMAIN", or "origin" where only the client does). ``by_address``: it is for a list's
-    address, or another that expands. ``fits``: by the name of each template that it was compared with, whether it is a copy of that."""
+    """A message as approvals compare it. ``author``: the one address in From, "" if there is not exactly one.
+    ``proofs``: of its origin ("login NAME", "dkim DOMAIN", or "origin" if only the client proves it). ``by_address``: a
+    recipient is a list address, or another that expands. ``fits``: by template name, whether it is a copy, for each one
+    compared."""
 
     content: str
     exact: str
@@ -87,9 +88,9 @@ class Coming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cover:
-    """What people had before their eyes. ``content``: SHA-256 of its octets; ``exact``: of everything that it shows or opens ("" of
-    what an earlier version approved). ``learned``: the template of which copies are covered as well; "" where nothing else is.
-    ``also``: who else wrote some of them that were seen, and what proved that."""
+    """What people approved. ``content``: SHA-256 of its octets; ``exact``: of all that it shows or links to ("" if an
+    earlier version approved it). ``learned``: the template of the copies that are covered too; "" for none. ``also``:
+    other writers of copies that were seen, with their proofs."""
 
     content: str
     exact: str = ""
@@ -99,7 +100,7 @@ class Cover:
     also: tuple[tuple[str, frozenset[str]], ...] = ()
 
     def takes_in(self, coming: Coming) -> bool | None:
-        """Whether it is the very same thing, or a copy of it, from the same sender. None: that is to be found out (``fits``)."""
+        """Whether it is the same content, or a copy of it, from the same sender. None: compare it first (``fits``)."""
         if not self.exact:
             return self.content == coming.content
         if not self.is_from(coming):
@@ -109,18 +110,18 @@ class Cover:
         return coming.fits.get(self.learned) if self.learned and not coming.by_address else False
 
     def is_from(self, coming: Coming) -> bool:
-        """Whether who was approved stands behind it, proven as well as then."""
+        """Whether an approved writer sent it, proven at least as well as then."""
         seen = ((self.author, self.proofs), *self.also)
         return any(author and author == coming.author and proofs <= coming.proofs for author, proofs in seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What people allowed. ``hold_id``: the hold whose approval it is. ``rules``: those that had hit when they looked.
+    """An approval in force. ``hold_id``: the approved hold. ``rules``: those that had hit at the time.
 
-    ``people``: how many distinct people it may reach in all; ``said``: because somebody said so. ``approved``: what is counted with
-    it; ``cover``: what they saw, and so allowed. ``beforehand``: of a test. ``by_writer``: its writer confirmed it, and nobody approved.
-    """
+    ``people``: how many distinct people it may reach in all; ``said``: an approver gave that number. ``approved``: the
+    identity it is counted by; ``cover``: the content that it covers. ``beforehand``: of a test. ``by_writer``: its
+    writer confirmed it, without an approver."""
 
     hold_id: str
     approved: Identity
@@ -136,12 +137,12 @@ class Grant:
     by_writer: bool = False
 
     def takes_in(self, coming: Coming) -> bool | None:
-        """None: it is to be compared with what was learned first."""
+        """None: compare it with the template first."""
         return self.cover.takes_in(coming) if self.cover is not None else False
 
     def other_lists(self, people: Iterable[Person], always: frozenset[str] = frozenset()) -> frozenset[str]:
-        """Lists of some of these people for whom it was not allowed: who is on a list that it was allowed for is covered whatever else
-        they are on, lists that ``always`` ask aside."""
+        """Lists of some of these people that it was not approved for. A person on an approved list is covered whatever
+        else they are on, except for lists that ``always`` ask."""
         on = {frozenset(person.lists) for person in people if person.lists}
         return frozenset().union(
             *((lists & always) - self.lists if lists & self.lists else lists - self.lists for lists in on)
@@ -150,9 +151,9 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """What people refused: until then what comes of it from those who wrote it is rejected, with their sentence. ``senders``: their
-    addresses; whoever it is where there are none. ``only``: the digest of the one content that was refused, where it was for a
-    list's address."""
+    """A rejection in force: until then copies from those writers are rejected, with this sentence. ``senders``: their
+    addresses; empty for any writer. ``only``: the digest of the one content that was rejected, if it was for a list
+    address."""
 
     hold_id: str
     sentence: str
@@ -178,20 +179,21 @@ class Disclosure:
 
 
 class State(enum.Enum):
-    """One word for a mailing, as people see it."""
+    """The state of a mailing in one word, for people."""
 
-    PASSING = "passing"  # nothing of it waits, and nobody had to decide
+    PASSING = "passing"  # nothing of it waits, and no decision was needed
     HELD = "held"  # people are to decide
     APPROVED = "approved"
-    PAUSED = "paused"  # between two stages, or stopped by somebody or something
+    PAUSED = "paused"  # between two stages, or stopped
     REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Distinct people, each once, by what became of their copies (Fate). A list's address weighs as much as its people.
-    ``relayed`` have it, as far as we know; ``doubted`` may; ``admitted`` have it on its way. ``same``: so many of the ``relayed`` may
-    be others of them, as who is on two lists is; ``apart``: so many more may have it, if two versions of a list share nobody."""
+    """Distinct people, each once, by the fate of their copies (Fate). A list address weighs as much as its people.
+    ``relayed`` have it, as far as is known; ``doubted`` may; for ``admitted`` it is in flight. ``same``: so many of the
+    ``relayed`` may be counted twice, as a person on two lists; ``apart``: so many more may have it, if two versions of
+    a list share nobody."""
 
     deferred: int = 0
     refused: int = 0
@@ -223,7 +225,7 @@ class Tally:
 
     @property
     def at_most(self) -> int:
-        """How many people have it if all do who may: those of whom nobody knows, too. To whom it is on its way is told apart."""
+        """How many people have it if all in doubt do, without those for whom it is in flight."""
         return self.relayed + self.doubted + self.apart
 
     @property
@@ -258,14 +260,13 @@ SUREST = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mailing:
-    """``first_at``, ``last_at``: when its first and last message came; ``went_first_at``, ``went_last_at``: when the relay took the first
-    and the last that went out, None where nothing has. ``subject``, ``reverse_path``, ``sender``: of its first message; they go with
-    the retention of addresses.
+    """``first_at``, ``last_at``: when its first and last message came; ``went_first_at``, ``went_last_at``: when the
+    relay accepted the first and the last, None if it accepted none. ``subject``, ``reverse_path``, ``sender``: of its
+    first message; they are erased with the retention of addresses.
 
-    ``entry``: the hold that people are to decide on, "" where none waits. ``copies``: messages stored under it.
-    ``customers``: distinct customers that it has come for in all, whatever became of them. ``grant``: what was allowed last;
-    ``earlier``: what was allowed before it for other lists, and stands beside it.
-    """
+    ``entry``: the hold that people are to decide on, "" if none waits. ``copies``: messages stored under it.
+    ``customers``: distinct customers among its recipients in all, whatever the outcome. ``grant``: the last approval;
+    ``earlier``: approvals before it for other lists, still in force."""
 
     mailing_id: str
     first_at: datetime
@@ -301,19 +302,19 @@ class Mailing:
 
     @property
     def out(self) -> int:
-        """How many people it was let through to, at most."""
+        """How many people it was admitted to, at most."""
         return self.people.admitted + self.people.doubted + self.people.relayed
 
     @property
     def grants(self) -> tuple[Grant, ...]:
-        """All that was allowed, the newest first."""
+        """All approvals, the newest first."""
         return (self.grant, *self.earlier) if self.grant is not None else ()
 
     def allowing(
         self, people: Iterable[Person], fresh: int, now: datetime, always: frozenset[str] = frozenset()
     ) -> tuple[Grant, ...]:
-        """What people allowed that may take in one more message, to these people, of whom so many have nothing of it yet: if it is what
-        they saw."""
+        """Approvals that may cover one more message, to these people, of whom so many have nothing of it yet, if its
+        content is covered."""
         everybody = tuple(people)
         return tuple(
             grant
@@ -322,7 +323,7 @@ class Mailing:
         )
 
     def standing(self, now: datetime) -> Mailing:
-        """Without what was decided, and begun, for a time that has passed."""
+        """Without decisions and stages that have expired."""
         if self.grant is None and self.rejection is None and self.progress is None and self.disclosure is None:
             return self
         grants = tuple(grant for grant in self.grants if now < grant.until)
@@ -337,15 +338,15 @@ class Mailing:
         )
 
     def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime, at_once: int = 0) -> Mailing:
-        """People have allowed it, which is let through to ``out`` people by now. For other lists than before, what was allowed
-        for those stands beside it, and so many people come on top, since all are counted together; a release in stages that
-        is not through goes on as it is, beside those whom this reaches ``at_once``."""
+        """A new approval, when ``out`` people have been admitted so far. If it is for other lists than an earlier one,
+        both are in force, and the earlier people are added to its number, since all are counted together. An unfinished
+        release in stages goes on, beside those whom this reaches ``at_once``."""
         there = self.standing(now)
         beside = tuple(old for old in there.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
         others = tuple(old for old in beside if not grant.lists >= old.lists)
         if (
             (not others or grant.by_writer) and not grant.said and grant.people <= out
-        ):  # of another list, long after, or of other content
+        ):  # for another list, long after, or for other content
             grant = replace(grant, people=out + grant.people)
         progress = Progress.begun(stages, grant.people, now, out) if stages is not None else None
         if others and not grant.by_writer:
@@ -357,12 +358,12 @@ class Mailing:
             old = there.progress
             if old is not None and (old.waits or not old.last or progress is None):
                 progress = old.with_more(at_once)
-        if grant.by_writer:  # it takes nothing back of what others have decided
+        if grant.by_writer:  # it undoes no decision of others
             return replace(self, grant=grant, earlier=beside, rejection=there.rejection, progress=there.progress)
         return replace(self, grant=grant, earlier=beside, rejection=_beside(grant, there.rejection), progress=progress)
 
     def refused(self, rejection: Rejection | None = None) -> Mailing:
-        """Nothing that was allowed stands any more; where one content alone was refused, what was allowed beside it does."""
+        """All approvals end; if a single content was rejected, other approvals stay in force."""
         if rejection is not None and rejection.only:
             left = tuple(g for g in self.grants if g.cover is None or g.cover.exact != rejection.only)
             progress = self.progress if left else None
@@ -370,19 +371,19 @@ class Mailing:
         return replace(self, grant=None, earlier=(), rejection=rejection, progress=None)
 
     def ungranted(self, hold_id: str) -> Mailing:
-        """The approval of that hold stands no more. A release in stages ends with the last one."""
+        """The approval of that hold ends. A release in stages ends with the last approval."""
         left = tuple(grant for grant in self.grants if grant.hold_id != hold_id)
         if len(left) == len(self.grants):
             return self
         return replace(self, grant=next(iter(left), None), earlier=left[1:], progress=self.progress if left else None)
 
     def rejected(self, now: datetime) -> Rejection | None:
-        """The rejection that still stands."""
+        """The rejection in force."""
         return self.rejection if self.rejection is not None and now < self.rejection.until else None
 
 
 def _replaces(grant: Grant, old: Grant) -> bool:
-    """Whether an earlier grant is one with this: for no other lists, and of nothing else."""
+    """Whether an earlier approval is replaced by this one: it is for no other lists, and no other content."""
     if grant.by_writer and not old.by_writer:
         return False
     one, other = grant.cover, old.cover
@@ -393,7 +394,7 @@ def _replaces(grant: Grant, old: Grant) -> bool:
 
 
 def _beside(grant: Grant, rejection: Rejection | None) -> Rejection | None:
-    """The rejection that stands beside an approval: that of another content, to a list's address."""
+    """The rejection that stays in force beside an approval: of another content, to a list address."""
     apart = rejection is not None and rejection.only and grant.cover is not None and grant.cover.exact != rejection.only
     return rejection if apart else None
 
@@ -404,11 +405,11 @@ def set_of(people: Iterable[bytes]) -> str:
 
 
 class NoSuch(KeyError):
-    """No mailing is called so. The text says it."""
+    """There is no mailing of this id. The text says so."""
 
 
 def whole_id(prefix: str, found: Collection[str]) -> str:
-    """Of those that begin with ``prefix``, the one that is meant. Raises NoSuch where none does, or several do."""
+    """The one id that begins with ``prefix``. Raises NoSuch if there is none, or several."""
     if prefix.strip().upper() in found:
         return prefix.strip().upper()
     if not found:

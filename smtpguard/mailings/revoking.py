@@ -34,7 +34,7 @@ _OF_A_LEAD: Mapping[State, Move] = {State.REJECTED: Move.REJECT, State.WITHDRAWN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """``who``: the address; ``by``: who the system says they are."""
+    """``who``: the address; ``by``: the caller's login."""
 
     move: Move
     who: str
@@ -46,8 +46,8 @@ class Revocation:
     notices: Notices
 
     def step(self, hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
-        """``leads``: it is decided on, and people hear of it; else it goes along with what was decided on. A copy that leads from now
-        on names what led it before."""
+        """``leads``: it is the hold that is decided on, with notices to people; else it follows that one. A copy that
+        was promoted names the old primary hold in its event."""
         back = _back(hold, sending, self.move, self.now)
         if back is None:
             raise Conflict(_why_not(hold))
@@ -85,8 +85,8 @@ class Revocation:
 
 
 def after_its_lead(lead: Hold, copy: Hold, sending: Sending | None, in_force: InForce, now: datetime) -> Change | None:
-    """A copy that was approved with what it is stored under comes back with that, also where it may have gone: it is not sent again.
-    None where it has gone."""
+    """A copy that was approved with its primary hold is revoked with it, also if it may have been sent: it is not sent
+    again. None if it was sent."""
     move = Move(lead.stopped_by) if lead.stopped_by else _OF_A_LEAD.get(lead.state, Move.REOPEN)
     back = _back(copy, sending, move, now)
     if back is None:
@@ -95,8 +95,8 @@ def after_its_lead(lead: Hold, copy: Hold, sending: Sending | None, in_force: In
 
 
 def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hold | None:
-    """As it is then; None where nothing can be taken back."""
-    if hold.state is State.WAITING:  # for its turn in the stages of what was approved
+    """The hold after the revocation; None if nothing can be revoked."""
+    if hold.state is State.WAITING:  # waiting for its stage after an approval
         to = after(hold.state, move) or (hold.state if move is Move.REOPEN else None)
     else:
         to = taken_back(hold.state, move, sending or UNSENT)
@@ -148,7 +148,7 @@ def _change(
 
 
 def _behind(hold: Hold, sending: Sending, in_force: InForce) -> tuple[Person, ...]:
-    """Who does not get it, by the lists as they were when it came."""
+    """The people who do not get it, by the lists as they were when it came."""
     counted = in_force.registry.classify(r.address for r in sending.left)
     return persons(counted, in_force.registry, dict(hold.versions))
 

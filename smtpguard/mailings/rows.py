@@ -45,8 +45,8 @@ def newest(
     now: datetime,
     before: tuple[datetime, str] | None = None,
 ) -> list[Mailing]:
-    """The latest first: with so many people at least, or of which something waits or was decided. ``before``: the time and id of
-    the last one on the page before."""
+    """The latest first: mailings with at least so many people, or with a hold or a decision. ``before``: the time and
+    id of the last one on the previous page."""
     query = select(*_COLUMNS).order_by(table.c.last_at.desc(), table.c.n.desc()).limit(limit)
     if state is not None:
         query = query.where(table.c.state == state)
@@ -65,7 +65,8 @@ def named(connection: Connection, prefix: str) -> list[str]:
 
 
 def begin_so(ids: ColumnElement[str], low: str) -> list[ColumnElement[bool]]:
-    """Which of these ids do, by an index, in whatever order the locale of the database has anything but digits and letters."""
+    """The condition that an id begins with ``low``, by an index. It works in any collation that keeps digits and
+    letters in order."""
     last = low.rstrip(_DIGITS[-1])
     after = _DIGITS.find(last[-1:]) + 1
     end = [ids < last[:-1] + _DIGITS[after]] if last and after else []
@@ -73,7 +74,7 @@ def begin_so(ids: ColumnElement[str], low: str) -> list[ColumnElement[bool]]:
 
 
 def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]) -> dict[bytes, Fate]:
-    """What became of these people's copies; of those for whom it has not come, nothing."""
+    """The fates of these people's copies; people who are no recipients are left out."""
     n = connection.execute(select(table.c.n).where(table.c.id == mailing_id)).scalar()
     if n is None:
         return {}
@@ -88,7 +89,7 @@ def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]
 
 
 def _became(fate: Fate, person: bytes, now: Going) -> Fate:
-    """What somebody who was let through has by now."""
+    """The current fate of a person who was admitted."""
     if fate not in ON_THE_WAY:
         return fate
     if person in now.may_have:
@@ -116,7 +117,7 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
 
 @dataclass(slots=True)
 class _Crowd:
-    """All behind one address: of which list at which version, what became of their copy, and how many they are."""
+    """The people behind one address: the list and version, the fate of their copy, and their number."""
 
     of: Version
     kind: int
@@ -125,9 +126,9 @@ class _Crowd:
 
 
 def _each_once(connection: Connection, row: Row, still: Going, tally: Tally) -> Tally:
-    """Who had a copy of their own and is on a list that it went to as well is one of that list's people, by the surest of what became
-    of both; and a list before and after its members changed is as many people as both versions are at least together. So that never
-    more people are told than there are; how many more or fewer there may be stands beside. What approvals are bound by counts all."""
+    """A person who had a copy of their own and is on a list that it went to counts once, by the most certain fate of
+    both. A list before and after its members changed counts as at least the people of both versions. So the numbers
+    never exceed the real ones; the possible deviation is given beside them. Bounds of approvals count everybody."""
     n, names = row.known.n, row.mailing.lists
     crowds = sorted(_crowds(connection, row, still), key=lambda crowd: -SUREST.index(crowd.fate))
     whole: dict[int, list[_Crowd]] = {}  # by the bit of the list, the surest first
@@ -174,8 +175,8 @@ def _each_once(connection: Connection, row: Row, still: Going, tally: Tally) -> 
 
 
 def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Changes) -> int:
-    """How many people these crowds and these single people, by their kinds, are at least. Who is behind an address and on no list is
-    nobody's customer."""
+    """The least number of people of these crowds and these single people, by kind. People behind an address and on no
+    list are no customers."""
     sizes: dict[int, dict[Version, Interval]] = {}
     for crowd in crowds:
         sizes.setdefault(crowd.kind, {})[crowd.of] = Interval(crowd.people, crowd.people)
@@ -193,7 +194,7 @@ def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Change
 
 
 def _surely_not_in(single: int, crowd: int) -> bool:
-    """By their kinds, whether somebody is not one of a crowd."""
+    """Whether, by their kinds, a single person is certainly not in a crowd."""
     if lists := crowd & ~CUSTOMERS:
         return not single & (lists | MAYBE)
     return not crowd & MAYBE and bool(single & CUSTOMER) and not single & MAYBE
@@ -216,7 +217,7 @@ def _crowds(connection: Connection, row: Row, still: Going) -> Iterator[_Crowd]:
 
 
 def _changes(connection: Connection, names: Collection[str], row: Row) -> Changes:
-    """How these lists changed while the mailing went to them, as the journal has it."""
+    """Changes of these lists while the mailing was sent, from the journal."""
     changes = Changes()
     if not names:
         return changes
@@ -230,7 +231,7 @@ def _changes(connection: Connection, names: Collection[str], row: Row) -> Change
 
 
 def _singles(connection: Connection, n: int, still: Going) -> Counter[tuple[int, Fate]]:
-    """By their kind and what became of the copies of their own, how many single people there are."""
+    """The numbers of single people by kind and fate."""
     counted: Counter[tuple[int, Fate]] = Counter()
     mine = reached.c.n == n, reached.c.weight == 1
     query = select(reached.c.kind, reached.c.fate, func.count()).where(*mine).group_by(reached.c.kind, reached.c.fate)
@@ -249,7 +250,7 @@ def _singles(connection: Connection, n: int, still: Going) -> Counter[tuple[int,
 
 
 def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
-    """How many people these are, of those who were let through."""
+    """How many admitted people these are."""
     wanted, total = list(digests), 0
     for start in range(0, len(wanted), _MANY):
         some = reached.c.person.in_(wanted[start : start + _MANY])

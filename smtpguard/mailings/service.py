@@ -27,7 +27,7 @@ from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
 
 FEW = 20
-"""From so many people on a mailing is listed of which nothing waits and nobody decided anything."""
+"""A mailing without a hold or a decision is listed from so many people on."""
 DISCLOSED = timedelta(days=1)
 """So long another person may agree that it is told who got a mailing; and so long after that it is."""
 _SLICE = 500
@@ -35,7 +35,7 @@ _SLICE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Got:
-    """Somebody for whom a mailing has come: the address as it was given, and what became of the copy."""
+    """A recipient of a mailing: the address as it was given, and the fate of the copy."""
 
     address: str
     fate: Fate
@@ -47,7 +47,7 @@ class NoAddresses(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Back:
-    """A mailing as it is now, and how far its messages were when what was decided on it was taken back."""
+    """A mailing as it is now, and how much of it was sent when its approval was revoked."""
 
     mailing: Mailing
     outgoing: Outgoing
@@ -81,13 +81,13 @@ class Mailings:
         limit: int = 100,
         before: tuple[datetime, str] | None = None,
     ) -> tuple[Mailing, ...]:
-        """The latest first: those that came for so many people at least, or of which something waits or was decided. ``before``:
-        ``last_at`` and id of the one after which to go on."""
+        """The latest first: mailings with at least so many people, or with a hold or a decision. ``before``:
+        ``last_at`` and id of the last one on the previous page."""
         wanted = state.value if state is not None else None
         return tuple(await self._ledger.mailings.newest(least=least, state=wanted, limit=limit, before=before))
 
     async def show(self, mailing_id: str) -> Mailing:
-        """By its id, or a beginning of it that no other has. Raises NoSuch."""
+        """By its id, or a unique prefix. Raises NoSuch."""
         found = await self._ledger.mailings.find(await self.named(mailing_id))
         if found is None:
             raise NoSuch(f"no mailing is called {mailing_id}")
@@ -100,27 +100,27 @@ class Mailings:
         return tuple(of_grant(grant, documents) for grant in mailing.grants)
 
     async def named(self, prefix: str) -> str:
-        """The whole id. Raises NoSuch where none begins so, or several do."""
+        """The whole id. Raises NoSuch if no id begins so, or several do."""
         return whole_id(prefix, await self._ledger.mailings.named(prefix.strip()) if prefix.strip() else ())
 
     # -- people
 
     async def go_on(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
-        """The next stage is opened, or a stopped one goes on. Raises NoSuch, NotEntitled, Conflict."""
+        """Open the next stage, or resume a stopped one. Raises NoSuch, NotEntitled, Conflict."""
         return await self._moved(mailing_id, Step.GO, approver, by, comment)
 
     async def stop(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
-        """What is not out yet of a release in stages waits until somebody goes on: at its client, or stored. Raises NoSuch,
+        """The rest of a release in stages waits until somebody resumes it: at its client, or stored. Raises NoSuch,
         NotEntitled, Conflict."""
         return await self._moved(mailing_id, Step.STOP, approver, by, comment)
 
     async def reopen(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Back:
-        """What was decided no longer stands: what was approved and has not gone waits for people again, and the next message of it
-        is held, or passes, as the rules say. Raises NoSuch, NotEntitled, Conflict."""
+        """The decision is revoked: what was approved and not sent waits for people again, and the rules decide on the
+        next message. Raises NoSuch, NotEntitled, Conflict."""
         return await self._back(mailing_id, Move.REOPEN, approver, by, comment)
 
     async def reject(self, mailing_id: str, *, approver: str, by: str, comment: str) -> Back:
-        """What was approved of it and has not gone is rejected, and so is what still comes. Raises NoSuch, NotEntitled, Conflict;
+        """What was approved and not sent is rejected, and so are later copies. Raises NoSuch, NotEntitled, Conflict;
         Refused without a reason."""
         return await self._back(mailing_id, Move.REJECT, approver, by, comment)
 
@@ -161,7 +161,8 @@ class Mailings:
     async def feedback(
         self, mailing_id: str, *, bounces: int = 0, complaints: int = 0, by: str, comment: str = ""
     ) -> Mailing:
-        """Reports of people, which do not pass here. Too many of them stop a release in stages. Raises NoSuch, Conflict."""
+        """Reports of bounces and complaints, which smtpguard does not see itself. Too many of them stop a release in
+        stages. Raises NoSuch, Conflict."""
         if bounces < 0 or complaints < 0 or not bounces + complaints:
             raise Conflict("a report says of how many bounces or complaints")
         now = self._clock.now()
@@ -174,7 +175,8 @@ class Mailings:
         return await self._changed(mailing_id, step)
 
     async def people(self, mailing_id: str, addresses: Iterable[str]) -> tuple[Got, ...]:
-        """Those of these addresses for whom it has come: for an apology to exactly them. What is no address is passed over."""
+        """Those of these addresses that are recipients of it: for an apology to exactly them. Text that is no address
+        is skipped."""
         whole, found = await self.named(mailing_id), []
         for some in _slices(addresses):
             digests = {digest: address for address in reversed(some) for digest in self._digests(address)}
@@ -235,7 +237,7 @@ class Mailings:
 
     async def _changed(self, mailing_id: str, step: Any) -> Mailing:
         made = await self._ledger.mailings.change(await self.named(mailing_id), step)
-        return await self._ledger.mailings.find(made.mailing_id) or made  # with those whose copies have arrived
+        return await self._ledger.mailings.find(made.mailing_id) or made  # with copies that have arrived meanwhile
 
     def _who(self, approver: str) -> str:
         try:
@@ -251,9 +253,9 @@ class Mailings:
 
 
 def row(mailing: Mailing) -> Mapping[str, Any]:
-    """A mailing for programs: people, each once. ``at_least``, ``at_most``: how many have it; ``deferred``: those whose copy waits at
-    its client. ``first_at``, ``last_at``: when copies came; ``went_first_at``, ``went_last_at``: when the relay took the first and the
-    last that went out."""
+    """A mailing for programs: people, each once. ``at_least``, ``at_most``: how many have it; ``deferred``: those whose
+    copy waits at its client. ``first_at``, ``last_at``: when copies came; ``went_first_at``, ``went_last_at``: when the
+    relay accepted the first and the last."""
     people, progress = mailing.people, mailing.progress
     return {
         "id": mailing.mailing_id,
@@ -307,7 +309,7 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
 
 
 def _may(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> bool:
-    """Whether somebody decides on mailings to these lists, and did not write this one."""
+    """Whether a person decides on mailings to these lists, and did not write this one."""
     groups = {
         group
         for quorum in in_force.rules.quorum(mailing.lists)

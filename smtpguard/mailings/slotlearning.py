@@ -32,16 +32,16 @@ from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
 
 MOST_ALTERNATIVES = 20
-"""Of one block, or of words in it: more than that nobody looks through."""
+"""The most alternatives of one block, or of words in it, that an approver can review."""
 MOST_KNOWN = 60
-"""Words of a list in each copy that are known, beside numbers."""
+"""The most known words of a list in each copy, beside numbers."""
 _SAMPLES = 5
 T = TypeVar("T", bound=Hashable)
 
 
 def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Template:
-    """What ``first`` and those of ``copies`` that have its files have in common. One that could not be taken apart, or has another
-    file, teaches nothing."""
+    """The common template of ``first`` and of those ``copies`` that have its files. A copy that could not be parsed, or
+    has other files, is ignored."""
     base = blocks_of(first)
     alike = [c for c in copies if not c.opaque and c.files == first.files]
     senders = tuple(dict.fromkeys((first.sender, *(c.sender for c in alike))))
@@ -51,9 +51,9 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
         return Template(senders=senders, files=first.files, elements=elements, share=share)
     maps = [_aligned(tuple(base), tuple(other)) for other in others]
     made: list[Block | Choice] = []
-    whole = [*(range(len(base)),), *maps]  # where each block of the first is in each, or -1
+    whole = [*(range(len(base)),), *maps]  # the place of each block of the first in each, or -1
     blocks = [base, *others]
-    ends = [-1] * len(blocks)  # the last block that was taken of each
+    ends = [-1] * len(blocks)  # the last block taken from each
     frames = [n for n in range(len(base)) if all(m[n] >= 0 for m in whole)]
     for n in [*frames, len(base)]:
         places = [m[n] if n < len(base) else len(b) for m, b in zip(whole, blocks, strict=True)]
@@ -67,8 +67,8 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
 
 
 def _chosen(seen: Sequence[tuple[str, ...]]) -> Iterator[Block | Choice]:
-    """Those that were seen most often, if they are too many; where each has the same number of blocks with the same markup, what
-    these have in common."""
+    """The most frequent alternatives, if there are too many; if each has the same number of blocks with the same
+    markup, their common template."""
     if len(set(seen)) > MOST_ALTERNATIVES and len(set(map(len, seen))) == 1:
         columns = list(zip(*seen, strict=True))
         if all(
@@ -80,8 +80,8 @@ def _chosen(seen: Sequence[tuple[str, ...]]) -> Iterator[Block | Choice]:
 
 
 def _block(seen: Sequence[str]) -> Block:
-    """Of one block as all copies have it. Where what differs are more combinations of words than anybody looks through, the stretch
-    from the first of them to the last is taken as one, if it is a list."""
+    """The template of one block over all copies. If the differing words have more combinations than an approver can
+    review, the stretch from the first to the last of them becomes one slot, if it is a list."""
     first, _ = split(seen[0])
     if all(one == seen[0] for one in seen):
         return Block(items=tuple(first))
@@ -108,7 +108,7 @@ def _block(seen: Sequence[str]) -> Block:
 
 
 def _items(texts: Sequence[Words], maps: Sequence[Sequence[int]], fixed: Sequence[int]) -> tuple[Block, bool]:
-    """What stands between the tokens of the first that all have; and whether more words were seen in it than it says."""
+    """The items between the tokens that all copies have; and whether more words were seen in them than it lists."""
     first, _ = texts[0]
     items: list[Item] = []
     worded: list[list[str]] = []
@@ -133,7 +133,7 @@ def _items(texts: Sequence[Words], maps: Sequence[Sequence[int]], fixed: Sequenc
 
 
 def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
-    """Free where what was seen are names, numbers or codes of many; otherwise one of what was seen."""
+    """A free slot if the values are names, numbers or codes of many; otherwise one of the values seen."""
     said = [" ".join(value) for value, _ in values]
     distinct = tuple(dict.fromkeys(said))
     some = [value for value, _ in values if value]
@@ -172,20 +172,20 @@ def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
 
 
 def _often(said: Sequence[T]) -> tuple[T, ...]:
-    """The first, and those that were seen most often."""
+    """The first, and the most frequent ones."""
     counted = Counter(said)
     return tuple(sorted(counted, key=lambda one: (one != said[0], -counted[one]))[:MOST_ALTERNATIVES])
 
 
 def _target(seen: Sequence[str]) -> Item:
-    """A token that all have; of a link, the parts that differ."""
+    """A token that all have; for a link, with slots for the parts that differ."""
     if not is_target(seen[0]) or all(one == seen[0] for one in seen):
         return seen[0]
     apart = [parts_of(one) for one in seen]
     base, parts = apart[0]
     if any(len(p) != len(parts) for _, p in apart):
         distinct = tuple(dict.fromkeys(seen))
-        return Target(base=base, whole=distinct[:MOST_ALTERNATIVES])  # no target has no parts
+        return Target(base=base, whole=distinct[:MOST_ALTERNATIVES])  # without parts it is no target
     picture = seen[0].startswith(PICTURE)
     made: list[str | Slot] = []
     for n, mine in enumerate(parts):
@@ -203,7 +203,7 @@ def _target(seen: Sequence[str]) -> Item:
 
 
 def _aligned(base: tuple[str, ...], other: tuple[str, ...]) -> list[int]:
-    """Where each block of the first is in the other, -1 where it is not."""
+    """The place of each block of the first in the other, -1 for none."""
     found = [-1] * len(base)
     for op, i1, i2, j1, j2 in opcodes([plain(b) for b in base], [plain(b) for b in other]):
         if op == "equal":
@@ -225,7 +225,7 @@ def _aligned(base: tuple[str, ...], other: tuple[str, ...]) -> list[int]:
 
 @lru_cache(maxsize=8192)
 def _alike(one: str, other: str) -> bool:
-    """Whether two blocks are one block with slots: the same markup, and hardly anything else that differs than values of slots."""
+    """Whether two blocks are one block with slots: the same markup, and few differences beside values of slots."""
     mine, theirs = split_once(one)[0], split_once(other)[0]
     if [t for t in map(key_of, mine) if is_tag(t)] != [t for t in map(key_of, theirs) if is_tag(t)]:
         return False

@@ -41,24 +41,24 @@ from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
 
 AT_LEAST = 8
-"""Before there are copies to learn from, this share of the words may differ, or so many."""
+"""Without copies to learn from, this share of the words may differ, or at least so many."""
 _WORD = 40
 _ENDS = frozenset((".", "!", "?", ":", "…", "<subject>", "。", "！", "？"))
 _SPOKEN_TO = frozenset((",", "!", ":", "，", "！", "："))
 _HONORIFICS, _HONORIFICS_BEFORE = frozenset("様殿氏さ先女小님씨"), frozenset("ณ")
-"""What stands behind and before names in scripts without capital letters and spaces, by its first and last character."""
+"""Honorifics after and before names in scripts without case and spaces, by their first and last character."""
 _DEAR = frozenset("的爱親")
 _SHORT = 12
-"""Words of a line in which one speaks to somebody."""
+"""The most words of a line that is an address to a person (a salutation)."""
 _LARGE = 0.15
 _PLACEHOLDER = re.compile(r"[\[{%*|<_]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """``kind``: name, number or code; list: numbers among words that were seen; words: one of ``values``, which were seen. Of the other
-    kinds ``values`` are some that were seen. ``most`` and ``longest``: words, and characters of one, at most; ``empty``: it may be
-    missing. ``known``: words that may stand in it beside what its kind says."""
+    """``kind``: name, number or code; list: numbers among words that were seen; words: one of ``values``, which were
+    seen. For other kinds ``values`` are examples that were seen. ``most`` and ``longest``: the most words, and
+    characters of one; ``empty``: it may be missing. ``known``: words that it may contain beside its kind."""
 
     kind: str
     values: tuple[str, ...]
@@ -69,7 +69,7 @@ class Slot:
 
     @property
     def widest(self) -> int:
-        """Words that it may have: the particles of a name do not count."""
+        """The most words that it may have: the particles of a name do not count."""
         return MOST_WORDS if self.kind == "name" else self.most
 
     def takes_in(self, words: Sequence[str]) -> bool:
@@ -88,8 +88,8 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A link or picture whose parts may differ. ``base``: kind, scheme and host; ``parts``: of path and query, each as it is, or a
-    slot. ``whole``: the targets that were seen, where they differ in more than single parts."""
+    """A link or picture whose parts may differ. ``base``: kind, scheme and host; ``parts``: of path and query, each
+    fixed, or a slot. ``whole``: the targets that were seen, if they differ in more than single parts."""
 
     base: str
     parts: tuple[str | Slot, ...] = ()
@@ -109,29 +109,29 @@ Item = str | Slot | Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """``together``: what was seen in its slots of words, each time in all of them; where there is more than one."""
+    """``together``: the combinations of values seen in its slots of words, if there are several such slots."""
 
     items: tuple[Item, ...]
     together: tuple[tuple[str, ...], ...] = ()
 
     @property
     def fixed(self) -> tuple[str, ...] | None:
-        """Its tokens, where copies do not differ in it."""
+        """Its tokens, if copies do not differ in it."""
         fixed = tuple(item for item in self.items if isinstance(item, str))
         return fixed if len(fixed) == len(self.items) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Blocks that are one of several alternatives; an empty one: they may be missing."""
+    """One of several alternative sequences of blocks; an empty one: they may be missing."""
 
     alternatives: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """``senders``: From as it is shown, of each who wrote some. ``learned``: from how many copies beside the first; 0: ``share`` of the
-    words may differ, or AT_LEAST."""
+    """``senders``: From as it is shown, of each writer. ``learned``: from how many copies beside the first; 0:
+    ``share`` of the words may differ, or AT_LEAST."""
 
     senders: tuple[str, ...]
     files: tuple[str, ...]
@@ -139,7 +139,7 @@ class Template:
     learned: int = 0
     share: float = SHARE
     alone: Template | None = None
-    """What the first alone lets differ, where the others are versions that people approved each by itself."""
+    """The template of the first alone, if the others are versions that people approved one by one."""
 
     def takes_in(self, shown: Shown) -> bool:
         if shown.opaque or shown.sender not in self.senders or shown.files != self.files:
@@ -170,7 +170,7 @@ class Template:
         return True
 
     def fits(self, element: Block, block: str) -> bool:
-        """Whether one block of a copy is this one of the template, how many words differ in all of them aside."""
+        """Whether one block of a copy matches this one of the template, regardless of how many words differ in all."""
         if self.learned:
             return _is_block(element, split(block))
         tokens, begins = split(block)
@@ -189,12 +189,12 @@ class Template:
 
     @property
     def words_at_most(self) -> int:
-        """So many words may differ, where there were no copies to learn from."""
+        """How many words may differ if there were no copies to learn from."""
         return max(AT_LEAST, int(self.share * self.words))
 
     @property
     def words(self) -> int:
-        """Of the first, markup and links aside."""
+        """The number of words of the first, without markup and links."""
         items = (item for one in self.elements if isinstance(one, Block) for item in one.items)
         return sum(isinstance(item, str) and not is_markup(item) for item in items)
 
@@ -227,7 +227,7 @@ class Template:
 
     @property
     def name(self) -> str:
-        """By what it says, so that it never changes under its name."""
+        """A digest of its content, so that a name never gets another content."""
         return hashlib.sha256(self.dumps().encode()).hexdigest()[:32]
 
     def dumps(self) -> str:
@@ -271,7 +271,7 @@ def _part_fits(mine: str | Slot, one: str) -> bool:
 
 
 def _matches(elements: Sequence[Block | Choice], blocks: Sequence[Words], plain: Sequence[str]) -> bool:
-    """Whether the blocks are these elements, one after the other; each place is looked at once."""
+    """Whether the blocks match these elements, one after the other; each place is tried once."""
     here = {0}
     for element in elements:
         after: set[int] = set()
@@ -314,8 +314,8 @@ def _is_block(block: Block, words: Words) -> bool:
 
 
 def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozenset[int], capitals: str) -> int | None:
-    """How many words differ in one block, before there are copies; None where it is more than names, numbers and codes. ``capitals``:
-    as _capitals has it."""
+    """How many words differ in one block, without copies to learn from; None if other words than names, numbers and
+    codes differ. ``capitals``: as from _capitals."""
     changed = 0
     for op, i1, i2, j1, j2 in opcodes(one, other):
         if op == "equal":
@@ -337,8 +337,9 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
 
 
 def _is_no_name(block: Sequence[str], begin: int, end: int, capitals: str) -> bool:
-    """Whether the capital letter of a word of one block tells nothing: since a sentence begins there, or since the text writes all nouns
-    so; unless it stands as one speaks to somebody, as a name must where there are no such letters. ``capitals``: as _capitals has it."""
+    """Whether the capital letter of words does not mark a name: a sentence begins there, or the text capitalizes all
+    nouns; unless the words are in a salutation. In scripts without case only a salutation or an honorific marks a name. ``capitals``: as from
+    _capitals."""
     words = [token for token in block if not is_markup(token) and token != "<subject>"]
     names = [
         w for w in block[begin:end] if not (w in MONTHS or w in JOINERS or w in "年月日" or is_number(w) or is_coded(w))
@@ -359,8 +360,8 @@ def _is_no_name(block: Sequence[str], begin: int, end: int, capitals: str) -> bo
 
 
 def _capitals(blocks: Sequence[Sequence[str]]) -> str:
-    """What a capital letter tells in a text: that a sentence begins or a name ("sentences"), also that it is a noun, as in German
-    ("nouns"), or, where hardly a letter is one or the other, a name ("")."""
+    """What a capital letter marks in a text: the beginning of a sentence or a name ("sentences"), also a noun, as in
+    German ("nouns"), or, in a text mostly in scripts without case, only a name ("")."""
     large = small = other = 0
     for block in blocks:
         for before, word in itertools.pairwise(token for token in block if not is_markup(token)):

@@ -12,7 +12,7 @@ from functools import lru_cache
 from smtpguard.reading.shown import LINK, PICTURE, POINT, Shown
 
 MOST_WORDS = 6
-"""Words of one slot."""
+"""The most words of one slot."""
 MOST_OF_CODE = 64
 _SEGMENT = 600
 _TARGET = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*|[a-z][a-z0-9+.-]*:", re.I)
@@ -34,11 +34,11 @@ MONTHS = frozenset([
 ])  # fmt: skip
 JOINERS = frozenset((".", ",", "-", "'", "’", "&", "/", ":", "(", ")", "+", "#", "№", "€", "$", "£"))
 Words = tuple[list[str], frozenset[int]]
-"""The tokens of a block, and which of them begin a line."""
+"""The tokens of a block, and the indexes of those that begin a line."""
 
 
 def kind_of(words: Sequence[str], known: Sequence[str] = ()) -> str:
-    """Number, code or name, if all of a value is such; otherwise "". ``known``: words that may stand in a name."""
+    """Number, code or name, if all words of a value are such; otherwise "". ``known``: words that may be in a name."""
     if not 0 < len(words) <= MOST_WORDS:
         return ""
     if all(is_number(word) for word in words):
@@ -61,7 +61,7 @@ def is_coded(word: str) -> bool:
 
 
 def is_free(word: str) -> bool:
-    """A number, a code, or what may be a name: with a capital letter at its beginning, in scripts that have them."""
+    """A number, a code, or a possible name: with an initial capital, in scripts that have them."""
     if is_markup(word) or len(word) > MOST_OF_CODE:
         return False
     if word in JOINERS or word in MONTHS or is_number(word) or is_coded(word):
@@ -73,12 +73,12 @@ def is_free(word: str) -> bool:
 
 
 def is_letter(character: str) -> bool:
-    """Or what is set on one."""
+    """A letter, or a mark on one."""
     return unicodedata.category(character)[0] in "LM"
 
 
 def units_of(words: Sequence[str]) -> list[str]:
-    """With characters of scripts without spaces put together."""
+    """With characters of scripts without spaces joined."""
     made: list[str] = []
     joined = False
     for word in words:
@@ -100,14 +100,14 @@ def is_target(token: str) -> bool:
 
 
 def key_of(token: str) -> str:
-    """By which tokens of two copies are the same: of links what never differs."""
+    """The key by which tokens of two copies are aligned: for links the parts that never differ."""
     return parts_of(token)[0] if is_target(token) else token
 
 
 @lru_cache(maxsize=4096)
 def parts_of(token: str) -> tuple[str, tuple[str, ...]]:
-    """Kind, scheme and host; and the parts of path and query, the "=" that fill up a code left out. A mail address as the host of what
-    is addressed."""
+    """Kind, scheme and host; and the parts of path and query, without the "=" that pad a code. For a mailto link the
+    address is the host."""
     kind, _, target = token.partition(" ")
     found = _TARGET.match(target)
     base = found[0] if found else ""
@@ -129,7 +129,7 @@ def in_query(parts: Sequence[str], n: int) -> bool:
 
 
 def blocks_of(shown: Shown) -> list[str]:
-    """The subject, and what stands under it."""
+    """The subject, and the blocks under it."""
     return ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]
 
 

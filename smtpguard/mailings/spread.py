@@ -25,7 +25,7 @@ _SENT = frozenset({*LET_GO, int(Fate.RELAYED)})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grown:
-    """By ``at`` so many people had it (``sent``), and for so many it had come who have not got it by now (``held``)."""
+    """By ``at`` so many people had it (``sent``), and for so many it had come who do not have it now (``held``)."""
 
     at: datetime
     sent: int
@@ -33,8 +33,7 @@ class Grown:
 
 
 def growth(connection: Connection, mailing_id: str) -> list[Grown]:
-    """In at most a hundred steps of the same length. Who was put off, so that nobody has counted when their copy came, is there at
-    the end."""
+    """In at most a hundred steps of equal length. Deferred people, of whom no time is recorded, are added at the end."""
     row = connection.execute(select(mailing.c.n, mailing.c.last_at).where(mailing.c.id == mailing_id)).one_or_none()
     if row is None:
         return []
@@ -68,7 +67,7 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
 
 
 def _still(connection: Connection, n: int) -> Iterator[tuple[int, int, int]]:
-    """Those to whom it is on its way still: when their copy came, when that was decided, and how many they are."""
+    """People with copies in flight: when their copy came, when that was decided, and their number."""
     now = going(connection, [n])[n]
     wanted = list(now.all)
     for start in range(0, len(wanted), _MANY):

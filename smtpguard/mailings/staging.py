@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from smtpguard.policy.approvals import REST, Stages
 
 LEAST = 3
-"""So many refusals or reports at least: one of two is no sign."""
+"""The least number of refusals or reports that stops: one of two is no sign."""
 
 
 class At(enum.Enum):
@@ -26,9 +26,9 @@ class At(enum.Enum):
 
 class Move(enum.Enum):
     FULL = "full"  # the stage has reached its people, and another one follows
-    ALL = "all"  # everybody has been let through: no pause stands before nobody
+    ALL = "all"  # everybody has been admitted: no pause follows
     TIME = "time"  # the pause is over
-    GO = "go"  # a person goes on
+    GO = "go"  # a person resumes it
     STOP = "stop"  # a person, a freeze, refusals or reports
 
 
@@ -50,9 +50,8 @@ def after(at: At, move: Move) -> At | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a release is. ``stage``: counted from 0; ``full``: it has reached its people, so that to go on is to open the
-    next one. ``limit``: how many may be reached in all by its end. ``since``: of ``at``. ``why``: what stopped it.
-    """
+    """The progress of a release. ``stage``: counted from 0; ``full``: it has reached its people, so that resuming opens
+    the next one. ``limit``: how many may be reached in all by its end. ``since``: of ``at``. ``why``: what stopped it."""
 
     stages: Stages
     whole: int
@@ -65,7 +64,7 @@ class Progress:
 
     @classmethod
     def begun(cls, stages: Stages, whole: int, now: datetime, reached: int = 0) -> Progress:
-        """``whole``: how many people the mailing may reach in all; ``reached``: who had it before it was decided."""
+        """``whole``: how many people the mailing may reach in all; ``reached``: who had it before the decision."""
         limit = _limit(stages.steps[0], whole, reached)
         return cls(stages=stages, whole=whole, at=At.RUNNING, stage=0, limit=limit, since=now)
 
@@ -79,13 +78,13 @@ class Progress:
         return self.stage + 1 >= len(self.stages.steps)
 
     def goes_on_at(self) -> datetime | None:
-        """When the pause is over by itself; None where only a person ends it."""
+        """When the pause ends by itself; None if only a person ends it."""
         if self.at is not At.PAUSED or self.stages.pause_seconds is None:
             return None
         return self.since + timedelta(seconds=self.stages.pause_seconds)
 
     def moved(self, move: Move, now: datetime, why: str = "") -> Progress | None:
-        """After the move, or None where it is not open."""
+        """After the move, or None if it is impossible."""
         to = after(self.at, move)
         if to is None or (move is Move.FULL and self.last):
             return None
@@ -106,16 +105,16 @@ class Progress:
         return self if end is None or now < end else self.moved(Move.TIME, now) or self
 
     def with_reached(self, people: int, now: datetime) -> Progress:
-        """So many people have been let through in all."""
+        """So many people have been admitted in all."""
         move = Move.ALL if people >= self.whole else Move.FULL
         return self if people < self.limit else self.moved(move, now) or self
 
     def with_more(self, people: int) -> Progress:
-        """So many come on top at once, outside the stages: approved expressly so, for another list."""
+        """So many are added at once, outside the stages: explicitly approved, for another list."""
         return replace(self, whole=self.whole + people, limit=self.limit + people)
 
     def judged(self, *, reached: int, refused: int, reported: int, now: datetime) -> Progress:
-        """What the relay and the world say of it: too many refusals or reports stop it."""
+        """Apply refusals of the relay and reports: too many of either stop it."""
         tried = max(reached + refused, 1)
         for what, n, most in (
             ("refused by the relay", refused, self.stages.refused),

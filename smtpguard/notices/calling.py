@@ -19,7 +19,7 @@ AGAIN_SECONDS = 30.0
 
 @dataclass(slots=True)
 class Called:
-    """When each rule was last written of, and with how many. Of one process: another may write of it as well."""
+    """When each rule was last journalled, in this process: another may have journalled it too."""
 
     _said: dict[tuple[str, ...], datetime] = field(default_factory=dict)
 
@@ -32,8 +32,8 @@ class Called:
 
 
 def calling(verdict: Verdict, gathered: Gathered, questions: Questions, live: Live, called: Called) -> Iterator[Event]:
-    """An entry for each rule with ``then: alarm`` that hit, not more often than every half minute: of each list that it is about, how
-    many people of it were counted."""
+    """An entry for each rule with ``then: alarm`` that hit, at most one in half a minute: for each list that it is
+    about, the number of its people that were counted."""
     hits = {hit.rule for hit in verdict.hits}
     for rule in gathered.in_force.rules.alarms if hits else ():
         if rule.rule_id not in hits:

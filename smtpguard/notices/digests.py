@@ -17,14 +17,13 @@ from smtpguard.notices.noticedata import nameable, reasons, time_of
 SHOWN = 50
 PAGE = 1000
 REJECTED = 10_000
-PAGES = 100  # a hundred thousand holds: past that the total is "at least"
+PAGES = 100  # a hundred thousand holds: beyond that the total is "at least"
 
 
 async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
-    """The data of a NOTICE intent, as its rendering needs it: a digest gets its messages, anything else is as it was.
+    """The data of a NOTICE intent for rendering: a digest gets its messages, other data is returned unchanged.
 
-    Raises LedgerError.
-    """
+    Raises LedgerError."""
     if data.get("notice") not in ("digest", "owner-digest"):
         return data
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
@@ -62,7 +61,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
 
 
 def _voters(hold: Hold) -> frozenset[str]:
-    """Those who need not vote on it again."""
+    """People who need not vote on it again."""
     return frozenset(vote.approver for vote in standing_votes(hold))
 
 
@@ -90,7 +89,7 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
 
 
 def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
-    """What was refused at once was never held: it has no id to look at, and nothing to wait for."""
+    """A message that was rejected at once was never held: it has no id, and does not wait."""
     return {
         "hold_id": None,
         "subject": next(iter(event.private.get("subject", ())), ""),

@@ -31,14 +31,14 @@ _TYPED = re.compile(r"([A-Za-z0-9\-]{1,20});(.*)\Z", re.S)
 
 
 class Action(enum.Enum):
-    """What became of one recipient (RFC 3464 section 2.3.3)."""
+    """The result for one recipient (RFC 3464 section 2.3.3)."""
 
     FAILED = "failed"
     DELAYED = "delayed"
     RELAYED = "relayed"  # to a relay that sends no DSN of success itself
 
     def wanted_by(self, recipient: Recipient) -> bool:
-        """Whether the sender asked to be told of it (RFC 3461 section 4.1): without NOTIFY, of failures and delays."""
+        """Whether the sender wants to be told (RFC 3461 section 4.1): without NOTIFY, of failures and delays."""
         if recipient.notify is None:
             return self is not Action.RELAYED
         return _NOTIFY[self] in recipient.notify.upper().split(",")
@@ -53,9 +53,8 @@ _NOTIFY = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY", Action.RELAYED: "S
 class Report:
     """One recipient. ``reply``: the relay's, with its code, "" if there was none. ``at``: the last attempt.
 
-    ``given_status``: an enhanced code that says it better than the reply. ``why``: refused, expired, in-doubt, unsendable (there was
-    no reply: the server was not asked) or missing (we have it no more).
-    """
+    ``given_status``: an enhanced code that is more precise than the reply's. ``why``: refused, expired, in-doubt,
+    unsendable (no reply: the relay was not asked) or missing (the content is no longer stored)."""
 
     recipient: Recipient
     action: Action
@@ -66,7 +65,7 @@ class Report:
 
     @property
     def status(self) -> str:
-        """The one given, else the enhanced code of the reply, else one of its class (RFC 3463)."""
+        """The given one, else the enhanced code of the reply, else one of its class (RFC 3463)."""
         if _ENHANCED.fullmatch(self.given_status):
             return self.given_status
         if found := _ENHANCED.search(self.reply[:60]):
@@ -80,9 +79,8 @@ class Report:
 class Dsn:
     """One notification. ``envelope`` is the original's; its reverse-path must not be null (RFC 3461 section 5.2.3).
 
-    ``id`` is the intent's. ``original``: None if the content is gone already. ``part``: it is of the colleagues' part, which was not
-    held as the other was.
-    """
+    ``id`` is the intent's. ``original``: None if the content is erased. ``part``: it is about the colleagues' part of a
+    message whose other part is held."""
 
     id: str
     envelope: Envelope
@@ -101,10 +99,9 @@ class Dsn:
 def render(dsn: Dsn, letterhead: Letterhead, *, seven_bit: bool = False) -> tuple[Envelope, bytes]:
     """The notification, and the envelope to send it in. Raises ValueError for a null reverse-path.
 
-    ``seven_bit``: for a relay without 8BITMIME or SMTPUTF8 (RFC 6522 section 4, RFC 6533 sections 3 and 4): addresses in their
-    7-bit form, the original's header encoded, and no body of it that is 8-bit. Then only a local part of ours or the
-    sender's can still need SMTPUTF8, and such a sender cannot be reached without.
-    """
+    ``seven_bit``: for a relay without 8BITMIME or SMTPUTF8 (RFC 6522 section 4, RFC 6533 sections 3 and 4): addresses
+    in their 7-bit form, the original's header encoded, and no 8-bit body. Then only a local part of ours or the
+    sender's can still need SMTPUTF8, and such a sender cannot be reached without it."""
     sender = dsn.envelope.reverse_path
     if sender is None:
         raise ValueError("a null reverse-path gets no DSN")
@@ -175,8 +172,8 @@ def _status_part(dsn: Dsn, wide: bool) -> Part:
 
 
 def _returned(dsn: Dsn, original: Message, *, seven_bit: bool) -> Part:
-    """The message, or its header: of a failure the whole if it was asked for (RFC 3461 section 4.3), else the header. A whole
-    message is never encoded (RFC 2046 section 5.2.1), a header may be."""
+    """The message, or its header: for a failure the whole message if it was asked for (RFC 3461 section 4.3), else the
+    header. A whole message is never encoded (RFC 2046 section 5.2.1), a header may be."""
     failed = any(r.action is Action.FAILED for r in dsn.reports)
     whole = failed and (dsn.envelope.ret or "").upper() == "FULL" and original.size_bytes <= MAX_RETURNED_OCTETS
     whole = whole and not (seven_bit and not original.raw[:].isascii())
@@ -212,12 +209,12 @@ def _typed(address: str, wide: bool) -> str:
 
 
 def _seven_bit(address: str, signs: str = "") -> str:
-    """An address in the 7-bit form of RFC 6533 section 3. ``signs``: of ASCII, those that are written so as well."""
+    """An address in the 7-bit form of RFC 6533 section 3. ``signs``: ASCII characters that are encoded too."""
     return "".join(c if c.isascii() and c not in signs else f"\\x{{{ord(c):X}}}" for c in address)
 
 
 def _from_xtext(text: str) -> str:
-    """What xtext stands for (RFC 3461 section 4); "" if it is none, or stands for what has no place in a field."""
+    """The decoded xtext (RFC 3461 section 4); "" if it is malformed, or has characters that a field must not have."""
     if not _XTEXT.match(text):
         return ""
     decoded = _XCHAR.sub(lambda m: chr(int(m[1], 16)), text)

@@ -33,16 +33,15 @@ from smtpguard.reading.marks import veiled
 
 MAX_SHOWN = 20
 BACK = "-back"
-"""Behind the ids of notices that an approval is taken back: beside those of the approval."""
+"""The end of the ids of notices that an approval is revoked: they are additional to those of the approval."""
 
 
 @dataclass(slots=True)
 class Flood:
-    """How many notices each person was sent in this window: the first few go by themselves, the rest in one digest.
+    """How many notices each person was sent in this window: the first few are sent singly, the rest in one digest.
 
-    Kept by each process for itself. It only chooses between a notice and a digest, and the digest's id is the same wherever
-    it is written, so nothing is lost by what is forgotten here, and nobody gets two digests of one window.
-    """
+    Each process counts for itself. The count only chooses between a notice and a digest, and the digest's id is the
+    same in every process. So nothing is lost by a restart, and nobody gets two digests of one window."""
 
     singly: int = 3
     window: timedelta = timedelta(minutes=10)
@@ -54,7 +53,7 @@ class Flood:
         return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
 
     def takes(self, person: str, now: datetime) -> bool:
-        """Whether this one goes by itself; counts it."""
+        """Whether this one is sent singly; counts it."""
         start = self.since(now).timestamp()
         if start != self._start:
             self._start = start
@@ -65,11 +64,10 @@ class Flood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notices:
-    """Decides who is told. ``owner_window``: how often an owner hears of what nobody else would. ``contact``: whose the guard is,
-    "" for nobody's; they hear of what nobody can decide on.
+    """Decides who gets notices. ``owner_window``: how often an owner gets a digest of messages without another reader.
+    ``contact``: the guard's contact, "" for none; they are told of holds that nobody can decide.
 
-    Each method gives intents for the commit in which the thing itself is written.
-    """
+    Each method returns intents for the commit of the event itself."""
 
     flood: Flood = field(default_factory=Flood)
     owner_window: timedelta = timedelta(hours=1)
@@ -78,7 +76,7 @@ class Notices:
     contact: str = ""
 
     def held(self, hold: Hold, gathered: Gathered) -> tuple[Intent, ...]:
-        """The writer hears why, the approvers are asked."""
+        """The writer gets the reasons, the approvers are asked."""
         in_force, now = gathered.in_force, hold.held_at
         if hold.confirm is not None and hold.asks_writer:
             data = noticedata.held(hold, gathered) | noticedata.asked(hold.confirm) | {"notice": "confirm"}
@@ -92,7 +90,7 @@ class Notices:
         )
 
     def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathered: Gathered) -> tuple[Intent, ...]:
-        """A copy of what is held already is told of to nobody, but to a writer and to approvers who are new to it."""
+        """A copy of a held message causes no notice, except to a writer and to approvers who are new to it."""
         if grown is None:
             return ()
         in_force, now = gathered.in_force, copy.held_at
@@ -110,7 +108,7 @@ class Notices:
         return (*told, *self._ask(grown, new, gathered, now), *self._stuck(grown, in_force, now))
 
     def unconfirmed(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """Its writer has not confirmed it in time: they hear that it waits now for others, and these are asked."""
+        """Its writer has not confirmed it in time: they are told that others decide now, and the approvers are asked."""
         data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, "unconfirmed": True}
         return (
             *self._not_any_more(hold, in_force, now),
@@ -119,7 +117,7 @@ class Notices:
         )
 
     def _not_any_more(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """To whom its writer was asked about it: others decide now."""
+        """To its writer, who was asked: others decide now."""
         reasons = noticedata.reasons(hold, in_force)
         data = noticedata.waiting(hold, in_force, now) | {
             "notice": "held",
@@ -143,7 +141,7 @@ class Notices:
         return self._each(hold, (self.contact,), data, in_force, now, alone="-nobody")
 
     def _ask(self, hold: Hold, people: Sequence[str], gathered: Gathered, now: datetime) -> tuple[Intent, ...]:
-        """Each sees as much of the text as the policy lets them."""
+        """Each sees as much of the text as the policy allows them."""
         blind = [p for p in people if gathered.in_force.preview(hold.lists, p, now) == "reasons"]
         asked = noticedata.held(hold, gathered) | {
             "notice": "approve",
@@ -162,8 +160,8 @@ class Notices:
     def said(
         self, hold: Hold, kind: str, said: Mapping[str, Any], id: str, in_force: InForce, now: datetime
     ) -> tuple[Intent, ...]:
-        """A question to its writer, or the writer's answer or plea to those who decide. ``said``: ``by`` and ``comment``; of an
-        answer ``question`` and ``asked_by``."""
+        """A question to its writer, or the writer's answer or plea to the approvers. ``said``: ``by`` and ``comment``;
+        for an answer also ``question`` and ``asked_by``."""
         asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
         data = noticedata.waiting(hold, in_force, now) | asked | {"notice": kind, "said_at": time_of(now), **said}
         if kind in ("answer", "plea"):
@@ -171,8 +169,8 @@ class Notices:
         return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender")
 
     def rejected(self, verdict: Verdict, gathered: Gathered, now: datetime) -> tuple[Intent, ...]:
-        """An internal writer hears more than the reply says, where the rule has ``explain``; else nobody is told twice. What
-        has no writer who could hear goes to the owners."""
+        """An internal writer gets more than the SMTP reply, if the rule has ``explain``; else nobody gets a notice.
+        Without a writer who can be told, the owners are."""
         enforced = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.REJECT]
         told, transaction = gathered.sender.told, gathered.transaction
         if told is None:
@@ -185,7 +183,7 @@ class Notices:
     def decided(
         self, hold: Hold, outcome: str, by: str | None, comment: str, in_force: InForce, now: datetime
     ) -> tuple[Intent, ...]:
-        """The writer hears the outcome; the other approvers need not look at it any more."""
+        """The writer gets the outcome; the other approvers learn that it is decided."""
         data = noticedata.about(hold, in_force) | {
             "notice": "decided",
             "outcome": outcome,
@@ -208,8 +206,9 @@ class Notices:
         sending: Sending,
         outgoing: Outgoing,
     ) -> tuple[Intent, ...]:
-        """Whoever was told that it was approved hears that it is taken back, however many notices they had before. ``outcome``:
-        rejected, withdrawn or reopened; stopped, where somebody had it; or lapsed, where it was not in force yet and is not complete any more."""
+        """Everybody who was told of the approval is told that it is revoked, regardless of the flood limit.
+        ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; or lapsed, if it lost its quorum
+        before it took effect."""
         data = noticedata.waiting(hold, in_force, now) | {
             "notice": "decided",
             "outcome": outcome,
@@ -246,18 +245,18 @@ class Notices:
         return self._each(hold, waiting, data, in_force, now, suffix=str(percent))
 
     def differs(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """To those who decide: a copy is not what was approved, and waits."""
+        """To the approvers: a copy is not covered by the approval, and waits."""
         data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, "differs": True}
         return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone="-differs")
 
     def later(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """To those who decide: more letters of a sender came after those that were decided on, and wait."""
+        """To the approvers: more letters of a sender came after those that were decided on, and wait."""
         data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, "later": True}
         return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone="-later")
 
     def doubt(self, hold: Hold, people: int, since: datetime, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """Nobody knows whether a list's post was sent: those who decide are asked, and the contact is told, whatever else they had
-        today. ``people``: who may have it; ``since``: they are asked since then."""
+        """Whether a release to a list address was sent is unknown: the approvers are asked, and the contact is told,
+        regardless of the flood limit. ``people``: how many may have it; ``since``: when the question began."""
         data = noticedata.waiting(hold, in_force, now) | {
             "notice": "doubt",
             "people": people,
@@ -273,7 +272,7 @@ class Notices:
         )
 
     def escalation(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """Nobody has answered for an hour: the owners of its lists hear of it, and whoever stands in out of hours."""
+        """No answer for an hour: the owners of its lists are told, and the out-of-hours approvers."""
         owners = {o for n in hold.lists if n in in_force.registry.lists and (o := in_force.registry.lists[n].owner)}
         spare = {
             person
@@ -287,7 +286,7 @@ class Notices:
         return (*self._each(hold, told, data, in_force, now), *self._stuck(hold, in_force, now))
 
     def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], tuple[Intent, ...]]:
-        """A stream is above its limits: the journal's entry and its owner's notice, once a window."""
+        """A stream is above its limits: the journal entry and its owner's notice, once a window."""
         event, one = self.alarms.first(over, now), over.watched
         if event is None:
             return [], ()
@@ -303,7 +302,7 @@ class Notices:
     def _sender(
         self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime, *, alone: str = ""
     ) -> tuple[Intent, ...]:
-        """``alone``: it goes by itself, under an id of its own."""
+        """``alone``: it is sent singly, under an id of its own."""
         if hold.sender is not None or hold.told:
             stem, id = _stem(hold, data) + alone, hold.hold_id
             told, data = ((one, f"{stem}-{_tag(one)}") for one in hold.told), {**data, "writer": True}
@@ -345,7 +344,8 @@ class Notices:
         role: str,
         alone: bool = False,
     ) -> tuple[Intent, ...]:
-        """One notice; or, once this person has had a few in this window, the one digest of the window, unless it goes alone."""
+        """One notice; or, once this person has had a few in this window, the one digest of the window, unless it is
+        sent alone."""
         recipient = _recipient(person)
         if recipient is None:
             return ()
@@ -355,8 +355,8 @@ class Notices:
         return (self._digest(recipient, {"notice": "digest", "role": role}, since, since + self.flood.window),)
 
     def _owners(self, lists: Iterable[str], first: str, in_force: InForce, now: datetime) -> Iterable[Intent]:
-        """What nobody would hear of: once an hour, in a digest to the owner of each list that it touches. ``first``: the
-        transaction it begins with, from which the journal is looked through for what was rejected."""
+        """Messages without another reader: once an hour, in a digest to the owner of each list that they touch.
+        ``first``: the first transaction, from which the journal is searched for rejections."""
         seconds = self.owner_window.total_seconds()
         since = datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
         for name in lists:
@@ -378,14 +378,15 @@ class Notices:
 
 
 def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
-    """What an approval covers, before there are copies."""
+    """What an approval covers before there are copies."""
     learned = effects.learned([(gathered.shown, hold.author, hold.proofs)], gathered.in_force.slots)
     covers = covering.covered(hold, learned)
     return list(covering.said(covers))
 
 
 def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-    """What was approved while a freeze stood has gone: its writers had heard that it waits. Of a copy nobody is told."""
+    """A message that was approved during a freeze has been sent: its writers had been told that it waits. Not for
+    copies."""
     if not hold.held_up or hold.lead:
         return ()
     about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": time_of(now)}
@@ -395,7 +396,7 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
 
 
 def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
-    """What the ids of its notices of a kind begin with. What waits for people once more, or was approved once more, has them once more."""
+    """The beginning of the ids of its notices of a kind. A hold that waits again, or is approved again, gets new ids."""
     again = f"-{hold.reopened_at:%Y%m%dT%H%M%S}" if hold.reopened_at is not None else ""
     undone = f"-{hold.undone}" if hold.undone else ""
     return f"{hold.hold_id}{again}{undone}-{data['notice']}"
@@ -440,5 +441,5 @@ def _recipient(address: str) -> Recipient | None:
 
 
 def _tag(person: str) -> str:
-    """Short, and the same wherever it is made; the intent itself holds the address anyway."""
+    """Short, and the same in every process; the intent itself has the address."""
     return hashlib.sha256(person.lower().encode()).hexdigest()[:10]

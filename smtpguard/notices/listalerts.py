@@ -31,7 +31,7 @@ from smtpguard.outbox.model import Intent, IntentKind
 
 
 def events(report: Report, by: str = "") -> Iterator[Event]:
-    """What is to be journalled of a sync: nothing, if all is as it was. ``by``: the person who asked for it."""
+    """The journal entry of a sync; none if nothing has changed. ``by``: the person who asked for it."""
     if not report.news:
         return
     data = {"people": report.people, "version": report.version, "news": sorted(n.value for n in report.news),
@@ -43,7 +43,7 @@ def events(report: Report, by: str = "") -> Iterator[Event]:
 
 
 def intents(report: Report, in_force: InForce) -> Iterator[Intent]:
-    """Who is told of it."""
+    """The notices of a sync."""
     since = report.failing_since or report.ended
     if since is None:
         return
@@ -55,7 +55,7 @@ def intents(report: Report, in_force: InForce) -> Iterator[Intent]:
 
 
 def told(name: str, in_force: InForce) -> tuple[Address, ...]:
-    """The owner of a list, or those who decide on it; in order."""
+    """The owner of a list, or without one its approvers; in order."""
     info = in_force.registry.lists.get(name)
     if info is not None and info.owner:
         people = {info.owner}
@@ -65,7 +65,7 @@ def told(name: str, in_force: InForce) -> tuple[Address, ...]:
     return tuple(address for person in sorted(people) if (address := _address(person)) is not None)
 
 
-# of several news of one sync the first is told; what is failed says whether it is stale as well
+# of several news of one sync the first is sent; list-failed also says whether it is stale
 _NOTICES = ((News.FAILED, "list-failed"), (News.STALE, "list-stale"), (News.WELL, "list-well"))
 
 

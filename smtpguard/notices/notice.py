@@ -49,7 +49,7 @@ KINDS = (
     "stream",
 )
 LOOP_FIELD = "X-Smtpguard-Notice"
-"""On every notice and DSN of ours. It proves nothing; it makes loops visible, and automatic answers to us stay unanswered."""
+"""On every notice and DSN of ours. It proves nothing; it makes loops visible, and keeps automatic answers unanswered."""
 
 WIDTH = 72
 _OURS = Path(__file__).parent / "templates"
@@ -59,8 +59,9 @@ _ADDRESSES = frozenset({"from", "by", "asked_by", "people", "senders", "recipien
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letterhead:
-    """Who writes, and what stands on every notice. ``languages``: the organisation's, its own first. ``contact``: whom to call, in the admins' words; an address in it gets
-    the answers. ``console_url``: without a slash at its end, "" where there is no console."""
+    """The sender, and what every notice shows. ``languages``: the organization's, its main one first. ``contact``: whom
+    to call, in the admins' words; an address in it becomes Reply-To. ``console_url``: without a trailing slash, "" for
+    no console."""
 
     sender: str = "Mail guard <smtpguard@localhost>"
     organization: str = ""
@@ -83,7 +84,7 @@ class Notice:
 
 
 class Stationery:
-    """The templates, loaded once: the product's, and over them the admins'."""
+    """The templates, loaded once: the product's, and the admins' replacements."""
 
     def __init__(self, letterhead: Letterhead) -> None:
         self.letterhead = letterhead
@@ -94,8 +95,8 @@ class Stationery:
         self._theirs = _Forms.of(both) if both is not None else self._ours
 
     def render(self, notice: Notice) -> bytes:
-        """The whole message. A template of the admins' that fails is passed over for the product's own: people must hear
-        of what was held. Raises KeyError for a kind that does not exist."""
+        """The whole message. If an admin's template fails, the product's own is used: people must be told of holds.
+        Raises KeyError for an unknown kind."""
         if notice.data["notice"] not in KINDS:
             raise KeyError(notice.data["notice"])
         try:
@@ -106,7 +107,7 @@ class Stationery:
             return self._render(notice, self._ours)
 
     def check(self) -> tuple[str, ...]:
-        """What is wrong with the admins' templates: a sentence each. Renders every kind in every language."""
+        """The problems of the admins' templates, a sentence each. Renders every kind in every language."""
         problems = []
         at = datetime(2026, 1, 1, tzinfo=UTC)
         for kind in KINDS:
@@ -201,12 +202,12 @@ class _Forms:
 
 @cache
 def _ours() -> _Forms:
-    """Compiled once, whatever the letterhead is by now."""
+    """Compiled once, since they do not depend on the letterhead."""
     return _Forms.of(FileSystemLoader(_OURS))
 
 
 def _names(kind: str, values: Mapping[str, Any]) -> list[str]:
-    """An admin may write a template for one language alone."""
+    """A template for one language, else one for all languages."""
     return [f"{kind}.{values['language']}.j2", f"{kind}.j2"]
 
 
@@ -220,14 +221,14 @@ def _when(text: Any, speech: Speech) -> str:
 
 
 def choose_language(wanted: str, organization: Sequence[str]) -> str:
-    """The reader's language where the organisation speaks it, else the organisation's own; always one that we write."""
+    """The reader's language if the organization uses it, else the organization's main one; always one with a catalogue."""
     spoken = [language for language in organization if language in languages()] or ["en"]
     return wanted[:2].lower() if wanted[:2].lower() in spoken else spoken[0]
 
 
 def _spoken(data: Mapping[str, Any], speech: Speech) -> dict[str, Any]:
-    """The data as the templates see it: safe to show, and said in the language. ``why`` and ``seen``: what the rules are for and
-    what they went by, each once, since several rules mostly see the same."""
+    """The data for the templates: safe to show, and rendered in the language. ``why`` and ``seen``: descriptions of the
+    rules and what they saw, each once, since several rules often see the same."""
     said: dict[str, Any] = {name: _safe(name, value, speech) for name, value in data.items()}
 
     def spoken(reasons: Any) -> list[dict[str, Any]]:
@@ -246,7 +247,7 @@ def _spoken(data: Mapping[str, Any], speech: Speech) -> dict[str, Any]:
 
 
 def _described(reason: Mapping[str, Any], language: str) -> str:
-    """What the rule is for, as a sentence, in the language if somebody wrote it in that."""
+    """The rule's description, as a sentence, in the language if it has one."""
     text = str((reason.get("descriptions") or {}).get(language) or reason.get("description") or "")
     return f"{text}." if text and text[-1] not in ".!?" else text
 
@@ -270,7 +271,7 @@ def _safe(name: str, value: Any, speech: Speech) -> Any:
 
 
 def _clean(value: Any) -> Any:
-    """A phrase with nothing in it that acts: its own words are ours, its values may be a stranger's."""
+    """A phrase without active characters: its message is ours, its values may be a stranger's."""
     if isinstance(value, Phrase):
         return value.instead(**{name: _clean(each) for name, each in value.values.items()})
     if isinstance(value, Listed):
@@ -279,7 +280,7 @@ def _clean(value: Any) -> Any:
 
 
 def _answers_to(contact: str) -> Address | None:
-    """None as well for an address that would make every notice need SMTPUTF8."""
+    """None also for an address that would make every notice need SMTPUTF8."""
     try:
         address = compose.mailbox_of(contact)[1]
     except BadAddress:
@@ -288,7 +289,7 @@ def _answers_to(contact: str) -> Address | None:
 
 
 def _flat(text: str) -> str:
-    """On one line; a space that does not break stays one."""
+    """On one line; non-breaking spaces stay."""
     return re.sub(r"[ \t\r\n]+", " ", text).strip(" ")
 
 

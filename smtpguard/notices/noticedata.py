@@ -73,7 +73,7 @@ MAX_MARKS = 12
 UNSAID = Phrase("It is of a kind that somebody is to have seen before it goes to customers.")
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
                            "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "summary": "", "part": False, "writer": False}  # fmt: skip
-"""What is said of a message by a notice that is about none."""
+"""The data of a notice that is about no message."""
 
 
 def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def waiting(hold: Hold, in_force: InForce, now: datetime) -> dict[str, Any]:
 
 
 def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
-    """What writer and approvers are told alike."""
+    """The common data for writer and approvers."""
     in_force, now = gathered.in_force, hold.held_at
     return about(hold, in_force) | {
         "held_at": time_of(hold.held_at),
@@ -117,12 +117,12 @@ def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
 
 
 def asked(confirm: Confirmation) -> dict[str, Any]:
-    """Until when its writer is asked, and whether nobody else decides then."""
+    """Until when its writer is asked, and whether it expires then."""
     return {"until": time_of(confirm.until), "expires": confirm.expires}
 
 
 def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str, Any]:
-    """There is no hold: what is told of the message is as it stands in it."""
+    """There is no hold: the data comes from the message itself."""
     everyone, header = gathered.everyone, gathered.transaction.message.header
     return {
         "notice": "rejected",
@@ -146,8 +146,8 @@ def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str
 
 
 def nameable(hold: Hold, in_force: InForce) -> list[str]:
-    """Titles of the lists that a notice may name: those whose address was written to. That a single person is on a list is
-    nobody's business, least of all where the list is of a special category (GDPR Art. 9)."""
+    """Titles of the lists that a notice may name: those whose address is a recipient. That a single person is on a list
+    is private, above all for a list of a special category (GDPR Art. 9)."""
     return [info.title or info.name for info in addressed(hold, in_force)]
 
 
@@ -157,20 +157,21 @@ def addressed(hold: Hold, in_force: InForce) -> list[ListInfo]:
 
 
 def reasons(hold: Hold, in_force: InForce, *, readable: bool = False) -> list[dict[str, Any]]:
-    """What its writer may know of the rules that made it so; ``readable`` as in ``sentences``."""
+    """What its writer may know of the rules that held it; ``readable`` as in ``sentences``."""
     return enforced(hold.verdict, in_force, named=bool(nameable(hold, in_force)), readable=readable)
 
 
 def enforced(
     verdict: Verdict, in_force: InForce, *, named: bool = True, readable: bool = False
 ) -> list[dict[str, Any]]:
-    """The rules that made it so, in sentences for people; ``named`` and ``readable`` as in ``sentences``."""
+    """The rules that decided it, in sentences for people; ``named`` and ``readable`` as in ``sentences``."""
     return sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE], in_force, named=named, readable=readable)
 
 
 def sentences(hits: Iterable[Hit], in_force: InForce, *, named: bool, readable: bool = False) -> list[dict[str, Any]]:
-    """``readable``: for those who decide and may read the message: what differs from what was approved is quoted. ``named``: a list's address was written to. Where none was, a rule about topics keeps its words to itself: they would say of
-    those single people to whom the message goes what they are to be spared, and so what they may believe (GDPR Art. 9)."""
+    """``readable``: for approvers who may read the message: differences from the approved content are quoted.
+    ``named``: a list address was a recipient. If none was, a rule about topics does not name them: that would reveal
+    what the single recipients are to be spared, and so what they may believe (GDPR Art. 9)."""
     return [
         _sentences(h, in_force, veiled=not named and any(r.fact in OF_TOPICS for r in h.reasons), readable=readable)
         for h in hits
@@ -193,8 +194,8 @@ def _sentences(hit: Hit, in_force: InForce, *, veiled: bool, readable: bool) -> 
 
 
 def marks(gathered: Gathered, *, named: bool) -> dict[str, Any]:
-    """``marks`` and ``more_marks``: phrases for what was found, the topics first, and how many there are beside them; ``named`` as in
-    ``sentences``."""
+    """``marks`` and ``more_marks``: phrases for the marks found, the topics first, and how many more there are;
+    ``named`` as in ``sentences``."""
     lists, text = gathered.in_force.registry.lists, gathered.text
     avoid = {topic for name in gathered.everyone.addressed for topic in lists[name].avoid}
     topics = topics_of(text, avoid) if named and isinstance(text, Reading) else ()
@@ -204,7 +205,7 @@ def marks(gathered: Gathered, *, named: bool) -> dict[str, Any]:
 
 
 def sensitive(lists: Iterable[ListInfo]) -> list[dict[str, str]]:
-    """Of those that may be named, the lists that say something of their people which is nobody's business (GDPR Art. 9)."""
+    """Of the lists that may be named, those whose membership is sensitive (GDPR Art. 9)."""
     return [
         {"list": info.title or info.name, "category": info.category or ""}
         for info in lists
@@ -213,7 +214,7 @@ def sensitive(lists: Iterable[ListInfo]) -> list[dict[str, str]]:
 
 
 def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any]]:
-    """Whatever the hour is: a hold waits through nights and days, and its notice is read when it is read."""
+    """Independent of the hour: a hold waits through nights and days, and its notice may be read at any time."""
 
     def said(quorum: Quorum) -> dict[str, Any]:
         return {

@@ -19,8 +19,8 @@ from smtpguard.policy.freezing import Freeze, Selector
 
 
 async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:
-    """The data of a NOTICE intent, as its rendering needs it: only a decision's is another now. None: it is not true any more,
-    and another notice says what is. Raises LedgerError."""
+    """The data of a NOTICE intent for rendering: only a decision's changes. None: it is no longer true, and another
+    notice replaces it. Raises LedgerError."""
     if data["notice"] not in ("decided", "doubt"):
         return data
     hold = await ledger.holds.find(data["hold_id"])
@@ -39,7 +39,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: 
             return {**data, "sent": True}
         case "approved" | "confirmed" if hold.state is State.GRANTED:
             return {**data, "test": True}
-        case "approved" | "confirmed" if hold.state in LET_GO and not hold.stopped:  # of what came of it a DSN speaks
+        case "approved" | "confirmed" if hold.state in LET_GO and not hold.stopped:  # a DSN reports its result
             return data
         case "approved" | "confirmed":
             return None
@@ -51,8 +51,8 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: 
 
 
 def rows(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
-    """Freezes as a notice tells of them: ``list`` only where it may be named to this reader, and the reason never, which is
-    for those who meet the banner."""
+    """Freezes as a notice shows them: ``list`` only if it may be named to this reader, and never the reason, which is
+    for users of the console."""
     named = nameable(hold, in_force)
     lists = in_force.registry.lists
     return [

@@ -31,17 +31,18 @@ from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_lang
 from smtpguard.outbox.model import Intent, IntentKind
 
 WRITERS = frozenset({"held", "confirm", "question"})
-"""Notices that only a message's writer gets. Of others ``writer`` says whether this reader wrote it."""
+"""Notices that only a message's writer gets. For others ``writer`` says whether this reader wrote it."""
 
 _TAKEN_BACK = frozenset({State.WAITING, State.REJECTED, State.WITHDRAWN, State.EXPIRED})
-MOST_LINK = 300  # what a template shows of any one value; an address so long gets no link of its own
+MOST_LINK = 300  # the most that a template shows of one value; a longer address gets no link
 
 Sign = Callable[[bytes], bytes]
-"""A whole message -> the DKIM-Signature field that is to stand before it."""
+"""A whole message -> the DKIM-Signature field to put before it."""
 
 
 class Renderer:
-    """Renders NOTICE and DSN intents. ``in_force`` and ``stationery`` are asked each time, since both change with a reload."""
+    """Renders NOTICE and DSN intents. ``in_force`` and ``stationery`` are asked each time, since both change with a
+    reload."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Renderer:
         links: Links | None = None,
         chosen: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
-        """``chosen``: the language that somebody with this canonical address chose for their account, "" for none."""
+        """``chosen``: the language that the account with this canonical address has chosen, "" for none."""
         self._ledger = ledger
         self._in_force = in_force
         self._stationery = stationery
@@ -66,11 +67,10 @@ class Renderer:
         self._chosen = chosen
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        """Envelope and message, and where it needs more than ASCII once more in 7 bits; nothing where there is nothing to tell after
-        all. Raises LedgerError.
+        """Envelope and message, and if it needs more than ASCII a second version in 7 bits; nothing if the notice is
+        obsolete. Raises LedgerError.
 
-        An intent rendered twice is the same message: its Message-ID follows from the intent.
-        """
+        An intent rendered twice gives the same message: its Message-ID follows from the intent."""
         if intent.kind is IntentKind.NOTICE:
             return await self._notice(intent)
         if intent.kind is IntentKind.DSN:
@@ -104,7 +104,7 @@ class Renderer:
         return [(Envelope(reverse_path=None, recipients=recipients, smtputf8=not raw.isascii()), raw)]
 
     def _link(self, to: Address, data: Mapping[str, Any]) -> str | None:
-        """For the writer of a held message, who has no account to open it with. Signed when it is sent, and never stored."""
+        """For the writer of a held message, who has no account. Signed when it is sent, and never stored."""
         writes = data.get("writer") or data.get("notice") in WRITERS
         if self._links is None or not writes or not data.get("hold_id"):
             return None
@@ -161,7 +161,7 @@ class Renderer:
         return await asyncio.to_thread(self._forms, dsn, stationery.letterhead)
 
     async def _still_sent(self, intent: Intent) -> bool:
-        """Of what was taken back meanwhile, nothing is tried any more."""
+        """Whether it was not revoked meanwhile: else no further attempts are made."""
         hold = await self._ledger.holds.find(intent.hold_id) if intent.hold_id is not None else None
         return hold is None or hold.state not in _TAKEN_BACK
 
@@ -176,7 +176,7 @@ class Renderer:
 
 
 def _spoken_by(to: Address, data: Mapping[str, Any]) -> str:
-    """Who wrote the message reads its language; of everybody else only the organisation's is known."""
+    """The writer of a message reads its language; for everybody else only the organization's is known."""
     return str(data.get("language") or "") if str(to).lower() in str(data.get("from") or "").lower() else ""
 
 

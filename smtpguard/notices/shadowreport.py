@@ -33,14 +33,14 @@ _FIXED = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
 
 
 class Reports:
-    """Writes the intents of each day, once a day; over all nodes too, since they bear the same ids."""
+    """Writes the intents of each day, once a day; also over all nodes, since their ids are the same."""
 
     def __init__(self, ledger: Ledger, policies: PolicyInForce, clock: Clock) -> None:
         self._ledger, self._policies, self._clock = ledger, policies, clock
         self._written: tuple[str, datetime] | None = None
 
     async def write(self) -> None:
-        """What is due of today, at the end of it. Raises LedgerError."""
+        """The reports of today, at its end. Raises LedgerError."""
         in_force = self._policies.current()
         since, until = day_of(self._clock.now(), in_force)
         if in_force.enforce or self._written == (in_force.policy_sha256, since):
@@ -50,7 +50,7 @@ class Reports:
 
 
 def day_of(now: datetime, in_force: InForce) -> tuple[datetime, datetime]:
-    """The organisation's day around ``now``, from midnight to midnight; as long as it is, when the clock changes too."""
+    """The organization's day around ``now``, from midnight to midnight; with its real length when the clock changes."""
     zone = in_force.hours.zone
     today = now.astimezone(zone).date()
     since, until = (datetime.combine(d, time(), zone).astimezone(UTC) for d in (today, today + timedelta(days=1)))
@@ -58,7 +58,7 @@ def day_of(now: datetime, in_force: InForce) -> tuple[datetime, datetime]:
 
 
 def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Intent]:
-    """One to each of those who are to know."""
+    """One to each reader."""
     told = {info.owner for info in in_force.registry.lists.values() if info.owner}
     for quorum in in_force.rules.quorum(()):
         for group in quorum.groups:
@@ -82,7 +82,7 @@ def _intent(person: Address, since: datetime, until: datetime) -> Intent:
 
 
 async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
-    """The data with what happened on that day. Raises LedgerError."""
+    """The data with the messages of that day. Raises LedgerError."""
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
     judged, events = await ledger.journal.observed(since, until, MOST)
     counts = Counter(rule for event in events for rule in event.data["observed"])
@@ -101,7 +101,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
 
 
 def _line(event: Event, in_force: InForce) -> dict[str, Any]:
-    """A message as the journal has it; the lists that it was addressed to, not those that single recipients are on."""
+    """A message from the journal; with the lists that were addressed, not those that single recipients are on."""
     lists = (in_force.registry.list_at(a) for a in map(_address, event.private.get("recipients", ())) if a is not None)
     return {
         "subject": next(iter(event.private.get("subject", ())), ""),
