@@ -35,14 +35,14 @@ class Writes(Protocol):
     """The thread that writes (store.writer)."""
 
     async def submit(self, step: Step | None = None) -> Any:
-        """Wait for one's turn, and for the commit. Raises what the step raised, or LedgerError's kinds."""
+        """Queue a step and wait for its commit. Raises what the step raised, or a subclass of LedgerError."""
 
     async def stop(self) -> None:
-        """Write what waits, then end the thread."""
+        """Write what is queued, then end the thread."""
 
 
 class Access:
-    """To one database, by one process."""
+    """Access of one process to one database."""
 
     def __init__(self, database: Database, writer: Writes, clock: Clock) -> None:
         self._database, self._writer, self._clock = database, writer, clock
@@ -51,20 +51,20 @@ class Access:
 
     @property
     def url(self) -> str:
-        """Of the database, with its password where it has one: for another process, and for nobody to read."""
+        """The database URL, with its password if it has one: for another process, never for people."""
         return self._database.given
 
     @property
     def fronts(self) -> Fronts | None:
-        """Those beside a SQLite database that may be written."""
+        """The fronts beside a SQLite database that can be written."""
         return self._database.fronts
 
     def now(self) -> datetime:
-        """By the clock that the store writes with."""
+        """The time by the clock that the store writes with."""
         return self._clock.now()
 
     def now_us(self) -> int:
-        """The same in microseconds since 1970, as rows have it."""
+        """The same in microseconds since 1970, as in rows."""
         return microseconds(self._clock.now())
 
     async def ask(self, query: Callable[[Connection], T], *, snapshot: bool = False) -> T:
@@ -82,16 +82,16 @@ class Access:
             raise Unavailable("no answer from the database in time") from None
 
     async def walk(self, run: Callable[[Open], T]) -> T:
-        """A long read, in a thread; it ends where the store is closed."""
+        """A long read in a thread. It ends when the store is closed."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, run, self._open)
 
     async def write(self, step: Callable[[Batch], T]) -> T:
-        """One step in the writer's thread, committed on return. Raises what the step raises, and LedgerError."""
+        """Run one step in the writer's thread, committed on return. Raises what the step raises, and LedgerError."""
         written: T = await self._writer.submit(step)
         return written
 
     async def close(self) -> None:
-        """Write what waits, sign a last checkpoint if anything was written, and end the threads."""
+        """Write what is queued, sign a last checkpoint if anything was written, and end the threads."""
         self._closed = True
         await self._writer.stop()
         self._readers.shutdown(wait=False, cancel_futures=True)

@@ -43,14 +43,15 @@ _TYPES = {
     "LargeBinary": "bytea",
     "Boolean": "boolean",
 }
-_SIZES = (4, 32, 128, 500)  # how many values stand in one IN (...)
+_SIZES = (4, 32, 128, 500)  # numbers of values in one IN (...)
 _MOST_VALUES = 500
 _FREEZES = select(schema.freeze.c.doc).where(schema.freeze.c.lifted.is_(False)).order_by(schema.freeze.c.freeze_id)
 
 
 @dataclass(slots=True, kw_only=True)
 class Head:
-    """The gate, the chain's last entry, and how much content is kept. A batch changes its own, and writes it at its end."""
+    """The gate, the last entry of the chain, and the size of kept content. A batch changes its own copy, and writes it
+    at its end."""
 
     journal: str
     seq: int
@@ -61,7 +62,8 @@ class Head:
 
 
 class _Insert:
-    """The INSERT of a table. ``rows``: for so many rows each, the most first; ``arrays``: for one of each column."""
+    """The INSERT of a table. ``rows``: statements by number of rows, largest first; ``arrays``: the statement with one
+    array for each column."""
 
     def __init__(self, table: Table) -> None:
         columns = ", ".join(f'"{c.name}"' for c in table.columns)
@@ -73,7 +75,8 @@ class _Insert:
 
 
 def _array(kind: str, values: Sequence[Any]) -> Any:
-    """As a parameter for PostgreSQL; written out where that is plain, since the driver takes long for each element."""
+    """A parameter for PostgreSQL. Plain values are written out as an array literal, since the driver takes long for
+    each element."""
     if kind in _WHOLE:
         return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
     if kind == "bytea":
@@ -95,29 +98,30 @@ def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
 
 
 class Follower(Protocol):
-    """What follows from outcomes for other rows: those of mailings (mailings.mailingbatch)."""
+    """What changes in other rows when outcomes are journalled: those of mailings (mailings.mailingbatch)."""
 
     def settle(self, outcomes: Mapping[str, End | None]) -> None:
-        """What became of verdicts to relay, by transaction, while they are still under way."""
+        """The outcomes of verdicts to relay, by transaction, before their rows in underway are deleted."""
 
     def went_out(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
-        """Of those that were relayed: mailing, when decided, when it went out, whose copies, and whether others are in doubt."""
+        """Relayed verdicts: mailing, time decided, time sent, digests of the people, and whether other copies are in
+        doubt."""
 
     def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
         """The outcome of the part of a held message that its MTA passes on itself."""
 
     def doubt(self, ids: Sequence[str]) -> None:
-        """Of these verdicts to relay nobody knows whether they were carried out."""
+        """The outcome of these verdicts to relay is unknown."""
 
     def doubt_ended(self, out: Mapping[str, int]) -> None:
-        """Some of which that was said have been relayed after all, and when."""
+        """Verdicts that were in doubt and have been relayed, with the time."""
 
     def write(self) -> None:
-        """What has changed, at the end of the batch."""
+        """Write what has changed, at the end of the batch."""
 
 
 class Batch:
-    """Made by the writer for each transaction. ``changed``: reads made ahead (twins, counts) must be made again."""
+    """Made by the writer for each transaction. ``changed``: values read ahead (twins, counts) must be read again."""
 
     def __init__(
         self,
@@ -140,7 +144,7 @@ class Batch:
         self._was = replace(self.head)
         self._fronts, self._ends = fronts, False
         if fronts is not None and fronts.shared.generation != self.head.generation:
-            fronts.shared.generation = self.head.generation  # nobody else moves the gate while this transaction is open
+            fronts.shared.generation = self.head.generation  # nothing else moves the gate during this transaction
         self.seal = Seal(secret, self.head.journal)
         if known is not None and known.generation == self.head.generation:
             self.freezes = known.freezes
@@ -149,21 +153,21 @@ class Batch:
         self._rows: dict[str, list[Row]] = {}
         self._settled: dict[str, Event] = {}
         self.follower = follow(self)
-        """What follows from these entries, of which the batch itself knows nothing."""
+        """Updates the rows that follow from these entries, which the batch does not know."""
         self.signed: list[Checkpoint] = []
-        """Checkpoints made in this batch, whose lines go to the file once it is committed."""
+        """Checkpoints of this batch, whose lines go to the file after the commit."""
         self.events: list[Event] = []
-        """What was journalled in this batch, for those who hear of it once it is committed."""
+        """Events journalled in this batch, for subscribers after the commit."""
 
     def select(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
-        """The hot path's way past SQLAlchemy, which would take longer to prepare these few statements than a small batch takes
-        in all. ``?`` stands for a value on both engines."""
+        """Bypass SQLAlchemy on the hot path: preparing these few statements there would take longer than a whole small
+        batch. ``?`` is a placeholder on both engines."""
         self._cursor.execute(sql if self._sqlite else sql.replace("?", "%s"), values)
         return self._cursor.fetchall()
 
     def among(self, sql: str, values: Sequence[Any]) -> Iterator[Row]:
-        """The rows that a column has one of these values in, ``{}`` standing behind its name. On SQLite in statements of a few sizes,
-        so that they need not be prepared each time."""
+        """The rows in which a column has one of these values. ``{}`` follows the column's name. On SQLite the
+        statements have a few fixed sizes, so that they need not be prepared each time."""
         if not self._sqlite:
             if values:
                 kind = "bigint" if isinstance(values[0], int) else "bytea" if isinstance(values[0], bytes) else "text"
@@ -176,7 +180,7 @@ class Batch:
             yield from self.select(sql.format(marks), (*some, *[some[-1]] * (size - len(some))))
 
     def execute(self, sql: str, rows: Sequence[Row]) -> None:
-        """Once for each row."""
+        """Execute once for each row."""
         if not self._sqlite:
             sql = sql.replace("?", "%s")
         if len(rows) == 1:
@@ -185,8 +189,9 @@ class Batch:
             self._cursor.executemany(sql, rows)
 
     def _insert(self, table: str, rows: Sequence[Row]) -> None:
-        """Many in one statement: around each the thread lets go of the interpreter's lock, and waits to have it again while the event
-        loop is busy. To PostgreSQL each column goes as an array; to SQLite so many rows that few statements are to be prepared."""
+        """Insert many rows in one statement: around each statement the thread releases the interpreter's lock, and
+        waits for it while the event loop is busy. PostgreSQL gets an array for each column. SQLite gets statements of a
+        few fixed sizes, so that few are prepared."""
         insert = _INSERTS[table]
         if not self._sqlite:
             columns = zip(*rows, strict=True)
@@ -204,9 +209,10 @@ class Batch:
         return Gate(generation=self.head.generation, policy_sha256=self.head.policy, freezes=self.freezes)
 
     def sealed(self, events: Sequence[Event]) -> list[tuple[Event, str, str | None]]:
-        """The events with body and clear values as they will be written. Raises TypeError or ValueError for what is not JSON.
+        """The events with body and clear values as they will be written. Raises TypeError or ValueError for a value
+        that JSON cannot have.
 
-        Apart from ``append``, so that a bad event is found before anything of its item is written.
+        Separate from ``append``, so that a bad event is found before anything of its item is written.
         """
         return [
             (e, body_of(e, self.seal), canonical({r: list(v) for r, v in e.private.items()}) if e.private else None)
@@ -214,7 +220,7 @@ class Batch:
         ]
 
     def append(self, sealed: Iterable[tuple[Event, str, str | None]]) -> None:
-        """Chain them. Outcomes take their verdict from what is under way; a doubt stays there and says so."""
+        """Chain events. An outcome removes its verdict from underway; a doubt leaves it there and marks it."""
         entries, clears = self.rows("entry"), self.rows("clear")
         seq, prev = self.head.seq, self.head.hash
         for event, body, clear in sealed:
@@ -245,16 +251,16 @@ class Batch:
 
     @property
     def grew(self) -> bool:
-        """Whether the journal has entries of this batch."""
+        """Whether this batch has written journal entries."""
         return self.head.seq != self._was.seq
 
     def rows(self, table: str) -> list[Row]:
-        """The rows of that table that wait to be written, to be added to."""
+        """The rows of that table that wait to be written; append to it."""
         return self._rows.setdefault(table, [])
 
     def ends_generation(self, event: Event) -> Event:
-        """Before the entry that moves the gate is written: from here on no front takes a verdict that was decided before, and all that
-        they have is in the chain. Returns that entry's event, which says which generation it begins."""
+        """Call before the entry that moves the gate is written: from here on no front takes a verdict that was decided
+        earlier, and all their verdicts are in the chain. Returns the event with the generation that it begins."""
         generation = self.head.generation + 1
         if self._fronts is not None:
             self._fronts.shared.generation = generation
@@ -263,14 +269,15 @@ class Batch:
         return replace(event, data={**event.data, "gate": generation})
 
     def take_fronts(self) -> int:
-        """Move what any front has into the chain; those of processes that are gone are removed once that is committed. How many entries."""
+        """Move the entries of all fronts into the chain, and remove fronts of ended processes once that is committed.
+        Returns the number of entries."""
         if self._fronts is None:
             return 0
         taken, files = 0, self._fronts.all()
         for file in files:
             try:
                 taken += self._take(file)
-            except FileNotFoundError:  # its process has ended, and has moved everything itself
+            except FileNotFoundError:  # its process has ended, and has moved all of it
                 continue
         there = {file.name for file in files}
         for (name,) in self.select("SELECT name FROM front"):
@@ -279,14 +286,14 @@ class Batch:
         return taken
 
     def _take(self, file: File) -> int:
-        lives = file.lives  # before it is read: who has ended by now writes nothing more
+        lives = file.lives  # asked before reading: an ended process writes nothing more
         data = file.read()
         head, frames = head_of(data), data[FIRST:]
         known = self.select("SELECT moved FROM front WHERE name = ?", (file.name,))
         moved = known[0][0] if known else 0
         found = tail(frames, moved)
         if not known and lives:
-            return 0  # it is being made
+            return 0  # it is being created
         if head is None and not found.fronted and not found.problem:
             file.remove()
             return 0
@@ -297,12 +304,12 @@ class Batch:
         if found.fronted:
             self.append_fronted(found.fronted)
             self.front_moved(file.name, found.last)
-        elif not lives:  # that all of it was moved is committed
+        elif not lives:  # in an earlier commit all of it was moved
             file.remove()
         return len(found.fronted)
 
     def _foreign(self, front: Front | None, found: Tail) -> str:
-        """Why a front is no other than of an earlier or another state of this journal; "" where it fits."""
+        """Why a front is of an earlier or another state of this journal; "" if it fits."""
         if front is None:
             return "its head cannot be read"
         if front.journal != self.head.journal:
@@ -315,7 +322,8 @@ class Batch:
         return found.problem if not found.fronted else ""
 
     def append_fronted(self, fronted: Sequence[Fronted], events: Sequence[Event] | None = None) -> None:
-        """Chain what a front has. ``events``: those that they were, where they are this process's own, which then tells of them."""
+        """Chain the entries of a front. ``events``: their events if this process made them; it then tells its
+        subscribers."""
         told = len(self.events)
         for event in events or ():
             passes("moved", next(iter(event.private.get("message_id", ())), ""))
@@ -327,16 +335,17 @@ class Batch:
         rows.extend((each.id, each.key, each.at, each.marks, False, None, None, False) for each in fronted)
 
     def front_moved(self, name: str, number: int) -> None:
-        """Up to that frame it is in the chain with this commit."""
+        """Record that the front is in the chain up to that frame, with this commit."""
         self.execute("UPDATE front SET moved = ? WHERE name = ? AND moved < ?", [(number, name, number)])
 
     def keep_from_fronts(self, digest: bytes) -> None:
-        """Before it is committed: what has this key of a hold, or scope of counts, is the admission's to decide from now on."""
+        """Call before the commit: from now on only the admission decides on a hold key or a scope of counts with this
+        digest."""
         if self._fronts is not None:
             self._fronts.shared.add(digest)
 
     def moved(self, *, policy: str | None = None) -> Gate:
-        """The gate has moved: every process must look again."""
+        """Move the gate: every process must read it again."""
         if not self._ends:
             raise RuntimeError("the gate moves, and the generation before was not ended")
         self._ends = False
@@ -348,7 +357,7 @@ class Batch:
         return self.gate
 
     def flush(self) -> None:
-        """Write what waits, so that a statement of one's own sees it."""
+        """Write the collected rows, so that the caller's own statement sees them."""
         with self._together():
             self._write_rows()
         if self._settled:
@@ -364,7 +373,7 @@ class Batch:
                 self.follower.went_out(
                     (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
                 )
-                if len(known) < len(some):  # of what is left it was said that nobody would ever know
+                if len(known) < len(some):  # the others had been marked as in doubt
                     self.follower.doubt_ended({id: out[id] for id in some if id in out})
 
     def _write_rows(self) -> None:
@@ -386,7 +395,7 @@ class Batch:
                 self.execute(_SET_HEAD, [(head.seq, head.hash, head.generation, head.policy, head.kept_bytes)])
 
     def _together(self) -> AbstractContextManager[Any]:
-        """What is written inside goes to PostgreSQL in one go, and is answered in one: a mistake in it is raised at the end."""
+        """Send the statements inside to PostgreSQL together, with one round trip: an error is raised at the end."""
         driver: Any = self.connection.connection.driver_connection
         return nullcontext() if self._sqlite else driver.pipeline()
 

@@ -29,7 +29,7 @@ def _same(value: Any) -> Any:
 
 
 def _data(value: Any) -> Any:
-    """Data without a type of its own, in which a phrase keeps what it is made of."""
+    """Untyped data that a phrase keeps its values in."""
     if isinstance(value, str):
         return dump(value)
     if isinstance(value, Mapping):
@@ -44,12 +44,12 @@ def _back(value: Any) -> Any:
 
 
 def _address(text: str) -> Address:
-    local, _, domain = text.rpartition("@")  # a domain has no "@", whatever the local part has
+    local, _, domain = text.rpartition("@")  # a domain has no "@", a local part may
     return Address(local, domain)
 
 
 def _ways(kind: Any) -> tuple[_Way, _Way]:
-    """How a value of this type becomes JSON, and how it comes back."""
+    """How a value of this type is encoded as JSON, and decoded."""
     if kind == Said:
         return dump, load
     if kind in (str, int, float, bool, Any, type(None)):
@@ -93,7 +93,8 @@ _compiled: dict[type, tuple[_Way, _Way]] = {}
 
 
 def _fields(kind: type) -> tuple[_Way, _Way]:
-    """The two ways of a dataclass. They look each other up when called, so that a type may hold itself (Quorum does)."""
+    """The encoder and decoder of a dataclass. They are looked up at the call, so that a type can contain itself (Quorum
+    does)."""
     if kind not in _compiled:
         table: list[tuple[str, Any, _Way, _Way]] = []
 
@@ -119,7 +120,7 @@ def _fields(kind: type) -> tuple[_Way, _Way]:
 
 
 class Codec(Generic[T]):
-    """Documents of one type. ``dumps`` is ASCII without spaces, so that no database can object to a character."""
+    """Documents of one type. ``dumps`` writes ASCII without spaces, so that no database rejects a character."""
 
     def __init__(self, kind: type[T]) -> None:
         self._to, self._back = _fields(kind)

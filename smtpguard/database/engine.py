@@ -33,13 +33,14 @@ from smtpguard.lists.ownership import hand_over, owner_of
 
 BUSY_SECONDS = 15
 IDLE_SECONDS = 10
-"""A node that is stopped within its transaction (SIGSTOP, a paused machine) is rolled back; those who wait for it wait longer."""
+"""A node that is stopped within its transaction (SIGSTOP, a paused machine) is rolled back; those who wait for it wait
+longer."""
 CONNECT_SECONDS = 5
-_ADVISORY_KEY = 0x536D7470  # any number, the same for everybody who writes here
+_ADVISORY_KEY = 0x536D7470  # any number, the same for every writer
 _BEGIN_SQLITE = "BEGIN IMMEDIATE"
-_LOG_PAGES = 8000  # how long the write-ahead log grows before it begins anew
+_LOG_PAGES = 8000  # pages in the write-ahead log before it starts again
 _ROOMY = 1 << 30  # octets
-_LAY_OUT = (  # its pages are written, and then belong to nobody; the last statement makes the disk have them
+_LAY_OUT = (  # write its pages and free them; the last statement makes the disk allocate them
     _BEGIN_SQLITE,
     "CREATE TABLE laid_out (x)",
     f"INSERT INTO laid_out VALUES (zeroblob({(_LOG_PAGES - 200) * 4092}))",
@@ -54,37 +55,38 @@ _SQLITE_SAYS = {
     "SQLITE_BUSY": "is locked by another program",
 }
 _PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
-_BEGIN_POSTGRESQL = (  # one statement: a commit that is answered for is on the disk, whatever role or database have for a default
+_BEGIN_POSTGRESQL = (  # one statement: a commit that is reported is on disk, whatever the defaults of role or database
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
 )
 
 
 _Inode = tuple[int, int]
-"""Device and number."""
+"""Device and inode number."""
 
 
 class CommitUnknown(LedgerError):
-    """COMMIT failed: what was written may be there or not."""
+    """COMMIT failed: the data may have been written or not."""
 
 
 class BadItem(Exception):
-    """The database refused the data, not the connection: some item of the batch is to blame."""
+    """The database rejected the data, not the connection: an item of the batch is bad."""
 
 
 class Database:
     """Engines and the writer's connection. ``begin`` to ``commit`` belong to one thread; ``read`` is for any."""
 
     def __init__(self, url: str, *, hot: bool = False, reads: bool = False) -> None:
-        """``hot``: clients wait for what is written here, so what can be done beforehand is. ``reads``: nothing is, and what may
-        only be read will do; nothing is made beside it then. Raises Unavailable where it cannot be read so."""
+        """``hot``: clients wait for these writes, so prepare what can be done beforehand. ``reads``: nothing is
+        written, a read-only database is enough, and no file is made beside it. Raises Unavailable if it cannot be read
+        so."""
         self.given, self.url, self._places = url, _url_of(url), _servers(url)
         self.copy: Copy | None = None
-        """A SQLite database that may only be read."""
+        """A SQLite database that can only be read."""
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._chamber: Chamber | None = None
         self.fronts: Fronts | None = None
-        """Of a SQLite database that may be written."""
+        """Those of a SQLite database that can be written."""
         self._hot = hot
         if self.sqlite:
             if not self.url.database or self.url.database == ":memory:":
@@ -101,17 +103,17 @@ class Database:
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._connection: Connection | None = None
-        self._file: _Inode | None = None  # as it was before the writing connection opened it
+        self._file: _Inode | None = None  # before the writing connection opened it
         self._files: tuple[_Inode | None, ...] | None = (
-            None  # it and its log, from the connection's first transaction on
+            None  # the file and its log, from the connection's first transaction on
         )
         self._closed = False
         self.connections = 0
-        """How many there have been for writing: behind another one there may be another server, or another state of it."""
-        self._driver: Any = None  # the driver's own connection beneath it
+        """Number of writing connections so far: after a new one the server, or its state, may be another."""
+        self._driver: Any = None  # the driver's own connection below it
         driver: Any = self._writer.dialect.loaded_dbapi
         self.errors: tuple[type[BaseException], ...] = (SQLAlchemyError, OSError, driver.Error)
-        """What storage raises, by whatever way it was asked."""
+        """What storage raises, by whichever interface."""
 
     def _engine(self, *, write: bool) -> Engine:
         more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
@@ -122,12 +124,12 @@ class Database:
 
             @event.listens_for(engine, "connect")
             def pragmas(connection: sqlite3.Connection, record: Any) -> None:
-                connection.isolation_level = None  # we begin ourselves
+                connection.isolation_level = None  # we begin transactions ourselves
                 for pragma in (
                     f"busy_timeout={BUSY_SECONDS * 1000}",
                     "journal_mode=WAL",
                     "synchronous=FULL",
-                    f"wal_autocheckpoint={_LOG_PAGES}",  # fewer and longer, since counts touch pages here and there
+                    f"wal_autocheckpoint={_LOG_PAGES}",  # fewer and longer ones, since counts touch scattered pages
                     "foreign_keys=ON",
                     f"query_only={'OFF' if write else 'ON'}",
                 ):
@@ -139,7 +141,7 @@ class Database:
                 @event.listens_for(engine, "checkout")
                 def still_there(_: object, record: Any, __: object) -> None:
                     if record.info["inodes"] != self._inodes():
-                        raise DisconnectionError("another file is in its place")  # the pool opens what is there now
+                        raise DisconnectionError("another file is in its place")  # the pool then opens the new file
 
             begin = "" if write else "BEGIN"
         else:
@@ -159,7 +161,7 @@ class Database:
                         if write:
                             cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
                     connection.commit()
-                except BaseException:  # a server that is about to go; nobody else would close it
+                except BaseException:  # a server that is going down; otherwise nothing closes it
                     connection.close()
                     raise
 
@@ -169,14 +171,14 @@ class Database:
         return engine
 
     def _opened(self) -> sqlite3.Connection:
-        """The database file, which is not made where it is not there: an empty one in its place would have lost everything."""
+        """Open the database file, but do not create it: an empty one in its place would have lost everything."""
         if not self.path.exists():
             raise Unavailable(f"{self.path} is not there any more: put it back, or restore a backup")
         return sqlite3.connect(f"file:{quote(str(self.path))}?mode=rw", uri=True, check_same_thread=False)
 
     def _inodes(self) -> tuple[_Inode | None, ...]:
-        """Which files stand at the paths of the database and its log now. A connection keeps those that it opened, whatever
-        becomes of their names (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
+        """The files that are now at the paths of the database and its log. A connection keeps the files that it opened,
+        whatever their names become (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
         return _inode(self._paths[0]), _inode(self._paths[1])
 
     def _engine_of(self, copy: Copy) -> Engine:
@@ -189,10 +191,11 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One write transaction, alone over all processes; committed durably at the end, rolled back on any exception.
+        """One write transaction, exclusive over all processes; committed durably at the end, rolled back on any
+        exception.
 
-        Raises CommitUnknown, Unavailable, Full, or BadItem. After an error of the storage the connection is thrown away,
-        so that nothing is ever fsynced again over a failure.
+        Raises CommitUnknown, Unavailable, Full, or BadItem. After a storage error the connection is thrown away, so
+        that no later fsync covers up a failed one.
         """
         if self.copy is not None:
             raise Unavailable(f"{self.path} can only be read by this user")
@@ -228,18 +231,18 @@ class Database:
                 self._chamber.leave()
 
     def _begun(self) -> Connection:
-        """The writing connection, in a transaction that the driver was told to begin: SQLAlchemy takes it for one that never
-        ends, and does not go through its own ceremony around each batch."""
+        """The writing connection, in a transaction begun through the driver. SQLAlchemy sees one transaction that never
+        ends, and adds no work of its own to each batch."""
         if not self._in_place():
             self._drop()
         connection = self._connection or self._connected()
         self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
         if self.sqlite and self._files is None:
-            self._files = (self._file, _inode(self._paths[1]))  # the log is there from the first transaction on
+            self._files = (self._file, _inode(self._paths[1]))  # the log exists from the first transaction on
         return connection
 
     def _in_place(self) -> bool:
-        """Whether what the writing connection has open is what stands at the paths still."""
+        """Whether the files that the writing connection has open are still at their paths."""
         return self._files is None or (None not in self._files and self._inodes() == self._files)
 
     def _connected(self) -> Connection:
@@ -252,9 +255,9 @@ class Database:
         return connection
 
     def prepare(self) -> None:
-        """From the thread that will write, before anything is: the write-ahead log at its full length. A commit into a file
-        that still grows waits for the file system's own journal as well, and with it for whatever else goes to that disk.
-        Where room is scarce it grows as it is written."""
+        """Call in the writer's thread before the first write: extend the write-ahead log to its full length. A commit
+        into a growing file also waits for the file system's journal, and so for all other writes to that disk. If space
+        is scarce the log grows as it is written."""
         if self._chamber is None or not self._hot or self._free() < _ROOMY:
             return
         try:
@@ -271,7 +274,7 @@ class Database:
 
     @contextmanager
     def read(self, *, snapshot: bool = False) -> Iterator[Connection]:
-        """READ COMMITTED, or with ``snapshot`` (on SQLite always) one moment for all statements. Raises Unavailable."""
+        """READ COMMITTED; with ``snapshot`` (on SQLite always) one moment for all statements. Raises Unavailable."""
         try:
             with self._readers.connect() as connection:
                 if snapshot and not self.sqlite:
@@ -283,7 +286,7 @@ class Database:
         except self.errors as error:
             raise self.translated(error) from error
         finally:
-            if self._closed:  # meanwhile: what it read with came back to a pool that nobody will empty
+            if self._closed:  # closed meanwhile: its connection went back to a pool that is not emptied again
                 self._readers.pool.dispose()
 
     def _rollback(self, error: BaseException) -> None:
@@ -300,7 +303,7 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                if self.sqlite:  # which keeps a closed connection, and its lock, while any cursor of it is alive
+                if self.sqlite:  # it keeps a closed connection, and its lock, while a cursor of it is alive
                     connection.connection.rollback()
             except self.errors:
                 pass
@@ -308,10 +311,11 @@ class Database:
                 connection.invalidate()
                 connection.close()
             except self.errors:
-                pass  # it was broken; a new one is opened with the next batch
+                pass  # it was broken; the next batch opens a new one
 
     def translated(self, error: BaseException) -> Exception:
-        """What an error of driver or system means to us. Never the statement's parameters, which are people's."""
+        """Translate an error of driver or system into ours. Never with the statement's parameters, which are personal
+        data."""
         original = getattr(error, "orig", None) or error
         if isinstance(original, OSError):
             full = original.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -326,11 +330,13 @@ class Database:
         if state == "53100":
             return Full("no space left for the database")
         first = next(iter(str(original).strip().splitlines()), "")
-        if state in ("25006", "42501"):  # a stand-by; a user that may only read
+        if state in ("25006", "42501"):  # a stand-by; a user that can only read
             return Unavailable(f"the user of the database lacks a right: {first} ({state})")
         if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
             return BadItem(f"refused by the database ({state})")
-        said = f" ({state})" if state else first and f": {first}"  # without a state: of connecting, no row is in it
+        said = (
+            f" ({state})" if state else first and f": {first}"
+        )  # without a state: from connecting, so it contains no row
         return Unavailable(f"the database: {type(original).__name__}{said}")
 
     def _translated_sqlite(self, error: sqlite3.Error) -> Exception:
@@ -352,7 +358,7 @@ class Database:
         return self._free() < 1 << 16
 
     def _free(self) -> float:
-        """Octets that the disk has room for, as far as anybody can say."""
+        """Free octets on the disk, as far as that can be known."""
         try:
             room = os.statvfs(self.path.parent)
         except OSError:
@@ -360,7 +366,7 @@ class Database:
         return room.f_bavail * room.f_frsize
 
     def close(self) -> None:
-        """From the writer's thread, or after it has ended."""
+        """Call in the writer's thread, or after it has ended."""
         if self._connection is not None:
             try:
                 self._connection.close()
@@ -369,7 +375,7 @@ class Database:
             self._connection = None
         self._closed = True
         self._writer.dispose()
-        self._readers.pool.dispose()  # itself and no new one in its place: a thread may read still
+        self._readers.pool.dispose()  # not engine.dispose(), which makes a new pool: a thread may still read
         if self._chamber is not None:
             self._chamber.close()
             self._chamber = None
@@ -378,13 +384,13 @@ class Database:
 
 
 def file_of(url: str) -> Path | None:
-    """Where a SQLite database is, None for one that a server has. Raises ValueError."""
+    """The path of a SQLite database, None for one on a server. Raises ValueError."""
     known = _url_of(url)
     return Path(known.database) if known.get_backend_name() == "sqlite" and known.database else None
 
 
 def is_there(url: str) -> bool:
-    """False: a SQLite database whose file is not there, and which opening it would make. A server is asked by opening it."""
+    """False: a SQLite database without a file, which opening would create. For a server always True: opening tells."""
     file = file_of(url)
     return file is None or file.exists()
 
@@ -404,8 +410,8 @@ def _begins(engine: Engine, statement: str) -> None:
 
 
 def _make(path: Path) -> None:
-    """The file, for nobody else to see. One that is there is not even opened: its closing would take away every lock that
-    this process has on it (fcntl), and with them what another connection here has written."""
+    """Create the file, readable for its owner only. An existing one is not even opened: closing it would release every
+    lock that this process has on it (fcntl), and could so damage what another connection here has written."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         hand_over(path, path.parent)
@@ -414,15 +420,15 @@ def _make(path: Path) -> None:
 
 
 def _url_of(url: str) -> URL:
-    """Without the servers, where it names several. Raises ValueError."""
+    """The URL without its servers, if it names several. Raises ValueError."""
     parts = urlsplit(url)
     user, at, places = parts.netloc.rpartition("@")
     return _with_driver(make_url(url.replace(parts.netloc, f"{user}{at}", 1) if "," in places else url))
 
 
 def _servers(url: str) -> dict[str, str]:
-    """Of several servers (``postgresql://user@one:5432,two/name``) libpq takes the one that can be written, unless the url says
-    otherwise; as its connection parameters."""
+    """The servers as connection parameters, if the URL names several (``postgresql://user@one:5432,two/name``). libpq
+    takes the one that can be written, unless the URL says otherwise."""
     parts = urlsplit(url)
     places = parts.netloc.rpartition("@")[2].split(",")
     if len(places) < 2:

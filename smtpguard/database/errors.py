@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class LedgerError(Exception):
-    """The store could not do it; nothing was written, or nobody can know."""
+    """The store could not do it; nothing was written, or it is unknown whether anything was."""
 
 
 class PolicyMoved(LedgerError):
@@ -16,7 +16,7 @@ class ContentMissing(LedgerError):
 
 
 class Busy(LedgerError):
-    """2,000 are waiting, or this one waited 20 s."""
+    """2,000 items are waiting, or this one waited 20 s."""
 
 
 class Full(LedgerError):
@@ -28,12 +28,12 @@ class Unavailable(LedgerError):
 
 
 class Unusable(Unavailable):
-    """It answers, and cannot be used as it is: trying again would not help."""
+    """The database answers, but is unusable as it is: trying again would not help."""
 
 
 class PolicyUnreadable(Unavailable):
-    """The policy in force is one that this version cannot read: nothing is decided until another is in force."""
+    """This version cannot read the policy in force: nothing is decided until another is in force."""
 
 
 class Gone(LedgerError):
-    """The client had left before its batch: nothing was decided, nothing written."""
+    """The client disconnected before its batch: nothing was decided or written."""

@@ -23,17 +23,18 @@ class _Passed(threading.local):
 
 
 _passed = _Passed()
-"""What the open transaction of this thread has passed."""
+"""The steps that this thread's open transaction has passed."""
 
 
 def passes(step: str, item: str) -> None:
-    """The open transaction of this thread does ``step`` to ``item``."""
+    """Note that this thread's open transaction does ``step`` to ``item``."""
     if _folder is not None:
         _passed.steps.add((step, item))
 
 
 def failpoint(when: str) -> None:
-    """``before-commit`` or ``after-commit`` of the transaction, or ``begin``, which forgets what an earlier one passed."""
+    """``before-commit`` or ``after-commit`` of the transaction, or ``begin``, which forgets the steps of the one
+    before."""
     if _folder is None:
         return
     if when == "begin":
@@ -42,11 +43,11 @@ def failpoint(when: str) -> None:
     for point in sorted(_folder.iterdir()):
         try:
             at, step, item, *how = point.read_text().split()
-        except (FileNotFoundError, ValueError):  # taken by another process
+        except (FileNotFoundError, ValueError):  # another process has taken it
             continue
         if at == when and (step, item) in _passed.steps:
             try:
                 point.unlink()
-            except FileNotFoundError:  # of all processes one takes it
+            except FileNotFoundError:  # only one process takes it
                 continue
             os.kill(os.getpid(), signal.Signals[how[0] if how else "SIGKILL"])

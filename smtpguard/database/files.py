@@ -12,12 +12,12 @@ from smtpguard.lists.ownership import hand_over
 
 
 class Chamber:
-    """One holder at a time, over all processes that name the same path: whoever waits is next, however busy the one before is. Not for
-    two threads of one object.
+    """A fair lock over all processes that name the same path: a waiting process is next, however busy the holder is.
+    Not for two threads with one object.
 
-    Two files are locked with ``flock``: the outer one to be next, the inner one to work. A process that lets go of the inner one and
-    wants it again finds the outer one held by whoever waits, so it cannot overtake. SQLite alone makes the loser sleep and try again,
-    and lets it wait for a second or two.
+    Two files are locked with ``flock``: the outer one by the next holder, the inner one by the holder. A process that
+    releases the inner one and wants it again finds the outer one taken by the waiting process, so it cannot overtake.
+    SQLite alone makes the loser sleep and retry, for a second or two.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class Chamber:
 
 
 def _opened(path: Path, file: Path) -> int:
-    """Made where it is not there, for whom ``path`` belongs to."""
+    """Open it; if missing, create it for the owner of ``path``."""
     flags = os.O_RDWR | os.O_CLOEXEC
     try:
         made = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o600)
@@ -50,12 +50,12 @@ def _opened(path: Path, file: Path) -> int:
 
 
 class Copy:
-    """How the database at ``path``, which this process may only read, is to be opened, found out once: a copy on read-only media, or one
-    that belongs to somebody else. Raises Unavailable where it cannot be read for what it is.
+    """How to open a database at ``path`` that this process can only read: a copy on read-only media, or one of another
+    user. Found out once. Raises Unavailable if it cannot be read reliably.
 
-    SQLite would make files beside it, even to read. Without a log beside it nobody writes it, and it is read as it lies there; with
-    one, what was written last stands in that alone, and is read with the index that belongs to it.
-    https://www.sqlite.org/wal.html, "Read-Only Databases".
+    SQLite would create files beside it, even to read. Without a log beside it nothing writes it, and the file is read
+    alone. With a log, the latest writes are only there, and it is read with its index. https://www.sqlite.org/wal.html,
+    "Read-Only Databases".
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,10 +73,10 @@ class Copy:
             )
         self._still = None if logged else self._seen()
         self.uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if logged else '&immutable=1'}"
-        """For SQLite, which without a log is told that nobody writes it."""
+        """For SQLite; without a log ``immutable`` says that nothing writes it."""
 
     def check(self) -> None:
-        """Raises Unavailable where somebody has begun to write it after all, so that what was read may be half of something."""
+        """Raises Unavailable if a process has begun to write it after all, so that the data read may be inconsistent."""
         if self._still is not None and self._still != self._seen():
             raise Unavailable(f"{self._path} is being written by somebody else: try again")
 
@@ -86,7 +86,7 @@ class Copy:
 
 
 def only_readable(path: Path) -> bool:
-    """Whether ``path`` is there, and this process may not write it or beside it."""
+    """Whether ``path`` exists, and this process cannot write it or beside it."""
     effective = os.access in os.supports_effective_ids
     return path.exists() and not all(
         os.access(p, os.W_OK, effective_ids=effective) for p in (path, path.absolute().parent)

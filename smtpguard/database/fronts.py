@@ -33,36 +33,36 @@ _THREE = struct.Struct("<III")
 
 
 def scope_key(scope: int) -> bytes:
-    """What a scope of counts, by its number, is added as."""
+    """The key under which a scope of counts, given by number, is added."""
     octets = scope.to_bytes(8, "big", signed=True)
     return octets + octets[:4]
 
 
 class Shared:
-    """The page. It is written by who holds the database's lock alone, and read by everybody at any time.
+    """The shared page. Only the holder of the database's lock writes it; every process reads it at any time.
 
-    ``generation``: the gate's; ahead of it while the gate moves, None where nobody has said it yet. ``filled``: whether all is
-    in it that was there before. What is added stays: that something is known may be wrong, that it is not known never is.
+    ``generation``: the gate's; ahead of it while the gate moves, None before it is set. ``filled``: whether everything
+    from before is in it. Keys are never removed: "known" may be wrong, "not known" never is.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)  # two that make it at once
+            fcntl.flock(file, fcntl.LOCK_EX)  # two processes may create it at once
             if os.fstat(file).st_size < _SIZE:
                 os.ftruncate(file, _SIZE)
                 hand_over(path, path.parent)
             found = os.fstat(file)
             self._inode = found.st_dev, found.st_ino
-            fcntl.flock(file, fcntl.LOCK_UN)  # the map keeps a file of its own, and with it the lock
+            fcntl.flock(file, fcntl.LOCK_UN)  # the map has a file descriptor of its own, and with it the lock
             self._map = mmap.mmap(file, _SIZE)
         finally:
             os.close(file)
 
     @property
     def in_place(self) -> bool:
-        """Whether this is what stands at its path."""
+        """Whether this file is still at its path."""
         return inode(self._path) == self._inode
 
     @property
@@ -79,7 +79,7 @@ class Shared:
         return self._map[8] == 1
 
     def fill(self, keys: Iterator[bytes], *, anew: bool) -> None:
-        """With everything that is to be known. ``anew``: nobody looks at it yet, so that what was known before is forgotten."""
+        """Add all keys. ``anew``: no process reads it yet, so earlier keys are cleared."""
         if anew:
             self._map[8] = 0
             self._map[_PAGE:] = bytes(_SIZE - _PAGE)
@@ -88,7 +88,7 @@ class Shared:
         self._map[8] = 1
 
     def add(self, key: bytes) -> None:
-        """A digest of 12 octets at least."""
+        """``key``: a digest of at least 12 octets."""
         for n in _THREE.unpack_from(key):
             n %= _BITS
             self._map[_PAGE + (n >> 3)] |= 1 << (n & 7)
@@ -101,18 +101,18 @@ class Shared:
 
 
 class Fronts:
-    """Of one database, by one process. ``path``: the database's file."""
+    """The fronts of one database, for one process. ``path``: the database's file."""
 
     def __init__(self, path: Path) -> None:
         self.folder = path.with_name(
             f"front-{path.name.replace('.', '-')}"
-        )  # which is none of the database's own files, by whatever pattern
+        )  # no pattern for the database's own files matches this name
         self._database = path
         self._shared: Shared | None = None
 
     @property
     def shared(self) -> Shared:
-        """The page that stands there now. Raises OSError."""
+        """The page that is there now. Raises OSError."""
         if self._shared is None or not self._shared.in_place:
             try:
                 self.folder.mkdir(mode=0o700)
@@ -125,11 +125,11 @@ class Fronts:
         return self._shared
 
     def all(self) -> list[File]:
-        """The fronts that are there."""
+        """The existing fronts."""
         return [File(path) for path in sorted(self.folder.glob("*.front"))]
 
     def aside(self) -> list[Path]:
-        """Those that did not fit, and were never adopted."""
+        """Fronts that did not fit this journal, and were never moved into it."""
         return sorted(self.folder.glob(f"*{ASIDE}"))
 
     def close(self) -> None:
@@ -139,14 +139,14 @@ class Fronts:
 
 
 class File:
-    """One front, for who does not write it."""
+    """One front, for a process that does not write it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.stem
 
     @property
     def lives(self) -> bool:
-        """Whether its process is there still."""
+        """Whether its process is still alive."""
         try:
             file = os.open(live(self.path), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -160,8 +160,8 @@ class File:
         return False
 
     def read(self) -> bytes:
-        """What is in it (journal.front), between two writes of its process: what comes after is decided under the generation of after.
-        Raises FileNotFoundError; and Unavailable where its process stands in the middle of a write."""
+        """Its content (journal.front), read between two writes of its process: later ones are decided under a later
+        generation. Raises FileNotFoundError; and Unavailable if its process is in the middle of a write."""
         with _locked(self.path) as file:
             data = bytearray()
             while (piece := os.pread(file, 1 << 20, len(data))) and piece.count(0) < len(piece):
@@ -169,13 +169,13 @@ class File:
             return bytes(data)
 
     def set_aside(self, why: str) -> None:
-        """It is not read again; people are told."""
+        """Rename it, so that it is not read again; people are told."""
         log.error("%s does not belong to this journal, and is kept aside: %s", self.path, why)
         self.path.rename(self.path.with_name(f"{self.path.name}{ASIDE}"))
         live(self.path).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """All of it is in the chain; that it is gone is on the disk when this returns."""
+        """Remove it once all of it is in the chain. On return the removal is on disk."""
         self.path.unlink(missing_ok=True)
         live(self.path).unlink(missing_ok=True)
         sync_folder(self.path.parent)
@@ -196,7 +196,7 @@ def _locked(path: Path) -> Iterator[int]:
                 time.sleep(0.0005)
         yield file
     finally:
-        os.close(file)  # and with it the lock
+        os.close(file)  # and so releases the lock
 
 
 def live(path: Path) -> Path:
@@ -212,7 +212,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def inode(path: Path | str) -> tuple[int, int] | None:
-    """Device and number of what stands there; None where nothing does."""
+    """Device and inode number of the file at that path; None if there is none."""
     try:
         found = os.stat(path)  # noqa: PTH116 - several times a write: a Path costs more than the call
     except OSError:

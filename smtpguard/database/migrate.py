@@ -14,22 +14,23 @@ from smtpguard.database.schema import SCHEMA, head
 
 _log = logging.getLogger(__name__)
 _PASSING = ("08", "40", "53", "55", "57", "58")
-"""SQLSTATE, of what may be better soon: connections, deadlocks, resources, locks, what operators do, the system."""
+"""SQLSTATE classes of errors that may pass: connections, deadlocks, resources, locks, operator intervention, system
+errors."""
 
 
 class SchemaError(LedgerError):
-    """The database is not of this version's schema."""
+    """The database does not have this version's schema."""
 
 
 class NotSetUp(SchemaError):
-    """There is nothing in the database yet."""
+    """The database is empty."""
 
     def __init__(self) -> None:
         super().__init__("the database is not set up yet: smtpguard serve does that")
 
 
 class Newer(SchemaError):
-    """Its schema is of a version after this one."""
+    """The schema is of a later version."""
 
     def __init__(self, found: str) -> None:
         super().__init__(
@@ -39,7 +40,7 @@ class Newer(SchemaError):
 
 
 class NotMigrated(SchemaError):
-    """A step to this version's schema failed, and all of them were taken back."""
+    """A migration failed, and all of them were rolled back."""
 
     def __init__(self, found: str | None, why: str) -> None:
         super().__init__(
@@ -51,7 +52,7 @@ class NotMigrated(SchemaError):
 
 
 def migrate(url: str) -> None:
-    """Upgrade to this version's schema, alone over all processes. Raises SchemaError where the database is newer."""
+    """Upgrade to this version's schema, exclusively over all processes. Raises SchemaError if the database is newer."""
     database = Database(url)
     try:
         bring(database)
@@ -60,7 +61,7 @@ def migrate(url: str) -> None:
 
 
 def bring(database: Database) -> None:
-    """Raises SchemaError: Newer, or NotMigrated with all as it was; and what ``Database.write`` raises."""
+    """Raises SchemaError: Newer, or NotMigrated with everything rolled back; and what ``Database.write`` raises."""
     found: str | None = SCHEMA
     try:
         with database.write() as connection:
@@ -85,8 +86,8 @@ def _bring(connection: Connection, found: str | None) -> None:
 
 
 def _refused(error: Exception) -> str:
-    """What the database said of a step that it would refuse again: tables and columns, and of a row its kind alone. "" where
-    it did not answer, has no room or is of no use, which is said already."""
+    """The database's message on a migration that it would reject again: tables and columns, and of a row only its kind.
+    "" if the database did not answer, is full or unusable, since that is reported elsewhere."""
     if isinstance(error, BadItem):
         return str(error)
     cause = error.__cause__
@@ -100,7 +101,7 @@ def _refused(error: Exception) -> str:
 
 
 def check(connection: Connection) -> None:
-    """Raises SchemaError unless the database is exactly of this version."""
+    """Raises SchemaError unless the database has exactly this version's schema."""
     found = revision(connection)
     if found is None:
         raise NotSetUp
@@ -129,12 +130,12 @@ def _upgrade(connection: Connection, found: str | None) -> None:
 
     if found is not None:
         _log.warning("the database is brought from schema %s to %s", found, SCHEMA)
-    if connection.dialect.name != "sqlite":  # a step may well take longer than mail would wait
+    if connection.dialect.name != "sqlite":  # a migration may take longer than mail would wait
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")
-    except CommandError as e:  # a schema that none of ours ever was
+    except CommandError as e:  # a schema that no version of ours had
         raise NotMigrated(found, str(e)) from e

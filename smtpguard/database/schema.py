@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 SCHEMA = "0028"
-"""The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
+"""The newest revision in migrations/versions, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()
 _BIG = BigInteger().with_variant(Integer, "sqlite")
@@ -54,8 +54,8 @@ head = Table(  # one row: the gate and the chain's head, read once a batch
 )
 
 RARE = "kind NOT IN ('verdict', 'outcome')"
-"""Nearly all of the journal's entries are verdicts and outcomes: the others are found by an index without them, but only by a
-query that says so in these very words (journal.of_kind)."""
+"""Nearly all journal entries are verdicts and outcomes. The others are found by an index without them, but only by a
+query with exactly this condition (journal.of_kind)."""
 
 entry = Table(
     "entry",
@@ -87,19 +87,21 @@ checkpoint = Table(
     metadata,
     Column("seq", _BIG, primary_key=True, autoincrement=False),
     _text("line"),
-    Column("notable", Boolean, nullable=True),  # it says more than where the chain was
+    Column("notable", Boolean, nullable=True),  # it has more than the position in the chain
 )
 
-merkle = Table(  # subtrees over the hashes of entries (journal.merkle); at level -1 which entry is the first leaf, if not the first
-    "merkle",
-    metadata,
-    Column("level", SmallInteger, primary_key=True, autoincrement=False),
-    Column("n", BigInteger, primary_key=True, autoincrement=False),
-    _blob("hash"),
-    sqlite_with_rowid=False,
+merkle = (
+    Table(  # subtrees over hashes of entries (journal.merkle); level -1: the entry that is the first leaf, if not 1
+        "merkle",
+        metadata,
+        Column("level", SmallInteger, primary_key=True, autoincrement=False),
+        Column("n", BigInteger, primary_key=True, autoincrement=False),
+        _blob("hash"),
+        sqlite_with_rowid=False,
+    )
 )
 
-underway = Table(  # verdicts to relay whose outcome is not known yet, with what a freeze looks at
+underway = Table(  # verdicts to relay without an outcome, with what a freeze compares with
     "underway",
     metadata,
     _text("id", primary_key=True),
@@ -111,21 +113,21 @@ underway = Table(  # verdicts to relay whose outcome is not known yet, with what
     Column("people", LargeBinary, nullable=True),
     Column(
         "again", Boolean, nullable=False
-    ),  # of its mailing somebody has two copies on the way: that one is taken is news
+    ),  # a person of its mailing has two copies under way: whether one is taken matters
     Index("underway_key", "key"),
     sqlite_with_rowid=False,
 )
 
-person = Table(  # by a number of its keyed digest, under what somebody was counted and when last; ``due``: when some of it is to be forgotten
+person = Table(  # by person: the scopes counted under, with times; ``due``: when part can be forgotten
     "person",
     metadata,
     Column("person", _BIG, primary_key=True, autoincrement=False),
     _big("due"),
     _blob("doc"),
-    Column("weights", LargeBinary, nullable=True),  # of those that count as several
+    Column("weights", LargeBinary, nullable=True),  # of people that count as several
 )
 
-moment = Table(  # how many were counted last under a scope (a fact and its key) at one time
+moment = Table(  # how many were last counted under a scope (a fact and its key) at one time
     "moment",
     metadata,
     Column("scope", BigInteger, primary_key=True, autoincrement=False),
@@ -147,14 +149,14 @@ tally = Table(  # large sums of a scope in a window, kept for a while
     sqlite_with_rowid=False,
 )
 
-reset = Table(  # what was counted under a scope until then weighs nothing any more
+reset = Table(  # counts under a scope up to this time have no weight
     "reset",
     metadata,
     Column("scope", _BIG, primary_key=True, autoincrement=False),
     _big("at"),
 )
 
-again = Table(  # under which scopes a content was counted already, so that a retry prolongs nothing
+again = Table(  # scopes that a content was counted under, so that a retry prolongs nothing
     "again",
     metadata,
     Column("content", _BIG, primary_key=True, autoincrement=False),
@@ -162,7 +164,7 @@ again = Table(  # under which scopes a content was counted already, so that a re
     _blob("doc"),
 )
 
-sent = Table(  # who was sent which Message-ID
+sent = Table(  # by Message-ID: the people it was sent to
     "sent",
     metadata,
     Column("message", _BIG, primary_key=True, autoincrement=False),
@@ -170,7 +172,7 @@ sent = Table(  # who was sent which Message-ID
     _blob("doc"),
 )
 
-swept = Table(  # how far what nothing counts any more was taken away: one row
+swept = Table(  # how far forgotten numbers were swept: one row
     "swept",
     metadata,
     Column("one", Integer, primary_key=True, autoincrement=False),
@@ -200,7 +202,7 @@ counted = Table(  # the same: what was counted under a scope already
     sqlite_with_rowid=False,
 )
 
-contact = Table(  # the same: whom a sender has written to, and who was sent which Message-ID; and when last
+contact = Table(  # the same: whom a sender has written to, and who was sent which Message-ID, with the last time
     "contact",
     metadata,
     _blob("pair", primary_key=True),
@@ -209,14 +211,14 @@ contact = Table(  # the same: whom a sender has written to, and who was sent whi
     sqlite_with_rowid=False,
 )
 
-contact_since = Table(  # since when that is known; no row until the journal of before was read for it
+contact_since = Table(  # since when that is known; no row until the earlier journal was read for it
     "contact_since",
     metadata,
     Column("one", Integer, primary_key=True, autoincrement=False),
     _big("at"),
 )
 
-mailing = Table(  # the same text to many people: who got how far is counted here, what was decided stands in ``doc``
+mailing = Table(  # the same text to many people: numbers of people in columns, decisions in ``doc``
     "mailing",
     metadata,
     Column("n", _BIG, primary_key=True, autoincrement=False),
@@ -235,7 +237,7 @@ mailing = Table(  # the same text to many people: who got how far is counted her
     Index("mailing_last", "last_at", "n"),
 )
 
-mailing_key = Table(  # what a mailing is looked up by: numbers of its sketch, or one that stands for an exact key
+mailing_key = Table(  # keys to find a mailing by: numbers of its sketch, or the number of an exact key
     "mailing_key",
     metadata,
     Column("key", BigInteger, primary_key=True, autoincrement=False),
@@ -243,7 +245,7 @@ mailing_key = Table(  # what a mailing is looked up by: numbers of its sketch, o
     sqlite_with_rowid=False,
 )
 
-reached = Table(  # whom a mailing has come for, as keyed digests, and what became of each copy
+reached = Table(  # the people a mailing has come for, as keyed digests, and the fate of each copy
     "reached",
     metadata,
     Column("n", BigInteger, primary_key=True, autoincrement=False),
@@ -259,16 +261,16 @@ reached = Table(  # whom a mailing has come for, as keyed digests, and what beca
 )
 
 LEADING: dict[str, Any] = {"info": {"where": "lead IS NULL"}}
-"""Of holds: those that stand for themselves, or for all copies of their mailing."""
+"""Holds that are no copies: single ones, and primary holds."""
 
 ASKED: dict[str, Any] = {"info": {"where": "asked IS NOT NULL"}}
-"""Of holds: those of which people are asked whether they were sent."""
+"""Holds for which people are asked whether the release was sent."""
 
 QUEUED: dict[str, Any] = {"info": {"where": "queue IS NOT NULL AND state = 'waiting'"}}
-"""Of holds: those under which more of their sender's letters wait."""
+"""Holds under which more letters of the same sender wait."""
 
 LEAVING: dict[str, Any] = {"info": {"where": "release_at IS NOT NULL"}}
-"""Of holds: those whose approval takes effect then."""
+"""Holds whose approval takes effect at that time."""
 
 hold = Table(
     "hold",
@@ -279,7 +281,7 @@ hold = Table(
     _text("state"),
     Column("acknowledged", Boolean, nullable=False),
     _big("held_at"),
-    _big("attend_at"),  # when somebody is to look at it next
+    _big("attend_at"),  # time of the next look
     _text("content"),
     _text("doc"),
     Column("lead", Text, nullable=True),
@@ -292,7 +294,7 @@ hold = Table(
     Column("asked", BigInteger, nullable=True),
     Column("queue", Text, nullable=True),
     Column("shown", LargeBinary, nullable=True),
-    Column("over_at", BigInteger, nullable=True),  # since when nothing is to be done about its release any more
+    Column("over_at", BigInteger, nullable=True),  # since when nothing is left to do for its release
     Column("expires_at", BigInteger, nullable=True),
     Column("release_at", BigInteger, nullable=True),
     Index("hold_key", "key"),
@@ -308,19 +310,17 @@ hold = Table(
     ),  # a list of holds
 )
 
-summed = (
-    Table(  # how often what was done with messages within an hour, in all, by rule and by list (incidents.activity)
-        "summed",
-        metadata,
-        Column("hour", BigInteger, primary_key=True, autoincrement=False),
-        _text("about", primary_key=True),
-        _text("did", primary_key=True),
-        _big("n"),
-        sqlite_with_rowid=False,
-    )
+summed = Table(  # how many messages an hour were given which action, in all, by rule and by list (incidents.activity)
+    "summed",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    _text("about", primary_key=True),
+    _text("did", primary_key=True),
+    _big("n"),
+    sqlite_with_rowid=False,
 )
 
-ended = Table(  # what was held and is no copy: by which rules, for which lists, how it ended, and what its writer says of that
+ended = Table(  # holds that are no copies: rules, lists, how each ended, and its writer's answer
     "ended",
     metadata,
     _text("hold_id", primary_key=True),
@@ -340,7 +340,7 @@ summing = Table(  # how far into the journal these two go: one row
     _big("through"),
 )
 
-cover = Table(  # templates that approvals of copies refer to
+cover = Table(  # templates of approvals that cover copies
     "cover",
     metadata,
     _text("cover", primary_key=True),
@@ -386,7 +386,7 @@ outbox = Table(
     Index("outbox_content", "content"),
 )
 
-delivery = Table(  # one recipient of an outbox entry: its status, what is still to be done, and the people behind it
+delivery = Table(  # one recipient of an outbox entry: its status, what is left to do, and the people behind the address
     "delivery",
     metadata,
     _text("intent_id", primary_key=True),
@@ -408,7 +408,7 @@ freeze = Table(
     _text("doc"),
 )
 
-preserved = Table(  # incidents of which everything is kept past its time (incidents.preserving)
+preserved = Table(  # incidents whose data is kept past its retention (incidents.preserving)
     "preserved",
     metadata,
     _text("id", primary_key=True),
@@ -434,7 +434,7 @@ document = Table(  # the files of a policy, by its SHA-256
     _blob("data"),
 )
 
-account = Table(  # people of the console
+account = Table(  # console accounts
     "account",
     metadata,
     _text("account_id", primary_key=True),
@@ -445,14 +445,14 @@ account = Table(  # people of the console
     Index("account_subject", "subject", unique=True),
 )
 
-absence = Table(  # of whoever said themselves that they are away: the last that they said
+absence = Table(  # by person: the last absence that they reported
     "absence",
     metadata,
     _text("person", primary_key=True),
     _text("doc"),
 )
 
-session = Table(  # who is signed in, by the hash of what their browser holds
+session = Table(  # sessions, by the hash of the browser's token
     "session",
     metadata,
     _text("token", primary_key=True),
@@ -463,7 +463,7 @@ session = Table(  # who is signed in, by the hash of what their browser holds
     Index("session_account", "account"),
 )
 
-token = Table(  # of the API
+token = Table(  # API tokens
     "token",
     metadata,
     _text("token_id", primary_key=True),
@@ -472,7 +472,7 @@ token = Table(  # of the API
     Index("token_account", "account"),
 )
 
-term = Table(  # by which messages are found: keyed digests of words, by stretches of the journal
+term = Table(  # terms that messages are found by: keyed digests of words, by stretches of the journal
     "term",
     metadata,
     Column("stretch", Integer, primary_key=True, autoincrement=False),
@@ -488,7 +488,7 @@ terms = Table(  # how far they are written, and with which secret: one row
     _big("through"),
 )
 
-hook = Table(  # how far each webhook has been told what is in the journal
+hook = Table(  # the journal position of each webhook
     "hook",
     metadata,
     _text("name", primary_key=True),
@@ -500,7 +500,7 @@ hook = Table(  # how far each webhook has been told what is in the journal
     Column("lease", Integer, nullable=False),
 )
 
-alarm = Table(  # that a person was told of, and that is not over yet; times in microseconds, 0 for none
+alarm = Table(  # alarms that a person was told of and that are not over; times in microseconds, 0 for none
     "alarm",
     metadata,
     _text("key", primary_key=True),

@@ -47,7 +47,7 @@ def _fill() -> None:
 
 
 def _words(doc: dict[str, Any]) -> dict[str, str]:
-    """As holds.rows has them from this schema on."""
+    """As in holds.rows from this schema on."""
     senders = doc.get("senders", ())
     groups: set[str] = set()
     for quorum in doc.get("verdict", {}).get("quorum", ()):

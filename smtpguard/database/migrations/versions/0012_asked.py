@@ -36,7 +36,7 @@ def upgrade() -> None:
     )
     connection = op.get_bind()
     for hold_id, doc in connection.execute(sa.text(_TO_A_LIST), {"done": False}).all():
-        if json.loads(doc).get("versions"):  # it is for a list by its address
+        if json.loads(doc).get("versions"):  # it is for a list address
             connection.execute(sa.text(_ASK), {"hold_id": hold_id})
             connection.execute(sa.text(_NOBODY_TO_TRY), {"hold_id": hold_id})
     ended = sa.text("SELECT hold_id, doc FROM hold WHERE state IN ('released', 'in-doubt')")

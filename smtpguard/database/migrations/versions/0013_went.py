@@ -15,7 +15,7 @@ down_revision = "0012"
 branch_labels = None
 depends_on = None
 
-_APART = bytes(8)  # stands between those for whom a message is held and those who get it at once
+_APART = bytes(8)  # separates the people of the held part from those who get the message at once
 _LET_THROUGH = "(4, 5, 6, 7)"
 _HAVE = "(4, 5, 7)"
 _RELEASED = """SELECT mailing.n, hold.attend_at, hold.people FROM hold JOIN mailing ON mailing.id = hold.mailing

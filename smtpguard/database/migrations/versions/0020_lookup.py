@@ -56,7 +56,7 @@ def _verdicts(connection: sa.Connection) -> None:
 
 
 def _filled(rows: Any) -> Iterator[dict[str, Any]]:
-    """As journal.columns has them from this schema on."""
+    """As in journal.columns from this schema on."""
     for seq, id, body in rows:
         data = _data(body)
         action, lists = data.get("action"), data.get("lists")
@@ -72,7 +72,7 @@ def _filled(rows: Any) -> Iterator[dict[str, Any]]:
 
 
 def _data(body: str) -> dict[str, Any]:
-    """Nothing of what is no entry of ours: the walk that proves the journal will say so."""
+    """Empty for a body that is no entry of ours: verifying the journal reports that."""
     try:
         try:
             content = orjson.loads(body)

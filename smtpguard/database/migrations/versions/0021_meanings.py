@@ -27,7 +27,7 @@ def upgrade() -> None:
 
 
 def _letters(connection: sa.Connection) -> None:
-    """Of votes on a hold under which a sender's letters wait as one."""
+    """Votes on a hold under which a sender's letters wait as one."""
     hold = sa.table("hold", *(sa.column(name, sa.Text()) for name in ("hold_id", "queue", "doc")))
     after = ""
     while True:

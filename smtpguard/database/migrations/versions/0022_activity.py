@@ -85,7 +85,7 @@ def _fill(connection: sa.Connection) -> None:
 
 
 def _marks(doc: dict[str, Any], most: int) -> str:
-    """What holds.rows marks beside what it did before."""
+    """The marks that holds.rows sets from this schema on, in addition to earlier ones."""
     made = ""
     rules = (hit["rule"] for hit in doc.get("verdict", {}).get("hits", ()) if hit.get("mode", "enforce") == "enforce")
     voted = ("voted",) if doc.get("votes") else ()

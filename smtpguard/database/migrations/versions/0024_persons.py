@@ -48,7 +48,7 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("part", sa.Integer(), nullable=False),
     )
-    op.drop_table("tally")  # sums that are made again
+    op.drop_table("tally")  # these sums are made again
     op.create_table(
         "tally",
         sa.Column("scope", sa.BigInteger(), primary_key=True, autoincrement=False),

@@ -18,7 +18,7 @@ depends_on = None
 
 _LEVEL = 10
 _LEAVES = 1 << _LEVEL
-_BLOCKS = 20  # at once
+_BLOCKS = 20  # at a time
 
 
 def upgrade() -> None:
@@ -42,7 +42,7 @@ def upgrade() -> None:
         end = min(start + _BLOCKS * _LEAVES, last + 1)
         query = sa.select(entry.c.hash).where(entry.c.seq >= start, entry.c.seq < end).order_by(entry.c.seq)
         hashes = [bytes(hash) for hash in connection.execute(query).scalars()]
-        if len(hashes) != end - start:  # entries are missing, as verifying says
+        if len(hashes) != end - start:  # entries are missing; verifying reports it
             return
         rows = []
         for at in range(0, len(hashes) - _LEAVES + 1, _LEAVES):

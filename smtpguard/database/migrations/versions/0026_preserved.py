@@ -30,7 +30,8 @@ def upgrade() -> None:
 
 
 def _mend(connection: sa.Connection) -> None:
-    """The step before numbered blocks wrongly for a while: where any is missing, the next checkpoint makes all of them anew."""
+    """The migration before this one numbered blocks wrongly for a while. If a block is missing, the next checkpoint
+    makes all of them anew."""
     merkle = sa.table("merkle", sa.column("level", sa.SmallInteger()), sa.column("n", sa.BigInteger()))
     blocks = sa.select(sa.func.count(), sa.func.max(merkle.c.n)).where(merkle.c.level == 10)
     count, last = connection.execute(blocks).one()
