@@ -23,7 +23,7 @@ def accounts(
     new_id: Callable[[], str],
     passwords: Passwords | None = None,
 ) -> Accounts:
-    """For the console and for ``smtpguard users`` alike."""
+    """For the console and ``smtpguard users`` alike."""
     return Accounts(
         People(store),
         clock,
@@ -35,6 +35,6 @@ def accounts(
 
 
 def required(settings: Settings) -> frozenset[Role]:
-    """The roles that ask for a second factor."""
+    """The roles that must have a second factor."""
     console = settings.console
     return frozenset(map(Role, console.second_factor.required_for)) if console is not None else frozenset()

@@ -15,7 +15,7 @@ from smtpguard.observe.alarms.rows import Alarmed
 
 
 async def standing(settings: Settings, store: Access) -> Sequence[Standing]:
-    """The longest first. What this host remembers is left out where its folder cannot be read. Raises LedgerError."""
+    """Oldest first. The alarms of this host are left out if its state folder cannot be read. Raises LedgerError."""
     try:
         here = await FileMemory(settings.state).known()
     except OSError:

@@ -48,18 +48,18 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 STORE_SECONDS = 15.0
-"""So long a look at the store may take; past it the store does not answer."""
+"""Timeout of a look at the store."""
 RELAY_SECONDS = 30.0
 RELAY_PATIENCE = Timeouts(connect=10, greeting=60, command=30, quit=5)
 LOCK = "alarms.running"
 CERTIFICATES_SECONDS = 600.0
 MINUTES = 10
 ALWAYS = frozenset({"proxy", "milter", "delivery"})
-"""Parts of which some process has to run, where the tree has them."""
+"""Parts that must have a ready process if a process tree has them."""
 
 
 async def relay_says(target: RelayTarget) -> str:
-    """Why it cannot be used; "" where it answers. One session, opened as for mail, and ended."""
+    """Why the relay cannot be used; "" if it answers. One session is opened as for mail, and ended."""
     try:
         connection = await open_connection(target, tls_context(target))
     except RelayUnavailable as e:
@@ -81,7 +81,7 @@ def probed(settings: Settings) -> RelayTarget:
 
 @dataclass(slots=True)
 class Looking:
-    """At an open store. One for each time that it is opened."""
+    """Looks at an open store. Made anew each time that it is opened."""
 
     settings: Settings
     store: Store
@@ -91,7 +91,7 @@ class Looking:
     _file: policyfile.Following | None = None
 
     async def look(self) -> Seen:
-        """What the store and its policy say. Raises LedgerError; of a policy that cannot be read here nothing is known."""
+        """What store and policy say. Raises LedgerError. Nothing is known of a policy that cannot be read here."""
         async with asyncio.timeout(STORE_SECONDS):
             gate = await self.store.gate.read()
             hooks = await self.store.ask(store_watching.hooks_behind)
@@ -130,7 +130,7 @@ class Looking:
         return replace(seen, enforced=self.policies.policy.enforce, stale=await asyncio.to_thread(_stale, registry))
 
     async def look_at_policy(self) -> policyfile.Look | None:
-        """Read again only where something has changed."""
+        """Read again only if something has changed."""
         self._file = self._file or policyfile.Following(self.settings, self.store)
         async with asyncio.timeout(STORE_SECONDS):
             return await self._file.look()
@@ -143,7 +143,8 @@ class Looking:
         )
 
     def _put_back(self, gate: Gate) -> str:
-        """What was found at the opening, until somebody has frozen everything for it and somebody else thawed that."""
+        """Why the store seems rolled back, as found at opening. It is reported until a freeze of everything for that
+        reason has come and been thawed."""
         stands = any(f.reason == PUT_BACK for f in gate.freezes)
         self._froze = self._froze or stands
         return str(self.store.put_back) if self.store.put_back is not None and (stands or not self._froze) else ""
@@ -156,7 +157,7 @@ def _stale(registry: Registry) -> tuple[str, ...]:
 
 
 def absent(standing: Iterable[Tree]) -> tuple[str, ...]:
-    """The parts that some tree of this state folder has, one that was killed too, and of which no process is ready anywhere."""
+    """Parts that a tree of this state folder has, killed ones included, and of which no process is ready anywhere."""
     known, ready = set[str](), set[str]()
     for tree in standing:
         if tree.row.get("stopping"):
@@ -169,8 +170,8 @@ def absent(standing: Iterable[Tree]) -> tuple[str, ...]:
 
 
 class Answers:
-    """How many messages were answered in the last minutes, and how many of them 4xx, by counters that may begin anew. Those that were
-    turned away without a verdict are among both."""
+    """The number of messages answered in the last minutes, and how many of them 4xx, from counters that may restart.
+    Messages turned away without a verdict are in both."""
 
     def __init__(self, minutes: int = MINUTES) -> None:
         self._seconds = minutes * 60.0
@@ -193,7 +194,7 @@ class Answers:
 
 
 class _Shared:
-    """The store's memory while it is open. Fits observe.alarms.rounds.Memory."""
+    """The store's memory of alarms while the store is open. Fits observe.alarms.rounds.Memory."""
 
     def __init__(self) -> None:
         self.memory: Memory | None = None
@@ -217,7 +218,7 @@ class Alarms(Part):
         self._undo = AsyncExitStack()
         self._target = probed(settings)
         self._relay: str | None = None
-        self._seen: Seen | None = None  # of the store, at its last look
+        self._seen: Seen | None = None  # of the store, at the last look
         self._problem: str | None = None  # why the store cannot be used
         self._organisation = Organisation()
         self._certificates = (0.0, tuple(ends(settings)))
@@ -254,14 +255,14 @@ class Alarms(Part):
                 await asyncio.sleep(LOOK_SECONDS)
                 try:
                     await self._rounds.round(self.seen())
-                except Exception:  # whatever it is, the next round may tell somebody
+                except Exception:  # whatever it is, the next round may reach somebody
                     log.exception("alarms")
 
     def _alone(self) -> bool:
-        """Of several trees over one state folder one looks, at all of them."""
+        """Of several trees over one state folder one looks, and covers all of them."""
         try:
             lock = os.open(self._settings.state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:  # better twice than never
+        except OSError:  # better two alarms than none
             return True
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -275,7 +276,7 @@ class Alarms(Part):
         return Said(found=found(self._target.reachability))
 
     async def stop(self, grace_seconds: float) -> None:
-        """What was not told yet is told by the next."""
+        """Nothing to do: the next process sends alarms that are not sent yet."""
 
     async def close(self) -> None:
         await self._undo.aclose()
@@ -307,11 +308,12 @@ class Alarms(Part):
         )
 
     async def _look_at_relay(self) -> None:
-        """With a place of those that all processes share, so that the relay never sees more connections than the limit."""
+        """Uses one of the connections that all processes share, so that the relay never sees more connections than the
+        limit."""
         while True:
             try:
                 place = await self._pool.place("")
-            except RelayUnavailable:  # all are in use: it answers those who have them, or they say that it does not
+            except RelayUnavailable:  # all are in use: their holders find out whether it answers
                 pass
             else:
                 try:
@@ -357,5 +359,5 @@ class Alarms(Part):
             )
 
     def _away(self, why: str) -> None:
-        """What was found in it before is not what is there now."""
+        """Earlier findings no longer count."""
         self._problem, self._seen = why, None

@@ -48,7 +48,7 @@ FILE = "alarms.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Organisation:
-    """Of the policy in force, as far as it is known."""
+    """The organization of the policy in force, as far as it is known."""
 
     name: str = ""
     languages: tuple[str, ...] = ("en",)
@@ -57,7 +57,7 @@ class Organisation:
 
 @dataclass(slots=True)
 class Ways:
-    """``organisation``: asked for each telling. ``sign``: DKIM. ``sender``: for webhooks."""
+    """``organisation``: asked for each alarm. ``sign``: DKIM. ``sender``: for webhooks."""
 
     settings: Settings
     organisation: Callable[[], Organisation]
@@ -66,7 +66,7 @@ class Ways:
     _said: set[tuple[str, Phase]] = field(default_factory=set)
 
     async def tell(self, told: Told) -> bool:
-        """Whether anybody heard of it; where nobody is named who could, the log alone."""
+        """Returns whether anybody was told. If the settings name nobody, the log is enough."""
         self._say(told)
         if told.alarm.condition.name in self.settings.alarms.quiet:
             return True
@@ -147,7 +147,7 @@ class Ways:
         return self.sign(raw) + raw if self.sign is not None else raw
 
     async def _posted(self, told: Told) -> bool:
-        """Without a word of a person's."""
+        """Contains no text written by a person."""
         hook = self.settings.alarms.webhook
         assert hook is not None
         try:
@@ -164,7 +164,7 @@ class Ways:
 
 
 def row(told: Told) -> dict[str, Any]:
-    """An alarm as data; without what is a person's."""
+    """An alarm as data, without what people have written."""
     alarm, over = told.alarm, told.phase is Phase.ENDS
     return {
         "alarm": alarm.condition.name,
@@ -201,7 +201,7 @@ async def _stands() -> bool:
 
 
 async def _delivered(target: RelayTarget, envelope: Envelope, raw: bytes) -> str:
-    """Why it was not; "" where it was."""
+    """Why it was not delivered; "" if it was."""
     try:
         pool = RelayPool(replace(target, wait_seconds=60))
     except OSError as e:  # a file of its TLS
@@ -219,15 +219,15 @@ async def _delivered(target: RelayTarget, envelope: Envelope, raw: bytes) -> str
 
 
 class FileMemory:
-    """What was told of this host's alarms, in its state folder: the process trees that share that tell it once. Where it can be
-    neither read nor written it is remembered in the process alone."""
+    """Which of this host's alarms were sent, in the state folder: trees that share the folder send each once. If the
+    file can be neither read nor written, the process remembers alone."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._kept: dict[str, Known] = {}
 
     async def known(self) -> Mapping[str, Known]:
-        """Without a lock: what is there is put there whole, and whoever only looks leaves no file behind."""
+        """Without a lock: the file is replaced as a whole, and reading leaves no lock file behind."""
         return await asyncio.to_thread(self._read)
 
     async def swap(self, before: Known | None, after: Known | None) -> bool:
@@ -249,7 +249,8 @@ class FileMemory:
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """False where another has it, who may be stopped with it: to wait would keep this process from ending."""
+        """False if another process has the lock. Do not wait: that process may be stopped, and this one must be able to
+        end."""
         try:
             descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:

@@ -46,22 +46,22 @@ PEOPLES = frozenset(
         Kind.TOKEN,
     }
 )
-"""What a command can do, or the end of a freeze and a second process what a command began."""
+"""Kinds of what a command can do, and what another process does about it later, such as the end of a freeze."""
 
-NAME = "(log)"  # the cursor; no webhook is called so (config)
+NAME = "(log)"  # the cursor's name; config forbids it for webhooks
 POLL_SECONDS = 1.0
 LEASE_SECONDS = 60.0
-SCAN = 500  # lines at once
+SCAN = 500  # lines at a time
 
 
 class AuditFollower:
-    """``tell`` hears of each once at least: twice where the process died between the line and the cursor."""
+    """``tell`` gets each entry at least once; twice if the process died between the line and the cursor."""
 
     def __init__(self, cursors: Cursors, clock: Clock, tell: Callable[[Event], None] = lines.tell) -> None:
         self._cursors, self._clock, self._tell = cursors, clock, tell
 
     async def run(self) -> None:
-        """For ever; a store that does not answer is asked again."""
+        """Never returns. If the store does not answer it tries again."""
         while True:
             try:
                 told = await self.told()
@@ -72,7 +72,8 @@ class AuditFollower:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def told(self) -> int:
-        """Tell what there is; how many lines. Begins with what happens from now on. Raises LedgerError."""
+        """Log the entries that are there, and return how many lines. The first time it begins with the next entry.
+        Raises LedgerError."""
         place = await self._cursors.at(NAME)
         news = await self._cursors.news(place.told, tuple(PEOPLES), SCAN)
         if not news.entries:
@@ -83,18 +84,18 @@ class AuditFollower:
         leased = await self._cursors.lease(NAME, until)
         if leased is None:
             return 0
-        if leased.told != place.told:  # another delivery part was there meanwhile
+        if leased.told != place.told:  # another delivery part has moved it meanwhile
             await self._cursors.settle(NAME, leased)
             return 0
         for entry, clear in news.entries:
-            with contextlib.suppress(Exception):  # a log that cannot be written keeps nothing from the next
+            with contextlib.suppress(Exception):  # a log that cannot be written must not block the next lines
                 self._tell(_event(entry, clear))
         await self._cursors.settle(NAME, Place(told=news.through, lease=leased.lease))
         return len(news.entries)
 
 
 def _event(entry: Entry, clear: Clear | None) -> Event:
-    """``at``: when it was done, since its line may be later; ``entry``: where it stands in the journal."""
+    """``at``: when it was done, since its line may be later; ``entry``: its number in the journal."""
     data = {"at": entry.time.isoformat(timespec="seconds"), "entry": entry.seq, **entry.data}
     private = {role: tuple(values) for role, values in (clear or {}).items()}
     return Event(kind=Kind(entry.kind), id=entry.id, at=entry.time, data=data, private=private)

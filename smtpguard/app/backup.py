@@ -62,19 +62,20 @@ _FORMAT = 1
 _CHUNK = 1 << 20
 _BUSY_SECONDS = 60.0
 _DMS_BYTE = 128
-"""Of the file -shm: whoever has a SQLite database open in WAL mode holds a shared lock on it (os_unix.c, UNIX_SHM_DMS)."""
+"""Byte of the file -shm on which every process that has a SQLite database open in WAL mode holds a shared lock
+(os_unix.c, UNIX_SHM_DMS)."""
 
 Progress = Callable[[int, int], None]
 
 
 class BadBackup(Exception):
-    """The file is no backup, not whole, or not one that can be restored here; one sentence."""
+    """The file is no backup, is damaged, or cannot be restored here; one sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """``engine``: sqlite or postgresql. ``journal``: the id of its chain. ``entries``: of the journal, that were verified; None where they were not. ``members``: name
-    -> (octets, SHA-256)."""
+    """``engine``: sqlite or postgresql. ``journal``: the id of its chain. ``entries``: journal entries that were
+    verified, None without verification. ``members``: name -> (octets, SHA-256)."""
 
     version: str
     made_at: datetime
@@ -101,12 +102,12 @@ class Manifest:
             raise BadBackup("its manifest cannot be read") from e
 
 
-# making one
+# Making a backup.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """``size_bytes``: of the file. ``removed``: older backups in the same folder, beyond those to be kept."""
+    """``size_bytes``: of the file. ``removed``: older backups in the same folder beyond those to keep."""
 
     file: Path
     size_bytes: int
@@ -125,16 +126,17 @@ def back_up(
     keep: int = 0,
     progress: Progress | None = None,
 ) -> Made:
-    """Into the file ``target``, or a new file in it where it is a folder, of which the newest ``keep`` stay (0: all). ``config``: the
-    settings file. ``serve`` may run meanwhile. ``progress`` is told of the verification: entries done, entries in all.
+    """Write the file ``target``. If it is a folder, write a new file there, and keep the newest ``keep`` (0: all).
+    ``config``: the settings file. ``serve`` may run meanwhile. ``progress`` gets the state of verification: entries
+    done, entries in all.
 
-    Raises BadBackup, CannotStart, LedgerError and OSError; what stood in the file's place then stays.
+    Raises BadBackup, CannotStart, LedgerError and OSError; an existing file then stays.
     """
     now = SystemClock().now()
     folder = target.is_dir()
     file = target / f"smtpguard-{now:%Y%m%dT%H%M%SZ}{SUFFIX}" if folder else target
     if file.exists():
-        manifest_of(file)  # nothing else is replaced
+        manifest_of(file)  # only a backup is replaced
     with TemporaryDirectory(prefix=".smtpguard-backup-", dir=file.parent) as temporary:
         work = Path(temporary)
         journal, entries = asyncio.run(_copied(settings, work, now, by=by, verify=verify, progress=progress))
@@ -163,8 +165,9 @@ def back_up(
 async def _copied(
     settings: Settings, work: Path, now: datetime, *, by: str, verify: bool, progress: Progress | None
 ) -> tuple[str, int | None]:
-    """Checkpoints and database, in this order; which journal it is, and how many of its entries were verified. SQLite's copy is verified itself; a
-    server's journal is, beside the dump, whose every octet is read back."""
+    """Copy checkpoints and database, in this order. Returns the id of the journal, and how many of its entries were
+    verified. For SQLite the copy is verified; for a server its journal is, beside the dump, whose every octet is read
+    back."""
     database = file_of(settings.store.url)
     proof: Proof | None = None
     async with opened(settings) as (store, _):
@@ -194,7 +197,7 @@ async def _copied(
 
 
 def _copy_sqlite(database: Path, copy: Path) -> None:
-    """In one read transaction, beside whoever writes. Raises BadBackup."""
+    """Copy in one read transaction, while others may write. Raises BadBackup."""
     source = sqlite3.connect(
         f"file:{quote(str(database))}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
     )
@@ -215,13 +218,13 @@ def _copy_sqlite(database: Path, copy: Path) -> None:
 
 
 def _dump(settings: Settings, file: Path) -> None:
-    """Raises BadBackup, with what pg_dump says."""
+    """Raises BadBackup with pg_dump's message."""
     _postgresql(settings, ["pg_dump", "--format=custom", f"--file={file}"])
     _tool(["pg_restore", f"--file={os.devnull}", str(file)], {})
 
 
 def _copy_configuration(settings: Settings, config: Path, etc: Path) -> None:
-    """The settings, and the policy's files that stand beside it; one that cannot be read now is left out."""
+    """The settings and the policy's files beside them; an unreadable file is left out."""
     etc.mkdir()
     shutil.copyfile(config, etc / config.name)
     try:
@@ -235,7 +238,7 @@ def _copy_configuration(settings: Settings, config: Path, etc: Path) -> None:
 
 
 def _pack(work: Path, manifest: Manifest, part: Path) -> None:
-    """Durably, for nobody else to read."""
+    """Write durably, readable for its owner only."""
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as raw:
         with (
             zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(raw, closefd=False) as packed,
@@ -257,7 +260,7 @@ def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
 
 
 def _prune(folder: Path, keep: int, *, but: Path) -> tuple[Path, ...]:
-    """The names have their time in them, so that they sort by it."""
+    """The names contain the time, so they sort by it."""
     there = sorted(path for path in folder.glob(f"smtpguard-????????T??????Z{SUFFIX}") if path != but)
     removed = tuple(there[: max(0, len(there) - keep + 1)])
     for path in removed:
@@ -265,23 +268,24 @@ def _prune(folder: Path, keep: int, *, but: Path) -> tuple[Path, ...]:
     return removed
 
 
-# reading one
+# Reading a backup.
 
 
 def manifest_of(file: Path) -> Manifest:
-    """Raises BadBackup, and OSError."""
+    """Raises BadBackup and OSError."""
     with _archive(file) as tar:
         return _manifest(tar)
 
 
 def extract(file: Path, folder: Path) -> Manifest:
-    """Every member into ``folder``, which is made; nothing that is there is replaced. Raises BadBackup, and OSError."""
+    """Extract every member into ``folder``, which is created; no existing file is replaced. Raises BadBackup and
+    OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return _read(file, folder)
 
 
 def _read(file: Path, folder: Path | None) -> Manifest:
-    """The whole of it, held against the manifest; into ``folder``, if any."""
+    """Read the whole file and compare it with the manifest; extract into ``folder``, if given."""
     with _archive(file) as tar:
         manifest = _manifest(tar)
         for name, (size, digest) in manifest.members.items():
@@ -322,7 +326,7 @@ def _manifest(tar: tarfile.TarFile) -> Manifest:
 
 
 def _is_plain(name: str) -> bool:
-    """No way out of the folder that it is extracted to."""
+    """The name cannot lead out of the folder that it is extracted to."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts
 
@@ -341,13 +345,13 @@ def _sink(folder: Path | None, name: str) -> Iterator[IO[bytes]]:
         os.fsync(file.fileno())
 
 
-# putting one back
+# Restoring a backup.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """``aside``: the folder with the database files that were there; None where there were none. ``freeze_id``: of the freeze of
-    everything under which the store begins."""
+    """``aside``: the folder with the earlier database files; None if there were none. ``freeze_id``: the freeze of
+    everything that the store starts with."""
 
     manifest: Manifest
     aside: Path | None
@@ -355,8 +359,8 @@ class Restored:
 
 
 def restore(settings: Settings, file: Path, *, by: str) -> Restored:
-    """The database, and checkpoints and secret where there are none: a newer file of checkpoints knows what the backup does not.
-    Settings and policy files stay as they are. Everything is frozen, in the first transaction that is written.
+    """Restore the database, and checkpoints and secret if they are missing: an existing file of checkpoints is newer
+    than the backup. Settings and policy files stay as they are. The first transaction freezes everything.
 
     Raises BadBackup, CannotStart, LedgerError and OSError; up to the last step nothing has changed then.
     """
@@ -391,7 +395,7 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
 
 
 async def _stand_still(settings: Settings, reason: str, by: str) -> str:
-    """The id of the freeze, once the store is brought to this version's schema."""
+    """Migrate the store to this version's schema, freeze everything, and return the id of the freeze."""
     async with opened(settings, migrate=True):
         pass
     async with services(settings) as at_hand:
@@ -409,7 +413,7 @@ def _agree_on_the_secret(settings: Settings, work: Path, file: Path) -> None:
 
 
 def _journals(checkpoints: Path) -> frozenset[str]:
-    """Those that a file of checkpoints knows."""
+    """The journals in a file of checkpoints."""
     try:
         lines = checkpoints.read_text("utf-8", "replace").splitlines()
     except FileNotFoundError:
@@ -418,13 +422,13 @@ def _journals(checkpoints: Path) -> frozenset[str]:
     for line in lines:
         try:
             found.add(parse(line).journal)
-        except ValueError:  # half of one, say
+        except ValueError:  # such as a truncated line
             continue
     return frozenset(found)
 
 
 async def _fits(settings: Settings, work: Path) -> None:
-    """That the state folder knows this journal. Raises CannotStart."""
+    """Check that the state folder knows this journal. Raises CannotStart."""
     secret = (settings.secret_file if settings.secret_file.exists() else work / SECRET).read_bytes()
     try:
         async with _opened_alone(work, secret, settings.state):
@@ -432,12 +436,12 @@ async def _fits(settings: Settings, work: Path) -> None:
     except (Foreign, OtherSecret) as e:
         raise CannotStart(f"the backup is of another installation than {settings.state}: {e}") from None
     except SchemaError:
-        pass  # an earlier version's, which is brought to this one's in its place
+        pass  # of an earlier version, which is migrated later
 
 
 def _swap(database: Path, restored: Path) -> Path | None:
-    """The restored file in the place of the database; the folder where the files are that stood there, None where there were none.
-    Raises CannotStart where a process has the database open."""
+    """Put the restored file in the place of the database. Returns the folder with the earlier files, None if there were
+    none. Raises CannotStart if a process has the database open."""
     there = [path for end in ("", "-wal", "-shm") if (path := Path(f"{database}{end}")).exists()]
     aside = None
     with ExitStack() as locked:
@@ -465,7 +469,7 @@ def _swap(database: Path, restored: Path) -> Path | None:
 
 
 def _in_use(shm: Path) -> bool:
-    """Whether any process has the database of this file open. Not to be asked while this one has."""
+    """Whether any process has the database of this file open. Do not call while this process has."""
     try:
         file = shm.open("r+b")
     except FileNotFoundError:
@@ -479,7 +483,7 @@ def _in_use(shm: Path) -> bool:
 
 
 def _put_back_on_a_server(settings: Settings, dump: Path) -> None:
-    """In one transaction. Raises CannotStart where somebody is connected to the database."""
+    """In one transaction. Raises CannotStart if somebody is connected to the database."""
     engine = create_engine(make_url(store_url(settings)).set(drivername="postgresql+psycopg"))
     try:
         with engine.connect() as connection:
@@ -497,11 +501,11 @@ def _put_back_on_a_server(settings: Settings, dump: Path) -> None:
     _postgresql(settings, ["pg_restore", "--clean", "--if-exists", "--no-owner", "--single-transaction", str(dump)])
 
 
-# tools
+# Tools.
 
 
 def _postgresql(settings: Settings, command: list[str]) -> None:
-    """The password goes into the environment of the tool, which no other user reads."""
+    """The password goes into the tool's environment, which no other user can read."""
     url = make_url(store_url(settings))
     plain = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
     environment = {"PGPASSWORD": str(url.password)} if url.password else {}
@@ -526,7 +530,7 @@ def _tool(command: list[str], environment: Mapping[str, str]) -> None:
 
 
 def _opened_alone(folder: Path, secret: bytes, state_dir: Path) -> AbstractAsyncContextManager[Store]:
-    """The copy of a SQLite database that is in ``folder``."""
+    """Open the copy of a SQLite database in ``folder``."""
     return open_store(
         f"sqlite:///{folder / SQLITE}", secret=secret, state_dir=state_dir, clock=SystemClock(), reads=True
     )
@@ -538,7 +542,7 @@ def _sha256(path: Path) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """So that the names in it outlast a power cut."""
+    """Make the names in it survive a power cut."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

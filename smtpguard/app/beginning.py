@@ -27,16 +27,17 @@ from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 _LIST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\Z")
 _PATIENCE = Timeouts(connect=10, greeting=10, command=10)
 _NOT_BY_DEFAULT = ("wrong-language",)
-"""Rules of the sample that say nothing before a list says more of itself."""
+"""Rules of the sample that have no effect until a list declares more."""
 
 
 class Unfit(ValueError):
-    """An answer that cannot be used. Its text says why, and what was expected."""
+    """An answer that cannot be used. The text has the reason, and what was expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstList:
-    """``file``: absolute. ``people``: how many addresses it has. ``address``: what the list server expands; None: there is none."""
+    """``file``: absolute. ``people``: number of addresses in it. ``address``: the list address that the list server
+    expands; None if there is none."""
 
     name: str
     file: Path
@@ -46,7 +47,8 @@ class FirstList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """What a relay said to EHLO. ``size_bytes``: its limit, None where it names none. ``verified``: its certificate holds for its name."""
+    """The relay's EHLO reply. ``size_bytes``: its limit, None if it names none. ``verified``: its certificate is valid
+    for its name."""
 
     names: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
@@ -57,7 +59,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What an admin said. ``offered``: None where the relay did not answer, ``silent`` says why."""
+    """The admin's answers. ``offered``: None if the relay did not answer; ``silent`` has the reason."""
 
     domains: Sequence[str]
     name: str
@@ -73,7 +75,7 @@ class Answers:
     silent: str = ""
 
 
-# what an answer has to be
+# Checking answers.
 
 
 def domain(text: str) -> str:
@@ -108,7 +110,7 @@ def list_name(text: str) -> str:
 
 
 def one_list(text: str) -> FirstList:
-    """Of "NAME=FILE" or "NAME=FILE:ADDRESS". Raises Unfit."""
+    """Parse "NAME=FILE" or "NAME=FILE:ADDRESS". Raises Unfit."""
     name, _, rest = text.partition("=")
     if not rest:
         raise Unfit(f'"{text}" names no file: expected NAME=FILE or NAME=FILE:ADDRESS')
@@ -119,7 +121,7 @@ def one_list(text: str) -> FirstList:
 
 
 def read_list(name: str, file: Path, address: str | None) -> FirstList:
-    """Looks into the file, so that a wrong one is told of at once. Raises Unfit."""
+    """Reads the file, so that a wrong one is reported at once. Raises Unfit."""
     whole = file.expanduser().absolute()
     declaration = members(whole)
     tally = Tally()
@@ -133,15 +135,15 @@ def read_list(name: str, file: Path, address: str | None) -> FirstList:
 
 
 def members(file: Path) -> dict[str, str]:
-    """Of a table the column of addresses is found out, by its name or its cells."""
+    """The ``members`` of the policy for a file. The address column of a table is found by its name or its cells."""
     return {"text" if file.suffix in (".txt", ".lst", ".list") else "csv": str(file)}
 
 
-# what the relay offers
+# Asking the relay.
 
 
 async def ask_relay(relay: tuple[str, int], helo: str) -> Offered:
-    """Its answer to EHLO, over TLS where it has it; nothing is sent. Raises RelayUnavailable."""
+    """Its EHLO reply, over TLS if it offers that; nothing is sent. Raises RelayUnavailable."""
     target = RelayTarget(host=relay[0], port=relay[1], helo=helo, timeouts=_PATIENCE)
     connection = await open_connection(target, tls_context(target))
     said = connection.extensions
@@ -165,16 +167,15 @@ async def ask_relay(relay: tuple[str, int], helo: str) -> Offered:
 
 
 def _part(connection: RelayConnection) -> None:
-    """QUIT, and no waiting for its answer."""
+    """Send QUIT without waiting for the reply."""
     connection.quit()
     connection.abort("it has said what it offers")
 
 
-# the files
+# The files.
 
 
 def settings_text(of: Answers, today: date) -> str:
-    """smtpguard.yaml."""
     return "\n".join(_settings(of, today)) + "\n"
 
 
@@ -222,7 +223,7 @@ def _settings(of: Answers, today: date) -> Iterator[str]:
 
 
 def policy_text(of: Answers, today: date) -> str:
-    """policy.yaml: the sample's rules, for these lists and people, observing only."""
+    """policy.yaml: the sample's rules for these lists and people, observing only."""
     return "\n".join(_policy(of, today)) + "\n\n" + sample_rules()
 
 
@@ -265,7 +266,7 @@ def _policy(of: Answers, today: date) -> Iterator[str]:
 
 
 def sample_rules() -> str:
-    """The rules of the sample as they stand there, with what is said about them, but for those that ask for more than is known yet."""
+    """The sample's rules with their comments, except those that need more than is known yet."""
     _, _, text = (shipped() / POLICY).read_text().partition("\nrules:")
     first, *rules = re.split(r"(?m)^(?=  - id: )", "rules:" + text.split("\n# yaml-language-server")[0])
     wanted = [rule for rule in rules if not rule.startswith(tuple(f"  - id: {name}\n" for name in _NOT_BY_DEFAULT))]
@@ -273,7 +274,7 @@ def sample_rules() -> str:
 
 
 def _word(text: str) -> str:
-    """As a YAML scalar that stays what it is, in a flow mapping too."""
+    """As a YAML scalar that keeps its value, in a flow mapping too."""
     return str(yaml.safe_dump([text], default_flow_style=True, width=10_000, allow_unicode=True)).strip()[1:-1]
 
 

@@ -27,8 +27,8 @@ _USUAL: Mapping[str, str] = {
 
 
 def doubts(networks: Sequence[Network], routes: str | None = None, *, inside: bool | None = None) -> Iterator[str]:
-    """A sentence for each network that lets in more than was probably meant. ``routes``: as /proc/net/route has them; ``inside``:
-    whether we run in a container."""
+    """A sentence for each network that probably admits more than was meant. ``routes``: text of /proc/net/route;
+    ``inside``: whether we run in a container."""
     text = _read() if routes is None else routes
     contained = any(path.exists() for path in _IN_CONTAINER) if inside is None else inside
     bridges = dict(_bridges(text, contained=contained))
@@ -43,7 +43,8 @@ def doubts(networks: Sequence[Network], routes: str | None = None, *, inside: bo
 
 
 def _bridge(network: Network, bridges: Mapping[IPv4Network, str]) -> str:
-    """One address of a bridge alone is a container, unless it is the bridge's own."""
+    """The name of the bridge that the network contains, or "". A single address in a bridge is a container, unless it
+    is the bridge's own."""
     if not isinstance(network, IPv4Network):
         return ""
     for usual, whose in _USUAL.items():
@@ -62,7 +63,7 @@ def _bridge(network: Network, bridges: Mapping[IPv4Network, str]) -> str:
 
 
 def _bridges(routes: str, *, contained: bool) -> Iterator[tuple[IPv4Network, str]]:
-    """Of this machine; and in a container the gateway, through which everybody comes."""
+    """The bridges of this machine; in a container also its gateway, through which all clients come."""
     for line in routes.splitlines()[1:]:
         name, destination, gateway, *rest = line.split()
         mask = _address(rest[4])
@@ -73,7 +74,7 @@ def _bridges(routes: str, *, contained: bool) -> Iterator[tuple[IPv4Network, str
 
 
 def _address(text: str) -> IPv4Address:
-    """Hexadecimal, in the order of this machine's octets, which is the little end first wherever we run."""
+    """Hexadecimal in host byte order, which is little-endian wherever we run."""
     return IPv4Address(int.from_bytes(bytes.fromhex(text), "little"))
 
 

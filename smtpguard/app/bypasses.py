@@ -22,10 +22,10 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.wire.target import RelayTarget, Tls, is_loopback
 
 SECONDS = 10.0
-SOMEBODY = "postmaster@example.org"  # RFC 2606: an address outside that nobody has
+SOMEBODY = "postmaster@example.org"  # RFC 2606: an outside address that does not exist
 SMTP_PORT = 25
 THIS_MACHINE, WITHOUT_LOGIN, LIST_SERVERS = "this-machine", "without-login", "list-servers"
-"""The ways, as the settings accept them (``accepted_ways``)."""
+"""Names of the bypasses, as the settings accept them (``accepted_ways``)."""
 _OTHER_LOOPBACK = "127.0.0.2"
 Hosts = Callable[[str], Awaitable[Sequence[str]]]
 """The mail hosts of a domain, best first."""
@@ -41,8 +41,8 @@ async def ways(
     hosts: Hosts | None = None,
     own: Callable[[], Sequence[str]] | None = None,
 ) -> AsyncIterator[Finding]:
-    """``domain``: one of ours. ``silent``: the relay is down, so that it keeps nobody out. ``own``: addresses of this machine
-    that others can reach."""
+    """``domain``: one of ours. ``silent``: the relay is down, so nothing can be said about it. ``own``: addresses of
+    this machine that others can reach."""
     accepted, sender = frozenset(settings.accepted_ways), f"postmaster@{domain}"
     for name, what, host, source in _to_the_relay(target, (own or own_addresses)()):
         said = await asyncio.to_thread(
@@ -58,7 +58,7 @@ async def ways(
 
 
 def _to_the_relay(target: RelayTarget, own: Sequence[str]) -> Iterable[tuple[str, str, str, str | None]]:
-    """The way's name, and in words; where to ask, and from which address."""
+    """Each bypass: its name, its description, the host to ask, and the source address."""
     if target.user is not None:
         yield WITHOUT_LOGIN, f"the relay without our login, from {target.host}", target.host, None
     if is_loopback(target.host):
@@ -99,7 +99,7 @@ def _judged(
 def ask_as_stranger(
     host: str, port: int, source: str | None, sender: str, recipient: str, *, implicit_tls: bool = False
 ) -> tuple[int, str] | None:
-    """What somebody without our login hears at RCPT. None: there is no way in."""
+    """The reply to RCPT for a client without our login. None: it cannot connect."""
     anything = ssl.create_default_context()
     anything.check_hostname = False
     anything.verify_mode = ssl.CERT_NONE
@@ -127,7 +127,7 @@ def ask_as_stranger(
 
 
 async def _list_servers(domain: str, settings: Settings, hosts: Hosts) -> Sequence[str]:
-    """Where mail for the list would go without us: its domain's mail hosts, and expanders that are named one by one."""
+    """Where mail for the list would go without us: its domain's mail hosts, and expanders with single addresses."""
     named = [str(net.network_address) for net in settings.expanders if net.num_addresses == 1]
     return list(dict.fromkeys([*named, *await hosts(domain)]))
 
@@ -142,7 +142,7 @@ async def _mail_hosts(domain: str) -> Sequence[str]:
 
 
 def own_addresses() -> list[str]:
-    """This machine's addresses that others can reach, as far as its own name tells."""
+    """This machine's addresses that others can reach, as far as its own name resolves to them."""
     try:
         found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
     except OSError:

@@ -25,15 +25,15 @@ from smtpguard.observe.alarms.conditions import Ends
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
-"""Between looks at the files that are in use."""
+"""Between looks at the files in use."""
 REFUSED = "certificates refused"
 ENDS_SOON_DAYS = 30
-"""From so many days before its end on a certificate is warned about."""
+"""A certificate is warned about this long before it expires."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A certificate and its key, as the settings name them. ``name``: who shows it, a listener's address and port, "console" or
+    """A certificate and its key, from the settings. ``name``: its user: a listener's address and port, "console" or
     "relay"."""
 
     name: str
@@ -43,8 +43,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """``ends``: when the first of the file's certificates is no longer valid; None where it cannot be read or used, and then
-    ``problem`` says why, in one sentence."""
+    """``ends``: when the first certificate in the file expires; None if it cannot be read or used, with the reason in
+    ``problem``, one sentence."""
 
     pair: Pair
     ends: datetime | None
@@ -52,13 +52,13 @@ class Ending:
 
 
 def pairs(settings: Settings) -> tuple[Pair, ...]:
-    """All that the settings name: what listeners and the console show to clients, and what we show to the relay."""
+    """All pairs of the settings: what listeners and the console show to clients, and what we show to the relay."""
     found = (*map(of_listener, settings.listen.smtp), of_console(settings), of_relay(settings))
     return tuple(pair for pair in found if pair is not None)
 
 
 def of_listener(each: SmtpListener) -> Pair | None:
-    """Named as the supervisor names the listener there."""
+    """Has the supervisor's name of that listener."""
     if each.tls is None:
         return None
     name = f"[{each.address}]:{each.port}" if ":" in each.address else f"{each.address}:{each.port}"
@@ -72,7 +72,7 @@ def of_console(settings: Settings) -> Pair | None:
 
 
 def of_relay(settings: Settings) -> Pair | None:
-    """What we show to the relay."""
+    """The client certificate for the relay."""
     relay = settings.relay
     if relay.client_certificate is None or relay.client_key is None:
         return None
@@ -80,7 +80,7 @@ def of_relay(settings: Settings) -> Pair | None:
 
 
 def endings(settings: Settings) -> tuple[Ending, ...]:
-    """When each certificate ends, as its file has it now. Reads files."""
+    """When each certificate in the files expires. Reads files."""
     return tuple(map(ending, pairs(settings)))
 
 
@@ -95,7 +95,7 @@ def ending(pair: Pair) -> Ending:
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """For the side that answers; TLS 1.2 and later. Raises CannotStart."""
+    """For servers; TLS 1.2 and later. Raises CannotStart."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _Octets.read(Pair(name="", certificate=certificate, key=key)).into(context)
@@ -103,7 +103,7 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def readable(*paths: Path | None) -> None:
-    """Tried one by one, since ssl would not say which of them it is. Raises CannotStart."""
+    """Opens them one by one, since ssl would not say which one it is. Raises CannotStart."""
     for path in paths:
         if path is None:
             continue
@@ -114,14 +114,14 @@ def readable(*paths: Path | None) -> None:
 
 
 def ends(settings: Settings) -> Iterator[Ends]:
-    """When each of them ends, as its file says. One that cannot be used is told of elsewhere."""
+    """When each certificate in the files expires. One that cannot be used is reported elsewhere."""
     for each in endings(settings):
         if each.ends is not None:
             yield Ends(what=str(each.pair.certificate), at=each.ends)
 
 
 def try_all(settings: Settings, parts: Iterable[str]) -> None:
-    """Those that these parts will show. Raises CannotStart."""
+    """Try those that these parts will use. Raises CannotStart."""
     for listener in settings.listen.smtp if "proxy" in parts else ():
         if listener.tls is not None:
             server_context(listener.tls.certificate, listener.tls.key)
@@ -130,8 +130,8 @@ def try_all(settings: Settings, parts: Iterable[str]) -> None:
 
 
 class Renewals:
-    """Takes renewed certificates into the contexts that one process has in use. ``refused``: how often it found a pair that
-    cannot be used, and kept the one before."""
+    """Loads renewed certificates into the contexts that this process uses. ``refused``: how often a new pair was
+    unusable and the old one was kept."""
 
     def __init__(self) -> None:
         self.refused = 0
@@ -139,17 +139,17 @@ class Renewals:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """As a process says it of itself (processes.numbers)."""
+        """For the process's numbers (processes.numbers)."""
         return {REFUSED: self.refused}
 
     def watch(self, pair: Pair | None, *contexts: ssl.SSLContext | None) -> None:
-        """From now on, for ``contexts`` that show this pair. Nothing where there is no pair or no context."""
+        """Watch this pair for ``contexts`` that use it. Without a pair or context do nothing."""
         used = [context for context in contexts if context is not None]
         if pair is not None and used:
             self._shown.append(_Shown(pair, used))
 
     async def run(self) -> None:
-        """For ever."""
+        """Never returns."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await self.look()
@@ -160,7 +160,7 @@ class Renewals:
 
 
 class _Shown:
-    """A pair that is in use."""
+    """A pair in use."""
 
     def __init__(self, pair: Pair, contexts: Sequence[ssl.SSLContext]) -> None:
         self._pair, self._contexts = pair, contexts
@@ -171,7 +171,7 @@ class _Shown:
             self._seen = b""
 
     def look(self) -> bool:
-        """False where there is something new on disk, said for the first time, that cannot be used."""
+        """Returns False the first time that an unusable new pair is found on disk."""
         try:
             found = _Octets.read(self._pair)
             if found.digest == self._seen:
@@ -197,7 +197,7 @@ class _Shown:
 
 
 class _Octets:
-    """Both files as they were at one moment."""
+    """Both files at one moment."""
 
     def __init__(self, pair: Pair, certificate: bytes, key: bytes) -> None:
         self._pair, self._certificate, self._key = pair, certificate, key
@@ -218,7 +218,7 @@ class _Octets:
         return hashlib.sha256(hashlib.sha256(self._certificate).digest() + self._key).digest()
 
     def into(self, context: ssl.SSLContext) -> None:
-        """Raises CannotStart; the context is not to be used then."""
+        """Raises CannotStart; the context must not be used then."""
         with ExitStack() as undo:
             places = []
             for octets in (self._certificate, self._key):
@@ -229,7 +229,7 @@ class _Octets:
             try:
                 context.load_cert_chain(
                     places[0], places[1], password=""
-                )  # or a key that has one would ask the terminal
+                )  # an encrypted key would ask for it on the terminal
             except (ssl.SSLError, OSError, ValueError) as e:
                 other = getattr(e, "reason", "") == "KEY_VALUES_MISMATCH"
                 why = "the key is not the certificate's" if other else "not PEM that can be used"
@@ -237,7 +237,7 @@ class _Octets:
 
     def ends(self) -> datetime:
         """Raises CannotStart."""
-        from cryptography import x509  # which takes a while, and most installations have no TLS of their own
+        from cryptography import x509  # slow to import, and most installations have no TLS of their own
 
         try:
             return min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(self._certificate))

@@ -16,7 +16,7 @@ _RANDOM = 32**_RANDOM_DIGITS
 
 
 class SystemClock:
-    """guard.ports.Clock"""
+    """Implements guard.ports.Clock."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -26,9 +26,9 @@ class SystemClock:
 
 
 def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Callable[[], str]:
-    """A maker of ids: 16 digits, sorted by the millisecond they were made in; those of one process rise strictly.
+    """A maker of ids: 16 digits, sorted by the millisecond of creation. Those of one process strictly increase.
 
-    Of two processes in the same millisecond 30 random bits tell them apart.
+    Ids of two processes in the same millisecond differ in 30 random bits.
     """
     last = [0, 0]
 
@@ -54,6 +54,6 @@ def _text(number: int, digits: int) -> str:
 
 
 def host_name() -> str:
-    """What we call ourselves in a greeting: the machine's name if it is a whole one, and no question to any server."""
+    """Our name in a greeting: the machine's if it is fully qualified. No server is asked."""
     name = socket.gethostname()
     return name if "." in name else f"{name}.localdomain"

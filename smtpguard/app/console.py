@@ -47,7 +47,7 @@ from smtpguard.processes.part import Part
 from smtpguard.store.archive import Archive
 
 STALE_SECONDS = 10.0
-"""So old may be what was last read of the gate, which is read four times a second."""
+"""The oldest that the last read of the gate may be. It is read four times a second."""
 
 
 class Console(Part):
@@ -163,13 +163,13 @@ async def _other_file(file: policyfile.Following) -> OtherFile | None:
 
 
 def _policy(policies: Following) -> Policy:
-    """The one in force. Raises LedgerError."""
+    """The policy in force. Raises LedgerError."""
     policies.current()
     return policies.policy
 
 
 def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:
-    """What people who decide need (health.Checks)."""
+    """What approvers need (health.Checks)."""
     try:
         policies.current()
         policy = ""
@@ -179,7 +179,7 @@ def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:
 
 
 class _Trial:
-    """console.ports.Trial: what the guard would think, under the policy in force and with the lists that are in use."""
+    """console.ports.Trial: judge a message under the policy in force, with the lists in use."""
 
     def __init__(self, policies: Following, gather: Gather) -> None:
         self._policies = policies

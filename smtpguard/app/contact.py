@@ -11,7 +11,7 @@ from smtpguard.mail.compose import mailbox_of
 
 
 def contact(settings: Settings) -> Address | None:
-    """None: it names no mailbox, but a telephone number, say."""
+    """None if the contact is no mailbox, but a telephone number, say."""
     try:
         return mailbox_of(settings.notices.contact)[1]
     except BadAddress:
@@ -19,8 +19,8 @@ def contact(settings: Settings) -> Address | None:
 
 
 def second_way(settings: Settings) -> tuple[str, str]:
-    """What is missing for a person to hear of an alarm that the guarded relay cannot carry, and by which key of the settings; "" for
-    nothing."""
+    """What is missing to tell a person of an alarm that the guarded relay cannot carry, and the settings key for it; ""
+    if nothing is."""
     alarms, relay = settings.alarms, settings.relay
     if alarms.webhook is not None:
         return "", ""

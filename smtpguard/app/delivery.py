@@ -123,7 +123,7 @@ class Deliverer(Part):
         await self._store.outbox.abandon(_is_gone)
 
     async def serve(self) -> None:
-        """All at once, for ever; the first that fails ends the part, which is then started again."""
+        """Runs all tasks, and never returns. If one fails the part ends, and is started again."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
@@ -152,7 +152,7 @@ class Deliverer(Part):
         self._delivery.stop()
         if self._delivering is not None:
             await asyncio.wait({self._delivering}, timeout=grace_seconds)
-        with contextlib.suppress(LedgerError, TimeoutError):  # where the store is put back then, the log alone has it
+        with contextlib.suppress(LedgerError, TimeoutError):  # if the store is restored then, only the log has it
             async with asyncio.timeout(LAST_LINES_SECONDS):
                 await self._deeds.told()
 
@@ -168,25 +168,26 @@ class Deliverer(Part):
         )
         bounds = await self._store.agree(bounds, socket.gethostname())
         more = True
-        while more:  # a slice at a time, beside admissions
+        while more:  # a slice at a time, between admissions
             more = (await self._store.retain(bounds)).more
             await asyncio.sleep(0.1)
 
     async def _write_terms(self) -> None:
         more = True
-        while more:  # a slice at a time, beside admissions
+        while more:  # a slice at a time, between admissions
             more = await self._store.journal.write_terms()
             await asyncio.sleep(0.05)
 
     async def _sum_up(self) -> None:
         more = True
-        while more:  # a slice at a time, beside admissions
+        while more:  # a slice at a time, between admissions
             more = await self._store.journal.sum_up()
             await asyncio.sleep(0.05)
 
 
 class _Desk:
-    """The stationery of the policy in force: made once for each. Where that cannot be read, of the settings alone."""
+    """Caches the stationery of the policy in force. If that policy cannot be read, the stationery of the settings
+    alone."""
 
     def __init__(self, settings: Settings, policies: Following) -> None:
         self._settings, self._policies = settings, policies
@@ -223,7 +224,8 @@ def _owner() -> str:
 
 
 def _is_gone(owner: str) -> bool:
-    """Whether a worker that began an attempt is no more: a process of this machine that has ended, or had the number that is ours."""
+    """Whether the worker that began an attempt has ended: a process of this machine that is gone, or had our process
+    id."""
     host, _, pid = owner.rpartition(" ")
     if owner == _owner():
         return True
@@ -233,13 +235,13 @@ def _is_gone(owner: str) -> bool:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    except OSError:  # somebody else's
+    except OSError:  # another user's
         return False
     return False
 
 
 def signer(settings: Settings) -> Sign | None:
-    """Raises CannotStart where the key cannot be read or used."""
+    """Raises CannotStart if the key cannot be read or used."""
     given = settings.dkim_sign
     if given is None:
         return None
@@ -253,7 +255,7 @@ def signer(settings: Settings) -> Sign | None:
 
 
 async def _every(seconds: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
-    """A store that does not answer is asked again the next time."""
+    """Run ``work`` every so many seconds, for ever. If the store does not answer it tries again the next time."""
     while True:
         try:
             await work()
@@ -263,7 +265,7 @@ async def _every(seconds: float, what: str, work: Callable[[], Awaitable[object]
 
 
 def _language_of(people: People) -> Callable[[str], Awaitable[str]]:
-    """What somebody chose for their account. Where the store does not answer, as if they had chosen none: the notice goes all the same."""
+    """The language of a person's account. If the store does not answer, the default: the notice goes out all the same."""
 
     async def chosen(address: str) -> str:
         try:

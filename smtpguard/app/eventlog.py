@@ -14,13 +14,13 @@ MOST_RELAYING = 10_000
 
 
 class EventLog:
-    """A subscriber of one store's committed events (store.opening.open_store): called by the thread that writes. What people do is
-    logged by who follows the journal (auditfollower)."""
+    """A subscriber of one store's committed events (store.opening.open_store), called in the writer's thread. The
+    actions of people are logged by auditfollower."""
 
     def __init__(self, tell: Callable[..., None] = log.tell) -> None:
         """``tell`` is called with the events of one commit that are logged, each an argument."""
         self._tell = tell
-        self._relaying: OrderedDict[str, Event] = OrderedDict()  # verdicts whose outcome is to stand in the same line
+        self._relaying: OrderedDict[str, Event] = OrderedDict()  # verdicts that wait for their outcome, for one line
 
     def __call__(self, events: Sequence[Event]) -> None:
         told: list[Event] = []
@@ -31,7 +31,7 @@ class EventLog:
                     told.append(self._relaying.popitem(last=False)[1])
                 continue
             verdict = self._relaying.pop(event.id, None) if event.kind is Kind.OUTCOME else None
-            if verdict is not None:  # what was decided, and what the relay said
+            if verdict is not None:  # the verdict, and the relay's reply
                 data = {**verdict.data, **event.data}
                 event = Event(kind=verdict.kind, id=event.id, at=event.at, data=data, private=verdict.private)
             if event.kind not in PEOPLES:

@@ -47,8 +47,8 @@ from smtpguard.reading.surroundings import Surroundings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """``reading`` is there whatever the rules needed: people want to know how it reads. ``purposes``: what each rule is for,
-    in English where its admin wrote that; ``places``: where each stands, as file and line."""
+    """``reading`` is always there, even if no rule needed it, since people want to see it. ``purposes``: the purpose of
+    each rule, in English if its admin wrote that; ``places``: file and line of each rule."""
 
     verdict: Verdict
     reading: Reading
@@ -79,7 +79,7 @@ class Explainer:
         session: Session,
         counted: Mapping[str, int] | None = None,
     ) -> Explained:
-        """``counted``: what is known to have been counted by a fact, where this message alone comes to less."""
+        """``counted``: counts by fact, used where this message alone has less."""
         envelope = Envelope(reverse_path=reverse_path, recipients=tuple(Recipient(address=a) for a in recipients))
         transaction = Transaction(id=self._new_id(), session=session, envelope=envelope, message=message)
         gathered = await self._gather.open(transaction, self._in_force)
@@ -110,7 +110,7 @@ class Explainer:
 
 @asynccontextmanager
 async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIterator[Explainer]:
-    """With the policy as its file has it now. Raises Broken, CannotStart."""
+    """With the policy in the file now. Raises Broken, CannotStart."""
     policy = policy or read_policy(settings)
     async with AsyncExitStack() as undo:
         settings, digester = indexed(settings, policy, undo)
@@ -126,14 +126,15 @@ async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIt
 
 
 def rule_places(policy: Policy, where: str) -> Mapping[str, str]:
-    """Rule -> "policy.yaml:61". ``where``: what the policy's own file is called."""
+    """Rule -> "policy.yaml:61". ``where``: the name of the policy's own file."""
     document = policy_document(policy.documents, where)
     marks = {rule["id"]: document.mark(("rules", n)) for n, rule in enumerate(document.value.get("rules") or ())}
     return {rule: f"{mark.file or where}:{mark.line}" for rule, mark in marks.items()}
 
 
 def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:
-    """Where the indexes to ask are: those that are in use, or passing ones where a list has none yet, until ``undo`` is closed."""
+    """The settings and digester for indexes: those in use, or temporary ones if a list has none yet, deleted when
+    ``undo`` is closed."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
     with_members = [info for info in lists.values() if info.members]
     there = settings.secret_file.is_file() and all(
@@ -146,6 +147,6 @@ def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[S
     indexes(passing).mkdir(mode=0o700)
     digester = Digester(os.urandom(32), settings.delimiters)
     refresher = built_refresher(passing, policy, digester)
-    for info in with_members:  # one that cannot be read stays without an index, and is unknown, as it would be
+    for info in with_members:  # a list that cannot be read has no index, and is unknown, as for real mail
         refresher.sync(info, SystemClock().now())
     return passing, digester

@@ -27,7 +27,8 @@ _SQLITE = "sqlite:///"
 
 
 class CannotStart(Exception):
-    """It cannot run as things are; one sentence for whoever started it. Trying again would not help, unless it is ``passing``."""
+    """It cannot run as things are; one sentence for the person who started it. Trying again would not help, unless it
+    is ``passing``."""
 
     def __init__(self, sentence: str, *, passing: bool = False) -> None:
         super().__init__(sentence)
@@ -35,24 +36,24 @@ class CannotStart(Exception):
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO})
-"""Of what the system lacks, or a disk or a server of files says, that it may have again."""
+"""Errors for lack of a resource, or from a disk or file server, that may pass."""
 
 
 def read_settings(path: Path) -> Settings:
     """The settings in this file. Raises Broken with every problem."""
-    from smtpguard.config.settings import read_settings  # which takes longer than whoever freezes is to wait
+    from smtpguard.config.settings import read_settings  # a slow import; a freeze should not wait for it
 
     return read_settings(path)
 
 
 def read_policy(settings: Settings) -> Policy:
-    """As the files have it now, which need not be what is in force. Raises Broken with every problem."""
+    """The policy in the files now, which may differ from the one in force. Raises Broken with every problem."""
     return parse_policy(settings, policy_documents(settings.policy), where=str(settings.policy))
 
 
 def parse_policy(settings: Settings, documents: Mapping[str, bytes], where: str = "policy.yaml") -> Policy:
-    """What these documents say. Raises Broken."""
-    from smtpguard.policy.parse import parse  # which takes longer than whoever freezes is to wait
+    """Parse these documents. Raises Broken."""
+    from smtpguard.policy.parse import parse  # a slow import; a freeze should not wait for it
 
     return parse(
         documents,
@@ -63,17 +64,17 @@ def parse_policy(settings: Settings, documents: Mapping[str, bytes], where: str 
 
 
 def indexes(settings: Needed) -> Path:
-    """Where the lists' indexes stand."""
+    """The folder of the list indexes."""
     return settings.state / "indexes"
 
 
 def spool(settings: Needed) -> Path:
-    """Where large messages wait while they are decided on."""
+    """The folder for large messages that are being decided on."""
     return settings.state / "spool"
 
 
 def make_state(settings: Needed) -> None:
-    """The state directory and what is in it: for nobody else to see. Raises CannotStart."""
+    """Make the state folder and its subfolders, for their owner only. Raises CannotStart."""
     try:
         for folder in (settings.state, indexes(settings), spool(settings)):
             if folder.is_dir():
@@ -85,8 +86,8 @@ def make_state(settings: Needed) -> None:
 
 
 def exposed(settings: Settings) -> Iterator[tuple[str, str]]:
-    """What of it other users of this machine can look into, by the settings' key, and a sentence that says what to do. Made by us it
-    is for nobody else; what is there already may have been made by hand."""
+    """Files that other users of this machine can read: the settings key, and a sentence on what to do. Those that we
+    make are private; existing ones may have been made by hand."""
     if _others(settings.state, stat.S_IROTH | stat.S_IXOTH):
         yield "state", f"other users of this machine can look into {settings.state}: chmod 700 {settings.state}"
     files = [("secret_file", settings.secret_file)]
@@ -113,7 +114,7 @@ def installation_secret(settings: Needed) -> bytes:
 
 
 def store_url(settings: Needed) -> str:
-    """With the password in it, from its file. Not to be shown."""
+    """Contains the password from its file. Never show it."""
     if settings.store.password_file is None:
         return settings.store.url
     password = quote(secret_text(settings.store.password_file), safe="")

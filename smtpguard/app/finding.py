@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 class State(enum.Enum):
     FINE = "fine"
-    WRONG = "wrong"  # what we need does not work
-    OPEN = "open"  # a way around the guard
-    ACCEPTED = "accepted"  # a way around the guard, which the settings know of
-    UNKNOWN = "unknown"  # cannot be seen from here
+    WRONG = "wrong"  # something that we need does not work
+    OPEN = "open"  # a bypass of the guard
+    ACCEPTED = "accepted"  # a bypass of the guard that the settings accept
+    UNKNOWN = "unknown"  # cannot be found out from here
     ODD = "odd"  # it works, and is probably not meant
 
 

@@ -25,9 +25,9 @@ from smtpguard.notices import listalerts
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-AT_ONCE = 4  # lists that are read side by side
+AT_ONCE = 4  # lists read at the same time
 MAY_HANG = 64
-HANGS_SECONDS = 2 * 3600.0  # twice as long as what is on another machine may take; files may hang for ever
+HANGS_SECONDS = 2 * 3600.0  # twice the timeout of a remote source; reading a file may hang for ever
 
 
 class Freshness:
@@ -41,7 +41,7 @@ class Freshness:
         self._under = ""
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._few = asyncio.Semaphore(AT_ONCE)
-        self._threads = ThreadPoolExecutor(MAY_HANG, "list sources")  # not those that everything else waits for
+        self._threads = ThreadPoolExecutor(MAY_HANG, "list sources")  # apart from the threads that everything else uses
         self._unsaid: list[Report] = []
         self._stopping = threading.Event()
 
@@ -52,10 +52,10 @@ class Freshness:
                 self._begin()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
-            self._stopping.set()  # a source that waits for others gives up; what is half read is not used
+            self._stopping.set()  # a source that waits gives up; a half-read one is not used
 
     async def step(self) -> None:
-        """All that is due now, to its end."""
+        """Sync all lists that are due, and wait for them."""
         self._begin()
         await asyncio.gather(*self._reading.values())
         await self._say()
@@ -63,7 +63,7 @@ class Freshness:
     def _begin(self) -> None:
         try:
             policy = self._policies.policy
-        except PolicyUnreadable:  # whoever reads the log has heard of it
+        except PolicyUnreadable:  # logged elsewhere
             return
         if self._refresher is None or self._expander is None or policy.sha256 != self._under:
             stop = self._stopping.is_set
@@ -82,7 +82,7 @@ class Freshness:
                 began = self._clock.now()
                 thread = asyncio.get_running_loop().run_in_executor(self._threads, refresher.sync, info, began)
                 await self._patiently(info, thread)
-            while not thread.done():  # it hangs; it keeps no other from its turn, and people hear of it
+            while not thread.done():  # it hangs: others go on, and people are told
                 if isinstance(refresher, Refresher):
                     report = await asyncio.to_thread(refresher.unfinished, info, began, self._clock.now())
                     if report.news:
@@ -91,17 +91,17 @@ class Freshness:
             report = await thread
             if report.news:
                 self._unsaid.append(report)
-        except Exception:  # one of ours: the other lists are not to suffer for it
+        except Exception:  # an internal error must not stop the other lists
             log.exception("list %s: cannot be synced", info.name)
         finally:
             del self._reading[info.name]
 
     async def _patiently(self, info: ListInfo, reading: asyncio.Future[Report]) -> None:
-        """Until it has ended, or has taken too long."""
+        """Wait until it has ended, or has taken too long."""
         await asyncio.wait({reading}, timeout=HANGS_SECONDS)
 
     async def _say(self) -> None:
-        """A store that does not answer is asked again: what happened once is not found out twice."""
+        """Journal the reports. If the store does not answer they are kept and tried again: a change is found only once."""
         while self._unsaid and not self._stopping.is_set():
             report = self._unsaid[0]
             told = tuple(listalerts.intents(report, self._policies.current()))

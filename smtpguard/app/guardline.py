@@ -27,7 +27,7 @@ from smtpguard.store.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """``watch`` must run, or the fences fall. ``hostname``: what we call ourselves."""
+    """``watch`` must run, or the fences stop all mail. ``hostname``: our name in greetings."""
 
     intake: Intake
     watch: GateWatch
@@ -37,13 +37,13 @@ class Line:
     beforehand: Preapproval | None = None
 
     def here(self, address: Address) -> Reply | None:
-        """What a recipient is answered that is an address of the guard's own, to which mailings are sent to be approved."""
+        """The reply to a recipient that is the guard's own address, for preapprovals."""
         return self.beforehand.answer(address) if self.beforehand is not None else None
 
 
 async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
-    """Ready for mail when it returns; ``undo`` lets go of it. ``clock``: another than the system's. Raises CannotStart, LedgerError
-    and Broken."""
+    """Ready for mail when it returns; ``undo`` closes it. ``clock``: instead of the system's. Raises CannotStart,
+    LedgerError and Broken."""
     clock = clock or SystemClock()
     make_state(settings)
     secret = installation_secret(settings)
@@ -83,7 +83,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
 
 
 def counts(intake: Intake) -> Mapping[str, int]:
-    """What a process with a wire says along with its beats (processes.numbers)."""
+    """The numbers of a process that takes mail (processes.numbers)."""
     undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
     answered = {f"answered {how}": count for how, count in intake.answered.items()}
     admissions = {f"admission {n}": count for n, count in enumerate(intake.admissions) if count}

@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 LIVES, READY = "/healthz", "/readyz"
 
 Checks = Callable[[], Mapping[str, str]]
-"""What has to be well, by name: "" where it is, else what is wrong with it, in words that are no secret."""
+"""What must be well, by name: "" if it is, else what is wrong, in words that may be public."""
 
 
 class Health:
-    """In front of an application, which hears of these two paths nothing."""
+    """Wraps an application, and answers these two paths itself."""
 
     def __init__(self, application: ASGIApp, checks: Checks) -> None:
         self._application, self._checks = application, checks

@@ -27,7 +27,7 @@ def teller(
     *,
     sender: Sender | None = None,
 ) -> Teller | None:
-    """None where there is nobody to tell. Raises CannotStart where a secret cannot be used."""
+    """None if there are no webhooks. Raises CannotStart if a secret cannot be used."""
     if not settings.webhooks:
         return None
     url = settings.console.url.rstrip("/") if settings.console else ""
@@ -48,7 +48,7 @@ def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:
         raise CannotStart(f"{wanted.secret_file}: a webhook's secret has at least {SHORTEST_SECRET} characters")
 
     def nameable(name: str) -> bool:
-        """A list that is not in the policy any more might have been of any kind."""
+        """False for a list that is no longer in the policy: its sensitivity is unknown."""
         info = policies.current().registry.lists.get(name)
         return info is not None and info.sensitivity != "special-category"
 

@@ -25,8 +25,8 @@ from smtpguard.policy.parse import Policy
 
 
 def names(settings: Settings, policy: Policy) -> dict[str, Any]:
-    """What says which addresses are a list's, as Names takes it: the organisation's domains, the relay's names, and the mailboxes of
-    people whom policy and settings name."""
+    """The arguments of Names, which says which addresses are list addresses: the organization's domains, the relay's
+    names, and the mailboxes of people in policy and settings."""
     relay = settings.relay
     hosts = (settings.hostname, relay.host, relay.server_name or "", *relay.names)
     known = people_of(policy) | {text for text in (settings.notices.contact, settings.hold.approve_at) if text}
@@ -40,7 +40,7 @@ def names(settings: Settings, policy: Policy) -> dict[str, Any]:
 
 
 def people_of(policy: Policy) -> set[str]:
-    """The addresses of everybody whom the policy names, as they stand there or canonical."""
+    """The addresses of all people in the policy, as written or canonical."""
     known: set[str] = set(policy.aliases)
     known.update(*policy.groups.values())
     for info in policy.lists.values():
@@ -51,7 +51,7 @@ def people_of(policy: Policy) -> set[str]:
 
 
 def built_registry(settings: Settings, policy: Policy, digester: Digester, clock: Clock) -> Registry:
-    """The lists as this policy declares them, with the indexes that are there."""
+    """The lists of this policy, with the indexes that exist."""
     lists, streams = build(*policy.sections(), delimiters=policy.delimiters)
     return Registry(
         lists=lists,
@@ -74,13 +74,13 @@ def built_refresher(settings: Settings, policy: Policy, digester: Digester, *, s
 
 
 def built_expander(settings: Settings, policy: Policy, registry: Registry, *, stop: Stop = never) -> Expander:
-    """What expands at the relay, found out as lists are; ``registry`` is nobody else's."""
+    """Looks up what the relay expands, in the same way as lists. Needs a ``registry`` of its own."""
     declared = [model.model_dump(by_alias=True, exclude_none=True) for model in policy.expansions]
     return Expander(declared, registry, folder=indexes(settings), base=settings.policy.parent, stop=stop)
 
 
 def on_list(settings: Settings, digester: Digester) -> Asked:
-    """Whether somebody, by their digest, is on a list at a version of its index: known only where that is the one in use."""
+    """Whether a person, by their digest, is on a list at a version of its index. Known only for the version in use."""
 
     known: dict[str, tuple[tuple[int, int], Index]] = {}
 
@@ -113,7 +113,7 @@ def open_refresher(settings: Settings, policy: Policy) -> Refresher:
 
 
 def _digester(settings: Settings) -> Digester:
-    """The secret is made here too: lists may be synced before the guard was ever started."""
+    """Makes the secret if needed: lists may be synced before the first start."""
     make_state(settings)
     return Digester(installation_secret(settings), settings.delimiters)
 

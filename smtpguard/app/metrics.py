@@ -33,9 +33,9 @@ from smtpguard.store.store import Store
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 20
-EACH = 10  # of one address
-LASTS_SECONDS = 30.0  # who has not read its answer by then is let go
-PORT_SECONDS = 5.0  # between attempts to have it
+EACH = 10  # connections of one address
+LASTS_SECONDS = 30.0  # a client that has not read its answer by then is disconnected
+PORT_SECONDS = 5.0  # between attempts to bind it
 
 
 class Metrics(Part):
@@ -77,7 +77,7 @@ class Metrics(Part):
         await self._undo.aclose()
 
     def _listen(self) -> bool:
-        """False: the port cannot be had now."""
+        """False: the port cannot be bound now."""
         try:
             listener = open_all([Wanted(address=self._wanted.address, port=self._wanted.port)])[0].socket
         except CannotListen as e:
@@ -108,20 +108,20 @@ class Metrics(Part):
         except LedgerError as e:
             self._watching.failed()
             self._say("store", f"metrics: the store does not answer: {type(e).__name__}")
-        except Exception as e:  # one of ours: what is known is told all the same
+        except Exception as e:  # an internal error: earlier numbers are served all the same
             self._say("store", f"metrics: {type(e).__name__}", e)
         else:
             self._said.pop("store", None)
 
     def _say(self, about: str, text: str, error: Exception | None = None) -> None:
-        """Once, while it lasts."""
+        """Log a problem once while it lasts."""
         if text != self._said.get(about):
             log.warning("%s", text, exc_info=error)
         self._said[about] = text
 
 
 def application(watching: Watching) -> Health:
-    """Each scrape has a connection of its own, so that a bound on how long one lasts cuts off nobody else's."""
+    """Each scrape has its own connection, so a limit on how long one lasts cuts off no other."""
 
     async def metrics(request: Request) -> Response:
         text, kind = Exposition(watching.numbers()).text(request.headers.get("accept", ""))

@@ -65,7 +65,7 @@ class Milter(Part):
     async def _settle(self, reception: MilterReception, connection: socket.socket, closed: Callable[[], None]) -> None:
         try:
             await reception.serve_connection(connection, closed)
-        except OSError as e:  # an MTA that has gone already
+        except OSError as e:  # an MTA that has disconnected
             log.info("a milter connection could not be set up: %s", type(e).__name__)
             connection.close()
             closed()

@@ -21,7 +21,7 @@ from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.packet import Negotiate
 
 _SOURCES = {4: "127.0.0.2", 6: "::1"}
-"""By which address of this machine's own that no service of it has."""
+"""A source address of this machine that none of its services uses."""
 _HELLO = Negotiate(version=6, actions=0x1FF, steps=0x1FFFFF)
 
 
@@ -29,7 +29,7 @@ async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> As
     """``sender``: an address of ours. ``own``: addresses of this machine that others can reach."""
     for each in settings.listen.smtp:
         if is_this_machine(each.address) and each.clients is None and not each.proxy:
-            continue  # nobody else reaches it
+            continue  # other hosts cannot reach it
         tried = False
         for host, source in _places(each, own):
             if not each.proxy and _is_stranger(each, source):
@@ -41,7 +41,7 @@ async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> As
 
 
 async def open_milters(settings: Settings, own: Sequence[str]) -> AsyncIterator[Finding]:
-    """At a Unix socket its permissions say who is a stranger."""
+    """For a Unix socket its permissions say who may connect."""
     for each in settings.listen.milter:
         if each.unix is not None or (is_this_machine(each.address) and each.clients is None):
             continue
@@ -70,7 +70,7 @@ def _milter(each: MilterListener, source: str, *, speaks: bool) -> Finding:
 
 
 def _speaks(host: str, port: int, source: str) -> bool | None:
-    """Whether a stranger's first packet is answered as an MTA's. None: there is no way in."""
+    """Whether it answers an unknown client's first packet as an MTA's. None: cannot connect."""
     try:
         sock = socket.create_connection((host, port), timeout=SECONDS, source_address=(source, 0))
     except OSError:
@@ -79,13 +79,13 @@ def _speaks(host: str, port: int, source: str) -> bool | None:
         try:
             sock.sendall(encode(_HELLO))
             head = sock.recv(5, socket.MSG_WAITALL)
-        except OSError:  # closed in our face, or no answer
+        except OSError:  # closed at once, or no answer
             return False
     return head[4:] == b"O"
 
 
 def _places(each: SmtpListener | MilterListener, own: Sequence[str]) -> list[tuple[str, str]]:
-    """Where it can be reached from here, and as whom."""
+    """The host to connect to, and the source address to connect from."""
     address = ip_address(each.address)
     if not address.is_unspecified:
         return [(each.address, _SOURCES[address.version] if address.is_loopback else each.address)]
@@ -94,7 +94,7 @@ def _places(each: SmtpListener | MilterListener, own: Sequence[str]) -> list[tup
 
 
 def _is_stranger(each: SmtpListener | MilterListener, source: str) -> bool:
-    """Where everybody is a client, so is a stranger."""
+    """Whether this source is not a client of the listener. If everyone is a client, it counts as unknown too."""
     admitted = each.admitted
     return admitted is None or not within(source, admitted) or any(network.prefixlen == 0 for network in admitted)
 

@@ -39,7 +39,7 @@ from smtpguard.wire.turned import Why
 
 LOOK_SECONDS = 5.0
 OLD_SECONDS = 3 * LOOK_SECONDS
-"""What is known of the store since then is not what is now."""
+"""Numbers of the store older than this are out of date."""
 NEAR = timedelta(hours=2)
 PAGE = 1000
 PAGES = 100  # of the journal in one look; the rest is read at the next
@@ -58,7 +58,7 @@ class _List:
 
 
 class Watching:
-    """For one process. Counters begin with the first look. Whoever looks says where that ``failed``."""
+    """For one process. Counters begin with the first look. The caller of ``look`` reports a failure with ``failed``."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
@@ -66,10 +66,10 @@ class Watching:
         self._tally = Tally()
         self._tree: Mapping[str, Any] = {}
         self._waiting: Waiting | None = None
-        self._looked = 0.0  # when, by the monotonic clock
-        self._answered = False  # the last time that it was asked
-        self._read_to = 0  # of the journal
-        self._under = ""  # whose rules and lists the tally expects
+        self._looked = 0.0  # by the monotonic clock
+        self._answered = False  # whether it answered last time
+        self._read_to = 0  # entry of the journal
+        self._under = ""  # the policy whose rules and lists the tally expects
         self._enforced = True
         self._lists: Mapping[str, _List] = {}
         self._policy: Look | None = None
@@ -77,18 +77,18 @@ class Watching:
         self._certificates: Sequence[Ending] = ()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
-        """Of the tree, by its supervisor (processes.numbers)."""
+        """Numbers of the process tree from its supervisor (processes.numbers)."""
         self._tree = numbers
 
     async def look(self, store: Store, policies: Following) -> None:
-        """At the store and at the policy file, and at the lists whether the store answers or not. Raises LedgerError where it does
-        not; what is known stays."""
+        """Read the store and the policy file, and the lists even if the store does not answer. Raises LedgerError;
+        earlier numbers stay."""
         try:
             await self._look_at_store(store)
             await self._look_at_policy(store)
             try:
                 await policies.follow()
-            except PolicyUnreadable:  # told by a number of its own
+            except PolicyUnreadable:  # it has a number of its own
                 return
             if policies.policy.sha256 != self._under:
                 self._expect(policies.policy)
@@ -106,7 +106,7 @@ class Watching:
         await self._read_on(store, waiting.entries)
 
     async def _look_at_policy(self, store: Store) -> None:
-        """How the file of this host stands to the policy in force; read again only where one of them has changed."""
+        """Compare this host's policy file with the policy in force; read again only if one of them has changed."""
         if self._file is None or self._file.store is not store:
             self._file = policyfile.Following(self._settings, store)
         self._policy = await self._file.look()
@@ -144,10 +144,10 @@ class Watching:
             )
         return found
 
-    # what is told
+    # Output.
 
     def numbers(self) -> Numbers:
-        """Asks nobody."""
+        """From memory."""
         return {
             "smtpguard_build_info": {(__version__,): 1},
             **self._tally.numbers(),
@@ -159,7 +159,8 @@ class Watching:
         }
 
     def ready(self) -> Mapping[str, str]:
-        """Of a host that carries mail (health.Checks), as far as it is known here: store, policy, relay and the parts that take mail."""
+        """Whether a host that carries mail is ready (health.Checks), as far as this process knows: store, policy, relay
+        and the parts that take mail."""
         waiting, tree = self._waiting, self._tree
         fresh = self._answered and self._clock.monotonic() - self._looked < OLD_SECONDS
         in_force = waiting is not None and bool(waiting.policy_sha256)
@@ -248,7 +249,7 @@ class Watching:
 
     def _of_tree(self, passed: float) -> Numbers:
         tree = self._tree
-        if not tree:  # a supervisor tells within a second
+        if not tree:  # a supervisor sends its numbers within a second
             return {}
 
         def by(key: str) -> dict[tuple[str, ...], float | Spread]:
@@ -295,7 +296,7 @@ class Watching:
 
 
 def _admissions(counts: Mapping[str, int]) -> Spread:
-    """Of all processes that take mail (guardline.counts)."""
+    """Sums over all processes that take mail (guardline.counts)."""
     each = [counts.get(f"admission {n}", 0) for n in range(len(ADMISSION_SECONDS) + 1)]
     return Spread(
         bounds=ADMISSION_SECONDS, counts=tuple(accumulate(each)), total=counts.get("admission us", 0) / 1_000_000

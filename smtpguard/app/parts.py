@@ -20,7 +20,7 @@ from smtpguard.processes.places import Allowance
 
 _WEB = frozenset({"console", "metrics"})
 _COLLECT = (10_000, 20, 20)
-"""Objects more than before, and collections of the younger: a message leaves few cycles behind."""
+"""New objects, and collections of younger generations, before a collection: a message leaves few cycles behind."""
 
 PARTS: Mapping[str, tuple[str, str]] = {
     "proxy": ("smtpguard.app.proxy", "Proxy"),
@@ -34,18 +34,19 @@ PARTS: Mapping[str, tuple[str, str]] = {
 
 
 def load(names: Iterable[str]) -> None:
-    """Import the code of these parts, which their processes then share, and keep it out of every later garbage collection."""
+    """Import the code of these parts, which their processes then share, and keep it out of every later garbage
+    collection."""
     for name in names:
         importlib.import_module(PARTS[name][0])
     gc.freeze()
 
 
 def run(name: str, channel: int, settings: Settings, parent: int) -> int:
-    """The life of a part's process. ``channel``: the descriptor of its channel to the supervisor, whose pid is ``parent``. Returns the
-    exit status."""
-    # A console that outlives its supervisor would keep its port from the next; the others finish what they have in hand.
+    """Run a part in this process. ``channel``: the descriptor of its channel to the supervisor, whose pid is
+    ``parent``. Returns the exit status."""
+    # A console that outlives its supervisor would keep its port from the next one. The others finish their work.
     part.die_with_parent(signal.SIGKILL if name in _WEB else signal.SIGTERM)
-    if os.getppid() != parent:  # it has ended before the kernel was asked
+    if os.getppid() != parent:  # it ended before prctl was called
         return supervisor.TRY_AGAIN
     try:
         one = _made(name, settings)

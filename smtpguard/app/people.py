@@ -45,7 +45,7 @@ OWN_TRIES, OWN_SECONDS = 8, 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """What the console's application is given, and the work that goes on beside it."""
+    """What the console's application needs, and the task that runs beside it."""
 
     middleware: tuple[Middleware, ...]
     routes: tuple[BaseRoute, ...]
@@ -55,7 +55,8 @@ class Front:
     provider: Provider | None
 
     async def run(self) -> None:
-        """For ever: write now and then who was seen. A store that does not answer is asked again the next time."""
+        """Write now and then when sessions were last used; never returns. If the store does not answer it tries again
+        the next time."""
         while True:
             await asyncio.sleep(WRITE_SECONDS)
             await self.write()
@@ -83,7 +84,7 @@ def front(
     port: int,
     passwords: Passwords | None = None,
 ) -> Front:
-    """``port``: where the console listens. Raises CannotStart where a secret cannot be read."""
+    """``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
     place = where(console, port)
     people, passwords, factors = People(store), passwords or Passwords(), Factors(secret)
     keep = console.session
@@ -141,7 +142,6 @@ def api(
     *,
     new_id: Callable[[], str],
 ) -> list[BaseRoute]:
-    """The API's routes, beside those of the pages."""
     tokens = Tokens(
         People(store), desk.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
     )
@@ -149,7 +149,8 @@ def api(
 
 
 def where(console: Console, port: int) -> Place:
-    """As browsers see it. Without a url in the settings it is reached where it listens, and on this machine by its names."""
+    """The console's address for browsers. Without a url in the settings: its listening address, and on this machine its
+    names."""
     if console.url:
         return Place(url=console.url.rstrip("/"), proxies=console.proxies)
     scheme = "https" if console.tls is not None else "http"

@@ -35,7 +35,8 @@ AGAIN_SECONDS = 1.0
 
 
 class Following:
-    """guard.inforce.Policies. ``begin`` or ``follow`` once before ``current``. ``reading``: what a reader needs is built as well."""
+    """Implements guard.ports.PolicyInForce. Call ``begin`` or ``follow`` once before ``current``. ``reading``: also
+    build what a reader needs."""
 
     def __init__(
         self, ledger: Ledger, settings: Settings, digester: Digester, clock: Clock, *, reading: bool = False
@@ -64,24 +65,24 @@ class Following:
 
     @property
     def policy(self) -> Policy:
-        """The whole of it, for those who work with more than its rules."""
+        """The whole policy, for callers that need more than its rules."""
         if self._policy is None:
             raise self._none()
         return self._policy
 
     @property
     def unreadable(self) -> bool:
-        """Whether the policy in force was found to be one that cannot be read here."""
+        """Whether this process could not read the policy in force."""
         return bool(self._unreadable[0])
 
     def around(self) -> tuple[str, Surroundings]:
-        """For a reader: the policy's SHA-256, and what is to be known under it."""
+        """For a reader: the policy's SHA-256, and what a reader needs from that policy."""
         if self._surroundings is None:
             raise self._none()
         return self.current().policy_sha256, self._surroundings
 
     async def begin(self) -> None:
-        """``follow``, for a process that is to run whether the policy in force can be read or not."""
+        """``follow``, for a process that runs even if the policy in force cannot be read."""
         try:
             await self.follow()
         except PolicyUnreadable as e:
@@ -120,7 +121,7 @@ class Following:
         return PolicyUnreadable(self._unreadable[1]) if self.unreadable else Unavailable("no policy is in force yet")
 
     def moved(self, gate: Gate) -> None:
-        """For the watch over the gate: follow, without keeping the watch waiting."""
+        """Called by the watch over the gate: follow without blocking it."""
         known = self._current.policy_sha256 if self._current is not None else ""
         if (gate.policy_sha256, gate.generation) == (known, self._generation):
             return
@@ -138,7 +139,7 @@ class Following:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None:  # mail planned under the old one is not admitted: 451 until this is mended
+        if error is not None:  # mail planned under the old policy is not admitted: 451 until this is fixed
             log.error("the policy in force cannot be taken into use: %s", error)
         elif self._alone is not before:
             log.info("policy %s is in force", task.result().policy_sha256[:12])
@@ -154,11 +155,11 @@ class Following:
         return policy, InForce.of(policy, registry), around
 
 
-# What a reader is to know of the organisation, from the policy in force.
+# What a reader needs to know about the organization, from the policy in force.
 
 
 def surroundings(settings: Settings, policy: Policy) -> Surroundings:
-    """Whose mail this is, which vocabularies are looked for, and how marks are weighed."""
+    """The organization's domains, the vocabularies to look for, and the weights of marks."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
     declared = {a.canonical(policy.delimiters) for info in lists.values() for a in info.addresses}
     implied = {

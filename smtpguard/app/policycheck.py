@@ -30,16 +30,16 @@ from smtpguard.reading.fold import fold
 from smtpguard.reading.topics import compile_vocabularies, words_of
 
 EXPANSIONS = "(expansions)"
-"""Among names of lists: what expands beside them. No list is called so."""
+"""Stands for the expansions among names of lists. No list can have this name."""
 _FAR = 10  # lists grow
-_SEVERAL = 20  # rows or people that are no accident
-_LOOKED_AT = 200_000  # rows of a source that are looked at one by one
-_OURS = 0.05  # of all customers, those in a domain of ours that may be colleagues, board members and the like
+_SEVERAL = 20  # rows or people; fewer may be accidents
+_LOOKED_AT = 200_000  # rows of a source that are checked one by one
+_OURS = 0.05  # share of all customers in a domain of ours; fewer may be colleagues, board members and the like
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedPolicy:
-    """``people``: list -> how many addresses its sources hold; ``unread``: how many of their rows hold none."""
+    """``people``: list -> number of addresses in its sources; ``unread``: number of their rows without an address."""
 
     policy: Policy
     problems: tuple[Problem, ...] = ()
@@ -60,9 +60,9 @@ def check_policy(
     indexed: frozenset[str] = frozenset(),
     now: datetime | None = None,
 ) -> CheckedPolicy:
-    """``base``: the folder that paths of sources are relative to. ``where``: what problems call the policy's file. ``indexed``: lists
-    whose sources stand as they did and have an index that is in use: that one cannot be read is a warning. Raises Broken for documents
-    that are no policy."""
+    """``base``: the folder that paths of sources are relative to. ``where``: the name of the policy's file in problems.
+    ``indexed``: lists with unchanged sources and an index in use: for these an unreadable source is a warning. Raises
+    Broken for documents that are no policy."""
     policy = parse(documents, where=where) if settings is None else parse_policy(settings, documents, where)
     document = policy_document(documents, where)
     people: dict[str, int] = {}
@@ -79,7 +79,7 @@ def check_policy(
         for n, members in enumerate(several):
             here = (*place, n) if (*place, n) in document.values else place
             found += _credentials(document, here, members, base)
-            if isinstance(members, Remote | ListMembers):  # asked by check --live, and counted there
+            if isinstance(members, Remote | ListMembers):  # check --live asks and counts these
                 continue
             held = _members(members.model_dump(by_alias=True, exclude_none=True), base, policy)
             if name != PEOPLE:
@@ -106,7 +106,7 @@ def check_policy(
 
 
 def _borne(problems: list[Problem]) -> list[Problem]:
-    """What cannot be read now, and what was read of it before is in use."""
+    """Make unreadable sources warnings where an index of earlier content is in use."""
     return [
         replace(p, text=f"{p.text}; what was last read of it stays in use", severity=Severity.WARNING) for p in problems
     ]
@@ -124,7 +124,7 @@ def _cut_off(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
 
 
 def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int]) -> Iterator[Problem]:
-    """Numbers of customers that all lists together are far from having; where somebody is counted elsewhere, nobody can say."""
+    """Limits that all lists together are too small to reach. With other counts of people nothing can be said."""
     elsewhere = any(
         not m.members or any(isinstance(s, Remote | ListMembers) for s in m.members) for m in policy.lists.values()
     )
@@ -148,7 +148,7 @@ def _asked(policy: Policy) -> Mapping[Place, Quorum]:
 
 
 def _never_proven(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
-    """Writers of a list without an origin have to log in, or come through a listener whose senders are verified."""
+    """Writers of a list without an origin must log in, or use a listener that verifies senders."""
     listening = settings.listen
     if listening.milter or settings.trust or any(each.auth or each.senders_verified for each in listening.smtp):
         return
@@ -164,7 +164,7 @@ def _never_proven(document: Document, policy: Policy, settings: Settings) -> Ite
 
 
 def _no_page(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
-    """Who is asked to confirm something does so on a page."""
+    """A writer who is asked to confirm needs the console's page."""
     if settings.console is not None and settings.console.url:
         return
     for n, rule in enumerate(policy.rules.rules):
@@ -181,7 +181,7 @@ def warning(document: Document, place: Place, text: str, expected: str = "") -> 
 
 
 def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Problem]:
-    """Maps are read as far as their lines can be told; servers are asked by check --live."""
+    """Files of maps are read; servers are asked by check --live."""
     for n, model in enumerate(policy.expansions):
         place: Place = ("expansions", n) if ("expansions", n) in document.values else ("expansions",)
         yield from _credentials(document, place, model, base)
@@ -197,9 +197,9 @@ def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Prob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
-    """How many addresses a source holds, and rows without one; ``wrong``: why a sync would refuse it, and by which ``key`` of the policy
-    ("" for neither). ``again``: that it names the same people again and again. ``ours``: of addresses in the organization's own domains,
-    how many in which."""
+    """Number of addresses in a source, and of rows without one. ``wrong``: why a sync would refuse it, and ``key``, the
+    policy key that would allow it ("" for none). ``again``: it repeats the same people. ``ours``: the number of
+    addresses in each of the organization's own domains."""
 
     people: int = 0
     bad: int = 0
@@ -231,8 +231,8 @@ def _members(declaration: Mapping[str, object], base: Path, policy: Policy) -> _
 
 
 def _own_domains(document: Document, ours: Mapping[str, int], everybody: int) -> Iterator[Problem]:
-    """A domain in which many customers have their addresses is not the organization's: whoever writes from there would be a
-    colleague. One that has a few of them, it may be."""
+    """A domain in which many customers have addresses is probably not the organization's: its users would count as
+    colleagues. A few are fine."""
     for domain, n in sorted(ours.items()):
         if n >= _SEVERAL and n > _OURS * everybody and document.value["organization"].get("customers_here") is None:
             text = (
@@ -243,8 +243,8 @@ def _own_domains(document: Document, ours: Mapping[str, int], everybody: int) ->
 
 
 def _terms(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
-    """Terms of vocabularies that no text holds as texts are read: signs between letters are taken out of those, say. Those of the
-    product are known to be found, and looking takes as long as all the rest."""
+    """Vocabulary terms that no text can contain as texts are read: signs between letters are removed there, for
+    example. Shipped vocabularies are not checked: they are tested, and checking takes as long as all the rest."""
     folder = where.removesuffix(where.rpartition("/")[2])
     for name, file in vocabulary_names(documents).items():
         if not _is_shipped(file, documents[file]):
@@ -275,7 +275,7 @@ def _is_shipped(file: str, text: bytes) -> bool:
 
 
 def _credentials(document: Document, place: Place, members: Members | Expands, base: Path) -> Iterator[Problem]:
-    """The files of a source that are not its members: of secrets, and of who signs certificates."""
+    """The other files of a source: secrets and CA certificates."""
     for key in ("password_file", "token_file", "ca_file"):
         written = getattr(members, key, None)
         if written is None:
@@ -300,6 +300,6 @@ def readable(path: Path) -> bool:
 
 
 def shown(path: Path) -> str:
-    """As people at this place would name it."""
+    """The path as people at this folder would write it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

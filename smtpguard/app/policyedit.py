@@ -10,11 +10,12 @@ import yaml
 
 
 class NotEditable(ValueError):
-    """The place is not in this file, or is written in a way that is not understood. Its text says which."""
+    """The place is not in this file, or is written in an unsupported style. The text says which."""
 
 
 def with_key(text: str, path: Sequence[str | int], key: str, value: Any, reason: str) -> str:
-    """``path``: the mapping, from the top; a mapping of the top that is not there is added. ``reason`` becomes a comment. Raises NotEditable."""
+    """``path``: the mapping, from the top; a missing top-level mapping is added. ``reason`` becomes a comment. Raises
+    NotEditable."""
     root = yaml.compose(text, yaml.SafeLoader)
     said = f"# {' '.join(reason.split())}"
     if not isinstance(root, yaml.MappingNode):
@@ -33,7 +34,7 @@ def with_key(text: str, path: Sequence[str | int], key: str, value: Any, reason:
     there = _child(node, key)
     if there is not None:
         return _replaced(text, there, value, said)
-    if not node.value and node.flow_style:  # {}: it becomes a block, which can hold comments
+    if not node.value and node.flow_style:  # {} becomes a block, which can have comments
         line = text.rfind("\n", 0, node.start_mark.index) + 1
         indent = " " * (_indent(text[line:]) + 2)
         after = text.find("\n", node.end_mark.index)
@@ -50,14 +51,14 @@ def with_key(text: str, path: Sequence[str | int], key: str, value: Any, reason:
     first = node.value[0][0].start_mark
     line = text.rfind("\n", 0, first.index) + 1
     indent = " " * first.column
-    if text[line : first.index].strip():  # behind "- " of a sequence: the second line of it
+    if text[line : first.index].strip():  # after "- " of a sequence: use its second line
         after = text.find("\n", node.value[0][1].end_mark.index) + 1
         return f"{text[:after]}{indent}{said}\n{indent}{key}: {_flow(value)}\n{text[after:]}"
     return f"{text[:line]}{indent}{said}\n{indent}{key}: {_flow(value)}\n{text[line:]}"
 
 
 def diff(old: str, new: str, name: str) -> str:
-    """Unified, as patch(1) takes it."""
+    """A unified diff for patch(1)."""
     return "".join(
         difflib.unified_diff(
             old.splitlines(keepends=True), new.splitlines(keepends=True), name, f"{name}, as suggested"
@@ -74,7 +75,7 @@ def _child(node: yaml.Node, step: str | int) -> yaml.Node | None:
 
 
 def _replaced(text: str, there: yaml.Node, value: Any, said: str) -> str:
-    """A value that stands on one line, or a block of several."""
+    """Replace a value on one line, or a block of several."""
     start, end = there.start_mark.index, there.end_mark.index
     while end > start and text[end - 1] in " \n":  # a block ends where the next key begins
         end -= 1
@@ -87,7 +88,7 @@ def _replaced(text: str, there: yaml.Node, value: Any, said: str) -> str:
 
 
 def _above(text: str, index: int, said: str) -> str:
-    """The comment on a line of its own before the one of ``index``."""
+    """Insert the comment on a line above that of ``index``."""
     line = text.rfind("\n", 0, index) + 1
     return f"{text[:line]}{' ' * _indent(text[line:])}{said}\n{text[line:]}"
 
@@ -97,7 +98,7 @@ def _indent(line: str) -> int:
 
 
 def _flow(value: Any) -> str:
-    """In one line, as people write it."""
+    """On one line, in the usual style."""
     if isinstance(value, str) and value[:1] == ">":
         return f'"{value}"'
     made = yaml.safe_dump([value], default_flow_style=True, width=1_000_000, allow_unicode=True, sort_keys=False)

@@ -33,10 +33,10 @@ class FileState(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyFile:
-    """``sha256``: of the file and its vocabularies, "" where they cannot be read. ``differing``: the documents that are not as in
-    force. ``product``: the vocabularies of the product that are not as in force, after an upgrade say, and that nobody has replaced by
-    their own: they are told, and make the file no other one. ``changed_at``: when one of the files was changed last, by the file system's own time of change. ``problem``: the first
-    mistake in it."""
+    """``sha256``: of the file and its vocabularies, "" if they cannot be read. ``differing``: documents that differ
+    from those in force. ``product``: shipped vocabularies that differ from those in force, after an upgrade say, and
+    that no file replaces: they are reported, and do not make the file different. ``changed_at``: the latest change of
+    the files, by ctime. ``problem``: the first mistake in it."""
 
     state: FileState
     path: Path
@@ -51,7 +51,7 @@ class PolicyFile:
         return self.state is not FileState.SAME
 
     def since(self, in_force_at: datetime | None) -> datetime | None:
-        """From when on it is not what is in force: the later of both changes. None where nobody can say."""
+        """Since when it differs from the policy in force: the later of both changes. None if unknown."""
         known = [at for at in (self.changed_at, in_force_at) if at is not None]
         return max(known, default=None) if self.differs else None
 
@@ -71,8 +71,9 @@ class PolicyFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What is known of the policy here and now. ``standing``: what is in force, and since when. ``unreadable``: why this version cannot
-    read it, "" where it can. ``started_beside``: a part of this host was started beside a file that was not the policy in force."""
+    """The policy in force and this host's file. ``standing``: the policy in force, and since when. ``unreadable``: why
+    this version cannot read it, "" if it can. ``started_beside``: a part of this host was started while the file
+    differed from the policy in force."""
 
     file: PolicyFile
     standing: Standing
@@ -80,7 +81,7 @@ class Look:
     started_beside: bool = False
 
     def in_words(self) -> str:
-        """How the file stands, with what is in force and since when: one sentence."""
+        """The state of the file, with the policy in force and since when, in one sentence."""
         put = self.standing.put
         by = f", by {put.by}" if put is not None and put.by else ""
         since = f", since {put.at:%Y-%m-%d %H:%M} UTC{by}" if put is not None else ""
@@ -88,12 +89,12 @@ class Look:
 
     @property
     def since(self) -> datetime | None:
-        """From when on the file is not what is in force; None where it is, or nobody can say."""
+        """Since when the file differs from the policy in force; None if it does not, or if unknown."""
         return self.file.since(self.standing.put.at if self.standing.put is not None else None)
 
 
 class Following:
-    """Looks again only where the files or what is in force have changed."""
+    """Looks again only if the files or the policy in force have changed."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self.store = settings, store
@@ -109,7 +110,7 @@ class Following:
 
 
 async def look(settings: Settings, store: Store) -> Look | None:
-    """For whoever tells people how it stands. None where no policy is in force yet. Raises LedgerError."""
+    """For reports to people. None if no policy is in force yet. Raises LedgerError."""
     standing = await store.policies.standing()
     if not standing.sha256:
         return None
@@ -121,11 +122,11 @@ async def look(settings: Settings, store: Store) -> Look | None:
 
 
 def look_before_upgrade(settings: Settings) -> Look | None:
-    """``look``, at a store that an earlier version of smtpguard may have written, and without anything that a running guard needs. None
-    where there is no store, or no policy is in force. Raises LedgerError, and what the database raises."""
+    """Like ``look``, for a store that an earlier version may have written, and without what a running guard needs. None
+    if there is no store, or no policy is in force. Raises LedgerError, and the database's errors."""
     from smtpguard.database.engine import Database, is_there
     from smtpguard.database.migrate import revision
-    from smtpguard.guard import policies  # a database driver, which a policy that is only read does not need
+    from smtpguard.guard import policies  # imports a database driver, which reading a policy does not need
 
     url = store_url(settings)
     if not is_there(url):
@@ -146,7 +147,7 @@ def look_before_upgrade(settings: Settings) -> Look | None:
 
 
 def looked(settings: Settings, standing: Standing, documents: Mapping[str, bytes]) -> Look:
-    """``documents``: of the policy in force, {} where they are lost. Reads the files of this host."""
+    """``documents``: of the policy in force, {} if they are lost. Reads the files of this host."""
     problem = ""
     try:
         parse_policy(settings, documents)
@@ -158,7 +159,7 @@ def looked(settings: Settings, standing: Standing, documents: Mapping[str, bytes
 
 
 def unreadable(sha256: str, error: Exception) -> str:
-    """One sentence for a policy in force of which this version can make nothing."""
+    """One sentence on a policy in force that this version cannot read."""
     why = str(error.problems[0]) if isinstance(error, Broken) else "its text is not in the store"
     return (
         f"the policy in force, {sha256[:12]}, cannot be read by smtpguard {__version__}: {why}. Mail is answered 451 until smtpguard "
@@ -199,7 +200,7 @@ def compare(settings: Settings, in_force: Mapping[str, bytes]) -> PolicyFile:
 
 
 def _is_the_products(path: Path, name: str) -> bool:
-    """Whether the policy at ``path`` has this document from the product, or had it from an earlier version of that."""
+    """Whether this document of the policy at ``path`` is a shipped one, of this or an earlier version."""
     own = path.parent / VOCABULARIES
     folder, _, file = name.partition("/")
     if folder != VOCABULARIES or own.resolve() == (shipped() / VOCABULARIES).resolve():
@@ -212,7 +213,7 @@ def _vocabulary(document: str) -> str:
 
 
 def stamps(settings: Settings) -> tuple[tuple[str, int, int, int], ...]:
-    """By which a change of any of the files is noticed without reading them."""
+    """Shows a change of any of the files without reading them."""
     found = []
     for path in _files(settings.policy):
         try:
@@ -224,7 +225,7 @@ def stamps(settings: Settings) -> tuple[tuple[str, int, int, int], ...]:
 
 
 def _changed_at(path: Path) -> datetime | None:
-    """By ``ctime``, which no copy keeps and nobody sets."""
+    """By ``ctime``, which no copy keeps and no user sets."""
     times = []
     for file in (*_files(path), path.parent / VOCABULARIES):
         try:
@@ -235,5 +236,5 @@ def _changed_at(path: Path) -> datetime | None:
 
 
 def _files(path: Path) -> list[Path]:
-    """The policy's own file, the vocabularies beside it, and those of the product, which an upgrade changes."""
+    """The policy's own file, the vocabularies beside it, and the shipped ones, which an upgrade changes."""
     return [path, *(f for base in (path.parent, shipped()) for f in sorted((base / VOCABULARIES).glob("*.yaml")))]

@@ -38,7 +38,7 @@ SECONDS = 10.0
 async def look(
     settings: Settings, policy: Policy, hosts: Hosts | None = None, own: Callable[[], Sequence[str]] | None = None
 ) -> AsyncIterator[Finding]:
-    """Each finding as it is known. ``own``: addresses of this machine that others can reach."""
+    """Yields each finding at once. ``own``: addresses of this machine that others can reach."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
     target = replace(relay_target(settings), timeouts=_patience(), reachability=None)
     domain = sorted(name for name in policy.organization.domains if not name.startswith("*."))[0]
@@ -67,7 +67,7 @@ async def look(
         yield finding
 
 
-# what we need
+# What the guard needs of the relay.
 
 
 async def _relay(
@@ -88,7 +88,7 @@ async def _relay(
         yield await _sender(connection, sender, whose)
     for info in lists:
         for address in info.addresses:
-            if not connection.usable:  # it has said why at what it ended with
+            if not connection.usable:  # its last finding has the reason
                 return
             yield await _list(connection, min(info.writers, default=f"postmaster@{domain}"), info.name, str(address))
     listed = next((str(address).rpartition("@")[0] for info in lists for address in info.addresses), None)
@@ -103,7 +103,8 @@ async def _relay(
 
 
 async def _named(connection: RelayConnection, sender: str, address: str, name: str, *, declared: bool) -> Finding:
-    """Whether the relay takes a list's local part at a name of its own: then mail there may reach the list."""
+    """Whether the relay accepts a list's local part at one of its own names: mail to that address may reach the list
+    too."""
     try:
         said = await _asked(connection, sender, address)
     except Lost as e:
@@ -154,7 +155,7 @@ def _tls(target: RelayTarget, connection: RelayConnection) -> Finding:
 
 
 async def _sender(connection: RelayConnection, sender: str, whose: str) -> Finding:
-    """Whether a message with this reverse-path to somebody outside would be taken."""
+    """Whether a message with this reverse-path to an outside address would be accepted."""
     try:
         said = await _asked(connection, sender, SOMEBODY)
     except Lost as e:
@@ -169,7 +170,7 @@ async def _sender(connection: RelayConnection, sender: str, whose: str) -> Findi
 
 
 async def _list(connection: RelayConnection, sender: str, name: str, address: str) -> Finding:
-    """Whether mail to the address of a list would be taken, from who may write to it. Some servers say so only after DATA."""
+    """Whether mail to a list address would be accepted from a writer of the list. Some servers decide only after DATA."""
     try:
         said = await _asked(connection, sender, address)
     except Lost as e:
@@ -185,14 +186,14 @@ async def _list(connection: RelayConnection, sender: str, name: str, address: st
 
 
 async def _asked(connection: RelayConnection, sender: str, recipient: str) -> Reply:
-    """The first refusal, or the reply to RCPT. Nothing is left of it."""
+    """The first refusal, or the reply to RCPT. The transaction is reset."""
     mail, rcpt = await connection.pipeline([f"MAIL FROM:<{sender}>".encode(), f"RCPT TO:<{recipient}>".encode()])
     await connection.command(b"RSET")
     return rcpt if mail.positive else mail
 
 
 def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
-    """Each is read to its end, as a sync would, and nothing is kept."""
+    """Each is read to its end, as by a sync, and nothing is kept."""
     if not info.members:
         yield Finding(about="source", state=State.UNKNOWN, text=f"the list {info.name} declares no members")
     for declared in info.members:
@@ -218,9 +219,9 @@ def _patience() -> Timeouts:
     return Timeouts(connect=SECONDS, greeting=SECONDS, command=SECONDS)
 
 
-# Plays the MTA for a moment: whether smtpguard, as it is running, answers as a milter where the settings say.
+# Act as an MTA: check whether the running smtpguard answers as a milter at the places in the settings.
 #
-# Nothing but a negotiation is spoken.
+# Only the negotiation is sent.
 
 
 MILTER_SECONDS = 10.0
@@ -245,7 +246,7 @@ async def milter_answers(each: MilterListener) -> Finding:
 
 
 async def _negotiated(each: MilterListener) -> Negotiate | None:
-    """Its side of a negotiation; None if it has none. Raises OSError and ProtocolError."""
+    """The milter's reply to a negotiation; None if there is none. Raises OSError and ProtocolError."""
     if each.unix is not None:
         reader, writer = await asyncio.open_unix_connection(each.unix)
     else:

@@ -34,7 +34,7 @@ def _nobody(address: Address) -> Reply | None:
 
 class Proxy(Part):
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        """``clock``: another than the system's, for all that it decides and records; sockets keep real time."""
+        """``clock``: instead of the system's, for all that is decided and recorded; sockets use real time."""
         self._settings, self._clock = settings, clock
         self._undo = AsyncExitStack()
         self._turned = Turned()
@@ -88,7 +88,7 @@ class Proxy(Part):
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))
         if cut_off:
             log.warning("%d connections were cut off after %g s", cut_off, grace_seconds)
-        await self._intake.drain()  # what is being recorded for clients that have gone
+        await self._intake.drain()  # transactions that are still recorded, whose clients may have disconnected
 
     async def close(self) -> None:
         await self._undo.aclose()
@@ -98,7 +98,7 @@ class Proxy(Part):
     ) -> None:
         try:
             await reception.serve_connection(connection, closed, client)
-        except (OSError, ssl.SSLError) as e:  # a TLS handshake that failed, or a client that has gone already
+        except (OSError, ssl.SSLError) as e:  # a failed TLS handshake, or a client that has disconnected
             log.info("a connection could not be set up: %s", type(e).__name__)
             connection.close()
             closed()
@@ -107,7 +107,7 @@ class Proxy(Part):
 def listener(
     settings: Settings, each: SmtpListener, hostname: str, here: Callable[[Address], Reply | None] = _nobody
 ) -> Listener:
-    """Raises CannotStart where certificate or key cannot be used."""
+    """Raises CannotStart if certificate or key cannot be used."""
     limits = settings.limits
     return Listener(
         name=each.called,

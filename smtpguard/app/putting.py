@@ -27,13 +27,14 @@ from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
 
 MOST_TOLD = 100
-"""Changes that the journal has word for word."""
+"""Changes that the journal records in full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A policy that is sound and could be put in force. ``before``: the SHA-256 of the one in force, "" for none. ``warnings``: what is
-    probably not meant, or cannot be read now. ``looser``: what it may let pass that the one in force would have stopped."""
+    """A sound policy that could be put in force. ``before``: the SHA-256 of the one in force, "" for none.
+    ``warnings``: what is probably not meant, or cannot be read now. ``looser``: what it may let pass that the one in
+    force would have stopped."""
 
     policy: Policy
     before: str
@@ -69,9 +70,9 @@ def always(_: Proposal) -> bool:
 
 
 async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_warning: bool = False) -> Proposal:
-    """The policy file. ``agree`` is asked where something may get looser. Every process follows within 250 ms. Raises Broken with what
-    ``check`` would refuse, NotAgreed, PolicyMoved where somebody else was quicker, CannotStart and LedgerError; and the policy in force
-    stays."""
+    """Put the policy file in force. ``agree`` is asked if something may get looser. Every process follows within 250
+    ms. Raises Broken with what ``check`` would refuse, NotAgreed, PolicyMoved if somebody else was faster, CannotStart
+    and LedgerError. On an error the policy in force stays."""
     before = stamps(settings)
     documents = await asyncio.to_thread(policy_documents, settings.policy)
     async with opened(settings) as (store, digester):
@@ -85,7 +86,7 @@ async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_w
 async def restore(
     settings: Settings, sha256: str, *, by: str, agree: Agree = never, fail_on_warning: bool = False
 ) -> Proposal:
-    """A policy that was in force before, as ``reload``. Raises KeyError too, where none is kept under that SHA-256."""
+    """Put an earlier policy in force, like ``reload``. Also raises KeyError if none is kept under that SHA-256."""
     async with opened(settings) as (store, digester):
         documents = await store.policies.documents(sha256)
         proposal = await propose(settings, store, digester, documents, where=f"policy.yaml of {sha256[:12]}")
@@ -95,7 +96,7 @@ async def restore(
 async def propose(
     settings: Settings, store: Store, digester: Digester, documents: Mapping[str, bytes], *, where: str
 ) -> Proposal:
-    """These documents, checked and compared with the policy in force. Raises Broken and LedgerError."""
+    """Check these documents and compare them with the policy in force. Raises Broken and LedgerError."""
     before = (await store.gate.read()).policy_sha256
     try:
         in_force: Mapping[str, bytes] = await store.policies.documents(before) if before else {}
@@ -133,7 +134,7 @@ def _proposed(
 
 
 def _indexed(settings: Settings, old: Policy, new: Policy, digester: Digester) -> frozenset[str]:
-    """The lists that are read as they were, and have an index to go on with while their sources are away."""
+    """Lists with unchanged sources and an index to use while their sources are away."""
     registry = built_registry(settings, old, digester, SystemClock())
     registry.reopen()
     same = {name for name, info in new.lists.items() if name in old.lists and old.lists[name].members == info.members}
@@ -162,8 +163,8 @@ async def _agreed(store: Store, proposal: Proposal, by: str, how: str, agree: Ag
 
 
 async def put(store: Store, proposal: Proposal, *, by: str, how: str) -> None:
-    """In force, in one commit with its entry in the journal. Raises PolicyMoved where another one is in force by now than it was
-    compared with."""
+    """Put it in force in one commit with its journal entry. Raises PolicyMoved if another policy is in force by now
+    than it was compared with."""
     policy = proposal.policy
     data = {
         "sha256": policy.sha256,
@@ -176,7 +177,7 @@ async def put(store: Store, proposal: Proposal, *, by: str, how: str) -> None:
         "warnings": len(proposal.warnings),
     }
     private: dict[str, tuple[str, ...]] = {"actor": (by,)}
-    if proposal.looser:  # with addresses in it
+    if proposal.looser:  # contains addresses
         private["looser"] = tuple(each.text for each in proposal.looser[:MOST_TOLD])
     event = Event(kind=Kind.POLICY, id=ids()(), at=SystemClock().now(), data=data, private=private)
     await store.policies.put(policy.sha256, policy.documents, event, before=proposal.before)

@@ -20,14 +20,15 @@ from smtpguard.wire.target import RelayTarget, Tls
 
 
 def try_relay(settings: Settings, parts: Iterable[str]) -> None:
-    """Whether these parts have what they need to speak to it, told once before they start. Raises CannotStart and Broken."""
+    """Check that these parts have what they need to speak to the relay, once before they start. Raises CannotStart and
+    Broken."""
     if not {"proxy", "delivery"}.isdisjoint(parts):
         relay_pool(settings)
 
 
 def relay_pool(settings: Settings, allowance: Allowance | None = None) -> RelayPool:
-    """To be used in one event loop. ``allowance``: of the limit that the process tree shares; None: it is this process's own.
-    Raises CannotStart where a file of its TLS cannot be read, and Broken for its password's."""
+    """For use in one event loop. ``allowance``: the share of a limit for the whole process tree; None: the limit is
+    this process's own. Raises CannotStart if a file of its TLS cannot be read, and Broken for its password's."""
     try:
         return RelayPool(_with_files(relay_target(settings)), allowance)
     except (OSError, ssl.SSLError) as e:
@@ -35,7 +36,7 @@ def relay_pool(settings: Settings, allowance: Allowance | None = None) -> RelayP
 
 
 def relay_logins(settings: Settings, pool: RelayPool) -> Logins | None:
-    """Where mail clients log in, if any listener lets them: at the relay that the pool has. Raises CannotStart."""
+    """Logins of mail clients, checked at the pool's relay, if any listener allows them. Raises CannotStart."""
     if not any(each.auth for each in settings.listen.smtp):
         return None
     try:
@@ -45,12 +46,12 @@ def relay_logins(settings: Settings, pool: RelayPool) -> Logins | None:
 
 
 def found(heard: Reachability | None) -> Mapping[str, tuple[float, int]]:
-    """What this process says of the relay along with its beats (processes.numbers): whether it answered last, and when."""
+    """What this process reports on the relay (processes.numbers): whether it answered last, and when."""
     return {"relay": (heard.found[0], int(heard.found[1]))} if heard is not None and heard.found is not None else {}
 
 
 def said_of(pool: RelayPool) -> Said:
-    """The same, with its connections and who waits for one."""
+    """The same, with its connections and the waiters for one."""
     idle, waits = pool.idle, pool.waits
     return Said(
         counts={"relay waits": waits.times, "relay wait ms": int(waits.seconds * 1000)},

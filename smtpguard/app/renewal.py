@@ -18,8 +18,8 @@ from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key
 
 
 async def renew(settings: Settings, *, by: str) -> Path | None:
-    """Make a new secret and put it in force. Returns where the old one is now; None where there was none. Raises CannotStart and
-    LedgerError: the file may then be new already, and the next try makes another one."""
+    """Make a new secret and use it from now on. Returns the path of the old one; None if there was none. Raises
+    CannotStart and LedgerError: the file may then be new already, and the next call makes another one."""
     key = secrets.token_bytes(KEY_OCTETS)
     try:
         before = installation_key(settings.secret_file) if settings.secret_file.exists() else b""

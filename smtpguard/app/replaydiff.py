@@ -43,15 +43,15 @@ _OF_LISTS: Mapping[Part, Callable[[ListInfo], Any]] = {
     Part.LANGUAGE: lambda info: info.language,
 }
 _HOW_OFTEN = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad"})
-"""Of a source, what does not say who is on the list."""
+"""Keys of a source that do not change who is on the list."""
 _ANY_SHARE = Count(0, 1)
 _BEFORE = (Source.ENVELOPE, Source.HEADERS)
-"""What is known of every message, whatever the rules want to know."""
+"""Sources that are known for every message, whatever the rules ask."""
 
 
 @dataclass(frozen=True, eq=False)
 class CompiledPolicy:
-    """One policy with what is built of it. ``in_force.registry`` has the lists' indexes as they are today."""
+    """One policy with what is built from it. ``in_force.registry`` has the lists' indexes of today."""
 
     policy: Policy
     in_force: InForce
@@ -66,7 +66,7 @@ class CompiledPolicy:
 
     @cached_property
     def asked(self) -> Mapping[str, tuple[str, int]]:
-        """What its rules ask: slot -> fact, and the seconds of the window in which it is counted."""
+        """What its rules ask: slot -> fact, and the window in seconds."""
         return {c.slot: (c.fact.name, c.window_seconds) for rule in self.in_force.rules.rules for c in rule.conditions}
 
     @cached_property
@@ -87,15 +87,15 @@ class CompiledPolicy:
         return found
 
     def answered(self, rule: Rule, message: Recorded) -> Answer | None:
-        """What this rule of the policy of then did answer. None where nobody can say: it may have been left unasked, since it could
-        not have made the verdict stricter."""
+        """The answer of this rule of the policy of then. None if unknown: it may have been skipped, since it could not
+        have made the verdict stricter."""
         if rule.rule_id in message.hits:
             return UNKNOWN if rule.rule_id in message.uncertain else YES
         strongest = max((self._strength(name, message) for name in message.own if name in self.by_id), default=None)
         return NO if rule.observes or not message.own or strongest is None or rule.strength() > strongest else None
 
     def action(self, name: str, message: Recorded) -> Action | None:
-        """What a rule of the policy of then wanted, as it hit; None of one that stands in no policy."""
+        """The action of a rule of the policy of then that hit; None for a built-in rule."""
         return self._strength(name, message)[0] if name in self.by_id else None
 
     def _strength(self, name: str, message: Recorded) -> Strength:
@@ -103,8 +103,8 @@ class CompiledPolicy:
 
     @cached_property
     def conversations(self) -> frozenset[Any]:
-        """What decides which conversations are counted: two policies that are alike in it count the same. Never alike where that
-        hangs on what was read only if another rule wanted it."""
+        """What decides which conversations are counted: policies that are equal in it count the same. Never equal if
+        that depends on something that was read only if another rule wanted it."""
         lazy = {slot for slot, (fact, _) in self.asked.items() if fact in COUNTED and COUNTED[fact].lazy}
         found = set()
         for rule in self.in_force.rules.rules:
@@ -121,25 +121,25 @@ class CompiledPolicy:
 
 @dataclass(eq=False)
 class PolicyDiff:
-    """From the policy of ``then`` (None: it is not kept any more) to another."""
+    """The difference between the policy of ``then`` (None: no longer kept) and another."""
 
     then: CompiledPolicy | None
     other: CompiledPolicy
     _last: tuple[Recorded, frozenset[Part]] | None = field(default=None, repr=False)
-    """The last message that was asked about, and what differs for it."""
+    """The last message asked about, and its differing parts."""
 
-    # what differs at all
+    # Differences in general.
 
     @cached_property
     def nothing(self) -> bool:
-        """Whether the two differ in no more than what their rules ask and do."""
+        """Whether the two differ at most in what their rules ask and do."""
         then, other = self.then, self.other
         same = then is not None and then.lists == other.lists and then.registry.streams == other.registry.streams
         return same and not self._always
 
     @cached_property
     def _always(self) -> frozenset[Part]:
-        """What differs for every message."""
+        """Parts that differ for every message."""
         if self.then is None:
             return frozenset(Part)
         differing: Mapping[Part, Callable[[CompiledPolicy], Any]] = {
@@ -153,7 +153,7 @@ class PolicyDiff:
 
     @cached_property
     def _lists(self) -> frozenset[str]:
-        """Those that mean other people, or that only one of the two has."""
+        """Lists that contain other people, or that only one of the two has."""
         before, after = self.then.lists if self.then is not None else {}, self.other.lists
         return frozenset(
             name
@@ -164,7 +164,7 @@ class PolicyDiff:
             or _who(self.then, name) != _who(self.other, name)
         )
 
-    # what differs for a message
+    # Differences for a message.
 
     def parts(self, message: Recorded) -> frozenset[Part]:
         if self.nothing:
@@ -177,7 +177,7 @@ class PolicyDiff:
         return self._last[1]
 
     def moved(self, message: Recorded) -> bool:
-        """Whether its recipients may be somebody else to the other policy."""
+        """Whether the other policy may classify its recipients differently."""
         return Part.MEMBERSHIP in self.parts(message)
 
     def limits(self, message: Recorded) -> bool:
@@ -187,7 +187,7 @@ class PolicyDiff:
         )
 
     def why(self, fact: str, message: Recorded) -> str:
-        """Why the other policy may have known something else; "" where it knew the same."""
+        """Why the other policy may have known another value; "" if it knew the same."""
         differs = self.parts(message) & FACTS[fact].parts
         return next((why for part, why in WHY.items() if part in differs), OF_LISTS if differs else "")
 
@@ -200,7 +200,7 @@ class PolicyDiff:
         return known is None or not self._lists.isdisjoint(self.other.registry.classify(known).touched)
 
     def _alike(self, message: Recorded, of: Callable[[ListInfo], Any]) -> bool:
-        """Whether the lists that it touches, or may touch, are alike in this."""
+        """Whether the lists that it touches, or may touch, are equal in this."""
         if self.then is None:
             return False
         before, after = self.then.lists, self.other.lists
@@ -219,10 +219,10 @@ class PolicyDiff:
         )
         return before is not None and before == after
 
-    # what the other policy would have known, as far as that can be said
+    # Values under the other policy, as far as they can be derived.
 
     def derived(self, fact: str, message: Recorded) -> Value | None:
-        """Of a fact that the other policy may have known otherwise."""
+        """The value of a fact that may differ under the other policy."""
         moved, differs = self.moved(message), self.parts(message) & FACTS[fact].parts
         match fact:
             case "sender.internal":
@@ -242,14 +242,14 @@ class PolicyDiff:
         return None
 
     def _uses_none(self, message: Recorded) -> bool:
-        """Whether no stream of the other policy is for who wrote it."""
+        """Whether no stream of the other policy has its writer as a sender."""
         written = message.author
         if written is None:
             return False
         return not self.other.registry.streams_from(written.canonical(self.other.policy.delimiters))
 
     def _may_not_write(self, message: Recorded) -> bool:
-        """Whether a list that it is addressed to has other writers."""
+        """Whether it is addressed to a list that does not have its writer among its writers."""
         written, known = message.author, message.recipients
         if written is None or known is None or self.other.policy.expansions:
             return False
@@ -257,7 +257,7 @@ class PolicyDiff:
         return any((info := registry.list_at(a)) is not None and writer not in info.writers for a in known)
 
     def _of_lists(self, fact: str, message: Recorded) -> Value | None:
-        """What its lists are, the other policy says."""
+        """Properties of its lists, as the other policy declares them."""
         name, lists = fact.partition(".")[2], message.value("recipients.lists")
         if not isinstance(lists, frozenset) or not lists <= self.other.lists.keys():
             return None
@@ -266,7 +266,7 @@ class PolicyDiff:
         return found if found or message.exact else None
 
     def _unsuitable(self, message: Recorded) -> Value | None:
-        """Where only what lists are to be spared is another."""
+        """The value if only the topics differ that lists are to be spared."""
         topics = message.value("message.topics")
         if not isinstance(topics, frozenset) or not message.lists <= self.other.lists.keys():
             return None
@@ -274,7 +274,7 @@ class PolicyDiff:
         return found if found or (message.exact and message.value("message.readable") == "yes") else None
 
     def _of_recipients(self, fact: str, message: Recorded) -> Value | None:
-        """Of recipients who may be somebody else: what their addresses say, and bounds."""
+        """For recipients that may be classified differently: what their addresses say, and bounds."""
         known, registry = message.recipients, self.other.registry
         most = Within(Count(0, message.total))
         if known is None or self.other.policy.expansions:
@@ -318,7 +318,7 @@ def _streams(ground: CompiledPolicy) -> Any:
 
 
 def _who(ground: CompiledPolicy, name: str) -> Any:
-    """Whom a list means: what is declared of it that says who is reached, and under which addresses."""
+    """Whom a list contains: its declarations of sources, and its addresses."""
     info = ground.lists[name]
     sources = [{k: v for k, v in source.items() if k not in _HOW_OFTEN} for source in info.members]
     addresses = {address for address, known in ground.registry.names.known() if known == name}

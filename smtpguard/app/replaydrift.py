@@ -20,14 +20,14 @@ from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import OF_LETTERS
 
 MOST = 500_000
-"""Mailings, contents, writers, lists and streams that went otherwise, each."""
+"""The most mailings, contents, writers, lists and streams that are kept, each."""
 _SECOND = 1_000_000
 
 
 class Waiting(NamedTuple):
-    """Of a mailing of which something went otherwise. ``by_size``: whether it may wait because of its size, so that what reaches a
-    customer waits with it; ``by_reach``: everything of it. ``full``: whether so many messages may have been stored that more would
-    wait at their client."""
+    """A mailing of which something went differently. ``by_size``: it may wait because of its size, so that its messages
+    to customers wait with it; ``by_reach``: so that all its messages do. ``full``: so many messages may have been
+    stored that further ones would be deferred."""
 
     by_size: bool
     by_reach: bool
@@ -35,14 +35,14 @@ class Waiting(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """How many people (or messages) at most, and when the last of them came, in microseconds."""
+    """At most how many people (or messages), and when the last of them came, in microseconds."""
 
     at: int
     most: float
 
 
 class Drift(NamedTuple):
-    """By how much a count may be less, and more."""
+    """By how much a count may be lower, and higher."""
 
     fewer: float = 0
     more: float = 0
@@ -53,13 +53,13 @@ _NONE = Drift()
 
 @dataclass(slots=True)
 class Divergence:
-    """``copies``: so many of one mailing are stored; what comes then waits at its client, and is not counted."""
+    """``copies``: the most copies of one mailing that are stored; later ones are deferred, and not counted."""
 
     copies: int
     lost: bool = False
-    """Whether more went otherwise than there is room for."""
+    """Whether more went differently than MOST."""
     by_reach: bool = False
-    """Whether any mailing may wait because of how many people it reaches, colleagues too."""
+    """Whether any mailing may wait because of how many people it reaches, colleagues included."""
     _went: Counter[str] = field(default_factory=Counter)
     _by_size: set[str] = field(default_factory=set)
     _by_reach: set[str] = field(default_factory=set)
@@ -68,16 +68,16 @@ class Divergence:
     _fewer: dict[str, Amount] = field(default_factory=dict)  # by the key of a count
     _more: dict[str, Amount] = field(default_factory=dict)
 
-    # what went otherwise
+    # Input: what went differently.
 
     def otherwise(self, message: Recorded, sizes: Collection[str] | None) -> None:
-        """It went otherwise than in the record, or its mailing did before. ``sizes``: where it may have been held, what its rules ask of
-        the mailing's size; None where it surely was not."""
+        """The message, or an earlier one of its mailing, went differently than recorded. ``sizes``: what the rules ask
+        about the mailing's size, if the message may have been held; None if it surely was not."""
         by_reach = bool(OF_REACH.intersection(sizes or ()))
         self.by_reach |= by_reach
         if not (mailing := message.mailing):
             return
-        # what waits of it so far waits by the record as well, and for what is not kept
+        # What waits of it so far waits in the record as well, for a reason that is not kept.
         waits = mailing not in self._went and message.stood(WAITING)
         for there, wanted in ((self._by_size, sizes or waits), (self._by_reach, by_reach or waits)):
             if wanted and self._room(there, mailing):
@@ -86,11 +86,11 @@ class Divergence:
             self._went[mailing] += 1
 
     def counted(self, message: Recorded, *, fewer: bool, more: bool) -> None:
-        """It may have been counted where it was not (``more``), or not where it was."""
+        """It may have been counted although it was not (``more``), or the other way round (``fewer``)."""
         self._count(message, _keys(message), fewer=fewer, more=more)
 
     def let_through(self, message: Recorded, *, fewer: bool, more: bool) -> None:
-        """The same of counts in which what is held is not counted."""
+        """The same for counts that leave out held messages."""
         self._count(message, _keys_of_who(message), fewer=fewer, more=more)
 
     def _count(self, message: Recorded, keys: Iterable[str], *, fewer: bool, more: bool) -> None:
@@ -102,8 +102,8 @@ class Divergence:
                 self._add(known, key, message.at, people)
 
     def moved(self, message: Recorded, reach: float) -> None:
-        """Its recipients may be others, ``reach`` at most: whom it reaches counts elsewhere. Where nobody has asked what it is a copy of,
-        it may be of any mailing."""
+        """Its recipients may be classified differently, at most ``reach`` people, so it counts elsewhere. If its
+        identity is unknown it may belong to any mailing."""
         for known in (self._fewer, self._more):
             for key in (*_keys(message), *_keys_of_who(message), *(() if message.mailing else ("mailing",))):
                 self._add(known, key, message.at, max(reach, message.count("reach").high))
@@ -113,15 +113,15 @@ class Divergence:
             known[key] = Amount(at, most + (known[key].most if key in known else 0))
 
     def came(self, message: Recorded, *, held: bool, addressed: bool) -> None:
-        """Whether it may be stored, and whether it went to a list's address."""
+        """Note whether it may be stored, and whether it went to a list address."""
         for there, wanted in ((self._stored, held), (self._addressed, addressed)):
             if wanted and self._room(there, itself := _itself(message)):
                 there.add(itself)
 
-    # what follows for another
+    # Output: what follows for a later message.
 
     def waiting(self, message: Recorded) -> Waiting | None:
-        """Whether its mailing went otherwise before."""
+        """Whether its mailing went differently before."""
         mailing = message.mailing
         if mailing and self.lost:
             return Waiting(by_size=True, by_reach=True, full=True)
@@ -135,11 +135,11 @@ class Divergence:
         return self.lost or _itself(message) in self._stored
 
     def tried(self, message: Recorded) -> bool:
-        """Whether the same message went to a list's address before."""
+        """Whether the same message went to a list address before."""
         return self.lost or _itself(message) in self._addressed
 
     def drift(self, message: Recorded, fact: str, seconds: int) -> Drift:
-        """Of a count that it meets. What was counted otherwise long ago has left its window."""
+        """The drift of one of its counts. Differences that have left the window do not matter."""
         if fact in OF_LETTERS and message.is_no_letter:
             return _NONE
         if self.lost:
@@ -165,13 +165,13 @@ class Divergence:
 
 
 def _itself(message: Recorded) -> bytes:
-    """Content and recipients, by which a retry is known."""
+    """A digest of content and recipients, which identifies a retry."""
     text = " ".join((message.data.get("content") or message.id, *message.sealed.get("recipients", ())))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _keys(message: Recorded) -> Iterable[str]:
-    """The counts that it would have been in."""
+    """The keys that it is counted under."""
     yield "thread"
     if message.mailing:
         yield f"mailing {message.mailing}"
@@ -179,7 +179,7 @@ def _keys(message: Recorded) -> Iterable[str]:
 
 
 def _keys_of_who(message: Recorded) -> Iterable[str]:
-    """Those in which what is held is not counted: of senders and lists."""
+    """The keys of counts that leave out held messages: those of senders and lists."""
     yield from _senders(message)
     yield from (f"list {name}" for name in message.lists)
 

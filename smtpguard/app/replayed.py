@@ -33,9 +33,9 @@ from smtpguard.policy.verdict import Action, Mode
 from smtpguard.policy.window import LONGEST_SECONDS
 
 COPIES = "copies"
-"""What a verdict hangs on beside facts: other copies of the same mailing, which may wait."""
+"""Other copies of the same mailing, which may wait: a verdict depends on them beside facts."""
 PEOPLE = "people"
-"""... what people had decided about it."""
+"""The decisions of people about it: the same."""
 HELD_TOO = "they may wait, and it with them"
 DRIFT = "earlier messages would have been counted otherwise"
 DECIDED = "what they would have decided then, nobody knows"
@@ -48,7 +48,7 @@ _NO, _YES, _BOTH = frozenset({False}), frozenset({True}), frozenset({True, False
 
 
 class Effect(NamedTuple):
-    """Of a rule that hit; ``action``: None where its policy is not there any more to say it."""
+    """A hit of a rule; ``action``: None if its policy is no longer kept."""
 
     mode: Mode
     action: Action | None
@@ -56,21 +56,21 @@ class Effect(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Perhaps:
-    """A rule that may hit. ``doubts``: fact to why it is not known, of those that it hangs on."""
+    """A rule that may hit. ``doubts``: the facts that it depends on, and why each is unknown."""
 
     rule: Rule
     doubts: Mapping[str, str]
 
     @property
     def actions(self) -> frozenset[Action]:
-        """What it comes to if it does."""
+        """The possible actions if it hits."""
         return frozenset() if self.rule.observes else frozenset(self.rule.strength(a)[0] for a in (YES, UNKNOWN))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thought:
-    """``actions``: all that it may have come to; one where it is certain. ``rules``: those that certainly hit.
-    ``perhaps``: those that may. ``hangs``: fact, COPIES or PEOPLE to why it is not known, of all that ``actions`` hang on."""
+    """``actions``: all possible ones; one if it is certain. ``rules``: those that certainly hit. ``perhaps``: those
+    that may. ``hangs``: the facts, COPIES or PEOPLE that ``actions`` depend on, and why each is unknown."""
 
     actions: frozenset[Action]
     rules: Mapping[str, Effect]
@@ -82,8 +82,8 @@ class Thought:
         return len(self.actions) == 1
 
     def doubts_like(self, other: Thought) -> bool:
-        """Whether both hang on the same answers to the same questions about what was not kept: whatever they are, both come to the
-        same."""
+        """Whether both depend on the same answers to the same questions about what was not kept. Then both give the
+        same result, whatever the answers are."""
         mine, its = (
             {(p.rule.rule_id, p.rule.sense, p.rule.then, p.rule.mode) for p in t.perhaps} for t in (self, other)
         )
@@ -102,7 +102,7 @@ class Thought:
 
 
 def recorded(message: Recorded, then: CompiledPolicy | None) -> Thought:
-    """What the policy of then did."""
+    """The recorded result under the policy of then."""
     by_mode = ((message.observed, Mode.OBSERVE), (message.approved, Mode.APPROVED), (message.enforced, Mode.ENFORCE))
     rules = {
         rule: Effect(mode, then.action(rule, message) if then is not None else None)
@@ -113,7 +113,7 @@ def recorded(message: Recorded, then: CompiledPolicy | None) -> Thought:
 
 
 class Replay:
-    """The messages of a time under one policy. ``copies``: so many of one mailing are stored."""
+    """The messages of a period under one policy. ``copies``: the most copies of one mailing that are stored."""
 
     def __init__(self, ground: CompiledPolicy, *, copies: int) -> None:
         self.ground = ground
@@ -121,7 +121,7 @@ class Replay:
 
     def judge(self, message: Recorded, shift: PolicyDiff) -> Thought:
         """``shift``: from the policy that it was decided under to this one."""
-        if ASKED in message.enforced:  # a test of a mailing, which is held whatever the rules say
+        if ASKED in message.enforced:  # a preapproval, which is held whatever the rules say
             return recorded(message, shift.then)
         answers = _Answers(self.ground, shift, self._trail, message)
         case = _Case(self.ground, shift, self._trail, message, answers)
@@ -134,7 +134,7 @@ class Replay:
         )
 
     def _remember(self, case: _Case) -> None:
-        """What it means for the next."""
+        """Note the effect on later messages."""
         message, answers, trail = case.message, case.answers, self._trail
         waiting = trail.waiting(message)
         alike = case.actions == {message.action} and answers.own == message.own and not answers.maybe
@@ -146,7 +146,7 @@ class Replay:
         if held and waiting is not None and waiting.full:
             counted.add(False)
         trail.counted(message, fewer=message.counted and False in counted, more=not message.counted and True in counted)
-        relayed = message.action <= Action.CONFIRM  # what its writer is asked about counts as if it had gone
+        relayed = message.action <= Action.CONFIRM  # a message whose writer is asked counts as if it had passed
         passes = {action <= Action.CONFIRM for action in case.actions}
         trail.let_through(message, fewer=relayed and False in passes, more=not relayed and True in passes)
         if case.shift.moved(message):
@@ -154,7 +154,7 @@ class Replay:
 
 
 class _Answers:
-    """Of all rules of ``ground`` about one message."""
+    """The answers of all rules of ``ground`` on one message."""
 
     def __init__(self, ground: CompiledPolicy, shift: PolicyDiff, trail: Divergence, message: Recorded) -> None:
         self._shift, self._trail, self._message = shift, trail, message
@@ -169,7 +169,7 @@ class _Answers:
                 values[slot] = value
         bounds = rules.bounds(values, self._answered)
         self.least = bounds.least
-        """With those rules alone that certainly hit."""
+        """The verdict with only the rules that certainly hit."""
         hits = {hit.rule for hit in self.least.hits}
         doubted = [Perhaps(rule, self._doubts(rule, values)) for rule in bounds.pending]
         known = hits | {one.rule.rule_id for one in doubted}
@@ -183,7 +183,7 @@ class _Answers:
 
     @property
     def own(self) -> frozenset[str]:
-        """The rules that certainly hit and are enforced."""
+        """The enforced rules that certainly hit."""
         return frozenset(rule.rule_id for rule in self._hitting)
 
     @property
@@ -193,25 +193,25 @@ class _Answers:
 
     @property
     def sizes(self) -> frozenset[str]:
-        """What the rules that hold it, or may, ask of the size of its mailing."""
+        """What the rules that hit, or may, ask about the size of its mailing."""
         rules = (*self._hitting, *(one.rule for one in self.perhaps if not one.rule.observes))
         return OF_MAILINGS.intersection(c.fact.name for rule in rules for c in rule.conditions)
 
     def unchanged(self, then: CompiledPolicy) -> bool:
-        """Whether just those rules hit that hit then, and want the same."""
+        """Whether exactly the same rules hit as then, with the same actions."""
         if self.own != self._message.own or self.maybe:
             return False
         return all(r.rule_id in then.by_id and then.by_id[r.rule_id].then is r.then for r in self._hitting)
 
     def _may_rest(self, rule: Rule, values: Mapping[str, Value]) -> bool:
-        """Whether a rule with a stop that does not hit by what was counted may hit since the conversation rests."""
+        """Whether a rule with a stop that does not hit by its count may hit because the conversation rests."""
         if self._message.is_no_reply or self._answered(rule) is NO:
             return False
         hot = dict.fromkeys((c.slot for c in rule.when if c.fact.name == REPLIES), _HOT)
         return rule.answer({**values, **hot}) is not NO
 
     def _answered(self, rule: Rule) -> Answer | None:
-        """What a rule of the same sense answered then, where all that it asks would have been the same."""
+        """The recorded answer of a rule with the same sense, if all that it asks would have been the same."""
         then = self._shift.then
         if then is None or not all(self._same(c.slot, c.fact.name, c.window_seconds) for c in rule.conditions):
             return None
@@ -230,12 +230,12 @@ class _Answers:
         return {c.fact.name: self._why[c.slot] for c in rule.doubts(values) if c.slot in self._why}
 
     def fact(self, name: str) -> tuple[Value | None, str]:
-        """Of a fact that is not counted over messages."""
+        """The value of a fact that is not counted over messages."""
         return self.told(name, name, 0)
 
     def told(self, slot: str, fact: str, seconds: int) -> tuple[Value | None, str]:
-        """What the guard would have known by this policy, after all that went before; and why that is not known, or only its
-        bounds."""
+        """The value that the guard would have known under this policy, after all earlier messages; and why it is
+        unknown, or only bounds are known."""
         message, why = self._message, self._shift.why(fact, self._message)
         if fact == APPROVED:
             return self._approved()
@@ -257,7 +257,7 @@ class _Answers:
         return granted, ""
 
     def _counted(self, slot: str, fact: str, seconds: int, value: Value | None) -> tuple[Value | None, str]:
-        """What was counted then; what no rule counted has bounds."""
+        """The recorded count; bounds for a count that no rule asked for."""
         message = self._message
         if value is not None:
             return value, ""
@@ -274,7 +274,7 @@ class _Answers:
         return Within(Count(low, max(low, high))), why
 
     def of_itself(self, fact: str) -> Count:
-        """At least what the message comes to alone, at most anything."""
+        """At least the message's own count, without an upper bound."""
         message, row = self._message, FACTS[fact]
         if row.type is Type.SHARE:
             share = message.value(row.own) if row.own and message.exact else None
@@ -301,7 +301,7 @@ class _Answers:
 
 
 class _Case:
-    """All that one verdict may come to: what the rules say, then what stands in no policy, then what its mailing makes of it."""
+    """All possible results for one verdict: of the rules, then of the built-in rules, then of its mailing."""
 
     def __init__(
         self, ground: CompiledPolicy, shift: PolicyDiff, trail: Divergence, message: Recorded, answers: _Answers
@@ -326,7 +326,7 @@ class _Case:
 
     @property
     def reach(self) -> float:
-        """People at most."""
+        """At most so many people."""
         return self._at_most("recipients.reach")
 
     def _at_most(self, fact: str) -> float:
@@ -343,10 +343,10 @@ class _Case:
             self.actions |= more
             self.hangs.setdefault(fact, why)
 
-    # whom a rule asks
+    # Confirmations.
 
     def _of_its_facts(self) -> None:
-        """A hold in place of a confirmation for which the facts say that nobody can be asked."""
+        """Replace a confirmation by a hold if the facts say that nobody can be asked."""
         if Action.CONFIRM not in self.actions:
             return
         told = {name: self.answers.fact(name) for name in (*confirming.NEEDED, "recipients.sensitivity")}
@@ -361,7 +361,7 @@ class _Case:
             self.actions = {Action.HOLD if action is Action.CONFIRM else action for action in self.actions}
 
     def _of_its_writer(self) -> None:
-        """Whether they were asked too often already, nobody has written down of what asked nobody."""
+        """Also try a hold for a writer who was asked too often: how often is not recorded."""
         if Action.CONFIRM not in self.actions or self.message.action is Action.CONFIRM:
             return
         if self.message.action is Action.RELAY and self.message.stood(CONFIRMED):
@@ -371,7 +371,7 @@ class _Case:
         else:
             self._may({Action.HOLD}, confirming.FACT, OFTEN)
 
-    # what stands in no policy
+    # Freezes and built-in rules.
 
     def _freeze(self) -> None:
         if FREEZE not in self.message.enforced:
@@ -387,7 +387,7 @@ class _Case:
         return self.message.action if alone else self.ground.in_force.rules.freeze_answer
 
     def _of_fixed_rules(self) -> None:
-        """What the rules that stand in no policy make of it: each answer to what is not known is tried."""
+        """Apply the built-in rules, with every possible answer to what is unknown."""
         options = self._automatic(), self._over_limit(), self._in_doubt()
         found = {
             max((action, *(WANTED[rule] for rule in fixed(action, automatic=auto, over=over, in_doubt=doubt))))
@@ -405,7 +405,7 @@ class _Case:
         return not self._at_most("recipients.list_addresses")
 
     def _automatic(self) -> tuple[frozenset[bool], str, str]:
-        """Whether it is an automatic reply to a list's address; and what that hangs on."""
+        """Whether it may be an automatic reply to a list address; and what that depends on."""
         _, why = self.answers.fact("recipients.list_addresses")
         if self._to_no_list:
             return _NO, "", ""
@@ -415,12 +415,12 @@ class _Case:
         return (_NO if asked else _BOTH), "message.automatic", OLD
 
     def _written_by_somebody(self) -> bool:
-        """Whether it is surely no automatic reply, and not a bounce."""
+        """Whether it is surely neither an automatic reply nor a bounce."""
         automatic, _ = self.answers.fact("message.automatic")
         return automatic is False and any(self.message.names("reverse_path"))
 
     def _over_limit(self) -> tuple[frozenset[bool], str, str]:
-        """Whether a stream that it uses is above its limit."""
+        """Whether a stream that it uses may be above its limit."""
         message, why = self.message, self.shift.why("stream", self.message)
         value = self.shift.derived("stream", message) if why else frozenset(message.streams)
         if isinstance(value, frozenset) and self.ground.limited.isdisjoint(value):
@@ -430,7 +430,7 @@ class _Case:
         return (_YES if STREAM in message.hits else _NO), "", ""
 
     def _in_doubt(self) -> tuple[frozenset[bool], str, str]:
-        """Whether the relay may have taken it before, for a list's address."""
+        """Whether the relay may have taken it before, to a list address."""
         message = self.message
         if self._to_no_list:
             return _NO, "", ""
@@ -440,10 +440,10 @@ class _Case:
         tried = not asked and self.trail.tried(message)
         return (_BOTH if tried else _NO), COPIES, "an earlier attempt may have reached the list"
 
-    # as one of a mailing
+    # The mailing.
 
     def _of_a_mailing(self) -> None:
-        """What people decided about its mailing, and what waits of it."""
+        """Apply the decisions on its mailing, and the waiting copies of it."""
         message, waiting = self.message, self.trail.waiting(self.message)
         if not message.mailing:
             if Action.RELAY in self.actions and (self.trail.by_reach or self.trail.lost):
@@ -466,7 +466,7 @@ class _Case:
             self.actions = set().union(*stands)
 
     def _as_it_went(self) -> bool:
-        """Whether all is as it was when its mailing was looked at, and so would have gone as it went."""
+        """Whether everything is as it was recorded, so that the mailing's effect is as recorded."""
         then, message = self.shift.then, self.message
         if then is None or not then.in_force.enforce or not self.answers.unchanged(then):
             return False
@@ -476,7 +476,7 @@ class _Case:
         return self.actions == {max(actions | built_in | freeze, default=Action.RELAY)}
 
     def _stands(self, action: Action, *, waits: bool, refused: bool, granted: bool) -> set[Action]:
-        """What the mailing makes of one action: each answer to what is not known is tried."""
+        """The mailing's effect on one action, with every possible answer to what is unknown."""
         message, nobody = self.message, not self._at_most("recipients.customers")
         found: set[Action] = set()
         holds, covers = self._may_wait(nobody, waits), self._covers(action) if granted else _NO
@@ -512,7 +512,8 @@ class _Case:
         return _BOTH if waits and not as_then else _NO
 
     def _covers(self, action: Action) -> frozenset[bool]:
-        """Whether what people have approved covers it, by the rules that they saw. What else would hold it they had not seen."""
+        """Whether an approval covers it, by the rules that the approvers saw. They had not seen other rules that would
+        hold it."""
         message, then = self.message, self.shift.then
         if action is Action.RELAY:
             return _YES
@@ -526,7 +527,7 @@ class _Case:
         return _BOTH
 
     def _in_turn(self) -> set[Action]:
-        """Of what people have approved: whether its stage had room."""
+        """For an approved message, whether its stage had room."""
         message = self.message
         if STAGES in message.hits:
             return {Action.DEFER}

@@ -29,7 +29,7 @@ from smtpguard.store.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One message: what the policy in force made of it, or would have where another was in force, and what the other would have."""
+    """One message: the result under the policy in force (recorded if it was in force then), and under the other one."""
 
     message: Recorded
     was: Thought
@@ -38,8 +38,7 @@ class Compared:
 
 @dataclass(slots=True)
 class Apart:
-    """Entries that are no message to compare. ``again``: of what was held already, whose client has asked once more; ``undecided``: what
-    failed inside the guard."""
+    """Entries that are not compared. ``again``: retries of held messages; ``undecided``: internal errors."""
 
     again: int = 0
     undecided: int = 0
@@ -61,7 +60,7 @@ class Replaying:
     async def passed(
         self, since: datetime, until: datetime, progress: Progress | None = None
     ) -> AsyncIterator[Compared]:
-        """Of that time, in order. Raises LedgerError."""
+        """The messages of that period, in order. Raises LedgerError."""
         copies = self._settings.hold.copies
         courses = [Replay(ground, copies=copies) for ground in (self._before, self._other)]
         async for page in verdicts(self._store, since, until, progress):
@@ -82,7 +81,7 @@ class Replaying:
                 yield Compared(message=message, was=was, will=will)
 
     async def _ground(self, sha256: str) -> CompiledPolicy | None:
-        """The policy that was in force then; None where it is not there any more, or was written for a version of long ago."""
+        """The policy that was in force then; None if it is no longer kept, or its version is too old to read."""
         if sha256 not in self._grounds:
             try:
                 policy = parse_policy(self._settings, dict(await self._store.policies.documents(sha256)))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brakes:
-    """What it takes to freeze, without the policy in force."""
+    """What a freeze needs, without the policy in force."""
 
     settings: Needed
     store: Store
@@ -45,8 +45,8 @@ class Brakes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """``policies.current()`` is what is in force, with its registry of lists; it raises PolicyUnreadable where this version cannot
-    read that, and a freeze, say, is possible all the same."""
+    """``policies.current()`` is the policy in force, with its registry of lists. It raises PolicyUnreadable if this
+    version cannot read that policy; a freeze is possible all the same."""
 
     settings: Settings
     store: Store
@@ -60,7 +60,7 @@ class Services:
 
 
 def term(settings: Settings) -> Deadlines:
-    """The same for those who hold, those who vote and those who sweep."""
+    """The same values for holding, voting and sweeping."""
     from smtpguard.holds.deadlines import Deadlines
 
     hold = settings.hold
@@ -76,7 +76,7 @@ def term(settings: Settings) -> Deadlines:
 
 
 def notices(settings: Settings) -> Notices:
-    """The same for those who hold and those who sweep."""
+    """The same values for holding and sweeping."""
     from smtpguard.app.contact import contact
     from smtpguard.notices.intents import Notices
 
@@ -94,9 +94,9 @@ async def opened(
     clock: Clock | None = None,
     committed: Committed | None = None,
 ) -> AsyncIterator[tuple[Store, Digester]]:
-    """The store and the digester of this installation; ``hot``: mail waits for it; ``new_secret``: one that is to be put in force;
-    ``reads``: a store will do that may only be read; ``clock``: another than the system's; ``committed`` hears of the events of each commit.
-    Raises CannotStart and LedgerError."""
+    """The store and the digester of this installation. ``hot``: clients wait for it; ``new_secret``: one to use from
+    now on; ``reads``: a read-only store is enough; ``clock``: instead of the system's; ``committed`` is called with the
+    events of each commit. Raises CannotStart and LedgerError."""
     missing = not settings.secret_file.exists()
     if missing and not migrate and new_secret is None:
         if (settings.state / CHECKPOINTS).exists():
@@ -120,12 +120,12 @@ async def opened(
         ) as store:
             yield store, Digester(secret, settings.delimiters)
     except OtherSecret:
-        if missing:  # the one just made would only be taken for the right one
+        if missing:  # the new secret would be taken for the right one
             settings.secret_file.unlink()
         raise CannotStart(_other_secret(settings, missing=missing)) from None
     except Foreign as e:
         raise CannotStart(_foreign(settings, e)) from None
-    except ValueError as e:  # a url that no database answers to
+    except ValueError as e:  # a url of no supported database
         raise CannotStart(str(e)) from e
 
 
@@ -159,7 +159,7 @@ def _freezes(settings: Needed, store: Store, clock: Clock, new_id: Callable[[], 
 
 @asynccontextmanager
 async def brakes(settings: Needed) -> AsyncIterator[Brakes]:
-    """As soon as may be. Raises CannotStart and LedgerError."""
+    """As fast as possible. Raises CannotStart and LedgerError."""
     async with opened(settings) as (store, digester):
         freezes = _freezes(settings, store, SystemClock(), ids())
         yield Brakes(settings=settings, store=store, freezes=freezes, digester=digester)

@@ -34,13 +34,13 @@ from smtpguard.store.writer import Committed
 log = logging.getLogger(__name__)
 
 SHORTEST_NAME = 12
-"""Digits of a SHA-256 by which a file may be named."""
+"""Digits of a SHA-256 that are enough to name a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """``sha256``: of the policy in force. ``put``: what this start itself put in force, None for nothing. ``file``: how the policy file
-    beside it stands. ``unreadable``: why this version cannot read the policy in force, "" where it can."""
+    """``sha256``: of the policy in force. ``put``: what this start put in force, None for nothing. ``file``: the state
+    of the policy file beside it. ``unreadable``: why this version cannot read the policy in force, "" if it can."""
 
     sha256: str
     file: PolicyFile
@@ -56,13 +56,15 @@ async def prepare(
     committed: Committed | None = None,
     from_file: str = "",
 ) -> Prepared:
-    """State directory, secret, database, policy, lists: what every part counts on. ``committed`` hears of what is journalled of lists. ``from_file``: the
-    SHA-256, or the beginning of it, of the policy file that is to be put in force. Raises Broken, CannotStart and LedgerError.
+    """Prepare what every part needs: state folder, secret, database, policy, lists. ``committed`` gets the events about
+    lists. ``from_file``: the SHA-256, or its beginning, of a policy file to put in force. Raises Broken, CannotStart
+    and LedgerError.
 
-    Broken is raised only where nothing is in force yet, or where the file was asked for: else the file is of no account.
+    Broken is raised only if no policy is in force yet, or if the file was asked for: otherwise the file does not
+    matter.
     """
     async with opened(settings, migrate=True) as (store, digester):
-        await store.journal.take_fronts()  # of processes that died before; so it stands before what happens from now on
+        await store.journal.take_fronts()  # of processes that died, so that their entries come before new ones
         done = None
         if from_file:
             done = await _from_file(store, settings, digester, from_file, by)
@@ -99,7 +101,8 @@ async def ended(settings: Settings, *, by: str, status: int) -> None:
 
 
 async def _first(store: Store, settings: Settings, digester: Digester, by: str) -> Proposal | None:
-    """Nothing is in force yet. Of two nodes that start at once on an empty store, one puts its file there; the other follows."""
+    """No policy is in force yet. If two nodes start at once on an empty store, one puts its file in force, and the
+    other follows."""
     documents = policy_documents(settings.policy)
     proposal = await propose(settings, store, digester, documents, where=str(settings.policy))
     try:
@@ -110,7 +113,7 @@ async def _first(store: Store, settings: Settings, digester: Digester, by: str) 
 
 
 async def _from_file(store: Store, settings: Settings, digester: Digester, named: str, by: str) -> Proposal | None:
-    """None where the policy of that name is in force already. Raises CannotStart where the file is another one."""
+    """None if that policy is in force already. Raises CannotStart if the file has another SHA-256."""
     wanted, before = named.lower(), (await store.gate.read()).policy_sha256
     if len(wanted) < SHORTEST_NAME or set(wanted) - set("0123456789abcdef"):
         raise CannotStart(
@@ -129,7 +132,7 @@ async def _from_file(store: Store, settings: Settings, digester: Digester, named
 
 
 def _letter(digester: Digester, verdict: Entry, clear: Clear) -> Letter | None:
-    """Who wrote to whom, where it was a letter that went to customers."""
+    """Who wrote to whom, if it was a letter that went to customers."""
     data, written = verdict.data, clear.get("from")
     if not written or data.get("looks") == "mailing" or data.get("streams") or not data["counts"]["customers"]:
         return None

@@ -33,13 +33,14 @@ FILE = "starts.json"
 NAME = "start-fails"
 OCTETS = 2048
 APART = timedelta(minutes=10)
-"""Past it the next failed start is another beginning: somebody had stopped trying."""
+"""A failed start later than this begins a new series: nobody was trying meanwhile."""
 TELL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failing:
-    """``since``: the first of those that failed one after the other; ``last``: the latest, and ``why``. ``told``: when somebody was."""
+    """``since``: the first of consecutive failures; ``last``: the latest, with its ``why``. ``told``: when a person was
+    told."""
 
     since: datetime
     last: datetime
@@ -48,7 +49,7 @@ class Failing:
 
 
 def failing(state: Path, now: datetime) -> Failing | None:
-    """How it stands; None where the last start was none that failed, or nobody tries any more."""
+    """None if the last start succeeded, or nobody tries any more."""
     try:
         row = json.loads((state / FILE).read_text())
         found = Failing(since=_at(row["since"]), last=_at(row["last"]), why=str(row["why"]),
@@ -59,14 +60,14 @@ def failing(state: Path, now: datetime) -> Failing | None:
 
 
 def succeeded(settings: Settings) -> None:
-    """The start has not failed. Makes the file, with room for what may have to stand in it."""
+    """The start succeeded. Makes the file, with room for a later failure."""
     with suppress(OSError):
         _write(settings.state, {})
 
 
 async def failed(settings: Settings, why: str, now: datetime, *, last: bool = False) -> None:
-    """One more start has failed. Tells where that has lasted for as long as it has to, or where this is the ``last``: nobody tries
-    again. Where other processes of this host tell of alarms it is theirs to tell what is wrong."""
+    """One more start has failed. Tells a person if that has lasted long enough, or if this is the ``last`` attempt. If
+    other processes of this host send alarms, they report what is wrong."""
     known = failing(settings.state, now)
     here = Failing(since=now, last=now, why=why) if known is None else replace(known, last=now, why=why)
     condition = BY_NAME[NAME]
@@ -75,7 +76,7 @@ async def failed(settings: Settings, why: str, now: datetime, *, last: bool = Fa
     tells = (last or lasts) and due and not _others_tell(settings.state)
     try:
         _write(settings.state, _row(replace(here, told=now) if tells else here))
-    except OSError as e:  # who cannot remember that somebody was told would tell them every few seconds
+    except OSError as e:  # if it were not remembered, a person would be told every few seconds
         if tells:
             log.error("%s: %s: nobody is told that starts fail", settings.state / FILE, e.strerror)
         return
@@ -104,7 +105,7 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
         return False
     finally:
         await ways.sender.close()
-    if heard:  # the alarms part says when it is over
+    if heard:  # the alarms part reports when it is over
         memory = FileMemory(settings.state)
         before = (await memory.known()).get(alarm.key)
         await memory.swap(before, Known(key=alarm.key, began=here.since, told=now))

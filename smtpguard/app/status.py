@@ -46,7 +46,7 @@ NEAR = timedelta(hours=2)
 
 @dataclass(slots=True, kw_only=True)
 class Status:
-    """What was found. None or empty: see ``unknown``, which has a sentence for each thing that could not be found out."""
+    """The findings. None or empty means not found out: ``unknown`` has a sentence for each."""
 
     at: datetime
     version: str = __version__
@@ -68,12 +68,12 @@ class Status:
 
     @property
     def fine(self) -> bool:
-        """It serves, and nothing is critical."""
+        """The guard serves, and no alarm is critical."""
         return self.serves and not any(alarm.condition.severity.value == "critical" for alarm, _ in self.alarms)
 
 
 async def status(settings: Settings) -> Status:
-    """Never raises for what a part, a store or a relay does."""
+    """Never raises for an error of a part, the store or the relay."""
     found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)))
     seen = Seen(at=found.at, absent=absent(found.trees), certificates=tuple(ends(settings)))
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
@@ -89,7 +89,7 @@ async def status(settings: Settings) -> Status:
         seen = replace(seen, store=found.store["problem"])
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
     now = {alarm.key: alarm for alarm in raised(seen)}
-    for key, past in known.items():  # what takes minutes to be seen, as a share of the mail
+    for key, past in known.items():  # alarms that need minutes to be seen, such as shares of mail
         if (
             key not in now
             and past.told is not None

@@ -36,11 +36,11 @@ from smtpguard.store.store import Store
 
 TRAFFIC_DAYS = 30
 CONTACTS_DAYS = 30
-"""So long it takes until most customers to whom somebody writes have had something from them."""
+"""By then most customers to whom people write have been written to."""
 
 
 def hidden(settings: Settings) -> Finding | None:
-    """That this user may not look where it is; nothing is wrong with that."""
+    """A finding if this user may not read it, which is no error."""
     for path, bits in (
         (settings.state, os.R_OK | os.X_OK),
         (settings.secret_file, os.R_OK),
@@ -53,7 +53,7 @@ def hidden(settings: Settings) -> Finding | None:
 
 
 def near(settings: Settings) -> bool:
-    """Whether it is a file, of which this user may know."""
+    """Whether it is a file that this user may read."""
     file = _file(settings)
     return file is not None and all(_ours(path) for path in (file, settings.secret_file))
 
@@ -62,7 +62,7 @@ def _file(settings: Settings) -> Path | None:
     """The SQLite database."""
     try:
         return file_of(store_url(settings))
-    except (Broken, ValueError):  # said elsewhere
+    except (Broken, ValueError):  # reported elsewhere
         return None
 
 
@@ -71,7 +71,7 @@ def _ours(path: Path) -> bool:
 
 
 async def stands(settings: Settings, policy: Policy | None = None) -> list[Finding]:
-    """Nothing where nothing was ever served. ``policy``: whose groups are to decide."""
+    """Nothing if the guard has never served. ``policy``: its groups are checked against accounts."""
     if (away := hidden(settings)) is not None:
         return [away]
     if not settings.secret_file.exists() and not (settings.state / CHECKPOINTS).exists():
@@ -96,8 +96,8 @@ async def stands(settings: Settings, policy: Policy | None = None) -> list[Findi
 
 
 async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
-    """Addresses that are a list's only because they are called as it is, with what was written to them lately: one with much of it
-    is likely to be a mailbox of its own."""
+    """Addresses that are list addresses only because they have a list's name, with the mail to them lately: one with
+    much mail is probably a mailbox of its own."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
     implied = dict(Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied())
     if not implied:
@@ -120,7 +120,7 @@ async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[F
 
 
 def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator[Finding]:
-    """Since when first contacts are told from others, where rules ask for them. None: the next start reads the journal for it."""
+    """Since when first contacts are known, if rules ask for them. None: the next start reads the journal for it."""
     rules = [r.rule_id for r in policy.rules.rules if r.mode is Mode.ENFORCE and _of_first_contacts(r)]
     if not rules or since is None:
         return
@@ -141,7 +141,7 @@ def _of_first_contacts(rule: Rule) -> bool:
 
 
 def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
-    """Who is to decide in the console and cannot."""
+    """People who must decide in the console and cannot."""
     gaps = unseated(accounts, policy.groups.with_deputies(), policy.rules.groups_asked())
     if not accounts:
         yield Finding(about="people", state=State.ODD, text="nobody has an account at the console: smtpguard users add")
@@ -151,12 +151,12 @@ def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
 
 
 def policy_stands(settings: Settings) -> list[Finding]:
-    """How the policy file stands to the policy in force. Nothing where none is, or where the store may not be looked at."""
+    """The policy file compared with the policy in force. Nothing if none is in force, or the store cannot be read."""
     if hidden(settings) is not None:
         return []
     try:
         seen = look_before_upgrade(settings)
-    except (LedgerError, Broken, SQLAlchemyError, OSError, ValueError):  # of the store it is said
+    except (LedgerError, Broken, SQLAlchemyError, OSError, ValueError):  # of the store, reported elsewhere
         return []
     if seen is None:
         return []

@@ -45,19 +45,19 @@ from smtpguard.policy.verdict import Action
 from smtpguard.wire.dkim import DkimVerifier
 
 CROWD = 60
-"""People to whom the letter goes in Bcc, and one by one."""
+"""People that the letter goes to in Bcc, and one by one."""
 SECONDS = 20.0
-"""Past which no further list is begun."""
+"""After this no further list is begun."""
 _UNKNOWN_SIZE, _MOST = 1_000, 20_000
 _MANY = 5_000
-"""Lists that are larger are alike in their size."""
+"""Larger lists count as equal in size."""
 _STRANGER = "198.51.100.7"  # RFC 5737: a client that no policy names
 _NEW_THREAD, _GROWN_THREAD = (base64.b64encode(b"\x01" + bytes(n)).decode() for n in (21, 26))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetThrough:
-    """``shapes``: in words, "a letter between colleagues to its address"."""
+    """``shapes``: in words, such as "a letter between colleagues to its address"."""
 
     list: str
     shapes: tuple[str, ...]
@@ -82,7 +82,8 @@ class _Scene:
 
 
 def play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -> Played:
-    """``people``: how many addresses each list's sources hold, as far as that is known. Blocks: some milliseconds a list."""
+    """``people``: number of addresses in each list's sources, as far as it is known. Blocks for some milliseconds a
+    list."""
     return asyncio.run(_play(policy, settings, people))
 
 
@@ -131,7 +132,7 @@ async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, 
 
 
 def _sense(info: ListInfo, conditions: Sequence[Condition], people: int) -> object:
-    """What makes a difference to the rules: of lists that are alike in it, one is played for all."""
+    """What makes a difference to the rules. One list is played for all that are equal in it."""
     size = people if people < _MANY else _MANY
     named = tuple(info.name in c.lists for c in conditions if c.lists is not None)
     name = info.name if any(c.fact.name == "recipients.lists" for c in conditions) else ""
@@ -142,7 +143,7 @@ def _sense(info: ListInfo, conditions: Sequence[Condition], people: int) -> obje
 
 
 async def _passes(explainer: Explainer, scene: _Scene, sessions: Sequence[Session]) -> bool:
-    """In any of the ways in which it may come in."""
+    """Whether it passes by any of the ways that mail comes in."""
     counted = _counted(scene.counted)
     for session in sessions:
         told = await explainer.explain(scene.message, scene.sender, scene.to, session, counted)
@@ -152,7 +153,7 @@ async def _passes(explainer: Explainer, scene: _Scene, sessions: Sequence[Sessio
 
 
 def _counted(n: int) -> Mapping[str, int]:
-    """What all messages of a scene come to by the last of them: every count of people that a rule may ask for."""
+    """The counts at the last message of a scene, for every count of people that a rule may ask for."""
     if not n:
         return {}
     counts = (fact.name for fact in FACTS.values() if fact.type in (Type.COUNT, Type.SHARE))
@@ -160,7 +161,7 @@ def _counted(n: int) -> Mapping[str, int]:
 
 
 def _sessions(settings: Settings | None, scene: _Scene, colleague: Address) -> list[Session]:
-    """As a colleague's mail comes in: by each way that the settings have, proven and not."""
+    """The ways in which a colleague's mail comes in under the settings, with the sender proven or not."""
     if scene.client:
         return [Session(client_ip=scene.client)]
     found: list[Session] = []
@@ -175,13 +176,13 @@ def _sessions(settings: Settings | None, scene: _Scene, colleague: Address) -> l
 
 
 def _colleague(policy: Policy) -> Address:
-    """Somebody whom the policy does not name."""
+    """A person whom the policy does not name."""
     domain = sorted(policy.organization.domains, key=lambda name: (name.startswith("*."), name))[0].removeprefix("*.")
     return Address("kim.ek", domain)
 
 
 def _fill(settings: Settings, info: ListInfo, digester: Digester, size: int) -> None:
-    """An index of invented people, as many as the list has."""
+    """Make an index of invented people, as many as the list has."""
     if not info.members:
         return
     size = min(size or max(info.at_least, _UNKNOWN_SIZE), _MOST)
@@ -196,7 +197,7 @@ def _fill(settings: Settings, info: ListInfo, digester: Digester, size: int) -> 
 
 
 def _people(name: str, n: int) -> Iterator[Address]:
-    """Whom nobody knows, in a domain that is nobody's (RFC 6761)."""
+    """Addresses that do not exist, in a reserved domain (RFC 6761)."""
     return (Address(f"{number}.{name}", "customers.invalid") for number in range(n))
 
 

@@ -30,8 +30,8 @@ async def first_time(
     seconds: float = FIRST_SECONDS,
     committed: Committed | None = None,
 ) -> None:
-    """Read the lists that nobody has read yet, before mail comes that would have to be held for want of them. Not for longer
-    than ``seconds``: what is left is read beside the mail. ``committed`` hears of what is journalled. Raises CannotStart and LedgerError."""
+    """Read the lists that have no index yet, before mail comes that would be held without them. At most ``seconds``:
+    the rest is read while mail comes. ``committed`` gets the journalled events. Raises CannotStart and LedgerError."""
     registry, clock = open_registry(settings, policy), SystemClock()
     unread = [registry.lists[name] for name, standing in registry.standings.items() if standing.index is None]
     if not any(info.members for info in unread):
@@ -46,10 +46,12 @@ async def first_time(
                 if info.members and not stop.is_set():
                     reports.append(refresher.sync(info, clock.now()))
         finally:
-            with contextlib.suppress(RuntimeError):  # nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(done.set)
 
-    threading.Thread(target=read, name="smtpguard-lists", daemon=True).start()  # a source may hang, and is left to it
+    threading.Thread(
+        target=read, name="smtpguard-lists", daemon=True
+    ).start()  # a source may hang: not waited for
     try:
         async with asyncio.timeout(seconds):
             await done.wait()
@@ -63,7 +65,7 @@ async def first_time(
 async def journal(
     settings: Settings, policy: Policy, reports: Sequence[Report], *, by: str, committed: Committed | None = None
 ) -> bool:
-    """False: there is no journal yet, since nothing was ever served here. Raises CannotStart and LedgerError."""
+    """False: there is no journal yet, since the guard has never served here. Raises CannotStart and LedgerError."""
     try:
         async with opened(settings, committed=committed) as (store, digester):
             in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))

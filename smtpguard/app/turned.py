@@ -22,13 +22,13 @@ _USUAL = frozenset(
         Why.BAD_CONTENT,
     }
 )
-"""What a client brings upon itself: the line is no warning."""
+"""Errors of the client: logged as information, not as a warning."""
 _CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.GAVE_UP})
-"""What is no fault of ours or of the relay's, although it is answered 4xx."""
+"""Answered 4xx, but not because of the guard or the relay."""
 
 
 class Turned:
-    """Of one process. ``counts``: along with its beats (processes.numbers)."""
+    """Of one process. ``counts``: for processes.numbers."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger("smtpguard")
@@ -47,14 +47,14 @@ class Turned:
 
 
 def _put_off(mail: TurnedAway) -> bool:
-    """Whether it was answered 4xx, for all its recipients, and is not among what the guard counts as answered."""
+    """Whether it was answered 4xx for all its recipients, and the guard has not counted that answer itself."""
     if mail.reply is None or mail.reply.code // 100 != 4 or mail.refused < mail.recipients:
         return False
     return mail.why not in _CLIENTS and (mail.why is not Why.UNDECIDED or mail.reply is RECALLED)
 
 
 def fields(mail: TurnedAway) -> dict[str, Any]:
-    """What stands in the line; what is not known is left out."""
+    """The fields of the line, without unknown ones."""
     shown: dict[str, Any] = {
         "why": mail.why.value,
         "client": mail.client,

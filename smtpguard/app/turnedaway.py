@@ -25,7 +25,7 @@ MOST = 20
 
 
 async def turned_away(settings: Settings, now: datetime) -> list[Finding]:
-    """Those with the most messages first. Nothing where the store cannot be read, of which is told elsewhere."""
+    """Clients with the most messages first. Nothing if the store cannot be read, which is reported elsewhere."""
     if hidden(settings) is not None or not settings.secret_file.exists():
         return []
     try:
@@ -44,7 +44,7 @@ async def turned_away(settings: Settings, now: datetime) -> list[Finding]:
 
 
 def _admitted(settings: Settings, caller: Caller) -> bool:
-    """A listener that is not there any more may have been renamed: any may let them in."""
+    """A listener that no longer exists may have been renamed: any listener may admit the client."""
     if not caller.listener and settings.trust:  # of an earlier version: it may not be who connected
         return True
     every = [each for _, _, each in settings.listen.each()]

@@ -27,18 +27,19 @@ from smtpguard.store.store import Store
 
 DAYS = 30
 MOST = 200_000
-"""Entries that are looked through, the newest."""
+"""The newest entries that are read."""
 COPIES = 20
-"""So many messages to customers of one text, or that look like mailings, are a tool's."""
+"""So many messages to customers with one text, or that look like mailings, come from a tool."""
 LETTERS = 5
-"""So many letters from two people at least make a listener one at which people write."""
+"""So many letters from at least two people mean that people write through a listener."""
 _NAMED = 10
 _PROOF = frozenset({"listener.proves_senders", "sender.proven"})
 
 
 @dataclass(slots=True)
 class _Seen:
-    """By tool: how many look like a mailing, and how many there are of each text. By listener: whose letters nothing proved."""
+    """By tool: how many messages look like a mailing, and how many have each text. By listener: the letters without a
+    proven sender."""
 
     mailings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     copies: dict[tuple[str, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -81,7 +82,7 @@ def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
 
 
 def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
-    """Those with the most messages first."""
+    """Tools with the most messages first."""
     lists, streams = build(*policy.sections(), delimiters=policy.delimiters)
     known = [(info.writers, info.origin) for info in lists.values()]
     known += [(stream.senders, stream.origin) for stream in streams.values()]
@@ -99,7 +100,7 @@ def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
 
 
 def _declares(senders: frozenset[str], origin: Origin, sender: str, client: str, login: str) -> bool:
-    """Whether this From may be declared so, as far as the journal knows: it keeps no signatures."""
+    """Whether this From may be declared so, as far as the journal says: it has no signatures."""
     session = Session(client_ip=client, auth_user=login or None)
     if origin.names(session):
         return True

@@ -21,11 +21,11 @@ from smtpguard.config.web import Certificate
 
 HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
 CONNECTIONS = 500
-EACH = 60  # of one address that is no proxy's: several browsers behind one address, and six connections for each
+EACH = 60  # of one address other than a proxy's: several browsers behind it, with six connections each
 
 
 class Server(uvicorn.Server):
-    """The part's own life takes the signals."""
+    """The part handles signals itself."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,8 +39,8 @@ def patient(
     each: int = EACH,
     lasts: float | None = None,
 ) -> type:
-    """The protocol for one kind of neighbourhood: a class, since uvicorn makes one of it for each connection. ``lasts``: how long
-    a connection may at most, whatever is done over it."""
+    """The protocol class for one set of limits: a class, since uvicorn makes an instance for each connection.
+    ``lasts``: the longest that a connection may last, whatever it carries."""
 
     class Patient(H11Protocol):
         _late: asyncio.TimerHandle | None = None
@@ -94,7 +94,7 @@ def configured(
     each: int = EACH,
     lasts: float | None = None,
 ) -> uvicorn.Config:
-    """Raises CannotStart where the certificate cannot be used."""
+    """Raises CannotStart if the certificate cannot be used."""
     settings: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "proxy_headers": False}
     config = uvicorn.Config(
         application,
