@@ -31,14 +31,14 @@ T = TypeVar("T")
 _SLICE = 5_000
 Declarations = Sequence[Mapping[str, Any]]
 Behind = tuple[Fate, Callable[[bytes], bool]]
-"""What became of the copy at an address that expands, and whether somebody is one of those behind it."""
+"""The fate of the copy to an address that expands, and a test whether a person is behind the address."""
 _NOBODY: Behind = Fate.NONE, lambda digest: False
 
 
 class Matched:
-    """By the members of the list ``name``, or by the addresses in a CSV ``file``. ``folder``: where files that a policy names are looked for. ``older``: when its lists had which people at the time that it went to
-    their addresses, where nobody was matched so; ``bad``: where something holds no address. Sources are read in a thread of their own.
-    Raises NoAddresses."""
+    """Match by the members of the list ``name``, or by the addresses in a CSV ``file``. ``folder``: for the relative
+    paths of a policy. ``older``: the version of each list that the mailing went to, if nobody could be matched at its
+    address; ``bad``: sources with invalid addresses. Sources are read in a thread of their own. Raises NoAddresses."""
 
     def __init__(self, mailings: Mailings, ledger: Ledger, policies: PolicyInForce, folder: Path, mailing_id: str, *,
                  name: str | None, file: Path | None, column: str | None) -> None:  # fmt: skip
@@ -51,7 +51,7 @@ class Matched:
         self.bad: list[str] = []
 
     async def people(self) -> AsyncIterator[tuple[str, Fate]]:
-        """Every address, and what became of the copy to it; NONE where it has come for nobody there."""
+        """Every address, and the fate of the copy to it; NONE if the mailing has not come for that person."""
         try:
             fate, among = await (self._at_the_list() if self._name is not None else self._at_any_list())
             digester = self._registry.digester
@@ -68,7 +68,8 @@ class Matched:
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)
 
     async def _at_the_list(self) -> Behind:
-        """Of a list's own address, which reaches everybody who is on it; as it is now, or it is said since when it is not."""
+        """The fate at the list's own address, which reaches everybody on the list, if the list is unchanged. Otherwise
+        note since when it has changed."""
         name = str(self._name)
         index = self._registry.standings[name].index
         if index is not None and (fate := await self._became(name, index.version)) is not Fate.NONE:
@@ -77,8 +78,8 @@ class Matched:
         return _NOBODY
 
     async def _at_any_list(self) -> Behind:
-        """Of the addresses of the mailing's lists, where this file is one of them as it was then: all of it, or those in it
-        whom a list takes."""
+        """The fate at the addresses of the mailing's lists, if this file is one of them as it was then: all of it, or
+        those entries that the list takes."""
         lists = (await self._mailings.show(self._mailing_id)).lists
         for statuses, form in [(statuses, form) for form in (0, -1) for statuses in ("all", None)] if lists else ():
             version = await self._apart(partial(self._version, statuses, form))
@@ -95,7 +96,7 @@ class Matched:
         return frozenset(self._digests(statuses, form))
 
     def _digests(self, statuses: str | None, form: int) -> Iterator[bytes]:
-        """``form``: 0 for that of today, -1 for the older one, of which an earlier version made its indexes."""
+        """``form``: 0 for today's digests, -1 for the older ones of indexes that an earlier version made."""
         every = (_every(self._registry.digester, address) for address in self._addresses(statuses))
         return (digests[form] for digests in every if digests)
 
@@ -104,7 +105,7 @@ class Matched:
         return (await self._ledger.mailings.reached_by(self._mailing_id, [digest])).get(digest, Fate.NONE)
 
     async def _look_back(self, names: Iterable[str]) -> None:
-        """The journal knows every version that a list has had."""
+        """Find in the journal when a list got another version."""
         for name in names:
             for entry, _ in await self._ledger.journal.history(name):
                 version, people = entry.data.get("version"), entry.data.get("people")
@@ -118,8 +119,8 @@ class Matched:
                         self.older.append(said)
 
     def _addresses(self, statuses: str | None, *, say: bool = False) -> Iterator[str]:
-        """Everybody in the sources, as they are spelled there, each spelling once. ``statuses`` "all": those too who have left.
-        ``say``: what is no address."""
+        """Every address in the sources, each spelling once. ``statuses`` "all": also people who have left. ``say``:
+        report invalid addresses."""
         from smtpguard.lists.sources import SourceError, Tally, addresses
         from smtpguard.lists.sources.opening import opened
 
@@ -157,7 +158,7 @@ def _of_list(registry: Registry, name: str) -> Declarations:
 
 
 def _every(digester: Digester, text: str) -> tuple[bytes, ...]:
-    """The digests by which somebody may be known, that of today first; none of what is no address."""
+    """The digests of an address, today's first; none if it is invalid."""
     try:
         return digester.every(Address.parse(text.strip()))
     except BadAddress:

@@ -49,9 +49,7 @@ async def first_time(
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(done.set)
 
-    threading.Thread(
-        target=read, name="smtpguard-lists", daemon=True
-    ).start()  # a source may hang: not waited for
+    threading.Thread(target=read, name="smtpguard-lists", daemon=True).start()  # a source may hang: not waited for
     try:
         async with asyncio.timeout(seconds):
             await done.wait()

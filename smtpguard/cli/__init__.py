@@ -52,15 +52,16 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 """Name -> (module in smtpguard.cli, one line of help). The module's ``command`` is the click command."""
 
 BRIEF = frozenset({"freeze"})
-"""Commands that are over before there is anything to collect."""
+"""Commands that end before there is garbage to collect."""
 _COLLECT = (50_000, 20, 100)
-"""Objects more than before, and collections of the younger. Imports leave nothing to collect, and looking for it is a tenth of them."""
+"""New objects, and collections of younger generations, before a collection. Imports leave nothing to collect, and
+looking for it takes a tenth of their time."""
 
 SEARCHED = (Path("/etc/smtpguard/smtpguard.yaml"), Path("config/smtpguard.yaml"))
 
 
 class _Commands(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -80,7 +81,7 @@ class _Commands(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Runs, and makes of every error one line on standard error and an exit status."""
+        """Run, and turn every error into one line on standard error and an exit status."""
         kwargs.update(standalone_mode=False, prog_name="smtpguard")
         FAILURES.logged = False
         before = gc.get_threshold()
@@ -95,7 +96,7 @@ class _Commands(click.Group):
             status = e.exit_code
         except click.Abort:
             status = 130
-        except click.exceptions.NoArgsIsHelpError as e:  # a group alone: what can be said there
+        except click.exceptions.NoArgsIsHelpError as e:  # a group without a command: show its help
             click.echo(e.format_message(), err=True)
             status = e.exit_code
         except click.UsageError as e:
@@ -109,14 +110,14 @@ class _Commands(click.Group):
         except click.ClickException as e:
             e.show()
             status = e.exit_code
-        except BrokenPipeError:  # the reader of our output has seen enough
+        except BrokenPipeError:  # the reader of our output has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 0
         except Exception as e:
             known, status = sentence_of(e), 2
             if known is not None:
                 FAILURES.tell(known, status)
-            else:  # a fault of ours: whoever repairs it needs all of it
+            else:  # an internal error: show all of it
                 FAILURES.tell(f"an error of smtpguard itself: {type(e).__name__}", status, e)
         finally:
             gc.set_threshold(*before)
@@ -131,7 +132,7 @@ def _config_option(ctx: click.Context, parameter: click.Parameter, value: Path |
 
 
 def _take_config(command: click.Command) -> None:
-    """``-c FILE`` behind the command, and behind a group's, is heard as it is before them."""
+    """``-c FILE`` may also follow the command, and a group's command."""
     if not any(p.name == "config" for p in command.params):
         command.params.append(
             click.Option(["-c", "--config", "config"], type=click.Path(path_type=Path), metavar="FILE",

@@ -230,7 +230,7 @@ def prove(context: Context, entry: int) -> None:
 
 
 def may_name(store: Store) -> None:
-    """Raises CannotRun where it cannot be journalled that names were shown."""
+    """Raises CannotRun if it cannot be journalled that names were shown."""
     if store.copy is not None:
         raise CannotRun(
             f"names are shown where that can be journalled, and {store.copy} can only be read by this user: ask without them, or "
@@ -256,7 +256,7 @@ def _row(entry: Entry, clear: Clear | None) -> dict[str, Any]:
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error, for people; the walk over a year takes minutes."""
+    """A progress bar on standard error, for people: verifying a year takes minutes."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -59,8 +59,10 @@ def command(
     if checked.fine and not (as_json or context.json):
         for line in summary(path, checked):
             click.echo(line)
-    if live and checked.settings is not None and checked.policy is not None:  # a file that is missing hides no open way
-        from smtpguard.cli.check import tell  # DNS and SMTP, which nothing else here needs
+    if (
+        live and checked.settings is not None and checked.policy is not None
+    ):  # a missing file does not hide an open bypass
+        from smtpguard.cli.check import tell  # imports DNS and SMTP, which nothing else here needs
 
         fine = tell(context, checked.settings, checked.policy, as_json=as_json) and fine
     elif checked.settings is not None and not live:
@@ -72,7 +74,7 @@ def command(
 
 
 def _in_force(context: Context, *, as_json: bool) -> None:
-    """Raises Exit where the policy in force cannot be read, and CannotRun where the store cannot."""
+    """Raises Exit if the policy in force cannot be read, and CannotRun if the store cannot."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from smtpguard.app.policyfile import look_before_upgrade
@@ -96,12 +98,12 @@ def _in_force(context: Context, *, as_json: bool) -> None:
 
 
 def _store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
-    """Where it is a file it is looked at in any case."""
+    """A store in a file is always checked."""
     state = settings.state
     served = os.access(state / "checkpoints", os.F_OK) or (state.exists() and not os.access(state, os.X_OK))
     if not served:
         return True
-    from smtpguard.app.storestatus import hidden, near  # a database driver, which nothing else here needs
+    from smtpguard.app.storestatus import hidden, near  # imports a database driver, which nothing else here needs
     from smtpguard.cli.check import store
 
     if not near(settings) and hidden(settings) is None:
@@ -110,7 +112,7 @@ def _store(context: Context, settings: Settings, policy: Policy | None, *, as_js
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:
-    """What is set up, in words."""
+    """The settings and the policy in words."""
     yield f"{path} is fine."
     if checked.settings is not None:
         yield from _settings(checked.settings)
@@ -164,7 +166,7 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
 
 
 def _namesakes(settings: Settings, policy: Policy) -> list[tuple[str, str]]:
-    """Addresses that are a list's only because they are called as it is, each with its list."""
+    """Addresses that are list addresses only because they have a list's name, each with its list."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
     return list(Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied())
 
@@ -185,7 +187,7 @@ def _origin(origin: OriginModel | None) -> str:
 
 
 def marks_in_words(policy: Policy) -> Iterator[str]:
-    """What the policy makes of the marks by which mail is recognised: "mark reply-prefix: +1.5 instead of +2"."""
+    """The policy's changes of marks: "mark reply-prefix: +1.5 instead of +2"."""
     sign = {Side.INTERNAL: "+", Side.MAILING: "-", Side.NEITHER: ""}
     for name, weight in sorted(policy.marks.items()):
         kind = KINDS[name]
@@ -223,8 +225,8 @@ def quorum_in_words(quorum: Quorum) -> str:
     return " and ".join(f"{quorum.each} of {group}" for group in quorum.groups)
 
 
-# What ``check --live`` says: how the store stands, how the real relay and the list sources answer, and which ways around the guard
-# are open.
+# ``check --live``: the state of the store, the answers of the real relay and the list sources, and open bypasses of the
+# guard.
 
 
 _MARKS = {"fine": "ok", "wrong": "WRONG", "open": "OPEN", "accepted": "open", "unknown": "?", "odd": "odd"}
@@ -232,7 +234,8 @@ _COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow"
 
 
 def tell(context: Context, settings: Settings, policy: Policy, *, as_json: bool = False) -> bool:
-    """A line a finding, as each is known. Whether all is fine: nothing wrong, and no way open that is not accepted."""
+    """Print a line for each finding at once. Returns whether nothing is wrong, and no bypass is open that is not
+    accepted."""
     return context.run(_tell(context, settings, policy, as_json or context.json))
 
 
@@ -246,7 +249,7 @@ async def _tell(context: Context, settings: Settings, policy: Policy, as_json: b
 
 
 async def store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
-    """A line a finding on the store and on who decides in it, and whether it may go on as it is."""
+    """Print a line for each finding on the store and on approvers. Returns whether the check may go on."""
     from smtpguard.app.storestatus import policy_stands, stands
     from smtpguard.app.turnedaway import turned_away
 
@@ -257,7 +260,7 @@ async def store(context: Context, settings: Settings, policy: Policy | None, *, 
 
 
 def _said(context: Context, finding: Finding, as_json: bool) -> bool:
-    """Whether it is well."""
+    """Returns whether it is well."""
     state = finding.state.value
     if as_json:
         context.say({"about": finding.about, "state": state, "text": finding.text})

@@ -37,7 +37,8 @@ T = TypeVar("T")
 
 
 class Failures:
-    """How a command says why it ends: in one line of text; ``serve`` as the last entry of its log once that is JSON."""
+    """How a command reports why it ends: in one line of text. ``serve`` reports it as the last entry of its log once
+    that is JSON."""
 
     logged = False
 
@@ -57,7 +58,7 @@ FAILURES = Failures()
 
 
 class CannotRun(click.ClickException):
-    """Wrong use, or something that it needs is not there."""
+    """Wrong use, or something that the command needs is missing."""
 
     exit_code = 2
 
@@ -66,7 +67,8 @@ class CannotRun(click.ClickException):
 
 
 class TryAgain(CannotRun):
-    """``serve`` cannot run now, and may be able to soon: whoever started it is to start it again (EX_TEMPFAIL of sysexits.h)."""
+    """``serve`` cannot run now, and may be able to soon: the service manager should start it again (EX_TEMPFAIL of
+    sysexits.h)."""
 
     exit_code = os.EX_TEMPFAIL
 
@@ -79,16 +81,16 @@ class NotFine(CannotRun):
 
 @dataclass(slots=True)
 class Context:
-    """Handed to every command by click (``@click.pass_obj``)."""
+    """Passed to every command by click (``@click.pass_obj``)."""
 
     config: Path
     json: bool = False
     named: bool = True
-    """Whether ``config`` was given, or found where it is looked for."""
+    """Whether ``config`` was given, or found at a usual place."""
     planned: Path | None = None
-    """A policy file that stands for the settings' own."""
+    """A policy file to use instead of the settings' own."""
     hurried: bool = False
-    """Whether the settings were read no further than was needed at once."""
+    """Whether only the settings that were needed at once were read."""
 
     def settings(self) -> Settings:
         """Read and checked. Raises BadConfiguration."""
@@ -98,8 +100,8 @@ class Context:
         return read_settings(self.config)
 
     def settings_as_far(self, needed: Collection[str]) -> Settings:
-        """As far as they can be read, for what has to work although the file has mistakes; those are told on standard error. Raises
-        BadConfiguration where one is in ``needed``, keys of the settings."""
+        """The settings as far as they can be read, for a command that must work although the file has mistakes. Those
+        are told on standard error. Raises BadConfiguration if a mistake is in ``needed``, keys of the settings."""
         from smtpguard.config.partial import read_needed
 
         self.must_exist(self.config)
@@ -111,7 +113,7 @@ class Context:
         return settings
 
     def must_exist(self, path: Path) -> None:
-        """Raises CannotRun, and says what to do, where there is no such file."""
+        """Raises CannotRun, with what to do, if there is no such file."""
         if path.exists():
             return
         if path == self.config and not self.named:
@@ -121,14 +123,14 @@ class Context:
         raise CannotRun(f"{path}: no such file")
 
     def policy(self) -> Policy:
-        """The policy as the file has it now, which need not be the one in force. Raises config.problem.Broken."""
+        """The policy in the file now, which may differ from the one in force. Raises config.problem.Broken."""
         from smtpguard.app.files import read_policy
 
         return read_policy(self.settings())
 
     @asynccontextmanager
     async def services(self) -> AsyncIterator[Services]:
-        """The store and what works on it, without a listener: for held, audit and reload."""
+        """The store and its services, without a listener: for held, audit and reload."""
         from smtpguard.app.services import services
 
         async with services(self.settings()) as opened:
@@ -136,9 +138,9 @@ class Context:
 
     @asynccontextmanager
     async def brakes(self, needed: Collection[str]) -> AsyncIterator[Brakes]:
-        """The store and what freezes it, without the policy in force: a freeze is not to wait for it. Mistakes in keys of the
-        settings other than ``needed`` do not matter. Who needs no more than the store does not even wait for them to be read: they are
-        told by ``tell_mistakes``."""
+        """The store and what freezes it, without the policy in force: a freeze must not wait for it. Mistakes in
+        settings keys other than ``needed`` do not matter. A command that needs only the store does not even wait until
+        they are read: ``tell_mistakes`` reports them later."""
         from smtpguard.app.services import brakes
         from smtpguard.config.brief import STORE, read_brief
 
@@ -149,14 +151,14 @@ class Context:
         self.hurried = brief is not None
 
     def tell_mistakes(self) -> None:
-        """What a hurried command has not told of the settings."""
+        """Report the mistakes that a hurried command has not reported."""
         if self.hurried:
             from smtpguard.config.brief import STORE
             from smtpguard.config.problem import Broken
 
             try:
                 self.settings_as_far(STORE)
-            except Broken as e:  # what was to be done is done
+            except Broken as e:  # the command has done its work
                 for problem in e.problems:
                     click.echo(f"{problem}", err=True)
 
@@ -164,16 +166,18 @@ class Context:
         return asyncio.run(work)
 
     def say(self, row: Mapping[str, Any]) -> None:
-        """One JSON object on one line: times in UTC with Z, what is absent as null."""
+        """Print one JSON object on one line: times in UTC with Z, absent values as null."""
         click.echo(as_line(row))
 
     @property
     def user(self) -> str:
-        """The operating system's user, who is journalled beside the address that a command claims. Not what $USER or $LOGNAME
-        say, which anybody may set; through sudo, who it was as well."""
+        """The operating system's user, who is journalled beside the address that a command claims. Not $USER or
+        $LOGNAME, which anybody can set. Under sudo also the user who called it."""
         name = _name_of(os.getuid())
         by = os.environ.get("SUDO_UID", "")
-        if os.getuid() == 0 and by.isdecimal() and int(by) > 0:  # sudo set it, or root, who could write anything anyway
+        if (
+            os.getuid() == 0 and by.isdecimal() and int(by) > 0
+        ):  # set by sudo, or by root, who can write anything anyway
             name += f" (sudo by {_name_of(int(by))})"
         return name
 
@@ -201,7 +205,7 @@ def _plain(value: object) -> object:
 
 
 def sentence_of(error: Exception) -> str | None:
-    """What went wrong, in one line, for the errors that the world makes. None: an error of ours."""
+    """What went wrong, in one line, for expected errors. None: an internal error."""
     from smtpguard.app.files import CannotStart
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import LedgerError

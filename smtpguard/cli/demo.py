@@ -137,7 +137,7 @@ Or try it from another terminal:
 
 @contextlib.contextmanager
 def _ends_tidily() -> Iterator[None]:
-    """Told to end, or its terminal closed: as with Ctrl-C the guard goes down with it, and what it wrote is gone."""
+    """On SIGTERM or a closed terminal end as with Ctrl-C: stop the guard and delete what it wrote."""
 
     def leave(*_: object) -> None:
         for number in before:
@@ -153,7 +153,7 @@ def _ends_tidily() -> Iterator[None]:
 
 
 def _itself() -> str:
-    """How this command is called from another terminal: by its name alone only where the shell finds it."""
+    """How to call this command from another terminal: by its name alone only if the shell finds it."""
     program = Path(sys.argv[0])
     if program.name != "smtpguard":
         return f"{sys.executable} -m smtpguard"

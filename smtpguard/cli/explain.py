@@ -70,7 +70,7 @@ def command(context: Context, files: Sequence[str], sender: str | None, recipien
 
 async def _explain(context: Context, files: Sequence[str], sender: list[Address | None] | None, to: list[Address | None],
                    session: Session, expect: str | None, as_json: bool, verbose: bool) -> tuple[int, int, int]:  # fmt: skip
-    """How many were looked at, could not be, and would become something else than ``expect``."""
+    """Returns how many messages were explained, how many could not be, and how many had another result than ``expect``."""
     from smtpguard.app.explaining import explainer
 
     count = unread = unexpected = 0
@@ -83,7 +83,7 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
                     reverse_path = sender[0] if sender else path
                     recipients = [a for a in to if a is not None] or people
                     told = await guard.explain(mail.message, reverse_path, recipients, session)
-                except Exception as error:  # of one message, whatever it is: the others are looked at all the same
+                except Exception as error:  # an error of one message must not stop the others
                     problem = why_not(error)
             if problem:
                 unread += 1
@@ -103,7 +103,7 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
 
 
 def _listener(settings: Settings, given: str | None) -> str:
-    """By its name or its place. Raises CannotRun."""
+    """The listener by its name or its place. Raises CannotRun."""
     known = {each.called: each for _, _, each in settings.listen.each()}
     if given is None:
         return next(iter(known), "")
@@ -124,7 +124,7 @@ def _addresses(texts: Iterable[str]) -> list[Address | None]:
 
 
 def row(name: str, told: Explained) -> dict[str, Any]:
-    """The JSON object; what cannot be said is null."""
+    """The JSON object; unknown values are null."""
     verdict, reading, people = told.verdict, told.reading, told.recipients
     readable, looks = reading.readable.value == "yes", told.facts.get("message.looks")
     return {
@@ -170,7 +170,7 @@ def row(name: str, told: Explained) -> dict[str, Any]:
 
 
 def _number(span: Span | object) -> int | None:
-    """A count that is certain, else nothing."""
+    """A count that is certain, else None."""
     low, high = getattr(span, "low", None), getattr(span, "high", None)
     return int(low) if low is not None and low == high else None
 
@@ -187,7 +187,7 @@ def _because(hit: Hit) -> str:
 def lines(
     name: str, path: Address | None, recipients: Sequence[Address], told: Explained, verbose: bool
 ) -> Iterator[str]:
-    """For a person: the verdict first, then why."""
+    """Text for people: the verdict first, then the reasons."""
     verdict = told.verdict
     yield f"{name}: {verdict.action.word.upper()}"
     yield f"  {_way(path, recipients)}"
@@ -224,7 +224,7 @@ _LOOKS = {
 
 
 def _reading_lines(told: Explained) -> Iterator[str]:
-    """What it looks like, why, and the words in it that somebody should be spared."""
+    """What it looks like, why, and the words in it of topics to be spared."""
     reading, looks = told.reading, told.facts.get("message.looks")
     if reading.readable.value != "yes":
         yield f"  It cannot be read as a whole: {_inert(reading.why_unreadable)}. What was found in it all the same:"
@@ -268,6 +268,6 @@ def _reach(told: Explained) -> str:
 
 
 def _inert(text: str) -> str:
-    """Quoted from a message: nothing that a terminal would obey."""
+    """Text quoted from a message, without terminal control sequences."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return clean if len(clean) <= _MOST_CONTEXT + 60 else clean[: _MOST_CONTEXT + 60] + "…"

@@ -69,7 +69,7 @@ def _asked(text: str, found: int, by: str, at: datetime) -> Event:
 
 
 def row(id: str, history: Sequence[tuple[Entry, Clear | None]]) -> dict[str, Any] | None:
-    """The JSON object; what is not known, or erased, is null. None for what is no message: a mailing, a freeze."""
+    """The JSON object; unknown or erased values are null. None for an entry that is no message: a mailing, a freeze."""
     verdict = next(((one, clear) for one, clear in history if one.kind == Kind.VERDICT.value), None)
     if verdict is None:
         return None
@@ -104,7 +104,7 @@ def _first(names: Mapping[str, Sequence[str]], role: str) -> str | None:
 
 
 def _answers(history: Sequence[tuple[Entry, Clear | None]]) -> Iterator[str]:
-    """What the relay calls it."""
+    """The relay's replies."""
     for one, clear in history:
         replies = one.data.get("replies", ()) if one.kind == Kind.OUTCOME.value else ()
         if one.kind == Kind.RELEASE.value:
@@ -113,7 +113,7 @@ def _answers(history: Sequence[tuple[Entry, Clear | None]]) -> Iterator[str]:
 
 
 def lines(each: Mapping[str, Any]) -> Iterator[str]:
-    """When, which, what became of it; from whom to how many; and what others call it."""
+    """Time and id, what happened to it, its sender and number of people, and its other ids."""
     yield f"{each['at']:%Y-%m-%d %H:%M:%S} UTC  {each['id']}  {', '.join(each['ends'])}"
     sender = each["from"] or each["reverse_path"] or ("<>" if each["reverse_path"] == "" else "erased")
     total, reach = each["recipients"] or 0, each["reach"] or 0

@@ -37,7 +37,7 @@ def _said(_: click.Context, __: click.Parameter, reason: str) -> str:
 
 
 def selectors(command: F) -> F:
-    """The five ways to say what is meant, of which exactly one is given."""
+    """Five options for what to freeze; exactly one must be given."""
     for option in (
         click.option(
             "--thread",
@@ -116,7 +116,7 @@ def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
     chosen = _chosen(**given)
 
     async def work() -> tuple[list[Freeze], list[Hook], tuple[Freeze, ...]]:
-        async with context.brakes(STORE | {"freeze"}) as services:  # or one person could lift what takes two
+        async with context.brakes(STORE | {"freeze"}) as services:  # otherwise one person could lift what takes two
             lifted: list[Freeze] = []
             hooks: list[Hook] = []
             meant = await services.freezes.standing(*await _known(services, chosen, must_exist=False))
@@ -180,7 +180,8 @@ def _chosen(
 
 
 async def _known(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
-    """The same as the guard knows it: a list that there is, an address in its canonical spelling, a mailing's whole id."""
+    """Resolve the value to what the guard knows: an existing list, an address in canonical spelling, the whole id of a
+    mailing."""
     selector, value = chosen
     if selector is Selector.LIST and must_exist:
         await _listed(brakes, value)
@@ -197,7 +198,8 @@ async def _known(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -> 
 
 
 async def _listed(brakes: Brakes, name: str) -> None:
-    """Raises CannotRun where no list of the policy in force is called so. The policy is read and not built, which takes long."""
+    """Raises CannotRun if the policy in force has no list of that name. The policy is parsed and not built, which would
+    take long."""
     from smtpguard.config.yaml import load_yaml
 
     documents = await brakes.store.policies.documents((await brakes.store.gate.read()).policy_sha256)
@@ -210,7 +212,7 @@ async def _listed(brakes: Brakes, name: str) -> None:
 
 
 async def _mailing(brakes: Brakes, value: str, *, must_exist: bool) -> str:
-    """The whole id. What is forgotten meanwhile may still be frozen."""
+    """The whole id. A mailing that was forgotten meanwhile can still be frozen."""
     try:
         return whole_id(value, await brakes.store.mailings.named(value.strip()) if value.strip() else ())
     except NoSuch as wrong:
@@ -222,7 +224,7 @@ async def _mailing(brakes: Brakes, value: str, *, must_exist: bool) -> str:
 
 
 async def _thread(brakes: Brakes, value: str) -> str:
-    """The Message-ID in its brackets; where a held message is named, that of its conversation, or its own if it begins one."""
+    """The Message-ID in its brackets. For a held message: that of its conversation, or its own if it begins one."""
     text = value.strip()
     if "@" in text or (text.startswith("<") and text.endswith(">") and len(text) > 2):
         return text if text.startswith("<") else f"<{text}>"
@@ -238,7 +240,7 @@ def _hooks(hooks: Iterable[Hook]) -> list[dict[str, Any]]:
 
 
 def _complain(hooks: Iterable[Hook]) -> None:
-    """A queue that was not held goes on emptying itself: whoever froze must hear of it."""
+    """A queue that was not held goes on sending, so the person who froze must be told."""
     failed = [h for h in hooks if h.problem is not None]
     for hook in failed:
         click.echo(f"smtpguard: hook {' '.join(hook.argv)}: {hook.problem}", err=True)

@@ -315,7 +315,7 @@ def export(context: Context, hold_id: str, output: Path | None, as_json: bool) -
 
 
 def _write(file: Path, octets: bytes) -> None:
-    """Held mail is nobody else's to read."""
+    """Readable for its owner only."""
     with open(file, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
         opened.write(octets)
 
@@ -344,7 +344,8 @@ class _Vote:
 def _decide(
     context: Context, hold_ids: Sequence[str], chosen: Filter, count: int | None, vote: _Vote, as_json: bool
 ) -> None:
-    """On one message, or on several whose number whoever decides has said; exit 1 where any of them was not decided on."""
+    """Decide on one message, or on several whose number the person has confirmed. Exit 1 if any of them was not decided
+    on."""
     if bool(hold_ids) == bool(chosen):
         raise click.UsageError("say which: ids, or one of --list, --sender, --mailing, --rule and --since")
     if len(hold_ids) == 1 and count in (None, 1):
@@ -391,7 +392,7 @@ def _in_short(hold: Hold) -> str:
 
 
 def _run(context: Context, work: Callable[[Services], Awaitable[None]], hold_id: str) -> None:
-    """With the services; what the hold does not allow is exit 1, in one sentence."""
+    """Run with the services. What the hold does not allow is exit 1, with one sentence."""
 
     async def run() -> None:
         async with context.services() as services:
@@ -406,7 +407,7 @@ def _run(context: Context, work: Callable[[Services], Awaitable[None]], hold_id:
 
 
 async def _stands_still(services: Services) -> list[str]:
-    """Whoever looks at what waits should know of it; also of what nobody has written down yet."""
+    """Lines on active freezes, and on a store that seems rolled back and is not frozen for it yet."""
     found = services.store.put_back
     told = [] if found is None else [f"Nothing goes out before somebody thaws it: {found}."]
     return told + [f"Frozen: {in_force([freeze])}." for freeze in await services.freezes.standing()]
@@ -453,7 +454,7 @@ async def _history(services: Services, hold: Hold) -> list[dict[str, Any]]:
 
 
 async def _known(services: Services, hold: Hold) -> dict[str, Any]:
-    """All of it, for programs and for the record."""
+    """All of it, for programs and for the journal."""
     known = row(hold, await _frozen(services, hold)) | more(hold, _left(services, hold), _whole(services, hold))
     known["covers"] = (await _covered(services, hold)).row if hold.state is State.WAITING else None
     known["sending"] = sending_row((await services.store.holds.outgoing(hold.hold_id)).own)
@@ -467,8 +468,8 @@ async def _covered(services: Services, hold: Hold) -> Covered:
 
 
 async def _letters(context: Context, services: Services, hold: Hold) -> list[dict[str, Any]]:
-    """The letters of its sender that wait with it and are decided on with it, each with the beginning of its text. That these were
-    looked at is journalled."""
+    """The letters of its sender that wait and are decided on with it, each with the beginning of its text. Showing them
+    is journalled."""
     if not hold.queue or hold.state is not State.WAITING:
         return []
     found = await services.store.holds.queued(hold.hold_id, MOST_LETTERS)
@@ -493,7 +494,7 @@ async def _frozen(services: Services, hold: Hold) -> tuple[Freeze, ...]:
 
 
 async def _content(context: Context, services: Services, hold: Hold, *, viewed: bool) -> bytes:
-    """The content, after it was journalled that somebody gets to see it."""
+    """The content, after the view was journalled."""
     from smtpguard.database.errors import ContentMissing
 
     try:
@@ -538,7 +539,7 @@ def _said(
 
 
 def _how(done: Decided) -> str:
-    """What is to be said beside the state: that it does not go yet, or what of it had gone."""
+    """What to say beside the state: that it does not go yet, or how much of it had gone."""
     if done.frozen:
         return f"; {goes_out(done.hold, done.frozen)}"
     if done.hold.stopped and done.hold.settled is not None:

@@ -42,7 +42,7 @@ _GROUP = "smtpguard"
 
 
 def _option(of: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, object], object]:
-    """A callback that makes of an option's text what it means, once or of each."""
+    """A click callback that parses an option's text, or each of its texts."""
 
     def taken(ctx: click.Context, parameter: click.Parameter, value: object) -> object:
         try:
@@ -156,7 +156,7 @@ def command(
 
 
 def _ask(question: str, of: Callable[[str], T], default: str | None = None) -> T:
-    """Until the answer is one that can be used."""
+    """Ask until the answer can be used."""
 
     def taken(text: str) -> T:
         try:
@@ -181,7 +181,7 @@ def _each(of: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
 def _relay(
     context: Context, relay: tuple[str, int] | None, *, yes: bool
 ) -> tuple[tuple[str, int], Offered | None, str]:
-    """Which it is, what it offers, and why it did not answer."""
+    """Returns the relay, what it offers, and why it did not answer."""
     while True:
         if relay is None:
             relay = _ask("The relay that takes what passes (HOST:PORT)", place)
@@ -202,7 +202,7 @@ def _relay(
 
 
 def _lists() -> Sequence[FirstList]:
-    """One after the other, until there is no more."""
+    """Ask for lists until there are no more."""
     found: list[FirstList] = []
     while True:
         again = "another" if found else "a"
@@ -239,7 +239,8 @@ def _usual_name(file: Path) -> str:
 
 
 def _write(settings: Path, policy: Path, answers: Answers) -> None:
-    """Both or neither, as ``check`` takes them. Raises CannotRun, and FileExistsError where somebody else was first."""
+    """Write both or neither, after ``check`` has accepted them. Raises CannotRun, and FileExistsError if somebody else
+    was first."""
     today = date.today()
     if len({each.name for each in answers.lists}) < len(answers.lists):
         raise CannotRun("--list: two lists of one name")
@@ -264,7 +265,7 @@ def _write(settings: Path, policy: Path, answers: Answers) -> None:
 
 
 def _whose(file: Path) -> None:
-    """Addresses stand in it: the group of the service reads it, and nobody else."""
+    """The file contains addresses: only its owner and the service's group can read it."""
     file.chmod(0o640)
     if os.geteuid() == 0:
         try:

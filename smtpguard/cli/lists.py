@@ -52,7 +52,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
     chosen: list[tuple[ListInfo, Refresher | Expander]]
     chosen = [(infos[name], refresher) for name in names] or [(i, refresher) for i in infos.values() if i.members]
     if not names and (expander := _expander(context)).info.members:
-        chosen.append((expander.info, expander))  # and after the lists, since it tells who is on them
+        chosen.append((expander.info, expander))  # after the lists, since it needs to know who is on them
     for info, reader in chosen:
         with _progress(info.name) as progress:
             report = reader.sync(info, datetime.now(UTC), force=force, accept_shrink=accept_shrink, progress=progress)
@@ -182,7 +182,7 @@ def _crowd(behind: Expansion) -> str:
 
 
 def _overlapping(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The largest first; lists that share nobody are only counted."""
+    """The largest overlap first. Lists without an overlap are only counted."""
     apart = 0
     for row in sorted(rows, key=lambda row: (-row["both"], row["lists"])):
         if not row["both"]:
@@ -221,7 +221,7 @@ def _expander(context: Context) -> Expander:
 
 
 def _journal(context: Context, reports: Sequence[Report]) -> None:
-    """An entry for each index that was replaced or could not be. A guard that was never started has no journal yet."""
+    """Journal each index that was replaced, or could not be. Without a journal, before the first start, do nothing."""
     from smtpguard.app.synced import journal
 
     said = [report for report in reports if report.news]
@@ -245,7 +245,7 @@ def _known(name: str, infos: Mapping[str, ListInfo]) -> ListInfo:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[Tally], None] | None]:
-    """A bar while a source is read, if somebody is looking: how far, where its size is known, and how many rows."""
+    """On a terminal show progress while a source is read: the share, if its size is known, and the number of rows."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -266,7 +266,7 @@ def _progress(name: str) -> Iterator[Callable[[Tally], None] | None]:
             bar.render_progress()
 
         yield step
-    if rows[0] < 0:  # it was as before, or could not be read: no bar of nothing is left behind
+    if rows[0] < 0:  # unchanged, or unreadable: remove the empty bar
         click.echo("\033[1A\033[2K", nl=False, err=True)
 
 

@@ -19,7 +19,7 @@ _MBOX_QUOTED = re.compile(rb"^>(>*From )", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """``name``: its file, and its place in there where that has several. ``unread``: why there is no message."""
+    """``name``: its file, and its position if the file has several. ``unread``: why there is no message."""
 
     name: str
     message: Message
@@ -30,7 +30,7 @@ NOTHING = Message.of(b"")
 
 
 def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
-    """The envelope as far as the header knows it: Return-Path and X-Envelope-*, then From, To and Cc."""
+    """The envelope from the header: Return-Path and X-Envelope-*, then From, To and Cc."""
     path: Address | None = None
     for name in ("Return-Path", "X-Envelope-From", "From"):
         if name in header:
@@ -45,8 +45,8 @@ def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
 
 
 def mails(files: Sequence[str]) -> Iterator[Mail]:
-    """Those of each FILE in order; one that cannot be read says so, and the rest follow. Raises CannotRun where there is no
-    such file."""
+    """The messages of each FILE in order. An unreadable one has ``unread``, and the rest follow. Raises CannotRun if
+    there is no such file."""
     for name in files:
         if name == "-":
             yield from _split("-", sys.stdin.buffer.read())
@@ -73,12 +73,12 @@ def _in_file(name: str, path: Path) -> Iterator[Mail]:
 
 
 def why(error: Exception) -> str:
-    """Why one message could not be looked at, in a phrase."""
+    """Why one message could not be read, in a phrase."""
     return f"it cannot be looked at ({type(error).__name__}: {str(error)[:200] or 'no more is known'})"
 
 
 def _split(name: str, raw: bytes) -> Iterator[Mail]:
-    """One message, or those of an mbox, with the line ends of SMTP."""
+    """One message, or those of an mbox, with CRLF line ends."""
     if not raw.startswith(b"From "):
         if raw.strip():
             yield Mail(name, Message.of(_crlf(raw)))

@@ -229,7 +229,7 @@ def _told(context: Context, back: Back, as_json: bool) -> None:
 
 
 def _moving(name: str, doc: str) -> Callable[..., None]:
-    """The two commands that people move a mailing by."""
+    """Make one of the two commands that move a release in stages."""
 
     @an_id
     @as_address
@@ -294,7 +294,7 @@ def _run(context: Context, work: Callable[[Services], Awaitable[None]]) -> None:
 
 
 def _until_interrupted(context: Context, work: Any) -> None:
-    """Ctrl-C is how one stops looking: no failure."""
+    """Ctrl-C ends the display, and is no error."""
     try:
         context.run(work)
     except KeyboardInterrupt:
@@ -302,7 +302,7 @@ def _until_interrupted(context: Context, work: Any) -> None:
 
 
 def _listed(context: Context, found: tuple[Mailing, ...], before: int, *, as_json: bool) -> int:
-    """Over what was there before, on a terminal. Returns how many lines there are now."""
+    """Print the table over the earlier one, on a terminal. Returns its number of lines."""
     if as_json:
         for mailing in found:
             context.say(row(mailing))
@@ -313,12 +313,12 @@ def _listed(context: Context, found: tuple[Mailing, ...], before: int, *, as_jso
 
 
 def _over(lines: int) -> str:
-    """What takes a terminal back over so many lines, and cleans them."""
+    """The control sequence that moves up so many lines and clears them."""
     return f"\x1b[{lines}F\x1b[J" if lines and sys.stdout.isatty() else ""
 
 
 async def _rows(context: Context, services: Services, mailing: Mailing, follow: bool) -> None:
-    """A line whenever something has changed."""
+    """Print a line for every change."""
     said: Mapping[str, Any] | None = None
     while True:
         if (now := row(mailing)) != said:

@@ -33,11 +33,11 @@ _HEAD = (
     "SUBJECT",
 )
 _NUMBERS = range(5, 14)
-_RECENT = 6  # looks over which the rate of the moment is taken
+_RECENT = 6  # looks that the current rate is taken from
 
 
 def per_minute(mailing: Mailing) -> float:
-    """People a minute since its first message; of a mailing of one moment, all of them."""
+    """People a minute since its first message; if all came at one moment, all of them."""
     minutes = (mailing.last_at - mailing.first_at).total_seconds() / 60
     return mailing.people.all / max(minutes, 1.0)
 
@@ -64,8 +64,8 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
 def told(
     mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = (), covers: Sequence[Covered] = ()
 ) -> Iterator[str]:
-    """Everything about one, a line a thing. ``freezes``: those that keep what is approved of it; ``covers``: what each approval
-    covers."""
+    """Everything about one mailing, a line for each thing. ``freezes``: those that stop its approved messages;
+    ``covers``: what each approval covers."""
     people = mailing.people
     yield from _named("Id", mailing.mailing_id)
     yield from _named("State", state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else ""))
@@ -119,7 +119,7 @@ def _first_and_last(first: datetime, last: datetime) -> str:
 
 
 def _sent(people: Tally) -> str:
-    """How many have it; where that is not known for sure, between how many and how many."""
+    """How many people have it; a range if that is uncertain."""
     return _many(people.relayed) if people.at_least == people.at_most else f"{_between(people)} people"
 
 
@@ -134,8 +134,8 @@ def _many(n: int, what: str = "") -> str:
 
 
 def bar(mailing: Mailing, width: int = WIDTH) -> str:
-    """``[####>?==--x      ]``: sent, on the way, in doubt, held, waiting at the client, refused or stopped, and what is still to
-    come of what was allowed."""
+    """``[####>?==--x      ]``: sent, on the way, in doubt, held, deferred, refused or stopped, and what is still to
+    come of the approved number."""
     people = mailing.people
     allowed = mailing.grant.people if mailing.grant is not None else 0
     whole = max(people.all, allowed, 1)
@@ -152,7 +152,7 @@ LEGEND = "# sent   > on the way   ? in doubt   = held   - waits at its client   
 
 
 class Follower:
-    """One line a look: the bar, and how many people a minute it has been lately. ``clock`` gives seconds that only grow."""
+    """One line for each look: the bar, and the current rate in people a minute. ``clock`` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -34,8 +34,8 @@ from smtpguard.policy.verdict import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """``people``: list -> how many addresses its sources hold; ``unread``: how many of their rows hold none. None where something
-    before it was broken."""
+    """``people``: list -> number of addresses in its sources; ``unread``: number of their rows without one. None if an
+    earlier step failed."""
 
     settings: Settings | None = None
     policy: Policy | None = None
@@ -49,7 +49,7 @@ class Checked:
 
 
 def check(path: Path) -> Checked:
-    """The settings in ``path``, and their policy. A policy file given itself is checked alone. Raises OSError."""
+    """Check the settings in ``path``, and their policy. A policy file is checked alone. Raises OSError."""
     document: Document | None = None
     try:
         document = load_yaml(path)
@@ -89,10 +89,10 @@ def _policy(path: Path, settings: Settings | None) -> Checked:
 def _let_through(
     document: Document, policy: Policy, settings: Settings | None, people: Mapping[str, int]
 ) -> Iterator[Problem]:
-    """What the story, played against the policy, would get through as."""
+    """The messages of the story that would pass."""
     from smtpguard.app.storyplay import play
 
-    if all(rule.mode is Mode.OBSERVE for rule in policy.rules.rules):  # said already
+    if all(rule.mode is Mode.OBSERVE for rule in policy.rules.rules):  # reported already
         return
     counted = {
         name: people.get(name, 0)
@@ -109,7 +109,7 @@ def _let_through(
 
 
 def _files(document: Document, settings: Settings) -> Iterator[Problem]:
-    """The files that must be there before anything starts. What smtpguard makes itself need not be."""
+    """Files that must exist before the start. Files that smtpguard makes itself need not."""
     yield from _named(document, settings)
     yield from _usable(document, settings)
     yield from _notices(document, settings)
@@ -146,11 +146,11 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
-    """What is there, and would be found out only when it is needed."""
+    """Existing files whose errors would otherwise show only when they are needed."""
     secret = settings.secret_file
     is_none = (
         os.access(secret, os.F_OK) and secret.is_file() and secret.stat().st_size != KEY_OCTETS
-    )  # False where it cannot be looked for
+    )  # False if it cannot be looked for
     if is_none:
         yield document.problem(
             ("secret_file",), f"{shown(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"
@@ -160,7 +160,7 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
             continue
         yield warning(document, (key,), sentence)
     if settings.dkim_sign is not None and readable(settings.dkim_sign.key_file):
-        from smtpguard.app.delivery import signer  # what signs, which nothing else here needs
+        from smtpguard.app.delivery import signer  # imports what signs, which nothing else here needs
 
         try:
             signer(settings)
@@ -175,8 +175,7 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
-    """What a restart would stumble over after they were renewed, and those that end. Whether the files are there is said
-    already."""
+    """Certificates that a restart could not load, and those that expire. Missing files are reported elsewhere."""
     pairs: list[tuple[Place, Pair | None]] = [
         (("listen", "smtp", n, "tls"), of_listener(each)) for n, each in enumerate(settings.listen.smtp)
     ]
@@ -197,7 +196,7 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _places(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Where it listens: one place, one listener, none of them the relay's, and none of them everybody's."""
+    """Listening places: no two listeners at one place, none at the relay's, and none open to everybody."""
     listening = settings.listen
     yield from open_to_all(document, listening, settings.trust)
     for n, network in enumerate(settings.trust):
@@ -234,7 +233,7 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _anybody(each: SmtpListener | MilterListener) -> str:
-    """Who else than an MTA of ours may come in there, in words; "" for nobody."""
+    """Who besides our own MTA may connect there, in words; "" for nobody."""
     if each.admitted is None:
         return "" if isinstance(each, MilterListener) else "whoever can log in may send"
     wide = [
@@ -246,7 +245,7 @@ def _anybody(each: SmtpListener | MilterListener) -> str:
 
 
 def _own_address(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
-    """Mail to approve_at is never passed on: nobody else may have that address."""
+    """Mail to approve_at is never passed on, so the address must be nobody else's."""
     if not settings.hold.approve_at:
         return
     ours = Address.parse(settings.hold.approve_at).canonical(policy.delimiters)
@@ -264,7 +263,7 @@ def _own_address(document: Document, settings: Settings, policy: Policy) -> Iter
 
 
 def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Who writes them, and the templates of the admins' own, each tried in every language."""
+    """The sender of notices, and the admin's own templates, each rendered in every language."""
     notices = settings.notices
     sender = notices.from_
     expected = 'a mailbox, like "Mail guard <guard@example.com>"'
@@ -286,7 +285,7 @@ def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _alarms(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Whether a person would hear of a total stop."""
+    """Whether a person would be told if all mail stopped."""
     missing, key = second_way(settings)
     if missing:
         place: Place = (key,) if (key,) in document.values else ()

@@ -37,7 +37,7 @@ class Answer(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parted:
-    """One message. ``rules``: those that make the difference, or may, each with its sign. ``way``: from what to what."""
+    """One message. ``rules``: those that make the difference, or may, each with its sign. ``way``: "from -> to"."""
 
     answer: Answer
     way: str
@@ -58,7 +58,7 @@ class Parted:
 
 
 def labels(thought: Thought) -> list[str]:
-    """The policy's own rules that certainly hit, as they are shown."""
+    """Labels of the policy's own rules that certainly hit."""
     return sorted(rule + _MODES[effect.mode] for rule, effect in _own(thought).items())
 
 
@@ -67,12 +67,12 @@ def _own(thought: Thought) -> dict[str, Effect]:
 
 
 def hangs(one: Compared) -> dict[str, str]:
-    """What is not known, in words, to why."""
+    """What is unknown, in words -> why."""
     return {_HANGS.get(name, name): why for name, why in {**one.was.hangs, **one.will.hangs}.items()}
 
 
 def _signed(was: Thought, will: Thought) -> Iterator[str]:
-    """Rules that hit by the one policy and certainly not by the other (-, +), or do something else there (~)."""
+    """Rules that hit under one policy and certainly not under the other (-, +), or have another action there (~)."""
     before, after = _own(was), _own(will)
     for sign, mine, others, other in (("-", before, after, will), ("+", after, before, was)):
         doubted = {perhaps.rule.rule_id for perhaps in other.perhaps}
@@ -88,7 +88,7 @@ def _signed(was: Thought, will: Thought) -> Iterator[str]:
 
 
 def _doubted(was: Thought, will: Thought) -> Iterator[str]:
-    """Rules that may make it otherwise."""
+    """Rules that may make the difference."""
     known = [{(perhaps.rule.rule_id, perhaps.rule.sense) for perhaps in thought.perhaps} for thought in (was, will)]
     for thought, others in zip((was, will), reversed(known), strict=True):
         least = min(thought.actions)
@@ -110,7 +110,8 @@ def _words(actions: Iterable[Action]) -> str:
 
 @dataclass(slots=True)
 class Group:
-    """What parted in one way: by which rules, on which lists ("" for none), and what it hangs on, with why."""
+    """Messages with the same difference: by which rules, on which lists ("" for none), and what it depends on, with
+    why."""
 
     messages: int = 0
     mailings: set[str] = field(default_factory=set)  # at most _MOST_MAILINGS
@@ -133,7 +134,8 @@ class Group:
 
 @dataclass(slots=True)
 class Tally:
-    """``looser``: how many are certainly decided less strictly. ``watching``: rules of the file that only observe, to of how many messages nobody knows whether they would have said something."""
+    """``looser``: number of messages certainly decided less strictly. ``watching``: observing rules of the file -> for
+    how many messages it is unknown whether they would hit."""
 
     messages: int = 0
     same: int = 0
@@ -145,7 +147,7 @@ class Tally:
 
     @property
     def moved(self) -> int:
-        """How many are certainly decided otherwise."""
+        """The number of messages that are certainly decided differently."""
         return sum(group.messages for group in self.otherwise.values())
 
     def add(self, one: Compared, parted: Parted) -> None:
@@ -166,7 +168,7 @@ class Tally:
             self.watching.update(r.rule_id for r in rules if r.sense not in known and r.rule_id not in one.was.rules)
 
     def lines(self, since: datetime, until: datetime | None, apart: Apart, *, names: bool = True) -> Iterator[str]:
-        """The sum, the largest first. ``names``: whether senders are shown."""
+        """The sums, largest first. ``names``: whether senders are shown."""
         perhaps = sum(group.messages for group in self.maybe.values())
         time = (
             f"from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
@@ -211,7 +213,7 @@ def _lines(way: str, group: Group, *, names: bool) -> Iterator[str]:
 
 
 def _of_mailings(group: Group) -> str:
-    """People decide on a mailing as one, so that says how much it would be."""
+    """The number of mailings, each of which needs one decision."""
     n = len(group.mailings)
     if n <= 1 and group.messages <= 1:
         return ""

@@ -196,7 +196,7 @@ def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_
 def tell_documents(
     context: Context, sha256: str, documents: Mapping[str, bytes], *, whole: bool, as_json: bool
 ) -> None:
-    """The policy's own files, and its vocabularies where the ``whole`` is asked for."""
+    """The policy's own files; with ``whole`` its vocabularies too."""
     texts = {
         name: data.decode("utf-8", "replace")
         for name, data in documents.items()
@@ -212,8 +212,8 @@ def tell_documents(
 
 
 async def documents_of(context: Context, given: str, *, words: bool = True) -> tuple[str, Mapping[str, bytes]]:
-    """SHA-256 and documents of the policy that is kept under a beginning of its SHA-256, or is called ``in-force``; with ``words``, of
-    the ``file`` too. Raises NotFine where that is none, or several."""
+    """SHA-256 and documents of the kept policy with this SHA-256 prefix, or ``in-force``; with ``words`` also ``file``.
+    Raises NotFine if there is none, or several."""
     from smtpguard.app.services import opened
     from smtpguard.config.documents import digest
 
@@ -242,7 +242,7 @@ async def _kept(store: Store, given: str) -> tuple[str, Mapping[str, bytes]]:
 
 
 def _write(folder: Path, documents: Mapping[str, bytes]) -> list[Path]:
-    """The vocabularies that are the product's own are left to it."""
+    """Shipped vocabularies are not written."""
     ours = {f"{VOCABULARIES}/{file.name}": file.read_bytes() for file in (shipped() / VOCABULARIES).glob("*.yaml")}
     wanted = {folder / name: data for name, data in documents.items() if ours.get(name) != data}
     there = [path for path in wanted if path.exists()]

@@ -38,7 +38,7 @@ _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """One case. ``failures``: a sentence for everything that was not as expected, that it could not be run among them."""
+    """One case. ``failures``: a sentence for each thing that was not as expected, or for why the case could not be run."""
 
     file: Path
     name: str
@@ -138,7 +138,7 @@ def command(
 async def _run(
     context: Context, files: Sequence[Path], policy: Policy, policy_file: Path | None, pattern: str | None
 ) -> _Tally:
-    """Raises Broken where a file is no suite: all that is wrong in all of them."""
+    """Raises Broken, with all mistakes in all files, if one is no suite."""
     tally, problems = _Tally(), list[Problem]()
     suites: list[tuple[Path, list[Case]]] = []
     for file in files:
@@ -155,7 +155,9 @@ async def _run(
             if case.model.message is None:
                 told = _Told.of(file, case.run(policy.rules))
             else:
-                from smtpguard.app.explaining import explainer  # lists and readers, which cases of facts do not need
+                from smtpguard.app.explaining import (
+                    explainer,
+                )  # imports lists and readers, which cases of facts do not need
 
                 settings = _settings(context, policy_file)
                 if guard is None:
@@ -167,7 +169,7 @@ async def _run(
 
 
 async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) -> _Told:
-    """A case of a message, thought over as explain does it. What is wrong with it fails it alone."""
+    """Run a case of a message, as explain does. Its mistakes fail it alone."""
     try:
         message = _message(case, file.parent)
         session, path, people = _envelope(case.model.envelope or EnvelopeModel.model_validate({}), message, settings)
@@ -176,7 +178,7 @@ async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) ->
         told = await guard.explain(message, path, people, session, case.model.counted)
     except (BadAddress, CannotRun) as error:
         return _Told(file=file, name=case.name, line=case.line, failures=(str(error),))
-    except Exception as error:  # of one message, whatever it is: the others are looked at all the same
+    except Exception as error:  # an error of one message must not stop the others
         return _Told(file=file, name=case.name, line=case.line, failures=(why(error),))
     values = {name: told.facts.get(name) for name in case.found}
     return _Told.of(file, case.judged(told.verdict, {k: v for k, v in values.items() if v is not None}))
@@ -229,7 +231,7 @@ def _policy(context: Context, file: Path | None) -> Policy:
 
 
 def _settings(context: Context, policy_file: Path | None) -> Settings:
-    """Those that there are; where a policy is given, none need be there. Lists are looked for beside the policy."""
+    """The settings. With a given policy there need be none. List files are found beside the policy."""
     if policy_file is None:
         return context.settings()
     if context.config.exists():
@@ -284,12 +286,12 @@ def _row(one: _Told) -> dict[str, object]:
 
 
 def _escaped(text: str) -> str:
-    """As a workflow command of GitHub wants it."""
+    """Escaped for a workflow command of GitHub."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace(":", "%3A").replace(",", "%2C")
 
 
 def _sarif(tally: _Tally) -> bytes:
-    """A result for each thing that was not as expected."""
+    """SARIF: a result for each thing that was not as expected."""
     results = [
         {
             "ruleId": "policy-case",
@@ -314,7 +316,7 @@ def _sarif(tally: _Tally) -> bytes:
 
 
 def _junit(tally: _Tally) -> bytes:
-    """JUnit XML: a suite a file."""
+    """JUnit XML: a suite for each file."""
     root = ElementTree.Element("testsuites", tests=str(len(tally.told)), failures=str(tally.failed))
     for file in dict.fromkeys(one.file for one in tally.told):
         some = [one for one in tally.told if one.file == file]
@@ -337,5 +339,5 @@ def _junit(tally: _Tally) -> bytes:
 
 
 def _printable(text: str) -> str:
-    """XML 1.0 has no place for control characters."""
+    """XML 1.0 does not allow control characters."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

@@ -42,7 +42,7 @@ def command(context: Context, yes: bool, fail_on_warning: bool, as_json: bool) -
 
     done = putting(context, work, yes=yes, as_json=as_json or context.json, again="smtpguard reload --yes")
     if done is not None and not done.changed:
-        settings_file = context.config.name  # whoever changed that hears that it was not this which they needed
+        settings_file = context.config.name  # names the file for people who have changed the settings instead
         click.echo(f"policy {done.sha256[:12]} was in force already; {settings_file} is read when serve starts")
 
 
@@ -54,7 +54,8 @@ def putting(
     as_json: bool,
     again: str,
 ) -> Proposal | None:
-    """``again``: what to type where it was not asked. None where all was said already. Raises Exit where it is not in force."""
+    """``again``: the command to type if nobody could be asked. None if everything was reported already. Raises Exit if
+    it is not in force."""
     from smtpguard.app.putting import NotAgreed
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import PolicyMoved

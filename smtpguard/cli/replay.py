@@ -44,7 +44,7 @@ _OF_PASSED = {"until": "--until", "limit": "--limit", "every": "--all", "no_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """One message to think over. ``counted``: of its mailing, by fact."""
+    """One message to judge. ``counted``: counts of its mailing, by fact."""
 
     name: str
     subject: str
@@ -57,7 +57,7 @@ class _Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Thought:
-    """What one policy thinks of a message. ``rules``: those that take effect, and those that only observe."""
+    """The result of one policy for a message. ``rules``: those that take effect, and those that only observe."""
 
     action: str
     rules: tuple[str, ...]
@@ -74,7 +74,7 @@ class _Thought:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """By the policy in force, and by the file."""
+    """The results of the policy in force, and of the file."""
 
     was: _Thought
     will: _Thought
@@ -185,13 +185,13 @@ def command(
 
 
 def _settings(context: Context) -> Settings:
-    """With the policy that is to be compared."""
+    """The settings with the policy to compare."""
     settings = context.settings()
     return settings if context.planned is None else settings.model_copy(update={"policy": context.planned.absolute()})
 
 
 def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
-    """Raises UsageError for what says nothing together."""
+    """Raises UsageError for options that do not go together."""
     if files and passed:
         raise click.UsageError("--passed is for what the journal knows; with FILEs it says nothing")
     if files and given.params["since"] is not None:
@@ -202,8 +202,8 @@ def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
 
 
 def _of_contents(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> tuple[int, int, int]:
-    """Of messages in files, or held and kept still. Returns how many would be decided otherwise, how many of them less strictly, and how
-    many could not be looked at."""
+    """Replay messages in files, or holds whose content is kept. Returns how many would be decided differently, how many
+    of them less strictly, and how many could not be read."""
     tally = context.run(_replay(context, files, after, as_json or context.json))
     if not tally.all + tally.unread and files:
         raise CannotRun(f"there is no message in {', '.join(files)}")
@@ -220,7 +220,7 @@ def _of_contents(context: Context, files: Sequence[str], after: datetime | None,
 
 @asynccontextmanager
 async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Policy, Policy]]:
-    """The store, the policy in force, and that of the file. Raises Broken, CannotRun."""
+    """The store, the policy in force, and the policy in the file. Raises Broken, CannotRun."""
     from smtpguard.app.files import parse_policy, read_policy
     from smtpguard.app.services import opened
 
@@ -235,7 +235,7 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
 
 
 async def _replay_passed(context: Context, asked: Asked) -> tuple[int, int]:
-    """How many would certainly be decided otherwise, and how many of them less strictly."""
+    """Returns how many would certainly be decided differently, and how many of them less strictly."""
     from smtpguard.app.replaying import replaying
 
     settings = _settings(context)
@@ -271,7 +271,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
             asked = one.message, one.reverse_path, one.recipients, one.session, one.counted
             try:
                 was, will = await before.explain(*asked), await then.explain(*asked)
-            except Exception as error:  # of one message, whatever it is: the others are looked at all the same
+            except Exception as error:  # an error of one message must not stop the others
                 unread(one.name, why(error))
                 continue
             change = _Change(was=_Thought.of(was.verdict), will=_Thought.of(will.verdict))
@@ -285,7 +285,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
 
 
 async def _of_files(files: Sequence[str], unread: Callable[[str, str], None]) -> AsyncIterator[_Case]:
-    """``unread``: called with the name of what is no message to look at, and why."""
+    """``unread``: called with the name of an unreadable message, and why."""
     for mail in mails(files):
         if mail.unread:
             unread(mail.name, mail.unread)
@@ -303,7 +303,7 @@ async def _of_files(files: Sequence[str], unread: Callable[[str, str], None]) ->
 
 
 async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIterator[_Case]:
-    """The newest first, copies of a mailing aside, which are decided on with it."""
+    """Newest first, without copies of a mailing, which are decided on with it."""
     last: Hold | None = None
     while page := await store.holds.newest(
         limit=PAGE, before=last.held_at if last else None, after_id=last.hold_id if last else None

@@ -46,7 +46,7 @@ class Asked:
 
 
 async def tell(context: Context, store: Store, walk: Replaying, asked: Asked) -> Tally:
-    """Everything that is asked for. Raises CannotRun where nothing was decided on in that time."""
+    """Print the report. Raises CannotRun if nothing was decided in that period."""
     return await (_rows if asked.as_json else _lines)(context, store, walk, asked)
 
 
@@ -81,7 +81,7 @@ async def _lines(context: Context, store: Store, walk: Replaying, asked: Asked) 
 async def _parted(
     walk: Replaying, asked: Asked, tally: Tally, moved: Progress | None = None
 ) -> AsyncIterator[tuple[Compared, Parted]]:
-    """Those on which the two part, all of them added up."""
+    """Yield the messages that the two policies decide differently, and add up all."""
     async for one in walk.passed(asked.since, asked.until or datetime.now(UTC), moved):
         parted = Parted.of(one)
         tally.add(one, parted)
@@ -92,7 +92,7 @@ async def _parted(
 
 
 async def _names_are_shown(context: Context, store: Store) -> None:
-    """As of whoever is shown names of the journal, that is journalled."""
+    """Journal that names from the journal are shown."""
     private = {"actor": (context.user,)}
     await store.journal.record(
         [Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data={"what": "replay"}, private=private)]
@@ -100,7 +100,7 @@ async def _names_are_shown(context: Context, store: Store) -> None:
 
 
 class _Examples:
-    """What is shown of single messages: of each answer at most ``limit`` (None: all)."""
+    """Single messages to show: of each answer at most ``limit`` (None: all)."""
 
     def __init__(self, files: Mapping[Answer, IO[str]], limit: int | None) -> None:
         self._files, self._limit = files, limit
@@ -117,7 +117,7 @@ class _Examples:
         self._files[answer].write("\n".join(lines) + "\n\n")
 
     def lines(self) -> Iterator[str]:
-        """What certainly moves first. An empty line ends each message, and is left out."""
+        """Certain differences first. Input has an empty line after each message, which is left out."""
         shown = 0
         for file in self._files.values():
             file.seek(0)
@@ -165,7 +165,7 @@ def _row(one: Compared, parted: Parted, *, names: bool) -> dict[str, Any]:
 
 
 def _thought(thought: Thought) -> dict[str, Any]:
-    """``action``: null where it is not certain; then ``actions`` has all that it may come to."""
+    """``action``: null if it is uncertain; then ``actions`` has all possible ones."""
     actions = [action.word for action in sorted(thought.actions)]
     return {
         "action": actions[0] if thought.certain else None,

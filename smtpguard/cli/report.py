@@ -79,7 +79,7 @@ command.add_command(observe)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
-    """What stands when the report is made, whatever its period is. ``alarms``: those that a person was told of."""
+    """The state at the time of the report, whatever its period. ``alarms``: those that a person was told of."""
 
     waiting: int
     frozen: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class Now:
 
 
 async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
-    """The organization's, by which its days begin; UTC where no policy is in force that can be read."""
+    """The organization's time zone, in which days begin; UTC if no policy in force can be read."""
     from smtpguard.app.clock import SystemClock
     from smtpguard.app.policies import Following
 
@@ -100,7 +100,7 @@ async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
 
 
 def row(found: Activity, stands: Now) -> dict[str, Any]:
-    """The JSON object. Times in seconds; null where nothing was decided."""
+    """The JSON object. Times in seconds; null if nothing was decided."""
     return {
         "since": found.since,
         "until": found.until,
@@ -137,7 +137,7 @@ def _decided(decided: Decided) -> dict[str, Any]:
 
 
 def lines(found: Activity, stands: Now) -> Iterator[str]:
-    """As a terminal shows it."""
+    """For a terminal."""
     days = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {_span(found.until - found.since)}"
     yield f"{days}: {_many(found.messages, 'message')}."
     yield (
@@ -220,7 +220,7 @@ def _many(n: int, one: str, several: str = "") -> str:
 
 
 def _span(time: timedelta) -> str:
-    """In its largest unit, and in whole ones: "7 d", "12 min"."""
+    """In its largest unit, as a whole number: "7 d", "12 min"."""
     seconds = round(time.total_seconds())
     size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (1, "s"))
     return f"{seconds // size} {unit}"

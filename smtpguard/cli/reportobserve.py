@@ -70,7 +70,7 @@ def command(context: Context, since: str, until: str | None, examples: int, no_n
 
 
 def rules_of(policy: Policy) -> Iterator[Mapping[str, Any]]:
-    """As they stand in its files, where a rule's own mode is seen behind ``enforce: false``."""
+    """Rules as written in its files: ``enforce: false`` does not hide a rule's own mode there."""
     for name, document in policy.documents.items():
         if "/" not in name or name.startswith("policy.d/"):
             yield from (yaml.safe_load(document) or {}).get("rules") or ()
@@ -108,7 +108,7 @@ def _one(example: Example, names: bool) -> dict[str, Any]:
 
 
 def lines(found: Observed, *, names: bool) -> Iterator[str]:
-    """As a terminal shows it."""
+    """For a terminal."""
     days = (found.until - found.since) / timedelta(days=1)
     yield f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {days:.3g} days: {found.messages:,} messages."
     if found.enforced:

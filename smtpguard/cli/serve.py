@@ -40,9 +40,11 @@ if TYPE_CHECKING:
 
 PARTS = ("proxy", "milter", "delivery", "console", "metrics", "alarms")
 _MANY = frozenset({"proxy", "milter"})  # a process for each worker
-_GUARDED = frozenset({"proxy", "milter", "delivery"})  # who runs any of them is told when something is wrong with it
+_GUARDED = frozenset(
+    {"proxy", "milter", "delivery"}
+)  # if one of these parts runs, a person is told when something is wrong
 _TELLS_SECONDS = 15.0
-_WEB = ("console", "metrics")  # their parts open their ports themselves
+_WEB = ("console", "metrics")  # these parts open their ports themselves
 
 
 @click.command()
@@ -100,13 +102,13 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())
     try:
         asyncio.run(start.ended(settings, by=context.user, status=status))
-    except LedgerError as e:  # it has ended all the same, and as it says
+    except LedgerError as e:  # it has ended all the same, with its own status
         said.warning("the end is not in the journal", problem=sentence_of(e))
     raise click.exceptions.Exit(status)
 
 
 def _tell_policy(said: Any, done: Prepared) -> None:
-    """What this start put in force, and where the file beside it is not what is in force."""
+    """Report what this start put in force, and whether the file beside it differs from the policy in force."""
     if done.put is not None:
         before = done.put.before
         told = said.warning if before else said.info
@@ -130,7 +132,7 @@ def _tell_policy(said: Any, done: Prepared) -> None:
 
 @contextlib.contextmanager
 def _whether_passing() -> Iterator[None]:
-    """What may be better soon ends with TryAgain, and what is wrong as it is with its own error."""
+    """Errors that may pass end with TryAgain; lasting ones with their own error."""
     try:
         yield
     except (CannotStart, CannotListen) as e:
@@ -149,14 +151,14 @@ def _whether_passing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _heard(settings: Settings) -> Iterator[None]:
-    """Where it does not start, a person hears of it: who is told of alarms otherwise does not run."""
+    """Tell a person if it does not start, since the alarms part does not run then."""
     from smtpguard.app import startfailed
 
     try:
         yield
     except (TryAgain, CannotRun, LedgerError) as e:
         why = str(sentence_of(e) or e)
-        # what is wrong as it is, is not tried again; who has started it by hand reads it there
+        # After a lasting error there is no other attempt. A person who started it by hand sees the error.
         last = not isinstance(e, TryAgain) and Notifier().managed
         asyncio.run(startfailed.failed(settings, why, datetime.now(UTC), last=last))
         raise
@@ -164,8 +166,8 @@ def _heard(settings: Settings) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _telling() -> Iterator[None]:
-    """A step of the schema, or a long list, may take longer than a service manager waits for a start: it is told that work goes
-    on. By a thread, since the work may keep the event loop to itself."""
+    """A migration, or a long list, may take longer than a service manager waits for a start: tell it that work goes on.
+    In a thread, since the work may block the event loop."""
     notifier, over = Notifier(), threading.Event()
 
     def tell() -> None:
@@ -182,7 +184,7 @@ def _telling() -> Iterator[None]:
 
 
 def _configured(settings: Settings) -> tuple[str, ...]:
-    """A part without a place to listen has nothing to do."""
+    """A part without a place to listen is left out."""
     absent = {
         "console": not settings.console,
         "metrics": not settings.metrics,
@@ -193,7 +195,7 @@ def _configured(settings: Settings) -> tuple[str, ...]:
 
 
 def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
-    """Before anything else: a port that is taken is told at once, and one that is given serves from then on."""
+    """Open the ports first: a port in use is reported at once, and one that is handed over serves from then on."""
     wanted = [
         Wanted(
             address=each.address,
@@ -224,7 +226,7 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
             undo.callback(each.close)
         for kind in _WEB:
             served = getattr(settings, kind) if kind in kinds else None
-            if served is not None:  # tried here, to be told at once
+            if served is not None:  # tried here, so that an error is reported at once
                 for tried in open_all([Wanted(address=served.address, port=served.port)]):
                     tried.close()
         undo.pop_all()
@@ -247,7 +249,7 @@ def _must_name_clients(context: Context, settings: Settings, listeners: Sequence
 
 
 def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:
-    """Where console and metrics will be."""
+    """The URLs of console and metrics."""
     said = {}
     if "console" in kinds and (console := settings.console):
         said["console"] = console.url or _url(console.address, console.port)
@@ -269,7 +271,7 @@ def _supervisor(
         listeners=listeners,
         limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),
-        # -P: it is the smtpguard that was started, whatever lies in the folder where that was
+        # -P: run the installed smtpguard, not a module of that name in the current folder.
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],
         shows=("metrics", "alarms"),
         standing=Standing(settings.state),

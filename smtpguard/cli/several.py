@@ -29,7 +29,7 @@ PAGE = 1000
 
 
 def filters(command: F) -> F:
-    """Of messages: all that are given have to fit."""
+    """Options that select messages: all that are given must match."""
     for option in (
         click.option("--since", metavar="TIME", help='Held since then: "2h", or 2026-03-02T09:00 (UTC).'),
         click.option("--rule", metavar="RULE", help="Held by this rule."),
@@ -43,7 +43,7 @@ def filters(command: F) -> F:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """None: whatever it is."""
+    """None: no condition."""
 
     list_name: str | None = None
     sender: str | None = None
@@ -55,7 +55,7 @@ class Filter:
         return any(getattr(self, name) is not None for name in ("list_name", "sender", "mailing", "rule", "since"))
 
     def fits(self, services: Services) -> Callable[[Hold], bool]:
-        """Raises CannotRun for what can mean nothing."""
+        """Raises CannotRun for values that can match nothing."""
         registry = services.policies.current().registry
         if self.list_name is not None and self.list_name not in registry.lists:
             hint = did_you_mean(self.list_name, registry.lists)
@@ -96,7 +96,7 @@ def _since(text: str, now: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meant:
-    """``missing``: ids of which nothing is held."""
+    """``missing``: ids without a hold."""
 
     holds: Sequence[Hold] = ()
     missing: Sequence[str] = field(default=())
@@ -107,7 +107,7 @@ class Meant:
 
 
 async def meant(services: Services, ids: Sequence[str], chosen: Filter) -> Meant:
-    """Those that are named, or all that wait and fit, each once; a copy as the message that it is stored under."""
+    """The holds with these ids, or all waiting ones that match, each once. A copy counts as its primary hold."""
     if not chosen:
         found: dict[str, Hold] = {}
         missing = []
@@ -137,7 +137,7 @@ async def meant(services: Services, ids: Sequence[str], chosen: Filter) -> Meant
 
 
 def agreed(found: Meant, choice: Choice, count: int | None, *, shown: Callable[[Hold], str]) -> None:
-    """Returns where whoever decides has said how many they are. Raises CannotRun: nothing is decided then."""
+    """Returns if the person has confirmed their number. Raises CannotRun otherwise: nothing is decided then."""
     n = len(found.holds)
     does = {Choice.APPROVE: "approves", Choice.REJECT: "rejects"}[choice]
     at_least = "at least " if any(hold.reach_at_least for hold in found.holds) else ""

@@ -22,7 +22,7 @@ all_at_once = click.option("--all-at-once", type=click.IntRange(1), default=None
 
 
 def reach(hold: Hold) -> str:
-    """How many people: "at least" so many where a list could not say who is on it."""
+    """Number of people: "at least" so many if a list could not say who is on it."""
     return f"{'at least ' if hold.reach_at_least else ''}{hold.reach:,}"
 
 
@@ -43,7 +43,7 @@ def freeze_row(freeze: Freeze) -> dict[str, Any]:
 
 
 def in_force(freezes: Sequence[Freeze]) -> str:
-    """ "everything (by root since 2026-03-02 09:05 UTC: Wrong mail)": all that has to be lifted before it goes."""
+    """ "everything (by root since 2026-03-02 09:05 UTC: Wrong mail)": all freezes that must be lifted before it goes."""
     return "; ".join(
         f"{what(f)} (by {f.by} since {f.at:%Y-%m-%d %H:%M} UTC"
         + (f", until {f.until:%Y-%m-%d %H:%M} UTC" if f.until is not None else "")
@@ -53,13 +53,13 @@ def in_force(freezes: Sequence[Freeze]) -> str:
 
 
 def goes_out(hold: Hold, freezes: Sequence[Freeze]) -> str:
-    """When it goes while these stop it."""
+    """When it goes if these freezes stop it."""
     once = "it goes out" if hold.state in SENDING or hold.release_at is not None else "once approved, it goes out"
     return f"{once} when this is thawed: {in_force(freezes)}"
 
 
 def leaves(hold: Hold) -> str:
-    """When what is approved goes, and how that is undone until then; nothing of what does not wait for that."""
+    """When an approved message goes, and how to undo the approval until then; nothing without a release delay."""
     if hold.release_at is None:
         return ""
     undo = f"smtpguard held unvote {hold.hold_id} --as ADDRESS"
@@ -67,7 +67,7 @@ def leaves(hold: Hold) -> str:
 
 
 def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
-    """``freezes``: those that keep it from going."""
+    """``freezes``: those that stop it."""
     return {
         "id": hold.hold_id,
         "state": hold.state.value,
@@ -97,7 +97,7 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
 
 
 def confirm_row(hold: Hold) -> dict[str, Any] | None:
-    """What its writer was asked; null where nobody was."""
+    """The question to its writer; null if none was asked."""
     asked = hold.confirm
     if asked is None:
         return None
@@ -109,7 +109,7 @@ def confirm_row(hold: Hold) -> dict[str, Any] | None:
 
 
 def at_once_row(whole: AtOnce | None) -> dict[str, Any] | None:
-    """Of what cannot be sent in stages though a list declares them."""
+    """For a message that cannot be sent in stages although a list declares them."""
     if whole is None:
         return None
     return {"lists": list(whole.lists), "people": whole.people, "at_least": whole.more, "may": not whole.refused}
@@ -135,7 +135,8 @@ def more(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None = None) -> dic
 
 
 def of_mailing(outgoing: Outgoing) -> dict[str, Any]:
-    """Messages under it when an approval was taken back: those that came back, and those that had gone or were being sent."""
+    """Messages under it when an approval was revoked: those that were stopped, and those that had gone or were being
+    sent."""
     return {
         "taken_back": outgoing.back,
         "gone": outgoing.gone,
@@ -145,7 +146,7 @@ def of_mailing(outgoing: Outgoing) -> dict[str, Any]:
 
 
 def sending_row(own: Sending | None) -> dict[str, int | bool] | None:
-    """How far its release is, in recipients; None where there is none in the outbox."""
+    """The state of its release, in recipients; None without a release in the outbox."""
     if own is None:
         return None
     return {
@@ -157,7 +158,7 @@ def sending_row(own: Sending | None) -> dict[str, int | bool] | None:
 
 
 def taken_back(outgoing: Outgoing) -> str:
-    """The same in words, behind a state; nothing where nothing was taken back."""
+    """The same in words, to follow a state; nothing if nothing was revoked."""
     if not outgoing.back and not outgoing.doubt:
         return ""
     said = ", taken back before anything had gone" if outgoing.back else ""
@@ -189,7 +190,7 @@ def voters(hold: Hold) -> str:
 
 
 def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
-    """What it stands for, or belongs to."""
+    """The mailing of a primary hold or a copy."""
     if hold.lead:
         whole = "of its sender's letters" if hold.by_sender else "of its mailing"
         return [("Part of", f"{hold.lead}, which is decided on for all {whole}")]
@@ -208,7 +209,7 @@ def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
 
 
 def _delivered(hold: Hold) -> list[tuple[str, str]]:
-    """What became of its recipients, where that is not the same for all."""
+    """The fates of its recipients, if they differ."""
     one = hold.settled
     if one is None or one.sent == one.sent + one.failed + one.doubted:
         return []
@@ -245,9 +246,9 @@ def tell(
     covers: Sequence[str] = (),
     letters: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """``purposes``: rule -> what it is for, in the language of this command, as far as the policy in force has it. ``freezes``:
-    those that keep it from going. ``whole``: why its list's stages are not for it. ``own``: how far its release is. ``covers``: what its approval would. ``letters``: of its sender that
-    are decided on with it."""
+    """``purposes``: rule -> its purpose in the command's language, as far as the policy in force has it. ``freezes``:
+    those that stop it. ``whole``: why it cannot be sent in its list's stages. ``own``: the state of its release.
+    ``covers``: what its approval would cover. ``letters``: of its sender, which are decided on with it."""
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
     lines = [
@@ -308,7 +309,7 @@ def tell(
 
 
 _TOLD = ("action", "notice", "choice", "state", "outcome", "code", "release_at")
-"""What says of an entry of the journal what it was."""
+"""Keys of a journal entry's data that describe it."""
 
 
 def in_words(quorum: Quorum) -> str:
@@ -318,5 +319,5 @@ def in_words(quorum: Quorum) -> str:
 
 
 def plain(text: str) -> str:
-    """Without what could steer a terminal; what came in a message is not to be trusted with one."""
+    """Without control characters: text from a message must not control the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

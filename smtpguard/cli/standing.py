@@ -54,12 +54,12 @@ def source_row(source: SourceReport) -> dict[str, Any]:
 
 
 def bad_row(bad: BadRow) -> dict[str, Any]:
-    """Where it stands and what is wrong with it: never what stands there, which is somebody's data."""
+    """The position of a bad row and what is wrong with it, never its content, which is personal data."""
     return {"unit": bad.unit, "line": bad.line, "why": bad.why}
 
 
 def table(rows: Sequence[dict[str, Any]], now: datetime) -> Iterator[str]:
-    """A line a list; below a list of several sources, a line a source."""
+    """A line for each list; below a list of several sources a line for each source."""
     lines = [HEAD]
     for each in rows:
         state = each["state"] + (", failing" if each["failure"] else "")
@@ -75,7 +75,7 @@ def table(rows: Sequence[dict[str, Any]], now: datetime) -> Iterator[str]:
 
 
 def complaints(each: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with a list, a sentence a line."""
+    """What is wrong with a list, one sentence a line."""
     if each["problem"] and each["state"] != "unlisted" and not (each["failure"] and each["people"] is None):
         yield f"{each['problem']}."
     if each["failure"]:
@@ -89,7 +89,7 @@ def complaints(each: dict[str, Any]) -> Iterator[str]:
 
 
 def expansions(known: Expansions, now: datetime) -> str:
-    """What else expands, in a line."""
+    """The expanding addresses besides lists, in one line."""
     if known.why:
         return f"What expands at the relay is not known: {known.why}."
     return f"Beside the lists, {len(known):,} addresses expand at the relay, read {_ago(known.read_at, now)}."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from smtpguard.app.status import Status
 
 _NEEDED = STORE | {"relay", "policy"}
-"""Keys of the settings without which something else would be told of than what runs."""
+"""Settings keys without which the status could be that of something else."""
 
 
 @click.command()
@@ -44,7 +44,7 @@ def command(context: Context, as_json: bool) -> None:
 
 
 def _without_settings(context: Context, broken: Broken, as_json: bool) -> None:
-    """A mistake in what is needed hides how everything stands but the processes, which are of settings that were right."""
+    """A mistake in a needed key hides everything except the processes, which run on earlier settings."""
     state = _state(context.config)
     standing = list(trees(state))
     problems = [str(problem) for problem in broken.problems]

@@ -110,7 +110,7 @@ def command(context: Context, since: str, holds: float, write: Path | None, as_j
 
 
 def known_of(policy: Policy, owner: str) -> Known:
-    """What the policy says, and where its file has bounds."""
+    """What the policy declares, and the bounds in its file."""
     rules = (yaml.safe_load(policy.documents[POLICY]) or {}).get("rules") or ()
     return Known(
         domains=frozenset(policy.organization.domains),
@@ -125,7 +125,8 @@ def known_of(policy: Policy, owner: str) -> Known:
 
 
 def _bounds(rules: Iterable[Mapping[str, Any]]) -> Iterator[Bound]:
-    """Numbers in ``when`` of rules that would hold: of each rule the first, since a rule hits only where all of it does."""
+    """Numbers in ``when`` of rules that would hold: the first of each rule, since a rule hits only if all its
+    conditions do."""
     for n, rule in enumerate(rules):
         if not acts([rule])[str(rule.get("id"))]:
             continue
@@ -143,7 +144,7 @@ def _bounds(rules: Iterable[Mapping[str, Any]]) -> Iterator[Bound]:
 
 
 def _edited(text: str, found: Found) -> tuple[str, list[str]]:
-    """The file with all of it, and what could not be written into it, in words."""
+    """The file with all additions, and those that could not be written into it, in words."""
     elsewhere: list[str] = []
     for each in found.suggestions:
         where = ".".join(map(str, (*each.path, each.key)))
@@ -157,7 +158,7 @@ def _edited(text: str, found: Found) -> tuple[str, list[str]]:
 
 
 def _write(file: Path, text: str) -> None:
-    """Raises CannotRun where it is no policy."""
+    """Raises CannotRun if the result is no policy."""
     with file.open("x") as out:
         out.write(text)
     wrong = [problem for problem in check(file).problems if problem.fatal]

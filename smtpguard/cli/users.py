@@ -241,7 +241,8 @@ def _run(
     about: bool = False,
     everybody: bool = False,
 ) -> None:
-    """``about``: say afterwards where this account and the policy's groups do not fit together; ``everybody``: of all."""
+    """``about``: report afterwards where this account does not fit the policy's groups; ``everybody``: report that for
+    all accounts."""
     from smtpguard.app.accounts import accounts
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
@@ -264,7 +265,7 @@ def _run(
                 return
             try:
                 in_force = await Following(store, settings, digester, clock).follow()
-            except LedgerError:  # nothing was ever served
+            except LedgerError:  # the guard has never served
                 return
             for gap in in_force.unseated(await service.everybody()):
                 if everybody or gap.address == service.canonical(address):

@@ -20,7 +20,7 @@ SEQUENCES = ("rules", "expansions")
 
 
 def policy_document(documents: Mapping[str, bytes], where: str = POLICY) -> Document:
-    """``where``: what problems call the policy's own file. Raises Broken."""
+    """``where``: the name of the policy's own file in problems. Raises Broken."""
     parts = sorted(name for name in documents if name.startswith((f"{PARTS}/", f"{LISTS}/")))
     if not parts:
         return load_yaml(documents[POLICY], where)
@@ -71,7 +71,7 @@ class _Whole:
                 )
 
     def add_list(self, name: str, part: Document) -> None:
-        """A file whose value is one list's section."""
+        """A file whose value is the section of one list."""
         there = self._section("lists", {})
         if there is None:
             return
@@ -119,14 +119,15 @@ class _Whole:
             there.append(one)
 
     def _section(self, section: str, empty: Any) -> Any:
-        """That of the whole, made where there is none; None where it is not what it ought to be, which is told elsewhere."""
+        """That section of the whole document, created if missing; None if it has a wrong type, which is reported
+        elsewhere."""
         root = self.document.value
         if root is None or not isinstance(root, dict):
             return None
         if root.get(section) is None:
             root[section] = empty
             self._values.setdefault((section,), self._values[()])
-        elif section == "expansions" and isinstance(root[section], dict):  # one stands there without a list around it
+        elif section == "expansions" and isinstance(root[section], dict):  # a single one, without a sequence around it
             moved = {p: m for p, m in self._values.items() if p[:1] == (section,)}
             self._values |= {(section, 0, *p[1:]): m for p, m in moved.items()}
             root[section] = [root[section]]
@@ -137,7 +138,7 @@ class _Whole:
         return root[section]
 
     def _take(self, part: Document, old: Place, new: Place) -> None:
-        """The marks of everything at and below ``old``."""
+        """Copy the marks of everything at and below ``old``."""
         n = len(old)
         for marks, ours in ((part.values, self._values), (part.keys, self._keys)):
             ours |= {(*new, *place[n:]): _marked(mark, part.file) for place, mark in marks.items() if place[:n] == old}

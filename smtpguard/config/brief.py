@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         def thaw(self) -> str: ...
 
     class Needed(Protocol):
-        """What opening the store, and freezing, takes of the settings."""
+        """The settings that opening the store, and freezing, needs."""
 
         @property
         def store(self) -> StorePlace: ...
@@ -53,14 +53,14 @@ if TYPE_CHECKING:
 
 
 STORE = frozenset({"store", "state", "secret_file", "delimiters"})
-"""Keys: what opening the store needs."""
+"""Keys that opening the store needs."""
 NAMES = frozenset({
     "hostname", "listen", "trust", "relay", "expanders", "accepted_ways", "store", "journal", "policy", "state", "secret_file",
     "notices", "console", "webhooks", "metrics", "alarms", "limits", "freeze", "freeze_hook", "thaw_hook", "hold", "retention", "audit",
     "dkim_sign",
     "dkim_keys", "resolver", "authserv_ids", "delimiters", "logging", "workers",
 })  # fmt: skip
-"""All keys that there are: another one may be one of these with a mistake in its name."""
+"""All keys. An unknown key may be one of these with a typing error."""
 URL = "sqlite:///var/smtpguard.db"
 DELIMITERS = "+"
 Commands = tuple[tuple[str, ...], ...]
@@ -79,7 +79,7 @@ class _Hold:
 
 @dataclass(frozen=True, slots=True)
 class _Freeze:
-    thaw: str = "two"  # nothing is thawed by this
+    thaw: str = "two"  # not used to thaw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +97,11 @@ class Brief:
 
 
 class _Unusual(Exception):
-    """The models are to read it."""
+    """Leave the file to the models."""
 
 
 def read_brief(path: Path) -> Brief | None:
-    """None where this is no plain file, or has a mistake where it would matter."""
+    """None if the file is not plain, or has a mistake in a key that matters."""
     try:
         value = load_yaml(path).value
         if not isinstance(value, dict) or not value.keys() <= NAMES:
@@ -126,7 +126,7 @@ def read_brief(path: Path) -> Brief | None:
 
 
 def absolute(url: str, base: Path) -> str:
-    """A SQLite url with its path made absolute; everything else as it is."""
+    """A SQLite URL with an absolute path; other URLs are unchanged."""
     head, slashes, path = url.partition(":///")
     if not head.startswith("sqlite") or not slashes or not path or path.startswith(("/", ":memory:", "file:")):
         return url

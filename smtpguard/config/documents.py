@@ -20,17 +20,17 @@ PARTS, LISTS = "policy.d", "lists.d"
 
 
 def shipped() -> Path:
-    """The folder of configuration that comes with the product: within the package, or beside it in a checkout."""
+    """The folder of shipped configuration: within the package, or beside it in a checkout."""
     package = Path(__file__).parent.parent
     installed = package / "_config"
     return installed if installed.is_dir() else package.parent / "config"
 
 
 def policy_documents(path: Path) -> dict[str, bytes]:
-    """All files of the policy at ``path``: ``policy.yaml``, whatever it is called, ``policy.d/NAME.yaml``, ``lists.d/NAME.yaml`` and
-    ``vocabularies/NAME.yaml``.
+    """All files of the policy at ``path``: ``policy.yaml``, whatever its file name, ``policy.d/NAME.yaml``,
+    ``lists.d/NAME.yaml`` and ``vocabularies/NAME.yaml``.
 
-    Raises Broken for a file that cannot be read.
+    Raises Broken for an unreadable file.
     """
     documents = {POLICY: _read(path)}
     for part in (PARTS, LISTS):
@@ -43,7 +43,7 @@ def policy_documents(path: Path) -> dict[str, bytes]:
 
 
 def digest(documents: Mapping[str, bytes]) -> str:
-    """The SHA-256 by which these documents are known: over names and contents, in the order of names."""
+    """The SHA-256 that identifies these documents: over names and contents, in the order of names."""
     total = sha256()
     for name in sorted(documents):
         total.update(f"{name}\0{len(documents[name])}\0".encode())
@@ -52,7 +52,7 @@ def digest(documents: Mapping[str, bytes]) -> str:
 
 
 def vocabulary_names(documents: Iterable[str]) -> dict[str, str]:
-    """Vocabulary -> the document it stands in."""
+    """Vocabulary -> its document."""
     prefix = f"{VOCABULARIES}/"
     return {n.removeprefix(prefix).removesuffix(".yaml"): n for n in sorted(documents) if n.startswith(prefix)}
 

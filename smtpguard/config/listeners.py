@@ -57,9 +57,9 @@ class ServerAuth(Section):
 
 
 class SmtpListener(Section):
-    """``name``: as rules and the journal call it. ``clients``: who may connect. ``senders_verified``: the MTA in front has checked
-    who may use which From. ``auth``: mail clients log in here, at the relay. ``proxy``: every connection comes from a trusted proxy
-    and begins with a PROXY header."""
+    """``name``: for rules and the journal. ``clients``: who may connect. ``senders_verified``: the MTA in front has
+    checked who may use which From. ``auth``: mail clients log in here, at the relay. ``proxy``: every connection comes
+    from a trusted proxy and begins with a PROXY header."""
 
     address: Host = "127.0.0.1"
     port: Port = 10025
@@ -78,25 +78,25 @@ class SmtpListener(Section):
 
     @property
     def called(self) -> str:
-        """Its name, or where it listens."""
+        """Its name, or its place."""
         return self.name or place(self.address, self.port)
 
     @property
     def admitted(self) -> tuple[Network, ...] | None:
-        """Who may connect; None: everybody, since no mail is taken before a login."""
+        """The networks that may connect; None: all, since no mail is taken before a login."""
         if self.clients is not None:
             return self.clients
         return None if self.auth is not None and self.auth.required else LOOPBACK
 
     def lacks_clients(self, bound: str | None = None) -> bool:
-        """Whether other machines reach it, and it says neither who may connect nor that they log in. ``bound``: the address that its
-        socket has, where a service manager has bound it."""
+        """Whether other machines reach it although it neither names its clients nor requires a login. ``bound``: the
+        address that a service manager has bound its socket to."""
         near = is_this_machine(bound or self.address) and not self.proxy
         return not near and self.clients is None and self.admitted is not None
 
 
 def _permissions(value: Any) -> Any:
-    """Octal digits, with or without quotes: YAML 1.2 reads 0660 as a number, and means the same digits."""
+    """Octal digits, with or without quotes: YAML 1.2 reads 0660 as a decimal number; its digits are used."""
     text = str(value).zfill(4) if not isinstance(value, bool) else ""
     if not re.fullmatch("0[0-7]{3}", text):
         raise Invalid(f'"{value}" is no mode of a file', 'octal digits, like "0660"')
@@ -104,8 +104,8 @@ def _permissions(value: Any) -> Any:
 
 
 class MilterListener(Section):
-    """Either ``address`` and ``port``, with the MTAs that may connect (``clients``), or ``unix``, whose ``mode`` and ``group`` say who
-    may be our MTA. ``senders_verified``: the MTA has checked who may use which From."""
+    """Either ``address`` and ``port``, with the MTAs that may connect (``clients``), or ``unix``, whose ``mode`` and
+    ``group`` say which MTA may connect. ``senders_verified``: the MTA has checked who may use which From."""
 
     address: Host = "127.0.0.1"
     port: Port | None = None
@@ -128,16 +128,16 @@ class MilterListener(Section):
 
     @property
     def called(self) -> str:
-        """Its name, or where it listens."""
+        """Its name, or its place."""
         return self.name or (str(self.unix) if self.unix is not None else place(self.address, self.port or 0))
 
     @property
     def admitted(self) -> tuple[Network, ...] | None:
-        """Which MTAs may connect; None on a Unix socket, whose permissions say it."""
+        """The MTAs that may connect; None for a Unix socket, where permissions decide."""
         return None if self.unix is not None else self.clients if self.clients is not None else LOOPBACK
 
     def lacks_clients(self, bound: str | None = None) -> bool:
-        """As of an SMTP listener."""
+        """Like that of an SMTP listener."""
         return self.unix is None and self.clients is None and not is_this_machine(bound or self.address)
 
 
@@ -146,7 +146,7 @@ class Listen(Section):
     milter: list[MilterListener] = Field(default=[], title="listeners")
 
     def each(self) -> Iterator[tuple[str, int, SmtpListener | MilterListener]]:
-        """Every listener with its place in the file: ``smtp`` or ``milter``, and which one there."""
+        """Every listener with its place in the file: ``smtp`` or ``milter``, and its index there."""
         yield from (("smtp", n, listener) for n, listener in enumerate(self.smtp))
         yield from (("milter", n, listener) for n, listener in enumerate(self.milter))
 
@@ -157,7 +157,7 @@ def place(address: str, port: int) -> str:
 
 
 def open_to_all(document: Document, listen: Listen, trust: Iterable[Network]) -> Iterator[Problem]:
-    """The listeners that other machines reach and that say neither who may connect nor that they log in."""
+    """Listeners that other machines reach although they neither name clients nor require a login."""
     for kind, n, listener in listen.each():
         if listener.lacks_clients():
             yield lacking(document, (kind, n), listener, trust)
@@ -170,10 +170,11 @@ def lacking(
     trust: Iterable[Network],
     bound: str | None = None,
 ) -> Problem:
-    """What one of them lacks, with the line to write. ``at``: its place, as ``Listen.each`` has it. ``trust``: whom the settings
-    trust, who are probably the clients. ``bound``: the place that a service manager has bound it to."""
+    """The problem of such a listener, with the line to add. ``at``: its place, as in ``Listen.each``. ``trust``: the
+    networks that the settings trust, probably the clients. ``bound``: the place that a service manager has bound it to.
+    """
     proxied = isinstance(listener, SmtpListener) and listener.proxy
-    trusted = [] if proxied else [network_text(network) for network in trust]  # behind a proxy, that is the proxy
+    trusted = [] if proxied else [network_text(network) for network in trust]  # behind a proxy, this is the proxy
     if bound is not None:
         reached = f"systemd has bound {listener.called} to {bound}, so other machines reach it"
     else:
@@ -194,5 +195,5 @@ def lacking(
 
 
 def network_text(network: Network) -> str:
-    """As people write it: one address without its length."""
+    """A single address without its prefix length."""
     return str(network.network_address) if network.num_addresses == 1 else str(network)

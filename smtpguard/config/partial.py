@@ -24,7 +24,7 @@ _KEY = re.compile(rb"""(["']?)([A-Za-z_]+)\1[ \t]*:(?:\s|$)""")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
-    """The lines of one top-level key, from ``first`` on; ``key`` is "" for what stands before any."""
+    """The lines of one top-level key, from ``first`` on; ``key`` is "" before the first key."""
 
     key: str
     first: int
@@ -37,8 +37,8 @@ class _Block:
 def read_needed(
     path: Path, needed: Collection[str], environ: Mapping[str, str] = os.environ
 ) -> tuple[Settings, tuple[Problem, ...]]:
-    """The settings as far as they can be read, and the problems of what was left out. Raises Broken where something of ``needed``
-    is wrong, or may be."""
+    """The settings as far as they can be read, and the problems of what was left out. Raises Broken if a key in
+    ``needed`` has a mistake, or may have one."""
     try:
         return read_settings(path, environ), ()
     except Broken as e:
@@ -86,12 +86,12 @@ def _is_yaml(block: _Block) -> bool:
 
 
 def _only(blocks: Collection[_Block], kept: Collection[_Block]) -> bytes:
-    """The others are empty lines, so that positions stay as they are."""
+    """Other lines are emptied, so that positions stay the same."""
     return b"".join(b"".join(block.lines) if block in kept else b"\n" * len(block.lines) for block in blocks)
 
 
 def _may_be_meant(block: _Block, needed: Collection[str]) -> bool:
-    """Whether what is left out looks like something that is needed: "stroe: {...}", or a line that lacks its colon."""
+    """Whether a block that is left out looks like a needed key: "stroe: {...}", or a line without its colon."""
     if block.key and block.key not in Settings.model_fields and get_close_matches(block.key, needed, 1, 0.75):
         return True
     lines = block.lines[1:] if block.key else block.lines

@@ -45,8 +45,8 @@ def _networks(value: Any) -> Any:
 
 
 def network_of(text: str) -> Network:
-    """An address or a network; IPv4 also where it is written mapped into IPv6 (RFC 4291 section 2.5.5.2), as a client's address is.
-    Raises ValueError."""
+    """An address or a network. An IPv4 address may also be mapped into IPv6 (RFC 4291 section 2.5.5.2), as client
+    addresses are. Raises ValueError."""
     network = ip_network(text.strip(), strict=False)
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is None or network.prefixlen < _MAPPED_BITS:
@@ -77,7 +77,7 @@ Host = Annotated[str, BeforeValidator(_host)]
 
 
 def is_public(host: str) -> bool:
-    """Whether everybody may reach it, as far as the address says: every address of a machine, or one of the Internet's."""
+    """Whether it is reachable from outside, as far as the address says: all addresses of a machine, or a public one."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 class Severity(enum.Enum):
     ERROR = "error"  # the file cannot be put in force
-    WARNING = "warning"  # it can, and probably does not do what was meant
+    WARNING = "warning"  # the file can be put in force, and probably does not do what was meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Problem:
         return self.severity is Severity.ERROR
 
     def row(self) -> dict[str, str | int]:
-        """As ``check --json`` prints it."""
+        """As in ``check --json``."""
         text = f"{self.text} ({self.hint})" if self.hint else self.text
         if self.severity is Severity.WARNING:
             text = f"warning: {text}"
@@ -47,7 +47,7 @@ class Problem:
 
 
 class Invalid(ValueError):
-    """Raised where a value is read: it is not what belongs there. Validation gives it a position and makes it a Problem."""
+    """Raised when a value is read that is invalid there. Validation adds a position and makes it a Problem."""
 
     def __init__(self, text: str, expected: str = "", hint: str = "") -> None:
         super().__init__(text)
@@ -57,7 +57,7 @@ class Invalid(ValueError):
 
 
 class Undeclared(Invalid):
-    """A name that is used and stands nowhere. Not to be believed while the place where it would stand is wrong itself."""
+    """A name that is not declared. Ignored if the section that would declare it has a mistake itself."""
 
     def __init__(self, noun: str, name: str, declared: Iterable[str]) -> None:
         names = sorted(declared)
@@ -65,7 +65,7 @@ class Undeclared(Invalid):
 
 
 class Broken(Exception):
-    """A file that cannot be used, with every problem that was found in it."""
+    """An unusable file, with every problem found in it."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = ordered(problems)
@@ -73,7 +73,7 @@ class Broken(Exception):
 
 
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """In the order of the file, each once."""
+    """In file order, each once."""
     return tuple(sorted(set(problems), key=lambda p: (p.file, p.line, p.column, p.text)))
 
 
@@ -84,18 +84,18 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """That of ``candidates`` which was probably meant, or "". Of names of several words those that share one are nearer."""
+    """The candidate that was probably meant, or "". Names of several words that share a word are nearer."""
     names = {c.lower(): c for c in candidates}
     near = difflib.get_close_matches(word.lower(), names, n=max(1, len(names)), cutoff=0.6)
     if len(words := _words(word)) > 1:
         near.sort(key=lambda name: -_ratio(word.lower(), name) - _SHARED * len(words & _words(name)))
-    if not near:  # letters that have changed places score low in short words
+    if not near:  # swapped letters score low in short words
         near = [n for n in names if len(n) == len(word) and sorted(n) == sorted(word.lower())][:1]
     return names[near[0]] if near else ""
 
 
 _SHARED = 0.1
-"""What a shared word adds to a likeness of at most 1."""
+"""Added to a similarity of at most 1 for a shared word."""
 
 
 def _words(name: str) -> frozenset[str]:

@@ -18,9 +18,9 @@ _ROUNDS = 4
 def validate_rest(
     document: Document, model: type[M], context: Mapping[str, Any] | None = None
 ) -> tuple[M | None, Document, list[Problem]]:
-    """The model of what is sound, the document of that alone with its old positions, and the problems of the rest.
+    """The model of the valid part, the document of that part with its old positions, and the problems of the rest.
 
-    None where nothing sound is left to look at.
+    None if nothing valid is left.
     """
     problems: list[Problem] = []
     rest = document

@@ -50,7 +50,7 @@ def seconds(text: str) -> int:
 
 
 def in_short(length: int) -> str:
-    """Seconds as people write them: "6h", "1h 30m"; what ``seconds`` reads as the same again."""
+    """Seconds as text: "6h", "1h 30m". ``seconds`` reads it back."""
     said = []
     for unit in "dhms":
         count, length = divmod(length, _UNITS[unit])
@@ -115,7 +115,7 @@ _SPAN_SCHEMA = {
 }
 
 Seconds = Annotated[int, BeforeValidator(_to_seconds), WithJsonSchema(_SCHEMA)]
-"""A field of a model: text in the file, whole seconds in the program. Defaults are written as text too."""
+"""A field of a model: text in the file, whole seconds in the program. Defaults are text too."""
 Delay = Annotated[int, BeforeValidator(_to_delay), WithJsonSchema(_DELAY_SCHEMA)]
-"""The same where it may be none: 0."""
+"""The same, where 0 is allowed."""
 WorkingSpan = Annotated[Span, BeforeValidator(_to_span), WithJsonSchema(_SPAN_SCHEMA)]

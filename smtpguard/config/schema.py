@@ -18,8 +18,8 @@ def settings_schema() -> dict[str, Any]:
 
 
 def for_editors(schema: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
-    """With a description of each key, and defaults as people would write them: what an editor offers is what check takes.
-    ``texts``: see described."""
+    """Add a description to each key, and defaults as people would write them, so that ``check`` accepts what an editor
+    offers. ``texts``: see described."""
     for model, properties in sections(schema):
         for key, each in properties.items():
             own = texts.get(f"{model}.{key}") or texts.get(f"*.{key}")
@@ -37,7 +37,7 @@ def for_editors(schema: dict[str, Any], texts: Mapping[str, str]) -> dict[str, A
             elif isinstance(default, dict) or (
                 isinstance(default, list) and any(isinstance(one, dict) for one in default)
             ):
-                del each["default"]  # of a section: each of its keys says its own
+                del each["default"]  # its keys have defaults of their own
     return schema
 
 

@@ -17,14 +17,14 @@ MAX_BYTES = 64 << 10
 
 
 def read_secret(path: Path) -> SecretStr:
-    """The file's text without the line end that editors add. Raises Broken, which says nothing of the content."""
-    from pydantic import SecretStr  # which whoever freezes does not wait for
+    """The file's text without the final line end that editors add. Raises Broken, without the content."""
+    from pydantic import SecretStr  # a slow import; a freeze should not wait for it
 
     return SecretStr(secret_text(path))
 
 
 def secret_text(path: Path) -> str:
-    """The same in clear, for who needs it at once."""
+    """The same in clear, for callers that need it at once."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)

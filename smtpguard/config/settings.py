@@ -34,7 +34,7 @@ _HOST_NAME = re.compile(
 
 
 def host_name(text: str) -> bool:
-    """Whether it is a whole one."""
+    """Whether it is fully qualified."""
     return _HOST_NAME.match(text) is not None
 
 
@@ -51,10 +51,10 @@ class RelayAuth(Section):
 
 
 class Relay(Section):
-    """``ca_file``: who may sign the relay's certificate; the system's authorities where it is not given.
-    ``clients_without_tls``: what mail clients log in with may go to the relay in clear. ``wait_seconds``: for a connection,
-    until the relay has greeted. ``names``: other host names at which the relay takes mail as its own: a list's local part is the
-    list at each of them. ``client_share``: of the connections, how much one client that is not in trust may have."""
+    """``ca_file``: the CA certificates for the relay; without it those of the system. ``clients_without_tls``: the
+    logins of mail clients may go to the relay in clear. ``wait_seconds``: for a connection, until the relay's greeting.
+    ``names``: other host names of the relay; a list's local part is the list at each of them. ``client_share``: the
+    share of the connections that one client outside ``trust`` may use."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 10026
@@ -115,8 +115,8 @@ class Store(Section):
 
 
 class JournalSettings(Section):
-    """``front``: whether what nothing else is written with is recorded in a file of its process first, and moved into the database
-    within 100 ms."""
+    """``front``: whether a verdict that is written alone is recorded in a file of its process first, and moved into the
+    database within 100 ms."""
 
     front: Literal["on", "off"] = "off"
 
@@ -125,11 +125,11 @@ AlarmName = Literal[
     "store-put-back", "frozen", "store-away", "start-fails", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
     "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind", "rule-calls",
 ]  # fmt: skip
-"""observe.alarms.conditions has the table."""
+"""The table is in observe.alarms.conditions."""
 
 
 class Notices(Section):
-    """``templates``: a folder whose templates replace those of the product, one by one."""
+    """``templates``: a folder whose templates replace the shipped ones, one by one."""
 
     from_: str = Field(default="Mail guard <smtpguard@localhost>", alias="from")
     contact: str = ""
@@ -137,7 +137,8 @@ class Notices(Section):
 
 
 class AlarmRelay(Section):
-    """A relay that takes mail for ``notices: {contact}`` also when the guarded one does not: another host, or another port."""
+    """A relay that takes mail for ``notices: {contact}`` even if the guarded relay does not: another host, or another
+    port."""
 
     host: str = Field(min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 25
@@ -154,7 +155,7 @@ class AlarmRelay(Section):
 
 
 class AlarmWebhook(Section):
-    """Told of alarms alone, signed as webhooks are. ``host`` and ``what`` are in it, never a person."""
+    """Gets alarms only, signed like other webhooks. It contains ``host`` and ``what``, and never a person."""
 
     url: Annotated[str, AfterValidator(secret_place)]
     secret_file: FilePath
@@ -162,7 +163,8 @@ class AlarmWebhook(Section):
 
 
 class AlarmSettings(Section):
-    """The second way, which needs neither the store nor the guarded relay. ``quiet``: alarms that nobody is told of."""
+    """The second way for alarms, which needs neither the store nor the guarded relay. ``quiet``: alarms that are not
+    sent."""
 
     relay: AlarmRelay | None = None
     webhook: AlarmWebhook | None = None
@@ -170,7 +172,7 @@ class AlarmSettings(Section):
 
 
 class Limits(Section):
-    """``per_client``: connections of one client address; trusted MTAs are not counted so."""
+    """``per_client``: connections of one client address. Trusted MTAs have no such limit."""
 
     recipients: int = Field(default=1000, ge=1, le=100_000)
     message_mb: int = Field(default=50, ge=1, le=2000)
@@ -182,7 +184,7 @@ class Limits(Section):
 
 
 class FreezeSettings(Section):
-    """``thaw``: whether one person lifts a freeze, or it takes two who agree."""
+    """``thaw``: whether one person can lift a freeze, or two must agree."""
 
     answer: Literal["hold", "defer"] = "hold"
     thaw: Literal["one", "two"] = "one"
@@ -198,9 +200,10 @@ def _own_address(text: str) -> str:
 
 
 class HoldSettings(Section):
-    """``approve_at``: an address of the guard's own, to which mailings are sent to be approved beforehand. ``copies``: of one mailing that are stored, past which the rest waits at its client. ``approval_lasts`` and
-    ``rejection_lasts``: how long what people decided about a mailing stands for what still comes of it. ``release_delay``: how long an
-    approval of what reaches more than 20 people can be undone before it takes effect."""
+    """``approve_at``: the guard's own address, for mailings to be approved beforehand. ``copies``: how many copies of
+    one mailing are stored; further ones are deferred. ``approval_lasts`` and ``rejection_lasts``: how long a decision
+    on a mailing applies to further messages of it. ``release_delay``: how long an approval for more than 20 people can
+    be undone before it takes effect."""
 
     expires: WorkingSpan = Span(24 * 3600, working=True)
     escalate_after: Seconds = 3600
@@ -213,14 +216,14 @@ class HoldSettings(Section):
 
 
 def _long_enough(seconds: float) -> float:
-    """Whoever wants to know what happened asks weeks later."""
+    """Questions about an incident may come weeks later."""
     if seconds < 30 * 86400:
         raise Invalid("the journal is what is asked afterwards: it is kept 30 days at least", "30d or more")
     return seconds
 
 
 class Retention(Section):
-    """What is made shorter takes effect a day later (store.retention)."""
+    """A shorter time takes effect a day later (store.retention)."""
 
     content: Seconds = 30 * 86400
     addresses: Seconds = 90 * 86400
@@ -228,7 +231,7 @@ class Retention(Section):
 
 
 class Witness(Section):
-    """Who keeps each signed checkpoint elsewhere. ``token_file``: has a password that it wants."""
+    """A service that keeps each signed checkpoint on another host. ``token_file``: the password for it."""
 
     url: Annotated[str, AfterValidator(secret_place)]
     token_file: FilePath | None = None
@@ -239,7 +242,7 @@ class Audit(Section):
 
 
 class Nothing(Section):
-    """A section with nothing in it: as if it were not there."""
+    """An empty section counts as missing."""
 
 
 class DkimSign(Section):
@@ -249,7 +252,7 @@ class DkimSign(Section):
 
 
 class Resolver(Section):
-    """``nameservers``: those of the system where there are none."""
+    """``nameservers``: the system's if there are none."""
 
     nameservers: list[Host] = Field(default=[])
     timeout_seconds: float = Field(default=5, gt=0, le=60)
@@ -261,7 +264,7 @@ class Logging(Section):
 
 
 def _commands(value: Any) -> Any:
-    """A command is a list of words; a single one need not stand in a list of its own."""
+    """A command is a sequence of words. A single one need not be in a sequence of commands."""
     if isinstance(value, (list, tuple)) and value and all(isinstance(word, str) for word in value):
         value = [value]
     if not isinstance(value, (list, tuple)):
@@ -280,10 +283,9 @@ Commands = Annotated[
 
 
 class Settings(Section):
-    """The whole file. ``accepted_ways``: ways around the guard that are open and meant so; ``check --live`` finds them.
-    ``freeze_hook``: commands that are run, without a shell, when a freeze has been put in
-    force, and ``thaw_hook`` when one has been lifted.
-    ``dkim_keys``: DNS names to the text of their records, believed instead of DNS."""
+    """The whole file. ``accepted_ways``: bypasses of the guard that are open on purpose; ``check --live`` finds them.
+    ``freeze_hook``: commands to run, without a shell, when a freeze has been put in force; ``thaw_hook``: when one has
+    been lifted. ``dkim_keys``: DNS names to the text of their records, used instead of DNS."""
 
     hostname: str = ""
     listen: Listen = Listen()
@@ -333,7 +335,7 @@ class Settings(Section):
 
 
 def read_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings in this file. Raises Broken with every problem, one that the file cannot be read among them."""
+    """The settings in this file. Raises Broken with every problem, an unreadable file included."""
     try:
         document = load_yaml(path)
     except OSError as e:
@@ -342,7 +344,7 @@ def read_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
 
 
 def settings_of(document: Document, base: Path, environ: Mapping[str, str]) -> Settings:
-    """``base``: what relative paths are relative to. Raises Broken."""
+    """``base``: the folder that relative paths start from. Raises Broken."""
     base = base.absolute()
     found = validate(document, Settings, {"base": base, "environ": environ})
     if isinstance(found, list):

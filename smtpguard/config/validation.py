@@ -43,7 +43,7 @@ _WANTED = {
 
 
 class Section(BaseModel):
-    """What every model of a configuration file is: closed, immutable, strict about types."""
+    """Base of all models of configuration files: closed, immutable, strict about types."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -55,12 +55,12 @@ class Section(BaseModel):
 
 
 def tag(name: str) -> str:
-    """What a union of sections calls the one that a key of the file chooses: never itself a key of a file."""
+    """The tag of a section in a union that is chosen by a key of the file. A tag is never a key itself."""
     return f"<{name}>"
 
 
 def validate(document: Document, model: type[M], context: Mapping[str, Any] | None = None) -> M | list[Problem]:
-    """The model, or every problem. ``context`` is handed to the model's validators."""
+    """The model, or every problem. ``context`` is passed to the model's validators."""
     value = {} if document.value is None else document.value
     try:
         return model.model_validate(value, context=dict(context or {}))
@@ -75,7 +75,7 @@ def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) 
     if kind == "extra_forbidden":
         key = str(place[-1]) if place else "?"
         keys = _keys(model, _path_of(document, error["loc"][:-1]))
-        if f"{key}_file" in keys:  # a secret is not to stand in a file that is shown and stored
+        if f"{key}_file" in keys:  # a secret must not be in a file that is shown and stored
             return document.problem(
                 place, f"{key} stands here in clear", f"{key}_file: the path of a file that holds it", key=True
             )
@@ -105,7 +105,7 @@ _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less tha
 
 
 def _described(found: object) -> str:
-    """What stands there, never its words."""
+    """The type of the value, never its text."""
     match found:
         case None:
             return "nothing"
@@ -123,7 +123,7 @@ def _described(found: object) -> str:
 
 
 def place_of(document: Document, loc: tuple[int | str, ...]) -> Place:
-    """The parts of pydantic's ``loc`` that are in the file: names of union members and the like are not."""
+    """The parts of pydantic's ``loc`` that are in the file, without names of union members and the like."""
     place: Place = ()
     for part in loc:
         if (*place, part) in document.values:
@@ -134,7 +134,7 @@ def place_of(document: Document, loc: tuple[int | str, ...]) -> Place:
 
 
 def _path_of(document: Document, loc: tuple[int | str, ...]) -> Place:
-    """The place, with the tags that say which of several sections stands there."""
+    """The place, with the tags of the chosen sections."""
     path: Place = ()
     place: Place = ()
     for part in loc:
@@ -160,13 +160,13 @@ def _noun(model: type[BaseModel], place: Place) -> str:
         field, here = _step(here, part)
         if field is not None:
             title = field.title or str(part)
-        elif isinstance(part, str):  # a name that the file gives
+        elif isinstance(part, str):  # a name from the file
             title = part
     return title or names[-1]
 
 
 def _keys(model: type[BaseModel], place: Place) -> list[str]:
-    """The keys that may stand at ``place``."""
+    """The keys that are allowed at ``place``."""
     here: Any = model
     for part in place:
         _, here = _step(here, part)
@@ -176,7 +176,7 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
 
 
 def _step(here: Any, part: str | int) -> tuple[FieldInfo | None, Any]:
-    """The field that ``part`` names, and what it holds. One mapping may stand where a list of them may."""
+    """The field named by ``part``, and its type. A single mapping is allowed where a list of them is."""
     if _is_tag(part):
         return None, _tagged(here, part) or _tagged(_inside(here), part) or here
     if isinstance(part, str):
@@ -188,7 +188,7 @@ def _step(here: Any, part: str | int) -> tuple[FieldInfo | None, Any]:
 
 
 def _tagged(annotation: Any, part: int | str) -> Any:
-    """The member of a union that goes by this tag."""
+    """The member of a union with this tag."""
     arguments = typing.get_args(annotation)
     if any(isinstance(a, Tag) and a.tag == part for a in arguments[1:]):
         return annotation
@@ -200,7 +200,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _choices(annotation: Any) -> list[Any]:
-    """The members of a union, without None and without Annotated's wrapping."""
+    """The members of a union, without None and Annotated."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _choices(typing.get_args(annotation)[0])
@@ -210,7 +210,7 @@ def _choices(annotation: Any) -> list[Any]:
 
 
 def _inside(annotation: Any) -> Any:
-    """What a list, a tuple or a mapping holds."""
+    """The item type of a list, a tuple or a mapping."""
     for choice in _choices(annotation):
         arguments = [a for a in typing.get_args(choice) if a is not Ellipsis]
         if arguments:

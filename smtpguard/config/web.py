@@ -30,14 +30,14 @@ class Certificate(Section):
 
 
 def _not_ours(name: str) -> str:
-    """The log's own place in the journal is kept beside those of the webhooks."""
+    """The log has a journal position beside those of the webhooks, under such a name."""
     if name.startswith("("):
         raise Invalid("names in parentheses are smtpguard's own", "another name")
     return name
 
 
 def secret_place(url: str) -> str:
-    """What is sent there is for nobody in between: https, or this machine."""
+    """Data sent there must not be readable on the way: https, or this machine."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
@@ -51,22 +51,23 @@ RoleName = Literal["viewer", "approver", "operator", "admin"]
 
 
 class ConsoleSession(Section):
-    """How long somebody stays signed in: ``idle`` since the last page, ``longest`` since signing in."""
+    """How long a session lasts: ``idle`` since the last page, ``longest`` since signing in."""
 
     idle: Seconds = 2 * 3600
     longest: Seconds = 12 * 3600
 
 
 def _role_lists(value: Any) -> Any:
-    """One role need not stand in a list."""
+    """One role need not be in a list."""
     if isinstance(value, Mapping):
         return {group: [roles] if isinstance(roles, str) else roles for group, roles in value.items()}
     return value
 
 
 class Oidc(Section):
-    """Single sign-on. ``groups``: a group there to roles here; who is in none of them is not let in. ``title``: what stands
-    on the button. ``unverified_addresses``: the provider never says whether it has verified an address, and is believed."""
+    """Single sign-on. ``groups``: the provider's groups to roles here; people in none of them are not let in.
+    ``title``: the text of the button. ``unverified_addresses``: the provider does not say whether it has verified an
+    address, and is trusted."""
 
     issuer: Annotated[str, AfterValidator(secret_place)]
     client_id: str = Field(min_length=1)
@@ -82,15 +83,15 @@ class Oidc(Section):
 
 
 class SecondFactor(Section):
-    """``required_for``: whoever has one of these roles and comes with a password sets up a second factor before anything else."""
+    """``required_for``: people with one of these roles who sign in with a password must set up a second factor first."""
 
     required_for: list[Literal["viewer", "approver", "operator", "admin"]] = Field(default_factory=list)
 
 
 class Console(Section):
-    """``url``: how people reach it; notices link to it only where it is given, and single sign-on needs it. ``tls``: where no
-    proxy in front has it. ``proxies``: who may say for whom they ask, in X-Forwarded-For. ``guide``: who reads the policy for staff: whoever
-    is signed in, or everybody who reaches the console."""
+    """``url``: the console's address for people; without it notices have no link, and single sign-on does not work.
+    ``tls``: without a proxy in front that has it. ``proxies``: who may name the client in X-Forwarded-For. ``guide``:
+    who may read the guide for staff: everyone who is signed in, or everyone who reaches the console."""
 
     address: Host = "127.0.0.1"
     port: Port = 8025
@@ -110,14 +111,15 @@ class Console(Section):
 
 
 class Metrics(Section):
-    """Where metrics are scraped. Whoever reaches it reads them."""
+    """Where metrics are scraped, without a login."""
 
     address: Host = "127.0.0.1"
     port: Port = 9125
 
 
 class Webhook(Section):
-    """``personal``: it may know who wrote, who decided and their words; ``special``: names of lists of a special category."""
+    """``personal``: it may contain writers, approvers and their comments; ``special``: names of lists of a special
+    category."""
 
     url: Annotated[str, AfterValidator(secret_place)]
     secret_file: FilePath
@@ -131,13 +133,13 @@ class Webhook(Section):
 
     @property
     def known_as(self) -> str:
-        """Its name. Where it has none, its host, and a mark of the whole: the path of many a hook's address is a secret in itself."""
+        """Its name. Without a name its host and a digest of the URL: the path of a webhook is often a secret itself."""
         mark = hashlib.sha256(self.url.encode()).hexdigest()[:8]
         return self.name or f"{urlsplit(self.url).hostname} {mark}"
 
 
 def named_once(hooks: list[Webhook]) -> list[Webhook]:
-    """Each is known by its name, or by its url."""
+    """Each is identified by its name, or by its url."""
     if len({hook.name or hook.url for hook in hooks}) < len(hooks):
         raise Invalid("two webhooks have the same name, or the same url and no name", "a name: of its own for each")
     return hooks

@@ -23,7 +23,7 @@ MAX_VALUES = 500_000
 Place = tuple[str | int, ...]
 """A path into a document: keys and indexes."""
 
-_Event = Any  # the stubs know less of events than the parser gives
+_Event = Any  # the stubs declare less than the parser gives
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _OTHER_INT = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
@@ -40,12 +40,12 @@ _MENDS = (
     ("did not find expected '-' indicator", "the indentation of the lines around it"),
     ("could not find expected ':'", "a colon and a space after the key"),
 )
-"""What the parser says, and what mostly helps."""
+"""Messages of the parser, and what usually helps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where something begins; both count from 1. ``file``: where it is another than its document's."""
+    """A position; both numbers count from 1. ``file``: if it differs from the document's."""
 
     line: int
     column: int
@@ -62,7 +62,7 @@ class Document:
     keys: Mapping[Place, Mark] = field(repr=False)
 
     def mark(self, place: Place, *, key: bool = False) -> Mark:
-        """The mark of ``place``, or of the nearest thing around it."""
+        """The mark of ``place``, or of the nearest place around it."""
         if key and place in self.keys:
             return self.keys[place]
         while place not in self.values:
@@ -75,7 +75,7 @@ class Document:
 
 
 def load_yaml(source: Path | bytes | str, file: str | None = None) -> Document:
-    """Read a file (Path) or a text. ``file`` is what problems call it. Raises Broken, and OSError for a file."""
+    """Read a file (Path) or a text. ``file``: its name in problems. Raises Broken, and OSError for a file."""
     if isinstance(source, Path):
         file = file or str(source)
         with source.open("rb") as stream:
@@ -89,7 +89,7 @@ def load_yaml(source: Path | bytes | str, file: str | None = None) -> Document:
 
 
 class _Builder:
-    """Turns events into a value, and into problems. Stops only where it can no longer tell what is what."""
+    """Turns events into a value and problems. Stops only if it cannot go on."""
 
     def __init__(self, file: str, text: bytes | str) -> None:
         self.file = file
@@ -152,7 +152,7 @@ class _Builder:
         while not isinstance(key_event := next(events), yaml.MappingEndEvent):
             key: str | None = None
             if isinstance(key_event, yaml.ScalarEvent):
-                key = key_event.value  # a key is a name, whatever it looks like: 5 is "5"
+                key = key_event.value  # a key is text, whatever it looks like: 5 is "5"
             else:
                 self._report(key_event, "a key that is not a word", "a word before the colon")
                 self._node(key_event, events, (*place, "?"), depth + 1)
@@ -180,12 +180,12 @@ class _Builder:
         self.problems.append(Problem(self.file, line, column, f"not YAML: {what}", expected))
 
     def _at(self, line: int, column: int) -> str:
-        """The character that stands there."""
+        """The character at that position."""
         text = self.text.decode("utf-8", "replace") if isinstance(self.text, bytes) else self.text
         return text.split("\n")[line - 1][column - 1 : column]
 
     def _unreadable(self, error: yaml.reader.ReaderError) -> None:
-        """What is not UTF-8, at its place: the parser knows only how far it had read."""
+        """Report the position of what is not UTF-8: the parser knows only how far it had read."""
         octets = self.text if isinstance(self.text, bytes) else b""
         try:
             octets.decode("utf-8")
@@ -199,7 +199,7 @@ class _Builder:
 
 
 class _TooMuch(Exception):
-    """A bound was passed: what follows is not read."""
+    """A bound was exceeded: the rest is not read."""
 
 
 def _scalar(event: _Event) -> Any:

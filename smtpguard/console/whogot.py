@@ -1,6 +1,6 @@
-"""Who got a mailing, by their addresses: told to the two people who agreed on that, and journalled before it is told.
+"""List the addresses that got a mailing, for the two people who agreed on that. Each listing is journalled first.
 
-For the pages and the API. What is told is made in a file without a name, since it may be of millions.
+For the pages and the API. The list is written to an unnamed temporary file, since it may have millions of addresses.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PIECE = 64 << 10
 
 
 class NotAll(Exception):
-    """Some cannot be told: it went to lists as they were then (``older``), of which an export is needed."""
+    """Some recipients are unknown: the mailing went to earlier versions of lists (``older``), whose export is needed."""
 
     def __init__(self, older: str) -> None:
         super().__init__(f"not all of them: it went to {older}. Match an export from then")
@@ -35,8 +35,8 @@ class NotAll(Exception):
 
 @dataclass(slots=True)
 class WhoGot:
-    """``sent``: so many addresses have it; ``may``: so many may have it or get it still; ``set``: the name of these people as a set
-    (mailings.model.set_of). It is read once."""
+    """``sent``: number of addresses that have it; ``may``: number that may have it or still get it; ``set``: the id of
+    this set of people (mailings.model.set_of). It can be read once."""
 
     sent: int
     may: int
@@ -44,7 +44,7 @@ class WhoGot:
     _file: IO[str]
 
     def rows(self) -> Iterator[dict[str, str]]:
-        """Each address, and which of the two."""
+        """Each address, with SENT or MAY."""
         with self._file as file:
             file.seek(0)
             yield from csv.DictReader(file)
@@ -67,8 +67,9 @@ async def told(
     table: bytes = b"",
     column: str = "",
 ) -> WhoGot:
-    """Of the members of the list ``name``, or of the addresses in a CSV ``table``. ``by``: who the system says they are. Raises
-    NotEntitled where no two people agree, or this is none of them; NoAddresses, NotAll, Occupied and LedgerError."""
+    """Match the members of the list ``name``, or the addresses in a CSV ``table``. ``by``: the client as the system
+    knows it. Raises NotEntitled if no two people have agreed, or ``approver`` is neither; NoAddresses, NotAll, Occupied
+    and LedgerError."""
     if not here.mailings.may_be_told(mailing, approver):
         raise NotEntitled("two of those who decide on it agree first, and are told then")
     if here.reporting.locked():
@@ -76,7 +77,7 @@ async def told(
     async with here.reporting:
         if name is not None:
             return await _matched(here, mailing, approver, by, name, None, None)
-        with tempfile.NamedTemporaryFile(suffix=".csv") as file:  # for its owner alone
+        with tempfile.NamedTemporaryFile(suffix=".csv") as file:  # readable for its owner only
             file.write(table)
             file.flush()
             return await _matched(here, mailing, approver, by, None, Path(file.name), column or None)
@@ -93,7 +94,7 @@ async def _matched(
 ) -> WhoGot:
     matched = here.matching(mailing.mailing_id, name=name, file=file, column=column)
     digester = here.policies.current().registry.digester
-    made: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115 - whoever reads it closes it
+    made: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115 - its reader closes it
     try:
         writer = csv.writer(made)
         writer.writerow(("address", "what"))
