@@ -235,7 +235,7 @@ class Front:
 
     def _write(self, writes: Sequence[_Write]) -> set[str]:
         """Which of them are on the disk. Raises OSError, and then nobody knows."""
-        if not writes:
+        if not writes or self._broken:  # what was on its way when a write failed: the admission decides on it
             return set()
         self._disk.lock()
         try:

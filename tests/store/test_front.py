@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -389,6 +390,33 @@ async def test_a_disk_that_fails(
     assert await moved(store) == ["T1"]
     await store.journal.take_fronts()
     assert await moved(store) == ["T1"], "nobody takes over what nobody was told of"
+
+
+async def test_nothing_is_written_behind_what_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what was on its way to the disk by then: the frames before it may not be there."""
+    begun, fails, written = threading.Event(), threading.Event(), 0
+
+    class Slow(Disk):
+        def write(self, data: bytes, at: int) -> None:
+            nonlocal written
+            written += 1
+            begun.set()
+            assert fails.wait(60)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Slow})
+    front = await fronted(store)
+    stands_still(store, front)
+    first = asyncio.create_task(record(front, "T1"))
+    await asyncio.to_thread(begun.wait, 60)
+    second = asyncio.create_task(record(front, "T2"))
+    while front._queue.empty():  # noqa: ASYNC110 - until it is with the thread
+        await asyncio.sleep(0)
+    fails.set()
+    with pytest.raises(Unavailable):
+        await first
+    assert not await second, "the admission decides on it"
+    assert written == 1
 
 
 async def test_without_room_there_is_no_front(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
