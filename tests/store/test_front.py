@@ -158,7 +158,7 @@ async def test_a_freeze_ends_what_was_decided_before(store: Store, tmp_path: Pat
     await store.journal.record([event(Kind.START, "a batch")])
     assert await record(front, "T3", generation=2)
     kinds = [e.id for e, _ in await store.journal.entries() if e.kind in ("verdict", "freeze")]
-    assert kinds == ["T1", "F1"], "in the chain before the freeze"
+    assert kinds[:2] == ["T1", "F1"], "in the chain before the freeze"
     assert (await moved(store))[-1] == "T3"
 
 
