@@ -34,6 +34,7 @@ ROOMS = (
     "holds",
     "admission",
     "incidents",
+    "returns",
     "observe",
     "store",
     "wire",

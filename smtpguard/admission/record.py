@@ -400,7 +400,8 @@ def _private(gathered: Gathered) -> dict[str, tuple[str, ...]]:
     session = gathered.transaction.session
     if session.auth_user:
         private["actor"] = (session.auth_user,)
-    for role, value in (("message_id", _message_id(gathered)), ("ident", session.ident), ("helo", session.helo)):
+    named = {"message_id": _message_id(gathered), "ident": session.ident, "helo": session.helo, "envid": envelope.envid}
+    for role, value in named.items():
         if value:
             private[role] = (value[:MAX_SUBJECT],)
     if refused := gathered.transaction.refused:

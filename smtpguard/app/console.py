@@ -44,6 +44,7 @@ from smtpguard.policy.parse import Policy
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
+from smtpguard.returns.service import Returns
 from smtpguard.store.archive import Archive
 
 STALE_SECONDS = 10.0
@@ -133,6 +134,7 @@ class Console(Part):
                 thaw_two=settings.freeze.thaw == "two",
             ),
             mailings=mailings,
+            returns=Returns(store, policies, clock, digester, key=installation_secret(settings)),
             trial=_Trial(policies, gather),
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),
             clock=clock,

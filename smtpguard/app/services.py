@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from smtpguard.holds.service import Approvals
     from smtpguard.mailings.service import Mailings
     from smtpguard.notices.intents import Notices
+    from smtpguard.returns.service import Returns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class Services:
     approvals: Approvals
     freezes: Freezes
     mailings: Mailings
+    returns: Returns
     digester: Digester
     clock: Clock
     new_id: Callable[[], str]
@@ -171,6 +173,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     from smtpguard.app.policies import Following
     from smtpguard.holds.service import Approvals
     from smtpguard.mailings.service import Mailings
+    from smtpguard.returns.service import Returns
 
     clock, new_id = SystemClock(), ids()
     async with opened(settings) as (store, digester):
@@ -184,6 +187,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
             approvals=Approvals(store, policies, clock, term=term(settings)),
             freezes=_freezes(settings, store, clock, new_id),
             mailings=Mailings(store, policies, clock, digester, term=term(settings)),
+            returns=Returns(store, policies, clock, digester, key=installation_secret(settings)),
             digester=digester,
             clock=clock,
             new_id=new_id,

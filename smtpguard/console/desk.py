@@ -16,6 +16,7 @@ from smtpguard.holds.service import Approvals
 from smtpguard.lists.declared import ListInfo
 from smtpguard.mailings.service import Mailings
 from smtpguard.policy.parse import Policy
+from smtpguard.returns.service import Returns
 
 
 async def nothing_else() -> OtherFile | None:
@@ -50,6 +51,7 @@ class ConsoleServices:
     talks: Questions
     freezes: Freezes
     mailings: Mailings
+    returns: Returns
     trial: Trial
     matching: Matching
     clock: Clock

@@ -49,6 +49,7 @@ WORDS: Mapping[str, str] = {
     Kind.RETENTION.value: N_("Things are kept for another time, or will be a day later"),
     Kind.KEY.value: N_("Another key signs checkpoints"),
     Kind.LIST.value: N_("A list was read"),
+    Kind.RETURNED.value: N_("Something came back"),
     Kind.STREAM.value: N_("A system sends more than was agreed"),
     Kind.ALARM.value: N_("A rule calls somebody"),
     Kind.VIEWED.value: N_("Looked at"),

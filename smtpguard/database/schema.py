@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0028"
+SCHEMA = "0029"
 """The newest revision in migrations/versions, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()
@@ -514,4 +514,24 @@ front = Table(  # how far each process's front has been moved into the chain (da
     metadata,
     _text("name", primary_key=True),
     _big("moved"),
+)
+
+returned = Table(  # what came back after a mailing, about one person each (returns): the mail by its SHA-256, and which of what it says
+    "returned",
+    metadata,
+    _text("mail", primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    _big("at"),
+    _text("sort"),
+    _text("known"),
+    _text("message"),
+    _text("mailing"),
+    Column("person", LargeBinary, nullable=True),
+    Column("sure", Boolean, nullable=False),
+    Column("counts", Boolean, nullable=False),
+    _text("doc"),
+    Index("returned_at", "at", "mail"),
+    Index("returned_mailing", "mailing", "at"),
+    Index("returned_counted", "mailing", "sort", "counts", "at"),
+    Index("returned_person", "mailing", "sort", "person"),
 )

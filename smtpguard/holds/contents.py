@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_,
 from smtpguard.database.batch import Batch
 from smtpguard.database.errors import ContentMissing, Full
 from smtpguard.database.failpoint import passes
-from smtpguard.database.schema import chunk, content, hold, outbox
+from smtpguard.database.schema import chunk, content, hold, outbox, returned
 from smtpguard.mail.message import Content, Message
 
 CHUNK_BYTES = 512 * 1024
@@ -107,6 +107,7 @@ def sweep(batch: Batch, limit: int = 50) -> int:
     referred = or_(
         exists().where(hold.c.content == content.c.sha256),
         exists().where(outbox.c.content == content.c.sha256, outbox.c.done.is_(False)),
+        exists().where(returned.c.mail == content.c.sha256),
     )
     old = batch.now_us - ORPHAN_SECONDS * 1_000_000
     query = select(content.c.sha256).where(content.c.kept_at < old, ~referred).limit(limit)

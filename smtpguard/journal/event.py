@@ -44,6 +44,7 @@ class Kind(enum.Enum):
     THAW_ASKED = "thaw-asked"  # where two have to agree: the first of them
     MAILING = "mailing"  # an action on a mailing: resumed, stopped, reopened, or a report of bounces and complaints
     POLICY = "policy"  # another policy is in force
+    RETURNED = "returned"  # mail came back: data.sort is bounce, complaint, reply, ...; data.counts says whether breakers count it
     STREAM = "stream"  # a stream is above its limits: further messages of it wait at the client
     ALARM = "alarm"  # a rule calls a person: data.lists has the number of people addressed by list
     LIST = "list"  # a list's index was replaced, or its source failed
@@ -91,7 +92,7 @@ class Event:
     """One thing that happened. ``id`` names its object: a transaction, a hold, a freeze.
 
     ``data``: JSON values only (str, int, float, bool, None, list, dict). ``private``: a role (``reverse_path``,
-    ``from``, ``recipients``, ``subject``, ``actor``, ``comment``, ``message_id``, ``ident``, ``helo``) to its values in
+    ``from``, ``recipients``, ``subject``, ``actor``, ``comment``, ``message_id``, ``ident``, ``helo``, ``envid``) to its values in
     clear."""
 
     kind: Kind

@@ -37,7 +37,7 @@ _MOST_REPLY_WORDS = 8
 _WORD = re.compile(r"\w{2,}")
 _QUEUE_ID = re.compile(r"(?=[A-Za-z0-9._-]*[0-9])[A-Za-z0-9][A-Za-z0-9._-]{4,}[A-Za-z0-9]")
 _ENHANCED = re.compile(r"[245]\.[0-9.]+\Z")
-_ADDRESSES = ("reverse_path", "from", "recipients", "actor", "message_id", "ident")
+_ADDRESSES = ("reverse_path", "from", "recipients", "actor", "message_id", "ident", "envid")
 _KINDS = tuple(kind.value for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.RELEASE))
 _MASK = (1 << 63) - 1
 _INSERT = "INSERT INTO term (stretch, word, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"

@@ -81,7 +81,7 @@ _ROLE = re.compile(
     r"|service|noreply|info|mcinfo|editor|pkginfo|support|contact|kontakt|bookings?|bokning|reservations?|survey|feedback|invoices?|faktura|welcome|team)\d*(?:[._\-].*)?\Z",
     re.I,
 )
-_VERP = re.compile(r"(?:bounces?|b|return|rts|msprvs\d*|prvs|btv\d)[+=_\-.].{6,}|.*[=+].+=.+|[0-9a-f]{8,}-.{10,}", re.I)
+VERP = re.compile(r"(?:bounces?|b|return|rts|msprvs\d*|prvs|btv\d)[+=_\-.].{6,}|.*[=+].+=.+|[0-9a-f]{8,}-.{10,}", re.I)
 _SENSITIVE = re.compile(r"company-confidential|private|personal|confidential|internal", re.I)
 _PUBLIC = re.compile(r"\b(?:public|offentlig|öppen|general public|öffentlich|publique|pública|julkinen)\b", re.I)
 _INSIDE = re.compile(
@@ -276,7 +276,7 @@ def _sender_marks(fields: Index, lists: ListHeader, people: People) -> Iterator[
             )
     path = _first(fields, "return-path").strip("<> ")
     local, _, domain = path.rpartition("@")
-    if local and _VERP.match(local) and not lists.post:
+    if local and VERP.match(local) and not lists.post:
         yield KINDS["bounce-address"].mark(
             Phrase("its return address at {domain} was made for one recipient", domain=domain[:80])
         )

@@ -9,7 +9,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,8 @@ from smtpguard.outbox.model import Intent, Lease, Outcome
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.freezing import Freeze, Gate
 from smtpguard.reading.shown import Shown
+from smtpguard.returns import rows as returns
+from smtpguard.returns.model import Return, Sort
 from smtpguard.store.writer import Writer
 
 if TYPE_CHECKING:  # what takes long to import, and what who only freezes does without
@@ -176,6 +178,40 @@ class Mailings:
 
     async def take_back(self, mailing_id: str, decide: revoking.Decide, step: revoking.Step) -> tuple[Mailing, Taken]:
         return await self._access.write(lambda b: revoking.take_back_mailing(b, mailing_id, decide, step))
+
+
+class Returns:
+    """What came back. ``contents``: may take half of the room that held content has, so that no flood of it keeps anything from being
+    held."""
+
+    def __init__(self, access: Access, contents: Contents) -> None:
+        self._access, self.contents = access, contents
+
+    async def take(self, some: Sequence[Return]) -> returns.Taken:
+        return await self._access.write(lambda b: returns.take(b, some))
+
+    async def newest(
+        self,
+        *,
+        mailing: str | None = None,
+        sort: Sort | None = None,
+        limit: int = 100,
+        before: tuple[datetime, str] | None = None,
+    ) -> Sequence[Return]:
+        return await self._access.ask(lambda c: returns.newest(c, mailing, sort, limit, before))
+
+    async def called(self, prefix: str) -> Sequence[str]:
+        return await self._access.ask(lambda c: returns.begins_so(c, prefix))
+
+    async def ends(self, mailing_id: str) -> tuple[datetime, datetime] | None:
+        return await self._access.ask(lambda c: returns.ends(c, mailing_id))
+
+    async def spells(self, mailing_id: str, width: timedelta) -> Sequence[returns.Spell]:
+        width_us = int(width.total_seconds() * 1_000_000)
+        return await self._access.ask(lambda c: returns.spells(c, mailing_id, width_us))
+
+    async def by_mailing(self, since: datetime, limit: int) -> Mapping[str, int]:
+        return await self._access.ask(lambda c: returns.by_mailing(c, since, limit))
 
 
 class Outbox:

@@ -15,7 +15,18 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, exists, func, select
 
 from smtpguard.database.batch import FREEZE, Batch
-from smtpguard.database.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
+from smtpguard.database.schema import (
+    checkpoint,
+    clear,
+    content,
+    delivery,
+    entry,
+    freeze,
+    hold,
+    outbox,
+    returned,
+    underway,
+)
 from smtpguard.holds import contents, covers
 from smtpguard.holds.model import LIVE, State
 from smtpguard.incidents import activityrows, preserving
@@ -27,6 +38,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.tree import Tree
 from smtpguard.mailings import forgetting
 from smtpguard.mailings.mailingbatch import mailings_of
+from smtpguard.returns import rows as returns
 
 _SETTLED = [s.value for s in State if s not in LIVE]
 DOUBTS = timedelta(days=7)
@@ -103,6 +115,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     activityrows.forget(batch, batch.now - keep.journal)
     _lifted(batch, batch.now - keep.addresses)
     mailings, others = forgetting.forget(batch, batch.now - keep.addresses)
+    back = returns.forget(batch, batch.now - keep.addresses, batch.now - keep.journal)
     _forget_doubts(batch, batch.now - DOUBTS)
     taken = replace(taken, contents=len(old), holds=gone, private=private, entries=entries, mailings=mailings)
     if taken.contents or gone or private or entries:
@@ -110,7 +123,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
         if through:
             data["private_through"] = through
         batch.record([Event(kind=Kind.ERASED, id=str(batch.head.seq + 1), at=batch.now, data=data)])
-    more = others or len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
+    more = others or back or len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
     if base is not None:
         journal.mark(batch, base=base)
     return replace(taken, more=more)
@@ -131,7 +144,8 @@ def _old_contents(batch: Batch, before: datetime) -> list[str]:
     )
     going = exists().where(outbox.c.content == content.c.sha256, outbox.c.done.is_(False))
     kept = preserving.is_kept(preserving.CONTENT, content.c.sha256)
-    query = select(content.c.sha256).where(content.c.kept_at < microseconds(before), ~needed, ~going, ~kept)
+    back = exists().where(returned.c.mail == content.c.sha256, preserving.is_kept(preserving.ID, returned.c.mailing))
+    query = select(content.c.sha256).where(content.c.kept_at < microseconds(before), ~needed, ~going, ~kept, ~back)
     return list(batch.connection.execute(query.limit(SLICE)).scalars())
 
 

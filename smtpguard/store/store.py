@@ -23,7 +23,7 @@ from smtpguard.journal import signing
 from smtpguard.journal.event import Event
 from smtpguard.store import retention
 from smtpguard.store.front import Front
-from smtpguard.store.ledger import Contents, Gates, Holds, Journal, Mailings, Outbox, Policies
+from smtpguard.store.ledger import Contents, Gates, Holds, Journal, Mailings, Outbox, Policies, Returns
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.rollbackcheck import Lookout, PutBack
 from smtpguard.store.writer import Committed, Writer
@@ -58,6 +58,7 @@ class Store(Access):
         self.contents = Contents(self, state_dir / "spool", quota_bytes)
         self.holds = Holds(self)
         self.mailings = Mailings(self)
+        self.returns = Returns(self, Contents(self, state_dir / "spool", quota_bytes // 2))
         self.outbox = Outbox(self)
         self.gate = Gates(self)
         self.policies = Policies(self)

@@ -36,6 +36,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mailings.service import Mailings
 from smtpguard.policy.parse import parse
 from smtpguard.reading.surroundings import Surroundings
+from smtpguard.returns.service import Returns
 from smtpguard.store.archive import Archive
 from tests.guard.house import DOCUMENTS, KEY, House, house
 
@@ -161,6 +162,7 @@ async def stage(
             talks=Questions(home.store, home, home.clock, new_id=lambda: next(numbers)),
             freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
             mailings=mailings,
+            returns=Returns(home.store, home, home.clock, home.in_force.registry.digester, key=KEY),
             trial=Trial(home),
             matching=partial(Matched, mailings, home.store, home, home.folder),
             clock=home.clock,

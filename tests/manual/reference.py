@@ -148,7 +148,7 @@ def _value(value: Any) -> str:
 def events() -> str:
     """docs/events.md below its beginning: a row a kind, in the words of the code and of the console."""
     source = Path(event.__file__).read_text()
-    notes = dict(re.findall(r'^    [A-Z_]+ = "([a-z-]+)"(?:  # (.*))?$', source, re.M))
+    notes = dict(re.findall(r'^    [A-Z_]+ = (?:\(\s+)?"([a-z-]+)"(?:  # (.*))?$', source, re.M))
     rows = [f"| `{kind.value}` | {WORDS[kind.value]} | {_note(notes[kind.value])} |\n" for kind in Kind]
     return "".join(["| Kind | In the console | |\n|---|---|---|\n", *rows])
 

@@ -39,12 +39,12 @@ async def rows(call: Call) -> Page[MailingRow]:
 
 
 async def shown(call: Call) -> MailingRow:
-    return _row(await _looked_up(call))
+    return _row(await looked_up(call))
 
 
 async def feedback(call: Call) -> MailingRow:
     body: Feedback = call.body
-    mailing = await _looked_up(call)
+    mailing = await looked_up(call)
     try:
         made = await call.desk.mailings.feedback(
             mailing.mailing_id,
@@ -76,7 +76,7 @@ async def reopen(call: Call) -> MailingRow:
 
 async def agree(call: Call) -> Disclosure:
     body: Moved = call.body
-    mailing = await _looked_up(call)
+    mailing = await looked_up(call)
     try:
         made = await call.desk.mailings.disclose(
             mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment
@@ -94,7 +94,7 @@ async def agree(call: Call) -> Disclosure:
 
 async def people(call: Call) -> Long:
     body: People = call.body
-    mailing = await _looked_up(call)
+    mailing = await looked_up(call)
     if bool(body.list) == bool(body.csv):
         raise Refusal(422, errors=[Wrong(at="body", problem="from where the addresses come: list or csv")])
     try:
@@ -118,7 +118,7 @@ async def people(call: Call) -> Long:
 
 async def _moved(call: Call, what: str) -> MailingRow:
     body: Moved | RejectMailing = call.body
-    mailing, service = await _looked_up(call), call.desk.mailings
+    mailing, service = await looked_up(call), call.desk.mailings
     acts: Mapping[str, Callable[..., Awaitable[Mailing | Back]]] = {
         "stop": service.stop, "go_on": service.go_on, "reopen": service.reopen, "reject": service.reject
     }  # fmt: skip
@@ -131,7 +131,7 @@ async def _moved(call: Call, what: str) -> MailingRow:
     return _row(made.mailing if isinstance(made, Back) else made)
 
 
-async def _looked_up(call: Call) -> Mailing:
+async def looked_up(call: Call) -> Mailing:
     """By its whole id alone: a beginning would tell which others there are."""
     wanted = call.path["mailing_id"][:100]
     try:

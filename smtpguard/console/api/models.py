@@ -126,6 +126,48 @@ class Feedback(Sent):
     comment: Comment = ""
 
 
+class ReturnedMail(Sent):
+    """A mail that came back, as in Explain. ``recipients``: for whom it came, by its envelope."""
+
+    message: str = ""
+    message_base64: str = ""
+    recipients: Annotated[list[Annotated[str, Field(max_length=320)]], Field(max_length=100)] = []
+
+
+class ReturnRow(BaseModel):
+    """``id``: of the mail, its SHA-256; ``n``: which of the people that it is about. ``known_by``: how ``message`` and ``mailing`` are
+    known; by likeness they are likely, no more. ``counts``: whether breakers count it. ``kept``: whether the mail is there still."""
+
+    id: str
+    n: int
+    at: str
+    sort: Literal["bounce", "delay", "delivered", "complaint", "reply", "unsubscribe", "automatic", "unsorted"]
+    known_by: Literal["trace", "envid", "verp", "message-id", "likeness", "nothing"]
+    message: str | None
+    mailing: str | None
+    counts: bool
+    address: str | None
+    sender: str | None = Field(validation_alias=AliasChoices("from", "sender"))
+    subject: str
+    status: str | None
+    said: str | None
+    feedback: str | None
+    why: str | None
+    kept: bool
+
+
+class ReturnsTaken(BaseModel):
+    """``again``: it had been taken before, and nothing was written."""
+
+    id: str
+    again: bool
+    items: list[ReturnRow]
+
+
+class Returns(BaseModel):
+    items: list[ReturnRow]
+
+
 class Moved(Sent):
     comment: Comment = ""
 

@@ -7,7 +7,7 @@ from functools import cache, partial
 
 from starlette.routing import BaseRoute, Mount
 
-from smtpguard.console.api import held, incident, mailings, reference, standing, talking, trying
+from smtpguard.console.api import held, incident, mailings, reference, returns, standing, talking, trying
 from smtpguard.console.api.entry import Entry, Operation, Services
 from smtpguard.console.api.openapi import document
 
@@ -16,6 +16,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *held.OPERATIONS,
     *talking.OPERATIONS,
     *mailings.OPERATIONS,
+    *returns.OPERATIONS,
     *standing.OPERATIONS,
     *trying.OPERATIONS,
     *incident.OPERATIONS,

@@ -19,7 +19,7 @@ MOST_OCTETS = 50 << 20
 
 async def explain(call: Call) -> Explained:
     body: Explain = call.body
-    message = Message.of(_raw(body))
+    message = Message.of(raw_of(body.message, body.message_base64))
     wrong: list[Wrong] = []
     sender = _address(body.sender, "body.sender", wrong) if body.sender else None
     if body.sender is None:
@@ -44,14 +44,15 @@ async def explain(call: Call) -> Explained:
     )
 
 
-def _raw(body: Explain) -> bytes:
-    if bool(body.message) == bool(body.message_base64):
+def raw_of(text: str, encoded: str) -> bytes:
+    """A message, given in either way. Raises Refusal."""
+    if bool(text) == bool(encoded):
         raise Refusal(422, errors=[Wrong(at="body.message", problem="either message or message_base64")])
-    if body.message:
-        raw = body.message.encode()
+    if text:
+        raw = text.encode()
     else:
         try:
-            raw = base64.b64decode(body.message_base64, validate=True)
+            raw = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             raise Refusal(422, errors=[Wrong(at="body.message_base64", problem="no base64")]) from None
     if len(raw) > MOST_OCTETS:

@@ -1,0 +1,129 @@
+"""smtpguard returns: what came back after a mailing is taken, listed and exported.
+
+An MTA hands mail to ``take`` as to a pipe; whatever keeps it from being stored ends with 75, so that the MTA keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+from smtpguard.cli.context import Context, NotFine, TryAgain, sentence_of
+from smtpguard.database.errors import ContentMissing
+from smtpguard.journal.event import Event, Kind
+from smtpguard.returns.model import By, Return, Sort
+from smtpguard.returns.service import Receipt, row
+
+_SORTS = [sort.value for sort in Sort]
+
+
+@click.group()
+def command() -> None:
+    """What came back after a mailing: take, list, export."""
+
+
+@command.command()
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.option(
+    "--to", "to", multiple=True, metavar="ADDRESS", help="For whom it came, by its envelope; may be repeated."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each thing that came back.")
+@click.pass_obj
+def take(context: Context, files: tuple[str, ...], to: tuple[str, ...], as_json: bool) -> None:
+    """Take mail that came back: reports on delivery, complaints, replies, unsubscribes. It is stored when this ends with 0.
+
+    A FILE is a message, an mbox or a folder of them; without one the message comes by standard input, as Postfix's pipe hands it over.
+    What cannot be read is stored as unsorted. The same message again is taken once. Exit 75 where it could not be stored: whoever
+    brings it keeps it.
+    """  # fmt: skip
+
+    async def work() -> list[Receipt]:
+        from smtpguard.cli.mailfiles import mails
+
+        async with context.services() as services:
+            receipts = []
+            for mail in mails(files or ("-",)):
+                if mail.unread:
+                    raise TryAgain(f"{mail.name}: {mail.unread}")
+                receipts.append(await services.returns.take(mail.message, to=to))
+            return receipts
+
+    try:
+        receipts = context.run(work())
+    except TryAgain:
+        raise
+    except Exception as error:  # with any other status an MTA gives the mail up
+        said = error.message if isinstance(error, click.ClickException) else sentence_of(error)
+        raise TryAgain(
+            f"it is not stored, and stays where it was: {said or f'{type(error).__name__}: {error}'}"
+        ) from error
+    for receipt in receipts:
+        for one in receipt.returns if as_json or context.json else ():
+            context.say(row(one))
+    if not receipts:
+        raise NotFine("there is no mail in it")
+
+
+@command.command("list")
+@click.option("--mailing", metavar="ID", help="What came back after this mailing.")
+@click.option("--sort", type=click.Choice(_SORTS), help="Only these.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def list_(context: Context, mailing: str | None, sort: str | None, limit: int, as_json: bool) -> None:
+    """What came back, newest first: of which sort, about which mailing, and how that is known."""
+
+    async def work() -> Sequence[Return]:
+        async with context.services() as services:
+            whole = await services.mailings.named(mailing) if mailing is not None else None
+            wanted = Sort(sort) if sort else None
+            return await services.store.returns.newest(mailing=whole, sort=wanted, limit=limit)
+
+    try:
+        found = context.run(work())
+    except KeyError as error:
+        raise NotFine(str(error.args[0])) from None
+    for one in found:
+        if as_json or context.json:
+            context.say(row(one))
+        else:
+            click.echo(_line(one))
+    if not found and not (as_json or context.json):
+        click.echo("Nothing of that has come back.")
+
+
+@command.command()
+@click.argument("mail", metavar="MAIL")
+@click.pass_obj
+def export(context: Context, mail: str) -> None:
+    """A mail that came back, byte for byte, to standard output. MAIL is its id, or a beginning of it. That it was exported is
+    journalled."""
+
+    async def work() -> bytes:
+        async with context.services() as services:
+            found = await services.store.returns.called(mail.lower()) if mail.strip() else ()
+            if len(found) != 1:
+                raise NotFine(f"{'several mails begin' if found else 'no mail that came back begins'} with {mail}")
+            try:
+                message = await services.store.contents.load(found[0])
+            except ContentMissing:
+                raise NotFine(f"{found[0]} is not kept any more") from None
+            data, actor = {"what": "returned", "mail": found[0]}, {"actor": (context.user,)}
+            await services.store.journal.record(
+                [Event(kind=Kind.EXPORTED, id=found[0][:16], at=datetime.now(UTC), data=data, private=actor)]
+            )
+            return bytes(message.raw[:])
+
+    click.echo(context.run(work()), nl=False)
+
+
+def _line(one: Return) -> str:
+    about = one.match.mailing or one.match.message
+    known = {By.NOTHING: "of nothing that is known", By.LIKENESS: f"likely of {about}"}.get(
+        one.match.by, f"of {about} (by its {one.match.by.value})"
+    )
+    who = one.said.address or one.said.author
+    told = [one.sort.value, known, who, one.said.status, one.said.subject or one.said.why]
+    return f"{one.at:%Y-%m-%d %H:%M:%S} UTC  {one.mail[:16]}  " + "; ".join(filter(None, told))

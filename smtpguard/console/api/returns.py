@@ -1,0 +1,40 @@
+"""What came back after a mailing, through the API: handed in by whoever receives it, and listed."""
+
+from __future__ import annotations
+
+from smtpguard.accounts.model import Scope
+from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation
+from smtpguard.console.api.mailings import looked_up
+from smtpguard.console.api.models import ReturnedMail, ReturnRow, Returns, ReturnsTaken
+from smtpguard.console.api.trying import raw_of
+from smtpguard.mail.message import Message
+from smtpguard.returns.model import Return
+from smtpguard.returns.service import row
+
+_MOST = 1_000
+
+
+async def take(call: Call) -> ReturnsTaken:
+    body: ReturnedMail = call.body
+    receipt = await call.desk.returns.take(
+        Message.of(raw_of(body.message, body.message_base64)), to=tuple(body.recipients)
+    )
+    return ReturnsTaken(id=receipt.mail, again=receipt.again, items=[_row(one) for one in receipt.returns])
+
+
+async def rows(call: Call) -> Returns:
+    mailing = await looked_up(call)
+    found = await call.desk.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
+    return Returns(items=[_row(one) for one in found])
+
+
+def _row(one: Return) -> ReturnRow:
+    return ReturnRow.model_validate(row(one))
+
+
+OPERATIONS = (
+    Operation(method="POST", path="/returns", name="takeReturn", summary="Take a mail that came back: a report on delivery, a complaint, a reply; answered once it is stored",
+              scope=Scope.MAILINGS_FEEDBACK, body=ReturnedMail, answers=ReturnsTaken, do=take, most_body=MOST_MESSAGE),
+    Operation(method="GET", path="/mailings/{mailing_id}/returns", name="listReturns", summary="What came back after a mailing, the latest first, at most 1,000",
+              scope=Scope.MAILINGS_READ, answers=Returns, do=rows, refuses=(404,)),
+)  # fmt: skip

@@ -1,0 +1,69 @@
+"""smtpguard returns, as an MTA's pipe and as people use it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from tests.cli.installing import install
+from tests.guard.house import KEY, MEMBERS, house
+from tests.returns.mails import Out, dsn, letter
+
+
+@pytest.fixture
+def back(tmp_path: Path) -> Path:
+    """A mailing went out; a bounce of it, and a letter that nothing is known of, lie beside the settings."""
+    install(tmp_path, KEY)
+
+    async def work() -> None:
+        async with house(tmp_path) as home:
+            [copy] = await Out(home).to_members(0, 1)
+            (tmp_path / "bounce.eml").write_bytes(bytes(dsn(copy, MEMBERS[0]).raw[:]))
+            (tmp_path / "letter.eml").write_bytes(bytes(letter("x@elsewhere.example", "Well").raw[:]))
+
+    asyncio.run(work())
+    return tmp_path
+
+
+def run(folder: Path, *args: str, mail: bytes = b"") -> Result:
+    return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "returns", *args], input=mail)
+
+
+def test_a_pipe_hands_it_over_and_it_is_found_again(back: Path) -> None:
+    mail = (back / "bounce.eml").read_bytes().replace(b"\r\n", b"\n")
+    assert run(back, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0
+    assert run(back, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0, "it is taken once"
+    assert run(back, "take", str(back / "letter.eml")).exit_code == 0
+    [bounce] = map(json.loads, run(back, "list", "--sort", "bounce", "--json").stdout.splitlines())
+    assert (bounce["known_by"], bounce["counts"], bounce["address"]) == ("trace", True, MEMBERS[0])
+    assert len(run(back, "list").stdout.splitlines()) == 2
+    [line] = run(back, "list", "--mailing", bounce["mailing"][:6]).stdout.splitlines()
+    assert f"bounce; of {bounce['mailing']} (by its trace); {MEMBERS[0]}; 5.1.1" in line
+    exported = run(back, "export", bounce["id"][:8])
+    assert exported.stdout_bytes == mail.replace(b"\n", b"\r\n")
+    for wrong in ("list --mailing NOSUCH", "export zz", "export :"):
+        assert run(back, *wrong.split()).exit_code == 1
+    kinds = CliRunner().invoke(main, ["-c", str(back / "smtpguard.yaml"), "audit", "export"]).stdout
+    assert kinds.count('"kind": "returned"') == 2
+    assert '"what": "returned"' in kinds
+
+
+def test_whatever_goes_wrong_the_mta_keeps_it(back: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("smtpguard.returns.service.Returns.take", fails)
+        assert run(back, "take", mail=b"Subject: x\r\n\r\nx\r\n").exit_code == 75
+    (back / "guard.db").rename(back / "elsewhere.db")
+    said = run(back, "take", mail=b"Subject: x\r\n\r\nx\r\n")
+    assert said.exit_code == 75
+    assert "it is not stored, and stays where it was" in said.stderr
+    assert run(back, "take", str(back / "nosuch.eml")).exit_code == 75
+    (back / "smtpguard.yaml").write_text("nonsense: [")
+    assert run(back, "take", mail=b"Subject: x\r\n\r\nx\r\n").exit_code == 75

@@ -1,0 +1,17 @@
+"""A campaign whose copies come back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.guard.house import house
+from tests.returns.mails import Out
+
+
+@pytest.fixture
+async def out(tmp_path: Path) -> AsyncIterator[Out]:
+    async with house(tmp_path) as home:
+        yield Out(home)

@@ -1,0 +1,170 @@
+"""What comes back is matched to its mailing, stored before it is answered for, and counted once a person."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.database.errors import ContentMissing, Full, Unavailable
+from smtpguard.mail.message import Message
+from smtpguard.returns.model import By, Sort
+from smtpguard.returns.service import Receipt, Returns, row
+from smtpguard.store.ledger import Contents
+from smtpguard.store.retention import Retention
+from tests.guard.house import KEY, MEMBERS, Instead, index
+from tests.returns.mails import Out, arf, dsn, letter
+
+
+async def test_a_bounce_that_carries_our_trace_is_its_mailings_and_counts(out: Out) -> None:
+    first, second = await out.to_members(0, 2)
+    mailing = await out.mailing()
+    [one] = (await out.back(dsn(first, MEMBERS[0]))).returns
+    assert (one.sort, one.match.by, one.match.mailing, one.counts) == (Sort.BOUNCE, By.TRACE, mailing.mailing_id, True)
+    assert (one.said.status, one.said.said) == ("5.1.1", "550 no such person here")
+    [one] = (await out.back(arf(second))).returns
+    assert (one.sort, one.counts) == (Sort.COMPLAINT, True), (
+        "whose copy it is says who complains, where that is left out"
+    )
+    mailing = await out.mailing()
+    assert (mailing.bounces, mailing.complaints) == (1, 1), "which also stop a release in stages"
+
+
+async def test_each_person_counts_once_a_sort_and_the_same_mail_is_taken_once(out: Out) -> None:
+    [copy] = await out.to_members(0, 1)
+    report = dsn(copy, MEMBERS[0])
+    first, again = await out.back(report), await out.back(report)
+    assert (first.again, again.again, again.returns) == (False, True, ())
+    counted = [(await out.back(dsn(copy, MEMBERS[0]))).returns[0].counts for _ in range(3)]
+    assert counted == [False] * 3
+    assert len(await out.service.newest()) == 4
+
+
+async def test_what_is_forged_informs_and_counts_nothing(out: Out) -> None:
+    copy, _ = await out.to_members(0, 2)
+    bare = copy.partition(b"\r\nX-Smtpguard:")[2].partition(b"\r\n")[
+        2
+    ]  # without the trace, as somebody else would write it
+    mailing = (await out.mailing()).mailing_id
+    forged = [
+        dsn(b"Message-ID: <copy-1@example.com>\r\n" + bare, MEMBERS[1]),
+        dsn(copy.replace(b"mac=", b"mac=0"), MEMBERS[0]),  # an invented HMAC
+        dsn(copy.replace(b"Date: Mon, 2 Mar", b"Date: Tue, 3 Mar"), MEMBERS[0]),  # a trace under another message
+        arf(bare, MEMBERS[0]),
+        letter("stranger@elsewhere.example", "Re: SV: lunch", "<nobodys@example.com>"),
+    ]
+    for each in forged:
+        assert [one.counts for one in (await out.back(each)).returns] == [False]
+    # who got a copy has a trace, and can tell of nobody but themselves
+    told = (await out.back(dsn(copy, *MEMBERS[10:20]))).returns
+    assert [one.counts for one in told] == [True] + [False] * 9
+    assert {one.match.mailing for one in told} == {mailing}
+
+
+async def test_a_post_to_a_list_is_told_of_by_those_on_it(out: Out) -> None:
+    index(out.home.folder, "news", MEMBERS[:20])
+    out.home.in_force.registry.reopen()
+    eva = "eva@example.com"
+    post = await out.send("news@lists.example.com", session={"auth_user": eva}, sender=eva, reverse_path=eva)
+    told = (await out.back(dsn(post, MEMBERS[3], MEMBERS[30], "stranger@elsewhere.example"))).returns
+    assert [one.counts for one in told] == [True, False, False]
+
+
+@pytest.mark.parametrize("how", ["envid", "verp", "message-id"])
+async def test_without_a_trace_it_is_known_by_less(out: Out, how: str) -> None:
+    path = "bounces+customer0=example.net@campaigns.example"
+    await out.send(MEMBERS[0], reverse_path=path, Message_ID="<the-copy@example.com>", envid="spring+2Bone")
+    nothing = b"Subject: unlike\r\n\r\n"
+    report, to = {
+        "envid": (dsn(nothing, MEMBERS[0], envid="spring+one"), ()),
+        "verp": (dsn(nothing, MEMBERS[0], to=path), (path,)),
+        "message-id": (dsn(b"Message-ID: <the-copy@example.com>\r\n\r\n", MEMBERS[0]), ()),
+    }[how]
+    [one] = (await out.back(report, *to)).returns
+    assert (one.match.by.value, one.match.mailing, one.counts) == (how, (await out.mailing()).mailing_id, False)
+
+
+async def test_a_reply_counts_where_its_writer_got_what_it_answers(out: Out) -> None:
+    await out.send(MEMBERS[0], Message_ID="<a@example.com>")
+    [one] = (await out.back(letter(MEMBERS[0], "Re: SV: lunch", "<a@example.com>"))).returns
+    assert (one.sort, one.match.by, one.counts) == (Sort.REPLY, By.MESSAGE_ID, True)
+    [one] = (await out.back(letter("journalist@paper.example", "Re: SV: lunch", "<a@example.com>"))).returns
+    assert (one.match.mailing, one.counts) == ((await out.mailing()).mailing_id, False)
+
+
+async def test_likeness_is_likely_and_no_more(out: Out) -> None:
+    await out.send(MEMBERS[0], Subject="Bacon and beer at noon")
+    [one] = (await out.back(letter("x@elsewhere.example", "SV: Bacon and beer at noon"))).returns
+    assert (one.match.by, one.match.mailing, one.counts) == (By.LIKENESS, (await out.mailing()).mailing_id, False)
+    [one] = (await out.back(letter("x@elsewhere.example", "Bacon"))).returns
+    assert one.match.by is By.NOTHING, "one word says nothing"
+    out.home.clock.pass_(days=31)
+    [one] = (await out.back(letter("y@elsewhere.example", "SV: Bacon and beer at noon"))).returns
+    assert one.match.by is By.NOTHING
+
+
+async def test_nothing_is_answered_for_before_it_is_stored(out: Out) -> None:
+    async def away(*_: object) -> None:
+        raise Unavailable("gone")
+
+    for broken in ("returns.take", "returns.contents"):
+        instead = away if broken == "returns.take" else Instead(out.home.store.returns.contents, {"keep": away})
+        service = Returns(
+            Instead(out.home.store, {broken: instead}), out.home, out.home.clock,
+            out.home.in_force.registry.digester, key=KEY,
+        )  # fmt: skip
+        with pytest.raises(Unavailable):
+            await service.take(letter("x@elsewhere.example", "Re: hello"))
+    assert not await out.service.newest()
+
+
+async def test_a_flood_of_it_leaves_room_for_what_is_held(out: Out) -> None:
+    store = out.home.store
+    store.returns.contents = Contents(store, out.home.folder, 5_000)
+    letters = [letter("x@elsewhere.example", f"Re: {n}", body="x" * 500) for n in range(40)]
+    said = await asyncio.gather(*(out.back(each) for each in letters), return_exceptions=True)
+    assert {type(one) for one in said} == {Receipt, Full}
+    await store.contents.keep(Message.of(b"Subject: held\r\n\r\n" + b"x" * 4_000))
+
+
+async def test_bodies_go_with_content_names_with_addresses_and_the_rest_with_the_journal(out: Out) -> None:
+    [copy] = await out.to_members(0, 1)
+    report = dsn(copy, MEMBERS[0])
+    await out.back(report)
+    keep, clock, store = Retention(), out.home.clock, out.home.store
+    clock.pass_(hours=2)
+    await store.retain(keep)
+    assert (await store.contents.load(report.sha256)).raw == report.raw, "it is no orphan"
+    clock.pass_(days=31)
+    await store.retain(keep)
+    with pytest.raises(ContentMissing):
+        await store.contents.load(report.sha256)
+    [one] = await out.service.newest()
+    assert (one.kept, one.said.address) == (False, MEMBERS[0])
+    clock.pass_(days=60)
+    await store.retain(keep)
+    [one] = await out.service.newest()
+    assert (one.said.address, row(one)["sort"], one.counts) == ("", "bounce", True)
+    clock.at += timedelta(days=400)
+    await store.retain(keep)
+    assert not await out.service.newest()
+
+
+async def test_it_is_journalled_with_its_match_and_names_apart(out: Out) -> None:
+    [copy] = await out.to_members(0, 1)
+    receipt = await out.back(dsn(copy, MEMBERS[0]))
+    [(entry, clear)] = await out.home.store.journal.history(receipt.mail[:16])
+    mailing = (await out.mailing()).mailing_id
+    assert (
+        dict(entry.data).items() >= {"sort": "bounce", "known_by": "trace", "mailing": mailing, "counts": True}.items()
+    )
+    assert clear is not None
+    assert list(clear["recipients"]) == [MEMBERS[0]]
+    assert MEMBERS[0] not in entry.body
+
+
+async def test_two_at_once_count_one_person_once(out: Out) -> None:
+    [copy] = await out.to_members(0, 1)
+    both = await asyncio.gather(*(out.back(dsn(copy, MEMBERS[0])) for _ in range(4)))
+    assert sum(one.counts for receipt in both for one in receipt.returns) == 1
