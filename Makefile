@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS ?= yes
+N ?= 100
 unexport PYTHONDONTWRITEBYTECODE
 UNIT := mail config reading lists database journal policy accounts gathering notices freezes outbox mailings counts holds \
 	admission incidents observe store processes manual
 
-.PHONY: demo test suite wheel check coverage bench generated docs release deb peers lint types lock clean
+.PHONY: demo test suite wheel check coverage kills bench generated docs release deb peers lint types lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
@@ -30,6 +31,10 @@ check: $(VENV)/.dev lint types
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet pytest-cov
 	$(BIN)/pytest -n auto --dist loadfile --cov=smtpguard --cov-report=term:skip-covered
+
+# So many processes are killed while mail passes, of which a hundred are in make test: make kills N=1000
+kills: $(VENV)/.dev
+	KILLS=$(N) $(BIN)/pytest tests/faults/test_front.py -k kills
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)

@@ -138,6 +138,7 @@ class Deliverer(Part):
             tasks.create_task(_every(FOLLOW_SECONDS, "held copies", self._approvals.follow))
             tasks.create_task(_every(FOLLOW_SECONDS, "what is in doubt", self._approvals.ask))
             tasks.create_task(_every(FOLLOW_SECONDS, "freezes", self._freezes.lift_ended))
+            tasks.create_task(_every(FOLLOW_SECONDS, "fronts of the journal", self._store.journal.adopt_fronts))
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(TERMS_SECONDS, "what messages are found by", self._write_terms))

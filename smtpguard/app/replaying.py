@@ -61,6 +61,7 @@ class Replaying:
         self, since: datetime, until: datetime, progress: Progress | None = None
     ) -> AsyncIterator[Compared]:
         """The messages of that period, in order. Raises LedgerError."""
+        await self._store.journal.catch_up()
         copies = self._settings.hold.copies
         courses = [Replay(ground, copies=copies) for ground in (self._before, self._other)]
         async for page in verdicts(self._store, since, until, progress):

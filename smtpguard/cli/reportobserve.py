@@ -50,6 +50,7 @@ def command(context: Context, since: str, until: str | None, examples: int, no_n
         async with opened(settings, reads=True) as (store, _):
             if not no_names:
                 may_name(store)
+            await store.journal.catch_up()
             with progress("Reading the journal") as moved:
                 async for page in verdicts(store, begin, end, moved):
                     for entry, clear in page:

@@ -67,6 +67,7 @@ def command(context: Context, since: str, holds: float, write: Path | None, as_j
         evidence = Evidence(known)
         async with opened(settings, reads=True) as (store, _):
             may_name(store)
+            await store.journal.catch_up()
             with progress("Reading the journal") as moved:
                 async for page in verdicts(store, begin, now, moved):
                     for entry, clear in page:

@@ -73,7 +73,7 @@ SETTINGS: Mapping[str, str] = {
     "RelayAuth.user": "The user.",
     "*.password_file": "A file with the password.",
     "Store.url": "sqlite:///PATH or postgresql://USER@HOST/DATABASE, without a password.",
-    "JournalSettings.front": "Whether mail that nothing hangs on is recorded in a file beside the database first; with SQLite.",
+    "JournalSettings.front": "Whether mail that nothing hangs on is recorded in a file beside the database first; with SQLite, PostgreSQL has none.",
     "Notices.from": "From of the guard's own mail.",
     "Notices.contact": "Whom alarms and what nobody else can decide are told.",
     "Notices.templates": "A folder whose templates replace those of the product, one by one.",

@@ -116,9 +116,9 @@ class Store(Section):
 
 class JournalSettings(Section):
     """``front``: whether a verdict that is written alone is recorded in a file of its process first, and moved into the
-    database within 100 ms."""
+    database within 100 ms. PostgreSQL has none."""
 
-    front: Literal["on", "off"] = "off"
+    front: Literal["on", "off"] = "on"
 
 
 AlarmName = Literal[
@@ -324,7 +324,8 @@ class Settings(Section):
     def _front(self) -> Settings:
         if any(each.proxy for each in self.listen.smtp) and not self.trust:
             raise Invalid("a listener says proxy: true, and trust names no proxy", "trust: the proxy's address")
-        if self.journal.front == "on" and not self.store.url.startswith("sqlite"):
+        asked = "front" in self.journal.model_fields_set and self.journal.front == "on"
+        if asked and not self.store.url.startswith("sqlite"):
             raise Invalid("the journal has a front before SQLite alone", "journal: {front: off}, or a store in SQLite")
         relay = self.relay
         in_clear = relay.tls == "none" and not relay.clients_without_tls and not is_this_machine(relay.host)

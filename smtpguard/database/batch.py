@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table, select, update
 from smtpguard.database import schema
 from smtpguard.database.codec import Codec
 from smtpguard.database.failpoint import passes
-from smtpguard.database.fronts import File, Fronts, scope_key
+from smtpguard.database.fronts import File, Fronts, Shared, scope_key
 from smtpguard.journal import columns
 from smtpguard.journal.chain import Seal, body_of, canonical, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
@@ -31,6 +31,7 @@ from smtpguard.policy.freezing import Freeze, Gate
 Row = Sequence[Any]
 FREEZE = Codec(Freeze)
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
+_HEAD_AND_FRONTS = f"SELECT EXISTS (SELECT 1 FROM front), h.* FROM ({_HEAD}) AS h"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
 _MOST_ROWS = 100  # in one DELETE
 _ROWS = (100, 20, 4, 1)  # in one INSERT
@@ -140,11 +141,13 @@ class Batch:
         self.secret = secret
         self.now = now
         self.now_us = microseconds(now)
-        self.head = _head(self.select(_HEAD)[0])
+        fronted, *head = self.select(_HEAD_AND_FRONTS)[0]
+        self.head = _head(head)
         self._was = replace(self.head)
         self._fronts, self._ends = fronts, False
-        if fronts is not None and fronts.shared.generation != self.head.generation:
-            fronts.shared.generation = self.head.generation  # nothing else moves the gate during this transaction
+        self._page: Shared | None = None
+        if fronted:
+            self.open_page()
         self.seal = Seal(secret, self.head.journal)
         if known is not None and known.generation == self.head.generation:
             self.freezes = known.freezes
@@ -258,13 +261,22 @@ class Batch:
         """The rows of that table that wait to be written; append to it."""
         return self._rows.setdefault(table, [])
 
+    def open_page(self) -> Shared | None:
+        """The page of the fronts, which from now on hears what this batch does. While the database knows of no front,
+        no process reads it."""
+        if self._fronts is not None:
+            self._page = self._fronts.shared
+            if self._page.generation != self.head.generation:
+                self._page.generation = self.head.generation  # nothing else moves the gate during this transaction
+        return self._page
+
     def ends_generation(self, event: Event) -> Event:
         """Call before the entry that moves the gate is written: from here on no front takes a verdict that was decided
         earlier, and all their verdicts are in the chain. Returns the event with the generation that it begins."""
         generation = self.head.generation + 1
-        if self._fronts is not None:
-            self._fronts.shared.generation = generation
-            self.take_fronts()
+        if self._page is not None:
+            self._page.generation = generation
+        self.take_fronts()
         self._ends = True
         return replace(event, data={**event.data, "gate": generation})
 
@@ -273,13 +285,13 @@ class Batch:
         Returns the number of entries."""
         if self._fronts is None:
             return 0
-        taken, files = 0, self._fronts.all()
-        for file in files:
+        taken = 0
+        for file in self._fronts.all():
             try:
                 taken += self._take(file)
             except FileNotFoundError:  # its process has ended, and has moved all of it
                 continue
-        there = {file.name for file in files}
+        there = {file.name for file in self._fronts.all()}
         for (name,) in self.select("SELECT name FROM front"):
             if name not in there:
                 self.execute("DELETE FROM front WHERE name = ?", [(name,)])
@@ -341,8 +353,8 @@ class Batch:
     def keep_from_fronts(self, digest: bytes) -> None:
         """Call before the commit: from now on only the admission decides on a hold key or a scope of counts with this
         digest."""
-        if self._fronts is not None:
-            self._fronts.shared.add(digest)
+        if self._page is not None:
+            self._page.add(digest)
 
     def moved(self, *, policy: str | None = None) -> Gate:
         """Move the gate: every process must read it again."""
@@ -379,7 +391,7 @@ class Batch:
     def _write_rows(self) -> None:
         for table, rows in self._rows.items():
             if rows:
-                if table == "moment" and self._fronts is not None:
+                if table == "moment" and self._page is not None:
                     for scope in {row[0] for row in rows}:
                         self.keep_from_fronts(scope_key(scope))
                 self._insert(table, rows)

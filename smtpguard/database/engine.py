@@ -29,6 +29,7 @@ from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import Chamber, Copy, only_readable
 from smtpguard.database.fronts import Fronts
+from smtpguard.database.writeback import WriteBack
 from smtpguard.lists.ownership import hand_over, owner_of
 
 BUSY_SECONDS = 15
@@ -38,7 +39,9 @@ longer."""
 CONNECT_SECONDS = 5
 _ADVISORY_KEY = 0x536D7470  # any number, the same for every writer
 _BEGIN_SQLITE = "BEGIN IMMEDIATE"
-_LOG_PAGES = 8000  # pages in the write-ahead log before it starts again
+_LOG_PAGES = 8000  # pages of the write-ahead log that are laid out
+_LONG_PAGES = 6000  # from here on it is written back in the background, so that it starts again
+_TOO_LONG_PAGES = 32000  # a commit writes it back, if the background did not
 _ROOMY = 1 << 30  # octets
 _LAY_OUT = (  # write its pages and free them; the last statement makes the disk allocate them
     _BEGIN_SQLITE,
@@ -102,6 +105,9 @@ class Database:
             self._paths = str(self.path), f"{self.path}-wal"
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
+        self._write_back: WriteBack | None = None
+        if self._chamber is not None:
+            self._write_back = WriteBack(self.path, self._readers.raw_connection, _LONG_PAGES)
         self._connection: Connection | None = None
         self._file: _Inode | None = None  # before the writing connection opened it
         self._files: tuple[_Inode | None, ...] | None = (
@@ -129,7 +135,7 @@ class Database:
                     f"busy_timeout={BUSY_SECONDS * 1000}",
                     "journal_mode=WAL",
                     "synchronous=FULL",
-                    f"wal_autocheckpoint={_LOG_PAGES}",  # fewer and longer ones, since counts touch scattered pages
+                    f"wal_autocheckpoint={_TOO_LONG_PAGES}",
                     "foreign_keys=ON",
                     f"query_only={'OFF' if write else 'ON'}",
                 ):
@@ -229,6 +235,8 @@ class Database:
         finally:
             if self._chamber is not None:
                 self._chamber.leave()
+        if self._write_back is not None:
+            self._write_back.committed()
 
     def _begun(self) -> Connection:
         """The writing connection, in a transaction begun through the driver. SQLAlchemy sees one transaction that never
@@ -374,6 +382,8 @@ class Database:
                 pass
             self._connection = None
         self._closed = True
+        if self._write_back is not None:
+            self._write_back.close()
         self._writer.dispose()
         self._readers.pool.dispose()  # not engine.dispose(), which makes a new pool: a thread may still read
         if self._chamber is not None:

@@ -141,9 +141,11 @@ class Front:
     def announce(self, batch: Batch) -> None:
         """In the transaction that makes it known: nothing of a front that the database does not know is ever taken over."""
         batch.take_fronts()
-        shared = self._fronts.shared
+        page = batch.open_page()
+        if page is None:
+            raise RuntimeError("a front beside a database that has none")
         others = any(file.lives for file in self._fronts.all() if file.name != self.name)
-        shared.fill(_known(batch), anew=not others)
+        page.fill(_known(batch), anew=not others)
         self._agreed = batch.head.generation
         batch.execute("INSERT INTO front (name, moved) VALUES (?, ?)", [(self.name, 0)])
 

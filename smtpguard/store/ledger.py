@@ -442,16 +442,23 @@ class Journal:
             taken += await self._access.write(lambda b: b.take_fronts())
         return taken
 
-    def _fronts_wait(self, connection: Connection) -> bool:
-        """Whether a front has something to move, or has nothing any more and nobody who writes it."""
+    async def adopt_fronts(self) -> None:
+        """The same for those of processes that are gone alone."""
+        if await self._access.ask(partial(self._fronts_wait, of_the_dead=True)):
+            await self.take_fronts()
+
+    def _fronts_wait(self, connection: Connection, *, of_the_dead: bool = False) -> bool:
+        """Whether a front has something to move, or has nobody who writes it, or is gone and known still."""
         fronts = self._access.fronts
         if fronts is None:
             return False
         moved: dict[str, int] = {name: n for name, n in connection.execute(text("SELECT name, moved FROM front"))}  # noqa: C416 - rows
-        for file in fronts.all():
-            lives = file.lives
+        files = fronts.all()
+        if moved.keys() - {file.name for file in files} or any(not file.lives for file in files):
+            return True
+        for file in () if of_the_dead else files:
             with contextlib.suppress(FileNotFoundError):
-                if not lives or tail(file.read()[FIRST:], moved.get(file.name, 0)).fronted:
+                if tail(file.read()[FIRST:], moved.get(file.name, 0)).fronted:
                     return True
         return False
 

@@ -112,6 +112,7 @@ class Twins:
         grounds = {sha256: ground(self.first, policy) for sha256, policy in self._grounds.items() if kept}
         other = ground(self.first, self.after)
         course, found = Replay(other, copies=COPIES), {}
+        await self.first.store.journal.catch_up()
         shifts = {sha256: PolicyDiff(then, other) for sha256, then in grounds.items()}
         for entry, clear in await self.first.store.journal.entries(limit=100_000):
             if entry.kind != Kind.VERDICT.value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections import Counter
@@ -20,12 +21,12 @@ from tests.peers.chain import Recorder
 from tests.peers.letters import mail
 
 PETER = "peter@partner.example"
-FRONT = {"journal": "{front: on}"}
+KILLS = int(os.environ.get("KILLS", "100"))
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Recorder]]:
-    with machine(tmp_path_factory.mktemp("front"), settings=FRONT) as made:
+    with machine(tmp_path_factory.mktemp("front")) as made:
         yield made
 
 
@@ -83,7 +84,7 @@ def test_killed_around_it(home: tuple[Machine, Recorder], when: str, step: str) 
 
 def test_kills_everywhere(tmp_path: Path) -> None:
     chance = random.Random(11)
-    with machine(tmp_path, workers=2, settings=FRONT) as (guard, recorder):
+    with machine(tmp_path, workers=2) as (guard, recorder):
         sent: dict[str, Mta] = {}
         answered: list[int] = []
 
@@ -95,11 +96,11 @@ def test_kills_everywhere(tmp_path: Path) -> None:
 
         def until_struck(killer: Killer) -> Iterator[Callable[[], None]]:
             n = 0
-            while n < 200 or killer.struck < 8:
+            while killer.struck < KILLS:
                 yield partial(send, n)
                 n += 1
 
-        with Killer(guard, chance, "", lambda: len(answered), 20) as killer:
+        with Killer(guard, chance, "", lambda: len(answered), 4) as killer:
             all_at_once(until_struck(killer))
         all_is_told(guard, recorder, sent)
         folder = guard.root / "var" / "front-guard-db"
@@ -109,7 +110,7 @@ def test_kills_everywhere(tmp_path: Path) -> None:
 
 def test_a_freeze_is_exact_while_mail_comes(tmp_path: Path) -> None:
     """Two processes relay as fast as they can: what was decided before stands before the freeze, and nothing of it after."""
-    with machine(tmp_path, workers=2, settings=FRONT) as (guard, recorder):
+    with machine(tmp_path, workers=2) as (guard, recorder):
         over = threading.Event()
         codes: list[str] = []
 
@@ -153,7 +154,7 @@ def test_a_freeze_is_exact_while_mail_comes(tmp_path: Path) -> None:
 
 def test_what_is_in_a_front_is_reported(tmp_path: Path) -> None:
     """incident and audit move it first, whoever wrote it."""
-    with machine(tmp_path, settings=FRONT) as (guard, recorder):
+    with machine(tmp_path) as (guard, recorder):
         assert Mta(guard).deliver(letter("asked@example.com"), ANNA, PETER).code == 250
         said = guard.run("incident", "report", "--sender", ANNA, "--json").stdout
         assert "asked" in said or recorder.with_id("asked@example.com")

@@ -328,7 +328,7 @@ async def house(
     documents: dict[str, bytes] = DOCUMENTS,
     url: str | None = None,
     committed: Committed | None = None,
-    fronted: bool = False,
+    fronted: bool = True,
 ) -> AsyncIterator[House]:
     """``url``: of a new store; SQLite in the folder where none is given. ``committed`` hears of what is journalled. ``fronted``: its
     journal has a front."""

@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import random
-import shutil
 import sqlite3
 import threading
 from collections import Counter
@@ -275,9 +274,12 @@ async def test_counts_from_before_are_known(tmp_path: Path) -> None:
     ask = Ask("sender.customers", "bo@example.com", 3600)
     async with store_of(tmp_path) as before:
         await before.admit(item("T1", asks=(ask,), people=(b"12345678",)), relays("T1", counted=(ask,)))
-    shutil.rmtree(tmp_path / "front-guard-db")
+        await before.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    assert not (tmp_path / "front-guard-db").exists(), "where there is no front nothing is done for one"
     async with store_of(tmp_path) as store:
-        assert not (await fronted(store)).counts_nobody(ask)
+        front = await fronted(store)
+        assert not front.counts_nobody(ask)
+        assert front.generation == 2
 
 
 # its end, and what the dead leave
@@ -290,8 +292,13 @@ async def test_with_its_process_it_goes(tmp_path: Path) -> None:
     assert not front.path.exists()
     async with store_of(tmp_path) as store:
         assert await moved(store) == ["T1"]
-        await store.write(lambda b: b.take_fronts())
-        assert (await store.ask(lambda c: c.exec_driver_sql("SELECT * FROM front").all())) == []
+        await store.journal.take_fronts()
+        assert await known(store) == []
+
+
+async def known(store: Store) -> list[str]:
+    """The fronts that the database knows."""
+    return await store.ask(lambda c: [name for (name,) in c.exec_driver_sql("SELECT name FROM front")])
 
 
 def dies(store: Store, front: Front) -> None:
@@ -313,6 +320,26 @@ async def test_what_the_dead_leave_is_taken_over_once(store: Store, tmp_path: Pa
         assert await moved(other) == ["T0", "T1", "T2"]
         assert sorted(await other.journal.unsettled(Clock().now().replace(year=2030))) == ["T0", "T1", "T2"], "in doubt"
     front._synced.clear()
+
+
+async def test_while_others_go_on_the_dead_are_looked_for(store: Store, tmp_path: Path) -> None:
+    one = await fronted(store)
+    async with store_of(tmp_path) as other:
+        two = await fronted(other)
+        stands_still(store, one)
+        stands_still(other, two)
+        assert await record(one, "T1")
+        assert await record(two, "T2")
+        await other.journal.adopt_fronts()
+        assert await other.journal.last() == (await store.ask(read_head)).seq
+        assert set(await known(other)) == {one.name, two.name}, "each moves its own"
+        dies(store, one)
+        await other.journal.adopt_fronts()
+        assert await known(other) == [two.name]
+        assert not one.path.exists()
+        assert "T1" in await moved(other)
+        other._writer.front = two
+    one._synced.clear()
 
 
 async def test_of_the_dead_what_was_moved_is_not_moved_again(store: Store, tmp_path: Path) -> None:
