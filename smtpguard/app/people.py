@@ -24,6 +24,7 @@ from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.api.routes import routes
 from smtpguard.console.api.tokens import Tokens
 from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.people.absent import Absent
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.middleware import Doorway, Place
@@ -127,7 +128,11 @@ def front(
     )
     return Front(
         middleware=(door,),
-        routes=(*pages.routes(), *Administering(theirs, sso=provider is not None).routes()),
+        routes=(
+            *pages.routes(),
+            *Administering(theirs, sso=provider is not None).routes(),
+            *Absent(people, clock, delimiters=settings.delimiters).routes(),
+        ),
         sessions=sessions,
         people=people,
         place=place,

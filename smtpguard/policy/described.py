@@ -39,6 +39,7 @@ POLICY: Mapping[str, str] = {
     "HoursModel.from": "When work begins, like 08:00.",
     "HoursModel.to": "When it ends.",
     "HoursModel.zone": "The time zone, like Europe/Stockholm.",
+    "HoursModel.holidays": "Days on which nobody works: 2026-12-24, 2026-12-24..2027-01-06, or 12-25 of every year.",
     "*.each": "So many distinct people of every group in from.",
     "ApprovalsModel.from": "Groups that decide.",
     "ApprovalsModel.out_of_hours": "Another quorum while nobody is at work.",

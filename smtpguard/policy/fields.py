@@ -5,7 +5,8 @@ zones.
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, time, tzinfo
+from collections.abc import Iterator
+from datetime import UTC, date, time, timedelta, tzinfo
 from ipaddress import ip_network
 from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
@@ -112,6 +113,17 @@ class Span(NamedTuple):
     since: date
     until: date
 
+    def days(self) -> Iterator[date]:
+        for n in range((self.until - self.since).days + 1):
+            yield self.since + timedelta(days=n)
+
+
+class Yearly(NamedTuple):
+    """A day of every year."""
+
+    month: int
+    day: int
+
 
 def day(text: Any) -> date:
     """A day of the calendar. Raises Invalid."""
@@ -138,8 +150,25 @@ def span(text: Any) -> Span:
     return made
 
 
+def holiday(text: Any) -> Span | Yearly:
+    """A span of days, or a day of every year: ``12-25``. Raises Invalid."""
+    if not isinstance(text, str) or not _OF_A_YEAR.match(text.strip()):
+        return span(text)
+    try:
+        made = date.fromisoformat(f"2028-{text.strip()}")  # a leap year
+    except ValueError:
+        raise Invalid(f'"{text}" is no day of a year', "month and day, like 12-24") from None
+    return Yearly(made.month, made.day)
+
+
+_OF_A_YEAR = re.compile(r"\d{2}-\d{2}\Z")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
 _SPAN = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}(\.\.\d{4}-\d{2}-\d{2})?$"}
+_HOLIDAY = {"type": "string", "pattern": r"^(\d{2}-\d{2}|\d{4}-\d{2}-\d{2}(\.\.\d{4}-\d{2}-\d{2})?)$"}
+Holidays = Annotated[
+    list[Annotated[Span | Yearly, PlainValidator(holiday), WithJsonSchema(_HOLIDAY), Field(title="holiday")]],
+    LISTED,
+]
 Aways = Annotated[
     list[Annotated[Span, PlainValidator(span), WithJsonSchema(_SPAN), Field(title="days")]],
     LISTED,

@@ -16,12 +16,15 @@ MIDNIGHT = time(0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hours:
-    """``days``: 0 is Monday. ``closes`` at 00:00 is the end of the day. Opens before it closes; at least one day."""
+    """``days``: 0 is Monday. ``closes`` at 00:00 is the end of the day. Opens before it closes; at least one day. ``holidays``: days on
+    which nobody works; ``yearly``: (month, day) of those that come every year."""
 
     days: frozenset[int]
     opens: time
     closes: time
     zone: tzinfo
+    holidays: frozenset[date] = frozenset()
+    yearly: frozenset[tuple[int, int]] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.days or (self.closes != MIDNIGHT and self.opens >= self.closes):
@@ -68,7 +71,7 @@ class Hours:
     def _of(self, day: date) -> tuple[datetime, datetime]:
         """When that day's work begins and ends, in UTC; both the same on a day off."""
         begin = datetime.combine(day, self.opens, self.zone).astimezone(UTC)
-        if day.weekday() not in self.days:
+        if day.weekday() not in self.days or day in self.holidays or (day.month, day.day) in self.yearly:
             return begin, begin
         last = day + timedelta(days=1) if self.closes == MIDNIGHT else day
         return begin, datetime.combine(last, self.closes, self.zone).astimezone(UTC)

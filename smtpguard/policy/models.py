@@ -27,12 +27,15 @@ from smtpguard.policy.fields import (
     ClockTime,
     Days,
     Domains,
+    Holidays,
     Logins,
     Mailbox,
     Mailboxes,
     Name,
     Names,
     Networks,
+    Span,
+    Yearly,
     Zone,
 )
 from smtpguard.policy.grammar import compiled
@@ -41,6 +44,7 @@ from smtpguard.policy.members import SeveralMembers
 from smtpguard.policy.window import LONGEST_SECONDS, Rate, RateField
 from smtpguard.reading.language import LANGUAGES
 
+MOST_HOLIDAYS = 100
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,80}\Z")
 
 
@@ -49,6 +53,7 @@ class HoursModel(Section):
     from_: ClockTime = Field(default_factory=lambda: time(8), alias="from")
     to: ClockTime = Field(default_factory=lambda: time(18))
     zone: Zone = Field(default_factory=lambda: UTC)
+    holidays: Annotated[Holidays, Field(max_length=MOST_HOLIDAYS)] = Field(default=[])
 
     @model_validator(mode="after")
     def _in_order(self) -> HoursModel:
@@ -57,7 +62,15 @@ class HoursModel(Section):
         return self
 
     def hours(self) -> Hours:
-        return Hours(days=self.days, opens=self.from_, closes=self.to, zone=self.zone)
+        spans = [each for each in self.holidays if isinstance(each, Span)]
+        return Hours(
+            days=self.days,
+            opens=self.from_,
+            closes=self.to,
+            zone=self.zone,
+            holidays=frozenset(day for span in spans for day in span.days()),
+            yearly=frozenset((each.month, each.day) for each in self.holidays if isinstance(each, Yearly)),
+        )
 
 
 def _people(value: Any) -> Any:

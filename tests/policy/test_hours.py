@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime, time, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -50,6 +51,30 @@ def test_open_at(moment: str, open_then: bool) -> None:
 )
 def test_working_deadline(start: str, hours: int, deadline: str) -> None:
     assert OFFICE.working_deadline(at(start), timedelta(hours=hours)) == at(deadline)
+
+
+HOLIDAYS = replace(
+    OFFICE,
+    holidays=frozenset({date(2026, 1, 15), date(2026, 1, 19)}),
+    yearly=frozenset({(1, 16), (1, 1)}),
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "hours", "deadline"),
+    [
+        ("2026-01-14T09:00", 4, "2026-01-14T13:00"),
+        ("2026-01-14T16:00", 4, "2026-01-20T10:00"),  # Thursday to Monday nobody works
+        ("2026-01-15T12:00", 1, "2026-01-20T09:00"),  # begun on a holiday
+        ("2027-12-31T17:00", 2, "2028-01-03T09:00"),  # a Friday; New Year's Day is a Saturday
+        ("2026-12-31T17:00", 2, "2027-01-04T09:00"),  # a Thursday; New Year's Day is of every year
+    ],
+)
+def test_nobody_works_on_a_holiday(start: str, hours: int, deadline: str) -> None:
+    assert HOLIDAYS.working_deadline(at(start), timedelta(hours=hours)) == at(deadline)
+    assert HOLIDAYS.worked(at(start), at(deadline)) == timedelta(hours=hours)
+    assert not any(HOLIDAYS.open_at(at(f"{day}T12:00")) for day in ("2026-01-15", "2026-01-16", "2029-01-16"))
+    assert HOLIDAYS.open_at(at("2026-01-20T12:00"))
 
 
 def test_nothing_to_wait_for_is_now() -> None:

@@ -1,0 +1,224 @@
+"""The page of who is away: an approver says when, and who decides meanwhile; an admin agrees to a deputy of another group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.accounts.model import Keys, May
+from smtpguard.config.problem import Invalid
+from smtpguard.console.access import ADMIN, APPROVER, for_roles, person
+from smtpguard.console.people.accounts import NotPossible
+from smtpguard.console.ports import People
+from smtpguard.console.rendering import desk, page, see_other, speech
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Clock
+from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import N_
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.absences import LONGEST, Absence
+from smtpguard.policy.fields import day
+
+NOT_AWAY = N_("{address} has not said that they are away.")
+
+
+class Wrong(Exception):
+    """What somebody filled in cannot be. ``field``: which; ``text``: why."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field, self.text = field, text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One absence on the page. ``deciding``: groups in which the deputy decides; ``not_yet``: those in which only an admin can let them."""
+
+    absence: Absence
+    by_policy: bool
+    deciding: tuple[str, ...]
+    not_yet: tuple[str, ...]
+
+
+class Absent:
+    def __init__(self, people: People, clock: Clock, *, delimiters: str = "+") -> None:
+        self._people, self._clock, self._delimiters = people, clock, delimiters
+
+    def routes(self) -> list[Route]:
+        approver, admin, either = for_roles(APPROVER), for_roles(ADMIN), for_roles(APPROVER, ADMIN)
+        return [
+            Route("/away", either(self.shown), methods=["GET"]),
+            Route("/away", approver(self.away), methods=["POST"]),
+            Route("/away/back", approver(self.back), methods=["POST"]),
+            Route("/away/agree", admin(self.agree), methods=["POST"]),
+            Route("/away/refuse", admin(self.refuse), methods=["POST"]),
+        ]
+
+    async def shown(self, request: Request) -> Response:
+        return await self._shown(request)
+
+    async def away(self, request: Request) -> Response:
+        """Says when they are away. What an admin agreed to stays agreed, while the deputy is the same and the days are among those."""
+        who, in_force = person(request).address, desk(request).policies.current()
+        try:
+            wanted = await self._wanted(request, who, in_force)
+        except Wrong as why:
+            return await self._shown(request, 400, wrong={why.field: speech(request)(why.text)})
+
+        def step(said: Absence | None) -> tuple[Absence, Event]:
+            agreed = (
+                said is not None
+                and said.confirmed
+                and said.deputy == wanted.deputy
+                and said.since <= wanted.since
+                and wanted.until <= said.until
+            )
+            made = replace(wanted, confirmed=agreed)
+            return made, self._event("away", made, who)
+
+        await self._people.change_absence(who, step)
+        await desk(request).policies.follow()
+        return see_other("/away")
+
+    async def back(self, request: Request) -> Response:
+        """They are there again, or do not go; whether they or the policy had said so."""
+        who, in_force, now = person(request).address, desk(request).policies.current(), self._clock.now()
+        mine = in_force.addresses_of(who)
+        current = [a for a in in_force.groups.absences if a.person in mine and not a.over(now, in_force.groups.zone)]
+        if not current:
+            return await self._shown(request, 409, problem=NOT_AWAY, address=who)
+        first = min(current, key=lambda a: a.since)
+
+        def step(said: Absence | None) -> tuple[Absence, Event]:
+            made = replace(first, person=who, ended=now)
+            return made, self._event("back", made, who)
+
+        await self._people.change_absence(who, step)
+        await desk(request).policies.follow()
+        return see_other("/away")
+
+    async def agree(self, request: Request) -> Response:
+        return await self._deputy(request, "agreed", lambda said: replace(said, confirmed=True))
+
+    async def refuse(self, request: Request) -> Response:
+        return await self._deputy(request, "refused", lambda said: replace(said, deputy="", confirmed=False))
+
+    async def _deputy(self, request: Request, change: str, to: Callable[[Absence], Absence]) -> Response:
+        """What an admin says of the deputy whom the page showed: of another nothing."""
+        form, admin = request.state.form, person(request).address
+        who, deputy = str(form.get("person", ""))[:320], str(form.get("deputy", ""))[:320]
+
+        def step(said: Absence | None) -> tuple[Absence, Event]:
+            if said is None or said.over(self._clock.now(), desk(request).policies.current().groups.zone):
+                raise NotPossible(NOT_AWAY, who)
+            if said.deputy != deputy or not deputy:
+                raise NotPossible(N_("It is not what it was: {address} has said something else meanwhile."), who)
+            if desk(request).policies.current().addresses_of(admin) & {said.person, said.deputy}:
+                raise NotPossible(N_("Nobody agrees to this for themselves: another admin does."))
+            return to(said), self._event(change, said, admin)
+
+        try:
+            await self._people.change_absence(who, step)
+        except NotPossible as why:
+            return await self._shown(request, 409, problem=why.text, address=why.address)
+        await desk(request).policies.follow()
+        return see_other("/away")
+
+    async def _wanted(self, request: Request, who: str, in_force: InForce) -> Absence:
+        """What the form says. Raises Wrong."""
+        form = request.state.form
+        today = self._clock.now().astimezone(in_force.groups.zone).date()
+        since = _day(form.get("since"), "since") if form.get("since") else today
+        until = _day(form.get("until"), "until")
+        if until < since:
+            raise Wrong("until", N_("The last day is before the first one."))
+        if until < today:
+            raise Wrong("until", N_("That is over already."))
+        if until - since > LONGEST:
+            raise Wrong("until", N_("That is longer than a year."))
+        deputy = await self._known(str(form.get("deputy", "")).strip(), in_force)
+        if deputy and deputy in in_force.addresses_of(who):
+            raise Wrong("deputy", N_("That is you: somebody else decides for you."))
+        return Absence(person=who, since=since, until=until, deputy=deputy)
+
+    async def _known(self, text: str, in_force: InForce) -> str:
+        """The canonical address of somebody who can decide: of a group, or with an approver's account. "" for nobody."""
+        if not text:
+            return ""
+        try:
+            address = Address.parse(text).canonical(self._delimiters)
+        except BadAddress:
+            raise Wrong("deputy", N_("That is no address.")) from None
+        if any(address in people for people in in_force.groups.values()):
+            return address
+        account = await self._people.account(Keys(address=address))
+        if account is None or not account.may(May.DECIDE):
+            raise Wrong("deputy", N_("They are of no group, and have no account with the approver's role."))
+        return address
+
+    def _event(self, change: str, absence: Absence, by: str) -> Event:
+        return Event(
+            kind=Kind.ABSENCE,
+            id=f"absence-{absence.since:%Y%m%d}",
+            at=self._clock.now(),
+            data={"change": change, "since": absence.since.isoformat(), "until": absence.until.isoformat()},
+            private={
+                "account": (absence.person,),
+                "actor": (by,),
+                **({"deputy": (absence.deputy,)} if absence.deputy else {}),
+            },
+        )
+
+    async def _shown(
+        self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
+        wrong: Mapping[str, str] | None = None,
+    ) -> Response:  # fmt: skip
+        who, in_force, now = person(request), desk(request).policies.current(), self._clock.now()
+        said = {absence.person for absence in await self._people.absences()}
+        mine = in_force.addresses_of(who.address)
+        coming = sorted(
+            (a for a in in_force.groups.absences if not a.over(now, in_force.groups.zone)),
+            key=lambda a: (a.since, a.person),
+        )
+        rows = [_row(absence, in_force, by_policy=absence.person not in said) for absence in coming]
+        colleagues = frozenset().union(*(p for p in in_force.groups.values() if not p.isdisjoint(mine)))
+        return await page(
+            request,
+            "away.html",
+            status,
+            wrong=wrong,
+            problem=problem,
+            address=address,
+            mine=[row for row in rows if row.absence.person in mine],
+            others=[row for row in rows if row.absence.person not in mine],
+            for_whom=in_force.groups.decided_for(who.address, now),
+            colleagues=sorted(colleagues - mine),
+            decides=APPROVER in who.roles,
+            agrees=ADMIN in who.roles,
+            today=now.astimezone(in_force.groups.zone).date(),
+        )
+
+
+def _row(absence: Absence, in_force: InForce, *, by_policy: bool) -> Shown:
+    groups = in_force.groups
+    theirs = [name for name in groups if not groups[name].isdisjoint(in_force.addresses_of(absence.person))]
+    deputies = in_force.addresses_of(absence.deputy) if absence.deputy else frozenset()
+    may = [name for name in theirs if absence.deputy and (absence.confirmed or not groups[name].isdisjoint(deputies))]
+    return Shown(
+        absence=absence,
+        by_policy=by_policy,
+        deciding=tuple(may),
+        not_yet=tuple(name for name in theirs if absence.deputy and name not in may),
+    )
+
+
+def _day(value: object, field: str) -> date:
+    try:
+        return day(value)
+    except Invalid:
+        raise Wrong(field, N_("That is no day.")) from None

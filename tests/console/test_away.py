@@ -1,0 +1,83 @@
+"""Who is away, in the console: said by the approver, agreed to by an admin, journalled, and in force at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from smtpguard.accounts.model import Role
+from tests.console.holding import DPO, DUTY, EVA, OMAR, held, text
+from tests.console.stage import Browser, Stage
+from tests.guard.house import DOCUMENTS, MONDAY
+
+TODAY = MONDAY.date().isoformat()
+LATER = (MONDAY + timedelta(days=4)).date().isoformat()
+
+
+async def says(browser: Browser, **fields: str) -> str:
+    await browser.get("/away")
+    answer = await browser.post("/away", **{"since": TODAY, "until": LATER, "deputy": ""} | fields)
+    return text(await browser.get("/away")) if answer.status_code == 303 else f"{answer.status_code} {text(answer)}"
+
+
+async def test_a_colleague_of_the_group_decides_at_once(here: Stage) -> None:
+    await here.home.put(DOCUMENTS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    said = await says(eva, deputy="Omar@example.com")
+    assert "You are away 2 Mar to 6 Mar. omar@example.com decides meanwhile (communications)." in said
+    omar = await here.signed_in(OMAR, Role.APPROVER)
+    assert "You decide for eva@example.com until 6 Mar." in text(await omar.get("/away"))
+    hold = await held(here)
+    page = text(await omar.get(f"/held/{hold.hold_id}"))
+    assert "They may: dpo@example.com, omar@example.com" in page
+    assert "eva@example.com is away until 6 Mar, and omar@example.com decides for them." in page
+    assert "omar@example.com decides for them" in text(await omar.get("/guide"))
+    await eva.get("/away")
+    await eva.post("/away/back")
+    assert "You are away" not in text(await eva.get("/away"))
+    assert (await eva.post("/away/back")).status_code == 409
+    assert [event["change"] for event in await here.kinds("absence")] == ["away", "back"]
+
+
+async def test_anybody_else_decides_once_an_admin_agrees(here: Stage) -> None:
+    await here.home.put(DOCUMENTS)
+    hold = await held(here)
+    dpo = await here.signed_in(DPO, Role.APPROVER, Role.ADMIN)
+    sten = await here.signed_in("sten@example.com", Role.APPROVER)
+    said = await says(dpo, deputy="sten@example.com")
+    assert "sten@example.com is not in compliance, and decides there only once an admin agrees." in said
+    assert (await sten.get(f"/held/{hold.hold_id}")).status_code == 404
+    both = {"person": DPO, "deputy": "sten@example.com"}
+    answer = await dpo.post("/away/agree", **both)
+    assert (answer.status_code, "another admin does" in text(answer)) == (409, True)
+    await sten.get("/away")
+    assert (await sten.post("/away/agree", **both)).status_code == 404, "for admins alone"
+    admin = await here.signed_in("admin@example.com", Role.ADMIN)
+    assert "dpo@example.com" in text(await admin.get("/away"))
+    assert (await admin.post("/away/agree", **both | {"deputy": DUTY})).status_code == 409, "not whom she named"
+    assert (await admin.post("/away/agree", **both)).status_code == 303
+    assert (await sten.get(f"/held/{hold.hold_id}")).status_code == 200
+    said = await says(dpo, deputy="sten@example.com", until=(MONDAY + timedelta(days=9)).date().isoformat())
+    assert "only once an admin agrees" in said, "for longer it has to be agreed to anew"
+    await admin.get("/away")
+    assert (await admin.post("/away/refuse", **both)).status_code == 303
+    assert "Nobody decides meanwhile" in text(await dpo.get("/away"))
+
+
+async def test_what_cannot_be_is_told_beside_its_field(here: Stage) -> None:
+    await here.home.put(DOCUMENTS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    for fields, said in (
+        ({"until": "2026-02-27"}, "The last day is before the first one."),
+        ({"since": "2026-02-01", "until": "2026-02-27"}, "That is over already."),
+        ({"until": "2027-12-31"}, "That is longer than a year."),
+        ({"until": "soon"}, "That is no day."),
+        ({"deputy": EVA}, "That is you"),
+        ({"deputy": "stranger@example.org"}, "They are of no group"),
+        ({"deputy": "@"}, "That is no address."),
+    ):
+        answer = await says(eva, **fields)
+        assert answer.startswith("400 ")
+        assert said in answer
+    assert await here.kinds("absence") == []
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    assert (await vera.get("/away")).status_code == 404
