@@ -27,11 +27,11 @@ ROLES = (VIEWER, APPROVER, OPERATOR, ADMIN)
 
 
 class NotSignedIn(Exception):
-    """Nobody is asking: to the door."""
+    """Nobody is signed in: redirect to sign-in."""
 
 
 def person(request: Request) -> Person:
-    """Who is asking. Raises NotSignedIn."""
+    """The signed-in person. Raises NotSignedIn."""
     found: Person | None = getattr(request.state, "person", None)
     if found is None:
         raise NotSignedIn
@@ -39,7 +39,7 @@ def person(request: Request) -> Person:
 
 
 def for_roles(*roles: str) -> Callable[[Endpoint], Endpoint]:
-    """For people with one of these roles; for nobody else is the page there. Without any: for all who are signed in."""
+    """Only for people with one of these roles; for others the page answers 404. Without roles: for everyone signed in."""
 
     def guarded(endpoint: Endpoint) -> Endpoint:
         @wraps(endpoint)
@@ -54,15 +54,15 @@ def for_roles(*roles: str) -> Callable[[Endpoint], Endpoint]:
     return guarded
 
 
-# How much of a held message somebody sees: the policy says it, for each list and for each group of those who decide.
+# How much of a held message a person sees: the policy says it for each list and each group of approvers.
 
 
 _ALL = frozenset({VIEWER, OPERATOR, ADMIN})
 
 
 class Visibility(enum.IntEnum):
-    """NOTHING: the answer is the one for a message that does not exist. REASONS: why it is held and whom it would reach. TEXT:
-    the visible text as well. FULL: the HTML, the header and the attachments too."""
+    """NOTHING: the answer is that for a message that does not exist. REASONS: why it is held and whom it would reach.
+    TEXT: the visible text as well. FULL: the HTML, the header and the attachments too."""
 
     NOTHING = 0
     REASONS = 1
@@ -71,8 +71,8 @@ class Visibility(enum.IntEnum):
 
 
 def sight(hold: Hold, who: Person, in_force: InForce, at: datetime) -> Visibility:
-    """Those who are asked to decide see what the strictest of its lists and the most generous of their groups allow; who
-    only looks on sees the reasons."""
+    """Approvers see what the strictest of its lists and the most generous of their groups allow; others who may look
+    see the reasons."""
     asks = any(in_force.groups.decides(who.address, group, at, hold.senders) for group in asked(hold))
     if not asks or APPROVER not in who.roles or who.address in hold.senders:
         return Visibility.REASONS if who.roles & _ALL else Visibility.NOTHING
@@ -80,7 +80,7 @@ def sight(hold: Hold, who: Person, in_force: InForce, at: datetime) -> Visibilit
 
 
 def sees_all(who: Person) -> bool:
-    """Whether every held message is there for them."""
+    """Whether the person may see every held message."""
     return bool(who.roles & _ALL)
 
 
@@ -90,7 +90,7 @@ def asked(hold: Hold) -> frozenset[str]:
 
 
 def groups_of(quorums: Iterable[Quorum]) -> frozenset[str]:
-    """All that are asked, in hours or out of them."""
+    """All groups in these quorums, for working hours or others."""
     return frozenset(group for quorum in quorums for group in _groups(quorum))
 
 

@@ -72,7 +72,8 @@ def build(
 
 
 async def _to_the_door(request: Request, error: Exception) -> Response:
-    """To sign in, and then back to where they were going. A page that looks again by itself is told in one line, in place."""
+    """Redirect to sign-in, and back to the requested page afterwards. A page that refreshes itself gets one line in
+    place."""
     if request.headers.get("hx-request") == "true":
         return await rendering.page(request, "ended.html")
     there = request.url.path if request.method in SAFE else safe_path(urlsplit(request.headers.get("referer", "")).path)

@@ -27,7 +27,7 @@ ALPHABETS = {
 
 
 def authorship(hold: Hold, claimed: str, said: Speech) -> str:
-    """In a sentence or two. ``claimed``: the address in From, "" where there is none or it cannot be read."""
+    """One or two sentences. ``claimed``: the address in From, "" if there is none or it is unreadable."""
     user, claims = hold.session.auth_user or "", claimed or ""
     if user:
         same = claims and (user.lower() == claims.lower() or user.lower() == claims.rpartition("@")[0].lower())
@@ -56,7 +56,7 @@ def authorship(hold: Hold, claimed: str, said: Speech) -> str:
 
 
 def mixed(texts: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """Words that are written with letters of several alphabets, each with them."""
+    """Words with letters of several alphabets, each with those alphabets."""
     found = {}
     for text in texts:
         for word in _WORD.findall(text):

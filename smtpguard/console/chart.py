@@ -16,8 +16,8 @@ LEFT, RIGHT, TOP, BOTTOM = 74, 16, 24, 34
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """``sent`` and ``held``: paths. ``across``: (y, number) of each line across; ``along``: (x, time) below, to be told with
-    seconds where ``brief``."""
+    """``sent`` and ``held``: paths. ``across``: (y, number) of each horizontal line; ``along``: (x, time) on the axis,
+    shown with seconds if ``brief``."""
 
     sent: str
     held: str
@@ -32,7 +32,7 @@ class Chart:
 
 
 def drawn(points: Sequence[Grown]) -> Chart | None:
-    """None where there is nothing to draw."""
+    """None if there is nothing to draw."""
     if not points:
         return None
     first, last = points[0].at, points[-1].at
@@ -46,7 +46,7 @@ def drawn(points: Sequence[Grown]) -> Chart | None:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (n / top), 1)
 
     def path(values: Sequence[int]) -> str:
-        """In steps: between two points nobody was added."""
+        """A step line: between two points the number does not change."""
         steps = [f"M{x(points[0].at)} {y(0)}", f"V{y(values[0])}"]
         steps += [f"H{x(point.at)}V{y(value)}" for point, value in zip(points[1:], values[1:], strict=True)]
         return "".join([*steps, f"H{WIDTH - RIGHT}"])
@@ -61,14 +61,14 @@ def drawn(points: Sequence[Grown]) -> Chart | None:
 
 
 def _round_up(n: int, steps: Sequence[int] = (1, 2, 5, 10)) -> int:
-    """To a number that reads well: one of ``steps`` with noughts."""
+    """Round up to one of ``steps`` times a power of ten."""
     tens = int(10 ** math.floor(math.log10(n)))
     return next(step * tens for step in steps if step * tens >= n)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A part of a bar: of which series, from 0 on, and where it stands."""
+    """A part of a bar: its series, from 0 on, and its position."""
 
     series: int
     y: float
@@ -84,8 +84,8 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bars:
-    """One bar a day, its series on top of each other. ``across``, ``along``: as of a Chart, ``along`` with days; ``anchor``: which end of
-    the text stands there."""
+    """One bar a day, its series stacked. ``across``, ``along``: as in a Chart, ``along`` with days; ``anchor``: the
+    text-anchor of each."""
 
     bars: tuple[Bar, ...]
     across: tuple[tuple[float, int], ...]
@@ -97,7 +97,7 @@ class Bars:
 
 
 def stacked(days: Sequence[tuple[date, Sequence[int]]]) -> Bars | None:
-    """Of each day the numbers of its series, from below. None where all are nought."""
+    """By day the numbers of its series, lowest first. None if all are 0."""
     top = max((sum(values) for _, values in days), default=0)
     if not top:
         return None

@@ -15,19 +15,19 @@ from smtpguard.notices.intents import approvers
 from smtpguard.policy.verdict import Quorum
 
 LARGE = 1000
-"""From so many people on, who approves types the number."""
+"""From this number of people on, the approver types the number."""
 
 
 def confirmed(said: str, reach: int, people: int) -> int | None:
-    """How many people it may reach, as somebody typed it: those whom it waits for at least, and ``people`` at most. None for any
-    other number, and for none."""
+    """The number of people that was typed: at least those whom it waits for, and at most ``people``. None for any other
+    number, and for none."""
     typed = int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else -1
     return typed if min(reach, people) <= typed <= people else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """So many of each of these groups; or, out of hours, of those."""
+    """So many of each of these groups; out of hours, of those in ``late``."""
 
     groups: tuple[tuple[int, str], ...]
     late: tuple[tuple[int, str], ...] = ()
@@ -105,14 +105,14 @@ def _people(hold: Hold, in_force: InForce) -> int:
 def _others(
     hold: Hold, needed: Sequence[Need], votes: Sequence[Vote], in_force: InForce, now: datetime
 ) -> tuple[str, ...]:
-    """Those who may vote now, have not, and are of a group that is still asked."""
+    """People who may vote now, have not, and are in a group whose votes are still needed."""
     asked = {group for need in needed for _, group in (*need.groups, *need.late)}
     voted = {vote.approver for vote in votes}
     return tuple(a for a in approvers(hold, in_force, now) if a not in voted and asked & in_force.groups_of(a, now))
 
 
 def needs(hold: Hold, in_force: InForce) -> tuple[Need, ...]:
-    """What is missing of each quorum that is not complete."""
+    """What each incomplete quorum still needs."""
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
     late = {v.approver: v.at for v in votes if not in_force.open_at(v.at)}
     everybody = {v.approver: v.at for v in votes}
@@ -153,7 +153,7 @@ def _may_back(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce,
 
 
 def _may_undo(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
-    """Those who decide on it, whoever has approved it, and its writer."""
+    """All who decide on it, whoever has approved it, and its writer."""
     if hold.release_at is None or hold.state is not State.WAITING:
         return False
     if who.address in hold.senders:

@@ -20,18 +20,19 @@ from smtpguard.returns.service import Returns
 
 
 async def nothing_else() -> OtherFile | None:
-    """Where nobody looks at a file."""
+    """A default that looks at no file."""
     return None
 
 
 async def no_alarms() -> Sequence[Standing]:
-    """Where nobody looks for them."""
+    """A default without alarms."""
     return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guide:
-    """Of the policy for those who write mail. ``policy``: the one in force, raises LedgerError. ``open``: without an account too."""
+    """The guide to the policy for people who write mail. ``policy``: returns the one in force, raises LedgerError.
+    ``open``: readable without an account."""
 
     policy: Callable[[], Policy] | None = None
     approve_at: str = ""
@@ -41,7 +42,7 @@ class Guide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleServices:
-    """``url``: how people reach the console, without a slash at its end; links come from it, never from Host."""
+    """``url``: the console's address for people, without a final slash; links use it, never Host."""
 
     ledger: Ledger
     archive: Archive
@@ -58,18 +59,18 @@ class ConsoleServices:
     url: str = ""
     delimiters: str = "+"
     policy_file: Callable[[], Awaitable[OtherFile | None]] = nothing_else
-    """How the policy file of this host differs from what is in force; None where it does not. Raises LedgerError."""
+    """How the policy file of this host differs from the policy in force; None if it does not. Raises LedgerError."""
     alarms: Callable[[], Awaitable[Sequence[Standing]]] = no_alarms
-    """The alarms that a person was told of, and that are not over."""
+    """The alarms that a person was told of and that are not over."""
     keeps: timedelta = timedelta(days=30)
-    """For so long at least the content of what was held is kept."""
+    """For at least so long the content of a hold is kept."""
     guide: Guide = field(default_factory=Guide)
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a report is made: one at a time, since it may take a while."""
 
     @property
     def lists(self) -> Mapping[str, ListInfo]:
-        """Those of the policy in force; none where that cannot be read, so that a page which only names them is there all the same."""
+        """The lists of the policy in force; none if it cannot be read, so that pages that only name lists still work."""
         try:
             return self.policies.current().registry.lists
         except LedgerError:

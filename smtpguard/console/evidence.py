@@ -18,7 +18,7 @@ _MOST_MARKED = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A stretch of the text. ``why``: what speaks for holding it there, "" for ordinary text."""
+    """A stretch of the text. ``why``: the evidence in it, "" for ordinary text."""
 
     text: str
     why: str = ""
@@ -26,7 +26,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """``internal``: what makes it look like mail between colleagues; ``mailing``: what speaks the other way. ``topics``: what
+    """``internal``: evidence for mail between colleagues; ``mailing``: evidence for a mailing. ``topics``: those that
     the audience is to be spared; ``others``: other topics. ``words``: what to mark in the text, and why."""
 
     internal: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Evidence:
 
 
 def evidence(reading: Reading, said: Speech, avoid: Collection[str], *, blind: bool = False) -> Evidence:
-    """``avoid``: the topics that the audience is to be spared. ``blind``: for somebody who may not read the message."""
+    """``avoid``: the topics that the audience is to be spared. ``blind``: for a reader who may not see the text."""
 
     def phrase(text: Phrase) -> str:
         return said.say(veiled(text, reading.subject) if blind else text)
@@ -68,7 +68,7 @@ def topic(name: str, said: Speech) -> str:
 
 
 def segments(text: str, words: Sequence[tuple[str, str]]) -> list[Segment]:
-    """The text cut where the words stand, the longest first; case does not matter."""
+    """Split the text at the words, the longest first; case does not matter."""
     why = {word.lower(): reason for word, reason in words if word.strip()}
     if not why:
         return [Segment(text=text)] if text else []

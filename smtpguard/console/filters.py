@@ -17,23 +17,23 @@ from smtpguard.locale.phrase import N_
 
 UNVOTED, VOTED = "new", "voted"
 WAITS: Mapping[str, str] = {UNVOTED: N_("nobody has voted yet"), VOTED: N_("somebody has voted")}
-"""What is told apart among what waits."""
+"""The choices for waiting holds."""
 ENDS: Mapping[str, tuple[State, ...]] = {
     "approved": (*LET_GO, State.GRANTED),
     "rejected": (State.REJECTED,),
     "withdrawn": (State.WITHDRAWN,),
     "expired": (State.EXPIRED,),
 }
-"""What is told apart among what was decided, as the figures count it."""
+"""The choices for decided holds, as the figures count them."""
 ANY = "any"
-"""Of what was held: whatever became of it, what waits too."""
+"""Every hold, whatever its state."""
 DECIDED = tuple(state for states in ENDS.values() for state in states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """``state``: of ``WAITS``, ``ENDS`` or what a page knows. ``mine``: only what this person is asked to decide. ``since``, ``until``:
-    days, the last one included. ``after``: where the page before ended."""
+    """``state``: of ``WAITS``, ``ENDS`` or the page's own. ``mine``: only holds that this person is asked to decide.
+    ``since``, ``until``: days, the last one included. ``after``: the cursor of the page before."""
 
     words: str = ""
     list: str = ""
@@ -64,7 +64,7 @@ class Filters:
 
     @property
     def folded(self) -> bool:
-        """Whether those of which there are many are used, so that they are to be seen."""
+        """Whether filters that are folded away are in use, so that they must be shown."""
         return bool(self.rule or self.state or self.since or self.until)
 
     def url(self, after: str = "", path: str = "/held") -> str:
@@ -82,12 +82,12 @@ class Filters:
         return f"{path}?{query}" if query else path
 
     def times(self, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
-        """From when on, and before when."""
+        """The start, and the end, which is excluded."""
         until = None if self.until is None else midnight(self.until + timedelta(days=1), zone)
         return None if self.since is None else midnight(self.since, zone), until
 
     def wanted(self, here: ConsoleServices, who: Person, states: Sequence[State]) -> Wanted | None:
-        """What the record is asked for: as far as this person may know of it. None where that is nothing."""
+        """The query for the holds that match and that this person may see. None if there can be none."""
         in_force = here.policies.current()
         marks = [f"{kind}:{name}" for kind, name in (("list", self.list), ("rule", self.rule)) if name]
         asks: list[tuple[str, ...]] = [(mark,) for mark in marks]
@@ -109,12 +109,12 @@ class Filters:
 
 
 def midnight(day: date, zone: tzinfo) -> datetime:
-    """When it begins."""
+    """The start of the day."""
     return datetime(day.year, day.month, day.day, tzinfo=zone)
 
 
 def _day(text: str) -> date | None:
-    """As a browser sends it (HTML, section "Dates"); None for what is none, and for the last there is."""
+    """Parse a day as browsers send it (HTML, section "Dates"); None for an invalid one, and for the last possible date."""
     try:
         found = date.fromisoformat(text) if len(text) == 10 else None
     except ValueError:

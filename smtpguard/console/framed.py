@@ -69,7 +69,7 @@ img{{max-width:100%;height:auto}}a{{text-decoration:underline}}</style></head><b
 
 
 def framed(message: Message) -> str | None:
-    """A page of its own; None where there is no HTML, or too much of it. Takes time: not for the event loop."""
+    """A page of its own; None without HTML, or with too much of it. Slow: not for the event loop."""
     try:
         found = list(parts(message))
     except (TooComplex, RecursionError):
@@ -81,7 +81,7 @@ def framed(message: Message) -> str | None:
 
 
 def cleaned(html: str, images: Mapping[str, str]) -> str:
-    """What shows text, and nothing that asks for anything. ``images``: Content-ID -> data: URL."""
+    """Keep what shows text, and nothing that loads anything. ``images``: Content-ID -> data: URL."""
     return nh3.clean(
         html,
         tags=set(_TAGS),
@@ -100,14 +100,14 @@ def _filter(images: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
         if name == "src":
             return images.get(unquote(value[4:]).strip("<> ")) if value[:4].lower() == "cid:" else None
         if name == "style" and ("url" in value.lower() or "\\" in value):
-            return None  # nothing here needs an address, or a way of writing one in disguise
+            return None  # no attribute here needs a URL, or a disguised form of one
         return value
 
     return kept
 
 
 def _images(found: list[Part]) -> dict[str, str]:
-    """Content-ID -> data: URL of the pictures that the message brings along, as many as fit."""
+    """Content-ID -> data: URL of the images inside the message, as many as fit."""
     images: dict[str, str] = {}
     left = _MOST_IMAGES
     for part in found:

@@ -51,7 +51,7 @@ class _List:
 
 
 def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "", waits: Waits) -> str:
-    """``approve_at``: to which address mailings are sent to be approved beforehand, "" where there is none."""
+    """``approve_at``: the address for preapprovals, "" if there is none."""
     said = Speech(language, policy.organization.hours.zone)
     return (
         environment()
@@ -90,7 +90,7 @@ def told(
 
 
 def _rules(policy: Policy, said: Speech) -> Iterator[tuple[str, str]]:
-    """What each that stops something is for, and what becomes of a message that it hits."""
+    """For each rule that stops mail its purpose, and what happens to a message that it hits."""
     for rule in policy.rules.rules:
         if not rule.observes and rule.then in _ELSE:
             words = in_words(rule, said)
@@ -98,7 +98,7 @@ def _rules(policy: Policy, said: Speech) -> Iterator[tuple[str, str]]:
 
 
 def _without_aim(words: Said, said: Speech) -> str:
-    """A rule whose admin has not said what it is for is told by its conditions."""
+    """A rule without a purpose is described by its conditions."""
     if not words.unless:
         return said("A message {then} if {when}", then=words.then, when="; ".join(words.when))
     return said(
@@ -147,7 +147,7 @@ def _list(
 
 
 def _origins(model: ListModel, said: Speech) -> Iterator[str]:
-    """Each kind that is declared; one of each must hold."""
+    """Each declared kind of origin; one of each must match."""
     if model.origin is None:
         return
     if model.origin.dkim:

@@ -29,9 +29,10 @@ from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import FREEZE, Selector
 
 MOST = 10
-"""Of addresses, subjects and the like so many are shown, those with the most messages. Of what cannot be known, so many are named."""
+"""The most addresses, subjects and the like that are shown, those with the most messages first; also the most unknowns
+that are named."""
 FEW = 4
-"""Of what a rule saw, and of contents."""
+"""The most values that a rule saw, and contents, that are shown."""
 BECAME: Mapping[End, str] = {
     End.DELIVERED: N_("delivered: the relay took it"),
     End.RELEASED: N_("delivered after people had approved it"),
@@ -71,13 +72,13 @@ MODES: Mapping[str, str] = {
     "observe": N_("rule {name} (observes)"),
     "approved": N_("rule {name} (approved)"),
 }
-_SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # as they stand in numbers
+_SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # group separators in numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """``short``: what to say first. ``sections``: titles, each with its lines; none is empty. ``whole``: False for a journal
-    that is not what was written."""
+    """``short``: what to say first. ``sections``: titles with their lines; none is empty. ``whole``: False if the
+    journal is not as it was written."""
 
     about: str
     proof: str
@@ -145,7 +146,7 @@ class _Telling:
         return " ".join(parts)
 
     def _went_out(self) -> list[str]:
-        """When, where that is another time than when it came."""
+        """When it went out, if that differs from when it came."""
         report, said = self.report, self.said
         if report.went_first is None or report.went_last is None:
             return []
@@ -267,7 +268,7 @@ class _Telling:
             yield said("policy") + f": {sha256}{watched}{many}"
 
     def decided(self) -> Iterator[str]:
-        """People's decisions, the reminders aside; what was let through by an earlier approval, and that nobody was asked."""
+        """People's decisions, without reminders; what passed by an earlier approval, and what nobody was asked about."""
         said = self.said
         for step in self.report.steps:
             entry = step.entry
@@ -283,7 +284,7 @@ class _Telling:
             yield said("of what was let through at once nobody was asked: no rule that was enforced stopped it")
 
     def _on_it(self, name: str) -> str:
-        """How many people on it have it, or may."""
+        """How many people on the list have it, or may."""
         said, have = self.said, self.report.of_lists.get(name, NOBODY)
         may = self.report.perhaps_of_lists.get(name, NOBODY)
         parts = [said("{people} on it have it", people=in_people(have, said))] if have.high != 0 else []
@@ -291,7 +292,7 @@ class _Telling:
         return f": {', '.join(parts)}" if parts else ""
 
     def _list(self, name: str) -> str:
-        """What it was: its title and audience, and whether that is sensitive data."""
+        """The list's title and audience, and whether that is sensitive data."""
         one, said = self.purposes.lists.get(name), self.said
         if one is None:
             return ""
@@ -305,7 +306,7 @@ class _Telling:
         return f" ({'; '.join(parts)})"
 
     def _here(self, at: datetime) -> str:
-        """In UTC, and in the organisation's time."""
+        """In UTC, and in the organization's local time."""
         zone = self._zone()
         return f"{_moment(at)} ({at.astimezone(zone):%Y-%m-%d %H:%M} {self.purposes.zone})" if zone else _moment(at)
 
@@ -349,7 +350,7 @@ class _Telling:
         return f'{text}: "{words.words}"' if self.names and words.words else text
 
     def _details(self, entry: Entry, clear: Clear) -> Iterator[str]:
-        """What the words for its kind do not say."""
+        """Details that the words for its kind leave out."""
         data, said = entry.data, self.said
         if entry.kind == Kind.VERDICT.value:
             yield said("for {n}", n=said.number(data.get("counts", {}).get("reach", 0)))
@@ -368,7 +369,7 @@ class _Telling:
 
 
 def in_people(some: Interval, said: Speech) -> str:
-    """ "60 people", or the least and the most that it can be."""
+    """ "60 people", or a range."""
     if some.exact:
         return said.ngettext("{n} person", "{n} people", some.low)
     if some.high is None:
@@ -402,16 +403,16 @@ def _moment(at: datetime, *, zone: bool = True) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what could steer a terminal: what came in a message is not to be trusted with one."""
+    """Without control characters: text from a message must not control a terminal."""
     return "".join(c if c.isprintable() or c in _SPACES else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def what_is_frozen(observed: str) -> str:
-    """ "sender": entries of earlier versions have the address behind it."""
+    """In entries of earlier versions an address follows "sender"."""
     return observed.partition(" ")[0] if observed.startswith(f"{Selector.SENDER.value} ") else observed
 
 
-# What an incident report cannot know, and says so: the last of its parts, for whoever would read silence as "no".
+# What an incident report cannot know, as its last section, so that silence is not read as "no".
 
 
 def not_known(made: Made, said: Speech) -> Iterator[str]:

@@ -23,14 +23,14 @@ from smtpguard.policy.freezing import FREEZE
 
 _ENGLISH = Speech()
 _NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
-"""What names people, or may, in a row of a mailing and in the data of an entry."""
+"""Keys in a mailing's row and an entry's data that name people, or may."""
 _DIGESTS = frozenset({"people", "crowds", "apart_at"})
-"""Of a verdict: by what its people are counted, which is of no use to a reader."""
+"""Keys in a verdict's data for counting its people, which a reader does not need."""
 
 
 def row(made: Made) -> dict[str, Any]:
-    """One object of JSON's values; the shapes of ``mailings`` are those of ``mailings list``, of ``timeline`` those of ``audit
-    export``. Texts are English."""
+    """One JSON object. ``mailings`` has the shape of ``mailings list``, ``timeline`` that of ``audit export``. Texts
+    are English."""
     found, report, purposes, names = made.found, made.report, made.purposes, made.names
     proof = found.proof
     return {
@@ -90,9 +90,9 @@ def _z(at: datetime) -> str:
 
 
 def proof_row(proof: Proof) -> dict[str, Any]:
-    """``lost``: what was signed and is not there since the store was put back. ``renewed``: the entry since which the secret is in
-    force, null where it always was. ``trimmed``: the last entry that retention has trimmed. ``beside``: what else the store has, and does
-    not agree with the journal."""
+    """``lost``: signed entries that are missing since the store was rolled back. ``renewed``: the entry since which the
+    secret is in force, null if it never changed. ``trimmed``: the last entry that retention has trimmed. ``beside``:
+    other data in the store that disagrees with the journal."""
     bad = proof.first_bad
     return {
         "ok": proof.ok,
@@ -133,8 +133,8 @@ def _sum(some: Sum) -> dict[str, Any]:
 
 
 def people_row(some: Interval) -> dict[str, Any]:
-    """Distinct people. ``people``: at least so many where ``at_least``, at most so many where ``at_most``; ``most``: null where nobody
-    can say."""
+    """Distinct people. ``people``: a lower bound with ``at_least``, an upper bound with ``at_most``. ``most``: null if
+    no upper bound is known."""
     at_most = not some.low and bool(some.high)
     return {
         "people": some.high if at_most else some.low,
@@ -150,7 +150,7 @@ def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:
 
 
 def _unnamed(value: Any, names: bool) -> Any:
-    """Without what names people or is their words, however deep."""
+    """Without keys that name people or have their words, at any depth."""
     if names:
         return value
     if isinstance(value, (list, tuple)):
@@ -181,7 +181,7 @@ def _step(step: Step, names: bool) -> dict[str, Any]:
 
 
 def _shown(clear: Clear | None) -> dict[str, list[str]] | None:
-    """Recipients are people who had no part in it: their number is enough."""
+    """Without recipients, who had no part in it: their number is enough."""
     return (
         None if clear is None else {role: list(v) for role, v in clear.items() if role not in ("recipients", "refused")}
     )

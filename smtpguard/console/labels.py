@@ -62,14 +62,15 @@ OWN_STATES: Mapping[str, str] = {
 
 
 def state_key(hold: Hold) -> str:
-    """Its state, as these know it: what was stopped when some had it was not simply sent, and what is approved does not simply wait."""
+    """The key of its state in these tables. A release that was stopped after some had got it is "stopped"; an approved
+    hold that waits for its release delay is "leaving"."""
     if hold.release_at is not None:
         return "leaving"
     return "stopped" if hold.stopped and hold.state in LET_GO else hold.state.value
 
 
 def own_states(hold: Hold, *, frozen: bool) -> Mapping[str, str]:
-    """What its writer reads of where it stands. ``frozen``: a freeze keeps it from going."""
+    """The states as its writer reads them. ``frozen``: a freeze stops it."""
     asked = hold.confirm
     if asked is None or (asked.lapsed_at is not None and not asked.expires):
         return KEPT_OWN if frozen else OWN_STATES
@@ -114,7 +115,7 @@ KEPT_STATES: Mapping[str, str] = {
     "approved": N_("It is approved, and has not gone."),
     "releasing": N_("It is approved, and not all of it has gone."),
 }
-"""Of what a freeze stops."""
+"""For holds that a freeze stops."""
 KEPT_OWN: Mapping[str, str] = {
     "waiting": OWN_STATES["waiting"],
     "leaving": N_("It was approved, and has not been sent yet."),
@@ -126,7 +127,7 @@ ASKED_OWN: Mapping[str, str] = {
     "waiting": N_("It has not been sent yet. Is it meant?"),
     "expired": N_("Nobody said in time that it is meant. It has not been sent, and will not be."),
 }
-"""Of what its writer is asked about."""
+"""For holds whose writer is asked."""
 CONFIRMED_OWN: Mapping[str, str] = {
     **OWN_STATES,
     "approved": N_("You said that it is meant, and it is being sent exactly as you wrote it."),
@@ -156,7 +157,7 @@ MAILING_STATES: Mapping[str, str] = {
 
 
 def mailing_state(mailing: Mailing) -> str:
-    """The sentence for where it stands, in English."""
+    """The sentence for its state, in English."""
     stopped = mailing.state is State.PAUSED and mailing.progress is not None and mailing.progress.at is At.STOPPED
     return MAILING_STATES["stopped" if stopped else mailing.state.value]
 
@@ -187,4 +188,4 @@ GAPS: Mapping[str, str] = {
     "disabled": N_("{address} is asked to decide ({groups}) and has an account that is disabled."),
     "no-role": N_("{address} is asked to decide ({groups}) and has an account without the approver's role."),
 }
-"""accounts.model.Gap."""
+"""By accounts.model.Gap."""

@@ -32,8 +32,8 @@ _MESSAGES = ("message/rfc822", "message/global", "message/news")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """``n``: which part it is. ``size_bytes``: decoded, as near as can be told without decoding it. ``shown``: a picture that stands
-    in the text, and is no attachment to whoever reads it."""
+    """``n``: the number of its part. ``size_bytes``: decoded, estimated without decoding. ``shown``: an image that is
+    shown in the text, and is no attachment for the reader."""
 
     n: int
     name: str
@@ -44,9 +44,9 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """``new`` and ``quoted``: what a reader sees; ``plain``: what those see whose program shows no HTML, where it says another thing;
-    ``hidden``: text in the HTML that nobody sees, or few. ``cut``: there is more of it.
-    ``why``: what keeps the whole from being shown, "" where nothing does."""
+    """``new`` and ``quoted``: what a reader sees; ``plain``: the text in programs without HTML, if it says something
+    else; ``hidden``: text in the HTML that few or none see. ``cut``: there is more of it. ``why``: why not all of it
+    can be shown, "" if it can."""
 
     fields: tuple[tuple[str, str], ...] = ()
     new: str = field(default="", repr=False)
@@ -88,8 +88,8 @@ def opened(message: Message) -> Letter:
 
 
 def _otherwise(text: Text) -> str:
-    """The text of the plain alternative, if it has words that the HTML has not. Links and pictures are written out there, and
-    layouts differ: a few words more are the same letter."""
+    """The text of the plain alternative, if it has words that the HTML has not. Links and images are written out there,
+    and layouts differ: a few more words are still the same letter."""
     if not text.plain or not (text.new or text.quoted):
         return ""
     seen = set(_words(" ".join((text.shown, text.hidden, *text.alts))))
@@ -103,7 +103,7 @@ def _words(text: str) -> list[str]:
 
 
 def attached(message: Message, n: int) -> tuple[Attachment, bytes] | None:
-    """One attachment and its octets; None where there is no such one. Raises TooComplex."""
+    """One attachment and its octets; None if there is no such part. Raises TooComplex."""
     found = list(parts(message))
     listed = next((each for each in _attachments(found) if each.n == n), None)
     if listed is None:
@@ -115,7 +115,7 @@ def attached(message: Message, n: int) -> tuple[Attachment, bytes] | None:
 
 
 def parts(message: Message) -> Iterator[Part]:
-    """The parts of the message itself, and messages attached to it as wholes. Raises TooComplex."""
+    """The parts of the message, with attached messages as single parts. Raises TooComplex."""
     found = walk(message.raw, index(message.header), body_start(message), Meter(_BOUNDS))
     return (part for part in found.parts if part.nested == 0)
 
@@ -137,7 +137,7 @@ def content_id(part: Part) -> str:
 
 
 def _attachments(found: list[Part]) -> Iterator[Attachment]:
-    """All that is no text to be read where it stands."""
+    """All parts that are not shown as text."""
     in_text = _pictures(found)
     for n, part in enumerate(found):
         text = part.kind in ("text/plain", "text/html", "text/enriched", "text/x-amp-html")
@@ -158,7 +158,7 @@ def _pictures(found: list[Part]) -> frozenset[str]:
 
 
 def _clean(text: str) -> str:
-    """Without what would steer how the page is read: control and bidirectional signs (CVE-2021-42574)."""
+    """Without control and bidirectional characters, which change how the page is read (CVE-2021-42574)."""
     return "".join(c if c in "\n\t" or (c.isprintable() and c not in _BIDI) else " " for c in text)
 
 

@@ -14,7 +14,7 @@ from smtpguard.mailings.model import Mailing, State
 from smtpguard.mailings.service import FEW
 
 _LOOKS = 20
-"""So many pages of others' mailings are passed over for one page of somebody's own."""
+"""The most pages of other people's mailings that are skipped for one page of the person's own."""
 
 
 def sees(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
@@ -22,7 +22,7 @@ def sees(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool
 
 
 def decides(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
-    """Whether they are in a group that decides on mailings to these lists, at whatever hour."""
+    """Whether the person is in a group that decides on mailings to these lists, at whatever hour."""
     asked = groups_of(in_force.rules.quorum(mailing.lists))
     return bool(asked & in_force.groups_of(who.address, at))
 
@@ -30,8 +30,8 @@ def decides(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> b
 async def listed(
     here: ConsoleServices, who: Person, *, limit: int, after: str = "", least: int = FEW, state: State | None = None
 ) -> tuple[list[Mailing], str]:
-    """A page of at most ``limit``, the latest first, and the cursor of the next one: "" on the last. A page may be short
-    although more follow, where many others lie between."""
+    """A page of at most ``limit``, latest first, and the cursor of the next one: "" on the last. A page may be short
+    although more follow, if many mailings of others are in between."""
     in_force, last = here.policies.current(), cut(after)
     found: list[Mailing] = []
     for _ in range(_LOOKS):

@@ -10,12 +10,12 @@ PAGE = 50
 
 
 def cursor(at: datetime, id: str) -> str:
-    """Of the last one looked at."""
+    """The cursor of the last item looked at."""
     return f"{microseconds(at)}-{id}"
 
 
 def cut(after: str) -> tuple[datetime, str] | None:
-    """None for what is no cursor of ours."""
+    """None for an invalid cursor."""
     at, _, id = after.partition("-")
     if not (at.isascii() and at.isdecimal() and len(at) < 18 and id):
         return None

@@ -29,9 +29,9 @@ from smtpguard.reading.shown import Shown
 
 
 class Person(Protocol):
-    """Who is asking. ``address``: canonical, what they vote as. ``language``: "" where they never chose one.
+    """The person who makes the request. ``address``: canonical; votes are under it. ``language``: "" if never chosen.
 
-    ``roles``: of viewer, approver, operator, admin; nobody's writer has none, and sees their own messages.
+    ``roles``: of viewer, approver, operator, admin. A writer may have none, and sees their own messages.
     """
 
     @property
@@ -48,7 +48,7 @@ class Person(Protocol):
 
 
 class Grown(Protocol):
-    """By ``at`` so many people in all were ``sent`` a mailing, and for so many it was ``held`` or turned away."""
+    """The numbers of a mailing up to ``at``: people it was ``sent`` to, and people for whom it was ``held`` or refused."""
 
     @property
     def at(self) -> datetime: ...
@@ -61,9 +61,9 @@ class Grown(Protocol):
 
 
 class Found(Protocol):
-    """What the journal has on an incident. ``report``: None where no message fits. ``mailings``: as they are now. ``seq``, ``hash``:
-    the journal's last entry when it was begun, up to which everything was read; ``checkpoint``: the last one signed. ``proof``:
-    None where nobody asked for it."""
+    """What the journal has on an incident. ``report``: None if no message matches. ``mailings``: as they are now.
+    ``seq``, ``hash``: the journal's last entry when the report was begun, up to which everything was read;
+    ``checkpoint``: the last one signed. ``proof``: None if none was asked for."""
 
     @property
     def report(self) -> Report | None: ...
@@ -89,7 +89,8 @@ class Found(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherFile:
-    """A policy file that is not what is in force. ``differing``: which of its documents; ``problem``: why it cannot be put in force."""
+    """A policy file that differs from the policy in force. ``differing``: its documents that differ; ``problem``: why
+    it cannot be put in force."""
 
     path: str
     differing: Sequence[str] = ()
@@ -98,7 +99,7 @@ class OtherFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """An alarm that is not over. ``name``: of its condition; ``title``: what is the matter."""
+    """An alarm that is not over. ``name``: of its condition; ``title``: what is wrong."""
 
     name: str
     title: Said
@@ -107,62 +108,62 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
-    """How long a held message waits until it is not sent any more; ``working``: in working time."""
+    """How long a held message waits until it expires; ``working``: in working time."""
 
     length: timedelta
     working: bool
 
 
 class Archive(Protocol):
-    """What the pages ask of the record, beyond the ledger."""
+    """What the pages read from the store beyond the ledger."""
 
     async def rows(
         self, wanted: Wanted, *, limit: int = 50, before: datetime | None = None, after_id: str | None = None
     ) -> Sequence[Hold]:
-        """Newest first, a mailing as one: the hold that leads it."""
+        """Newest first, a mailing as one: its primary hold."""
 
     async def ranked(
         self, wanted: Wanted, *, first: Collection[str], limit: int, after: Place | None = None
     ) -> tuple[Sequence[Hold], int, Place | None]:
-        """By what matters, a mailing as one; how many there are in all, and where the page ends, None where nothing is behind it.
+        """By priority, a mailing as one; the number of all, and the place of the next page, None on the last.
         ``first``: the lists that come before others."""
 
     async def activity(self, since: datetime, until: datetime | None, zone: tzinfo) -> Activity:
-        """What was done and decided in that time; ``until`` None: by now."""
+        """What was done and decided in that period; ``until`` None: now."""
 
     async def verdicts(
         self, did: str, *, rule: str, list: str, since: datetime | None, until: datetime | None, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
-        """The newest messages with which that was done (relayed, held, deferred, rejected, observed), by this rule and to this list, "" for
-        any: those before an entry, 0 for the last. And from which entry on to look further, 0 where there is nothing more."""
+        """The newest messages with this action (relayed, held, deferred, rejected, observed), by this rule and to this
+        list, "" for any, before an entry, 0 for the last. Also the entry to continue from, 0 if there are no more."""
 
     async def record(self) -> tuple[int, datetime | None]:
-        """How many entries the journal has had, and until when it is signed."""
+        """The number of the journal's entries so far, and up to when it is signed."""
 
     async def counts(self) -> Mapping[State, int]:
-        """How many are in each state."""
+        """The number of holds in each state."""
 
     async def freezes(self, *, limit: int, before: int | None = None) -> Sequence[tuple[Entry, Clear | None]]:
-        """The newest entries that say what was frozen and thawed; those ``before`` one, by its number."""
+        """The newest entries of freezes and thaws; with ``before`` those before that entry's number."""
 
     async def growth(self, mailing_id: str) -> Sequence[Grown]:
-        """How many people a mailing had come for by when, in at most a hundred points."""
+        """How many people a mailing had come for at which time, in at most a hundred points."""
 
     async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
-        """Of a hold under which others wait, those, the oldest first, and what each shows."""
+        """The holds under this one, oldest first, and what each shows."""
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, in order."""
 
     async def incident(self, about: About, *, prove: bool) -> Found:
-        """All that the journal has on it. Long, and with ``prove`` longer: the walk over the whole journal."""
+        """Everything that the journal has on it. Slow, and slower with ``prove``, which walks the whole journal."""
 
 
 class People(Protocol):
-    """Accounts, sessions and tokens in the store. What changes one is committed with what is journalled of it."""
+    """Accounts, sessions and tokens in the store. A change is committed with its journal entries."""
 
     async def turn(self, keys: Keys, step: TurnStep) -> Turn:
-        """Read the accounts that fit, let ``step`` say what becomes of them, write that."""
+        """Run ``step`` on the accounts that match, and write the change that it returns."""
 
     async def account(self, keys: Keys) -> Account | None: ...
 
@@ -175,10 +176,10 @@ class People(Protocol):
         """Let ``step`` say what becomes of what this person said last (None: nothing), with what is journalled of it."""
 
     async def session(self, token: str) -> tuple[Session, Account] | None:
-        """By the hash of what the browser holds."""
+        """By the hash of the browser's token."""
 
     async def seen(self, at: Mapping[str, datetime], *, started_before: datetime, seen_before: datetime) -> None:
-        """Sessions were seen at these times; those older than the bounds are forgotten."""
+        """Record when sessions were last used, and delete those older than the bounds."""
 
     async def token(self, token_id: str) -> tuple[Token, Account] | None: ...
 
@@ -188,7 +189,7 @@ class People(Protocol):
 
 
 class Tried(Protocol):
-    """What would become of a message."""
+    """What would happen to a message."""
 
     @property
     def verdict(self) -> Verdict: ...
@@ -202,7 +203,7 @@ class Tried(Protocol):
 
 class Trial(Protocol):
     async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Tried:
-        """Under the policy in force, and without any effect."""
+        """Under the policy in force, without any effect."""
 
 
 class Matched(Protocol):

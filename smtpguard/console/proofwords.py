@@ -22,7 +22,7 @@ _ABOUT = {
 
 
 def proved(found: Found, said: Speech) -> str:
-    """The proof in a line, with what it was held against."""
+    """The proof in a line, with what it was compared with."""
     if found.proof is None:
         first = said("not looked for")
     elif found.proof.first_bad is None:
@@ -42,7 +42,7 @@ def proved(found: Found, said: Speech) -> str:
 
 
 def noted(proof: Proof, said: Speech) -> Iterator[str]:
-    """What is no fault of the journal, and should be known all the same."""
+    """What is no fault of the journal, but should be known."""
     for lost in proof.lost:
         yield said(
             "the store was put back (entry {seq}, {when}): entries up to {last}, signed until {end}, are not in it",
@@ -92,13 +92,13 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
 
 
 def disagreeing(proof: Proof, said: Speech) -> Iterator[str]:
-    """What else the store has, and does not agree with the journal."""
+    """Other data in the store that disagrees with the journal."""
     for one in proof.beside:
         yield said("{what} {id}: {problem}", what=said(_ABOUT[one.about]), id=one.id, problem=said.say(one.problem))
 
 
 def not_in_it(lost: Lost, said: Speech) -> str:
-    """Of what time the journal has nothing."""
+    """The period that is missing from the journal."""
     end = _moment(lost.signed_at)
     if lost.since is None:
         return said(

@@ -31,7 +31,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @cache
 def environment() -> Environment:
-    """One a process. ``StrictUndefined``: a value that a page forgot is an error in a test, not a gap on a screen."""
+    """One for each process. ``StrictUndefined``: a value that a page forgot is an error in a test, not a gap on a
+    screen."""
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -47,7 +48,7 @@ def desk(request: Request) -> ConsoleServices:
 
 
 def speech(request: Request) -> Speech:
-    """In the language of the reader's own choice, else of their browser, else of the organisation."""
+    """In the language that the reader chose, else of their browser, else of the organization."""
     who: Person | None = getattr(request.state, "person", None)
     language = choose(who.language if who else "", request.headers.get("accept-language", ""))
     try:
@@ -58,8 +59,8 @@ def speech(request: Request) -> Speech:
 
 
 class Filled:
-    """One form of a page as it was sent and refused: what was typed stands in it again, and what is wrong beside its field. A form
-    that was not sent, or was taken, is blank. Passwords and codes are never sent back."""
+    """A form that was sent and refused: its fields keep what was typed, with errors beside them. A form that was not
+    sent, or was accepted, is empty. Passwords and codes are never sent back."""
 
     def __init__(self, sent: FormData | None, wrong: Mapping[str, str]) -> None:
         self._sent, self._wrong = sent, wrong
@@ -69,14 +70,14 @@ class Filled:
         return self._sent is not None
 
     def __call__(self, name: str, otherwise: str = "") -> str:
-        """What was typed into a field; ``otherwise`` where the form was not sent."""
+        """The text typed into a field; ``otherwise`` if the form was not sent."""
         if self._sent is None:
             return otherwise
         value = self._sent.get(name, "")
         return value[:_MOST_GIVEN_BACK] if isinstance(value, str) else ""
 
     def ticked(self, name: str, value: str, otherwise: bool = False) -> bool:
-        """Whether one of several, or a box, was chosen."""
+        """Whether a choice or box was selected."""
         return otherwise if self._sent is None else value in self._sent.getlist(name)
 
     def wrong(self, name: str) -> str:
@@ -86,8 +87,8 @@ class Filled:
 async def page(
     request: Request, template: str, status: int = 200, *, wrong: Mapping[str, str] | None = None, **values: Any
 ) -> Response:
-    """A whole page, with the banner where anything is frozen. ``wrong``: of a form that is refused (4xx), by the names of its fields
-    what is wrong with them; it comes back as it was filled in."""
+    """A whole page, with a banner if anything is frozen. ``wrong``: errors of a refused form (4xx) by field name; the
+    form comes back as it was filled in."""
     here, said = desk(request), speech(request)
     try:
         frozen = await here.freezes.standing()
@@ -118,7 +119,7 @@ async def page(
 
 
 def _filled(request: Request, action: str, status: int, wrong: Mapping[str, str]) -> Filled:
-    """``action``: where the form is sent to, by which it is known."""
+    """``action``: the form's target, which identifies it."""
     mine = request.method == "POST" and status >= 400 and request.url.path == action
     return Filled(getattr(request.state, "form", None) if mine else None, wrong if mine else {})
 
@@ -136,8 +137,8 @@ def what_of(freeze: Freeze, said: Speech, titles: Mapping[str, str]) -> str:
 def kept(
     said: Speech, titles: Mapping[str, str], freezes: Iterable[Freeze], named: Collection[str] | None = None
 ) -> str:
-    """What has to be thawed before something goes, by whom it is frozen and since when. ``named``: titles of the lists that may be
-    named to this reader; None for all."""
+    """Which freezes must be thawed first, by whom and since when they were set. ``named``: titles of the lists that may
+    be named to this reader; None for all."""
 
     def one(freeze: Freeze) -> str:
         hidden = freeze.selector is Selector.LIST and named is not None and titles.get(freeze.value) not in named
@@ -150,18 +151,18 @@ def kept(
 
 
 async def form(request: Request) -> FormData:
-    """What was sent with a POST, as it was read once at the doorway."""
+    """The form of a POST, as the middleware read it."""
     found: FormData = request.state.form
     return found
 
 
 def digits(sent: FormData, name: str) -> str:
-    """A number however it is grouped: 412,318 or 412 318 or 412318."""
+    """A number with any grouping: 412,318 or 412 318 or 412318."""
     value = sent.get(name, "")
     return re.sub(r"[\s.,\u00a0\u202f']", "", value) if isinstance(value, str) else ""
 
 
 def see_other(path: str, **query: str) -> Response:
-    """After a POST: the page that shows what it did (RFC 9110 section 15.4.4). ``path`` is one of ours."""
+    """After a POST: redirect to the page that shows what it did (RFC 9110 section 15.4.4). ``path`` is one of ours."""
     tail = "&".join(f"{name}={quote(value)}" for name, value in query.items())
     return RedirectResponse(f"{path}?{tail}" if tail else path, status_code=303)

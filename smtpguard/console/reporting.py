@@ -22,17 +22,17 @@ from smtpguard.locale.speech import Speech
 
 _SHA256 = 64  # characters
 MOST_FOUND = 100
-"""Messages that one word may stand for."""
+"""The most messages that one word may match."""
 Find = Callable[[About], Awaitable[Found]]
 
 
 class Occupied(Exception):
-    """Another report is being made here."""
+    """Another report is being made by this process."""
 
 
 class NothingFits(Exception):
-    """``why``: sentences, as far as it is known what was asked wrongly. ``rest``: something fits, and a report without what was
-    asked wrongly would look as if nothing of that had happened."""
+    """``why``: sentences on the mistakes in the query, as far as they are known. ``rest``: other parts of the query
+    match, but a report without the mistaken parts would look as if nothing of that had happened."""
 
     def __init__(self, why: Sequence[str], *, rest: bool = False) -> None:
         super().__init__("; ".join(why if rest else ("nothing in the journal fits", *why)))
@@ -41,8 +41,8 @@ class NothingFits(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """``about``: as it was asked, with whole ids. ``report``: that of ``found``. ``at``: when it was asked for. ``names``: with
-    what names people."""
+    """``about``: the query, with whole ids. ``report``: that of ``found``. ``at``: when it was asked for. ``names``:
+    whether it names people."""
 
     about: About
     found: Found
@@ -51,7 +51,7 @@ class Made:
     at: datetime
     names: bool
     keeps: timedelta
-    """For so long at least the content of what was held is kept."""
+    """For at least so long the content of a hold is kept."""
 
 
 async def make(
@@ -66,7 +66,7 @@ async def make(
     delimiters: str,
     keeps: timedelta,
 ) -> Made:
-    """``by``: who asks, as journalled. Raises NothingFits, TooMany and LedgerError."""
+    """``by``: the people who ask, for the journal. Raises NothingFits, TooMany and LedgerError."""
     said = Speech(language)
     called = {word: await ledger.journal.called(word) for word in about.ids}
     if any(len(ids) > 1 for ids in called.values()):
@@ -79,7 +79,7 @@ async def make(
     unknown: Mapping[str, Sequence[str]] = {word: () for word, ids in named.items() if not ids}
     if any(
         "@" in word or " " in word for word in unknown
-    ):  # no id of ours, and perhaps somebody's name: it is not journalled
+    ):  # not an id, and perhaps a person's name: it is not journalled
         raise NothingFits(list(_ids(unknown, said)))
     about = replace(about, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
     if names:
@@ -99,7 +99,8 @@ async def make(
 async def at_the_desk(
     desk: ConsoleServices, about: About, *, prove: bool, names: bool, by: tuple[str, ...], language: str
 ) -> Made:
-    """One at a time, since it takes memory and the time of a processor. Raises Occupied, NothingFits, TooMany and LedgerError."""
+    """One at a time, since a report needs memory and processor time. Raises Occupied, NothingFits, TooMany and
+    LedgerError."""
     if desk.reporting.locked():
         raise Occupied
     async with desk.reporting:
@@ -117,7 +118,7 @@ async def at_the_desk(
 
 
 async def _asked(about: About, ledger: Ledger, lists: Iterable[str], *, delimiters: str, names: bool) -> Asked:
-    """``lists``: which the messages that fit touched. Who wrote is told to those alone to whom names are shown."""
+    """``lists``: those that matching messages touched. Writers are suggested only in a report with names."""
     if not (about.lists or about.senders):
         return Asked(lists=(), senders=(), bad=frozenset())
     documents = await _documents(ledger, (await ledger.gate.read()).policy_sha256) or {}

@@ -39,7 +39,7 @@ OURS: Mapping[str, str] = {
     "mailing.differs": N_("in what it differs from what was approved"),
     "mailing.stage": N_("how far the mailing is"),
 }
-"""Facts that no rule of a policy asks for: the guard's own."""
+"""Facts of the built-in rules, which no policy asks for."""
 AT: Mapping[str, str] = {"running": N_("going"), "paused": N_("pausing"), "stopped": N_("stopped")}
 FORMS: Mapping[str, str] = {
     "one of group ": N_("somebody of the group {what}"),
@@ -75,7 +75,7 @@ _FIGURES = frozenset({Type.COUNT, Type.SHARE})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One rule. ``when``: all must be so; ``unless``: not if all of these are."""
+    """One rule. ``when``: all must be true; ``unless``: not if all of these are."""
 
     id: str
     aim: str
@@ -102,12 +102,12 @@ def condition(asked: Condition, said: Speech) -> str:
 
 
 def fact(name: str, said: Speech) -> str:
-    """What a condition looks at. One that another version knew is said by its name."""
+    """What a condition looks at. A fact of another version is shown by its name."""
     return said(FACTS[name]) if name in FACTS else said(OURS[name]) if name in OURS else name
 
 
 def limit(name: str, text: str, said: Speech) -> str:
-    """What is asked of the fact ``name``, as policy.grammar writes it: ">= 300 in 1h" as "at least 300 in 1 hour"."""
+    """A condition on the fact ``name``, from policy.grammar's text: ">= 300 in 1h" as "at least 300 in 1 hour"."""
     known = facts.FACTS.get(name)
     if known is None or known.type in _FIGURES:
         return _figures(text, said, share=known is not None and known.type is Type.SHARE) or _words(name, text, said)
@@ -122,7 +122,7 @@ def limit(name: str, text: str, said: Speech) -> str:
 
 
 def observed(name: str, text: str, said: Speech) -> str:
-    """What was seen of the fact ``name``, as the journal has it (policy.condition.shown, and guard's own)."""
+    """The value of the fact ``name`` that was seen, from the journal (policy.condition.shown, and built-in rules)."""
     if text.startswith("unknown"):
         why = text.removeprefix("unknown").strip().removeprefix("(").removesuffix(")")
         return said("unknown ({why})", why=why) if why else said("unknown")
@@ -138,7 +138,7 @@ def observed(name: str, text: str, said: Speech) -> str:
 
 
 def _figures(text: str, said: Speech, *, share: bool) -> str:
-    """A comparison or a count; "" for what is neither."""
+    """A comparison or a count; "" for anything else."""
     narrowed = _NARROWED.match(text)
     if narrowed and any(narrowed.groups()[1:]):
         much = _figures(narrowed[1], said, share=share)
@@ -171,13 +171,13 @@ def _figures(text: str, said: Speech, *, share: bool) -> str:
 
 
 def _time(window: str, said: Speech) -> str:
-    """A window as a policy writes it: "10m", "3600 s"."""
+    """A window as in a policy: "10m", "3600 s"."""
     found = _WINDOW.match(window)
     return span(int(found[1]) * _SECONDS[found[2]], said) if found is not None else window
 
 
 def _figure(text: str, said: Speech, share: bool) -> str:
-    """A share is written as a part of one, or in percent."""
+    """A share is a fraction of 1, or in percent."""
     n = float(text.rstrip("% ").replace("_", "").replace(",", ""))
     if text.endswith("%"):
         return f"{said.number(n)} %"
@@ -185,7 +185,7 @@ def _figure(text: str, said: Speech, share: bool) -> str:
 
 
 def _words(name: str, text: str, said: Speech) -> str:
-    """Words between commas and "or". Those that a policy has named itself stay as they are."""
+    """Words between commas and "or". Names from the policy are not translated."""
     known = facts.FACTS.get(name)
     if known is None:
         ours: Mapping[str, str] = {**TRUTHS, **CALLED}

@@ -125,7 +125,7 @@ DEEDS: Mapping[str, str] = {
     "people agreed": N_("a second person agrees that it is told who got it"),
     "people": N_("who got it, by their addresses"),
 }
-"""What was done to a mailing."""
+"""Changes of a mailing."""
 _TELLING = ("action", "choice", "notice", "outcome", "said", "saw", "state", "was", "what")
 _PEOPLES_WORDS = frozenset(
     {
@@ -143,7 +143,7 @@ _PEOPLES_WORDS = frozenset(
         Kind.MAILING,
     }
 )
-"""Kinds whose comment is somebody's; of the others it is a program's."""
+"""Kinds whose comment a person wrote; for others a program did."""
 _SPOKEN = frozenset(kind.value for kind in _PEOPLES_WORDS)
 
 
@@ -156,7 +156,7 @@ class Told:
 
 
 def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
-    """``clear``: what names people, None once it was erased."""
+    """``clear``: names and addresses, None once erased."""
     private: Mapping[str, Any] = clear or {}
     data = entry.data
     details = [
@@ -183,7 +183,7 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
 
 
 def _delivered(data: Mapping[str, Any], said: Speech) -> list[str]:
-    """What became of the recipients of a release; an earlier version did not say."""
+    """The outcomes of a release's recipients; earlier versions did not record them."""
     counts = (
         ("sent", NN_("{n} recipient has it", "{n} recipients have it")),
         ("failed", NN_("{n} recipient could not be reached", "{n} recipients could not be reached")),
@@ -201,7 +201,7 @@ DECIDED: Mapping[str, str] = {
 
 
 def overtaken(hold: Hold, who: str, said: Speech) -> str:
-    """Who was faster than ``who``, "" where nobody was."""
+    """Who was faster than ``who``, "" if nobody was."""
     if hold.state in (State.WITHDRAWN, State.EXPIRED):
         return said(DECIDED[hold.state.value])
     others = [vote for vote in hold.votes if vote.approver != who]
@@ -212,5 +212,5 @@ def overtaken(hold: Hold, who: str, said: Speech) -> str:
 
 
 def reason_of(reason: str, said: Speech) -> str:
-    """Why something stands still: in somebody's own words, or in the guard's, which are said in the reader's language."""
+    """The reason of a freeze: in a person's own words, or the guard's, which are translated."""
     return said(reason) if reason == PUT_BACK else reason

@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 
 PER_MINUTE = 600
 MOST_BODY = 64 << 10
-_PIECE = 200  # of a list
+_PIECE = 200  # items of a list
 MOST_MESSAGE = 70 << 20  # a message to be explained, as base64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What operations work with, beside what pages do. ``verify``: walks over the whole journal."""
+    """What operations use besides the pages' services. ``verify``: walks the whole journal."""
 
     desk: ConsoleServices
     tokens: Tokens
@@ -51,7 +51,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request, understood. ``query`` and ``body`` are of the operation's models."""
+    """One parsed request. ``query`` and ``body`` are of the operation's models."""
 
     services: Services
     holder: Holder
@@ -94,8 +94,8 @@ class Long:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """``scope``: None for what every token may. ``more``: what some of its bodies take beside it. ``refuses``: statuses beyond those
-    that every operation has. ``do`` gives a model's values, or a ``Long`` answer of that model's shape."""
+    """``scope``: None if every token may. ``more``: scopes that some of its bodies need as well. ``refuses``: statuses
+    beyond those of every operation. ``do`` returns a model's values, or a ``Long`` answer of that model's shape."""
 
     method: str
     path: str
@@ -112,7 +112,7 @@ class Operation:
 
 
 class Entry:
-    """``document``: the OpenAPI document as JSON, made when somebody asks for it."""
+    """``document``: the OpenAPI document as JSON, made on first request."""
 
     def __init__(self, operations: Sequence[Operation], document: Callable[[], bytes], services: Services) -> None:
         self._services, self._tokens = services, services.tokens

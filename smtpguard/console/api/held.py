@@ -128,7 +128,7 @@ def _wrong(field: str, problem: str) -> Refusal:
 
 
 async def confirm(call: Call) -> HeldDetail:
-    """For its writer, whose account the token acts as."""
+    """For the message's writer, as the token's account."""
     body: Confirm = call.body
     hold = await looked_up(call)
     seen = approvals.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
@@ -157,7 +157,8 @@ async def reject(call: Call) -> HeldDetail:
 
 
 async def unvote(call: Call) -> HeldDetail:
-    """For who approved it, whose account the token acts as; until it takes effect for any who decide on it, and for its writer."""
+    """For the approver whose vote it is, as the token's account. Until the approval takes effect also for all who
+    decide on it, and for the writer."""
     body: Withdraw = call.body
     hold = await looked_up(call)
     try:
@@ -179,7 +180,7 @@ async def unvote(call: Call) -> HeldDetail:
 
 
 async def withdraw(call: Call) -> HeldDetail:
-    """For its writer, whose account the token acts as."""
+    """For the message's writer, as the token's account."""
     body: Withdraw = call.body
     hold = await looked_up(call)
     if call.who.address not in hold.senders:
@@ -197,7 +198,7 @@ async def withdraw(call: Call) -> HeldDetail:
 
 
 async def settle(call: Call) -> HeldDetail:
-    """A list's post in doubt: it was sent, or is to be sent again."""
+    """For a release to a list address in doubt: it was sent, or is to be sent again."""
     body: Settle = call.body
     hold = await looked_up(call)
     try:
@@ -218,7 +219,7 @@ async def settle(call: Call) -> HeldDetail:
 
 
 async def looked_up(call: Call) -> Hold:
-    """What somebody may not know of is not there."""
+    """A hold that the caller may not see is answered 404."""
     hold = await call.desk.ledger.holds.find(call.path["hold_id"][:100])
     if hold is None or (
         sight(hold, call.who, call.desk.policies.current(), call.desk.clock.now()) is Visibility.NOTHING
@@ -265,13 +266,13 @@ async def _voted(
         if _said(now, call.who.address, choice, seen):
             return await _detail(call, now)
         raise Refusal(409, str(conflict)) from None
-    except Refused as refused:  # it was approved meanwhile, and nobody says why it is taken back
+    except Refused as refused:  # it was approved meanwhile, and revoking it needs a comment
         raise Refusal(409, str(refused)) from None
     return await _detail(call, done.hold)
 
 
 def _said(hold: Hold, who: str, choice: Choice, seen: Seen) -> bool:
-    """Whether this very vote stands already."""
+    """Whether exactly this vote exists already."""
     return any(
         (v.approver, v.choice, v.content_sha256, v.envelope_sha256)
         == (who, choice, seen.content_sha256, seen.envelope_sha256)
@@ -307,7 +308,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
 
 
 async def _detail(call: Call, hold: Hold) -> HeldDetail:
-    """Its writer, who sees nothing otherwise, reads no more in it than in the notice."""
+    """A writer who otherwise sees nothing gets no more than the notice has."""
     in_force = call.desk.policies.current()
     ahead = outlook(hold, call.who, in_force, call.desk.clock.now())
     outgoing = await call.desk.ledger.holds.outgoing(hold.hold_id)

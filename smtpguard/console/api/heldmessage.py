@@ -41,7 +41,7 @@ class VoteRow(BaseModel):
 
 
 class SettledRow(BaseModel):
-    """Recipients by what became of them; of those ``doubted`` nobody knows."""
+    """Recipients by their outcome; that of ``doubted`` ones is unknown."""
 
     sent: int
     failed: int
@@ -75,8 +75,8 @@ class Held(BaseModel):
 
 
 class ConfirmRow(BaseModel):
-    """What its ``writer`` was asked: whether it is meant. ``proof``: what proved that they wrote it. While ``asked``, nobody else
-    approves it; after ``until`` it is a hold as any, or expires, as ``after`` says."""
+    """The question to its ``writer``, whether it is meant. ``proof``: what proved that they wrote it. While ``asked``,
+    nobody else can approve it. After ``until`` it is an ordinary hold, or expires, as ``after`` says."""
 
     writer: str
     proof: Literal["login", "listener", "origin"]
@@ -89,9 +89,9 @@ class ConfirmRow(BaseModel):
 
 
 class SendingRow(BaseModel):
-    """How far the release of what was approved is, in recipients. ``under_way``: it is being sent at this moment. From the moment that
-    an attempt begins until its answer is written a recipient is ``in_doubt``. To reject or to withdraw it takes back what is ``left``,
-    and keeps what is in doubt from being sent again."""
+    """The state of an approved message's release, in recipients. ``under_way``: it is being sent at this moment. A
+    recipient is ``in_doubt`` from the beginning of an attempt until its answer is recorded. Rejecting or withdrawing
+    stops what is ``left``, and prevents another attempt for recipients in doubt."""
 
     under_way: bool
     has: int
@@ -100,7 +100,7 @@ class SendingRow(BaseModel):
 
 
 class Seen(Sent):
-    """What somebody had before their eyes. Send back what you showed: if it is another by now, the answer is 409."""
+    """What the person was shown. Send back what you showed: if it differs by now, the answer is 409."""
 
     content_sha256: Sha256
     envelope_sha256: Sha256
@@ -118,8 +118,9 @@ class QuorumRow(BaseModel):
 
 
 class AtOnceRow(BaseModel):
-    """It goes to the address of a list whose mailings are sent in stages, and so to all ``people`` at once. ``may``: whether it can be
-    approved, by whoever sends that number back as ``all_at_once``; if not, it has to be sent as single copies."""
+    """It goes to the address of a list whose mailings are sent in stages, and so to all ``people`` at once. ``may``:
+    whether it can be approved, by sending that number back as ``all_at_once``; if not, it must be sent as single
+    copies."""
 
     lists: list[str]
     people: int
@@ -128,8 +129,8 @@ class AtOnceRow(BaseModel):
 
 
 class DiffersRow(BaseModel):
-    """``kind``: name, number, code or list, of which ``seen`` are some; or words, of which ``seen`` are all that are covered. ``before``:
-    the words that stand before it."""
+    """``kind``: name, number, code or list, of which ``seen`` are some; or words, of which ``seen`` are all that are
+    covered. ``before``: the words in front of it."""
 
     before: str
     kind: str
@@ -137,7 +138,8 @@ class DiffersRow(BaseModel):
 
 
 class LetterRow(BaseModel):
-    """One more letter of its sender that waits with it. ``begins``: its text, "" to whoever does not see that."""
+    """Another letter of its sender that waits with it. ``begins``: the beginning of its text, "" if the caller may not
+    see it."""
 
     id: str
     recipients: int
@@ -146,11 +148,11 @@ class LetterRow(BaseModel):
 
 
 class CoversRow(BaseModel):
-    """What an approval covers. ``only``: this message and nothing else. ``letters``: so many more of its sender's that wait with it,
-    the oldest, as they are. Otherwise copies of it, which differ only so: ``differs``; in parts
-    of ``links`` to these hosts; and in texts that are ``one_of`` several. That was learned from so many ``copies`` that wait; where there
-    are none, at most ``words_at_most`` words may differ. ``text``: the same in English. To whoever does not see the text its words are
-    not told."""
+    """What an approval covers. ``only``: this message and nothing else. ``letters``: so many other letters of its
+    sender that wait with it, oldest first, as they are. Otherwise copies of it that differ only in ``differs``, in
+    parts of ``links`` to these hosts, and in texts that are ``one_of`` several. That was learned from ``copies``, the
+    number of waiting copies; without any, at most ``words_at_most`` words may differ. ``text``: the same in English. A
+    caller who may not see the message does not get its words."""
 
     only: bool
     letters: int
@@ -163,7 +165,7 @@ class CoversRow(BaseModel):
 
 
 class HeldDetail(Held):
-    """With why, who decides, and what one's own decision would do."""
+    """With the reasons, the approvers, and the effect of the caller's own decision."""
 
     reasons: list[ReasonRow]
     votes: list[VoteRow]
@@ -190,16 +192,17 @@ class HeldQuery(PageQuery):
 
 
 class Confirm(Sent):
-    """``reach``: how many people it goes to, said by its writer."""
+    """``reach``: the number of people it goes to, as stated by its writer."""
 
     seen: Seen
     reach: int
 
 
 class Approve(Sent):
-    """``reach``: how many people it goes to, said by whoever approves; needed where ``reach_must_be_said``. ``people``: how many
-    its mailing may reach in all, up to ``people_at_most``; where it is not given those whom it goes to now, and more of it is held. ``all_at_once``: the ``people`` of ``at_once``, needed where
-    that is told and one's approval is the last that is needed."""
+    """``reach``: the number of people it goes to, as stated by the approver; needed if ``reach_must_be_said``.
+    ``people``: how many people its mailing may reach in all, up to ``people_at_most``; by default those whom it goes to
+    now, and more of it is held. ``all_at_once``: the ``people`` of ``at_once``, needed if that is present and this
+    approval is the last one needed."""
 
     seen: Seen
     comment: Comment = ""
@@ -209,7 +212,7 @@ class Approve(Sent):
 
 
 class Reject(Sent):
-    """``comment``: why; its writer reads it. Of what is approved and in force it has to be said."""
+    """``comment``: the reason, which its writer reads. Required for a message whose approval is in force."""
 
     seen: Seen
     comment: Comment = ""
@@ -220,7 +223,8 @@ class Withdraw(Sent):
 
 
 class Settle(Sent):
-    """What became of a list's post in doubt: it was ``sent``, or is to be sent ``again``. ``comment``: how one knows; journalled."""
+    """The outcome of a release to a list address in doubt: it was ``sent``, or is to be sent ``again``. ``comment``:
+    how this is known; journalled."""
 
     choice: Literal["sent", "again"]
     comment: Comment = ""
@@ -233,7 +237,7 @@ class Question(Sent):
 
 
 class Answer(Sent):
-    """Those who decide read it."""
+    """The approvers read it."""
 
     words: Annotated[str, Field(min_length=1, max_length=2000)]
 
@@ -245,8 +249,9 @@ class AttachmentRow(BaseModel):
 
 
 class Text(BaseModel):
-    """``text`` and ``quoted``: what a reader sees; ``plain``: what those see whose program shows no HTML, where it says another thing;
-    ``hidden``: what its HTML hides. ``cut``: there is more of it. ``problem``: what keeps the whole from being read."""
+    """``text`` and ``quoted``: what a reader sees; ``plain``: the text in programs without HTML, if it says something
+    else; ``hidden``: text that the HTML hides. ``cut``: there is more of it. ``problem``: why not all of it can be
+    read."""
 
     text: str
     quoted: str
@@ -258,7 +263,7 @@ class Text(BaseModel):
 
 
 class Happened(BaseModel):
-    """``kind``: as the journal has it; ``text``: in English. ``who`` and ``words`` are empty where they were erased."""
+    """``kind``: as in the journal; ``text``: in English. ``who`` and ``words`` are empty once erased."""
 
     at: Time
     kind: str

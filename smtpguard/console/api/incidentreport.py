@@ -13,11 +13,11 @@ _Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Incident(Sent):
-    """What is given must all fit. ``ids``: of held messages, of others as the log has them, of mailings (a beginning is enough) or
-    freezes, or SHA-256 of contents; one of them must fit. ``senders``: in From, reverse-path or login. ``subject``: a part of it.
-    ``since``, ``until``: "2026-11-26 09:30" in UTC or with an offset of its own, or "2h" for so long ago. ``alone``: without the
-    other messages of the same mailings. ``names``: with who wrote, subjects and comments, which is journalled. ``proof``: with the
-    walk over the whole journal."""
+    """All conditions must match. ``ids``: of held messages, of other messages as in the log, of mailings (a prefix is
+    enough) or freezes, or SHA-256 of contents; one of them must match. ``senders``: in From, reverse-path or login.
+    ``subject``: a part of it. ``since``, ``until``: "2026-11-26 09:30" in UTC or with its own offset, or "2h" for so
+    long ago. ``alone``: without the other messages of the same mailings. ``names``: with writers, subjects and
+    comments, which is journalled. ``proof``: with a walk of the whole journal."""
 
     ids: list[_Name] = Field(default=[], max_length=100)
     lists: list[_Name] = Field(default=[], max_length=100)
@@ -31,7 +31,7 @@ class Incident(Sent):
 
 
 class JournalHead(BaseModel):
-    """The journal when the report was begun: its last entry, up to which everything was read, and the last signed checkpoint."""
+    """The journal when the report was begun: the last entry that was read, and the last signed checkpoint."""
 
     id: str
     seq: int
@@ -41,8 +41,8 @@ class JournalHead(BaseModel):
 
 
 class PeopleCount(BaseModel):
-    """Distinct people, from ``least`` to ``most``; null: nobody can say how many at most. ``people``: one number for both, with
-    ``at_least`` or ``at_most`` where they differ."""
+    """Distinct people, from ``least`` to ``most``; null: no upper bound is known. ``people``: one number for both, with
+    ``at_least`` or ``at_most`` if they differ."""
 
     people: int
     at_least: bool
@@ -75,7 +75,7 @@ class NameCount(BaseModel):
 
 
 class ListCount(NameCount):
-    """As the policy has it that decided; null where that is not known any more."""
+    """From the policy that decided; null if that is no longer known."""
 
     title: str | None
     audience: str | None
@@ -114,7 +114,7 @@ class Writer(BaseModel):
 
 
 class RuleCount(BaseModel):
-    """``purpose``: what it is for, as the policy has it that decided."""
+    """``purpose``: from the policy that decided."""
 
     rule: str
     mode: str
@@ -123,7 +123,7 @@ class RuleCount(BaseModel):
 
 
 class PolicyCount(BaseModel):
-    """``known``: its documents are kept still, and this version reads them. ``enforced``: false where it only observed."""
+    """``known``: its documents are kept, and this version can read them. ``enforced``: false if it only observed."""
 
     sha256: str
     messages: int
@@ -132,7 +132,7 @@ class PolicyCount(BaseModel):
 
 
 class IncidentMailing(MailingRow):
-    """As it is now, over all of its time. Without names what would name somebody is null."""
+    """As it is now, over its whole time. Without names, values that may name a person are null."""
 
     reverse_path: str | None
     subject: str | None  # type: ignore[assignment]  # without names
@@ -142,8 +142,8 @@ class IncidentMailing(MailingRow):
 
 
 class StepRow(BaseModel):
-    """An entry of the journal. ``private``: what names people, without recipients; null without names, or where it is erased.
-    ``left_out``: how many of its kind come between it and the next."""
+    """An entry of the journal. ``private``: names and addresses, without recipients; null without names, or once
+    erased. ``left_out``: how many entries of its kind follow before the next."""
 
     seq: int
     at: Time
@@ -157,13 +157,13 @@ class StepRow(BaseModel):
 
 
 class IncidentReport(BaseModel):
-    """Who sent what, when, to how many, what became of it and who decided. A message of which several things became is in several
-    ``ends``, each with the people for whom it was that. ``copies``: what a list server made of these, with whose people theirs are
-    counted. ``shown``: the most addresses in To and Cc of one that went out, which all who got it can read; null where not more than one
-    is on record. ``again``: how often what was held already came once
-    more. ``undelivered``: recipients of what was approved whom the relay refused. ``parts``: how often the colleagues got it while the
-    customers' part was held. ``erased``: messages whose names are erased by now. ``unsettled``: ids of those of which nobody knows
-    whether the relay took them. ``proof``: null where nobody asked for it."""
+    """Who sent what, when, to how many, what happened to it and who decided. A message with several outcomes is in
+    several ``ends``, each with its people. ``copies``: made by a list server of these messages, whose people include
+    theirs. ``shown``: the most addresses in To and Cc of one message that went out, which all its recipients can read;
+    null if no more than one is on record. ``again``: retries of held messages. ``undelivered``: recipients of approved
+    messages that the relay refused. ``parts``: messages that colleagues got while the customers' part was held.
+    ``erased``: messages whose names are erased by now. ``unsettled``: ids of messages of which it is unknown whether
+    the relay took them. ``proof``: null if none was asked for."""
 
     about: list[str]
     made_at: Time

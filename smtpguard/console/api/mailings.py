@@ -132,7 +132,7 @@ async def _moved(call: Call, what: str) -> MailingRow:
 
 
 async def looked_up(call: Call) -> Mailing:
-    """By its whole id alone: a beginning would tell which others there are."""
+    """By its whole id only: a prefix would reveal which others exist."""
     wanted = call.path["mailing_id"][:100]
     try:
         mailing = await call.desk.mailings.show(wanted)

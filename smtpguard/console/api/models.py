@@ -20,13 +20,13 @@ Comment = Annotated[str, Field(max_length=2000)]
 
 
 class Sent(BaseModel):
-    """A body. A key that nobody knows is a mistake, and told."""
+    """A request body. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Page(BaseModel, Generic[T]):
-    """Newest first. ``next``: the cursor of the page after this one, null on the last."""
+    """Newest first. ``next``: the cursor of the next page, null on the last."""
 
     items: list[T]
     next: str | None = None
@@ -49,7 +49,8 @@ MailingState = Literal["passing", "held", "approved", "paused", "rejected"]
 
 
 class GrantRow(BaseModel):
-    """What people allowed: so many people in all, until then. ``covers``: one message and nothing else, or copies of it as well."""
+    """An approval: so many people in all, until then. ``covers``: one message and nothing else, or copies of it as
+    well."""
 
     hold: str
     people: int
@@ -76,11 +77,12 @@ class StageRow(BaseModel):
 
 
 class MailingRow(BaseModel):
-    """One mailing. Numbers are of people, each once: ``relayed`` have it, as far as is known, and ``doubted`` may; to ``admitted`` it is
-    on its way; ``held``: for people to decide; of ``deferred`` the client has the copy; ``refused`` by the relay; ``stopped``: held, and
-    it does not go out. At least ``at_least`` people have it, and at most ``at_most``: they differ where somebody is in doubt, or where
-    the people of two lists, or of two versions of one, may be the same. ``first_at``, ``last_at``: when copies of it came;
-    ``went_first_at``, ``went_last_at``: when the relay took the first and the last that went out, null where nothing has."""
+    """One mailing. Numbers are of distinct people: ``relayed`` have it, as far as is known, and ``doubted`` may; for
+    ``admitted`` it is on its way; ``held``: it waits for a decision; ``deferred``: their copies are at the client;
+    ``refused`` by the relay; ``stopped``: it was held, and does not go out. At least ``at_least`` people have it, and
+    at most ``at_most``: they differ if recipients are in doubt, or if people of two lists, or of two versions of one,
+    may be the same. ``first_at``, ``last_at``: when copies of it came; ``went_first_at``, ``went_last_at``: when the
+    relay took the first and the last one, null if it took none."""
 
     id: str
     subject: str
@@ -112,14 +114,14 @@ class MailingRow(BaseModel):
 
 
 class MailingsQuery(PageQuery):
-    """``least``: those that came for so many people at least, or on which somebody decides or decided."""
+    """``least``: mailings with at least so many people, or with a decision made or pending."""
 
     state: MailingState | None = None
     least: int = Field(default=20, ge=0)
 
 
 class Feedback(Sent):
-    """How many more than were reported before."""
+    """How many more since the last report."""
 
     bounces: int = Field(default=0, ge=0, le=10_000_000)
     complaints: int = Field(default=0, ge=0, le=10_000_000)
@@ -173,7 +175,7 @@ class Moved(Sent):
 
 
 class RejectMailing(Sent):
-    """``comment``: why; its writers read it, and what still comes of it is answered with it."""
+    """``comment``: the reason. Its writers read it, and further messages of the mailing are refused with it."""
 
     comment: Annotated[str, Field(min_length=1, max_length=2000)]
 
@@ -210,7 +212,7 @@ class WhoGot(BaseModel):
     people: list[PersonRow]
 
 
-# -- standing still
+# -- freezes
 
 SelectorName = Literal["all", "list", "sender", "mailing", "thread"]
 
@@ -239,7 +241,8 @@ class SetFreeze(Sent):
 
 
 class FreezeSet(BaseModel):
-    """``recalled``: messages that were dropped before their final dot; ``past_recall``: the relay has those, or may have."""
+    """``recalled``: messages that were dropped before their final dot; ``past_recall``: the relay has those, or may
+    have."""
 
     freeze: FreezeRow
     recalled: int
@@ -248,7 +251,8 @@ class FreezeSet(BaseModel):
 
 
 class FreezeLifted(BaseModel):
-    """``lifted`` false: it takes two people, the word of this one is noted, and it stands until another agrees."""
+    """``lifted`` false: two people are needed. This one's consent is recorded, and the freeze stays until another
+    agrees."""
 
     id: str
     lifted: bool
@@ -289,8 +293,8 @@ class PolicyShown(BaseModel):
 
 
 class Explain(Sent):
-    """``message``: a whole message (RFC 5322), as text; ``message_base64`` where it is not UTF-8. ``sender``: the reverse-path, ""
-    for the null one; the message's From where it is not given. Nothing is sent or stored."""
+    """``message``: a whole message (RFC 5322) as text; ``message_base64`` if it is not UTF-8. ``sender``: the
+    reverse-path, "" for the null one; by default the message's From. Nothing is sent or stored."""
 
     message: str = ""
     message_base64: str = ""
@@ -315,8 +319,8 @@ class FirstBad(BaseModel):
 
 
 class Lost(BaseModel):
-    """Entry ``seq`` says that the store was put back: entries up to ``through``, signed after ``since`` and until ``signed_at``, are
-    not in it."""
+    """Entry ``seq`` says that the store was rolled back: entries up to ``through``, signed after ``since`` and until
+    ``signed_at``, are not in it."""
 
     seq: int
     at: Time
@@ -326,7 +330,7 @@ class Lost(BaseModel):
 
 
 class Unsigned(BaseModel):
-    """Entries that no checkpoint was made in. Times: of the first and of the last."""
+    """Entries without a checkpoint. Times: of the first and of the last."""
 
     first: int
     last: int
@@ -335,7 +339,7 @@ class Unsigned(BaseModel):
 
 
 class Backwards(BaseModel):
-    """Where an entry is older than one before it, and how many in a row are."""
+    """An entry that is older than one before it, and how many such entries follow each other."""
 
     seq: int
     at: Time
@@ -344,7 +348,7 @@ class Backwards(BaseModel):
 
 
 class Beside(BaseModel):
-    """What the store has beside the journal, and does not agree with it."""
+    """Data that the store has beside the journal, and that disagrees with it."""
 
     about: str
     id: str
@@ -379,7 +383,7 @@ class Verified(BaseModel):
 
 
 class Me(BaseModel):
-    """As whom this token acts, and what it may do."""
+    """The account that this token acts as, and what it may do."""
 
     address: str
     name: str

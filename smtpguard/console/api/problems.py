@@ -25,7 +25,7 @@ TITLES: Mapping[int, str] = {
 
 
 class Wrong(BaseModel):
-    """One thing in a request that is not as it must be."""
+    """One error in a request."""
 
     at: str = Field(description="where: body.comment, query.limit")
     problem: str

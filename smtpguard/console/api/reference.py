@@ -62,7 +62,7 @@ async def policy(call: Call) -> PolicyShown:
 
 
 async def verify(call: Call) -> Verified:
-    """Walks over the whole journal: one at a time, since it may take a while."""
+    """Walks the whole journal: one at a time, since it may take a while."""
     running = call.services.verifying
     if running.locked():
         raise Refusal(409, "The journal is being verified already: ask again later.")

@@ -19,7 +19,7 @@ async def listed(call: Call) -> Freezes:
 
 
 async def freeze(call: Call) -> FreezeSet:
-    """The same freeze again is another one: whoever is in doubt asks once more, and that must not fail."""
+    """A repeated request makes another freeze: a caller in doubt repeats it, and that must not fail."""
     body: SetFreeze = call.body
     selector = Selector(body.selector)
     made = await call.desk.freezes.freeze(
@@ -38,7 +38,7 @@ async def freeze(call: Call) -> FreezeSet:
 
 
 async def lift(call: Call) -> FreezeLifted:
-    """Where it takes two, the first is noted; two programs of one person are one person."""
+    """If two people must agree, the first one's consent is recorded. Two programs of one person count as one person."""
     freeze_id = call.path["freeze_id"][:100]
     try:
         hooks = await call.desk.freezes.thaw(freeze_id, by=call.holder.by, person=call.who.address)

@@ -18,7 +18,7 @@ from smtpguard.locale.speech import Speech
 
 
 async def text(call: Call) -> Text:
-    """For whom the policy shows it to, and for nobody else is it there. Journalled before it is shown."""
+    """404 for callers to whom the policy does not show it. Journalled before it is shown."""
     hold = await looked_up(call)
     if sight(hold, call.who, call.desk.policies.current(), call.desk.clock.now()) < Visibility.TEXT:
         raise Refusal(404)
@@ -53,7 +53,7 @@ async def ask(call: Call) -> History:
 
 
 async def answer(call: Call) -> History:
-    """Its writer's, whose account the token acts as."""
+    """For the message's writer, as the token's account."""
     body: Answer = call.body
     hold = await looked_up(call)
     by = call.holder.by

@@ -18,14 +18,14 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 
 PREFIX = "smtpguard"
-"""At the beginning of every token, so that scanners of repositories and logs find one that got away."""
+"""The prefix of every token, so that scanners of repositories and logs can find a leaked one."""
 
 NO_FACTOR = "no-second-factor"
 _FORM = re.compile(rf"{PREFIX}_([0-9A-Z]{{16}})_([A-Za-z0-9_-]{{43}})", re.ASCII)
 
 
 class NoFactor(Exception):
-    """A token is right, and its account may do nothing until it has a second factor."""
+    """The token is right, but its account may do nothing until it has a second factor."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -34,12 +34,12 @@ class NoFactor(Exception):
 
 
 class NoToken(Exception):
-    """Nothing changed; says why."""
+    """Nothing changed; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who asks: a program, as a person."""
+    """The caller: a program that acts as a person."""
 
     token: Token
     account: Account
@@ -49,7 +49,7 @@ class Holder:
 
     @property
     def by(self) -> str:
-        """As journalled beside the person's address."""
+        """For the journal, beside the person's address."""
         return f"{self.account.address} (token {self.token.token_id}: {self.token.name})"
 
 
@@ -63,7 +63,7 @@ class Tokens:
         delimiters: str = "+",
         required: frozenset[Role] = frozenset(),
     ) -> None:
-        """``required``: the roles that ask for a second factor."""
+        """``required``: the roles that must have a second factor."""
         self._people, self._clock, self._new_id = people, clock, new_id
         self._required = required
         self._delimiters = delimiters
@@ -71,7 +71,7 @@ class Tokens:
     async def add(
         self, address: str, *, name: str, scopes: Sequence[Scope], good_for: timedelta, by: str
     ) -> tuple[Token, str]:
-        """The token, and its text, which is nowhere afterwards. Raises NoToken, BadAddress, LedgerError."""
+        """The token, and its text, which is not stored. Raises NoToken, BadAddress, LedgerError."""
         account = await self._people.account(Keys(address=Address.parse(address).canonical(self._delimiters)))
         if account is None:
             raise NoToken(f"there is no account of {address}: smtpguard users add")
@@ -110,7 +110,8 @@ class Tokens:
         return await self._people.tokens()
 
     async def holder(self, text: str) -> Holder | None:
-        """Who holds this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises NoFactor, LedgerError."""
+        """The holder of this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises
+        NoFactor, LedgerError."""
         form = _FORM.fullmatch(text)
         if form is None:
             return None

@@ -57,7 +57,7 @@ def raw_of(text: str, encoded: str) -> bytes:
             raise Refusal(422, errors=[Wrong(at="body.message_base64", problem="no base64")]) from None
     if len(raw) > MOST_OCTETS:
         raise Refusal(413, f"At most {MOST_OCTETS} octets.")
-    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # as files have lines, and as mail does
+    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # lines in JSON end as in files, in mail with CRLF
 
 
 def _address(text: str, at: str, wrong: list[Wrong]) -> Address | None:

@@ -32,7 +32,7 @@ from smtpguard.notices.noticedata import nameable
 
 _MOST_WORDS = 2_000
 _CARRIED = ("content", "envelope", "policy", "lists", "copies", "people", "at_once")
-"""What a page says that an approval was given on."""
+"""Form fields with what the page showed for an approval."""
 CHANGED = "Nothing was done: it is not what it was when you looked. This is how it stands now."
 
 UNCONFIRMED = N_("It was not sent: it cannot be sent in stages, and nobody said that it goes to everybody at once.")
@@ -89,7 +89,7 @@ async def vote(request: Request) -> Response:
 
 
 async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: FormData) -> Response:
-    """The approval shown again with what it covers and how many people it is, to be confirmed. Decides nothing yet."""
+    """Show the approval again with its cover and number of people, to be confirmed. Nothing is decided yet."""
     here, who, said = desk(request), person(request), speech(request)
     in_force = here.policies.current()
     ahead = outlook(hold, who, in_force, here.clock.now())
@@ -116,7 +116,7 @@ def _not_that(said: Speech, reach: int, people: int) -> str:
 
 @for_roles(APPROVER)
 async def settle(request: Request) -> Response:
-    """A list's post in doubt: it was sent, or is to be sent again."""
+    """For a release to a list address in doubt: it was sent, or is to be sent again."""
     here, who, said = desk(request), person(request), speech(request)
     hold, seen = await looked_up(request)
     sent = await form(request)
@@ -152,7 +152,8 @@ async def ask(request: Request) -> Response:
 
 @for_roles()
 async def unvote(request: Request) -> Response:
-    """Who approved takes it back, while others are waited for; until it takes effect any who decide on it undo it."""
+    """An approver undoes their vote while others are awaited. Until the approval takes effect all who decide on it may
+    undo it."""
     here, who = desk(request), person(request)
     hold, _ = await looked_up(request)
     if APPROVER not in who.roles and who.address not in hold.senders:
@@ -167,7 +168,7 @@ async def unvote(request: Request) -> Response:
 
 @for_roles()
 async def confirm(request: Request) -> Response:
-    """Its writer, who is asked, says that it is meant, by the number of people."""
+    """The writer, who is asked, confirms the message by the number of people."""
     here, who, said = desk(request), person(request), speech(request)
     hold = await _mine(request)
     sent = await form(request)
@@ -232,7 +233,7 @@ async def judge(request: Request) -> Response:
 
 
 async def _write(request: Request, send: Callable[..., Awaitable[None]], missing: str, what: str) -> Response:
-    """What its writer has to say to those who decide. ``missing``: what to say where nothing was written."""
+    """A message from its writer to the approvers. ``missing``: the error if it is empty."""
     who = person(request)
     hold = await _mine(request)
     words = _words(await form(request), "words")
@@ -246,7 +247,7 @@ async def _write(request: Request, send: Callable[..., Awaitable[None]], missing
 
 
 async def _mine(request: Request) -> Hold:
-    """The hold, for its writer alone."""
+    """The hold, for its writer only."""
     hold, _ = await looked_up(request)
     if person(request).address not in hold.senders:
         raise HTTPException(404)
@@ -254,7 +255,7 @@ async def _mine(request: Request) -> Hold:
 
 
 async def _done(request: Request, act: Callable[[], Awaitable[None]], what: str) -> Response:
-    """Back to the message, which says what was done; or the message as it is now, and why nothing was."""
+    """Redirect to the message with what was done; or show it as it is now, and why nothing was done."""
     said = speech(request)
     try:
         await act()

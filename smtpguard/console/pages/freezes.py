@@ -64,7 +64,7 @@ async def freeze(request: Request) -> Response:
 
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def asked(request: Request) -> Response:
-    """What goes out with the thaw, before it is done."""
+    """Show what the thaw would release, before it is done."""
     return await _asking(request)
 
 
@@ -92,7 +92,7 @@ async def _standing(request: Request) -> Freeze | None:
 
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def thaw(request: Request) -> Response:
-    """Once somebody has seen what goes out with it; where more would by now, they look again."""
+    """Needs a look at what it releases; if that would be more by now, the person looks again."""
     here, who, said = desk(request), person(request), speech(request)
     if (freeze := await _standing(request)) is not None:
         seen = digits(await form(request), "messages")
@@ -149,7 +149,7 @@ async def _shown(
 
 
 def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
-    """Those that failed, and what they said themselves."""
+    """The hooks that failed, with their own messages."""
     return [
         f"{hook.argv[0]}: {said(FAILURES[hook.failed], value=hook.value)}" + (f": {hook.said}" if hook.said else "")
         for hook in hooks
@@ -158,7 +158,7 @@ def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
 
 
 async def _asked_for(here: ConsoleServices) -> dict[str, str]:
-    """Who wants which freeze thawed already."""
+    """By freeze, who has already asked to thaw it."""
     return {f.freeze_id: await here.freezes.asked_to_thaw(f.freeze_id) for f in await here.freezes.standing()}
 
 

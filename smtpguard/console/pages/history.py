@@ -48,7 +48,7 @@ async def history(request: Request) -> Response:
 
 @for_roles(*ROLES)
 async def frozen(request: Request) -> Response:
-    """What was frozen and thawed, by whom and why."""
+    """Freezes and thaws, by whom and why."""
     after = request.query_params.get("after", "")[:20]
     before = int(after) if after.isascii() and after.isdecimal() else None
     entries = await desk(request).archive.freezes(limit=PAGE + 1, before=before)

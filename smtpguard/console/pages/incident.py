@@ -31,7 +31,7 @@ Asked = dict[str, str]
 
 @for_roles(OPERATOR, ADMIN)
 async def ask(request: Request) -> Response:
-    """The form, filled in as far as a link has it."""
+    """The form, filled in from a link."""
     return await _shown(request, {"id": request.query_params.get("id", "")[:_MOST]})
 
 

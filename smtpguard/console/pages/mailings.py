@@ -40,7 +40,7 @@ async def mailing(request: Request) -> Response:
 
 @for_roles(APPROVER)
 async def act(request: Request) -> Response:
-    """Go on, stop, take back what was decided, or reject what has not gone."""
+    """Continue, stop, revoke what was decided, or reject what is not sent."""
     here, who, said = desk(request), person(request), speech(request)
     found = await _found(request)
     sent = await form(request)

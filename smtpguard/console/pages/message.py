@@ -49,7 +49,7 @@ _MOST_LETTERS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """Recipients of one kind: a list by its address or through members, colleagues, or people outside."""
+    """Recipients of one kind: a list by its address or through members, colleagues, or outside people."""
 
     kind: str
     title: str = ""
@@ -62,7 +62,7 @@ class Reached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """Letters of one sender with the same text. ``begins``: how that does, "" to who may not see it."""
+    """Letters of one sender with the same text. ``begins``: its beginning, "" if the person may not see it."""
 
     letters: tuple[Hold, ...]
     begins: str = field(default="", repr=False)
@@ -70,7 +70,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What is behind the reasons, as far as this person sees it."""
+    """What is behind the reasons, as far as this person may see it."""
 
     letter: Letter | None = field(default=None, repr=False)
     found: Evidence | None = None
@@ -79,9 +79,10 @@ class Shown:
 
 
 async def looked_up(request: Request) -> tuple[Hold, Visibility]:
-    """The hold in the path, for somebody who may know of it. Raises 404 for everybody else, as if it were not there.
+    """The hold in the path, for a person who may see it. Raises 404 for others, as if it did not exist.
 
-    With a signed link it is the one that the link is for."""
+    With a signed link only the link's own hold.
+    """
     here, who = desk(request), person(request)
     link = getattr(request.state, "link", None)
     hold = await here.ledger.holds.find(
@@ -96,7 +97,7 @@ async def looked_up(request: Request) -> tuple[Hold, Visibility]:
 
 
 async def viewed(here: ConsoleServices, hold: Hold, who: Person, what: str) -> None:
-    """In the journal before it is on the screen. ``what``: reasons, text, full, html, or an attachment's number."""
+    """Journal a view before it is shown. ``what``: reasons, text, full, html, or an attachment's number."""
     event = Event(
         kind=Kind.VIEWED,
         id=hold.hold_id,
@@ -126,7 +127,7 @@ async def shown(
     *,
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
-    """The page for those who decide. ``problem``: what kept a decision from being taken; ``wrong``: which fields."""
+    """The page for approvers. ``problem``: why a decision was not made; ``wrong``: the fields with errors."""
     here, who, said = desk(request), person(request), speech(request)
     in_force, now = here.policies.current(), here.clock.now()
     content = await _content(here, hold, seen, request)
@@ -179,7 +180,7 @@ async def shown(
 
 
 async def _queued(here: ConsoleServices, hold: Hold, most: int, *, blind: bool) -> list[Queued]:
-    """The letters that are decided on with it: each text once, in the order in which they came."""
+    """The letters that are decided on with it: each text once, oldest first."""
     texts: dict[str, tuple[list[Hold], str]] = {}
     for one, shown in await here.archive.queued(hold.hold_id, most) if most else ():
         text = shown.text if shown is not None and not blind else one.hold_id
@@ -218,18 +219,18 @@ async def own(
 
 
 def base(request: Request, hold: Hold) -> str:
-    """Where the page of its writer is: by the signed link that they came with, or by its id."""
+    """The path of its writer's page: by the signed link that they came with, or by its id."""
     link = request.path_params.get("link")
     return f"/mine/{link}" if link else f"/held/{hold.hold_id}"
 
 
 def done(request: Request) -> str:
-    """What was done before this page, in words; one of ours, whatever the address says."""
+    """What was done before this page, in words; only one of our own messages, whatever the URL says."""
     return speech(request)(text) if (text := labels.DONE.get(request.query_params.get("done", ""), "")) else ""
 
 
 async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[Told]:
-    """What was asked and answered about it, as far as it is there still."""
+    """The questions and answers about it that are not erased."""
     entries = await here.archive.history(hold.hold_id)
     return [told(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
 
@@ -241,7 +242,7 @@ def spoken(
 
 
 def in_words(reasons: Iterable[Mapping[str, Any]], said: Speech) -> list[tuple[str, str, list[str]]]:
-    """(rule, what it is for, what it saw), in the reader's language. What several saw is said once."""
+    """(rule, its purpose, what it saw), in the reader's language. What several rules saw is said once."""
     told: list[tuple[str, str, list[str]]] = []
     before: set[str] = set()
     for each in reasons:
@@ -253,9 +254,9 @@ def in_words(reasons: Iterable[Mapping[str, Any]], said: Speech) -> list[tuple[s
 
 
 def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:
-    """Recipients by what they are, counted, with a few samples for those who see the message."""
+    """Recipients by kind, counted, with a few samples for people who see the message."""
     registry = in_force.registry
-    if hold.kind == effects.TEST:  # it is looked at as if it went to the lists, whether they have addresses or not
+    if hold.kind == effects.TEST:  # it is shown as if it went to the lists, whether they have addresses or not
         everyone = registry.of_lists(name for name in hold.lists if name in registry.lists)
     else:
         everyone = registry.classify(hold.envelope.addresses)
@@ -288,7 +289,7 @@ def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:
 
 
 async def letter_of(content: Message) -> Letter:
-    """Opened in a thread, and remembered for a while: the page is looked at again after each decision."""
+    """Opened in a thread, and cached for a while: the page is shown again after each decision."""
     found = _LETTERS.get(content.sha256)
     if found is None:
         found = _LETTERS[content.sha256] = await asyncio.to_thread(opened, content)
@@ -298,7 +299,7 @@ async def letter_of(content: Message) -> Letter:
 
 
 def _staged(stages: Stages | None, said: Speech) -> str:
-    """ "50, 1 %, the rest"; "" where there are none."""
+    """ "50, 1 %, the rest"; "" without stages."""
     return ", ".join(
         said("the rest") if step == REST else f"{said.number(step * 100)} %" if step < 1 else said.number(int(step))
         for step in (stages.steps if stages is not None else ())

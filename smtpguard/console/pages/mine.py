@@ -16,7 +16,7 @@ from smtpguard.holds.model import State, Wanted
 
 @for_roles()
 async def mine(request: Request) -> Response:
-    """The newest first, whatever became of them. What was never taken is not theirs to see to."""
+    """Newest first, in whatever state. Void holds are left out: the client still has those messages."""
     states = tuple(state for state in State if state is not State.VOID)
     wanted = Wanted(states=states, marks=((f"from:{person(request).address}",),))
     before, after_id = cut(request.query_params.get("after", "")[:100]) or (None, None)

@@ -33,7 +33,7 @@ RELAY = ("relay-away", "deferring")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """``days``: the last so many, today among them."""
+    """``days``: the last so many, today included."""
 
     days: int
     found: Activity
@@ -42,8 +42,8 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Of rules and lists one. ``title``: what it is called; ``quick``: the median time to decide; ``percent``: approved, None where nothing
-    was decided."""
+    """One rule or list. ``title``: its name; ``quick``: the median time to decide; ``percent``: approved, None without
+    decisions."""
 
     share: Share
     title: str
@@ -99,7 +99,7 @@ async def _figure(request: Request, days: int) -> Figure:
 
 
 async def _mine(request: Request) -> int:
-    """How many wait for this person."""
+    """How many holds wait for this person."""
     wanted = Filters(mine=True).wanted(desk(request), person(request), [State.WAITING])
     return 0 if wanted is None else (await desk(request).archive.ranked(wanted, first=(), limit=1))[1]
 
@@ -117,14 +117,14 @@ def _parts(shares: Sequence[Share], titles: Mapping[str, str], said: Speech) -> 
 
 
 def _spans(decided: Decided, said: Speech) -> tuple[str, str]:
-    """Half were decided within the one, nine of ten within the other."""
+    """The times within which half, and nine of ten, were decided."""
     some = (decided.median_seconds, decided.p90_seconds)
     median, most = ("" if seconds is None else said.span(timedelta(seconds=seconds)) for seconds in some)
     return median, most
 
 
 def _drawn(month: Figure) -> tuple[chart.Bars | None, chart.Bars | None, list[tuple[date, tuple[int, ...]]]]:
-    """What passed, what was stopped, and the numbers of both: a day each, those without mail too."""
+    """What passed, what was stopped, and the numbers of both for each day, days without mail included."""
     known = {day.day: (day.relayed, day.held, day.rejected, day.deferred) for day in month.found.days}
     days = [month.since + timedelta(days=n) for n in range(month.days)]
     table: list[tuple[date, tuple[int, ...]]] = [(day, known.get(day, (0, 0, 0, 0))) for day in days]
@@ -133,7 +133,7 @@ def _drawn(month: Figure) -> tuple[chart.Bars | None, chart.Bars | None, list[tu
 
 
 def _unwell(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
-    """Lists that are not to be relied on, and why."""
+    """Lists that cannot be relied on, and why."""
     registry = in_force.registry
     return [
         (info.title or name, said.say(standing.why))
@@ -147,7 +147,7 @@ def _others(alarms: Sequence[Standing]) -> list[Standing]:
 
 
 def _link(figure: Figure, path: str, state: str = "", rule: str = "", list: str = "") -> str:
-    """To what a figure counts."""
+    """The page with what a figure counts."""
     return Filters(state=state, rule=rule, list=list, since=figure.since).url(path=path)
 
 

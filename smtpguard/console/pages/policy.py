@@ -31,7 +31,7 @@ _MOST_RECIPIENTS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """One list. ``people`` None: nobody knows. ``fine``: its index can be relied on."""
+    """One list. ``people`` None: unknown. ``fine``: its index can be relied on."""
 
     title: str
     name: str
@@ -133,7 +133,7 @@ async def _shown(
 
 
 class _NotOne(Exception):
-    """``text`` is no address; ``field``: where it was given, or would have been."""
+    """``text`` is not a valid address; ``field``: where it was given, or is missing."""
 
     def __init__(self, field: str, text: str) -> None:
         super().__init__(text)
@@ -141,7 +141,7 @@ class _NotOne(Exception):
 
 
 def _envelope(message: Message, sender: str, to: str) -> tuple[Address | None, list[Address]]:
-    """As it was given, else as the header says it. Raises _NotOne."""
+    """The given envelope, else that of the header. Raises _NotOne."""
     header = message.header
     given = [_address("to", word) for word in to.replace(",", " ").replace(";", " ").split() if word]
     people = (given or mailboxes(header, "To", "Cc"))[:_MOST_RECIPIENTS]

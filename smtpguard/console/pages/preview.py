@@ -49,7 +49,7 @@ async def part(request: Request) -> Response:
 
 
 async def _whole(request: Request) -> tuple[Hold, Message]:
-    """For those who see all of it; for nobody else is it there."""
+    """For people who may see all of it; 404 for others."""
     hold, seen = await looked_up(request)
     if seen < Visibility.FULL:
         raise HTTPException(404)

@@ -36,7 +36,7 @@ from smtpguard.reading.looks import topic_called
 
 MOST_AT_ONCE = 200
 MOST_BEGUN, MOST_OPENED = 50, 1 << 20
-"""Of so many of them, up to that size, the page says how their text begins."""
+"""For at most so many holds, up to this size, the page shows the beginning of the text."""
 SPECIAL = "special-category"
 ROWS = PAGE
 """On a page."""
@@ -44,7 +44,7 @@ ROWS = PAGE
 
 @for_roles()
 async def waiting(request: Request) -> Response:
-    """All of the page, or, where the page itself asks again, only the rows."""
+    """The whole page; only the rows for a refresh."""
     here, who, said = desk(request), person(request), speech(request)
     if not who.roles & set(ROLES):
         return see_other("/mine")
@@ -81,7 +81,7 @@ async def waiting(request: Request) -> Response:
 
 
 def ruled(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
-    """What the rules are for that can hold something, and their ids."""
+    """Purposes and ids of rules that may hold mail."""
     return [(in_words(rule, said).aim or rule.rule_id, rule.rule_id) for rule in in_force.rules.rules]
 
 
@@ -90,7 +90,7 @@ def _cursor(place: Place) -> str:
 
 
 def _place(after: str) -> Place | None:
-    """None for what is no cursor of ours."""
+    """None for an invalid cursor."""
     *numbers, hold_id = after.split("-", 3)
     if len(numbers) != 3 or not hold_id or not all(n.isascii() and n.isdecimal() and len(n) < 18 for n in numbers):
         return None
@@ -100,8 +100,9 @@ def _place(after: str) -> Place | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """``sentence``: what it is, and whom it is on its way to; ``topics``: what its audience is to be spared, in it. ``approved``, ``needed``: votes; ``mine``: the reader's is among them.
-    ``late``: who may decide out of hours, where the hour is out of them."""
+    """``sentence``: what it is, and whom it would reach; ``topics``: found topics that its audience is to be spared.
+    ``approved``, ``needed``: votes; ``mine``: the reader's is among them. ``late``: who may decide out of hours, if it
+    is out of hours now."""
 
     hold: Hold
     sentence: str
@@ -137,13 +138,13 @@ def _row(hold: Hold, request: Request) -> Row:
 
 
 def _special(hold: Hold, in_force: InForce) -> bool:
-    """That may be seen: a list of a special category was written to by its address."""
+    """Whether it is visibly for a special category: it goes to such a list by its address."""
     return any(info.sensitivity == SPECIAL for info in addressed(hold, in_force))
 
 
 @for_roles(APPROVER)
 async def decide(request: Request) -> Response:
-    """The chosen ones shown again with their number, to be confirmed. Decides nothing yet."""
+    """Show the chosen holds again with their number, to be confirmed. Nothing is decided yet."""
     here, who = desk(request), person(request)
     sent = await form(request)
     choice = "reject" if sent.get("choice") == "reject" else "approve"
@@ -189,7 +190,7 @@ async def _confirming(
 
 
 async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold]) -> dict[str, str]:
-    """How the text of each begins that this person may read, and that is read in no time. That they saw it is journalled first."""
+    """The beginnings of texts that this person may read, for holds that open fast. Showing them is journalled first."""
     in_force = here.policies.current()
     readable = [
         hold
@@ -233,7 +234,7 @@ def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, Decision
 
 @for_roles(APPROVER)
 async def decided(request: Request) -> Response:
-    """Each by itself, as it was when it was confirmed; those that could not be decided are named with the reason."""
+    """Decide on each as it was when confirmed; failures are listed with their reason."""
     here, who, said = desk(request), person(request), speech(request)
     sent = await form(request)
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
@@ -293,7 +294,7 @@ def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
 
 
 async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
-    """Those in doubt that this person may know of, and of which somebody is to say whether they were sent."""
+    """Holds in doubt that this person may see, and for which a person must say whether they were sent."""
     in_force = here.policies.current()
     return [
         hold
@@ -310,7 +311,7 @@ def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
 
 
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:
-    """The holds with these ids that this person may know of."""
+    """The holds with these ids that this person may see."""
     in_force = here.policies.current()
     found = [await here.ledger.holds.find(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
     return [

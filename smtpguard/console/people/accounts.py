@@ -21,7 +21,7 @@ from smtpguard.mail.address import Address
 
 
 class NotPossible(Exception):
-    """Nothing changed. ``text`` says why, in words for people, with ``address`` for "{address}"."""
+    """Nothing changed. ``text`` says why, for people, with ``address`` for "{address}"."""
 
     def __init__(self, text: str, address: str = "") -> None:
         super().__init__(text.format(address=address))
@@ -32,7 +32,8 @@ NO_ACCOUNT = N_("There is no account of {address}.")
 
 
 class Accounts:
-    """The service behind ``smtpguard users`` and the console's page of people. ``by``: who does it, as journalled.
+    """The service behind ``smtpguard users`` and the People page. ``by``: the person who makes the change, for the
+    journal.
 
     Every method raises NotPossible and LedgerError; those with a password BadPassword as well.
     """
@@ -65,7 +66,7 @@ class Accounts:
         return found
 
     async def add(self, address: str, *, roles: Sequence[Role], password: str = "", name: str = "", by: str) -> Account:
-        """Without a password it waits for its owner to come by single sign-on."""
+        """Without a password the account waits until its owner comes by single sign-on."""
         where = self.canonical(address)
         if password:
             check(password, address=where)
@@ -108,8 +109,8 @@ class Accounts:
         return await self._change(account, "enabled", by, lambda a: replace(a, disabled=False))
 
     async def delete(self, account: Account, *, by: str) -> Account:
-        """The account is no more, with its sessions and tokens. The journal keeps what they did, and the policy goes on asking them by mail
-        where a group of it has them."""
+        """Delete the account with its sessions and tokens. The journal keeps what it did, and the policy's groups still
+        ask its owner by mail."""
 
         def step(found: Sequence[Account]) -> Turn:
             if not found:
@@ -119,8 +120,8 @@ class Accounts:
         return await self._turned(Keys(account_id=account.account_id), step, account.address)
 
     async def to_single_sign_on(self, account: Account, *, by: str, subject: str = "") -> Account:
-        """From a password to single sign-on: at once where ``subject`` was proven, else at their next sign-on with this address. Password and
-        second factor end, which the provider asks for from now on."""
+        """Change from a password to single sign-on: at once if ``subject`` was proven, else at the next sign-on with
+        this address. Password and second factor are removed; the provider asks for them from now on."""
         if account.subject:
             raise NotPossible(N_("{address} comes by single sign-on already."), account.address)
 
@@ -130,14 +131,14 @@ class Accounts:
         return await self._change(account, "single-sign-on", by, moved)
 
     async def set_factor(self, account: Account, sealed: str, *, by: str) -> list[str]:
-        """The codes that let in when the telephone is gone, each once: to be shown now and never again."""
+        """Returns the recovery codes for a lost telephone, each usable once: they are shown now and never again."""
         codes, hashes = self._factors.recovery()
         change = "second-factor"
         await self._change(account, change, by, lambda a: replace(a, totp=sealed, totp_step=0, recovery=hashes))
         return codes
 
     async def confirm_factor(self, account: Account, sealed: str, code: str, *, by: str) -> list[str]:
-        """The same, by its owner, who proves with a code that the secret has arrived."""
+        """The same by the owner, who proves with a code that the secret has arrived."""
         if self._factors.step(sealed, code, self._clock.now()) is None:
             raise NotPossible(N_("That is not the code that it shows now."))
         return await self.set_factor(account, sealed, by=by)
@@ -149,7 +150,7 @@ class Accounts:
         return await self._change(account, change, by, lambda a: replace(a, totp="", totp_step=0, recovery=()))
 
     async def set_language(self, account: Account, language: str) -> Account:
-        """Their own choice, and nobody else's business: not journalled, and no session ends."""
+        """The owner's own choice: not journalled, and no session ends."""
         if language not in ("", *languages()):
             raise NotPossible(N_("That language is not spoken here."))
 

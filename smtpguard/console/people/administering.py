@@ -19,13 +19,13 @@ from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import BadAddress
 
 Change = Callable[[Account, Request, str], Awaitable[str]]
-"""Changes somebody's account; returns the password that was made for them, if one was."""
+"""Changes an account; returns the password that was generated for it, if any."""
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKMNPQRSTUVWXYZ23456789"
 
 
 def new_password() -> str:
-    """To be told to its owner, who makes one of their own: 95 bits, without letters that are taken for others."""
+    """A first password, which the owner then changes: 95 bits, without ambiguous letters."""
     return "-".join("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(4))
 
 
@@ -138,7 +138,7 @@ class Administering:
 
 
 def _gaps(request: Request, everybody: Sequence[Account]) -> list[tuple[str, Unseated]]:
-    """Whose accounts and the policy's groups do not fit together: what to say of them, and who it is."""
+    """Accounts that do not fit the policy's groups: the text, and who it is."""
     return [(labels.GAPS[gap.gap.value], gap) for gap in desk(request).policies.current().unseated(everybody)]
 
 

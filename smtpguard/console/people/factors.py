@@ -21,11 +21,11 @@ from nacl.secret import SecretBox
 STEP_SECONDS = 30
 AROUND = 1  # steps that a clock may be off
 RECOVERY_CODES = 10
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without ambiguous letters
 
 
 class NotSealedHere(Exception):
-    """It was sealed under another installation's secret, or never."""
+    """It was not sealed under this installation's secret."""
 
 
 class Factors:
@@ -40,21 +40,22 @@ class Factors:
         return self._box.encrypt(pyotp.random_base32().encode(), encoder=URLSafeBase64Encoder).decode()
 
     def uri(self, sealed: str, *, address: str, issuer: str) -> str:
-        """What an authenticator reads from the QR code. Holds the secret: for its owner's eyes. Raises NotSealedHere."""
+        """The URI of the QR code for an authenticator. Contains the secret, so it is only for its owner. Raises
+        NotSealedHere."""
         return pyotp.TOTP(self._opened(sealed)).provisioning_uri(name=address, issuer_name=issuer)
 
     def plain(self, sealed: str) -> str:
-        """The secret, for who must type it."""
+        """The secret, for typing."""
         return self._opened(sealed)
 
     def step(self, sealed: str, code: str, now: datetime) -> int | None:
-        """The step that this code is of, None for a wrong one. The same step must not be taken twice: the caller remembers."""
+        """The time step of this code, None for a wrong one. The caller must not accept the same step twice."""
         digits = code.replace(" ", "")
         if not (len(digits) == 6 and digits.isascii() and digits.isdigit()):
             return None
         try:
             totp = pyotp.TOTP(self._opened(sealed))
-        except NotSealedHere:  # nobody can have its codes
+        except NotSealedHere:  # nobody can have codes of it
             return None
         here = int(now.timestamp()) // STEP_SECONDS
         found = None
@@ -64,7 +65,7 @@ class Factors:
         return found
 
     def recovery(self) -> tuple[list[str], tuple[str, ...]]:
-        """Codes to be written down, and their hashes."""
+        """Recovery codes to be written down, and their hashes."""
         codes = [
             "-".join("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(3))
             for _ in range(RECOVERY_CODES)
@@ -83,7 +84,7 @@ class Factors:
 
 
 def qr_svg(uri: str) -> str:
-    """A picture without anything in it that a page could run or fetch: dark on white whatever the theme, with the quiet zone that
+    """An image without anything that a page could run or fetch: dark on white in any theme, with the quiet zone that
     readers need (ISO/IEC 18004)."""
     out = io.BytesIO()
     segno.make(uri, error="m").save(

@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 API = "/api/"
 STATIC = "/static/"
 MINE = "/mine/"
-REFRESH = "hx-request"  # htmx says so with every request of its own; here those are the looks that a page takes again by itself
+REFRESH = "hx-request"  # htmx sets it on each of its requests; here those are pages that refresh themselves
 SAFE = frozenset({"GET", "HEAD"})
 MOST_FIELDS = 2000
-MOST_PART = 64 << 20  # octets of one field; a message that is tried may be as large as one that is held
+MOST_PART = 64 << 20  # octets of one field; a message to try may be as large as a held one
 MOST_FORM = 80 << 20
 FORM_SECONDS = 120.0  # for all of it
-MOST_FROM_NOBODY = 64 << 10  # whoever is not signed in has a few fields to send
+MOST_FROM_NOBODY = 64 << 10  # without a session there are only short forms
 
 POLICY = "; ".join(
     (
@@ -63,7 +63,7 @@ POLICY = "; ".join(
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",  # with none a browser sends "Origin: null" with our own forms
+    "referrer-policy": "same-origin",  # with no-referrer a browser sends "Origin: null" with our own forms
     "x-frame-options": "DENY",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -74,7 +74,7 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Who:
-    """console.ports.Person"""
+    """Fits console.ports.Person."""
 
     address: str
     name: str = ""
@@ -93,8 +93,8 @@ class Who:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the console is, as browsers see it. ``url``: without a slash at its end. ``hosts``: every Host that is ours.
-    ``proxies``: who may say for whom they ask (X-Forwarded-For)."""
+    """The console's address for browsers. ``url``: without a final slash. ``hosts``: every valid Host. ``proxies``: who
+    may name the client (X-Forwarded-For)."""
 
     url: str
     hosts: frozenset[str] = frozenset()
@@ -111,11 +111,11 @@ class Place:
         object.__setattr__(self, "origins", frozenset(f"{parts.scheme}://{host}" for host in hosts))
 
     def cookie(self, name: str) -> str:
-        """The prefix makes browsers refuse it from anywhere else, and over plain HTTP (RFC 6265bis section 4.1.3)."""
+        """With the prefix browsers accept it only from this host, and only over HTTPS (RFC 6265bis section 4.1.3)."""
         return f"__Host-{name}" if self.secure else name
 
     def client(self, scope: Scope) -> str:
-        """Who asks; behind a proxy of ours, the last address that no proxy of ours has."""
+        """The client's address; behind our proxies, the last address that is not one of them."""
         peer = (scope.get("client") or ("", 0))[0]
         said = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
         for address in [*reversed(said.split(",")), ""] if said else []:
@@ -146,7 +146,7 @@ class Doorway:
         secret: bytes,
         required: frozenset[Role] = frozenset(),
     ) -> None:
-        """``required``: the roles that ask for a second factor of whoever comes with a password."""
+        """``required``: the roles that need a second factor when signing in with a password."""
         self._app = app
         self._place, self._sessions, self._links, self._clock = place, sessions, links, clock
         self._key = hmac.digest(secret, b"smtpguard console form token", "sha256")
@@ -181,7 +181,7 @@ class Doorway:
             await (await _failed(Request(scope, receive), error))(scope, receive, sending)
 
     async def _admit(self, scope: Scope, receive: Receive, cookies: Cookies) -> Response | None:
-        """Fills the state; an answer where it is not to go on."""
+        """Fills the state; returns an answer if the request must not go on."""
         request, state = Request(scope, receive), scope["state"]
         state |= {"person": None, "account": None, "link": None, "csrf": "", "token": "", "form": FormData(), "ended": False, "how": "",
                   "client": self._place.client(scope)}  # fmt: skip
@@ -213,14 +213,16 @@ class Doorway:
                 state |= {"link": link, "person": Who(address=link.address)}
             return
         token = given.get(self._place.cookie("smtpguard"), "")
-        looks_again = request.headers.get(REFRESH) == "true"  # nobody is there: the page asks by itself
+        looks_again = (
+            request.headers.get(REFRESH) == "true"
+        )  # a refresh by the page itself shows no activity of the person
         found = await self._sessions.find(token, active=not looks_again) if 0 < len(token) <= 100 else None
         if found is not None:
             state |= {"token": token, "account": found[1], "person": Who.of(found[1]), "how": found[0].how}
         state["ended"] = bool(token) and found is None
 
     async def _proven(self, request: Request, state: dict[str, Any]) -> Response | None:
-        """Whether a form of ours was sent by who it was shown to."""
+        """Check that one of our forms was sent by the person it was shown to."""
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
         if (origin is not None and origin.lower() not in self._place.origins) or site not in (None, "same-origin"):
             return await _refused(request, 403)
@@ -243,13 +245,13 @@ class Doorway:
         return None
 
     def _came_from(self, request: Request) -> str:
-        """The page that the form stood on. What was typed there its browser keeps (console.js)."""
+        """The page with the form. The browser keeps what was typed there (console.js)."""
         parts = urlsplit(request.headers.get("referer", ""))
         there = f"{parts.scheme}://{parts.netloc}".lower() in self._place.origins
         return safe_path(parts.path + (f"?{parts.query}" if parts.query else "")) if there else "/"
 
     def _must_set_up(self, request: Request, state: dict[str, Any]) -> bool:
-        """Whether somebody whose role asks for a second factor has none yet: nothing else is there for them until they have."""
+        """Whether the person's role needs a second factor and they have none: then no other page is allowed."""
         account: Account | None = state["account"]
         if account is None or account.totp or state["how"] != "password" or not self._required & set(account.roles):
             return False
@@ -271,14 +273,14 @@ class Doorway:
 
 
 class Cookies:
-    """What the browser is to be given with the answer: a page finds it as ``request.state.cookies``."""
+    """Cookies to set with the answer; a page has them as ``request.state.cookies``."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def set(self, place: Place, name: str, value: str, *, seconds: int | None = None) -> None:
-        """For this host alone, out of reach of scripts; sent along when somebody follows a link to us, and with no form of
-        another site's."""
+        """For this host only, without access by scripts; sent when a person follows a link to us, but not with another
+        site's form."""
         life = "" if seconds is None else f"; Max-Age={seconds}"
         secure = "; Secure" if place.secure else ""
         self.lines.append(f"{place.cookie(name)}={value}; Path=/{life}; HttpOnly; SameSite=Lax{secure}")
@@ -288,7 +290,7 @@ class Cookies:
 
 
 def safe_path(wanted: object) -> str:
-    """A path of ours to go on to, "/" for anything that might lead elsewhere."""
+    """A path of ours to go on to; "/" for anything that might lead elsewhere."""
     if not isinstance(wanted, str) or not wanted.startswith("/") or wanted.startswith(("//", "/\\")):
         return "/"
     if len(wanted) > 500 or "\\" in wanted or not wanted.isascii() or not wanted.isprintable():
@@ -302,8 +304,8 @@ async def _refused(request: Request, status: int) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """A page all the same, with all its headers: what is not written down is not shown, and nothing was done."""
-    kind = request.url.path.split("/")[1]  # the rest may be a link that lets in
+    """An error page with all headers. A page that could not be journalled is not shown, and nothing was done."""
+    kind = request.url.path.split("/")[1]  # the rest may be a signed link
     if isinstance(error, PolicyUnreadable):
         log.warning("/%s: %s", kind, error)
         return await rendering.page(request, "error.html", 503, problem="policy")

@@ -28,25 +28,25 @@ from smtpguard.accounts.model import Role
 from smtpguard.guard.ports import Clock
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
-"""Signatures with a public key. None and HMACs are not among them: with those anybody could sign."""
+"""Signatures with a public key. None and HMACs are excluded: with those anybody could sign."""
 
 ATTEMPT_SECONDS = 600
 SKEW_SECONDS = 60
 FRESH_SECONDS = 3600.0
-AGAIN_SECONDS = 30.0  # between two looks for a key that we do not know
-PAUSE_SECONDS = 2.0  # after it did not answer
+AGAIN_SECONDS = 30.0  # between two fetches for an unknown key
+PAUSE_SECONDS = 2.0  # after the provider did not answer
 MOST_OCTETS = 1 << 20
 _OURS = {"client_secret_basic", "client_secret_post"}
 
 
 class NotProven(Exception):
-    """The provider's answer proves nothing. The text is for the journal and the log, not for whoever came."""
+    """The provider's answer proves nothing. The text is for the journal and the log, not for the browser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
-    """The provider, as the settings have it. ``groups``: what each of its groups may do here. ``unverified``: believe addresses
-    that it does not say it has verified, where it never says so."""
+    """The provider in the settings. ``groups``: the roles of each of its groups. ``unverified``: trust addresses if the
+    provider does not say whether it has verified them."""
 
     issuer: str
     client_id: str
@@ -60,7 +60,7 @@ class Trusted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
-    """Who came. ``subject``: issuer and subject, which never changes; ``address`` may."""
+    """The person. ``subject``: issuer and subject, which never change; ``address`` may."""
 
     subject: str
     address: str
@@ -70,7 +70,7 @@ class Proven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What the provider publishes, and when it was read."""
+    """The provider's metadata and keys, and when they were read."""
 
     authorization: str
     token: str
@@ -80,7 +80,8 @@ class _Known:
 
 
 class Provider:
-    """``back``: the address that the provider sends browsers back to. ``http``: a client for a test's provider, or an own."""
+    """``back``: the URL that the provider redirects browsers to. ``http``: a client for a test's provider, or an own
+    one."""
 
     def __init__(
         self, trusted: Trusted, clock: Clock, *, secret: bytes, back: str, http: httpx2.AsyncClient | None = None
@@ -100,8 +101,8 @@ class Provider:
         return tuple(role for role in Role if role in given)
 
     async def begin(self, then: str, *, moves: str = "") -> tuple[str, str]:
-        """Where to send the browser, and what to give it to bring back. ``moves``: the account that is to come by single sign-on from
-        then on. Raises NotProven where the provider is away."""
+        """The URL to redirect the browser to, and the cookie that it brings back. ``moves``: the account to change to
+        single sign-on. Raises NotProven if the provider is away."""
         known = await self._provider()
         verifier, state, nonce = (secrets.token_urlsafe(32) for _ in range(3))
         attempt = {"state": state, "nonce": nonce, "verifier": verifier, "then": then, "moves": moves,
@@ -122,11 +123,11 @@ class Provider:
         return f"{known.authorization}{mark}{urlencode(query)}", sealed
 
     def moves(self, sealed: str) -> str:
-        """The account that this attempt is to move, "" for one that signs in. Raises NotProven."""
+        """The account that this attempt changes to single sign-on, "" for a sign-in. Raises NotProven."""
         return str(self._attempt(sealed).get("moves", ""))
 
     async def finish(self, sealed: str, *, code: str, state: str, issuer: str = "") -> tuple[Proven, str]:
-        """Who came, and where they were going. ``issuer``: the answer's ``iss``, where it has one (RFC 9207)."""
+        """The person, and the page they wanted. ``issuer``: the answer's ``iss``, if it has one (RFC 9207)."""
         attempt = self._attempt(sealed)
         if not state or not hmac.compare_digest(str(attempt["state"]).encode(), state.encode()):
             raise NotProven("the state is another attempt's")
@@ -170,7 +171,7 @@ class Provider:
         return token
 
     async def _verified(self, token: str) -> Mapping[str, Any]:
-        """Its claims, if one of the provider's keys signed it; a key that is not known is looked for once."""
+        """The claims, if one of the provider's keys signed the token. An unknown key is fetched once."""
         for fresh in (False, True):
             known = await self._provider(unknown_key=fresh)
             try:
@@ -219,7 +220,7 @@ class Provider:
         )
 
     async def _provider(self, *, unknown_key: bool = False) -> _Known:
-        """What it publishes, read once an hour, and when a key turns up that is not known."""
+        """The provider's metadata and keys, read once an hour, and for an unknown key."""
         now = self._clock.monotonic()
         if self._known is not None and now - self._known.at < (AGAIN_SECONDS if unknown_key else FRESH_SECONDS):
             return self._known
@@ -250,13 +251,13 @@ class Provider:
         )
 
     def _may_ask(self, place: str) -> bool:
-        """Https, unless the settings name a provider without it, which they may on loopback alone."""
+        """Https, unless the settings name a provider without it, which they may on loopback only."""
         return place.startswith("https://") or (
             self.trusted.issuer.startswith("http://") and place.startswith("http://")
         )
 
     async def _asked(self, method: str, url: str, **more: Any) -> Mapping[str, Any]:
-        """A JSON object. Redirects are not followed, and what is too large is not read."""
+        """Fetch a JSON object. Redirects are not followed, and a too large answer is not read."""
         try:
             async with self._http.stream(method, url, headers={"Accept": "application/json"}, **more) as answer:
                 if answer.status_code != 200:
@@ -277,7 +278,7 @@ class Provider:
 
 
 def _public(keys: Mapping[str, Any]) -> jwk.KeySet:
-    """The keys that may sign for everybody to see. One that cannot be read is nobody's; a symmetric one is no proof."""
+    """The public keys. An unreadable key is ignored, and so is a symmetric one, which proves nothing."""
     found = []
     listed = keys.get("keys")
     for key in listed if isinstance(listed, list) else []:
@@ -295,5 +296,5 @@ def _number(value: object) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """For HTTP Basic, as RFC 6749 section 2.3.1 wants it."""
+    """For HTTP Basic, as in RFC 6749 section 2.3.1."""
     return urlencode({"": text})[1:]

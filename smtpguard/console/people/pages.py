@@ -34,14 +34,14 @@ ISSUER = "smtpguard"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What these pages work with. ``provider``: None without single sign-on."""
+    """The services of these pages. ``provider``: None without single sign-on."""
 
     accounts: Accounts
     signing: Signing
     factors: Factors
     place: Place
     provider: Provider | None = None
-    own: RateLimit | None = None  # tries of one's own password while signed in
+    own: RateLimit | None = None  # attempts at the own password while signed in
     required: frozenset[Role] = frozenset()  # who must have a second factor
 
 
@@ -106,7 +106,7 @@ class Pages:
         return see_other("/login")
 
     async def to_provider(self, request: Request) -> Response:
-        """Begins a sign-on: nothing is stored, what is needed later goes to the browser, sealed."""
+        """Begins a sign-on: nothing is stored, the browser gets the sealed state."""
         provider = self._provider()
         then = safe_path(request.query_params.get("next"))
         try:
@@ -118,7 +118,7 @@ class Pages:
         return RedirectResponse(where, status_code=303)
 
     async def move(self, request: Request) -> Response:
-        """From one's password to single sign-on: through the provider, who says that it is the same person."""
+        """Change from a password to single sign-on: the provider proves that it is the same person."""
         account, provider = _account(request), self._provider()
         if account.subject or not account.password:
             return await self._me(request, 409, problem=N_("This account has no password: it comes by single sign-on."))
@@ -150,7 +150,7 @@ class Pages:
         return see_other("/login", linked="1")
 
     async def back(self, request: Request) -> Response:
-        """Where the provider sends the browser. A form goes on from here, since a GET must not sign anybody in."""
+        """The provider redirects the browser here. A form continues, since a GET must not sign anybody in."""
         given = {name: request.query_params.get(name, "")[:4000] for name in ("code", "state", "iss", "error")}
         return await page(request, "signing-back.html", given=given)
 
@@ -182,7 +182,7 @@ class Pages:
             return await self._door(request, "/", 401, said="refused")
         return self._in(request, done, safe_path(then))
 
-    # -- one's own account
+    # -- the own account
 
     async def me(self, request: Request) -> Response:
         return await self._me(request)
@@ -264,7 +264,7 @@ class Pages:
         return see_other(then)
 
     def _out(self, request: Request) -> Response:
-        """After a change that ended every session of theirs."""
+        """After a change that ended all sessions of the account."""
         self._cookies(request).drop(self._s.place, "smtpguard")
         return see_other("/login", changed="1")
 
@@ -304,7 +304,8 @@ class Pages:
         return bool(self._s.required & set(account.roles))
 
     async def _right(self, account: Account, password: str) -> bool:
-        """One's own password, asked for again; somebody who found an open browser does not get to guess it."""
+        """Ask for the account's password again, with limited attempts: a person at an unlocked browser must not guess
+        it."""
         brake = self._s.own
         if brake is not None and brake.wait(account.account_id) > 0:
             return False
@@ -328,7 +329,7 @@ class Pages:
 
 
 def _account(request: Request) -> Account:
-    """Whose account it is that looks. Raises NotSignedIn."""
+    """The account that is signed in. Raises NotSignedIn."""
     found: Account | None = request.state.account
     if found is None:
         raise NotSignedIn

@@ -18,11 +18,11 @@ MOST_WAITING = 50
 
 
 class Crowded(Exception):
-    """So many wait for their turn that one more would wait too long."""
+    """Too many hashes are waiting: one more would wait too long."""
 
 
 class BadPassword(Exception):
-    """It cannot be used as a password. ``why`` says so to its owner."""
+    """It cannot be used as a password. ``why`` tells its owner."""
 
     def __init__(self, why: Phrase) -> None:
         super().__init__(why)
@@ -30,7 +30,7 @@ class BadPassword(Exception):
 
 
 class Passwords:
-    """``hasher``: argon2id with the RFC's second recommended parameters, unless a test has no time for them."""
+    """``hasher``: argon2id with the RFC's second recommended parameters, unless a test needs a faster one."""
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
@@ -39,7 +39,8 @@ class Passwords:
         self._waiting = 0
 
     def prepare(self) -> None:
-        """Before anybody comes: what nobody's password is compared with, so that the first one to try has no longer wait."""
+        """Call at the start: make the hash that passwords of missing accounts are compared with, so that the first such
+        attempt takes no longer."""
         self._nobodys = self._nobodys or self._hasher.hash("nobody has this password")
 
     async def hash(self, password: str) -> str:
@@ -47,7 +48,7 @@ class Passwords:
             return await asyncio.to_thread(self._hasher.hash, _normal(password))
 
     async def right(self, hashed: str, password: str) -> bool:
-        """Whether it is the one. With ``hashed`` "" the answer is no, after as much work. Raises Crowded."""
+        """Whether the password is right. With ``hashed`` "" the answer is no, after the same work. Raises Crowded."""
         if len(password) > LONGEST * 4:
             password, hashed = "", ""
         if self._waiting >= MOST_WAITING:
@@ -68,8 +69,8 @@ class Passwords:
 
 
 def check(password: str, *, address: str) -> None:
-    """Raises BadPassword. Long enough, and not the person's own address: no rule about signs, which only makes worse ones
-    (NIST SP 800-63B section 5.1.1)."""
+    """Raises BadPassword. It must be long enough, and not the person's own address. There are no rules about
+    characters, which only make passwords worse (NIST SP 800-63B section 5.1.1)."""
     plain = _normal(password)
     if len(plain) < SHORTEST:
         raise BadPassword(Phrase("A password has at least {n} characters.", n=SHORTEST))

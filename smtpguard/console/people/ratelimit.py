@@ -14,8 +14,8 @@ MOST_KEYS = 20_000
 
 
 class RateLimit:
-    """``most`` tries in ``seconds`` for each key. A try that is refused does not count, so that nobody who waits is kept waiting
-    by who does not."""
+    """``most`` attempts in ``seconds`` for each key. A refused attempt does not count, so clients that keep trying do
+    not delay those that wait."""
 
     def __init__(self, clock: Clock, *, most: int, seconds: float) -> None:
         self._clock, self._most, self._seconds = clock, most, seconds
@@ -27,14 +27,14 @@ class RateLimit:
         return 0.0 if len(tries) < self._most else tries[0] + self._seconds - self._clock.monotonic()
 
     def take(self, key: str) -> None:
-        """It is tried: counted before it is known how it ends, so that trying many at once gains nothing."""
+        """Count an attempt before its result is known, so that many at once gain nothing."""
         self._of(key).append(self._clock.monotonic())
         self._tries.move_to_end(key)
         while len(self._tries) > MOST_KEYS:
             self._tries.popitem(last=False)
 
     def give_back(self, key: str) -> None:
-        """It was right, and does not count."""
+        """The attempt was right, and does not count."""
         tries = self._tries.get(key)
         if tries:
             tries.pop()
@@ -48,7 +48,7 @@ class RateLimit:
 
 
 def network(client: str) -> str:
-    """Whom a client address counts for: of IPv6 the /64, which is one customer's (RFC 6177)."""
+    """The key for a client address: for IPv6 the /64, which is one customer's (RFC 6177)."""
     try:
         address = ip_address(client)
     except ValueError:

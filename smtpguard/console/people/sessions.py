@@ -33,13 +33,13 @@ class Sessions:
         self._seen: dict[str, datetime] = {}
 
     def made(self, account_id: str, *, how: str) -> tuple[str, Session]:
-        """A new token, and the session that is to be stored for it."""
+        """A new token, and the session to store for it."""
         token, now = secrets.token_urlsafe(32), self._clock.now()
         return token, Session(token=hashed(token), account_id=account_id, started_at=now, seen_at=now, how=how)
 
     async def find(self, token: str, *, active: bool = True) -> tuple[Session, Account] | None:
-        """The session that stands for this token, with its account. ``active``: somebody is there; a page that looks again by itself
-        keeps no session alive. Raises LedgerError."""
+        """The session of this token, with its account. ``active``: a person made the request; a page that refreshes
+        itself does not keep a session alive. Raises LedgerError."""
         key = hashed(token)
         found = await self._people.session(key)
         if found is None:
@@ -56,7 +56,7 @@ class Sessions:
         return replace(session, seen_at=now), account
 
     async def write(self) -> None:
-        """When who was last seen; and sessions that are over are forgotten. Raises LedgerError, and then nothing is lost."""
+        """Write the times of last use, and delete ended sessions. Raises LedgerError; then nothing is lost."""
         seen, now = dict(self._seen), self._clock.now()
         await self._people.seen(
             seen, started_before=now - self.lifetimes.longest, seen_before=now - self.lifetimes.idle
@@ -67,5 +67,5 @@ class Sessions:
 
 
 def hashed(token: str) -> str:
-    """As it is stored: a token is random enough to need no salt."""
+    """The stored hash. A token is random enough to need no salt."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -25,19 +25,19 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
 
 WINDOW_SECONDS = 900.0
-PER_PAIR = 8  # tries from one network on one account
+PER_PAIR = 8  # attempts from one network on one account
 PER_ACCOUNT = 100  # from all networks
 PER_CLIENT = 40  # on all accounts
 CROWDED_SECONDS = 10.0
-_NO_ADDRESS = "?"  # begins what no account has for its address
+_NO_ADDRESS = "?"  # not the beginning of any account's address
 
 
 class NotLetIn(Exception):
-    """Not signed in; that is all that may be said of it."""
+    """Not signed in; no more may be told."""
 
 
 class TooOften(Exception):
-    """Nothing was looked at. ``seconds`` until it may be tried again."""
+    """The attempt was not checked. ``seconds`` until the next may be made."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"try again in {seconds:.0f} s")
@@ -46,7 +46,7 @@ class TooOften(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
-    """``token``: for the browser's cookie. ``known``: for the cookie by which this browser is known to be its owner's."""
+    """``token``: for the session cookie. ``known``: for the cookie that marks this browser as its owner's."""
 
     account: Account
     token: str
@@ -78,7 +78,7 @@ class Signing:
     async def by_password(
         self, address: str, password: str, code: str, *, client: str, known: str = "", before: str = ""
     ) -> SignedIn:
-        """``before``: the token of a session that this browser had, which ends. Raises NotLetIn, TooOften, LedgerError."""
+        """``before``: the token of this browser's earlier session, which ends. Raises NotLetIn, TooOften, LedgerError."""
         who = self._canonical(address)
         keys = self._braked(who, client, known)
         account = await self._people.account(Keys(address=who))
@@ -111,10 +111,10 @@ class Signing:
         return SignedIn(account=made.account, token=token, known=self._known(made.account.address))
 
     async def by_provider(self, proven: Proven, roles: Sequence[Role], *, client: str, before: str = "") -> SignedIn:
-        """Somebody whom the provider knows. Their roles are what their groups there give them, each time anew.
+        """Sign in a person whom the provider knows. Their roles are those of their groups there, at each sign-in.
 
-        An account that was made for their address and has neither password nor subject yet becomes theirs; one that belongs
-        to somebody else stays theirs, and this one is not let in. Raises NotLetIn, LedgerError.
+        An account with their address that has neither password nor subject becomes theirs. If the account belongs to
+        another subject, the person is refused. Raises NotLetIn, LedgerError.
         """
         who = self._canonical(proven.address)
         fresh, wanted = self._new_id(), tuple(role for role in Role if role in roles)
@@ -163,7 +163,7 @@ class Signing:
         await self._people.turn(Keys(), lambda found: Turn(events=(event,), ends=hashed(token)))
 
     def _braked(self, who: str, client: str, known: str) -> list[tuple[RateLimit, str]]:
-        """Counts the try, or raises TooOften. A browser that is known has its own tries, whatever others do."""
+        """Counts the attempt, or raises TooOften. A known browser has attempts of its own, whatever others do."""
         where = network(client)
         nonce = self._known_as(known, who)
         keys = (
@@ -179,7 +179,7 @@ class Signing:
         return keys
 
     def _coded(self, account: Account, code: str) -> Account | None:
-        """The account as it is after this code, None for a wrong one: a code is taken once."""
+        """The account after this code was used, None for a wrong one: a code works once."""
         if not account.totp:
             return account
         step = self._factors.step(account.totp, code, self._clock.now())
@@ -191,7 +191,7 @@ class Signing:
         return None
 
     def _canonical(self, address: str) -> str:
-        """What is no address is looked for all the same, and not found."""
+        """An invalid address is looked up all the same, and not found."""
         try:
             return Address.parse(address.strip()).canonical(self._delimiters)
         except BadAddress:
@@ -210,7 +210,7 @@ class Signing:
         return hmac.new(self._key, f"{nonce} {who}".encode(), "sha256").hexdigest()[:32]
 
     def _refused(self, account: Account | None, why: str, client: str) -> Turn:
-        """What was typed as an address is not written down where it is nobody's: it may have been a password."""
+        """A typed address that belongs to no account is not recorded: it may have been a password."""
         return Turn(refused=why, events=(self._event(Kind.SIGN_IN_REFUSED, account, client, why=why),))
 
     def _change(self, account: Account, change: str, roles: Sequence[Role]) -> Event:
