@@ -149,7 +149,7 @@ class Scope(enum.Enum):
     HELD_WITHDRAW = "held:withdraw"  # the account's own messages
     MAILINGS_READ = "mailings:read"
     MAILINGS_FEEDBACK = "mailings:feedback"
-    MAILINGS_PEOPLE = "mailings:people"  # who got it, by their addresses, once two people agree
+    MAILINGS_PEOPLE = "mailings:people"  # recipients of a mailing by their addresses, once two people agree
     FREEZES_READ = "freezes:read"
     FREEZES_SET = "freezes:set"
     FREEZES_LIFT = "freezes:lift"

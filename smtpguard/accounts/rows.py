@@ -22,7 +22,7 @@ from smtpguard.policy.absences import LONGEST, Absence
 ACCOUNT, ABSENCE, _TOKEN = Codec(Account), Codec(Absence), Codec(Token)
 
 AbsenceStep = Callable[[Absence | None], tuple[Absence, Event]]
-"""What somebody said last of when they are away, to what they say now and what is journalled of it. A step that refuses raises."""
+"""A person's last reported absence -> the new one, and its journal entry. Raises to refuse."""
 
 
 def find(connection: Connection, keys: Keys) -> list[Account]:
@@ -68,13 +68,13 @@ def turn(batch: Batch, keys: Keys, step: TurnStep) -> Turn:
 
 
 def absences(connection: Connection) -> list[Absence]:
-    """What people said themselves of when they are away."""
+    """The absences that people have reported themselves."""
     return [ABSENCE.loads(doc) for doc in connection.execute(select(away.c.doc).order_by(away.c.person)).scalars()]
 
 
 def change_absence(batch: Batch, person: str, step: AbsenceStep) -> Absence:
-    """Let ``step`` say what becomes of what this person said last (None: nothing), and write that. The gate moves, so that every process
-    knows of it at once. What was over a year ago is forgotten."""
+    """Run ``step`` on the person's last reported absence (None: none), and write the result. The gate moves, so that
+    every process reads it at once. An absence that ended over a year ago is deleted."""
     batch.flush()
     before = {absence.person: absence for absence in absences(batch.connection)}
     made, event = step(before.get(person))

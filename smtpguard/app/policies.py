@@ -31,7 +31,7 @@ from smtpguard.reading.topics import compile_vocabularies
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
-"""After so long a store that did not answer is asked again."""
+"""Time until a store that did not answer is asked again."""
 
 
 class Following:
@@ -49,7 +49,7 @@ class Following:
         self._alone: InForce | None = None
         self._current: InForce | None = None
         self._generation = -1
-        """The gate's, at which who is away was read."""
+        """The generation of the gate at which absences were read."""
         self._policy: Policy | None = None
         self._surroundings: Surroundings | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -112,7 +112,7 @@ class Following:
             return in_force
 
     async def _with_absences(self, alone: InForce, gate: Gate) -> InForce:
-        """``alone``: as the policy has it. The gate moves whenever somebody says that they are away."""
+        """``alone``: from the policy only. The gate moves whenever a person reports an absence."""
         made = alone.with_absences(await self._ledger.policies.absences())
         self._current, self._generation = made, gate.generation
         return made
@@ -126,7 +126,7 @@ class Following:
         if (gate.policy_sha256, gate.generation) == (known, self._generation):
             return
         if self._following is not None and not self._following.done():
-            self._again = True  # what is read now may be older than this gate
+            self._again = True  # the running read may be older than this gate
             return
         self._follow_on()
 

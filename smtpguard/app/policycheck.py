@@ -140,7 +140,7 @@ def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int])
 
 
 def _asked(policy: Policy) -> Mapping[Place, Quorum]:
-    """Every quorum that the policy asks, by its place."""
+    """Every quorum of the policy, by its place."""
     found: dict[Place, Quorum] = {("approvals",): policy.approvals}
     found |= {("lists", name, "approvals"): quorum for name, quorum in policy.rules.quorums.items()}
     late = {(*place, "out_of_hours"): quorum.out_of_hours for place, quorum in found.items()}

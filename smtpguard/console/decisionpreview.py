@@ -35,7 +35,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Away:
-    """Somebody who is asked and away; ``deputy``: who decides for them, "" for nobody."""
+    """An approver who is away; ``deputy``: who decides for them, "" for nobody."""
 
     person: str
     until: date
@@ -44,11 +44,12 @@ class Away:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionPreview:
-    """``may``: whether this person may decide now; ``why_not``: own | voted | leaving | decided | role | group | writer where they may not. ``may_back``:
-    whether they may take back what is approved, as far as it is not out. ``may_undo``: what is approved and does not take effect yet.
-    ``sends``: whether their approval sends it, and ``people``: how many it may reach then, those of its mailing's copies that
-    are still to come among them. ``at_once``: why it cannot be sent in stages, where its list declares some. ``left``: the quorums that wait still, ``needs``: what they need, ``then``: what they need
-    after their approval; ``others``: those who may give it; ``away``: who is asked and is not there."""
+    """``may``: whether this person may decide now; ``why_not``: own | voted | leaving | decided | role | group |
+    writer. ``may_back``: whether they may revoke an approval, as far as it is not sent. ``may_undo``: whether they may
+    undo one that has not taken effect. ``sends``: whether their approval sends it, and ``people``: how many it may then
+    reach, further copies of its mailing included. ``at_once``: why it cannot be sent in stages, if its list declares
+    some. ``left``: the incomplete quorums; ``needs``: what they need; ``then``: what they need after this person's
+    approval; ``others``: who else may vote; ``away``: approvers who are away."""
 
     votes: tuple[Vote, ...]
     others: tuple[str, ...]
@@ -126,7 +127,7 @@ def needs(hold: Hold, in_force: InForce) -> tuple[Need, ...]:
 
 
 def _short(quorum: Quorum, voted: Mapping[str, datetime], hold: Hold, in_force: InForce) -> tuple[tuple[int, str], ...]:
-    """How many of each group, where every vote counts once: those first that stand for the fewest of the groups."""
+    """How many votes each group still needs. Each vote counts once, votes for the fewest groups first."""
     seats = dict.fromkeys(quorum.groups, quorum.each)
     for groups in sorted(in_force.groups.votes(voted, quorum.groups, hold.senders), key=len):
         if free := [group for group in quorum.groups if group in groups and seats[group]]:
@@ -135,7 +136,7 @@ def _short(quorum: Quorum, voted: Mapping[str, datetime], hold: Hold, in_force: 
 
 
 def _away(hold: Hold, needed: Sequence[Need], in_force: InForce, now: datetime) -> tuple[Away, ...]:
-    """Who of the groups that are still asked is away."""
+    """People of the groups still needed who are away."""
     asked = tuple(dict.fromkeys(group for need in needed for _, group in (*need.groups, *need.late)))
     people = sorted(frozenset().union(*map(in_force.people, asked)) - hold.senders)
     return tuple(

@@ -69,8 +69,8 @@ def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "",
 def told(
     policy: Policy, said: Speech, now: datetime, *, approve_at: str, waits: Waits, groups: Groups | None = None
 ) -> dict[str, Any]:
-    """What the hand-out and the page have in common. ``groups``: who is in them and who is away, as people have said it: the page, which
-    says who decides now. None: as the policy has them, in a hand-out, which says who is away within a month."""
+    """What the hand-out and the page share. ``groups``: with the absences that people have reported: for the page,
+    which names the approvers of now. None: from the policy, for a hand-out, which names absences within a month."""
     at_once, groups = groups is not None, groups or policy.groups
     open_now = policy.organization.hours.open_at(now) if at_once else None
     lists = [
@@ -159,7 +159,7 @@ def _origins(model: ListModel, said: Speech) -> Iterator[str]:
 
 
 def _deciders(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: datetime | None = None) -> Iterator[str]:
-    """``now``: those who are there then, and deputies."""
+    """``now``: name those who are not away then, and deputies."""
     for quorum in quorums:
         for group in quorum.groups:
             found = groups.of(group) if now is None else groups.there(group, now)
@@ -174,7 +174,7 @@ def _deciders(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: date
 
 
 def _away(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: datetime, soon: timedelta) -> Iterator[str]:
-    """Who of those who decide is away, or will be before ``soon`` has passed, and who decides for them."""
+    """Approvers who are away now or within ``soon``, and their deputies."""
     asked = dict.fromkeys(group for quorum in quorums for group in quorum.groups)
     for absence in sorted(groups.absences, key=lambda a: (a.since, a.person)):
         at = now if absence.covers(now, groups.zone) else datetime.combine(absence.since, time(12), groups.zone)

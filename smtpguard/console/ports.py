@@ -170,10 +170,10 @@ class People(Protocol):
     async def everybody(self) -> Sequence[Account]: ...
 
     async def absences(self) -> Sequence[Absence]:
-        """What people said themselves of when they are away."""
+        """The absences that people have reported themselves."""
 
     async def change_absence(self, person: str, step: Callable[[Absence | None], tuple[Absence, Event]]) -> Absence:
-        """Let ``step`` say what becomes of what this person said last (None: nothing), with what is journalled of it."""
+        """Run ``step`` on the person's last reported absence (None: none), and write the result with its journal entry."""
 
     async def session(self, token: str) -> tuple[Session, Account] | None:
         """By the hash of the browser's token."""
@@ -207,16 +207,16 @@ class Trial(Protocol):
 
 
 class Matched(Protocol):
-    """Whom a mailing has come for, of the addresses that somebody has. ``older``: of which lists, as they were then, an export is
-    needed, since they have changed since it went to their addresses; known once ``people`` has ended."""
+    """Matches given addresses with a mailing's recipients. ``older``: lists that have changed since the mailing went to
+    their addresses, so that an export from then is needed; complete once ``people`` has ended."""
 
     @property
     def older(self) -> Sequence[str]: ...
 
     def people(self) -> AsyncIterator[tuple[str, Fate]]:
-        """Each address, and what became of the copy to it. Raises NoAddresses."""
+        """Each address, and the fate of the copy to it. Raises NoAddresses."""
 
 
 class Matching(Protocol):
     def __call__(self, mailing_id: str, *, name: str | None, file: Path | None, column: str | None) -> Matched:
-        """By the members of a list, or by a CSV file. Raises NoAddresses."""
+        """Match the members of a list, or a CSV file. Raises NoAddresses."""

@@ -79,11 +79,11 @@ class InForce:
         return frozenset(p for people in self.groups.values() for p in people if p.rpartition("@")[0] == name)
 
     def groups_of(self, person: str, at: datetime) -> frozenset[str]:
-        """Those in which they decide: their own, and those of whoever they decide for."""
+        """The person's own groups, and those of people whom they are deputy for at that time."""
         return self.groups.of_person(person, at)
 
     def with_absences(self, said: Iterable[Absence]) -> InForce:
-        """Under the same policy, with what people said themselves of when they are away."""
+        """The same policy, with the absences that people have reported themselves."""
         absences = together(self.groups.absences, said)
         return replace(self, groups=self.groups.with_absences(absences))
 

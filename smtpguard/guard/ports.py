@@ -211,7 +211,7 @@ class Policies(Protocol):
         PolicyMoved if another policy than ``before`` is in force. With ``before`` None any may be."""
 
     async def absences(self) -> Sequence[Absence]:
-        """What people said themselves of when they are away. The gate moves with each change."""
+        """The absences that people have reported themselves. The gate moves with each change."""
 
 
 class Journal(Protocol):

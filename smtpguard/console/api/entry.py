@@ -70,8 +70,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Long:
-    """An answer that may have many megabytes: an object of JSON's values, made and sent a piece at a time in a thread, so that nobody
-    else waits while it is. An iterator stands for a list."""
+    """An answer that may have many megabytes: a JSON object, encoded and sent in pieces in a thread, so that it blocks
+    no other request. An iterator in it becomes a JSON array."""
 
     values: Mapping[str, Any]
 

@@ -181,8 +181,8 @@ class RejectMailing(Sent):
 
 
 class Disclosure(BaseModel):
-    """Two people who decide on it agree that it is told who got it. ``agreed_by``: null while a second is to agree; ``until``: for so
-    long that may be done, and then they may be told."""
+    """Two people who decide on the mailing agree to list who got it. ``agreed_by``: null until a second agrees;
+    ``until``: the second must agree before this, and then both can get the list up to this time."""
 
     asked_by: str
     asked_at: Time
@@ -191,7 +191,7 @@ class Disclosure(BaseModel):
 
 
 class People(Sent):
-    """The addresses that are matched: of the members of ``list``, or a CSV file's, and of which ``column``."""
+    """The addresses to match: the members of ``list``, or those in the ``column`` of a CSV file."""
 
     list: Annotated[str, Field(max_length=100)] = ""
     csv: str = ""

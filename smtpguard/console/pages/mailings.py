@@ -76,7 +76,7 @@ async def act(request: Request) -> Response:
 
 @for_roles(APPROVER)
 async def people(request: Request) -> Response:
-    """Who got it, as CSV, for the two who agreed."""
+    """Serve the list of who got it as CSV, to the two who agreed."""
     here, who, said = desk(request), person(request), speech(request)
     found, sent = await _found(request), await form(request)
     name, upload = str(sent.get("list", "")), sent.get("file")
@@ -145,7 +145,7 @@ async def _shown(
 
 
 def _with_members(here: ConsoleServices, found: Mailing) -> list[tuple[str, str]]:
-    """Titles and names of the lists whose members can be matched, those that it went to first."""
+    """Titles and names of lists whose members can be matched; those that the mailing went to come first."""
     lists = [(info.title or name, name) for name, info in here.lists.items() if info.members]
     return sorted(lists, key=lambda one: (one[1] not in found.lists, one))
 

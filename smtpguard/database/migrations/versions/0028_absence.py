@@ -1,4 +1,4 @@
-"""Who said themselves that they are away, and who decides for them meanwhile."""
+"""The absences that people report themselves, with their deputies."""
 
 from __future__ import annotations
 
