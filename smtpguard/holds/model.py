@@ -298,8 +298,8 @@ def standing_votes(hold: Hold) -> tuple[Vote, ...]:
 
 
 def entitled(hold: Hold, approver: str, groups: Groups, *, at: datetime, open_now: bool) -> bool:
-    """Whether ``approver`` may decide on it at ``at``: in one of the quorum's groups, or for somebody there who is away; and not its
-    writer under any address, nor in its writer's place."""
+    """Whether ``approver`` may decide on it at ``at``: in one of the quorum's groups, or as deputy of an absent member;
+    and not its writer under any address, nor the writer's deputy."""
     if approver in hold.senders:
         return False
     asked = [q for quorum in hold.verdict.quorum for q in _asked(quorum, open_now)]
@@ -310,8 +310,8 @@ def missing(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> 
     """The quorums that are not complete yet. Every list's quorum counts by itself; within one, a person counts once.
 
     ``open_at`` says whether it is working hours. An ``out_of_hours`` quorum is filled by votes given out of hours; the
-    regular one by any. Who has left a group no longer counts; who is away and their deputy count as one.
-    """
+    regular one by any. The vote of a person who has left the group does not count; an absent person and their deputy
+    count as one."""
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
     some = {v.approver: v.at for v in votes}
     late = {v.approver: v.at for v in votes if not open_at(v.at)}
@@ -326,8 +326,8 @@ def missing(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> 
 
 
 def out_of_reach(hold: Hold, groups: Groups, at: datetime | None = None) -> tuple[Quorum, ...]:
-    """The quorums that cannot be filled whoever votes: there are too few people in their groups beside its writer. ``at``: of those who
-    are there then."""
+    """The quorums that no votes can fill: their groups have too few people beside its writer. ``at``: count only people
+    who are present then."""
 
     def can_be(quorum: Quorum) -> bool:
         there = {

@@ -164,8 +164,8 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disclosure:
-    """That it is told by their addresses who got it: what one person asks for and another agrees to (``agreed_by``, "" for nobody
-    yet), until then."""
+    """The addresses of a mailing's recipients are disclosed until then, to a person who asked for it and a second one
+    who agreed (``agreed_by``, "" for not yet)."""
 
     asked_by: str
     asked_at: datetime
@@ -174,7 +174,7 @@ class Disclosure:
 
     @property
     def people(self) -> frozenset[str]:
-        """Who may be told: nobody until two agree."""
+        """Who may see them: nobody until two agree."""
         return frozenset((self.asked_by, self.agreed_by)) if self.agreed_by else frozenset()
 
 
@@ -400,7 +400,7 @@ def _beside(grant: Grant, rejection: Rejection | None) -> Rejection | None:
 
 
 def set_of(people: Iterable[bytes]) -> str:
-    """The name of a set of people, by their keyed digests of 8 octets: the SHA-256 over them in order, each once."""
+    """The name of a set of people: the SHA-256 over their keyed digests of 8 octets in order, each once."""
     return hashlib.sha256(b"".join(sorted(set(people)))).hexdigest()
 
 

@@ -29,7 +29,7 @@ from smtpguard.notices.intents import Notices
 FEW = 20
 """A mailing without a hold or a decision is listed from so many people on."""
 DISCLOSED = timedelta(days=1)
-"""So long another person may agree that it is told who got a mailing; and so long after that it is."""
+"""How long the question of the first person stays open; and how long recipients are disclosed after the second agreed."""
 _SLICE = 500
 
 
@@ -189,8 +189,8 @@ class Mailings:
         return tuple(found)
 
     async def disclose(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
-        """That it be told who got it: the first who decides on it asks, and another agrees; both may be told for a day from then on.
-        Raises NoSuch, NotEntitled, and Conflict where two have agreed or the same person asks again."""
+        """Disclose its recipients: the first approver asks, a second one agrees; both may then see them for a day.
+        Raises NoSuch, NotEntitled, and Conflict if two have agreed or the same person asks again."""
         who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:

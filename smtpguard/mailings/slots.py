@@ -338,8 +338,8 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
 
 def _is_no_name(block: Sequence[str], begin: int, end: int, capitals: str) -> bool:
     """Whether the capital letter of words does not mark a name: a sentence begins there, or the text capitalizes all
-    nouns; unless the words are in a salutation. In scripts without case only a salutation or an honorific marks a name. ``capitals``: as from
-    _capitals."""
+    nouns; unless the words are in a salutation. In scripts without case only a salutation or an honorific marks a name.
+    ``capitals``: as from _capitals."""
     words = [token for token in block if not is_markup(token) and token != "<subject>"]
     names = [
         w for w in block[begin:end] if not (w in MONTHS or w in JOINERS or w in "年月日" or is_number(w) or is_coded(w))

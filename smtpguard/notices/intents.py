@@ -130,8 +130,8 @@ class Notices:
         )
 
     def _stuck(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """Nobody but its writer could decide, or nobody who is there: nothing comes of waiting an hour before somebody hears of it. Of a
-        flood the first few tell enough, since what mends one mends all of them."""
+        """Only its writer could decide, or everybody who could is away: the contact is told at once instead of after an
+        hour. In a flood only the first few are reported, since one remedy helps all."""
         if not self.contact or not out_of_reach(hold, in_force.groups, now):
             return ()
         if not self.flood.takes(f"contact {self.contact}", now):
@@ -403,8 +403,8 @@ def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
 
 
 def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
-    """Who is asked: the people of its quorums, out of hours those of that quorum as well, and in place of who is away their deputy;
-    never its writer."""
+    """The people who are asked: of its quorums, out of hours also those of the out-of-hours quorum, and deputies in
+    place of absent people; never its writer."""
     groups: set[str] = set()
     for quorum in hold.verdict.quorum:
         late = quorum.out_of_hours if not in_force.open_at(now) else None

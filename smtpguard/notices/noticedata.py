@@ -1,53 +1,59 @@
-"""What a notice says of the message that it is about: the data of NOTICE intents, which the templates are given.
+"""The data of a notice about a message: ``data`` of NOTICE intents, which the templates get.
 
-A NOTICE intent has ``reverse_path=None``, one recipient, ``hold_id`` where there is a hold, and this ``data`` (JSON; times
-are ISO 8601 UTC with "Z"; what is absent is null):
+A NOTICE intent has ``reverse_path=None``, one recipient, ``hold_id`` if there is a hold, and this ``data`` (JSON; times
+are ISO 8601 UTC with "Z"; absent values are null):
 
 ==================  ==================================================================================================
-every notice        ``notice``: its kind; ``writer``: true where its reader wrote the message; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
-                    (as they came: escape them); ``language`` of that message ("" unknown); ``recipients``: how many
-                    RCPTs; ``reach``: how many people, ``reach_at_least``: or more; ``lists``: titles that may be named to
-                    this reader; ``sensitive``: [{``list``, ``category``}], which of them say something of their people; ``summary``: what it is and whom it is for, in a sentence;
-                    ``part``: true where only a part was held, and colleagues have it
+every notice        ``notice``: its kind; ``writer``: true if its reader wrote the message; ``hold_id``; ``subject``,
+                    ``message_id``, ``from`` of the message (unescaped); ``language`` of that message ("" unknown);
+                    ``recipients``: number of RCPTs; ``reach``: number of people, ``reach_at_least``: or more;
+                    ``lists``: titles that may be named to this reader; ``sensitive``: [{``list``, ``category``}], those
+                    whose membership is sensitive; ``summary``: what it is and whom it is for, in a sentence;
+                    ``part``: true if only a part was held, and colleagues have the rest
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
                     {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message, the topics
-                    first, ``more_marks``: how many are left out; neither says anything of topics where no list was addressed;
-                    ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address], ``short``: they are too few, ``own``:
-                    its writer would be one of them, ``away``: [{``person``, ``until``: a day, ``deputy``: "" for nobody}], where somebody is}], ``out_of_hours``: the same or null}]; ``nobody``: whoever votes, it cannot
-                    be approved
-confirm             the same as held, to its writer who is asked whether it is meant: and ``until``, ``expires``: whether it is not sent
-                    then, and others do not decide
-to approvers        ``in_place_of``: [{``person``, ``until``: a day}], those for whom this reader decides while they are away
-approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address],
-                    ``covers``: [str], what an approval covers
-decided             ``outcome``: approved | confirmed | rejected | withdrawn | reopened | lapsed | stopped | released; ``by``: address or null;
-                    ``comment``; ``decided_at``. Of an approval that is taken back also ``held_at``, ``expires_at``,
-                    ``deciders``; ``back``, ``gone``: messages that were, and that had gone; ``has``, ``doubt``, ``left``:
-                    recipients; ``asked``: whether this reader is to decide again
-expired             ``held_at``, ``expired_at``; ``unconfirmed``: its writer was asked and said nothing
-reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``; or ``differs``: a copy
-                    that is not what was approved waits by itself; or ``unconfirmed``: its writer was asked and said nothing; or ``later``: a sender's letter that came after those
-                    that were decided on
-escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this reader is
-                    the guard's contact, and told at once that nobody can decide; ``away``: since those who could are away
-doubt               to approvers and the guard's contact, of a list's post of which nobody knows whether it was sent: ``people`` who may
+                    first, ``more_marks``: how many are left out; both without topics if no list was addressed;
+                    ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address], ``short``: too few
+                    people, ``own``: its writer would be one of them, ``away``: [{``person``, ``until``: a day,
+                    ``deputy``: "" for none}], only if somebody is}], ``out_of_hours``: the same or null}]; ``nobody``:
+                    its quorum cannot be filled
+to approvers        ``in_place_of``: [{``person``, ``until``: a day}], absent people for whom this reader decides
+confirm             the same as held, to its writer, who is asked to confirm it: and ``until``, ``expires``: true if it
+                    expires then, false if others decide
+approve             and ``excerpt``: the beginning of the text, ``recipients_shown``: the first addresses, ``senders``:
+                    [address], ``covers``: [str], what an approval covers
+decided             ``outcome``: approved | confirmed | rejected | withdrawn | reopened | lapsed | stopped | released;
+                    ``by``: address or null; ``comment``; ``decided_at``. For a revoked approval also ``held_at``,
+                    ``expires_at``, ``deciders``; ``back``, ``gone``: messages that were revoked, and that were sent;
+                    ``has``, ``doubt``, ``left``: recipients; ``asked``: whether this reader is to decide again
+expired             ``held_at``, ``expired_at``; ``unconfirmed``: its writer was asked and did not answer
+reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``; or ``differs``:
+                    a copy that the approval does not cover waits by itself; or ``unconfirmed``: its writer was asked
+                    and did not answer; or ``later``: a sender's letter came after those that were decided on
+escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this
+                    reader is the guard's contact, and is told at once that nobody can decide; ``away``: since all who
+                    could are away
+doubt               to approvers and the guard's contact, about a release to a list address in doubt: ``people`` who may
                     have it, ``doubt_since``, ``again``: they were told before, ``contact``: this reader is the contact;
                     ``deciders``
-rejected            to an internal sender, where the rule has ``explain``: ``at``, ``reasons``, ``marks``, ``more_marks``
+rejected            to an internal sender, if the rule has ``explain``: ``at``, ``reasons``, ``marks``, ``more_marks``
 question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``, ``expires_at``, ``deciders``
-answer              to approvers: the same, from its writer; ``question``, ``asked_by``: what they answer, "" where nobody asked
+answer              to approvers: the same, from its writer; ``question``, ``asked_by``: the question answered, "" for
+                    none
 plea                to approvers: the same; its writer asks for its release
-digest              ``role``: sender | approver; ``since``, ``until``, ``person``: whose it is
+digest              ``role``: sender | approver; ``since``, ``until``, ``person``: the reader
 stream              to its owner: ``stream``: its name; ``limit``, ``window_minutes``, ``per_person``; ``at``
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================
 
-To the writer's held, confirm and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
-To what says that something was approved ``outcomes.fill`` adds how that is when it is sent: ``frozen``: [{``selector``, ``list``:
-a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``; ``release_at``: when it takes effect, where it can be undone until then.
-A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
-``states``: {state: int}, ``undecided``: how many wait for this very person's vote, ``refused``: how many were never held, and ``messages``: [{``hold_id``, ``subject``,
-``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of them}], at most 50 of them, newest first.
+To the writer's held, confirm and question notices the renderer adds ``mine``, the signed link's text, if the console
+has a url. To notices of an approval ``outcomes.fill`` adds the state at the time of sending: ``frozen``:
+[{``selector``, ``list``: a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``;
+``release_at``: when it takes effect, if it can be undone until then. A digest has no subject, message_id or hold_id of
+its own (null). Before rendering, ``digests.fill`` adds ``total``: int, ``states``: {state: int}, ``undecided``: how
+many wait for this person's vote, ``refused``: how many were never held, and ``messages``: [{``hold_id``, ``subject``,
+``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of
+them}], at most 50 of them, newest first.
 """
 
 from __future__ import annotations
@@ -227,7 +233,7 @@ def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any
 
 
 def in_place(hold: Hold, person: str, in_force: InForce, now: datetime) -> dict[str, Any]:
-    """For whom somebody decides on it, while those are away: nothing where they do for nobody."""
+    """The absent people for whom this person decides on it; empty if there are none."""
     groups = {
         g for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None for g in q.groups
     }

@@ -30,7 +30,7 @@ _ALWAYS = frozenset({"timestamp", "level", "event", "id", "exception"})
 
 
 def line(row: Mapping[str, Any], *, colours: bool) -> str:
-    """``row`` as structlog's processors leave it. Control characters are not looked for here."""
+    """``row`` after structlog's processors. It must have no control characters."""
     level, event = str(row.get("level", "info")), str(row.get("event", ""))
     if event == "verdict" and "action" in row:
         word, rest = _verdict(row)
@@ -50,7 +50,7 @@ def line(row: Mapping[str, Any], *, colours: bool) -> str:
 
 
 def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Its first word says what became of the message, which the relay may have refused."""
+    """The first word is the action, or the outcome if the relay refused the message."""
     action = str(row["action"])
     word = _VERDICTS.get(action) or str(row.get("outcome") or action)
     reach = row.get("counts", {}).get("reach", 0)
@@ -69,7 +69,7 @@ def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _title(subject: str) -> str:
-    """Between quotation marks of which it can fake none."""
+    """In quotation marks, with its own quotation marks escaped."""
     shown = subject if len(subject) <= _SHOWN_SUBJECT else f"{subject[: _SHOWN_SUBJECT - 3]}..."
     return '"{}"'.format(shown.replace('"', '\\"'))
 
@@ -89,7 +89,7 @@ def _list(row: Mapping[str, Any]) -> str:
 def _several(recipients: Iterable[str]) -> str:
     shown = list(recipients)
     more = len(shown) - _SHOWN_RECIPIENTS
-    if shown and shown[-1].startswith("and "):  # log.fields has cut them already
+    if shown and shown[-1].startswith("and "):  # log.fields has truncated them already
         more += int(shown[-1].split()[1]) - 1
     return ", ".join(shown[:_SHOWN_RECIPIENTS]) + (f" and {more} more" if more > 0 else "") or "nobody"
 

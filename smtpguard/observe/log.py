@@ -43,7 +43,8 @@ _LEVELS: Mapping[Kind, str] = {
 
 
 def is_for_journal(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether standard error is the journal's (JOURNAL_STREAM, systemd.exec(5)): then lines are JSON before any settings are read."""
+    """Whether standard error is systemd's journal (JOURNAL_STREAM, systemd.exec(5)): then lines are JSON before any
+    settings are read."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         here = os.fstat(2)
@@ -53,15 +54,15 @@ def is_for_journal(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def failure(sentence: str, *, status: int, error: BaseException | None = None) -> None:
-    """Why a process ends, as the last thing in its log: an entry for each line of ``sentence``."""
+    """Log why the process ends, as its last entries: one for each line of ``sentence``."""
     for line in sentence.splitlines():
         structlog.get_logger("smtpguard").critical("cannot run", problem=line, status=status, exc_info=error)
         error = None
 
 
 def take_over() -> None:
-    """What the interpreter would write on standard error itself becomes entries of the log: warnings, and errors that nobody
-    caught. What somebody else has taken over already stays theirs."""
+    """Log what the interpreter would write on standard error: warnings and uncaught exceptions. Hooks that are already
+    replaced stay."""
     logging.captureWarnings(True)
     logging.raiseExceptions = False
     if sys.excepthook is sys.__excepthook__:
@@ -77,7 +78,8 @@ def _uncaught(what: str, error: BaseException | None) -> None:
 
 
 class _Unfailing(io.TextIOBase):
-    """A stream whose writes never raise: a full disk, a closed pipe or a closed file loses a line of the log and fails no mail."""
+    """A stream whose writes never raise: a full disk, a closed pipe or a closed file loses a log line and fails no
+    mail."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -99,8 +101,8 @@ class _Unfailing(io.TextIOBase):
 
 
 def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | None = None) -> bool:
-    """For the whole process, other libraries' logging included. ``style``: auto, json or text; ``addresses``: clear or masked.
-    Returns whether lines are JSON."""
+    """For the whole process, other libraries' logging included. ``style``: auto, json or text; ``addresses``: clear or
+    masked. Returns whether lines are JSON."""
     stream = cast(TextIO, _Unfailing(stream or sys.stderr))
     text = style == "text" or (style == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -128,13 +130,13 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("smtpguard").setLevel(logging.INFO)
-    logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd's own: it would write addresses and mail
+    logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd's own log would contain addresses and content
     return not text
 
 
 def tell(*events: Event) -> None:
-    """The lines of events, in few writes: several at once as far as a pipe takes them whole beside other processes (pipe(7)). One
-    that has no line keeps no other from its own."""
+    """Log events in few writes: several lines at once, up to the size that a pipe writes atomically (pipe(7)). An event
+    without a line does not suppress the others."""
     if _straight is None:
         for event in events:
             with suppress(Exception):
@@ -161,7 +163,7 @@ def _write(stream: TextIO, lines: Sequence[str]) -> None:
 
 
 def _line(event: Event, *, masked: bool) -> str:
-    """The same line as through structlog's processors, which would take half as long as deciding on a message takes."""
+    """The same line as by structlog's processors, which would take half as long as deciding on a message."""
     now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
     shown = {"timestamp": f"{now}Z", "level": _level(event), "event": event.kind.value, **fields(event)}
     whole = _without_secrets(None, "", shown)
@@ -169,18 +171,18 @@ def _line(event: Event, *, masked: bool) -> str:
 
 
 _straight: tuple[TextIO, bool] | None = None
-"""Where the lines of events go past structlog, and whether addresses are masked; None: through it."""
+"""The stream for events that bypasses structlog, and whether addresses are masked; None: use structlog."""
 
 
 def _level(event: Event) -> str:
-    """A list that cannot be read is an error, however well it is borne."""
+    """A list that cannot be read is an error, even if the old index is in use."""
     if event.kind is Kind.LIST and event.data.get("problem"):
         return "error"
     return _LEVELS.get(event.kind, "info")
 
 
 def fields(event: Event) -> dict[str, Any]:
-    """What of an event stands in its line: who and what, then how it was decided; what is empty is left out."""
+    """The fields of an event's line: objects and people first, then the decision; empty ones are left out."""
     shown: dict[str, Any] = {"id": event.id}
     for role, values in event.private.items():
         if role in _LONG:
@@ -199,11 +201,11 @@ def fields(event: Event) -> dict[str, Any]:
 
 
 _LONG = frozenset({"misses", "skipped", "policy", "content", "generation", "facts", "crowds", "apart_at"})
-"""In the journal, and long; as are a verdict's ``people``, one by one. 0 and False say something."""
+"""In the journal only, since they are long; as are a verdict's ``people``. 0 and False are not empty."""
 
 
 def _reason(reason: object) -> str:
-    """ "recipients.reach 400000": the fact and what was seen of it."""
+    """ "recipients.reach 400000": the fact and its observed value."""
     if not isinstance(reason, Mapping):
         return str(reason)
     doubt = " (unknown)" if reason.get("uncertain") else ""
@@ -211,13 +213,13 @@ def _reason(reason: object) -> str:
 
 
 def _first_things_first(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """When, how grave, what: a line is read from its beginning."""
+    """Time, level and event come first."""
     return {name: line[name] for name in ("timestamp", "level", "event") if name in line} | dict(line)
 
 
 @lru_cache(maxsize=1000)
 def _secret(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Of the names in a line those whose values are nobody's to read; lines of one kind have the same."""
+    """The names in a line whose values are secret; cached, since lines of one kind have the same names."""
     return tuple(name for name in names if _SECRET.search(name))
 
 
@@ -228,7 +230,7 @@ def _without_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> Mutable
 
 
 def _json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
-    """On one line, readable, and with whatever could play with a terminal in JSON's own escapes."""
+    """On one line, readable, with terminal control characters as JSON escapes."""
     try:
         text = orjson.dumps(line, default=str, option=_PLAIN).decode()
     except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits
@@ -246,7 +248,7 @@ def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMappin
     """For a terminal."""
     trace = line.pop("exception", None)
     shown: dict[str, Any] = {printable(name): _each_text(value, printable) for name, value in line.items()}
-    if isinstance(trace, str):  # a traceback is read in lines
+    if isinstance(trace, str):  # a traceback keeps its lines
         shown["exception"] = "\n".join(map(printable, trace.splitlines()))
     return shown
 

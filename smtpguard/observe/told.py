@@ -11,8 +11,8 @@ from smtpguard.journal.chain import Clear, Entry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """``told``: the last entry that they have, or that was nothing for them. ``attempts`` at the next one, failing since then,
-    to be tried again at ``next_at``. ``lease``: fences off who was too slow."""
+    """``told``: the last entry that was accepted, or skipped. ``attempts`` at the next one, failing since
+    ``failing_since``, to be repeated at ``next_at``. ``lease``: fences off a process that was too slow."""
 
     told: int
     attempts: int = 0
@@ -23,7 +23,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """``entries`` of the kinds asked for, in order: all that there are up to entry ``through``. ``end``: the journal's last entry."""
+    """``entries`` of the wanted kinds, in order: all of them up to entry ``through``. ``end``: the journal's last
+    entry."""
 
     entries: Sequence[tuple[Entry, Clear | None]]
     through: int
@@ -32,8 +33,8 @@ class News:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """An alarm that was raised and is not known to be over. ``told``: when last, None: nobody was yet. ``claimed_until``: somebody
-    is telling it."""
+    """An alarm that was raised and is not known to be over. ``told``: when it was last sent, None: never.
+    ``claimed_until``: a process is sending it."""
 
     key: str
     began: datetime

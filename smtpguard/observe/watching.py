@@ -27,13 +27,13 @@ from smtpguard.policy.freezing import Freeze
 
 MOST = 10_000
 LONGEST_WAITING = 1000
-"""Holds of which the deadline is looked at: it stands in their documents."""
+"""The most holds whose deadline is read from their documents."""
 _WAITING = and_(hold.c.state == State.WAITING.value, hold.c.lead.is_(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behind:
-    """Of the journal's entries so many were not looked at yet for a webhook, the first of them ``since`` then; None for none."""
+    """How many journal entries a webhook has not been sent yet, and the time of the first; None if there is none."""
 
     entries: int
     since: datetime | None
@@ -41,11 +41,12 @@ class Behind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """``entries``: the number of the journal's last one. ``holds`` that people have to decide on, the first since ``held_at``, those of
-    them whose deadline is ``near``, and ``overdue``. ``due``: entries of the outbox that could be sent and that nobody is at work on,
-    the first since ``due_at``, and approvals that should have taken effect; while anything is frozen, notices alone, since what a freeze stops is meant to wait. ``later``: those
-    that have time. ``relaying``: verdicts to relay whose outcome is not known, and for too long: ``unsettled``. ``asked``: holds of which people are asked whether
-    they were sent. ``hooks``: by the name of each webhook that was ever told anything."""
+    """``entries``: the number of the journal's last entry. ``holds`` that wait for people, the first since ``held_at``;
+    those of them whose deadline is ``near``, and ``overdue``. ``due``: entries of the outbox that can be sent and that
+    no worker has leased, the first since ``due_at``, and approvals that should have taken effect; during any freeze
+    only notices, since frozen entries wait on purpose. ``later``: entries that are not due yet. ``relaying``: verdicts
+    to relay without an outcome; ``unsettled``: those without one for too long. ``asked``: holds about which people are
+    asked whether they were sent. ``hooks``: by the name of each webhook with a cursor."""
 
     entries: int
     policy_sha256: str
@@ -93,8 +94,8 @@ def look(connection: Connection, now: datetime, *, near: timedelta, settled_with
 
 
 def news(connection: Connection, after: int, limit: int) -> tuple[Sequence[Event], int]:
-    """What happened after that entry, in order, without what names a person; and the number of the last of it. A kind that only
-    a newer version knows is passed over."""
+    """Events after that entry, in order, without names of people; and the number of the last one. Unknown kinds of a
+    newer version are skipped."""
     query = select(entry.c.seq, entry.c.at, entry.c.kind, entry.c.id, entry.c.body).where(entry.c.seq > after)
     found, last = [], after
     for seq, at, kind, id, body in connection.execute(query.order_by(entry.c.seq).limit(limit)):
@@ -105,8 +106,8 @@ def news(connection: Connection, after: int, limit: int) -> tuple[Sequence[Event
 
 
 def held(connection: Connection, events: Sequence[Event]) -> dict[str, Held]:
-    """By the hold's id, of what ``events`` (a page of ``news``) decide on: the verdicts that held it. What its client sent again
-    meanwhile made no other hold."""
+    """For the holds that ``events`` (a page of ``news``) end: the verdicts that held them, by hold id. Retries made no
+    other hold."""
     ended = sorted({event.id for event in events if ends_hold(event)})
     if not ended:
         return {}
@@ -134,15 +135,15 @@ def _body(text: str) -> dict[str, dict[str, object]]:
 
 
 CALLED = 60 * 60 * 1_000_000
-"""What a rule has called somebody for lasts so long after it last did, in microseconds."""
+"""In microseconds: a call of a rule is in force for so long after its last entry."""
 _LATELY = 20_000
-"""Entries that are looked through for who wrote."""
+"""The most entries that are searched for writers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
-    """A rule that calls somebody: of each list that it was about, with how many people it last hit; and who has written to how many
-    people of those lists since an hour before, as far as names are kept."""
+    """A rule that calls a person: for each list that it was about, the number of people at its last hit; and for each
+    sender how many people of those lists they wrote to since an hour before, as far as names are kept."""
 
     rule: str
     lists: Mapping[str, int]
@@ -150,7 +151,7 @@ class Called:
 
 
 def called(connection: Connection, now: datetime) -> tuple[Called, ...]:
-    """Those of the last hour, by rule and list: what happens to another list is news."""
+    """Those of the last hour, by rule and list: a call about another list is a new one."""
     since = microseconds(now) - CALLED
     query = select(entry.c.body).where(of_kind(Kind.ALARM), entry.c.at > since).order_by(entry.c.seq.desc())
     rules: dict[str, dict[str, int]] = {}
@@ -175,7 +176,7 @@ def called(connection: Connection, now: datetime) -> tuple[Called, ...]:
 
 
 def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozenset[str], int]]]:
-    """Who was let through lately, to which lists and to how many customers."""
+    """Recent senders of admitted messages, with lists and numbers of customers."""
     first = read_head(connection).seq - _LATELY
     query = (
         select(entry.c.body, clear.c.doc)
@@ -194,8 +195,8 @@ def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozense
 
 
 def _deadlines(connection: Connection, until: datetime) -> list[datetime]:
-    """Of those that have waited longest, the deadlines that are not later. Nobody looks at a hold after its deadline, so that
-    most need not be read for it."""
+    """The deadlines up to ``until``, of those that have waited longest. ``attend_at`` is never after the deadline, so
+    most documents need not be read."""
     longest = (
         select(hold.c.attend_at, hold.c.doc)
         .where(_WAITING)
@@ -225,7 +226,7 @@ def _due(connection: Connection, now_us: int, *, frozen: bool) -> tuple[int, dat
 
 
 def _underway(connection: Connection, before: int) -> tuple[int, int]:
-    """Doubts stay in the table for a while, and are counted to the same bound."""
+    """Doubts stay in the table for a while, and count towards the same bound."""
     some = select(underway.c.at, underway.c.doubt).limit(MOST).subquery()
     open_ = some.c.doubt.is_(False)
     query = select(func.count().filter(open_), func.count().filter(open_, some.c.at < before)).select_from(some)
@@ -234,7 +235,7 @@ def _underway(connection: Connection, before: int) -> tuple[int, int]:
 
 
 def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Behind]:
-    """By the name of each webhook that was ever told anything. ``end``: the journal's last entry, where it is known."""
+    """By the name of each webhook with a cursor. ``end``: the journal's last entry, if known."""
     end = read_head(connection).seq if end is None else end
     first = select(entry.c.at).where(entry.c.seq > hook.c.told).order_by(entry.c.seq).limit(1).scalar_subquery()
     return {

@@ -30,12 +30,12 @@ LEASE_SECONDS = 120.0
 SECONDS = 15.0
 WARN_SECONDS = 600.0
 SLICE = 20
-_NOTHING = -1  # it has none yet, and gets the newest first: that covers all before
+_NOTHING = -1  # it has none yet, and gets the newest first, which covers all before
 
 
 class Witnessing:
-    """``url``: of the witness; "" for none, and then only the log has them. ``token``: a password that it wants, as a bearer token.
-    ``http``: a client that a test brings."""
+    """``url``: of the witness; "" for none, then checkpoints are only logged. ``token``: a bearer token for it.
+    ``http``: a client for tests."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Witnessing:
         self._failing = 0.0
 
     async def run(self) -> None:
-        """For ever; a store or a witness that does not answer is asked again."""
+        """Forever; if the store or the witness does not answer, it is tried again."""
         while True:
             try:
                 given = await self.give()
@@ -68,7 +68,7 @@ class Witnessing:
             await self._http.aclose()
 
     async def give(self) -> int:
-        """Give what there is; how many it has taken. Raises LedgerError."""
+        """Send what is new; returns how many it accepted. Raises LedgerError."""
         name = WITNESS if self._url else f"{WITNESS} log"
         place = await self._cursors.at(name, _NOTHING)
         found = await self._access.ask(lambda c: signed_after(c, place.told, SLICE))
@@ -77,7 +77,7 @@ class Witnessing:
         leased = await self._cursors.lease(name, self._clock.now() + timedelta(seconds=LEASE_SECONDS))
         if leased is None:
             return 0
-        if leased.told != place.told:  # another delivery part was there meanwhile
+        if leased.told != place.told:  # another delivery part was faster
             await self._cursors.settle(name, leased)
             return 0
         told, taken = leased.told, 0
@@ -92,7 +92,7 @@ class Witnessing:
         return taken
 
     async def _post(self, note: str) -> str:
-        """What went wrong; "" where it was taken."""
+        """The problem; "" if it was accepted."""
         import httpx2
 
         if self._http is None:
@@ -109,7 +109,7 @@ class Witnessing:
             return type(error).__name__
 
     def _noted(self, problem: str) -> None:
-        """Said at once, and again while it lasts."""
+        """Logged at once, and again while it lasts."""
         now = self._clock.monotonic()
         if not problem:
             if self._failing:

@@ -29,7 +29,7 @@ NOBODY_ASKED = "nobody is asked whether it was sent"
 
 
 async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:
-    """Ask about all that is to be asked about from now on. How many holds changed."""
+    """Ask people about all releases that are due for it. Returns how many holds changed."""
     changed = 0
 
     def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
@@ -56,7 +56,7 @@ def _asked(hold: Hold, recipients: Sequence[Recipient], notices: Notices, in_for
 
 
 def reminded(hold: Hold, notices: Notices, in_force: InForce, now: datetime) -> Change:
-    """Nobody has said yet: they are told again."""
+    """No answer yet: they are asked again."""
     assert hold.asked_at is not None
     event = Event(kind=Kind.REMINDED, id=hold.hold_id, at=now, data={"what": "doubt"})
     again = replace(hold, attend_at=_next(in_force, now))
@@ -67,7 +67,7 @@ def said(
     hold: Hold, recipients: Sequence[Recipient], *, sent: bool, actors: tuple[str, ...], comment: str,
     in_force: InForce, now: datetime,
 ) -> Change:  # fmt: skip
-    """What a person says of it; ``sent``: it was, else it is to be sent again."""
+    """A person's answer; ``sent``: it was, else it is to be sent again."""
     people = sum(one.weight for one in persons_behind(hold, recipients, in_force))
     data = {"choice": "sent" if sent else "again", "recipients": len(recipients), "people": people}
     private = _named(recipients) | {"actor": actors} | ({"comment": (comment,)} if comment else {})
@@ -88,13 +88,13 @@ def _named(recipients: Sequence[Recipient]) -> dict[str, tuple[str, ...]]:
     return {"recipients": tuple(str(r.address) for r in recipients)}
 
 
-SETTLED_WITHIN = timedelta(minutes=15)  # past the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
+SETTLED_WITHIN = timedelta(minutes=15)  # longer than any wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 
 
 async def report_doubts(ledger: Ledger, clock: Clock) -> tuple[str, ...]:
-    """Journal an IN_DOUBT (RFC 1047) for each verdict to relay that has waited too long for its outcome, as a crash leaves it; their ids.
-    The client was given no 250, so it tries again; a retry to a list's address then waits for a person, since the relay may have taken
-    the first one. Raises LedgerError."""
+    """Journal an IN_DOUBT (RFC 1047) for each verdict to relay that has waited too long for its outcome, as after a
+    crash; returns their ids. The client got no 250, so it tries again; a retry to a list address then waits for a
+    person, since the relay may have accepted the first one. Raises LedgerError."""
     now = clock.now()
     left = tuple(await ledger.journal.unsettled(now - SETTLED_WITHIN))
     if left:

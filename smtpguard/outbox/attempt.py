@@ -21,14 +21,14 @@ from smtpguard.mailings.model import Person
 from smtpguard.notices import intents
 from smtpguard.outbox.model import NONE_YET, Delivered, Intent, IntentKind, Lease, Outcome
 
-MAX_DOUBTS = 2  # attempts that may have been taken: the message itself, and one duplicate
+MAX_DOUBTS = 2  # attempts that may have been accepted: the message, and one duplicate
 OF_CONTENT = frozenset({IntentKind.RELEASE, IntentKind.PART})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """When to try again, and for how long. ``doubt`` is how long one attempt may take; the dot is not sent in its last
-    ``reply``, which is how long a relay may take to answer it (RFC 5321 section 4.5.3.2.6, and some)."""
+    """When to retry, and for how long. ``doubt`` is how long one attempt may take; the dot is not sent in its last
+    ``reply``, which covers the time that a relay may take to answer it (RFC 5321 section 4.5.3.2.6)."""
 
     first: timedelta = timedelta(minutes=1)
     longest: timedelta = timedelta(hours=1)
@@ -43,22 +43,22 @@ class Pace:
     idle_seconds: float = 0.5
 
     def again(self, attempts: int, jitter: float) -> timedelta:
-        """After so many earlier attempts: doubled each time, and a fifth more or less, so that not all come at once."""
+        """After so many earlier attempts: doubled each time, with a jitter of a fifth, so that not all come at once."""
         wait: timedelta = min(self.first * 2 ** min(attempts, 20), self.longest)
         return wait * (0.8 + 0.4 * jitter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A recipient to be tried; ``doubts``: of how many earlier attempts nobody knows how they ended."""
+    """A recipient to be tried; ``doubts``: the number of earlier attempts with an unknown result."""
 
     recipient: Recipient
     doubts: int = 0
     asks: bool = False
-    """It is a list's address: in doubt it is not tried again by itself, and people are asked."""
+    """It is a list address: in doubt it is not retried automatically, and people are asked."""
 
     def begun(self, wait: timedelta) -> Result:
-        """Marked before the attempt: in doubt from now on, until it is settled."""
+        """The mark before the attempt: in doubt from now on, until it is settled."""
         code = "again" if self.doubts else "attempt"
         return Result(
             recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1,
@@ -66,22 +66,21 @@ class Due:
         )  # fmt: skip
 
     def doubtful(self, code: str, wait: timedelta) -> Result:
-        """The dot was sent, or may have been, and nothing came back. Where people are to say what became of it, they are asked at
-        once."""
+        """The dot was sent, or may have been, without an answer. If people are to be asked, they are asked at once."""
         return Result(
             recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=timedelta() if self.asks else wait,
             doubts=self.doubts + 1, asks=self.asks,
         )  # fmt: skip
 
     def retry(self, code: str, wait: timedelta, reply: str = "") -> Result:
-        """It was certainly not taken."""
+        """Certainly not accepted."""
         return Result(
             recipient=self.recipient, delivered=Delivered.RETRY, code=code, reply=reply, wait=wait, doubts=self.doubts
         )
 
     def failed(self, why: str, code: str, reply: Reply | None = None) -> Result:
-        """Not taken, and not to be tried again. ``why``: refused | expired | in-doubt | unsendable; in-doubt, whatever came
-        of this attempt, where an earlier one may have been taken."""
+        """Not accepted, and not retried. ``why``: refused | expired | in-doubt | unsendable; in-doubt, whatever this
+        attempt's result, if an earlier one may have been accepted."""
         return Result(
             recipient=self.recipient,
             delivered=Delivered.FAILED,
@@ -92,7 +91,8 @@ class Due:
         )
 
     def replied(self, reply: Reply, wait: timedelta, *, patient: bool, reports: bool = True) -> Result:
-        """As the relay said, if it was asked. ``patient``: a 4xx may be tried again after ``wait``. ``reports``: see Answers."""
+        """By the relay's reply, if it was asked. ``patient``: a 4xx may be retried after ``wait``. ``reports``: see
+        Answers."""
         if isinstance(reply, Unsendable):
             return replace(self.failed("unsendable", reply.text), status=reply.enhanced or "")
         code = f"{reply.code} {reply.enhanced or ''}".strip()
@@ -111,8 +111,9 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one recipient. ``code`` names nobody; ``wait``: until it is tried again, None if it is settled. ``status``: an
-    enhanced code that nobody replied (RFC 3463). ``reports``: False where the relay has it and sends no DSN of that itself."""
+    """The result for one recipient. ``code`` names nobody; ``wait``: until the retry, None if it is settled.
+    ``status``: an enhanced code that is not from a reply (RFC 3463). ``reports``: False if the relay has it and sends
+    no DSN of success."""
 
     recipient: Recipient
     delivered: Delivered
@@ -126,7 +127,7 @@ class Result:
     asks: bool = False
 
     def outcome(self, now: datetime, people: Sequence[Person] | None = None) -> Outcome:
-        """``people``: those behind the recipient; None where nobody counts them."""
+        """``people``: those behind the recipient; None if they are not counted."""
         return Outcome(
             recipient=self.recipient,
             delivered=self.delivered,
@@ -139,18 +140,18 @@ class Result:
 
 
 Behind = Callable[[Sequence[Result]], Sequence[Person]]
-"""The people behind the recipients that some results are about."""
+"""The people behind the recipients of some results."""
 
 
 def dues(lease: Lease, expands: Callable[[Recipient], bool]) -> list[Due]:
-    """``expands``: whether it is the address of a list. Only what was released asks people: the colleagues' part is tried again."""
+    """``expands``: whether it is a list address. Only releases ask people: the colleagues' part is retried."""
     doubts = lease.doubts or (0,) * len(lease.recipients)
     asks = lease.intent.kind is IntentKind.RELEASE
     return [Due(recipient=r, doubts=n, asks=asks and expands(r)) for r, n in zip(lease.recipients, doubts, strict=True)]
 
 
 def over(hold: Hold, intent_id: str, in_force: InForce, now: datetime) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
-    """Nothing is to be done about a release any more; ``hold`` is as it is then."""
+    """A release has ended; ``hold`` is as it is then."""
     settled = hold.settled or NONE_YET
     data = {"intent": intent_id, **asdict(settled)}
     told = intents.gone(hold, in_force, now) if hold.state is State.RELEASED and not hold.stopped else ()
@@ -168,7 +169,7 @@ def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForc
 def events(
     lease: Lease, results: Sequence[Result], now: datetime, behind: Behind, *, mark: bool, told: bool
 ) -> Iterable[Event]:
-    """One entry for all recipients of the same fate; who they are stands in the private part. ``told``: in a DSN."""
+    """One entry for all recipients with the same result; their addresses are in the private part. ``told``: in a DSN."""
     intent = lease.intent
     of_content = intent.kind in OF_CONTENT
     for (outcome, code, why, doubt), group in groupby(sorted(results, key=_fate), key=_fate):
@@ -186,7 +187,7 @@ def events(
             data |= {"why": why, "dsn": told and any(r.recipient.wants_failure for r in several)}
         if not of_content:
             if mark and outcome == Delivered.IN_DOUBT.value:
-                continue  # of our own words the attempt itself is not worth an entry
+                continue  # for notices and DSNs an attempt needs no entry
             kind, data["notice"] = Kind.NOTICE, intent.data.get("notice", "dsn")
         elif code == "again" or why == "in-doubt" or (outcome == Delivered.IN_DOUBT.value and not mark):
             kind = Kind.IN_DOUBT
@@ -195,7 +196,7 @@ def events(
         if of_content:
             data["people"] = sum(one.weight for one in behind(several))
         if of_content and outcome == Delivered.RETRY.value:
-            data["in_doubt"] = doubt  # since an earlier attempt may have been taken
+            data["in_doubt"] = doubt  # an earlier attempt may have been accepted
         private = {"recipients": tuple(str(r.recipient.address) for r in several)}
         words = tuple(dict.fromkeys(r.reply[:500] for r in several if r.reply))
         if words:

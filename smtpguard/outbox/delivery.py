@@ -38,15 +38,15 @@ log = logging.getLogger(__name__)
 
 RELEASE_FIELD = "X-Smtpguard-Release"
 OF_FORM = frozenset({"5.6.3", "5.6.7", "5.6.9"})
-"""Refusals of a message for how it is written (RFC 3463 section 3.7, RFC 6531 section 4.2): in 7 bits it may go."""
+"""Refusals of a message for its encoding (RFC 3463 section 3.7, RFC 6531 section 4.2): the 7-bit form may be accepted."""
 
 
 class Renderer(Protocol):
-    """Makes a notice or DSN of its intent, signed if we sign; app binds it to notices.notice and notices.dsn."""
+    """Renders a notice or DSN from its intent, signed if a key is set; app binds it to notices.notice and notices.dsn."""
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        """The forms in which it may be sent: where the first is refused for how it is written, the next. None at all:
-        there is nothing to say. What it raises is tried again a few times, LedgerError without end."""
+        """The forms in which it may be sent: if one is refused for its encoding, the next is tried. None at all: it is
+        obsolete. An exception is retried a few times, LedgerError without limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class _Parcel:
 
 
 class _Unsendable(Exception):
-    """There is nothing that could be sent, now or later. The text says why. ``why``: as Due.failed has it."""
+    """It cannot be sent, now or later. The text says why. ``why``: as in Due.failed."""
 
     def __init__(self, text: str, why: str = "unsendable") -> None:
         super().__init__(text)
@@ -65,7 +65,7 @@ class _Unsendable(Exception):
 
 
 class Delivery:
-    """One worker; as many as there are nodes may run side by side. ``jitter``: 0 to 1."""
+    """One worker; each node may run one. ``jitter``: 0 to 1."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Delivery:
         self._stopping = False
 
     async def run(self) -> None:
-        """Until ``stop``; then what is under way is finished. Cancelled: what is under way is in doubt."""
+        """Until ``stop``; then attempts in progress are finished. If it is cancelled, they are in doubt."""
         running: set[asyncio.Task[None]] = set()
         try:
             while not self._stopping:
@@ -120,13 +120,13 @@ class Delivery:
         self._stopping = True
 
     async def step(self) -> int:
-        """Carry out what is due now; how many entries that were."""
+        """Carry out what is due now; returns the number of entries."""
         leases = await self._lease(self._pace.at_once)
         await asyncio.gather(*(self.carry_out(lease) for lease in leases))
         return len(leases)
 
     async def carry_out(self, lease: Lease) -> None:
-        """One entry. What goes wrong unforeseen is logged; its lease lapses, and it comes back."""
+        """One entry. An unexpected error is logged; its lease lapses, and it is retried."""
         try:
             await self._carry_out(lease)
         except LedgerError as error:
@@ -167,7 +167,7 @@ class Delivery:
             await self._settle(lease, hold, await self._send(lease, parcel, due), persist=True)
 
     async def _parcel(self, lease: Lease, hold: Hold | None, due: Sequence[Recipient]) -> _Parcel:
-        """What is sent, and what must hold when its dot is. Raises _Unsendable, LedgerError, and what rendering raises."""
+        """The content, and the condition of its dot. Raises _Unsendable, LedgerError, and what rendering raises."""
         intent, start = lease.intent, self._clock.monotonic()
         seconds = (self._pace.doubt - self._pace.reply).total_seconds()
 
@@ -236,11 +236,11 @@ class Delivery:
             code = "lost"
         except Exception as error:
             log.exception("outbox %s: the way to the relay failed", lease.lease_id)
-            code = type(error).__name__  # nobody can say how far it came
+            code = type(error).__name__  # it is unknown how much was sent
         return [d.doubtful(code, self._pace.doubt) for d in due]
 
     def _recalled(self, due: Sequence[Due]) -> list[Result]:
-        """Nothing was sent: a freeze stands, which no lease passes, or the gate could not be read for a while."""
+        """Nothing was sent: a freeze stopped it, or the gate could not be read for a while."""
         return [d.retry("recalled", self._pace.recalled) for d in due]
 
     def _unrendered(self, lease: Lease, due: Sequence[Due], error: Exception) -> list[Result]:
@@ -257,9 +257,8 @@ class Delivery:
     ) -> bool:
         """Outcomes, events, DSNs and the hold's state in one commit. False: another worker has it now.
 
-        ``mark``: before the attempt. ``persist``: the relay has spoken, so what it said is written as soon as the store can,
-        while the mark keeps everybody else away.
-        """
+        ``mark``: before the attempt. ``persist``: the relay has answered, so its answer is written as soon as the store
+        can, while the mark keeps other workers away."""
         now = self._clock.now()
         told = reports(lease, hold, results, now, self._pace, mark=mark)
         behind = partial(self._behind, hold)
@@ -279,7 +278,7 @@ class Delivery:
             except ValueError:
                 if not unsure:
                     raise
-                return True  # it was written the first time, though the store could not say so
+                return True  # the first commit was written although the store failed to answer
             unsure = True
             await self._pause(1.0)
 
@@ -289,7 +288,7 @@ class Delivery:
         return persons_behind(hold, [r.recipient for r in results], self._policies.current())
 
     def _expands(self, recipient: Recipient) -> bool:
-        """Whether more people are behind it than one."""
+        """Whether more than one person is behind it."""
         registry = self._policies.current().registry
         if registry.list_at(recipient.address) is not None:
             return True

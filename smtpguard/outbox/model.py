@@ -22,11 +22,11 @@ class IntentKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """Something for the outbox. ``content_sha256`` for RELEASE and PART; NOTICE and DSN are rendered from ``data`` (JSON).
+    """An entry for the outbox. ``content_sha256`` for RELEASE and PART; NOTICE and DSN are rendered from ``data``
+    (JSON).
 
-    An ``intent_id`` that is in the outbox already, settled or not, is not written a second time and is no error: that is how
-    a digest is written once a person, whichever of many admissions and processes comes first.
-    """
+    An ``intent_id`` that is in the outbox already, settled or not, is not written a second time and is no error: so a
+    digest is written once a person, whichever admission and process comes first."""
 
     intent_id: str
     kind: IntentKind
@@ -40,7 +40,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Recipients of a release by what became of them. ``doubted``: the relay may have it for them, and nobody knows."""
+    """Recipients of a release by final result. ``doubted``: the relay may have it for them, for good in doubt."""
 
     sent: int = 0
     failed: int = 0
@@ -59,8 +59,7 @@ NONE_YET = Settled()
 class Lease:
     """An outbox entry that this owner may carry out until ``until``. ``token`` fences off an owner that was too slow.
 
-    ``recipients`` are those that are due; ``attempts`` counts earlier ones. ``created_at``: when it entered the outbox.
-    """
+    ``recipients`` are those that are due; ``attempts`` counts earlier ones. ``created_at``: when it entered the outbox."""
 
     lease_id: str
     token: int
@@ -71,13 +70,13 @@ class Lease:
     created_at: datetime
     in_doubt: bool = False
     doubts: tuple[int, ...] = ()
-    """Of each of ``recipients`` how many attempts ended without anybody knowing how; empty where all are 0."""
+    """For each of ``recipients`` the number of attempts with an unknown result; empty if all are 0."""
     settled: Settled = NONE_YET
-    """Recipients of which it is known by now what became of them."""
+    """Recipients with a final result by now."""
 
 
 class Delivered(enum.Enum):
-    """What an attempt has come to for one recipient, or, IN_DOUBT, that it has begun or ended without an answer."""
+    """The result of an attempt for one recipient. IN_DOUBT: it has begun, or ended without an answer."""
 
     SENT = "sent"
     RETRY = "retry"
@@ -87,12 +86,11 @@ class Delivered(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
+    """The outcome for one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
 
-    ``doubts``: of how many attempts so far nobody knows how they ended; a later lease says it again. One that FAILED after any
-    may have it. ``people``: keyed digests of those behind the recipient; None where that is not said. ``asks``: IN_DOUBT, it is not
-    tried again by itself: at ``next_at`` people are asked, unless the answer has come.
-    """
+    ``doubts``: the number of attempts so far with an unknown result; a later lease repeats it. A recipient that FAILED
+    after any may have it. ``people``: keyed digests of those behind the recipient; None if not given. ``asks``:
+    IN_DOUBT, and not retried automatically: at ``next_at`` people are asked, unless the answer has come."""
 
     recipient: Recipient
     delivered: Delivered

@@ -47,14 +47,15 @@ _TRY, _ASK, _ANSWER, _NOTHING = (
     further.value for further in (Further.TRY, Further.ASK, Further.ANSWER, Further.NOTHING)
 )
 NEVER_US = 253_402_300_799 * 1_000_000
-"""When an entry is due of which nobody is to be tried: in the year 9999."""
+"""When an entry without recipients to be tried is due: in the year 9999."""
 _EVENTS = {
     Delivered.SENT: DeliveryEvent.TAKE,
     Delivered.RETRY: DeliveryEvent.PUT_OFF,
     Delivered.FAILED: DeliveryEvent.REFUSE,
 }
 KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
-"""Where what leads is in one of these, no copy under it goes, whatever was decided before: it comes after (deciding.follow)."""
+"""While the primary hold is in one of these states, copies under it are not sent, whatever was decided before; they
+follow later (deciding.follow)."""
 _MANY = 500
 _SET_DELIVERY = (
     update(delivery)
@@ -71,7 +72,7 @@ _SET_DELIVERY = (
 
 
 def rows_of(intent: Intent, now_us: int) -> tuple[tuple[object, ...], list[tuple[object, ...]]]:
-    """The entry and its recipients as rows. One without recipients is leased once all the same."""
+    """The entry and its recipients as rows. An entry without recipients is still leased once."""
     at = now_us if intent.not_before is None else microseconds(intent.not_before)
     entry = (intent.intent_id, intent.kind.value, intent.hold_id, intent.content_sha256, INTENT.dumps(intent),
              now_us, at, False, 0, 0, None, 0)  # fmt: skip
@@ -91,8 +92,8 @@ def write(batch: Batch, rows: Iterable[tuple[tuple[object, ...], list[tuple[obje
 def leasable(
     now_us: int | ColumnElement[int], *, all_frozen: bool = False, some: FromClause = outbox
 ) -> ColumnElement[bool]:
-    """Due, not leased, and with a hold (where there is one) whose client got its 250 and that lets it go. ``some``: the outbox, or
-    a part of it."""
+    """Due, not leased, and with a hold (if any) whose client got its 250 and that is in a sending state. ``some``: the
+    outbox, or a part of it."""
     live = and_(hold.c.acknowledged.is_(True), hold.c.state != State.VOID.value)
     released = and_(hold.c.state.in_([s.value for s in SENDING]), ~kept_by_its_lead())
     of_content = or_(
@@ -109,20 +110,20 @@ def leasable(
 
 
 def kept_by_its_lead() -> ColumnElement[bool]:
-    """Whether a hold is a copy under one that was taken back, or waits: it comes back, or waits with it. One row each, which no
-    database makes a walk through all holds of."""
+    """Whether a hold is a copy under one that was revoked, or waits: it is revoked too, or waits with it. A scalar
+    subquery of one row, so that no database scans all holds."""
     lead = hold.alias("lead")
     back = or_(lead.c.state.in_(KEEPS), lead.c.stopped.is_not(None))
     return func.coalesce(select(back).where(lead.c.hold_id == hold.c.lead).scalar_subquery(), false(), type_=Boolean)
 
 
 def in_outbox() -> ColumnElement[bool]:
-    """Whether a hold's release is in the outbox still."""
+    """Whether a hold's release is still in the outbox."""
     return exists().where(outbox.c.hold_id == hold.c.hold_id, outbox.c.kind == _RELEASE, outbox.c.done.is_(False))
 
 
 def any_due(connection: Connection, now_us: int) -> bool:
-    """Whether there may be something to lease: asked outside the writer, since the answer is mostly no."""
+    """Whether there may be an entry to lease: asked outside the writer, since the answer is usually no."""
     return connection.execute(_ANY_DUE, {"now": now_us}).first() is not None
 
 
@@ -132,7 +133,7 @@ _ANY_DUE = (
     .where(leasable(bindparam("now", type_=BigInteger)))
     .limit(1)
 )
-"""Asked twice a second all day, and so put together once."""
+"""Compiled once, since it runs twice a second."""
 
 
 def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
@@ -184,7 +185,7 @@ def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
 
 
 def _settled(connection: Connection, intents: Sequence[str]) -> dict[str, Settled]:
-    """What all those have come to about whom nothing is to be done any more."""
+    """The totals of all recipients with a final result."""
     query = select(delivery.c.intent_id, delivery.c.state, func.count()).where(
         delivery.c.intent_id.in_(intents), delivery.c.further == _NOTHING
     )
@@ -195,7 +196,8 @@ def _settled(connection: Connection, intents: Sequence[str]) -> dict[str, Settle
 
 
 def _choose(batch: Batch, n: int) -> list[str]:
-    """The ids to lease, longest due first, passing over what a freeze stops; a page at a time, since many may be stopped."""
+    """The ids to lease, longest due first, without entries that a freeze stops; a page at a time, since many may be
+    stopped."""
     freezes = [f for f in batch.freezes if f.until is None or batch.now < f.until]
     everything = any(
         f.stops(lists=frozenset(), senders=frozenset(), mailing="", thread="", now=batch.now) for f in freezes
@@ -222,7 +224,7 @@ def _choose(batch: Batch, n: int) -> list[str]:
 
 
 def sendings(connection: Connection, hold_ids: Sequence[str], now_us: int) -> Mapping[str, Sending]:
-    """Of each hold that has a release how far that is. Asked inside the writer, nobody can take one up meanwhile."""
+    """For each hold with a release its state. Inside the writer no worker can lease one meanwhile."""
     found: dict[str, list[Any]] = {}
     for start in range(0, len(hold_ids), _MANY):
         some = outbox.c.hold_id.in_(hold_ids[start : start + _MANY])
@@ -236,7 +238,7 @@ def sendings(connection: Connection, hold_ids: Sequence[str], now_us: int) -> Ma
 
 
 def _sending(rows: Sequence[Any], now_us: int) -> Sending:
-    over = (_NOTHING, _ANSWER)  # of what was taken back an answer only says more
+    over = (_NOTHING, _ANSWER)  # after a revocation an answer adds information only
     left = [row for row in rows if row.further not in over]
     doubtful = [row for row in left if row.state == DeliveryStatus.ATTEMPTED.value]
     return Sending(
@@ -249,15 +251,15 @@ def _sending(rows: Sequence[Any], now_us: int) -> Sending:
 
 
 def take_out(batch: Batch, hold_id: str) -> None:
-    """The release of a hold is not to be carried out, and never was: whoever has leased it finds it gone."""
+    """Delete the release of a hold, which was never attempted: a worker that has leased it finds it gone."""
     release = _release_of(hold_id)
     batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(release)))
     batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(release)))
 
 
 def end(batch: Batch, hold_id: str) -> bool:
-    """Nobody else gets it. The answer to an attempt that is being made is written if it comes; whoever has leased the entry and not
-    begun an attempt finds it gone. Returns whether it is over."""
+    """End the rest of a release. The answer to an attempt in progress is written if it comes; a worker that has leased
+    the entry and not begun an attempt finds it gone. Returns whether no answer is outstanding."""
     release = _release_of(hold_id)
     left = update(delivery).where(delivery.c.intent_id.in_(release), delivery.c.further != _NOTHING)
     pending = left.where(delivery.c.state == DeliveryStatus.PENDING.value)
@@ -272,7 +274,7 @@ def end(batch: Batch, hold_id: str) -> bool:
 
 
 def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[Became]]:
-    """By entry: recipients of what was taken back, to whom an attempt was being made then, and whose answer does not come any more."""
+    """By entry: recipients of a revoked release with an attempt in progress then, whose answer will not come any more."""
     query = select(delivery).where(
         delivery.c.intent_id.in_(_release_of(hold_id)), delivery.c.further == _ANSWER, delivery.c.next_at <= now_us
     )
@@ -292,7 +294,7 @@ def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, l
 
 
 def _rest(batch: Batch, intent_id: str) -> bool:
-    """When the entry is due next, by its recipients; whether it is done."""
+    """Set when the entry is due next, by its recipients; returns whether it is done."""
     query = select(delivery.c.further, func.min(delivery.c.next_at)).where(
         delivery.c.intent_id == intent_id, delivery.c.further != _NOTHING
     )
@@ -303,8 +305,8 @@ def _rest(batch: Batch, intent_id: str) -> bool:
 
 
 def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
-    """Workers who are gone give no answer any more: who was to be asked about once its time was over is asked about now. Returns how
-    many entries they had begun."""
+    """Workers that are gone give no answer any more: people are asked now instead of at the end of the wait. Returns
+    the number of entries that they had begun."""
     rows = batch.connection.execute(
         select(outbox.c.intent_id, outbox.c.owner).where(outbox.c.done.is_(False), outbox.c.owner.is_not(None))
     ).all()
@@ -318,7 +320,7 @@ def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
 
 
 def to_ask(connection: Connection, now_us: int) -> list[str]:
-    """Holds with a recipient about whom people are to be asked from now on, or for whose answer nobody waits any more."""
+    """Holds with a recipient about whom people are to be asked now, or whose answer is no longer waited for."""
     query = (
         select(outbox.c.hold_id)
         .select_from(
@@ -334,7 +336,7 @@ def to_ask(connection: Connection, now_us: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A recipient about whom people are asked. ``intent_id``, ``n``: which."""
+    """A recipient about whom people are asked. ``intent_id``, ``n``: its row."""
 
     intent_id: str
     n: int
@@ -360,7 +362,7 @@ def asked(connection: Connection, hold_id: str, now_us: int) -> list[Asked]:
 
 
 def repeat(batch: Batch, some: Sequence[Asked]) -> None:
-    """A person says to send it again: one attempt more, with the doubt of the first."""
+    """A person says to send it again: one more attempt, with the doubt of the first."""
     for one in some:
         again = update(delivery).where(delivery.c.intent_id == one.intent_id, delivery.c.n == one.n)
         status = after(DeliveryStatus.ATTEMPTED, DeliveryEvent.REPEAT)
@@ -389,7 +391,7 @@ def _release_of(hold_id: str) -> Select[tuple[str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Became:
-    """What an outcome has made of one recipient of an entry. ``people``: those behind it, as far as that was said."""
+    """The change of one recipient of an entry by an outcome. ``people``: those behind it, if given."""
 
     n: int
     outcome: Outcome
@@ -403,8 +405,8 @@ class Became:
 
 
 def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[Became] | None:
-    """What becomes of each recipient. None: another lease was given meanwhile, or it is settled: nothing is to be written. Raises
-    ValueError for a recipient that was not leased, and for what cannot happen to one."""
+    """The change of each recipient. None: another lease was given meanwhile, or it is settled: write nothing. Raises
+    ValueError for a recipient that was not leased, and for an impossible transition."""
     batch.flush()
     row = batch.connection.execute(
         select(outbox.c.token, outbox.c.done).where(outbox.c.intent_id == lease.lease_id)
@@ -425,7 +427,7 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[Bec
         begins = DeliveryEvent.BEGIN if status is DeliveryStatus.PENDING else DeliveryEvent.LOSE
         status = after(status, _EVENTS.get(outcome.delivered, begins), earlier=outcome.doubts)
         further = _further(outcome)
-        if each.further == _ANSWER:  # it was taken back meanwhile
+        if each.further == _ANSWER:  # it was revoked meanwhile
             further = Further.NOTHING
             if status is DeliveryStatus.PENDING:
                 status = after(status, DeliveryEvent.CANCEL)
@@ -457,8 +459,8 @@ def _digests(people: bytes | None) -> tuple[bytes, ...]:
 
 
 def settle(batch: Batch, intent_id: str, changes: Sequence[Became]) -> bool:
-    """Write them; an entry about whose recipients nothing is to be done any more is done. Returns whether it is. Who has begun an
-    attempt is known until its answer is written."""
+    """Write them; an entry whose recipients need no further step is done. Returns whether it is. The owner of an
+    attempt in progress is kept until its answer is written."""
     begun = any(one.outcome.delivered is Delivered.IN_DOUBT and not one.over for one in changes)
     passes("mark" if begun else "settle", intent_id)
     if changes:
@@ -483,13 +485,12 @@ def _row(batch: Batch, intent_id: str, one: Became) -> dict[str, object]:
 
 
 def come_to(connection: Connection, intent_id: str) -> Settled:
-    """What all recipients of an entry have come to, who are still to be tried or asked about left out."""
+    """The totals of an entry's recipients with a final result."""
     return _settled(connection, [intent_id]).get(intent_id, NONE_YET)
 
 
 def attempted(connection: Connection, stop: Freeze, now: datetime) -> dict[str, str]:
-    """Entries of the outbox with held content that ``stop`` would stop, and of which an attempt has begun whose end nobody knows yet:
-    the hold of each."""
+    """Entries of the outbox with held content that ``stop`` selects, with an attempt in progress: the hold of each."""
     begun = exists().where(
         delivery.c.intent_id == outbox.c.intent_id, delivery.c.state == DeliveryStatus.ATTEMPTED.value
     )
@@ -504,7 +505,7 @@ def attempted(connection: Connection, stop: Freeze, now: datetime) -> dict[str, 
 
 
 def taken(connection: Connection, intents: Sequence[str]) -> list[str]:
-    """Those of these entries that the relay has for somebody, or may have."""
+    """Those of these entries that the relay accepted, or may have accepted, for at least one recipient."""
     may = (DeliveryStatus.ATTEMPTED.value, DeliveryStatus.DELIVERED.value)
     query = select(delivery.c.intent_id).where(delivery.c.intent_id.in_(intents), delivery.c.state.in_(may))
     return sorted(set(connection.execute(query).scalars()))

@@ -14,13 +14,13 @@ from smtpguard.locale.phrase import N_, Phrase, Said
 
 
 class Severity(enum.Enum):
-    CRITICAL = "critical"  # somebody is called now
-    WARNING = "warning"  # somebody looks today
+    CRITICAL = "critical"  # a person is called now
+    WARNING = "warning"  # a person looks today
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A freeze of all that stands. ``by`` and ``reason`` are a person's: for mail to ``contact`` alone."""
+    """A freeze of everything that is in force. ``by`` and ``reason`` are a person's: only for mail to ``contact``."""
 
     since: datetime
     by: str
@@ -30,7 +30,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """``what``: a certificate, as the settings name it."""
+    """``what``: a certificate, by its name in the settings."""
 
     what: str
     at: datetime
@@ -38,8 +38,9 @@ class Ends:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
-    """A rule of the policy that calls a person. ``lists``: of each that it is about, how many people of it were written to;
-    ``senders``: who wrote to how many of them in the last ``minutes``, the most first; they are people."""
+    """A rule of the policy that calls a person. ``lists``: for each list that it is about, how many of its people were
+    written to; ``senders``: how many of them each sender wrote to in the last ``minutes``, the most first; personal
+    data."""
 
     rule: str
     purpose: str
@@ -50,13 +51,13 @@ class Called:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was found. None: it could not be looked at, or was not.
+    """The observations of one round. None: it could not be observed, or was not.
 
-    ``store``, ``relay``: "" where it answers, else why it cannot be used. ``put_back``: the sentence that says so, "" for a store
-    that was not. ``unreadable``, ``differs``: what is wrong with the policy in force, and with its file. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those that were
-    answered 4xx, turned away without a verdict too.
-    ``called``: rules that call a person. ``absent``: kinds of parts of which no process is ready. ``starts``: why ``serve`` does not start, "" where it has. ``behind``: webhooks to how many seconds they are behind.
-    """
+    ``store``, ``relay``: "" if it answers, else why it cannot be used. ``put_back``: the sentence for a store that was
+    restored to an earlier state, "" otherwise. ``unreadable``, ``differs``: what is wrong with the policy in force, and
+    with its file. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx,
+    also without a verdict. ``called``: rules that call a person. ``absent``: kinds of parts without a ready process.
+    ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind."""
 
     at: datetime
     store: str | None = None
@@ -79,8 +80,8 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """``about``: of several that a condition can be true of, which: a list, a file. ``words``: what the sentences name.
-    ``private``: those of them that name a person or are a person's, which no webhook is told."""
+    """``about``: the list or file for which the condition is true, if there may be several. ``words``: values in the
+    sentences. ``private``: those that name a person or are a person's words, which are not sent to webhooks."""
 
     about: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
@@ -89,8 +90,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """``after_seconds``: how long it has to last before anybody is told. ``shared``: of the whole installation, so that one of
-    several nodes tells; else of this host. ``found``: where it is true; None: it cannot be looked at."""
+    """``after_seconds``: how long it must last before the alarm is sent. ``shared``: of the whole installation, so that
+    one of several nodes sends it; else of this host. ``found``: where it is true; None: it cannot be evaluated."""
 
     name: str
     severity: Severity
@@ -140,7 +141,7 @@ def _freeze(seen: Seen, *, put_back: bool) -> tuple[Found, ...] | None:
     if seen.frozen is None:
         return None
     standing = [each for each in seen.frozen if each.put_back is put_back]
-    if put_back and not standing and seen.put_back:  # nobody has written anything yet, so that nobody has frozen it
+    if put_back and not standing and seen.put_back:  # nothing was written yet, so it is not frozen yet
         return (Found(words={"said": seen.put_back}),)
     if not standing:
         return ()
@@ -391,12 +392,12 @@ BY_NAME = {condition.name: condition for condition in CONDITIONS}
 
 
 def raised(seen: Seen) -> Iterator[Alarm]:
-    """Those that are true, however short a time they have been."""
+    """The conditions that are true, for however short a time."""
     for condition in CONDITIONS:
         for found in condition.found(seen) or ():
             yield Alarm(condition=condition, found=found)
 
 
 def unknown(seen: Seen) -> frozenset[str]:
-    """The names of those that could not be looked at."""
+    """The names of the conditions that cannot be evaluated."""
     return frozenset(condition.name for condition in CONDITIONS if condition.found(seen) is None)

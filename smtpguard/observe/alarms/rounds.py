@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 AGAIN = {Severity.CRITICAL: timedelta(days=1), Severity.WARNING: timedelta(days=7)}
 CLAIM = timedelta(minutes=1)
 PATIENCE_SECONDS = 5.0
-"""So long the store is waited for; then an alarm of the installation is told as one of this host. And so long a telling is waited
-for: a relay that is slow to take one alarm keeps nobody from hearing of the next."""
+"""The store is waited for so long; then an alarm of the installation is sent as one of this host. Sending is waited for
+as long too: a slow relay does not delay the next alarm."""
 
 
 class Phase(enum.Enum):
@@ -35,17 +35,17 @@ class Phase(enum.Enum):
 
 
 class Memory(Protocol):
-    """What was told. Its errors are the caller's to judge."""
+    """The sent alarms. The caller handles its errors."""
 
     async def known(self) -> Mapping[str, Known]: ...
 
     async def swap(self, before: Known | None, after: Known | None) -> bool:
-        """Put ``after`` in the place of ``before``, None for nothing. False: it is another one by now."""
+        """Replace ``before`` by ``after``, None for nothing. False: it has changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """One telling, for whoever sends it. ``alarm``: as it is now; of one that is over, as its key says."""
+    """One message of an alarm. ``alarm``: as it is now; for one that is over, as its key says."""
 
     alarm: Alarm
     phase: Phase
@@ -58,7 +58,7 @@ Tell = Callable[[Told], Awaitable[bool]]
 
 
 class _Hasty:
-    """The store's memory, for who does not wait for it: one that may be read and takes no writing must keep nobody from hearing."""
+    """The store's memory with a time limit: a store that can be read but not written must not delay alarms."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -73,7 +73,7 @@ class _Hasty:
 
 
 class Rounds:
-    """``away``: whether an error of ``shared`` is the store's being away, which is waited out."""
+    """``away``: whether an error of ``shared`` means that the store is unavailable, which is waited out."""
 
     def __init__(self, *, shared: Memory, own: Memory, tell: Tell, away: Callable[[Exception], bool]) -> None:
         self._shared, self._own, self._tell, self._away = _Hasty(shared), own, tell, away
@@ -83,7 +83,7 @@ class Rounds:
         """Those that have lasted as long as they have to."""
 
     async def round(self, seen: Seen) -> None:
-        """Tell what is to be told. Raises nothing of the store's being away."""
+        """Send what is due. Raises no error of an unavailable store."""
         alarms = {alarm.key: alarm for alarm in raised(seen)}
         self._first = {key: min(self._first.get(key, seen.at), seen.at) for key in alarms}  # a clock may be set back
         lasting = {key: alarm for key, alarm in alarms.items() if self._lasts(alarm, seen.at)}
@@ -101,14 +101,14 @@ class Rounds:
         except Exception as error:
             if not (isinstance(error, TimeoutError) or self._away(error)):
                 raise
-            if reads:  # and takes no writing: better twice than never
+            if reads:  # it cannot be written: sending twice is better than never
                 alone = {
                     key: alarm for key, alarm in shared.items() if (past := known.get(key)) is None or not past.told
                 }
                 await self._of(self._own, alone, alarms, dark, seen.at)
 
     async def _hand_over(self, known: Mapping[str, Known], shared: Mapping[str, Alarm]) -> None:
-        """What this host has told alone while the store took nothing is the installation's again."""
+        """Alarms that this host sent alone while the store could not be written become the installation's again."""
         for key, past in (await self._own.known()).items():
             if key not in shared or past.told is None:
                 continue
@@ -125,17 +125,18 @@ class Rounds:
         dark: frozenset[str],
         now: datetime,
     ) -> None:
-        """``due``: those to be told now."""
+        """``due``: those to be sent now."""
         known = await memory.known()
         steps = {key: self._due(memory, known.get(key), alarm, now) for key, alarm in due.items()}
         for key, past in known.items():
-            condition = BY_NAME.get(key.partition(" ")[0])  # None: another version's, which looks after it
+            condition = BY_NAME.get(key.partition(" ")[0])  # None: another version's, which handles it
             if condition is not None and key not in alarms and condition.name not in dark:
                 steps[key] = self._over(memory, past, condition, now)
         await self._all(steps)
 
     async def _all(self, steps: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-        """Beside each other. What takes longer than ``PATIENCE_SECONDS`` goes on by itself, and is not begun anew meanwhile."""
+        """Concurrently. A step that takes longer than ``PATIENCE_SECONDS`` goes on in the background, and is not
+        started again meanwhile."""
         begun = []
         for key, step in steps.items():
             if key in self._telling:
@@ -170,12 +171,12 @@ class Rounds:
             try:
                 await memory.swap(claim, settled)
             except Exception:
-                if memory is self._shared:  # nobody is told twice for that
+                if memory is self._shared:  # record it here, so that it is not sent twice
                     await self._own.swap(None, settled)
                 raise
 
     async def _over(self, memory: Memory, past: Known, condition: Condition, now: datetime) -> None:
-        if past.told is None:  # nobody heard of it
+        if past.told is None:  # it was never sent
             if not _claimed(past, now):
                 await memory.swap(past, None)
             return
@@ -192,7 +193,7 @@ class Rounds:
 
 
 def _logged(task: asyncio.Task[None]) -> None:
-    """Of one that nobody waits for any more: the next round tries again."""
+    """Of a background step that failed: the next round tries again."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.warning("an alarm could not be told: %s", error)
 
@@ -207,7 +208,7 @@ def _remembered(key: str, condition: Condition) -> Found:
 
 
 class _Named(dict[str, str]):
-    """What an alarm that is over still names; of the rest nothing is known any more."""
+    """The words of an alarm that is over: those in its key; others are unknown."""
 
     def __missing__(self, word: str) -> str:
         return "?"

@@ -31,7 +31,7 @@ def _known(connection: Connection) -> dict[str, Known]:
 
 
 def _swap(batch: Batch, before: Known | None, after: Known | None) -> bool:
-    """Writers come one at a time, so that what is looked at here is what is written over."""
+    """Writers are serial, so the row that is read here is the row that is overwritten."""
     connection = batch.connection
     given = before or after
     assert given is not None

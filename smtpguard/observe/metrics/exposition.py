@@ -18,7 +18,7 @@ from smtpguard.observe.metrics.table import FAMILIES, Family, Kind, Numbers, Spr
 
 
 class Exposition(Collector):
-    """What a scrape is answered. Families without numbers are left out: nobody knows them now."""
+    """The response to a scrape. Families without numbers are left out: they are unknown now."""
 
     def __init__(self, numbers: Numbers) -> None:
         self._numbers = numbers
@@ -29,10 +29,10 @@ class Exposition(Collector):
                 yield _metric(family, series)
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
-        """The text and its content type, as the header Accept prefers."""
+        """The text and its content type, as the Accept header prefers."""
         try:
             encoder, kind = choose_encoder(accept)
-        except (ValueError, TypeError):  # it asks for a version that is none
+        except (ValueError, TypeError):  # it asks for a version that does not exist
             encoder, kind = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
         return encoder(self), kind
 

@@ -23,7 +23,8 @@ BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 30
 DECISION_BOUNDS = (60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0, 172800.0, 345600.0, 604800.0)
 """Seconds, from a minute to a week."""
 MOST_SERIES = 2000
-"""Of one family. Its labels are declared words, so that only a journal of many policies comes to so many: the rest is OTHER."""
+"""The most series of one family. Labels are declared words, so only a journal of many policies exceeds it: the rest is
+counted as OTHER."""
 OTHER = "other"
 _MOST_RELAYING = 10_000
 _YES = {True: "yes", False: "no"}
@@ -54,19 +55,19 @@ _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The verdict that held a message: when, and by which rules."""
+    """The verdict that held a message: its time and rules."""
 
     at: datetime
     rules: Sequence[str]
 
 
 def ends_hold(event: Event) -> bool:
-    """Whether somebody, or time, has decided on a hold that is no copy of another."""
+    """Whether the event is a decision, or the expiry, of a hold that is no copy."""
     return event.kind in _ENDS and "with" not in event.data
 
 
 class _Times:
-    """Of one histogram."""
+    """The counts of one histogram."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds, self._counts, self._seconds = bounds, [0] * (len(bounds) + 1), 0.0
@@ -83,7 +84,7 @@ class _Times:
 class Tally:
     def __init__(self) -> None:
         self._counts: dict[str, dict[tuple[str, ...], int]] = {family.name: {} for family in JOURNAL}
-        self._relaying: OrderedDict[str, tuple[datetime, int]] = OrderedDict()  # when, and for how many customers
+        self._relaying: OrderedDict[str, tuple[datetime, int]] = OrderedDict()  # time, and number of customers
         self._outcomes = _Times(BOUNDS)
         self._decisions = {end: _Times(DECISION_BOUNDS) for end in _DECIDED}
         for name, series in _BEGIN.items():
@@ -91,7 +92,7 @@ class Tally:
                 self._count(name, *labels, by=0)
 
     def expect(self, *, rules: Mapping[str, str], lists: Iterable[str], hooks: Iterable[str]) -> None:
-        """What may come to be counted, so that its series are there before they grow. ``rules``: id to the effect it has."""
+        """Create the series that may be counted, with 0, before they grow. ``rules``: id to effect."""
         for rule, effect in rules.items():
             self._count("rule_messages_total", rule, effect, by=0)
             if effect in ("hold", "confirm"):
@@ -104,7 +105,8 @@ class Tally:
             self._count("webhooks_given_up_total", hook, by=0)
 
     def add(self, event: Event, held: Held | None = None) -> None:
-        """The next of the journal; of one that ends a hold (``ends_hold``) with what ``held`` it, where that is known. Total: an event of another version's shape counts as far as it can be understood."""
+        """The journal's next event; for one that ends a hold (``ends_hold``) with the verdict that held it, if known.
+        Total: an event of another version's shape counts as far as it is understood."""
         self._count("events_total", event.kind.value)
         data = event.data
         if isinstance(codes := data.get("refused_codes"), Mapping):
@@ -131,7 +133,7 @@ class Tally:
                     self._ended(_ENDS[kind], decided_at(event.at, data), held)
 
     def numbers(self) -> Numbers:
-        """As they are now; nothing changes them later."""
+        """A snapshot."""
         return {
             **{name: dict(series) for name, series in self._counts.items()},
             SECONDS.name: {(): self._outcomes.spread()},
@@ -147,7 +149,7 @@ class Tally:
             self._relaying[event.id] = event.at, customers
             if len(self._relaying) > _MOST_RELAYING:
                 self._relaying.popitem(last=False)
-        if data.get("retry"):  # of a hold: it was counted when it came first
+        if data.get("retry"):  # of a hold: counted at its first arrival
             return
         if action in ("hold", "confirm"):
             self._count("holds_total", _YES["with" in data])
@@ -158,7 +160,7 @@ class Tally:
     def _outcome(self, event: Event, outcome: str, end: End) -> None:
         self._count("outcomes_total", _one_of(_OUTCOMES, outcome))
         began = self._relaying.pop(event.id, None)
-        if began is None:  # before the counting began, or of the part of a held message that its MTA passed on itself
+        if began is None:  # before the counting began, or for the part of a held message that its MTA passed on itself
             return
         at, customers = began
         self._outcomes.add(at, event.at)
@@ -187,5 +189,5 @@ def _words(value: Any) -> list[str]:
 
 
 def _number(value: Any) -> int:
-    """Of people, as the journal has it: never less than none."""
+    """A number of people in the journal: never negative."""
     return max(0, value) if isinstance(value, int) else 0

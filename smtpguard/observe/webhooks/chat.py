@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _MOST = 500
-"""Characters of one piece of somebody's words."""
+"""The most characters of one quoted text."""
 
 
 class Format(enum.Enum):
-    """What a receiver takes."""
+    """The format of a receiver."""
 
     JSON = "json"
     SLACK = "slack"
@@ -66,7 +66,7 @@ def _teams(head: str, words: Sequence[str], url: str) -> Mapping[str, Any]:
 
 
 def _said(type_: str, data: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-    """What happened in a few words, and what else is known of it."""
+    """A headline, and further lines."""
     match type_:
         case "message.held":
             return f"Held: {_to(data)}", _message(data)

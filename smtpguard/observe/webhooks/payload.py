@@ -20,7 +20,7 @@ Told = Sequence[tuple[Entry, Clear | None]]
 
 
 class Topic(enum.Enum):
-    """What a hook may be told of."""
+    """The topics to which a hook can subscribe."""
 
     HELD = "message.held"
     DECIDED = "message.decided"
@@ -58,8 +58,8 @@ class Allowed:
 
 
 def topic_of(entry: Entry) -> Topic | None:
-    """None for what is nothing to tell: a verdict that holds nothing new, a list that was read well, and what goes with
-    another: of a mailing in thousands of messages the one is told that people decide on."""
+    """None for an entry that no hook gets: a verdict that holds nothing new, a list that was read well, and copies: for
+    a mailing of thousands of messages only the primary hold is sent."""
     topic, data = _TOPICS.get(entry.kind), entry.data
     match topic:
         case Topic.HELD if entry.kind == Kind.UNCONFIRMED.value:
@@ -74,7 +74,7 @@ def topic_of(entry: Entry) -> Topic | None:
 
 
 def payload(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) -> dict[str, Any]:
-    """``history``: the entries on the same id, this one among them. For an entry that has a topic."""
+    """``history``: the entries on the same id, this one among them. Only for an entry with a topic."""
     topic = topic_of(entry)
     assert topic is not None
     data: dict[str, Any]
@@ -93,7 +93,7 @@ def payload(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) 
 
 
 def event_id(entry: Entry) -> str:
-    """The same at every attempt: a receiver who has seen it before has nothing to do."""
+    """The same at every attempt, so that a receiver can drop repetitions."""
     return f"{entry.seq}-{entry.hash.hex()[:16]}"
 
 
@@ -137,7 +137,7 @@ def _freeze(entry: Entry, clear: Clear | None, allowed: Allowed) -> dict[str, An
 
 
 def _lists(names: Sequence[str], allowed: Allowed) -> dict[str, Any]:
-    """Those that may be named, and how many may not."""
+    """The lists that may be named, and the number of the others."""
     named = [name for name in names if allowed.special or allowed.nameable(name)]
     return {"lists": named, "unnamed_lists": len(names) - len(named)}
 

@@ -18,7 +18,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.told import News, Place
 
 STRETCH = 50_000
-"""Entries that are looked through at once."""
+"""Entries that are searched at once."""
 
 
 class Cursors:
@@ -26,7 +26,7 @@ class Cursors:
         self._access = access
 
     async def at(self, name: str, begin: int | None = None) -> Place:
-        """``begin``: where one that is new begins; else at the journal's end."""
+        """``begin``: where a new cursor starts; else at the journal's end."""
         found = await self._access.ask(lambda c: _find(c, name))
         return found if found is not None else await self._access.write(lambda batch: _begin(batch, name, begin))
 
@@ -54,7 +54,7 @@ def _find(connection: Connection, name: str) -> Place | None:
 
 
 def _begin(batch: Batch, name: str, begin: int | None) -> Place:
-    """Where another process was faster, where that one put it."""
+    """If another process was faster, its cursor."""
     found = _find(batch.connection, name)
     if found is not None:
         return found
@@ -65,8 +65,8 @@ def _begin(batch: Batch, name: str, begin: int | None) -> Place:
 
 
 def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) -> News:
-    """Of verdicts those that hold, since there are so many others. Not more than a stretch at once, however long nobody looked: one
-    long read would be in the way of mail, and never come to its end."""
+    """Of verdicts only those that hold, since there are so many others. At most a stretch at once: a long read would
+    delay mail, and never end."""
     end = read_head(connection).seq
     looked = min(end, after + STRETCH)
     query = (

@@ -24,7 +24,8 @@ MOST_WAIT = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """``problem``: "" where it was taken. ``gone``: it wants to hear of this no more (410). ``wait``: what it asked for."""
+    """``problem``: "" if it was accepted. ``gone``: the receiver wants no more (410). ``wait``: the pause that it asked
+    for."""
 
     problem: str = ""
     gone: bool = False
@@ -32,7 +33,7 @@ class Answered:
 
 
 class Sender:
-    """``http``: a client that a test brings. The library is imported at the first attempt: most parts that could send never do."""
+    """``http``: a client for tests. The library is imported at the first attempt: most processes never send."""
 
     def __init__(self, *, seconds: float = SECONDS, http: httpx2.AsyncClient | None = None) -> None:
         self._seconds = seconds
@@ -45,7 +46,7 @@ class Sender:
     async def send(
         self, url: str, secret: bytes, payload: Mapping[str, Any], now: datetime, form: Format = Format.JSON
     ) -> Answered:
-        """Total: whatever happens is an answer. Nothing of the address is in it, which may hold a secret of the receiver's."""
+        """Total: any error is an answer. It does not contain the url, which may hold a secret."""
         import httpx2
 
         if self._http is None:
@@ -71,7 +72,7 @@ class Sender:
 
 
 def _read(answer: httpx2.Response) -> Answered:
-    """The status alone: what else it says is not read."""
+    """By the status; the body is not read."""
     if answer.is_success:
         return Answered()
     asked = answer.headers.get("retry-after", "")
@@ -79,14 +80,15 @@ def _read(answer: httpx2.Response) -> Answered:
     return Answered(problem=f"HTTP {answer.status_code}", gone=answer.status_code == 410, wait=wait)
 
 
-# How a receiver knows that a webhook is ours, and new: HMAC-SHA256 over the time and the body, in one header.
+# Signature of a webhook: HMAC-SHA256 over the time and the body, in one header.
 #
 # Smtpguard-Signature: t=1767225600,v1=5257a869e7...
 
 
 HEADER = "Smtpguard-Signature"
 TOLERANCE_SECONDS = 300
-"""What a receiver should allow between ``t`` and its own clock, so that what somebody recorded cannot be played again."""
+"""The difference between ``t`` and its own clock that a receiver should allow, so that a recorded request cannot be
+replayed."""
 
 
 def signed(secret: bytes, at: int, body: bytes) -> str:
@@ -95,7 +97,7 @@ def signed(secret: bytes, at: int, body: bytes) -> str:
 
 
 def genuine(secret: bytes, header: str, body: bytes, now: int) -> bool:
-    """As a receiver asks it. One of several v1 is enough: that is how a secret is changed."""
+    """The receiver's check. One valid v1 of several is enough, so that a secret can be changed."""
     pairs = [part.strip().partition("=") for part in header.split(",")]
     times = [value for name, _, value in pairs if name == "t" and value.isdecimal()]
     if len(times) != 1 or abs(now - int(times[0])) > TOLERANCE_SECONDS:

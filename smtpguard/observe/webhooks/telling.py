@@ -24,18 +24,18 @@ from smtpguard.observe.webhooks.sending import Answered, Sender
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
-ERROR_SECONDS = 60.0  # after an error of ours
+ERROR_SECONDS = 60.0  # after an internal error
 LEASE_SECONDS = 120.0
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 3600.0
 GIVE_UP = timedelta(days=1)
 SCAN = 200  # entries read at once
-BEHIND_SECONDS = 600.0  # old enough that the log says so
+BEHIND_SECONDS = 600.0  # from this age on it is logged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """``name``: what its cursor is kept under, and what people see of it. ``secret``: for the signature."""
+    """``name``: of its cursor, shown to people. ``secret``: for the signature."""
 
     name: str
     url: str = field(repr=False)
@@ -50,26 +50,28 @@ class Hook:
 
 
 class Cursors(Protocol):
-    """Where each hook is, in the store."""
+    """The hooks' cursors in the store."""
 
     async def at(self, name: str) -> Place:
-        """One that is not known yet stands at the journal's end, from now on."""
+        """A new one starts at the journal's end."""
 
     async def news(self, after: int, kinds: Sequence[Kind], limit: int) -> News:
-        """After that entry, at most so many."""
+        """Entries after that one, at most so many."""
 
     async def history(self, id: str) -> Told: ...
 
     async def pass_over(self, name: str, place: Place, through: int) -> bool:
-        """Move it there, since there is nothing to tell up to it. False: it is leased, or was since ``place`` was read."""
+        """Move it to ``through``, since nothing up to there is to be sent. False: it is leased, or was since ``place``
+        was read."""
 
     async def lease(self, name: str, until: datetime) -> Place | None:
-        """None while somebody else has it."""
+        """None while another process has it."""
 
     async def settle(
         self, name: str, place: Place, events: Sequence[Event] = (), *, keep_until: datetime | None = None
     ) -> bool:
-        """Write where it is now, with what is journalled of it, and let go of it, or keep it until then. False: the lease was lost, nothing was written."""
+        """Write the new place with its events, and release the lease, or keep it until then. False: the lease was lost,
+        nothing was written."""
 
 
 class Clock(Protocol):
@@ -77,15 +79,15 @@ class Clock(Protocol):
 
 
 class Teller:
-    """For all hooks of an installation. ``tell`` raises the store's errors, and nothing of a hook's."""
+    """For all hooks of an installation. ``tell`` raises the store's errors, and no error of a hook."""
 
     def __init__(self, hooks: Sequence[Hook], cursors: Cursors, sender: Sender, clock: Clock) -> None:
         self._hooks = tuple(hooks)
         self._cursors, self._sender, self._clock = cursors, sender, clock
-        self._said: dict[str, datetime] = {}  # when the log said of a hook that it is behind
+        self._said: dict[str, datetime] = {}  # when it was last logged that a hook is behind
 
     async def run(self, *, unreachable: Callable[[Exception], bool]) -> None:
-        """For ever. ``unreachable``: whether an error is the store's being away, which is waited out."""
+        """Forever. ``unreachable``: whether an error means that the store is unavailable, which is waited out."""
         async with asyncio.TaskGroup() as tasks:
             for hook in self._hooks:
                 tasks.create_task(self._serve(hook, unreachable))
@@ -95,7 +97,7 @@ class Teller:
             try:
                 told = await self.tell(hook)
             except Exception as error:
-                if not unreachable(error):  # an error of ours must end neither mail nor the other hooks
+                if not unreachable(error):  # an internal error must stop neither mail nor the other hooks
                     log.exception("webhook %s", hook.name)
                     await asyncio.sleep(ERROR_SECONDS)
                     continue
@@ -105,7 +107,7 @@ class Teller:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def tell(self, hook: Hook) -> int:
-        """What there is to tell it now; returns how many entries it is through with."""
+        """Send it what is due; returns the number of entries that are done."""
         place, now = await self._cursors.at(hook.name), self._clock.now()
         if place.next_at is not None and now < place.next_at:
             return 0
@@ -120,7 +122,7 @@ class Teller:
         leased = await self._cursors.lease(hook.name, now + timedelta(seconds=LEASE_SECONDS))
         if leased is None:
             return 0
-        if leased.told != place.told:  # somebody else was there meanwhile
+        if leased.told != place.told:  # another process was faster
             await self._cursors.settle(hook.name, leased)
             return 0
         return await self._told(hook, leased, wanted, news.through)
@@ -130,7 +132,7 @@ class Teller:
         taken = 0
         for entry, clear in wanted:
             place = await self._one(hook, place, entry, clear)
-            if place.told < entry.seq:  # it was not taken, or the lease is lost
+            if place.told < entry.seq:  # it was not accepted, or the lease is lost
                 return taken
             taken += 1
         await self._cursors.settle(hook.name, Place(told=max(place.told, through), lease=place.lease))
@@ -165,7 +167,7 @@ class Teller:
         return Event(kind=Kind.WEBHOOK, id=entry.id, at=now, data=data)
 
     async def _sent(self, hook: Hook, entry: Entry, clear: Clear | None) -> Answered:
-        """An entry that no payload can be made of is never told: the hook goes on with the next."""
+        """An entry for which no payload can be made is skipped: the hook goes on with the next."""
         history = await self._cursors.history(entry.id)
         try:
             told = payload(entry, clear, history, hook.allowed)
@@ -178,7 +180,7 @@ class Teller:
         return [(entry, clear) for entry, clear in news.entries if topic_of(entry) in hook.topics]
 
     def _say_how_far(self, hook: Hook, place: Place, first: Entry, news: News, now: datetime) -> None:
-        """In the log, now and then while it is behind."""
+        """Log that it is behind, at intervals."""
         if (now - first.time).total_seconds() < BEHIND_SECONDS:
             self._said.pop(hook.name, None)
             return
