@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Kind(enum.Enum):
-    """What happened."""
+    """The kind of an event."""
 
     VERDICT = "verdict"  # a message was decided on; data.action says how. Committed before any effect
     REFUSED = "refused"  # a transaction without a message: the relay had refused recipients at RCPT. No verdict
@@ -29,9 +29,9 @@ class Kind(enum.Enum):
     EXPIRED = "expired"
     APART = "apart"  # a copy that differs from what was approved waits for people by itself
     REOPENED = "reopened"  # an approval was revoked before anything was sent: it waits for people again
-    STOPPED = "stopped"  # ... when some had it, or may have it: the rest is not sent, and it has ended
+    STOPPED = "stopped"  # an approval was revoked when some had it, or may have it: the rest is not sent
     VOIDED = "voided"  # a hold whose 250 the client never got
-    ADOPTED = "adopted"  # ... and which its retry has taken up
+    ADOPTED = "adopted"  # a retry has taken up a hold whose 250 the client never got
     ESCALATED = "escalated"
     REMINDED = "reminded"
     RELEASE = "release"  # an attempt to deliver a release, for each recipient
@@ -60,15 +60,13 @@ class Kind(enum.Enum):
     SIGN_IN_REFUSED = "sign-in-refused"
     SIGNED_OUT = "signed-out"
     ACCOUNT = "account"  # data.change: added, password, roles, disabled, enabled, second-factor, ...
-    ABSENCE = "absence"  # who decides said when they are away and who decides for them: data.change is away, back, confirmed or refused
+    ABSENCE = "absence"  # an absence of an approver, and their deputy: data.change is away, back, confirmed or refused
     TOKEN = "token"  # of the API: data.change says added or revoked
     WEBHOOK = "webhook"  # an entry that a hook did not accept
     SECRET = "secret"  # from here on another secret is in force
     KEY = "key"  # from here on another key signs checkpoints; the one before has signed it
     RETENTION = "retention"  # the retention was changed; a shorter one takes effect a day later
-    PRESERVED = (
-        "preserved"  # an incident is kept past its retention: data.change is begun, renewal asked, renewed or ended
-    )
+    PRESERVED = "preserved"  # an incident is kept past its time: data.change is begun, renewal asked, renewed or ended
     ERASED = "erased"  # retention has erased private parts or content
 
 
@@ -84,7 +82,7 @@ DECISIONS: Mapping[Kind, str] = {
     Kind.REOPENED: "waiting",
     Kind.APART: "waiting",
 }
-"""What moves a hold, and the state in which that leaves it, by its public name."""
+"""Kinds that change the state of a hold, each with the new state by its public name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

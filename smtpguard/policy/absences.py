@@ -1,6 +1,7 @@
-"""Who is away, who decides for them meanwhile, and so who decides of a group at some moment. Pure: the time is always given.
+"""Absences of approvers, and who decides as deputy: so who decides in a group at some moment. Pure: the time is always
+given.
 
-While somebody is away they and their deputy are one vote: a deputy never adds a second one.
+An absent person and their deputy have one vote together: a deputy never adds a second one.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 LONGEST = timedelta(days=366)
-"""Nobody is away for longer at once."""
+"""The longest absence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absence:
-    """``person`` (canonical) is away from the beginning of ``since`` to the end of ``until``, by the organization's calendar. ``deputy``:
-    canonical, "" for nobody. ``confirmed``: an admin has agreed that the deputy decides in groups that they are not in. ``ended``: since
-    when they are there again, or that they do not go after all."""
+    """``person`` (canonical) is absent from the beginning of ``since`` to the end of ``until``, by the organization's
+    calendar. ``deputy``: canonical, "" for none. ``confirmed``: an admin has agreed that the deputy decides in groups
+    that they are not in. ``ended``: when they came back early, or cancelled it."""
 
     person: str
     since: date
@@ -35,7 +36,8 @@ class Absence:
 
 
 def together(policy: Iterable[Absence], said: Iterable[Absence]) -> tuple[Absence, ...]:
-    """What the policy declares, and what people said themselves: that wins over every absence of the policy that begins before its end."""
+    """The policy's absences and people's own. A person's own replaces every absence of the policy for them that begins
+    before its end."""
     own = {absence.person: absence for absence in said}
     kept = (a for a in policy if a.person not in own or a.since > own[a.person].until)
     return (*kept, *own.values())
@@ -43,8 +45,8 @@ def together(policy: Iterable[Absence], said: Iterable[Absence]) -> tuple[Absenc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Groups(Mapping[str, frozenset[str]]):
-    """Group -> canonical addresses of its people; and who of them is away when. ``aliases``: of each address of somebody with several,
-    all of theirs. ``zone``: where a day begins."""
+    """Group -> canonical addresses of its members, and their absences. ``aliases``: for each address of a person with
+    several, all of theirs. ``zone``: in which days begin."""
 
     people: Mapping[str, frozenset[str]]
     absences: tuple[Absence, ...] = ()
@@ -61,27 +63,27 @@ class Groups(Mapping[str, frozenset[str]]):
         return len(self.people)
 
     def of(self, group: str) -> frozenset[str]:
-        """Its people, whether they are there or away; nobody of a group that is no more."""
+        """Its members, present or absent; empty for a group that no longer exists."""
         return self.people.get(group, frozenset())
 
     def with_absences(self, absences: Iterable[Absence]) -> Groups:
         return replace(self, absences=tuple(absences))
 
     def with_deputies(self) -> Mapping[str, frozenset[str]]:
-        """Group -> its people, and whoever may decide for one of them at some time."""
+        """Group -> its members, and everybody who may decide as deputy of one at some time."""
         return {
             group: people | {a.deputy for a in self.absences if a.deputy and a.confirmed and a.person in people}
             for group, people in self.people.items()
         }
 
     def away(self, person: str, at: datetime) -> Absence | None:
-        """The absence of this person at ``at``; None while they are there."""
+        """The absence of this person at ``at``; None while they are present."""
         mine = self._addresses(person)
         return next((a for a in self.absences if a.person in mine and a.covers(at, self.zone)), None)
 
     def deputy(self, person: str, at: datetime, groups: Iterable[str], without: Set[str] = frozenset()) -> str:
-        """Who decides for somebody who is away, in one of these groups at least; "" for nobody: then they are there, or have named nobody
-        who may, or one who is away as well, or one of ``without``: who wrote the message."""
+        """The deputy of an absent person in at least one of these groups; "" for none: the person is present, has named
+        no deputy who may decide, or one who is absent too, or one of ``without``: the message's writer."""
         absence = self.away(person, at)
         if absence is None or not absence.deputy or self.away(absence.deputy, at) is not None:
             return ""
@@ -93,13 +95,13 @@ class Groups(Mapping[str, frozenset[str]]):
         return absence.deputy
 
     def decided_for(self, deputy: str, at: datetime) -> tuple[Absence, ...]:
-        """The absences in which this one is the deputy of somebody at ``at``."""
+        """The absences at ``at`` for which this person is the deputy."""
         mine = self._addresses(deputy)
         return tuple(a for a in self.absences if a.deputy in mine and a.covers(at, self.zone))
 
     def decides(self, who: str, group: str, at: datetime, without: Set[str] = frozenset()) -> bool:
-        """Whether they decide in a group: they are in it, or somebody is for whom they do so now. Nobody does for ``without``: what
-        somebody wrote their deputy does not decide on in their place."""
+        """Whether they decide in a group: as a member, or now as deputy of a member. Not as deputy of anybody in
+        ``without``: a deputy does not decide on what the absent person wrote."""
         return who in self.of(group) or any(
             a.confirmed and not self._addresses(a.person).isdisjoint(self.of(group) - without)
             for a in self.decided_for(who, at)
@@ -111,7 +113,7 @@ class Groups(Mapping[str, frozenset[str]]):
         return frozenset(group for group in self.people if self.decides(who, group, at))
 
     def there(self, group: str, at: datetime, without: Set[str] = frozenset()) -> frozenset[str]:
-        """Who of a group is there to decide: its people who are not away, and whoever decides for those."""
+        """The people of a group who can decide: its present members, and the deputies of the absent ones."""
         found = set()
         for person in self.of(group) - without:
             if self.away(person, at) is None:
@@ -123,13 +125,12 @@ class Groups(Mapping[str, frozenset[str]]):
     def votes(
         self, voted: Mapping[str, datetime], groups: Iterable[str], without: Set[str] = frozenset()
     ) -> tuple[frozenset[str], ...]:
-        """What the votes of these people, given then, come to: of each vote that counts the groups that it may stand for.
+        """For each vote that counts, the groups for which it may count; ``voted``: who voted, and when.
 
-        A deputy's vote is their own, and that of whoever they decide for, at once: one vote. Who voted before they went keeps their
-        vote, and nobody decides for them. Who votes while they are away shares one with their deputy.
-        """
+        A deputy's vote counts as their own and as the absent person's at once: one vote. A vote given before an absence
+        stays valid, and then the deputy adds none. A vote given during an absence is shared with the deputy's."""
         groups = tuple(groups)
-        alone: dict[str, str] = {who: who for who in voted}  # voter -> of those who share a vote one
+        alone: dict[str, str] = {who: who for who in voted}  # voter -> one of those who share the vote
         stands: dict[str, set[str]] = {}
         for who, at in voted.items():
             stands[who] = {g for g in groups if who in self.of(g)}

@@ -8,18 +8,17 @@ import enum
 from dataclasses import dataclass
 
 SHARE = 0.05
-"""In how many of its words a copy may differ where a policy does not say."""
+"""The default share of words in which a copy may differ."""
 REST = 0.0
-"""As a step: everybody who is left."""
+"""As a step: all remaining people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
     """``steps``: how many people each stage takes: a number, a share of the whole below 1, and ``REST`` at the end.
 
-    ``pause_seconds``: how long one waits between two; None: until a person goes on. ``refused``, ``reported``: the share of
-    those reached from which on it stops.
-    """
+    ``pause_seconds``: the pause between two; None: until a person resumes. ``refused``, ``reported``: the share of the
+    people reached that stops the release."""
 
     steps: tuple[float, ...]
     pause_seconds: int | None = 1800
@@ -28,8 +27,8 @@ class Stages:
 
 
 class ByAddress(enum.Enum):
-    """What an approval does with a message to the address of a list that declares stages: the relay expands it to everybody at
-    once, so it cannot be sent in stages."""
+    """How a message to the address of a list with stages is approved: the relay expands it to everybody at once, so it
+    cannot be sent in stages."""
 
-    CONFIRM = "confirm"  # the approver says expressly that it goes to all of them at once
-    REFUSE = "refuse"  # it cannot be approved: it is to be sent as single copies
+    CONFIRM = "confirm"  # the approver confirms that it reaches all of them at once
+    REFUSE = "refuse"  # it cannot be approved: it must be sent as single copies

@@ -38,16 +38,16 @@ class Pattern(Protocol):
 
 
 SAME = " with the same mailing"
-"""How the slot of a count ends that is one of copies of the message's own mailing."""
+"""The ending of the slot of a count of copies of the message's own mailing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Condition(ABC):
-    """``limit`` is the condition as it is written. ``window_seconds``: 0 where the fact is not counted over time.
+    """``limit`` is the condition as it is written. ``window_seconds``: 0 if the fact is not counted over time.
 
-    ``usual``: that the count has to be above what is usual, too; ``lists``:
-    those that are counted, None for all; ``same``: whether copies of the message's own mailing are counted alone. ``slot`` names its value among all values of a message: the fact, and what narrows it.
-    """
+    ``usual``: the count must also be above the usual; ``lists``: those that are counted, None for all; ``same``: only
+    copies of the message's own mailing are counted. ``slot`` names its value among all values of a message: the fact,
+    and what narrows it."""
 
     fact: Fact
     limit: str
@@ -70,7 +70,7 @@ class Condition(ABC):
 
     @property
     def sense(self) -> Hashable:
-        """What it asks, however it is written: conditions of the same sense answer alike."""
+        """Its meaning, independent of notation: conditions of equal sense always give the same answer."""
         own = (f.name for f in fields(self) if f.name not in _WRITTEN)
         return (
             type(self).__name__,
@@ -80,10 +80,10 @@ class Condition(ABC):
 
     @abstractmethod
     def test(self, value: Value) -> Answer:
-        """The answer for a value that is known, or Unknown."""
+        """The answer for a known value, or Unknown."""
 
     def _within(self, value: Value) -> Answer:
-        """The answer for what is no count, or only the bounds of one."""
+        """The answer if the value is no count, or only the bounds of one."""
         answer = self.test(value.count) if isinstance(value, Within) else UNKNOWN
         return PENDING if answer is UNKNOWN and isinstance(value, Within) else answer
 
@@ -92,7 +92,7 @@ class Condition(ABC):
         return PENDING if value is None else self.test(value)
 
     def reason(self, value: Value, evidence: tuple[str, ...] = ()) -> Reason:
-        """Why it answered as it did, with the public sentence and the private detail."""
+        """The reason for its answer, with the public sentence and the private detail."""
         value = value.count if isinstance(value, Within) else value
         observed = shown(self.fact, value)
         name = f"{self.fact.name} in {self.window}" if self.window else self.fact.name
@@ -163,7 +163,7 @@ class WordMatches(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SomeWord(Condition):
-    """Of a set: any member is one of the words."""
+    """Over a set: any member is one of the words."""
 
     words: frozenset[str]
 
@@ -175,7 +175,7 @@ class SomeWord(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EveryWord(Condition):
-    """Of a set, in ``unless``: there are members, and all are among the words."""
+    """Over a set, in ``unless``: it has members, and all are among the words."""
 
     words: frozenset[str]
 
@@ -187,7 +187,7 @@ class EveryWord(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SetMatches(Condition):
-    """``{matches: PATTERN}`` on a set: any member, or all of them where there are some (``every``)."""
+    """``{matches: PATTERN}`` over a set: any member, or with ``every`` all of them if there are any."""
 
     pattern: Pattern
     every: bool
@@ -213,7 +213,7 @@ class InNetwork(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Empty(Condition):
-    """``none`` (``wanted`` true) or ``any`` of a set."""
+    """``none`` (``wanted`` true) or ``any`` over a set."""
 
     wanted: bool
 

@@ -15,17 +15,17 @@ from smtpguard.policy.facts import Facts, Source, Value
 from smtpguard.policy.verdict import Action, Mode, Reason, Verdict
 
 FACT = "sender.confirms"
-"""What is counted of those who are asked: how often. No rule asks it."""
+"""The count of how often a person was asked. No rule uses it."""
 MEANT = "sender.meant"
-"""What is counted of those who have said of their letters to new customers that they are meant, by the rules that had asked."""
+"""The count of confirmations of letters to new customers, by the rules that asked."""
 MEANT_SECONDS = 7 * 86_400
-"""For so long they are not asked about these again."""
+"""They are not asked about these again for so long."""
 NOT_ASKED = "confirm.not-asked"
-"""The fact of the reason why people decide instead."""
+"""The fact of the reason why approvers decide instead."""
 NEEDED: Mapping[str, Source] = {
     "sender.internal": Source.HEADERS, "message.automatic": Source.HEADERS, "sender.proven": Source.ORIGIN, "stream": Source.ORIGIN,
 }  # fmt: skip
-"""Facts that say whether its writer can be asked, and where they come from."""
+"""Facts that say whether its writer can be asked, and their sources."""
 UNPROVEN = Phrase("Nothing proves who wrote it, so that others decide instead of its writer.")
 SYSTEM = Phrase("It comes from a system, so that people decide instead of its writer.")
 NOT_ALONE = Phrase("Its writer alone cannot say that it goes out.")
@@ -35,7 +35,8 @@ TOO_OFTEN = Phrase("Its writer has been asked so often lately that others decide
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirming:
-    """``within_seconds``: for so long its writer alone is asked. A person is asked at most ``count`` times in ``window_seconds``."""
+    """``within_seconds``: for so long only its writer is asked. A person is asked at most ``count`` times in
+    ``window_seconds``."""
 
     within_seconds: int = 4 * 3600
     count: int = 3
@@ -43,7 +44,7 @@ class Confirming:
 
 
 def why_not(values: Mapping[str, Value]) -> Phrase | None:
-    """Why its writer cannot be asked, by what is known of the message; None where they can. What is not known is in the way."""
+    """Why its writer cannot be asked; None if they can. An unknown fact counts against it."""
     if values.get("sender.proven") is not True or values.get("sender.internal") is not True:
         return UNPROVEN
     if values.get("stream") != frozenset() or values.get("message.automatic") is not False:
@@ -53,7 +54,7 @@ def why_not(values: Mapping[str, Value]) -> Phrase | None:
 
 
 def settled(verdict: Verdict, facts: Facts) -> Verdict:
-    """The verdict with a hold in place of a confirmation for which nobody can be asked."""
+    """The verdict, with a hold in place of a confirmation if the writer cannot be asked."""
     if verdict.action is not Action.CONFIRM:
         return verdict
     why = why_not(facts.values)
@@ -61,7 +62,7 @@ def settled(verdict: Verdict, facts: Facts) -> Verdict:
 
 
 def held(verdict: Verdict, why: Phrase) -> Verdict:
-    """What its writer was to confirm is held."""
+    """A hold in place of a confirmation."""
     reason = Reason(fact=NOT_ASKED, observed="true", limit="", public=why)
     hits = tuple(
         replace(hit, action=Action.HOLD, reasons=(*hit.reasons, reason))

@@ -16,16 +16,15 @@ from smtpguard.policy.facts import NONE, OF_LETTERS, OF_LISTS, OF_SENDERS, Count
 from smtpguard.policy.freezing import Freeze
 
 DAY = 86_400
-"""The window of what is counted for a mailing, in seconds."""
+"""The window of a mailing's counts, in seconds."""
 
 
 class Ask(NamedTuple):
     """A count that a plan needs: distinct people (or Message-IDs, for ``thread.replies``) under ``key`` in the window.
 
-    ``key`` is opaque: the canonical sender for ``sender.customers``, the thread, a list. For what is counted of a mailing it is
-    empty, or a list of which the share is asked: which mailing that is, the admission finds by the item's identity. ``usual``: the
-    count is told only where it is above that, too. ``same``: copies of the item's own mailing are counted alone.
-    """
+    ``key`` is opaque: the canonical sender for ``sender.customers``, the thread, a list. For a mailing's counts it is
+    empty, or a list whose share is asked: the admission finds the mailing by the item's identity. ``usual``: the count
+    is given only if it is above that too. ``same``: only copies of the item's own mailing are counted."""
 
     fact: str
     key: str
@@ -35,19 +34,19 @@ class Ask(NamedTuple):
 
 
 Questions = Mapping[str, Sequence[Ask]]
-"""Of each slot of the rules that is counted, what is asked."""
+"""For each counted slot of the rules, its asks."""
 
 
 def list_of(key: str) -> str:
-    """Of the key of a count of lists, the list."""
+    """The list in the key of a count of lists."""
     return key.partition("\0")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """What a plan is closed with, read in the admission itself. ``counts`` include this very item; ``maybe``: how many more they may
-    be, since a list could not say. ``mailing_id``: of the mailing that it is a copy of; ``approved``: whether people allowed that it
-    goes with it."""
+    """The values that close a plan, read in the admission itself. ``counts`` include this item; ``maybe``: how many
+    more they may be, since a list was unavailable. ``mailing_id``: of the mailing that it is a copy of; ``approved``:
+    whether an approval of that covers it."""
 
     now: datetime
     freezes: tuple[Freeze, ...] = ()
@@ -58,8 +57,9 @@ class Live:
 
 
 class Subject(NamedTuple):
-    """What of a message says under which keys it is counted, and nothing else: many messages have the same. ``sizes``: the lists
-    that it touches, or may touch; ``sender``, ``customers``, ``reach``: values of facts, None where those were not asked yet."""
+    """The part of a message that gives the keys under which it is counted, and nothing else: many messages have equal
+    ones. ``sizes``: the lists that it touches, or may touch; ``sender``, ``customers``, ``reach``: values of facts,
+    None if not asked for yet."""
 
     sender: Value | None
     customers: Value | None
@@ -80,13 +80,13 @@ class Subject(NamedTuple):
 
 
 Keys = Callable[[Subject], "list[str] | Value | None"]
-"""The keys of a count; a value where it is known without counting; None where they are not known yet."""
+"""The keys of a count; a value if it is known without counting; None if the keys are not known yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """``lazy``: asked, and counted, only of messages of which a rule still wants to know. ``everybody``: to count it, it is to
-    be known who each recipient is; else customers are enough."""
+    """``lazy``: asked and counted only for messages for which a rule still needs it. ``everybody``: each recipient must
+    be known to count it; else customers are enough."""
 
     keys: Keys
     answer: Callable[[Mapping[str, Count], Facts], Value]
@@ -113,7 +113,7 @@ def _lists(subject: Subject) -> list[str] | Value | None:
 
 
 def _letter(subject: Subject) -> list[str] | Value | None:
-    """Under whom the first contacts of a letter are counted; what is none has none."""
+    """The names under which the first contacts of a letter are counted; none if it is no letter."""
     return list(subject.letter_from) or NONE
 
 
@@ -122,7 +122,7 @@ def _answers(subject: Subject) -> list[str] | Value | None:
 
 
 def _letter_to_lists(subject: Subject) -> list[str] | Value | None:
-    """The same of each list that it touches, or may touch."""
+    """The same for each list that it touches, or may touch."""
     return [f"{name}\0{sender}" for sender in subject.letter_from for name in subject.lists] or NONE
 
 
@@ -143,7 +143,7 @@ def _thread(subject: Subject) -> list[str] | Value | None:
 
 
 def _reply(subject: Subject) -> list[str] | Value | None:
-    """What is no reply reaches whom it reaches."""
+    """A message that is no reply reaches only its own recipients."""
     if subject.sender is None:
         return None
     return [subject.reply] if subject.reply else subject.reach
@@ -159,13 +159,13 @@ def _most(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 
 def _none(counts: Mapping[str, Count], facts: Facts) -> Value:
-    """Whether nobody is left whom it does not answer."""
+    """Whether it answers all of its recipients."""
     count = _only(counts, facts)
     return not count.high if isinstance(count, Count) else count
 
 
 def _reached(counts: Mapping[str, Count], facts: Facts) -> Value:
-    """At least, and at most, whom this transaction reaches by itself: of a list without an index that may be anybody."""
+    """At least the people that this transaction reaches by itself; with a list without an index that may be anybody."""
     count, own = _only(counts, facts), facts.get("recipients.reach")
     if not isinstance(count, Count) or not isinstance(own, Count):
         return count
@@ -173,7 +173,7 @@ def _reached(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 
 def _share(counts: Mapping[str, Count], facts: Facts) -> Value:
-    """The largest share of any one list; of a list of which nobody knows how many are on it, up to all."""
+    """The largest share of any one list; up to all of a list of unknown size."""
     low = high = 0.0
     for name, count in counts.items():
         size = facts.sizes.get(name, NONE)
@@ -200,20 +200,20 @@ COUNTED: Mapping[str, Counted] = {
     "message.answers": Counted(keys=_unanswered, answer=_none, window_seconds=DAY, everybody=True),
 }
 OF_EACH_RECIPIENT = frozenset(fact for fact, count in COUNTED.items() if count.everybody)
-"""Counts for which it is to be known who each recipient is."""
+"""Counts for which each recipient must be known."""
 
 LET_THROUGH = OF_LETTERS | OF_LISTS | OF_SENDERS
-"""Counts of senders and lists, in which what is held is not counted."""
+"""Counts of senders and lists that leave out held messages."""
 
 RESTS = "thread.rests"
-"""What is counted of a conversation that rests: the reply at which a rule with ``stop`` took effect."""
+"""The count of a stopped conversation: the reply at which a rule with ``stop`` took effect."""
 
 APPROVED = "mailing.approved"
 """The one live fact that is no count."""
 
 
 class Question(NamedTuple):
-    """What a slot asks of the ledger. ``lists``: those that are meant, None for all; ``same``: of the same mailing alone."""
+    """What a slot asks of the ledger. ``lists``: those that are counted, None for all; ``same``: only the same mailing."""
 
     slot: str
     fact: str
@@ -229,8 +229,8 @@ class Question(NamedTuple):
 
 
 def asked(questions: Sequence[Question], subject: Subject) -> tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]:
-    """Return two mappings by slot: the questions for the ledger, and the values that need no question. A slot in neither hangs on
-    facts that were not asked yet."""
+    """Two mappings by slot: the asks for the ledger, and the values that need none. A slot in neither depends on facts
+    that were not asked for yet."""
     asks: dict[str, tuple[Ask, ...]] = {}
     known: dict[str, Value] = {}
     for question in questions:
@@ -252,7 +252,7 @@ def asked(questions: Sequence[Question], subject: Subject) -> tuple[Mapping[str,
 
 
 def answered(questions: Sequence[Ask], live: Live, facts: Facts) -> Value:
-    """What the ledger's answers come to."""
+    """The value from the ledger's answers."""
     counts: dict[str, Count] = {}
     for question in questions:
         low = live.counts.get(question)

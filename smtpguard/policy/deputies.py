@@ -1,4 +1,6 @@
-"""From ``people`` of a policy to absences, with what is wrong with each; and when a quorum cannot be filled by who is there."""
+"""Turn ``people`` of a policy into absences, with the problems of each; and warn of quorums that the people present
+cannot fill.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from smtpguard.policy.verdict import Quorum
 def absences(
     people: Mapping[str, PersonModel], groups: Groups, delimiters: str, findings: Findings
 ) -> Iterator[Absence]:
-    """Every absence that is sound. A deputy whom the policy names may be of no group of theirs: whoever wrote the policy says so."""
+    """Every valid absence. A deputy whom the policy names need not be in the person's groups: the policy's author
+    vouches."""
     known = frozenset().union(*groups.values())
     first: dict[str, str] = {}
     for key, model in people.items():
@@ -56,8 +59,8 @@ def _named(
     key: bool = False,
     anybody: bool = False,
 ) -> str:
-    """The canonical address of somebody of a group, by that or by what stands before its @; "" where there is none. ``anybody``: any
-    address is somebody's."""
+    """The canonical address of a member of a group, by address or local part; "" if there is none. ``anybody``: any
+    address is accepted."""
     if "@" not in text:
         called = sorted(person for person in known if person.rpartition("@")[0] == text.lower())
         if len(called) == 1:
@@ -79,8 +82,8 @@ def _named(
 
 
 def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now: datetime) -> Iterator[Problem]:
-    """Warnings, each at the absence with which it begins: a quorum that those who are there cannot fill. ``asked``: every quorum of the
-    policy, by its place."""
+    """Warnings of quorums that the people present cannot fill, each at the absence with which it begins. ``asked``:
+    every quorum of the policy, by its place."""
     coming = [absence for absence in groups.absences if not absence.over(now, groups.zone)]
     told: set[tuple[str, Place]] = set()
     for absence in sorted(coming, key=lambda a: (a.since, a.person)):
@@ -92,7 +95,7 @@ def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now
             if not (lacks := lacking(model, {group: groups.there(group, at) for group in model.from_})):
                 continue
             if lacking(model, groups):
-                continue  # it is so with everybody there, and told elsewhere
+                continue  # it is so with everybody present, and reported elsewhere
             told.add((absence.person, place))
             why = (
                 "nobody decides for them"
@@ -108,7 +111,7 @@ def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now
 
 
 def _place(document: Document, absence: Absence) -> Place:
-    """Where it stands in the file, or the nearest thing."""
+    """Its place in the file, or the nearest one."""
     local = absence.person.rpartition("@")[0]
     people = document.value.get("people") or {}
     key = next(

@@ -31,14 +31,15 @@ _REMEMBERED = 1024
 _NOBODY = Facts()
 
 Values = tuple[Value | None, ...]
-"""One for each slot of the rules, None where it is yet to be asked."""
+"""One for each slot of the rules, None if not asked for yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reckoning:
-    """What the rules make of some values, whichever message has them. ``answers``: of the rules that do not surely miss. ``settled``:
-    what of that is not pending, in words. ``holding``: what is asked by each rule that hangs and would hold. ``confirming``: whether the
-    strictest that is certain, or one that hangs, asks its writer. ``pending``: the cheapest source that any of them waits for."""
+    """The rules' answers to some values, for any message with them. ``answers``: of the rules that do not surely miss.
+    ``settled``: the hits of rules that are not pending, in words. ``holding``: the slots of each pending rule that
+    would hold. ``confirming``: whether the strictest certain rule, or a pending one, asks the writer. ``pending``: the
+    cheapest source that any of them needs."""
 
     answers: tuple[tuple[Rule, Answer], ...]
     certain: Strength
@@ -60,10 +61,9 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
-    """The rules of one policy, ready to be asked.
+    """The rules of one policy, compiled.
 
-    ``quorums``: what a list's approvals ask for; ``approvals`` where a list says nothing. ``freeze_answer``: HOLD or DEFER.
-    """
+    ``quorums``: by list, if it has its own; otherwise ``approvals``. ``freeze_answer``: HOLD or DEFER."""
 
     rules: tuple[Rule, ...]
     sha256: str = ""
@@ -77,7 +77,7 @@ class RuleSet:
     """The counts that any rule asks for."""
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
-    """The slots of counts that are asked for only where a rule still wants to know."""
+    """The slots of counts that are asked for only if a rule still needs them."""
     _sieve: Sieve = field(init=False, repr=False, compare=False)
     _stops: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _alarms: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
@@ -86,7 +86,7 @@ class RuleSet:
     _questions: Callable[[counted.Subject], tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]] = field(
         init=False, repr=False, compare=False
     )
-    """These three are remembered, since nearly every message has the values that one before it had."""
+    """These three are cached, since nearly every message has the same values as an earlier one."""
 
     def __post_init__(self) -> None:
         conditions = [c for rule in self.rules for c in rule.conditions]
@@ -107,20 +107,20 @@ class RuleSet:
         object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge))
 
     def plan(self, known: Facts) -> Plan:
-        """How far the rules come with what is known, and what they still hang on."""
+        """The answers with what is known, and what they still depend on."""
         values = dict(known.values)
         for slot in self._envelope.difference(values):
             values[slot] = _NOT_GATHERED
-        # whatever the rules do: a freeze of a sender or a thread looks at the header
+        # always: a freeze of a sender or a thread looks at the header
         headers = "sender.address" not in values
         subject = counted.Subject.of(known)
         try:
             asks, told = self._questions(subject)
-        except TypeError:  # a value of no type that there is, so nothing to remember it by
+        except TypeError:  # an unhashable value, which cannot be cached
             asks, told = counted.asked(self._counted, subject)
         values.update(told)
         for slot in asks:
-            values.pop(slot, None)  # a count is the ledger's to say
+            values.pop(slot, None)  # counts come from the ledger
         values.pop(counted.APPROVED, None)
         slots = tuple(map(values.get, self._slots))
         try:
@@ -185,9 +185,10 @@ class RuleSet:
         freeze: tuple[Freeze, Hit] | None = None,
         misses: bool = False,
     ) -> Verdict:
-        """What is thought of a message of which the admission has ``told`` these values. A rule that could not make it stricter
-        is answered all the same where the admission happens to know all that it asks. ``rests``: the rules for which its
-        conversation rests; ``freeze``: what stops it whatever the rules say; ``misses``: why each of the others did not hit is told."""
+        """The verdict on a message for which the admission has ``told`` these values. A rule that could not make it
+        stricter is still answered if the admission happens to know all its facts. ``rests``: the rules that are stopped
+        in its conversation; ``freeze``: the freeze that stops it, whatever the rules say; ``misses``: include why each
+        other rule did not hit."""
         known = self._by_slot(told)
         values = dict.fromkeys(self._slots, _NOT_ASKED) | known
         hits: list[Hit] = [freeze[1]] if freeze is not None else []
@@ -228,13 +229,13 @@ class RuleSet:
         return tuple(rule.miss(values, facts) for rule in self.rules if rule.rule_id not in named)
 
     def uncounted(self, subject: counted.Subject) -> Mapping[str, Value]:
-        """By slot, what is counted over messages and needs no count for this one."""
+        """By slot, the values of counted facts that need no count for this message."""
         return self._questions(subject)[1]
 
     def bounds(self, values: Mapping[str, Value], answered: Callable[[Rule], Answer | None]) -> Bounds:
-        """What the verdict may be while only these values are known, by slot, counts too. What is absent is not known here, though
-        it was then: so it is pending, and not the unknown that stands still. ``answered``: what a pending rule is known to have
-        answered all the same; None where that is not known."""
+        """The bounds of the verdict while only these values are known, by slot, counts included. An absent value is not
+        known here but was known then: so it is pending, not unknown. ``answered``: the recorded answer of a pending
+        rule; None if there is none."""
         known = tuple(map(values.get, self._slots))
         reckoned = self._reckoned(known)
         answers = [(r, a if a is not PENDING else _known(answered(r))) for r, a in reckoned.answers]
@@ -268,35 +269,35 @@ class RuleSet:
 
     @property
     def counts_letters(self) -> bool:
-        """Whether any rule asks whom a sender writes to for the first time."""
+        """Whether any rule counts first contacts."""
         return not OF_LETTERS.isdisjoint(self._asked)
 
     def purposes(self, language: str = "en") -> Mapping[str, str]:
-        """Rule -> what it is for, in this language where its admin wrote that."""
+        """Rule -> description, in this language if it has one."""
         return {rule.rule_id: rule.descriptions.get(language, rule.description) for rule in self.rules}
 
     def asking(self, verdict: Verdict) -> tuple[int, bool]:
-        """For how many seconds its writer alone is asked, and whether it expires then: of several rules that ask, the shortest, and
-        that it does where one says so."""
+        """For how many seconds only its writer is asked, and whether it expires then: the shortest of the rules that
+        ask, and whether any of them says so."""
         asking = {hit.rule for hit in verdict.hits if hit.mode is Mode.ENFORCE and hit.action is Action.CONFIRM}
         rules = [rule for rule in self.rules if rule.rule_id in asking]
         usual = self.confirming.within_seconds
         return min((rule.within_seconds or usual for rule in rules), default=usual), any(r.expires for r in rules)
 
     def groups_asked(self) -> frozenset[str]:
-        """Every group that may be asked to decide on something, at whatever hour."""
+        """Every group that may decide on anything, at any hour."""
         quorums = [q for q in (self.approvals, *self.quorums.values()) if q is not None]
         late = [q.out_of_hours for q in quorums if q.out_of_hours is not None]
         return frozenset(group for q in (*quorums, *late) for group in q.groups)
 
     def quorum(self, lists: Iterable[str]) -> tuple[Quorum, ...]:
-        """What must be satisfied to release a hold that touches these lists: all of theirs."""
+        """The quorums to release a hold that touches these lists: all of theirs."""
         asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]
         return tuple(dict.fromkeys(q for q in asked if q is not None))
 
 
 def _of_the_writer(reckoned: Reckoning, known: Facts) -> frozenset[Source]:
-    """What is still to be asked to know whether its writer can be: the cheapest source first."""
+    """The facts still needed to know whether the writer can be asked: the cheapest source first."""
     if not reckoned.confirming:
         return frozenset()
     missing = {source for name, source in confirming.NEEDED.items() if name not in known.values}
@@ -309,8 +310,8 @@ def _known(answer: Answer | None) -> Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``pending``: the cheapest source that the outcome still hangs on (HEADERS, TEXT or ORIGIN), one at a time; ask it and
-    plan again until it is empty. What is pending at ``close`` counts as unknown."""
+    """``pending``: the cheapest source that the outcome still depends on (HEADERS, TEXT or ORIGIN), one at a time; ask
+    it and plan again until it is empty. Facts that are pending at ``close`` count as unknown."""
 
     rules: RuleSet
     facts: Facts
@@ -319,11 +320,11 @@ class Plan:
     pending: frozenset[Source]
     questions: Mapping[str, tuple[Ask, ...]]
     pauses: Mapping[str, tuple[Ask, ...]] = field(default_factory=dict)
-    """Of each rule with a stop, what tells whether the conversation rests."""
+    """For each rule with a stop, the asks that say whether the conversation is stopped."""
     _settled: tuple[Hit | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """What is settled is put in words here, outside the admission's lock."""
+        """Settled hits are put into words here, outside the admission's lock."""
         settled = self.reckoned.settled
         if not self.pending and not self.facts.evidence.keys().isdisjoint(self.rules._slots.values()):
             values = self.rules._by_slot(self.known)
@@ -336,59 +337,59 @@ class Plan:
 
     @property
     def hanging(self) -> frozenset[str]:
-        """The rules whose answer is still to come, and counts."""
+        """The rules whose answer is pending, counts included."""
         return self.reckoned.hanging
 
     @property
     def asks(self) -> tuple[Ask, ...]:
-        """The counts to read, and to count this message in, whatever becomes of the rules that look at them."""
+        """The counts to read, and to count this message in, whatever the outcome of the rules that use them."""
         return tuple(dict.fromkeys(ask for questions in self.questions.values() for ask in questions))
 
     @property
     def rests(self) -> tuple[Ask, ...]:
-        """What to ask besides, to be counted only where ``stops`` says so."""
+        """Further asks, to be counted only if ``stops`` says so."""
         return tuple(ask for asks in self.pauses.values() for ask in asks)
 
     def stops(self, verdict: Verdict, live: Live) -> tuple[Ask, ...]:
-        """The conversations that rest from this message on."""
+        """The conversations that are stopped from this message on."""
         return stopping.begun(self.pauses, verdict, live)
 
     @property
     def may_ask_writer(self) -> bool:
-        """Whether its rules can come to no more than asking its writer."""
+        """Whether its rules can at most ask its writer."""
         return self.reckoned.confirming
 
     @property
     def expects_hold(self) -> bool:
-        """Whether its rules can still come to a hold, counts aside, by which few messages are held: then content is kept first.
-        Content that is missed costs another round."""
+        """Whether its rules can still come to a hold, except by counts, by which few messages are held. Then its
+        content is stored first; if it turns out to be missing, another round is needed."""
         if self.certain[0] is not Action.RELAY:
             return self.certain[0].waits
         return any(slots.isdisjoint(self.questions) for slots in self.reckoned.holding)
 
     def close(self, live: Live, *, misses: bool = False) -> Verdict:
-        """The verdict, with the counts, approvals and freezes of the admission. ``misses``: with why the other rules did not hit,
-        which nobody keeps."""
+        """The verdict, with the counts, approvals and freezes of the admission. ``misses``: include why the other rules
+        did not hit, which is not stored."""
         told, lists = self._told(live), self.facts.lists
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
             try:
                 return confirming.settled(self.rules._judged(self.reckoned, told, lists), self.facts)
             except TypeError:
-                pass  # a value of no type that there is
+                pass  # an unhashable value
         rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
         freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
         verdict = self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze, misses)
         return confirming.settled(verdict, self.facts)
 
     def _told(self, live: Live) -> Values:
-        """What is known, those values that the admission gives filled in."""
+        """The known values, with those of the admission filled in."""
         given: dict[str, Value] = {s: counted.answered(asks, live, self.facts) for s, asks in self.questions.items()}
         given[counted.APPROVED] = live.approved
         return tuple([given.get(slot, value) for slot, value in zip(self.rules._slots, self.known, strict=True)])
 
 
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:
-    """Plan and close in one, for everybody who has all facts at hand."""
+    """Plan and close in one, for callers that have all facts."""
     return rules.plan(facts).close(live, misses=True)
 
 

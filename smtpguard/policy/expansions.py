@@ -13,8 +13,9 @@ from smtpguard.policy.members import MapPath, Words, encrypted, named, web
 
 
 class Expands(Section):
-    """``addresses_elsewhere``: that are called as one that expands, at another domain, and are something else. ``exclude``: addresses
-    that are left out: they expand to nobody, and stand behind nothing, though a map or server says so."""
+    """``addresses_elsewhere``: addresses at another domain with the local part of one that expands, that are something
+    else. ``exclude``: addresses that are left out: they expand to nobody, and are behind nothing, whatever a map or
+    server says."""
 
     exclude: Mailboxes = Field(default=[])
     addresses_elsewhere: Mailboxes = Field(default=[])
@@ -24,7 +25,7 @@ class Expands(Section):
 
 
 class ExpandsAliases(Expands):
-    """aliases(5). ``domains``: where its names are addresses; the first is that of names that stand alone."""
+    """aliases(5). ``domains``: the domains of its names; the first is that of names without one."""
 
     source: ClassVar[str] = "aliases"
     aliases: MapPath
@@ -32,7 +33,7 @@ class ExpandsAliases(Expands):
 
 
 class ExpandsVirtual(Expands):
-    """virtual(5). ``domains``: of names that stand alone, if there are any."""
+    """virtual(5). ``domains``: of names without one, if there are any."""
 
     source: ClassVar[str] = "virtual"
     virtual: MapPath

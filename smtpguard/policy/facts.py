@@ -22,9 +22,9 @@ from smtpguard.reading.language import LANGUAGES, UNCLEAR
 
 
 class Source(enum.Enum):
-    """Where a fact comes from, in the order of what it costs to ask."""
+    """The source of a fact, in the order of its cost."""
 
-    ENVELOPE = "envelope"  # recipients and lists: always known, or unknown, before anything else
+    ENVELOPE = "envelope"  # recipients and lists: known, or unknown, before anything else
     HEADERS = "headers"
     TEXT = "text"
     ORIGIN = "origin"  # DKIM: needs DNS
@@ -45,14 +45,14 @@ class Type(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """Could not be found out. ``why`` is a phrase for operators: "the list ramadan-greetings has no index"."""
+    """It could not be found out. ``why`` is a phrase for operators: "the list ramadan-greetings has no index"."""
 
     why: str
 
 
 class Count(NamedTuple):
-    """At least ``low``, at most ``high`` (both inclusive). Shares are counts between 0 and 1. A tuple, since each message has a
-    dozen, by which what the rules made of them is remembered."""
+    """At least ``low``, at most ``high`` (both inclusive). Shares are counts between 0 and 1. A tuple, since each
+    message has a dozen, which are the keys of a cache."""
 
     low: float
     high: float
@@ -73,8 +73,9 @@ NONE = Count(0, 0)
 
 
 class Usual(NamedTuple):
-    """A count under ``least`` is told as it is; one from there on only if it is also ``times`` what is usual, else as 0: the most
-    that was counted in any window of that length between 35 and 7 days ago, so that nobody makes it usual within a week."""
+    """A count under ``least`` is given as it is. One from there on is given only if it is also ``times`` the usual,
+    else as 0. The usual is the most that was counted in any window of that length between 35 and 7 days ago, so that
+    nobody can raise it within a week."""
 
     times: float
     least: float
@@ -82,7 +83,8 @@ class Usual(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Only the bounds of a count are known. A condition that they do not decide is pending, as if nobody had asked yet."""
+    """Only the bounds of a count are known. A condition that they do not decide is pending, as if it had not been asked
+    for."""
 
     count: Count
 
@@ -91,7 +93,8 @@ Value = bool | str | frozenset[str] | Count | Unknown | Within
 
 
 class Part(enum.Enum):
-    """Of a policy, beside its rules, what a fact is made from: under a policy that differs in it the fact may be another."""
+    """Parts of a policy, beside its rules, that facts are made from: under a policy with another part the fact may
+    differ."""
 
     ORGANIZATION = "organization"  # who is a colleague
     MEMBERSHIP = "membership"  # which recipient is on which list, or is a list
@@ -108,26 +111,28 @@ class Part(enum.Enum):
 
 
 Counted = tuple[str, str]
-"""A message for one and for many, ``{n}`` in it being the number."""
+"""A singular and a plural message; ``{n}`` in it is the number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """What may be asked.
+    """One fact.
 
-    ``doc``: what it means, for the schema and the reference. ``label``: what it is called on a page. ``called``: words for its values; they
-    are all that it can be, save where ``any_word`` may be asked for. ``says``: what is said of it to people who may not know what a list is
-    for: of a truth ``yes`` and ``no``, of a word by that word or ``any``, of a set ``some`` and ``none``, of a number ``many`` and ``none``. All of
-    them are messages of the catalogues. ``noun``: what a policy declares as its words.
+    ``doc``: its meaning, for the schema and the reference. ``label``: its name on a page. ``called``: words for its
+    values; they are all its values, unless ``any_word`` may be asked for. ``says``: its sentences for people who may
+    not know what a list is for: of a truth ``yes`` and ``no``, of a word by that word or ``any``, of a set ``some`` and
+    ``none``, of a number ``many`` and ``none``. All of them are messages of the catalogues. ``noun``: the kind of the
+    policy's names that are its words.
 
-    ``windowed``: asked with "in 1h". ``usual``: also with what is usual for the sender. ``by_list``: counted of each list, so that lists may
-    be named. ``by_mailing``: may be narrowed to copies of the message's own mailing. ``of_letters``: counts first contacts, of letters alone. ``own``: the fact that it is of a message that is the only one.
+    ``windowed``: used with "in 1h". ``usual``: also with the usual of the sender. ``by_list``: counted for each list,
+    so that lists may be named. ``by_mailing``: may be narrowed to copies of the message's own mailing. ``of_letters``:
+    counts first contacts, of letters only. ``own``: the fact with its value for a message that is the only one.
 
-    ``ordinary``: its value in a letter to one person outside, where it is not nothing. ``at_most``: the fact that it never exceeds.
-    ``of_customers``: it counts customers, so it never exceeds the people on all lists. ``personal``: its value names somebody.
-    ``made_from``: parts of a policy; where it says nothing, those of its source (``parts``). ``elsewhere``: a verdict's entry has it in
-    another form. ``since``: the version of recorded facts (policy.recorded) in which a verdict keeps it first.
-    """
+    ``ordinary``: its value in a letter to one person outside, if not zero or empty. ``at_most``: the fact that it never
+    exceeds. ``of_customers``: it counts customers, so it never exceeds the people on all lists. ``personal``: its value
+    names a person. ``made_from``: parts of a policy; by default those of its source (``parts``). ``elsewhere``: a
+    verdict's entry has it in another form. ``since``: the version of recorded facts (policy.recorded) that first has
+    it."""
 
     name: str
     type: Type
@@ -158,17 +163,17 @@ class Fact:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The closed set of its values; empty where there is none."""
+        """The closed set of its values; empty if there is none."""
         return () if self.any_word else tuple(self.called)
 
     @property
     def default(self) -> Value:
-        """Its value in a letter to one person outside. A verdict keeps no value that is the default, so it never changes."""
+        """Its value in a letter to one person outside. A verdict does not store defaults, so they never change."""
         return _NOTHING[self.type] if self.ordinary is None else self.ordinary
 
     @property
     def parts(self) -> frozenset[Part]:
-        """What of a policy, beside its rules, it is made from."""
+        """The parts of a policy, beside its rules, that it is made from."""
         if self.made_from is not None:
             return frozenset(self.made_from)
         of_lists = self.area in ("recipients", "list")
@@ -456,7 +461,7 @@ FACTS: Mapping[str, Fact] = _facts(
          says={"many": NN_("This reply reached one person", "This reply reached {n} people"),
                "none": N_("This reply reached nobody")}),
 )  # fmt: skip
-"""Every fact by its name. A name that is not here is an error in the policy, with a suggestion."""
+"""Every fact by its name. Another name is an error in the policy, with a suggestion."""
 
 
 def named(of: Callable[[Fact], bool]) -> frozenset[str]:
@@ -467,27 +472,26 @@ def named(of: Callable[[Fact], bool]) -> frozenset[str]:
 OF_MAILINGS = named(lambda f: f.area == "mailing" and f.number)
 """Sizes of the mailing that a message is a copy of."""
 OF_LETTERS = named(lambda f: f.of_letters)
-"""Counts of whom a sender writes to for the first time: what was let through is counted alone, and of letters alone."""
+"""Counts of a sender's first contacts: only of letters, and only of those not held."""
 OF_LISTS = named(lambda f: f.area == "list" and f.source is L and not f.of_letters)
-"""Counts of all that goes to a list, whoever writes it."""
+"""Counts of all mail to a list, from any sender."""
 OF_TOPICS = named(lambda f: f.noun == "vocabulary")
 """Vocabularies that are found in a text."""
 OF_SENDERS = named(lambda f: f.area == "sender" and f.number)
-"""Counts of whom a sender writes to."""
+"""Counts of the people that a sender writes to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of one message. ``values`` holds what was asked; ``evidence`` the phrases behind a fact, for people.
+    """What is known of one message. ``values``: the facts asked for; ``evidence``: the phrases behind a fact, for
+    people.
 
-    ``lists`` and ``senders`` are what freezes are matched against: names of lists touched; canonical From, reverse-path and
-    authenticated user. ``quorum`` is what a hold of this message needs. ``thread`` is what a freeze of a
-    conversation names; ``threads``: the keys under which its replies are counted, none where it is no reply, and ``reply``:
-    this one's own.
-    ``identity``: what it is a copy of; None where nothing has needed it. ``sizes``: how many people are on each list that it
-    touches, or may touch. ``letter_from``: under whom its first contacts are counted, none where it is no letter to customers;
-    ``shared``: it is from a mailbox in which several answer.
-    """
+    ``lists`` and ``senders`` are what freezes are matched against: names of lists touched; canonical From, reverse-path
+    and authenticated user. ``quorum`` is what a hold of this message needs. ``thread`` is the name of the conversation
+    for a freeze; ``threads``: the keys under which its replies are counted, none if it is no reply, and ``reply``: this
+    one's own. ``identity``: what it is a copy of; None if it was not needed. ``sizes``: the number of people on each
+    list that it touches, or may touch. ``letter_from``: the names under which its first contacts are counted, none if
+    it is no letter to customers; ``shared``: it is from a mailbox in which several people answer."""
 
     values: Mapping[str, Value] = field(default_factory=dict)
     evidence: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -502,5 +506,5 @@ class Facts:
     shared: bool = False
 
     def get(self, name: str) -> Value | None:
-        """The value, Unknown, or None where it has not been asked yet."""
+        """The value, Unknown, or None if it has not been asked for yet."""
         return self.values.get(name)

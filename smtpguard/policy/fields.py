@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
 
 def _mailbox(text: str) -> str:
     canonical(text)
-    if "*" in text.rpartition("@")[0]:  # atext, and nobody's name
+    if "*" in text.rpartition("@")[0]:  # valid in atext, but no mailbox has it
         raise Invalid(f'"{text}" stands for nobody: an address has no wildcards', "each address by itself")
     return text.strip()
 
@@ -61,7 +61,7 @@ def _name(text: str) -> str:
 
 
 def _listed(value: Any) -> Any:
-    """One word may stand where several may."""
+    """A single word is a list of one."""
     return [value] if isinstance(value, str) else value
 
 
@@ -108,7 +108,7 @@ Zone = Annotated[tzinfo, PlainValidator(_zone), _TEXT]
 
 
 class Span(NamedTuple):
-    """Days, both among them."""
+    """The first and the last day, both included."""
 
     since: date
     until: date

@@ -10,8 +10,8 @@ from smtpguard.config.yaml import Document, Place
 
 @dataclass(slots=True, kw_only=True)
 class Findings:
-    """``sound``: nothing that declares a name was left out of the document because it is wrong. Where something was, that a
-    name is unknown is not to be believed, and is not told."""
+    """``sound``: nothing that declares a name was dropped from the document as invalid. Otherwise an unknown name may
+    have been declared there, and is not reported."""
 
     document: Document
     sound: bool

@@ -17,7 +17,7 @@ from smtpguard.policy.facts import Facts, Unknown
 from smtpguard.policy.verdict import Action, Hit, Reason
 
 FREEZE = "freeze"
-"""The id of the hit that a freeze makes; no rule may have it."""
+"""The id of the hit of a freeze; no rule may have it."""
 
 DEFERRED = Phrase("Mail is being stopped at the moment, and waits until people let it go on.")
 HELD = Phrase(
@@ -25,7 +25,7 @@ HELD = Phrase(
 )
 
 ITSELF = "smtpguard"
-"""Who lifts a freeze whose time is over, and who freezes where nobody has yet seen what happened."""
+"""The actor that lifts an expired freeze, and that freezes a store that was restored."""
 PUT_BACK = N_("The store was put back to an earlier state: what was sent, decided or frozen since then is not in it.")
 """The reason of a freeze by the guard itself."""
 
@@ -42,8 +42,9 @@ class Selector(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freeze:
-    """Stand still. ``value``: the list's name, the canonical sender, the mailing or the thread; "" for all. ``until``: None is until
-    lifted. ``defers``: what it stops waits at its client, whatever the settings say, so that nobody has to let it go afterwards."""
+    """One freeze. ``value``: the list's name, the canonical sender, the mailing or the thread; "" for all. ``until``:
+    None is until lifted. ``defers``: messages that it stops wait at their client, whatever the settings say, so that
+    they need no later decision."""
 
     freeze_id: str
     selector: Selector
@@ -75,7 +76,7 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What every process must follow: ``generation`` grows with every freeze, thaw and change of policy."""
+    """The state that every process follows: ``generation`` grows with every freeze, thaw and change of policy."""
 
     generation: int
     policy_sha256: str
@@ -83,7 +84,7 @@ class Gate:
 
 
 _TOLD_BY = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists", Selector.THREAD: "sender.address"}
-"""The fact without which nobody knows whether a freeze of that kind means a message."""
+"""The fact that is needed to know whether a freeze of that kind selects a message."""
 
 
 def stopped_by(
@@ -95,7 +96,7 @@ def stopped_by(
     thread: str,
     now: datetime,
 ) -> tuple[Freeze, ...]:
-    """Those that stop a message with these properties. It goes when all of them are lifted."""
+    """The freezes that stop a message with these properties. It is released when all of them are lifted."""
     touched = frozenset(lists)
     return tuple(f for f in freezes if f.stops(lists=touched, senders=senders, mailing=mailing, thread=thread, now=now))
 
@@ -103,8 +104,8 @@ def stopped_by(
 def frozen(
     facts: Facts, freezes: Iterable[Freeze], answer: Action, *, mailing: str, now: datetime
 ) -> tuple[Freeze, Hit] | None:
-    """The first freeze that stops it, or that nobody can say does not; the strictest first. ``mailing``: that it is a copy of. ``answer``: HOLD or DEFER, where the freeze
-    itself does not say."""
+    """The first freeze that certainly or possibly selects it; the strictest first. ``mailing``: that it is a copy of.
+    ``answer``: HOLD or DEFER, if the freeze itself does not say."""
     freezes = sorted(freezes, key=lambda freeze: not freeze.defers)
     certain = stopped_by(
         freezes, lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=now
@@ -125,11 +126,12 @@ def _may_stop(freeze: Freeze, facts: Facts, now: datetime) -> bool:
 
 
 def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
-    """What is held by it waits for people's decision, and goes on by no thaw; they read why somebody froze,
-    where that surely means them. What is deferred comes again by itself, and its answer goes to whatever client there is."""
+    """A message that it holds waits for people's decision; a thaw does not release it. They read the freeze's reason,
+    if it certainly selects the message. A deferred one is retried by its client, whose identity is unproven, so its
+    reply gives no reason."""
     answer = Action.DEFER if freeze.defers else answer
     what = " ".join(part for part in (freeze.selector.value, freeze.value) if part)
-    # what is observed is chained for good, so whom it names only the detail says
+    # the observed value is chained for good, so a person's address is only in the detail
     named = freeze.selector is Selector.SENDER
     reason = Reason(
         fact=FREEZE,

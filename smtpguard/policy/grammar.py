@@ -51,8 +51,8 @@ _EXPECTED: Mapping[Type, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """The names that conditions may use. ``words``: a fact's closed set, where this policy closes it. ``special``: lists of a special
-    category."""
+    """The names that conditions may use. ``words``: a fact's closed set, if this policy declares one. ``special``:
+    lists of a special category."""
 
     words: Mapping[str, Collection[str]] = field(default_factory=dict)
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def fact_named(name: str) -> Fact:
 
 
 def condition(fact: Fact, raw: Any, *, every: bool, known: Known) -> Condition:
-    """``every``: it stands in ``unless``, where a set is asked whether all of it is so. Raises Invalid."""
+    """``every``: it is in ``unless``, where a condition on a set means all members. Raises Invalid."""
     return _GRAMMARS[fact.type](fact, raw, every, known)
 
 
@@ -142,8 +142,8 @@ def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
 
 
 def _bound(fact: Fact, raw: Mapping[Any, Any], known: Known) -> Condition:
-    """``{at_least: 40, in: 1h, usual: x3, lists: special-category, mailing: same}``, of which all but the first two may be left out, and
-    are taken where they fit."""
+    """``{at_least: 40, in: 1h, usual: x3, lists: special-category, mailing: same}``; all but the first two are
+    optional, and allowed only for facts that support them."""
     keys = [
         "at_least",
         "in",
@@ -199,7 +199,7 @@ def _share(fact: Fact, raw: float | str) -> float:
 
 
 def _lists(fact: Fact, raw: Any, known: Known) -> tuple[frozenset[str], str]:
-    """Names of lists, and ``special-category`` for all that are."""
+    """Names of lists, and ``special-category`` for all lists of one."""
     listed = [raw] if isinstance(raw, str) else raw
     if not isinstance(listed, list) or not listed or not all(isinstance(w, str) for w in listed):
         raise Invalid(f"{_said(raw)} as lists of {fact.name}", "names of lists, or special-category")
@@ -235,7 +235,7 @@ def _words(fact: Fact, raw: Any, known: Known) -> list[str]:
 
 
 def canonical(text: str, delimiters: str = "") -> str:
-    """The key of an address as it stands in a policy. Raises Invalid."""
+    """The key of an address in a policy. Raises Invalid."""
     try:
         return Address.parse(text).canonical(delimiters)
     except BadAddress as e:

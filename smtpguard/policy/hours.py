@@ -38,8 +38,8 @@ class Hours:
         )
 
     def working_deadline(self, start: datetime, length: timedelta, *, within: bool = False) -> datetime:
-        """The first moment, in UTC, at which so much working time has passed since ``start``; the first ``within`` working hours:
-        not that at which they end."""
+        """The first moment, in UTC, at which so much working time has passed since ``start``; with ``within`` the first
+        one in working hours: not the moment at which they end."""
         left = max(length, timedelta())
         if not left and not within:
             return start.astimezone(UTC)
@@ -51,7 +51,7 @@ class Hours:
         raise OverflowError("a deadline beyond the calendar")
 
     def worked(self, start: datetime, end: datetime) -> timedelta:
-        """How much working time there is from ``start`` to ``end``."""
+        """The working time from ``start`` to ``end``."""
         some = timedelta()
         for begin, close in self._spans(start):
             if begin >= end:
@@ -69,7 +69,7 @@ class Hours:
             day += timedelta(days=1)
 
     def _of(self, day: date) -> tuple[datetime, datetime]:
-        """When that day's work begins and ends, in UTC; both the same on a day off."""
+        """When that day's work begins and ends, in UTC; equal on a day off."""
         begin = datetime.combine(day, self.opens, self.zone).astimezone(UTC)
         if day.weekday() not in self.days or day in self.holidays or (day.month, day.day) in self.yearly:
             return begin, begin

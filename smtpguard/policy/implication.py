@@ -26,7 +26,7 @@ from smtpguard.policy.verdict import Action, Mode, Scope
 
 
 def implies(one: Condition, other: Condition) -> bool:
-    """Both are asked of the same fact, and where it is counted over a time, of the same time; else nothing is shown."""
+    """Both must be on the same fact and, if it is counted, over the same time; else the result is False."""
     if one.slot != other.slot:
         return _narrower(one, other)
     if one.sense == other.sense:
@@ -58,7 +58,7 @@ def implies(one: Condition, other: Condition) -> bool:
 
 
 def _narrower(one: Condition, other: Condition) -> bool:
-    """Of a count over the same time, of fewer lists or one mailing, or that has to be further above what is usual."""
+    """A count over the same time, of fewer lists or one mailing, or that must be further above the usual."""
     if not (isinstance(one, AtLeast) and isinstance(other, AtLeast)):
         return False
     if (one.fact, one.window_seconds) != (other.fact, other.window_seconds):
@@ -81,12 +81,13 @@ def _below(n: float, below: bool, other: AtMost) -> bool:
 
 
 def added(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condition, ...]:
-    """The conditions of ``new`` that ``old`` together do not imply."""
+    """The conditions of ``new`` that the conditions of ``old`` together do not imply."""
     return tuple(c for c in new if not any(implies(before, c) for before in old))
 
 
 def excepted(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condition, ...]:
-    """The conditions of the exception ``old`` that the exception ``new`` does not ask any more; of none, what ``new`` is."""
+    """The conditions of the exception ``old`` that the exception ``new`` no longer has; if ``old`` is empty, all of
+    ``new``."""
     if not new:
         return ()
     if not old:
@@ -95,7 +96,7 @@ def excepted(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condit
 
 
 def covers(new: Rule, old: Rule) -> bool:
-    """Whether ``new`` takes effect wherever ``old`` did, as strictly or more so, known or not."""
+    """Whether ``new`` takes effect wherever ``old`` did, at least as strictly, also on unknown facts."""
     if old.stop_seconds and (new.rule_id != old.rule_id or new.stop_seconds < old.stop_seconds):
         return False
     if old.mode is Mode.ENFORCE and new.mode is not Mode.ENFORCE:
@@ -108,6 +109,6 @@ def covers(new: Rule, old: Rule) -> bool:
 
 
 def _asks_no_longer(new: Rule, old: Rule) -> bool:
-    """Whether the writer is asked for no longer time, and nobody else may decide then where nobody could."""
+    """Whether the writer is asked for no longer time, and others may decide then only if they could before."""
     shorter = new.within_seconds == old.within_seconds or 0 < new.within_seconds < old.within_seconds
     return shorter and new.expires >= old.expires

@@ -27,18 +27,18 @@ from smtpguard.reading.fold import fold
 from smtpguard.reading.marks import KINDS, Side
 
 _MANY = 500
-"""Rules: beyond so many, one that is gone is looked for among those of its own conditions only."""
+"""With more rules than this, a removed rule is compared only with rules of its own conditions."""
 _SHOWN = 5
 _PREVIEWS = ("reasons", "text", "full")
 _COUNTS = ("recipients.", "mailing.", "list.", "sender.customers", "sender.first_contacts", "sender.list_contacts")
 _GROW = named(lambda f: f.type is Type.WORDS and Part.MEMBERSHIP in f.parts and f.source is not Source.ORIGIN)
-"""Sets of what the lists touched are, which grow with another list."""
+"""Sets of properties of the lists touched, which grow with another list."""
 _WHOEVER = frozenset({"recipients.total", "recipients.internal"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looser:
-    """``line`` and ``column`` in the new ``file``, 0 where what is meant does not stand there any more."""
+    """``line`` and ``column`` in the new ``file``, 0 if the change has no place there."""
 
     text: str
     file: str = POLICY
@@ -56,7 +56,7 @@ _Found = Iterator[tuple[str, Place]]
 
 
 def looser(old: Policy, new: Policy, *, where: str = POLICY) -> tuple[Looser, ...]:
-    """In the order of the sections. ``where``: what the new policy's own file is called."""
+    """In the order of the sections. ``where``: the name of the new policy's file."""
     compared = _Compared(old, new)
     found: list[Looser] = []
     document = policy_document(new.documents, where)
@@ -73,7 +73,7 @@ def looser(old: Policy, new: Policy, *, where: str = POLICY) -> tuple[Looser, ..
 
 
 def _written(place: Place, document: Document) -> Place:
-    """The place, or the nearest around it that stands in the file."""
+    """The place, or the nearest enclosing one in the file."""
     while place and place not in document.values:
         place = place[:-1]
     return place
@@ -84,7 +84,7 @@ class _Compared:
     old: Policy
     new: Policy
     places: Mapping[str, Place] = field(init=False)
-    """Of each rule of the new policy."""
+    """The place of each rule of the new policy."""
 
     def __post_init__(self) -> None:
         self.places = {rule.rule_id: ("rules", n) for n, rule in enumerate(self.new.rules.rules)}
@@ -101,7 +101,7 @@ class _Compared:
         old, new = self.old, self.new
         if old.enforce and not new.enforce:
             yield "enforce: false: every rule only observes, and nothing is held", ("enforce",)
-        if old.enforce and new.enforce:  # where nothing was enforced, or nothing is, rules make no difference to mail
+        if old.enforce and new.enforce:  # if either did not enforce, the rules make no difference to mail
             yield from self._rules()
             yield from self._organization()
             for name in sorted({*old.lists, *new.lists}):
@@ -226,7 +226,7 @@ class _Compared:
         yield from self._list_approvals(name, old, new)
 
     def _list_set(self, name: str, each: str, before: set[str], after: set[str], at: Place) -> _Found:
-        """Writers, addresses, ids and what the list is to be spared, as they are written."""
+        """Writers, addresses, ids and avoided topics of a list, as they are written."""
         more, fewer = sorted(after - before), sorted(before - after)
         word = _SETS[each]
         safe_more = {"addresses": self.touching, "avoid": self.topics}.get(each, False)
@@ -237,7 +237,7 @@ class _Compared:
             yield f"list {name}: {word} gone: {_some(fewer)}", at
 
     def _trusting_is_looser(self) -> bool:
-        """Whether no rule gets stricter by a sender who is proven, or a writer."""
+        """Whether no rule gets stricter by a proven sender, or a writer."""
         asked = [(c, unless) for c, unless in self.conditions if c.fact.name in ("sender.is_writer", "sender.proven")]
         return all(isinstance(c, Truth) and c.wanted is unless for c, unless in asked)
 
@@ -288,8 +288,8 @@ class _Compared:
                 yield f"stream {name}: {each.rstrip('_')} changed", ("streams", name, each.rstrip("_"))
 
     def _marks(self) -> _Found:
-        """A mark for internal mail that weighs more, or one for mailings that weighs less, is stricter where rules ask for internal
-        mail."""
+        """A higher weight of a mark for internal mail, or a lower one of a mark for mailings, is stricter if rules ask
+        for internal mail."""
         plain = all(
             not unless and isinstance(c, Word) and "internal" in c.words and "mailing" not in c.words
             for c, unless in self.conditions
@@ -319,7 +319,7 @@ class _Compared:
         old, new = self.old, self.new
         for name in sorted({*old.groups, *new.groups}):
             if name not in old.groups:
-                continue  # it decides on nothing until approvals name it, which is told
+                continue  # it decides on nothing until approvals name it, which is reported
             if more := sorted(new.groups.get(name, frozenset()) - old.groups[name]):
                 yield f"group {name}: added: {_some(more)}", ("groups", name)
         decided = {(a.person, a.deputy) for a in old.groups.absences}
@@ -344,7 +344,7 @@ class _Compared:
     # vocabularies
 
     def vocabularies(self) -> Iterator[tuple[str, str]]:
-        """A sentence, and the vocabulary that it is about. What no list is to be spared and no rule asks for makes no difference."""
+        """A sentence, and its vocabulary. A vocabulary that no list and no rule uses makes no difference."""
         old, new = self.old, self.new
         if not (old.enforce and new.enforce):
             return
@@ -368,12 +368,12 @@ class _Compared:
 
 
 _APART = ("title", "owner", "category", "approvals", "stages", "preview", "release_delay")
-"""Keys of a list that make no mail pass, or are compared after the others."""
+"""Keys of a list that let no mail pass, or are compared after the others."""
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
      "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "delimiters"}
 )  # fmt: skip
-"""The fields of a policy that are compared in a way of their own, stand elsewhere as well, or make no difference to mail."""
+"""The fields of a policy that have a comparison of their own, are also elsewhere, or make no difference to mail."""
 _SETS = {
     "writers": "writer",
     "addresses": "address",
@@ -384,7 +384,7 @@ _SETS = {
 
 
 def as_strict(new: Quorum, old: Quorum) -> bool:
-    """Whether whoever satisfies ``new`` has satisfied ``old``, at any hour, with the groups as they are."""
+    """Whether votes that satisfy ``new`` satisfy ``old``, at any hour, with the groups as they are."""
     within = set(old.groups) <= set(new.groups) and new.each >= old.each
     before, after = old.out_of_hours, new.out_of_hours
     if before is None and after is None:
@@ -397,8 +397,9 @@ def _plain(quorum: Quorum) -> Quorum:
 
 
 def _touching_is_stricter(conditions: Iterable[tuple[Condition, bool]]) -> bool:
-    """Whether no rule gets looser by a recipient who turns out to be on a list, or a list's address: there are more lists, audiences
-    and counts then, nobody more outside, no stream, and neither correspondence nor a writer of all lists where there was one."""
+    """Whether no rule gets looser if a recipient turns out to be on a list, or to be a list address. Then there are
+    more lists, audiences and counts, not more people outside, no stream, and possibly no longer correspondence or a
+    writer of all lists."""
     return all(_stricter_by_touch(c, unless) for c, unless in conditions)
 
 
@@ -418,13 +419,13 @@ def _stricter_by_touch(c: Condition, unless: bool) -> bool:
 
 
 def _source(members: Members) -> dict[str, Any]:
-    """Who is on the list by this source, and not how often it is read."""
+    """The declaration of who is on the list, without how often it is read."""
     often = {"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "timeout", "time_limit"}
     return {"kind": type(members).__name__, **members.model_dump(exclude=often)}
 
 
 def _relied_on(old: Members, new: Members) -> Iterator[str]:
-    """What lets an index stay in use that would not have."""
+    """Changes that let an index stay in use that would not have."""
     if isinstance(new, ListMembers):
         return
     if new.at_least < old.at_least:
@@ -441,12 +442,12 @@ def _relied_on(old: Members, new: Members) -> Iterator[str]:
 
 
 def _longer(new: int | None, old: int | None) -> bool:
-    """Whether an approval can be undone for longer. Without one it is as the settings say, which nobody here knows."""
+    """Whether an approval can be undone for longer. The default is in the settings, which are unknown here."""
     return new is not None and old is not None and new > old
 
 
 def _narrower(new: OriginModel, old: OriginModel) -> bool:
-    """Whether what proves the new origin proves the old one."""
+    """Whether a proof of the new origin proves the old one."""
     for before, after in ((old.dkim, new.dkim), (old.clients, new.clients), (old.logins, new.logins)):
         if before and not (after and set(after) <= set(before)):
             return False
@@ -454,7 +455,7 @@ def _narrower(new: OriginModel, old: OriginModel) -> bool:
 
 
 def _lower(new: Any, old: Any) -> bool:
-    """A rate that is lower, or one where there was none."""
+    """A lower rate, or a rate where there was none."""
     if new is None or old is None:
         return old is None
     was, now = (_rate(each) for each in (old, new))
@@ -466,7 +467,8 @@ def _rate(value: Any) -> tuple[int, int]:
 
 
 def _lost_terms(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Terms that are not found any more, or not in every word in which they were; and exceptions that take words from all of them."""
+    """Terms that are no longer found, or not in every word as before; and exceptions that exclude words from all of
+    them."""
     now: dict[str, list[_Entry]] = {}
     for term, entry in _entries(new):
         now.setdefault(term, []).append(entry)
@@ -475,7 +477,7 @@ def _lost_terms(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 _Entry = frozenset[tuple[str, str]]
-"""What of words a term is found in: the endings that it takes, and at which end of a compound it stands."""
+"""In which words a term is found: its endings, and its place in compounds."""
 
 
 def _entries(vocabulary: Mapping[str, Any]) -> Iterator[tuple[str, _Entry]]:

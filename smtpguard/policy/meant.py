@@ -64,7 +64,7 @@ _PROVIDERS = frozenset(
     ]
 )
 """Domains in which anybody can have an address."""
-_FEW = 2  # people of whom somebody may mean exactly so many, or fewer
+_FEW = 2  # an exact number up to this may be intended
 _PROVEN = frozenset({"sender.proven", "sender.is_writer", "login"})
 
 
@@ -76,7 +76,7 @@ def look(
     delimiters: str,
     findings: Findings,
 ) -> None:
-    """``rules`` to ``delimiters``: what ``model`` came to, as in Policy; nothing in it is wrong."""
+    """``rules`` to ``delimiters``: parsed from ``model``, as in Policy, without errors."""
     _domains(model, findings)
     _holding(model, findings)
     _addresses(model, delimiters, findings)
@@ -90,8 +90,7 @@ def look(
 
 
 def _domains(model: PolicyModel, findings: Findings) -> None:
-    """A domain with a slip of the pen makes colleagues strangers: who wrote what is held then hears of it no more than its
-    readers would."""
+    """A typing error in a domain turns colleagues into strangers: writers of held mail then get no notices."""
     ours = model.organization.domains
     for n, domain in enumerate(ours):
         if domain.removeprefix("*.") in _PROVIDERS:
@@ -115,13 +114,14 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
 
 
 def _holding(model: PolicyModel, findings: Findings) -> None:
-    """``enforce: false`` says of itself that nothing is held; rules that all observe say it to nobody."""
+    """``enforce: false`` is explicit; a policy whose rules all observe is easily overlooked."""
     if model.enforce and model.rules and all(rule.mode == "observe" for rule in model.rules):
         findings.warn(("rules",), "every rule only observes: nothing is held", key=True)
 
 
 def _spared(model: PolicyModel, findings: Findings) -> None:
-    """Whoever is on a list of a special category and on another is covered by an approval for that one, unless the list says no."""
+    """A member of a list of a special category and of another list is covered by an approval for the other, unless the
+    list says no."""
     for name, info in model.lists.items():
         if info.sensitivity != "special-category" or (info.approvals is not None and info.approvals.always):
             continue
@@ -134,7 +134,7 @@ def _spared(model: PolicyModel, findings: Findings) -> None:
 
 
 def _addresses(model: PolicyModel, delimiters: str, findings: Findings) -> None:
-    """Mail to somebody whose mailbox is called a list's is mail to the list."""
+    """Mail to a person whose mailbox has a list's name is mail to the list."""
     people: dict[str, str] = {}
     for name, members in model.groups.items():
         people |= {Address.parse(each).canonical(delimiters): f"of group {name}" for each in members}
@@ -151,7 +151,7 @@ def _addresses(model: PolicyModel, delimiters: str, findings: Findings) -> None:
 
 
 def _one_person(model: PolicyModel, aliases: Mapping[str, Set[str]], findings: Findings) -> None:
-    """Two addresses of one name in two of our domains are most likely one person, who would vote twice."""
+    """Two addresses with one local part in two of our domains are probably one person, who could vote twice."""
     ours = model.organization.domains
     for name, members in model.groups.items():
         called: dict[str, str] = {}
@@ -173,7 +173,7 @@ def _writers(
     delimiters: str,
     findings: Findings,
 ) -> None:
-    """Nobody decides on what they wrote: what a list's writers write has to be decided by others."""
+    """Nobody decides on what they wrote: others must decide on mail of a list's writers."""
     for name, info in model.lists.items():
         own = info.approvals.own if info.approvals is not None else None
         asked: ApprovalsModel = own or model.approvals
@@ -186,7 +186,7 @@ def _writers(
 
 
 def _own_people(model: PolicyModel) -> Iterator[str]:
-    """Whom the policy names as the organisation's own."""
+    """People whom the policy names as the organization's own."""
     for members in model.groups.values():
         yield from members
     for info in model.lists.values():
@@ -213,7 +213,7 @@ def _origins(section: str, declared: Mapping[str, ListModel] | Mapping[str, Stre
 
 
 def _asks_nobody(condition: Condition) -> str:
-    """Why nobody whose mail meets it can be asked; "" where somebody may be."""
+    """Why a message that meets it never has a writer who can be asked; "" if it may."""
     name = condition.fact.name
     if isinstance(condition, Truth) and name in ("sender.proven", "sender.internal") and not condition.wanted:
         return "only a proven colleague is asked"

@@ -22,7 +22,7 @@ _SECRET_PARAMETER = re.compile(
     r"(?:.*(?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|access|subscription)[-_]?key)|key|sig|signature|auth)\Z",
     re.I,
 )
-"""Names of a url's parameters that stand for a secret; libpq's passfile and sslkey are paths."""
+"""Names of a url's parameters that hold a secret; libpq's passfile and sslkey are paths."""
 _EXAMPLE = "a mapping like {csv: FILE, column: email}"
 _PATTERN_MAPS = ("regexp:", "pcre:")
 _TABLE = re.compile(r"[a-z]+:", re.I)
@@ -30,7 +30,7 @@ _ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}\Z")
 
 
 def _without_password(url: str, where: str) -> str:
-    """Raises Invalid for a url with a password in it, without saying which."""
+    """Raises Invalid for a url with a password in it; the error does not contain it."""
     try:
         parts = urlsplit(url)
         held = parts.password is not None
@@ -90,7 +90,7 @@ def _listed(value: Any) -> Any:
 
 
 def in_clear(url: str) -> bool:
-    """Whether what is sent there could be read on the way."""
+    """Whether it is sent unencrypted over a network."""
     parts = urlsplit(url)
     return parts.scheme in ("http", "ldap") and not _is_loopback(parts.hostname or "")
 
@@ -107,8 +107,8 @@ MapPath = Annotated[str, AfterValidator(_map)]
 
 
 class Members(Section):
-    """What every source may say of itself. ``stale_after`` is a day where it says nothing, and never less than ``refresh``
-    three times: a list that is read daily is not stale every day for want of a minute."""
+    """Keys of every source. ``stale_after`` is by default a day, and at least three times ``refresh``: a list that is
+    read daily is not stale every day for want of a minute."""
 
     refresh: Seconds = 15 * 60
     stale_after: Seconds | None = None
@@ -126,14 +126,14 @@ class Members(Section):
 
 
 class Remote(Members):
-    """``timeout``: for each answer that is waited for; ``time_limit``: for all of them together."""
+    """``timeout``: for each answer; ``time_limit``: for all of them together."""
 
     timeout: Seconds = 30
     time_limit: Seconds = 3600
 
 
 class Table(Members):
-    """What is to be said of a table of members, in a file or from a web server; left out, it is found out."""
+    """The format of a table of members, in a file or from a web server; omitted keys are detected."""
 
     column: str | int | None = None
     delimiter: str | None = Field(None, min_length=1, max_length=1)
@@ -165,7 +165,7 @@ class SqlMembers(Remote):
 
 
 class LdapMembers(Remote):
-    """Members of ``group``, or whoever ``filter`` finds below ``base``."""
+    """Members of ``group``, or the entries that ``filter`` finds below ``base``."""
 
     source: ClassVar[str] = "ldap"
     ldap: Annotated[str, AfterValidator(_directory)]
@@ -195,7 +195,7 @@ class LdapMembers(Remote):
 
 
 class MailmanMembers(Remote):
-    """``roles``: of whom the list knows; only members get its posts."""
+    """``roles``: which roles count as members; only members get its posts."""
 
     source: ClassVar[str] = "mailman"
     mailman: Annotated[str, AfterValidator(web)]
@@ -236,7 +236,7 @@ class HttpMembers(Remote, Table):
 
 
 class AliasesMembers(Members):
-    """aliases(5). ``name``: the aliases whose members they are; ``domain``: where bare names are mailboxes."""
+    """aliases(5). ``name``: the aliases whose members they are; ``domain``: the domain of bare names."""
 
     source: ClassVar[str] = "aliases"
     aliases: MapPath
@@ -274,7 +274,7 @@ KINDS: Mapping[str, type[Members]] = {
 
 
 def named(value: Any, kinds: Collection[str], noun: str, example: str = _EXAMPLE) -> Any:
-    """Exactly one key says what is to be read. Raises Invalid."""
+    """Exactly one key names the source. Raises Invalid."""
     if not isinstance(value, dict):
         raise Invalid(f"{noun} name no source", example)
     named = [kind for kind in kinds if value.get(kind) is not None]

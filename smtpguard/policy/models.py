@@ -74,7 +74,7 @@ class HoursModel(Section):
 
 
 def _people(value: Any) -> Any:
-    """Addresses alone may stand for all of it."""
+    """Addresses alone are a short form."""
     return {"addresses": value} if isinstance(value, list | str) else value
 
 
@@ -107,8 +107,8 @@ Spoken = Annotated[
 
 
 class OrganizationModel(Section):
-    """``people``: who has an address outside and is ours: a colleague among recipients, and nothing else. ``shared``: mailboxes in which
-    several people answer."""
+    """``people``: people with an address outside who are ours: colleagues among recipients, and nothing else.
+    ``shared``: mailboxes in which several people answer."""
 
     name: str = ""
     domains: Domains = Field(min_length=1)
@@ -134,7 +134,7 @@ class ApprovalsModel(OutOfHoursModel):
 
 
 class ListApprovalsModel(Section):
-    """A list's own, where it has them. ``always``: who is on it is covered by no approval for another list that they are on."""
+    """A list's own approvals. ``always``: an approval for another list does not cover its members."""
 
     from_: Names | None = Field(alias="from", default=None, min_length=1)
     each: int = Field(default=1, ge=1, le=100)
@@ -156,7 +156,7 @@ class ListApprovalsModel(Section):
 
 
 class PersonModel(Section):
-    """When somebody who decides is ``away``, and who decides for them meanwhile."""
+    """When a person who decides is ``away``, and their deputy."""
 
     away: Aways = Field(default=[])
     deputy: str | None = None
@@ -173,7 +173,7 @@ def _always(value: Any) -> Any:
 
 
 class OriginModel(Section):
-    """Of each kind that is declared, one must hold. ``logins``: with which no person logs in."""
+    """Of each kind that is declared, one must match. ``logins``: login names of systems, not of people."""
 
     dkim: Domains = Field(default=[])
     clients: Networks = Field(default=[])
@@ -187,10 +187,10 @@ class OriginModel(Section):
 
 
 Category = Literal["ethnicity", "politics", "religion", "union", "genetics", "biometrics", "health", "sexuality"]
-"""What being on a list may say of somebody (GDPR Art. 9)."""
+"""What membership of a list may say of a person (GDPR Art. 9)."""
 
 Preview = Literal["reasons", "text", "full"]
-"""How much of a held message those see who decide on it: why it is held, its visible text as well, or all of it."""
+"""How much of a held message approvers see: the reasons, the visible text as well, or all of it."""
 
 
 _STEP = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\Z")
@@ -240,7 +240,7 @@ class StagesModel(Section):
 
 
 def _staged(value: Any) -> Any:
-    """The steps alone may stand for all of it."""
+    """The steps alone are a short form."""
     return {"steps": value} if isinstance(value, list) else value
 
 
@@ -259,8 +259,10 @@ Language = Annotated[
 
 
 class ListModel(Section):
-    """``addresses_elsewhere``: that are called as the list is, at another domain, and are something else. ``category``: which special category. ``preview``: of what is held for this list. ``stages_by_address``: of a message to its
-    address, which cannot be sent in ``stages``. ``language``: what its people read. ``release_delay``: in place of the setting."""
+    """``addresses_elsewhere``: addresses at another domain with the list's local part, that are something else.
+    ``category``: the special category. ``preview``: of messages held for this list. ``stages_by_address``: for a
+    message to its address, which cannot be sent in ``stages``. ``language``: of its members. ``release_delay``: instead
+    of the setting."""
 
     title: str = ""
     owner: Mailbox | None = None
@@ -300,7 +302,8 @@ class ListModel(Section):
 
 
 class StreamModel(Section):
-    """Standing approval for one-by-one mail from systems; never for a list's address. ``owner`` hears when it is above its limits."""
+    """Standing approval for one-by-one mail from systems; never for a list address. ``owner`` gets a notice above the
+    limits."""
 
     from_: Mailboxes = Field(alias="from", min_length=1)
     origin: OriginModel
@@ -323,11 +326,11 @@ def _action(value: Any) -> Any:
 
 
 Conditions = dict[str, Any]
-"""Read by grammar, with positions, and described by schema: here they are facts and what is asked of them."""
+"""Parsed by grammar, with positions, and described by schema: here they are facts and raw conditions."""
 
 
 def _spoken(value: Any) -> Any:
-    """A text, or one for each of some languages. A text alone is everybody's: ""."""
+    """A text, or one for each of some languages. A text alone has the language ""."""
     if isinstance(value, str):
         return {"": value}
     if isinstance(value, dict):
@@ -362,9 +365,9 @@ Texts = Annotated[
 
 
 class RuleModel(Section):
-    """``description``: what the rule is for, as a sentence that the sender reads. ``stop``: for so long a conversation rests once
-    the rule has taken effect in it. ``then: alarm``: a person is called, and nothing is held. ``within`` and ``after``: of a rule that
-    asks the writer, for how long, and whether others decide then."""
+    """``description``: what the rule is for, as a sentence that the sender reads. ``stop``: how long a conversation is
+    stopped once the rule has taken effect in it. ``then: alarm``: a person is called, and nothing is held. ``within``
+    and ``after``: for a rule that asks the writer, for how long, and whether others decide then."""
 
     id: Name
     description: Texts = Field(default={})
@@ -395,7 +398,7 @@ def _field_name(text: str) -> str:
 
 
 class MarkModel(Section):
-    """A mark of the admins' own: a header field that is there, or that says something, or words in the text."""
+    """A mark of the admins' own: a header field that exists, or that matches, or words in the text."""
 
     side: Literal["internal", "mailing"]
     weight: Annotated[float, Field(gt=0, le=100)]
@@ -419,7 +422,7 @@ def _share(value: Any) -> Any:
 
 
 class MailingsModel(Section):
-    """``slots``: in how many of its words a copy may differ from what was approved before there were copies to learn from."""
+    """``slots``: the share of words in which a copy may differ from what was approved without copies to learn from."""
 
     slots: Annotated[
         float,
@@ -436,7 +439,7 @@ def _asked_for(length: int) -> int:
 
 
 class ConfirmModel(Section):
-    """Of rules that ask the writer. ``a_person``: so often at most; above it the message is held."""
+    """For rules that ask the writer. ``a_person``: the most questions to one person; above it the message is held."""
 
     within: Annotated[Seconds, AfterValidator(_asked_for)] = Field(
         default=4 * 3600, json_schema_extra={"default": "4h"}
@@ -449,8 +452,8 @@ class ConfirmModel(Section):
 
 
 class PolicyModel(Section):
-    """The whole policy file. ``marks``: weights of the product's own marks, 0 to switch one off. ``previews``: group -> how much its
-    people see of what is held; a list's own ``preview`` may show less."""
+    """The whole policy file. ``marks``: weights of the product's own marks, 0 to switch one off. ``previews``: group ->
+    how much of held messages its members see; a list's own ``preview`` may show less."""
 
     version: Literal[1] = 1
     enforce: bool = True
@@ -470,12 +473,12 @@ class PolicyModel(Section):
 
 
 _MOST_GROUPS = 10
-"""Of one quorum, so many are looked at together."""
+"""At most so many groups of one quorum are combined in the check."""
 
 
 def lacking(model: OutOfHoursModel, groups: Mapping[str, Set[str]], without: Set[str] = frozenset()) -> str:
-    """For which seats there are too few people (Hall's condition); "" where each can be filled. ``without``: those who may not
-    decide. All of its groups are among ``groups``."""
+    """The seats for which there are too few people (Hall's condition); "" if all can be filled. ``without``: people who
+    may not decide. All of its groups must be in ``groups``."""
     for size in range(1, min(len(model.from_), _MOST_GROUPS) + 1):
         for some in combinations(model.from_, size):
             people = frozenset().union(*(groups[group] for group in some)) - without

@@ -37,8 +37,9 @@ from smtpguard.reading.topics import BadVocabulary, compile_vocabularies
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Organization:
-    """``customers_here``: whether customers, too, have addresses in the domains. ``shared``: canonical addresses of mailboxes in which
-    several answer. ``people``: canonical addresses outside of those who are ours, beside those of ``members``."""
+    """``customers_here``: whether customers, too, have addresses in the domains. ``shared``: canonical addresses of
+    mailboxes in which several answer. ``people``: canonical addresses outside of people who are ours, beside those of
+    ``members``."""
 
     name: str
     domains: frozenset[str]
@@ -52,8 +53,9 @@ class Organization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One policy, whole. ``groups`` hold canonical addresses, and who is away when; ``aliases``: of each address of somebody with several, all of theirs; ``vocabularies`` the plain values of their files; ``marks``
-    the weights that the policy sets, ``own_marks`` those it adds. ``documents`` are what ``sha256`` is over. ``warnings`` do not keep it from force."""
+    """One policy. ``groups``: canonical addresses, and absences; ``aliases``: for each address of a person with
+    several, all of theirs; ``vocabularies``: the plain values of their files; ``marks``: the weights that the policy
+    sets, ``own_marks``: those that it adds. ``sha256`` is over ``documents``. ``warnings`` do not keep it from force."""
 
     sha256: str
     documents: Mapping[str, bytes] = field(repr=False)
@@ -100,17 +102,16 @@ def parse(
     freeze_answer: Action = Action.HOLD,
     where: str = POLICY,
 ) -> Policy:
-    """``where``: what problems call the policy's own file. Raises Broken, with warnings among its problems.
+    """``where``: the name of the policy's file in error messages. Raises Broken, with warnings among its problems.
 
-    The same documents give the same rules, as long as they are among the last few, whatever their file is called. So the parts of
-    ``serve``, which are forked from their supervisor, share the policy that it has parsed.
-    """
+    Cached: the same documents give the same rules, as long as they are among the last few, whatever the file's name. So
+    the parts of ``serve``, which are forked from the supervisor, share the policy that it has parsed."""
     try:
         policy = _remembered(frozenset(documents.items()), delimiters, freeze_answer)
     except Broken:
         if where == POLICY:
             raise
-        return _parsed(documents, delimiters, freeze_answer, where)  # raises it again, with the name of the file
+        return _parsed(documents, delimiters, freeze_answer, where)  # raises again, with the name of the file
     if where == POLICY or not policy.warnings:
         return policy
     folder = _folder(where)
@@ -154,11 +155,11 @@ def _parsed(documents: Mapping[str, bytes], delimiters: str, freeze_answer: Acti
 
 @lru_cache(maxsize=32)
 def _vocabulary(name: str, text: bytes) -> tuple[Any, tuple[Problem, ...]]:
-    """Its plain value, None where it is no YAML. Most policies that follow one another have the same."""
+    """Its plain value, None if it is not YAML. Cached, since successive policies mostly have the same."""
     try:
         document = load_yaml(text, name)
     except Broken as e:
-        return None, tuple(e.problems)  # it is there, and broken: not unknown as well
+        return None, tuple(e.problems)  # it exists and is invalid: do not report it as unknown too
     try:
         compile_vocabularies({name: document.value})
     except BadVocabulary as e:
@@ -167,7 +168,7 @@ def _vocabulary(name: str, text: bytes) -> tuple[Any, tuple[Problem, ...]]:
 
 
 def _declared(document: Document) -> Any:
-    """All that declares names: whether something of it was left out decides what is to be believed of the rest."""
+    """All that declares names: if some of it was dropped, unknown names are not reported."""
     value = document.value
     lists, streams = (section if isinstance(section := value.get(k), dict) else {} for k in ("lists", "streams"))
     audiences = {name: info.get("audience") if isinstance(info, dict) else info for name, info in lists.items()}
@@ -175,19 +176,19 @@ def _declared(document: Document) -> Any:
 
 
 def _with_members(document: Document) -> frozenset[str]:
-    """Lists for which members were written, sound or not."""
+    """Lists with members in the file, valid or not."""
     lists = document.value.get("lists")
     named = lists.items() if isinstance(lists, dict) else ()
     return frozenset(name for name, info in named if isinstance(info, dict) and info.get("members"))
 
 
 PEOPLE = "organization.people"
-"""Under which name those whom sources name as ours stand among lists: read, refreshed and shown as these are."""
+"""The name among lists for the sources of people of ours: read, refreshed and shown as a list is."""
 OURS = "colleagues"
 
 
 class _Sections:
-    """One pass over sections that are sound each by itself; ``findings`` collects what does not fit together."""
+    """One pass over sections that are each valid; ``findings`` collects contradictions between them."""
 
     def __init__(
         self,
@@ -267,12 +268,12 @@ class _Sections:
         )  # fmt: skip
 
     def _known_as(self) -> Iterator[frozenset[str]]:
-        """The addresses of each person who has several."""
+        """The addresses of each person with several."""
         for address, others in self.model.organization.aliases.items():
             yield frozenset(map(self._canonical, (address, *others)))
 
     def _aliases(self) -> dict[str, frozenset[str]]:
-        """Each address is one person's."""
+        """Each address belongs to one person."""
         found: dict[str, frozenset[str]] = {}
         for address, others in self.model.organization.aliases.items():
             everything = frozenset(map(self._canonical, (address, *others)))
@@ -316,7 +317,7 @@ class _Sections:
         )
 
     def _can_be_met(self, model: OutOfHoursModel, place: Place) -> None:
-        """Every group is known, and distinct people can be found for all seats."""
+        """Every group is known, and distinct people can fill all seats."""
         place = (*place, "from")
         unknown = False
         for n, group in enumerate(model.from_):
@@ -334,7 +335,7 @@ class _Sections:
             self.findings.problem(place, f"a quorum that nobody can fill: it {lacks}")
 
     def _ours(self) -> None:
-        """Lists from which people of ours come are declared, and have members to give."""
+        """Lists that are sources of people of ours are declared, and have members."""
         people = self.model.organization.people
         for n, source in enumerate(people.members if people is not None else ()):
             if isinstance(source, ListMembers):
@@ -388,12 +389,12 @@ class _Sections:
                 )
 
     def _within(self, name: str, info: ListModel) -> None:
-        """The lists that this one includes are declared, have members to give, and do not include it in turn."""
+        """The lists that this one includes are declared, have members, and do not include it in turn."""
         for n, source in enumerate(info.members):
             if not isinstance(source, ListMembers):
                 continue
             place: Place = ("lists", name, "members", n, "list")
-            if place not in self.findings.document.values:  # a single source stands there without a list around it
+            if place not in self.findings.document.values:  # a single source is written without a list around it
                 place = ("lists", name, "members", "list")
             inner = self.model.lists.get(source.list)
             if inner is None:
@@ -405,7 +406,7 @@ class _Sections:
                 self.findings.problem(place, f"list {source.list} has no members to include", "a list with members")
 
     def _way(self, start: str, end: str) -> tuple[str, ...]:
-        """From one list to another that it includes, however deep; () if it does not."""
+        """The path from one list to another that it includes, at any depth; () if it does not."""
         ways: list[tuple[str, ...]] = [(start,)]
         seen = {start}
         while ways:
@@ -438,7 +439,7 @@ class _Sections:
 def declared_words(
     lists: Mapping[str, ListModel], vocabularies: Iterable[str], streams: Iterable[str], own_marks: Iterable[str]
 ) -> dict[str, frozenset[str]]:
-    """Fact -> the words that a condition may name, where the policy declares those."""
+    """Fact -> the words that a condition may use, if the policy declares them."""
     by_noun = {
         "vocabulary": frozenset(vocabularies),
         "list": frozenset(lists),

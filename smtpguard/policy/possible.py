@@ -41,7 +41,7 @@ def can_hit(rule: Rule) -> bool:
 
 
 def can_meet(rule: Rule) -> bool:
-    """Whether anything meets its ``when``, exceptions aside."""
+    """Whether any message meets its ``when``, regardless of exceptions."""
     return _any(rule.when, ())
 
 
@@ -70,8 +70,8 @@ def _any(when: Iterable[Condition], unless: Sequence[Condition]) -> bool:
 
 
 def _tries(conditions: Sequence[Condition], numbers: Collection[float]) -> list[Value]:
-    """Values of one fact, such that each answer that is possible at all is that to one of them. ``numbers``: the bounds of all facts of
-    its type in the rule, since one may have to be as much as another."""
+    """Values of one fact that produce every possible answer. ``numbers``: the bounds of all facts of its type in the
+    rule, since facts may depend on each other."""
     fact = conditions[0].fact
     match fact.type:
         case Type.TRUTH:
@@ -117,7 +117,7 @@ def _no_more(less: str, more: str) -> Callable[[Values], bool]:
 
 
 def _touches(count: str) -> Callable[[Values], bool]:
-    """Whoever is reached on a list is on one that is touched."""
+    """A person reached on a list implies a touched list."""
     return lambda values: (
         _count(values, count, 0) == 0 or frozenset() not in (values.get("recipients.lists"), values.get("recipients.audience"))
     )  # fmt: skip
@@ -129,7 +129,7 @@ _LAWS: Sequence[Callable[[Values], bool]] = (
     *(_no_more(fact.own, fact.name) for fact in FACTS.values() if fact.own),
     *(_touches(f"recipients.{kind}") for kind in ("list_addresses", "members", "customers", "undisclosed")),
 )
-"""What is so of every message."""
+"""Invariants of every message."""
 
 
 def _possible(values: Values) -> bool:

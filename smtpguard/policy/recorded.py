@@ -30,13 +30,13 @@ _NAMES = tuple(fact.name for _, facts in _TABLE for fact in facts)
 
 
 def pack(values: Mapping[str, Value], counted: Mapping[str, Value], *, text: bool) -> str:
-    """``counted``: by slot, what the admission gave. ``text``: whether what the text says may be kept."""
+    """``counted``: by slot, the admission's values. ``text``: whether facts of the text may be stored."""
     return _packed(tuple(map(values.get, _NAMES)), tuple(counted.items()), text)
 
 
 @lru_cache(maxsize=1024)
 def _packed(values: tuple[Value | None, ...], counted: tuple[tuple[str, Value], ...], text: bool) -> str:
-    """Remembered, since most messages have the values that one before them had."""
+    """Cached, since most messages have the same values as an earlier one."""
     kept: dict[str, Any] = {SINCE: VERSION, READ: ""}
     not_asked: list[str] = []
     told = dict(zip(_NAMES, values, strict=True))
@@ -58,7 +58,7 @@ def _packed(values: tuple[Value | None, ...], counted: tuple[tuple[str, Value], 
 
 @lru_cache(maxsize=1024)
 def unpack(text: str) -> Mapping[str, Value]:
-    """Every value that was known, by slot. Total: of what is no such line, none."""
+    """Every value that was known, by slot. Total: none for text that is no such line."""
     try:
         kept = json.loads(text)
         since, read = int(kept.pop(SINCE)), str(kept.pop(READ))
@@ -97,7 +97,7 @@ def _figure(n: float) -> float:
 
 
 def value_of(plain: Any) -> Value | None:
-    """From JSON; None for what is none of these."""
+    """From JSON; None for anything else."""
     match plain:
         case None:
             return NOT_FOUND

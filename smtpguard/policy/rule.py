@@ -23,7 +23,8 @@ IN_DOUBT = "in-doubt-retry"
 WAITS, COPIES, STAGES, REJECTED = "mailing-held", "mailing-stored", "mailing-stages", "mailing-rejected"
 ASKED = "approval-asked"
 FIXED = frozenset({AUTOMATIC, STREAM, IN_DOUBT, WAITS, COPIES, STAGES, REJECTED, ASKED})
-"""The rules that stand in no policy (admission.builtinrules, admission.standing): a policy's own rules bear other ids, or nobody could tell them apart."""
+"""The ids of rules that are in no policy (admission.builtinrules, admission.standing); a policy's own rules must not
+use them."""
 
 _COST = {source: rank for rank, source in enumerate(Source)}
 _Tests = tuple[tuple[str, Callable[[Value], Answer]], ...]
@@ -43,13 +44,13 @@ class Rule:
     alarm: bool = False
     """It calls a person, and does nothing else: it observes."""
     stop_seconds: int = 0
-    """For so long a conversation rests once the rule has taken effect in it."""
+    """How long a conversation is stopped once the rule has taken effect in it."""
     within_seconds: int = 0
-    """Of a rule that asks the writer: for so long; 0 for as long as the policy says."""
+    """For a rule that asks the writer: for how long; 0 for the policy's default."""
     expires: bool = False
-    """... and what nobody has confirmed by then is not sent, and nobody else decides on it."""
+    """... and an unconfirmed message expires then, without a decision of others."""
     slots: frozenset[str] = field(init=False, repr=False, compare=False)
-    """What its conditions ask."""
+    """The slots of its conditions."""
     _when: _Tests = field(init=False, repr=False, compare=False)
     _unless: _Tests = field(init=False, repr=False, compare=False)
 
@@ -68,13 +69,13 @@ class Rule:
 
     @property
     def sense(self) -> Hashable:
-        """What it asks: rules of the same sense answer alike, whatever they are called and do. One with a stop looks back at where
-        it took effect itself, and so under its own name."""
+        """Its meaning: rules of equal sense give equal answers, whatever their id and action. One with a stop depends
+        on where it took effect itself, and so on its id."""
         own = (self.rule_id, self.stop_seconds) if self.stop_seconds else ()
         return frozenset(c.sense for c in self.when), frozenset(c.sense for c in self.unless), own
 
     def strength(self, answer: Answer = YES) -> Strength:
-        """How strict it is if it takes effect with this answer."""
+        """Its strictness if it takes effect with this answer."""
         return (soften(self.then) if answer is UNKNOWN else self.then, self.scope is Scope.ALL)
 
     def answer(self, values: Mapping[str, Value]) -> Answer:
@@ -90,14 +91,14 @@ class Rule:
         return excepted if excepted > hit else hit
 
     def waits_for(self, values: Mapping[str, Value]) -> Source:
-        """The cheapest source that a pending answer hangs on."""
+        """The cheapest source that a pending answer depends on."""
         waiting = [c.fact.source for c in self.when if values.get(c.slot) is None]
         if self.unless and _every(self._unless, values) is PENDING:
             waiting += [c.fact.source for c in self.unless if values.get(c.slot) is None]
         return min(waiting, key=_COST.__getitem__, default=Source.LIVE)
 
     def hit(self, answer: Answer, values: Mapping[str, Value], facts: Facts) -> Hit:
-        """It takes effect: with the reasons of ``when``, and the exceptions that could not be answered."""
+        """Its effect: with the reasons of ``when``, and the exceptions that could not be answered."""
         unclear = [c for c in self.unless if c.test(_value(c, values)) is UNKNOWN] if answer is UNKNOWN else []
         return Hit(
             rule=self.rule_id,
@@ -111,7 +112,7 @@ class Rule:
         )
 
     def miss(self, values: Mapping[str, Value], facts: Facts) -> Miss:
-        """It does not: because of the first condition that said no, or of an exception."""
+        """Its miss: because of the first condition that said no, or of an exception."""
         for because in self.when:
             if because.answer(values) is NO:
                 break
@@ -130,12 +131,12 @@ class Rule:
 
 
 def soften(action: Action) -> Action:
-    """What an action becomes when it hangs on something unknown."""
+    """The action if it depends on something unknown."""
     return Action.DEFER if action is Action.REJECT else action
 
 
 def _every(tests: _Tests, values: Mapping[str, Value]) -> Answer:
-    """Three-valued AND, and one more: a NO ends it, and what is still to be asked may yet be a NO."""
+    """Three-valued AND with PENDING: a NO ends it, and a pending condition may still become a NO."""
     answer = YES
     for slot, test in tests:
         value = values.get(slot)
@@ -156,7 +157,7 @@ _NOT_ASKED = Unknown(why="it was not asked for")
 
 @lru_cache(maxsize=4096)
 def _plain_miss(rule_id: str, condition: Condition, value: Value) -> Miss:
-    """Nearly every rule misses nearly every message, and for the same few reasons."""
+    """Cached: nearly every rule misses nearly every message, for the same few reasons."""
     return Miss(rule=rule_id, reason=condition.reason(value))
 
 

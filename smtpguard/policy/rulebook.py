@@ -24,7 +24,7 @@ _ACTIONS = {action.word: action for action in Action} | {ALARM: Action.RELAY}
 
 
 def rules(model: PolicyModel, known: Known, findings: Findings) -> Iterator[Rule]:
-    """Every rule, whatever is wrong with it: what is wrong goes to ``findings``, and keeps the policy from force."""
+    """Every rule, valid or not: problems go to ``findings``, and keep the policy from force."""
     if not model.rules:
         findings.warn(("rules",), "no rules: the guard holds nothing, whatever is sent to whom", key=True)
     if len(model.rules) > MAX_RULES:
@@ -79,7 +79,7 @@ def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, poli
 
 
 def _stop(model: RuleModel, place: Place, when: tuple[Condition, ...], findings: Findings) -> int:
-    """Seconds; 0 where there is none."""
+    """Seconds; 0 for none."""
     if model.stop is None:
         return 0
     if not any(c.fact.name == REPLIES for c in when):
@@ -91,7 +91,7 @@ def _stop(model: RuleModel, place: Place, when: tuple[Condition, ...], findings:
 
 
 def _own(description: Mapping[str, str], policy: PolicyModel) -> str:
-    """In the organisation's own language, as far as it was written in one."""
+    """In the organization's main language, if it was written in it."""
     spoken = ("", *policy.organization.languages, *description)
     return next((description[language] for language in spoken if language in description), "")
 

@@ -14,7 +14,7 @@ _NUMBER = "[0-9][0-9_]*(\\.[0-9]+)?"
 
 
 def policy_schema() -> dict[str, Any]:
-    """Of policy.yaml. A condition's schema is made from the table of facts."""
+    """The schema of policy.yaml. A condition's schema is made from the table of facts."""
     schema = for_editors(PolicyModel.model_json_schema(by_alias=True), POLICY)
     rule = schema["$defs"]["RuleModel"]["properties"]
     for key in ("when", "unless"):
@@ -30,7 +30,7 @@ def policy_schema() -> dict[str, Any]:
 
 
 def list_schema() -> dict[str, Any]:
-    """Of a file in lists.d."""
+    """The schema of a file in lists.d."""
     schema = for_editors(ListModel.model_json_schema(by_alias=True), POLICY)
     for key, each in schema["properties"].items():
         each["description"] = POLICY.get(f"ListModel.{key}", each.get("description", ""))

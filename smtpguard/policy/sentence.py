@@ -13,7 +13,7 @@ UNKNOWN = Phrase("Something about it could not be checked, so people have to loo
 
 
 def sentence(fact: str, value: Value, window_seconds: int = 0) -> Phrase:
-    """One sentence. Total: a value that a fact should not have is described as what could not be checked."""
+    """One sentence. Total: a value that a fact cannot have is described as one that could not be checked."""
     seen = None if isinstance(value, Unknown) else _observed(fact, value)
     if seen is None:
         return UNKNOWN
@@ -47,11 +47,11 @@ def _counted(form: str | tuple[str, str], n: Amount) -> Phrase:
 
 
 def amount(count: Count, *, share: bool) -> Amount:
-    """Of a share its percent."""
+    """A share as percent."""
     return Amount(100 * count.low, 100 * count.high, percent=True) if share else Amount(count.low, count.high)
 
 
 def percent(share: Count) -> str:
-    """As a condition's observed value is written: "25 %", "between 10 and 50 %"."""
+    """As the observed value of a condition: "25 %", "between 10 and 50 %"."""
     low, high = 100 * share.low, 100 * share.high
     return f"{low:.3g} %" if share.exact else f"between {low:.3g} and {high:.3g} %"

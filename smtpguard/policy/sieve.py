@@ -49,7 +49,7 @@ class _Slot:
 
 class Sieve:
     def __init__(self, rules: Sequence[Rule], slots: Sequence[str]) -> None:
-        """``slots``: in the order in which values come."""
+        """``slots``: in the order of the values."""
         self._all = (1 << len(rules)) - 1
         made = {slot: _Slot() for slot in slots}
         for n, rule in enumerate(rules):

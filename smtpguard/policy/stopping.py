@@ -24,7 +24,7 @@ _ANY = Count(float("inf"), float("inf"))
 
 
 def pauses(rules: Sequence[Rule], facts: Facts) -> Mapping[str, tuple[Ask, ...]]:
-    """What to ask for each of these rules with a stop, which may still take effect."""
+    """The asks for each of these rules with a stop that may still take effect."""
     if not facts.threads:
         return {}
     return {
@@ -37,12 +37,12 @@ def pauses(rules: Sequence[Rule], facts: Facts) -> Mapping[str, tuple[Ask, ...]]
 
 
 def rests(asks: Sequence[Ask], live: Live) -> bool:
-    """Whether another reply than this one began a rest."""
+    """Whether an earlier reply has begun a stop."""
     return any(live.counts.get(ask, 0) > 1 for ask in asks)
 
 
 def stopped(rule: Rule, values: Mapping[str, Value]) -> tuple[Answer, Hit | None]:
-    """The rule's answer where the conversation rests: as if it were as fast as ever."""
+    """The rule's answer in a stopped conversation: as if the count of replies were as high as ever."""
     slots = [c.slot for c in rule.when if c.fact.name == REPLIES]
     answer = rule.answer({**values, **dict.fromkeys(slots, _ANY)})
     if answer is NO:
@@ -53,7 +53,8 @@ def stopped(rule: Rule, values: Mapping[str, Value]) -> tuple[Answer, Hit | None
 
 
 def begun(asks: Mapping[str, tuple[Ask, ...]], verdict: Verdict, live: Live) -> tuple[Ask, ...]:
-    """The rests that this message begins: of rules that certainly took effect, in conversations that do not rest already."""
+    """The stops that this message begins: for rules that certainly took effect, in conversations that are not stopped
+    yet."""
     hits = {h.rule for h in verdict.hits if h.mode is not Mode.APPROVED and not h.uncertain}
     return tuple(ask for rule, some in asks.items() if rule in hits and not rests(some, live) for ask in some)
 

@@ -131,7 +131,7 @@ class SuiteModel(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """``failures``: a sentence for everything that was not as expected; none where the case holds."""
+    """``failures``: a sentence for each unexpected result; none if the case passes."""
 
     name: str
     line: int
@@ -141,8 +141,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One of a file, sound. ``values``: the facts of a case of facts; of a message there are none yet. ``found``: facts that it is to
-    come to."""
+    """A valid case of a file. ``values``: the facts of a case of facts; empty for a case with a message. ``found``: the
+    expected facts."""
 
     model: CaseModel
     line: int
@@ -158,7 +158,7 @@ class Case:
         return Outcome(name=self.name, line=self.line, verdict=verdict, failures=tuple(failures))
 
     def run(self, rules: RuleSet) -> Outcome:
-        """Of a case of facts."""
+        """For a case of facts."""
         return self.judged(_verdict(rules, self.values, self.model.frozen))
 
 
@@ -168,8 +168,8 @@ def run(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | None
 
 
 def cases(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | None = None) -> list[Case]:
-    """Every case of one file. ``words``: fact -> what the policy declares for it. Raises Broken for a file that is no suite, or names what
-    the policy does not have."""
+    """Every case of one file. ``words``: fact -> the words that the policy declares for it. Raises Broken for a file
+    that is no suite, or uses names that the policy does not have."""
     model = validate(document, SuiteModel)
     if isinstance(model, list):
         raise Broken(model)
@@ -206,7 +206,7 @@ def cases(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | No
 
 
 def message_of(model: MessageModel) -> Message:
-    """A case's few lines as a message."""
+    """The case's message."""
     kind = "text/html" if model.html else "text/plain"
     fields = {"From": model.from_, "To": ", ".join(model.to), "Cc": ", ".join(model.cc), "Subject": model.subject,
               "Date": format_datetime(NOW), "Message-ID": "<case@localhost>", "MIME-Version": "1.0",
@@ -237,7 +237,7 @@ def _shown(value: Value | None) -> str:
 
 
 def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"] | FrozenModel | None) -> Verdict:
-    """Live facts are given with the others here: counts stand in Live, and an approved mailing among the approved."""
+    """Here live facts are given with the others: counts go into Live, and an approved mailing into the approved."""
     lists, sender = values["recipients.lists"], values["sender.address"]
     if values["recipients.customers"] == NONE and any(FACTS[name].own == "recipients.customers" for name in values):
         values = {**values, "recipients.customers": _ONE}  # the message itself is one of the mailing's
@@ -257,7 +257,7 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
     counts, maybe = {}, {}
     for ask in plan.asks:
         given = values.get(ask.fact, _of_this_message(ask.fact, values))
-        if isinstance(given, bool):  # whether anybody is left who is not answered
+        if isinstance(given, bool):  # True if all recipients are answered
             counts[ask] = int(not given)
         elif isinstance(given, Count):
             whole = _PEOPLE if FACTS[ask.fact].type is Type.SHARE else 1
@@ -270,11 +270,11 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
 
 
 _LIST, _PEOPLE = "a list", 1_000_000
-"""A case's shares are of this one."""
+"""The list of a case's shares, and its size."""
 
 
 def _of_this_message(fact: str, values: Mapping[str, Value]) -> Value:
-    """What a case does not say of a count is what its message alone comes to."""
+    """The value of a count that a case does not give: that of its message alone."""
     own = FACTS[fact].own
     return values[own] if own else NONE
 
@@ -344,7 +344,7 @@ def _declared(
     problems: list[Problem],
     declared: Mapping[str, Set[str]],
 ) -> None:
-    """Each of ``words`` is one that the policy has for this fact."""
+    """Report each of ``words`` that the policy does not declare for this fact."""
     for n, word in enumerate(words):
         if fact in declared and word not in declared[fact]:
             at = (*place, n) if (*place, n) in document.values else place

@@ -13,8 +13,8 @@ from smtpguard.mail.reply import Reply
 
 
 class Action(enum.Enum):
-    """Ordered by strictness, as they stand here: the strictest wins. DEFER is for doubt and freezes. The values are what stores have
-    kept of each since before there was CONFIRM."""
+    """Ordered by strictness, as listed here: the strictest wins. DEFER is for doubt and freezes. The values are those
+    that stores have kept since before CONFIRM existed."""
 
     RELAY = 0
     CONFIRM = 4  # it waits, and its writer is asked
@@ -28,7 +28,7 @@ class Action(enum.Enum):
 
     @property
     def waits(self) -> bool:
-        """Whether the message is taken and waits here for a person, its writer or another."""
+        """Whether the message is accepted and waits here for a person, its writer or another."""
         return self is Action.HOLD or self is Action.CONFIRM
 
     def __lt__(self, other: Action) -> bool:
@@ -54,7 +54,7 @@ class Mode(enum.Enum):
 
 
 class Scope(enum.Enum):
-    """What a hold takes: the whole message, or the customers' part of it while the colleagues' part goes on."""
+    """What a hold takes: the whole message, or only the customers' part while the colleagues' part is relayed."""
 
     ALL = "all"
     CUSTOMERS = "customers"
@@ -62,11 +62,10 @@ class Scope(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why one condition of a rule answered as it did.
+    """The reason for the answer of one condition.
 
     ``public`` is a sentence for the sender (never names a special category in connection with single members);
-    ``detail`` is for the journal, operators and approvers.
-    """
+    ``detail`` is for the journal, operators and approvers."""
 
     fact: str
     observed: str
@@ -77,7 +76,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A rule that took effect, or would have (observe). ``uncertain``: it did because a fact was unknown."""
+    """A rule that took effect, or would have (observe). ``uncertain``: because a fact was unknown."""
 
     rule: str
     action: Action
@@ -86,7 +85,7 @@ class Hit:
     scope: Scope = Scope.ALL
     reasons: tuple[Reason, ...] = ()
     uncertain: bool = False
-    explain: bool = False  # tell an internal sender of a rejection as a notice would
+    explain: bool = False  # explain a rejection to an internal sender, as a notice would
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +106,9 @@ class Quorum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """``action`` is what is to be done; ``observed`` the strictest that observing rules would have done.
+    """``action`` is the decision; ``observed`` the strictest action of observing rules.
 
-    ``unknown`` maps a fact to why it is not known. ``quorum``: all of them must be satisfied to release a hold.
-    """
+    ``unknown`` maps a fact to the reason. ``quorum``: all of them must be satisfied to release a hold."""
 
     action: Action
     hits: tuple[Hit, ...] = ()
@@ -138,8 +136,8 @@ class Relayed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """``taken``: who waits, where the wire itself passes the message on to the rest; empty for all, or if the outbox does.
-    ``released``: it waits no more, it was sent; its client tries again."""
+    """``taken``: the recipients that wait, if the wire itself passes the message on to the rest; empty for all, or if
+    the outbox does. ``released``: it was sent already; its client tries again."""
 
     hold_id: str
     taken: tuple[Recipient, ...] = ()
@@ -153,7 +151,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """``drop``: the connection is closed after the reply. ``undecided``: there is no verdict behind it, and so no entry of the
+    """``drop``: the connection is closed after the reply. ``undecided``: there is no verdict, and so no entry of the
     journal."""
 
     reply: Reply
