@@ -44,6 +44,7 @@ from smtpguard.policy.facts import OF_LISTS, OF_MAILINGS, Unknown, Value, named
 from smtpguard.policy.recorded import pack
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
+from smtpguard.reading.origin import Origin
 
 NOT_SENT = "This message was not sent. {} Its reference is {}."
 DEFERRED = "This message cannot be decided on now, try again later."
@@ -333,6 +334,9 @@ class Record:
             data[DECIDED] = decided
         if transaction.session.peer:  # it named another client
             data["peer"] = transaction.session.peer
+        if isinstance(gathered.origin, Origin):  # it was asked
+            failed = {domain for domain, _ in gathered.origin.failed}
+            data["dkim"] = {"signed": sorted(gathered.origin.domains), "failed": sorted(failed)}
         if verdict.action is not Action.RELAY and gathered.began is not None:  # for relayed mail the outcome has it
             data["seconds"] = seconds_since(gathered.began, live.now)
         if under:

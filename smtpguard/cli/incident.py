@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import click
 
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.times import moment
-from smtpguard.console.incident import Told, told
+from smtpguard.console.incident import Told, in_numbers, told
 from smtpguard.console.incidentrow import row
 from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.incidents.about import About
 from smtpguard.incidents.preserving import Preserved
 from smtpguard.incidents.report import TooMany
+from smtpguard.incidents.statement import FORMATS, MARKS, Part
 from smtpguard.journal.chain import microseconds
 from smtpguard.locale.catalogue import languages
 from smtpguard.locale.speech import Speech
@@ -40,7 +44,16 @@ def command() -> None:
     "--no-proof", is_flag=True, help="Without the walk over the whole journal, which takes a while in a large one."
 )
 @click.option("--language", type=click.Choice(languages()), default="en", show_default=True, help="Of the page.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="What is made of it."
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Into a new file, for its owner alone.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; as --format json.")
 @click.pass_obj
 def report(
     context: Context,
@@ -54,6 +67,8 @@ def report(
     no_names: bool,
     no_proof: bool,
     language: str,
+    form: str,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Who sent what, when, to how many, what became of it, who decided; and the proof that the journal is whole.
@@ -74,7 +89,17 @@ def report(
     if asked == About(whole=not alone):
         raise click.UsageError("say what it is about: an ID, --list, --sender, --subject, or --since")
 
-    for_programs = as_json or context.json
+    form = "json" if as_json or (context.json and form == "text") else form
+    for_programs = form == "json"
+    if form == "pdf" and output is None and sys.stdout.isatty():
+        raise click.UsageError("a PDF is not for a terminal: --output FILE")
+    if form == "pdf":
+        from smtpguard.console.incidentfile import MissingExtra, can_make_pdf
+
+        try:
+            can_make_pdf()
+        except MissingExtra as error:
+            raise CannotRun(str(error)) from None
 
     async def work() -> Made:
         from smtpguard.app.lists import on_list
@@ -108,12 +133,16 @@ def report(
                     raise NotFine(str(error)) from None
 
     made = context.run(work())
-    if for_programs:
-        context.say(row(made))
+    said = Speech("en" if for_programs else language)
+    page = told(made, said, context.user)
+    if form == "text":
+        _give("".join(f"{line}\n" for line in _page(page, said)).encode(), output)
+    elif for_programs and output is None:
+        context.say(row(made, page))
     else:
-        said = Speech(language)
-        for line in _page(told(made, said), said, now, context.user):
-            click.echo(line)
+        from smtpguard.console.incidentfile import written
+
+        _give(written(form, made, page, said), output)
     if made.found.proof is not None and not made.found.proof.ok:
         raise click.exceptions.Exit(1)
 
@@ -207,13 +236,41 @@ def _tell(context: Context, some: Sequence[Preserved], as_json: bool) -> None:
         click.echo("Nothing is kept past its time.")
 
 
-def _page(page: Told, said: Speech, made: datetime, by: str) -> Iterator[str]:
-    yield said("INCIDENT REPORT, made {when} by {who}", when=f"{made:%Y-%m-%d %H:%M:%S} UTC", who=by)
+def _give(content: bytes, output: Path | None) -> None:
+    """To whoever reads our output, or into a file that was not there."""
+    if output is None:
+        click.echo(content, nl=False)
+        return
+    try:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise CannotRun(f"{output}: {error.strerror}") from None
+
+
+def _page(page: Told, said: Speech) -> Iterator[str]:
+    yield f"{page.title.upper()}, {page.made}"
     yield said("About: {what}", what=page.about)
     yield said("Proof: {what}", what=page.proof)
     yield ""
     yield page.short
-    for title, lines in page.sections:
-        yield ""
-        yield title.upper()
-        yield from (f"  {line}" for line in lines)
+    yield said(
+        "Each line is marked: fact, estimate or unknown; behind it stand the journal's entries that it rests on."
+    )
+    for part in page.parts[:-1]:
+        yield from _part(part, said)
+    yield ""
+    yield page.when.upper()
+    for step in page.timeline:
+        yield f"  {step.seq:>8}  {step.utc}{f'  {step.here}' if step.here else ''}  {step.text}"
+        if step.then:
+            yield f"  {'':>8}  {step.then}"
+    yield from _part(page.parts[-1], said)
+
+
+def _part(part: Part, said: Speech) -> Iterator[str]:
+    yield ""
+    yield part.title.upper()
+    for one in part.statements:
+        numbers = in_numbers(one.entries, said)
+        yield f"  {one.text}  [{said(MARKS[one.mark])}{f': {numbers}' if numbers else ''}]"

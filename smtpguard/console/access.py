@@ -7,7 +7,7 @@ What a person may not see is answered 404, so that ids cannot be probed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from functools import wraps
 
@@ -82,6 +82,16 @@ def sight(hold: Hold, who: Person, in_force: InForce, at: datetime) -> Visibilit
 def sees_all(who: Person) -> bool:
     """Whether the person may see every held message."""
     return bool(who.roles & _ALL)
+
+
+def answers_for(who: Person, lists: Collection[str], in_force: InForce, at: datetime) -> bool:
+    """Whether they decide on each of these lists, at whatever hour; nobody does on none."""
+    groups = in_force.groups_of(who.address, at)
+    return (
+        APPROVER in who.roles
+        and bool(lists)
+        and all(name in in_force.registry.lists and groups & groups_of(in_force.rules.quorum([name])) for name in lists)
+    )
 
 
 def asked(hold: Hold) -> frozenset[str]:

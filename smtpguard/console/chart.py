@@ -1,5 +1,5 @@
-"""Charts as SVG, drawn on the server without a script: a line for the people a mailing has reached, and bars, one a
-day. Pure."""
+"""Charts as SVG, drawn on the server without a script: a line for the people a mailing has reached, bars, one a day,
+and lanes for what happened when. Pure."""
 
 from __future__ import annotations
 
@@ -120,4 +120,44 @@ def stacked(days: Sequence[tuple[date, Sequence[int]]]) -> Bars | None:
             (round(LEFT + (n + {"start": 0, "middle": 0.5, "end": 1}[anchor]) * room, 1), days[n][0], anchor)
             for n, anchor in ends.items()
         ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
+    """What happened when, in lanes one under another. ``marks``: (x, lane), each once; ``centres``: of each lane its y; ``along``: (x, time,
+    anchor) below, to be told with seconds where ``brief``, and with the day where ``days``."""
+
+    marks: tuple[tuple[float, int], ...]
+    centres: tuple[float, ...]
+    along: tuple[tuple[float, datetime, str], ...]
+    brief: bool
+    days: bool
+    width: int = WIDTH
+    height: int = 190
+    left: int = 110
+    right: int = WIDTH - RIGHT
+    tall: int = 24
+
+
+def lanes(happened: Sequence[tuple[datetime, int]], first: datetime, last: datetime, many: int = 4) -> Lanes | None:
+    """``happened``: when, and in which of ``many`` lanes; what was before ``first`` or after ``last`` is not drawn. None where all is one moment."""
+    length = last - first
+    if length <= timedelta(0):
+        return None
+    left, right, height = 110, WIDTH - RIGHT, 190
+    room = (height - BOTTOM - 8) / many
+
+    def x(at: datetime) -> float:
+        return round(left + 6 + (right - left - 12) * ((at - first) / length), 1)
+
+    return Lanes(
+        marks=tuple(dict.fromkeys((x(at), lane) for at, lane in happened if first <= at <= last)),
+        centres=tuple(round(8 + room * (n + 0.5), 1) for n in range(many)),
+        along=tuple(
+            (x(first + length * part), first + length * part, anchor)
+            for part, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
+        ),
+        brief=length < timedelta(minutes=10),
+        days=length > timedelta(hours=20),
     )

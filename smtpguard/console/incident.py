@@ -6,24 +6,29 @@ Times are UTC, so that all copies of a report say the same, with the organizatio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from smtpguard.console import labels, rulewords
+from smtpguard.console.chart import Lanes, lanes
+from smtpguard.console.incidentfurther import Further, in_view
 from smtpguard.console.ports import Found
 from smtpguard.console.proofwords import not_in_it, proved
 from smtpguard.console.reporting import Made
 from smtpguard.console.telling import told as in_words
 from smtpguard.incidents.about import NAMES, About
+from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.purposes import Purposes
-from smtpguard.incidents.report import Report
+from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Report
+from smtpguard.incidents.statement import Mark, Part, Statement, estimate, fact, plain, sure, unknown
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import Clear, Entry, instant
+from smtpguard.journal.delivery import DeliveryEvent, reported
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
-from smtpguard.journal.fate import End, Sum
+from smtpguard.journal.fate import OPEN, End, Sum, relayed
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import FREEZE, Selector
@@ -67,45 +72,105 @@ DECISIONS = frozenset(
     )
 )
 ROLES: Mapping[str, str] = {said: said for said in NAMES.values()}
+_ROLE = {said: role for role, said in NAMES.items()}
+NO_ENTRIES = Entries()
+LANES: Mapping[str, int] = {"came": 0, "went": 1, "stopped": 2, "people": 3}
+LANE_TITLES = (N_("came"), N_("went out"), N_("stopped"), N_("people"))
+"""The lanes of the drawing, from above."""
+_LANE_OF: Mapping[str, str] = {
+    Kind.VERDICT.value: "came",
+    Kind.REFUSED.value: "stopped",
+    Kind.FREEZE.value: "stopped",
+    Kind.REJECTED.value: "stopped",
+    Kind.STOPPED.value: "stopped",
+    Kind.WITHDRAWN.value: "stopped",
+    Kind.EXPIRED.value: "stopped",
+    Kind.VOTE.value: "people",
+    Kind.VIEWED.value: "people",
+    Kind.THAW.value: "people",
+    Kind.THAW_ASKED.value: "people",
+    Kind.SETTLED.value: "people",
+    Kind.MAILING.value: "people",
+}
 MODES: Mapping[str, str] = {
     "enforce": N_("rule {name}"),
     "observe": N_("rule {name} (observes)"),
     "approved": N_("rule {name} (approved)"),
 }
-_SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # group separators in numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of the timeline. ``utc``, ``here``: when, ``here`` "" where the organisation lives by UTC. ``then``: what is left out behind it."""
+
+    seq: int
+    at: datetime
+    utc: str
+    here: str
+    text: str
+    kind: str
+    then: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """``short``: what to say first. ``sections``: titles with their lines; none is empty. ``whole``: False if the
-    journal is not as it was written."""
+    """The report, of which every format is made. ``paragraph``: what to say first, to be read aloud as it stands. ``whole``: False for a
+    journal that is not what was written. ``timeline``: its rows, under ``when``; ``drawing``: the same as a picture, None of one moment."""
 
+    title: str
+    made: str
     about: str
     proof: str
     whole: bool
-    short: str
-    sections: tuple[tuple[str, tuple[str, ...]], ...]
+    paragraph: tuple[Statement, ...]
+    parts: tuple[Part, ...]
+    when: str
+    zone: str
+    timeline: tuple[Row, ...]
+    drawing: Lanes | None
+    language: str
+
+    @property
+    def short(self) -> str:
+        return " ".join(one.text for one in self.paragraph)
 
 
-def told(made: Made, said: Speech) -> Told:
+def told(made: Made, said: Speech, by: str = "") -> Told:
+    """``by``: who made it."""
     found = made.found
     telling = _Telling(found, made.report, made.purposes, said, made.names, made.keeps)
-    sections = (
-        (said("What became of it"), telling.ends()),
-        (said("Mailings, in distinct people over all of their time"), telling.mailings()),
-        (said("Who"), telling.who()),
-        (said("What"), telling.what()),
-        (said("Who decided"), telling.decided()),
-        (said("Why"), telling.why()),
-        (telling.when_title(), telling.when()),
-        (said("What is not known"), not_known(made, said)),
+    more = Further(made, said, telling.here)
+    parts = (
+        ("became", said("What became of it"), telling.ends()),
+        ("mailings", said("Mailings, in distinct people over all of their time"), telling.mailings()),
+        ("who", said("Who"), telling.who()),
+        ("way", said("How it came in, and whether anything points to an intrusion"), more.ways()),
+        ("what", said("What"), telling.what()),
+        ("decided", said("Who decided"), telling.decided()),
+        ("speed", said("How fast it was stopped"), more.speed()),
+        ("why", said("Why"), telling.why()),
+        ("missed", said("Rules that did not take effect, and by how much"), more.missed()),
+        ("policy", said("The policy then"), more.policy()),
+        ("unknown", said("What is not known"), map(unknown, not_known(made, said))),
     )
+    rows = tuple(telling.rows())
     return Told(
+        title=said("Incident report"),
+        made=said("made {when} by {who}", when=f"{made.at:%Y-%m-%d %H:%M:%S} UTC", who=by or "smtpguard"),
         about="; ".join(asked_in_words(made.about, said, made.names)),
         proof=proved(found, said),
         whole=found.proof is None or found.proof.ok,
-        short=telling.short(),
-        sections=tuple((title, lines) for title, some in sections if (lines := tuple(some))),
+        paragraph=(*telling.short(), *more.in_short()),
+        parts=tuple(
+            Part(key=key, title=title, statements=lines) for key, title, some in parts if (lines := tuple(some))
+        ),
+        when=telling.when_title(),
+        zone=made.purposes.zone if telling.local else "",
+        timeline=rows,
+        drawing=lanes(
+            [(row.at, LANES[row.kind]) for row in rows if row.kind in LANES], made.report.first, made.report.until
+        ),
+        language=said.language,
     )
 
 
@@ -120,54 +185,68 @@ class _Telling:
     names: bool
     keeps: timedelta
 
-    def short(self) -> str:
+    def short(self) -> Iterator[Statement]:
         report, said = self.report, self.said
-        first, last = self._here(report.first), self._here(report.last)
+        first, last = self.here(report.first), self.here(report.last)
         many = said.ngettext("{n} message", "{n} messages", report.messages)
-        parts = [
+        yield fact(
             said("{messages} came at {when}.", messages=many, when=first)
             if first == last
-            else said("{messages} came between {first} and {last}.", messages=many, first=first, last=last)
-        ]
+            else said("{messages} came between {first} and {last}.", messages=many, first=first, last=last),
+            self._of(CAME),
+        )
         reached, still = report.reached, report.open
         if reached.messages:
-            parts.append(said("{messages} went out, to {people}.", **self._sum(reached)))
-            parts += self._went_out()
+            exact = sure(reached.people.exact)
+            text = said("{messages} went out, to {people}.", **self._sum(reached))
+            yield Statement(text=text, mark=exact, entries=self._of(WENT))
+            yield from (fact(text, self._of(WENT)) for text in self._went_out())
             if report.perhaps.high != 0:
-                parts.append(said("It may have reached {people} more.", people=in_people(report.perhaps, said)))
+                text = said("It may have reached {people} more.", people=in_people(report.perhaps, said))
+                yield estimate(text, self._of("end", End.IN_DOUBT.value))
         elif End.IN_DOUBT in report.ends:
-            parts.append(said("It is not known that anything went out."))
+            yield unknown(said("It is not known that anything went out."))
             people = self._sum(report.ends[End.IN_DOUBT])["people"]
-            parts.append(said("It may have gone out to {people}: in doubt.", people=people))
+            text = said("It may have gone out to {people}: in doubt.", people=people)
+            yield estimate(text, self._of("end", End.IN_DOUBT.value))
         else:
-            parts.append(said("Nothing of it went out through this guard."))
+            yield fact(said("Nothing of it went out through this guard."), self._of(CAME))
         if still.messages:
-            parts.append(said("Still open: {messages}, for {people}.", **self._sum(still)))
-        return " ".join(parts)
+            text = said("Still open: {messages}, for {people}.", **self._sum(still))
+            yield Statement(text=text, mark=sure(still.people.exact), entries=self._ends(OPEN))
+
+    def _of(self, what: str, which: str = "") -> Entries:
+        return self.report.entries.get((what, which), NO_ENTRIES)
+
+    def _ends(self, ends: Iterable[End]) -> Entries:
+        some = (self._of("end", end.value) for end in ends)
+        return Entries.of(*(seq for one in some for seq in one.named))
 
     def _went_out(self) -> list[str]:
         """When it went out, if that differs from when it came."""
         report, said = self.report, self.said
         if report.went_first is None or report.went_last is None:
             return []
-        first, last = self._here(report.went_first), self._here(report.went_last)
-        if (first, last) == (self._here(report.first), self._here(report.last)):
+        first, last = self.here(report.went_first), self.here(report.went_last)
+        if (first, last) == (self.here(report.first), self.here(report.last)):
             return []
         if first == last:
             return [said("The mail server took it at {when}.", when=first)]
         return [said("The mail server took it between {first} and {last}.", first=first, last=last)]
 
-    def ends(self) -> Iterator[str]:
+    def ends(self) -> Iterator[Statement]:
         report, said = self.report, self.said
         for end, some in report.ends.items():
-            yield said("{messages}, for {people}: {became}", became=said(BECAME[end]), **self._sum(some))
+            text = said("{messages}, for {people}: {became}", became=said(BECAME[end]), **self._sum(some))
+            mark = Mark.UNKNOWN if end is End.IN_DOUBT else sure(some.people.exact)
+            yield Statement(text=text, mark=mark, entries=self._of("end", end.value))
         for end, n in report.copies.items():
             copies = said.ngettext(
                 "{n} copy that a list server made of them, whose people are counted already",
                 "{n} copies that a list server made of them, whose people are counted already",
                 n,
             )
-            yield f"{copies}: {said(BECAME[end])}"
+            yield fact(f"{copies}: {said(BECAME[end])}")
         for code, n in sorted(report.refused.items()):
             refused = said.ngettext(
                 "{n} recipient was refused by the relay before there was a message ({code})",
@@ -175,27 +254,30 @@ class _Telling:
                 n,
                 code=code,
             )
-            yield refused
+            yield fact(refused)
         if report.again:
-            yield said.ngettext(
+            again = said.ngettext(
                 "once what was held already came again, which counts as the same message",
                 "{n} times what was held already came again, which counts as the same message",
                 report.again,
             )
+            yield fact(again, self._of(AGAIN))
         if report.parts:
-            yield said.ngettext(
+            parts = said.ngettext(
                 "once the colleagues among its recipients got it while the customers' part was held",
                 "{n} times the colleagues among its recipients got it while the customers' part was held",
                 report.parts,
             )
+            yield fact(parts, self._of(WENT))
         if report.undelivered:
-            yield said.ngettext(
+            lost = said.ngettext(
                 "{n} recipient of what was approved was refused by the relay",
                 "{n} recipients of what was approved were refused by the relay",
                 report.undelivered,
             )
+            yield fact(lost, self._of("end", End.UNDELIVERED.value))
 
-    def mailings(self) -> Iterator[str]:
+    def mailings(self) -> Iterator[Statement]:
         said = self.said
         for one in self.found.mailings[:MOST]:
             people = one.people
@@ -213,75 +295,83 @@ class _Telling:
                 (one.bounces, said("{n} bounces", n=said.number(one.bounces))),
                 (one.complaints, said("{n} complaints", n=said.number(one.complaints))),
             )
-            titled = f' "{_plain(one.subject)}"' if one.subject and self.names else ""
+            titled = f' "{plain(one.subject)}"' if one.subject and self.names else ""
             nobody = [said("nobody got it")] if not (people.relayed or people.doubted) else []
             reached = ", ".join([*nobody, *(text for n, text in counts if n)])
-            yield f"{one.mailing_id}{titled}: {reached}. {said(labels.mailing_state(one))}"
+            text = f"{one.mailing_id}{titled}: {reached}. {said(labels.mailing_state(one))}"
+            mark = sure(people.at_least == people.at_most)
+            yield Statement(text=text, mark=mark, entries=self._of("mailing", one.mailing_id))
         if len(self.report.mailings) > MOST:
-            yield said("and {n} more", n=said.number(len(self.report.mailings) - MOST))
+            yield fact(said("and {n} more", n=said.number(len(self.report.mailings) - MOST)))
 
-    def who(self) -> Iterator[str]:
+    def who(self) -> Iterator[Statement]:
         if not self.names:
             return
         writers = self.report.writers
         for role in dict.fromkeys(role for role, _ in writers):
-            yield from self._counted(
-                self.said(ROLES[role]), Counter({a: n for (r, a), n in writers.items() if r == role})
-            )
-        yield from self._counted(self.said("client"), self.report.clients)
+            some = Counter({a: n for (r, a), n in writers.items() if r == role})
+            yield from self._counted(self.said(ROLES[role]), some, _ROLE[role])
+        yield from self._counted(self.said("client"), self.report.clients, "client")
 
-    def what(self) -> Iterator[str]:
+    def what(self) -> Iterator[Statement]:
         if self.names:
-            yield from self._counted(self.said("subject"), self.report.subjects)
+            yield from self._counted(self.said("subject"), self.report.subjects, "subject")
         a_list = self.said("list")
         for name, n in self.report.lists.most_common(MOST):
             many = f" ({self.said.number(n)})" if len(self.report.lists) > 1 else ""
-            yield _plain(f"{a_list}: {name}{self._list(name)}{many}{self._on_it(name)}")
+            text = plain(f"{a_list}: {name}{self._list(name)}{many}{self._on_it(name)}")
+            counts = (self.report.of_lists.get(name, NOBODY), self.report.perhaps_of_lists.get(name, NOBODY))
+            exact = all(each.exact for each in counts) and counts[1].high == 0
+            yield Statement(text=text, mark=sure(exact), entries=self._of(LIST, name))
         if len(self.report.lists) > MOST:
-            yield f"{a_list}: {more(len(self.report.lists) - MOST, self.said)}"
-        yield from self._counted(self.said("content, SHA-256"), self.report.contents, most=FEW)
+            yield fact(f"{a_list}: {more(len(self.report.lists) - MOST, self.said)}")
+        yield from self._counted(self.said("content, SHA-256"), self.report.contents, "content", most=FEW)
         for id, at in self.report.held:
-            until = self._here(at + self.keeps)
-            yield self.said("what it said: smtpguard held export {id}, kept until {when} at least", id=id, when=until)
+            until = self.here(at + self.keeps)
+            kept = self.said("what it said: smtpguard held export {id}, kept until {when} at least", id=id, when=until)
+            yield fact(kept, self._of(CAME))
         if (shown := self.report.shown) > 1:
-            yield self.said(
+            read = self.said(
                 "recipients could read one another's addresses: {n} stood in To and Cc", n=self.said.number(shown)
             )
+            yield fact(read, self._of(CAME))
 
-    def why(self) -> Iterator[str]:
+    def why(self) -> Iterator[Statement]:
         report, said = self.report, self.said
         reasons = report.reasons.most_common()
         for (rule, mode), n in report.rules.most_common():
             many = f" ({said.number(n)})" if report.messages > 1 else ""
             purpose = f": {self.purposes.of[rule]}" if self.purposes.of.get(rule) else ""
-            yield _plain(f"{said(MODES[mode], name=rule)}{purpose}{many}")
+            rests = self._of(RULE, f"{mode} {rule}")
+            yield fact(plain(f"{said(MODES[mode], name=rule)}{purpose}{many}"), rests)
             seen = [(one, m) for one, m in reasons if one[0] == rule and mode == "enforce"]
-            for (_, fact, observed, limit), m in seen[:FEW]:
-                observed = observed if self.names or fact != FREEZE else what_is_frozen(observed)
-                value = rulewords.observed(fact, observed, said)[:200] or said("not shown")
-                limit = rulewords.limit(fact, limit, said)[:200]
+            for (_, name, observed, limit), m in seen[:FEW]:
+                observed = observed if self.names or name != FREEZE else what_is_frozen(observed)
+                value = rulewords.observed(name, observed, said)[:200] or said("not shown")
+                limit = rulewords.limit(name, limit, said)[:200]
                 asked = said("{value}, the limit {limit}", value=value, limit=limit) if limit else value
-                yield _plain(f"  {rulewords.fact(fact, said)}: {asked}" + (f" ({said.number(m)})" if m != n else ""))
-        for sha256, n in report.policies.most_common(MOST):
-            many = f" ({said.number(n)})" if len(report.policies) > 1 else ""
-            watched = ": " + said("it only observed, and stopped nothing") if sha256 in self.purposes.watching else ""
-            yield said("policy") + f": {sha256}{watched}{many}"
+                text = f"  {rulewords.fact(name, said)}: {asked}" + (f" ({said.number(m)})" if m != n else "")
+                yield fact(plain(text), rests)
 
-    def decided(self) -> Iterator[str]:
-        """People's decisions, without reminders; what passed by an earlier approval, and what nobody was asked about."""
+    def decided(self) -> Iterator[Statement]:
+        """People's decisions, each vote with what its voter had looked at, the reminders aside; what was let through by an earlier approval,
+        and that nobody was asked."""
         said = self.said
         for step in self.report.steps:
             entry = step.entry
             if entry.kind in DECISIONS and "with" not in entry.data:
-                yield _plain(f"{self._here(instant(entry.at))}: {self._step(step)}")
+                yield fact(plain(f"{self.here(instant(entry.at))}: {self._step(step)}"), Entries.of(entry.seq))
+                if entry.kind == Kind.VOTE.value:
+                    yield in_view(step, self.report.steps, said, self.names)
         approved = sum(n for (_, mode), n in self.report.rules.items() if mode == "approved")
         if approved:
-            yield said("what people had approved before let pass what a rule would have held")
+            yield fact(said("what people had approved before let pass what a rule would have held"), self._of(CAME))
         held = {End.DELIVERED, End.IN_DOUBT} & self.report.ends.keys()
         if held and not any(mode == "enforce" for _, mode in self.report.rules):
-            yield said("nobody was asked: no rule that was enforced stopped it")
+            yield fact(said("nobody was asked: no rule that was enforced stopped it"), self._of(CAME))
         elif not approved and End.DELIVERED in self.report.ends:
-            yield said("of what was let through at once nobody was asked: no rule that was enforced stopped it")
+            text = said("of what was let through at once nobody was asked: no rule that was enforced stopped it")
+            yield fact(text, self._of("end", End.DELIVERED.value))
 
     def _on_it(self, name: str) -> str:
         """How many people on the list have it, or may."""
@@ -305,27 +395,37 @@ class _Telling:
             parts.append(one.sensitivity)
         return f" ({'; '.join(parts)})"
 
-    def _here(self, at: datetime) -> str:
-        """In UTC, and in the organization's local time."""
+    def here(self, at: datetime) -> str:
+        """In UTC, and in the organisation's time."""
         zone = self._zone()
         return f"{_moment(at)} ({at.astimezone(zone):%Y-%m-%d %H:%M} {self.purposes.zone})" if zone else _moment(at)
 
     def _zone(self) -> ZoneInfo | None:
         return ZoneInfo(self.purposes.zone) if self.purposes.zone not in ("", "UTC") else None
 
+    @property
+    def local(self) -> bool:
+        """Whether the organisation's time is another than UTC."""
+        return self._zone() is not None
+
     def when_title(self) -> str:
         title = self.said("When, by the numbers of the journal")
         return f"{title} (UTC, {self.purposes.zone})" if self._zone() else title
 
-    def when(self) -> Iterator[str]:
+    def rows(self) -> Iterator[Row]:
         zone = self._zone()
         for step in self.report.steps:
             at = instant(step.entry.at)
-            moment = _moment(at, zone=False) + (f"  {at.astimezone(zone):%H:%M:%S}" if zone else "")
-            yield _plain(f"{step.entry.seq:>8}  {moment}  {self._step(step)}")
-            if step.left_out:
-                more = self.said.number(step.left_out)
-                yield f"{'':>8}  " + self.said("... and {n} more of this kind, before the next of it", n=more)
+            left = self.said.number(step.left_out)
+            yield Row(
+                seq=step.entry.seq,
+                at=at,
+                utc=_moment(at, zone=False),
+                here=f"{at.astimezone(zone):%H:%M:%S}" if zone else "",
+                text=plain(self._step(step)),
+                kind=lane(step.entry),
+                then=self.said("... and {n} more of this kind, before the next of it", n=left) if step.left_out else "",
+            )
 
     def _sum(self, some: Sum) -> dict[str, str]:
         return {
@@ -333,11 +433,13 @@ class _Telling:
             "people": in_people(some.people, self.said),
         }
 
-    def _counted(self, what: str, counter: Counter[str], *, most: int = MOST) -> Iterator[str]:
+    def _counted(self, what: str, counter: Counter[str], key: str, *, most: int = MOST) -> Iterator[Statement]:
+        """``key``: by which ``Report.entries`` has them."""
         for value, n in counter.most_common(most):
-            yield _plain(f"{what}: {value}" + (f" ({self.said.number(n)})" if len(counter) > 1 else ""))
+            text = plain(f"{what}: {value}" + (f" ({self.said.number(n)})" if len(counter) > 1 else ""))
+            yield fact(text, self._of(key, value))
         if len(counter) > most:
-            yield f"{what}: {more(len(counter) - most, self.said)}"
+            yield fact(f"{what}: {more(len(counter) - most, self.said)}")
 
     def _step(self, step: Step) -> str:
         entry, said = step.entry, self.said
@@ -368,6 +470,17 @@ class _Telling:
             yield said("with {id}", id=data["with"])
 
 
+def lane(entry: Entry) -> str:
+    """Where it stands in the drawing; "" where it does not."""
+    data, kind = entry.data, entry.kind
+    if kind == Kind.VERDICT.value:
+        return "came" if data.get("action") == "relay" or data.get("retry") else "stopped"
+    one = reported(kind, data)
+    if relayed(kind, data) is End.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
+        return "went"
+    return _LANE_OF.get(kind, "")
+
+
 def in_people(some: Interval, said: Speech) -> str:
     """ "60 people", or a range."""
     if some.exact:
@@ -379,6 +492,16 @@ def in_people(some: Interval, said: Speech) -> str:
     return said("{least} to {most} people", least=said.number(some.low), most=said.number(some.high))
 
 
+def in_numbers(entries: Entries, said: Speech) -> str:
+    """By their numbers in the journal; of many the first and the last."""
+    named = [str(seq) for seq in entries.named]
+    if entries.more:
+        return said(
+            "{first} … {last}, {n} in all", first=", ".join(named[:-1]), last=named[-1], n=said.number(entries.many)
+        )
+    return ", ".join(named)
+
+
 def more(n: int, said: Speech) -> str:
     return said("and {n} more", n=said.number(n))
 
@@ -387,9 +510,9 @@ def asked_in_words(about: About, said: Speech, names: bool) -> Iterator[str]:
     yield from sorted(about.ids)
     yield from (said("the list {name}", name=name) for name in sorted(about.lists))
     if names:
-        yield from (said("mail from {name}", name=_plain(address)) for address in sorted(about.senders))
+        yield from (said("mail from {name}", name=plain(address)) for address in sorted(about.senders))
         if about.subject:
-            yield said('a subject with "{words}"', words=_plain(about.subject))
+            yield said('a subject with "{words}"', words=plain(about.subject))
     elif about.senders or about.subject:
         yield said("what somebody wrote")
     if about.since is not None:
@@ -400,11 +523,6 @@ def asked_in_words(about: About, said: Speech, names: bool) -> Iterator[str]:
 
 def _moment(at: datetime, *, zone: bool = True) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}{' UTC' * zone}"
-
-
-def _plain(text: str) -> str:
-    """Without control characters: text from a message must not control a terminal."""
-    return "".join(c if c.isprintable() or c in _SPACES else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def what_is_frozen(observed: str) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.console.incident import DECISIONS, asked_in_words, what_is_frozen
+from smtpguard.console.incident import DECISIONS, Told, asked_in_words, told, what_is_frozen
 from smtpguard.console.reporting import Made
 from smtpguard.console.telling import told as in_words
 from smtpguard.incidents.purposes import ListThen
+from smtpguard.incidents.statement import Statement
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import Clear, instant
 from smtpguard.journal.distinct import NOBODY, Interval
@@ -28,9 +29,9 @@ _DIGESTS = frozenset({"people", "crowds", "apart_at"})
 """Keys in a verdict's data for counting its people, which a reader does not need."""
 
 
-def row(made: Made) -> dict[str, Any]:
-    """One JSON object. ``mailings`` has the shape of ``mailings list``, ``timeline`` that of ``audit export``. Texts
-    are English."""
+def row(made: Made, page: Told | None = None) -> dict[str, Any]:
+    """One object of JSON's values, its last three from the statements that every format is made of (``page``); the shapes of ``mailings`` are those of ``mailings list``, of ``timeline`` those of ``audit
+    export``. Texts are English."""
     found, report, purposes, names = made.found, made.report, made.purposes, made.names
     proof = found.proof
     return {
@@ -77,7 +78,29 @@ def row(made: Made) -> dict[str, Any]:
         "erased": report.erased,
         "unsettled": list(report.unsettled),
         "timeline": [_step(step, names) for step in report.steps],
+        **_in_words(page if page is not None else told(made, _ENGLISH)),
     }  # fmt: skip
+
+
+def _in_words(page: Told) -> dict[str, Any]:
+    return {
+        "language": page.language,
+        "paragraph": [_statement(one) for one in page.paragraph],
+        "sections": [
+            {"key": part.key, "title": part.title, "statements": [_statement(one) for one in part.statements]}
+            for part in page.parts
+        ],
+    }
+
+
+def _statement(one: Statement) -> dict[str, Any]:
+    rests = one.entries
+    return {
+        "text": one.text.strip(),
+        "mark": one.mark.value,
+        "entries": list(rests.named),
+        "entries_in_all": rests.many,
+    }
 
 
 def _list(one: ListThen | None) -> dict[str, str | None]:

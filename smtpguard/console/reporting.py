@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from smtpguard.admission.recorded import Recorded
 from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import Found
 from smtpguard.guard.ports import Ledger
 from smtpguard.incidents.about import About
 from smtpguard.incidents.asked import Asked, Strange, held_against
+from smtpguard.incidents.missed import Missed, missed
 from smtpguard.incidents.purposes import Documents, Purposes, purposes
 from smtpguard.incidents.report import Report, TooMany
 from smtpguard.locale.speech import Speech
@@ -51,7 +53,9 @@ class Made:
     at: datetime
     names: bool
     keeps: timedelta
-    """For at least so long the content of a hold is kept."""
+    """For so long at least the content of what was held is kept."""
+    missed: tuple[Missed, ...] = ()
+    """The rules that did not take effect on the first message that was let through, or else on the first."""
 
 
 async def make(
@@ -65,8 +69,10 @@ async def make(
     language: str,
     delimiters: str,
     keeps: timedelta,
+    may: Callable[[Report], bool] | None = None,
 ) -> Made:
-    """``by``: the people who ask, for the journal. Raises NothingFits, TooMany and LedgerError."""
+    """``by``: who asks, as journalled. ``may``: of somebody who may not see everything, whether they may see this; what they may not is not there. Raises NothingFits,
+    TooMany and LedgerError."""
     said = Speech(language)
     called = {word: await ledger.journal.called(word) for word in about.ids}
     if any(len(ids) > 1 for ids in called.values()):
@@ -82,9 +88,14 @@ async def make(
     ):  # not an id, and perhaps a person's name: it is not journalled
         raise NothingFits(list(_ids(unknown, said)))
     about = replace(about, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
-    if names:
+    if names and may is None:
         await ledger.journal.record([about.exported(at, *by)])
     found = await find(about)
+    if may is not None:
+        if found.report is None or not may(found.report):
+            raise NothingFits(())
+        if names:
+            await ledger.journal.record([about.exported(at, *by)])
     lists = found.report.lists if found.report is not None else ()
     asked = await _asked(about, ledger, lists, delimiters=delimiters, names=names)
     if found.report is None:
@@ -93,11 +104,24 @@ async def make(
         raise NothingFits(list(_lists(asked, said)), rest=True)
     documents = {sha256: await _documents(ledger, sha256) for sha256 in found.report.policies}
     then = await asyncio.to_thread(purposes, documents, delimiters=delimiters, language=language)
-    return Made(about=about, found=found, report=found.report, purposes=then, at=at, names=names, keeps=keeps)
+    missing: tuple[Missed, ...] = ()
+    if (through := found.report.let_through) is not None:
+        message = Recorded(*through)
+        missing = await asyncio.to_thread(missed, message, documents.get(message.policy), delimiters=delimiters)
+    return Made(
+        about=about, found=found, report=found.report, purposes=then, at=at, names=names, keeps=keeps, missed=missing
+    )
 
 
 async def at_the_desk(
-    desk: ConsoleServices, about: About, *, prove: bool, names: bool, by: tuple[str, ...], language: str
+    desk: ConsoleServices,
+    about: About,
+    *,
+    prove: bool,
+    names: bool,
+    by: tuple[str, ...],
+    language: str,
+    may: Callable[[Report], bool] | None = None,
 ) -> Made:
     """One at a time, since a report needs memory and processor time. Raises Occupied, NothingFits, TooMany and
     LedgerError."""
@@ -114,6 +138,7 @@ async def at_the_desk(
             language=language,
             delimiters=desk.policies.current().registry.digester.delimiters,
             keeps=desk.keeps,
+            may=may,
         )
 
 

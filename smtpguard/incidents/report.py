@@ -15,13 +15,16 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.incidents.about import NAMES, About, Digests
+from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.timeline import Step, Timeline
+from smtpguard.incidents.ways import Marks, Usual, Way
 from smtpguard.incidents.whom import Counted, Whom
 from smtpguard.journal.chain import Clear, Entry, Seal, instant
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
 from smtpguard.journal.distinct import Asked, Changes, Crowd, Interval, Unit, more
 from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import OPEN, REACHED, End, Message, Sum, relayed
+from smtpguard.policy.recorded import unpack
 
 DAY = 86_400 * 1_000_000
 """In microseconds. A freeze, a policy or a list belongs to a case until so long after the last entry on its messages."""
@@ -35,6 +38,14 @@ MOST = 1_000_000
 
 FEW = 4
 """The most held messages that are named one by one."""
+MOST_WAYS = 1000
+"""Ways in that are told apart; and so many of them are compared with how their writers' mail came before."""
+STOPS = frozenset(
+    {Kind.FREEZE.value, Kind.REJECTED.value, Kind.WITHDRAWN.value, Kind.STOPPED.value, Kind.REOPENED.value}
+)
+"""What stops what a rule has let through, or would have gone."""
+CAME, RULE, LIST, WENT, AGAIN = "came", "rule", "list", "went", "again"
+"""Of what ``Report.entries`` has them: with an end's name, a rule's mode and name, a list's name, a role and address."""
 
 
 class TooMany(Exception):
@@ -85,6 +96,14 @@ class Report:
     unsettled: Sequence[str]
     held: Sequence[tuple[str, datetime]]
     steps: Sequence[Step]
+    until: datetime
+    entries: Mapping[tuple[str, str], Entries]
+    ways: Mapping[Way, Entries]
+    usual: Usual | None
+    watched: Mapping[str, Entries]
+    let_through: tuple[Entry, Clear | None] | None
+    stopped: Entry | None
+    went_after: Entries
 
 
 class Case:
@@ -117,6 +136,16 @@ class Case:
                 "refused",
             )
         }
+        self._entries: dict[tuple[str, str], Entries] = {}
+        self._seqs: dict[str, tuple[int, int]] = {}  # of each message its verdict's entry, and its last
+        self._ways: dict[Way, Entries] = {}
+        self._marks: dict[Marks, None] = {}
+        self._sample: tuple[bool, Entry, Clear | None] | None = None
+        self._stop: Entry | None = None
+        self._out: list[tuple[int, int]] = []  # when, and by which entry, the relay took something
+        self._watched: Mapping[str, Entries] = {}
+        self.usual: Usual | None = None
+        """How mail of the same writers came in before; who reads the journal fills it in."""
         self._kept: list[tuple[str, datetime]] = []
         self._holds: set[str] = set()  # also those under which copies are stored
         self._freezes: set[str] = set()
@@ -163,16 +192,69 @@ class Case:
         id = str(hold) if data.get("retry") and hold else entry.id
         if id in self._messages or id in self._copies:  # a retry of a client that did not get our 250
             self._again += 1
+            self._entries.setdefault((AGAIN, ""), Entries()).add(entry.seq)
             return
         copy = data.get("expanded_from") in self._messages  # its people are counted with the original's
         (self._copies if copy else self._messages)[id] = Message.of(data)
         if not copy and not self._messages[id].test:
             self._whom[id] = Whom.of(id, data, sealed)
+        self._seqs[id] = entry.seq, entry.seq
+        self._came_in(entry, data, sealed, clear)
         if data.get("action") in ("hold", "confirm") and hold and len(self._kept) < FEW:
             self._kept.append((str(hold), instant(entry.at)))
         if len(self._messages) + len(self._copies) > MOST:
             raise TooMany(f"more than {MOST:,} messages fit: ask for less at a time")
         self._count(data, sealed, clear)
+        self._rest(entry.seq, data, clear)
+
+    def _rest(self, seq: int, data: Mapping[str, Any], clear: Clear | None) -> None:
+        keys = [(CAME, ""), *((LIST, str(name)) for name in data.get("lists", ()))]
+        keys += [(key, str(data[key])) for key in ("client", "content", "policy", "mailing") if data.get(key)]
+        for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
+            keys += [(RULE, f"{mode} {rule}") for rule in data.get(key, ())]
+        named = (clear or {}).items()
+        keys += [(role, value) for role, values in named if role in NAMES or role == "subject" for value in values]
+        for at in keys:
+            self._entries.setdefault(at, Entries()).add(seq)
+
+    def _came_in(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
+        """By which way, and whether a rule let it through at once."""
+        if "action" not in data:
+            return
+        facts = next(iter((clear or {}).get("facts", ())), "")
+        proven = unpack(facts).get("sender.proven") if facts else None
+        way = Way.of(data, sealed, clear, proven if isinstance(proven, bool) else None)
+        if way in self._ways or len(self._ways) < MOST_WAYS:
+            self._ways.setdefault(way, Entries()).add(entry.seq)
+        if len(self._marks) < MOST_WAYS:
+            self._marks[Marks.of(data, sealed)] = None
+        through = data["action"] == "relay"
+        if not through:
+            self._stops(entry)
+        before = self._sample
+        if before is None or (through, -entry.seq) > (before[0], -before[1].seq):
+            self._sample = through, entry, clear
+
+    def _stops(self, entry: Entry) -> None:
+        if self._stop is None or (entry.at, entry.seq) < (self._stop.at, self._stop.seq):
+            self._stop = entry
+
+    @property
+    def marks(self) -> Sequence[Marks]:
+        return list(self._marks)
+
+    @property
+    def writers(self) -> Set[str]:
+        """As keyed digests."""
+        return self._writers
+
+    @property
+    def first_entry(self) -> int:
+        return min((first for first, _ in self._seqs.values()), default=0)
+
+    def watch(self, entries: Mapping[str, Entries]) -> None:
+        """What happened at the guard itself from a day before on."""
+        self._watched = entries
 
     def _count(self, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
         counters = self._counters
@@ -205,14 +287,18 @@ class Case:
         """An entry on one of ``ids``, other than its verdict."""
         message = self._messages.get(entry.id) or self._copies.get(entry.id)
         self._noted(entry, clear)
+        if entry.kind in STOPS and entry.kind != Kind.FREEZE.value:
+            self._stops(entry)
         if message is None:
             return
         content = entry.content
         data = content["data"]
         message.add(entry.kind, data)
+        self._seqs[entry.id] = self._seqs[entry.id][0], max(entry.seq, self._seqs[entry.id][1])
         if _took(entry.kind, data):
             first, last = self._went or (entry.at, entry.at)
             self._went = min(first, entry.at), max(last, entry.at)
+            self._out.append((entry.at, entry.seq))
         if (whom := self._whom.get(entry.id)) is not None:
             whom.add(entry.kind, data, content["private"])
         one = reported(entry.kind, data)
@@ -244,6 +330,8 @@ class Case:
             concerns = within and self._stopped(entry, data)
         if concerns:
             self._timeline.add(entry, clear)
+            if kind == Kind.FREEZE.value and entry.at <= self._end:
+                self._stops(entry)
         return concerns or counted
 
     def _stopped(self, entry: Entry, data: Mapping[str, Any]) -> bool:
@@ -279,6 +367,8 @@ class Case:
         for id, message in self._messages.items():
             came = {share.end for share in message.shares()}
             messages.update(came)
+            for end in came:
+                self._entries.setdefault(("end", end.value), Entries()).add(*dict.fromkeys(self._seqs[id]))
             went += not came.isdisjoint(REACHED)
             still += not came.isdisjoint(OPEN)
             if not came.isdisjoint((*REACHED, End.IN_DOUBT)):
@@ -319,6 +409,14 @@ class Case:
                 if any(share.end is End.IN_DOUBT for share in message.shares())
             ],
             steps=self._timeline.steps(),
+            until=instant(self._end),
+            entries=self._entries | {(WENT, ""): Entries.of(*(seq for _, seq in self._out))},
+            ways=self._ways,
+            usual=self.usual,
+            watched=self._watched,
+            let_through=self._sample[1:] if self._sample is not None else None,
+            stopped=self._stop,
+            went_after=Entries.of(*(seq for at, seq in self._out if self._stop is not None and at > self._stop.at)),
             **self._counters,
         )
 

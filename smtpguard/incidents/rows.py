@@ -18,7 +18,9 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
 from smtpguard.incidents.about import About
+from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.report import AROUND, DAY, Case, Report
+from smtpguard.incidents.ways import WATCHED, Comparing, Usual
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint
@@ -32,6 +34,8 @@ from smtpguard.mailings.model import Mailing
 MOST_MAILINGS = 100
 """Figures are given for so many mailings, those with the most messages."""
 TRIES = 3
+EARLIER = 5000
+"""Among so many messages before the case those of its writers are looked for."""
 _MANY = 500
 _SET_BACK = 26 * 3600 * 1_000_000
 """Microseconds. A clock set back by up to a day and an hour (a zone) makes the search miss nothing."""
@@ -116,6 +120,35 @@ class _Search:
             for pair in self._around(*case.period()):
                 if case.around(*pair):
                     self._made_of(*pair)
+            case.watch(self._watched(case))
+            case.usual = self._usual(case)
+
+    def _watched(self, case: Case) -> dict[str, Entries]:
+        """What happened at the guard itself from a day before the first message to the last that happened to any."""
+        begin, end = case.period()
+        found: dict[str, Entries] = {}
+        then = entry.c.at.between(begin - DAY, end - DAY)
+        query = select(entry.c.kind, entry.c.seq).where(journal.of_kind(*WATCHED), then, self._up_to_here)
+        with self._open() as connection:
+            for kind, seq in connection.execute(query):
+                found.setdefault(kind, Entries()).add(seq)
+        return found
+
+    def _usual(self, case: Case) -> Usual:
+        """How earlier mail of the same writers came in, of the last that there was of anybody's before the case."""
+        comparing, wrote = Comparing(case.marks), case.writers
+        query = (
+            journal.ROWS.where(entry.c.kind == _VERDICT, entry.c.seq < case.first_entry)
+            .order_by(entry.c.seq.desc())
+            .limit(EARLIER)
+        )
+        with self._open() as connection:
+            rows = connection.execute(query).all()
+        for row in rows:
+            one, _ = journal.pair(row)
+            if not wrote.isdisjoint(one.content["private"].get("from", ())):
+                comparing.add(one)
+        return comparing.usual()
 
     def _made_of(self, one: Entry, clear: Clear | None) -> None:
         self._first = min(self._first, one.seq)

@@ -66,7 +66,7 @@ class Kind(enum.Enum):
     SECRET = "secret"  # from here on another secret is in force
     KEY = "key"  # from here on another key signs checkpoints; the one before has signed it
     RETENTION = "retention"  # the retention was changed; a shorter one takes effect a day later
-    PRESERVED = "preserved"  # an incident is kept past its time: data.change is begun, renewal asked, renewed or ended
+    PRESERVED = "preserved"  # an incident is kept past its retention; data.change: begun, renewal asked, renewed, ended
     ERASED = "erased"  # retention has erased private parts or content
 
 

@@ -192,9 +192,15 @@ async def test_a_report_of_everything_that_can_happen(here: Stage, silent: Speec
     )
     assert made is not None
     page = told(made, silent)
-    texts = [page.about, page.proof, page.short, *(line for title, lines in page.sections for line in (title, *lines))]
+    texts = [
+        page.about,
+        page.proof,
+        page.short,
+        *(t for part in page.parts for t in (part.title, *(one.text for one in part.statements))),
+        *(t for row in page.timeline for t in (row.text, row.then)),
+    ]
     assert len(texts) > 60
-    rules = [rule for rule, _ in made.report.rules]
+    rules = [rule for rule, _ in made.report.rules] + [one.rule for one in made.missed]
     known = (*rules, *made.purposes.of.values(), *made.report.policies, *made.report.contents, made.found.hash.hex())
     known += (
         "ACTOR",
@@ -206,6 +212,8 @@ async def test_a_report_of_everything_that_can_happen(here: Stage, silent: Speec
         "news",
         "News",
         "customers",
+        "contract",
+        "mx.example.com",
         "UTC",
         hold.hold_id,
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from smtpguard.console.api.models import MailingRow, Sent, Time, Verified
+from smtpguard.incidents.statement import Mark
 from smtpguard.journal.fate import End
 
 _Name = Annotated[str, Field(min_length=1, max_length=100)]
@@ -156,6 +157,23 @@ class StepRow(BaseModel):
     left_out: int
 
 
+class StatementRow(BaseModel):
+    """``mark``: fact, estimate or unknown. ``entries``: of the journal, on which it rests; of ``entries_in_all`` the first few and the last."""
+
+    text: str
+    mark: Mark
+    entries: list[int]
+    entries_in_all: int
+
+
+class PartRow(BaseModel):
+    """``key``: the same in every language."""
+
+    key: str
+    title: str
+    statements: list[StatementRow]
+
+
 class IncidentReport(BaseModel):
     """Who sent what, when, to how many, what happened to it and who decided. A message with several outcomes is in
     several ``ends``, each with its people. ``copies``: made by a list server of these messages, whose people include
@@ -202,3 +220,6 @@ class IncidentReport(BaseModel):
     erased: int
     unsettled: list[str]
     timeline: list[StepRow]
+    language: str = Field(description="of the texts that follow")
+    paragraph: list[StatementRow] = Field(description="what to say first, to be read aloud as it stands")
+    sections: list[PartRow] = Field(description="all that the report says")

@@ -58,7 +58,7 @@ async def frozen(request: Request) -> Response:
     return await page(
         request,
         "freezes.html",
-        entries=[(told(e, clear, said), _what(e.data, names)) for e, clear in entries],
+        entries=[(told(e, clear, said), _what(e.data, names), e) for e, clear in entries],
         further=entries[-1][0].seq if more else "",
     )
 

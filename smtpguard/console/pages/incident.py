@@ -6,7 +6,7 @@ The query may name people. So it is sent by POST and is in no URL and no log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from starlette.datastructures import FormData
@@ -14,8 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console.access import ADMIN, OPERATOR, for_roles, person
+from smtpguard.console import labels
+from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, answers_for, for_roles, person
+from smtpguard.console.filters import midnight
 from smtpguard.console.incident import Told, told
+from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
+from smtpguard.console.mailings import listed
+from smtpguard.console.paging import PAGE
+from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, form, page, speech
 from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
 from smtpguard.database.errors import LedgerError
@@ -23,37 +29,50 @@ from smtpguard.incidents.about import About, moment
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds
 from smtpguard.locale.phrase import N_
+from smtpguard.mailings.model import Mailing
 
 _MOST = 500  # characters of a field
 _FIELDS = ("id", "list", "sender", "subject", "since", "until")
+FEWEST = 2
+"""A letter to one person is no mailing."""
 Asked = dict[str, str]
 
 
-@for_roles(OPERATOR, ADMIN)
+@for_roles(APPROVER, OPERATOR, ADMIN)
 async def ask(request: Request) -> Response:
-    """The form, filled in from a link."""
+    """The day's mailings, and for those who may ask for anything the form, filled in as far as a link has it."""
     return await _shown(request, {"id": request.query_params.get("id", "")[:_MOST]})
 
 
-@for_roles(OPERATOR, ADMIN)
+@for_roles(APPROVER, OPERATOR, ADMIN)
 async def report(request: Request) -> Response:
+    """On what is asked; for those who decide and no more, on what touches their lists alone."""
     here, who, said = desk(request), person(request), speech(request)
     sent = await form(request)
-    asked = {name: _value(sent, name) for name in _FIELDS}
+    anything = may_ask(who)
+    asked = {name: _value(sent, name) for name in (_FIELDS if anything else ("id",))}
     asked |= {name: "on" for name in ("alone", "names", "proof") if sent.get(name)}
     wrong = {
         name: said("That is no time: write 2026-11-26 09:30, in UTC, or 2h for so long ago.")
         for name in ("since", "until")
-        if not _is_time(asked[name], here.clock.now())
+        if not _is_time(asked.get(name, ""), here.clock.now())
     }
     if wrong:
         return await _shown(request, asked, 422, wrong=wrong)
     about = _about(asked, here.clock.now())
     if about == About(whole=about.whole):
         return await _shown(request, asked, 422, wrong={"id": said("Say what it is about.")})
+    in_force = here.policies.current()
+    may = None if anything else lambda found: answers_for(who, found.lists, in_force, here.clock.now())
     try:
         made = await at_the_desk(
-            here, about, prove="proof" in asked, names="names" in asked, by=(who.address,), language=said.language
+            here,
+            about,
+            prove="proof" in asked,
+            names="names" in asked,
+            by=(who.address,),
+            language=said.language,
+            may=may,
         )
     except Occupied:
         return await _shown(request, asked, 409, said("Another report is being made: ask again in a minute."))
@@ -65,7 +84,23 @@ async def report(request: Request) -> Response:
         return await _shown(request, asked, 422, said("Too many messages fit: ask for less at a time."))
     except LedgerError:
         return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
-    return await _shown(request, asked, made=await asyncio.to_thread(told, made, said))
+    page = await asyncio.to_thread(told, made, said, who.address)
+    wanted = sent.get("format")
+    if wanted not in TYPES:
+        return await _shown(request, asked, made=page)
+    try:
+        content = await asyncio.to_thread(written, wanted, made, page, said)
+    except MissingExtra as error:
+        return await _shown(request, asked, 501, said.say(error.why), page)
+    name = f"incident-{made.at:%Y%m%d-%H%M%S}.{wanted}"
+    return Response(
+        content, headers={"content-type": TYPES[wanted], "content-disposition": f'attachment; filename="{name}"'}
+    )
+
+
+def may_ask(who: Person) -> bool:
+    """Whether they may ask for anything."""
+    return bool(who.roles & {OPERATOR, ADMIN})
 
 
 def _value(sent: FormData, name: str) -> str:
@@ -83,16 +118,17 @@ def _is_time(text: str, now: datetime) -> bool:
 def _about(asked: Asked, now: datetime) -> About:
 
     def some(name: str) -> frozenset[str]:
-        return frozenset(asked[name].split()) if name == "id" else frozenset([asked[name]] if asked[name] else [])
+        value = asked.get(name, "")
+        return frozenset(value.split()) if name == "id" else frozenset([value] if value else [])
 
     def time(name: str) -> int | None:
-        return microseconds(moment(asked[name], now)) if asked[name] else None
+        return microseconds(moment(asked[name], now)) if asked.get(name) else None
 
     return About(
         ids=some("id"),
         lists=some("list"),
         senders=some("sender"),
-        subject=asked["subject"],
+        subject=asked.get("subject", ""),
         since=time("since"),
         until=time("until"),
         whole="alone" not in asked,
@@ -108,18 +144,36 @@ async def _shown(
     *,
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
-    lists = desk(request).policies.current().registry.lists
+    here, who = desk(request), person(request)
+    lists = here.policies.current().registry.lists
+    today, further = await _today(request) if made is None else ((), "")
     return await page(
         request,
         "incident.html",
         status,
         asked={name: asked.get(name, "") for name in (*_FIELDS, "alone", "names", "proof")},
         fresh=not asked.keys() - {"id"},
+        may=may_ask(who),
+        today=today,
+        further=further,
+        state=labels.mailing_state,
         lists=sorted((info.title or name, name) for name, info in lists.items()),
         problem=problem or (speech(request)(N_("No report was made: see below what is missing.")) if wrong else ""),
         wrong=wrong,
-        made=made,
+        **(shown(made, speech(request)) if made is not None else {"made": None}),
     )
+
+
+async def _today(request: Request) -> tuple[Sequence[Mailing], str]:
+    """Mailings of which something came today, by the organisation's day; the latest first, and the cursor of more."""
+    here, zone = desk(request), desk(request).policies.current().hours.zone
+    try:
+        found, further = await listed(here, person(request), limit=PAGE, least=FEWEST)
+    except LedgerError:
+        return (), ""
+    begins = midnight(here.clock.now().astimezone(zone).date(), zone)
+    some = [one for one in found if one.last_at >= begins]
+    return some, further if len(some) == len(found) else ""
 
 
 ROUTES = [

@@ -1,0 +1,316 @@
+"""What an incident report says beyond who, what and when: how it came in and whether anything points to an intrusion, how fast it was
+stopped, which rules did not take effect and by how much, the policy then, and what those who voted had looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from smtpguard.console import rulewords
+from smtpguard.console.reporting import Made
+from smtpguard.console.telling import DETAILS, WORDS
+from smtpguard.incidents.entries import Entries
+from smtpguard.incidents.missed import Missed
+from smtpguard.incidents.report import CAME, RULE
+from smtpguard.incidents.statement import Mark, Statement, fact, plain, unknown
+from smtpguard.incidents.timeline import Step
+from smtpguard.incidents.ways import Checked, Sign, Way, signs
+from smtpguard.journal.chain import instant
+from smtpguard.journal.event import Kind
+from smtpguard.locale.phrase import N_, NN_, span
+from smtpguard.locale.speech import Speech
+from smtpguard.policy.facts import FACTS, Type
+
+MOST = 6
+"""Ways in that are told one by one."""
+_NONE = Entries()
+SIGNS: Mapping[Sign, str] = {
+    Sign.CLIENT: N_("none of the {n} earlier messages of its writer came from this client"),
+    Sign.LOGIN: N_("none of the {n} earlier messages of its writer came with this login"),
+    Sign.HELO: N_("none of the {n} earlier messages of its writer came with this HELO"),
+    Sign.UNSIGNED: N_("a DKIM signature did not verify"),
+    Sign.REFUSED: N_("{n} sign-ins at the console were refused then or the day before"),
+    Sign.SECRET: N_("the guard's secret became another one then or the day before"),
+    Sign.KEY: N_("the key that signs the journal became another one then or the day before"),
+    Sign.JOURNAL: N_("the journal is not what was written"),
+}
+SAME: Mapping[Checked, tuple[str, str]] = {
+    Checked.CLIENT: NN_(
+        "{n} of its writer's {all} earlier messages came from the same client",
+        "{n} of its writer's {all} earlier messages came from the same client",
+    ),
+    Checked.LOGIN: NN_(
+        "{n} of its writer's {all} earlier messages came with the same login",
+        "{n} of its writer's {all} earlier messages came with the same login",
+    ),
+    Checked.HELO: NN_(
+        "{n} of its writer's {all} earlier messages came with the same HELO",
+        "{n} of its writer's {all} earlier messages came with the same HELO",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """``here``: a time in words."""
+
+    made: Made
+    said: Speech
+    here: Callable[[datetime], str]
+
+    def in_short(self) -> Iterator[Statement]:
+        """What belongs to the paragraph that is read aloud."""
+        report, said = self.made.report, self.said
+        if report.lists:
+            lists = ", ".join(self._title(name) for name, _ in report.lists.most_common(3))
+            yield fact(said("Lists that it touched: {lists}.", lists=lists), report.entries.get((CAME, ""), _NONE))
+        if report.stopped is not None:
+            yield self._stopped()
+        elif report.reached.messages:
+            yield fact(said("Nothing stopped it."), report.entries.get((CAME, ""), _NONE))
+        yield from self._verdict()
+
+    def _title(self, name: str) -> str:
+        then = self.made.purposes.lists.get(name)
+        return then.title if then is not None else name
+
+    # how it came in
+
+    def ways(self) -> Iterator[Statement]:
+        report, said = self.made.report, self.said
+        if self.made.names:
+            for way, entries in list(report.ways.items())[:MOST]:
+                yield from self._way(way, entries)
+            if len(report.ways) > MOST:
+                yield fact(said("and {n} other ways in", n=said.number(len(report.ways) - MOST)))
+        yield from self._verdict()
+        usual = report.usual
+        found = self._signs()
+        for sign, entries in found.items():
+            n = usual.earlier if sign in _COMPARED and usual is not None else entries.many
+            yield fact(said(SIGNS[sign], n=said.number(n)), entries)
+        if usual is not None and usual.earlier:
+            for check, shared in usual.shared.items():
+                if shared:
+                    same = said.ngettext(*SAME[check], shared, all=said.number(usual.earlier))
+                    yield fact(same, usual.entries)
+        elif report.ways:
+            yield unknown(
+                said(
+                    "whether it came in as its writer's mail does otherwise: the journal has no earlier mail of theirs to compare"
+                )
+            )
+        if report.ways:
+            yield unknown(
+                said("who sat at the keyboard, and whether somebody else had the password: no journal shows that")
+            )
+
+    def _way(self, way: Way, entries: Entries) -> Iterator[Statement]:
+        said = self.said
+        erased = said("erased")
+        login = (
+            said("nobody was logged in")
+            if way.login == ""
+            else said("login {name}", name=erased if way.login is None else way.login)
+        )
+        parts = [login, said("client {address}", address=way.client or "?")]
+        if way.peer:
+            parts.append(said("told by the server {address}", address=way.peer))
+        if way.helo != "":
+            parts.append(said("HELO {name}", name=erased if way.helo is None else way.helo))
+        if way.listener:
+            parts.append(said("taken at {listener}", listener=way.listener))
+        parts.append(said("with TLS") if way.tls else said("without TLS"))
+        yield fact(plain(", ".join(parts)), entries)
+        if way.signed is None:
+            yield unknown(said("its DKIM signatures: no rule asked for them, so that they were not checked"), entries)
+        elif way.signed or way.unsigned:
+            good = said("DKIM: verified for {domains}", domains=", ".join(way.signed) or "–")
+            bad = said("did not verify for {domains}", domains=", ".join(way.unsigned)) if way.unsigned else ""
+            yield fact(f"{good}; {bad}" if bad else good, entries)
+        else:
+            yield fact(said("DKIM: it bore no signature"), entries)
+        if way.proven:
+            yield fact(
+                said(
+                    "who wrote it is proven: by their login, by a server that checks senders, or by the origin that the policy declares"
+                ),
+                entries,
+            )
+        elif way.proven is False:
+            yield fact(said("nothing proves who wrote it: From is what it says itself"), entries)
+        else:
+            yield unknown(said("whether it is proven who wrote it: no rule asked for that"), entries)
+
+    def _signs(self) -> dict[Sign, Entries]:
+        report, proof = self.made.report, self.made.found.proof
+        whole = proof is None or proof.ok
+        return signs(report.usual, report.ways, report.watched, whole=whole)
+
+    def _verdict(self) -> Iterator[Statement]:
+        """In one sentence, which stands in the paragraph too."""
+        said, found, report = self.said, self._signs(), self.made.report
+        came = report.entries.get((CAME, ""), _NONE)
+        if not report.ways:
+            return
+        if found:
+            text = said.ngettext(
+                "{n} thing in the journal has to be explained before anybody rules out an intrusion.",
+                "{n} things in the journal have to be explained before anybody rules out an intrusion.",
+                len(found),
+            )
+            yield fact(text, Entries.of(*(seq for one in found.values() for seq in one.named)))
+        else:
+            yield fact(said("Nothing in the journal points to an intrusion."), came)
+        if not all(way.proven for way in report.ways):
+            yield unknown(said("Nothing proves who wrote it."), came)
+
+    # how fast
+
+    def speed(self) -> Iterator[Statement]:
+        report, said = self.made.report, self.said
+        if report.stopped is None:
+            if report.reached.messages:
+                yield fact(said("Nothing stopped it."), report.entries.get((CAME, ""), _NONE))
+            return
+        yield self._stopped()
+        after = report.went_after
+        if after.many:
+            text = said.ngettext("after that the relay took {n} more", "after that the relay took {n} more", after.many)
+            yield fact(text, after)
+        elif report.reached.messages:
+            yield fact(said("after that nothing more of it went out"), Entries.of(report.stopped.seq))
+        if report.went_last is not None:
+            yield fact(
+                said("the last of it went out at {when}", when=self.here(report.went_last)),
+                Entries.of(report.entries["went", ""].last),
+            )
+
+    def _stopped(self) -> Statement:
+        report, said, stop = self.made.report, self.said, self.made.report.stopped
+        assert stop is not None
+        how = self._how(stop.kind)
+        took = instant(stop.at) - report.first
+        entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
+        if took <= timedelta(seconds=1):
+            return fact(said("It was stopped at once, as it came: {how}.", how=how), entries)
+        length = length_of(took, said)
+        when = self.here(instant(stop.at))
+        return fact(
+            said("It was stopped {length} after it began, at {when}: {how}.", length=length, when=when, how=how),
+            entries,
+        )
+
+    def _how(self, kind: str) -> str:
+        said = self.said
+        if kind == Kind.VERDICT.value:
+            rules = [rule for rule, mode in self.made.report.rules if mode == "enforce"]
+            return (
+                said("a rule stopped it ({rules})", rules=", ".join(rules[:3])) if rules else said("a rule stopped it")
+            )
+        if kind == Kind.FREEZE.value:
+            return said("people froze it")
+        return said(WORDS[kind])[:1].lower() + said(WORDS[kind])[1:]
+
+    # rules
+
+    def missed(self) -> Iterator[Statement]:
+        report, said = self.made.report, self.said
+        if report.let_through is None:
+            return
+        entry = report.let_through[0]
+        rests = Entries.of(entry.seq)
+        for one in self.made.missed:
+            known, text = self._missed(one)
+            observes = f" ({said('observes')})" if one.observes else ""
+            yield Statement(
+                text=plain(f"{one.rule}{observes}: {text}"), mark=Mark.FACT if known else Mark.UNKNOWN, entries=rests
+            )
+
+    def _missed(self, one: Missed) -> tuple[bool, str]:
+        said = self.said
+        if one.milder:
+            return True, said("it would have hit, and could not have made it stricter")
+        if one.unsaid:
+            facts = ", ".join(rulewords.fact(name, said) for name in one.unsaid)
+            return False, said("nobody can say: the journal does not keep {facts}", facts=facts)
+        if one.excepted:
+            return True, said("its exception applied")
+        name = rulewords.fact(one.fact, said)
+        if not one.limit:
+            return True, said("{fact}: not as it asks", fact=name)
+        value = rulewords.observed(one.fact, one.observed, said)
+        limit = rulewords.limit(one.fact, one.limit, said)
+        text = said("{fact}: {value}, and it asks for {limit}", fact=name, value=value, limit=limit)
+        if one.by:
+            share = FACTS[one.fact].type is Type.SHARE
+            by = f"{said.number(round(100 * one.by, 1))} %" if share else said.number(one.by)
+            text = said("{text}: it missed by {by}", text=text, by=by)
+        return True, text
+
+    # the policy
+
+    def policy(self) -> Iterator[Statement]:
+        report, said, then = self.made.report, self.said, self.made.purposes
+        for sha256, n in report.policies.most_common(MOST):
+            many = f" ({said.number(n)})" if len(report.policies) > 1 else ""
+            watched = ": " + said("it only observed, and stopped nothing") if sha256 in then.watching else ""
+            yield fact(said("policy") + f": {sha256}{watched}{many}", report.entries.get(("policy", sha256), _NONE))
+            since = [
+                s.entry
+                for s in report.steps
+                if s.entry.kind == Kind.POLICY.value and s.entry.data.get("sha256") == sha256
+            ]
+            before = [one for one in since if instant(one.at) <= report.first] or since[:1]
+            if before:
+                at = self.here(instant(before[-1].at))
+                yield fact(said("in force since {when}", when=at), Entries.of(before[-1].seq))
+        for step in report.steps:
+            entry = step.entry
+            if entry.kind == Kind.POLICY.value and instant(entry.at) > report.first:
+                when = self.here(instant(entry.at))
+                yield fact(said("another policy was put in force at {when}", when=when), Entries.of(entry.seq))
+        if any(mode == "observe" for _, mode in report.rules) and not any(
+            mode == "enforce" for _, mode in report.rules
+        ):
+            rests = [seq for (what, _), some in report.entries.items() if what == RULE for seq in some.named]
+            yield fact(said("rules that only observed would have stopped it"), Entries.of(*rests))
+
+
+_COMPARED = {Sign.CLIENT, Sign.LOGIN, Sign.HELO}
+
+
+def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Statement:
+    """What the voter had looked at before, as the journal has it."""
+    who = (vote.clear or {}).get("actor", ())
+    if not who:
+        return unknown("  " + said("what its voter had looked at: who that was is erased"), Entries.of(vote.entry.seq))
+    shown = who[0] if names else said("the voter")
+    seen = [
+        step.entry
+        for step in steps
+        if step.entry.kind == Kind.VIEWED.value
+        and step.entry.id == vote.entry.id
+        and step.entry.seq < vote.entry.seq
+        and (step.clear or {}).get("actor", ())[:1] == who[:1]
+    ]
+    if not seen:
+        text = said(
+            "{who} had opened nothing of it at the console before that: what the notice said they had", who=shown
+        )
+        return fact("  " + text, Entries.of(vote.entry.seq))
+    saw = dict.fromkeys(said(DETAILS.get(str(one.data.get("saw")), N_("an attachment"))) for one in seen)
+    took = length_of(instant(vote.entry.at) - instant(seen[0].at), said)
+    text = said(
+        "{who} had looked at {what}, the first time {length} before", who=shown, what=", ".join(saw), length=took
+    )
+    return fact("  " + text, Entries.of(*(one.seq for one in seen), vote.entry.seq))
+
+
+def length_of(length: timedelta, said: Speech) -> str:
+    """To the second below two minutes, to the minute below two hours, to the hour beyond."""
+    seconds = int(length.total_seconds())
+    unit = 1 if seconds < 120 else 60 if seconds < 7200 else 3600
+    return span(seconds // unit * unit, said)

@@ -1,0 +1,85 @@
+"""The rules that did not take effect on a message, and by how much: of the policy that decided, by what the journal keeps of it.
+
+A fact that no rule needed was not asked for then; of a rule that hangs on one nobody can say. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from smtpguard.admission.recorded import Recorded
+from smtpguard.config.problem import Broken
+from smtpguard.policy.condition import NO, YES, AtLeast, AtMost, Condition, shown
+from smtpguard.policy.facts import Count, Unknown, Value
+from smtpguard.policy.parse import parse
+from smtpguard.policy.rule import Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """``fact``, ``observed``, ``limit``: of the condition that said no, "" where an exception did (``excepted``), or where nobody can say
+    (``unsaid``: the facts that are not kept). ``by``: how much was lacking to a count, in its own unit; None of what is no count.
+    ``milder``: it could not have made it stricter."""
+
+    rule: str
+    observes: bool
+    fact: str = ""
+    observed: str = ""
+    limit: str = ""
+    by: float | None = None
+    excepted: bool = False
+    unsaid: tuple[str, ...] = ()
+    milder: bool = False
+
+
+def missed(message: Recorded, documents: Mapping[str, bytes] | None, *, delimiters: str) -> tuple[Missed, ...]:
+    """In the policy's order; none where its documents are not kept."""
+    if documents is None or not message.decided:
+        return ()
+    try:
+        rules = parse(documents, delimiters=delimiters).rules.rules
+    except Broken:
+        return ()
+    return tuple(one for rule in rules if rule.rule_id not in message.hits for one in _of(rule, message))
+
+
+def _of(rule: Rule, message: Recorded) -> Iterator[Missed]:
+    values = {c.slot: value for c in rule.conditions if (value := message.value(c.slot)) is not None}
+    known = {slot: value for slot, value in values.items() if not isinstance(value, Unknown)}
+    answer = rule.answer(known)
+    if answer is YES:
+        yield Missed(rule=rule.rule_id, observes=rule.observes, milder=True)
+    elif answer is not NO:
+        unsaid = dict.fromkeys(c.fact.name for c in rule.conditions if c.slot not in known)
+        yield Missed(rule=rule.rule_id, observes=rule.observes, unsaid=tuple(unsaid))
+    else:
+        because = _nearest(rule, known)
+        if because is None:
+            yield Missed(rule=rule.rule_id, observes=rule.observes, excepted=True)
+            return
+        value = known[because.slot]
+        yield Missed(
+            rule=rule.rule_id,
+            observes=rule.observes,
+            fact=because.fact.name,
+            observed="" if because.fact.personal else shown(because.fact, value),
+            limit="" if because.fact.personal else because.limit,
+            by=_lacking(because, value),
+        )
+
+
+def _nearest(rule: Rule, known: Mapping[str, Value]) -> Condition | None:
+    """Of the conditions that said no one that is a count, since it says by how much; else the first. None where an exception did."""
+    against = [c for c in rule.when if c.answer(known) is NO]
+    return next((c for c in against if _lacking(c, known[c.slot]) is not None), against[0] if against else None)
+
+
+def _lacking(condition: Condition, value: Value) -> float | None:
+    if not isinstance(value, Count):
+        return None
+    if isinstance(condition, AtLeast):
+        return condition.n - value.high
+    if isinstance(condition, AtMost):
+        return value.low - condition.n
+    return None

@@ -1,0 +1,62 @@
+"""What a report says, a statement at a time: each marked as fact, estimate or unknown, with the entries of the journal that it rests on.
+
+Text, HTML, JSON, PDF and the drafts are all made of these, so that none of them can say more than another. Pure.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from smtpguard.incidents.entries import Entries
+from smtpguard.locale.phrase import N_
+
+
+class Mark(enum.Enum):
+    FACT = "fact"  # the journal says it
+    ESTIMATE = "estimate"  # between bounds that the journal gives
+    UNKNOWN = "unknown"  # nobody can say it from the journal
+
+
+MARKS = {Mark.FACT: N_("fact"), Mark.ESTIMATE: N_("estimate"), Mark.UNKNOWN: N_("unknown")}
+FORMATS = ("text", "html", "json", "pdf")
+"""What a report is made of."""
+_NONE = Entries()
+_SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # as they stand in numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    text: str
+    mark: Mark = Mark.FACT
+    entries: Entries = field(default_factory=Entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """``key``: the same in every language. None is without statements."""
+
+    key: str
+    title: str
+    statements: tuple[Statement, ...]
+
+
+def fact(text: str, entries: Entries = _NONE) -> Statement:
+    return Statement(text=text, entries=entries)
+
+
+def estimate(text: str, entries: Entries = _NONE) -> Statement:
+    return Statement(text=text, mark=Mark.ESTIMATE, entries=entries)
+
+
+def unknown(text: str, entries: Entries = _NONE) -> Statement:
+    return Statement(text=text, mark=Mark.UNKNOWN, entries=entries)
+
+
+def sure(exact: bool) -> Mark:
+    return Mark.FACT if exact else Mark.ESTIMATE
+
+
+def plain(text: str) -> str:
+    """Without what could steer a terminal: what came in a message is not to be trusted with one."""
+    return "".join(c if c.isprintable() or c in _SPACES else "\N{REPLACEMENT CHARACTER}" for c in text)

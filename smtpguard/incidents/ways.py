@@ -1,0 +1,156 @@
+"""How the messages of a case came in, and whether that is how its writer's mail comes in otherwise: what would point to an intrusion.
+
+A journal shows who was logged in, from which address, and what was proven. Who sat at the keyboard it does not show. Pure.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from smtpguard.incidents.entries import Entries
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Kind
+
+MANY_REFUSED = 10
+"""So many sign-ins that are refused at the console in the time of a case are no slips of the hand."""
+WATCHED = (Kind.SIGN_IN_REFUSED, Kind.SECRET, Kind.KEY)
+"""What happens at the guard itself, and would have to be explained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How a message came in. ``client``: whose connection it was; ``peer``: the server that told of that client, "" where none did.
+    ``login``: "" where nobody was logged in; ``helo`` and ``login`` are None where they are erased. ``proven``: whether it is proven who wrote it, by a login, a checking server or a
+    declared origin; None where nobody asked. ``signed``, ``unsigned``: domains whose DKIM signatures verified, and which did not;
+    None where DKIM was not asked."""
+
+    client: str
+    peer: str
+    listener: str
+    tls: bool
+    login: str | None
+    helo: str | None
+    proven: bool | None
+    signed: tuple[str, ...] | None
+    unsigned: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], private: Mapping[str, Any], clear: Clear | None, proven: bool | None) -> Way:
+        def one(role: str) -> str | None:
+            if role not in private:
+                return ""
+            return next(iter(clear.get(role, ())), "") if clear is not None else None
+
+        dkim = data.get("dkim")
+        return cls(
+            client=str(data.get("client") or ""),
+            peer=str(data.get("peer") or ""),
+            listener=str(data.get("listener") or ""),
+            tls=bool(data.get("tls")),
+            login=one("actor"),
+            helo=one("helo"),
+            proven=True if "actor" in private else proven,
+            signed=tuple(dkim["signed"]) if dkim is not None else None,
+            unsigned=tuple(dkim["failed"]) if dkim is not None else (),
+        )
+
+
+class Checked(enum.Enum):
+    """What was looked at."""
+
+    CLIENT = "client"
+    LOGIN = "login"
+    HELO = "helo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usual:
+    """Of the ``earlier`` messages of the same writers, the last before the case: how many came by each client, login and HELO that the case has,
+    the last two as keyed digests. ``entries``: those messages."""
+
+    earlier: int
+    shared: Mapping[Checked, int]
+    entries: Entries = field(default_factory=Entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What of a verdict is compared: its client, and its login and HELO as they stand in the chain."""
+
+    client: str
+    login: frozenset[str]
+    helo: frozenset[str]
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], private: Mapping[str, Sequence[str]]) -> Marks:
+        return cls(
+            client=str(data.get("client") or ""),
+            login=frozenset(private.get("actor", ())),
+            helo=frozenset(private.get("helo", ())),
+        )
+
+    def values(self) -> Mapping[Checked, frozenset[str]]:
+        client = frozenset([self.client]) if self.client else frozenset[str]()
+        return {Checked.CLIENT: client, Checked.LOGIN: self.login, Checked.HELO: self.helo}
+
+
+class Comparing:
+    """The case's own marks first, then those of earlier messages."""
+
+    def __init__(self, case: Sequence[Marks]) -> None:
+        self._known = {check: frozenset().union(*(marks.values()[check] for marks in case)) for check in Checked}
+        self._shared = dict.fromkeys(Checked, 0)
+        self._entries = Entries()
+
+    def add(self, entry: Entry) -> None:
+        content = entry.content
+        self._entries.add(entry.seq)
+        for check, some in Marks.of(content["data"], content["private"]).values().items():
+            self._shared[check] += bool(some & self._known[check])
+
+    @property
+    def many(self) -> int:
+        return self._entries.many
+
+    def usual(self) -> Usual:
+        asked = {check: n for check, n in self._shared.items() if self._known[check]}
+        return Usual(earlier=self.many, shared=asked, entries=self._entries)
+
+
+class Sign(enum.Enum):
+    """What has to be explained before anybody says that nobody broke in."""
+
+    CLIENT = "client"  # none of the writer's earlier messages came from there
+    LOGIN = "login"
+    HELO = "helo"
+    UNSIGNED = "unsigned"  # a signature did not verify
+    REFUSED = "sign-in-refused"  # many sign-ins at the console were refused
+    SECRET = "secret"  # the guard's secret, or key, became another one
+    KEY = "key"
+    JOURNAL = "journal"  # it is not what was written
+
+
+def signs(
+    usual: Usual | None,
+    ways: Mapping[Way, Entries],
+    watched: Mapping[str, Entries],
+    *,
+    whole: bool,
+) -> dict[Sign, Entries]:
+    """Each with the entries that show it."""
+    found: dict[Sign, Entries] = {}
+    every = Entries.of(*(seq for one in ways.values() for seq in one.named))
+    if usual is not None and usual.earlier:
+        found |= {Sign(check.value): every for check, shared in usual.shared.items() if not shared}
+    bad = [seq for way, one in ways.items() if way.unsigned for seq in one.named]
+    if bad:
+        found[Sign.UNSIGNED] = Entries.of(*bad)
+    for kind, entries in watched.items():
+        if kind != Kind.SIGN_IN_REFUSED.value or entries.many >= MANY_REFUSED:
+            found[Sign(kind)] = entries
+    if not whole:
+        found[Sign.JOURNAL] = Entries()
+    return found
