@@ -1,6 +1,6 @@
-"""smtpguard returns: what came back after a mailing is taken, listed and exported.
+"""smtpguard returns: take, list and export the mail that came back after a mailing.
 
-An MTA hands mail to ``take`` as to a pipe; whatever keeps it from being stored ends with 75, so that the MTA keeps it.
+An MTA pipes mail to ``take``. Whatever prevents storing it ends with 75, so that the MTA keeps it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def take(context: Context, files: tuple[str, ...], to: tuple[str, ...], as_json:
         receipts = context.run(work())
     except TryAgain:
         raise
-    except Exception as error:  # with any other status an MTA gives the mail up
+    except Exception as error:  # with any other status the MTA drops the mail
         said = error.message if isinstance(error, click.ClickException) else sentence_of(error)
         raise TryAgain(
             f"it is not stored, and stays where it was: {said or f'{type(error).__name__}: {error}'}"

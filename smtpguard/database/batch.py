@@ -262,8 +262,8 @@ class Batch:
         return self._rows.setdefault(table, [])
 
     def open_page(self) -> Shared | None:
-        """The page of the fronts, which from now on hears what this batch does. While the database knows of no front,
-        no process reads it."""
+        """The page of the fronts, which this batch updates from now on. While the database has no front, no process
+        reads the page."""
         if self._fronts is not None:
             self._page = self._fronts.shared
             if self._page.generation != self.head.generation:

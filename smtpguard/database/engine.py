@@ -39,9 +39,9 @@ longer."""
 CONNECT_SECONDS = 5
 _ADVISORY_KEY = 0x536D7470  # any number, the same for every writer
 _BEGIN_SQLITE = "BEGIN IMMEDIATE"
-_LOG_PAGES = 8000  # pages of the write-ahead log that are laid out
-_LONG_PAGES = 6000  # from here on it is written back in the background, so that it starts again
-_TOO_LONG_PAGES = 32000  # a commit writes it back, if the background did not
+_LOG_PAGES = 8000  # pages of the write-ahead log that are allocated beforehand
+_LONG_PAGES = 6000  # from this length on it is written back in the background, so that it starts again
+_TOO_LONG_PAGES = 32000  # from this length on a commit writes it back
 _ROOMY = 1 << 30  # octets
 _LAY_OUT = (  # write its pages and free them; the last statement makes the disk allocate them
     _BEGIN_SQLITE,

@@ -516,7 +516,7 @@ front = Table(  # how far each process's front has been moved into the chain (da
     _big("moved"),
 )
 
-returned = Table(  # what came back after a mailing, about one person each (returns): the mail by its SHA-256, and which of what it says
+returned = Table(  # mail that came back after a mailing (returns): by its SHA-256, and which of the people it is about
     "returned",
     metadata,
     _text("mail", primary_key=True),

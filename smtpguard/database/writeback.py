@@ -1,7 +1,8 @@
-"""Writes the write-ahead log of a SQLite database back in the background: no commit waits for it.
+"""Write the write-ahead log of a SQLite database back in the background, so that no commit waits for it.
 
-A checkpoint that waits for nobody (PASSIVE) leaves what others commit during it, and the log starts again only if nothing is left. So
-the rest is written back a second time, under the lock of those who write. See https://www.sqlite.org/wal.html, section 3.
+A PASSIVE checkpoint waits for no lock and leaves what others commit meanwhile, and the log starts again only if nothing
+is left. So the rest is written back a second time, under the lock of the writers. See https://www.sqlite.org/wal.html,
+section 3.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from smtpguard.database.files import Chamber
 log = logging.getLogger(__name__)
 
 _HEAD, _FRAME_HEAD = 32, 24  # octets, https://www.sqlite.org/fileformat2.html section 4.1
-_EACH = 16  # commits between two looks
-_REST_SECONDS = 1.0  # between two runs: a long read may keep the log from starting again
+_EACH = 16  # commits between two checks
+_REST_SECONDS = 1.0  # between two runs: a long read may prevent the log from starting again
 _ROUNDS = 4
 
 
 class WriteBack:
-    """For one process. ``connect`` returns a connection of its own, without a transaction; it is closed after use. ``pages``: the log
-    is long from here on."""
+    """For one process. ``connect`` returns a connection of its own, without a transaction; it is closed after use.
+    ``pages``: the length from which the log is long."""
 
     def __init__(self, path: Path, connect: Callable[[], Any], pages: int) -> None:
         self._path, self._connect, self._pages = path, connect, pages
@@ -36,7 +37,7 @@ class WriteBack:
         self._thread: threading.Thread | None = None
 
     def committed(self) -> None:
-        """Called by the thread that writes, after a commit. Starts a run if the log is long."""
+        """Call in the writer's thread after a commit. Starts a run if the log is long."""
         self._commits += 1
         if self._commits % _EACH or (self._thread is not None and self._thread.is_alive()):
             return
@@ -89,6 +90,6 @@ class WriteBack:
 
 
 def _left(connection: Any) -> int:
-    """Write back what can be. Returns how many pages are left."""
+    """Write back what is possible. Returns the number of pages left."""
     _, there, written = connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return int(there) - int(written)

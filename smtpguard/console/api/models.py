@@ -129,7 +129,7 @@ class Feedback(Sent):
 
 
 class ReturnedMail(Sent):
-    """A mail that came back, as in Explain. ``recipients``: for whom it came, by its envelope."""
+    """A mail that came back, as in Explain. ``recipients``: those of its envelope."""
 
     message: str = ""
     message_base64: str = ""
@@ -137,8 +137,9 @@ class ReturnedMail(Sent):
 
 
 class ReturnRow(BaseModel):
-    """``id``: of the mail, its SHA-256; ``n``: which of the people that it is about. ``known_by``: how ``message`` and ``mailing`` are
-    known; by likeness they are likely, no more. ``counts``: whether breakers count it. ``kept``: whether the mail is there still."""
+    """``id``: the SHA-256 of the mail; ``n``: which of the people it is about. ``known_by``: how ``message`` and
+    ``mailing`` were found; by likeness they are only likely. ``counts``: whether breakers count it. ``kept``: whether
+    the mail is still stored."""
 
     id: str
     n: int

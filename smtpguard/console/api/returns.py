@@ -1,4 +1,4 @@
-"""What came back after a mailing, through the API: handed in by whoever receives it, and listed."""
+"""API operations on mail that came back after a mailing: take one from its receiver, and list them."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ async def explain(call: Call) -> Explained:
 
 
 def raw_of(text: str, encoded: str) -> bytes:
-    """A message, given in either way. Raises Refusal."""
+    """The message in either encoding. Raises Refusal."""
     if bool(text) == bool(encoded):
         raise Refusal(422, errors=[Wrong(at="body.message", problem="either message or message_base64")])
     if text:

@@ -1,4 +1,4 @@
-"""The page of who is away: an approver says when, and who decides meanwhile; an admin agrees to a deputy of another group."""
+"""The Away page: an approver reports an absence and a deputy; an admin agrees to a deputy from another group."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_AWAY = N_("{address} has not said that they are away.")
 
 
 class Wrong(Exception):
-    """What somebody filled in cannot be. ``field``: which; ``text``: why."""
+    """An invalid field of the form. ``field``: its name; ``text``: why."""
 
     def __init__(self, field: str, text: str) -> None:
         super().__init__(text)
@@ -37,7 +37,8 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """One absence on the page. ``deciding``: groups in which the deputy decides; ``not_yet``: those in which only an admin can let them."""
+    """One absence on the page. ``deciding``: groups in which the deputy decides; ``not_yet``: groups in which an admin
+    must agree first."""
 
     absence: Absence
     by_policy: bool
@@ -63,7 +64,8 @@ class Absent:
         return await self._shown(request)
 
     async def away(self, request: Request) -> Response:
-        """Says when they are away. What an admin agreed to stays agreed, while the deputy is the same and the days are among those."""
+        """Report the person's absence. An admin's agreement stays valid for the same deputy and days within the earlier
+        ones."""
         who, in_force = person(request).address, desk(request).policies.current()
         try:
             wanted = await self._wanted(request, who, in_force)
@@ -86,7 +88,7 @@ class Absent:
         return see_other("/away")
 
     async def back(self, request: Request) -> Response:
-        """They are there again, or do not go; whether they or the policy had said so."""
+        """End or cancel the person's absence, whether the person or the policy declared it."""
         who, in_force, now = person(request).address, desk(request).policies.current(), self._clock.now()
         mine = in_force.addresses_of(who)
         current = [a for a in in_force.groups.absences if a.person in mine and not a.over(now, in_force.groups.zone)]
@@ -109,7 +111,7 @@ class Absent:
         return await self._deputy(request, "refused", lambda said: replace(said, deputy="", confirmed=False))
 
     async def _deputy(self, request: Request, change: str, to: Callable[[Absence], Absence]) -> Response:
-        """What an admin says of the deputy whom the page showed: of another nothing."""
+        """Apply an admin's decision on the deputy that the page showed. If the deputy differs by now, change nothing."""
         form, admin = request.state.form, person(request).address
         who, deputy = str(form.get("person", ""))[:320], str(form.get("deputy", ""))[:320]
 
@@ -130,7 +132,7 @@ class Absent:
         return see_other("/away")
 
     async def _wanted(self, request: Request, who: str, in_force: InForce) -> Absence:
-        """What the form says. Raises Wrong."""
+        """Parse the form. Raises Wrong."""
         form = request.state.form
         today = self._clock.now().astimezone(in_force.groups.zone).date()
         since = _day(form.get("since"), "since") if form.get("since") else today
@@ -147,7 +149,8 @@ class Absent:
         return Absence(person=who, since=since, until=until, deputy=deputy)
 
     async def _known(self, text: str, in_force: InForce) -> str:
-        """The canonical address of somebody who can decide: of a group, or with an approver's account. "" for nobody."""
+        """The canonical address of a person who can decide: in a group, or with an approver's account. "" without a
+        text."""
         if not text:
             return ""
         try:

@@ -1,4 +1,4 @@
-"""What came back after a mailing: bounces, complaints, replies, by whom each is about."""
+"""The mail that came back after a mailing: bounces, complaints, replies, by the person that each is about."""
 
 from __future__ import annotations
 
