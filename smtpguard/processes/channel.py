@@ -29,8 +29,7 @@ _MAX_OCTETS = 65_536
 class Channel:
     """One end. ``received`` gets each message and its socket, if one came; ``ended`` is called once, at end of file.
 
-    What is sent to an end that does not read waits here, in order; ``waiting`` says how much.
-    """
+    Messages for an end that does not read wait here, in order; ``waiting`` is their number."""
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class Channel:
         return len(self._out)
 
     def send(self, message: Message, connection: socket.socket | None = None) -> None:
-        """Sent now, or when the other end reads. ``connection`` must stay open until it is acknowledged."""
+        """Send now, or when the other end reads. ``connection`` must stay open until it is acknowledged."""
         if self._closed:
             return
         self._out.append((json.dumps(message).encode(), connection))
@@ -79,14 +78,14 @@ class Channel:
             except BlockingIOError:
                 self._loop.add_writer(self._socket.fileno(), self._flush)
                 return
-            except OSError:  # the other end is gone: the reader will see it, and there everything is decided
+            except OSError:  # the other end is gone: the reader sees it, and handles it
                 break
             self._out.popleft()
         self._out.clear()
         self._loop.remove_writer(self._socket.fileno())
 
     def drain(self) -> None:
-        """Read what has come already, without waiting for the loop."""
+        """Read what has arrived, without waiting for the loop."""
         self._readable()
 
     def _readable(self) -> None:
@@ -108,5 +107,5 @@ class Channel:
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Supervisor's end and part's end, neither inherited unless passed."""
+    """The supervisor's end and the part's end, neither inherited unless passed."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)

@@ -21,23 +21,25 @@ from smtpguard.processes.listeners import Listener
 from smtpguard.processes.numbers import Said
 
 MOST_UNACKNOWLEDGED = 64
-"""A part that lets so many connections wait is not given more: it is busy, or stuck."""
+"""A part with so many unacknowledged connections gets no more: it is busy, or stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    start_seconds: float = 60.0  # without a sign of life before it is ready; doubled each time that a start took longer
+    start_seconds: float = (
+        60.0  # without a sign of life before it is ready; doubled each time that a start takes longer
+    )
     longest_start_seconds: float = 3600.0  # from start to ready
     silence_seconds: float = 10.0  # between beats
     grace_seconds: float = 30.0
-    first_pause_seconds: float = 0.1  # before a restart; doubled each time, forgotten after a good minute
+    first_pause_seconds: float = 0.1  # before a restart; doubled each time, reset after a minute without a death
     longest_pause_seconds: float = 10.0
     deaths: int = 5  # so many within the window end serve
     deaths_seconds: float = 60.0
 
 
 def resident_bytes(pid: int) -> int:
-    """What a process has in memory; pages that it shares with others are in it. 0 where it is no more (proc_pid_statm(5))."""
+    """Resident memory of a process, shared pages included. 0 if it has ended (proc_pid_statm(5))."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except OSError:
@@ -47,8 +49,8 @@ def resident_bytes(pid: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """A connection that the part may or may not have taken: ours until it says so. ``told``: its client, as a proxy has said
-    it; "" where it could not."""
+    """A connection that the part may have taken: it is the supervisor's until the part says so. ``told``: the client,
+    as a proxy gave it; "" if it could not."""
 
     connection: socket.socket
     listener: Listener
@@ -75,11 +77,11 @@ class Watcher(Protocol):
 
 
 Life = Callable[[str, int], int]
-"""What a part's process does: the kind of part, and the descriptor of its channel. Returns its exit status."""
+"""The main function of a part's process: the kind of part, and the descriptor of its channel. Returns its exit status."""
 
 
 class Child:
-    """A part's process, over all its lives. ``name`` is the part and its number: "proxy-1"."""
+    """The process of a part, across restarts. ``name`` is the part and its number: "proxy-1"."""
 
     def __init__(self, *, name: str, part: str, life: Life, watcher: Watcher, timing: Timing) -> None:
         self.name = name
@@ -111,7 +113,7 @@ class Child:
         return self.ready and not self._leaving and len(self.offered) < MOST_UNACKNOWLEDGED
 
     def start(self) -> None:
-        """Raises OSError where the system has no process or no descriptor for it; nothing of it runs then."""
+        """Raises OSError if the system has no process or descriptor left; then nothing of it runs."""
         loop = asyncio.get_running_loop()
         ours, theirs = pair()
         pid = None
@@ -127,7 +129,7 @@ class Child:
                 os.waitpid(pid, 0)
             raise
         self.pid = pid
-        self._channel = Channel(ours, self._received, lambda: None)  # the end of the process is what counts
+        self._channel = Channel(ours, self._received, lambda: None)  # the end of the process is decisive
         loop.add_reader(self._pidfd, self._reap)
         self._heard_at = self._started_at = loop.time()
         self.ready = self._leaving = self._killed = self.late = False
@@ -141,31 +143,31 @@ class Child:
         self._channel.send(message, offered.connection)
 
     def tell(self, numbers: Mapping[str, Any]) -> None:
-        """The next are newer: they do not wait for one that does not read."""
+        """Newer numbers follow, so they do not queue for a part that does not read."""
         if self._channel is not None and self.ready and not self._channel.waiting:
             self._channel.send({"numbers": numbers})
 
     def grant(self, places: Mapping[str, Any]) -> None:
-        """What it is to be told of the places that it asked for (places.Places)."""
+        """The answer to its request for places (places.Places)."""
         if self._channel is not None:
             self._channel.send({"places": places})
 
     def stop(self, grace_seconds: float) -> None:
         self._leaving = True
-        if not self.ready:  # it has nothing in hand, and is too busy with its own beginning to listen
+        if not self.ready:  # it has no connections, and does not read yet
             self.kill()
         elif self._channel is not None:
             self._channel.send({"stop": grace_seconds})
 
     def kill(self) -> None:
         if self.pid is not None:
-            os.kill(self.pid, signal.SIGKILL)  # it is ours until it is reaped
+            os.kill(self.pid, signal.SIGKILL)  # the pid is valid until it is reaped
 
     def silent(self, now: float) -> str | None:
-        """Why it is to be killed, or None while all is well."""
+        """Why it must be killed, or None."""
         if not self.running:
             return None
-        if not self.ready and not self._leaving:  # it says nothing while it reads its own code, which may take a while
+        if not self.ready and not self._leaving:  # it is silent while it loads its code, which may take a while
             if now - self._heard_at > self._start_seconds:
                 return f"no sign of life for {self._start_seconds:g} s of its start"
             longest = self._timing.longest_start_seconds
@@ -175,8 +177,8 @@ class Child:
         return None
 
     def give_up(self) -> bool:
-        """Kill it for its silence; False where that was done already. After a start that was too slow the next one has twice the
-        time, so that none is begun again for ever."""
+        """Kill it for its silence; False if that was done already. After a start that was too slow the next one has
+        twice the time, so that it can succeed eventually."""
         if self._killed:
             return False
         self._killed, self.late = True, not self.ready
@@ -186,20 +188,20 @@ class Child:
         return True
 
     def excuse(self, seconds: float) -> None:
-        """It could not speak, and nobody could listen, for so long: a virtual machine that was paused, say."""
+        """It could not send for so long, and nobody could receive: for example in a virtual machine that was paused."""
         self._heard_at += seconds
         self._started_at += seconds
 
     @property
     def memory_bytes(self) -> int:
-        """That are resident; 0 while it does not run."""
+        """Resident memory; 0 while it does not run."""
         return resident_bytes(self.pid) if self.pid is not None else 0
 
     def lived_seconds(self, now: float) -> float:
         return now - self._started_at
 
     def silent_seconds(self, now: float) -> float:
-        """Since it was heard of last."""
+        """Since the last message from it."""
         return max(0.0, now - self._heard_at)
 
     def _received(self, message: Message, connection: socket.socket | None) -> None:
@@ -241,7 +243,7 @@ class Child:
         os.close(self._pidfd)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         if self._channel is not None:
-            self._channel.drain()  # what it had acknowledged before its end is not to be given to another
+            self._channel.drain()  # connections that it acknowledged before its end are not given to another
             self._channel.close()
         self.pid = self._channel = None
         self.ready = False

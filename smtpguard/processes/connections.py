@@ -13,20 +13,20 @@ from smtpguard.mail.client import Network, client_address, within
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """``per_client`` does not hold for clients in ``trusted``: the MTA in front speaks for everybody."""
+    """``per_client`` does not apply to clients in ``trusted``: the MTA in front carries mail of many."""
 
     total: int
     per_client: int
     trusted: Sequence[Network] = ()
 
     def trusts(self, client: str) -> bool:
-        """An MTA on a Unix socket has no address."""
+        """An MTA on a Unix socket has no address, and is trusted."""
         return client_address(client) is None or within(client, self.trusted)
 
 
 @dataclass(slots=True)
 class Connections:
-    """Open connections by id. ``part`` is whatever the supervisor knows its parts by."""
+    """Open connections by id. ``part``: any key by which the supervisor knows its parts."""
 
     limits: Limits
     by_listener: Counter[str] = field(default_factory=Counter)
@@ -39,7 +39,7 @@ class Connections:
         return len(self._open)
 
     def admits(self, client: str, besides: int = 0) -> bool:
-        """``besides``: connections that are open and nobody's yet."""
+        """``besides``: open connections that are not counted yet."""
         if len(self._open) + besides >= self.limits.total:
             return False
         return self._by_client[client] < self.limits.per_client or self.limits.trusts(client)
@@ -64,7 +64,7 @@ class Connections:
         self._by_part[part] += 1
 
     def closed(self, connection: int) -> None:
-        """Forgets it. An id that is not open is nobody's: a part may say so after it was given up."""
+        """Forget it. An unknown id is ignored: a part may report it after the supervisor has given it up."""
         found = self._open.pop(connection, None)
         if found is None:
             return

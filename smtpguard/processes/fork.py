@@ -22,10 +22,10 @@ _FAILED = 1
 
 
 def fork(title: str, keep: int, life: Callable[[], int]) -> int:
-    """Returns the child's pid. The child closes every descriptor from 3 on except ``keep``, shows ``title`` in ps(1), calls ``life`` and
-    exits with the status that it returns. To be called from the main thread, outside a task. Raises OSError where the system has no
-    process left."""
-    for stream in (sys.stdout, sys.stderr):  # else the child would write it again
+    """Returns the child's pid. The child closes every descriptor from 3 on except ``keep``, shows ``title`` in ps(1),
+    calls ``life`` and exits with the status that it returns. Call it from the main thread, outside a task. Raises
+    OSError if the system has no process left."""
+    for stream in (sys.stdout, sys.stderr):  # else the child would write buffered output again
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     # A signal between fork and the reset of handlers would be written to the supervisor's own wakeup descriptor.
@@ -54,15 +54,18 @@ def _live(title: str, keep: int, life: Callable[[], int], mask: set[int] | set[s
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        os._exit(status)  # no exit handler of the supervisor's runs here
+        os._exit(status)  # the supervisor's exit handlers do not run here
 
 
 def _forget(keep: int) -> None:
-    """Leave to the supervisor what is the supervisor's: signals, event loop, descriptors."""
+    """Drop the supervisor's state: signals, event loop, descriptors."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP):  # for the supervisor, though a terminal sends them to everybody
+    for number in (
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):  # meant for the supervisor, but a terminal sends them to the whole group
         signal.signal(number, signal.SIG_IGN)
     asyncio._set_running_loop(None)
     null = os.open(os.devnull, os.O_RDONLY)

@@ -18,7 +18,7 @@ from smtpguard.processes.proxyline import MAX_OCTETS, BadHeader, Header
 
 _log = structlog.get_logger("smtpguard.supervisor")
 SECONDS = 5.0
-"""A proxy says it with its first packet."""
+"""A proxy sends it with its first packet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,7 +32,7 @@ class Arrival:
 
 
 class Introductions:
-    """``told`` gets each arrival with its client: an address, or "" where the proxy speaks for itself."""
+    """``told`` gets each arrival with its client: an address, or "" if the proxy speaks for itself."""
 
     def __init__(self, told: Callable[[Arrival, str], None]) -> None:
         self._told = told
@@ -57,7 +57,7 @@ class Introductions:
         try:
             came = connection.recv(MAX_OCTETS, socket.MSG_PEEK)
             if not came:
-                self._drop(arrival)  # a look at the port, as a proxy's checks are
+                self._drop(arrival)  # a port check, as by a proxy
                 return
             connection.recv(header.feed(came))
         except (BlockingIOError, InterruptedError):

@@ -25,7 +25,7 @@ _PASSING = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EMFILE, errno
 
 
 class CannotListen(Exception):
-    """One sentence: the address, and why. ``passing``: it may be otherwise soon."""
+    """One sentence: the address, and why. ``passing``: it may succeed soon."""
 
     def __init__(self, sentence: str, *, passing: bool = False) -> None:
         super().__init__(sentence)
@@ -34,10 +34,10 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """``index`` is its place in the settings' ``listen.smtp``, or in ``listen.milter``: ``part`` says which, and who takes its
-    connections. ``implicit_tls``: a refusal in clear would be no SMTP there. ``proxy``: who connects is a proxy, and says for whom.
-    ``clients``: who may connect, None for everybody.
-    ``made``: the inode of a Unix socket that we made. ``given``: by a manager, who keeps it open when we close it."""
+    """``index``: its place in the settings' ``listen.smtp`` or ``listen.milter``; ``part`` says which, and which part
+    takes its connections. ``implicit_tls``: no SMTP reply can be sent in clear. ``proxy``: clients are proxies, with a
+    PROXY header. ``clients``: who may connect, None for everybody. ``made``: the inode of a Unix socket that we
+    created. ``given``: by a service manager, which keeps it open when we close it."""
 
     index: int
     socket: socket.socket
@@ -53,16 +53,16 @@ class Listener:
         return _name_of(self.socket)
 
     def admits(self, client: str) -> bool:
-        """``client``: an address; "" for one that has none, or whose nobody knows."""
+        """``client``: an address; "" for none, or an unknown one."""
         return self.clients is None or within(client, self.clients)
 
     @property
     def in_clear(self) -> bool:
-        """Whether who connects could read a refusal in SMTP."""
+        """Whether a client could read an SMTP reply."""
         return self.part == "proxy" and not self.implicit_tls
 
     def close(self) -> None:
-        """A Unix socket's place is left empty, unless somebody else has put one there: so clients know at once."""
+        """Remove a Unix socket, unless another process has replaced it: so clients notice at once."""
         path = Path(self.socket.getsockname()) if self.made is not None and self.socket.fileno() >= 0 else None
         self.socket.close()
         with contextlib.suppress(OSError):
@@ -72,8 +72,8 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One entry of ``listen.smtp`` or, where ``part`` says milter, of ``listen.milter``, as far as the socket goes. ``unix``: the
-    path of a Unix socket, of this ``mode`` and ``group``, in place of address and port."""
+    """One entry of ``listen.smtp`` or, if ``part`` is milter, of ``listen.milter``, as far as the socket needs it.
+    ``unix``: the path of a Unix socket, with ``mode`` and ``group``, instead of address and port."""
 
     address: str = ""
     port: int = 0
@@ -87,7 +87,8 @@ class Wanted:
 
 
 def inherited(environ: MutableMapping[str, str] = os.environ, first: int = _FIRST_FD) -> list[socket.socket]:
-    """The sockets that the manager has opened for this very process. The variables are taken away: no child is to see them."""
+    """The sockets that the service manager has opened for this process. The variables are removed, so that no child
+    sees them."""
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdigit():
@@ -100,7 +101,7 @@ def inherited(environ: MutableMapping[str, str] = os.environ, first: int = _FIRS
 
 
 def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> list[Listener]:
-    """A listener for each of ``wanted``. Raises CannotListen, and leaves nothing open then."""
+    """A listener for each of ``wanted``. Raises CannotListen, and then leaves nothing open."""
     left = list(given)
     opened: list[Listener] = []
     with contextlib.ExitStack() as undo:
@@ -174,7 +175,7 @@ def _bind(want: Wanted) -> socket.socket:
 
 
 def _bind_unix(path: Path, mode: int, group: str | None) -> socket.socket:
-    """One that was left behind by a process that is no more is replaced."""
+    """A stale socket of a process that has ended is replaced."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         if path.is_socket():
@@ -185,7 +186,7 @@ def _bind_unix(path: Path, mode: int, group: str | None) -> socket.socket:
                     path.unlink()
                 else:
                     raise CannotListen(f"cannot listen on {path}: somebody does already", passing=True)
-        before = os.umask(0o177)  # nobody comes in before it is as it should be
+        before = os.umask(0o177)  # no connection before mode and group are set
         try:
             sock.bind(str(path))
         finally:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 
 class Notifier:
-    """Datagrams to the service manager. Best effort: a manager that does not listen stops nobody."""
+    """Datagrams to the service manager. Best effort: an error stops nothing."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         path = environ.get("NOTIFY_SOCKET", "")
@@ -21,7 +21,7 @@ class Notifier:
 
     @property
     def managed(self) -> bool:
-        """Whether a service manager is there to be told."""
+        """Whether there is a service manager."""
         return bool(self._address)
 
     def send(self, *lines: str) -> None:
@@ -47,7 +47,7 @@ class Notifier:
         self.send("STOPPING=1", "STATUS=finishing what is in DATA")
 
     def not_yet(self, seconds: float, status: str = "preparing database, policy and lists") -> None:
-        """That the start takes so long at least, from now on."""
+        """Extend the start timeout: the start takes at least so long from now on."""
         self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}", f"STATUS={status}")
 
     def status(self, text: str) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What a process says of itself. ``counts``: since it began; ``levels``: as it is now. ``found``: what it has found out last about something that
-    others ask about too, and when, by the machine's monotonic clock."""
+    """The numbers of a process. ``counts``: since it began; ``levels``: current values. ``found``: its latest
+    observation of something that others observe too, and when, by the machine's monotonic clock."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     levels: Mapping[str, int] = field(default_factory=dict)
@@ -22,26 +22,26 @@ class Said:
 
     @classmethod
     def of(cls, beat: Mapping[str, Any]) -> Said:
-        """As it comes from the channel; empty until the part is ready."""
+        """From a message of the channel; empty until the part is ready."""
         found = {what: (float(at), int(value)) for what, (at, value) in beat.get("found", {}).items()}
         return cls(counts=beat.get("counts", {}), levels=beat.get("levels", {}), found=found)
 
 
 PUT_OFF = "turned away 4xx"
-"""The count of what was answered 4xx, and that no other count of answers has."""
+"""The count of 4xx answers that no other count of answers includes."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Numbers:
-    """``accepted``, ``refused`` (at the limits), ``strangers`` (not admitted) and ``without_descriptor`` (the process had none left)
-    by the listener's name, ``deaths`` by the kind of part."""
+    """``accepted``, ``refused`` (at the limits), ``strangers`` (not admitted) and ``without_descriptor`` (the process
+    had none left) by the listener's name, ``deaths`` by the kind of part."""
 
     accepted: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     strangers: Counter[str] = field(default_factory=Counter)
     without_descriptor: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
-    _ended: Counter[str] = field(default_factory=Counter)  # counts of processes that are no more
+    _ended: Counter[str] = field(default_factory=Counter)  # counts of ended processes
     _living: dict[str, Mapping[str, int]] = field(default_factory=dict)
     _levels: dict[str, Mapping[str, int]] = field(default_factory=dict)
     _found: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -52,14 +52,14 @@ class Numbers:
             self._found[what] = max(found, self._found.get(what, found))
 
     def ended(self, process: str, part: str, *, died: bool) -> None:
-        """Its counts stay; what it counted after its last beat is lost with it, and so are its levels."""
+        """Its counts stay; what it counted after its last heartbeat is lost, and its levels are dropped."""
         self._levels.pop(process, None)
         self._ended.update(self._living.pop(process, {}))
         self.deaths[part] += died
 
     @property
     def counts(self) -> Counter[str]:
-        """Of all processes that there were."""
+        """Over all processes, ended ones included."""
         counts = Counter(self._ended)
         for living in self._living.values():
             counts.update(living)
@@ -67,7 +67,7 @@ class Numbers:
 
     @property
     def standing(self) -> Mapping[str, int]:
-        """The same for who looks at the share of 4xx: with the connections that were refused here."""
+        """The same for the share of 4xx answers: with the connections refused here."""
         return self.counts + Counter({PUT_OFF: self.refused.total() + self.without_descriptor.total()})
 
     def told(
@@ -77,8 +77,8 @@ class Numbers:
         ready: Mapping[str, int],
         memory: Mapping[str, int],
     ) -> dict[str, Any]:
-        """As JSON. ``connections`` that are open, by listener; ``ready``: how many processes of each kind of part are; ``memory``: in
-        bytes, by kind of part."""
+        """As JSON. ``connections``: open ones, by listener; ``ready``: ready processes by kind of part; ``memory``:
+        bytes by kind of part."""
         levels: Counter[str] = Counter()
         for each in self._levels.values():
             levels.update(each)

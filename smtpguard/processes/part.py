@@ -24,56 +24,58 @@ from smtpguard.processes.places import Allowance
 BEAT_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 30.0
-"""For a stop that nobody gave a time for: a signal, or the end of the supervisor."""
+"""For a stop without a given time: a signal, or the end of the supervisor."""
 
 LAST_SECONDS = 8.0
-"""Beyond the grace, for letting go of everything. A part that cannot end by then is ended: nobody else may be left to do it."""
+"""Beyond the grace, for closing everything. A part that does not end by then exits by force: there may be no supervisor
+left to kill it."""
 
 
 class Part(Protocol):
-    """What app builds for each kind of part. One that is given no connections, says nothing of itself or is told nothing of the
-    tree leaves that as it is here."""
+    """What app builds for each kind of part. A part without connections, numbers of its own or need of the tree's
+    numbers keeps the defaults here."""
 
     places: Allowance | None = None
-    """Its side of the limit on connections to the relay that all processes share; None: nobody shares it."""
+    """Its side of the shared limit of relay connections; None: not shared."""
 
     async def start(self) -> None:
         """Ready for work when it returns."""
 
     async def serve(self) -> None:
-        """The part's own work beside connections. Returns or raises only if the part cannot go on; cancelled at the end."""
+        """The part's own work beside connections. Returns or raises only if the part cannot go on; cancelled at the
+        end."""
 
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
     ) -> None:
-        """Serve an accepted connection; ``closed`` is called once, when it is over. ``client``: the address of whose it is, where
-        a proxy has said it; "" where it could not. Never raises."""
+        """Serve an accepted connection; call ``closed`` once, at its end. ``client``: the client's address, as a proxy
+        gave it; "" if it could not. Never raises."""
         connection.close()
         closed()
 
     def said(self) -> Said:
-        """What goes along with each beat, once it is ready. Never raises."""
+        """Its numbers for each heartbeat, once it is ready. Never raises."""
         return Said()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
-        """The tree in numbers (numbers.Numbers), once a second, for the part that shows them."""
+        """The tree's numbers (numbers.Numbers), once a second, for the part that shows them."""
         return
 
     async def stop(self, grace_seconds: float) -> None:
-        """No new work; what is in hand is finished within the grace, and then dropped. ``serve`` goes on meanwhile."""
+        """Accept no new work; finish the current work within the grace, then drop it. ``serve`` goes on meanwhile."""
 
     async def close(self) -> None:
-        """Let go of everything. The last call, whatever came before."""
+        """Close everything. Always the last call."""
 
 
 def die_with_parent(number: int) -> None:
-    """The kernel sends this signal once the process that started this one is gone (PR_SET_PDEATHSIG, prctl(2)), even where this one
-    is too busy to see it. To be called from the main thread, before anything is opened."""
+    """The kernel sends this signal when the parent process ends (PR_SET_PDEATHSIG, prctl(2)), even if this process is
+    too busy to notice. Call it from the main thread, before anything is opened."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number))
 
 
 async def run(part: Part, sock: socket.socket) -> None:
-    """The life of a part. Returns after a stop; raises what ended it otherwise."""
+    """The life of a part. Returns after a stop; otherwise raises what ended it."""
     await _Life(part, sock).run()
 
 
@@ -126,12 +128,12 @@ class _Life:
         if "stop" in message:
             self._end(float(message["stop"]))
         elif "take" in message and connection is not None:
-            if self._stop.done():  # not taken: the supervisor has it still, and gives it to another
+            if self._stop.done():  # not taken: the supervisor still has it, and gives it to another
                 connection.close()
                 return
             connection.setblocking(False)
             number = int(message["take"])
-            self._say(self._took, "took", number)  # said before the first word to the client
+            self._say(self._took, "took", number)  # sent before the first reply to the client
             over = partial(self._say, self._over, "closed", number)
             self._part.take(connection, int(message["listener"]), over, message.get("client"))
         elif "take" in message:
@@ -143,7 +145,7 @@ class _Life:
             self._part.told(message["numbers"])
 
     def _say(self, gathered: list[int], word: str, number: int) -> None:
-        """What happens within one turn of the loop is one message."""
+        """Numbers within one turn of the loop go into one message."""
         if not gathered:
             self._loop.call_soon(self._tell, gathered, word)
         gathered.append(number)
@@ -153,12 +155,12 @@ class _Life:
         gathered.clear()
 
     def _leave(self) -> None:
-        """Ends by itself: no connection is to be sent here any more."""
+        """It ends by itself: no further connection must be sent here."""
         self._channel.send({"leaving": True})
         self._end(GRACE_SECONDS)
 
     def _orphaned(self) -> None:
-        """The supervisor is gone; nothing new can come, and nobody would start us again."""
+        """The supervisor is gone: no new work can come, and nobody would restart us."""
         self._end(GRACE_SECONDS)
 
     def _end(self, grace_seconds: float) -> None:

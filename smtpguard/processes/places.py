@@ -22,7 +22,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class _Account:
-    """Of one part's process. ``since``: its turn among those that wait."""
+    """For one part's process. ``since``: its turn among those that wait."""
 
     cap: int
     granted: int = 0
@@ -41,10 +41,10 @@ class _Account:
 
 
 class Places:
-    """The supervisor's side. Pure bookkeeping; ``tell`` is called with a part's name and what it is to be told."""
+    """The supervisor's side. Pure bookkeeping; ``tell`` is called with a part's name and a message for it."""
 
     def __init__(self, limit: int, sharers: int, tell: Callable[[str, Mapping[str, Any]], None]) -> None:
-        """``sharers``: parts that carry clients' mail."""
+        """``sharers``: the number of parts that carry clients' mail."""
         self.limit, self.sharers = limit, sharers
         self._tell = tell
         self._accounts: dict[str, _Account] = {}
@@ -56,7 +56,7 @@ class Places:
         return sum(account.held for account in self._accounts.values())
 
     def said(self, name: str, said: Mapping[str, int], *, cap: int) -> None:
-        """By a part. ``cap``: the most that it may have."""
+        """A message of a part. ``cap``: the most that it may have."""
         account = self._accounts.setdefault(name, _Account(cap))
         wanted = max(0, int(said["wanted"]) - (account.granted - int(said["seen"])))
         if account.back != int(said["back"]) or (wanted and not account.wanted):
@@ -66,7 +66,7 @@ class Places:
         self._settle()
 
     def ended(self, name: str) -> None:
-        """Its process is no more, and so are its connections."""
+        """Its process has ended, and its connections with it."""
         if self._accounts.pop(name, None) is not None:
             self._settle()
 
@@ -96,11 +96,11 @@ class Places:
                 )
 
     def _levelled(self) -> dict[str, int]:
-        """To how many those are to come down that have more than others who wait would have with one more."""
+        """The new limit of each part that has more than a waiting part would have with one more."""
         accounts = self._accounts
         held = {name: account.held for name, account in accounts.items()}
         short = {name: account.short for name, account in accounts.items()}
-        while True:  # one place from one to another each time
+        while True:  # each round moves one place from one part to another
             takers = [name for name in held if short[name] and held[name] >= accounts[name].held]
             givers = [name for name in held if held[name] <= accounts[name].held]
             to = min(takers, key=lambda name: (held[name], accounts[name].since), default=None)
@@ -126,7 +126,8 @@ class Allowance:
         self._told = (0, 0, 0)
 
     def closed(self, used: int) -> None:
-        """A place is free again. Others have it, where it is to come down; but what is granted is used once before."""
+        """A place is free again. It is given back if the part must come down; but every granted place is used once
+        before."""
         if self.most is not None and self.usable > max(self.most, used):
             self._back += 1
             self.usable -= 1

@@ -22,12 +22,12 @@ _FAMILIES = {0x11: 4, 0x21: 16}  # STREAM over INET and INET6: octets of an addr
 
 
 class BadHeader(Exception):
-    """No PROXY header. The text is ours, nothing of what came is in it."""
+    """No PROXY header. The text contains none of the input."""
 
 
 class Header:
-    """Feed it what arrives. ``client``: None until it is complete, then an address, or "" where it names nobody. ``local``: since the
-    proxy speaks for itself, as its checks do (LOCAL)."""
+    """Feed it the input. ``client``: None until it is complete, then an address, or "" for none. ``local``: the proxy
+    speaks for itself, as in its checks (LOCAL)."""
 
     def __init__(self) -> None:
         self.client: str | None = None
@@ -35,7 +35,8 @@ class Header:
         self._held = b""
 
     def feed(self, data: bytes) -> int:
-        """How many of these octets belong to it; what follows is the client's. Raises BadHeader; nothing is fed after that."""
+        """How many of these octets belong to the header; the rest is the client's. Raises BadHeader; do not feed it
+        after that."""
         before = len(self._held)
         self._held += data
         end = self._end()
@@ -97,5 +98,5 @@ def _binary(header: bytes) -> str:
 
 
 def _named(address: IPv4Address | IPv6Address) -> str:
-    """IPv4 also where it comes mapped into IPv6."""
+    """An IPv4-mapped address as IPv4."""
     return str(getattr(address, "ipv4_mapped", None) or address)

@@ -23,7 +23,7 @@ LINGER_SECONDS = 5.0
 LINE_OCTETS = 512
 SUM_SECONDS = 60.0
 MOST_STRANGERS = 10_000
-"""So many addresses are told apart in a minute."""
+"""The most addresses that are counted singly in a minute."""
 _SHOWN = 10
 
 
@@ -39,14 +39,14 @@ def refuse(connection: socket.socket, why: reply.Reply, *, clear: bool) -> None:
 
 
 class Spare:
-    """A descriptor that is kept for the moment when the process has no other left: given up for as long as it takes to accept a
-    connection and refuse it, so that its client is told and does not wait in the backlog."""
+    """A reserved descriptor for when the process has no other left: it is released for as long as it takes to accept a
+    connection and refuse it, so that the client gets a reply instead of waiting in the backlog."""
 
     def __init__(self) -> None:
         self._held = self._taken()
 
     def refuse(self, listener: Listener) -> bool:
-        """False: not even that can be done, or nobody waits any more."""
+        """False: even that is impossible, or no connection waits any more."""
         if self._held is None:
             self._held = self._taken()
             return False
@@ -76,8 +76,8 @@ class Spare:
 
 
 def refuse_backlog(listener: Listener) -> None:
-    """Those that the kernel had accepted for us hear 421 instead of a reset. At a socket that a manager keeps they wait on, for
-    whom it starts next."""
+    """Connections in the kernel's backlog get 421 instead of a reset. At a socket of a service manager they stay, for
+    the process that it starts next."""
     if listener.given:
         return
     while True:
@@ -89,7 +89,7 @@ def refuse_backlog(listener: Listener) -> None:
 
 
 class Strangers:
-    """Clients whom a listener does not admit: told 554, counted, and summed a minute in the log."""
+    """Clients that a listener does not admit: answered 554, counted, and logged in one line a minute."""
 
     def __init__(self) -> None:
         self._lingering: dict[socket.socket, tuple[asyncio.TimerHandle, bytearray]] = {}
@@ -98,7 +98,7 @@ class Strangers:
         self._said_at = float("-inf")
 
     def refuse(self, connection: socket.socket, listener: Listener) -> None:
-        """One that is not to be counted: a proxy's own check."""
+        """Refuse without counting: a proxy's own check."""
         if not listener.in_clear or len(self._lingering) >= MOST_LINGERING:
             refuse(connection, reply.NOT_A_CLIENT, clear=listener.in_clear)
             return
@@ -114,7 +114,7 @@ class Strangers:
         loop.add_reader(connection.fileno(), self._readable, connection)
 
     def turn_away(self, connection: socket.socket, listener: Listener, client: str) -> None:
-        """``client``: its address, "" where a proxy did not know it."""
+        """``client``: its address, "" if a proxy did not know it."""
         client = client or "unknown"
         known = client in self._by_client or len(self._by_client) < MOST_STRANGERS
         self._by_client[client if known else "others"] += 1
@@ -122,7 +122,7 @@ class Strangers:
         self.refuse(connection, listener)
 
     def look(self, now: float) -> None:
-        """Time passes: what came together since the last line, a minute ago at least."""
+        """Log the counts since the last line, at least a minute ago."""
         if self._by_client and now - self._said_at >= SUM_SECONDS:
             self._said_at = now
             self._say()
@@ -145,7 +145,7 @@ class Strangers:
         self._by_listener.clear()
 
     def _readable(self, connection: socket.socket) -> None:
-        """Anything but QUIT has no place now. What is no command that ends is not waited for."""
+        """Anything but QUIT is out of place now. An overlong command is not waited for."""
         _, held = self._lingering[connection]
         try:
             came = connection.recv(LINE_OCTETS)

@@ -12,7 +12,7 @@ _log = structlog.get_logger("smtpguard.supervisor")
 
 
 class Reloads:
-    """``begins`` and ``over`` are called around each."""
+    """``begins`` and ``over`` are called around each reload."""
 
     def __init__(self, command: Sequence[str], *, begins: Callable[[], None], over: Callable[[], None]) -> None:
         self._command = command
@@ -21,7 +21,7 @@ class Reloads:
         self._again = False
 
     def asked(self) -> None:
-        """Asked while one is under way: that one may have read the file before it was changed, so another follows it."""
+        """During a reload another one is queued: the running one may have read the file before it was changed."""
         if not self._command:
             return
         if self._running is None or self._running.done():

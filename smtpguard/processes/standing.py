@@ -22,7 +22,7 @@ OLD_SECONDS = 30.0
 
 
 class Process(Protocol):
-    """A child, as it is told of."""
+    """A child, as the file shows it."""
 
     name: str
     part: str
@@ -37,19 +37,19 @@ class Process(Protocol):
 
 
 class Standing:
-    """Of this process and its children. Nothing here ever keeps the tree from going on."""
+    """The state of this process and its children. No error here stops the tree."""
 
     def __init__(self, state: Path) -> None:
         self._path = state / FOLDER / f"{socket.gethostname()}-{os.getpid()}.json"
         self._began = time.time()
         self._written = float("-inf")
-        for tree in trees(state):  # what was killed before it could take its own away
+        for tree in trees(state):  # files of trees that were killed
             if not tree.alive and tree.row.get("host") == socket.gethostname():
                 with contextlib.suppress(OSError):
                     tree.path.unlink()
 
     def write(self, now: float, children: Iterable[Process], counts: Mapping[str, int], *, stopping: bool) -> None:
-        """``now``: by the loop's clock. ``counts``: what the processes have counted, those that are no more too."""
+        """``now``: by the loop's clock. ``counts``: of all processes, ended ones included."""
         if now - self._written < EVERY_SECONDS:
             return
         self._written = now
@@ -86,7 +86,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """``alive``: it was written lately, by a process that is there. ``row``: as it is in the file."""
+    """``alive``: written recently, by a process that exists. ``row``: as in the file."""
 
     path: Path
     alive: bool
@@ -94,7 +94,7 @@ class Tree:
 
 
 def trees(state: Path, now: float | None = None) -> Iterator[Tree]:
-    """Those that are written down, the youngest first; none where the folder may not be read."""
+    """The trees with a file, the newest first; none if the folder cannot be read."""
     now = time.time() if now is None else now
     try:
         files = [file for file in (state / FOLDER).iterdir() if file.suffix == ".json"]
@@ -105,14 +105,14 @@ def trees(state: Path, now: float | None = None) -> Iterator[Tree]:
         try:
             row = json.loads(file.read_text())
             alive = abs(now - row["at"]) < OLD_SECONDS and _there(row)
-        except (OSError, ValueError, KeyError, TypeError):  # gone meanwhile, or of another version
+        except (OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or of another version
             continue
         found.append(Tree(path=file, alive=alive, row=row))
     yield from sorted(found, key=lambda tree: -float(tree.row["at"]))
 
 
 def _there(row: dict[str, Any]) -> bool:
-    """Of another host, by its time alone."""
+    """For another host True: only its time counts."""
     if row.get("host") != socket.gethostname():
         return True
     try:

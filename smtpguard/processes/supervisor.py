@@ -40,14 +40,15 @@ _log = structlog.get_logger("smtpguard.supervisor")
 _ACCEPTS_A_TURN = 64
 _MOST_LINES = 20  # in one look
 _FULL_PAUSE_SECONDS = 1.0  # when connections cannot even be refused
-_SAID_SECONDS = 60.0  # between two lines of the log about descriptors
-_STARTING_SECONDS = 10.0  # between two words to the manager that the start goes on
+_SAID_SECONDS = 60.0  # between two log lines about descriptors
+_STARTING_SECONDS = 10.0  # between two extensions of the start timeout
 SUPERVISOR = "supervisor"
-"""What it is called among the parts where their memory is told."""
+"""Its name among the parts in figures of memory."""
 CANNOT_RUN = 2
-"""A part's exit status, and serve's, for what starting it again would not mend: wrong use, wrong settings."""
+"""The exit status of a part, and of serve, if a restart does not help: wrong use, wrong settings."""
 TRY_AGAIN = os.EX_TEMPFAIL
-"""... for what may be better soon: the store is away, a port is in use still. Such an end is no death of the five."""
+"""The same if a restart may help: the store is unavailable, a port is still in use. Such an end does not count as one
+of the five deaths."""
 
 
 class Supervisor:
@@ -69,10 +70,10 @@ class Supervisor:
         standing: Standing | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``life``: what a part's process does. ``places``: connections to the relay that all parts together may have, and ``caps``: the most of one part, by its kind.
-        ``shows``: the kinds of parts that are told the tree's numbers. Nothing else hangs on them: nobody waits until they are
-        ready, and however often they die, mail goes on. ``standing``: where it is written down how the tree stands.
-        ``monotonic``: the clock of what is said no oftener than so."""
+        """``life``: the main function of a part's process. ``places``: relay connections for all parts together, and
+        ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers. They are
+        optional: nothing waits until they are ready, and however often they die, mail goes on. ``standing``: the file
+        of the tree's state. ``monotonic``: the clock for rate limits of log lines."""
         self._monotonic = monotonic
         self._timing = timing or Timing()
         self._shows = frozenset(shows)
@@ -85,7 +86,7 @@ class Supervisor:
         self._introductions = Introductions(self._introduced)
         self._strangers = Strangers()
         self._spare = Spare()
-        self._no_descriptor = 0  # connections that were refused for the want of one, and are not in the log yet
+        self._no_descriptor = 0  # connections refused without one, and not logged yet
         self._said_at = float("-inf")
         self._extended_at = -_STARTING_SECONDS
         self._notifier = notifier
@@ -98,7 +99,7 @@ class Supervisor:
             part: deque(child for child in self._children if child.part == part)
             for part in {listener.part for listener in listeners}
         }
-        self._homeless: deque[tuple[int | None, Offered]] = deque()  # taken back from the dead; nobody is ready yet
+        self._homeless: deque[tuple[int | None, Offered]] = deque()  # taken back from dead parts; no part is ready yet
         self._deaths: deque[float] = deque()
         self._listening: set[str] = set()  # parts
         self._announced = False
@@ -106,7 +107,7 @@ class Supervisor:
         self._status = 0
         self._refused: Counter[tuple[str, str]] = (
             Counter()
-        )  # at the limits, since the last look: by client and listener
+        )  # at the limits, since the last round: by client and listener
 
     async def run(self) -> int:
         self._loop = asyncio.get_running_loop()
@@ -138,7 +139,7 @@ class Supervisor:
     def _accept(self, listener: Listener) -> None:
         for _ in range(_ACCEPTS_A_TURN):
             if not self._taken(listener.part):
-                self._listen(listener.part, False)  # the kernel's backlog keeps them meanwhile
+                self._listen(listener.part, False)  # they wait in the kernel's backlog
                 return
             try:
                 connection, address = listener.socket.accept()
@@ -153,7 +154,7 @@ class Supervisor:
                 self._loop.call_later(_FULL_PAUSE_SECONDS, self._listen, listener.part, True)
                 return
             peer = str(address[0]) if isinstance(address, tuple) else ""
-            # An MTA with a milter speaks for all its clients: it is not counted as one.
+            # An MTA with a milter carries mail of many clients: it is not counted as one.
             client = peer if listener.part == "proxy" else ""
             if not listener.proxy and not listener.admits(peer):
                 self._refuse_stranger(connection, listener, peer)
@@ -168,10 +169,10 @@ class Supervisor:
                 self._turn_away(connection, listener, client)
 
     def _introduced(self, arrival: Arrival, client: str) -> None:
-        """A proxy has said whose connection it is: that client is counted, and the proxy itself only where it names nobody."""
+        """A proxy has given the client's address: that client is counted, and the proxy itself only if it gave none."""
         own = arrival.header.local
         if not arrival.listener.admits(arrival.peer if own else client):
-            if own:  # its check sees that we are here; nobody was turned away
+            if own:  # the proxy's check sees that we listen; no client was turned away
                 self._strangers.refuse(arrival.connection, arrival.listener)
             else:
                 self._refuse_stranger(arrival.connection, arrival.listener, client)
@@ -233,7 +234,7 @@ class Supervisor:
         child.offer(number, offered)
 
     def _taken(self, part: str) -> bool:
-        """Whether anybody takes its connections now."""
+        """Whether any part takes its connections now."""
         return any(child.takes for child in self._takers[part])
 
     def _listen(self, part: str, on: bool) -> None:
@@ -282,7 +283,7 @@ class Supervisor:
             self._connections.closed(number)
 
     def lost(self, child: Child, number: int, offered: Offered) -> None:
-        """The part has no descriptor for it: we have the connection still, and tell its client."""
+        """The part has no descriptor for it: we still have the connection, and refuse it."""
         self._connections.closed(number)
         refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=offered.listener.in_clear)
         self._refused_for_descriptors(offered.listener)
@@ -311,7 +312,7 @@ class Supervisor:
                 self._done.set()
             return
         if status == CANNOT_RUN and not child.was_ready:
-            self._end(CANNOT_RUN)  # it has said why
+            self._end(CANNOT_RUN)  # it has logged why
             return
         now = self._loop.time()
         _log.error("part died", part=child.name, status=status, connections=self._connections.load(child))
@@ -348,7 +349,7 @@ class Supervisor:
             asked_at = self._loop.time()
             await asyncio.sleep(period)
             now = self._loop.time()
-            if now - asked_at > 2 * period:  # the machine stood still, or had no time for us: nor for them
+            if now - asked_at > 2 * period:  # the machine was paused or overloaded: excuse the children too
                 for child in self._children:
                     child.excuse(now - asked_at - period)
             for child in self._children:
@@ -370,7 +371,7 @@ class Supervisor:
             self._tell_refused()
 
     def _tell_refused(self) -> None:
-        """A line for each client and listener; of a flood from many addresses one for the rest."""
+        """A line for each client and listener; in a flood from many addresses one line for the rest."""
         refused, self._refused = self._refused.most_common(), Counter()
         for (client, listener), times in refused[:_MOST_LINES]:
             _log.warning("turned-away", why="connections", client=client, listener=listener, times=times)
@@ -412,7 +413,7 @@ class Supervisor:
         self._end(0)
 
     def _end(self, status: int) -> None:
-        """No more connections; the parts finish what they have in hand."""
+        """No more connections; the parts finish their current work."""
         self._status = status
         self._stopping = True
         self._notifier.stopping()

@@ -24,14 +24,14 @@ from smtpguard.store.store import Store
 _STOOD_STILL = (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW)
 
 UNCOUNTED = 10_000
-"""So many entries that are not added up yet a page reads while somebody waits for it."""
+"""A page reads at most so many entries that are not summed yet."""
 
 
 class Archive:
-    """Fits console.ports.Archive."""
+    """Implements console.ports.Archive."""
 
     def __init__(self, store: Store, asked: Asked | None = None) -> None:
-        """``asked``: whether somebody is on a list (incidents.report)."""
+        """``asked``: whether a person is on a list (incidents.report)."""
         self._store, self._asked = store, asked
 
     async def rows(

@@ -34,13 +34,13 @@ from smtpguard.mailings.model import Fate
 
 Progress = Callable[[int, int], None]
 MOST = 50
-"""Findings: who has changed more is found already."""
+"""The most findings: more add nothing."""
 _SOME = 500
 _SHA256 = 64
 
 
 def check(open: Open, progress: Progress | None = None) -> list[Finding]:
-    """All that does not agree, at most so many. To be asked of a chain that holds: else there is nothing to compare with."""
+    """All disagreements, at most MOST. Only for a chain that holds: else there is nothing to compare with."""
     found: list[Finding] = []
     for some in (_readers(open), _policies(open), _freezes(open), _holds(open), _mailings(open, progress)):
         for one in some:
@@ -51,20 +51,20 @@ def check(open: Open, progress: Progress | None = None) -> list[Finding]:
 
 
 def written_by(open: Open, host: str) -> bool:
-    """Whether this is a host on which the guard was started, as the journal says."""
+    """Whether the guard was started on this host, by the journal."""
     with open() as connection:
         starts = journal.of_kinds(connection, [Kind.START], _SOME)
     return any(one.data.get("host") == host for one, _ in starts)
 
 
 def _begin(connection: Connection) -> int:
-    """The time of the first entry that there is: what is older may have lost its entries."""
+    """The time of the first entry: older rows may have lost their entries."""
     first = select(entry.c.at).order_by(entry.c.seq).limit(1)
     return int(connection.execute(first).scalar() or 0)
 
 
 def _readers(open: Open) -> Iterator[Finding]:
-    """Who reads the journal in its order, and says how far."""
+    """Processes that read the journal in order, and store how far they are."""
     with open() as connection:
         last = read_head(connection).seq
         far = [int(n) for (n,) in connection.execute(select(terms.c.through))]
@@ -77,7 +77,7 @@ def _readers(open: Open) -> Iterator[Finding]:
 
 
 def _policies(open: Open) -> Iterator[Finding]:
-    """Each document by the digest that it is kept under, and the one in force by the entry that put it there."""
+    """Each document by the digest that it is stored under, and the policy in force by its entry."""
     with open() as connection:
         names = list(connection.execute(select(document.c.policy).distinct()).scalars())
         head = read_head(connection)
@@ -100,7 +100,7 @@ def _named(put: Entry) -> str:
 
 
 def _freezes(open: Open) -> Iterator[Finding]:
-    """What stands still by the gate, and by the entries."""
+    """The freezes in force by the gate, and by the entries."""
     with open() as connection:
         begin = _begin(connection)
         rows = connection.execute(select(freeze.c.freeze_id, freeze.c.lifted, freeze.c.doc)).all()
@@ -149,8 +149,8 @@ def _holds(open: Open) -> Iterator[Finding]:
 
 @dataclass(slots=True)
 class _Told:
-    """What the entries say of one mailing. ``weights``: of lists and others that stand for several; ``open``: people were in messages
-    whose recipients its entries do not name one by one."""
+    """The sums of the entries on one mailing. ``weights``: of lists and other addresses of several people; ``open``:
+    its entries do not name all recipients one by one."""
 
     n: int
     messages: int = 0
@@ -205,8 +205,8 @@ def _summed(row: Any, sums: Mapping[int, int]) -> Iterator[Finding]:
 
 
 def _by_entries(open: Open, told: Mapping[str, _Told], last: int, progress: Progress | None) -> Iterator[Finding]:
-    """Its people, and how many messages they came in, against the verdicts that name it."""
-    with closing(sqlite3.connect("")) as found:  # a file that goes with the connection
+    """Its people, and the number of messages, against the verdicts that name it."""
+    with closing(sqlite3.connect("")) as found:  # a temporary file, deleted with the connection
         found.execute("PRAGMA journal_mode = OFF")
         found.execute("CREATE TABLE person (n INTEGER, person BLOB, PRIMARY KEY (n, person)) WITHOUT ROWID")
         for page in pages(open, last, journal.VERDICT, entry.c.names.is_not(None)):
@@ -244,7 +244,7 @@ def _read(one: Entry, told: Mapping[str, _Told], rows: list[tuple[int, bytes]]) 
 def _compared(open: Open, found: sqlite3.Connection, id: str, each: _Told) -> Iterator[Finding]:
     with open() as connection:
         row = connection.execute(select(mailing.c.counts, mailing.c.people).where(mailing.c.n == each.n)).one_or_none()
-    if row is None:  # forgotten meanwhile
+    if row is None:  # deleted meanwhile
         return
     messages = int(orjson.loads(row.counts).get("messages", 0))
     if messages > each.messages:

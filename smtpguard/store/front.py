@@ -38,15 +38,15 @@ from smtpguard.store.queued import WAIT_SECONDS
 log = logging.getLogger(__name__)
 
 SIZE = 8 << 20
-"""Octets of the file, laid out beforehand, so that a sync is one of data alone."""
+"""Octets of the file, allocated beforehand, so that a sync writes data only."""
 AGAIN = SIZE // 4
-"""From where on it is written from its beginning again, once all of it has been moved."""
+"""Beyond this offset the file is overwritten from its beginning, once all of it has been moved."""
 _LARGEST = 1 << 16
 _STOP: Any = object()
 
 
 class _Write:
-    """One verdict on its way to the disk."""
+    """One verdict to be written."""
 
     __slots__ = ("event", "fronted", "future")
 
@@ -55,7 +55,7 @@ class _Write:
 
 
 class Disk:
-    """The file, as far as it is written: what a power cut takes away, a test's own takes away."""
+    """The file, as far as it is written. Tests replace it to simulate a power failure."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -68,7 +68,7 @@ class Disk:
         os.fsync(self._file)
 
     def reopened(self, path: str) -> None:
-        """From here on every write is on the disk when it returns."""
+        """From here on every write is synced when it returns."""
         os.close(self._file)
         self._file = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
 
@@ -87,7 +87,7 @@ class Disk:
 
 
 class Front:
-    """Made by ``Store.open_front``. Fits guard.ports.Front."""
+    """Made by ``Store.open_front``. Implements guard.ports.Front."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Front:
         note: Callable[[Event], None],
         disk: Callable[[str], Disk] = Disk,
     ) -> None:
-        """``wake``: the writer moves what is here soon. ``note``: an outcome for the journal, that nobody waits for."""
+        """``wake``: the writer moves the frames soon. ``note``: an outcome for the journal, which nobody waits for."""
         self._database, self._fronts, self._secret = database, fronts, secret
         self._wake, self._note, self._make = wake, note, disk
         self._scopes = Scopes(secret)
@@ -108,7 +108,7 @@ class Front:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._coming: list[_Write] = []
         self._lock = threading.Lock()
-        self._synced: list[tuple[Fronted, Event]] = []  # and not moved yet
+        self._synced: list[tuple[Fronted, Event]] = []  # synced, not moved yet
         self._number = self._at = 0
         self._agreed = -1
         self._on = self._broken = self._ended = False
@@ -117,7 +117,7 @@ class Front:
     # made and announced
 
     def make(self, head: Head) -> None:
-        """The file, in no transaction. Raises OSError."""
+        """Create the file, outside any transaction. Raises OSError."""
         self._fronts.folder.mkdir(mode=0o700, exist_ok=True)
         self._alive = os.open(live(self.path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -139,7 +139,7 @@ class Front:
         self._inodes = inode(self._database.path), inode(self.path)
 
     def announce(self, batch: Batch) -> None:
-        """In the transaction that makes it known: nothing of a front that the database does not know is ever taken over."""
+        """In the transaction that registers it: a front that the database does not know is never taken over."""
         batch.take_fronts()
         page = batch.open_page()
         if page is None:
@@ -150,7 +150,7 @@ class Front:
         batch.execute("INSERT INTO front (name, moved) VALUES (?, ?)", [(self.name, 0)])
 
     def start(self) -> None:
-        """Announced, and that is committed."""
+        """After the registration is committed."""
         self._shared = Shared(self._fronts.folder / "shared")
         self._on = self._shared.filled
         self._thread.start()
@@ -159,11 +159,11 @@ class Front:
 
     @property
     def generation(self) -> int | None:
-        """The gate's, read at this moment; ahead of it while the gate moves. None where nothing may go this way."""
+        """The gate's generation, read now; ahead of it while the gate moves. None if the front cannot be used."""
         return self._shared.generation if self._on else None
 
     def counts_nobody(self, ask: Ask) -> bool:
-        """Whether it is sure that nobody is counted under it, by whomever: a count of the customers that a sender has written to."""
+        """Whether it is certain that no process has counted anybody under it: for counts of a sender's customers."""
         if ask.fact not in SCOPES or ask.same or ask.usual is not None:
             return False
         return not self._shared.knows(self._scopes.of(ask.fact, ask.key))
@@ -173,8 +173,8 @@ class Front:
         return self._shared.knows(bytes.fromhex(key))
 
     async def record(self, event: Event, *, key: str, marks: str, generation: int) -> bool:
-        """True: it is on the disk, under this generation of the gate. False: nothing was written, and the admission is to decide, from
-        the beginning. Raises LedgerError where nobody knows, and TimeoutError."""
+        """True: it is synced, under this generation of the gate. False: nothing was written, and the admission must
+        decide, from the beginning. Raises LedgerError if the result is unknown, and TimeoutError."""
         if not self._on or self._broken or generation != self._agreed:
             return False
         fronted = Fronted(
@@ -198,7 +198,7 @@ class Front:
             return await write.future
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
-        """To the thread, in the first turn of the event loop that brings nothing more."""
+        """To the thread, in the first turn of the event loop without new items."""
         if seen < len(self._coming):
             loop.call_soon(self._hand_over, loop, len(self._coming))
             return
@@ -221,7 +221,7 @@ class Front:
             try:
                 done = self._write([write for _, writes in groups for write in writes])
             except OSError as e:
-                self._broken = True  # nothing is synced again over a failure
+                self._broken = True  # no sync is retried after a failure
                 log.error("the journal's front cannot be written: %s", e.strerror or e)
                 full = e.errno in (errno.ENOSPC, errno.EDQUOT)
                 error = (
@@ -232,12 +232,12 @@ class Front:
                 log.exception("the journal's front failed")
                 error = Unavailable(f"the journal's front failed: {type(e).__name__}")
             for loop, writes in groups:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                     loop.call_soon_threadsafe(self._deliver, writes, done, error)
 
     def _write(self, writes: Sequence[_Write]) -> set[str]:
-        """Which of them are on the disk. Raises OSError, and then nobody knows."""
-        if not writes or self._broken:  # what was on its way when a write failed: the admission decides on it
+        """The ids that are synced. Raises OSError, and then the result is unknown."""
+        if not writes or self._broken:  # writes queued when one failed: the admission decides on them
             return set()
         self._disk.lock()
         try:
@@ -257,7 +257,7 @@ class Front:
                 numbered = _numbered(each, number + 1)
                 frame = numbered.frame(synced)
                 if self._at + len(data) + len(frame) > SIZE:
-                    break  # full: what comes now waits for its turn in the admission, which moves what is here first
+                    break  # full: later verdicts go to the admission, which moves the frames first
                 data += frame
                 some.append((numbered, write.event))
                 number += 1
@@ -290,7 +290,7 @@ class Front:
             self._wake()
         for write in writes:
             there = write.event.id in done
-            if write.future.done():  # too late: nobody carries it out
+            if write.future.done():  # too late: it is not carried out
                 if there:
                     self._note(
                         Event(kind=Kind.OUTCOME, id=write.event.id, at=write.event.at, data={"outcome": "unanswered"})
@@ -308,7 +308,8 @@ class Front:
         return bool(self._synced) or (self._broken and not self._ended)
 
     def move(self, batch: Batch) -> tuple[int, Sequence[Event]]:
-        """Into the chain, as the first of the batch. Returns up to which number, and what others have moved already."""
+        """Move frames into the chain, as the first of the batch. Returns the last number moved, and the events that
+        other processes have moved already."""
         with self._lock:
             unmoved, ended = self._synced[:], self._broken
         if not unmoved and not ended:
@@ -321,14 +322,15 @@ class Front:
             theirs, ours = self._unknown(batch, unmoved)
         if ours:
             batch.append_fronted([fronted for fronted, _ in ours], [event for _, event in ours])
-        # of what could not be written nobody knows whether it is there; its client was told so, and nobody takes it over
+        # whether a failed write is on disk is unknown; its client was told so, and it is not taken over
         last = self._number if ended else unmoved[-1][0].number
         batch.front_moved(self.name, last)
         return last, [event for _, event in theirs]
 
     def _unknown(self, batch: Batch, unmoved: Sequence[tuple[Fronted, Event]]) -> tuple[Any, Any]:
-        """The database does not know this front any more: it is another state of it, or the front was taken away. What is here was
-        carried out all the same, and goes into the chain unless it is there, or would stand behind the end of its generation."""
+        """The database no longer knows this front: it was restored to another state, or the front was removed. Its
+        verdicts were carried out, so they go into the chain unless they are there, or would follow the end of their
+        generation."""
         self._on = False
         ids = [fronted.id for fronted, _ in unmoved]
         marks = ", ".join("?" * len(ids))
@@ -340,8 +342,8 @@ class Front:
         return [p for p in unmoved if p[0].id in there], [p for p in unmoved if p[0].id not in gone]
 
     def committed(self, number: int, generation: int) -> None:
-        """What is moved up to there, and under which generation this process may write: that it may (the secret is the one in force,
-        the database the one that it was) is found out by each transaction, and nowhere else."""
+        """The last number moved, and the generation under which this process may write. Only a transaction finds out
+        that it may: that the secret is in force and the database is the same."""
         self._agreed = generation
         with self._lock:
             self._ended = self._broken and number >= self._number
@@ -350,7 +352,7 @@ class Front:
     # its end
 
     async def stop(self) -> None:
-        """Write what waits, and end the thread; the writer then moves what is left."""
+        """Write what waits, and end the thread; the writer then moves the rest."""
         self._on = False
         if self._coming:
             self._queue.put((asyncio.get_running_loop(), self._coming))
@@ -359,7 +361,7 @@ class Front:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, WAIT_SECONDS)
 
     def close(self) -> None:
-        """After the writer has ended. What could not be moved stays, for whoever opens the store next."""
+        """After the writer has ended. Frames that could not be moved stay, for the next process that opens the store."""
         if not self._synced and not self._broken:
             self._unlinked()
         self._disk.close()
@@ -384,7 +386,7 @@ _EACH_SCOPE = """WITH RECURSIVE each(scope) AS (SELECT min(scope) FROM {0} UNION
 
 
 def _known(batch: Batch) -> Iterator[bytes]:
-    """The keys of all holds, and every scope under which anybody is counted, by an earlier version too."""
+    """The keys of all holds, and every scope under which anybody is counted, also by an earlier version."""
     batch.flush()
     for (key,) in batch.connection.execute(text("SELECT DISTINCT key FROM hold")):
         yield bytes.fromhex(key)

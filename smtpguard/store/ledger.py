@@ -48,7 +48,7 @@ from smtpguard.returns import rows as returns
 from smtpguard.returns.model import Return, Sort
 from smtpguard.store.writer import Writer
 
-if TYPE_CHECKING:  # what takes long to import, and what who only freezes does without
+if TYPE_CHECKING:  # slow to import, and not needed to freeze
     from smtpguard.incidents import activityrows
     from smtpguard.incidents import rows as incident
     from smtpguard.incidents.about import About
@@ -63,7 +63,8 @@ log = logging.getLogger(__name__)
 
 
 class Contents:
-    """Held content, by its SHA-256. ``spool``: where large ones are mapped from; ``quota_bytes``: 0 for no bound."""
+    """Held content, by its SHA-256. ``spool``: the folder from which large ones are mapped; ``quota_bytes``: 0 for no
+    limit."""
 
     def __init__(self, access: Access, spool: Path, quota_bytes: int) -> None:
         self._access, self._spool, self._quota_bytes = access, spool, quota_bytes
@@ -80,7 +81,7 @@ class Contents:
 
 
 class Holds:
-    """Holds, and what people decide on them."""
+    """Holds, and decisions on them."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -146,7 +147,7 @@ class Holds:
 
 
 class Mailings:
-    """Mailings, and what people make of them."""
+    """Mailings, and decisions on them."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -181,8 +182,8 @@ class Mailings:
 
 
 class Returns:
-    """What came back. ``contents``: may take half of the room that held content has, so that no flood of it keeps anything from being
-    held."""
+    """Bounces that came back. ``contents``: they may use half of the quota of held content, so that a flood of them
+    cannot block holds."""
 
     def __init__(self, access: Access, contents: Contents) -> None:
         self._access, self.contents = access, contents
@@ -215,7 +216,7 @@ class Returns:
 
 
 class Outbox:
-    """What is to be sent, recipient by recipient."""
+    """The outbox, recipient by recipient."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -271,7 +272,7 @@ class Outbox:
 
 
 class Gates:
-    """The gate: what stands still, and which policy is in force."""
+    """The gate: freezes, and the policy in force."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -289,7 +290,7 @@ class Gates:
 
 
 class Policies:
-    """The policies that are kept."""
+    """The stored policies."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -316,7 +317,7 @@ class Policies:
 
 
 class Journal:
-    """The journal: written to, read in order, searched and proved."""
+    """The journal: written, read in order, searched and proved."""
 
     def __init__(self, access: Access, writer: Writer, secret: bytes, state_dir: Path) -> None:
         self._access, self._writer, self._secret, self._state_dir = access, writer, secret, state_dir
@@ -334,7 +335,7 @@ class Journal:
         self._writer.note(event)
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
-        """The journal's entries on one transaction, hold or freeze, with the clear values that are still there."""
+        """The journal's entries on one transaction, hold or freeze, with the clear values that still exist."""
         return await self._access.ask(lambda c: journal.of(c, id))
 
     async def last(self) -> int:
@@ -391,7 +392,7 @@ class Journal:
         return await self._access.ask(incident.writers)
 
     async def write_terms(self) -> bool:
-        """What the next entries are found by, beside admissions. Whether there is more."""
+        """Index the next entries, beside admissions. Returns whether there is more."""
         made = await self._access.ask(lambda c: terms.read(c, self._secret), snapshot=True)
         if made is None:
             return False
@@ -399,7 +400,7 @@ class Journal:
         return written and made.more
 
     async def sum_up(self) -> bool:
-        """Add up what the next entries did (incidents.activityrows), beside admissions. Whether there is more."""
+        """Sum the next entries (incidents.activityrows), beside admissions. Returns whether there is more."""
         from smtpguard.incidents import activityrows
 
         made = await self._access.ask(activityrows.read, snapshot=True)
@@ -417,7 +418,7 @@ class Journal:
         most: int = 0,
         progress: journalscan.Progress | None = None,
     ) -> Activity:
-        """What was done and decided in that time (incidents.activityrows). ``progress`` is called in a thread."""
+        """Actions and decisions of that time (incidents.activityrows). ``progress`` is called in a thread."""
         from smtpguard.incidents import activityrows
 
         now = self._access.now()
@@ -428,27 +429,28 @@ class Journal:
     async def judged(
         self, about: activityrows.About, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
-        """The newest of those that are counted together (incidents.activityrows)."""
+        """The newest verdicts of a sum (incidents.activityrows)."""
         from smtpguard.incidents import activityrows
 
         return await self._access.walk(lambda opened: activityrows.judged(opened, about, before, limit))
 
     async def take_fronts(self) -> int:
-        """Move what any process has in its front into the chain, and remove the fronts of those that are gone. How many entries."""
+        """Move the frames of all processes' fronts into the chain, and remove the fronts of ended ones. Returns the
+        number of entries."""
         taken = 0
-        for _ in range(2):  # only what is committed can be removed
+        for _ in range(2):  # only committed frames can be removed
             if not await self._access.ask(self._fronts_wait):
                 break
             taken += await self._access.write(lambda b: b.take_fronts())
         return taken
 
     async def adopt_fronts(self) -> None:
-        """The same for those of processes that are gone alone."""
+        """The same for ended processes only."""
         if await self._access.ask(partial(self._fronts_wait, of_the_dead=True)):
             await self.take_fronts()
 
     def _fronts_wait(self, connection: Connection, *, of_the_dead: bool = False) -> bool:
-        """Whether a front has something to move, or has nobody who writes it, or is gone and known still."""
+        """Whether a front has frames to move, or no writer, or is missing and still registered."""
         fronts = self._access.fronts
         if fronts is None:
             return False
@@ -467,21 +469,22 @@ class Journal:
         return self._access.fronts.aside() if self._access.fronts is not None else ()
 
     async def catch_up(self) -> None:
-        """Before the journal is read for what it proves. Where it cannot be written, it is read as it is."""
+        """Called before the journal is read as proof. If it cannot be written, it is read as it is."""
         try:
             await self.take_fronts()
         except LedgerError as error:
             log.warning("what the fronts have could not be moved: %s", error)
 
     async def checkpoint(self) -> Checkpoint | None:
-        """Sign where the journal is now; the writer does so every minute by itself. None where nothing is new."""
+        """Sign the journal's head; the writer does so every minute by itself. None if nothing is new."""
         made: Checkpoint | None = await self._access.write(journal.mark)
         if made is not None:
             await self._access.write(lambda batch: None)  # its line was written by then
         return made
 
     async def verify(self, progress: journalscan.Progress | None = None) -> Proof:
-        """Walk over the whole journal, what the fronts have in it. Long, and in nobody's way. ``progress`` is called in a thread."""
+        """Walk over the whole journal, with the frames of the fronts. Long, but delays nobody. ``progress`` is called
+        in a thread."""
         await self.catch_up()
         return await self._access.walk(lambda opened: self._walk(opened).prove(progress))
 
@@ -493,9 +496,10 @@ class Journal:
         against: Sequence[str] = (),
         progress: Sequence[journalscan.Progress | None] = (None, None, None),
     ) -> Proof:
-        """The same, and where that holds all that the store has beside the journal (crosscheck). ``progress`` hears of the chain, of
-        names, and of that. ``host``: this one; where the guard was started on it, its state folder is to have checkpoints. ``alone``:
-        nothing else is done in this process, so that others may help it. ``against``: signed notes that somebody else has kept."""
+        """The same, and if that holds a comparison of all tables beside the journal (crosscheck). ``progress`` for the
+        chain, for names, and for the tables. ``host``: this one; if the guard was started on it, its state folder must
+        have checkpoints. ``alone``: this process does nothing else, so further processes may help. ``against``: signed
+        notes that somebody else has kept."""
         from smtpguard.journal.proof import Finding
         from smtpguard.store import crosscheck
 
@@ -515,7 +519,7 @@ class Journal:
         return await self._access.walk(run)
 
     async def key(self) -> Key:
-        """By which whoever has no secret verifies the checkpoints that are signed now."""
+        """The key with which others verify the checkpoints that are signed now."""
         from smtpguard.journal import signing
 
         def found(connection: Connection) -> Key:
@@ -537,11 +541,11 @@ class Journal:
         return await self._access.write(step)
 
     async def checkpoints(self, after: int, limit: int = 1000) -> Sequence[Checkpoint]:
-        """Those with a signed note, in order, from the one after that of entry ``after``."""
+        """Those with a signed note, in order, after that of entry ``after``."""
         return await self._access.ask(lambda c: journal.signed_after(c, after, limit))
 
     async def inclusion(self, seq: int) -> Inclusion | None:
-        """That an entry is in the tree of the newest checkpoint. None where it is in none, or trimmed."""
+        """The proof that an entry is in the tree of the newest checkpoint. None if it is in none, or trimmed."""
         from smtpguard.journal import signing
 
         return await self._access.ask(lambda c: signing.inclusion(c, seq), snapshot=True)
@@ -549,8 +553,8 @@ class Journal:
     async def incident(
         self, about: About, *, prove: bool, progress: journalscan.Progress | None = None, asked: Asked | None = None
     ) -> incident.Found:
-        """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``. ``asked``: as in
-        incidents.report, and in a thread."""
+        """Everything in the journal about it, and with ``prove`` the walk over the whole journal. Long, as ``verify``.
+        ``asked``: as in incidents.report, called in a thread."""
         from smtpguard.incidents import rows as incident
 
         await self.catch_up()

@@ -22,7 +22,7 @@ from smtpguard.store.writer import Committed
 
 
 def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bool) -> PutBack | None:
-    """What the state folder says of the database, as it is before it is brought to this version."""
+    """Check the database against the state folder before it is migrated."""
     found = revision(connection)
     if found is not None:
         return rollbackcheck.look(connection, secret, state_dir, renewing=renewing, older=found != SCHEMA)
@@ -49,14 +49,13 @@ async def open_store(
     reads: bool = False,
     committed: Committed | None = None,
 ) -> AsyncIterator[Store]:
-    """Open the store at ``url`` (sqlite:///path or postgresql://...). ``quota_bytes`` of held content, 0 for no bound.
+    """Open the store at ``url`` (sqlite:///path or postgresql://...). ``quota_bytes`` of held content, 0 for no limit.
 
-    With ``migrate`` the database is made, or brought to this version; else SchemaError says what to do. ``hot``: mail waits
-    for what is written through it. Raises Foreign and OtherSecret, before anything is written, where ``state_dir`` or ``secret``
-    is another store's. ``renewing``: ``secret`` is a new one, to be put in force by ``renew``. ``reads``:
-    nothing is to be written, so that a store will do that may only be read. ``committed`` is called with the events of each commit
-    made here, in the thread that writes.
-    """
+    With ``migrate`` the database is created, or migrated to this version; else SchemaError says what to do. ``hot``:
+    mail waits for its writes. Raises Foreign and OtherSecret, before anything is written, if ``state_dir`` or
+    ``secret`` is another store's. ``renewing``: ``secret`` is a new one, to be put in force by ``renew``. ``reads``:
+    nothing will be written, so a read-only store is enough. ``committed`` is called with the events of each commit made
+    here, in the writer thread."""
 
     def connect() -> tuple[Database, PutBack | None]:
         if not is_there(url):
@@ -82,7 +81,7 @@ async def open_store(
     opening = asyncio.get_running_loop().run_in_executor(None, connect)
     try:
         database, put_back = await asyncio.shield(opening)
-    except asyncio.CancelledError:  # the thread goes on, and what it opens is nobody's
+    except asyncio.CancelledError:  # the thread goes on, and closes what it opens
         unwanted.set()
         opening.add_done_callback(_close)
         raise

@@ -16,10 +16,9 @@ WAIT_SECONDS = 20.0
 
 
 class Work:
-    """One thing that waits for its turn in a batch: an item with its ``admission``, or any other ``step``.
+    """One unit of work in a batch: an item with its ``admission``, or any other ``step``.
 
-    ``started``: it is in a batch, so it may be written whatever its waiter is told.
-    """
+    ``started``: it is in a batch, so it may be written whatever its caller is told."""
 
     __slots__ = ("admission", "error", "future", "item", "loop", "result", "since", "started", "step")
 
@@ -43,14 +42,14 @@ class Work:
 
     @property
     def unwanted(self) -> bool:
-        """Nobody waits for it any more: it was answered by the clock, cancelled, or its client has left."""
+        """Nobody waits for it any more: it timed out, was cancelled, or its client has disconnected."""
         if self.future.done():
             return True
         return self.item is not None and self.item.gone is not None and self.item.gone()
 
 
 class Waiting:
-    """Those not answered yet, oldest first. Belongs to one event loop."""
+    """Unanswered work, oldest first. Belongs to one event loop."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -63,7 +62,7 @@ class Waiting:
             self._timer = work.loop.call_later(WAIT_SECONDS, self.expire)
 
     def expire(self) -> None:
-        """Answer who has waited for 20 s. What is in a batch already may still be written: then nobody can know."""
+        """Time out what has waited for 20 s. Work in a batch may still be written: then the result is unknown."""
         self._timer = None
         now = self._clock.monotonic()
         while self._works:
@@ -79,7 +78,7 @@ class Waiting:
             self._works.popleft()
 
     def answered(self) -> None:
-        """Forget those who have their answer."""
+        """Drop answered work."""
         while self._works and self._works[0].future.done():
             self._works.popleft()
         if not self._works and self._timer is not None:
@@ -87,7 +86,7 @@ class Waiting:
             self._timer = None
 
     def close(self) -> None:
-        """Whoever waits still is told that nobody comes any more."""
+        """Answer the remaining callers with an error."""
         for work in self._works:
             if not work.future.done():
                 work.future.set_exception(Unavailable("the store was closed"))

@@ -43,7 +43,7 @@ from smtpguard.returns import rows as returns
 _SETTLED = [s.value for s in State if s not in LIVE]
 DOUBTS = timedelta(days=7)
 NOTICE = timedelta(days=1)
-"""So long before what is to be kept for a shorter time is erased, so that somebody may notice."""
+"""The delay before a shorter retention takes effect, so that somebody may notice it."""
 SLICE = 500
 CUT = 10_000
 
@@ -55,7 +55,7 @@ class Retention:
     journal: timedelta = timedelta(days=400)
 
     def longest(self, other: Retention) -> Retention:
-        """The longer of each."""
+        """The longer of each period."""
         return Retention(
             content=max(self.content, other.content),
             addresses=max(self.addresses, other.addresses),
@@ -63,7 +63,7 @@ class Retention:
         )
 
     def row(self) -> dict[str, int]:
-        """In seconds, as an entry has them."""
+        """In seconds, as in a journal entry."""
         return {name: int(getattr(self, name).total_seconds()) for name in self.__slots__}
 
     @classmethod
@@ -73,7 +73,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erased:
-    """What one slice took. ``more``: call again."""
+    """The result of one slice. ``more``: call again."""
 
     orphans: int = 0
     contents: int = 0
@@ -85,8 +85,8 @@ class Erased:
 
 
 def agreed(batch: Batch, wanted: Retention, by: str) -> Retention:
-    """How long things are kept now, where the settings want it so: what they make longer at once, what they make shorter a day after the
-    journal has said so. Where it says nothing, as after an upgrade, that day begins now. ``by``: the host."""
+    """The retention in force, when the settings want ``wanted``: longer periods at once, shorter ones a day after they
+    were journalled. If nothing is journalled, as after an upgrade, that day begins now. ``by``: the host."""
     [*found] = journal.of_kinds(batch.connection, [Kind.RETENTION], 1)
     now = wanted.longest(Retention())
     if found:
@@ -130,14 +130,14 @@ def erase(batch: Batch, keep: Retention) -> Erased:
 
 
 def _forget_doubts(batch: Batch, before: datetime) -> None:
-    """That a retry is one of what nobody knows the end of. Of those for whom it was that stays so."""
+    """Forget the keys by which a retry of a message in doubt is recognised. The people of these messages stay in doubt."""
     old = underway.c.at < microseconds(before)
     mailings_of(batch).doubt(list(batch.connection.execute(select(underway.c.id).where(old)).scalars()))
     batch.connection.execute(delete(underway).where(old))
 
 
 def _old_contents(batch: Batch, before: datetime) -> list[str]:
-    """Content whose every hold is settled and old, and that nothing in the outbox needs."""
+    """Content whose holds are all settled and old, and that nothing in the outbox needs."""
     needed = exists().where(
         hold.c.content == content.c.sha256,
         hold.c.state.not_in(_SETTLED) | (hold.c.held_at >= microseconds(before)),
@@ -171,7 +171,7 @@ def _old_holds(batch: Batch, before: datetime) -> int:
 
 
 def _lifted(batch: Batch, before: datetime) -> None:
-    """Freezes that were lifted and name somebody; the journal keeps that they were."""
+    """Lifted freezes, which may name people; the journal keeps their entries."""
     lifted = select(freeze.c.freeze_id, freeze.c.doc).where(freeze.c.lifted.is_(True))
     old = [id for id, doc in batch.connection.execute(lifted) if FREEZE.loads(doc).at < before]
     if old:
@@ -179,7 +179,7 @@ def _lifted(batch: Batch, before: datetime) -> None:
 
 
 def _private(batch: Batch, before: datetime) -> tuple[int, int]:
-    """Clear values of old entries, oldest first. Returns how many, and the last entry that may be without from now on."""
+    """Clear values of old entries, oldest first. Returns the number, and the last entry that may lack them from now on."""
     spared: list[ColumnElement[bool]] = []
     if preserving.any_of_them(batch.connection):
         needed = exists().where(entry.c.seq == clear.c.seq, preserving.is_kept(preserving.ID, entry.c.id))
@@ -198,7 +198,7 @@ def _private(batch: Batch, before: datetime) -> tuple[int, int]:
 
 
 def _journal(batch: Batch, before: datetime) -> tuple[Checkpoint | None, int]:
-    """Cut the oldest entries. Returns the last of them as a base, and how many."""
+    """Cut the oldest entries. Returns the last of them as a base, and the number."""
     lowest = select(func.min(entry.c.seq)).scalar_subquery()
     query = select(entry.c.seq, entry.c.at, entry.c.hash).where(entry.c.seq >= lowest, entry.c.seq < lowest + CUT)
     last, needed = None, preserving.first_kept(batch.connection)

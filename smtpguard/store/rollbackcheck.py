@@ -38,7 +38,8 @@ _MANY = 500
 
 
 class Foreign(LedgerError):
-    """The checkpoints are another journal's. ``journal``, ``at``: which one's, and when it was signed last, as far as was looked."""
+    """The checkpoints are another journal's. ``journal``, ``at``: which one's, and when it was signed last, as far as
+    read."""
 
     def __init__(self, known: Checkpoint) -> None:
         super().__init__(f"the checkpoints beside the store are of another journal, {known.journal}")
@@ -54,8 +55,8 @@ class OtherSecret(LedgerError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutBack:
-    """``agreed``: the last entry up to which the chain agrees with what was signed. ``signed``: the newest checkpoint that it does
-    not agree with. ``last_at``: the time of the last entry that is left, None where none is."""
+    """``agreed``: the last entry up to which the chain agrees with checkpoints. ``signed``: the newest checkpoint that
+    it disagrees with. ``last_at``: the time of the last entry that is left, None for none."""
 
     agreed: int
     signed: Checkpoint
@@ -78,8 +79,9 @@ def look(
     renewing: bool = False,
     older: bool = False,
 ) -> PutBack | None:
-    """Hold a database that is set up against the state folder, and against what this very process committed ``last``. In one
-    snapshot, begun by the first question. ``older``: it may be of an earlier schema, whose checkpoints have no column but their line. Raises Foreign; and OtherSecret, save where the secret is being renewed."""
+    """Compare a migrated database with the state folder, and with the last commit of this process (``last``), in one
+    snapshot. ``older``: it may be of an earlier schema, whose checkpoints have only the line column. Raises Foreign;
+    and OtherSecret, unless the secret is being renewed."""
     lines = _from_the_end(state_dir / journal.FILE)
     known = _Known().told(
         next(lines, []), secret
@@ -88,7 +90,7 @@ def look(
     line = connection.execute(select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
     newest = _Known().told([line or ""], secret)
     if newest.claimed and not renewing:
-        raise OtherSecret  # whoever signed it last has the secret
+        raise OtherSecret  # the last signer has the right secret
     for more in lines:
         if known.of(here):
             break
@@ -106,7 +108,7 @@ def look(
 
 
 def unmade(secret: bytes, state_dir: Path) -> None:
-    """The same where there is no database yet: a state folder that knows one is not where a new one begins."""
+    """The same without a database: a state folder that knows one is no place to create another."""
     known = _Known()
     for lines in _from_the_end(state_dir / journal.FILE):
         known.told(lines, secret)
@@ -117,7 +119,7 @@ def unmade(secret: bytes, state_dir: Path) -> None:
 
 
 def stand_still(batch: Batch, found: PutBack) -> None:
-    """Freeze everything, say why, and sign it, so that what does not agree is known for what it is from now on."""
+    """Freeze everything with the reason, and sign it, so that the disagreement is explained from now on."""
     stop = Freeze(
         freeze_id=secrets.token_hex(8).upper(),
         selector=Selector.ALL,
@@ -139,13 +141,13 @@ def stand_still(batch: Batch, found: PutBack) -> None:
     }
     private = {"actor": (ITSELF,), "comment": (PUT_BACK,)}
     deciding.freeze(batch, stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=batch.now, data=data, private=private))
-    trusted = genuine(batch.secret, found.signed)  # a clock that was fast may have signed it
+    trusted = genuine(batch.secret, found.signed)  # its time may come from a fast clock
     journal.mark(batch, put_back=found.agreed, at=found.signed.at if trusted else 0)
 
 
 class Lookout:
-    """Of one process that writes. It looks at every new connection, since behind that there may be another server, or another state
-    of it; and when the gate has moved, as it does where the secret is renewed."""
+    """For one process that writes. It checks every new connection, since there may be another server behind it, or
+    another state of it; and again when the gate has moved, as when the secret is renewed."""
 
     def __init__(self, secret: bytes, state_dir: Path, *, renewing: bool = False) -> None:
         self._secret, self._state_dir, self._renewing = secret, state_dir, renewing
@@ -153,11 +155,11 @@ class Lookout:
         self._last: Checkpoint | None = None
 
     def elsewhere(self, connections: int) -> bool:
-        """Whether what is remembered was learnt over another connection. ``connections``: how many there have been."""
+        """Whether cached state comes from another connection. ``connections``: how many there have been."""
         return connections != self._connections
 
     def look(self, batch: Batch, known: Gate | None) -> None:
-        """Before anything is written. ``known``: the gate as it was. Raises what then keeps everything from being written."""
+        """Before anything is written. ``known``: the gate as cached. Raises what then prevents all writes."""
         if known is not None and known.generation == batch.head.generation:
             return
         found = look(batch.connection, self._secret, self._state_dir, last=self._last, renewing=self._renewing)
@@ -177,7 +179,8 @@ def _iso(at: datetime) -> str:
 
 @dataclass(slots=True)
 class _Known:
-    """Checkpoints of a file, of whatever journal: ``signed`` with this secret, and ``claimed``, which were not. Newest first."""
+    """Checkpoints of a file, of any journal: ``signed`` with this secret, and ``claimed``, which were not. Newest
+    first."""
 
     signed: list[Checkpoint] = field(default_factory=list)
     claimed: list[Checkpoint] = field(default_factory=list)
@@ -186,7 +189,7 @@ class _Known:
         for line in lines:
             try:
                 made = parse(line)
-            except ValueError:  # half of one, say
+            except ValueError:  # for example half of one
                 continue
             (self.signed if genuine(secret, made) else self.claimed).append(made)
         return self
@@ -215,7 +218,7 @@ def _from_the_end(path: Path) -> Iterator[list[str]]:
 def _compared(
     connection: Connection, known: _Known, secret: bytes, state_dir: Path, here: str, older: bool
 ) -> PutBack | None:
-    """First with what was signed last; where that does not agree, with what excuses it; and only then with everything."""
+    """First with the last checkpoint; if that disagrees, with what may excuse it; and only then with all."""
     chain = _Chain(connection)
     if not chain.parted(known.signed, known.claimed, here):
         return None
@@ -239,7 +242,7 @@ def _when(mark: Checkpoint) -> tuple[int, int]:
 
 
 class _Chain:
-    """The chain as it is, asked for single entries."""
+    """The chain as it is, for look-ups of single entries."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -249,8 +252,8 @@ class _Chain:
         self.last_at = None if at is None else instant(at)
 
     def parted(self, signed: Iterable[Checkpoint], claimed: Iterable[Checkpoint], here: str) -> Sequence[Parted]:
-        """The checkpoints of this journal that it does not agree with and that nothing excuses, in order. Of entries that are
-        missing between others nothing is said: that is no store that was put back, and the proof finds it."""
+        """The checkpoints of this journal that it disagrees with and that nothing excuses, in order. Entries missing
+        between others are ignored: that is no restored store, and the proof finds it."""
         marks = [dict.fromkeys(m for m in some if m.journal == here) for some in (signed, claimed)]
         hashes = self._hashes({m.seq for some in marks for m in some if self._first <= m.seq <= self._last})
         there = [[m for m in some if not self._first <= m.seq <= self._last or m.seq in hashes] for some in marks]

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Store(Access):
-    """Fits guard.ports.Ledger. Made by ``opening.open_store``."""
+    """Implements guard.ports.Ledger. Made by ``opening.open_store``."""
 
     _writer: Writer
     _front: Front | None
@@ -67,17 +67,17 @@ class Store(Access):
 
     @property
     def copy(self) -> Path | None:
-        """The file of a database that can only be read here."""
+        """The file of a database that is only readable here."""
         return self._database.path if self._database.copy is not None else None
 
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
-        """The one transaction in which a message is decided on (admission.rows)."""
+        """The one transaction that decides on a message (admission.rows)."""
         admission: Admission = await self._writer.submit(item=item, admission=step)
         return admission
 
     async def open_front(self) -> Front | None:
-        """The journal's front of this process, once what processes that died have left in theirs is in the chain. None where there can
-        be none: the database is no file of this machine's, or there is no room."""
+        """The journal's front of this process, after the fronts of ended processes are moved into the chain. None if it
+        is impossible: the database is not a file on this machine, or there is no room."""
         fronts = self._database.fronts
         if fronts is None:
             return None
@@ -104,15 +104,16 @@ class Store(Access):
             self._front.close()
 
     async def retain(self, keep: Retention) -> Erased:
-        """One slice of forgetting and sweeping; ``more`` says to call again."""
+        """One slice of retention; ``more`` says to call again."""
         return await self.write(lambda b: retention.erase(b, keep))
 
     async def agree(self, wanted: Retention, by: str) -> Retention:
-        """How long things are kept now, where the settings on host ``by`` want it so (retention.agreed)."""
+        """The retention in force, when the settings on host ``by`` want this one (retention.agreed)."""
         return await self.write(lambda b: retention.agreed(b, wanted, by))
 
     async def preserve(self, id: str, *, by: str, reason: str) -> Preserved | None:
-        """Keep all that this incident needs past its time (incidents.preserving); None where the journal knows no such id."""
+        """Keep all data of this incident past its retention (incidents.preserving); None if the journal knows no such
+        id."""
         from smtpguard.incidents import preserving
 
         needed = await self.walk(lambda opened: preserving.find(opened, id))
@@ -125,7 +126,7 @@ class Store(Access):
         return await self.write(lambda b: preserving.begin(b, id, needed, by=by, reason=reason, cases=len(needed.ids)))
 
     async def preserve_longer(self, id: str, by: str) -> Preserved:
-        """``by`` wants it. Raises KeyError where it is not kept."""
+        """``by`` asks for an extension. Raises KeyError if it is not preserved."""
         from smtpguard.incidents import preserving
 
         return await self.write(lambda b: preserving.renew(b, id, by))
@@ -136,8 +137,8 @@ class Store(Access):
         return await self.ask(preserving.all_of_them)
 
     async def renew(self, event: Event, before: bytes = b"") -> None:
-        """From this entry on the secret that the store was opened with is in force. Who has another one writes nothing more. ``before``:
-        the one until now, whose key then signs that the new one's follows it; b"" where it is lost."""
+        """From this entry on the secret that the store was opened with is in force; processes with another one can no
+        longer write. ``before``: the old one, whose key then signs that the new key follows it; b"" if it is lost."""
 
         def step(batch: Batch) -> None:
             batch.record([signing.renewed(batch, batch.ends_generation(event), before)])

@@ -51,14 +51,14 @@ KEEP_SECONDS = 60.0
 SIGN_ENTRIES = 1000
 
 Committed = Callable[[Sequence[Event]], None]
-"""Hears of what was journalled, in its order, after the commit and its answers, in the thread that writes."""
+"""Called with the journalled events, in order, after the commit and its answers, in the writer thread."""
 
 _WAKE: Any = object()
 _STOP: Any = object()
 
 
 class _Again(Exception):
-    """The transaction is to be rolled back, and begun again without the works that raised."""
+    """Roll the transaction back, and begin again without the works that raised."""
 
 
 class Writer:
@@ -90,10 +90,10 @@ class Writer:
         self._memory = Memory()  # of mailings
         self._lookout = lookout
         self._committed = committed
-        self._untold: list[Event] = []  # committed, and not published yet
+        self._untold: list[Event] = []  # committed, not published yet
         self._kept_house = clock.monotonic()
-        self._unsigned = False  # entries of ours that no checkpoint covers yet
-        self._signed_seq = 0  # up to where this process signed last, or began
+        self._unsigned = False  # entries of this process without a checkpoint yet
+        self._signed_seq = 0  # the last entry signed by this process, or its start
         self._unfiled: list[Checkpoint] = []
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="smtpguard-store", daemon=True)
@@ -108,7 +108,7 @@ class Writer:
         item: Item | None = None,
         admission: Callable[[Seen], Admission] | None = None,
     ) -> Any:
-        """Wait for one's turn, and for the commit. Raises what the step raised, or LedgerError's kinds."""
+        """Wait for the turn, and for the commit. Raises what the step raised, or kinds of LedgerError."""
         if self._closed:
             raise Unavailable("the store is closed")
         if self._queue.qsize() + len(self._coming) >= WAITING:
@@ -121,7 +121,7 @@ class Writer:
         return await work.future
 
     def _hand_over(self, seen: int) -> None:
-        """To the thread, in the first turn of the event loop that brings nothing more: a batch costs as much as several items."""
+        """To the thread, in the first turn of the event loop without new items: a batch costs as much as several items."""
         coming = self._coming
         if seen < len(coming) < BATCH and not self._closed:
             coming[-1].loop.call_soon(self._hand_over, len(coming))
@@ -131,15 +131,16 @@ class Writer:
             self._queue.put(work)
 
     def note(self, event: Event) -> None:
-        """To be written with a later batch, at most 50 ms on. Bounded: the oldest fall out when the database is away long."""
-        if self._waker is None:  # a batch that comes before takes it along, so that the thread is not woken for it
+        """Write it with a later batch, after at most 50 ms. Bounded: the oldest are dropped when the database is long
+        unavailable."""
+        if self._waker is None:  # a batch before that takes it along, and the thread is not woken
             self._waker = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake)
         if len(self._notes) >= MAX_NOTES:
             self._notes.popleft()
         self._notes.append(event)
 
     def move_soon(self) -> None:
-        """The front has something: it comes with a later batch, at most 50 ms on."""
+        """The front has frames: they are moved with a later batch, after at most 50 ms."""
         if self._waker is None:
             self._waker = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake)
 
@@ -150,11 +151,11 @@ class Writer:
 
     @property
     def _left(self) -> bool:
-        """Whether anything is to be written that nobody waits for."""
+        """Whether there is anything to write that nobody waits for."""
         return bool(self._notes) or (self.front is not None and self.front.waits)
 
     async def stop(self) -> None:
-        """Write what waits, then end the thread; a thread that hangs in the database is left behind."""
+        """Write what waits, then end the thread; a thread that hangs in the database is abandoned."""
         if self._closed:
             return
         self._closed = True
@@ -173,7 +174,7 @@ class Writer:
             if works or self._left or (self._unanswered and not going):
                 try:
                     self._serve(works)
-                except Exception as error:  # a fault of ours must not end the only thread that writes
+                except Exception as error:  # an internal error must not end the only writer thread
                     log.exception("the writer failed")
                     for work in works:
                         work.error = work.error or Unavailable(f"the store failed: {type(error).__name__}")
@@ -184,7 +185,7 @@ class Writer:
         self._database.close()
 
     def _take(self) -> tuple[list[Work], bool]:
-        """What waits, up to a batch. Notes that were left over wait a little for company."""
+        """Waiting work, up to a batch. Notes that were left over wait a little for other work."""
         works: list[Work] = []
         try:
             first = self._queue.get(timeout=NOTE_SECONDS if self._left else None)
@@ -203,12 +204,12 @@ class Writer:
                 return works, True
 
     def _take_more(self, works: list[Work]) -> None:
-        """What has come since, up to a batch."""
+        """Further work, up to a batch."""
         try:
             while len(works) < BATCH:
                 work = self._queue.get_nowait()
                 if work is _STOP:
-                    self._queue.put(_STOP)  # nothing comes behind it
+                    self._queue.put(_STOP)  # nothing follows it
                     return
                 if work is not _WAKE:
                     works.append(work)
@@ -237,19 +238,19 @@ class Writer:
             self._answer(held)
 
     def _commit(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None] = lambda: None) -> None:
-        """One transaction. A work's own error stays with it, and nothing of that work is written; the storage's is raised, and then
-        nothing at all was written. ``join`` is called inside the transaction, and may bring more works."""
+        """One transaction. A work's own error stays with it, and nothing of that work is written; the storage's is
+        raised, and then nothing at all was written. ``join`` is called inside the transaction, and may add works."""
         left = works
         while True:
             try:
                 self._attempt(left, notes, join)
-            except _Again:  # without those that raised: each may have written something before
+            except _Again:  # without those that raised: they may have written before
                 left, join = [work for work in works if work.error is None], lambda: None
             else:
                 return
 
     def _attempt(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None]) -> None:
-        """Raises _Again where a work has raised an error of its own: then nothing was written."""
+        """Raises _Again if a work has raised an error of its own: then nothing was written."""
         with self._database.write() as connection:
             if self._lookout.elsewhere(self._database.connections):
                 self._gate, self._memory = None, Memory()
@@ -293,7 +294,7 @@ class Writer:
         )
 
     def _publish(self) -> None:
-        """Nothing that a subscriber does undoes the commit, or fails what was committed."""
+        """An error of a subscriber undoes no commit, and fails no committed work."""
         unfiled, self._unfiled = self._unfiled, []
         for made in unfiled:
             self._write_line(made)
@@ -305,7 +306,7 @@ class Writer:
                 log.exception("a subscriber of committed events failed")
 
     def _keep_house(self, batch: Batch) -> None:
-        """A checkpoint every minute and every so many entries; and every minute some of what counts no more is forgotten."""
+        """A checkpoint every minute and every so many entries; and every minute some expired counts are deleted."""
         self._signed_seq = self._signed_seq or batch.head.seq
         minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
         if minute:
@@ -318,7 +319,7 @@ class Writer:
     def _write_line(self, made: Checkpoint) -> None:
         try:
             journal.write_line(self._state_dir, made)
-        except OSError as error:  # it is in the database all the same, and the next one is tried again
+        except OSError as error:  # it is in the database, and the next one is written to the file again
             log.warning("a checkpoint could not be written beside the database: %s", error.strerror)
 
     def _sign(self) -> None:
@@ -351,7 +352,7 @@ class Writer:
             work.error = error
 
     def _one_by_one(self, works: Sequence[Work], notes: Sequence[Event]) -> None:
-        """The database refused some item's data: find it by giving each a transaction of its own."""
+        """The database refused an item's data: find it by giving each a transaction of its own."""
         alone: list[tuple[list[Work], list[Event]]] = [([], [note]) for note in notes]
         alone += [([work], []) for work in works]
         for some, few in alone:
@@ -368,12 +369,12 @@ class Writer:
         if isinstance(error, CommitUnknown):
             told = Unavailable(str(error))
             self._unanswered.add(w for w in works if w.item is not None and w.error is None)
-        self._notes.extendleft(reversed(notes))  # an outcome twice is better than none
+        self._notes.extendleft(reversed(notes))  # a repeated outcome is better than none
         for work in works:
             work.error = work.error or told
 
     def _acknowledge(self, held: Sequence[Work]) -> None:
-        """The clients of these holds get their 250 now: until this is committed too, nothing of them can be released."""
+        """The clients of these holds get their 250 now; none of them can be released until this is committed too."""
         for work in held:
             if work.unwanted:
                 work.error = Gone("the client left before its answer")
@@ -404,7 +405,7 @@ class Writer:
     def _deliver(self, works: Sequence[Work]) -> None:
         """In the event loop."""
         for work in works:
-            if work.future.done():  # by the clock, or cancelled: too late
+            if work.future.done():  # timed out or cancelled
                 if work.error is None and work.item is not None:
                     self._unanswered.add([work])
             elif work.error is not None:
@@ -415,7 +416,7 @@ class Writer:
 
 
 def _wanted(works: Sequence[Work]) -> list[Work]:
-    """Those whose client is still there, begun."""
+    """The works whose client is still connected, marked as started."""
     wanted = []
     for work in works:
         if work.unwanted:
@@ -430,14 +431,14 @@ def _answered_as(work: Work) -> str | None:
     return answered_as(work.result) if isinstance(work.result, Admission) else None
 
 
-# What was written, or perhaps written, while its client was told 451: to be put right in the record.
+# Work that was or may have been written while its client got 451: corrected in the journal.
 #
-# A verdict to relay that nobody heard was not carried out, and gets the outcome ``unanswered``; a hold is its client's still, and
-# is not releasable until that comes again.
+# A verdict to relay that timed out was not carried out, and gets the outcome ``unanswered``; a hold is still the client's, and
+# cannot be released until the client retries.
 
 
 class Unanswered:
-    """Of one writer, oldest first. Added to by its thread and by event loops, settled by its thread."""
+    """Of one writer, oldest first. Its thread and event loops add to it; its thread settles it."""
 
     def __init__(self) -> None:
         self._works: deque[Work] = deque()
@@ -449,7 +450,7 @@ class Unanswered:
         self._works.extend(works)
 
     def settle(self, batch: Batch) -> int:
-        """Returns of how many that is written in this batch."""
+        """Returns how many are settled in this batch."""
         works = list(self._works)
         items = [w.item.id for w in works if w.item is not None]
         if not items:
@@ -463,6 +464,6 @@ class Unanswered:
         return len(works)
 
     def forget(self, count: int) -> None:
-        """The oldest: what was settled is committed."""
+        """Drop the oldest: their settlement is committed."""
         for _ in range(count):
             self._works.popleft()
