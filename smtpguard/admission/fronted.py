@@ -1,8 +1,8 @@
 """Decide whether a verdict may be recorded in the journal's front instead of by an admission. Pure.
 
-It may if the verdict and all other admissions are independent of each other: every rule has answered and lets the
-message pass; it touches no list, is a copy of no mailing, and adds to no count; every count that its rules ask for is
-zero; no freeze is active; and no hold has its key. Its place in the order of admissions is the moment of this check. It
+It may if the verdict and all other admissions are independent of each other. Every rule has answered and lets the
+message pass. It touches no list, is a copy of no mailing, and adds to no count. Every count that its rules ask for is
+zero. No freeze is active, and no hold has its key. Its place in the order of admissions is the moment of this check. It
 adds to nothing, so no other admission can tell.
 """
 

@@ -334,7 +334,7 @@ class Record:
             data[DECIDED] = decided
         if transaction.session.peer:  # it named another client
             data["peer"] = transaction.session.peer
-        if isinstance(gathered.origin, Origin):  # it was asked
+        if isinstance(gathered.origin, Origin):  # the origin was asked for
             failed = {domain for domain, _ in gathered.origin.failed}
             data["dkim"] = {"signed": sorted(gathered.origin.domains), "failed": sorted(failed)}
         if verdict.action is not Action.RELAY and gathered.began is not None:  # for relayed mail the outcome has it

@@ -297,7 +297,7 @@ def _looks(message: Recorded) -> Value | None:
 
 
 def _readable(message: Recorded) -> Value | None:
-    """Text that cannot be read counts as unreadable, so it has no looks."""
+    """ "yes" if the text had looks, else unknown: unreadable text has none."""
     return "yes" if message.data.get("looks") is not None else None
 
 

@@ -237,7 +237,7 @@ def _tell(context: Context, some: Sequence[Preserved], as_json: bool) -> None:
 
 
 def _give(content: bytes, output: Path | None) -> None:
-    """To whoever reads our output, or into a file that was not there."""
+    """Write to standard output, or into a new file. Raises CannotRun."""
     if output is None:
         click.echo(content, nl=False)
         return

@@ -85,7 +85,7 @@ def sees_all(who: Person) -> bool:
 
 
 def answers_for(who: Person, lists: Collection[str], in_force: InForce, at: datetime) -> bool:
-    """Whether they decide on each of these lists, at whatever hour; nobody does on none."""
+    """Whether the person decides on each of these lists, at whatever hour. False without lists."""
     groups = in_force.groups_of(who.address, at)
     return (
         APPROVER in who.roles

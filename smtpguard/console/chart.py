@@ -1,5 +1,5 @@
 """Charts as SVG, drawn on the server without a script: a line for the people a mailing has reached, bars, one a day,
-and lanes for what happened when. Pure."""
+and lanes of events over time. Pure."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def stacked(days: Sequence[tuple[date, Sequence[int]]]) -> Bars | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lanes:
-    """What happened when, in lanes one under another. ``marks``: (x, lane), each once; ``centres``: of each lane its y; ``along``: (x, time,
-    anchor) below, to be told with seconds where ``brief``, and with the day where ``days``."""
+    """Events by time, in lanes. ``marks``: (x, lane), each once; ``centres``: the y of each lane; ``along``: (x, time,
+    anchor) on the axis, shown with seconds if ``brief``, and with the day if ``days``."""
 
     marks: tuple[tuple[float, int], ...]
     centres: tuple[float, ...]
@@ -141,7 +141,8 @@ class Lanes:
 
 
 def lanes(happened: Sequence[tuple[datetime, int]], first: datetime, last: datetime, many: int = 4) -> Lanes | None:
-    """``happened``: when, and in which of ``many`` lanes; what was before ``first`` or after ``last`` is not drawn. None where all is one moment."""
+    """``happened``: time and lane of each event; those before ``first`` or after ``last`` are not drawn. None if
+    ``first`` is not before ``last``."""
     length = last - first
     if length <= timedelta(0):
         return None

@@ -76,7 +76,7 @@ _ROLE = {said: role for role, said in NAMES.items()}
 NO_ENTRIES = Entries()
 LANES: Mapping[str, int] = {"came": 0, "went": 1, "stopped": 2, "people": 3}
 LANE_TITLES = (N_("came"), N_("went out"), N_("stopped"), N_("people"))
-"""The lanes of the drawing, from above."""
+"""The lanes of the drawing, from the top."""
 _LANE_OF: Mapping[str, str] = {
     Kind.VERDICT.value: "came",
     Kind.REFUSED.value: "stopped",
@@ -101,7 +101,8 @@ MODES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the timeline. ``utc``, ``here``: when, ``here`` "" where the organisation lives by UTC. ``then``: what is left out behind it."""
+    """A line of the timeline. ``utc``, ``here``: the time in UTC and the local time, "" if that is UTC. ``then``: what
+    is left out after it."""
 
     seq: int
     at: datetime
@@ -114,8 +115,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """The report, of which every format is made. ``paragraph``: what to say first, to be read aloud as it stands. ``whole``: False for a
-    journal that is not what was written. ``timeline``: its rows, under ``when``; ``drawing``: the same as a picture, None of one moment."""
+    """The report, for all formats. ``paragraph``: what to say first, to be read aloud. ``whole``: False if the journal
+    is not as it was written. ``timeline``: its rows, with the heading ``when``; ``drawing``: the same as a picture,
+    None if all is at one moment."""
 
     title: str
     made: str
@@ -136,7 +138,7 @@ class Told:
 
 
 def told(made: Made, said: Speech, by: str = "") -> Told:
-    """``by``: who made it."""
+    """``by``: the person who made it."""
     found = made.found
     telling = _Telling(found, made.report, made.purposes, said, made.names, made.keeps)
     more = Further(made, said, telling.here)
@@ -354,8 +356,8 @@ class _Telling:
                 yield fact(plain(text), rests)
 
     def decided(self) -> Iterator[Statement]:
-        """People's decisions, each vote with what its voter had looked at, the reminders aside; what was let through by an earlier approval,
-        and that nobody was asked."""
+        """People's decisions, each vote with what its voter had viewed, without reminders; what passed by an earlier
+        approval, and what nobody was asked about."""
         said = self.said
         for step in self.report.steps:
             entry = step.entry
@@ -396,7 +398,7 @@ class _Telling:
         return f" ({'; '.join(parts)})"
 
     def here(self, at: datetime) -> str:
-        """In UTC, and in the organisation's time."""
+        """In UTC, and in the organization's local time."""
         zone = self._zone()
         return f"{_moment(at)} ({at.astimezone(zone):%Y-%m-%d %H:%M} {self.purposes.zone})" if zone else _moment(at)
 
@@ -405,7 +407,7 @@ class _Telling:
 
     @property
     def local(self) -> bool:
-        """Whether the organisation's time is another than UTC."""
+        """Whether the organization's time zone is not UTC."""
         return self._zone() is not None
 
     def when_title(self) -> str:
@@ -434,7 +436,7 @@ class _Telling:
         }
 
     def _counted(self, what: str, counter: Counter[str], key: str, *, most: int = MOST) -> Iterator[Statement]:
-        """``key``: by which ``Report.entries`` has them."""
+        """``key``: of ``Report.entries``."""
         for value, n in counter.most_common(most):
             text = plain(f"{what}: {value}" + (f" ({self.said.number(n)})" if len(counter) > 1 else ""))
             yield fact(text, self._of(key, value))
@@ -471,7 +473,7 @@ class _Telling:
 
 
 def lane(entry: Entry) -> str:
-    """Where it stands in the drawing; "" where it does not."""
+    """The lane of the entry in the drawing; "" if it is not drawn."""
     data, kind = entry.data, entry.kind
     if kind == Kind.VERDICT.value:
         return "came" if data.get("action") == "relay" or data.get("retry") else "stopped"
@@ -493,7 +495,7 @@ def in_people(some: Interval, said: Speech) -> str:
 
 
 def in_numbers(entries: Entries, said: Speech) -> str:
-    """By their numbers in the journal; of many the first and the last."""
+    """Their numbers in the journal; of many the first and the last."""
     named = [str(seq) for seq in entries.named]
     if entries.more:
         return said(

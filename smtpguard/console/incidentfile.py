@@ -1,6 +1,6 @@
-"""An incident report as one file: text for programs, HTML that needs nothing else, and PDF made of that HTML.
+"""An incident report as one file: JSON for programs, self-contained HTML, and PDF made from that HTML.
 
-Nothing is fetched: what is drawn stands in the file, and the PDF has its fonts in it (PDF/A-3u, ISO 19005-3).
+Nothing is fetched: drawings are inside the file, and the PDF contains its fonts (PDF/A-3u, ISO 19005-3).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PANGO = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core"
 
 
 class MissingExtra(Exception):
-    """What a PDF needs is not installed; ``why`` says what to install."""
+    """A library for PDF is not installed; ``why`` says what to install."""
 
     def __init__(self, why: Said) -> None:
         super().__init__(str(why))
@@ -31,7 +31,7 @@ class MissingExtra(Exception):
 
 
 def written(form: str, made: Made, page: Told, said: Speech) -> bytes:
-    """``form``: html, json or pdf. Raises MissingExtra. Takes a second of a processor for ten pages of PDF."""
+    """``form``: html, json or pdf. Raises MissingExtra. Ten pages of PDF take a second of processor time."""
     if form == "json":
         return json.dumps(row(made, page), ensure_ascii=False).encode() + b"\n"
     page_html = html(page, said)
@@ -39,7 +39,7 @@ def written(form: str, made: Made, page: Told, said: Speech) -> bytes:
 
 
 def shown(page: Told, said: Speech) -> dict[str, Any]:
-    """What the template of the report needs, on the page and in a file."""
+    """The values of the report's template, for the page and for a file."""
     return {
         "made": page,
         "marks": {mark.value: said(text) for mark, text in MARKS.items()},
@@ -71,7 +71,7 @@ def _library() -> Any:
         raise MissingExtra(
             Phrase("a PDF needs the extra pdf: {command}", command="pip install 'smtpguard[pdf]'")
         ) from None
-    except OSError as error:  # Pango is no Python package
+    except OSError as error:  # Pango is not a Python package
         why = Phrase(
             "a PDF needs Pango and a font: {command} ({error})", command=f"apt-get install {PANGO}", error=str(error)
         )

@@ -1,6 +1,5 @@
-"""What an incident report says beyond who, what and when: how it came in and whether anything points to an intrusion, how fast it was
-stopped, which rules did not take effect and by how much, the policy then, and what those who voted had looked at.
-"""
+"""The later sections of an incident report: how it came in and whether anything points to an intrusion; how fast it was
+stopped; which rules did not hit, and by how much; the policy of then; and what the voters had viewed."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from smtpguard.locale.speech import Speech
 from smtpguard.policy.facts import FACTS, Type
 
 MOST = 6
-"""Ways in that are told one by one."""
+"""The most ways in that are listed one by one."""
 _NONE = Entries()
 SIGNS: Mapping[Sign, str] = {
     Sign.CLIENT: N_("none of the {n} earlier messages of its writer came from this client"),
@@ -54,14 +53,14 @@ SAME: Mapping[Checked, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Further:
-    """``here``: a time in words."""
+    """``here``: formats a time."""
 
     made: Made
     said: Speech
     here: Callable[[datetime], str]
 
     def in_short(self) -> Iterator[Statement]:
-        """What belongs to the paragraph that is read aloud."""
+        """Statements for the paragraph that is read aloud."""
         report, said = self.made.report, self.said
         if report.lists:
             lists = ", ".join(self._title(name) for name, _ in report.lists.most_common(3))
@@ -76,7 +75,7 @@ class Further:
         then = self.made.purposes.lists.get(name)
         return then.title if then is not None else name
 
-    # how it came in
+    # How it came in.
 
     def ways(self) -> Iterator[Statement]:
         report, said = self.made.report, self.said
@@ -150,7 +149,7 @@ class Further:
         return signs(report.usual, report.ways, report.watched, whole=whole)
 
     def _verdict(self) -> Iterator[Statement]:
-        """In one sentence, which stands in the paragraph too."""
+        """The conclusion in one sentence, for the paragraph as well."""
         said, found, report = self.said, self._signs(), self.made.report
         came = report.entries.get((CAME, ""), _NONE)
         if not report.ways:
@@ -167,7 +166,7 @@ class Further:
         if not all(way.proven for way in report.ways):
             yield unknown(said("Nothing proves who wrote it."), came)
 
-    # how fast
+    # How fast it was stopped.
 
     def speed(self) -> Iterator[Statement]:
         report, said = self.made.report, self.said
@@ -250,7 +249,7 @@ class Further:
             text = said("{text}: it missed by {by}", text=text, by=by)
         return True, text
 
-    # the policy
+    # The policy.
 
     def policy(self) -> Iterator[Statement]:
         report, said, then = self.made.report, self.said, self.made.purposes
@@ -283,7 +282,7 @@ _COMPARED = {Sign.CLIENT, Sign.LOGIN, Sign.HELO}
 
 
 def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Statement:
-    """What the voter had looked at before, as the journal has it."""
+    """What the voter had viewed before, from the journal."""
     who = (vote.clear or {}).get("actor", ())
     if not who:
         return unknown("  " + said("what its voter had looked at: who that was is erased"), Entries.of(vote.entry.seq))

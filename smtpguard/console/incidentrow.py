@@ -30,8 +30,8 @@ _DIGESTS = frozenset({"people", "crowds", "apart_at"})
 
 
 def row(made: Made, page: Told | None = None) -> dict[str, Any]:
-    """One object of JSON's values, its last three from the statements that every format is made of (``page``); the shapes of ``mailings`` are those of ``mailings list``, of ``timeline`` those of ``audit
-    export``. Texts are English."""
+    """One JSON object. Its last three values come from the statements that every format is made of (``page``).
+    ``mailings`` has the shape of ``mailings list``, ``timeline`` that of ``audit export``. Texts are English."""
     found, report, purposes, names = made.found, made.report, made.purposes, made.names
     proof = found.proof
     return {

@@ -53,9 +53,9 @@ class Made:
     at: datetime
     names: bool
     keeps: timedelta
-    """For so long at least the content of what was held is kept."""
+    """For at least so long the content of a hold is kept."""
     missed: tuple[Missed, ...] = ()
-    """The rules that did not take effect on the first message that was let through, or else on the first."""
+    """The rules that did not hit the first message that passed, or else the first message."""
 
 
 async def make(
@@ -71,8 +71,8 @@ async def make(
     keeps: timedelta,
     may: Callable[[Report], bool] | None = None,
 ) -> Made:
-    """``by``: who asks, as journalled. ``may``: of somebody who may not see everything, whether they may see this; what they may not is not there. Raises NothingFits,
-    TooMany and LedgerError."""
+    """``by``: the people who ask, for the journal. ``may``: for a person who may not see everything, whether they may
+    see this report; if not, nothing fits. Raises NothingFits, TooMany and LedgerError."""
     said = Speech(language)
     called = {word: await ledger.journal.called(word) for word in about.ids}
     if any(len(ids) > 1 for ids in called.values()):

@@ -34,7 +34,7 @@ class Scene:
     letter: Letter | None = None
     because: str = ""  # why a message passes, in plain words; for others the guard gives the reason
     found: bool = False  # whether to show the evidence in the message as well
-    again: bool = False  # already shown
+    again: bool = False  # the same message as in an earlier scene
     patient: bool = False  # retry a 4xx for a while, as every MTA does
     before: Callable[[Stage], None] | None = None
     after: Callable[[Stage, Result], str | None] | None = None

@@ -1,7 +1,7 @@
 """The stage of the demo: a folder with settings, policy and lists of invented people, the guard's real processes, and
 calls to them.
 
-The guard is a child process and runs as in production: its port is handed over as by a service manager, readiness is
+The guard is a child process and runs as in production. Its port is handed over as by a service manager, readiness is
 awaited through NOTIFY_SOCKET, and its command line is used as people use it.
 """
 

@@ -114,12 +114,12 @@ class GateWatch:
         policy_sha256: str | None = None,
         gone: Callable[[], bool] | None = None,
     ) -> Fence:
-        """Whether the final dot may still be sent: the gate was read less than a second ago, none of its freezes stops
-        this message, the policy that decided is still in force (None: people decided, and no policy changes that), and
-        the client is connected. A freeze or thaw of something else does not matter.
+        """Whether the final dot may still be sent. The gate must have been read less than a second ago, and none of its
+        freezes may stop this message. The policy that decided must still be in force (None: people decided, and no
+        policy changes that). The client must be connected. A freeze or thaw of something else does not matter.
 
-        Before it says no it reads the gate again: the verdict may be newer than the last read (a thaw or a new policy a
-        moment ago), and on a busy machine the last read may be old.
+        Before it says no it reads the gate again: the verdict may be newer than the last read, after a thaw or a new
+        policy a moment ago. And on a busy machine the last read may be old.
         """
 
         def holds() -> bool:

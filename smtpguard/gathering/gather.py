@@ -145,7 +145,7 @@ class Gather:
     ) -> Gathered:
         """Read the header: it is cheap, and the journal needs it whatever the rules are. The text is read too if it
         will be asked for: for all mail that may reach a customer, and for a list server's copy, since a trace above
-        another text was stolen. ``everyone``: the recipients, if they differ from the envelope's."""
+        another text belongs to another message. ``everyone``: the recipients, if they differ from the envelope's."""
         registry = in_force.registry
         everyone = everyone or registry.classify(transaction.envelope.addresses)
         text: Reading | Unknown | None = None

@@ -158,7 +158,8 @@ class StepRow(BaseModel):
 
 
 class StatementRow(BaseModel):
-    """``mark``: fact, estimate or unknown. ``entries``: of the journal, on which it rests; of ``entries_in_all`` the first few and the last."""
+    """``mark``: fact, estimate or unknown. ``entries``: numbers of the journal entries that it is based on: the first
+    few and the last of ``entries_in_all``."""
 
     text: str
     mark: Mark

@@ -40,13 +40,13 @@ Asked = dict[str, str]
 
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def ask(request: Request) -> Response:
-    """The day's mailings, and for those who may ask for anything the form, filled in as far as a link has it."""
+    """The day's mailings; for people who may ask for anything also the form, filled in from a link."""
     return await _shown(request, {"id": request.query_params.get("id", "")[:_MOST]})
 
 
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def report(request: Request) -> Response:
-    """On what is asked; for those who decide and no more, on what touches their lists alone."""
+    """The report. People who may only decide get one that touches only their own lists."""
     here, who, said = desk(request), person(request), speech(request)
     sent = await form(request)
     anything = may_ask(who)
@@ -99,7 +99,7 @@ async def report(request: Request) -> Response:
 
 
 def may_ask(who: Person) -> bool:
-    """Whether they may ask for anything."""
+    """Whether the person may ask for anything."""
     return bool(who.roles & {OPERATOR, ADMIN})
 
 
@@ -165,7 +165,7 @@ async def _shown(
 
 
 async def _today(request: Request) -> tuple[Sequence[Mailing], str]:
-    """Mailings of which something came today, by the organisation's day; the latest first, and the cursor of more."""
+    """Mailings with a message today, in the organization's time zone, latest first, and the cursor of the next page."""
     here, zone = desk(request), desk(request).policies.current().hours.zone
     try:
         found, further = await listed(here, person(request), limit=PAGE, least=FEWEST)

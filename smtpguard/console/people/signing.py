@@ -1,7 +1,7 @@
 """Sign in with a password or by single sign-on, and sign out.
 
 A refused sign-in gets one sentence after the same work, whatever the reason: no account, a wrong password, a wrong code
-and a disabled account look alike. Repeated attempts are slowed down for the client, not for the account: a browser in
+and a disabled account look alike. Repeated attempts are slowed down for the client, not for the account. A browser in
 which the owner has signed in before has attempts of its own, so that others cannot lock the owner out for long.
 """
 
