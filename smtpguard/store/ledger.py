@@ -182,8 +182,8 @@ class Mailings:
 
 
 class Returns:
-    """Bounces that came back. ``contents``: they may use half of the quota of held content, so that a flood of them
-    cannot block holds."""
+    """Returned mail: bounces and complaints. ``contents``: they may use half of the quota of held content, so that a
+    flood of them cannot block holds."""
 
     def __init__(self, access: Access, contents: Contents) -> None:
         self._access, self.contents = access, contents

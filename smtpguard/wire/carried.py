@@ -19,8 +19,8 @@ Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """``held``: it waits here, or was sent from here before. ``drop``: the connection is closed after the reply. ``why`` is set where
-    there is no verdict behind the reply."""
+    """``held``: it waits here, or was sent from here before. ``drop``: the connection is closed after the reply.
+    ``why``: set if the reply has no verdict behind it."""
 
     reply: Reply
     held: bool = False
@@ -31,7 +31,7 @@ class Carried:
 async def carry(
     admit: Admit, transaction: Transaction, onward: Onward, done: Callable[[], None] = lambda: None
 ) -> Carried:
-    """Ask the guard, which does it. Never raises, cancellation aside. ``done``: called in any case."""
+    """Let the guard decide and act. Raises nothing but CancelledError. ``done`` is called in any case."""
     try:
         disposition = await admit(transaction, onward)
     except Lost as lost:

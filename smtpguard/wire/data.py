@@ -31,7 +31,8 @@ _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
-    """A whole content. ``stuffed`` is what stood between 354 and the dot, octet by octet; ``message`` is what it says."""
+    """A whole content. ``stuffed``: the octets between 354 and the dot, as received; ``message``: the unstuffed
+    content."""
 
     stuffed: Content
     message: Message
@@ -46,19 +47,19 @@ class Arrived:
 
 
 class Arriving:
-    """One content while it comes. ``feed`` until it returns what is behind the end, ``unload`` between while ``heavy``,
-    then look at ``refusal``, and ``finish`` if there is none. ``close`` in any case."""
+    """One content during reception. Call ``feed`` until it returns the octets after the end, ``unload`` in between
+    while ``heavy``; then check ``refusal``, and call ``finish`` if there is none. Call ``close`` in any case."""
 
     def __init__(self, limits: Limits, spool: Path) -> None:
         self.refusal: Reply | None = None
         self._limits, self._spool = limits, spool
-        self._tail = b"\r\n"  # not looked at yet; at first the end of the line that said DATA
-        self._lead = 2  # octets of that line which are still to be taken off
+        self._tail = b"\r\n"  # not examined yet; at first the line end of DATA
+        self._lead = 2  # octets of that line end that are still to be removed
         self._parts: list[bytes] = []
         self._waiting = 0  # octets in _parts
         self._size = 0
         self._dots = 0  # of the stuffing
-        self._line = 0  # octets of the line that has not ended yet
+        self._line = 0  # octets of the current line
         self._file: IO[bytes] | None = None
 
     @property
@@ -67,7 +68,7 @@ class Arriving:
         return self._waiting > self._limits.spool_octets
 
     def feed(self, chunk: bytes) -> bytes | None:
-        """None while the end has not come; then what came behind it."""
+        """None before the end; then the octets after it."""
         data = self._tail + chunk
         at = data.find(_END)
         if at >= 0:
@@ -75,7 +76,7 @@ class Arriving:
             return data[at + 5 :]
         cut = max(0, len(data) - 4)
         if cut and data[cut - 1] == 0x0D:
-            cut -= 1  # a CRLF is never parted
+            cut -= 1  # never split a CRLF
         self._tail = data[cut:]
         if cut:
             self._take(data[:cut])
@@ -90,7 +91,7 @@ class Arriving:
                 self._refuse(reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR)
 
     def at_once(self) -> Arrived | Reply | None:
-        """The content, or why it is refused after all; None where it is in a file, to be finished."""
+        """The content, or a refusal; None if it is in a file, to be finished."""
         if self._file is not None:
             return None
         stuffed = b"".join(self._parts)
@@ -98,7 +99,7 @@ class Arriving:
         return header_refusal(arrived.message.raw, self._limits) or arrived
 
     def finish(self) -> Arrived | Reply:
-        """As ``at_once``, wherever it is. Blocks where it is in a file."""
+        """As ``at_once``, in memory or in a file. Blocks for a file."""
         at_once = self.at_once()
         if at_once is not None:
             return at_once
@@ -109,7 +110,7 @@ class Arriving:
         return header_refusal(arrived.message.raw, self._limits) or arrived
 
     def close(self) -> None:
-        """Drop the file and what is in memory; what ``finish`` gave stays whole."""
+        """Drop the file and the memory; the result of ``finish`` stays valid."""
         self._parts, self._waiting = [], 0
         if self._file is not None:
             self._file.close()
@@ -118,7 +119,7 @@ class Arriving:
     # within
 
     def _take(self, piece: bytes) -> None:
-        """``piece`` goes on where the last one ended, and parts no CRLF."""
+        """``piece`` continues the last one, and splits no CRLF."""
         if self.refusal is not None:
             return
         ends = piece.count(b"\r\n")
@@ -144,11 +145,11 @@ class Arriving:
         self._waiting += len(piece)
 
     def _stuffing(self, piece: bytes) -> int:
-        """How many octets of it are dots that only SMTP put there."""
+        """The number of its octets that are dots of SMTP's stuffing."""
         return piece.count(b"\r\n.") + (self._line == 0 and not self._lead and piece[:1] == b".")
 
     def _longest(self, piece: bytes) -> int:
-        """The longest line that ``piece`` is part of, or less where all are surely within the limit."""
+        """The longest line that ``piece`` is part of, or less if all are certainly within the limit."""
         carried = self._line
         last = piece.rfind(b"\n")
         if last < 0:
@@ -184,7 +185,7 @@ class Arriving:
 
 
 def header_refusal(content: Content, limits: Limits) -> Reply | None:
-    """Why the header cannot be let pass: a loop (RFC 5321 section 6.3), or more of it than anybody should read."""
+    """Why the header is refused: a loop (RFC 5321 section 6.3), or a header over the limits."""
     if content[:2] == b"\r\n":
         return None  # there is none
     end = content.find(b"\r\n\r\n", 0, limits.header_octets)
@@ -205,8 +206,8 @@ def _unstuffed(stuffed: bytes) -> bytes:
 
 
 def _unstuffed_blocks(stuffed: mmap.mmap) -> Iterator[bytes]:
-    """As ``_unstuffed``, a block at a time; a dot stands with its line end in one block."""
-    held = b"\r\n"  # so that a first dot stands behind a line end as well
+    """As ``_unstuffed``, a block at a time; a dot and its line end are in one block."""
+    held = b"\r\n"  # so that a first dot follows a line end too
     first = True
     for start in range(0, len(stuffed), _BLOCK):
         data = held + stuffed[start : start + _BLOCK]
@@ -219,7 +220,7 @@ def _unstuffed_blocks(stuffed: mmap.mmap) -> Iterator[bytes]:
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:
-    """An unbuffered file may take less than it is given."""
+    """An unbuffered write may be partial."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]

@@ -18,7 +18,7 @@ from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import BLOCK_OCTETS, RelayConnection
 
 WAIT_SECONDS = 60.0
-"""For a connection. What is not sent now is tried again soon."""
+"""The wait for a connection. A message that is not sent now is retried soon."""
 NEEDS_8BITMIME = Unsendable.of(554, "5.6.3", "The message is 8-bit and the relay does not offer 8BITMIME")
 NEEDS_SMTPUTF8 = Unsendable.of(553, "5.6.7", "The address needs SMTPUTF8, which the relay does not offer")
 UTF8_HEADER = Unsendable.of(554, "5.6.9", "The header needs SMTPUTF8, which the relay does not offer")
@@ -33,15 +33,14 @@ class Deliveries:
         self._pool = pool
 
     async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
-        """Of each recipient its own refusal, or the reply to what the message shares.
+        """For each recipient its own refusal, or the reply to the message.
 
-        Raises Lost (RelayUnavailable if there is no connection to be had) and Recalled. A connection lost before DATA, as
-        an idle one may be, is replaced once.
-        """
+        Raises Lost (RelayUnavailable if no connection can be had) and Recalled. A connection lost before DATA, as an
+        idle one may be, is replaced once."""
         if not _in_crlf_lines(content.raw):
-            return _all(envelope, BARE_LINE_END)  # a lenient relay would see another message in it
+            return _all(envelope, BARE_LINE_END)  # a lenient relay could see another message in it
         if content.raw.find(b"\0") >= 0:
-            return _all(envelope, NUL_IN_MESSAGE)  # and so would one that leaves out NUL, as some do
+            return _all(envelope, NUL_IN_MESSAGE)  # so could a relay that drops NUL, as some do
         for fresh in (False, True):
             connection = await self._pool.acquire(fresh=fresh, wait_seconds=WAIT_SECONDS)
             try:
@@ -63,7 +62,7 @@ class Deliveries:
 async def _open_transaction(
     connection: RelayConnection, envelope: Envelope, content: Message, prepended: int
 ) -> Answers:
-    """MAIL and every RCPT; what each recipient can expect."""
+    """MAIL and every RCPT; the reply for each recipient so far."""
     offered = connection.extensions
     eight_bit = not _is_ascii(content.raw)
     if eight_bit and envelope.body is Body.EIGHTBITMIME and "8BITMIME" not in offered:
@@ -138,7 +137,7 @@ def _path(address: Address | None, offered: Mapping[str, str]) -> str:
 
 
 def _sendable(address: Address | None) -> bool:
-    """Without SMTPUTF8: a domain can be said in A-labels, a local part cannot (RFC 6531 section 3.2)."""
+    """Without SMTPUTF8: a domain has A-labels, a local part has not (RFC 6531 section 3.2)."""
     return address is None or address.local.isascii()
 
 
@@ -151,7 +150,7 @@ def _is_ascii(content: Content) -> bool:
 
 
 def _in_crlf_lines(content: Content) -> bool:
-    """Whether CR and LF stand only together."""
+    """Whether CR and LF occur only together."""
     cr = lf = both = 0
     last = b""
     for piece in _pieces(content):

@@ -38,7 +38,7 @@ MAX_SIGNED_FIELDS = 200
 MAX_FIELDS = 1000
 MAX_KEY_OCTETS = 2048  # RSA of 8192 bits; its arithmetic is Python's
 ALGORITHMS: Mapping[bytes, bytes] = {b"rsa-sha256": b"rsa", b"ed25519-sha256": b"ed25519"}
-"""To the type of key that each takes (RFC 8301: no sha1; RFC 8463)."""
+"""Each with its type of key (RFC 8301: no sha1; RFC 8463)."""
 
 _SILENT = logging.Logger("dkim", logging.CRITICAL + 1)  # dkimpy would log whole signatures
 
@@ -47,16 +47,16 @@ Lookup = Callable[[str], Awaitable[bytes | None]]
 
 
 class Unresolved(Exception):
-    """The resolver could not say."""
+    """The resolver gave no answer."""
 
 
 class _Fails(Exception):
-    """A signature that does not count, and why."""
+    """A signature that does not count, with the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signature:
-    """One DKIM-Signature that may count. ``number``: its place among all of them."""
+    """One DKIM-Signature that may count. ``number``: its index among all of them."""
 
     number: int
     domain: str
@@ -65,7 +65,7 @@ class _Signature:
 
 
 class DkimVerifier:
-    """Verifies (guard.ports.Verifier). ``pinned``: name of a key, ``selector._domainkey.domain``, to its TXT record."""
+    """Implements guard.ports.Verifier. ``pinned``: name of a key, ``selector._domainkey.domain``, to its TXT record."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class DkimVerifier:
         if "DKIM-Signature" not in header:
             return Origin()
         if header.broken or len(header.fields) > MAX_FIELDS or len(header.all("From")) != 1:
-            # what is signed and what a reader shows may differ
+            # the signed fields and the displayed ones may differ
             return Origin(failed=(("", "the header is ambiguous, or has not exactly one From"),))
         signatures, failed = _candidates(header, self._now())
         deadline = time.monotonic() + self._seconds
@@ -114,7 +114,7 @@ class DkimVerifier:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _keys(self, names: Iterable[str]) -> tuple[dict[str, bytes | None], set[str]]:
-        """The records, and the names that could not be asked for within half the time."""
+        """The records, and the names that could not be looked up within half the time."""
         keys: dict[str, bytes | None] = {}
         asked: dict[str, asyncio.Task[bytes | None]] = {}
         for name in names:
@@ -147,7 +147,7 @@ class Resolver:
         try:
             dns.name.from_text(name)
         except (dns.exception.DNSException, UnicodeError):
-            return None  # no such name can be
+            return None  # such a name cannot exist
         try:
             if self._resolver is None:
                 self._resolver = dns.asyncresolver.Resolver()
@@ -162,7 +162,7 @@ class Resolver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DkimSigner:
-    """Signs what we write ourselves. ``key`` is an RSA key in PEM, and never shown. Raises ValueError for any other."""
+    """Signs our own mail. ``key`` is an RSA key in PEM, and never shown. Raises ValueError for any other."""
 
     domain: str
     selector: str
@@ -189,7 +189,7 @@ class DkimSigner:
 
 
 def _candidates(header: Header, now: float) -> tuple[list[_Signature], list[tuple[str, str]]]:
-    """Signatures worth asking for a key, and those that cannot count whatever their key says."""
+    """Signatures worth a look-up of their key, and those that cannot count with any key."""
     found: list[_Signature] = []
     failed: list[tuple[str, str]] = []
     for number, raw in enumerate(f.raw for f in header.all("DKIM-Signature")):
@@ -220,7 +220,7 @@ def _must_count(fields: Mapping[bytes, bytes], header: Header, now: float) -> No
     if b"from" not in signed:
         raise _Fails("From is not signed")
     if b"subject" not in signed and "Subject" in header:
-        raise _Fails("Subject is not signed")  # anybody who got a mailing could send it on under words of their own
+        raise _Fails("Subject is not signed")  # any recipient of a mailing could resend it with a Subject of their own
     if len(signed) > MAX_SIGNED_FIELDS:
         raise _Fails("too many fields are signed")
     if b"x" in fields and int(fields[b"x"]) < now:
@@ -234,7 +234,7 @@ def _check(
     keys: Mapping[str, bytes | None],
     deadline: float,
 ) -> tuple[frozenset[str], list[tuple[str, str]]]:
-    """Runs in a thread. Whatever a signature or a key holds, it verifies or it fails."""
+    """Runs in a thread. Total: any signature and key verifies or fails."""
     body = _Body(content)
     verified: set[str] = set()
     failed: list[tuple[str, str]] = []
@@ -252,7 +252,7 @@ def _check(
             verified.add(signature.domain)
         except _Fails as why:
             failed.append((signature.domain, str(why)))
-        except Exception as error:  # dkimpy and its arithmetic, fed with anything
+        except Exception as error:  # dkimpy raises many kinds of errors on malformed input
             failed.append((signature.domain, f"not a DKIM signature or key ({type(error).__name__})"))
     return frozenset(verified), failed
 
@@ -284,7 +284,7 @@ def _header_verifies(header: Header, signature: _Signature, key: bytes) -> bool:
 
 
 class _Body:
-    """The body in both canonical forms (RFC 6376 section 3.4), each made once, without dkimpy's quadratic patterns."""
+    """The body in both canonical forms (RFC 6376 section 3.4), each computed once, without dkimpy's quadratic patterns."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw

@@ -20,7 +20,7 @@ _FOR_THE_TRUSTED = (
 
 
 def largest(relay: Mapping[str, str], message_octets: int) -> int:
-    """The largest message that both take; a relay that says SIZE without a number, or 0, sets no limit."""
+    """The largest message that both accept; a relay's SIZE without a number, or 0, sets no limit."""
     said = relay.get("SIZE", "").strip()
     return min(message_octets, int(said)) if said.isdecimal() and int(said) else message_octets
 

@@ -56,7 +56,7 @@ _DIGITS = re.compile(rb"[0-9]{1,20}\Z")  # RFC 1870 section 3
 _POSTMASTER = b"<postmaster>"  # without a domain: RFC 5321 section 4.5.1
 
 _NOT_KNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
-CLIENT_VALUE = {  # what XFORWARD and XCLIENT have in common
+CLIENT_VALUE = {  # common to XFORWARD and XCLIENT
     "NAME": re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,254})\Z"),
     "ADDR": re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|IPV6:[0-9A-F:.]{2,45})\Z", re.IGNORECASE),
     "PORT": re.compile(r"[0-9]{1,5}\Z"),
@@ -70,11 +70,11 @@ _XFORWARD_VALUE = CLIENT_VALUE | {
 
 
 Rcpt = tuple[Recipient, bytes]
-"""What RCPT names: a recipient, and the path to send."""
+"""The recipient of a RCPT, and the path to send."""
 
 
 class Refused(Exception):
-    """Not in the grammar. ``reply`` is what the client is told."""
+    """Not in the grammar. ``reply`` is for the client."""
 
     def __init__(self, answer: Reply) -> None:
         super().__init__(str(answer))
@@ -82,16 +82,16 @@ class Refused(Exception):
 
 
 def parse_helo(argument: bytes) -> str:
-    """The domain or address literal of HELO and EHLO; underscores are let pass, since many a host has one."""
+    """The domain or address literal of HELO and EHLO; underscores are allowed, since many hosts have them."""
     found = _HELO.match(argument)
     if not found:
         raise Refused(reply.BAD_PARAMETER)
     return found[1].decode("ascii")
 
 
-@lru_cache(maxsize=1024)  # who sends one message sends more of them
+@lru_cache(maxsize=1024)  # senders repeat
 def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
-    """What follows ``MAIL``: an envelope without recipients. Raises Refused."""
+    """The argument of ``MAIL``: an envelope without recipients. Raises Refused."""
     found = _MAIL.match(argument)
     if not found:
         raise Refused(reply.BAD_REVERSE_PATH if argument[:5].upper() == b"FROM:" else reply.BAD_PARAMETER)
@@ -120,10 +120,9 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
 
 @lru_cache(maxsize=4096)
 def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost") -> Rcpt:
-    """What follows ``RCPT``: the recipient, and its path as the relay is to see it. Raises Refused.
+    """The argument of ``RCPT``: the recipient, and its path for the relay. Raises Refused.
 
-    The null path is no recipient. A postmaster without a domain is ours by name: of the host ``here``.
-    """
+    The null path is no recipient. A postmaster without a domain is the one of the host ``here``."""
     found = _RCPT.match(argument)
     if not found:
         raise Refused(reply.BAD_RECIPIENT if argument[:3].upper() == b"TO:" else reply.BAD_PARAMETER)
@@ -149,7 +148,7 @@ def parse_xforward(argument: bytes) -> dict[str, str]:
 
 
 def parse_attributes(argument: bytes, values: Mapping[str, re.Pattern[str]]) -> dict[str, str]:
-    """Attributes in capitals with decoded values; what the client says is unavailable is the empty string."""
+    """Attributes in capitals with decoded values; unavailable values are empty strings."""
     given: dict[str, str] = {}
     for word in argument.split():
         name, _, raw = word.partition(b"=")
@@ -168,7 +167,8 @@ def parse_attributes(argument: bytes, values: Mapping[str, re.Pattern[str]]) -> 
 
 
 def _is(key: str, value: str) -> bool:
-    """Whether it is what it looks like: 999.1.1.1 is no address, and nobody may be taken for the peer itself by being none."""
+    """Whether the value is valid: 999.1.1.1 is no address, and an invalid one must not make the client count as the
+    peer."""
     if key.endswith("ADDR"):
         tagged = value[:5].upper() == "IPV6:"
         try:
@@ -179,7 +179,7 @@ def _is(key: str, value: str) -> bool:
 
 
 def mail_line(envelope: Envelope, offered: Mapping[str, str]) -> bytes:
-    """MAIL for a relay that offers ``offered``; parameters that it does not know are left out."""
+    """MAIL for a relay that offers ``offered``; parameters that it does not support are left out."""
     line = f"MAIL FROM:<{envelope.reverse_path or ''}>"
     if envelope.size_bytes is not None and "SIZE" in offered:
         line += f" SIZE={envelope.size_bytes}"
@@ -198,7 +198,7 @@ def mail_line(envelope: Envelope, offered: Mapping[str, str]) -> bytes:
 
 
 def rcpt_line(recipient: Recipient, offered: Mapping[str, str], path: bytes | None = None) -> bytes:
-    """RCPT for a relay that offers ``offered``; ``path`` where it is not simply the address."""
+    """RCPT for a relay that offers ``offered``; ``path`` if it is not simply the address."""
     line = b"RCPT TO:" + (path or f"<{recipient.address}>".encode())
     if (recipient.notify is not None or recipient.orcpt is not None) and "DSN" in offered:
         if recipient.notify is not None:
@@ -215,17 +215,17 @@ def _parameters(raw: bytes, *, extended: bool) -> dict[str, bytes]:
     for word in raw.split():
         found = _PARAMETER.match(word)
         if not found:
-            # an xtext value holds no "=", so this is the value of something we know, or no parameter at all
+            # an xtext value has no "=", so this is a known parameter's value, or no parameter
             raise Refused(reply.BAD_PARAMETER)
         key = found[1].decode("ascii").upper()
         if key in given:
             raise Refused(reply.BAD_PARAMETER)
-        given[key] = found[2] or b""  # no value at all is no right value of anything but SMTPUTF8
+        given[key] = found[2] or b""  # only SMTPUTF8 may have no value
     return given
 
 
 def _path(raw: bytes, utf8: bool, bad: Reply) -> tuple[Address | None, bytes]:
-    """The address, and the path to it as the relay is to see it."""
+    """The address, and the path for the relay."""
     plain = _PLAIN.match(raw) if len(raw) <= _PLAIN_OCTETS else None
     if plain is not None:
         return Address(plain[1].decode("ascii"), plain[2].decode("ascii")), raw
@@ -239,7 +239,7 @@ def _path(raw: bytes, utf8: bool, bad: Reply) -> tuple[Address | None, bytes]:
 
 
 def _stands(value: bytes | None, pattern: re.Pattern[bytes], longest: int) -> bool:
-    """Whether there is a value; raises Refused where it is not what it should be."""
+    """Whether there is a value; raises Refused if it is invalid."""
     if value is None:
         return False
     if len(value) > longest or not pattern.match(value):
@@ -256,7 +256,7 @@ def _decode(xtext: bytes) -> str:
 
 
 def _printable(xtext: bytes | None) -> bool:
-    """What is encoded is text too: no CR, LF or NUL under a disguise (RFC 3461 sections 4.2 and 4.4)."""
+    """The decoded value is printable: no encoded CR, LF or NUL (RFC 3461 sections 4.2 and 4.4)."""
     if not _decode(xtext or b"").isprintable():
         raise Refused(reply.BAD_PARAMETER)
     return True

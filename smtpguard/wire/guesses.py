@@ -22,13 +22,14 @@ _DIGEST_OCTETS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """``free``: wrong guesses that cost nothing. ``entries``: addresses and names, and known pairs of them, remembered."""
+    """``free``: wrong guesses without a pause. ``entries``: the most addresses and names, and known pairs of them, in
+    memory."""
 
     free: int = 3
     longest_pause_seconds: float = 15
     longest_wait_seconds: float = 30
     forget_seconds: float = 3600  # after the last wrong guess
-    guesses: int = 10  # different ones that are told apart, for each address and name
+    guesses: int = 10  # different guesses counted for each address and name
     entries: int = 10_000
 
 
@@ -37,7 +38,7 @@ class _Count:
     wrong: int = 0
     last: float = 0.0
     turn: float = 0.0
-    """From when the next attempt may be made."""
+    """The earliest time of the next attempt."""
     guesses: tuple[bytes, ...] = ()
 
 
@@ -57,7 +58,7 @@ class Guesses:
         return len(self._counts) + len(self._known)
 
     def wait(self, address: str, name: str) -> float | None:
-        """Seconds until this attempt may be made, which are then its own; None if that would be too long."""
+        """Seconds until this attempt may be made, with its turn reserved; None if that would be too long."""
         now = self._monotonic()
         counts = [count for key in self._keys(address, name) if (count := self._counted(key, now)) is not None]
         pauses = [self._pause(count) for count in counts]
@@ -86,7 +87,8 @@ class Guesses:
             self._counts.popitem(last=False)
 
     def right(self, address: str, name: str) -> None:
-        """The name is its owner's at this address; what was counted there against the address stays, it may guess at others."""
+        """A correct password: from this address the name is not slowed. Counts against the address stay, since it may
+        guess at other names."""
         if not address:
             return
         pair = (address, _folded(name))

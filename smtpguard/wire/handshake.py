@@ -19,17 +19,17 @@ from smtpguard.wire.target import RelayTarget, Tls
 
 
 class _NoTls(Exception):
-    """STARTTLS was offered and failed: the connection is of no use, but another one without TLS may be."""
+    """STARTTLS was offered and failed: this connection is unusable, but another one without TLS may work."""
 
 
 def tls_context(target: RelayTarget) -> ssl.SSLContext | None:
-    """What TLS to the relay is done with, None for no TLS. Reads the files, so once for a target."""
+    """The TLS context for the relay, None for no TLS. Reads the files, so call it once for a target."""
     if target.tls is Tls.NONE:
         return None
     context = ssl.create_default_context(cafile=target.ca_file)
     if not _must_encrypt(target):
         context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # RFC 7435: unverified is better than plain, and no worse
+        context.verify_mode = ssl.CERT_NONE  # RFC 7435: unverified TLS is better than plain text
     if target.client_certificate is not None:
         context.load_cert_chain(target.client_certificate, target.client_key)
     return context
@@ -68,7 +68,7 @@ async def _tried(target: RelayTarget, context: ssl.SSLContext | None) -> RelayCo
 
 
 def _said(error: Exception) -> str:
-    """In words. asyncio puts the address into the text of what connect(2) answers, which is told already."""
+    """In words. asyncio adds the address to the text of connect(2)'s error; the caller logs it already."""
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None:
         return os.strerror(error.errno) if error.errno > 0 else error.strerror or str(error)  # below 0: of getaddrinfo
     return str(error) or "timed out"
@@ -103,7 +103,7 @@ async def _introduce(connection: RelayConnection, target: RelayTarget, context: 
             raise _NoTls(str(lost.__cause__)) from lost
         if reply.code == 220:
             await _encrypt(connection, target, context)
-            offered = await _hello(connection, target)  # RFC 3207 section 4.2: what was said in plain is forgotten
+            offered = await _hello(connection, target)  # RFC 3207 section 4.2: the offer in plain text is discarded
         elif _must_encrypt(target):
             raise RelayUnavailable(f"the relay answers STARTTLS with {reply}")
     if not connection.tls and _must_encrypt(target):

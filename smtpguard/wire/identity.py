@@ -20,8 +20,9 @@ from smtpguard.wire.listener import Listener
 
 
 class Identity:
-    """One client's. ``peer_ip``: whose the connection is; ``client_ip``: for whom it speaks (XCLIENT). ``helo``: its name, "" before any;
-    ``extended``: it said EHLO. ``trusted``: it may use XFORWARD and XCLIENT."""
+    """One client's identity. ``peer_ip``: the address that connected; ``client_ip``: the address it speaks for
+    (XCLIENT). ``helo``: its name, "" before HELO; ``extended``: it said EHLO. ``trusted``: it may use XFORWARD and
+    XCLIENT."""
 
     def __init__(
         self, listener: Listener, address: str, *, trusted: bool, tls: bool = False, logins: bool = False
@@ -41,7 +42,7 @@ class Identity:
 
     @property
     def session(self) -> Session:
-        """As the guard sees it. What a trusted peer has said goes before what we see ourselves."""
+        """As the guard sees it. A trusted peer's statements win over our own observation."""
         if self._session is None:
             said = {**self._told, **self._forwarded}
             address = client_address(said.get("ADDR", "").upper().removeprefix("IPV6:"))
@@ -64,21 +65,21 @@ class Identity:
 
     @property
     def ident(self) -> str:
-        """By which name the peer knows the message."""
+        """The peer's name of the message."""
         return self._forwarded.get("IDENT", "")
 
     @property
     def user(self) -> str | None:
-        """Who it is for certain."""
+        """The authenticated user."""
         return self._login_user or self._told_user
 
     @property
     def counted_as(self) -> str:
-        """For whom relay connections are counted, "" for nobody."""
+        """The client under which relay connections are counted, "" for none."""
         return "" if self.trusted else self.client_ip
 
     def lacks(self) -> Reply | None:
-        """What must come before mail may."""
+        """What must come before mail is accepted."""
         tls, auth = self._listener.tls, self._listener.auth
         in_clear = tls is not None and not self.tls
         if tls is not None and tls.required and in_clear:
@@ -88,7 +89,7 @@ class Identity:
         return reply.TLS_FIRST if in_clear and not auth.without_tls else reply.LOGIN_FIRST
 
     def mechanisms(self, relay: Mapping[str, str]) -> tuple[str, ...]:
-        """What it may log in with, here and now, at a relay that offers this."""
+        """The mechanisms with which it may log in now, at a relay that offers this."""
         auth = self._listener.auth
         if auth is None or not self._logins or self.user is not None:
             return ()
@@ -101,7 +102,7 @@ class Identity:
         auth = self._listener.auth
         if not self.tls and (auth is None or not auth.without_tls):
             raise Refused(reply.ENCRYPTION_FOR_AUTH)
-        if auth is None or not self._logins:  # who sends is for the MTA in front to know
+        if auth is None or not self._logins:  # the MTA in front knows who sends
             raise Refused(reply.NOT_IMPLEMENTED)
 
     # what comes
@@ -130,12 +131,13 @@ class Identity:
             self._forwarded, self._session = {}, None
 
     def speak_for(self, argument: bytes) -> bool:
-        """XCLIENT: the session is another's from now on, with that client's rights; whether it is. Raises Refused."""
+        """XCLIENT: the session is another client's from now on, with that client's rights. Returns whether it is
+        another's. Raises Refused."""
         if not self.trusted:
             raise Refused(reply.NOT_AUTHORIZED)
         told = parse_xclient(argument)
         self.logged_out()
-        if told.address is not None:  # somebody else: nothing of what was said before is said of them
+        if told.address is not None:  # another client: earlier attributes do not apply to it
             self._told, self._told_user = {}, None
         self._told |= told.session
         if told.login is not None:
@@ -148,9 +150,9 @@ class Identity:
         return True
 
 
-# XCLIENT, as a trusted peer says it of the client that it speaks for (Postfix's XCLIENT_README).
+# XCLIENT, by a trusted peer for the client that it speaks for (Postfix's XCLIENT_README).
 #
-# From there on the connection is that client's, with that client's rights: what it says itself must not be taken for the
+# From then on the connection is that client's, with that client's rights: its own commands must not be taken for the
 # peer's word. So an XCLIENT that names an address or a login is the last, unless that address is trusted as well.
 
 
@@ -164,8 +166,8 @@ _SESSION = ("NAME", "HELO", "PROTO")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """``address`` and ``login``: None where nothing was said of it, "" where it is not known. ``session``: the attributes that
-    identify it besides, as XFORWARD has them."""
+    """``address`` and ``login``: None if absent, "" if unavailable. ``session``: further attributes, as XFORWARD has
+    them."""
 
     address: str | None
     login: str | None

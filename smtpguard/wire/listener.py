@@ -17,23 +17,23 @@ from smtpguard.mail.reply import Reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a client may ask of us. Octets, seconds and counts; every default is safe."""
+    """Limits on a client. Octets, seconds and counts; every default is safe."""
 
     recipients: int = 1000  # RFC 5321 section 4.5.3.1.8 asks for 100 at least
     message_octets: int = 50 << 20
-    line_octets: int = 1 << 20  # RFC 5321 section 4.5.3.1.6 says 1000; many a mailing has it all on one line
+    line_octets: int = 1 << 20  # RFC 5321 section 4.5.3.1.6 says 1000; many mailings have all on one line
     header_octets: int = 1 << 20
     header_lines: int = 10_000
     hops: int = 50  # Received fields; RFC 5321 section 6.3
-    spool_octets: int = 1 << 20  # what is larger goes to a file
+    spool_octets: int = 1 << 20  # larger content goes to a file
     connections: int = 2000
     connections_per_client: int = 100  # not for the trusted
-    errors: int = 20  # commands that were wrong, since the last message
+    errors: int = 20  # wrong commands since the last message
     idle_seconds: float = 300  # RFC 5321 section 4.5.3.2.7: for a command, and for each piece of content
     transaction_seconds: float = 1200  # from MAIL to the final dot
-    dawdle_seconds: float = 3  # how long a client that we wait for may keep a relay connection to itself
+    dawdle_seconds: float = 3  # how long a waiting client may keep a relay connection
     pressed_seconds: float = 1  # the same while others wait for one
-    quiet_login_seconds: float = 20  # how long a client that has logged in may be quiet while others wait for one
+    quiet_login_seconds: float = 20  # how long a logged-in client may be silent while others wait for one
     closing_seconds: float = 10  # how long a last reply may take to be read
 
 
@@ -57,8 +57,8 @@ class ServerAuth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """``name``: as the settings call it. ``trust``: peers that may use XFORWARD and XCLIENT and are not counted per client.
-    ``spool``: a folder for what is large."""
+    """``name``: from the settings. ``trust``: peers that may use XFORWARD and XCLIENT and are not counted per client.
+    ``spool``: the folder for large content."""
 
     name: str = ""
     host: str = "127.0.0.1"
@@ -71,5 +71,5 @@ class Listener:
     expanders: tuple[Network, ...] = ()
     senders_verified: bool = False
     here: Callable[[Address], Reply | None] = lambda address: None
-    """Addresses that the guard itself answers, and that the relay never hears of."""
+    """The reply for addresses of the guard itself, which are not passed to the relay."""
     limits: Limits = field(default_factory=Limits)

@@ -31,7 +31,7 @@ from smtpguard.wire.turned import Why
 
 log = logging.getLogger("smtpguard.wire")
 
-_ROUNDS = 2  # challenges with which a relay tells why it refuses a token
+_ROUNDS = 2  # challenges in which a relay gives the reason for refusing a token
 
 
 class Caller(Protocol):
@@ -43,14 +43,13 @@ class Caller(Protocol):
     def trusted(self) -> bool: ...
 
     async def respond(self, challenge: Reply) -> bytes | None:
-        """What the client says to it: a line with its end, None where it is too long."""
+        """The client's response: a line with its end, None if it is too long."""
 
 
 class Logins:
-    """What the logins of one process share. Reads the TLS files when made.
+    """Shared by the logins of one process. Reads the TLS files when made.
 
-    Their connections are among those of the pool's limit; each is its client's until that parts, or is parted from.
-    """
+    Their connections count in the pool's limit; each belongs to its client until it is closed."""
 
     def __init__(
         self,
@@ -65,8 +64,8 @@ class Logins:
         self.context = tls_context(self._target)
 
     async def connect(self, client: str = "") -> tuple[RelayConnection, Place]:
-        """A connection for one client, over which its credentials may go, and the place that it takes, to be freed when it is
-        closed. ``client``: who it is counted for, "" for nobody. Raises Lost."""
+        """A connection for one client, over which its credentials may go, and its place, to be freed when it is closed.
+        ``client``: the client it is counted for, "" for none. Raises Lost."""
         place = await self._pool.place(client)
         try:
             connection = await self._opened()
@@ -92,7 +91,8 @@ class Logins:
 
 
 class OwnLine:
-    """One client's connection to the relay, for one transaction after another (proxy.Lines). It is not replaced."""
+    """One client's connection to the relay, for one transaction after another (proxy.Lines). It is not replaced when
+    lost."""
 
     def __init__(self, connection: RelayConnection) -> None:
         self._connection = connection
@@ -126,7 +126,7 @@ class OwnLine:
 
 @dataclass(slots=True)
 class _Credentials:
-    """``responses`` as they go over the line, in Base64."""
+    """``responses`` as sent over the line, in Base64."""
 
     mechanism: str
     user: str = field(repr=False)
@@ -138,10 +138,9 @@ class _Credentials:
 
 
 class Login:
-    """One client's logins. ``user``: who the relay has accepted, over ``line``.
+    """One client's logins. ``user``: whom the relay has accepted, over ``line``.
 
-    ``lost`` is called once if the relay ends the connection of somebody whom it has accepted.
-    """
+    ``lost`` is called once if the relay ends the connection of a logged-in client."""
 
     def __init__(
         self,
@@ -157,7 +156,7 @@ class Login:
         self._place: Place | None = None
 
     async def attempt(self, argument: bytes, offered: tuple[str, ...]) -> Reply:
-        """The relay's answer to what follows AUTH; 421 where it parts from this client. Raises Refused."""
+        """The relay's answer to the argument of AUTH; 421 if it closes the connection. Raises Refused."""
         mechanism, initial = sasl.parse_auth(argument)
         if mechanism not in offered:
             raise Refused(reply.UNKNOWN_MECHANISM)
@@ -168,7 +167,7 @@ class Login:
             sasl.wipe(credentials.responses)
 
     def close(self) -> None:
-        """The client is gone, or somebody else."""
+        """The client has disconnected, or is another one now."""
         self.user = self.line = None
         self._part()
 
@@ -200,7 +199,7 @@ class Login:
         return _Credentials(mechanism, user, responses)
 
     async def _asked(self, challenge: bytes) -> bytearray:
-        """The client's response, still in Base64. Raises Refused, also where it cancels."""
+        """The client's response, in Base64. Raises Refused, also if it cancels."""
         line = await self._client.respond(sasl.challenge(challenge))
         if line == b"*\r\n":
             raise Refused(reply.AUTH_CANCELLED)
@@ -238,14 +237,14 @@ class Login:
             )
             self._part()
             return reply.AUTH_UNAVAILABLE
-        self._part()  # a relay allows us so many connections: strangers are not to sit on them
+        self._part()  # connections to the relay are limited: a failed login must not keep one
         if answer.permanent:
             guesses.wrong(address, credentials.user, credentials.secret)
             log.info("the relay refuses a login from %s: %d", self._client.client_ip, answer.code)
         return answer
 
     async def _passed_on(self, credentials: _Credentials, address: str) -> Reply:
-        """The relay's word. Raises Lost."""
+        """The relay's answer. Raises Lost."""
         connection, self._place = await self._logins.connect(address)
         self._connection = connection
         if credentials.mechanism not in sasl.mechanisms(connection.extensions.get("AUTH", "")):
@@ -267,12 +266,12 @@ class Login:
         for _ in range(_ROUNDS):
             if said.code == 334 and credentials.mechanism in sasl.TOKENS:
                 said = await connection.command(await self._why(connection, said))
-        if said.code == 334:  # more is wanted than there is
+        if said.code == 334:  # it asks for more than there is
             await connection.command(b"*")
         return said
 
     async def _why(self, connection: RelayConnection, said: Reply) -> bytes:
-        """The challenge by which the relay tells why it refuses is the client's to read, and to answer."""
+        """The relay's challenge with the reason of a refusal goes to the client, which answers it."""
         try:
             coded = said.text.encode("ascii", "replace")
             sasl.decoded(coded)

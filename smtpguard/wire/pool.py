@@ -30,37 +30,37 @@ from smtpguard.wire.target import RelayTarget
 from smtpguard.wire.turned import Why
 
 LONGEST_DOWN_SECONDS = 30.0
-"""A relay that takes long to be found down is remembered as down for as long, but no longer than this."""
+"""A relay that took long to fail is remembered as down for as long, but no longer than this."""
 SLOW_SECONDS = 1.0
-"""From this on it took long; a refused connection is found out at once."""
+"""From this on it took long; a refused connection fails at once."""
 
 
 class Allowance(Protocol):
     """How many connections this process may have, of the one limit over all processes."""
 
     limit: int
-    """Of all processes together."""
+    """For all processes together."""
     sharers: int
     """Processes that carry clients' mail, this one included."""
     most: int | None
-    """To so many it is to come down, since others have fewer; None: it need not."""
+    """The number to which it must come down, since others have fewer; None: it need not."""
     waited: int
-    """So many are waited for in other processes."""
+    """How many are waited for in other processes."""
     changed: Callable[[], None]
     """Called when any of this has changed."""
 
     usable: int
-    """So many this process may have now, open or being opened."""
+    """How many this process may have now, open or being opened."""
 
     def closed(self, used: int) -> None:
-        """One is closed, so many are left."""
+        """One was closed, so many are left."""
 
     def tell(self, used: int, wanted: int) -> None:
-        """``used`` of the places; so many more are ``wanted``. Places that are neither used nor wanted go back."""
+        """``used`` of the places; so many more are ``wanted``. Places that are neither used nor wanted are given back."""
 
 
 class Alone:
-    """The allowance of a process that shares its limit with nobody."""
+    """The allowance of a process that shares its limit with no other."""
 
     def __init__(self, limit: int) -> None:
         self.limit = self.usable = limit
@@ -73,12 +73,12 @@ class Alone:
         """It is free for the next."""
 
     def tell(self, used: int, wanted: int) -> None:
-        """There is nobody to be told."""
+        """There is no other process to tell."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Waits:
-    """What waiting came to since the process began. ``times``: who did not get a connection at once."""
+    """Waits since the process began. ``times``: requests that did not get a connection at once."""
 
     times: int = 0
     seconds: float = 0.0
@@ -92,17 +92,17 @@ class Place:
         self.client = client
 
     def belongs_to(self, client: str) -> bool:
-        """It counts as another client's from now on; False where that client has its share already."""
+        """It counts as another client's from now on; False if that client has its share already."""
         return self._pool.renamed(self, client)
 
     def free(self) -> None:
-        """The connection is closed. Freeing it twice is nothing."""
+        """The connection is closed. Idempotent."""
         self._pool.freed(self)
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """``own``: for a connection that it opens itself, so that it is given a place alone."""
+    """``own``: it opens the connection itself, so it only gets a place."""
 
     client: str
     since: float
@@ -111,7 +111,7 @@ class _Waiter:
 
 
 class RelayPool:
-    """All connections of this process to one relay. To be made and used in one event loop; reads the TLS files when made."""
+    """All connections of this process to one relay. Made and used in one event loop; reads the TLS files when made."""
 
     def __init__(self, target: RelayTarget, allowance: Allowance | None = None) -> None:
         self.target = target
@@ -119,11 +119,11 @@ class RelayPool:
         self._allowance = allowance or Alone(target.connections)
         self._allowance.changed = self._settle
         self.context = tls_context(target)
-        self._idle: deque[tuple[RelayConnection, float]] = deque()  # the latest used at the right, with since when
+        self._idle: deque[tuple[RelayConnection, float]] = deque()  # the latest used at the right, with the time
         self._waiting: deque[_Waiter] = deque()
         self._opening: set[asyncio.Task[RelayConnection]] = set()
         self._open: set[RelayConnection] = set()
-        self._leaving: set[RelayConnection] = set()  # QUIT is said
+        self._leaving: set[RelayConnection] = set()  # QUIT was sent
         self._places: set[Place] = set()
         self._lent: dict[RelayConnection, str] = {}  # to clients that are counted
         self._using: Counter[str] = Counter()
@@ -150,17 +150,16 @@ class RelayPool:
 
     @property
     def pressed(self) -> bool:
-        """Whether a connection that is not in use now is waited for, here or in another process."""
+        """Whether a connection that is not in use is waited for, here or in another process."""
         return bool(self._waiting or self._allowance.waited or self._too_many())
 
     async def acquire(
         self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
     ) -> RelayConnection:
-        """A clean connection. ``client``: for whom, "" for who is not counted. ``fresh``: one that nobody has used, since idle
-        ones may have died unheard.
+        """A clean connection. ``client``: for whom, "" if it is not counted. ``fresh``: a new one, since idle ones may
+        be dead unnoticed.
 
-        Raises RelayUnavailable: at once while the relay is known to be down, else after ``wait_seconds``.
-        """
+        Raises RelayUnavailable: at once while the relay is known to be down, else after ``wait_seconds``."""
         if fresh:
             while self._idle:
                 self._part(self._idle.pop()[0])
@@ -182,7 +181,7 @@ class RelayPool:
         return given
 
     def release(self, connection: RelayConnection) -> None:
-        """Give it back after use, in whatever state it is; RSET is sent first if it is not clean."""
+        """Give it back after use, in any state; RSET is sent first if it is not clean."""
         self._take_back(connection)
         if not connection.usable or connection not in self._open:
             self.discard(connection)
@@ -194,12 +193,12 @@ class RelayPool:
             connection.reset().add_done_callback(lambda reply: self._was_reset(connection, reply))
 
     def discard(self, connection: RelayConnection) -> None:
-        """Drop it: nobody can know what state it is in."""
+        """Drop it: its state is unknown."""
         connection.abort("discarded")
         self._gone(connection)
 
     async def extensions(self) -> Mapping[str, str]:
-        """``offered``, after a session where there never was one. Raises RelayUnavailable."""
+        """``offered``, after opening a session if there never was one. Raises RelayUnavailable."""
         if self.offered is None:
             connection = await self.acquire()
             self.release(connection)
@@ -207,7 +206,7 @@ class RelayPool:
         return self.offered
 
     async def close(self) -> None:
-        """Quit the idle, give up the opening, refuse who waits. Connections in use are ended as they come back."""
+        """Quit idle connections, cancel openings, refuse waiters. Connections in use are closed when they come back."""
         self._closed = True
         for timer in (self._sweeper, self._again):
             if timer is not None:
@@ -274,7 +273,7 @@ class RelayPool:
         return (using or self._using).get(client, 0) < max(1, int(allowed))
 
     def _next(self) -> _Waiter | None:
-        """Of those who may have one now, who gets it. Not who waits for a place that is about to be free."""
+        """The next waiter that may have one now. Not one that waits for a place that is about to be free."""
         leaving = len(self._leaving)
         longest = asyncio.get_running_loop().time() - self.target.wait_seconds / 2 if self._waiting else 0.0
         best: _Waiter | None = None
@@ -291,7 +290,7 @@ class RelayPool:
         return best
 
     def _wanted(self) -> tuple[int, int]:
-        """How many connections are waited for by those who may have them, and how many places."""
+        """How many connections and how many places are waited for by waiters that may have them."""
         if not self._waiting:
             return 0, 0
         using, connections, places = Counter(self._using), 0, 0
@@ -305,7 +304,7 @@ class RelayPool:
         return connections, places
 
     def _forgo(self, waiter: _Waiter) -> None:
-        """Somebody waits no longer; what was handed over at that very moment goes to the next."""
+        """A waiter gives up; a connection handed over at that moment goes to the next."""
         if waiter in self._waiting:
             self._waiting.remove(waiter)
             self._settle()
@@ -325,8 +324,8 @@ class RelayPool:
     # what there is
 
     def _settle(self) -> None:
-        """After any change: places and idle connections to who waits, or back to other processes; as many more opened as are
-        waited for and there are places for; none just after a failure."""
+        """After any change: give places and idle connections to waiters, or back to other processes; open as many more
+        as are waited for and have places; none just after a failure."""
         if self._closed:
             self._allowance.tell(self.size, 0)
             return
@@ -358,7 +357,7 @@ class RelayPool:
                 waiter.given.set_result(place)
 
     def _down(self) -> bool:
-        """Whether a failure is remembered. Who waits is told, unless a connection that works may come free."""
+        """Whether a failure is remembered. Waiters are refused, unless a working connection may become free."""
         loop = asyncio.get_running_loop()
         if self._failure is None or loop.time() >= self._failed_until:
             return False
@@ -373,7 +372,7 @@ class RelayPool:
         self._settle()
 
     def _too_many(self) -> int:
-        """How many connections this process is to give up, since others have fewer."""
+        """How many connections this process must give up, since others have fewer."""
         most = self._allowance.most
         return 0 if most is None else max(0, self.size - len(self._leaving) - most)
 
@@ -400,13 +399,13 @@ class RelayPool:
             took = min(self._failure.took_seconds, LONGEST_DOWN_SECONDS)
             lasts = max(self.target.down_seconds, took if took >= SLOW_SECONDS else 0)
             self._failed_until = asyncio.get_running_loop().time() + lasts
-            if not self._open and not self._opening:  # whoever waited for this is told, not made to wait for another
+            if not self._open and not self._opening:  # its waiters are refused instead of waiting for another attempt
                 self._refuse_all(self._failure)
             self._allowance.closed(self.size)
         self._settle()
 
     def _hand_over(self, connection: RelayConnection) -> None:
-        """To the next in line, else to the idle; or it is given up, for other processes."""
+        """To the next in line, else to the idle ones; or it is closed, for other processes."""
         too_many = self._too_many()
         waiter = self._next() if self._waiting and not too_many else None
         if waiter is not None:
@@ -420,7 +419,7 @@ class RelayPool:
                 self._sweeper = loop.call_later(self.target.idle_seconds, self._sweep)
 
     def _give(self, connection: RelayConnection, waiter: _Waiter) -> None:
-        if waiter.own:  # it has the place as soon as this connection is closed
+        if waiter.own:  # it gets the place when this connection is closed
             self._part(connection)
         else:
             self._waiting.remove(waiter)
@@ -451,7 +450,7 @@ class RelayPool:
             self.release(connection)
 
     def _part(self, connection: RelayConnection) -> None:
-        """In peace. It keeps its place until the relay has answered."""
+        """Close it with QUIT. It keeps its place until the relay has answered."""
         if connection in self._open:
             self._open.remove(connection)
             self._leaving.add(connection)
@@ -469,7 +468,7 @@ class RelayPool:
         self._settle()
 
     def _sweep(self) -> None:
-        """Part from those that were idle too long."""
+        """Close connections that were idle too long."""
         loop = asyncio.get_running_loop()
         self._sweeper = None
         while self._idle and self._idle[0][1] + self.target.idle_seconds <= loop.time():

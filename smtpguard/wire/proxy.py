@@ -29,12 +29,12 @@ from smtpguard.wire.turned import Why
 from smtpguard.wire.xforward import xforward
 
 AFTER_DOT_SECONDS = 30.0
-"""How long a connection is waited for once the client waits for the reply to its final dot: deciding and the relay's own reply
+"""The wait for a connection once the client waits for the reply to its final dot: deciding and the relay's own reply
 may take long as well (RFC 5321 section 4.5.3.2.6 has ten minutes for all of it)."""
 
 
 class Lines(Protocol):
-    """Where connections to the relay come from: the pool's, or the one that a client who logged in has to itself."""
+    """The source of connections to the relay: the pool, or a logged-in client's own connection."""
 
     async def acquire(
         self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
@@ -44,7 +44,7 @@ class Lines(Protocol):
 
 
 class Passage:
-    """One transaction at the relay; an ``Onward`` once its content is there. For one task at a time, ``park`` aside."""
+    """One transaction at the relay; an ``Onward`` once its content is there. For one task at a time, except ``park``."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class Passage:
         gone: Callable[[], bool] = lambda: False,
         here: Callable[[Address], Reply | None] = lambda address: None,
     ) -> None:
-        """``client``: for whom connections are counted, "" for who is not; ``ident``: its name for the message."""
+        """``client``: the client for whom connections are counted, "" for none; ``ident``: its name of the message."""
         self._here, self._client = here, client
         self.why = Why.RECIPIENT_REFUSED
-        """What a recipient was refused for."""
+        """Why a recipient was refused."""
         self.broken: Reply | None = None
         """Why nothing more can come of it."""
         self.refused: Reply | None = None
@@ -71,8 +71,7 @@ class Passage:
         self._accepted: list[tuple[Rcpt, Reply]] = []
 
     async def ask(self, asks: Sequence[Rcpt]) -> list[Reply]:
-        """The relay's replies to RCPTs; where there is no relay to be had, a 451 each. An address of the guard's own is
-        answered here."""
+        """The relay's replies to RCPTs; a 451 for each without a relay. An address of the guard's own is answered here."""
         ours = [self._here(recipient.address) for recipient, _ in asks]
         if any(ours):
             others = [ask for ask, own in zip(asks, ours, strict=True) if own is None]
@@ -96,7 +95,7 @@ class Passage:
         return [answer] * len(asks)
 
     def park(self) -> None:
-        """Let others have the connection while the client is waited for. What was accepted is asked again when needed."""
+        """Give the connection to others while the client is slow. Accepted commands are repeated when needed."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.release(connection)
@@ -107,7 +106,8 @@ class Passage:
     # Onward
 
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
-        """See mail.transaction.Onward. A client that has gone counts as a fence that fell: nobody would hear the reply."""
+        """See mail.transaction.Onward. If the client has disconnected, the fence counts as refused: nobody would get
+        the reply."""
 
         async def stands() -> bool:
             return not self._gone() and await fence() and not self._gone()
@@ -129,7 +129,7 @@ class Passage:
                 except Lost as lost:
                     if fresh or lost.after_dot or self.broken is not None:
                         raise
-                    fresh = True  # no dot was sent, so nothing was
+                    fresh = True  # no dot was sent, so no message was
         finally:
             self.close()
 
@@ -145,8 +145,7 @@ class Passage:
         return (prepend, stuffed) if isinstance(stuffed, bytes) else chain((prepend,), self.content.pieces())
 
     async def _ask(self, asks: Sequence[Rcpt], *, fresh: bool) -> list[Reply]:
-        """Raises Lost. On a connection that knows nothing of this transaction yet, MAIL and all RCPTs that were accepted go
-        before."""
+        """Raises Lost. On a new connection MAIL and all accepted RCPTs go first."""
         connection = self._connection
         head: tuple[bytes, ...] = ()
         again: list[tuple[Rcpt, Reply]] = []
@@ -168,7 +167,7 @@ class Passage:
         try:
             replies = await connection.pipeline(lines)
             for said in replies:
-                if said.code == 421:  # the relay parts from this connection, not from our client
+                if said.code == 421:  # the relay closes this connection, not our client's
                     raise Lost(reply.RELAY_LOST)
         except Lost:
             self._pool.discard(connection)
@@ -189,17 +188,18 @@ class Passage:
         return replies
 
     def _refuse(self, said: Reply, asks: Sequence[Rcpt]) -> list[Reply]:
-        """The relay refuses MAIL. That is news for a client none of whose recipients was accepted yet."""
+        """The relay refuses MAIL. The client is told if none of its recipients was accepted yet; else the passage is
+        broken."""
         if self._accepted:
             self._break()
-        if said.code == 552:  # to a RCPT it would mean 452, to be tried again (RFC 5321 section 4.5.3.1.10)
+        if said.code == 552:  # as a reply to RCPT it would mean 452, to be retried (RFC 5321 section 4.5.3.1.10)
             said = Reply(554, said.lines)
         self.refused, self.why = said, Why.SENDER_REFUSED
         self.close()
         return [said] * len(asks)
 
     def _check_offer(self, offered: Mapping[str, str], asks: Sequence[Rcpt]) -> None:
-        """What the client was offered and uses, the relay must still offer."""
+        """The relay must still offer the extensions that the client was offered and uses."""
         mail = self._mail
         if (
             (mail.smtputf8 and "SMTPUTF8" not in offered)
@@ -216,5 +216,5 @@ class Passage:
 
 @lru_cache(maxsize=256)
 def _xforward(session: Session, offered: str | None, ident: str) -> tuple[bytes, ...]:
-    """Said before every MAIL, and mostly the same: a client sends many messages."""
+    """Cached: it precedes every MAIL, and a client sends many messages."""
     return () if offered is None else tuple(xforward(session, {"XFORWARD": offered}, ident))

@@ -19,18 +19,18 @@ AGAIN_SECONDS = 300.0
 
 
 class Reachability:
-    """``relay``: its name, for the log, and by which what it offered is known again. ``kept``: the file; None: no file."""
+    """``relay``: its name, for the log and the file. ``kept``: the file of its offer; None: no file."""
 
     def __init__(
         self, relay: str, monotonic: Callable[[], float] = time.monotonic, *, kept: Path | None = None
     ) -> None:
         self._relay, self._monotonic, self._kept = relay, monotonic, kept
-        self._since: float | None = None  # None: it answers, or was never asked
+        self._since: float | None = None  # None: it answers, or was never tried
         self._told = 0.0
         self.found: tuple[float, bool] | None = None
-        """When the last attempt ended, by the same clock, and whether it answered; None: there was none."""
+        """When the last attempt ended, by ``monotonic``, and whether the relay answered; None: there was none."""
         self.offered = self._read()
-        """Its EHLO keywords in the latest session, of an earlier process if need be; None: there never was one."""
+        """Its EHLO keywords in the latest session, perhaps of an earlier process; None: there never was one."""
 
     def lost(self, why: str) -> None:
         now = self._monotonic()
@@ -52,7 +52,7 @@ class Reachability:
             self._write()
 
     def _read(self) -> Mapping[str, str] | None:
-        """Whatever is wrong with the file, the relay will say it again."""
+        """Errors are ignored: the relay will offer it again."""
         if self._kept is None:
             return None
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):

@@ -31,12 +31,12 @@ from smtpguard.wire.turned import TurnedAway
 log = logging.getLogger("smtpguard.wire")
 
 NoteRefused = Callable[[str, Session, Envelope, tuple[RefusedRecipient, ...]], None]
-"""What is noted of a transaction, by the id it gets."""
+"""Journals a transaction, under the given id."""
 LOOK_SECONDS = 1.0
 
 
 class Reception:
-    """One listener. To be made and used in one event loop."""
+    """One listener. Made and used in one event loop."""
 
     def __init__(
         self,
@@ -50,8 +50,9 @@ class Reception:
         turned_away: Callable[[TurnedAway], None] = lambda mail: None,
         note_refused: NoteRefused | None = None,
     ) -> None:
-        """``logins``: where clients may log in; ``turned_away``: told of each mail that is answered 4xx or 5xx without a verdict.
-        ``note_refused``: of each transaction of which nothing came, since the relay refused recipients; nobody waits for it."""
+        """``logins``: set if clients may log in; ``turned_away``: called for each message that is answered 4xx or 5xx
+        without a verdict. ``note_refused``: called for each transaction without a message after the relay refused
+        recipients; nobody waits for it."""
         self.turned_away = turned_away
         self.listener, self.pool, self.new_id, self.monotonic = listener, pool, new_id, monotonic
         self.logins = logins
@@ -75,13 +76,13 @@ class Reception:
 
     @property
     def busy(self) -> int:
-        """Messages that are being decided or sent on."""
+        """The number of messages that are being decided or sent."""
         return self._carrying
 
     # connections
 
     async def listen(self) -> tuple[str, int]:
-        """Listen where the settings say; gives the address and port that it became."""
+        """Listen as configured; returns the actual address and port."""
         tls = self.listener.tls
         context = tls.context if tls is not None and tls.implicit else None
         self._server = await self.loop.create_server(
@@ -93,11 +94,10 @@ class Reception:
     async def serve_connection(
         self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
     ) -> None:
-        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended. ``client``: whose
-        it is, where a proxy in front has said so; "" where it could not.
+        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended.
+        ``client``: the client's address, as a proxy in front gave it; "" if it could not.
 
-        Raises OSError where the TLS handshake fails; then ``over`` is not called.
-        """
+        Raises OSError if the TLS handshake fails; then ``over`` is not called."""
         tls = self.listener.tls
         if tls is not None and tls.implicit:
             _, dialog = await self.loop.connect_accepted_socket(
@@ -109,7 +109,7 @@ class Reception:
             return
         if dialog in self._dialogs:
             self._over[dialog] = over
-        else:  # it came and went meanwhile
+        else:  # it has ended meanwhile
             over()
 
     def _dialog(self) -> Dialog:
@@ -133,7 +133,7 @@ class Reception:
         self._perhaps_quiet()
 
     def renamed(self, dialog: Dialog, before: str) -> Reply | None:
-        """Who was counted under another address is counted under its own; why it cannot be served, if it cannot."""
+        """Count a client under its new address; returns why it cannot be served, if it cannot."""
         self._forget(before)
         self._per_client[dialog.client_ip] += 1
         return self.refusal(dialog)
@@ -144,7 +144,7 @@ class Reception:
             del self._per_client[client]
 
     def refusal(self, dialog: Dialog) -> Reply | None:
-        """Why a client that has arrived cannot be served now."""
+        """Why a client that has connected cannot be served now."""
         limits = self.listener.limits
         if self._stopping:
             return reply.SHUTTING_DOWN
@@ -157,7 +157,7 @@ class Reception:
     # time
 
     def look(self) -> None:
-        """Part from clients that took too long."""
+        """Close connections of clients that took too long."""
         now = self.monotonic()
         for dialog in tuple(self._dialogs):
             dialog.look(now)
@@ -171,7 +171,7 @@ class Reception:
     # messages
 
     def carry(self, transaction: Transaction, passage: Passage) -> Coroutine[Any, Any, Carried]:
-        """Ask the guard, which does it. To be run to its end."""
+        """Let the guard decide and act. The coroutine must run to its end."""
         self._carrying += 1
         return carry(self._admit, transaction, passage, partial(self._carried, passage))
 
@@ -193,7 +193,7 @@ class Reception:
     # the end
 
     async def stop(self, grace_seconds: float = 30) -> int:
-        """Accept no more, part from the idle, let those in DATA finish; gives how many had to be cut off after that."""
+        """Accept no more, close idle connections, let those in DATA finish; returns how many were cut off after that."""
         self._stopping = True
         if self._server is not None:
             self._server.close()

@@ -22,12 +22,12 @@ from smtpguard.wire.target import Timeouts
 from smtpguard.wire.turned import Why
 
 BLOCK_OCTETS = 1 << 16
-RECALL_SECONDS = 0.1  # how often the fence is asked while the dot waits in our buffers
+RECALL_SECONDS = 0.1  # how often the fence is asked while the dot is in our buffers
 
 
 class RelayUnavailable(Lost):
-    """No connection to be had, so nothing was sent. ``reply`` is a 451 for the client, ``why`` a phrase for operators, ``word``
-    the same for counters. ``took_seconds``: how long it took to find out."""
+    """No connection could be had, so nothing was sent. ``reply`` is a 451 for the client, ``why`` a phrase for
+    operators, ``word`` the same for counters. ``took_seconds``: the time until the failure."""
 
     def __init__(self, why: str, reply: Reply = RELAY_UNAVAILABLE, *, word: Why = Why.RELAY_DOWN) -> None:
         super().__init__(reply)
@@ -38,18 +38,18 @@ class RelayUnavailable(Lost):
 
 
 Waiter = asyncio.Future[list[Reply] | None]
-"""Of the replies to what was asked together; None if the connection is lost."""
+"""For the replies to commands sent together; None if the connection is lost."""
 
 
 class RelayConnection(asyncio.Protocol):
-    """One SMTP session with the relay. For one transaction at a time; not for two tasks at once."""
+    """One SMTP session with the relay. For one transaction at a time, and one task at a time."""
 
     def __init__(self, timeouts: Timeouts | None = None, *, deaf: bool = False) -> None:
-        """``deaf``: what comes before TLS is not heard."""
+        """``deaf``: ignore input before TLS."""
         self.extensions: Mapping[str, str] = {}
-        """What the relay offers in this session: EHLO keyword in upper case, to its parameters."""
+        """The relay's offer in this session: EHLO keyword in upper case, to its parameters."""
         self.announced: tuple[str, ...] = ()
-        """What the relay calls itself: in its greeting, and in its answer to EHLO."""
+        """The relay's names: in its greeting, and in its answer to EHLO."""
         self.tls = False
         self.authenticated = False
         self.messages = 0
@@ -59,7 +59,7 @@ class RelayConnection(asyncio.Protocol):
         self.timeouts = timeouts or Timeouts()
         self._loop = asyncio.get_running_loop()
         self._session: RelaySession[Waiter] = RelaySession()
-        self._deadline = math.inf  # as the loop's time; infinite while nothing is waited for, or as long as it takes
+        self._deadline = math.inf  # the loop's time; infinite while nothing is waited for, or without a limit
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._greeting: Waiter | None = None
@@ -85,7 +85,7 @@ class RelayConnection(asyncio.Protocol):
 
     @property
     def clean(self) -> bool:
-        """Whether a new transaction can begin at once: usable, nothing begun, no reply waited for."""
+        """Whether a new transaction can begin at once: usable, nothing begun, no reply outstanding."""
         return (
             self._fresh
             and not self._session.asked
@@ -116,12 +116,11 @@ class RelayConnection(asyncio.Protocol):
     ) -> Reply:
         """DATA, the content and the final dot: the relay's reply, or its refusal of DATA.
 
-        ``parts`` are dot-stuffed and end in CRLF. ``fence`` is asked right before the dot is written, and again while it is
-        still in our buffers; if it says no, the connection is dropped and Recalled raised. Raises Lost, whose ``after_dot``
-        says whether the dot had gone.
-        """
+        ``parts`` are dot-stuffed and end in CRLF. ``fence`` is asked right before the dot is written, and again while
+        it is still in our buffers; if it refuses, the connection is dropped and Recalled raised. Raises Lost, whose
+        ``after_dot`` says whether the dot was sent."""
         asked = self._send((b"DATA",), self.timeouts.data)
-        self._in_data = True  # from now on what is sent may be content, also if nobody waits for the reply any more
+        self._in_data = True  # from now on sent octets may be content, even if the caller is cancelled
         reply = self._one(await asked)
         if reply.code != 354:
             if reply.positive:
@@ -137,7 +136,7 @@ class RelayConnection(asyncio.Protocol):
             else:
                 reply = self._final(self._one(await final, after_dot=True), after_dot=True)
         except BaseException:
-            self.abort("given up in the middle of a message")  # what was sent so far must never become a message
+            self.abort("given up in the middle of a message")  # the part sent so far must never become a message
             raise
         self._in_data = False
         self._fresh = True  # whatever the reply, the transaction is over (RFC 5321 section 4.1.1.4)
@@ -148,7 +147,7 @@ class RelayConnection(asyncio.Protocol):
         return self._send((b"RSET",), self.timeouts.command)
 
     def quit(self) -> None:
-        """Part in peace, without waiting: QUIT, and close at its reply or soon after (RFC 5321 section 4.1.1.10)."""
+        """Close without waiting: QUIT, and close at its reply or soon after (RFC 5321 section 4.1.1.10)."""
         if not self.usable or self._session.asked:
             self.abort("not needed any more")
             return
@@ -156,7 +155,7 @@ class RelayConnection(asyncio.Protocol):
         self._leaving = True
 
     def abort(self, why: str) -> None:
-        """Drop the connection; what is unsent is never sent."""
+        """Drop the connection; unsent octets are never sent."""
         if self._why_lost is None:
             self._why_lost = why
         if self._transport is not None:
@@ -168,13 +167,13 @@ class RelayConnection(asyncio.Protocol):
     # for the handshake
 
     async def greeting(self) -> Reply:
-        """The reply that comes unasked at the beginning. Raises Lost."""
+        """The greeting. Raises Lost."""
         if self._greeting is None:
             raise self._lost()
         return self._one(await self._greeting)
 
     async def ready_for_tls(self) -> Reply:
-        """STARTTLS; whatever else arrives in plain text from its reply on is not heard (RFC 3207 section 6)."""
+        """STARTTLS; any other plain text from its reply on is ignored (RFC 3207 section 6)."""
         reply = self._one(await self._send((b"STARTTLS",), self.timeouts.command, last=True))
         if reply.code != 220:
             self._session.deaf = False
@@ -194,7 +193,7 @@ class RelayConnection(asyncio.Protocol):
         self.tls = True
 
     def begun(self, extensions: Mapping[str, str]) -> None:
-        """The session stands: what the relay offers in it."""
+        """The session is open; ``extensions``: the relay's offer."""
         self.extensions = extensions
         self._fresh = True
 
@@ -202,7 +201,7 @@ class RelayConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # nothing is kept in buffers here beyond the block being written, so that the dot is not promised too early
+        # buffer nothing beyond the block being written, so that the dot is not committed too early
         self._transport.set_write_buffer_limits(high=0)
         self._greeting = self._expect(1, self.timeouts.greeting)
 
@@ -224,7 +223,7 @@ class RelayConnection(asyncio.Protocol):
         if self._leaving:
             self.abort("parted")
         elif session.unasked is not None:
-            self.abort(f"said {session.unasked.code} unasked")  # mostly a 421 to the idle
+            self.abort(f"said {session.unasked.code} unasked")  # usually a 421 to an idle connection
 
     def pause_writing(self) -> None:
         if self._resumed is None:
@@ -247,7 +246,7 @@ class RelayConnection(asyncio.Protocol):
     # within
 
     def _finish(self) -> None:
-        """Tell everybody who waits, once."""
+        """Resolve all waiters, once."""
         if self._ended:
             return
         self._ended = True
@@ -274,7 +273,7 @@ class RelayConnection(asyncio.Protocol):
         return self._expect(len(lines), timeout, last=last)
 
     def _expect(self, due: int, timeout: float, *, last: bool = False) -> Waiter:
-        """So many replies, within seconds."""
+        """A waiter for so many replies, within seconds."""
         waiter: Waiter = self._loop.create_future()
         if self._ended:
             waiter.set_result(None)
@@ -302,8 +301,8 @@ class RelayConnection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._tick)
 
     def _final(self, reply: Reply, *, after_dot: bool = False) -> Reply:
-        """Where nothing more is to be sent, a relay that asks for more (RFC 5321 section 4.2.1) has accepted nothing, and nobody
-        knows what it would make of what follows."""
+        """If nothing more is to be sent, a 3yz reply (RFC 5321 section 4.2.1) has accepted nothing, and it is unknown
+        how the relay would take what follows."""
         if 300 <= reply.code < 400:
             self.abort(f"asked for more with {reply.code}")
             raise self._lost(after_dot=after_dot)
@@ -320,8 +319,8 @@ class RelayConnection(asyncio.Protocol):
         return lost
 
     async def _content(self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float) -> Reply | Waiter:
-        """Who waits for the reply, once the final dot has gone; or a refusal that came before it."""
-        final = self._expect(1, math.inf)  # now, so that a reply before its time is seen
+        """The waiter for the reply, once the final dot is sent; or a refusal that came before it."""
+        final = self._expect(1, math.inf)  # now, so that an early reply is noticed
         block: list[bytes | memoryview] = []
         size, tail = 0, b"\r\n"
         for part in parts:
@@ -356,7 +355,7 @@ class RelayConnection(asyncio.Protocol):
         return final if not unsent else await self._early(final)
 
     async def _early(self, final: Waiter) -> Reply:
-        """A reply, or the end, before the dot had gone. A refusal is good; a 250 for half a message is not."""
+        """A reply, or the end, before the dot was sent. A refusal is used; a 250 for half a message is not."""
         reply = self._one(await final)
         self.abort("answered before the end of the message")
         if reply.positive:
@@ -368,7 +367,7 @@ class RelayConnection(asyncio.Protocol):
             self._transport.write(b"".join(block))
 
     async def _room(self) -> None:
-        """Wait until the relay has taken what was written, as far as anybody here can know."""
+        """Wait until the relay has taken what was written, as far as the transport knows."""
         if self._resumed is None:
             return
         try:

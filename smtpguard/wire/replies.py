@@ -14,9 +14,9 @@ from typing import Generic, TypeVar
 
 from smtpguard.mail.reply import Reply
 
-MAX_LINE_OCTETS = 2048  # RFC 5321 section 4.5.3.1.5 says 512; some say more
+MAX_LINE_OCTETS = 2048  # RFC 5321 section 4.5.3.1.5 says 512; some relays send more
 MAX_REPLY_LINES = 200
-MAX_TEXT_OCTETS = 500  # what a line of ours may pass on
+MAX_TEXT_OCTETS = 500  # the most that a line of ours may pass on
 
 _SHORT = 100  # octets of a line that is remembered
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n\x00]*))?\r\n")
@@ -30,8 +30,8 @@ W = TypeVar("W")
 
 
 class Asked(Generic[W]):
-    """Commands that went out together. ``replies``: of ``due`` replies, those that have come; ``waiter``: who waits for them.
-    ``last``: what comes behind them is not heard."""
+    """Commands that were sent together. ``replies``: of ``due`` replies, those received; ``waiter``: for all of them.
+    ``last``: input after them is ignored."""
 
     __slots__ = ("due", "last", "replies", "waiter")
 
@@ -41,8 +41,8 @@ class Asked(Generic[W]):
 
 
 class RelaySession(Generic[W]):
-    """``asked``: what is not answered yet, the oldest first; ``unasked``: a reply that came to nothing. ``deaf``: nothing is heard
-    any more."""
+    """``asked``: unanswered commands, the oldest first; ``unasked``: a reply without a command. ``deaf``: input is
+    ignored."""
 
     def __init__(self) -> None:
         self.asked: deque[Asked[W]] = deque()
@@ -51,8 +51,8 @@ class RelaySession(Generic[W]):
         self._replies = Replies()
 
     def receive(self, data: bytes) -> list[Asked[W]]:
-        """What is answered now. A reply that asks for more than it was given (3xx) ends the answer: nobody knows what the relay makes
-        of the rest. Raises BadReply; nothing may be received after that."""
+        """Commands that are answered now. A reply that asks for more (3xx) ends the answer: it is unknown how the relay
+        takes the rest. Raises BadReply; do not feed it after that."""
         done: list[Asked[W]] = []
         for reply in self._replies.feed(data):
             if not self.asked:
@@ -71,7 +71,7 @@ class RelaySession(Generic[W]):
 
 
 class Replies:
-    """Feed it what arrives; it gives the replies that are complete."""
+    """Feed it the input; it returns complete replies."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -79,7 +79,7 @@ class Replies:
         self._lines: list[str] = []
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Raises BadReply; nothing may be fed after that."""
+        """Raises BadReply; do not feed it after that."""
         if self._rest:
             data = self._rest + data
         replies: list[Reply] = []
@@ -98,7 +98,7 @@ class Replies:
         return replies
 
     def forget(self) -> None:
-        """Drop what came but was not complete: plain text before TLS is nobody's word (CVE-2011-0411)."""
+        """Drop incomplete input: plain text before TLS is not trusted (CVE-2011-0411)."""
         self._rest, self._code, self._lines = b"", 0, []
 
     def _line(self, line: bytes) -> Reply | None:
@@ -121,7 +121,7 @@ class Replies:
 
 @lru_cache(maxsize=512)
 def _whole(line: bytes) -> Reply | None:
-    """The reply that this line is on its own. Remembered: a relay says few things, and says them all day."""
+    """The reply that this line is by itself. Cached: a relay repeats few replies."""
     found = _LINE.fullmatch(line)
     return Reply(int(found[1]), (_text(found[3] or b""),)) if found is not None and found[2] != b"-" else None
 

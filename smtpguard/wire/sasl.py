@@ -31,7 +31,7 @@ _ESCAPED = ((b"=2C", b","), (b"=3D", b"="))  # saslname, RFC 5801 section 4
 
 
 def parse_auth(argument: bytes) -> tuple[str, bytes | None]:
-    """Mechanism in capitals, and the initial response as it came; ``=`` is an empty one. Raises Refused."""
+    """Mechanism in capitals, and the initial response as received; ``=`` is an empty one. Raises Refused."""
     found = _COMMAND.match(argument)
     if not found:
         mechanism = re.match(rb"[A-Za-z0-9_-]{1,20} ", argument)
@@ -41,7 +41,7 @@ def parse_auth(argument: bytes) -> tuple[str, bytes | None]:
 
 
 def decoded(coded: bytes) -> bytearray:
-    """To be wiped by whoever asked. Raises Refused."""
+    """The caller must wipe it. Raises Refused."""
     if not _BASE64.match(coded):
         raise Refused(reply.BAD_BASE64)
     try:
@@ -51,17 +51,16 @@ def decoded(coded: bytes) -> bytearray:
 
 
 def mechanisms(offered: str) -> tuple[str, ...]:
-    """Those of the relay's that can be carried, in our order: the words behind its AUTH keyword."""
+    """The relay's mechanisms that can be carried, in our order: the parameters of its AUTH keyword."""
     there = offered.upper().split()
     return tuple(name for name in CARRIED if name in there)
 
 
 def who(mechanism: str, response: bytearray) -> str:
-    """The name that the relay is asked to accept. Raises Refused where there is none, or it is no name.
+    """The name that the relay is asked to accept. Raises Refused if there is none, or it is invalid.
 
-    Of PLAIN the one whose password is given: a relay may make nothing of an authorization identity, and then it would be
-    anybody's. Of LOGIN the first response.
-    """
+    For PLAIN the authentication identity, whose password is given: a relay may ignore an authorization identity, and
+    then anybody could use it. For LOGIN the first response."""
     match mechanism:
         case "PLAIN":
             parts = response.split(b"\0")
@@ -87,7 +86,7 @@ def who(mechanism: str, response: bytearray) -> str:
 
 
 def fits(mechanism: str, initial: bytes) -> bool:
-    """Whether the response may stand in the command itself (RFC 4954 section 4)."""
+    """Whether the response may be in the command itself (RFC 4954 section 4)."""
     return len(b"AUTH  \r\n") + len(mechanism) + len(initial) <= MAX_COMMAND
 
 

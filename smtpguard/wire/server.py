@@ -55,17 +55,17 @@ from smtpguard.wire.session import (
 from smtpguard.wire.turned import TurnedAway, Why
 
 HIGH_OCTETS = 1 << 18
-"""A client is not read from while so much of it waits."""
+"""No more is read from a client with so much unprocessed input."""
 
 logging.getLogger("mail.log").disabled = True
 log = logging.getLogger("smtpguard.wire")
 
 Work = tuple[Coroutine[Any, Any, Any], Callable[[Any], None]]
-"""What takes time, and who is told what came of it."""
+"""A coroutine that takes time, and the function for its result."""
 
 
 class Desk(Protocol):
-    """Where the connections are looked after, and messages decided on."""
+    """The owner of the connections, which decides on messages."""
 
     listener: Listener
     pool: RelayPool
@@ -85,7 +85,7 @@ class Desk(Protocol):
 
 
 class _Server:
-    """What serves the client, as aiosmtpd sees it, which cancels it when the client goes away."""
+    """The task that serves the client, as aiosmtpd sees it; it cancels it when the client disconnects."""
 
     def __init__(self, gone: Callable[[], None]) -> None:
         self.cancel = gone
@@ -99,19 +99,16 @@ class _NoTimer:
 class Dialog(SMTP):
     """One client's connection.
 
-    ``deadline`` is until when the client must have sent what is waited for, or read what it was told; infinite while it is we
-    who are busy.
-    """
+    ``deadline``: until when the client must have sent its input, or read its output; infinite while we are busy."""
 
     _timeout_handle = cast(Any, _NoTimer())
     _original_transport = None
     _tls_protocol = None
 
     def __init__(self, desk: Desk, told: str | None = None) -> None:
-        """In place of aiosmtpd's, which reflects upon everything for each connection and looks up the host's name.
+        """In place of aiosmtpd's, which inspects its handlers for each connection and looks up the host's name.
 
-        ``told``: the client's address, where a proxy in front has said it; "" where it could not.
-        """
+        ``told``: the client's address, as a proxy in front gave it; "" if it could not."""
         self.loop = desk.loop
         asyncio.StreamReaderProtocol.__init__(self, cast(Any, None), None, loop=self.loop)
         self.session = self.envelope = self.transport = self._handler_coroutine = None
@@ -158,7 +155,7 @@ class Dialog(SMTP):
             if smtp.held > HIGH_OCTETS:
                 self._listen(False)
             return
-        if smtp.in_data or b"\n" in data:  # an octet of a command prolongs nothing
+        if smtp.in_data or b"\n" in data:  # a single octet of a command does not prolong the deadline
             self.deadline = math.inf
         self._go_on()
 
@@ -166,20 +163,20 @@ class Dialog(SMTP):
         self._unread = True
 
     def resume_writing(self) -> None:
-        """A client that does not read is waited for like one that does not write."""
+        """A client that does not read is timed out like one that does not write."""
         self._unread = False
         if not self._smtp.waits and not self._finished:
             self.deadline = math.inf
             self._go_on()
 
     def _reset_timeout(self, duration: float | None = None) -> None:
-        """The reception looks at ``deadline``."""
+        """The reception checks ``deadline``."""
 
     def _create_envelope(self) -> Any:
-        """The transaction is kept by the session."""
+        """The session has the transaction."""
 
     async def _handle_client(self) -> None:
-        """The first word. aiosmtpd makes a task of this; it ends here."""
+        """The greeting. aiosmtpd makes a task of this; it ends here."""
         self._work = None
         refusal = self._desk.refusal(self)
         if refusal is not None:
@@ -194,7 +191,7 @@ class Dialog(SMTP):
     # what is done with what came
 
     def _go_on(self) -> None:
-        """All that came, until something takes time; then all replies so far in one write."""
+        """Process the input until something takes time; then write all replies so far at once."""
         smtp = self._smtp
         while (event := smtp.next_event()) is not None:
             try:
@@ -221,7 +218,7 @@ class Dialog(SMTP):
             self._wait()
 
     def _turn(self) -> None:
-        """Others want to be heard, too."""
+        """Give other connections a turn."""
         if not self._again:
             self._again = True
             self.loop.call_soon(self._next_turn)
@@ -256,7 +253,7 @@ class Dialog(SMTP):
             transport.pause_reading()
 
     async def _worked(self, work: Coroutine[Any, Any, Any], answer: Callable[[Any], None]) -> None:
-        """Something that takes time. It is cancelled when the connection ends before that."""
+        """Work that takes time. It is cancelled if the connection ends before."""
         try:
             answer(await work)
         except asyncio.CancelledError:
@@ -312,7 +309,7 @@ class Dialog(SMTP):
         return self._handshake(), self._secured
 
     async def _handshake(self) -> asyncio.BaseTransport:
-        """What came in plain text before the handshake is forgotten: from ``start_tls`` on all that comes is TLS."""
+        """Plain text before the handshake is dropped: from ``start_tls`` on all input is TLS."""
         tls = self._listener.tls
         assert tls is not None
         self._write()
@@ -354,7 +351,7 @@ class Dialog(SMTP):
         self._smtp.logged_in(answer, self._login.user if self._login is not None else None)
 
     def _relay_parted(self) -> None:
-        """From a client that logged in: it hears what it would have heard from the relay itself."""
+        """For a logged-in client: it gets the reply that it would have got from the relay itself."""
         self.part_after(reply.RELAY_PARTED, Why.RELAY_LOST)
 
     def _log_out(self) -> None:
@@ -368,14 +365,14 @@ class Dialog(SMTP):
             response.set_result(event.line)
 
     def _unload(self, event: Unload) -> Work:
-        self._listen(False)  # at once: uvloop would go on with what the socket holds
+        self._listen(False)  # at once: uvloop would go on reading from the socket
         return asyncio.to_thread(event.arriving.unload), self._smtp.unloaded
 
     def _finish_content(self, event: Finish) -> Work:
         return asyncio.to_thread(event.arriving.finish), self._smtp.arrived
 
     def _decide(self, event: Decide) -> Work:
-        """Let the guard decide, and say what it did. A client that goes away meanwhile does not cut that short."""
+        """Let the guard decide, and reply with the result. A client that disconnects meanwhile does not interrupt it."""
         passage, self._passage = self._passage, None
         assert passage is not None
         passage.content = event.arrived
@@ -407,13 +404,13 @@ class Dialog(SMTP):
         self._desk.turned_away(event)
 
     def _failed(self, event: Failed) -> None:
-        """The words of an exception are for the log alone."""
+        """The text of an exception is only logged."""
         log.error("error in an SMTP dialog: %s", type(event.error).__name__, exc_info=event.error)
 
     # the end
 
     def _client_has_gone(self) -> None:
-        """What is being decided about a message, and recorded, is not cut short by that; it ends when that is done."""
+        """A decision in progress, and its record, is not interrupted; the connection ends after it."""
         if self._smtp.deciding:
             if self.transport is not None:
                 self.transport.close()  # gone() is true from now on
@@ -421,13 +418,13 @@ class Dialog(SMTP):
             self._finish()
 
     def _finish(self) -> None:
-        """Nothing of the client's is left but a last reply that it may still read."""
+        """Drop the client's state; only a last reply may still be read."""
         if not self._finished:
             self._finished = True
             work, self._work = self._work, None
             if work is not None:
                 work.cancel()
-            self._log_out()  # first: its QUIT ends its transaction as well
+            self._log_out()  # first: its QUIT ends its transaction too
             self._smtp.end()
             while (event := self._smtp.next_event()) is not None:
                 try:
@@ -449,7 +446,7 @@ class Dialog(SMTP):
         )
 
     def _part(self, last: Reply, why: Why) -> None:
-        """Say ``last`` and close. A transaction with recipients is turned away by it."""
+        """Send ``last`` and close. A transaction with recipients is turned away by it."""
         self._smtp.turn_away(why, last)
         if not self.gone():
             cast(asyncio.Transport, self.transport).write(last.wire())
@@ -459,7 +456,7 @@ class Dialog(SMTP):
 
     @property
     def client_ip(self) -> str:
-        """For whom the connection speaks."""
+        """The address for which the connection speaks."""
         return self._smtp.who.client_ip
 
     @property
@@ -467,7 +464,7 @@ class Dialog(SMTP):
         return self._smtp.who.trusted
 
     def gone(self) -> bool:
-        """Whether nobody is there any more to hear a reply."""
+        """Whether the client has disconnected."""
         return self.transport is None or self.transport.is_closing()
 
     async def respond(self, challenge: Reply) -> bytes | None:
@@ -478,19 +475,19 @@ class Dialog(SMTP):
         return await self._response
 
     def look(self, now: float) -> None:
-        """Time passes: part from a client that took too long, and take from a slow one the relay connection it keeps."""
+        """Called periodically: close a client that took too long, and take the relay connection from a slow one."""
         if now >= self.deadline:
             if self.gone() or self._finished:
                 if self.transport is not None:
-                    cast(asyncio.Transport, self.transport).abort()  # it does not even read our last word
+                    cast(asyncio.Transport, self.transport).abort()  # it does not read our last reply
             else:
                 self._part(reply.TIMED_OUT, Why.TOO_SLOW)
         elif not self._smtp.waits and self._dawdling(now):
             self._part(reply.RELAY_PARTED, Why.RELAY_BUSY)
 
     def _dawdling(self, now: float) -> bool:
-        """The client is waited for: others have the relay connection if that takes long. Whether they need one that is this
-        client's own, because it has logged in."""
+        """Whether the client is so slow that others get its relay connection; for a logged-in client's own connection,
+        whether others need it."""
         pressed = self._desk.pool.pressed
         if self._login is not None and self._login.line is not None:
             return pressed and now - self._quiet_since >= self._limits.quiet_login_seconds
@@ -501,7 +498,8 @@ class Dialog(SMTP):
         return False
 
     def stop(self) -> None:
-        """We shut down: at once where a client is waited for, but not in its content; else after what is being done."""
+        """Shutting down: close at once if a client is waited for, but not within its content; else after the current
+        work."""
         self.part_after(reply.SHUTTING_DOWN, Why.STOPPING)
 
     def part_after(self, last: Reply, why: Why) -> None:
@@ -510,7 +508,7 @@ class Dialog(SMTP):
             self._part(last, why)
 
     def cut_off(self) -> None:
-        """The time for parting is over."""
+        """The grace is over."""
         if self.transport is not None:
             self._part(reply.SHUTTING_DOWN, Why.STOPPING)
         if self.transport is not None:

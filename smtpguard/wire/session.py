@@ -32,17 +32,17 @@ from smtpguard.wire.listener import Listener
 from smtpguard.wire.turned import TurnedAway, Why, message_id_of
 
 MOST_REPLIES = 1000
-"""So many commands of one client are answered before others have their turn."""
+"""At most so many commands of one client are answered before other connections have a turn."""
 LONGEST_LINE = 1 << 12
-"""Well over any command that the grammar takes, AUTH aside."""
+"""Well over any command of the grammar, except AUTH."""
 
 
-# What is asked of the caller; each names the method that takes the answer. ``failed`` is an answer to all of them.
+# Requests to the caller; each names the method for its answer. ``failed`` answers any of them.
 
 
 @dataclass(frozen=True, slots=True)
 class AskRelay:
-    """What does the relay say to these recipients of ``mail``? ``answered``."""
+    """Request the relay's replies to these recipients of ``mail``. Answer: ``answered``."""
 
     mail: Envelope
     rcpts: Sequence[Rcpt]
@@ -50,17 +50,18 @@ class AskRelay:
 
 @dataclass(frozen=True, slots=True)
 class AskOffer:
-    """What does the relay offer? ``offered`` or ``nothing_offered``."""
+    """Request the relay's offer. Answer: ``offered`` or ``nothing_offered``."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartTls:
-    """Write ``replies``, then ``forget`` and make the handshake. ``secured``."""
+    """Write ``replies``, then ``forget`` and make the handshake. Answer: ``secured``."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogIn:
-    """Let the client log in with what follows AUTH, by one of ``mechanisms``. ``challenge`` as often as it takes, then ``logged_in``."""
+    """Let the client log in with the argument of AUTH, by one of ``mechanisms``. ``challenge`` as often as needed, then
+    ``logged_in``."""
 
     argument: bytes
     mechanisms: tuple[str, ...]
@@ -68,15 +69,15 @@ class LogIn:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the client says to a challenge: a line with its end, None where it is too long. The login goes on."""
+    """The client's response to a challenge: a line with its end, None if it is too long. The login goes on."""
 
     line: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class NewClient:
-    """XCLIENT: a login that there was is over. Where ``renamed``, the connection is another client's, and was that of the address
-    ``before``. ``client_is``."""
+    """XCLIENT: a previous login is over. If ``renamed``, the connection is another client's now, after that of the
+    address ``before``. Answer: ``client_is``."""
 
     before: str
     renamed: bool
@@ -84,28 +85,28 @@ class NewClient:
 
 @dataclass(frozen=True, slots=True)
 class Unload:
-    """Move content from memory to its file. ``unloaded``."""
+    """Move content from memory to its file. Answer: ``unloaded``."""
 
     arriving: Arriving
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Read content that is in a file. ``arrived``."""
+    """Read content that is in a file. Answer: ``arrived``."""
 
     arriving: Arriving
 
 
 @dataclass(frozen=True, slots=True)
 class Decide:
-    """A whole message: what becomes of it? ``carried``."""
+    """Decide on a whole message. Answer: ``carried``."""
 
     envelope: Envelope
     refused: tuple[RefusedRecipient, ...]
     arrived: Arrived
 
 
-# What is told, without an answer; so is ``TurnedAway``.
+# Notifications without an answer; ``TurnedAway`` is one too.
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class CameToNothing:
-    """A transaction ended without content after the relay had refused recipients. ``envelope``: with those that it accepted."""
+    """A transaction ended without content after the relay had refused recipients. ``envelope``: with those that it
+    accepted."""
 
     session: Session
     envelope: Envelope
@@ -124,7 +126,7 @@ class CameToNothing:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An error of ours, of which the client hears no word but a 451."""
+    """An internal error, for which the client only gets a 451."""
 
     error: Exception
 
@@ -138,11 +140,12 @@ _RESET, _ASK_OFFER, _START_TLS = Reset(), AskOffer(), StartTls()
 
 
 class SmtpSession:
-    """One client's. ``who``: who it is. ``waits``: an event is yet to be answered. ``over``: close after ``replies``. ``more``: it
-    stopped so that others have their turn. ``in_data``: content is being taken; ``deciding``: it is whole and is being decided on.
+    """One client's session. ``who``: its identity. ``waits``: an event is unanswered. ``over``: close after
+    ``replies``. ``more``: it stopped to give others a turn. ``in_data``: content is being received; ``deciding``: it is
+    complete and is being decided on.
 
-    Of the transaction: ``mail``; ``recipients``, those that were accepted; ``deadline``, until when it must be complete.
-    """
+    For the transaction: ``mail``; ``recipients``, those that were accepted; ``deadline``, until when it must be
+    complete."""
 
     def __init__(self, listener: Listener, who: Identity, greeting: Reply, *, monotonic: Callable[[], float]) -> None:
         self.who = who
@@ -153,11 +156,11 @@ class SmtpSession:
         self.deadline = math.inf
         self._listener, self._limits, self._greeting, self._monotonic = listener, listener.limits, greeting, monotonic
         self._events: deque[Event] = deque()
-        self._out: list[Reply | None] = []  # not yet written; None: what the relay is yet to say
-        # what came and was not read yet
+        self._out: list[Reply | None] = []  # not yet written; None: a reply that the relay has not given yet
+        # input that is not processed yet
         self._held = b""
         self._at = 0
-        self._again: bytes | None = None  # a command that waits for the relay's answers to those before it
+        self._again: bytes | None = None  # a command that waits for the relay's replies to earlier ones
         self._longest = LONGEST_LINE
         self._skipping = False
         self._responding = False
@@ -167,8 +170,8 @@ class SmtpSession:
         self._largest = self._limits.message_octets
         self._helo = ""  # of an EHLO that waits for AskOffer
         # the transaction
-        self._rcpts: list[Rcpt] = []  # what the relay is yet to be asked
-        self._asked: Sequence[Rcpt] = ()  # what it is being asked
+        self._rcpts: list[Rcpt] = []  # to be passed to the relay
+        self._asked: Sequence[Rcpt] = ()  # passed to the relay, unanswered
         self._at_relay = False
         self._broken: Reply | None = None
         self._why = Why.RECIPIENT_REFUSED
@@ -183,11 +186,11 @@ class SmtpSession:
 
     @property
     def held(self) -> int:
-        """Octets that came and were not read yet."""
+        """Octets received and not processed yet."""
         return len(self._held) - self._at
 
     def greet(self, refusal: Reply | None = None) -> None:
-        """The first word; with a ``refusal`` it is the last."""
+        """The greeting; a ``refusal`` ends the session."""
         self.waits = False
         self._say(refusal or self._greeting)
         self.over = refusal is not None
@@ -197,11 +200,11 @@ class SmtpSession:
         self._at = 0
 
     def forget(self) -> None:
-        """What came in plain text before a TLS handshake is nobody's word (RFC 3207 section 4.2, CVE-2011-0411)."""
+        """Plain text before a TLS handshake is not trusted (RFC 3207 section 4.2, CVE-2011-0411)."""
         self._held, self._at, self._skipping = b"", 0, False
 
     def next_event(self) -> Event | None:
-        """What happens next. None: all is done that can be done with what came, and ``replies`` are to be written."""
+        """The next event. None: the input is processed as far as possible, and ``replies`` are to be written."""
         self.more = False
         events = self._events
         while not events and not self.waits:
@@ -216,7 +219,7 @@ class SmtpSession:
         return events.popleft() if events else None
 
     def replies(self) -> bytes:
-        """What is to be written now. Not to be called while ``AskRelay`` waits for its answer."""
+        """The octets to be written now. Not to be called while ``AskRelay`` is unanswered."""
         out = self._out
         if not out:
             return b""
@@ -226,12 +229,12 @@ class SmtpSession:
         return b"".join([said.wire() for said in out if said is not None])
 
     def turn_away(self, why: Why, answer: Reply) -> None:
-        """The transaction, if it has recipients and is not being decided on, ends with this."""
+        """End the transaction with this reply, if it has recipients and is not being decided on."""
         if self.recipients and not self.deciding:
             self._turn_away(why, answer)
 
     def end(self) -> None:
-        """The connection is at its end; what is to be told of it is left in the events."""
+        """The connection has ended; remaining events are to be taken."""
         if self._asked:
             self._refuse(Why.GAVE_UP, None, recipients=len(self._asked))
         self._asked, self._rcpts = (), []
@@ -242,7 +245,7 @@ class SmtpSession:
     # answers to events
 
     def answered(self, answers: Sequence[Reply], why: Why, broken: Reply | None) -> None:
-        """``why``: what a recipient was refused for. ``broken``: why nothing more can come of the transaction."""
+        """``why``: why recipients were refused. ``broken``: why the transaction cannot go on."""
         asked, self._asked = self._asked, ()
         self._why, self._broken = why, broken
         self.waits = False
@@ -263,16 +266,16 @@ class SmtpSession:
         self._say(offer(host, relay, octets, starttls=starttls, trusted=trusted, auth=auth))
 
     def offered_at_last(self, relay: Mapping[str, str] | Why) -> None:
-        """``offered``, or ``nothing_offered`` for a reason."""
+        """``offered``, or ``nothing_offered`` with a reason."""
         if isinstance(relay, Why):
             self.nothing_offered(relay)
         else:
             self.offered(relay)
 
     def nothing_offered(self, why: Why) -> None:
-        """No session with the relay was ever kept, so nobody knows what it offers. To offer less would make clients bounce what
-        needs more, and after a 451 they go on with HELO, which comes to the same. Once it was known it goes on being offered
-        while the relay is down: then RCPT is answered 451."""
+        """There never was a session with the relay, so its offer is unknown. A smaller offer would make clients bounce
+        messages that need more, and after a 451 they go on with HELO, which has the same effect. Once known, the offer
+        stays while the relay is down: then RCPT is answered 451."""
         self.waits = False
         self._say(reply.NO_RELAY_YET)
         session = self.who.session
@@ -282,7 +285,7 @@ class SmtpSession:
         self.over = True
 
     def secured(self) -> None:
-        """All that was said before is forgotten."""
+        """All earlier commands are forgotten."""
         self.waits = False
         self.who.logged_out()
         self.who.secured()
@@ -293,7 +296,7 @@ class SmtpSession:
         self.waits, self._responding = False, True
 
     def logged_in(self, answer: Reply, user: str | None) -> None:
-        """The relay's answer, or a refusal of ours; 421 ends the dialog. ``user``: None where nobody is logged in."""
+        """The relay's answer, or a refusal of ours; 421 ends the dialog. ``user``: None if nobody is logged in."""
         self.waits = self._responding = False
         self.who.logged_in(user)
         if answer.code == 421:
@@ -313,7 +316,7 @@ class SmtpSession:
         self.waits = False
 
     def arrived(self, arrived: Arrived | Reply) -> None:
-        """Content that is whole, or why it is refused."""
+        """Complete content, or why it is refused."""
         assert self.mail is not None
         self.waits = False
         self._drop_content()
@@ -341,7 +344,7 @@ class SmtpSession:
         self._reset()
 
     def failed(self, error: Exception) -> None:
-        """What was asked for met an error of ours: a 451 for all it struck, and no word of it."""
+        """A request met an internal error: a 451 for everything that it concerns, without details."""
         in_command = not self._asked or self._again is not None
         self.waits = self._responding = self.deciding = False
         self._again = None
@@ -350,7 +353,7 @@ class SmtpSession:
     # what came
 
     def _take_line(self) -> bool:
-        """One command. False: no whole one is there, and nothing is to be asked."""
+        """One command. False: there is no complete one, and nothing to request."""
         line, self._again = self._again, None
         if line is None:
             if len(self._out) >= MOST_REPLIES and self._held.find(b"\n", self._at) >= 0:
@@ -386,7 +389,7 @@ class SmtpSession:
         return True
 
     def _take_content(self, arriving: Arriving) -> None:
-        """Whatever is there."""
+        """All available input."""
         chunk = self._held[self._at :] if self._at else self._held
         self._held, self._at = b"", 0
         try:
@@ -405,7 +408,7 @@ class SmtpSession:
             self._fail(error, in_command=True)
 
     def _command(self, line: bytes) -> None:
-        """Raises grammar.Refused; then nothing was said to it, and nothing changed."""
+        """Raises grammar.Refused; then it was not answered, and nothing has changed."""
         if line[-2:] != b"\r\n" or b"\0" in line or line.find(b"\r") != len(line) - 2:
             raise grammar.Refused(reply.SYNTAX)
         verb, _, argument = line[:-2].partition(b" ")
@@ -423,7 +426,7 @@ class SmtpSession:
                 self.over = True
                 return None
             raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
-        if self._rcpts:  # what it means may hang on what the relay answers to those before it
+        if self._rcpts:  # its meaning may depend on the relay's replies to earlier ones
             self._again = line
             self._ask()
         else:
@@ -539,7 +542,7 @@ class SmtpSession:
         if len(self.recipients) + len(self._rcpts) < self._limits.recipients:
             self._rcpts.append(rcpt)
             self._out.append(None)
-        elif self._rcpts:  # some of those before may be refused
+        elif self._rcpts:  # some of the earlier ones may be refused
             self._again = line
             self._ask()
         else:
@@ -559,7 +562,7 @@ class SmtpSession:
             raise grammar.Refused(reply.NO_RECIPIENTS)
         if self.held:
             self._say(reply.TOO_EARLY)
-            self.over = True  # what came is content, and must not be taken for commands
+            self.over = True  # the input is content, and must not be taken for commands
             return None
         self._say(reply.START_MAIL)
         self.in_data = True
@@ -576,7 +579,7 @@ class SmtpSession:
         self._events.append(event)
 
     def _ask(self) -> bool:
-        """The relay, if there is something to ask it."""
+        """Ask the relay, if there is anything to ask."""
         if not self._rcpts:
             return False
         assert self.mail is not None
@@ -591,19 +594,20 @@ class SmtpSession:
             self.recipients.append(rcpt[0])
         else:
             self._refuse(self._why, answer)
-            if self._broken is None:  # else it is no word of the relay's about this recipient
+            if self._broken is None:  # else it is not the relay's reply about this recipient
                 self._refused.append(RefusedRecipient.of(rcpt[0], answer))
         return answer
 
     def _wrong(self, answer: Reply) -> None:
-        """A refusal that the client itself is to blame for; too many of them end the dialog."""
+        """A refusal for an error of the client; too many of them end the dialog."""
         self._errors += 1
         if self._errors > self._limits.errors:
             answer, self.over = reply.TOO_MANY_ERRORS, True
         self._say(answer)
 
     def _fail(self, error: Exception, *, in_command: bool) -> None:
-        """``in_command``: one is being done, and is answered as well. Within content the dialog cannot go on."""
+        """``in_command``: a command is being processed, and is answered as well. Within content the dialog cannot go
+        on."""
         self._events.append(Failed(error))
         self._turn_away(Why.FAILED, reply.INTERNAL_ERROR)
         self._out = [said or reply.INTERNAL_ERROR for said in self._out]
@@ -620,8 +624,8 @@ class SmtpSession:
             arriving.close()
 
     def _reset(self) -> None:
-        """No transaction; at the relay neither. Where it was turned away, all of it or some recipients, that is told now; and that
-        nothing came of one of which the relay refused recipients."""
+        """No transaction, at the relay neither. If it or some recipients were turned away, that is reported now; and so
+        is a transaction without a message whose recipients the relay refused."""
         if self._refused and self.mail is not None:
             envelope = replace(self.mail, recipients=tuple(self.recipients))
             self._events.append(CameToNothing(self.who.session, envelope, tuple(self._refused)))
@@ -641,7 +645,7 @@ class SmtpSession:
         self.who.transaction_over()
 
     def _turn_away(self, why: Why, answer: Reply, *, message: Message | None = None) -> None:
-        """The transaction, if there is one, ends without a verdict: all of it. What came first is the reason that is told."""
+        """End the transaction, if there is one, without a verdict: all of it. The first reason is the one reported."""
         if self.mail is None:
             return
         self._turned_recipients = self._named
@@ -686,4 +690,4 @@ _METHODS: dict[bytes, Callable[[SmtpSession, bytes], None]] = {
 }
 _KNOWN = (b"EXPN", b"TURN", b"ETRN", b"BDAT", b"PROXY", b"SEND", b"SOML", b"SAML")
 _ANOTHER_PROTOCOL = (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT")
-"""A browser that was talked into speaking to us: nothing that follows is a command of its user."""
+"""A browser that was tricked into connecting: nothing that follows is a command of its user."""

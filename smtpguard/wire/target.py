@@ -11,7 +11,8 @@ from smtpguard.wire.reachability import Reachability
 
 
 class Tls(enum.Enum):
-    """OPPORTUNISTIC takes any certificate and goes on without; REQUIRE (STARTTLS) and IMPLICIT verify, or send nothing."""
+    """OPPORTUNISTIC accepts any certificate and goes on without TLS; REQUIRE (STARTTLS) and IMPLICIT verify, or send
+    nothing."""
 
     NONE = "none"
     OPPORTUNISTIC = "opportunistic"
@@ -21,7 +22,7 @@ class Tls(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds, as RFC 5321 section 4.5.3.2 has them; ``connect`` is for TCP and for each TLS handshake, ``quit`` for parting."""
+    """Seconds, as in RFC 5321 section 4.5.3.2; ``connect`` is for TCP and for each TLS handshake, ``quit`` for closing."""
 
     connect: float = 30
     greeting: float = 300
@@ -34,14 +35,13 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayTarget:
-    """Where the relay is and how to speak to it. ``password`` is the secret itself, never the file, and never shown.
+    """The relay's address and how to speak to it. ``password`` is the secret itself, never the file, and never shown.
 
-    With a password, TLS is required and verified even where ``tls`` is opportunistic, unless ``auth_without_tls``.
-    ``clients_without_tls``: what a client logs in with may go there in clear; see ``for_clients``.
-    ``wait_seconds``: how long one may wait for a connection, until the relay has greeted; ``down_seconds``: how long a failed
-    attempt is remembered at least. ``client_share``: of the connections, how much one client that is not trusted may have.
-    ``reachability``: what is known of the relay, and who tells the log when it cannot be reached; None: nobody.
-    """
+    With a password, TLS is required and verified even if ``tls`` is opportunistic, unless ``auth_without_tls``.
+    ``clients_without_tls``: clients' credentials may go there in clear; see ``for_clients``. ``wait_seconds``: the
+    longest wait for a connection, until the relay has greeted; ``down_seconds``: how long a failed attempt is
+    remembered at least. ``client_share``: the share of connections that an untrusted client may have. ``reachability``:
+    the relay's state, and the log of outages; None: none."""
 
     host: str = "127.0.0.1"
     port: int = 25
@@ -65,8 +65,8 @@ class RelayTarget:
     reachability: Reachability | None = field(default=None, compare=False, repr=False)
 
     def for_clients(self) -> RelayTarget:
-        """The same relay, to which a client's credentials may go: without our own login, and over TLS that is verified, unless
-        it is this very machine or the settings allow otherwise."""
+        """The same relay for clients' credentials: without our own login, and over verified TLS, unless it is this
+        machine or the settings allow otherwise."""
         own = replace(self, user=None, password=None)
         if own.tls is Tls.OPPORTUNISTIC and not self.takes_clients_in_clear:
             return replace(own, tls=Tls.REQUIRE)
@@ -78,7 +78,7 @@ class RelayTarget:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the name can mean no other machine."""
+    """Whether the name can only mean this machine."""
     if host == "localhost":
         return True
     try:

@@ -13,16 +13,16 @@ _MOST_OF_AN_ID = 250
 
 
 class Why(enum.StrEnum):
-    """The words are told in the log and are labels of a metric: they stay as they are. docs/operations.md explains them."""
+    """The words are in the log and are labels of a metric: do not change them. docs/operations.md explains them."""
 
     CONNECTIONS = "connections"  # limits: {connections, per_client}
     RELAY_DOWN = "relay-down"
     RELAY_SLOW = "relay-slow"  # connected, and no greeting within relay: {wait_seconds}
     RELAY_BUSY = "relay-busy"  # relay: {connections} are all in use
-    RELAY_LOST = "relay-lost"  # or it answered otherwise on a second connection
+    RELAY_LOST = "relay-lost"  # or it answered differently on a second connection
     SENDER_REFUSED = "sender-refused"  # by the relay
     RECIPIENT_REFUSED = "recipient-refused"  # by the relay: at least one
-    BAD_ADDRESS = "bad-address"  # none that can be carried, which an MTA takes and we cannot
+    BAD_ADDRESS = "bad-address"  # an address that an MTA accepts and we cannot carry
     TOO_MANY_RECIPIENTS = "too-many-recipients"
     TOO_LARGE = "too-large"
     BAD_CONTENT = "bad-content"
@@ -35,9 +35,9 @@ class Why(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnedAway:
-    """``refused`` of ``recipients`` that were named; both 0 before any. ``queue_id``: the client's, as XFORWARD told it; ""
-    where it did not. ``message_id``: "" where no content was seen. ``reverse_path``: None before MAIL, "" for the null one.
-    ``listener``: its name. ``reply``: None where the client did not wait for one."""
+    """``refused`` of ``recipients`` that were named; both 0 before any. ``queue_id``: the client's, from XFORWARD; ""
+    for none. ``message_id``: "" before any content. ``reverse_path``: None before MAIL, "" for the null one.
+    ``listener``: its name. ``reply``: None if the client did not wait for one."""
 
     why: Why
     reply: Reply | None
@@ -53,7 +53,7 @@ class TurnedAway:
 def turned_away(
     session: Session, envelope: Envelope, why: Why, reply: Reply, message: Message | None = None
 ) -> TurnedAway:
-    """Of a whole message, for all its recipients. ``message``: None where its content could not be taken."""
+    """For a whole message, with all its recipients. ``message``: None if its content could not be received."""
     return TurnedAway(
         why=why,
         reply=reply,
@@ -68,5 +68,5 @@ def turned_away(
 
 
 def message_id_of(message: Message) -> str:
-    """As its header has it, on one line and not longer than an id is; "" where there is none."""
+    """From its header, on one line and limited in length; "" if there is none."""
     return " ".join((message.header.get("Message-ID") or "").split())[:_MOST_OF_AN_ID]

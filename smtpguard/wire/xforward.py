@@ -42,7 +42,7 @@ def xforward(session: Session, extensions: Mapping[str, str], ident: str = "") -
 
 
 def xtext(text: str) -> bytes:
-    """RFC 3461 section 4, cut where a value may not be longer."""
+    """RFC 3461 section 4, truncated to the longest value."""
     coded = b""
     for octet in text.encode():
         word = b"%c" % octet if 33 <= octet <= 126 and octet not in b"+=" else b"+%02X" % octet

@@ -19,7 +19,7 @@ from smtpguard.wire.milter.packet import Accept, Answer, DeleteRecipient, Insert
 
 
 class Acceptance:
-    """Of one message. ``say`` writes answers to the MTA at once; ``queue`` names where the message is then."""
+    """For one message. ``say`` sends answers to the MTA at once; ``queue`` names the MTA's queue."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Acceptance:
         return await self._accept(prepend, fence, held)
 
     async def abandon(self) -> None:
-        """What is said instead of ACCEPT follows from the disposition."""
+        """The answer instead of ACCEPT follows from the disposition."""
 
     async def _accept(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
         stands = await fence()

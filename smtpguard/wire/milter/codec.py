@@ -43,7 +43,8 @@ from smtpguard.wire.replies import BadReply, Replies
 
 P = TypeVar("P", Command, Answer)
 MOST_OCTETS = 1 << 20
-"""Of one packet. Bodies come in pieces of 65,535; a header field of Postfix's has 102,400 at most, of Sendmail's 32,768."""
+"""The most octets of one packet. Bodies come in pieces of 65,535; a header field has at most 102,400 from Postfix,
+32,768 from Sendmail."""
 MOST_STRINGS = 2000
 
 _LENGTH = struct.Struct("!I")
@@ -54,11 +55,11 @@ _REPLY = re.compile(rb"[45][0-9]{2}[ -]")
 
 
 class ProtocolError(Exception):
-    """What came is no milter protocol, or not what may come now; the connection is not worth keeping."""
+    """Not the milter protocol, or not allowed in this state; the connection must be closed."""
 
 
 class Decoder(Generic[P]):
-    """Feed it what arrives; ``next`` gives what is complete, packet by packet."""
+    """Feed it the input; ``next`` gives complete packets, one by one."""
 
     def __init__(self, parsers: Mapping[int, Callable[[bytes], P]], most_octets: int = MOST_OCTETS) -> None:
         self._parsers: Mapping[int, Callable[[bytes], P]] = parsers
@@ -68,7 +69,7 @@ class Decoder(Generic[P]):
 
     @property
     def waiting(self) -> int:
-        """Octets that have come and were not asked for yet, of a packet that is not complete among them."""
+        """Octets received and not decoded yet."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
@@ -76,7 +77,7 @@ class Decoder(Generic[P]):
             self._buffer += data
 
     def next(self) -> P | None:
-        """None: more must come first, or nothing can come any more. Raises ProtocolError, once."""
+        """None: more input is needed, or the input is broken. Raises ProtocolError, once."""
         buffer = self._buffer
         if len(buffer) < 4:
             return None
@@ -100,12 +101,12 @@ class Decoder(Generic[P]):
 
 
 def commands() -> Decoder[Command]:
-    """For what an MTA says."""
+    """For packets of an MTA."""
     return Decoder(_COMMANDS)
 
 
 def answers() -> Decoder[Answer]:
-    """For what a milter says."""
+    """For packets of a milter."""
     return Decoder(_ANSWERS)
 
 
@@ -157,7 +158,7 @@ def _payload(packet: Command | Answer) -> tuple[bytes, bytes]:
 
 
 def _strung(*texts: bytes) -> bytes:
-    """Each ended by NUL, which none of them may hold."""
+    """Each ended by NUL, which none of them may contain."""
     if any(0 in text for text in texts):
         raise ValueError("NUL in a string")
     return b"".join(text + b"\0" for text in texts)

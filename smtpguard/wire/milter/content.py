@@ -14,11 +14,11 @@ from smtpguard.wire.data import Arriving
 from smtpguard.wire.listener import Limits
 
 _FIELD_OVERHEAD = 64
-"""Octets that a field counts for in memory beside its own: ten thousand empty ones are not nothing."""
+"""Octets that a field counts beside its own: ten thousand empty ones use memory too."""
 
 
 class Assembling(Arriving):
-    """``field`` for each, ``end_of_header``, ``body`` for each piece, ``unload`` while ``heavy``; then ``whole``."""
+    """Call ``field`` for each, ``end_of_header``, ``body`` for each piece, ``unload`` while ``heavy``; then ``whole``."""
 
     def __init__(self, limits: Limits, spool: Path) -> None:
         super().__init__(limits, spool)
@@ -27,7 +27,7 @@ class Assembling(Arriving):
         self._header = 0
 
     def field(self, name: bytes, value: bytes) -> None:
-        """``value`` with all that stands behind the colon; its folds have LF or CRLF."""
+        """``value``: everything after the colon; its folds have LF or CRLF."""
         if self.refusal is not None:
             return
         self._header += len(name) + len(value) + _FIELD_OVERHEAD
@@ -45,12 +45,12 @@ class Assembling(Arriving):
 
     def body(self, piece: bytes) -> None:
         data = self._tail + piece
-        cut = len(data) - data.endswith(b"\r")  # a CRLF is never parted
+        cut = len(data) - data.endswith(b"\r")  # never split a CRLF
         self._tail = data[cut:]
         self._take(data[:cut])
 
     def whole(self) -> None:
-        """No more is to come. A last line without an end gets one, as it would over SMTP."""
+        """The end. A last line without an end gets one, as over SMTP."""
         if self._tail or self._line:
             self._tail = b""
             self._take(b"\r\n")

@@ -30,7 +30,7 @@ MOST_MACROS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
-    """What the settings say of everybody who comes this way. ``name``: the listener's."""
+    """The settings for all clients of this listener. ``name``: the listener's."""
 
     limits: Limits
     spool: Path
@@ -41,12 +41,12 @@ class House:
 
 
 class Known:
-    """The macros of a session, and apart from them those of its present message, so that none outlives what it is about."""
+    """The macros of a session and, apart from them, those of its current message, so that none outlives its object."""
 
     def __init__(self) -> None:
         self._session: dict[bytes, bytes] = {}
         self._message: dict[bytes, bytes] = {}
-        self._fresh = False  # what is told of the message is told of one that has not begun yet
+        self._fresh = False  # message macros received now are of a message that has not begun yet
 
     def learn(self, macros: Macros) -> None:
         if macros.command == b"M":
@@ -58,7 +58,7 @@ class Known:
                 told[_bare(name)] = value
 
     def begin_message(self) -> None:
-        """MAIL was said; its macros came just before."""
+        """At MAIL; its macros came just before."""
         self._keep_fresh()
         self._fresh = False
 
@@ -70,7 +70,7 @@ class Known:
             self._message = {}
 
     def get(self, name: bytes) -> str:
-        """ "" where it was not told."""
+        """ "" if it was not given."""
         value = self._message.get(name) or self._session.get(name) or b""
         return value.decode("utf-8", "replace")
 
@@ -80,7 +80,7 @@ def _bare(name: bytes) -> bytes:
 
 
 class Client:
-    """Who is at the other end of the MTA."""
+    """The client of the MTA."""
 
     def __init__(self, mta: str = "") -> None:
         """``mta``: the address of the MTA, "" on a Unix socket."""
@@ -96,7 +96,7 @@ class Client:
         self.helo = name.decode("utf-8", "replace")
 
     def session(self, house: House) -> Session:
-        """As it is now, with the macros of the message that is under way."""
+        """As it is now, with the macros of the current message."""
         ip = self._ip()
         name = self._connect.name.decode("utf-8", "replace")
         return Session(
@@ -114,7 +114,7 @@ class Client:
         )
 
     def _ip(self) -> str:
-        """ "" for a client that has none, on a Unix socket."""
+        """ "" for a client without an address, on a Unix socket."""
         inet = self._connect.family in (Family.INET, Family.INET6)
         for told in (self._connect.address.decode("latin-1") if inet else "", self.known.get(b"client_addr")):
             address = client_address(told[5:] if told[:5].upper() == "IPV6:" else told)
@@ -125,7 +125,7 @@ class Client:
 
 @dataclass(slots=True)
 class Refusals:
-    """Recipients that are refused here. ``first``: why, and with which words."""
+    """Recipients that are refused here. ``first``: the first reason and reply."""
 
     session: Session
     first: tuple[Why, Reply]
@@ -133,7 +133,8 @@ class Refusals:
 
 
 class Letter:
-    """One message, from MAIL on. ``recipients`` beside the ``paths`` that the MTA knows them by. ``refusals``: until they are told."""
+    """One message, from MAIL on. ``recipients`` beside the ``paths`` by which the MTA knows them. ``refusals``: not
+    reported yet."""
 
     def __init__(self, mail: Mail, known: Known, house: House) -> None:
         self.recipients: list[Recipient] = []
@@ -149,7 +150,7 @@ class Letter:
             self._refused = refused.reply
 
     def rcpt(self, rcpt: Rcpt, client: Client) -> Reply | None:
-        """Why this recipient cannot be carried; a refusal of the reverse-path is told here, where it can be."""
+        """Why this recipient cannot be carried; a refusal of the reverse-path is reported here, where it is possible."""
         if self._refused is not None:
             return self._refuse(Why.BAD_ADDRESS, self._refused, client)
         if len(self.recipients) >= self._house.limits.recipients:
@@ -192,7 +193,7 @@ class Letter:
 def _mail(mail: Mail, rewritten: str) -> Envelope:
     given = _ours(mail.parameters, _MAIL_PARAMETERS)
     if not mail.path.isascii() and b"SMTPUTF8" not in {p.upper() for p in given}:
-        given.append(b"SMTPUTF8")  # a local sender's, whom nobody asked for it
+        given.append(b"SMTPUTF8")  # of a local sender, which was not asked for it
     try:
         return grammar.parse_mail(b" ".join((b"FROM:" + _bracketed(mail.path), *given)))
     except grammar.Refused:

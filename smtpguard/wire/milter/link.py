@@ -47,13 +47,13 @@ from smtpguard.wire.milter.states import Conversation, State
 log = logging.getLogger("smtpguard.wire")
 
 _WAITING = frozenset({State.NEW, State.AGREED, State.IDLE, State.MAIL})
-"""Where no message is lost, nor work of the client's, if the connection ends."""
+"""States in which ending the connection loses no message, and no work of the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """Seconds. ``idle``: the MTA is silent for as long as its client is, so only one that has vanished is meant; ``packet``: from
-    the first octet of a packet to its last; ``closing``: for answers that are not read."""
+    """Seconds. ``idle``: the MTA is silent as long as its client is, so this is only for an MTA that has vanished;
+    ``packet``: from the first octet of a packet to its last; ``closing``: for answers that are not read."""
 
     idle: float = 7200
     packet: float = 120
@@ -61,7 +61,7 @@ class Patience:
 
 
 class Desk(Protocol):
-    """Where connections are looked after, and messages decided on."""
+    """The owner of the connections, which decides on messages."""
 
     house: House
     patience: Patience
@@ -112,7 +112,7 @@ class Link(asyncio.Protocol):
         self._decoder.feed(data)
         if self._working is None:
             self._go_on()
-        elif self._decoder.waiting > MOST_OCTETS:  # it is to wait for our answer
+        elif self._decoder.waiting > MOST_OCTETS:  # the MTA must wait for our answer
             self._broken(ProtocolError("more than can be kept while a message is decided on"))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -127,7 +127,7 @@ class Link(asyncio.Protocol):
     # commands
 
     def _go_on(self) -> None:
-        """All that has come, until something takes time."""
+        """Process the input until something takes time."""
         try:
             while not self.gone() and (command := self._decoder.next()) is not None:
                 work = self._hear(command)
@@ -156,7 +156,7 @@ class Link(asyncio.Protocol):
                 content.body(piece)
                 if content.heavy:
                     assert self._transport is not None
-                    self._transport.pause_reading()  # at once: uvloop would go on with what the socket holds
+                    self._transport.pause_reading()  # at once: uvloop would go on reading from the socket
                     return self._unload(content, due)
             case Macros():
                 self._client.known.learn(command)
@@ -215,7 +215,7 @@ class Link(asyncio.Protocol):
     # what takes time
 
     async def _unload(self, content: Assembling, due: bool) -> None:
-        """To the disk; the MTA is not read from meanwhile."""
+        """To the disk; nothing is read from the MTA meanwhile."""
         await asyncio.to_thread(content.unload)
         if due:
             self._say(Continue())
@@ -288,14 +288,14 @@ class Link(asyncio.Protocol):
         if now < self._deadline or self._transport is None:
             return
         if self._transport.is_closing():
-            self._transport.abort()  # it does not even read our last word
+            self._transport.abort()  # it does not read our last reply
         else:
             log.info("a milter connection was silent for too long: closed")
             self._transport.close()
             self._deadline = now + self._desk.patience.closing
 
     def stop(self) -> None:
-        """We shut down: at once where nothing is lost by it, else after the message."""
+        """Shutting down: close at once if nothing is lost by it, else after the message."""
         self._ending = True
         if self._working is None and self._conversation.state in _WAITING and self._transport is not None:
             self._transport.close()

@@ -15,7 +15,7 @@ VERSION = 6
 
 
 class Actions(enum.IntFlag):
-    """SMFIF_*: what the MTA lets a milter do, and what a milter is going to do."""
+    """SMFIF_*: what the MTA allows a milter, and what a milter is going to do."""
 
     NONE = 0
     ADD_HEADERS = 0x01
@@ -24,7 +24,7 @@ class Actions(enum.IntFlag):
 
 
 class Steps(enum.IntFlag):
-    """SMFIP_*: commands that the MTA may leave out (NO_), and those to which it may go without an answer (QUIET_)."""
+    """SMFIP_*: commands that the MTA may leave out (NO_), and those that need no answer (QUIET_)."""
 
     NONE = 0
     NO_CONNECT = 0x01
@@ -51,7 +51,7 @@ class Steps(enum.IntFlag):
 
 
 class Stage(enum.IntEnum):
-    """SMFIM_*: at which command a list of macros is to come."""
+    """SMFIM_*: the command with which a list of macros is to come."""
 
     CONNECT = 0
     HELO = 1
@@ -63,7 +63,7 @@ class Stage(enum.IntEnum):
 
 
 class Family(enum.Enum):
-    """How the client came to the MTA."""
+    """The address family of the client."""
 
     UNKNOWN = b"U"
     UNIX = b"L"
@@ -72,20 +72,20 @@ class Family(enum.Enum):
 
 
 class Command:
-    """Of the MTA."""
+    """A packet of the MTA."""
 
     __slots__ = ()
 
 
 class Answer:
-    """Of ours."""
+    """A packet of ours."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Negotiate(Command, Answer):
-    """What each side can do. ``macros``: only in the answer, the macros that are asked for, by stage."""
+    """What each side supports. ``macros``: only in the answer, the requested macros by stage."""
 
     version: int
     actions: int
@@ -95,7 +95,7 @@ class Negotiate(Command, Answer):
 
 @dataclass(frozen=True, slots=True)
 class Macros(Command):
-    """What the MTA knows, for the command whose letter is ``command``. Names as they came: ``i``, ``{auth_authen}``."""
+    """The MTA's macros for the command whose letter is ``command``. Names as received: ``i``, ``{auth_authen}``."""
 
     command: bytes
     values: tuple[tuple[bytes, bytes], ...] = ()
@@ -137,7 +137,7 @@ class Data(Command):
 
 @dataclass(frozen=True, slots=True)
 class HeaderField(Command):
-    """``value``: with the white space behind the colon, if that was agreed; folded with LF or CRLF."""
+    """``value``: with the white space after the colon, if that was agreed; folded with LF or CRLF."""
 
     name: bytes
     value: bytes
@@ -150,7 +150,7 @@ class EndOfHeader(Command):
 
 @dataclass(frozen=True, slots=True)
 class Body(Command):
-    """A piece of it, with CRLF line ends; one may be parted between two pieces."""
+    """A piece of it, with CRLF line ends; a CRLF may be split between two pieces."""
 
     piece: bytes
 
@@ -164,7 +164,7 @@ class EndOfMessage(Command):
 
 @dataclass(frozen=True, slots=True)
 class Abort(Command):
-    """This message is not to be; the client is still there."""
+    """This message is dropped; the client is still connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +174,12 @@ class Quit(Command):
 
 @dataclass(frozen=True, slots=True)
 class QuitNext(Command):
-    """QUIT_NC: the client has gone, and this connection serves another one."""
+    """QUIT_NC: the client has disconnected, and this connection serves another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown(Command):
-    """What the client said and the MTA does not know."""
+    """A command of the client that the MTA does not know."""
 
     line: bytes
 
@@ -191,17 +191,17 @@ class Continue(Answer):
 
 @dataclass(frozen=True, slots=True)
 class Accept(Answer):
-    """To the end of a message: the MTA queues it, with what was changed before."""
+    """At the end of a message: the MTA queues it, with the changes made before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discard(Answer):
-    """The client hears that its message was taken, and the MTA forgets it."""
+    """The client is told that its message was accepted, and the MTA drops it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply(Answer):
-    """What the client is told, word for word; 4xx or 5xx."""
+    """The reply to the client, word for word; 4xx or 5xx."""
 
     reply: Reply
 

@@ -30,7 +30,7 @@ LOOK_SECONDS = 5.0
 
 
 class MilterReception:
-    """Every connection of MTAs to one listener. To be made and used in one event loop."""
+    """Every connection of MTAs to one listener. Made and used in one event loop."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class MilterReception:
         monotonic: Callable[[], float] = time.monotonic,
         turned_away: Callable[[TurnedAway], None] = lambda mail: None,
     ) -> None:
-        """``turned_away``: told of each message that is answered 4xx without a verdict."""
+        """``turned_away``: called for each message that is answered 4xx without a verdict."""
         self._turned_away = turned_away
         self.house, self.admit, self.new_id, self.monotonic = house, admit, new_id, monotonic
         self.patience = patience or Patience()
@@ -65,11 +65,11 @@ class MilterReception:
             return
         if link in self._links:
             self._links[link] = over
-        else:  # it came and went meanwhile
+        else:  # it has ended meanwhile
             over()
 
     def arrived(self, link: Link) -> bool:
-        """Whether it is let in."""
+        """Whether it is accepted."""
         if self._stopping:
             return False
         self._links[link] = None
@@ -93,8 +93,8 @@ class MilterReception:
     async def decide(
         self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None = None
     ) -> Answer | None:
-        """Ask the guard, which does it. The answer that is still to be given; None where ACCEPT was said. ``refusals``: of recipients
-        that the message does not have."""
+        """Let the guard decide and act. Returns the answer still to be sent; None if ACCEPT was sent. ``refusals``: of
+        recipients that are not in the message."""
         self._deciding += 1
         carried = await carry(self.admit, transaction, acceptance, self._decided)
         if carried.why is not None and not acceptance.said:
@@ -115,17 +115,17 @@ class MilterReception:
         return SmtpReply(carried.reply)
 
     def refused(self, session: Session, envelope: Envelope, answer: Reply, refusals: Refusals | None = None) -> None:
-        """The content of a message cannot be taken."""
+        """The content of a message cannot be accepted."""
         why = Why.TOO_LARGE if answer is reply.TOO_BIG else Why.BAD_CONTENT
         self._whole(turned_away(session, envelope, why, answer), refusals)
 
     def _whole(self, told: TurnedAway, refusals: Refusals | None) -> None:
-        """All of a message is turned away: its recipients that were refused before are among them, and it is told once."""
+        """A whole message is turned away: recipients that were refused before are included, and it is reported once."""
         named = told.recipients + (refusals.recipients if refusals is not None else 0)
         self._turned_away(replace(told, recipients=named, refused=named))
 
     def recipients_refused(self, envelope: Envelope, refusals: Refusals) -> None:
-        """Recipients were refused here, of a message that goes on without them or came to nothing."""
+        """Recipients were refused here, of a message that goes on without them or was dropped."""
         (why, answer), refused = refusals.first, refusals.recipients
         told = turned_away(refusals.session, envelope, why, answer)
         self._turned_away(replace(told, recipients=told.recipients + refused, refused=refused))
@@ -137,7 +137,7 @@ class MilterReception:
     # time and the end
 
     def look(self) -> None:
-        """Part from MTAs that took too long."""
+        """Close connections of MTAs that took too long."""
         now = self.monotonic()
         for link in tuple(self._links):
             link.look(now)
@@ -149,7 +149,8 @@ class MilterReception:
             self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
 
     async def stop(self, grace_seconds: float = 30) -> int:
-        """Part from those without a message under way, let the others finish; gives how many had to be cut off after that."""
+        """Close connections without a message in progress, let the others finish; returns how many were cut off after
+        that."""
         self._stopping = True
         for link in tuple(self._links):
             link.stop()

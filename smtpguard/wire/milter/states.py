@@ -55,7 +55,7 @@ from smtpguard.wire.milter.packet import (
 
 
 class State(enum.Enum):
-    """Where a conversation is: named after what came last."""
+    """The state of a conversation: named after the last command."""
 
     NEW = "new"
     AGREED = "agreed"
@@ -87,10 +87,10 @@ NEXT: Mapping[State, Mapping[type[Command], State]] = {
     State.BODY: {**_ANEW, Macros: State.BODY, Body: State.BODY, EndOfMessage: State.IDLE},
     State.OVER: {},
 }  # fmt: skip
-"""What may come, and where it leads. Everything else is a ProtocolError."""
+"""The allowed commands, each with the next state. Everything else is a ProtocolError."""
 
 CHANGES: tuple[type[Answer], ...] = (InsertHeader, DeleteRecipient)
-"""May come before the answer to EndOfMessage, where it is Accept."""
+"""Allowed before the answer to EndOfMessage, if that is Accept."""
 
 ANSWERS: Mapping[type[Command], tuple[type[Answer], ...]] = {
     Negotiate: (Negotiate,),
@@ -125,7 +125,7 @@ QUIET: Mapping[type[Command], Steps] = {
 
 NEEDED = Actions.ADD_HEADERS | Actions.DELETE_RECIPIENTS
 WELCOME = Steps.NO_DATA | Steps.NO_UNKNOWN | Steps.LEADING_SPACE
-"""What is taken where it is offered, with all that is QUIET."""
+"""Accepted if offered, with all that is QUIET."""
 
 MACROS: tuple[tuple[Stage, bytes], ...] = (
     (Stage.CONNECT, b"j {client_addr}"),
@@ -138,7 +138,7 @@ MACROS: tuple[tuple[Stage, bytes], ...] = (
 
 
 def agree(offered: Negotiate) -> Negotiate:
-    """Our side of the negotiation: of what is offered, what is used. Raises ProtocolError where that is not enough."""
+    """Our side of the negotiation: the part of the offer that is used. Raises ProtocolError if the offer is not enough."""
     if offered.version < VERSION:
         raise ProtocolError(f"the MTA speaks version {offered.version} of the protocol, and {VERSION} is needed")
     if NEEDED & ~offered.actions:
@@ -152,7 +152,7 @@ def agree(offered: Negotiate) -> Negotiate:
 
 
 class Conversation:
-    """One connection's place in the table. ``agreed``: what was negotiated, None before."""
+    """One connection's place in the table. ``agreed``: the negotiation's result, None before."""
 
     def __init__(self) -> None:
         self.state = State.NEW
@@ -162,11 +162,11 @@ class Conversation:
 
     @property
     def leading_space(self) -> bool:
-        """Whether the white space behind a header field's colon travels with its value."""
+        """Whether the white space after a header field's colon is part of its value."""
         return self.agreed is not None and bool(self.agreed.steps & Steps.LEADING_SPACE)
 
     def hear(self, command: Command) -> bool:
-        """Whether an answer is due. Raises ProtocolError where the command has no place now."""
+        """Whether an answer is due. Raises ProtocolError if the command is not allowed now."""
         kind = type(command)
         following = NEXT[self.state].get(kind)
         if following is None or self._awaited is not None:
@@ -179,7 +179,7 @@ class Conversation:
         return due
 
     def say(self, answer: Answer) -> None:
-        """To be asked before anything is said; an AssertionError is a mistake of ours."""
+        """Called before every answer; an AssertionError is an internal error."""
         assert self._awaited is not None, f"{answer} where nobody asked"
         if isinstance(answer, CHANGES):
             assert self._awaited is EndOfMessage, f"{answer} before the end of the message"
