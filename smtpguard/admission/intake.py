@@ -254,7 +254,7 @@ class Intake:
 
     async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathered, Plan]:
         """Cheap sources first: each round asks only for what the outcome depends on. The text of a message that will be
-        held is read as well, since people will want the reasons; that is rare enough to be dear."""
+        held is read as well, since people will want the reasons; that is rare enough to be expensive."""
         rules, ask = in_force.rules, self._gather.ask
         gathered = await self._gather.open(transaction, in_force, began=came)
         plan = rules.plan(gathered.facts)

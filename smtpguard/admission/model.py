@@ -52,7 +52,7 @@ class Item:
     approvals; None until one may apply. ``test``: a preapproval, which counts nobody. ``gone``: whether the client has
     disconnected; then it is not admitted. ``letter_from``: the keys that first contacts of a letter to customers are
     counted under. ``quoted``: digests of recipients whom it quotes by name. ``shared``: its sender is a mailbox of
-    several people, whose word for that is taken. ``refers_to``: Message-IDs of References and In-Reply-To.
+    several people, whose claim to answer is believed. ``refers_to``: Message-IDs of References and In-Reply-To.
     """
 
     id: str
