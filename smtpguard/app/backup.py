@@ -359,8 +359,8 @@ class Restored:
 
 
 def restore(settings: Settings, file: Path, *, by: str) -> Restored:
-    """Restore the database, and checkpoints and secret if they are missing: an existing file of checkpoints is newer
-    than the backup. Settings and policy files stay as they are. The first transaction freezes everything.
+    """Restore the database, and checkpoints and secret if they are missing: an existing file of checkpoints may know
+    later entries than the backup. Settings and policy files stay as they are. The first transaction freezes everything.
 
     Raises BadBackup, CannotStart, LedgerError and OSError; up to the last step nothing has changed then.
     """

@@ -41,8 +41,8 @@ async def ways(
     hosts: Hosts | None = None,
     own: Callable[[], Sequence[str]] | None = None,
 ) -> AsyncIterator[Finding]:
-    """``domain``: one of ours. ``silent``: the relay is down, so nothing can be said about it. ``own``: addresses of
-    this machine that others can reach."""
+    """``domain``: one of ours. ``silent``: the relay is down, so a failed connection proves nothing. ``own``: addresses
+    of this machine that others can reach."""
     accepted, sender = frozenset(settings.accepted_ways), f"postmaster@{domain}"
     for name, what, host, source in _to_the_relay(target, (own or own_addresses)()):
         said = await asyncio.to_thread(

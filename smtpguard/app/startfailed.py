@@ -33,7 +33,7 @@ FILE = "starts.json"
 NAME = "start-fails"
 OCTETS = 2048
 APART = timedelta(minutes=10)
-"""A failed start later than this begins a new series: nobody was trying meanwhile."""
+"""A failed start later than this begins a new series: no start was tried in between."""
 TELL_SECONDS = 60.0
 
 

@@ -3,8 +3,8 @@
 List headers are easily forged. They count only from an origin that the policy names: a signature, client or login that
 a list or stream declares, or an expander.
 
-A signature check is expensive and text is cheap. So signatures are verified only where they could make a message look like a
-mailing that does not, and only where the header claims the right signature.
+A signature check is expensive and text is cheap. So signatures are verified only where they could make a message look
+like a mailing that does not, and only where the header claims the right signature.
 """
 
 from __future__ import annotations
