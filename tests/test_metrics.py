@@ -176,7 +176,7 @@ def test_what_cannot_be_recorded_is_counted(played: Played) -> None:
         with database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE entry RENAME TO away")
         try:
-            assert guard.send(letter).code == 451
+            assert guard.until(lambda: guard.send(letter).code == 451), "once its front cannot be moved"
             assert guard.until(lambda: guard.told()[("smtpguard_undecided_total", "store")] == before + 1)
         finally:
             with database.write() as connection:

@@ -124,6 +124,7 @@ class Deliverer(Part):
 
     async def serve(self) -> None:
         """Runs all tasks, and never returns. If one fails the part ends, and is started again."""
+        journal = self._store.journal
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
@@ -138,7 +139,9 @@ class Deliverer(Part):
             tasks.create_task(_every(FOLLOW_SECONDS, "held copies", self._approvals.follow))
             tasks.create_task(_every(FOLLOW_SECONDS, "what is in doubt", self._approvals.ask))
             tasks.create_task(_every(FOLLOW_SECONDS, "freezes", self._freezes.lift_ended))
-            tasks.create_task(_every(FOLLOW_SECONDS, "fronts of the journal", self._store.journal.adopt_fronts))
+            tasks.create_task(
+                _every(FOLLOW_SECONDS, "fronts of the journal", partial(journal.take_fronts, only_ended=True))
+            )
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(TERMS_SECONDS, "what messages are found by", self._write_terms))

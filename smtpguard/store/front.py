@@ -112,6 +112,7 @@ class Front:
         self._number = self._at = 0
         self._agreed = -1
         self._on = self._broken = self._ended = False
+        self._stalled = False  # the database takes nothing from it
         self._thread = threading.Thread(target=self._run, name="smtpguard-front", daemon=True)
 
     # made and announced
@@ -175,7 +176,7 @@ class Front:
     async def record(self, event: Event, *, key: str, marks: str, generation: int) -> bool:
         """True: it is synced, under this generation of the gate. False: nothing was written, and the admission must
         decide, from the beginning. Raises LedgerError if the result is unknown, and TimeoutError."""
-        if not self._on or self._broken or generation != self._agreed:
+        if not self._on or self._broken or self._stalled or generation != self._agreed:
             return False
         fronted = Fronted(
             number=0,
@@ -344,10 +345,14 @@ class Front:
     def committed(self, number: int, generation: int) -> None:
         """The last number moved, and the generation under which this process may write. Only a transaction finds out
         that it may: that the secret is in force and the database is the same."""
-        self._agreed = generation
+        self._agreed, self._stalled = generation, False
         with self._lock:
             self._ended = self._broken and number >= self._number
             self._synced = [pair for pair in self._synced if pair[0].number > number]
+
+    def stalled(self) -> None:
+        """A commit failed, so that what is here may not be moved. Until one succeeds, the admission decides, and answers 451 if it cannot."""
+        self._stalled = True
 
     # its end
 

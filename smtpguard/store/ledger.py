@@ -434,31 +434,29 @@ class Journal:
 
         return await self._access.walk(lambda opened: activityrows.judged(opened, about, before, limit))
 
-    async def take_fronts(self) -> int:
-        """Move the frames of all processes' fronts into the chain, and remove the fronts of ended ones. Returns the
-        number of entries."""
+    async def take_fronts(self, *, only_ended: bool = False) -> int:
+        """Move the entries of all fronts into the chain, and remove the fronts of ended processes. Returns the number of entries.
+        ``only_ended``: only if there is such a front."""
         taken = 0
         for _ in range(2):  # only committed frames can be removed
-            if not await self._access.ask(self._fronts_wait):
+            if not await self._access.ask(partial(self._fronts_wait, only_ended=only_ended)):
                 break
             taken += await self._access.write(lambda b: b.take_fronts())
         return taken
 
-    async def adopt_fronts(self) -> None:
-        """The same for ended processes only."""
-        if await self._access.ask(partial(self._fronts_wait, of_the_dead=True)):
-            await self.take_fronts()
-
-    def _fronts_wait(self, connection: Connection, *, of_the_dead: bool = False) -> bool:
-        """Whether a front has frames to move, or no writer, or is missing and still registered."""
+    def _fronts_wait(self, connection: Connection, *, only_ended: bool) -> bool:
+        """Whether a front has entries to move, or its process has ended. What the database knows of a front without a file
+        is removed with ``only_ended``, and not by those who only want to read."""
         fronts = self._access.fronts
         if fronts is None:
             return False
         moved: dict[str, int] = {name: n for name, n in connection.execute(text("SELECT name, moved FROM front"))}  # noqa: C416 - rows
         files = fronts.all()
-        if moved.keys() - {file.name for file in files} or any(not file.lives for file in files):
+        if any(not file.lives for file in files):
             return True
-        for file in () if of_the_dead else files:
+        if only_ended:
+            return bool(moved.keys() - {file.name for file in files})
+        for file in files:
             with contextlib.suppress(FileNotFoundError):
                 if tail(file.read()[FIRST:], moved.get(file.name, 0)).fronted:
                     return True

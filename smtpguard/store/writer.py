@@ -246,6 +246,10 @@ class Writer:
                 self._attempt(left, notes, join)
             except _Again:  # without those that raised: they may have written before
                 left, join = [work for work in works if work.error is None], lambda: None
+            except Exception:
+                if self.front is not None:
+                    self.front.stalled()
+                raise
             else:
                 return
 

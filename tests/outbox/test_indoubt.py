@@ -11,6 +11,7 @@ async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_while(home: Hous
     home.ledger = Instead(home.store, {"journal.note": lambda event: None})  # its process ends before
     transaction = home.transaction("ulf@example.com")
     assert isinstance(await home.intake()(transaction, Way()), Relayed)
+    await home.store.journal.catch_up()
     home.clock.pass_(minutes=14)
     assert await report_doubts(home.store, home.clock) == ()
     home.clock.pass_(minutes=2)

@@ -292,7 +292,7 @@ async def test_with_its_process_it_goes(tmp_path: Path) -> None:
     assert not front.path.exists()
     async with store_of(tmp_path) as store:
         assert await moved(store) == ["T1"]
-        await store.journal.take_fronts()
+        await store.journal.take_fronts(only_ended=True)
         assert await known(store) == []
 
 
@@ -330,11 +330,11 @@ async def test_while_others_go_on_the_dead_are_looked_for(store: Store, tmp_path
         stands_still(other, two)
         assert await record(one, "T1")
         assert await record(two, "T2")
-        await other.journal.adopt_fronts()
+        await other.journal.take_fronts(only_ended=True)
         assert await other.journal.last() == (await store.ask(read_head)).seq
         assert set(await known(other)) == {one.name, two.name}, "each moves its own"
         dies(store, one)
-        await other.journal.adopt_fronts()
+        await other.journal.take_fronts(only_ended=True)
         assert await known(other) == [two.name]
         assert not one.path.exists()
         assert "T1" in await moved(other)
@@ -455,6 +455,24 @@ async def test_without_room_there_is_no_front(store: Store, monkeypatch: pytest.
     assert store._database.fronts is not None
     assert store._database.fronts.all() == []
     await store.admit(item("T1"), relays("T1"))
+
+
+def rename(store: Store, table: str, to: str) -> None:
+    with closing(sqlite3.connect(store._database.path)) as connection, connection:
+        connection.execute(f"ALTER TABLE {table} RENAME TO {to}")
+
+
+async def test_while_the_database_takes_nothing_the_admission_decides(store: Store) -> None:
+    front = await fronted(store)
+    rename(store, "underway", "away")
+    assert await record(front, "T1"), "nobody has seen it yet"
+    with pytest.raises(LedgerError):
+        await store.admit(item("T2"), relays("T2"))
+    assert not await record(front, "T3")
+    rename(store, "away", "underway")
+    await store.journal.record([event(Kind.START, "a commit")])
+    assert await record(front, "T4")
+    assert await moved(store) == ["T1", "T4"]
 
 
 async def test_a_full_front_leaves_it_to_the_admission(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
