@@ -26,7 +26,8 @@ class Deadlines:
     ``release_delay_seconds``: how long a complete approval can be undone before it takes effect (effects.delay).
 
     For a mailing: ``copies`` that are stored under one hold, above which the client keeps the rest; how long its
-    approval covers later copies, and how long later copies of a rejected one are rejected."""
+    approval covers later copies, and how long later copies of a rejected one are rejected.
+    """
 
     seconds: int = 24 * 3600
     working: bool = True

@@ -191,7 +191,8 @@ class Hold:
     have reached; ``reach_at_least``: or more, since the members of a list were unknown. ``part``: colleagues among the
     recipients, who are not in ``envelope``, got it at once (``scope: customers``). A mailing's first held message is
     its primary hold: ``copies`` more are stored under it, each with ``lead`` naming it, and their lists, rules, writers
-    and reach are added to it."""
+    and reach are added to it.
+    """
 
     hold_id: str
     mailing_id: str
@@ -311,7 +312,8 @@ def missing(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> 
 
     ``open_at`` says whether it is working hours. An ``out_of_hours`` quorum is filled by votes given out of hours; the
     regular one by any. The vote of a person who has left the group does not count; an absent person and their deputy
-    count as one."""
+    count as one.
+    """
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
     some = {v.approver: v.at for v in votes}
     late = {v.approver: v.at for v in votes if not open_at(v.at)}
@@ -382,7 +384,8 @@ class Change:
     by itself. ``grant`` or ``rejection``: the decision on its whole mailing, and ``stages``: its stages; ``at_once``:
     how many people it reaches at once although its list declares stages. ``ungranted``: the hold whose approval ends.
     ``confirmed``: it is released on its writer's confirmation, or with a hold that is. ``spared``: digests of
-    recipients who will not get it, though others have it."""
+    recipients who will not get it, though others have it.
+    """
 
     hold: Hold | None = None
     grant: Grant | None = None

@@ -132,7 +132,8 @@ class Approvals:
         declares stages and the message cannot be sent in them.
 
         A vote on a copy is one on its primary hold. Without ``seen`` the vote is on the hold as it is. Raises KeyError,
-        NotEntitled, Unconfirmed, Conflict, LedgerError."""
+        NotEntitled, Unconfirmed, Conflict, LedgerError.
+        """
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who = self._canonical(approver, in_force)

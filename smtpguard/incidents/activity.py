@@ -150,7 +150,8 @@ class Sums:
     ``hours``: counts by the hour, the subject (ALL, "rule:NAME", "list:NAME") and the action. ``holds``: those whose
     verdict was added, by id; ``moves``: the ends of others. ``ends``: for many holds at once, by their rules and lists,
     the end ("" while they wait) and the seconds. ``says``: writers' judgements, by id; ``said``: for many at once,
-    counts."""
+    counts.
+    """
 
     def __init__(self) -> None:
         self.hours: dict[tuple[int, str, str], int] = {}

@@ -127,7 +127,8 @@ def interval(
     """The number of distinct people. ``singles``: the number of persons with the same knowledge.
 
     The lower bound is the number of singles, or of one list's crowds plus the singles certainly in none of them. The
-    upper bound is the sum of all, without singles that are certainly in a crowd."""
+    upper bound is the sum of all, without singles that are certainly in a crowd.
+    """
     alone = sum(singles.values())
     lists: dict[str, dict[Version, Interval]] = {}
     for of, some in crowds.items():

@@ -91,7 +91,8 @@ class Event:
 
     ``data``: JSON values only (str, int, float, bool, None, list, dict). ``private``: a role (``reverse_path``,
     ``from``, ``recipients``, ``subject``, ``actor``, ``comment``, ``message_id``, ``ident``, ``helo``, ``envid``) to its values in
-    clear."""
+    clear.
+    """
 
     kind: Kind
     id: str

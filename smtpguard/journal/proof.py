@@ -57,7 +57,8 @@ class Proof:
     lines that are no checkpoint. Not ``filed``: none of those lines is of this journal and signed here, so that a tail
     cut off together with the database's checkpoints could not be detected. ``trimmed``: the last entry that retention
     has trimmed, 0 for none. ``unsigned`` stretches, and where time goes ``backwards``: the first of each (course).
-    ``witnessed``: the last entry whose checkpoint a witness has, and when that was signed (microseconds)."""
+    ``witnessed``: the last entry whose checkpoint a witness has, and when that was signed (microseconds).
+    """
 
     entries: int
     first_bad: Bad | None = None
@@ -110,7 +111,8 @@ def verify(
 
     Each entry comes with its clear values, or None if there are none; before ``renewed`` they were sealed under another
     secret. A chain that retention has trimmed begins after a checkpoint that says so (``base``), and may be trimmed
-    further during the walk. ``end``: what the walk must reach. ``met`` is called with every entry that is unchanged."""
+    further during the walk. ``end``: what the walk must reach. ``met`` is called with every entry that is unchanged.
+    """
     stream = iter(entries)
     seen, seq, prev, generation = 0, 0, GENESIS, 0
     trimmed = 0  # up to where entries may be missing

@@ -54,7 +54,8 @@ class ListInfo:
 
     ``members``: declarations of sources (sources.opening), with those of ``includes``, the lists within it; none if its
     members are unknown. An index with fewer than ``at_least`` people, one that has lost more than the share
-    ``max_shrink`` at once, or one of a source with more than the share ``max_bad`` of bad rows is not taken into use."""
+    ``max_shrink`` at once, or one of a source with more than the share ``max_bad`` of bad rows is not taken into use.
+    """
 
     name: str
     title: str = ""
@@ -111,7 +112,8 @@ def build(
 ) -> tuple[Mapping[str, ListInfo], Mapping[str, Stream]]:
     """From the policy's checked sections, as plain values under the names of the YAML; durations in seconds.
 
-    Raises BadAddress and ValueError only for errors that the policy's own check should have found."""
+    Raises BadAddress and ValueError only for errors that the policy's own check should have found.
+    """
     return (
         {name: _list(name, lists, delimiters) for name in lists},
         {name: _stream(name, section, delimiters) for name, section in streams.items()},

@@ -50,7 +50,8 @@ class Classification(NamedTuple):
     ``lists``: those that it addresses, or is known to be on.
 
     ``doubt``: lists whose membership could not be tested. ``digest`` is empty for a list address. ``behind``: the
-    people behind it, if it expands without being a list of the policy."""
+    people behind it, if it expands without being a list of the policy.
+    """
 
     address: Address
     canonical: str
@@ -97,7 +98,8 @@ class Classified:
 
     ``people``: digests of the single customers; ``doubtful``: of those who may be customers. ``unsure``: list -> why it
     could not answer, if that left any recipient in doubt. ``crowds``: expansions whose customers are too many to be in
-    ``people``."""
+    ``people``.
+    """
 
     recipients: tuple[Classification, ...]
     total: int

@@ -38,7 +38,8 @@ class SourceReport:
     ``problem``: why it cannot be used now, "" if it can.
 
     ``bad`` rows of ``rows`` had no address, and ``shown`` names the first of them; ``unmailed`` are those of people to
-    whom the list server does not send."""
+    whom the list server does not send.
+    """
 
     key: str
     label: str

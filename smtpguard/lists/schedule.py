@@ -20,7 +20,8 @@ class Refresher:
     """When each list is to be read again: every ``refresh``; after a failure sooner, then at growing intervals up to an
     hour.
 
-    ``folder`` holds the indexes; paths of sources are relative to ``base``. One caller at a time."""
+    ``folder`` holds the indexes; paths of sources are relative to ``base``. One caller at a time.
+    """
 
     def __init__(
         self, lists: Mapping[str, ListInfo], *, folder: Path, base: Path, digester: Digester, stop: Stop = never

@@ -46,7 +46,8 @@ def sync(info: ListInfo, *, folder: Path, base: Path, digester: Digester, now: d
     """Read the sources that have changed (with ``force``, all), and take the new index into use if it is plausible.
 
     ``accept_shrink``: a person has confirmed the smaller number. Blocks while it reads: call it in a thread. Never
-    raises for a problem of a source or an index."""
+    raises for a problem of a source or an index.
+    """
     how = _How(info, folder, base, digester, now, force, accept_shrink, progress, stop)
     report = how.report()
     if report.ok or not stop():  # a cancelled sync is no outage

@@ -38,7 +38,8 @@ _SPOOL = 4 << 20  # octets that stay in memory: a small list needs no temporary 
 def write(path: Path, digests: Iterable[bytes], *, key_id: bytes, built_at: datetime, fingerprint: bytes) -> Path:
     """Write a new index beside ``path``, complete and on disk, and return its name: ``swap`` puts it in place.
 
-    Raises what ``digests`` raises, and OSError; then no file is left behind."""
+    Raises what ``digests`` raises, and OSError; then no file is left behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _spooled(path.parent) as spill:
         return _write(path, _sorted(digests, spill), key_id, built_at, fingerprint)

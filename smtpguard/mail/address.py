@@ -74,7 +74,8 @@ class Address:
         unless nothing would be left. Routing in the local part (``user%list.example.com@relay``,
         ``list.example.com!user``, ``"user@list.example.com"``, ``"@relay:user@list.example.com"``, Exchange's
         ``IMCEASMTP-user+40list+2Eexample+2Ecom``) is undone, since a relay may undo it too. In doubt two mailboxes
-        share one key, so that no mailbox can hide behind two keys."""
+        share one key, so that no mailbox can hide behind two keys.
+        """
         return _canonical(self.local, self.domain, delimiters)
 
     @classmethod
@@ -88,7 +89,8 @@ def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:
 
     Source routes (``<@relay.example:user@example.com>``) are dropped, as RFC 5321 appendix C asks. Bytes above 0x7f are
     taken as UTF-8 only with ``smtputf8`` (RFC 6531 section 3.3). Encoded words, comments, CR, LF and NUL are refused.
-    Raises BadAddress."""
+    Raises BadAddress.
+    """
     if not raw.startswith(b"<") or not raw.endswith(b">"):
         raise BadAddress("the address must stand in angle brackets")
     if len(raw) > MAX_PATH_OCTETS:

@@ -16,7 +16,8 @@ class Session:
     ``peer`` is the address that connected, if a trusted peer named another client; "" if it is the client itself.
     ``listener``: the name of the listener. ``ident``: the peer's name of the message (XFORWARD IDENT, or the queue id
     of a milter's MTA). ``senders_verified``: by the listener's settings the MTA in front checks who may use which From.
-    ``proves_senders``: the sender is proven, by that or by a login."""
+    ``proves_senders``: the sender is proven, by that or by a login.
+    """
 
     client_ip: str = "127.0.0.1"
     client_name: str = ""

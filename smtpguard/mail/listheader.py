@@ -26,7 +26,8 @@ _NAMES = frozenset(
 class ListHeader:
     """``list_id`` in lower case, without brackets. ``unsubscribe``: URIs in order. ``post``: members may post.
 
-    ``auto_submitted`` is the keyword in lower case: "no", "auto-generated", "auto-replied", ... or empty if absent."""
+    ``auto_submitted`` is the keyword in lower case: "no", "auto-generated", "auto-replied", ... or empty if absent.
+    """
 
     list_id: str = ""
     unsubscribe: tuple[str, ...] = ()

@@ -32,7 +32,8 @@ _USUAL = re.compile(r"""(?:[\w!#$%&'*+/=?^`{|}~ -]*<([\w.+-]+@[\w.-]+)>|([\w.+-]
 def mailboxes(header: Header, *names: str) -> list[Address]:
     """Every mailbox in the fields of these names, with duplicates. Total: text that is no address is left out.
 
-    Encoded words are not decoded: RFC 2047 allows none in addresses, and a decoded display name may look like one."""
+    Encoded words are not decoded: RFC 2047 allows none in addresses, and a decoded display name may look like one.
+    """
     return [address for name in names for field in header.all(name) for address in of_field(field.raw)]
 
 

@@ -73,7 +73,8 @@ class Header:
 class Message:
     """Content with CRLF line ends, without dot-stuffing. ``sha256`` is the hexadecimal digest of exactly these bytes.
 
-    These bytes are what people approve, what is stored, and what is sent."""
+    These bytes are what people approve, what is stored, and what is sent.
+    """
 
     raw: Content = field(repr=False)
     sha256: str

@@ -82,7 +82,8 @@ class Onward(Protocol):
         """DATA, ``prepend``, the content, and the final dot if ``await fence()`` allows it. One reply (SMTP), the
         relay's own.
 
-        Raises Recalled if the fence refused, Lost if the connection failed."""
+        Raises Recalled if the fence refused, Lost if the connection failed.
+        """
 
     async def abandon(self) -> None:
         """RSET at the relay: the message is not passed on now. Never raises."""

@@ -87,7 +87,8 @@ class Row:
     """A mailing's row during a batch. ``mailing``: its title and decisions; its counts are in the other fields.
 
     ``sums``: people in the window by their kind, those later than ``floor``; ``fates``: people by fate; ``went_us``:
-    when the first and the last copy were sent."""
+    when the first and the last copy were sent.
+    """
 
     known: Known
     exact: tuple[int, ...]

@@ -121,7 +121,8 @@ class Grant:
 
     ``people``: how many distinct people it may reach in all; ``said``: an approver gave that number. ``approved``: the
     identity it is counted by; ``cover``: the content that it covers. ``beforehand``: of a test. ``by_writer``: its
-    writer confirmed it, without an approver."""
+    writer confirmed it, without an approver.
+    """
 
     hold_id: str
     approved: Identity
@@ -266,7 +267,8 @@ class Mailing:
 
     ``entry``: the hold that people are to decide on, "" if none waits. ``copies``: messages stored under it.
     ``customers``: distinct customers among its recipients in all, whatever the outcome. ``grant``: the last approval;
-    ``earlier``: approvals before it for other lists, still in force."""
+    ``earlier``: approvals before it for other lists, still in force.
+    """
 
     mailing_id: str
     first_at: datetime

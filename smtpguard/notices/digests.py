@@ -23,7 +23,8 @@ PAGES = 100  # a hundred thousand holds: beyond that the total is "at least"
 async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
     """The data of a NOTICE intent for rendering: a digest gets its messages, other data is returned unchanged.
 
-    Raises LedgerError."""
+    Raises LedgerError.
+    """
     if data.get("notice") not in ("digest", "owner-digest"):
         return data
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])

@@ -54,7 +54,8 @@ class Report:
     """One recipient. ``reply``: the relay's, with its code, "" if there was none. ``at``: the last attempt.
 
     ``given_status``: an enhanced code that is more precise than the reply's. ``why``: refused, expired, in-doubt,
-    unsendable (no reply: the relay was not asked) or missing (the content is no longer stored)."""
+    unsendable (no reply: the relay was not asked) or missing (the content is no longer stored).
+    """
 
     recipient: Recipient
     action: Action
@@ -80,7 +81,8 @@ class Dsn:
     """One notification. ``envelope`` is the original's; its reverse-path must not be null (RFC 3461 section 5.2.3).
 
     ``id`` is the intent's. ``original``: None if the content is erased. ``part``: it is about the colleagues' part of a
-    message whose other part is held."""
+    message whose other part is held.
+    """
 
     id: str
     envelope: Envelope
@@ -101,7 +103,8 @@ def render(dsn: Dsn, letterhead: Letterhead, *, seven_bit: bool = False) -> tupl
 
     ``seven_bit``: for a relay without 8BITMIME or SMTPUTF8 (RFC 6522 section 4, RFC 6533 sections 3 and 4): addresses
     in their 7-bit form, the original's header encoded, and no 8-bit body. Then only a local part of ours or the
-    sender's can still need SMTPUTF8, and such a sender cannot be reached without it."""
+    sender's can still need SMTPUTF8, and such a sender cannot be reached without it.
+    """
     sender = dsn.envelope.reverse_path
     if sender is None:
         raise ValueError("a null reverse-path gets no DSN")

@@ -41,7 +41,8 @@ class Flood:
     """How many notices each person was sent in this window: the first few are sent singly, the rest in one digest.
 
     Each process counts for itself. The count only chooses between a notice and a digest, and the digest's id is the
-    same in every process. So nothing is lost by a restart, and nobody gets two digests of one window."""
+    same in every process. So nothing is lost by a restart, and nobody gets two digests of one window.
+    """
 
     singly: int = 3
     window: timedelta = timedelta(minutes=10)
@@ -67,7 +68,8 @@ class Notices:
     """Decides who gets notices. ``owner_window``: how often an owner gets a digest of messages without another reader.
     ``contact``: the guard's contact, "" for none; they are told of holds that nobody can decide.
 
-    Each method returns intents for the commit of the event itself."""
+    Each method returns intents for the commit of the event itself.
+    """
 
     flood: Flood = field(default_factory=Flood)
     owner_window: timedelta = timedelta(hours=1)

@@ -70,7 +70,8 @@ class Renderer:
         """Envelope and message, and if it needs more than ASCII a second version in 7 bits; nothing if the notice is
         obsolete. Raises LedgerError.
 
-        An intent rendered twice gives the same message: its Message-ID follows from the intent."""
+        An intent rendered twice gives the same message: its Message-ID follows from the intent.
+        """
         if intent.kind is IntentKind.NOTICE:
             return await self._notice(intent)
         if intent.kind is IntentKind.DSN:

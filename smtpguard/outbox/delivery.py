@@ -258,7 +258,8 @@ class Delivery:
         """Outcomes, events, DSNs and the hold's state in one commit. False: another worker has it now.
 
         ``mark``: before the attempt. ``persist``: the relay has answered, so its answer is written as soon as the store
-        can, while the mark keeps other workers away."""
+        can, while the mark keeps other workers away.
+        """
         now = self._clock.now()
         told = reports(lease, hold, results, now, self._pace, mark=mark)
         behind = partial(self._behind, hold)

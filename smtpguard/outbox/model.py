@@ -26,7 +26,8 @@ class Intent:
     (JSON).
 
     An ``intent_id`` that is in the outbox already, settled or not, is not written a second time and is no error: so a
-    digest is written once a person, whichever admission and process comes first."""
+    digest is written once a person, whichever admission and process comes first.
+    """
 
     intent_id: str
     kind: IntentKind
@@ -59,7 +60,8 @@ NONE_YET = Settled()
 class Lease:
     """An outbox entry that this owner may carry out until ``until``. ``token`` fences off an owner that was too slow.
 
-    ``recipients`` are those that are due; ``attempts`` counts earlier ones. ``created_at``: when it entered the outbox."""
+    ``recipients`` are those that are due; ``attempts`` counts earlier ones. ``created_at``: when it entered the outbox.
+    """
 
     lease_id: str
     token: int
@@ -90,7 +92,8 @@ class Outcome:
 
     ``doubts``: the number of attempts so far with an unknown result; a later lease repeats it. A recipient that FAILED
     after any may have it. ``people``: keyed digests of those behind the recipient; None if not given. ``asks``:
-    IN_DOUBT, and not retried automatically: at ``next_at`` people are asked, unless the answer has come."""
+    IN_DOUBT, and not retried automatically: at ``next_at`` people are asked, unless the answer has come.
+    """
 
     recipient: Recipient
     delivered: Delivered

@@ -128,7 +128,8 @@ class Groups(Mapping[str, frozenset[str]]):
         """For each vote that counts, the groups for which it may count; ``voted``: who voted, and when.
 
         A deputy's vote counts as their own and as the absent person's at once: one vote. A vote given before an absence
-        stays valid, and then the deputy adds none. A vote given during an absence is shared with the deputy's."""
+        stays valid, and then the deputy adds none. A vote given during an absence is shared with the deputy's.
+        """
         groups = tuple(groups)
         alone: dict[str, str] = {who: who for who in voted}  # voter -> one of those who share the vote
         stands: dict[str, set[str]] = {}

@@ -18,7 +18,8 @@ class Stages:
     """``steps``: how many people each stage takes: a number, a share of the whole below 1, and ``REST`` at the end.
 
     ``pause_seconds``: the pause between two; None: until a person resumes. ``refused``, ``reported``: the share of the
-    people reached that stops the release."""
+    people reached that stops the release.
+    """
 
     steps: tuple[float, ...]
     pause_seconds: int | None = 1800

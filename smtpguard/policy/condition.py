@@ -47,7 +47,8 @@ class Condition(ABC):
 
     ``usual``: the count must also be above the usual; ``lists``: those that are counted, None for all; ``same``: only
     copies of the message's own mailing are counted. ``slot`` names its value among all values of a message: the fact,
-    and what narrows it."""
+    and what narrows it.
+    """
 
     fact: Fact
     limit: str

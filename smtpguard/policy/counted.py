@@ -24,7 +24,8 @@ class Ask(NamedTuple):
 
     ``key`` is opaque: the canonical sender for ``sender.customers``, the thread, a list. For a mailing's counts it is
     empty, or a list whose share is asked: the admission finds the mailing by the item's identity. ``usual``: the count
-    is given only if it is above that too. ``same``: only copies of the item's own mailing are counted."""
+    is given only if it is above that too. ``same``: only copies of the item's own mailing are counted.
+    """
 
     fact: str
     key: str

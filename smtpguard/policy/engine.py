@@ -63,7 +63,8 @@ class Bounds:
 class RuleSet:
     """The rules of one policy, compiled.
 
-    ``quorums``: by list, if it has its own; otherwise ``approvals``. ``freeze_answer``: HOLD or DEFER."""
+    ``quorums``: by list, if it has its own; otherwise ``approvals``. ``freeze_answer``: HOLD or DEFER.
+    """
 
     rules: tuple[Rule, ...]
     sha256: str = ""

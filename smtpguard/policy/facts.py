@@ -132,7 +132,8 @@ class Fact:
     exceeds. ``of_customers``: it counts customers, so it never exceeds the people on all lists. ``personal``: its value
     names a person. ``made_from``: parts of a policy; by default those of its source (``parts``). ``elsewhere``: a
     verdict's entry has it in another form. ``since``: the version of recorded facts (policy.recorded) that first has
-    it."""
+    it.
+    """
 
     name: str
     type: Type
@@ -491,7 +492,8 @@ class Facts:
     for a freeze; ``threads``: the keys under which its replies are counted, none if it is no reply, and ``reply``: this
     one's own. ``identity``: what it is a copy of; None if it was not needed. ``sizes``: the number of people on each
     list that it touches, or may touch. ``letter_from``: the names under which its first contacts are counted, none if
-    it is no letter to customers; ``shared``: it is from a mailbox in which several people answer."""
+    it is no letter to customers; ``shared``: it is from a mailbox in which several people answer.
+    """
 
     values: Mapping[str, Value] = field(default_factory=dict)
     evidence: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

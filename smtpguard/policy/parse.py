@@ -105,7 +105,8 @@ def parse(
     """``where``: the name of the policy's file in error messages. Raises Broken, with warnings among its problems.
 
     Cached: the same documents give the same rules, as long as they are among the last few, whatever the file's name. So
-    the parts of ``serve``, which are forked from the supervisor, share the policy that it has parsed."""
+    the parts of ``serve``, which are forked from the supervisor, share the policy that it has parsed.
+    """
     try:
         policy = _remembered(frozenset(documents.items()), delimiters, freeze_answer)
     except Broken:

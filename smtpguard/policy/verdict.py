@@ -65,7 +65,8 @@ class Reason:
     """The reason for the answer of one condition.
 
     ``public`` is a sentence for the sender (never names a special category in connection with single members);
-    ``detail`` is for the journal, operators and approvers."""
+    ``detail`` is for the journal, operators and approvers.
+    """
 
     fact: str
     observed: str
@@ -108,7 +109,8 @@ class Quorum:
 class Verdict:
     """``action`` is the decision; ``observed`` the strictest action of observing rules.
 
-    ``unknown`` maps a fact to the reason. ``quorum``: all of them must be satisfied to release a hold."""
+    ``unknown`` maps a fact to the reason. ``quorum``: all of them must be satisfied to release a hold.
+    """
 
     action: Action
     hits: tuple[Hit, ...] = ()

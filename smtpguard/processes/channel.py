@@ -29,7 +29,8 @@ _MAX_OCTETS = 65_536
 class Channel:
     """One end. ``received`` gets each message and its socket, if one came; ``ended`` is called once, at end of file.
 
-    Messages for an end that does not read wait here, in order; ``waiting`` is their number."""
+    Messages for an end that does not read wait here, in order; ``waiting`` is their number.
+    """
 
     def __init__(
         self,

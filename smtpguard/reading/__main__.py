@@ -51,7 +51,7 @@ def main(source: BinaryIO, sink: BinaryIO) -> int:
 
 
 def _block(source: BinaryIO) -> bytes | None:
-    """The next block, None at the end of input. A block cut short is the end too."""
+    """The next block, None at the end of input. A truncated block is the end too."""
     length = source.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
         return None
@@ -61,7 +61,7 @@ def _block(source: BinaryIO) -> bytes | None:
 
 
 def _allow(seconds: float) -> None:
-    """Processor time for one request more."""
+    """Raise the limit of processor time for one more request."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime + seconds) + GRACE_SECONDS
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
@@ -69,7 +69,7 @@ def _allow(seconds: float) -> None:
 
 
 def confine() -> None:
-    """Give up what a reader needs not: memory without end, files, core dumps."""
+    """Drop what a reader does not need: unlimited memory, files, core dumps."""
     for which, value in (
         (resource.RLIMIT_AS, MEMORY_BYTES),
         (resource.RLIMIT_CORE, 0),

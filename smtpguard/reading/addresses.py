@@ -16,14 +16,14 @@ from smtpguard.reading.walk import Index
 MOST = 2_000
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)')
 _BRACKETED = re.compile(r"<\s*([^<>]{1,320}?)\s*>")
-# From the beginning of a word only, so that a long word is looked at once.
+# Only at the beginning of a word, so that a long word is scanned once.
 _BARE = re.compile(r"""(?<![^\s,;:<>()\[\]"])(?:[^\s,;:<>()\[\]"@]{1,320}|"[^"]{1,320}")@[^\s,;:<>()"]{1,255}""")
 _SOURCE_ROUTE = re.compile(r"@[^:]*:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class People:
-    """Canonical addresses. ``sender`` is From, empty where there is none; ``ambiguous`` where there is more than one."""
+    """Canonical addresses. ``sender`` is From, empty if there is none; ``ambiguous`` if there is more than one."""
 
     sender: str = ""
     sender_name: str = ""
@@ -54,7 +54,7 @@ def addresses(value: str, around: Surroundings) -> list[str]:
     value = without_comments(value)
     found: list[str] = []
     position = 0
-    # Addresses in brackets, and bare ones between them (a display name may hold an "@" of its own).
+    # Addresses in brackets, and bare ones between them (a display name may contain an "@").
     for bracketed in _BRACKETED.finditer(value):
         before = value[position : bracketed.start()]
         head, comma, _ = before.rpartition(",")

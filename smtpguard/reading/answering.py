@@ -15,7 +15,7 @@ from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.walk import Index
 
 MOST_IDS = 30
-"""Of References the first, which begin the conversation, and the last."""
+"""The most ids of References: the first, which begin the conversation, and the last."""
 _LOOKED_AT = 8_000  # octets of References; characters of a quotation
 _ID = re.compile(r"<([^<>\s]{3,500})>")
 _FIELD = re.compile(r"[ \t>|*_\xa0]*([^\n:：]{1,30})[:：]([^\n]*)")
@@ -26,8 +26,8 @@ _MOST_SHOWN = 50
 
 
 def quoted_people(fields: Index, split: Split, around: Surroundings) -> frozenset[str]:
-    """Canonical addresses of those who wrote what is quoted; of somebody whom the quotation names without an address, that which
-    To or Cc gives to the same name."""
+    """Canonical addresses of the quoted writers. For a writer named without an address, the address of the same name in
+    To or Cc."""
     line = _writer(split)
     if not line:
         return frozenset()
@@ -53,7 +53,7 @@ def _ids(raw: bytes) -> list[str]:
 
 
 def _writer(split: Split) -> str:
-    """The line that says who wrote what is quoted: an attribution, or From in a block of fields."""
+    """The line that names the quoted writer: an attribution, or From in a block of fields."""
     if split.kind == "attribution":
         return split.opening
     if split.kind not in ("header block", "rule"):

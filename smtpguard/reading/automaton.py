@@ -15,11 +15,11 @@ import ahocorasick
 T = TypeVar("T")
 _COMMON = " etaoinsrhldcumfpgwybvkäåöxjqzéüøæ.,-'0123456789:/?!()\""
 _RANK = {c: i for i, c in enumerate(_COMMON)}
-_NEVER = "\uffff"  # a noncharacter: it makes a child of the root, and a word that is not found
+_NEVER = "\uffff"  # a noncharacter: it adds a child to the root, and a word that is never found
 
 
 def automaton_of(words: Mapping[str, T], nothing: T) -> Any:
-    """An ahocorasick.Automaton that gives (last position, value). ``nothing`` is the value of what nobody looks for."""
+    """An ahocorasick.Automaton that gives (last position, value). ``nothing`` is the value of the helper words."""
     automaton = ahocorasick.Automaton()
     for c in _COMMON:
         automaton.add_word(c + _NEVER, nothing)

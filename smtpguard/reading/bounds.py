@@ -10,7 +10,8 @@ from smtpguard.locale.phrase import Phrase
 
 
 class Depth(enum.Enum):
-    """How far to read: the header alone (tens of microseconds), or the text as well; or everything that is shown, to be compared."""
+    """How far to read: the header only (tens of microseconds), the text as well, or everything that is shown, to be
+    compared."""
 
     HEADERS = "headers"
     TEXT = "text"
@@ -27,10 +28,10 @@ class TooComplex(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """The bounds of one reading. Text that is shown counts whole; attached text is read as far as ``attached_bytes``,
-    or, with ``whole``, is too complex where there is more of it: for a first look, after which there is another.
+    """The bounds of one reading. Shown text counts as a whole. Attached text is read up to ``attached_bytes``; with
+    ``whole`` more of it is too complex: for a quick reading, which a second one follows.
 
-    ``clock`` gives seconds that only grow; without it time is unbounded (the caller kills the process instead).
+    ``clock`` gives monotonic seconds; without it time is unlimited (the caller kills the process instead).
     """
 
     header_fields: int = 2_000

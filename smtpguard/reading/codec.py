@@ -20,7 +20,7 @@ from smtpguard.reading.topics import compile_vocabularies
 
 
 class BadReading(ValueError):
-    """Not what ``dump_reading`` or its like wrote."""
+    """Not the output of ``dump_reading`` or the other dump functions."""
 
 
 def dump_reading(reading: Reading) -> bytes:
@@ -40,7 +40,7 @@ def dump_reading(reading: Reading) -> bytes:
 
 
 def load_reading(data: bytes) -> Reading:
-    """Raises BadReading, whatever ``data`` is."""
+    """Raises BadReading for any other input."""
     try:
         v = json.loads(data)
         return Reading(
@@ -90,7 +90,7 @@ def _identity(exact: Any, numbers: Any, also: Any, instead: Any, quoted: Any, be
 
 
 def dump_request(surroundings: Surroundings | None, depth: Depth, bounds: Bounds) -> bytes:
-    """The head of a request. Without ``surroundings`` those of the request before are meant. The clock stays behind."""
+    """The head of a request. Without ``surroundings`` those of the previous request are used. The clock is left out."""
     around = None
     if surroundings is not None:
         around = {
@@ -131,7 +131,7 @@ def _surroundings(v: Mapping[str, Any]) -> Surroundings:
 
 
 def _plain(value: object) -> object:
-    """Mappings of a kind of their own, as a YAML loader may give."""
+    """For mapping types of a YAML loader."""
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")

@@ -22,11 +22,11 @@ from smtpguard.reading.prefixes import bare
 from smtpguard.reading.text import Text
 
 ENOUGH = 200
-"""Characters of its own from which on nothing else of a message counts."""
+"""With so many characters of its own, nothing else of a message counts."""
 LEAST = 100
-"""Characters that a sketch is made of."""
+"""The least characters for a sketch."""
 VERY_SHORT = 40
-"""Letters below which two people may well write the same: a copy is what one sender wrote under one subject."""
+"""With fewer letters two people may well write the same: then a copy must have the same sender and subject."""
 _NONE = (Sketch(), Sketch())
 _OTHERS = 0x51  # the salt of sketches of text that is not the writer's own
 _PIECE = 1 << 20
@@ -37,8 +37,8 @@ _NO_LETTERS = re.compile(r"[\W\d_]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """``identity``: what it is a copy of. ``little``: whether its own text is too little to say so alone; then ``alone`` is the name
-    of this one message, for where it answers those who get it."""
+    """``identity``: what it is a copy of. ``little``: its own text is too short to decide alone; then ``alone`` is the
+    name of this one message, used if it answers its recipients."""
 
     identity: Identity
     little: bool = False
@@ -46,13 +46,13 @@ class Copied:
 
 
 def copied(text: Text, sender: str, alone: str) -> Copied:
-    """Of a message that could be read. ``alone``: its own name, of its Message-ID or of what ``body_key`` says."""
+    """For a readable message. ``alone``: its own name, from its Message-ID or ``body_key``."""
     said = skeleton(text.new[: 2 * MOST])
     words = own(said)
     if len(words) < ENOUGH and len(whole := uncut(said)) > len(words):
         words = whole
     if len(words) < ENOUGH and text.alts:
-        words = skeleton("\n".join((words, *text.alts)))  # a mailing of pictures alone says in words what they show
+        words = skeleton("\n".join((words, *text.alts)))  # a mailing of pictures only has its words in alt texts
     if len(words) >= ENOUGH and (made := sketch(words)):
         return Copied(identity=Identity(sketch=made))
     own_words = _of_words(words, sender, text.subject) or Identity(exact=alone)
@@ -64,7 +64,7 @@ def copied(text: Text, sender: str, alone: str) -> Copied:
 
 
 def _of_what_is_shown(text: Text, words: str, own_words: Identity, alone: str) -> Identity | None:
-    """By text that somebody else wrote, or by files; None where there is neither."""
+    """By quoted or attached text, or by files; None if there is neither."""
     instead = own_words.exact or alone
     beside = zlib.crc32(_letters(unaddressed(words)).encode("utf-8", "replace")) or 1
     others = skeleton("\n".join(filter(None, (text.quoted, *text.forwarded)))[: 2 * MOST])
@@ -85,7 +85,7 @@ def _of_what_is_shown(text: Text, words: str, own_words: Identity, alone: str) -
 
 
 def _of_words(words: str, sender: str, subject: str) -> Identity | None:
-    """By the little that it says; None of what says nothing."""
+    """By its few words; None if it has none."""
     words = unaddressed(words)
     whole = _letters(words)
     if len(whole) < VERY_SHORT:
@@ -98,14 +98,14 @@ def _of_words(words: str, sender: str, subject: str) -> Identity | None:
 
 
 def _letters(words: str) -> str:
-    """What is left where links, addresses, figures and signs go: letters and single spaces."""
+    """Without links, addresses, digits and signs: letters and single spaces."""
     if "@" in words or "://" in words or "www." in words:
         words = _LINK.sub(" ", words)
     return " ".join(_NO_LETTERS.sub(" ", words).split())
 
 
 def _digests(text: Text) -> list[str]:
-    """Of the files that come with it, as they are encoded, line ends aside."""
+    """Digests of the attached files, as they are encoded, regardless of line ends."""
     found = []
     for part in text.files:
         digest = hashlib.blake2b(digest_size=_DIGITS // 2)
@@ -117,7 +117,7 @@ def _digests(text: Text) -> list[str]:
 
 
 def body_key(raw: Content, start: int, boundaries: list[str]) -> str:
-    """A key of the body that begins at ``start``. Boundaries are left out, since programs draw them by lot."""
+    """A key of the body that begins at ``start``. Boundaries are left out, since they are random."""
     digest = hashlib.blake2b(digest_size=_DIGITS // 2)
     marks = [b"--" + b.encode("utf-8", "surrogateescape") for b in dict.fromkeys(boundaries)]
     position = start

@@ -24,7 +24,7 @@ MOST = 200_000
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> re2._Regexp:
-    """That it compiles, the policy has seen (policy.grammar)."""
+    """It compiles: the policy was checked (policy.grammar)."""
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
@@ -32,7 +32,7 @@ def _compiled(pattern: str) -> re2._Regexp:
 
 
 def adjusted(marks: Iterable[Mark], around: Surroundings) -> list[Mark]:
-    """The marks with the admins' weights; those of weight 0 are gone."""
+    """The marks with the admins' weights, without those of weight 0."""
     if not around.weights:
         return list(marks)
     weighed = [replace(m, weight=around.weights.get(m.name, m.weight)) for m in marks]

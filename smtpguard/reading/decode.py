@@ -15,9 +15,9 @@ from urllib.parse import unquote_to_bytes
 
 from smtpguard.locale.phrase import Phrase
 
-# Codecs that Python knows and no mail uses: quadratic, or no charset at all.
+# Codecs of Python that no mail uses: quadratic, or no charset at all.
 _NO_CHARSET = frozenset({"punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
-# What mail calls them -> what Python calls them. The narrow ones stand for the wider ones that senders mean.
+# Names in mail -> names in Python. Narrow charsets map to the wider ones that senders mean.
 _ALIASES = {
     "iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "us-ascii": "utf-8", "ascii": "utf-8",
     "ansi_x3.4-1968": "utf-8", "gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "iso-8859-9": "cp1254",
@@ -31,7 +31,7 @@ _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDING = re.compile(rb"=+")
 _WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*|(?:[^?]|\?(?!=)){0,75})\?=")  # RFC 2047 section 2
 _BETWEEN = re.compile(rb"[ \t\r\n]*")
-_SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave halves of characters; nothing else can write them
+_SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave surrogates; no other codec can
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(rb';[\s;]*([^\s=;"]{1,80})\s*=\s*("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
 _PAIR = re.compile(rb"\\(.)", re.S)
@@ -44,7 +44,7 @@ _ASCII_AND_MORE = frozenset({"utf-8", "cp1252", "cp1254"})
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """``text``, and what was wrong with it, if anything was. ``lossy``: a tenth or more could not be read at all."""
+    """``text``, and the defect, if there was any. ``lossy``: a tenth or more could not be decoded."""
 
     text: str
     defect: Phrase | None = None
@@ -52,8 +52,8 @@ class Decoded:
 
 
 def mechanism(raw: bytes) -> str:
-    """The name in a Content-Transfer-Encoding. Comments and quotation marks are no part of it; a name that only holds a known one
-    is taken for it, since some programs do: who does not shows letters without sense, and who does shows what is meant."""
+    """The name in a Content-Transfer-Encoding, without comments and quotation marks. A name that contains a known one
+    is taken for it, since some programs do so: the others show meaningless letters."""
     name = _uncommented(_FOLD.sub(b"", raw[:500])).partition(b";")[0].strip(b' \t"').lower()
     found = _MECHANISM.search(name)
     if found is not None and name != b"x-uuencode":
@@ -62,7 +62,7 @@ def mechanism(raw: bytes) -> str:
 
 
 def transfer(body: bytes, encoding: str) -> tuple[bytes, Phrase | None]:
-    """Undo a Content-Transfer-Encoding. Gives the octets and the defect found, or None."""
+    """Undo a Content-Transfer-Encoding. Returns the octets and the defect, or None."""
     if encoding in ("", "7bit", "8bit", "binary"):
         return body, None
     if encoding == "base64":
@@ -81,7 +81,7 @@ def _base64(body: bytes) -> tuple[bytes, Phrase | None]:
     if junk and body.translate(None, b"\r\n \t") != packed:
         defect = Phrase("it holds base64 with characters that do not belong in it")
     out: list[bytes] = []
-    # Clients differ on what follows padding in the middle: some go on. So do we.
+    # Clients differ on data after padding in the middle: some go on. So do we.
     for run in _PADDING.split(packed):
         rest = len(run) % 4
         if rest == 1:
@@ -105,7 +105,7 @@ def _uuencoded(body: bytes) -> tuple[bytes, Phrase | None]:
 
 
 def characters(data: bytes, charset: str) -> Decoded:
-    """Octets as text. An unknown charset is tried as UTF-8, then as Windows-1252, and named."""
+    """Octets as text. An unknown charset is decoded as UTF-8, else as Windows-1252, and reported."""
     name = charset.strip().strip("\"'").lower()
     if name in _ALIASES or name in _UNKNOWN_OKAY:
         return _decoded(data, _ALIASES.get(name, "utf-8"), None)
@@ -120,10 +120,10 @@ def characters(data: bytes, charset: str) -> Decoded:
 
 def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
     if codec in _ASCII_AND_MORE:
-        if data[:2] in _BOMS:  # says more than any label, as in browsers
+        if data[:2] in _BOMS:  # overrides any label, as in browsers
             codec = "utf-16"
         elif len(seen := data.translate(None, _CONTROLS)) != len(data):
-            if b"\x1b" in data and _is_iso2022(data):  # as the programs of Japan read it, whatever it is labelled
+            if b"\x1b" in data and _is_iso2022(data):  # as Japanese mail programs read it, regardless of the label
                 codec = "iso2022_jp_2"
             else:
                 data = seen
@@ -136,7 +136,7 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
         return Decoded(_SURROGATE.sub("\ufffd", text) if codec == "utf-7" else text, defect)
     except (UnicodeError, ValueError):
         pass
-    if codec == "utf-8":  # undeclared 8-bit text is nearly always this
+    if codec == "utf-8":  # undeclared 8-bit text is nearly always Windows-1252
         return Decoded(data.decode("cp1252", "replace"), defect)
     text = data.decode(codec, "replace")
     if text.count("\ufffd") * 10 < len(text):
@@ -159,11 +159,11 @@ def words(raw: bytes) -> str:
     """An unstructured header value for people: unfolded, encoded words decoded, control characters made spaces."""
     raw = (_FOLD.sub(b"", raw) if b"\n" in raw else raw).strip()
     if b"=?" not in raw:
-        if raw.isascii() and (plain := raw.decode("ascii")).isprintable():  # nearly every value is so
+        if raw.isascii() and (plain := raw.decode("ascii")).isprintable():  # nearly every value
             return plain
         return _clean(_decoded(raw, "utf-8", None).text)
     out: list[str] = []
-    # A run of words in one charset is one text: some senders cut characters in the middle.
+    # A run of words in one charset is decoded as one: some senders split characters.
     run, run_charset, position = b"", "", 0
     for found in _WORD.finditer(raw):
         between = raw[position : found.start()]
@@ -183,7 +183,7 @@ def words(raw: bytes) -> str:
 
 
 def _clean(text: str) -> str:
-    """On one line; what nobody sees is gone, so that it parts no word."""
+    """On one line, without invisible characters, so that they split no word."""
     if text.isprintable():
         return text
     for c in set(text):
@@ -194,7 +194,7 @@ def _clean(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Valued:
-    """A structured value with parameters, as Content-Type and Content-Disposition have it. ``doubled``: names given twice."""
+    """A structured value with parameters, such as Content-Type and Content-Disposition. ``doubled``: names given twice."""
 
     value: str
     parameters: dict[str, str]
@@ -202,7 +202,7 @@ class Valued:
 
 
 def valued(raw: bytes) -> Valued:
-    """``text/plain; charset=utf-8`` and its like, RFC 2231 continuations and charsets undone. Total."""
+    """``text/plain; charset=utf-8`` and similar, with RFC 2231 continuations and charsets decoded. Total."""
     raw = raw[:8192]
     raw = _FOLD.sub(b"", raw) if b"\n" in raw else raw
     if b"(" in raw:
@@ -225,7 +225,7 @@ def valued(raw: bytes) -> Valued:
                 plain[base] = words(value)
             continue
         number, coded, _ = tail.partition("*")
-        if not tail or number.isdecimal():  # name*= is whole and coded; name*0*= is its first piece
+        if not tail or number.isdecimal():  # name*= is complete and encoded; name*0*= is its first piece
             index = int(number[:4]) if number else 0
             if index in pieces.setdefault(base, {}):
                 doubled.add(base)
@@ -236,7 +236,7 @@ def valued(raw: bytes) -> Valued:
 
 
 def _uncommented(raw: bytes) -> bytes:
-    """Without comments (RFC 5322 section 3.2.2), which may stand within one another; what is quoted is none."""
+    """Without comments (RFC 5322 section 3.2.2), which may nest; quoted strings are kept."""
     for _ in range(4):
         shorter = _COMMENT.sub(lambda found: found[1] or b" ", raw)
         if shorter == raw:

@@ -18,27 +18,29 @@ from itertools import pairwise
 SIZE = 64
 KEYS = 8
 SAME = 0.42
-"""Up to this distance two texts are the same mailing; ``SAME_SHORT`` where both have fewer than ``SHORT`` pieces, of which a
-name and a number spoil more. Measured (bench.mailings): copies 0.1 to 0.3, issues of one template from 0.5 on."""
+"""Up to this distance two texts are the same mailing; ``SAME_SHORT`` if both have fewer than ``SHORT`` pieces, since a
+name and a number change a larger share of these. Measured (bench.mailings): copies 0.1 to 0.3, issues of one template
+from 0.5 on."""
 SAME_SHORT = 0.55
 SHORT = 32
 SAME_LITTLE = 0.4
 LITTLE = 16
-"""Of texts of so few pieces letters of one kind share a third or more, and copies with another name all but a piece or two."""
+"""Different letters of one kind with so few pieces share a third or more, and copies with another name all but one or
+two."""
 COVERED = 0.3
-"""Up to this distance a text is what people approved: nearer than to be counted together."""
+"""Up to this distance an approval covers a text: closer than for counting."""
 FEWEST = 8
 """A text with fewer pieces has no sketch: tables of numbers, a line of thanks."""
 MOST = 65_536
-"""Characters of a text that are looked at."""
+"""The most characters of a text that are used."""
 
-_PIECE = 10  # octets that a piece has at least
+_PIECE = 10  # the least octets of a piece
 _URL = re.compile(rb"://[!-~]*")
 # White space is a space, everything else that is no letter ends a piece; what is not ASCII counts as letters.
 _SPACES = b" \t\r\n\f\v"
 _PLAIN = bytes(c if c >= 0x80 or 0x61 <= c <= 0x7A else 0x20 if c in _SPACES else 0x7C for c in range(256))
-# Words end a piece by how they end themselves, about one in four of them: so all copies are cut at the same words. The text is
-# cut twice, each time at others, since of a short text one cut makes too few pieces.
+# A word ends a piece by its own ending, about one in four words: so all copies are cut at the same words. The text is
+# cut twice, at different endings, since one cut of a short text makes too few pieces.
 _ENDS = ((b"e ", b"n ", b"a "), (b"t ", b"s ", b"r ", b"i ", b"d "))
 _ENDS_BEYOND = tuple(
     tuple(bytes((c, 0x20)) for c in several)
@@ -50,7 +52,7 @@ _GENERAL = (
     (b"\xe3\x80", b"|"),
     (b"\xef\xbc", b"|"),
 )  # spaces and punctuation
-# Scripts without spaces (Thai, Lao, Burmese, Khmer, kana, Han) are cut behind one in five of their characters.
+# Scripts without spaces (Thai, Lao, Burmese, Khmer, kana, Han) are cut after one in five of their characters.
 _UNSPACED = re.compile(rb"[\xe3-\xe9]|\xe0[\xb8-\xbb]|\xe1[\x80-\x82\x9e\x9f]")
 _BETWEEN = tuple(
     re.compile(rb"(?<=[" + b"".join(b"\\x%02x" % c for c in range(first, 0xC0, 5)) + rb"])(?=[\xe0\xe1\xe3-\xe9])")
@@ -84,7 +86,7 @@ class Sketch:
 
     @property
     def keys(self) -> tuple[int, ...]:
-        """What to look a mailing up by, and to file it under: two copies share one of these with near certainty."""
+        """The keys to look a mailing up by, and to store it under: two copies share one with near certainty."""
         return self.numbers[:KEYS]
 
     def __bool__(self) -> bool:
@@ -93,16 +95,17 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a message is a copy of. Two messages are of one mailing if they bear one of the same ``names``, or alike sketches.
+    """What a message is a copy of. Two messages are of one mailing if they share one of ``names``, or have similar
+    sketches.
 
-    ``exact``: a campaign that a verified origin declares; of what has too little text of its own a digest of that text or of
-    the files that come with it, its Message-ID or a digest of its body. ``also``: further names of the same kind. A message may
-    have a name and a sketch; names are looked up first.
+    ``exact``: a campaign that a verified origin declares; for a message with too little own text a digest of that text
+    or of the attached files, its Message-ID or a digest of its body. ``also``: further names of the same kind. A
+    message may have a name and a sketch; names are looked up first.
 
-    Of a message that shows another's text, or a file, instead of one of its own: ``instead`` is what it is a copy of where that
-    does not count; ``quoted`` is the sketch under which the text would have been a mailing itself: if that mailing went out,
-    quoting it is none. ``beside`` is a checksum of the little that it says beside a file: a file that comes with many texts is no
-    mailing.
+    For a message that shows another's text, or a file, instead of own text: ``instead`` is its identity if that does
+    not count; ``quoted`` is the sketch that the text would have as a mailing of its own: if that mailing was sent,
+    quoting it is no copy. ``beside`` is a checksum of the few words beside a file: a file that comes with many texts is
+    no mailing.
     """
 
     exact: str = ""
@@ -118,12 +121,12 @@ class Identity:
 
 
 def sketch(text: str) -> Sketch:
-    """Of a text with fewer than ``FEWEST`` pieces, an empty one."""
+    """An empty one for a text with fewer than ``FEWEST`` pieces."""
     return _sketch(pieces(text))
 
 
 def twofold(text: str, salt: int) -> tuple[Sketch, Sketch]:
-    """The sketch of a text, and one of it that is like none that was made without this ``salt``."""
+    """The sketch of a text, and one with this ``salt``, which differs from all sketches without it."""
     found = pieces(text)
     return _sketch(found), _sketch(found, salt)
 
@@ -136,7 +139,7 @@ def _sketch(found: set[bytes], salt: int = 0) -> Sketch:
 
 
 def pieces(text: str) -> set[bytes]:
-    """A few words in a row each, in UTF-8 and lower case."""
+    """A few consecutive words each, in UTF-8 and lower case."""
     data = text[:MOST].lower().encode("utf-8", "surrogatepass")
     if b"://" in data:
         data = _URL.sub(b"|", data)
@@ -157,11 +160,11 @@ def pieces(text: str) -> set[bytes]:
 
 
 def distance(one: Sketch, other: Sketch) -> float:
-    """From 0, the same, to 1, nothing in common. An empty sketch is like nothing at all."""
+    """From 0 (equal) to 1 (nothing in common). An empty sketch is 1 from everything."""
     if not one.numbers or not other.numbers:
         return 1.0
     a, b = set(one.numbers), set(other.numbers)
-    # Only the part of the number line that both cover can be compared.
+    # Only the range that both cover can be compared.
     smallest = sorted(a | b)[: min(SIZE, max(len(a), len(b)))]
     shared = sum(1 for n in smallest if n in a and n in b)
     return 1.0 - shared / len(smallest)
@@ -173,14 +176,14 @@ def same(one: Sketch, other: Sketch) -> bool:
 
 
 def apart(one: Sketch, other: Sketch) -> float | None:
-    """The distance of two copies of one mailing; None of what is not."""
+    """The distance of two copies of one mailing; None if they are not."""
     most = max(len(one.numbers), len(other.numbers))
     found = distance(one, other)
     return found if found <= (SAME_LITTLE if most < LITTLE else SAME_SHORT if most < SHORT else SAME) else None
 
 
 def covers(approved: Identity, this: Identity) -> bool:
-    """Whether what people approved is this: its text where both have one, whatever campaign they say they are of."""
+    """Whether this is what people approved: by the text if both have one, whatever campaign they declare."""
     if approved.sketch and this.sketch:
         return distance(approved.sketch, this.sketch) <= COVERED
     return bool(approved.exact) and approved.exact == this.exact and not approved.sketch and not this.sketch

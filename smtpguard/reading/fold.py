@@ -15,7 +15,7 @@ _UNSEEN = dict.fromkeys(
      *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xFFF9, 0xFFFC),
      0x1D159, *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE01F0)]
 )  # fmt: skip
-# Letters that are drawn in another way and that NFKC leaves as they are.
+# Styled letters that NFKC does not change.
 _DRAWN = str.maketrans(
     {
         **dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘǫʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnopqrstuvwyz", strict=True)),
@@ -23,10 +23,10 @@ _DRAWN = str.maketrans(
     }
 )
 _UNDONE = _UNSEEN | _DRAWN
-# Strokes, dots and rings that are set on letters and make no letter of their own with them.
+# Combining strokes, dots and rings that form no letter of their own.
 _OVERLAID = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
 _OVERLAID_LEADS = (b"\xcc", b"\xcd", b"\xe1\xaa", b"\xe1\xab", b"\xe1\xb7", b"\xe2\x83", b"\xef\xb8")
-# How those begin in UTF-8: to look for bytes is many times faster than to look for any of these characters.
+# Their first bytes in UTF-8: searching for bytes is many times faster than for any of these characters.
 _UNSEEN_LEADS = (b"\xc2\xad", b"\xcd\x8f", b"\xd8\x9c", b"\xe1\x85", b"\xe1\x9e", b"\xe1\xa0", b"\xe2\x80", b"\xe2\x81", b"\xef\xb8",
                  b"\xef\xbb", b"\xf3\xa0", b"\xe2\xa0\x80", b"\xe3\x85\xa4", b"\xef\xbe\xa0", b"\xef\xbf", b"\xf0\x9d\x85",
                  b"\xe1\xb4", b"\xc9", b"\xca", b"\xc7\xab", b"\xea\x9c", b"\xf0\x9f\x85",
@@ -63,21 +63,21 @@ def fold(text: str) -> str:
 
 
 def without_unseen(text: str) -> str:
-    """The text without characters that have neither ink nor width: where they part words, nobody sees them parted."""
+    """The text without invisible, zero-width characters: where they split words, readers do not see it."""
     if text.isascii() or not any(lead in text.encode("utf-8", "surrogatepass") for lead in _UNSEEN_LEADS):
         return text
     return text.translate(_UNSEEN)
 
 
 def skeleton(text: str) -> str:
-    """``fold``ed, with letters of other scripts that look like Latin ones made Latin in every word: for comparing texts, not for
-    reading them."""
+    """``fold``ed, with look-alike letters of other scripts made Latin in every word: for comparing texts, not for
+    reading."""
     folded = fold(text)
     return folded.translate(_ALIKE) if not folded.isascii() and _FOREIGN.search(folded) else folded
 
 
 def plainly(text: str) -> str:
-    """``fold``ed text, with digits for letters and letters set apart undone too. Only for finding words."""
+    """``fold``ed text, with digits for letters and spaced letters undone too. Only for finding words."""
     if _LEET.search(text):
         text = _LEET.sub(_letter, text)
     if _MAYBE_APART.search(text):

@@ -45,7 +45,7 @@ _FILE = re.compile(r"^begin [0-7]{3,4} ([^\r\n]{1,200})\r?$", re.M)
 
 
 def form_of(kind: str, filename: str) -> str:
-    """In which of the formats a part of this type and name holds text, "" for one that nobody here reads."""
+    """The format in which a part of this type and name holds text, "" for one that is not read here."""
     if kind in _KINDS:
         return _KINDS[kind]
     if kind.startswith(("text/", "message/")):
@@ -54,7 +54,7 @@ def form_of(kind: str, filename: str) -> str:
 
 
 def stands_alone(kind: str, filename: str) -> bool:
-    """Whether programs show such a part where it stands, and not as a file."""
+    """Whether mail programs show such a part inline, and not as a file."""
     return kind in _SHOWN or (kind.startswith("text/") and not filename and kind != "text/calendar")
 
 
@@ -63,7 +63,7 @@ def enriched(text: str) -> str:
 
 
 def rtf(text: str) -> str:
-    """The words of Rich Text; what is no word of it stays."""
+    """The text of Rich Text; other text is returned unchanged."""
     if not text.lstrip().startswith("{\\rtf"):
         return text
     text = _DESTINATION.sub("", text.replace("\r", "").replace("\n", ""))
@@ -78,7 +78,7 @@ def _character(number: int) -> str:
 
 
 def calendar(text: str) -> tuple[str, str]:
-    """Its method (RFC 5546), "" where it names none, and what it says to people."""
+    """Its method (RFC 5546), "" for none, and its text."""
     unfolded = _FOLDED.sub("", text)
     method = _METHOD.search(unfolded)
     said = "\n".join(_SAID.findall(unfolded)).replace("\\n", "\n").replace("\\N", "\n").replace("\\,", ",")
@@ -86,7 +86,7 @@ def calendar(text: str) -> tuple[str, str]:
 
 
 def files_within(text: str) -> Iterator[tuple[str, bytes]]:
-    """Name and octets of files that are written into a text (uuencode), as mail programs unpack them still."""
+    """Name and octets of files embedded in a text (uuencode), which mail programs still unpack."""
     if "begin " not in text:
         return
     at = 0

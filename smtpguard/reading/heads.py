@@ -19,14 +19,14 @@ from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.thread import answers_in
 from smtpguard.reading.walk import Index
 
-# Mailers in which people write mail one by one, by a part of X-Mailer or User-Agent in lower case.
+# Programs in which people write single mails, by a part of X-Mailer or User-Agent in lower case.
 _PROGRAMS = re.compile(
     r"outlook|apple mail|iphone mail|ipad mail|thunderbird|lotus notes|hcl notes|ibm notes|evolution|kmail|mutt|gnus|alpine|claws"
     r"|sylpheed|roundcube|zimbra|squirrelmail|horde|the bat|eudora|pegasus|airmail|spark|yahoomailwebservice|yahoomailclassic"
     r"|webservice/.*ymail|ymail|k-9 mail|fairemail|bluemail|samsung|mailspring|postbox|emclient|em client|geary|rainloop|snappymail|sogo|open-xchange"
     r"|groupwise|entourage|exmh|mew version|mh-e|vm \d|pine|elm \[|balsa|internet mail service|novell|foxmail|coremail|qqmail|mozilla"
 )
-# Fields that only platforms for mailings or for mail by machines write: by name, or by the beginning of it.
+# Fields that only platforms for mailings or automatic mail write: by name, or a prefix of it.
 _PLATFORM_FIELDS = {
     "x-mc-user": "Mailchimp", "x-mandrill-user": "Mandrill", "x-mailgun-sid": "Mailgun", "x-mailgun-sending-ip": "Mailgun",
     "x-mailgun-tag": "Mailgun", "x-mailgun-variables": "Mailgun", "x-sg-eid": "SendGrid", "x-sg-id": "SendGrid",
@@ -122,7 +122,7 @@ _PEOPLE_IDS = (
 def header_marks(
     fields: Index, lists: ListHeader, people: People, around: Surroundings, results: Sequence[AuthResult] = ()
 ) -> Iterator[Mark]:
-    """All marks that the header alone gives. Whether list headers are a list server's is for the whole to say (read)."""
+    """All marks from the header alone. Whether list headers are a list server's is decided for the whole (read)."""
     yield from _list_marks(lists, around)
     yield from _platform_marks(fields, lists)
     yield from _thread_marks(fields, around)
@@ -311,7 +311,7 @@ def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterat
 
 
 def _host_marks(fields: Index) -> Iterator[Mark]:
-    """Only the first hop tells where it was written: the last of the Received fields."""
+    """Only the first hop, the last of the Received fields, says where it was written."""
     received = fields.get("received")
     if received:
         hop = words(received[-1].raw[:2000]).partition(" by ")[0]
@@ -329,7 +329,7 @@ def _host_marks(fields: Index) -> Iterator[Mark]:
 
 
 def _authentication_marks(results: Sequence[AuthResult]) -> Iterator[Mark]:
-    """What a trusted server found out (RFC 8601). Never a reason by itself: a colleague's mail is signed as well."""
+    """Results of a trusted server (RFC 8601). No reason by themselves: a colleague's mail is signed as well."""
     if domains := sorted(signed_by(results)):
         yield KINDS["authenticated"].mark(
             Phrase(

@@ -23,19 +23,19 @@ _COMMON: dict[str, str] = {
 }
 LANGUAGES = tuple(sorted(_COMMON))
 UNCLEAR = "unclear"
-"""The language of a text that is too short, or in several."""
+"""For a text that is too short, or in several languages."""
 _WORDS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
 _OWNERS: dict[str, list[tuple[str, float]]] = {}
 for _language, _set in _WORDS.items():
     for _word in _set:
         _OWNERS.setdefault(_word, []).append((_language, 1.0))
-# A word of four languages tells little of each.
+# A word of four languages is weak evidence for each.
 _OWNERS = {w: [(l, 1.0 / len(o)) for l, _ in o] for w, o in _OWNERS.items()}
 _TOKEN = re.compile(r"[^\W\d_]+")
 
 
 def language_of(text: str) -> str:
-    """A code of two letters, or an empty string where nothing is plain."""
+    """A code of two letters, or an empty string if it is unclear."""
     scores: dict[str, float] = {}
     tokens = _TOKEN.findall(text[:600].lower())
     for token in tokens:

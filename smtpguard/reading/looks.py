@@ -11,9 +11,9 @@ from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.marks import KINDS, Mark, Side
 
 THRESHOLD = 2.0
-"""A score from here on is internal, from minus here on a mailing; what is between is unclear."""
+"""A score from here on is internal, from its negative down a mailing; between them it is unclear."""
 
-# What an answer to somebody leaves behind, and no campaign has. "Re:" alone is not among it.
+# Marks of a reply that no campaign has. "Re:" alone is not one.
 CONVERSATION = frozenset(
     {
         "outlook-thread",
@@ -25,15 +25,15 @@ CONVERSATION = frozenset(
         "calendar",
     }
 )
-# By which a message says that it is for colleagues alone: no campaign says so of itself.
+# Marks that a message is for colleagues only: no campaign says so.
 _FOR_US = frozenset({"label-inside", "inside-only"})
-# What a testimonial, an event or a tenant's default label leaves in a newsletter too: nothing against a proven origin.
+# Marks that a newsletter may have too, from a testimonial, an event or a default label: they do not count against a proven origin.
 _IN_NEWSLETTERS = frozenset({"quoted-text", "quoting-markup", "calendar", "label"})
-# What only words say of a mailing. Anybody can write them below a letter.
+# Marks of a mailing by words only, which anybody can write below a letter.
 _WORDS = frozenset({"leaving", "subscription", "web", "imprint", "salutation", "newsletter"})
 _WORDS_TOO = frozenset({"do-not-reply"})
 WORDS_BELOW_A_LETTER = 1.0
-"""What all words of a mailing weigh together against marks of a letter, where no header and no origin bears them out."""
+"""The most weight of all words of a mailing against marks of a letter, without support by a header or the origin."""
 _BORNE_OUT = frozenset({"list", "platform", "origin", "shared-origin"})
 _BORNE_OUT_BY = frozenset({"noreply", "bounce-address", "auto-generated"})
 _OF_A_LETTER = frozenset({"thread", "greeting", "signature", "client-text", "secret", "people"})
@@ -51,15 +51,15 @@ class Looks(enum.Enum):
 
 class Readable(enum.Enum):
     YES = "yes"
-    UNREADABLE = "unreadable"  # encrypted, broken, a foreign format: nobody here can say what it says
-    TOO_COMPLEX = "too-complex"  # past the bounds of size, depth, parts or time
+    UNREADABLE = "unreadable"  # encrypted, broken, or in an unknown format
+    TOO_COMPLEX = "too-complex"  # beyond the bounds of size, depth, parts or time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
     """A term of a vocabulary that was found. ``where``: subject, text, html, alt text or attachment name.
 
-    ``word``: as it stands there ("julskinkan", of which the term is "skink"); ``context``: the words around it.
+    ``word``: the word in the text ("julskinkan", of which the term is "skink"); ``context``: the words around it.
     """
 
     vocabulary: str
@@ -70,7 +70,7 @@ class Topic:
 
     @property
     def phrase(self) -> Phrase:
-        """For people: the word, what it is about, and where it stands."""
+        """For people: the word, its topic, and its place."""
         return Phrase(_PLACES.get(self.where, _IN_THE_TEXT), word=self.word, topic=topic_called(self.vocabulary))
 
 
@@ -101,13 +101,13 @@ def topic_called(vocabulary: str) -> Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """All that reading says of one message. ``score`` > 0 leans to internal, < 0 to mailing; of a message that is not
-    ``readable`` both are of its header, and no ground to let it go anywhere.
+    """The result of reading one message. ``score`` > 0 leans to internal, < 0 to mailing; for a message that is not
+    ``readable`` both are from its header only, and no reason to relay it.
 
-    Header facts: ``from_address`` canonical or None; ``shown`` canonical addresses in To and Cc; ``labels``; ``automatic``
-    (RFC 3834); ``thread``: the first Message-ID of References, In-Reply-To or its own; ``conversation``: Outlook's number of
-    it; ``answers``: whether it is a reply. ``quotes``: canonical addresses of those who wrote what it quotes; ``refers_to``: the
-    Message-IDs of In-Reply-To and References, without brackets.
+    Header facts: ``from_address`` canonical or None; ``shown`` canonical addresses in To and Cc; ``labels``;
+    ``automatic`` (RFC 3834); ``thread``: the first Message-ID of References, In-Reply-To or its own; ``conversation``:
+    Outlook's number of it; ``answers``: whether it is a reply. ``quotes``: canonical addresses of the quoted writers;
+    ``refers_to``: the Message-IDs of In-Reply-To and References, without brackets.
     """
 
     looks: Looks
@@ -128,35 +128,37 @@ class Reading:
     refers_to: tuple[str, ...] = ()
     labels: frozenset[str] = frozenset()
     vouched: frozenset[str] = frozenset()
-    """Domains whose signatures verified, as a trusted server says in Authentication-Results."""
+    """Domains whose signatures verified, by a trusted server's Authentication-Results."""
     automatic: bool = False
     forwarded_thread: bool = False  # a thread of colleagues forwarded
     language: str = ""
     numbers: Mapping[str, int] = field(default_factory=dict)
-    """What is counted in its text, by the names of facts."""
+    """Counts in its text, by the names of facts."""
     excerpt: str = field(default="", repr=False)
-    """The visible text's first 2,000 characters, for people who decide."""
+    """The first 2,000 characters of the visible text, for approvers."""
     identity: Identity = field(default=Identity(), repr=False)
-    """What it is a copy of, once its text was read."""
+    """What it is a copy of, if its text was read."""
     little: bool = False
-    """Whether its own text is too little to say so alone."""
+    """Whether its own text is too short to decide alone."""
     alone: str = ""
-    """The name of this one message, for where it answers those who get it, and has little to say."""
+    """The name of this one message, used if it answers its recipients and has little text."""
     campaign: tuple[str, ...] = ()
-    """Names of the campaign that it says it is of; for a verified origin only."""
+    """Names of the campaign that it declares; only for a verified origin."""
 
 
 def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[Looks, float, tuple[Mark, ...]]:
-    """The word, the score, and the marks with what their sum adds to them. Of each group the heaviest mark counts.
+    """The word, the score, and the marks, with a mark for a contradiction if there is one. Of each group the heaviest
+    mark counts.
 
-    Conversation forbids "mailing": a List-Unsubscribe can be forged onto an Outlook thread, or added by a list server. So does
-    what it says of itself, a label or words that keep it within the house, wherever it comes from. So do colleagues in To, and
-    a list server, where no machinery of mailings shows: an announcement may sound like one. Of a message that cannot be read
-    this is what its header looks like, and only a way off a list makes it a mailing: whoever decides by looks asks first
-    whether it was readable.
+    Marks of a conversation forbid "mailing": a List-Unsubscribe can be forged onto an Outlook thread, or added by a
+    list server. So do a label or words that keep the message in the house, from any origin; and colleagues in To, or a
+    list server, if nothing shows the machinery of mailings: an announcement may sound like a mailing. For an unreadable
+    message the word is by its header, and only a way to unsubscribe makes it a mailing: rules on looks test readability
+    first.
 
-    Words of a mailing below a letter weigh little, unless a header or the origin bears them out; where one does, and it tells how to
-    leave, a greeting and a signature are a campaign's. Against a declared origin some marks of conversations count for nothing.
+    Words of a mailing below a letter weigh little unless a header or the origin supports them. If one does, and it
+    tells how to unsubscribe, a greeting and a signature count as a campaign's. Against a declared origin some marks of
+    conversations do not count.
     """
     marks = tuple(marks)
     declared = any(m.name == "declared-origin" for m in marks)
@@ -196,7 +198,7 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
 
 
 def _weighed(marks: Iterable[Mark], heaviest: Mapping[tuple[Side, str], float]) -> tuple[float, float]:
-    """What speaks for internal mail, and for a mailing."""
+    """The weights for internal mail, and for a mailing."""
     ours = {group: w for (side, group), w in heaviest.items() if side is Side.INTERNAL}
     theirs = {group: w for (side, group), w in heaviest.items() if side is Side.MAILING}
     borne_out = any(m.side is Side.MAILING and (m.group in _BORNE_OUT or m.name in _BORNE_OUT_BY) for m in marks)
@@ -214,7 +216,7 @@ def _weighed(marks: Iterable[Mark], heaviest: Mapping[tuple[Side, str], float]) 
 
 
 def without_list_headers(reading: Reading) -> Reading:
-    """The reading of a message whose list headers nobody but a person can have written: they weigh nothing."""
+    """The reading of a message whose list headers were written by a person: they do not count."""
     kept = [m for m in reading.marks if m.name != "contradiction" and not _of_a_list(m)]
     if not has_list_headers(reading):
         return reading
@@ -236,9 +238,9 @@ def _of_a_list(mark: Mark) -> bool:
 def from_declared_origin(
     reading: Reading, domain: str, *, shared: bool = False, weights: Mapping[str, float] | None = None
 ) -> Reading:
-    """The reading of a message that provably comes from the origin which the addressed list declares (DKIM).
+    """The reading of a message that provably comes from the origin that the addressed list declares (DKIM).
 
-    ``shared``: colleagues write from that domain too. ``weights``: what admins make of marks, 0 to switch one off.
+    ``shared``: colleagues write from that domain too. ``weights``: the admins' weights of marks, 0 to switch one off.
     """
     kept = [m for m in reading.marks if m.name not in ("contradiction", "declared-origin", "shared-origin")]
     kind = KINDS["shared-origin" if shared else "declared-origin"]

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from smtpguard.locale.phrase import Phrase, Value
 
 UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler", "file"})
-"""Marks by which a message says itself that it is not finished: whoever decides reads them first."""
+"""Marks that the message is not finished: approvers see them first."""
 NOT_TO_GO_OUT = frozenset({"label-inside", "label", "inside-only", "internal-words", "secretive"})
-"""Marks by which it says that it is not for others: these next."""
+"""Marks that it is for internal use: these come next."""
 
 
 class Side(enum.Enum):
     INTERNAL = "internal"
     MAILING = "mailing"
-    NEITHER = "neither"  # worth telling, decides nothing: "a post on a mailing list"
+    NEITHER = "neither"  # informative only: "a post on a mailing list"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """``evidence`` is a phrase for people: 'the subject begins with "SV:"'. ``weight`` > 0, on its side.
+    """``evidence`` is a phrase for people: 'the subject begins with "SV:"'. ``weight`` > 0, for its side.
 
     ``group``: of the marks of one group only the heaviest counts.
     """
@@ -43,8 +43,8 @@ _ADDRESS = re.compile(r"[^\s<>(),;:\"]+@[^\s<>(),;:\"]+")
 
 
 def veiled(evidence: Phrase, subject: str = "") -> Phrase:
-    """The phrase without a word or an address out of the message: for those who may know why, and not what it says. What stands in
-    the subject, by which everybody knows the message, is no secret."""
+    """The phrase without words or addresses of the message: for readers who may know the reason and not the content.
+    Words of the subject, which identifies the message, stay."""
     out_of_it = evidence.quoted_names
 
     def veil(name: str, value: Value) -> Value:
@@ -59,7 +59,7 @@ def veiled(evidence: Phrase, subject: str = "") -> Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of mark. ``reason``: why it weighs what it does."""
+    """A kind of mark. ``reason``: for its weight."""
 
     name: str
     side: Side

@@ -17,7 +17,7 @@ from smtpguard.reading.unshown import backwards, unshown
 from smtpguard.reading.visible import take_unseen
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
-# Elements that the parser closes by itself, or that have no content: they do not nest by being left open.
+# Elements that the parser closes by itself, or that have no content: left open they do not nest.
 _FLAT = frozenset(
     "p li dt dd td th tr thead tbody tfoot option br img hr input meta link wbr area base col source track param".split()  # noqa: SIM905
 )
@@ -33,20 +33,20 @@ _AROUND = (
     ".gmail_quote,.gmail_extra blockquote,blockquote[type=cite],.yahoo_quoted,.protonmail_quote,"
     "[name=messageReplySection],#mail-editor-reference-message-container,.tutanota_quote,.zmail_extra"
 )
-# ... or the element that begins it; all that follows is quoted.
+# ... or the element that begins it; everything after it is quoted.
 _BEGINS = "#divRplyFwdMsg,#appendonsend,.OutlookMessageHeader,.moz-cite-prefix,.moz-forward-container,#isForwardContent"
 _QUOTING_SIGNS = (
     "gmail_quote", "gmail_extra", "type=cite", 'type="cite"', "type='cite'", "yahoo_quoted", "protonmail_quote", "messagereplysection",
     "reference-message-container", "tutanota_quote", "zmail_extra", "divrplyfwdmsg", "appendonsend", "outlookmessageheader", "moz-cite",
     "moz-forward", "isforwardcontent",
 )  # fmt: skip
-_QUOTE_BEGINS = "\ue0f0"  # private use: put where quoting begins, and found again in the text
+_QUOTE_BEGINS = "\ue0f0"  # private use: marks the beginning of the quotation in the text
 
 
 @dataclass(slots=True)
 class Markup:
-    """One HTML text. ``hidden`` is text that nobody sees, ``unshown`` what some see (unshown); ``quoting`` the name of the quoting
-    element found."""
+    """One HTML text. ``hidden``: text that readers do not see; ``unshown``: text that some programs show (unshown);
+    ``quoting``: the name of the quoting element found."""
 
     text: str = ""
     quoted: str = ""
@@ -58,11 +58,11 @@ class Markup:
     images: int = 0
     pixels: int = 0
     tables: int = 0
-    source: str = ""  # lower case, for signs of its maker; cut at 200,000 characters
+    source: str = ""  # lower case, for signs of the program; cut at 200,000 characters
 
 
 def read_markup(html: str, meter: Meter) -> Markup:
-    """Raises TooComplex where the tags are too many or too deep."""
+    """Raises TooComplex if there are too many tags, or too deep ones."""
     tables = _measure(html, meter)
     source = html[:200_000].lower()
     lines = html if "<pre" in source else " ".join(html.split())
@@ -108,7 +108,7 @@ def seen(text: str) -> str:
 
 
 def _measure(html: str, meter: Meter) -> int:
-    """Count tags and their depth before a tree is built of them. Gives the number of tables."""
+    """Count tags and their depth before a tree is built. Returns the number of tables."""
     bounds = meter.bounds
     if html.count("<") <= min(bounds.tags, bounds.tag_depth):
         return html.count("<table") + html.count("<TABLE")
@@ -143,7 +143,7 @@ def _distinct(nodes: list[LexborNode]) -> list[LexborNode]:
 
 
 def _take(nodes: list[LexborNode]) -> str:
-    """Cut the nodes out of the tree, and give their text. Children go before their parents, which free them."""
+    """Remove the nodes from the tree, and return their text. Children go before their parents, which free them."""
     texts: list[str] = []
     for node in reversed(nodes):
         texts.append(node.text(separator=""))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """``domains``: signing domains (d=) in lower case whose signatures verified and covered From. ``failed``: (domain, why).
+    """``domains``: signing domains (d=) in lower case whose signatures verified and covered From. ``failed``: (domain,
+    why).
 
-    ``unresolved``: domains of which nobody can say, since their keys could not be asked for; neither proven nor failed.
+    ``unresolved``: domains whose keys could not be looked up; neither proven nor failed.
     """
 
     domains: frozenset[str] = frozenset()

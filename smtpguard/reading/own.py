@@ -31,11 +31,9 @@ _CLOSINGS = frozenset(
 _AFTER = frozenset(
     ("unsubscribe-words", "preferences", "web-version", "why-you-get-this", "imprint", "confidentiality", "mobile-footer", "do-not-reply")
 )  # fmt: skip
-# What stands below everybody's letters in a house, where nothing else does.
+# The standard footer of a house, if there is nothing else.
 _OF_THE_HOUSE = frozenset({"imprint", "confidentiality", "mobile-footer"})
-_FLOWING = (
-    120  # characters of a line before a footer's sentence, from which on the line is a paragraph and not a footer
-)
+_FLOWING = 120  # with so many characters before a footer's sentence, the line is a paragraph and not a footer
 _SENTENCE = re.compile(r"[.!?:…](?=\s)")
 _SALUTATION = re.compile(
     r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hej(?:san)?|hallå|tjena|god (?:morgon|dag)|bästa|kära?|hei|halla|moi|terve|hyvä"
@@ -49,17 +47,17 @@ _RULE = re.compile(r"\n[ \t]*(?:--|__|—|[-_=*~─]{5,})[ \t]*\n")
 
 
 def own(text: str) -> str:
-    """``text`` as far as where a footer, a disclaimer or a signature begins."""
+    """``text`` up to the beginning of a footer, a disclaimer or a signature."""
     return _without_rules(_unsigned(_without_foot(text, _AFTER)))
 
 
 def uncut(text: str) -> str:
-    """``text`` without signature and what stands below all letters of a house; words on leaving a list are no reason to cut it."""
+    """``text`` without signature and the house's standard footer; words on unsubscribing do not cut it."""
     return _without_rules(_unsigned(_without_foot(text, _OF_THE_HOUSE)))
 
 
 def unaddressed(text: str) -> str:
-    """``text`` without the greeting that it begins with."""
+    """``text`` without its salutation."""
     found = _SALUTATION.match(text)
     return text[found.end() :] if found else text
 
@@ -79,7 +77,7 @@ def _without_foot(text: str, foot: frozenset[str]) -> str:
 
 
 def _unsigned(text: str) -> str:
-    """Without what follows the last closing formula, as a line of its own or before a name."""
+    """Without the text after the last closing formula, which is a line of its own or before a name."""
     start = text.rfind("\n", 0, max(len(text) - _SIGNATURE, 0)) + 1
     end = len(text)
     for line in reversed(text[start:].split("\n")):

@@ -209,11 +209,11 @@ def _automaton() -> Any:
 
 
 _AUTOMATON = _automaton()
-_UNSPACED = ("\u3040", "\u9fff")  # scripts that set no spaces: a phrase in them has no edge
+_UNSPACED = ("\u3040", "\u9fff")  # scripts without spaces: a phrase in them has no edges
 
 
 def found_in(folded: str) -> Iterator[tuple[str, int, int]]:
-    """(mark, start, end) of every phrase in text that ``fold`` has folded."""
+    """(mark, start, end) of every phrase in folded text."""
     size = len(folded)
     for last, (length, meanings) in _AUTOMATON.iter(folded):
         start, end = last - length + 1, last + 1

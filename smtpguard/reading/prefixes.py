@@ -31,7 +31,7 @@ _PREFIX = re.compile(
 
 
 def prefix_of(subject: str) -> tuple[str, str] | None:
-    """(REPLY or FORWARD, the prefix as spelled), None where the subject begins with none. Tags of lists are passed over."""
+    """(REPLY or FORWARD, the prefix as spelled), None if the subject has none. Tags of lists are skipped."""
     begins = subject[:200]
     if not begins.isascii():
         begins = unicodedata.normalize("NFKC", begins)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from smtpguard.reading.fold import fold
 
-# What programs call the fields in a quoted header block. One of the first row and two of the others make a block.
+# Names of the fields in a quoted header block. One of the first row and two of the others make a block.
 FROM = (
     "from", "från", "fra", "lähettäjä", "von", "de", "da", "van", "od", "frá", "saatja", "nuo", "no", "feladó", "kimden",
     "expéditeur", "remitente", "expeditor", "expeditorul", "от", "від", "από", "差出人", "发件人", "寄件者", "보낸 사람",
@@ -82,7 +82,7 @@ _WROTE_END = re.compile(rf"(?:{_WROTE})\s?[:：]\s*\Z", re.I)
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """``new`` and ``quoted`` text. ``opening`` is the line (or block) that begins the quoted part, ``kind`` what it is."""
+    """``new`` and ``quoted`` text. ``opening``: the line (or block) that begins the quoted part, ``kind``: its kind."""
 
     new: str
     quoted: str = ""
@@ -91,7 +91,8 @@ class Split:
 
 
 def split(text: str, *, from_markup: bool = False) -> Split:
-    """The new part and the quoted part. Answers between quoted lines are new. Text ``from_markup`` quotes in other ways than ``>``."""
+    """The new part and the quoted part. Answers between quoted lines are new. Text ``from_markup`` quotes differently
+    from ``>``."""
     lines = _without_footer(text.split("\n"))
     for i, line in enumerate(lines):
         if len(line) > 400 or not line or line.isspace():
@@ -119,7 +120,7 @@ def split(text: str, *, from_markup: bool = False) -> Split:
         if first and first[0] in "-_=─*" and len(first) == 2 and first[1] in "-_=─*" and _RULE.match(line):
             return _parted(lines, i, line, "rule")
     marked = [line for line in lines if line.startswith(">")]
-    # Newsletters point with ">" too: only lines in a row are a quotation.
+    # Newsletters use ">" as a pointer too: only consecutive lines are a quotation.
     if len(marked) >= 2 and _row(lines) >= (4 if from_markup else 2):
         return Split(
             "\n".join(line for line in lines if not line.startswith(">")), "\n".join(marked), marked[0], "marker"
@@ -128,7 +129,7 @@ def split(text: str, *, from_markup: bool = False) -> Split:
 
 
 def _row(lines: list[str]) -> int:
-    """The longest row of lines quoted with ``>``; ``>>`` that begins a headline is no quotation."""
+    """The longest run of lines quoted with ``>``; ``>>`` before a headline is no quotation."""
     longest = row = 0
     for line in lines:
         row = row + 1 if line.startswith(">") and not _POINTER.match(line) else 0
@@ -137,7 +138,7 @@ def _row(lines: list[str]) -> int:
 
 
 def _without_footer(lines: list[str]) -> list[str]:
-    """Without what a list server wrote below: a rule of underscores or dashes, and the list's name or address."""
+    """Without the footer of a list server: a rule of underscores or dashes, and the list's name or address."""
     for i in range(max(0, len(lines) - 14), len(lines) - 1):
         if _FOOTER_RULE.match(lines[i]) and _FOOTER.search(" ".join(lines[i + 1 : i + 4])):
             return lines[:i]
@@ -149,7 +150,7 @@ def _quoted_next(lines: list[str], i: int) -> bool:
 
 
 def _parted(lines: list[str], i: int, opening: str, kind: str) -> Split:
-    """All from line ``i`` on is quoted, save what stands between lines with ``>`` (answers in place)."""
+    """Everything from line ``i`` on is quoted, except answers between lines with ``>``."""
     head, tail = lines[:i], lines[i:]
     marked = sum(1 for line in tail if line.startswith(">"))
     if kind == "attribution" and marked:
@@ -162,7 +163,7 @@ def _parted(lines: list[str], i: int, opening: str, kind: str) -> Split:
 
 
 def _name(line: str) -> str:
-    """The field that a quoted header's line names, as it is spelled there, or an empty string."""
+    """The field named by a line of a quoted header, as it is spelled there, or an empty string."""
     head, colon, _ = line[:60].partition(":")
     if not colon:
         head, colon, _ = line[:60].partition("：")
@@ -173,7 +174,7 @@ def _name(line: str) -> str:
 
 
 def _header_block(lines: list[str], i: int) -> list[str] | None:
-    """From line ``i`` on: a From line and two more fields within the next lines (Yahoo and others mix their order)."""
+    """From line ``i`` on: a From line and two more fields within the next lines (Yahoo and others vary their order)."""
     seen: set[str] = set()
     block: list[str] = []
     last = i
@@ -186,7 +187,7 @@ def _header_block(lines: list[str], i: int) -> list[str] | None:
         elif j - last > 2:
             break
     # "De" and "Da" are also words: two more fields must bear them out. And "From Stockholm to Oslo on 2 March" is a journey:
-    # mail has a subject, or somebody's address.
+    # mail has a subject, or an address.
     if len(seen) < 3 or not seen & _FROM:
         return None
     return block if seen & _SUBJECT or any("@" in line for line in block) else None

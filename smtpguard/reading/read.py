@@ -36,7 +36,7 @@ _USUAL = Bounds()
 _EXCERPT = 2_000
 _NOBODY: frozenset[str] = frozenset()
 _NOT_JUDGED: tuple[Looks, float, tuple[Mark, ...]] = Looks.UNCLEAR, 0.0, ()
-# Fields that may stand once (RFC 5322 section 3.6), and decide what people see or what programs read.
+# Fields that may occur once (RFC 5322 section 3.6), and decide what people see or programs read.
 _ONCE = ("from", "sender", "subject", "message-id")
 _LEAVING = frozenset({"unsubscribe-words", "preferences", "unsubscribe-link"})
 
@@ -49,8 +49,8 @@ def read(
     *,
     marked: bool = True,
 ) -> Reading:
-    """All that can be said of ``message``. Pure, total, and bounded by ``bounds``. ``marked`` False: nobody asks what it looks like, which
-    is half the work of a header."""
+    """The reading of ``message``. Pure, total, and bounded by ``bounds``. ``marked`` False: skip looks, which take half
+    the time of a header."""
     header = message.header
     fields = index(header)
     lists = list_header(header.fields)
@@ -134,7 +134,7 @@ def _body_start(message: Message, header: Header) -> int:
 
 
 def _is_report(fields: Index) -> bool:
-    """A delivery status or complaint, by its type (RFC 6522). Its list headers tell of another message."""
+    """A delivery status or complaint, by its type (RFC 6522). Its list headers belong to another message."""
     given = fields.get("content-type")
     value = given[0].raw[:500].lower() if given else b""
     if b"multipart/report" in value or b"message/delivery-status" in value:
@@ -199,8 +199,8 @@ _SERVERS = {
     "x-ecartis-version": "Ecartis", "x-listprocessor-version": "ListProc",
 }  # fmt: skip
 _SERVERS_OWN = ("list", "leaving", "subscription")  # groups of marks that a list server makes
-_ANNOUNCEMENT = 4.0  # people's posts come to 2.5 at most
-# What a person's own writing leaves beside the list server's fields.
+_ANNOUNCEMENT = 4.0  # people's posts reach 2.5 at most
+# Marks of a person's own writing beside the list server's fields.
 _PERSONAL = frozenset(
     {"outlook-thread", "quoted-headers", "quoting-markup", "quoted-text", "colleague-quoted", "colleague-referenced", "references",
      "reply-prefix", "mail-program", "thread-index", "originator-org", "our-exchange", "composition", "signed", "personal-voice",
@@ -219,7 +219,8 @@ def _list_server(fields: Index, lists: ListHeader, marks: list[Mark]) -> str:
 
 
 def _announces(marks: list[Mark]) -> bool:
-    """Whether a newsletter went through the list server: marks enough that the server did not make, and no conversation."""
+    """Whether a newsletter came through the list server: enough marks that the server did not make, and no
+    conversation."""
     if any(m.name in CONVERSATION for m in marks):
         return False
     own: dict[str, float] = {}
@@ -229,9 +230,9 @@ def _announces(marks: list[Mark]) -> bool:
     return sum(own.values()) >= _ANNOUNCEMENT
 
 
-# The campaign that a message says it is of. Header fields that anybody can write: believed from a verified origin alone.
+# The campaign that a message declares. Anybody can write these header fields: they count only from a verified origin.
 #
-# A field that numbers campaigns names one by itself; some tools number each copy in it. Feedback-ID and List-Id (RFC 2919) often
+# A field that numbers campaigns names one alone; some tools number each copy in it. Feedback-ID and List-Id (RFC 2919) often
 # stay the same from one mailing to the next, so they name one together with the subject, digits and all. A message that says
 # it is of a campaign is of one with all that bear its subject, too. Any name in common joins two. Fields that number recipients
 # or messages name nothing.
@@ -246,7 +247,7 @@ _MOST = 200
 
 
 def campaign_of(fields: Index, lists: ListHeader, subject: str) -> tuple[str, ...]:
-    """Its names, the most telling first; none where it says nothing. A field that stands twice says nothing either."""
+    """Its names, the most specific first; empty if it declares none. A field that occurs twice is ignored."""
     found = []
     for name in () if _CAMPAIGNS.isdisjoint(fields) else _OF_CAMPAIGNS:
         given = fields.get(name, ())

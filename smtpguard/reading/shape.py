@@ -9,7 +9,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.text import Text
 
-# What programs leave in the markup of a mail that a person typed.
+# Signs of mail programs in the markup of typed mail.
 _TYPED = (
     ("msonormal", "Word or Outlook"), ("wordsection1", "Word or Outlook"), ("elementtoproof", "Outlook on the web"),
     ("divtagdefaultwrapper", "Outlook on the web"), ("ms-outlook-mobile", "Outlook on a telephone"), ("exchange server", "Exchange"),
@@ -29,12 +29,12 @@ _BOUNDARIES = (
     (re.compile(r"-{12}[0-9A-Za-z]{24}\Z"), "Thunderbird"),
     (re.compile(r"=_[0-9a-f]{32}\Z"), "Roundcube"),
 )
-# What templates are made with, each sign in its spellings.
+# Signs of templates, each in its spellings.
 _TEMPLATE = (
     ('name="viewport', "name=viewport", "name='viewport"), ('role="presentation"', "role=presentation"), ("@media only screen", "@media screen"),
     ("mj-column",), ('class="mcn',), ("x-apple-disable-message-reformatting",), ("bgcolor=",), ('background="http', "background='http"),
 )  # fmt: skip
-# And what Word writes as well, into every letter from Outlook.
+# Signs of templates that Word also writes, into every letter from Outlook.
 _WORDS_TOO = (
     ("<!--[if mso", "<!--[if gte mso"), ("<!--[if !mso",), ('xmlns:v="urn:schemas-microsoft-com:vml',),
     ('cellpadding="0', "cellpadding='0", "cellpadding=0"),
@@ -42,7 +42,7 @@ _WORDS_TOO = (
 
 
 def shape_marks(text: Text) -> Iterator[Mark]:
-    """Marks of composition in a mail program, of templates, and of hidden text."""
+    """Marks of a mail program, of templates, and of hidden text."""
     typed = ""
     for boundary in text.boundaries[:3]:
         typed = typed or next((name for pattern, name in _BOUNDARIES if pattern.match(boundary)), "")

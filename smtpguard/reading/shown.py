@@ -46,22 +46,22 @@ _BLOCKS = frozenset([
 _HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*", re.I)
 
 LINK, PICTURE, POINT = "@link ", "@picture ", "@point "
-"""How a token begins that is the target of a link, a picture from elsewhere, or one of a point's size, which nobody sees: of that the
-host alone counts."""
+"""The beginning of a token for the target of a link, of a remote picture, or of an invisible one-point picture: of the
+last only the host counts."""
 
 
 PART = "<part "
-"""How the block begins that says of which type the text is that follows."""
+"""The beginning of a block that gives the type of the text after it."""
 _OCTETS = "content "
-"""How the digest begins of what could not be taken apart."""
+"""The beginning of the digest of a message that could not be parsed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """``subject`` and each of ``blocks`` (a paragraph, or what stands between two changes of line or cell) are tokens, each on a
-    line of its own; one that begins a line in the message itself stands behind an empty one. ``sender``: From, Sender and Reply-To
-    as they are shown. ``files``: type, name and SHA-256 of attachments, pictures and attached messages. ``content``: the
-    SHA-256 of the octets; where ``opaque``, nothing but that could be found out."""
+    """``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line or cell) are tokens, each
+    on a line of its own; a token that begins a line in the message follows an empty one. ``sender``: From, Sender and
+    Reply-To as they are shown. ``files``: type, name and SHA-256 of attachments, pictures and attached messages.
+    ``content``: the SHA-256 of the octets; if ``opaque``, nothing else is known."""
 
     content: str
     subject: str = ""
@@ -72,7 +72,7 @@ class Shown:
 
     @property
     def digest(self) -> str:
-        """Of everything but where lines are broken; hexadecimal."""
+        """Over everything except line breaks; hexadecimal."""
         if self.opaque:
             return f"{_OCTETS}{self.content}"
         plain = [tokens(self.subject), self.sender, [tokens(block) for block in self.blocks], self.files]
@@ -80,11 +80,11 @@ class Shown:
 
     @property
     def text(self) -> str:
-        """By which two are the same text, with the same files, whatever their subjects and senders."""
+        """Equal for the same text with the same files, whatever the subject and sender."""
         return self.content if self.opaque else str(([tokens(block) for block in self.blocks], self.files))
 
     def beginning(self, most: int) -> str:
-        """Of its text, so many characters at most."""
+        """The beginning of its text, at most so many characters."""
         said = ""
         for block in self.blocks:
             if len(said) <= most and (text := as_text(tokens(block))):
@@ -115,7 +115,7 @@ class Shown:
 
 
 def is_compared(digest: str) -> bool:
-    """Whether ``Shown.digest`` is of what a message shows, and not of its octets; "" is of neither."""
+    """Whether ``Shown.digest`` is over the shown content, and not over octets; False for ""."""
     return bool(digest) and not digest.startswith(_OCTETS)
 
 
@@ -124,7 +124,7 @@ def tokens(block: str) -> list[str]:
 
 
 def as_text(some: Iterable[str]) -> str:
-    """Tokens as people read them, markup left out."""
+    """Tokens as people read them, without markup."""
     said = ""
     bound = True
     for token in some:
@@ -136,7 +136,8 @@ def as_text(some: Iterable[str]) -> str:
 
 
 _NOT_A_LINE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
-"""What RFC 5321 section 2.3.8 allows in no message: relays differ on where it ends a line, and so on what is shown."""
+"""Characters that RFC 5321 section 2.3.8 forbids: relays differ on the line ends that they give, and so on what is
+shown."""
 
 
 def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
@@ -204,7 +205,7 @@ def _text_block(text: str) -> str:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Words, each with what joins its parts; punctuation before and behind one by itself; links."""
+    """Words, each with its inner punctuation; punctuation before and after one by itself; links."""
     for chunk in text.split():
         begin, end = 0, len(chunk)
         while begin < end and chunk[begin] in _BEFORE:
@@ -261,7 +262,7 @@ def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
 
 
 def _tag(tag: str, named: Mapping[str, str], sheets: Sheets) -> tuple[str, list[str], bool]:
-    """Its name; its tokens: itself, then targets and told words; whether there are any of these."""
+    """Its name; its tokens: itself, then targets and visible attribute texts; whether there are any of these."""
     begins = _TAG.match(tag)
     if begins is None:
         return "", [" ".join(tag.split())], False
@@ -298,7 +299,7 @@ def _host(target: str) -> str:
 
 
 def _target(value: str, named: Mapping[str, str]) -> str:
-    """A picture that is sent along by what it shows, not by what this message calls it."""
+    """An embedded picture by its content, not by its name in this message."""
     if value[:4].lower() == "cid:":
         return f"cid:{named.get(value[4:].strip('<>'), value[4:])}"
     if value[:5].lower() == "data:":

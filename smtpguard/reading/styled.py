@@ -19,7 +19,7 @@ _UNCERTAIN = re.compile(
     r"<(?:textarea|xmp|plaintext|listing|noembed|noframes|iframe|script)\b|<link\b[^>]*stylesheet|@import|\battr\s*\(|<style\b[^<]*\\",
     re.I,
 )
-"""Text that looks like tags; style sheets from elsewhere; attributes as text; names in escapes."""
+"""Text that looks like tags; remote style sheets; attributes shown as text; escaped names."""
 _SOURCE = re.compile(r"""(?<![\w-])src\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]*)""", re.I)
 _SIZES_PICTURES = re.compile(r"(?:\bimg\b|[*\[])[^{};]*\{[^{}]*(?<![\w-])(?:min-)?(?:width|height)\s*:", re.I)
 _SIZE = re.compile(r"""(?<![\w-])(min-)?(width|height)["']?\s*[=:]\s*["']?\s*([^\s"';>]*)""", re.I)
@@ -30,20 +30,20 @@ _ENLARGES = re.compile(
 _QUOTES = re.compile(
     r"gmail_|yahoo_|moz-|protonmail|tutanota|zmail|divrplyfwdmsg|appendonsend|outlookmessage|isforwardcontent|mail-editor|reference-message"
 )
-"""By these, mail programs fold away what is quoted."""
+"""Names by which mail programs fold quoted text."""
 _OURS = ("id", "class")
 _OURS_GIVEN = re.compile(r"""(?<![\w-])(id|class)\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]*)""", re.I)
 _TOGETHER = {
     "line-height": "font", "top": "inset", "right": "inset", "bottom": "inset", "left": "inset", "word-spacing": "font",
     "letter-spacing": "font",
 }  # fmt: skip
-"""Properties that one written as another's name may set as well."""
+"""Properties that a shorthand of another name may also set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheets:
-    """Of one HTML text. ``certain``: all that it can be styled by is known. ``names``: classes and ids in its style sheets, in lower
-    case, each with what stands for it; ``asked``: attributes that selectors ask for by their names."""
+    """For one HTML text. ``certain``: all its styles are known. ``names``: classes and ids in its style sheets, in
+    lower case, each with a replacement; ``asked``: attributes that selectors name."""
 
     certain: bool = False
     names: dict[str, str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Sheets:
         return cls(certain=True, names=names, asked=frozenset(asked), sizes_pictures=sizes)
 
     def digest(self, sheet: str) -> str:
-        """Of a style element, whatever its classes and ids are called."""
+        """Of a style element, independent of the names of its classes and ids."""
         if self.certain:
             sheet = _PRELUDE.sub(lambda prelude: _NAME.sub(self._renamed, prelude[0]), sheet)
         return hashlib.sha256(" ".join(sheet.split()).encode("utf-8", "replace")).hexdigest()
@@ -77,7 +77,7 @@ class Sheets:
         return self.names.get(f"{found[1]}{found[2].lower()}", found[0])
 
     def attribute(self, key: str, value: str) -> str:
-        """As it counts; "" where it changes nothing that is shown."""
+        """In normalized form; "" if it does not change what is shown."""
         if key == "style":
             return f"style={in_order(value)}" if value.strip(" ;") else ""
         if not self.certain or key in self.asked:
@@ -92,7 +92,7 @@ class Sheets:
         return f"{sign}{name}" in self.names or _QUOTES.match(name) is not None
 
     def is_point(self, attributes: str) -> bool:
-        """Whether a picture is so small that nobody sees it, whatever it shows. ``attributes``: as they stand in its tag."""
+        """Whether a picture is too small to be seen. ``attributes``: as in its tag."""
         said = _SOURCE.sub("", attributes)
         known = {self.attribute(*_named(one)) for one in _OURS_GIVEN.findall(said)} - {""}
         if known or self.sizes_pictures or not self.certain or _ENLARGES.search(said):
@@ -103,7 +103,7 @@ class Sheets:
 
 
 NO_SHEETS = Sheets()
-"""Everything counts."""
+"""Every attribute counts."""
 
 
 def _named(given: tuple[str, str]) -> tuple[str, str]:
@@ -115,7 +115,7 @@ def _attribute_of(sign: str) -> str:
 
 
 def in_order(style: str) -> str:
-    """Inline declarations, in an order of ours; those that may set the same stay in theirs."""
+    """Inline declarations in a fixed order; those that may override each other stay in theirs."""
     if any(sign in style for sign in ("\\", "/*", "{")):
         return style
     said = []

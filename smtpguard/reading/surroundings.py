@@ -12,7 +12,7 @@ from smtpguard.reading.topics import Vocabularies
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Custom:
-    """A mark of the admins' own. ``header`` empty: the text is looked at; ``pattern`` is re2's, ``term`` a plain phrase."""
+    """A mark of the admins' own. ``header`` empty: it is for the text; ``pattern`` is re2's, ``term`` a plain phrase."""
 
     name: str
     side: Side
@@ -24,10 +24,11 @@ class Custom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """``domains``: the organisation's, in A-labels and lower case; their subdomains count.
+    """``domains``: the organization's, in A-labels and lower case; their subdomains count.
 
-    ``list_addresses`` (canonical) and ``list_ids`` are those of customer lists: never colleagues. ``weights`` maps a mark's name
-    to the weight that admins give it, 0 to switch it off. ``authserv_ids``: whose Authentication-Results count (RFC 8601).
+    ``list_addresses`` (canonical) and ``list_ids`` are those of customer lists: never colleagues. ``weights`` maps a
+    mark's name to the admins' weight, 0 to switch it off. ``authserv_ids``: whose Authentication-Results count (RFC
+    8601).
     """
 
     domains: frozenset[str] = frozenset()
@@ -48,11 +49,11 @@ class Surroundings:
         return False
 
     def is_colleague(self, canonical: str) -> bool:
-        """An address of the organisation that is no customer list's."""
+        """An address of the organization that is no customer list's."""
         return canonical not in self.list_addresses and self.is_ours(canonical.rpartition("@")[2])
 
     def canonical(self, text: str) -> str | None:
-        """The canonical spelling of an address in a header, None where it is none."""
+        """The canonical spelling of an address in a header, None if it is invalid."""
         try:
             return Address.parse(text).canonical(self.delimiters)
         except BadAddress:

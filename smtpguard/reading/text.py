@@ -39,7 +39,7 @@ _LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
 
 @dataclass(slots=True)
 class Attachment:
-    """``nested``: whether it is a message, or a part of one, that is attached."""
+    """``nested``: it is an attached message, or a part of one."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ class Attachment:
 
 @dataclass(slots=True)
 class Nested:
-    """An attached message's header, as far as it tells who wrote it."""
+    """Fields of an attached message's header that name its writer."""
 
     sender: str
     subject: str
@@ -60,14 +60,14 @@ class Text:
     new: str = ""
     quoted: str = ""
     hidden: str = ""
-    unshown: str = ""  # what only some programs show, or only on being asked
+    unshown: str = ""  # text that only some programs show, or only on request
     attached: str = ""  # text of attached messages and text files
-    forwarded: list[str] = field(default_factory=list)  # of it, what attached messages show
-    enclosed: list[str] = field(default_factory=list)  # and what text files say; business cards are nobody's text
+    forwarded: list[str] = field(default_factory=list)  # of it, the text of attached messages
+    enclosed: list[str] = field(default_factory=list)  # and the text of text files, without business cards
     files: list[Part] = field(
         default_factory=list
-    )  # what nobody here reads; no pictures within the text, no signatures
-    plain: str = ""  # what a text/plain alternative says, where the HTML is shown instead
+    )  # files that are not read here; no pictures within the text, no signatures
+    plain: str = ""  # the text of a text/plain alternative, if the HTML is shown instead
     split: Split = field(default_factory=lambda: Split(""))
     markup: Markup | None = None
     alts: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Text:
     attachments: list[Attachment] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)  # by the names of facts
     nested: list[Nested] = field(default_factory=list)
-    calendar: str = ""  # the METHOD of an invitation, or "yes"; what is merely published asks nobody
+    calendar: str = ""  # the METHOD of an invitation, or "yes"; not for a published event
     kinds: list[str] = field(default_factory=list)
     boundaries: list[str] = field(default_factory=list)
     defects: list[Phrase] = field(default_factory=list)
@@ -92,7 +92,7 @@ def subject_of(fields: Index) -> str:
 
 
 def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
-    """The text of ``raw``, whose header ends at ``start`` and holds ``fields``. Raises TooComplex."""
+    """The text of ``raw``, whose header ends at ``start`` and has ``fields``. Raises TooComplex."""
     found: Walk = walk(raw, fields, start, meter)
     out = Text(kinds=found.kinds, boundaries=found.boundaries, defects=found.defects, unreadable=found.unreadable)
     out.subject = subject_of(fields)
@@ -105,7 +105,7 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
     _arrange(out, plains, markups)
     out.attached = "\n".join(attached)
     out.unshown = "\n".join((*(t for m in markups for t in m.unshown), *(backwards(p) for p in plains))).strip()
-    if attached and not out.split.kind:  # a conversation that was saved, and is sent along
+    if attached and not out.split.kind:  # a saved conversation that is attached
         saved = split(out.attached)
         out.split = saved if saved.kind == "header block" else out.split
     if why := _unseen(out, found):
@@ -167,7 +167,7 @@ def _trifling(part: Part) -> bool:
 
 
 def _seen_as_file(part: Part) -> bool:
-    """Whether a mail program shows it as a file that is attached; an attached message is one, whatever is in it."""
+    """Whether a mail program shows it as an attached file; an attached message is one, whatever it contains."""
     if part.nested or _trifling(part):
         return False
     whole = part.kind.startswith(("text/", "image/", "message/")) and not part.is_message
@@ -175,7 +175,7 @@ def _seen_as_file(part: Part) -> bool:
 
 
 def _unseen(out: Text, found: Walk) -> Said:
-    """Why nobody here can know what it shows: it has no words, and something that may show some."""
+    """Why its content cannot be known: it has no words, and a part that may show some."""
     if any(map(str.strip, (out.new, out.quoted, out.plain, *out.alts))) or out.calendar:
         return ""
     silent = (p for p in found.parts if not (p.nested or p.is_message or form_of(p.kind, p.filename)))
@@ -206,7 +206,7 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
 
 
 def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
-    """HTML is what most people see; a text/plain beside it is kept apart, or is the whole where there is no HTML."""
+    """HTML is what most people see; a text/plain beside it is kept apart, and is used alone without HTML."""
     plain = without_unseen("\n".join(plains))
     if markups:
         out.markup = markups[0] if len(markups) == 1 else _joined(markups)
@@ -217,14 +217,14 @@ def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
         out.hidden, out.alts = out.markup.hidden, out.markup.alts
         out.plain = plain
         if not out.split.kind and not out.markup.quoting and plain:
-            out.split = split(plain)  # the HTML may have lost the line that begins the quoted part
+            out.split = split(plain)  # the HTML may lack the line that begins the quoted part
         if not out.split.kind and not out.markup.quoting and out.hidden:
             hidden = split(out.hidden)
             out.split = hidden if hidden.kind == "header block" else out.split
     else:
         out.split = split(plain)
         out.new, out.quoted = out.split.new, out.split.quoted
-    # Links in quoted text are another's; in HTML they cannot be told apart where only a line of text says "quoted".
+    # Links in quoted text are another's; in HTML they cannot be separated if only a line of text marks the quotation.
     if not markups:
         out.links = _urls(out.new)
     elif not out.split.kind:

@@ -16,13 +16,13 @@ from smtpguard.reading.prefixes import REPLY, prefix_of
 from smtpguard.reading.walk import Index
 
 _MOST = 4_000
-_NEW, _ANSWER = 22, 5  # octets of a Thread-Index: of a new conversation, and more for each answer
-_NUMBER = slice(6, 22)  # what stands before it is a time
+_NEW, _ANSWER = 22, 5  # octets of a Thread-Index: of a new conversation, and of each reply
+_NUMBER = slice(6, 22)  # a time precedes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
-    """``first``: the Message-ID that it begins with, as far as is known. ``number``: of its Thread-Index, in hex, or "".
+    """``first``: the Message-ID that it begins with, as far as known. ``number``: of its Thread-Index, in hex, or "".
     ``answers``: whether this message is a reply."""
 
     first: str
@@ -53,7 +53,7 @@ def first_id(fields: Index, name: str) -> str:
 
 
 def answers_in(raw: bytes) -> int:
-    """How many answers a Thread-Index says that there were."""
+    """The number of replies in a Thread-Index."""
     return (len(_octets(raw)) - _NEW) // _ANSWER if _octets(raw) else 0
 
 
@@ -63,7 +63,7 @@ def _thread_index(fields: Index) -> bytes:
 
 
 def _octets(raw: bytes) -> bytes:
-    """Empty where it is none."""
+    """Empty if it is malformed."""
     try:
         octets = binascii.a2b_base64(b"".join(raw.split())[:_MOST])
     except binascii.Error:

@@ -18,16 +18,17 @@ from smtpguard.reading.looks import Topic
 
 MOST = 200
 PATIENCE = 500
-"""So many look-alikes are told apart in one text. A text with more of them is trying something: then a hit is a hit."""
+"""The most candidates that are checked for exceptions in one text. A text with more is suspicious: then every candidate
+counts."""
 _EDGE = 60
 _LONGEST_WORD = 80
-_REMEMBERED = 20_000  # words of which it is known what they hold
+_REMEMBERED = 20_000  # the most words in the cache
 _WORD = re.compile(r"\w+")
 COMPOUNDS = ("none", "first", "last", "both")
 
 
 class BadVocabulary(ValueError):
-    """A vocabulary that says something else than a vocabulary can. ``path`` leads to it, ``expected`` says what could stand there."""
+    """An invalid vocabulary. ``path``: the place of the error, ``expected``: valid values."""
 
     def __init__(self, vocabulary: str, path: tuple[str | int, ...], text: str, expected: str = "") -> None:
         super().__init__(f"vocabulary {vocabulary}: {'.'.join(map(str, path))}: {text}")
@@ -35,7 +36,8 @@ class BadVocabulary(ValueError):
 
 
 class _Exceptions:
-    """What looks like a vocabulary's terms and is none. ``*`` at either end of a word stands for any letters: ``*gatan`` is any street."""
+    """Words similar to a vocabulary's terms that do not count. ``*`` at either end of a word stands for any letters:
+    ``*gatan`` is any street."""
 
     def __init__(self, phrases: Sequence[str]) -> None:
         self._by_word: dict[str, list[str]] = {}
@@ -50,7 +52,7 @@ class _Exceptions:
                     self._by_word.setdefault(word, []).append(pattern)
 
     def near(self, words: Sequence[str]) -> re.Pattern[str] | None:
-        """Those in which any of these words may stand, as one pattern."""
+        """Exceptions that may contain any of these words, as one pattern."""
         found = {pattern for word in words for pattern in self._by_word.get(word, ())}
         found |= {pattern for starred, pattern in self._starred if any(map(starred.fullmatch, words))}
         return re.compile(rf"(?<!\w)(?:{'|'.join(sorted(found, key=lambda p: (-len(p), p)))})(?!\w)") if found else None
@@ -70,7 +72,7 @@ class _Entry:
     exceptions: _Exceptions
 
     def fits(self, before: str, after: str) -> bool:
-        """Whether the term stands in a word of which this comes before and after it."""
+        """Whether the term counts in a word with this text before and after it."""
         if before and not (self.last and len(before) > 1):
             return False
         return after in self.endings or (self.first and len(after) > 2)
@@ -80,7 +82,7 @@ _Finding = tuple[_Entry, re.Pattern[str] | None]
 
 
 class _Compiled:
-    """All terms of all vocabularies in one automaton, and what is known of words so far: what the terms say of them, no more."""
+    """All terms of all vocabularies in one automaton, and a cache of words with the terms in them."""
 
     def __init__(self, entries: Mapping[str, Sequence[_Entry]]) -> None:
         terms = {t: (t, len(t), any(e.last for e in those), tuple(those)) for t, those in entries.items()}
@@ -88,13 +90,13 @@ class _Compiled:
         self._known: dict[tuple[str, str], tuple[_Finding, ...]] = {}
 
     def hits(self, plain: str) -> Iterator[tuple[_Entry, int, int]]:
-        """Every entry that ``plain`` holds, each at the first word that no exception takes from it."""
+        """Every entry that ``plain`` contains, each at the first word that no exception excludes."""
         patience = PATIENCE
         done: set[_Entry] = set()
         known = self._known
         for end, (term, length, last, entries) in self._automaton.iter(plain):
             start = end - length + 1
-            letters = plain[start].isalnum()  # and no picture, which stands by itself wherever it stands
+            letters = plain[start].isalnum()  # not an emoji, which is a word of its own anywhere
             if letters and not last and start and plain[start - 1].isalnum():
                 continue  # in the middle of a word that none of these may end
             before = _left(plain, start) if last and letters else start
@@ -114,7 +116,8 @@ class _Compiled:
                 yield entry, before, after
 
     def _learn(self, word: str, term: str, before: str, after: str, entries: Sequence[_Entry]) -> tuple[_Finding, ...]:
-        """Which of the entries of a term a word holds (or some words, for a term of some), and what may take them from it."""
+        """The entries of a term that a word contains (or some words, for a term of several), and the exceptions that
+        may exclude them."""
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         fitting = [e for e in entries if e.fits(before, after)]
@@ -126,7 +129,7 @@ class _Compiled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabularies:
-    """Compiled once, read-only after. ``documents`` are what it was compiled of, so that it can be sent to another process."""
+    """Compiled once, read-only after. ``documents``: their sources, so that they can be sent to another process."""
 
     documents: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     _compiled: _Compiled | None = field(default=None, repr=False, compare=False)
@@ -136,13 +139,13 @@ class Vocabularies:
         return frozenset(self.documents)
 
     def terms_in(self, text: str) -> frozenset[str]:
-        """Every term that a text holds, folded, whatever words they share."""
+        """Every term in a text, folded, even if terms share words."""
         hits = () if self._compiled is None else self._compiled.hits(_spelled(text))
         return frozenset(entry.term for entry, _, _ in hits)
 
     def find(self, texts: Sequence[tuple[str, str]]) -> tuple[Topic, ...]:
-        """Topics in ``(where, text)`` pairs: the first place of each term, and one term of each word. At most ``MOST``, and then
-        one of each vocabulary still: many words of one subject are no cover for one of another."""
+        """Topics in ``(where, text)`` pairs: the first place of each term, and one term of each word. At most ``MOST``,
+        but at least one of each vocabulary: many words of one topic must not hide one of another."""
         if self._compiled is None:
             return ()
         found: dict[tuple[str, str], Topic] = {}
@@ -168,7 +171,7 @@ class Vocabularies:
 
 
 def compile_vocabularies(documents: Mapping[str, Mapping[str, object]]) -> Vocabularies:
-    """From vocabulary name to parsed YAML. Raises BadVocabulary at the first mistake."""
+    """From vocabulary name to parsed YAML. Raises BadVocabulary at the first error."""
     entries: dict[str, list[_Entry]] = {}
     for name, document in documents.items():
         for entry in _entries(name, document):
@@ -210,7 +213,7 @@ def _entries(name: str, document: Mapping[str, object]) -> Iterator[_Entry]:
 
 
 def words_of(group: Mapping[str, object], key: str) -> list[str]:
-    """Of one group of a vocabulary that was compiled."""
+    """Words of one group of a valid vocabulary."""
     return _words("", group, (), key)
 
 
@@ -228,7 +231,7 @@ def _words(name: str, group: object, path: tuple[str | int, ...], key: str) -> l
 
 
 def _spelled(text: str) -> str:
-    """As terms are spelled: folded, disguises undone, runs of white space one space."""
+    """Spelled as terms are: folded, disguises undone, runs of white space one space."""
     folded = fold(text)
     if "\n" in folded or "  " in folded:
         folded = " ".join(folded.split())

@@ -44,7 +44,7 @@ _ASKS = (
     r"(?:check|please check|can you check|could you check|look at|have a look|verify|confirm|fix|update|rewrite|is this (?:right|ok|correct)|kolla|kan du kolla|dubbelkolla|kontrollera|titta på|stämmer|ändra|rätta|skriv om|fixa"
     r"|sjekk|kan du sjekke|tjek|kan du tjekke|tarkista|voitko tarkistaa|prüf|prüfe|bitte prüfen|kannst du prüfen|stimmt das|vérifie|peux-tu vérifier|à vérifier|revisa|puedes revisar|comprueba)"
 )
-# "Lisa check this": to somebody by name, in brackets or on a line of its own.
+# "Lisa check this": to a person by name, in brackets or on a line of its own.
 _NOBODY = r"(?!(?:We|They|I|You|He|She|It|Please|Let|To|And|Vi|Ni|De|Jag|Du|Han|Hon|Den|Det|Wir|Sie|Ich|Er|Es|Nous|Vous|Je|On|Me|Te|Yo|Vil|Kan)\b)"
 _THIS = r"(?:this|that|it|here|the \w+|detta|det|här|den här|priset|länken|dette|tämä|tämän|das|dies|hier|den|ça|ceci|le|la|esto|aquí)"
 _TO_SOMEBODY = re.compile(
@@ -94,7 +94,7 @@ _HERE = re.compile(
     r"\b(?:bifoga|bilag|bilägg|attach|enclos|anbei|anhang|anhäng|angehängt|beigefügt|anlage|beilage|vedlagt|vedhæft|vedlegg|liit|oheis|ci-joint|pièce|annex|adjunt|allegat|bijlage|bijgevoegd)"
 )
 
-# To look for plain words first is many times faster than to look for the patterns.
+# Searching for plain words first is many times faster than for the patterns.
 _STAMPS = ("DRAFT", "UTKAST", "UDKAST", "LUONNOS", "ENTWURF", "BROUILLON", "BORRADOR", "BOZZA", "RASCUNHO", "EJ KLAR", "INTE KLAR", "NOT FINAL",
            "NICHT FERTIG", "WORK IN PROGRESS", "ARBETSVERSION", "ARBEITSVERSION")  # fmt: skip
 _REMINDERS = ("TODO", "TO-DO", "FIXME", "TBD", "TBA", "TBC")
@@ -108,7 +108,7 @@ _LOOKED_FOR = (
 
 
 def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, str]]:
-    """(kind, what was found) of the first of each kind but FILE. ``source``: of its HTML in lower case."""
+    """(kind, found text) of the first of each kind except FILE. ``source``: of its HTML in lower case."""
     body = own[:_MOST]
     text = f"{subject}\n\n{body}"
     small = text.lower()
@@ -148,10 +148,10 @@ def named_like_a_draft(files: Sequence[str]) -> str:
 
 
 def another_file(own: str, files: Sequence[str], source: str = "") -> tuple[str, str]:
-    """(name in the text, name of what is attached instead), or two of "".
+    """(name in the text, name of the attached file instead), or two of "".
 
-    ``files``: names of all that is attached. A text that names a document and brings none, or brings another too, speaks of one that
-    was sent before; so it does where it says so, or where the name is a link. An archive may hold the file.
+    ``files``: names of all attachments. A text that names one document and attaches none, or also another, refers to
+    one sent before; so does a text that says so, or that links the name. An archive may contain the file.
     """
     documents = [name for name in files if _DOCUMENT.search(name)]
     if not documents or any(map(_ARCHIVE.search, files)):
@@ -168,7 +168,7 @@ def another_file(own: str, files: Sequence[str], source: str = "") -> tuple[str,
 
 
 def _is_elsewhere(text: str, found: re.Match[str], source: str) -> bool:
-    """Whether a file that is named is said to be elsewhere, or is a link. ``source``: HTML in lower case."""
+    """Whether a named file is said to be elsewhere, or is a link. ``source``: HTML in lower case."""
     at = source.find(found[0].lower())
     if _LINKED.match(text, found.end()) or (at >= 0 and source.rfind("<a", 0, at) > source.rfind("</a", 0, at)):
         return True
@@ -177,14 +177,14 @@ def _is_elsewhere(text: str, found: re.Match[str], source: str) -> bool:
 
 
 def _may_be(spoken: str, before: str, attached: str) -> bool:
-    """Whether the file that a text names may be the attached one. ``before``: the name with the words in front, which may belong to it.
-    "prislista.pdf" may be "prislista (2).pdf"; "2026.pdf" is no more than the end of a name."""
+    """Whether the named file may be the attached one. ``before``: the name with the words before it, which may belong
+    to it. "prislista.pdf" may be "prislista (2).pdf"; "2026.pdf" is only the end of a name."""
     short, long = sorted((spoken, attached), key=len)
     return before.endswith(attached) or (sum(map(str.isalpha, short)) >= 4 and short in long)
 
 
 def _stem(name: str) -> str:
-    """The letters and digits of a name without its ending, however they are spelled: "Vår_lista.PDF" is "varlista"."""
+    """The letters and digits of a name without its extension, in a normal spelling: "Vår_lista.PDF" is "varlista"."""
     apart = unicodedata.normalize("NFKD", _DOCUMENT.sub("", name)).casefold().replace("ø", "o").replace("æ", "ae")
     plain = "".join(c for c in apart if c.isalnum())
     return plain.replace("ae", "a").replace("oe", "o").replace("ue", "u")

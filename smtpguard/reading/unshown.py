@@ -21,7 +21,7 @@ _OVERRIDES = ("\u202e", "\u202d")
 
 
 def unshown(html: str, source: str, tree: LexborHTMLParser) -> list[str]:
-    """``source``: the beginning of ``html`` in lower case; ``tree``: of it, from which nothing has been taken yet."""
+    """``source``: the beginning of ``html`` in lower case; ``tree``: its complete tree."""
     found: list[str] = []
     if any(sign in source for sign in _TOLD_SIGNS):
         for node in tree.css(_TOLD_BY)[:2_000]:
@@ -29,7 +29,7 @@ def unshown(html: str, source: str, tree: LexborHTMLParser) -> list[str]:
             image = node.tag == "img"
             found += [v[:500] for name in _TOLD if not (image and name == "alt") and (v := attributes.get(name))]
     if any(sign in source for sign in _DRAWN):
-        left = 4 * _MOST  # they may stand within one another, and each would be read again
+        left = 4 * _MOST  # they may nest, and inner ones would be read again
         for node in tree.css("svg,object,noframes,iframe[srcdoc]"):
             inner = node.attributes.get("srcdoc")
             found.append(_words(inner) if inner else node.text(separator=" ")[:_MOST])
@@ -44,13 +44,13 @@ def unshown(html: str, source: str, tree: LexborHTMLParser) -> list[str]:
 
 
 def backwards(text: str, source: str = "") -> str:
-    """The text read from its end, where signs or markup turn some of it round (CVE-2021-42574); else ""."""
+    """The text reversed, if characters or markup reverse some of it (CVE-2021-42574); else ""."""
     turned = any(sign in source for sign in _BACKWARDS) or any(sign in text for sign in _OVERRIDES)
     return text[:_MOST][::-1] if turned else ""
 
 
 def _to_outlook(html: str) -> list[str]:
-    """What stands in conditional comments: Outlook on Windows shows it, and it alone."""
+    """The text of conditional comments: only Outlook on Windows shows it."""
     found: list[str] = []
     at = size = 0
     while size < _MOST and (begin := html.find("<!--[if", at)) >= 0:
@@ -58,7 +58,7 @@ def _to_outlook(html: str) -> list[str]:
         if end < 0:
             break
         inner = html[begin:end].partition("]>")[2]
-        if not inner.lstrip().startswith("<!"):  # or everybody sees it
+        if not inner.lstrip().startswith("<!"):  # else every program shows it
             found.append(inner[:_MOST])
             size += len(inner)
         at = end + 9

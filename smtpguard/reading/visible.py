@@ -20,13 +20,13 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.bounds import Meter, TooComplex
 
 SMALLEST = 3.5
-"""Pixels below which nobody reads a text."""
+"""In pixels: smaller text is unreadable."""
 NEAR = 24
-"""Of 255 in each of red, green and blue: colours that are nearer than that are one to the eye."""
-_SMALLER = 0.6  # of a parent's size: a few of these within one another are too small
+"""Of 255 in each of red, green and blue: closer colours look the same."""
+_SMALLER = 0.6  # of a parent's size: a few nested ones are too small
 _RULES = 600
 _ROOT = 16.0
-_FAR = 200.0  # pixels out of its place: nobody's layout, everybody's way to hide a word from eyes
+_FAR = 200.0  # pixels out of place: used to hide text, not for layout
 _BEYOND = 2_000.0
 _SIGNS = re.compile(
     r"hidden|display|visibility|opacity|font|colou?r|clip|position|indent|margin|transform|mso-hide|height|width|zoom|filter"
@@ -70,15 +70,15 @@ _NAMED = {
 }  # fmt: skip
 
 _Colour = tuple[int, int, int]
-_CLEAR = (-1, -1, -1)  # of a text: transparent; of a background: a picture
-_BLUE: _Colour = (0, 0, 238)  # of a link that says nothing of its colour
+_CLEAR = (-1, -1, -1)  # for a text: transparent; for a background: a picture
+_BLUE: _Colour = (0, 0, 238)  # the default of a link
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one element says of itself. ``size``: pixels, or, with ``relative``, times its parent's. ``layer``: what is behind within it
-    is never behind what is around it; ``behind``: it is put behind what is around it; ``aside``: it is put elsewhere, and so maybe on a
-    picture."""
+    """The style that one element sets. ``size``: pixels, or, with ``relative``, times its parent's. ``layer``: elements
+    put behind within it stay in front of what is around it; ``behind``: it is put behind what is around it; ``aside``:
+    it is moved elsewhere, perhaps onto a picture."""
 
     hides: bool = False
     size: float | None = None
@@ -92,7 +92,7 @@ class _Look:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """How text right in an element is shown. ``covers``: what is put behind it is behind a background."""
+    """How text directly in an element is shown. ``covers``: elements put behind it are behind a background."""
 
     hidden: bool = False
     size: float = _ROOT
@@ -119,9 +119,10 @@ _PLAIN = _Look()
 
 
 def take_unseen(tree: LexborHTMLParser, html: str, source: str, meter: Meter) -> list[str]:
-    """Cut out of ``tree`` what nobody sees, links with it, and give its texts. ``source``: the beginning of ``html`` in lower case.
+    """Remove invisible text and links from ``tree``, and return the texts. ``source``: the beginning of ``html`` in
+    lower case.
 
-    Raises TooComplex where style sheets have rules without end.
+    Raises TooComplex if style sheets have too many rules.
     """
     if len(html) <= len(source) and not _SIGNS.search(source):
         return []
@@ -191,7 +192,7 @@ def _around(node: LexborNode, looks: Mapping[int, _Look], states: Mapping[int, _
 
 
 def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Look]) -> list[LexborNode]:
-    """What of an element is not seen: all of it, or its texts and links as far as nothing within sets them back."""
+    """The invisible nodes of an element: all of it, or its texts and links unless an inner element resets them."""
     if state.hidden:
         return [node]
     found: list[LexborNode] = []
@@ -220,7 +221,7 @@ def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Look]) -> list
 
 
 def _by_a_picture(node: LexborNode) -> bool:
-    """Whether what is put elsewhere may stand on a picture beside it."""
+    """Whether an element moved elsewhere may be on a picture beside it."""
     parent = node.parent
     return parent is not None and parent.css_first("img,video,picture,input[type=image]") is not None
 
@@ -237,7 +238,7 @@ def _chosen(tree: LexborHTMLParser, selector: str) -> list[LexborNode]:
 
 
 def _rules(html: str, meter: Meter) -> list[tuple[str, str]]:
-    """(selector, declarations) of the style sheets that hold on every screen, as far as they say anything of being seen."""
+    """(selector, declarations) of the style sheets for every screen, as far as they affect visibility."""
     found: list[tuple[str, str]] = []
     for sheet in _STYLE.findall(_FOR_OUTLOOK.sub("", html) if "<!--[if" in html else html)[:20]:
         sheet = _COMMENT.sub("", sheet).replace("<!--", "").replace("-->", "")
@@ -260,7 +261,7 @@ def _filled(text: str, custom: Mapping[str, str]) -> str:
 
 
 def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") -> _Look:
-    """What an element says of itself: attributes first, then style sheets, then its own style."""
+    """The style of an element: attributes first, then style sheets, then its own style."""
     given = node.attributes
     text = ""
     if len(given) > 1 or "style" not in given:
@@ -277,7 +278,7 @@ def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") ->
 
 @lru_cache(maxsize=8192)
 def _look(text: str) -> _Look:
-    """Of declarations in lower case."""
+    """From declarations in lower case."""
     said = _declarations(text)
     if not said:
         return _PLAIN
@@ -287,7 +288,7 @@ def _look(text: str) -> _Look:
     if (filled := said.get("-webkit-text-fill-color")) is not None:
         colour = _colour(filled) or colour
     if "text" in said.get("background-clip", "") + said.get("-webkit-background-clip", ""):
-        colour = None  # the text is filled with the background: it is seen
+        colour = None  # the text is filled with the background: it is visible
         back = None
     place, order = said.get("position", ""), said.get("z-index", "")
     placed = place in _PLACED and order not in ("", "auto")
@@ -297,7 +298,7 @@ def _look(text: str) -> _Look:
 
 
 def _makes_a_layer(said: Mapping[str, str]) -> bool:
-    """CSS 2.2 appendix E and what came since: of these alone what nobody hides a text by without them."""
+    """CSS 2.2 appendix E and later: only those properties that are not themselves used to hide text."""
     if said.get("isolation") == "isolate" or said.get("transform", "none") != "none":
         return True
     return said.get("opacity", "1") not in ("1", "100%", "1.0") or said.get("filter", "none") != "none"
@@ -331,7 +332,7 @@ def _size(said: Mapping[str, str]) -> tuple[float | None, bool]:
     if not value:
         return None, False
     numbers = [(float(n), unit) for n, unit in _NUMBER.findall(value)]
-    if "font" in said and said["font"] == value:  # the size stands before "/" or the family; weights have no unit
+    if "font" in said and said["font"] == value:  # the size comes before "/" or the family; weights have no unit
         numbers = [(n, unit) for n, unit in numbers if unit or n == 0][:1]
     if not numbers:
         word = next((_WORDS[w] for w in value.split() if w in _WORDS), None)
@@ -351,7 +352,7 @@ def _background(said: Mapping[str, str]) -> _Colour | None:
     value = said.get("background-color", "")
     picture = said.get("background-image", "") + value
     if "url(" in picture:
-        return _CLEAR  # above whatever colour there is
+        return _CLEAR  # above any colour
     found = _colour(value.partition("gradient(")[0]) if value else None
     if found is None and "gradient(" in picture:
         found = _colour(picture.partition("gradient(")[2])
@@ -361,7 +362,7 @@ def _background(said: Mapping[str, str]) -> _Colour | None:
 
 
 def _colour(value: str) -> _Colour | None:
-    """The first colour in a value; ``_CLEAR`` for one that is transparent; None where there is none."""
+    """The first colour in a value; ``_CLEAR`` for a transparent one; None for none."""
     value = value.strip()
     if not value:
         return None
@@ -414,7 +415,7 @@ def _near(one: _Colour, other: _Colour) -> bool:
 
 
 def _may_meet(said: Iterable[_Look]) -> bool:
-    """Whether a colour of a text is that of some background."""
+    """Whether the colour of a text may equal that of some background."""
     said = list(said)
     colours = {look.colour for look in said if look.colour} | {(0, 0, 0)}
     if _CLEAR in colours:
@@ -424,13 +425,13 @@ def _may_meet(said: Iterable[_Look]) -> bool:
 
 
 def _lengths(value: str) -> Iterator[tuple[float, str]]:
-    """Pixels, or per cent as they stand."""
+    """Pixels, or per cent unchanged."""
     for n, unit in _NUMBER.findall(value):
         yield float(n) * (1.0 if unit == "%" else _PIXELS.get(unit, 1.0)), unit
 
 
 def _out(value: str) -> bool:
-    """Whether something is put so far aside that nobody sees it."""
+    """Whether it is moved so far that it is off the screen."""
     return any(n <= -_FAR or n >= _BEYOND if unit != "%" else n <= -90 or n >= 300 for n, unit in _lengths(value))
 
 

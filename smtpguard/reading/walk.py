@@ -30,7 +30,7 @@ def index(header: Header) -> Index:
 
 @dataclass(slots=True, kw_only=True)
 class Part:
-    """A leaf, or a message that is attached. ``raw[start:end]`` is its body, still encoded."""
+    """A leaf, or an attached message. ``raw[start:end]`` is its body, still encoded."""
 
     kind: str
     parameters: dict[str, str]
@@ -41,12 +41,12 @@ class Part:
     start: int
     end: int
     within: str  # the kind of the multipart around it
-    nested: int  # how many attached messages it is inside of
+    nested: int  # the number of attached messages around it
     fields: Index
 
     @property
     def is_message(self) -> bool:
-        """Whether it is an attached message, by its type or, of octets, by its name; its parts follow it."""
+        """Whether it is an attached message, by its type or, for octets, by its name; its parts follow it."""
         return self.kind in _MESSAGES or (self.kind in _OCTETS and self.filename.lower().endswith(".eml"))
 
     @property
@@ -56,19 +56,19 @@ class Part:
 
 @dataclass(slots=True)
 class Walk:
-    """What was found on the way. ``unreadable`` says why nobody here can know all that the message says."""
+    """The result of a walk. ``unreadable``: why the content cannot be fully known."""
 
     parts: list[Part] = field(default_factory=list)
     defects: list[Phrase] = field(default_factory=list)
     unreadable: Said = ""
     boundaries: list[str] = field(default_factory=list)
-    kinds: list[str] = field(default_factory=list)  # of everything met, in order
+    kinds: list[str] = field(default_factory=list)  # of all parts, in order
 
     def give_up(self, why: Phrase) -> None:
         self.unreadable = self.unreadable or why
 
 
-# Kinds that hide what they say from everybody on the way, or say it elsewhere.
+# Kinds whose content is encrypted, or is elsewhere.
 _SEALED = {
     "multipart/encrypted": Phrase("it is encrypted ({how})", how="PGP/MIME or S/MIME"),
     "application/pgp-encrypted": Phrase("it is encrypted ({how})", how="PGP/MIME"),
@@ -85,7 +85,7 @@ _OCTETS = frozenset({"application/octet-stream", "application/x-unknown", ""})
 
 
 def walk(raw: Content, fields: Index, start: int, meter: Meter) -> Walk:
-    """Everything that ``raw`` is made of from ``start`` on, where ``fields`` is its header. Raises TooComplex."""
+    """All parts of ``raw`` from ``start`` on, where ``fields`` is its header. Raises TooComplex."""
     found = Walk()
     _part(found, raw, fields, start, len(raw), "", 0, 0, meter, "text/plain")
     return found
@@ -143,7 +143,7 @@ def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:
         out.boundaries.append(boundary)
     if not pieces:
         if part.end - part.start > 2:
-            # Some programs show such a body as it stands, others cut it their own way.
+            # Some programs show such a body unparsed, others split it in their own way.
             out.give_up(Phrase("it is a multipart whose parts cannot be told apart"))
             part.kind = "text/plain"
             out.parts.append(part)
@@ -157,7 +157,8 @@ def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:
 
 
 def _cut(part: Part, boundary: str, meter: Meter) -> Iterator[tuple[int, int]]:
-    """Where each part starts and ends. A missing last boundary ends with what is around it (RFC 2046 section 5.1.2)."""
+    """The start and end of each part. Without a last boundary the last part ends with its container (RFC 2046 section
+    5.1.2)."""
     raw, end = part.raw, part.end
     line = b"--" + boundary.encode("utf-8", "surrogateescape")
     begin = -1
@@ -187,7 +188,7 @@ def _cut(part: Part, boundary: str, meter: Meter) -> Iterator[tuple[int, int]]:
 
 
 def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
-    """The header of a part and where its body starts."""
+    """The header of a part and the start of its body."""
     if raw[start : start + 2] == b"\r\n":
         return {}, start + 2
     stop = raw.find(b"\r\n\r\n", start, min(end, start + MAX_PART_HEADER))
@@ -197,7 +198,7 @@ def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
         stop = end
     header = parse_header(raw[start:stop])
     if header.broken:
-        if not header.fields:  # no header at all: some programs show it, from its first line on
+        if not header.fields:  # no header at all: some programs show it from its first line on
             return {}, start
         out.give_up(Phrase("a part's header is broken"))
     return index(header), min(end, stop + 4)
@@ -205,7 +206,7 @@ def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
 
 def _attached_message(out: Walk, part: Part, depth: int, meter: Meter) -> None:
     raw, start, end = part.raw, part.start, part.end
-    if part.encoding not in ("", "7bit", "8bit", "binary"):  # forbidden by RFC 2046 section 5.2.1, and seen
+    if part.encoding not in ("", "7bit", "8bit", "binary"):  # forbidden by RFC 2046 section 5.2.1, but it occurs
         meter.take_text(end - start)
         decoded, _ = transfer(part.body, part.encoding)
         raw = decoded.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

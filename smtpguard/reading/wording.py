@@ -18,7 +18,7 @@ from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text
 from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished
 
-MOST = 60_000  # characters in which phrases are looked for: from the beginning, and from the end
+MOST = 60_000  # phrases are searched in so many characters from the beginning, and from the end
 _GREETING = re.compile(
     r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hej(?:san)?|hallå|tjena|tja|god(?: ?morgon|dag)|bästa|käre?|kära|hei|halla|moi|terve"
     r"|hyvää? \w+|hallo|guten (?:tag|morgen)|liebe[r]?|sehr geehrte[r]?|moin|servus|bonjour|salut|coucou|chère?|hola|buenos días|buenas|estimad[oa]|querid[oa]"
@@ -26,7 +26,7 @@ _GREETING = re.compile(
     r"\b[ ,]*(?:[^\W\d_][\w\-'.]*[ ,]*(?:(?:and|och|og|ja|und|et|y|e|en|&)\s)?){0,4}[,!.:\-–]?\s*(?:\n|\Z)",
     re.I,
 )
-# In a paragraph that flows on: a greeting and one name or two.
+# Within a paragraph: a greeting and one or two names.
 _INLINE = re.compile(
     r"\s*(?:Hi|Hello|Hey|Dear|Hej(?:san)?|Hallå|Tjena|Hei|Moi|Hallo|Liebe[r]?|Bonjour|Salut|Chère?|Hola|Ciao|Beste)"
     r" (?:[A-ZÅÄÖÆØÉÜ][\w'\-]{1,20}|alla|all|everyone|everybody|team|kaikki|zusammen|tous|todos)(?: (?:och|and|og|ja|und|et|y|&) [A-ZÅÄÖÆØÉÜ][\w'\-]{1,20})?[,!.:–-]"
@@ -84,7 +84,7 @@ _EVIDENCE = 70
 
 
 def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mark]:
-    """All marks that the text gives."""
+    """All marks from the text."""
     yield from _quoted_marks(text, around)
     own = text.new if len(text.new) <= 2 * MOST else text.new[:MOST] + "\n" + text.new[-MOST:]
     plain = text.plain[-MOST:] if text.markup and not text.split.kind else ""
@@ -92,7 +92,7 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
     if plain:
         for name, evidence in _phrases(plain):
             phrases.setdefault(name, evidence)
-    if text.hidden:  # what nobody sees speaks for no mailing; what it says of itself counts
+    if text.hidden:  # hidden text is no evidence for a mailing; its own signs count
         for name, evidence in _phrases(text.hidden[:MOST]):
             if name in _OF_ITSELF:
                 phrases.setdefault(name, evidence)
@@ -112,7 +112,7 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
 
 
 def _phrases(text: str) -> Iterator[tuple[str, Phrase]]:
-    """Each mark once, with the words around the first phrase. Words that everybody uses count from two different ones on."""
+    """Each mark once, with the words around the first phrase. Very common words count only if two different ones occur."""
     parts = fold(text).replace("’", "'").split()
     folded, own = " ".join(parts), list[str]()
     seen: dict[str, set[str]] = {}
@@ -133,7 +133,7 @@ def _phrases(text: str) -> Iterator[tuple[str, Phrase]]:
 
 
 def _around(words: list[str], folded: str, start: int, end: int) -> str:
-    """The phrase and whole words around it, as they stand in the text: ``words`` are those of ``folded`` one by one, or none."""
+    """The phrase and whole words around it, as in the text: ``words`` are those of ``folded`` one by one, or none."""
     low = 0 if start <= 25 else folded.find(" ", start - 26, start) + 1 or start
     high = len(folded) if end + 35 >= len(folded) else max(end, folded.rfind(" ", end, end + 36))
     shown = folded[low:high].strip()
@@ -191,7 +191,7 @@ def _quoted_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
             Phrase("a mail program marked quoted text in it ({sign})", sign=text.markup.quoting)
         )
     block = f"{opening}\n{text.quoted[:3000]}"[:4000] if kind and around.domains else ""
-    # To look for our domains first is many times faster than to parse what may be an address.
+    # Searching for our domains first is many times faster than parsing addresses.
     if block and (not block.isascii() or any(domain in block.lower() for domain in around.domains)):
         named = ", ".join(line for line in block.split("\n") if "@" in line)
         ours = next((a for a in addresses(named, around) if around.is_colleague(a)), None)
@@ -237,7 +237,7 @@ def _urls(text: str) -> int:
 
 
 def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[Mark]:
-    """What letters between people have: a greeting by name, regards, a voice. Shortness and plainness help it along."""
+    """Marks of personal letters: a greeting by name, regards, a voice. Shortness and plain text support them."""
     body = own.strip()
     if not greets_customers and (_GREETING.match(body) or _BY_NAME.match(body[:200]) or _INLINE.match(body[:200])):
         yield KINDS["addressed"].mark(Phrase('it begins as a letter: "{words}"', words=body.splitlines()[0][:40]))

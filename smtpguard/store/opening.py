@@ -55,7 +55,8 @@ async def open_store(
     mail waits for its writes. Raises Foreign and OtherSecret, before anything is written, if ``state_dir`` or
     ``secret`` is another store's. ``renewing``: ``secret`` is a new one, to be put in force by ``renew``. ``reads``:
     nothing will be written, so a read-only store is enough. ``committed`` is called with the events of each commit made
-    here, in the writer thread."""
+    here, in the writer thread.
+    """
 
     def connect() -> tuple[Database, PutBack | None]:
         if not is_there(url):

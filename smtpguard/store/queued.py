@@ -18,7 +18,8 @@ WAIT_SECONDS = 20.0
 class Work:
     """One unit of work in a batch: an item with its ``admission``, or any other ``step``.
 
-    ``started``: it is in a batch, so it may be written whatever its caller is told."""
+    ``started``: it is in a batch, so it may be written whatever its caller is told.
+    """
 
     __slots__ = ("admission", "error", "future", "item", "loop", "result", "since", "started", "step")
 

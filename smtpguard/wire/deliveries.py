@@ -36,7 +36,8 @@ class Deliveries:
         """For each recipient its own refusal, or the reply to the message.
 
         Raises Lost (RelayUnavailable if no connection can be had) and Recalled. A connection lost before DATA, as an
-        idle one may be, is replaced once."""
+        idle one may be, is replaced once.
+        """
         if not _in_crlf_lines(content.raw):
             return _all(envelope, BARE_LINE_END)  # a lenient relay could see another message in it
         if content.raw.find(b"\0") >= 0:

@@ -122,7 +122,8 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
 def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost") -> Rcpt:
     """The argument of ``RCPT``: the recipient, and its path for the relay. Raises Refused.
 
-    The null path is no recipient. A postmaster without a domain is the one of the host ``here``."""
+    The null path is no recipient. A postmaster without a domain is the one of the host ``here``.
+    """
     found = _RCPT.match(argument)
     if not found:
         raise Refused(reply.BAD_RECIPIENT if argument[:3].upper() == b"TO:" else reply.BAD_PARAMETER)

@@ -49,7 +49,8 @@ class Caller(Protocol):
 class Logins:
     """Shared by the logins of one process. Reads the TLS files when made.
 
-    Their connections count in the pool's limit; each belongs to its client until it is closed."""
+    Their connections count in the pool's limit; each belongs to its client until it is closed.
+    """
 
     def __init__(
         self,
@@ -140,7 +141,8 @@ class _Credentials:
 class Login:
     """One client's logins. ``user``: whom the relay has accepted, over ``line``.
 
-    ``lost`` is called once if the relay ends the connection of a logged-in client."""
+    ``lost`` is called once if the relay ends the connection of a logged-in client.
+    """
 
     def __init__(
         self,

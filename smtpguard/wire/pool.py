@@ -159,7 +159,8 @@ class RelayPool:
         """A clean connection. ``client``: for whom, "" if it is not counted. ``fresh``: a new one, since idle ones may
         be dead unnoticed.
 
-        Raises RelayUnavailable: at once while the relay is known to be down, else after ``wait_seconds``."""
+        Raises RelayUnavailable: at once while the relay is known to be down, else after ``wait_seconds``.
+        """
         if fresh:
             while self._idle:
                 self._part(self._idle.pop()[0])

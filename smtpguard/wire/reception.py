@@ -97,7 +97,8 @@ class Reception:
         """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended.
         ``client``: the client's address, as a proxy in front gave it; "" if it could not.
 
-        Raises OSError if the TLS handshake fails; then ``over`` is not called."""
+        Raises OSError if the TLS handshake fails; then ``over`` is not called.
+        """
         tls = self.listener.tls
         if tls is not None and tls.implicit:
             _, dialog = await self.loop.connect_accepted_socket(

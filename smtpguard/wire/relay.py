@@ -118,7 +118,8 @@ class RelayConnection(asyncio.Protocol):
 
         ``parts`` are dot-stuffed and end in CRLF. ``fence`` is asked right before the dot is written, and again while
         it is still in our buffers; if it refuses, the connection is dropped and Recalled raised. Raises Lost, whose
-        ``after_dot`` says whether the dot was sent."""
+        ``after_dot`` says whether the dot was sent.
+        """
         asked = self._send((b"DATA",), self.timeouts.data)
         self._in_data = True  # from now on sent octets may be content, even if the caller is cancelled
         reply = self._one(await asked)

@@ -60,7 +60,8 @@ def who(mechanism: str, response: bytearray) -> str:
     """The name that the relay is asked to accept. Raises Refused if there is none, or it is invalid.
 
     For PLAIN the authentication identity, whose password is given: a relay may ignore an authorization identity, and
-    then anybody could use it. For LOGIN the first response."""
+    then anybody could use it. For LOGIN the first response.
+    """
     match mechanism:
         case "PLAIN":
             parts = response.split(b"\0")

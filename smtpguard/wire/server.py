@@ -99,7 +99,8 @@ class _NoTimer:
 class Dialog(SMTP):
     """One client's connection.
 
-    ``deadline``: until when the client must have sent its input, or read its output; infinite while we are busy."""
+    ``deadline``: until when the client must have sent its input, or read its output; infinite while we are busy.
+    """
 
     _timeout_handle = cast(Any, _NoTimer())
     _original_transport = None
@@ -108,7 +109,8 @@ class Dialog(SMTP):
     def __init__(self, desk: Desk, told: str | None = None) -> None:
         """In place of aiosmtpd's, which inspects its handlers for each connection and looks up the host's name.
 
-        ``told``: the client's address, as a proxy in front gave it; "" if it could not."""
+        ``told``: the client's address, as a proxy in front gave it; "" if it could not.
+        """
         self.loop = desk.loop
         asyncio.StreamReaderProtocol.__init__(self, cast(Any, None), None, loop=self.loop)
         self.session = self.envelope = self.transport = self._handler_coroutine = None

@@ -145,7 +145,8 @@ class SmtpSession:
     complete and is being decided on.
 
     For the transaction: ``mail``; ``recipients``, those that were accepted; ``deadline``, until when it must be
-    complete."""
+    complete.
+    """
 
     def __init__(self, listener: Listener, who: Identity, greeting: Reply, *, monotonic: Callable[[], float]) -> None:
         self.who = who

@@ -41,7 +41,8 @@ class RelayTarget:
     ``clients_without_tls``: clients' credentials may go there in clear; see ``for_clients``. ``wait_seconds``: the
     longest wait for a connection, until the relay has greeted; ``down_seconds``: how long a failed attempt is
     remembered at least. ``client_share``: the share of connections that an untrusted client may have. ``reachability``:
-    the relay's state, and the log of outages; None: none."""
+    the relay's state, and the log of outages; None: none.
+    """
 
     host: str = "127.0.0.1"
     port: int = 25

@@ -29,7 +29,8 @@ Stop = Callable[[], bool]
 class SourceError(Exception):
     """The source cannot be read, or is implausible: nothing of it is used. Names file and line if possible.
 
-    The text is for terminals, logs and mail, and partly from the other side: control characters are removed."""
+    The text is for terminals, logs and mail, and partly from the other side: control characters are removed.
+    """
 
     def __init__(self, said: str) -> None:
         super().__init__("".join(c if c.isprintable() else "?" for c in said))
@@ -53,7 +54,8 @@ class Tally:
     """Counts of one pass. ``done`` of ``size`` octets, for a progress bar; a source of unknown size leaves both 0.
 
     ``unmailed``: rows of people to whom the list server would not send. ``ignored``: targets of a map that are no
-    mailbox. ``unit`` and ``source`` name what is being read; a source sets them when it begins."""
+    mailbox. ``unit`` and ``source`` name what is being read; a source sets them when it begins.
+    """
 
     rows: int = 0
     bad: int = 0
@@ -85,7 +87,8 @@ class Source(Protocol):
         """32 octets that change whenever the members could have changed; cheap. Raises SourceError.
 
         Asked before a pass and after it: a different answer means that the source changed while it was read. A source
-        that cannot tell without being read returns a different fingerprint for each opening, so that it is always read."""
+        that cannot tell without being read returns a different fingerprint for each opening, so that it is always read.
+        """
 
     def cells(self, tally: Tally) -> Iterator[Cell]:
         """Every member, in its original spelling; ``tally.rows`` counts them. Raises SourceError, midway too."""
@@ -137,7 +140,8 @@ def addresses(source: Source, tally: Tally) -> Iterator[Address]:
 def cell_address(text: str) -> Address:
     """The mailbox in a cell or a line: ``anna@example.se``, ``Anna <anna@example.se>``, ``mailto:anna@example.se``.
 
-    Raises BadAddress."""
+    Raises BadAddress.
+    """
     text = text.strip().strip("\ufeff\u200b\u00a0 \t;,")
     if text.endswith(">"):
         text = text[:-1].rpartition("<")[2]

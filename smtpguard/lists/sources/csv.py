@@ -38,7 +38,8 @@ LONGEST_ROW = 100  # lines that one row may span; with more, a quote was left op
 class CsvTable:
     """``column``: a name, or a number from 1. ``delimiter``, ``header``, ``encoding``: None is detected.
 
-    ``statuses``: "mailed" leaves out people to whom the list server would not send, "all" counts every row."""
+    ``statuses``: "mailed" leaves out people to whom the list server would not send, "all" counts every row.
+    """
 
     column: str | int | None = None
     delimiter: str | None = None

@@ -57,7 +57,8 @@ class Seen:
     restored to an earlier state, "" otherwise. ``unreadable``, ``differs``: what is wrong with the policy in force, and
     with its file. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx,
     also without a verdict. ``called``: rules that call a person. ``absent``: kinds of parts without a ready process.
-    ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind."""
+    ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind.
+    """
 
     at: datetime
     store: str | None = None
