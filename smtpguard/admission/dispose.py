@@ -108,7 +108,7 @@ class Dispose:
     def _fence(self, gathered: Gathered, admission: Admission, gone: Callable[[], bool]) -> Fence:
         facts = gathered.facts
         return self._watch.fence(
-            lists=facts.lists,
+            lists=facts.lists - admission.unfrozen,
             senders=facts.senders,
             mailing=admission.mailing,
             thread=facts.thread,

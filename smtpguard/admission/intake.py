@@ -469,6 +469,7 @@ def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
         identity=facts.identity,
         always=gathered.in_force.approved_always,
         coming=gathered.coming,
+        doubled=len({r.digest for r in gathered.counted.recipients}) < len(gathered.counted.recipients),
         letter_from=facts.letter_from,
         quoted=gathered.quoted if facts.letter_from else frozenset(),
         shared=facts.shared,

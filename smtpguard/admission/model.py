@@ -34,6 +34,9 @@ class Seen(Live):
     queue: Hold | None = None
     twin: Hold | None = None
     generation: int = 0
+    astray: int = 0
+    """It is a copy of what people allowed for the people of a set alone, and so many of its recipients are none of those, or may have a
+    copy; nothing else takes it in."""
     in_doubt: bool = False
     """An earlier verdict to relay with the same key has an IN_DOUBT event, or no outcome: the relay may have the
     message (RFC 1047)."""
@@ -50,7 +53,7 @@ class Item:
     ``thread``: what a freeze compares with, as in Facts. ``identity``: what it is a copy of; None if nothing needed it.
     ``always``: lists whose people no approval for another list covers. ``coming``: the message for comparison with
     approvals; None until one may apply. ``test``: a preapproval, which counts nobody. ``gone``: whether the client has
-    disconnected; then it is not admitted. ``letter_from``: the keys that first contacts of a letter to customers are
+    disconnected; then it is not admitted. ``doubled``: two of its recipients are one person. ``letter_from``: the keys that first contacts of a letter to customers are
     counted under. ``quoted``: digests of recipients whom it quotes by name. ``shared``: its sender is a mailbox of
     several people, whose claim to answer is believed. ``refers_to``: Message-IDs of References and In-Reply-To.
     """
@@ -72,6 +75,7 @@ class Item:
     always: frozenset[str] = frozenset()
     coming: Coming | None = None
     test: bool = False
+    doubled: bool = False
     letter_from: tuple[str, ...] = ()
     quoted: frozenset[bytes] = frozenset()
     shared: bool = False
@@ -88,7 +92,7 @@ class Admission:
     ``named``: subject, reverse-path and sender of a mailing's first message. ``grown``: the primary hold, if this
     message, stored under it or deferred, adds lists, rules or writers to it. ``progress``: of a release in stages that
     this message is part of. ``spared``: digests of those who get the message now although it is held (``scope:
-    customers``). ``leads``: later copies are stored under ``hold``. ``shown``: what the held message shows
+    customers``). ``unfrozen``: lists whose freezes do not stop it. ``leads``: later copies are stored under ``hold``. ``shown``: what the held message shows
     (reading.shown), packed.
     """
 
@@ -107,6 +111,7 @@ class Admission:
     spared: frozenset[bytes] = frozenset()
     leads: bool = True
     shown: bytes | None = None
+    unfrozen: frozenset[str] = frozenset()
 
 
 class ComparisonMissing(LedgerError):

@@ -34,6 +34,7 @@ from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
+from smtpguard.mailings.model import Correction
 from smtpguard.notices.calling import calling
 from smtpguard.notices.intents import Notices
 from smtpguard.notices.noticedata import sentences
@@ -56,7 +57,8 @@ ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What is known before the admission; ``admission`` is its last step. ``questions``: the counts that the plan asks
-    for, by slot. ``test``: a preapproval. ``asked``: the count of questions to the writer."""
+    for, by slot. ``test``: a preapproval. ``asked``: the count of questions to the writer. ``correction``: the
+    people that it goes to, if it is the correction of a mailing."""
 
     gathered: Gathered
     asks: tuple[Ask, ...]
@@ -66,6 +68,7 @@ class Record:
     questions: Questions = field(default_factory=dict)
     test: bool = False
     asked: tuple[Ask, ...] = ()
+    correction: Correction | None = None
 
     def admission(self, stands: Standing, live: Seen, stops: tuple[Ask, ...] = ()) -> Admission:
         """Build what is written. If a live hold, or one released just now, has the same content and envelope, the
@@ -112,6 +115,7 @@ class Record:
             spared=self._spared(verdict),
             leads=stands.leads,
             shown=self.gathered.shown.pack() if hold is not None and self.gathered.shown is not None else None,
+            unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only)),
         )
 
     def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
@@ -236,6 +240,18 @@ class Record:
             proofs=coming.proofs,
             by_address=coming.by_address,
         )
+        if (one := self.correction) is not None:
+            mine = gathered.in_force.addresses_of(one.by)
+            told = () if hold.sender in (None, *mine) else (one.by,)
+            hold = replace(
+                hold,
+                correction=one,
+                reach=one.reach,
+                reach_at_least=False,
+                sender=hold.sender or one.by,
+                told=told,
+                senders=hold.senders | mine,
+            )
         hold = replace(hold, confirm=self._confirm(hold, live) if not hold.lead else None)
         return replace(hold, attend_at=self.term.attend_at(hold, self.gathered.in_force))
 
@@ -327,6 +343,8 @@ class Record:
             "tellable": gathered.sender.told is not None,
             **as_journalled(everyone),
         }
+        if bound := [grant.only for grant in live.grants if grant.only]:
+            data["set"] = bound[0]
         decided = self._decided(live) if live.mailing is not None else []
         if any(h.mode is Mode.APPROVED and h.action is Action.CONFIRM for h in hits) and CONFIRMED not in decided:
             decided.append(CONFIRMED)

@@ -25,8 +25,10 @@ from smtpguard.journal.chain import canonical
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row
 from smtpguard.mailings.model import Fate, Grant, Mailing
+from smtpguard.mailings.sets import Sets
 from smtpguard.outbox import rows as outboxes
 from smtpguard.policy.counted import Ask
+from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Action, Held
 
 _SET_REACH = "UPDATE hold SET copies = ?, reach = ? WHERE hold_id = ?"
@@ -58,6 +60,7 @@ class Run:
         self._queued: dict[
             str, tuple[int, int]
         ] = {}  # by the hold of a sender's letters: its copies and people after this run
+        self._sets = Sets(batch)
         mailings_of(batch).meet(items)
         self._tally = Tally(batch, items)  # some counts need the mailing of an item
 
@@ -86,7 +89,7 @@ class Run:
         marks = None
         if admission.disposition is None and admission.verdict.action is Action.RELAY:
             mailing = row.known.mailing_id if row is not None else ""
-            marks = canonical([sorted(item.touches), sorted(item.senders), mailing, item.thread])
+            marks = canonical([sorted(item.touches - admission.unfrozen), sorted(item.senders), mailing, item.thread])
         # From here on nothing is refused.
         batch.append(sealed)
         people = self._recorded(item, row, admission) if row is not None else None
@@ -140,7 +143,7 @@ class Run:
         batch, roll = self._batch, mailings_of(self._batch)
         counts = self._tally.counts(item) if item.asks else {}
         maybe: dict[Ask, int] = {}
-        mailing, entry, fresh = None, None, 0
+        mailing, entry, fresh, astray = None, None, 0, 0
         grants: tuple[Grant, ...] = ()
         if row is not None:
             of_mailing, maybe = roll.counts(row, item)
@@ -148,13 +151,13 @@ class Run:
             mailing = roll.view(row)
             if mailing.grant is not None:
                 fresh = roll.fresh(row, item)
-                grants = self._covering(item, mailing, fresh)
+                grants, astray = self._covering(item, row, mailing, fresh)
             entry = self._entry(mailing.entry)
         queue = self._entry(self._queues.get(item.letter_from[-1], "")) if item.letter_from else None
         return Seen(
             mailing_id=mailing.mailing_id if mailing is not None else "",
             now=batch.now,
-            freezes=batch.freezes,
+            freezes=_stopping(batch.freezes, grants),
             counts=counts,
             maybe=maybe,
             mailing=mailing,
@@ -165,16 +168,18 @@ class Run:
             queue=queue,
             twin=self._twins.get(item.key),
             generation=batch.head.generation,
+            astray=astray,
             in_doubt=item.key in self._doubts,
         )
 
-    def _covering(self, item: Item, mailing: Mailing, fresh: int) -> tuple[Grant, ...]:
-        """The approvals that cover this message. Raises ComparisonMissing if that cannot be said yet."""
+    def _covering(self, item: Item, row: Row, mailing: Mailing, fresh: int) -> tuple[tuple[Grant, ...], int]:
+        """The approvals that cover this message. If none does, how many of its recipients are not in the set of people that an approval
+        of this content is bound to, or may have it already. Raises ComparisonMissing if that cannot be said yet."""
         if item.test:  # people decide on it whatever was approved before
-            return ()
+            return (), 0
         allowing = mailing.allowing(item.everybody, fresh, self._batch.now, item.always)
         if not allowing or item.identity is None:
-            return ()
+            return (), 0
         coming = item.coming
         answers = [grant.takes_in(coming) if coming is not None else None for grant in allowing]
         if None in answers:
@@ -182,7 +187,19 @@ class Run:
             found = covers.documents(self._batch.connection, names)
             if coming is None or found.keys() - coming.fits.keys():
                 raise ComparisonMissing("people approved something like it", found)
-        return tuple(grant for grant, answer in zip(allowing, answers, strict=True) if answer)
+        covering = [grant for grant, answer in zip(allowing, answers, strict=True) if answer]
+        astray = {grant.only: self._astray(grant, item, row) for grant in covering if grant.only}
+        grants = tuple(grant for grant in covering if not astray.get(grant.only))
+        return grants, 0 if grants else min(astray.values(), default=0)
+
+    def _astray(self, grant: Grant, item: Item, row: Row) -> int:
+        """How many of its recipients are not in the set, stand for several, or may have a copy already; two that are one person, too."""
+        roll = mailings_of(self._batch)
+        wrong = sum(
+            not self._sets.has(grant.only, person.digest) or roll.may_have(row, person.digest)
+            for person in item.everybody
+        )
+        return wrong or int(item.doubled or not item.everybody)
 
     def _entry(self, hold_id: str) -> Hold | None:
         if not hold_id:
@@ -246,6 +263,12 @@ class Run:
         if twin is None or twin.hold_id != admission.adopt:
             raise ValueError("adopted a hold that is not this message's")
         return twin if twin.state is State.VOID else None
+
+
+def _stopping(freezes: Sequence[Freeze], grants: Sequence[Grant]) -> tuple[Freeze, ...]:
+    """The freezes that an item meets: what is approved as a correction for its people goes to those of a frozen list."""
+    spared = frozenset().union(*(grant.lists for grant in grants if grant.only))
+    return tuple(f for f in freezes if not (f.selector is Selector.LIST and f.value in spared))
 
 
 def answered_as(admission: Admission) -> str | None:

@@ -25,7 +25,7 @@ from smtpguard.mailings.staging import Move, Progress
 from smtpguard.policy import confirming
 from smtpguard.policy.facts import OF_MAILINGS, OF_SENDERS, named
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
+from smtpguard.policy.rule import ASTRAY, COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 
 MOST_TOLD = 50
@@ -84,6 +84,10 @@ def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) 
         verdict = _excused(verdict)
     if mailing is None or not gathered.in_force.enforce:
         return Standing(verdict=asking.settled(verdict, gathered, live))
+    if live.astray and verdict.action < Action.DEFER:
+        verdict = _with(verdict, _astray(live.astray))
+        quorum = gathered.in_force.rules.quorum(gathered.facts.lists)
+        verdict = replace(verdict, quorum=verdict.quorum or quorum)
     entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
     counted = gathered.counted
     waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
@@ -92,6 +96,8 @@ def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) 
 
     def refused() -> bool:
         nonlocal rejection
+        if any(grant.only for grant in live.grants):  # what was refused of it was for others
+            return False
         rejection = refused_by(gathered, live)
         return rejection is not None
 
@@ -107,6 +113,8 @@ def standing(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) 
         case Course.REFUSED if rejection is not None:
             return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
         case Course.COVERED:
+            if any(grant.only for grant in live.grants):
+                return Standing(verdict=_excused(verdict))
             return _in_turn(_excused(verdict), mailing, live)
         case Course.WAITS:
             with_it = Action.CONFIRM if asking.is_asked_of(entry, gathered) else Action.HOLD
@@ -399,6 +407,20 @@ def _rejected(sentence: str) -> Hit:
     )
     reason = Reason(fact="mailing.rejected", observed="true", limit="false", public=said)
     return _hit(REJECTED, Action.REJECT, "", reason)
+
+
+def _astray(people: int) -> Hit:
+    reason = Reason(
+        fact="mailing.correction",
+        observed=str(people),
+        limit="0",
+        public=Phrase.counted(
+            "It is approved as a correction for certain people alone, and one recipient is none of them or may have it already.",
+            "It is approved as a correction for certain people alone, and {n} recipients are none of them or may have it already.",
+            people,
+        ),
+    )
+    return _hit(ASTRAY, Action.HOLD, Phrase("A correction goes to those alone whom it is for, once"), reason)
 
 
 def _waits(mailing: Mailing, action: Action) -> Hit:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
+from smtpguard.admission.correcting import Corrections
 from smtpguard.app import policyfile
 from smtpguard.app.alarmed import standing
 from smtpguard.app.certificates import Renewals, of_console
@@ -23,7 +24,7 @@ from smtpguard.app.lists import on_list
 from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
-from smtpguard.app.services import opened, term
+from smtpguard.app.services import notices, opened, term
 from smtpguard.app.signatures import dkim_verifier
 from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
@@ -136,6 +137,15 @@ class Console(Part):
             mailings=mailings,
             returns=Returns(store, policies, clock, digester, key=installation_secret(settings)),
             trial=_Trial(policies, gather),
+            corrections=Corrections(
+                ledger=store,
+                policies=policies,
+                gather=gather,
+                clock=clock,
+                new_id=ids(),
+                term=term(settings),
+                notices=notices(settings),
+            ),
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),
             clock=clock,
             url=settings.console.url.rstrip("/"),

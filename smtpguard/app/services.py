@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
 if TYPE_CHECKING:
+    from smtpguard.admission.correcting import Corrections
     from smtpguard.app.policies import Following
     from smtpguard.config.brief import Needed
     from smtpguard.config.settings import Settings
@@ -59,6 +60,7 @@ class Services:
     digester: Digester
     clock: Clock
     new_id: Callable[[], str]
+    correcting: Callable[[], AbstractAsyncContextManager[Corrections]]
 
 
 def term(settings: Settings) -> Deadlines:
@@ -191,4 +193,17 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
             digester=digester,
             clock=clock,
             new_id=new_id,
+            correcting=lambda: _corrections(settings, store, digester, clock, new_id),
         )
+
+
+@asynccontextmanager
+async def _corrections(
+    settings: Settings, store: Store, digester: Digester, clock: Clock, new_id: Callable[[], str]
+) -> AsyncIterator[Corrections]:
+    from smtpguard.app.correcting import corrections
+
+    async with corrections(
+        settings, store, digester, clock, new_id, term=term(settings), notices=notices(settings)
+    ) as made:
+        yield made

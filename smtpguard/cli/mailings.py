@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -36,6 +36,7 @@ FATES = {
     "stopped": (Fate.STOPPED,),
 }
 _EVERY_SECONDS = 1.0
+_MOST_OCTETS = 50 << 20
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 an_id = click.argument("mailing_id", metavar="ID")
@@ -46,7 +47,7 @@ follow = click.option("--follow", is_flag=True, help="Go on showing it, once a s
 
 @click.group()
 def command() -> None:
-    """Mailings: list, show, people; approve, reject, go-on, stop, reopen."""
+    """Mailings: list, show, people; correct; approve, reject, go-on, stop, reopen."""
 
 
 @command.command("list")
@@ -154,6 +155,106 @@ def people(
             raise NotFine(f"not all of them: it went to {then}. Match an export from then: --from-csv FILE")
 
     _run(context, work)
+
+
+@command.command()
+@an_id
+@click.option(
+    "--message",
+    "message",
+    type=click.File("rb"),
+    metavar="FILE",
+    required=True,
+    help="The message (RFC 5322), as its copies will be; - for standard input.",
+)
+@as_address
+@a_comment
+@click.option("--in-doubt", "doubt", is_flag=True, help="With those who may have it, or get it still.")
+@click.option(
+    "--from-csv",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Who was on a list when the mailing went to its address, where the list has changed since.",
+)
+@click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
+@as_json
+@click.pass_obj
+def correct(
+    context: Context,
+    mailing_id: str,
+    message: IO[bytes],
+    address: str,
+    comment: str,
+    doubt: bool,
+    file: Path | None,
+    column: str | None,
+    as_json: bool,
+) -> None:
+    """Begin its correction: a message to exactly those who got it.
+
+    It is held until others approve it, for the people of the account at this moment and for nobody else. From then on one copy for
+    each of them passes, also while a list of theirs is frozen; a copy for anybody else waits.
+    """
+
+    async def work(services: Services) -> None:
+        from smtpguard.admission.correcting import NotAll
+        from smtpguard.mail.message import Message
+
+        mailing = await services.mailings.show(mailing_id)
+        matched = await _fates(services, mailing, file, column) if file is not None else None
+        raw = message.read(_MOST_OCTETS + 1)
+        if len(raw) > _MOST_OCTETS:
+            raise CannotRun(f"{message.name}: larger than {_MOST_OCTETS >> 20} MB")
+        whole = Message.of(raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        async with services.correcting() as corrections:
+            try:
+                hold = await corrections.begin(
+                    mailing, whole, starter=address.strip().lower(), by=context.user, doubt=doubt, matched=matched,
+                    comment=comment,
+                )  # fmt: skip
+            except NotAll as error:
+                raise NotFine(f"{error}: --from-csv FILE") from None
+        made = hold.correction
+        assert made is not None
+        if as_json or context.json:
+            context.say(
+                {
+                    "hold": hold.hold_id,
+                    "mailing": made.mailing_id,
+                    "set": made.people,
+                    "sent": made.sent,
+                    "may_have": made.may,
+                    "beyond": made.beyond,
+                    "as_of": f"{made.as_of:%Y-%m-%dT%H:%M:%SZ}",
+                }
+            )
+            return
+        may = f", and {made.may:,} who may have it" if doubt else ""
+        click.echo(f"{hold.hold_id}: held, for the {made.sent:,} who have it{may}; others approve it: smtpguard held show {hold.hold_id}")  # fmt: skip
+        if made.beyond:
+            click.echo(f"{made.beyond:,} more got it behind addresses of which nobody here knows who that is", err=True)
+
+    _run(context, work)
+
+
+async def _fates(services: Services, mailing: Mailing, file: Path, column: str | None) -> dict[bytes, Fate]:
+    """What became of the copy of each address in the file, by its digest."""
+    from smtpguard.app.mailingpeople import Matched
+    from smtpguard.mail.address import Address
+
+    try:
+        matched = Matched(
+            services.mailings, services.store, services.policies, services.settings.policy.parent, mailing.mailing_id,
+            name=None, file=file, column=column,
+        )  # fmt: skip
+        digester = services.policies.current().registry.digester
+        found = {digester.of(Address.parse(one)): fate async for one, fate in matched.people()}
+    except NoAddresses as error:
+        raise CannotRun(str(error)) from None
+    if matched.older:
+        raise NotFine(f"these are not all of them: it went to {'; '.join(matched.older)}")
+    return found
 
 
 @command.command()

@@ -94,11 +94,12 @@ def told(
     for n, grant in enumerate(mailing.grants):
         by = f" by {', '.join(grant.by)}" if grant.by else ""
         how = " beforehand" if grant.beforehand else ""
+        most = "exactly" if grant.only else "at most"
         to = f" in all, to {', '.join(sorted(grant.lists))}" if mailing.earlier else ""
         over = "" if now < grant.until else " (over)"
         yield from _named(
             "Approved",
-            f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for at most {grant.people:,} people{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
+            f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for {most} {grant.people:,} people{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
         )
         for sentence in covering.said(covers[n]) if n < len(covers) else ():
             yield from _named("Covers", plain(sentence))

@@ -194,6 +194,10 @@ def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
     if hold.lead:
         whole = "of its sender's letters" if hold.by_sender else "of its mailing"
         return [("Part of", f"{hold.lead}, which is decided on for all {whole}")]
+    if (one := hold.correction) is not None:
+        may = f" and {one.may:,} who may have it" if one.may else ""
+        said = f"for exactly the {one.sent:,} who have {one.mailing_id}{may}, at {one.as_of:%Y-%m-%d %H:%M:%S} UTC"
+        return [("Corrects", f"{said}; its approval lets one copy for each of them pass, and none for anybody else")]
     if hold.kind == "test":
         return [("Test", "it is not sent on; its approval lets the mailing itself pass")]
     if hold.copies and hold.by_sender:
@@ -259,7 +263,7 @@ def tell(
         *_doubtful(hold, own),
         *_delivered(hold),
         ("From", f"{hold.sender or 'nobody who can be told'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
-        ("To", ", ".join(shown) + (f" and {others:,} more" if others else "")),
+        ("To", ", ".join(shown) + (f" and {others:,} more" if others else "") if hold.correction is None else ""),
         (
             "Reaches",
             f"{reach(hold)} {'person' if hold.reach == 1 else 'people'}"

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from smtpguard.admission.correcting import Corrections
 from smtpguard.console.ports import Archive, Matching, OtherFile, Standing, Trial, Waits
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
@@ -55,6 +56,7 @@ class ConsoleServices:
     returns: Returns
     trial: Trial
     matching: Matching
+    corrections: Corrections
     clock: Clock
     url: str = ""
     delimiters: str = "+"

@@ -106,6 +106,9 @@ DONE: Mapping[str, str] = {
     "mailing": N_("It is done."),
     "people-asked": N_("Another person who decides on it must agree now, and then you are both told who got it."),
     "people-agreed": N_("You agree: you are both told who got it now."),
+    "correcting": N_(
+        "The correction waits until others have approved it. Then a copy for each of those who got the mailing passes, and none for anybody else."
+    ),
     "thawed": N_("It is lifted. Mail goes on."),
     "thaw-asked": N_("Somebody else must agree now, and then it is lifted."),
 }

@@ -37,6 +37,7 @@ OURS: Mapping[str, str] = {
     "mailing.waits": N_("other copies of it are held"),
     "mailing.copies": N_("copies that are held"),
     "mailing.differs": N_("in what it differs from what was approved"),
+    "mailing.correction": N_("recipients whom the correction is not for"),
     "mailing.stage": N_("how far the mailing is"),
 }
 """Facts of the built-in rules, which no policy asks for."""

@@ -121,6 +121,7 @@ DEEDS: Mapping[str, str] = {
     "reopened": N_("the decision is taken back"),
     "rejected": N_("what had not gone is rejected"),
     "feedback": N_("bounces and complaints were told"),
+    "correction": N_("a correction of it was begun"),
     "people asked": N_("one person wants to be told who got it"),
     "people agreed": N_("a second person agrees that it is told who got it"),
     "people": N_("who got it, by their addresses"),

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0029"
+SCHEMA = "0030"
 """The newest revision in migrations/versions, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()
@@ -346,6 +346,15 @@ cover = Table(  # templates of approvals that cover copies
     _text("cover", primary_key=True),
     _big("made_at"),
     _text("doc"),
+)
+
+peopleset = Table(  # sets of people that approvals are bound to (mailings.sets): sorted keyed digests in pieces, by the first of each
+    "peopleset",
+    metadata,
+    _text("name", primary_key=True),
+    _blob("first", primary_key=True),
+    _blob("people"),
+    _big("made_at"),
 )
 
 content = Table(

@@ -323,8 +323,16 @@ class Freezes:
         """The freezes that stop further messages of a mailing, or those of it that are approved and not sent."""
         senders = frozenset(filter(None, (mailing.sender, mailing.reverse_path)))
         freezes = (await self._ledger.gate.read()).freezes
+        bound = frozenset().union(
+            *(grant.lists for grant in mailing.grants if grant.only)
+        )  # a correction goes all the same
         return stopped_by(
-            freezes, lists=mailing.lists, senders=senders, mailing=mailing.mailing_id, thread="", now=self._clock.now()
+            freezes,
+            lists=set(mailing.lists) - bound,
+            senders=senders,
+            mailing=mailing.mailing_id,
+            thread="",
+            now=self._clock.now(),
         )
 
     async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:

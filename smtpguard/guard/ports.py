@@ -17,7 +17,7 @@ from smtpguard.journal.fate import End
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers, Fence
-from smtpguard.mailings.model import Fate, Mailing
+from smtpguard.mailings.model import Account, Fate, Mailing
 from smtpguard.outbox.model import Intent, Lease, Outcome
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.counted import Ask
@@ -141,6 +141,12 @@ class Mailings(Protocol):
 
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
         """The fate of the copies for those of these people whom the mailing has come for."""
+
+    async def account(self, mailing_id: str) -> Account:
+        """Whom it has reached by now."""
+
+    async def keep_set(self, people: Collection[bytes]) -> str:
+        """Keep a set of people, as keyed digests, for an approval that is bound to it. Its name (mailings.model.set_of)."""
 
     async def change(self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
         """Change a mailing. Raises KeyError, and what ``step`` raises to refuse."""

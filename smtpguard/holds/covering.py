@@ -29,6 +29,8 @@ class Covered:
     copies: int = 0
     beforehand: bool = False
     compared: bool = True
+    correction: bool = False
+    """It is for exactly those who got a mailing."""
     letters: int | None = None
     """For a sender's letters that wait as one hold: how many more are listed and decided on."""
 
@@ -61,6 +63,7 @@ def covered(hold: Hold, learned: Learned) -> Covered:
         template=learned.template if covers_copies(hold) else None,
         copies=learned.copies or 0,
         beforehand=hold.kind == TEST,
+        correction=hold.correction is not None,
         compared=is_compared(hold.exact),
         letters=learned.letters or 0 if hold.queue else None,
     )
@@ -75,6 +78,7 @@ def of_grant(grant: Grant, documents: Mapping[str, str]) -> Covered:
         template=template,
         copies=template.learned if template is not None else 0,
         beforehand=grant.beforehand,
+        correction=bool(grant.only),
         compared=cover is not None and is_compared(cover.exact),
     )
 
@@ -86,7 +90,7 @@ def said(covers: Covered, *, blind: bool = False) -> tuple[Phrase, ...]:
         return (_letters(covers.letters), Phrase("A letter that comes later, or is not listed, waits anew."))
     if template is None:
         return (_ONLY if covers.compared else _OCTETS,)
-    first = [_BEFOREHAND] if covers.beforehand else []
+    first = [_CORRECTION if covers.correction else _BEFOREHAND] if covers.beforehand else []
     if not template.learned:
         return (_all(*first, _by_default(template.words_at_most)), _NEVER)
     if template.alone is not None:
@@ -175,6 +179,7 @@ _OCTETS = Phrase("To approve it is to approve this message only, octet by octet:
 _BEFOREHAND = Phrase(
     "Approved beforehand, this very content may go to the list's address, and single copies of it may go to its people."
 )
+_CORRECTION = Phrase("A single copy of it may go to each of those whom it is for, once, and to nobody else.")
 _NEVER = Phrase("Another line, file, picture, address of a link, subject or sender is held again.")
 _NOTHING = Phrase("nothing")
 _KINDS: Mapping[str, str] = {

@@ -137,7 +137,7 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, 
     if made.grant is not None:
         mailing = mailing.granted(made.grant, made.stages, roll.view(row).out, now, made.at_once)
     if made.rejection is not None:
-        mailing = mailing.refused(made.rejection)
+        mailing = mailing.refused(made.rejection, hold=True)
     if made.ungranted:
         mailing = mailing.ungranted(made.ungranted)
     if mailing is not row.mailing:

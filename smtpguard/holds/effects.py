@@ -53,6 +53,7 @@ def grant(
         beforehand=hold.kind == TEST,
         said=any(v.people for v in votes),
         cover=cover(hold, learned),
+        only=hold.correction.people if hold.correction is not None else "",
     )
 
 
@@ -128,6 +129,8 @@ def cover(hold: Hold, learned: Learned | None = None) -> Cover:
 def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
     """How many people it may reach in all: the least that a vote allows. If no vote says so, as many as its largest
     list has, or as were seen; for a single message without earlier copies only the people seen."""
+    if hold.correction is not None:
+        return hold.correction.reach
     several = (
         (hold.copies > 0 and not hold.queue)
         or hold.kind == TEST

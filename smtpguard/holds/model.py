@@ -10,7 +10,7 @@ from datetime import datetime
 from smtpguard.database.codec import Codec
 from smtpguard.journal.event import Event
 from smtpguard.mail.envelope import Envelope, Session
-from smtpguard.mailings.model import Grant, Rejection
+from smtpguard.mailings.model import Correction, Grant, Rejection
 from smtpguard.outbox.model import Intent, Settled
 from smtpguard.policy.absences import Groups
 from smtpguard.policy.approvals import Stages
@@ -262,6 +262,8 @@ class Hold:
 
     confirm: Confirmation | None = None
     """For a hold that began as a question to its writer."""
+    correction: Correction | None = None
+    """For the correction of a mailing: the people that it goes to, and nobody else. It is approved beforehand."""
 
     @property
     def asks_writer(self) -> bool:
@@ -283,7 +285,8 @@ class Hold:
     def scope(self) -> frozenset[str]:
         """What a vote on it takes into account, beside content and envelope."""
         rules = (h.rule for h in self.verdict.hits if h.mode is Mode.ENFORCE)
-        return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in rules)))
+        bound = (f"set {self.correction.people}",) if self.correction is not None else ()
+        return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in rules), *bound))
 
 
 def standing_votes(hold: Hold) -> tuple[Vote, ...]:
@@ -406,10 +409,9 @@ Over = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]
 
 
 def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Freeze, ...]:
-    """The freezes that stop a held message, whether it is approved or will be."""
-    return stopped_by(
-        freezes, lists=hold.lists, senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread, now=now
-    )
+    """The freezes that stop a held message, whether it is approved or will be. A freeze of its lists does not stop a correction."""
+    lists = hold.lists if hold.correction is None else ()
+    return stopped_by(freezes, lists=lists, senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread, now=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ _WHAT = {
 }
 _ANY = {REPLY: N_("A reply"), FORWARD: N_("A forwarded message"), "": N_("A message")}
 _TEST = N_("A test of a mailing")
+_CORRECTION = N_("The correction of a mailing")
 _MOST_NAMED = 3
 _TO_LISTS = NN_("{what}, on its way to one person on {lists}.", "{what}, on its way to {n} people on {lists}.")
 _TO_PEOPLE = NN_("{what}, on its way to one person.", "{what}, on its way to {n} people.")
@@ -48,7 +49,7 @@ def sentence(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
 def what(hold: Hold) -> str:
     """The kind of message, by the looks in its verdict."""
     if hold.kind == TEST:
-        return _TEST
+        return _TEST if hold.correction is None else _CORRECTION
     looks = next((r.observed for r in _seen(hold.verdict) if r.fact == "message.looks"), "")
     kind = prefix_of(hold.subject)
     prefix = kind[0] if kind is not None else ""

@@ -235,6 +235,10 @@ class MailingBatch:
             p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.fate not in LET_THROUGH
         )
 
+    def may_have(self, row: Row, digest: bytes) -> bool:
+        """Whether this person, who was looked up, has a copy, or may have one."""
+        return (old := row.people.get(digest)) is not None and old.fate in LET_THROUGH
+
     def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, int]]:
         """For each ask the count with this item included, and how many more it may be."""
         asks = [a for a in item.asks if a.fact in OF_MAILINGS]

@@ -116,8 +116,28 @@ class Cover:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """That a message goes to exactly those who got a mailing. ``people``: the name of that set (``set_of``), as of ``as_of``; ``sent``: so
+    many of them have the mailing, ``may``: and so many may have it, where they are in the set. ``beyond``: so many more got it behind
+    addresses of which nobody here knows who that is. ``by``: who wants it sent."""
+
+    mailing_id: str
+    people: str
+    as_of: datetime
+    sent: int
+    may: int = 0
+    beyond: int = 0
+    by: str = ""
+
+    @property
+    def reach(self) -> int:
+        return self.sent + self.may
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """An approval in force. ``hold_id``: the approved hold. ``rules``: those that had hit at the time.
+    ``only``: the name of the set of people (``set_of``) that it is bound to; "" if it is bound to a number.
 
     ``people``: how many distinct people it may reach in all; ``said``: an approver gave that number. ``approved``: the
     identity it is counted by; ``cover``: the content that it covers. ``beforehand``: of a test. ``by_writer``: its
@@ -136,6 +156,7 @@ class Grant:
     said: bool = False
     cover: Cover | None = None
     by_writer: bool = False
+    only: str = ""
 
     def takes_in(self, coming: Coming) -> bool | None:
         """None: compare it with the template first."""
@@ -321,7 +342,9 @@ class Mailing:
         return tuple(
             grant
             for grant in self.grants
-            if now < grant.until and self.out + fresh <= grant.people and not grant.other_lists(everybody, always)
+            if now < grant.until
+            and (grant.only or self.out + fresh <= grant.people)
+            and not grant.other_lists([p for p in everybody if not grant.only or always.intersection(p.lists)], always)
         )
 
     def standing(self, now: datetime) -> Mailing:
@@ -345,7 +368,10 @@ class Mailing:
         release in stages goes on, beside those whom this reaches ``at_once``."""
         there = self.standing(now)
         beside = tuple(old for old in there.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
-        others = tuple(old for old in beside if not grant.lists >= old.lists)
+        if grant.only:
+            rejection = _beside(grant, there.rejection)
+            return replace(self, grant=grant, earlier=beside, rejection=rejection, progress=there.progress)
+        others = tuple(old for old in beside if not old.only and not grant.lists >= old.lists)
         if (
             (not others or grant.by_writer) and not grant.said and grant.people <= out
         ):  # for another list, long after, or for other content
@@ -364,8 +390,12 @@ class Mailing:
             return replace(self, grant=grant, earlier=beside, rejection=there.rejection, progress=there.progress)
         return replace(self, grant=grant, earlier=beside, rejection=_beside(grant, there.rejection), progress=progress)
 
-    def refused(self, rejection: Rejection | None = None) -> Mailing:
-        """All approvals end; if a single content was rejected, other approvals stay in force."""
+    def refused(self, rejection: Rejection | None = None, *, hold: bool = False) -> Mailing:
+        """All approvals end; if a single content was rejected, other approvals stay in force. ``hold``: a held message was rejected, not the
+        mailing; approvals for a set of people stay in force."""
+        bound = tuple(grant for grant in self.grants if grant.only) if hold else ()
+        if bound and not (rejection is not None and rejection.only):
+            return replace(self, grant=bound[0], earlier=bound[1:], rejection=rejection, progress=None)
         if rejection is not None and rejection.only:
             left = tuple(g for g in self.grants if g.cover is None or g.cover.exact != rejection.only)
             progress = self.progress if left else None
@@ -386,7 +416,7 @@ class Mailing:
 
 def _replaces(grant: Grant, old: Grant) -> bool:
     """Whether an earlier approval is replaced by this one: it is for no other lists, and no other content."""
-    if grant.by_writer and not old.by_writer:
+    if (grant.by_writer and not old.by_writer) or grant.only != old.only:
         return False
     one, other = grant.cover, old.cover
     if one is None or other is None:
@@ -399,6 +429,26 @@ def _beside(grant: Grant, rejection: Rejection | None) -> Rejection | None:
     """The rejection that stays in force beside an approval: of another content, to a list address."""
     apart = rejection is not None and rejection.only and grant.cover is not None and grant.cover.exact != rejection.only
     return rejection if apart else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """All behind an address that a mailing went to: the people of ``list`` at ``version``, or, where that is "", whom nobody here knows.
+    ``sent``: they have it, else they may."""
+
+    list: str
+    version: str
+    people: int
+    sent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Whom a mailing has reached by now: single people who have it, and who may, as keyed digests; and those who are known as many."""
+
+    sent: frozenset[bytes] = frozenset()
+    may: frozenset[bytes] = frozenset()
+    crowds: tuple[Crowd, ...] = ()
 
 
 def set_of(people: Iterable[bytes]) -> str:

@@ -21,7 +21,18 @@ from smtpguard.journal.distinct import Changes, Interval, Version, Where, interv
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.inflight import LET_GO, Going, going
 from smtpguard.mailings.mailingrow import CUSTOMER, CUSTOMERS, MAYBE, Row, list_of
-from smtpguard.mailings.model import FIELDS, ON_THE_WAY, SUREST, Fate, Mailing, State, Tally
+from smtpguard.mailings.model import (
+    FIELDS,
+    LET_THROUGH,
+    ON_THE_WAY,
+    SUREST,
+    Account,
+    Crowd,
+    Fate,
+    Mailing,
+    State,
+    Tally,
+)
 
 _COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc,
             table.c.went_first, table.c.went_last)  # fmt: skip
@@ -86,6 +97,33 @@ def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]
         for person, fate in connection.execute(query):
             found[bytes(person)] = _became(Fate(fate), bytes(person), now)
     return found
+
+
+def account(connection: Connection, mailing_id: str) -> Account:
+    """Whom it has reached by now; of a mailing that is not there, nobody."""
+    found = connection.execute(select(*_COLUMNS).where(table.c.id == mailing_id)).one_or_none()
+    if found is None:
+        return Account()
+    row, n = Row.read(*found), found.n
+    still = going(connection, [n])[n]
+    people: dict[bool, set[bytes]] = {True: set(), False: set()}
+    reaching = reached.c.n == n, reached.c.fate.in_([int(fate) for fate in LET_THROUGH])
+    for person, fate in connection.execute(select(reached.c.person, reached.c.fate).where(*reaching)):
+        digest = bytes(person)
+        if digest not in row.crowds:
+            people[_became(Fate(fate), digest, still) is Fate.RELAYED].add(digest)
+    crowds = (
+        Crowd(
+            list=name if name in row.mailing.lists else "",
+            version=version,
+            people=crowd.people,
+            sent=crowd.fate is Fate.RELAYED,
+        )
+        for crowd in _crowds(connection, row, still)
+        if crowd.fate in LET_THROUGH
+        for name, version in [crowd.of]
+    )
+    return Account(sent=frozenset(people[True]), may=frozenset(people[False]), crowds=tuple(crowds))
 
 
 def _became(fate: Fate, person: bytes, now: Going) -> Fate:

@@ -291,6 +291,7 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
             "until": _z(grant.until),
             "by": list(grant.by),
             "covers": "copies" if grant.cover is not None and grant.cover.learned else "message",
+            "set": grant.only or None,
         },
         "rejected": None
         if (rejection := mailing.rejection) is None
@@ -310,14 +311,21 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
 
 def _may(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> bool:
     """Whether a person decides on mailings to these lists, and did not write this one."""
+    wrote = frozenset({mailing.sender}) if mailing.sender else frozenset()
+    return who != mailing.sender and decides(who, mailing.lists, in_force, now, wrote)
+
+
+def decides(
+    who: str, lists: Iterable[str], in_force: InForce, now: datetime, wrote: frozenset[str] = frozenset()
+) -> bool:
+    """Whether a person is in a group that decides on mailings to these lists, at whatever hour. ``wrote``: who wrote this one."""
     groups = {
         group
-        for quorum in in_force.rules.quorum(mailing.lists)
+        for quorum in in_force.rules.quorum(lists)
         for asked in (quorum, quorum.out_of_hours)
         for group in (asked.groups if asked is not None else ())
     }
-    wrote = frozenset({mailing.sender}) if mailing.sender else frozenset()
-    return who != mailing.sender and any(in_force.groups.decides(who, group, now, wrote) for group in groups)
+    return any(in_force.groups.decides(who, group, now, wrote) for group in groups)
 
 
 def _event(mailing: Mailing, now: datetime, what: str, actors: tuple[str, ...], comment: str, **data: object) -> Event:

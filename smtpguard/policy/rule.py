@@ -21,8 +21,8 @@ AUTOMATIC = "automatic-to-list"
 STREAM = "stream-limit"
 IN_DOUBT = "in-doubt-retry"
 WAITS, COPIES, STAGES, REJECTED = "mailing-held", "mailing-stored", "mailing-stages", "mailing-rejected"
-ASKED = "approval-asked"
-FIXED = frozenset({AUTOMATIC, STREAM, IN_DOUBT, WAITS, COPIES, STAGES, REJECTED, ASKED})
+ASKED, ASTRAY = "approval-asked", "correction-astray"
+FIXED = frozenset({AUTOMATIC, STREAM, IN_DOUBT, WAITS, COPIES, STAGES, REJECTED, ASKED, ASTRAY})
 """The ids of rules that are in no policy (admission.builtinrules, admission.standing); a policy's own rules must not
 use them."""
 

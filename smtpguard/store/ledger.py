@@ -38,7 +38,8 @@ from smtpguard.journal.front import FIRST, tail
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
 from smtpguard.mailings import rows as mailings
-from smtpguard.mailings.model import Fate, Mailing
+from smtpguard.mailings import sets
+from smtpguard.mailings.model import Account, Fate, Mailing
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Intent, Lease, Outcome
 from smtpguard.policy.absences import Absence
@@ -172,6 +173,15 @@ class Mailings:
 
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
         return await self._access.ask(lambda c: mailings.reached_by(c, mailing_id, digests), snapshot=True)
+
+    async def account(self, mailing_id: str) -> Account:
+        return await self._access.ask(lambda c: mailings.account(c, mailing_id), snapshot=True)
+
+    async def keep_set(self, people: Collection[bytes]) -> str:
+        name, pieces = sets.pieces(people)
+        for piece in pieces:
+            await self._access.write(partial(sets.put, name=name, piece=piece))
+        return name
 
     async def change(self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
         made: Mailing = await self._access.write(lambda b: deciding.change_mailing(b, mailing_id, step))

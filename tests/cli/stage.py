@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from click.testing import CliRunner, Result
 
+from smtpguard.admission.correcting import Corrections
 from smtpguard.cli import held
 from smtpguard.cli.context import Context
 from smtpguard.freezes.service import Freezes
@@ -56,6 +58,12 @@ class Stage:
                 digester=home.in_force.registry.digester,
                 settings=SimpleNamespace(policy=self.folder / "policy.yaml"),
                 new_id=lambda: "X",
+                correcting=lambda: contextlib.nullcontext(
+                    Corrections(
+                        ledger=home.store, policies=home, gather=home.gather, clock=home.clock, new_id=lambda: next(home.ids),
+                        term=home.term, notices=home.notices,
+                    )
+                ),
             )  # fmt: skip
 
     def hold(self, *to: str, n: int = 0, **more: Any) -> None:

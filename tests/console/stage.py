@@ -17,6 +17,7 @@ import httpx2
 from argon2 import PasswordHasher
 
 from smtpguard.accounts.model import Account, Role
+from smtpguard.admission.correcting import Corrections
 from smtpguard.app.accounts import accounts
 from smtpguard.app.explaining import Explainer
 from smtpguard.app.mailingpeople import Matched
@@ -164,6 +165,15 @@ async def stage(
             mailings=mailings,
             returns=Returns(home.store, home, home.clock, home.in_force.registry.digester, key=KEY),
             trial=Trial(home),
+            corrections=Corrections(
+                ledger=home.store,
+                policies=home,
+                gather=home.gather,
+                clock=home.clock,
+                new_id=lambda: next(numbers),
+                term=home.term,
+                notices=home.notices,
+            ),
             matching=partial(Matched, mailings, home.store, home, home.folder),
             clock=home.clock,
             url=URL,

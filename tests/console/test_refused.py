@@ -43,7 +43,7 @@ NOTHING_TYPED = {
     "/people/{account_id}/roles", "/people/{account_id}/disable", "/people/{account_id}/enable", "/people/{account_id}/password",
     "/people/{account_id}/factor-off", "/people/{account_id}/delete", "/people/{account_id}/sso", "/me/sso",
     # with tests of their own, some since a password or a code never comes back
-    "/held/{hold_id}/vote", "/login", "/me/factor", "/me/factor/off", "/mailings/{mailing_id}", "/mailings/{mailing_id}/people", "/mine/{link}/answer", "/mine/{link}/plea", "/held/{hold_id}/confirm", "/mine/{link}/confirm",
+    "/held/{hold_id}/vote", "/login", "/me/factor", "/me/factor/off", "/mailings/{mailing_id}", "/mailings/{mailing_id}/people", "/mailings/{mailing_id}/correct", "/mine/{link}/answer", "/mine/{link}/plea", "/held/{hold_id}/confirm", "/mine/{link}/confirm",
 }  # fmt: skip
 SECRET = {"current", "new", "again", "password", "code"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+import httpx2
 import pytest
 
 from smtpguard.accounts.model import Role
@@ -17,7 +18,9 @@ from smtpguard.mailings.model import set_of
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, OMAR, text
 from tests.console.stage import Browser, Stage
-from tests.guard.house import KEY, MEMBERS, Way
+from tests.guard.house import KEY, MEMBERS, RAMADAN, Way
+from tests.guard.house import mail as raw
+from tests.mailings.correcting import SORRY, TEXT
 
 
 async def sent(here: Stage, *to: str, way: Way | None = None) -> str:
@@ -126,6 +129,37 @@ async def test_some_of_them_are_not_told_as_if_they_were_all(here: Stage, monkey
     got = await asks("POST", f"/mailings/{id}/people", {"list": "ramadan"})
     assert (got.status_code, "Match an export from then" in got.text) == (422, True)
     assert await here.kinds("exported") == []
+
+
+async def test_a_correction_is_begun_on_the_page(here: Stage) -> None:
+    id = await mailing(here)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    here.home.reader.sketch = SORRY
+    assert "Say sorry to exactly those" in text(await eva.get(f"/mailings/{id}"))
+
+    async def send(content: bytes, **fields: str) -> httpx2.Response:
+        return await eva.http.post(
+            f"/mailings/{id}/correct", data={"csrf": eva.csrf} | fields, files={"file": ("sorry.eml", content)},
+            headers={"Origin": eva.origin, "Sec-Fetch-Site": "same-origin"},
+        )  # fmt: skip
+
+    for content, says in (
+        (b" ", "Choose a message"),
+        (raw(RAMADAN, **(TEXT | {"X_Mailing": "spring"})), "it reads like the mailing that it corrects"),
+    ):
+        answer = await send(content)
+        assert (answer.status_code, says in text(answer)) == (422, True)
+        assert 'id="correction-wrong"' in answer.text
+    answer = await send(raw(RAMADAN, **TEXT), doubt="yes")
+    assert answer.status_code == 303
+    assert "The correction waits until others have approved it" in text(await eva.get(answer.headers["location"]))
+    [hold] = await here.home.store.holds.newest()
+    assert hold.correction is not None
+    assert (hold.correction.sent, hold.correction.may, hold.correction.by) == (4, 1, EVA)
+    dpo = await here.signed_in(DPO, Role.APPROVER)
+    said = text(await dpo.get(f"/held/{hold.hold_id}"))
+    assert "The correction of a mailing, on its way to 5 people on Ramadan greetings" in said
+    assert "4 who have it and 1 who may have it" in said
 
 
 async def test_who_got_it_through_the_api(here: Stage) -> None:

@@ -50,13 +50,14 @@ MailingState = Literal["passing", "held", "approved", "paused", "rejected"]
 
 class GrantRow(BaseModel):
     """An approval: so many people in all, until then. ``covers``: one message and nothing else, or copies of it as
-    well."""
+    well. ``set``: of a correction, the SHA-256 of its people's keyed digests; null otherwise."""
 
     hold: str
     people: int
     until: str
     by: list[str]
     covers: Literal["message", "copies"]
+    set: str | None
 
 
 class RejectionRow(BaseModel):

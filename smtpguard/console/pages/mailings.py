@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from smtpguard.admission.correcting import NotAll
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.chart import drawn
@@ -18,12 +19,16 @@ from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.paging import PAGE
 from smtpguard.console.rendering import desk, form, page, see_other, speech
 from smtpguard.console.reporting import Occupied
-from smtpguard.console.whogot import NotAll, told
+from smtpguard.console.whogot import NotAll as NotAllOfThem
+from smtpguard.console.whogot import told
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import covering
-from smtpguard.holds.model import Conflict, NotEntitled
+from smtpguard.holds.model import Conflict, NotEntitled, Refused
+from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.service import Back, NoAddresses
+
+_MOST_OCTETS = 50 << 20
 
 
 @for_roles(*ROLES)
@@ -98,7 +103,7 @@ async def people(request: Request) -> Response:
         )
     except NoAddresses as why:
         return await _shown(request, 422, wrong={"list": said("These addresses cannot be read: {why}.", why=str(why))})
-    except NotAll as some:
+    except NotAllOfThem as some:
         wrong = said("Not all of them can be told: it went to {then}. Choose a file exported then.", then=some.older)
         return await _shown(request, 422, wrong={"list": wrong})
     except NotEntitled:
@@ -138,10 +143,47 @@ async def _shown(
         told=here.mailings.may_be_told(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_with_members(here, found),
+        may_correct=APPROVER in who.roles
+        and decides(who, found, in_force, here.clock.now())
+        and bool(found.people.at_most),
         done=speech(request)(text) if text else "",
         problem=problem,
         wrong=wrong,
     )
+
+
+@for_roles(APPROVER)
+async def correct(request: Request) -> Response:
+    """Begin its correction, to exactly those who got it."""
+    here, who, said = desk(request), person(request), speech(request)
+    found, sent = await _found(request), await form(request)
+    upload, raw = sent.get("file"), b""
+    if isinstance(upload, UploadFile):
+        raw = await upload.read(_MOST_OCTETS + 1)
+        await upload.close()
+    if not raw.strip() or len(raw) > _MOST_OCTETS:
+        wrong = said("Choose a message of at most 50 MB, saved as a file (.eml).")
+        return await _shown(request, 422, wrong={"file": wrong})
+    message = Message.of(raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    try:
+        await here.corrections.begin(
+            found, message, starter=who.address, by=f"console: {who.address}", doubt=bool(sent.get("doubt"))
+        )
+    except NotAll as some:
+        wrong = said(
+            "It went to the address of {lists}, and the list has changed since. Whoever runs the guard can begin the correction with an export from then.",
+            lists=", ".join(some.lists),
+        )
+        return await _shown(request, 422, wrong={"file": wrong})
+    except NotEntitled:
+        return await _shown(request, 403, said("Nothing was done: you are not one of those who may do this."))
+    except Refused as why:
+        return await _shown(request, 422, wrong={"file": said("No correction was begun: {why}.", why=said(str(why)))})
+    except LedgerError:
+        return await _shown(
+            request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
+        )
+    return see_other(f"/mailings/{found.mailing_id}", done="correcting")
 
 
 def _with_members(here: ConsoleServices, found: Mailing) -> list[tuple[str, str]]:
@@ -166,4 +208,5 @@ ROUTES = [
     Route("/mailings/{mailing_id}", mailing, methods=["GET"]),
     Route("/mailings/{mailing_id}", act, methods=["POST"]),
     Route("/mailings/{mailing_id}/people", people, methods=["POST"]),
+    Route("/mailings/{mailing_id}/correct", correct, methods=["POST"]),
 ]

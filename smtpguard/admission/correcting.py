@@ -1,0 +1,235 @@
+"""Begin the correction of a mailing: a message that is to go to exactly those who got it, approved for them and for nobody else.
+
+It is held as what is sent to be approved beforehand is. Its approval is bound to a set of people, those of the mailing's account at
+this moment, and not to a number: copies for them pass, one each, and copies for anybody else wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from smtpguard.admission.model import Admission, Item, Seen
+from smtpguard.admission.preapproval import alone
+from smtpguard.admission.record import Record
+from smtpguard.admission.standing import Standing
+from smtpguard.database.errors import PolicyMoved
+from smtpguard.gathering.gather import Gather, Gathered
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, out_of_reach
+from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import N_, Phrase
+from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.message import Message
+from smtpguard.mail.transaction import Transaction
+from smtpguard.mailings.model import MAY_HAVE, Correction, Fate, Mailing, set_of
+from smtpguard.mailings.service import decides
+from smtpguard.notices.intents import Notices
+from smtpguard.policy.counted import Ask
+from smtpguard.policy.facts import Source
+from smtpguard.policy.rule import ASKED
+from smtpguard.policy.verdict import Action, Held, Hit, Mode, Reason, Verdict
+
+_ROUNDS = 3
+_NOBODY: Mapping[bytes, Fate] = {}
+
+
+class NotAll(Exception):
+    """Some cannot be told: it went to the addresses of ``lists``, which have changed since, so that an export from then is needed."""
+
+    def __init__(self, lists: tuple[str, ...]) -> None:
+        super().__init__(
+            f"not all who got it are known: it went to the address of {', '.join(lists)}, and the list has changed since. Match an export from then"
+        )
+        self.lists = lists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrections:
+    """The service behind ``smtpguard mailings correct`` and the console's page."""
+
+    ledger: Ledger
+    policies: PolicyInForce
+    gather: Gather
+    clock: Clock
+    new_id: Callable[[], str]
+    term: Deadlines
+    notices: Notices
+
+    async def begin(
+        self,
+        mailing: Mailing,
+        message: Message,
+        *,
+        starter: str,
+        by: str,
+        doubt: bool = False,
+        matched: Mapping[bytes, Fate] | None = None,
+        comment: str = "",
+    ) -> Hold:
+        """The hold that people decide on: others than ``starter``, the canonical address of one who decides on such mailings. ``by``: who
+        the system says that is. ``doubt``: with those who may have it, too. ``matched``: what became of whose copy, where an export says
+        who was behind a list's address. Raises NotEntitled, Conflict, Refused, NotAll and LedgerError."""
+        in_force = self.policies.current()
+        if not decides(starter, mailing.lists, in_force, self.clock.now()):
+            raise NotEntitled(f"{starter} is not one of those who decide on mailings to these lists")
+        correction, people = await self._people(mailing, in_force, starter, doubt, matched)
+        if not people:
+            raise Conflict(N_("nobody is known to have got it"))
+        await self.ledger.contents.keep(message)
+        await self.ledger.mailings.keep_set(people)
+        for _ in range(_ROUNDS):
+            try:
+                admission = await self._admit(mailing, message, correction, self.policies.current(), by, comment)
+                break
+            except PolicyMoved:
+                await self.policies.follow()
+        else:
+            raise Conflict(N_("the policy in force changes: try again"))
+        done = admission.disposition
+        hold = await self.ledger.holds.find(done.hold_id) if isinstance(done, Held) else None
+        assert hold is not None
+        return hold
+
+    async def _people(
+        self, mailing: Mailing, in_force: InForce, starter: str, doubt: bool, matched: Mapping[bytes, Fate] | None
+    ) -> tuple[Correction, set[bytes]]:
+        as_of = self.clock.now()
+        account = await self.ledger.mailings.account(mailing.mailing_id)
+        sent, may = set(account.sent), set(account.may)
+        for digest, fate in (matched or _NOBODY).items():
+            if fate is Fate.RELAYED:
+                sent.add(digest)
+            elif fate in MAY_HAVE:
+                may.add(digest)
+        beyond, changed = 0, list[str]()
+        for crowd in account.crowds:
+            standing = in_force.registry.standings.get(crowd.list)
+            index = standing.index if standing is not None else None
+            if not crowd.list:
+                beyond += crowd.people
+            elif index is not None and index.version == crowd.version:
+                members = (number.to_bytes(8, "big") for octet in range(256) for number in index.numbers(octet))
+                (sent if crowd.sent else may).update(members)
+            elif matched is None:
+                changed.append(crowd.list)
+        if changed:
+            raise NotAll(tuple(sorted(set(changed))))
+        may -= sent
+        people = sent | may if doubt else sent
+        made = Correction(
+            mailing_id=mailing.mailing_id,
+            people=set_of(people),
+            as_of=as_of,
+            sent=len(sent),
+            may=len(may) if doubt else 0,
+            beyond=beyond,
+            by=starter,
+        )
+        return made, people
+
+    async def _admit(
+        self, mailing: Mailing, message: Message, correction: Correction, in_force: InForce, by: str, comment: str
+    ) -> Admission:
+        names = [name for name in mailing.lists if name in in_force.registry.lists]
+        gathered = await self._gathered(message, names, in_force)
+        facts = gathered.facts
+        if facts.identity is None or not facts.identity.sketch:
+            raise Refused(N_("its text is too short to be known again"))
+        gathered = await self.gather.compare(gathered)
+        plan = in_force.rules.plan(facts)
+        record = Record(
+            gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True, correction=correction
+        )
+        now = self.clock.now()
+        data: dict[str, Any] = {
+            "what": "correction",
+            "hold": gathered.transaction.id,
+            "set": correction.people,
+            "people": correction.sent,
+            "may": correction.may,
+        }
+        private = {"actor": (correction.by, by)} | ({"comment": (comment,)} if comment else {})
+        said = Event(kind=Kind.MAILING, id=mailing.mailing_id, at=now, data=data, private=private)
+
+        def step(live: Seen) -> Admission:
+            if live.mailing is not None and live.mailing.mailing_id == mailing.mailing_id:
+                raise Conflict(N_("it reads like the mailing that it corrects: say it in words of its own"))
+            counts, maybe = _at_least(correction.reach, plan.asks, gathered)
+            seen = replace(
+                live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None, grants=(), astray=0
+            )
+            thought = plan.close(seen)
+            made = record.admission(Standing(verdict=_asking(thought, correction, names, in_force)), live)
+            if made.hold is None:
+                return made
+            hold = made.hold
+            if not hold.verdict.quorum or out_of_reach(hold, in_force.groups):
+                raise Refused(
+                    N_("too few are left who may approve it beside whoever wrote it and whoever wants it sent")
+                )
+            return replace(made, events=(*made.events, said))
+
+        item = Item(
+            id=gathered.transaction.id,
+            key=hashlib.sha256(
+                f"correction {message.sha256} {correction.people} {mailing.mailing_id}".encode()
+            ).hexdigest(),
+            policy_sha256=in_force.policy_sha256,
+            content_sha256=message.sha256,
+            identity=facts.identity,
+            test=True,
+        )
+        return await self.ledger.admit(item, step)
+
+    async def _gathered(self, message: Message, names: list[str], in_force: InForce) -> Gathered:
+        """As if it went to the lists."""
+        recipients = tuple(
+            Recipient(address=in_force.registry.address_of(in_force.registry.lists[name])) for name in names
+        )
+        transaction = Transaction(
+            id=self.new_id(),
+            session=Session(),
+            envelope=Envelope(reverse_path=None, recipients=recipients),
+            message=message,
+        )
+        everyone = in_force.registry.of_lists(names)
+        opened = await self.gather.open(transaction, in_force, everyone=everyone)
+        return await self.gather.ask(opened, frozenset({Source.TEXT, Source.ORIGIN}))
+
+
+def _at_least(people: int, asks: tuple[Ask, ...], gathered: Gathered) -> tuple[dict[Ask, int], dict[Ask, int]]:
+    """What it comes to when all of them have it: every rule that asks for a number is before the eyes of those who approve."""
+    counts, maybe = alone(asks, gathered)
+    return {ask: max(count, people) for ask, count in counts.items()}, maybe
+
+
+def _asking(thought: Verdict, correction: Correction, names: list[str], in_force: InForce) -> Verdict:
+    """It waits for people whatever the policy says; what that would be stands with it."""
+    public = Phrase(
+        "It is the correction of a mailing, for exactly those who got that: {sent} who have it and {may} who may have it, by {time} UTC. Approved, one copy for each of them passes, also while a list of theirs is frozen; a copy for anybody else waits.",
+        sent=correction.sent,
+        may=correction.may,
+        time=f"{correction.as_of:%Y-%m-%d %H:%M:%S}",
+    )
+    reason = Reason(
+        fact="approval.asked",
+        observed="true",
+        limit="",
+        public=public,
+        detail=f"of {correction.mailing_id}, for the set {correction.people}",
+    )
+    asked = Hit(
+        rule=ASKED,
+        action=Action.HOLD,
+        description=Phrase("A correction is looked at before it is sent"),
+        reasons=(reason,),
+    )
+    hits = tuple(h for h in thought.hits if h.mode is Mode.ENFORCE and h.action.waits)
+    return replace(
+        thought, action=Action.HOLD, hits=(asked, *hits), quorum=in_force.rules.quorum(names), freeze_id=None
+    )

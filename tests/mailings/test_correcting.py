@@ -1,0 +1,185 @@
+"""The correction of a mailing goes to exactly those who got that: nobody else by its approval, nobody twice, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from smtpguard.admission.correcting import NotAll
+from smtpguard.holds.model import Choice, Conflict, NotEntitled, Refused, State
+from smtpguard.mail.reply import OK, RELAY_LOST, Reply
+from smtpguard.mail.transaction import Lost
+from smtpguard.mailings.model import Fate, set_of
+from smtpguard.policy.freezing import Selector
+from smtpguard.policy.verdict import Held, Relayed
+from tests.guard.campaign import ANNA, EVA, OMAR, documents
+from tests.guard.house import MEMBERS, MONDAY, RAMADAN, Way, index
+from tests.mailings.correcting import GOT, MAY, Correcting, correcting, digest
+
+OTHER = MEMBERS[10]
+
+
+@pytest.fixture
+async def here(tmp_path: Path, url: str) -> AsyncIterator[Correcting]:
+    async with correcting(tmp_path, url) as made:
+        yield made
+
+
+@pytest.fixture
+async def lite(tmp_path: Path) -> AsyncIterator[Correcting]:
+    async with correcting(tmp_path) as made:
+        yield made
+
+
+async def test_one_copy_for_each_of_those_who_got_it_and_for_nobody_else(here: Correcting) -> None:
+    mailing = await here.original()
+    hold = await here.begin(mailing)
+    assert hold.correction is not None
+    assert (hold.correction.sent, hold.correction.may, hold.reach) == (3, 0, 3)
+    assert hold.correction.people == set_of(map(digest, GOT)), "the set that an export of them names"
+    await here.home.freeze(Selector.LIST, "ramadan")
+    assert isinstance(await here.send(GOT[0]), Held), "nobody has approved it"
+    with pytest.raises(NotEntitled):
+        await here.campaign.approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    await here.approve(hold)
+    for one in GOT[:2]:
+        assert isinstance(await here.send(one), Relayed), "a freeze of the list does not stop it"
+        assert isinstance(await here.send(one), Held), "not twice"
+    for to in ((MAY,), (OTHER,), (GOT[2], OTHER), (GOT[2], GOT[2].upper()), (RAMADAN,), (ANNA, OTHER)):
+        assert isinstance(await here.send(*to), Held)
+    assert isinstance(await here.send(GOT[2], body="Something else."), Held), "nor anything else"
+    await here.home.freeze(id="F2")
+    assert isinstance(await here.send(GOT[2]), Held), "a freeze of everything stops it"
+    assert here.reached == dict.fromkeys(GOT[:2], 1)
+    passed = [entry.data for entry, _ in await here.home.store.journal.entries() if entry.data.get("set")]
+    assert {data["set"] for data in passed if data.get("action") == "relay"} == {hold.correction.people}
+
+
+async def test_those_who_may_have_it_get_it_too_where_people_chose_so(lite: Correcting) -> None:
+    mailing = await lite.original()
+    hold = await lite.begin(mailing, doubt=True)
+    assert hold.correction is not None
+    assert (hold.correction.sent, hold.correction.may) == (3, 1)
+    await lite.approve(hold)
+    assert isinstance(await lite.send(MAY), Relayed)
+    [said] = [e.data for e, _ in await lite.home.store.journal.history(mailing.mailing_id) if e.kind == "mailing"]
+    assert (said["what"], said["hold"], said["people"], said["may"]) == ("correction", hold.hold_id, 3, 1)
+
+
+async def test_a_freeze_that_comes_between_verdict_and_dot(lite: Correcting) -> None:
+    """Of the list it does not recall it; of everything it does."""
+    await lite.approve(await lite.begin(await lite.original()))
+
+    async def of_the_list() -> None:
+        await lite.home.freeze(Selector.LIST, "ramadan")
+
+    async def of_all() -> None:
+        await lite.home.freeze(id="F2")
+
+    assert isinstance(await lite.send(GOT[0], way=Way(before_dot=of_the_list)), Relayed)
+    assert isinstance(await lite.send(GOT[1], way=Way(before_dot=of_all)), Held)
+    assert lite.reached == {GOT[0]: 1}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_laws_of_a_correction(lite: Correcting, seed: int) -> None:
+    """Whoever the copies are for, whatever the relay answers, in whatever order."""
+    chance = random.Random(seed)
+    await lite.approve(await lite.begin(await lite.original(), doubt=bool(seed % 2)))
+    whom = {*GOT, MAY} if seed % 2 else set(GOT)
+    ends = [Way, Way, lambda: Way(replies=(Reply(451, ("4.2.0 later",)),)), lambda: Way(raises=Lost(RELAY_LOST)),
+            lambda: Way(raises=Lost(RELAY_LOST, after_dot=True)), lambda: Way(replies=(Reply(550, ("5.1.1 no",)),))]  # fmt: skip
+    for n in range(60):
+        to = chance.choices([*GOT, MAY, OTHER, MEMBERS[11]], k=chance.choice([1, 1, 1, 2]))
+        again = {"Message_ID": "<again@example.com>"} if chance.random() < 0.2 else {}
+        await lite.send(*dict.fromkeys(to), way=chance.choice(ends)(), **again)
+        if n == 20:
+            await lite.home.freeze(Selector.LIST, "ramadan")
+    assert lite.reached.keys() <= whom
+    assert set(lite.reached.values()) <= {1}
+    for one in sorted(whom - lite.reached.keys()):  # whom the relay surely does not have can still be sent theirs
+        assert isinstance(await lite.send(one, way=Way(replies=(OK,))), Relayed)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_killed_in_the_midst(tmp_path: Path, url: str, when: str) -> None:
+    """Of whom nobody knows waits for people; the others get theirs."""
+    async with correcting(tmp_path, url) as here:
+        await here.approve(await here.begin(await here.original()))
+    program = sys.executable, "-m", "tests.mailings.correcting", str(tmp_path), url, when
+    child = await asyncio.create_subprocess_exec(*program, stdout=PIPE, stderr=PIPE)
+    out, errors = await child.communicate()
+    assert child.returncode == -9, errors.decode()
+    assert out == (b"sent\n" if when == "after" else b"")
+    async with correcting(tmp_path, url) as here:
+        here.home.ids = iter(f"N{n:015d}" for n in range(1000))
+        here.message()
+        for one in GOT:
+            done = [type(await here.send(one)) for _ in range(2)]
+            assert done == ([Relayed, Held] if one == GOT[2] else [Held, Held]), one
+        assert here.reached == {GOT[2]: 1}
+
+
+async def test_what_others_reject_of_it_ends_nothing(lite: Correcting) -> None:
+    """A copy for somebody else that waits is a question of its own; the mailing's own approval is taken back by its own commands."""
+    mailing = await lite.original()
+    hold = await lite.begin(mailing)
+    await lite.approve(hold)
+    stray = await lite.send(OTHER)
+    assert isinstance(stray, Held)
+    waiting = await lite.home.store.holds.find(stray.hold_id)
+    assert waiting is not None
+    assert [h.rule for h in waiting.verdict.hits if h.rule == "correction-astray"]
+    await lite.campaign.approvals.vote(stray.hold_id, Choice.REJECT, approver=OMAR, by="test", comment="Not them")
+    assert isinstance(await lite.send(GOT[0]), Relayed)
+    await lite.campaign.service.reopen(hold.mailing_id, approver=OMAR, by="test")
+    after = await lite.home.store.mailings.find(hold.mailing_id)
+    assert after is not None
+    assert after.grants == ()
+
+
+async def test_behind_a_lists_address_are_those_who_were_on_it_then(lite: Correcting) -> None:
+    """While the list is as it was; else it takes an export from then."""
+    held = await lite.campaign.send(RAMADAN)
+    assert isinstance(held, Held)
+    await lite.campaign.decide(held.hold_id, all_at_once=60)
+    [mailing] = await lite.home.store.mailings.newest()
+    hold = await lite.begin(mailing, doubt=True)
+    assert hold.correction is not None
+    assert hold.correction.reach == len(MEMBERS)
+    index(lite.home.folder, "ramadan", MEMBERS[1:], MONDAY + timedelta(hours=1))
+    await lite.home.follow()
+    with pytest.raises(NotAll, match="the address of ramadan"):
+        await lite.begin(mailing, doubt=True, body="Again")
+    then = {digest(one): Fate.RELAYED for one in MEMBERS}
+    made = await lite.corrections.begin(
+        mailing, lite.message(body="Once more"), starter=EVA, by="test", doubt=True, matched=then
+    )
+    assert made.correction is not None
+    assert made.correction.people == hold.correction.people
+
+
+async def test_what_is_no_correction(lite: Correcting) -> None:
+    mailing = await lite.original()
+    with pytest.raises(NotEntitled):
+        await lite.begin(mailing, starter=ANNA)
+    policy = {name: text.replace(b", out_of_hours: {from: [duty]}", b"") for name, text in documents().items()}
+    await lite.home.put(policy)
+    with pytest.raises(Refused, match="too few are left"):
+        await lite.begin(mailing, sender=OMAR)
+    with pytest.raises(Conflict, match="reads like the mailing"):
+        await lite.begin(mailing, X_Mailing="spring")
+    message = lite.message()
+    lite.home.reader.sketch = type(lite.home.reader.sketch)()
+    with pytest.raises(Refused, match="too short"):
+        await lite.corrections.begin(mailing, message, starter=EVA, by="test")
+    first = await lite.begin(mailing)
+    assert (await lite.begin(mailing)).hold_id == first.hold_id, "the same is the same"
+    assert first.state is State.WAITING
