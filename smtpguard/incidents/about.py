@@ -51,7 +51,7 @@ class About:
         return not self.senders or digests.wrote(content["private"], clear)
 
     def exported(self, at: datetime, *actors: str) -> Event:
-        """The journal entry that somebody was shown names."""
+        """The journal entry that names were shown to a person."""
         data = {"what": "incident report", "about": sorted(self.ids | self.lists)}
         private = {"actor": actors} | ({"from": tuple(sorted(self.senders))} if self.senders else {})
         return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private=private)

@@ -51,7 +51,8 @@ def held_against(
     bad = frozenset(sender for sender in about.senders if not _is_address(sender))
 
     def meant(sender: str) -> str:
-        """Somebody of that domain with nearly that name, of that name elsewhere, or of that name at nearly that domain of ours."""
+        """A person with a similar local part at that domain, with the same one elsewhere, or with the same one at a
+        similar domain of ours."""
         local, _, domain = sender.casefold().rpartition("@")
         others = sorted(people - {sender.casefold()})
         there = {each.rpartition("@")[0]: each for each in others if each.rpartition("@")[2] == domain}

@@ -281,7 +281,7 @@ class Case:
         for role, said in NAMES.items():
             counters["writers"].update((said, address) for address in clear.get(role, ()) if address)
 
-    # what happened to them
+    # entries on them
 
     def add(self, entry: Entry, clear: Clear | None) -> None:
         """An entry on one of ``ids``, other than its verdict."""
@@ -305,7 +305,7 @@ class Case:
         if one is not None and one.status is DeliveryStatus.REFUSED:
             self._undelivered += int(data.get("recipients", 0))
 
-    # and around them
+    # entries around them
 
     def period(self) -> tuple[int, int]:
         """In microseconds: from its first message to a day after the last entry on any."""

@@ -177,7 +177,7 @@ class Evidence:
             fact = str(reason.get("fact"))
             facts[fact] = max(facts.get(fact, 0.0), value)
 
-    # what it comes to
+    # the result
 
     def found(self, weeks: float, holds_a_week: float) -> Found:
         """``weeks``: of the time that was read. ``holds_a_week``: the accepted number of holds for each rule; a bound

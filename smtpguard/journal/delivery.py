@@ -33,7 +33,7 @@ class DeliveryEvent(enum.Enum):
     PUT_OFF = "put off"  # certainly not accepted: 4yz, or the dot was not sent
     REFUSE = "refuse"  # certainly not accepted, and no further attempt is made
     LOSE = "lose"  # no answer came
-    CANCEL = "cancel"  # people took it back
+    CANCEL = "cancel"  # revoked
     CONFIRM = "confirm"  # a person says that it was sent
     REPEAT = "repeat"  # a person says to send it again
 
@@ -131,7 +131,7 @@ _EVENTS = {
     "in-doubt": DeliveryEvent.LOSE,
     "retry": DeliveryEvent.PUT_OFF,
 }
-"""By an entry's word for what came of an attempt."""
+"""By the word for an attempt's result in an entry."""
 _ATTEMPTS = (Kind.RELEASE.value, Kind.IN_DOUBT.value)
 _STOPPED, _SETTLED = Kind.STOPPED.value, Kind.SETTLED.value
 

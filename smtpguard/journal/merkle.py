@@ -118,7 +118,7 @@ class Roots:
         self._size, self._stack = size, list(stack)
         self._whole = True
         self.wrong = 0
-        """The first entry up to which the tree has another root; 0 for none."""
+        """The first entry at which the tree has another root; 0 for none."""
 
     def meets(self, rows: Sequence[Any]) -> None:
         """More entries, each row with its number first and its hash as the seventh."""

@@ -52,9 +52,10 @@ class Digester:
         self.key_id, older = (
             hashlib.blake2b(text, digest_size=8, key=key, person=b"key id").digest() for text in (named + _FORM, named)
         )
-        """Names the key, the delimiters and the form, and tells nothing of them: an index under another key is of no use."""
+        """Identifies the key, the delimiters and the form without revealing them: an index under another key is
+        unusable."""
         self.key_ids = (self.key_id, older)
-        """What may be looked things up in: of this form, and of the older one."""
+        """The ids of usable indexes: of this form, and of the older one."""
 
     def __repr__(self) -> str:
         return f"Digester(key_id={self.key_id.hex()})"

@@ -156,7 +156,7 @@ class Graph:
         self.domains: dict[str, str] = {}
         self.catching = False
         self.locals: dict[int, int] = {}
-        """The digest of each local part with no domain -> the first address that expands and is called so."""
+        """The digest of each local part without a domain -> the first address with it that expands."""
 
     def __len__(self) -> int:
         return len(self._edges)

@@ -88,7 +88,7 @@ class Registry:
             (self.digester.of(Address(*_split(canonical))), inner) for canonical, inner in self.names.known()
         ]
         self._holding: dict[str, tuple[Index | None, frozenset[str]]] = {}
-        """Of each list, the lists whose addresses are on it, by this index."""
+        """For each list, the lists whose addresses are members of it, by this index."""
         self.reopen()
 
     def reopen(self) -> bool:

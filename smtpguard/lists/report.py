@@ -131,7 +131,7 @@ class Report:
         )
 
     def of(self, key: str) -> SourceReport | None:
-        """That of one source."""
+        """The report of one source."""
         return next((source for source in self.sources if source.key == key), None)
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import idna
 
-MAX_LOCAL_OCTETS = 255  # RFC 5321 section 4.5.3.1.1 says 64; return addresses made for each recipient (VERP) are longer, and MTAs take them
+MAX_LOCAL_OCTETS = 255  # RFC 5321 section 4.5.3.1.1 says 64; VERP return addresses are longer, and MTAs accept them
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 MAX_PATH_OCTETS = MAX_LOCAL_OCTETS + MAX_DOMAIN_OCTETS + len("<@>")  # RFC 5321 section 4.5.3.1.3 says 256
 MAX_LABEL_OCTETS = 63  # RFC 1035 section 2.3.4

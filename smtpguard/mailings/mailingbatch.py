@@ -73,7 +73,7 @@ class MailingBatch:
         self._finder = Finder(self._select, page.secret, memory, page.now_us - QUIET)
         self._next = 0
 
-    # -- which mailing
+    # -- finding mailings
 
     def meet(self, items: Iterable[Item]) -> None:
         """Find the mailing of each item, and read its rows and those of its people."""
@@ -223,7 +223,7 @@ class MailingBatch:
     def _select(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
         return self._page.among(sql, values)
 
-    # -- what an item sees
+    # -- counts for an item
 
     def view(self, row: Row) -> Mailing:
         return row.view(self._page.now)
@@ -275,7 +275,7 @@ class MailingBatch:
                 maybe[ask] = sum(w for k, w in sums.items() if k & MAYBE and not k & bit)
         return counts, maybe
 
-    # -- what is written
+    # -- writing
 
     def record(
         self, row: Row, item: Item, fate: Fate, named: tuple[str, str, str], spared: Mapping[bytes, Fate] = _NOBODY

@@ -42,7 +42,7 @@ class Fate(enum.IntEnum):
     never undone by another (``with_another``)."""
 
     NONE = 0
-    DEFERRED = 1  # the client has it still
+    DEFERRED = 1  # the client keeps it
     REFUSED = 2  # by the relay, for good
     HELD = 3
     ADMITTED = 4  # in flight: to be relayed or released, without an outcome yet
@@ -265,7 +265,7 @@ FIELDS: Mapping[Fate, str] = {
     Fate.DOUBTED: "doubted",
     Fate.STOPPED: "stopped",
 }
-"""Under what each is counted in a Tally."""
+"""The field of Tally that counts each fate."""
 SUREST = (
     Fate.NONE,
     Fate.STOPPED,
@@ -277,7 +277,7 @@ SUREST = (
     Fate.DOUBTED,
     Fate.RELAYED,
 )
-"""Of the copy of one's own and that of a list one is on, what stands further on counts."""
+"""In order of precedence: of the fates of a person's own copy and of a list's the later one counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

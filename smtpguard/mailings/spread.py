@@ -39,7 +39,7 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
         return []
     n, last_came = row
     people: Counter[tuple[int, bool]] = Counter()
-    """When it went out to them, or came for them, whether they have it: how many they are."""
+    """Number of people by (time when it was sent, or came; whether they have it)."""
     query = (
         select(reached.c.at, reached.c.went, reached.c.fate, func.sum(reached.c.weight))
         .where(reached.c.n == n)

@@ -41,7 +41,7 @@ TRANSITIONS: Mapping[tuple[At, Move], At] = {
     (At.PAUSED, Move.STOP): At.STOPPED,
     (At.STOPPED, Move.GO): At.RUNNING,
 }
-"""What is not here cannot happen."""
+"""Moves that are not here are impossible."""
 
 
 def after(at: At, move: Move) -> At | None:

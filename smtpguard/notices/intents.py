@@ -324,7 +324,7 @@ class Notices:
         suffix: str = "",
         alone: str = "",
     ) -> tuple[Intent, ...]:
-        """Who is told in place of somebody who is away reads so."""
+        """A deputy's notice names the absent person."""
         stem = f"{_stem(hold, data)}{suffix}{alone}"
         intents = (
             self._to(

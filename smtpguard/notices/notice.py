@@ -327,4 +327,4 @@ SAMPLE: Mapping[str, Any] = {
                   "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "mine": "sample", "reasons": [{"rule": "sample", "description": "Sample", "sentences": []}]}],
     "writer": False, "expires": False, "unconfirmed": False,
 }  # fmt: skip
-"""Data that every template can be tried on."""
+"""Sample data to test every template."""

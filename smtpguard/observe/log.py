@@ -254,12 +254,12 @@ def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMappin
 
 
 def mask(text: str) -> str:
-    """Every address in it with the first letter of its local part alone: ``k***@example.com``."""
+    """Mask every address in it, up to the first letter of its local part: ``k***@example.com``."""
     return _ADDRESS.sub(lambda found: f"{found[1][0]}***@{found[2]}", text)
 
 
 def printable(text: str) -> str:
-    """Control characters, line ends and what turns the direction of writing are escaped; the rest is as it was."""
+    """Escape control characters, line ends and bidi controls."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

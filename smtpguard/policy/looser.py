@@ -172,7 +172,7 @@ class _Compared:
             another = "another exception" if old.unless else "an exception"
             yield f"{name}: has {another}: unless {exception}", (*place, "unless")
 
-    # who is who
+    # people and lists
 
     def _organization(self) -> _Found:
         old, new = self.old.organization, self.new.organization

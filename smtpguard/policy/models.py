@@ -149,7 +149,7 @@ class ListApprovalsModel(Section):
 
     @property
     def own(self) -> ApprovalsModel | None:
-        """Who approves, where the list says so itself."""
+        """The list's own approvers, if it declares any."""
         if self.from_ is None:
             return None
         return ApprovalsModel.model_validate({"from": self.from_, "each": self.each, "out_of_hours": self.out_of_hours})

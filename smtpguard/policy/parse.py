@@ -207,7 +207,7 @@ class _Sections:
         self.groups = {name: frozenset(map(self._canonical, people)) for name, people in model.groups.items()}
         one = {self._canonical(a): min(known) for known in self._known_as() for a in known}
         self._persons = {name: frozenset(one.get(a, a) for a in people) for name, people in self.groups.items()}
-        """The groups with one address for each person, whatever others they have."""
+        """The groups with one address for each person."""
 
     def policy(self, documents: Mapping[str, bytes], freeze_answer: Action, vocabularies: Mapping[str, Any]) -> Policy:
         model = self.model

@@ -18,7 +18,7 @@ class _Slot:
 
     def __init__(self) -> None:
         self.worded: dict[type, tuple[int, dict[str, int]]] = {}
-        """By the kind of value, the rules that ask for words, and those of each word."""
+        """By the type of value: the rules that ask for words, and those for each word."""
         self.others: dict[Hashable, tuple[Condition, int]] = {}
 
     def add(self, condition: Condition, bit: int) -> None:

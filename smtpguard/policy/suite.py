@@ -353,7 +353,7 @@ def _declared(
 
 
 def _value(fact: Fact, raw: Any) -> Value:
-    """A fact's value as a case gives it. Raises Invalid."""
+    """The value of a fact in a case. Raises Invalid."""
     if raw == "unknown" and fact.source is not Source.LIVE:
         return Unknown(why="the case says so")
     match fact.type:

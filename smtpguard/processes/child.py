@@ -99,7 +99,7 @@ class Child:
         self._leaving = False
         self._killed = False
         self.late = False
-        """Whether this life of it was ended for a start that took too long."""
+        """Whether this process was killed because its start took too long."""
         self._start_seconds = timing.start_seconds
         self._heard_at = self._started_at = 0.0
 

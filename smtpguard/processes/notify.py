@@ -17,7 +17,7 @@ class Notifier:
         watched = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         usec = environ.get("WATCHDOG_USEC", "") if watched else ""
         self.watchdog_seconds = int(usec) / 1_000_000 if usec.isdigit() else None
-        """How long the manager waits for a WATCHDOG=1 before it kills us; None: it does not watch."""
+        """How long the manager waits for WATCHDOG=1 before it kills us; None: no watchdog."""
 
     @property
     def managed(self) -> bool:

@@ -266,7 +266,7 @@ class Supervisor:
             else:
                 self._homeless.append((number, offered))
 
-    # what the children say
+    # messages of the children
 
     def became_ready(self, child: Child) -> None:
         _log.info("ready", part=child.name, pid=child.pid)

@@ -37,7 +37,7 @@ _PARAMETER = re.compile(rb';[\s;]*([^\s=;"]{1,80})\s*=\s*("(?:[^"\\]|\\.)*"?|[^;
 _PAIR = re.compile(rb"\\(.)", re.S)
 _COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.S)
 _MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
-_CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # that nobody sees
+_CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # invisible ones
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ASCII_AND_MORE = frozenset({"utf-8", "cp1252", "cp1254"})
 

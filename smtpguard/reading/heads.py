@@ -350,4 +350,4 @@ _PROVIDERS = frozenset(
     hotmail.se hotmail.fr live.se hotmail.co.uk libero.it hotmail.es zoho.com
     """.split()  # noqa: SIM905
 )
-"""Where anybody has a mailbox: to share such a domain is not to be colleagues."""
+"""Mailbox providers: addresses of such a domain are no colleagues."""

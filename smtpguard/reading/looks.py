@@ -92,7 +92,7 @@ TOPICS: Mapping[str, str] = {
     "pork": N_("pork"),
     "redundancy": N_("redundancy"),
 }
-"""The product's own vocabularies; an admin's bears the admin's name."""
+"""The product's own vocabularies; an admin's is called by its own name."""
 
 
 def topic_called(vocabulary: str) -> Said:

@@ -93,12 +93,12 @@ _TABLE = (
     Kind("mail-program", _I, 1.5, "client", "a program in which people write mail one by one names itself"),
     Kind("composition", _I, 1.5, "client", "the structure that a mail program gives to what is typed in it"),
     Kind("mobile-footer", _I, 2.0, "client-text", "written on a telephone"),
-    # Whom it is for.
+    # Recipients.
     Kind("one-house", _I, 2.0, "people", "From and everybody shown in To and Cc share a domain that is no mailbox provider's"),
     Kind("colleagues-shown", _I, 2.5, "people", "colleagues are shown in To or Cc"),
     Kind("copies", _I, 1.0, "copies", "Cc, or several people in To: campaigns show one recipient"),
     Kind("names-inside", _I, 1.5, "copies", "recipients as an address book resolves them"),
-    # What it calls itself.
+    # Labels.
     Kind("label-inside", _I, 3.0, "label", "a sensitivity label or header that says internal or confidential; never on a mailing"),
     Kind("label", _I, 2.5, "label", "another sensitivity label or header, such as General: people label what they write"),
     Kind("label-public", _N, 0.5, "label", "a sensitivity label that says public"),
@@ -108,7 +108,7 @@ _TABLE = (
     Kind("confidentiality", _I, 0.75, "disclaimer", "a confidentiality notice below; on receipts and advice too"),
     Kind("calendar", _I, 2.0, "calendar", "an invitation or an answer to one"),
     Kind("out-of-office", _I, 2.0, "calendar", "somebody's automatic answer"),
-    # What it says.
+    # Text.
     Kind("addressed", _I, 0.75, "greeting", "begins with a name, as letters do"),
     Kind("signed", _I, 1.0, "signature", "ends with regards and a name"),
     Kind("signature-block", _I, 0.75, "signature", "ends with a person's telephone and title"),
@@ -154,7 +154,7 @@ _TABLE = (
     Kind("many-links", _M, 1.0, "amount", "many links and pictures"),
     Kind("declared-origin", _M, 6.0, "origin", "provably sent from where the list says its mailings come from"),
     Kind("shared-origin", _M, 2.5, "shared-origin", "the same, where the domain is one from which colleagues write as well"),
-    # Worth telling.
+    # Informative only.
     Kind("placeholder", _N, 1.0, "unfinished", "fields of a template left unfilled"),
     Kind("draft", _N, 1.0, "unfinished", "it calls itself a draft"),
     Kind("comment", _N, 1.0, "unfinished", "a reminder, a question to a colleague or a tracked change is left in it"),

@@ -233,8 +233,8 @@ def _announces(marks: list[Mark]) -> bool:
 # The campaign that a message declares. Anybody can write these header fields: they count only from a verified origin.
 #
 # A field that numbers campaigns names one alone; some tools number each copy in it. Feedback-ID and List-Id (RFC 2919) often
-# stay the same from one mailing to the next, so they name one together with the subject, digits and all. A message that says
-# it is of a campaign is of one with all that bear its subject, too. Any name in common joins two. Fields that number recipients
+# stay the same from one mailing to the next, so they name one only with the subject, digits included. A message that
+# declares a campaign is also of one with all that have its subject. One common name joins two. Fields that number recipients
 # or messages name nothing.
 
 

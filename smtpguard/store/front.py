@@ -115,7 +115,7 @@ class Front:
         self._stalled = False  # the database takes nothing from it
         self._thread = threading.Thread(target=self._run, name="smtpguard-front", daemon=True)
 
-    # made and announced
+    # creation
 
     def make(self, head: Head) -> None:
         """Create the file, outside any transaction. Raises OSError."""

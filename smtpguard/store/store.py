@@ -50,7 +50,7 @@ class Store(Access):
         committed: Committed | None = None,
     ) -> None:
         self.put_back = put_back
-        """What was found when it was opened: whoever writes first lets everything stand still for it."""
+        """The finding when it was opened: the first write freezes everything for it."""
         self._secret, self._front = secret, None
         lookout = Lookout(secret, state_dir, renewing=renewing)
         writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir, lookout=lookout, committed=committed)

@@ -82,7 +82,7 @@ class Writer:
         self._waiting = Waiting(clock)
         self._coming: list[Work] = []
         self.front: Front | None = None
-        """What is moved into the chain with each batch, before anything else."""
+        """The front whose frames each batch first moves into the chain."""
         self._notes: deque[Event] = deque()
         self._waker: asyncio.TimerHandle | None = None
         self._unanswered = Unanswered()
@@ -220,7 +220,7 @@ class Writer:
         wanted: list[Work] = []
 
         def join() -> None:
-            """Once nobody else writes: what came while others did comes along."""
+            """Called when the write lock is held: add the work that came while others wrote."""
             self._take_more(works)
             wanted.extend(_wanted(works))
 

@@ -32,7 +32,9 @@ MAX_MAIL = MAX_COMMAND + sum(
     )
 )
 MAX_RCPT = MAX_COMMAND + len(" NOTIFY=SUCCESS,FAILURE,DELAY") + len(" ORCPT=") + MAX_ORCPT
-MAX_AUTH_COMMAND = 12_288  # RFC 4954 section 4 says it of responses; clients with tokens do so in the command as well
+MAX_AUTH_COMMAND = (
+    12_288  # RFC 4954 section 4 has this limit for responses; clients with tokens need it in the command too
+)
 MAX_LINE = {b"MAIL": MAX_MAIL, b"RCPT": MAX_RCPT, b"AUTH": MAX_AUTH_COMMAND}
 """Verb -> the longest line with extensions, for clients that said EHLO. All others: MAX_COMMAND."""
 
@@ -40,7 +42,7 @@ _QUOTED = rb'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"'
 _PATH = rb'(<(?:[^<>"\\\x00-\x20\x7f]|' + _QUOTED + rb")*>)"
 _LABEL = rb"[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
 _PLAIN = re.compile(rb"<([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@(" + _LABEL + rb"(?:\." + _LABEL + rb")*)>\Z")
-"""What nearly every path is. In so few octets no limit can be exceeded, so that it needs no second look."""
+"""Nearly every path. In so few octets no limit can be exceeded, so it needs no further check."""
 _PLAIN_OCTETS = 66
 _PARAMETERS = rb"((?: +[^ \x00-\x1f\x7f]+)*) *\Z"
 _MAIL = re.compile(rb"FROM: *" + _PATH + _PARAMETERS, re.IGNORECASE)

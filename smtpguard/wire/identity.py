@@ -38,7 +38,7 @@ class Identity:
         self._login_user: str | None = None
         self._session: Session | None = None
 
-    # what is known
+    # queries
 
     @property
     def session(self) -> Session:
@@ -105,7 +105,7 @@ class Identity:
         if auth is None or not self._logins:  # the MTA in front knows who sends
             raise Refused(reply.NOT_IMPLEMENTED)
 
-    # what comes
+    # commands
 
     def greeted(self, helo: str, *, extended: bool) -> None:
         self.helo, self.extended, self._session = helo, extended, None
@@ -153,7 +153,7 @@ class Identity:
 # XCLIENT, by a trusted peer for the client that it speaks for (Postfix's XCLIENT_README).
 #
 # From then on the connection is that client's, with that client's rights: its own commands must not be taken for the
-# peer's word. So an XCLIENT that names an address or a login is the last, unless that address is trusted as well.
+# peer's. So an XCLIENT that names an address or a login is the last, unless that address is trusted too.
 
 
 _VALUE = CLIENT_VALUE | {

@@ -128,7 +128,7 @@ class RelayPool:
         self._lent: dict[RelayConnection, str] = {}  # to clients that are counted
         self._using: Counter[str] = Counter()
         self.offered = target.reachability.offered if target.reachability is not None else None
-        """What the relay offered in the latest session, of an earlier process if need be; None if there never was one."""
+        """The relay's offer in the latest session, perhaps of an earlier process; None if there never was one."""
         self._failure: RelayUnavailable | None = None
         self._failed_until = 0.0
         self._again: asyncio.TimerHandle | None = None
@@ -236,7 +236,7 @@ class RelayPool:
             self._allowance.closed(self.size)
             self._settle()
 
-    # who is next
+    # the line
 
     async def _wait(self, client: str, *, own: bool, seconds: float | None = None) -> RelayConnection | Place:
         if self._closed:
@@ -322,7 +322,7 @@ class RelayPool:
             if not waiter.given.done():
                 waiter.given.set_exception(RelayUnavailable(failure.why, failure.reply, word=failure.word))
 
-    # what there is
+    # connections
 
     def _settle(self) -> None:
         """After any change: give places and idle connections to waiters, or back to other processes; open as many more

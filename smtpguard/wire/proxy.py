@@ -62,9 +62,9 @@ class Passage:
         self.why = Why.RECIPIENT_REFUSED
         """Why a recipient was refused."""
         self.broken: Reply | None = None
-        """Why nothing more can come of it."""
+        """Why the transaction cannot go on."""
         self.refused: Reply | None = None
-        """The relay's refusal of MAIL, as it is said to each recipient."""
+        """The relay's refusal of MAIL, as the reply for each recipient."""
         self.content: Arrived | None = None
         self._pool, self._session, self._mail, self._ident, self._gone = pool, session, mail, ident, gone
         self._connection: RelayConnection | None = None

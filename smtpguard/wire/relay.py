@@ -55,7 +55,7 @@ class RelayConnection(asyncio.Protocol):
         self.messages = 0
         """Contents sent so far."""
         self.on_lost: Callable[[RelayConnection], None] | None = None
-        """Called once when the connection is gone, whoever ended it."""
+        """Called once when the connection has ended, on either side."""
         self.timeouts = timeouts or Timeouts()
         self._loop = asyncio.get_running_loop()
         self._session: RelaySession[Waiter] = RelaySession()
@@ -76,7 +76,7 @@ class RelayConnection(asyncio.Protocol):
     def __repr__(self) -> str:
         return f"<RelayConnection messages={self.messages} tls={self.tls} lost={self._why_lost}>"
 
-    # what its users ask
+    # state
 
     @property
     def usable(self) -> bool:
@@ -94,7 +94,7 @@ class RelayConnection(asyncio.Protocol):
             and not self._in_data
         )
 
-    # what its users do
+    # commands
 
     async def command(self, line: bytes, *, timeout: float | None = None) -> Reply:
         """Send one command, without its CRLF, and wait for its reply. Raises Lost."""
@@ -198,7 +198,7 @@ class RelayConnection(asyncio.Protocol):
         self.extensions = extensions
         self._fresh = True
 
-    # what the loop calls
+    # asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -190,7 +190,7 @@ class Dialog(SMTP):
         if self.session is not None:
             self.session.ssl = {"ssl_object": transport.get_extra_info("ssl_object")}  # its eof_received asks
 
-    # what is done with what came
+    # processing input
 
     def _go_on(self) -> None:
         """Process the input until something takes time; then write all replies so far at once."""
@@ -388,7 +388,7 @@ class Dialog(SMTP):
         )
         return self._desk.carry(transaction, passage), self._smtp.carried
 
-    # what is told
+    # notifications
 
     def _reset(self, _: Reset) -> None:
         passage, self._passage = self._passage, None
@@ -454,7 +454,7 @@ class Dialog(SMTP):
             cast(asyncio.Transport, self.transport).write(last.wire())
         self._client_has_gone()
 
-    # what others ask and say
+    # for others
 
     @property
     def client_ip(self) -> str:

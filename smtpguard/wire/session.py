@@ -183,7 +183,7 @@ class SmtpSession:
         self._arriving: Arriving | None = None
         self._arrived: Arrived | None = None
 
-    # what the caller does
+    # for the caller
 
     @property
     def held(self) -> int:
@@ -351,7 +351,7 @@ class SmtpSession:
         self._again = None
         self._fail(error, in_command=in_command)
 
-    # what came
+    # input
 
     def _take_line(self) -> bool:
         """One command. False: there is no complete one, and nothing to request."""

@@ -80,7 +80,7 @@ class Rounds:
         self._first: dict[str, datetime] = {}  # since when each is true without a break
         self._telling: dict[str, asyncio.Task[None]] = {}
         self.active: tuple[Alarm, ...] = ()
-        """Those that have lasted as long as they have to."""
+        """Alarms that have lasted for their delay."""
 
     async def round(self, seen: Seen) -> None:
         """Send what is due. Raises no error of an unavailable store."""

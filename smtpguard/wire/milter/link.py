@@ -278,7 +278,7 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # time and the end
+    # timeouts and closing
 
     def _wait(self) -> None:
         patience = self._desk.patience

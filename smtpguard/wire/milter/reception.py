@@ -134,7 +134,7 @@ class MilterReception:
         if not self._links and not self._deciding:
             self._quiet.set()
 
-    # time and the end
+    # timeouts and closing
 
     def look(self) -> None:
         """Close connections of MTAs that took too long."""

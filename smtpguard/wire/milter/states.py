@@ -109,7 +109,7 @@ ANSWERS: Mapping[type[Command], tuple[type[Answer], ...]] = {
     Quit: (),
     QuitNext: (),
 }
-"""How a command may be answered; with nothing at all where nothing stands."""
+"""The allowed answers to each command; an empty set: no answer."""
 
 QUIET: Mapping[type[Command], Steps] = {
     Connect: Steps.QUIET_CONNECT,
@@ -121,7 +121,7 @@ QUIET: Mapping[type[Command], Steps] = {
     Body: Steps.QUIET_BODY,
     Unknown: Steps.QUIET_UNKNOWN,
 }
-"""Where we have nothing to say before the end. Not RCPT: one recipient too many is refused there, alone."""
+"""Commands that need no answer of ours. Not RCPT: a single recipient over the limit is refused there."""
 
 NEEDED = Actions.ADD_HEADERS | Actions.DELETE_RECIPIENTS
 WELCOME = Steps.NO_DATA | Steps.NO_UNKNOWN | Steps.LEADING_SPACE
@@ -134,7 +134,7 @@ MACROS: tuple[tuple[Stage, bytes], ...] = (
     (Stage.RCPT, b"{rcpt_addr}"),
     (Stage.END_OF_MESSAGE, b"i"),
 )
-"""What is asked for where the MTA lets itself be asked; so nothing hangs on which macros its own settings name."""
+"""The macros that are requested if the MTA allows it, so that its own settings for macros do not matter."""
 
 
 def agree(offered: Negotiate) -> Negotiate:
