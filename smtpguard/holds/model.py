@@ -358,11 +358,10 @@ def _asked(quorum: Quorum, open_now: bool) -> list[Quorum]:
 
 
 def _filled(quorum: Quorum, votes: Sequence[frozenset[str]]) -> bool:
-    """Whether distinct votes, each with the groups that it may stand for, can be given to all seats: bipartite matching by augmenting
-    paths, over a handful of seats.
+    """Whether distinct votes, each with the groups for which it may count, can take all seats: bipartite matching by
+    augmenting paths, over a handful of seats.
 
-    No group, or none asked of a group, is no quorum: nobody has decided then.
-    """
+    No group, or zero people from each, is no quorum: then nobody has decided."""
     seats = [group for group in quorum.groups for _ in range(quorum.each)]
     holder: dict[int, int] = {}  # vote -> seat
 

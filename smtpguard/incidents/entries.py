@@ -1,4 +1,6 @@
-"""Which entries of the journal a statement rests on: their numbers, the first few and the last of however many. Pure."""
+"""The journal entries that a statement is based on: the numbers of the first few and the last, and how many there are.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ class Entries:
 
     @property
     def named(self) -> tuple[int, ...]:
-        """The first, and the last, in order."""
+        """The first few and the last, in order."""
         return tuple(dict.fromkeys((*self._first, self.last))) if self.many else ()
 
     @property

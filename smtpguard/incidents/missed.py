@@ -1,6 +1,6 @@
-"""The rules that did not take effect on a message, and by how much: of the policy that decided, by what the journal keeps of it.
+"""The rules of the deciding policy that did not take effect on a message, and by how much, from its recorded facts.
 
-A fact that no rule needed was not asked for then; of a rule that hangs on one nobody can say. Pure.
+A fact that no rule needed was not asked for then; the answer of a rule that depends on it is unknown. Pure.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from smtpguard.policy.rule import Rule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missed:
-    """``fact``, ``observed``, ``limit``: of the condition that said no, "" where an exception did (``excepted``), or where nobody can say
-    (``unsaid``: the facts that are not kept). ``by``: how much was lacking to a count, in its own unit; None of what is no count.
-    ``milder``: it could not have made it stricter."""
+    """``fact``, ``observed``, ``limit``: of the condition that said no; "" if an exception did (``excepted``), or if it
+    is unknown (``unsaid``: the facts that are not recorded). ``by``: how much a count was short, in its own unit; None
+    if it is no count. ``milder``: it could not have made the verdict stricter."""
 
     rule: str
     observes: bool
@@ -34,7 +34,7 @@ class Missed:
 
 
 def missed(message: Recorded, documents: Mapping[str, bytes] | None, *, delimiters: str) -> tuple[Missed, ...]:
-    """In the policy's order; none where its documents are not kept."""
+    """In the policy's order; none if its documents are not stored."""
     if documents is None or not message.decided:
         return ()
     try:
@@ -70,7 +70,7 @@ def _of(rule: Rule, message: Recorded) -> Iterator[Missed]:
 
 
 def _nearest(rule: Rule, known: Mapping[str, Value]) -> Condition | None:
-    """Of the conditions that said no one that is a count, since it says by how much; else the first. None where an exception did."""
+    """Of the conditions that said no a count, since it says by how much; else the first. None if an exception said no."""
     against = [c for c in rule.when if c.answer(known) is NO]
     return next((c for c in against if _lacking(c, known[c.slot]) is not None), against[0] if against else None)
 

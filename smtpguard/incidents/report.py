@@ -39,13 +39,13 @@ MOST = 1_000_000
 FEW = 4
 """The most held messages that are named one by one."""
 MOST_WAYS = 1000
-"""Ways in that are told apart; and so many of them are compared with how their writers' mail came before."""
+"""The most different ways in, and the most that are compared with the writers' earlier mail."""
 STOPS = frozenset(
     {Kind.FREEZE.value, Kind.REJECTED.value, Kind.WITHDRAWN.value, Kind.STOPPED.value, Kind.REOPENED.value}
 )
-"""What stops what a rule has let through, or would have gone."""
+"""Kinds that stop messages which a rule relayed, or would have relayed."""
 CAME, RULE, LIST, WENT, AGAIN = "came", "rule", "list", "went", "again"
-"""Of what ``Report.entries`` has them: with an end's name, a rule's mode and name, a list's name, a role and address."""
+"""The first parts of keys of ``Report.entries``, before an end, a rule's mode and name, a list's name, or a role and address."""
 
 
 class TooMany(Exception):
@@ -64,7 +64,12 @@ class Report:
     that was or may have been delivered. ``writers``: role and address to messages; ``rules``: name and mode to
     messages; ``reasons``: of enforced rules, the observed values. ``policies``: SHA-256 to messages. ``undelivered``:
     recipients of released messages that the relay refused for good. ``erased``: messages whose names are erased;
-    ``unsettled``: ids whose end is unknown. ``held``: the first messages whose content is stored, and since when."""
+    ``unsettled``: ids whose end is unknown. ``held``: the first messages whose content is stored, and since when.
+
+    ``until``: the time of the last entry on its messages. ``entries``: the entries behind each figure (CAME and
+    others); ``ways``: how its messages came in, and ``usual``: how earlier mail of the same writers did; ``watched``:
+    events of the guard itself. ``let_through``: the verdict of the first message that was relayed at once, else of the
+    first one. ``stopped``: the first entry that stopped any, and ``went_after``: the entries on deliveries after it."""
 
     first: datetime
     last: datetime
@@ -137,15 +142,15 @@ class Case:
             )
         }
         self._entries: dict[tuple[str, str], Entries] = {}
-        self._seqs: dict[str, tuple[int, int]] = {}  # of each message its verdict's entry, and its last
+        self._seqs: dict[str, tuple[int, int]] = {}  # for each message its verdict's entry, and the last one
         self._ways: dict[Way, Entries] = {}
         self._marks: dict[Marks, None] = {}
         self._sample: tuple[bool, Entry, Clear | None] | None = None
         self._stop: Entry | None = None
-        self._out: list[tuple[int, int]] = []  # when, and by which entry, the relay took something
+        self._out: list[tuple[int, int]] = []  # time and entry of each delivery
         self._watched: Mapping[str, Entries] = {}
         self.usual: Usual | None = None
-        """How mail of the same writers came in before; who reads the journal fills it in."""
+        """How earlier mail of the same writers came in; set by the reader of the journal."""
         self._kept: list[tuple[str, datetime]] = []
         self._holds: set[str] = set()  # also those under which copies are stored
         self._freezes: set[str] = set()
@@ -218,7 +223,7 @@ class Case:
             self._entries.setdefault(at, Entries()).add(seq)
 
     def _came_in(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
-        """By which way, and whether a rule let it through at once."""
+        """Count its way in; and keep the first message that was relayed at once, else the first one."""
         if "action" not in data:
             return
         facts = next(iter((clear or {}).get("facts", ())), "")
@@ -253,7 +258,7 @@ class Case:
         return min((first for first, _ in self._seqs.values()), default=0)
 
     def watch(self, entries: Mapping[str, Entries]) -> None:
-        """What happened at the guard itself from a day before on."""
+        """Events of the guard itself from a day before on."""
         self._watched = entries
 
     def _count(self, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:

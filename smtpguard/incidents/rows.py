@@ -35,7 +35,7 @@ MOST_MAILINGS = 100
 """Figures are given for so many mailings, those with the most messages."""
 TRIES = 3
 EARLIER = 5000
-"""Among so many messages before the case those of its writers are looked for."""
+"""Messages of the same writers are searched for among so many before the case."""
 _MANY = 500
 _SET_BACK = 26 * 3600 * 1_000_000
 """Microseconds. A clock set back by up to a day and an hour (a zone) makes the search miss nothing."""
@@ -124,7 +124,7 @@ class _Search:
             case.usual = self._usual(case)
 
     def _watched(self, case: Case) -> dict[str, Entries]:
-        """What happened at the guard itself from a day before the first message to the last that happened to any."""
+        """Events of the guard itself, from a day before the first message to the last entry on any."""
         begin, end = case.period()
         found: dict[str, Entries] = {}
         then = entry.c.at.between(begin - DAY, end - DAY)
@@ -135,7 +135,7 @@ class _Search:
         return found
 
     def _usual(self, case: Case) -> Usual:
-        """How earlier mail of the same writers came in, of the last that there was of anybody's before the case."""
+        """How earlier mail of the same writers came in, among the last messages of anybody before the case."""
         comparing, wrote = Comparing(case.marks), case.writers
         query = (
             journal.ROWS.where(entry.c.kind == _VERDICT, entry.c.seq < case.first_entry)

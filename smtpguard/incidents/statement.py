@@ -1,6 +1,6 @@
-"""What a report says, a statement at a time: each marked as fact, estimate or unknown, with the entries of the journal that it rests on.
+"""The report as statements: each marked as fact, estimate or unknown, with the journal entries that it is based on.
 
-Text, HTML, JSON, PDF and the drafts are all made of these, so that none of them can say more than another. Pure.
+Text, HTML, JSON, PDF and the drafts are all made from these, so none of them says more than another. Pure.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from smtpguard.locale.phrase import N_
 
 
 class Mark(enum.Enum):
-    FACT = "fact"  # the journal says it
+    FACT = "fact"  # from the journal
     ESTIMATE = "estimate"  # between bounds that the journal gives
-    UNKNOWN = "unknown"  # nobody can say it from the journal
+    UNKNOWN = "unknown"  # not known from the journal
 
 
 MARKS = {Mark.FACT: N_("fact"), Mark.ESTIMATE: N_("estimate"), Mark.UNKNOWN: N_("unknown")}
 FORMATS = ("text", "html", "json", "pdf")
-"""What a report is made of."""
+"""The formats of a report."""
 _NONE = Entries()
-_SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # as they stand in numbers
+_SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # used in numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """``key``: the same in every language. None is without statements."""
+    """``key``: the same in every language. Every part has statements."""
 
     key: str
     title: str
@@ -58,5 +58,5 @@ def sure(exact: bool) -> Mark:
 
 
 def plain(text: str) -> str:
-    """Without what could steer a terminal: what came in a message is not to be trusted with one."""
+    """Without control characters for a terminal: text of a message is not trusted."""
     return "".join(c if c.isprintable() or c in _SPACES else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,6 +1,6 @@
-"""How the messages of a case came in, and whether that is how its writer's mail comes in otherwise: what would point to an intrusion.
+"""How the messages of a case came in, compared with earlier mail of their writers: signs of an intrusion.
 
-A journal shows who was logged in, from which address, and what was proven. Who sat at the keyboard it does not show. Pure.
+The journal shows the login, the client's address, and what was proven; it does not show who was at the keyboard. Pure.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
 
 MANY_REFUSED = 10
-"""So many sign-ins that are refused at the console in the time of a case are no slips of the hand."""
+"""So many refused sign-ins at the console during a case are more than typing errors."""
 WATCHED = (Kind.SIGN_IN_REFUSED, Kind.SECRET, Kind.KEY)
-"""What happens at the guard itself, and would have to be explained."""
+"""Events of the guard itself that need an explanation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How a message came in. ``client``: whose connection it was; ``peer``: the server that told of that client, "" where none did.
-    ``login``: "" where nobody was logged in; ``helo`` and ``login`` are None where they are erased. ``proven``: whether it is proven who wrote it, by a login, a checking server or a
-    declared origin; None where nobody asked. ``signed``, ``unsigned``: domains whose DKIM signatures verified, and which did not;
-    None where DKIM was not asked."""
+    """How a message came in. ``client``: the client's address; ``peer``: the server that named it, "" for none.
+    ``login``: "" without a login; ``helo`` and ``login`` are None if they are erased. ``proven``: whether the writer is
+    proven, by a login, a checking server or a declared origin; None if it was not asked for. ``signed``, ``unsigned``:
+    domains whose DKIM signatures verified, and did not; None if DKIM was not checked."""
 
     client: str
     peer: str
@@ -59,7 +59,7 @@ class Way:
 
 
 class Checked(enum.Enum):
-    """What was looked at."""
+    """The properties that are compared."""
 
     CLIENT = "client"
     LOGIN = "login"
@@ -68,8 +68,8 @@ class Checked(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usual:
-    """Of the ``earlier`` messages of the same writers, the last before the case: how many came by each client, login and HELO that the case has,
-    the last two as keyed digests. ``entries``: those messages."""
+    """Of the ``earlier`` messages of the same writers, the last before the case: how many came by each client, login
+    and HELO of the case, the last two as keyed digests. ``entries``: those messages."""
 
     earlier: int
     shared: Mapping[Checked, int]
@@ -78,7 +78,7 @@ class Usual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """What of a verdict is compared: its client, and its login and HELO as they stand in the chain."""
+    """The properties of a verdict that are compared: its client, and its login and HELO as the chain has them."""
 
     client: str
     login: frozenset[str]
@@ -121,16 +121,16 @@ class Comparing:
 
 
 class Sign(enum.Enum):
-    """What has to be explained before anybody says that nobody broke in."""
+    """Signs that need an explanation before an intrusion can be ruled out."""
 
     CLIENT = "client"  # none of the writer's earlier messages came from there
     LOGIN = "login"
     HELO = "helo"
     UNSIGNED = "unsigned"  # a signature did not verify
     REFUSED = "sign-in-refused"  # many sign-ins at the console were refused
-    SECRET = "secret"  # the guard's secret, or key, became another one
+    SECRET = "secret"  # the guard's secret, or key, was changed
     KEY = "key"
-    JOURNAL = "journal"  # it is not what was written
+    JOURNAL = "journal"  # the journal was changed
 
 
 def signs(

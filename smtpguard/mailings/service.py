@@ -42,7 +42,7 @@ class Got:
 
 
 class NoAddresses(Exception):
-    """There are no addresses to match, or they cannot be read. The text says it."""
+    """There are no addresses to match, or they cannot be read. The text says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +211,7 @@ class Mailings:
         return await self._changed(mailing_id, step)
 
     def may_be_told(self, mailing: Mailing, approver: str) -> bool:
-        """Whether two people agree that it is told who got it, and this is one of them."""
+        """Whether two people agreed to disclose its recipients, and this is one of them."""
         there = mailing.standing(self._clock.now()).disclosure
         return there is not None and bool(there.people & self._policies.current().addresses_of(self._who(approver)))
 

@@ -16,8 +16,8 @@ MIDNIGHT = time(0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hours:
-    """``days``: 0 is Monday. ``closes`` at 00:00 is the end of the day. Opens before it closes; at least one day. ``holidays``: days on
-    which nobody works; ``yearly``: (month, day) of those that come every year."""
+    """``days``: 0 is Monday. ``closes`` at 00:00 is the end of the day. Opens before it closes; at least one day.
+    ``holidays``: days off; ``yearly``: (month, day) of those that come every year."""
 
     days: frozenset[int]
     opens: time

@@ -112,7 +112,7 @@ class Front:
         self._number = self._at = 0
         self._agreed = -1
         self._on = self._broken = self._ended = False
-        self._stalled = False  # the database takes nothing from it
+        self._stalled = False  # the database accepts none of its entries
         self._thread = threading.Thread(target=self._run, name="smtpguard-front", daemon=True)
 
     # creation
@@ -351,7 +351,8 @@ class Front:
             self._synced = [pair for pair in self._synced if pair[0].number > number]
 
     def stalled(self) -> None:
-        """A commit failed, so that what is here may not be moved. Until one succeeds, the admission decides, and answers 451 if it cannot."""
+        """A commit failed, so the entries here may not be moved. Until one succeeds, the admission decides, and answers
+        451 if it cannot."""
         self._stalled = True
 
     # its end

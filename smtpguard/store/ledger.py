@@ -455,8 +455,8 @@ class Journal:
         return taken
 
     def _fronts_wait(self, connection: Connection, *, only_ended: bool) -> bool:
-        """Whether a front has entries to move, or its process has ended. What the database knows of a front without a file
-        is removed with ``only_ended``, and not by those who only want to read."""
+        """Whether a front has entries to move, or its process has ended. The database's record of a front without a
+        file is removed with ``only_ended``, and not by readers."""
         fronts = self._access.fronts
         if fronts is None:
             return False
