@@ -24,9 +24,9 @@ from smtpguard.reading.shown import Shown
 
 SENT = "mailing.sent"
 MOST_LETTERS = 500
-"""At most so many letters of one sender that wait as one hold are listed, and so decided on at once."""
+"""The most letters of one sender in one hold that are listed, and so decided on at once."""
 MOST_WRITERS = 50
-"""At most so many writers of copies of one mailing are covered by an approval."""
+"""The most writers of copies of one mailing that an approval covers."""
 FEW = 20
 """A message that reaches no more people than this is released without delay."""
 TEST = "test"

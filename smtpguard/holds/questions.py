@@ -17,7 +17,7 @@ from smtpguard.notices.intents import Notices
 
 JUDGEMENTS = ("right", "mistake")
 MOST = 2_000
-"""Longer text is cut to so many characters."""
+"""The most characters; longer text is cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,7 +179,7 @@ def letters(connection: Connection, lead_id: str) -> int:
 
 
 def listed(connection: Connection, lead_id: str, most: int, hold_id: str) -> bool:
-    """Whether it is one of the first so many letters under another."""
+    """Whether it is one of the first ``most`` letters under another."""
     query = select(table.c.hold_id).where(table.c.lead == lead_id).order_by(table.c.held_at, table.c.hold_id)
     return hold_id in connection.execute(query.limit(most)).scalars().all()
 

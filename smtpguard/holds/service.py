@@ -277,7 +277,7 @@ class Approvals:
         return self._notices.taken_back(hold, outcome, who, comment, in_force, now, sending=UNSENT, outgoing=NOTHING)
 
     def delay(self, hold: Hold, people: int) -> timedelta:
-        """How long an approval that may reach so many people can be undone before it takes effect."""
+        """How long an approval can be undone before it takes effect, if it may reach ``people``."""
         return effects.delay(hold, people, self._policies.current(), self._term)
 
     async def enact(self) -> int:

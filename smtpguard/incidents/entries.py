@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 NAMED = 4
-"""So many of the first are named."""
+"""The number of first entries that are named."""
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from smtpguard.journal.fate import OPEN, REACHED, End, Message, Sum, relayed
 from smtpguard.policy.recorded import unpack
 
 DAY = 86_400 * 1_000_000
-"""In microseconds. A freeze, a policy or a list belongs to a case until so long after the last entry on its messages."""
+"""In microseconds. A freeze, a policy or a list belongs to a case until a day after the last entry on its messages."""
 AROUND = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, Kind.POLICY.value, Kind.LIST.value,
                      Kind.STREAM.value})  # fmt: skip
 

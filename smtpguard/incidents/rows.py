@@ -32,10 +32,10 @@ from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Mailing
 
 MOST_MAILINGS = 100
-"""Figures are given for so many mailings, those with the most messages."""
+"""The most mailings whose figures are given: those with the most messages."""
 TRIES = 3
 EARLIER = 5000
-"""Messages of the same writers are searched for among so many before the case."""
+"""The number of messages before the case among which those of the same writers are searched."""
 _MANY = 500
 _SET_BACK = 26 * 3600 * 1_000_000
 """Microseconds. A clock set back by up to a day and an hour (a zone) makes the search miss nothing."""

@@ -22,9 +22,10 @@ AUTOMATIC = re.compile(
 )
 """Local parts of automatic senders."""
 LETTERS_A_WEEK = 10
-"""So many single letters to customers a week make a system if its name is typical; ten times as many for any name."""
+"""The number of single letters to customers a week that makes a system if its name is typical; ten times as many for
+any name."""
 MAILINGS = 2
-"""So many days with a message to a list address that looks like a mailing make a writer."""
+"""The number of days with a message to a list address that looks like a mailing that makes a writer."""
 TIMES = (1.5, 2.0, 3.0, 5.0)
 """Multiples of a bound that are tried."""
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000

@@ -10,7 +10,7 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
 
 SHOWN = 20
-"""Of frequent kinds the timeline keeps so many entries at the beginning, and at the end."""
+"""The number of entries of a frequent kind that the timeline keeps at the beginning, and at the end."""
 
 _MASSES = frozenset(
     {

@@ -15,7 +15,7 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
 
 MANY_REFUSED = 10
-"""So many refused sign-ins at the console during a case are more than typing errors."""
+"""The number of refused sign-ins at the console during a case from which on they are more than typing errors."""
 WATCHED = (Kind.SIGN_IN_REFUSED, Kind.SECRET, Kind.KEY)
 """Events of the guard itself that need an explanation."""
 

@@ -55,7 +55,7 @@ class Entry:
 
 
 def instant(at: int) -> datetime:
-    """The time of so many microseconds since 1970."""
+    """The time of microseconds since 1970."""
     return _EPOCH + at * _MICROSECOND
 
 

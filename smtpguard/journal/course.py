@@ -16,9 +16,9 @@ from smtpguard.journal.event import Kind
 
 MINUTE = 60_000_000
 UNSIGNED = 5 * MINUTE
-"""The writer never writes for so long without signing, unless processes are killed one after the other."""
+"""The longest stretch that the writer leaves unsigned, unless processes are killed one after the other."""
 BACKWARDS = 5 * MINUTE
-"""Entries that wait for the database may be so late."""
+"""The most by which entries that wait for the database are late."""
 BACKDATED = 15 * MINUTE
 _MOST = 20
 _LATE = frozenset(kind.value for kind in (Kind.VERDICT, Kind.REFUSED, Kind.OUTCOME, Kind.IN_DOUBT, Kind.NOTICE))

@@ -34,7 +34,7 @@ ROWS = select(*_LINK, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.se
 NOTABLE = checkpoint.c.notable.is_(True)
 """Checkpoints in the database with rare fields."""
 LATE = 300 * 1_000_000
-"""In microseconds: a verdict may be in the chain so long after it was decided. A front is moved at once; that of a
+"""In microseconds: how long after its decision a verdict may enter the chain. A front is moved at once; that of a
 process that died is moved by another."""
 _PAGE = 1000
 VERDICT = entry.c.kind == Kind.VERDICT.value
@@ -97,8 +97,8 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, End]:
 
 def first_at(connection: Connection, at: int) -> int:
     """The first entry at that time or later, by bisection: entries are in order of time, without an index on it. A
-    missing entry is skipped. If entries are late (``LATE``), or the clock was set back by so much: all entries before
-    ``first_at(at - LATE)`` are earlier than ``at``, and all from ``first_at(at + LATE)`` on are not."""
+    missing entry is skipped. If entries are late (``LATE``), or the clock was set back by no more than that: all
+    entries before ``first_at(at - LATE)`` are earlier than ``at``, and all from ``first_at(at + LATE)`` on are not."""
     low, high = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
     if low is None:
         return 0

@@ -429,7 +429,7 @@ def _stretch(after: int, until: int, wanted: ColumnElement[bool], connection: Co
 
 
 MOST = 500_000
-"""At most so many entries are scanned, the newest."""
+"""The most entries that are scanned, the newest."""
 _PAGE = 5_000
 _SAID = re.compile(r'"(client|listener|peer)":"((?:[^"\\\\]|\\\\.)*)"')
 

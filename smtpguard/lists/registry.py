@@ -26,7 +26,7 @@ _NONE: frozenset[str] = frozenset()
 PEOPLE = "organization.people"
 """The name of the list of people who are colleagues among recipients at any address."""
 AT_ONCE = 50
-"""At most so many lists are checked for new indexes before a message is decided, so that no message waits for hundreds."""
+"""The most lists that are checked for new indexes before a message is decided, so that no message waits for hundreds."""
 
 
 class Registry:

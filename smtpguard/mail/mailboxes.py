@@ -14,7 +14,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.message import Header
 
 MAX_OCTETS = 1 << 17
-"""So many octets of one field are read."""
+"""The most octets of one field that are read."""
 _SPACED = re.compile(r" ?([.@]) ?")
 _ROUTE = re.compile(r"@[^:]*:")
 _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"])+')

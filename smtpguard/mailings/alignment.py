@@ -11,7 +11,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from difflib import SequenceMatcher
 
 MOST = 12_000
-"""So many pairs are compared one by one; beyond that, a stretch without unique elements counts as different."""
+"""The most pairs that are compared one by one; in a larger stretch without unique elements all of it counts as
+different."""
 _RUNS = (1, 3, 6)
 """Lengths of the runs that are searched for."""
 

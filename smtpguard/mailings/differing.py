@@ -19,7 +19,7 @@ from smtpguard.reading.shown import LINK, PART, Shown, as_text, tokens
 FACT = "mailing.differs"
 MOST_SAID = 3
 _MOST_COMPARED = 600
-"""The words of a paragraph are compared if it has at most so many tokens."""
+"""The most tokens of a paragraph whose words are compared."""
 _MOST_TRIED = 40
 """The most paragraphs that are tried as copies of others."""
 _LONG = 60

@@ -77,8 +77,8 @@ def nearest(candidates: Iterable[Known], exact: tuple[int, ...], sketch: Sketch)
 
 
 CROWDED = 64
-"""A key with so many mailings distinguishes little: new mailings are stored under their other keys."""
-_FILED = 3  # ... but under at least so many keys
+"""A key with this number of mailings distinguishes little: new mailings are stored under their other keys."""
+_FILED = 3  # ... but under at least this number of keys
 _LOOKED_AT = 32
 
 Select = Callable[[str, Sequence[Any]], Iterator[Any]]

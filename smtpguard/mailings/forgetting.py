@@ -55,7 +55,7 @@ def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int
 
 
 def _erase(batch: Batch, ns: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:
-    """Delete their people first, so many at a time."""
+    """Delete their people first, in slices."""
     _unfile(batch, ns)
     room, done = CUT, []
     for n in ns:

@@ -38,12 +38,12 @@ from smtpguard.reading.fingerprint import Identity
 
 WINDOW = DAY * 1_000_000
 QUIET = 14 * WINDOW
-"""A mailing without messages for so long is over."""
+"""A mailing is over when it has had no messages for this time."""
 MANY_TEXTS = 10
-"""A file that comes with so many different texts is a price list or a logo: messages with it are no mailing by the
-file."""
+"""A file that comes with this number of different texts is a price list or a logo: messages with it are no mailing by
+the file."""
 OUT = 20
-"""If so many people have a mailing that nobody held or refused, or that people approved, quoting it is no copy of it."""
+"""If this number of people have a mailing that nobody held or refused, or that people approved, quoting it is no copy."""
 _NOBODY: Mapping[bytes, Fate] = {}
 _SOON = 1_000_000  # microseconds
 _KEY = itemgetter(0)
@@ -401,7 +401,7 @@ class MailingBatch:
         return sum(one.weight for _, one in self._there(row, digests))
 
     def advance(self, row: Row, and_then: int = 0) -> None:
-        """Advance a release in stages to the people reached; ``and_then``: so many more do not fit into the stage."""
+        """Advance a release in stages to the people reached; ``and_then``: the people who do not fit into the stage."""
         mailing = self.view(row)
         progress = mailing.progress
         if progress is None:

@@ -26,7 +26,7 @@ MOST_GRANTS = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """One recipient as counts know it: an 8-byte keyed digest. ``lists``: that it is on. ``maybe``: it may be a
-    customer, since a list was unavailable. A list address counts as so many people (``weight``), those of one
+    customer, since a list was unavailable. ``weight``: the number of people behind a list address, those of one
     ``version`` of its index."""
 
     digest: bytes
@@ -117,9 +117,9 @@ class Cover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """That a message goes to exactly those who got a mailing. ``people``: the name of that set (``set_of``), as of ``as_of``; ``sent``: so
-    many of them have the mailing, ``may``: and so many may have it, where they are in the set. ``beyond``: so many more got it behind
-    addresses of which nobody here knows who that is. ``by``: who wants it sent."""
+    """A message to exactly the people who got a mailing. ``people``: the name of that set (``set_of``), as of
+    ``as_of``. ``sent``: how many of them have the mailing; ``may``: how many in the set may have it. ``beyond``: how
+    many more got it behind addresses whose people are unknown. ``by``: who asked for it."""
 
     mailing_id: str
     people: str
@@ -336,7 +336,7 @@ class Mailing:
     def allowing(
         self, people: Iterable[Person], fresh: int, now: datetime, always: frozenset[str] = frozenset()
     ) -> tuple[Grant, ...]:
-        """Approvals that may cover one more message, to these people, of whom so many have nothing of it yet, if its
+        """Approvals that may cover one more message to ``people``, ``fresh`` of whom have nothing of it yet, if its
         content is covered."""
         everybody = tuple(people)
         return tuple(

@@ -56,7 +56,7 @@ def newest(
     now: datetime,
     before: tuple[datetime, str] | None = None,
 ) -> list[Mailing]:
-    """The latest first: mailings with at least so many people, or with a hold or a decision. ``before``: the time and
+    """The latest first: mailings with at least ``least`` people, or with a hold or a decision. ``before``: the time and
     id of the last one on the previous page."""
     query = select(*_COLUMNS).order_by(table.c.last_at.desc(), table.c.n.desc()).limit(limit)
     if state is not None:

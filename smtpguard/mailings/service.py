@@ -27,7 +27,7 @@ from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
 
 FEW = 20
-"""A mailing without a hold or a decision is listed from so many people on."""
+"""The least people of a mailing that is listed without a hold or a decision."""
 DISCLOSED = timedelta(days=1)
 """How long the question of the first person stays open; and how long recipients are disclosed after the second agreed."""
 _SLICE = 500
@@ -81,7 +81,7 @@ class Mailings:
         limit: int = 100,
         before: tuple[datetime, str] | None = None,
     ) -> tuple[Mailing, ...]:
-        """The latest first: mailings with at least so many people, or with a hold or a decision. ``before``:
+        """The latest first: mailings with at least ``least`` people, or with a hold or a decision. ``before``:
         ``last_at`` and id of the last one on the previous page."""
         wanted = state.value if state is not None else None
         return tuple(await self._ledger.mailings.newest(least=least, state=wanted, limit=limit, before=before))

@@ -41,7 +41,7 @@ from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
 
 AT_LEAST = 8
-"""Without copies to learn from, this share of the words may differ, or at least so many."""
+"""Without copies to learn from, at least this number of words may differ, even if the share gives fewer."""
 _WORD = 40
 _ENDS = frozenset((".", "!", "?", ":", "…", "<subject>", "。", "！", "？"))
 _SPOKEN_TO = frozenset((",", "!", ":", "，", "！", "："))

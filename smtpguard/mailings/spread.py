@@ -25,7 +25,8 @@ _SENT = frozenset({*LET_GO, int(Fate.RELAYED)})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grown:
-    """By ``at`` so many people had it (``sent``), and for so many it had come who do not have it now (``held``)."""
+    """``sent``: the people who had it by ``at``; ``held``: the people for whom it had come by then and who do not have
+    it now."""
 
     at: datetime
     sent: int

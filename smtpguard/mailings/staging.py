@@ -1,4 +1,4 @@
-"""Release in stages: first so many people, then a pause in which it can be stopped, then more, then the rest.
+"""Release in stages: first some people, then a pause in which it can be stopped, then more, then the rest.
 
 A transition table and the conditions of its moves. A full stage begins a pause, which ends by time or by a person. A
 person, a freeze, refusals of the relay, and reports of bounces and complaints stop it; then only a person can resume
@@ -105,12 +105,12 @@ class Progress:
         return self if end is None or now < end else self.moved(Move.TIME, now) or self
 
     def with_reached(self, people: int, now: datetime) -> Progress:
-        """So many people have been admitted in all."""
+        """``people``: how many have been admitted in all."""
         move = Move.ALL if people >= self.whole else Move.FULL
         return self if people < self.limit else self.moved(move, now) or self
 
     def with_more(self, people: int) -> Progress:
-        """So many are added at once, outside the stages: explicitly approved, for another list."""
+        """``people`` are added at once, outside the stages: explicitly approved, for another list."""
         return replace(self, whole=self.whole + people, limit=self.limit + people)
 
     def judged(self, *, reached: int, refused: int, reported: int, now: datetime) -> Progress:

@@ -1,4 +1,4 @@
-"""How far a receiver outside was told of the journal, and which alarms it was told of. Pure."""
+"""The cursor of an outside receiver in the journal, and the alarms that were sent. Pure."""
 
 from __future__ import annotations
 

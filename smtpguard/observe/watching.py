@@ -135,7 +135,7 @@ def _body(text: str) -> dict[str, dict[str, object]]:
 
 
 CALLED = 60 * 60 * 1_000_000
-"""In microseconds: a call of a rule is in force for so long after its last entry."""
+"""In microseconds: how long a call of a rule is in force after its last entry."""
 _LATELY = 20_000
 """The most entries that are searched for writers."""
 

@@ -43,7 +43,8 @@ class Pace:
     idle_seconds: float = 0.5
 
     def again(self, attempts: int, jitter: float) -> timedelta:
-        """After so many earlier attempts: doubled each time, with a jitter of a fifth, so that not all come at once."""
+        """The pause after ``attempts`` earlier ones: doubled each time, with a jitter of a fifth, so that retries
+        spread out."""
         wait: timedelta = min(self.first * 2 ** min(attempts, 20), self.longest)
         return wait * (0.8 + 0.4 * jitter)
 

@@ -1,5 +1,5 @@
-"""How an approval of a mailing takes effect, as the policy declares it: in stages, and for copies that may differ by so
-many words.
+"""How an approval of a mailing takes effect, as the policy declares it: in stages, and for copies that differ in a
+share of their words.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ FACT = "sender.confirms"
 MEANT = "sender.meant"
 """The count of confirmations of letters to new customers, by the rules that asked."""
 MEANT_SECONDS = 7 * 86_400
-"""They are not asked about these again for so long."""
+"""How long they are not asked about these again."""
 NOT_ASKED = "confirm.not-asked"
 """The fact of the reason why approvers decide instead."""
 NEEDED: Mapping[str, Source] = {
@@ -35,7 +35,7 @@ TOO_OFTEN = Phrase("Its writer has been asked so often lately that others decide
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirming:
-    """``within_seconds``: for so long only its writer is asked. A person is asked at most ``count`` times in
+    """``within_seconds``: how long only its writer is asked. A person is asked at most ``count`` times in
     ``window_seconds``."""
 
     within_seconds: int = 4 * 3600

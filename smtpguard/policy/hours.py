@@ -1,4 +1,5 @@
-"""Working hours of the organization: whether it is working time now, and when so many working hours will have passed.
+"""Working hours of the organization: whether it is working time now, and when a number of working hours will have
+passed.
 
 A working day runs from one wall-clock time to another in the organization's zone. What passes in between is counted in
 real time, so that a night in which the clock changes has its real length. Pure: the time is always given.
@@ -38,8 +39,8 @@ class Hours:
         )
 
     def working_deadline(self, start: datetime, length: timedelta, *, within: bool = False) -> datetime:
-        """The first moment, in UTC, at which so much working time has passed since ``start``; with ``within`` the first
-        one in working hours: not the moment at which they end."""
+        """The first moment, in UTC, at which ``length`` of working time has passed since ``start``; with ``within`` the
+        first one in working hours: not the moment at which they end."""
         left = max(length, timedelta())
         if not left and not within:
             return start.astimezone(UTC)

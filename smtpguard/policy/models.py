@@ -473,7 +473,7 @@ class PolicyModel(Section):
 
 
 _MOST_GROUPS = 10
-"""At most so many groups of one quorum are combined in the check."""
+"""The most groups of one quorum that the check combines."""
 
 
 def lacking(model: OutOfHoursModel, groups: Mapping[str, Set[str]], without: Set[str] = frozenset()) -> str:

@@ -21,7 +21,7 @@ from smtpguard.processes.listeners import Listener
 from smtpguard.processes.numbers import Said
 
 MOST_UNACKNOWLEDGED = 64
-"""A part with so many unacknowledged connections gets no more: it is busy, or stuck."""
+"""A part with this number of unacknowledged connections gets no more: it is busy, or stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Timing:
     grace_seconds: float = 30.0
     first_pause_seconds: float = 0.1  # before a restart; doubled each time, reset after a minute without a death
     longest_pause_seconds: float = 10.0
-    deaths: int = 5  # so many within the window end serve
+    deaths: int = 5  # this number within the window ends serve
     deaths_seconds: float = 60.0
 
 
@@ -188,7 +188,8 @@ class Child:
         return True
 
     def excuse(self, seconds: float) -> None:
-        """It could not send for so long, and nobody could receive: for example in a virtual machine that was paused."""
+        """For ``seconds`` it could not send, and nobody could receive: for example in a virtual machine that was
+        paused."""
         self._heard_at += seconds
         self._started_at += seconds
 

@@ -47,7 +47,7 @@ class Notifier:
         self.send("STOPPING=1", "STATUS=finishing what is in DATA")
 
     def not_yet(self, seconds: float, status: str = "preparing database, policy and lists") -> None:
-        """Extend the start timeout: the start takes at least so long from now on."""
+        """Extend the start timeout: the start takes at least ``seconds`` from now on."""
         self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}", f"STATUS={status}")
 
     def status(self, text: str) -> None:

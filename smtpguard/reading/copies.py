@@ -22,7 +22,7 @@ from smtpguard.reading.prefixes import bare
 from smtpguard.reading.text import Text
 
 ENOUGH = 200
-"""With so many characters of its own, nothing else of a message counts."""
+"""With this number of characters of its own, nothing else of a message counts."""
 LEAST = 100
 """The least characters for a sketch."""
 VERY_SHORT = 40

@@ -33,7 +33,7 @@ _AFTER = frozenset(
 )  # fmt: skip
 # The standard footer of a house, if there is nothing else.
 _OF_THE_HOUSE = frozenset({"imprint", "confidentiality", "mobile-footer"})
-_FLOWING = 120  # with so many characters before a footer's sentence, the line is a paragraph and not a footer
+_FLOWING = 120  # with this number of characters before a footer's sentence, the line is a paragraph, not a footer
 _SENTENCE = re.compile(r"[.!?:…](?=\s)")
 _SALUTATION = re.compile(
     r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hej(?:san)?|hallå|tjena|god (?:morgon|dag)|bästa|kära?|hei|halla|moi|terve|hyvä"

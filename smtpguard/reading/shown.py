@@ -84,7 +84,7 @@ class Shown:
         return self.content if self.opaque else str(([tokens(block) for block in self.blocks], self.files))
 
     def beginning(self, most: int) -> str:
-        """The beginning of its text, at most so many characters."""
+        """The beginning of its text, at most ``most`` characters."""
         said = ""
         for block in self.blocks:
             if len(said) <= most and (text := as_text(tokens(block))):

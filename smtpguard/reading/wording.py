@@ -18,7 +18,7 @@ from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text
 from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished
 
-MOST = 60_000  # phrases are searched in so many characters from the beginning, and from the end
+MOST = 60_000  # characters from the beginning, and from the end, in which phrases are searched
 _GREETING = re.compile(
     r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hej(?:san)?|hallå|tjena|tja|god(?: ?morgon|dag)|bästa|käre?|kära|hei|halla|moi|terve"
     r"|hyvää? \w+|hallo|guten (?:tag|morgen)|liebe[r]?|sehr geehrte[r]?|moin|servus|bonjour|salut|coucou|chère?|hola|buenos días|buenas|estimad[oa]|querid[oa]"

@@ -24,7 +24,7 @@ from smtpguard.store.store import Store
 _STOOD_STILL = (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW)
 
 UNCOUNTED = 10_000
-"""A page reads at most so many entries that are not summed yet."""
+"""The most entries without sums that a page reads."""
 
 
 class Archive:

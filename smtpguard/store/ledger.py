@@ -389,7 +389,7 @@ class Journal:
         return await self._access.ask(lambda c: incident.called(c, word))
 
     async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
-        """The messages that have all of these words, the newest first, at most so many (see terms)."""
+        """The messages that have all of these words, the newest first, at most ``limit`` (see terms)."""
         return await self._access.walk(lambda opened: terms.find(opened, self._secret, words, limit))
 
     async def named(self, words: Sequence[str], since: datetime) -> Mapping[str, int]:

@@ -310,7 +310,7 @@ class Writer:
                 log.exception("a subscriber of committed events failed")
 
     def _keep_house(self, batch: Batch) -> None:
-        """A checkpoint every minute and every so many entries; and every minute some expired counts are deleted."""
+        """A checkpoint every minute, and after a number of entries; and every minute some expired counts are deleted."""
         self._signed_seq = self._signed_seq or batch.head.seq
         minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
         if minute:

@@ -53,10 +53,10 @@ class Allowance(Protocol):
     """How many this process may have now, open or being opened."""
 
     def closed(self, used: int) -> None:
-        """One was closed, so many are left."""
+        """One was closed; ``used`` are left."""
 
     def tell(self, used: int, wanted: int) -> None:
-        """``used`` of the places; so many more are ``wanted``. Places that are neither used nor wanted are given back."""
+        """``used`` of the places are in use; ``wanted`` more are needed. Places that are neither are given back."""
 
 
 class Alone:

@@ -274,7 +274,7 @@ class RelayConnection(asyncio.Protocol):
         return self._expect(len(lines), timeout, last=last)
 
     def _expect(self, due: int, timeout: float, *, last: bool = False) -> Waiter:
-        """A waiter for so many replies, within seconds."""
+        """A waiter for ``due`` replies, within ``timeout`` seconds."""
         waiter: Waiter = self._loop.create_future()
         if self._ended:
             waiter.set_result(None)

@@ -55,7 +55,7 @@ from smtpguard.wire.session import (
 from smtpguard.wire.turned import TurnedAway, Why
 
 HIGH_OCTETS = 1 << 18
-"""No more is read from a client with so much unprocessed input."""
+"""No more is read from a client with this much unprocessed input."""
 
 logging.getLogger("mail.log").disabled = True
 log = logging.getLogger("smtpguard.wire")

@@ -32,7 +32,7 @@ from smtpguard.wire.listener import Listener
 from smtpguard.wire.turned import TurnedAway, Why, message_id_of
 
 MOST_REPLIES = 1000
-"""At most so many commands of one client are answered before other connections have a turn."""
+"""The most commands of one client that are answered before other connections have a turn."""
 LONGEST_LINE = 1 << 12
 """Well over any command of the grammar, except AUTH."""
 

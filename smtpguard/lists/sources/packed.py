@@ -1,6 +1,6 @@
 """Decompress members while they are read: gzip (RFC 1952) and Zstandard (RFC 8878), known by their first octets.
 
-Memory stays bounded whatever the ratio of compression, and a truncated file is told from a complete one.
+Memory stays bounded whatever the ratio of compression, and a truncated file is detected.
 """
 
 from __future__ import annotations

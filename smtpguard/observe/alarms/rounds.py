@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 AGAIN = {Severity.CRITICAL: timedelta(days=1), Severity.WARNING: timedelta(days=7)}
 CLAIM = timedelta(minutes=1)
 PATIENCE_SECONDS = 5.0
-"""The store is waited for so long; then an alarm of the installation is sent as one of this host. Sending is waited for
-as long too: a slow relay does not delay the next alarm."""
+"""How long the store is waited for; then an alarm of the installation is sent as one of this host. Also how long
+sending is waited for, so that a slow relay does not delay the next alarm."""
 
 
 class Phase(enum.Enum):

@@ -56,7 +56,7 @@ class Cursors(Protocol):
         """A new one starts at the journal's end."""
 
     async def news(self, after: int, kinds: Sequence[Kind], limit: int) -> News:
-        """Entries after that one, at most so many."""
+        """Entries after that one, at most ``limit``."""
 
     async def history(self, id: str) -> Told: ...
 
