@@ -433,8 +433,8 @@ def _beside(grant: Grant, rejection: Rejection | None) -> Rejection | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
-    """All behind an address that a mailing went to: the people of ``list`` at ``version``, or, where that is "", whom nobody here knows.
-    ``sent``: they have it, else they may."""
+    """The people behind an address that a mailing went to: the members of ``list`` at ``version``; "" if they are
+    unknown. ``sent``: they have it, else they may."""
 
     list: str
     version: str
@@ -444,7 +444,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Whom a mailing has reached by now: single people who have it, and who may, as keyed digests; and those who are known as many."""
+    """Whom a mailing has reached by now: single people who have it, and who may, as keyed digests; and crowds."""
 
     sent: frozenset[bytes] = frozenset()
     may: frozenset[bytes] = frozenset()

@@ -1,6 +1,7 @@
 """Sets of people that approvals are bound to: sorted keyed digests in pieces, by the name of the set (model.set_of).
 
-A set never changes. Its pieces are written one by one before anything refers to it, so that millions keep nobody waiting.
+A set never changes. Its pieces are written one by one before anything refers to it, so that a set of millions delays
+nobody.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from smtpguard.database.schema import peopleset as table
 from smtpguard.journal.chain import microseconds
 
 PIECE = 4096
-"""People of one piece."""
+"""The people of one piece."""
 OCTETS = 8
 
 
@@ -29,14 +30,14 @@ def pieces(people: Collection[bytes]) -> tuple[str, Iterator[bytes]]:
 
 
 def put(batch: Batch, name: str, piece: bytes) -> None:
-    """One piece; a second time it changes nothing but since when it is kept."""
+    """Write one piece. A second write only renews its age."""
     first = piece[:OCTETS]
     batch.connection.execute(delete(table).where(table.c.name == name, table.c.first == first))
     batch.connection.execute(insert(table).values(name=name, first=first, people=piece, made_at=batch.now_us))
 
 
 class Sets:
-    """Those that the items of one run are held against, each piece read once."""
+    """The sets for the items of one run, each piece read once."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
@@ -44,7 +45,7 @@ class Sets:
         self._pieces: dict[tuple[str, bytes], bytes] = {}
 
     def has(self, name: str, digest: bytes) -> bool:
-        """Whether somebody is in the set; nobody is in one that is not kept any more."""
+        """Whether a person is in the set; False if the set is no longer stored."""
         if name not in self._firsts:
             query = select(table.c.first).where(table.c.name == name).order_by(table.c.first)
             self._firsts[name] = [bytes(first) for first in self._batch.connection.execute(query).scalars()]
@@ -65,5 +66,5 @@ def _in(piece: bytes, digest: bytes) -> bool:
 
 
 def forget(batch: Batch, before: datetime) -> int:
-    """Those made before then; how many pieces."""
+    """Delete pieces made before then; returns their number."""
     return batch.connection.execute(delete(table).where(table.c.made_at < microseconds(before))).rowcount
