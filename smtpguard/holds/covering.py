@@ -30,7 +30,7 @@ class Covered:
     beforehand: bool = False
     compared: bool = True
     correction: bool = False
-    """It is for exactly those who got a mailing."""
+    """It is for exactly the people who got a mailing."""
     letters: int | None = None
     """For a sender's letters that wait as one hold: how many more are listed and decided on."""
 

@@ -1,8 +1,8 @@
 """Compare signed checkpoints with a chain, entry by entry, in order.
 
-A checkpoint that does not agree is excused if a later one says that the store was restored to an earlier state: entries
-that were signed in between are then missing, and that is declared. A checkpoint signed with another secret proves
-nothing where it agrees, and is a finding like any other where it does not.
+A checkpoint that does not agree is excused if a later one says that the store was restored to an earlier state: then
+the entries signed in between are missing, and that is declared. A checkpoint signed with another secret proves nothing
+where it agrees, and is a finding like any other where it does not.
 """
 
 from __future__ import annotations

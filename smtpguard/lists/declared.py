@@ -53,9 +53,8 @@ class ListInfo:
     ``addresses_elsewhere``: addresses with its local part that are something else.
 
     ``members``: declarations of sources (sources.opening), with those of ``includes``, the lists within it; none if its
-    members are unknown. An index with fewer than ``at_least`` people, one that has lost more than the share
-    ``max_shrink`` at once, or one of a source with more than the share ``max_bad`` of bad rows is not taken into use.
-    """
+    members are unknown. An index is not taken into use if it has fewer than ``at_least`` people, or has lost more than
+    the share ``max_shrink`` at once; nor that of a source with more than the share ``max_bad`` of bad rows."""
 
     name: str
     title: str = ""

@@ -318,7 +318,7 @@ def _may(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> bool:
 def decides(
     who: str, lists: Iterable[str], in_force: InForce, now: datetime, wrote: frozenset[str] = frozenset()
 ) -> bool:
-    """Whether a person is in a group that decides on mailings to these lists, at whatever hour. ``wrote``: who wrote this one."""
+    """Whether a person is in a group that decides on mailings to these lists, at any hour. ``wrote``: its writer."""
     groups = {
         group
         for quorum in in_force.rules.quorum(lists)

@@ -25,9 +25,8 @@ class Intent:
     """An entry for the outbox. ``content_sha256`` for RELEASE and PART; NOTICE and DSN are rendered from ``data``
     (JSON).
 
-    An ``intent_id`` that is in the outbox already, settled or not, is not written a second time and is no error: so a
-    digest is written once a person, whichever admission and process comes first.
-    """
+    An ``intent_id`` that is in the outbox already, settled or not, is not written a second time and is no error. So
+    each person gets a digest once, whichever admission and process comes first."""
 
     intent_id: str
     kind: IntentKind

@@ -1,8 +1,7 @@
 """A rule with ``confirm`` asks the proven writer of the message to confirm it. If the writer is not proven, it is held.
 
-Unusual mail that is probably intended needs no approver: its writer confirms it. That is worth something only if the
-writer is proven, membership of the lists says nothing about people, and it does not happen so often that it becomes a
-habit. Pure.
+Unusual mail that is probably intended needs no approver: its writer confirms it. There are three conditions: the writer
+is proven, membership of the lists says nothing about people, and it is not so frequent that it becomes a habit. Pure.
 """
 
 from __future__ import annotations

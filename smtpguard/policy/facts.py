@@ -1,8 +1,8 @@
 """The table of facts that a rule may use, and the facts' values for one message.
 
-Everything about a fact is in this table. The schema, the reference in docs/policy.md, the sentences and words in every
-language, what a rule can possibly hit, the cases of ``smtpguard test`` and what a verdict's entry keeps are made from
-it.
+Everything about a fact is in this table. From it are made: the schema, the reference in docs/policy.md, the sentences
+and words in every language, the check of what a rule can hit, the cases of ``smtpguard test``, and the recorded facts
+of a verdict.
 
 A value is a truth, a word, a set of words, an address in a network, or a count. A count is an interval, since without a
 usable index a recipient is zero or one customer. What could not be found out is Unknown, with the reason; a fact that

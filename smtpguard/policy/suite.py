@@ -1,12 +1,12 @@
-"""A policy's own tests: cases of facts, and what is to become of each. ``smtpguard test`` runs them.
+"""Tests of a policy: cases of facts or messages, each with the expected verdict. ``smtpguard test`` runs them.
 
 ::
 
-    # what every case begins with may be set once
+    # defaults of every case
     facts: {sender.address: anna@example.com}
     cases:
       - name: A letter of colleagues to the Ramadan list
-        facts:                               # what is not said is that of a letter to one outsider (ORDINARY)
+        facts:                               # others have the value of a letter to one outsider (ORDINARY)
           message.looks: internal
           recipients.list_addresses: 1
           recipients.lists: [ramadan-greetings]
@@ -14,18 +14,18 @@
           recipients.reach: unknown
         frozen: all                          # or {list: NAME}, {sender: ADDRESS}
         expect: hold                         # relay, hold, defer or reject
-        hits: [internal-to-list]             # these rules are among those that hit, observing ones included
-        misses: [very-busy-writer]           # and these are not
-        observed: hold                       # the strictest that observing rules would have done
+        hits: [internal-to-list]             # these rules hit, observing ones included
+        misses: [very-busy-writer]           # and these do not
+        observed: hold                       # the strictest action of observing rules
         quorum: [communications, compliance] # the groups that would decide, in any order
       - name: The story, as it was written       # a message instead of facts, read as mail is
-        message: mail/story.eml              # beside this file; or a few lines of it:
+        message: mail/story.eml              # relative to this file; or in a few lines:
         # message: {from: anna@example.com, to: ramadan@lists.example.com, subject: "SV: Diet", text: "...", headers: {X-A: b}}
         envelope: {from: anna@example.com, to: [ramadan@lists.example.com], client: 10.0.0.5, login: anna, listener: inside,
-                   senders_verified: true}   # what is left out, the header says
-        counted: {mailing.customers: 60}     # what came before it
+                   senders_verified: true}   # defaults are from the header
+        counted: {mailing.customers: 60}     # counts of earlier mail
         expect: hold
-        found: {message.looks: internal, recipients.lists: [ramadan-greetings]}  # facts that come out so
+        found: {message.looks: internal, recipients.lists: [ramadan-greetings]}  # expected facts
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ def refuse(connection: socket.socket, why: reply.Reply, *, clear: bool) -> None:
 
 
 class Spare:
-    """A reserved descriptor for when the process has no other left: it is released for as long as it takes to accept a
-    connection and refuse it, so that the client gets a reply instead of waiting in the backlog."""
+    """A reserved descriptor for when the process has no other left. It is released to accept a connection and refuse
+    it, so that the client gets a reply instead of waiting in the backlog."""
 
     def __init__(self) -> None:
         self._held = self._taken()

@@ -1,8 +1,8 @@
 """Fold text so that spellings and disguises of a word compare equal: NFKC, lower case, and more.
 
 Zero-width characters, soft hyphens and strokes through letters are removed. Boxed letters and small capitals become
-plain letters, look-alike letters of other scripts in a Latin word become Latin, digits that stand for letters within a
-word become letters, and spaced letters (``p o r k``) are joined.
+plain letters. In a Latin word look-alike letters of other scripts become Latin, and digits that stand for letters
+become letters. Spaced letters (``p o r k``) are joined.
 """
 
 from __future__ import annotations

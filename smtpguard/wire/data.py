@@ -1,8 +1,8 @@
 """Receive content: found in bulk between 354 and the one true end, CRLF.CRLF (RFC 5321 sections 4.1.1.4 and 4.5.2).
 
-Chunks are fed as they come, and the end is found across their joints. What a message must not have (a bare CR or LF,
-NUL, lines or sizes over the limit) is noticed on the way and the rest is dropped, but the refusal waits for the end, so
-that nothing behind a false end is taken for a command. Small content stays in memory, large content goes to an unlinked
+Chunks are fed as they come, and the end is found across their joints. A bare CR or LF, NUL, or a line or size
+over the limit is noticed on the way, and the rest is dropped. The refusal waits for the end, so that nothing behind a
+false end is taken for a command. Small content stays in memory, large content goes to an unlinked
 file. The dot-stuffed octets are kept and sent on as they came. People and rules read a second view without the
 stuffing, which is the same one if no line begins with a dot.
 """

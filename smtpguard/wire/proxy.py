@@ -29,8 +29,8 @@ from smtpguard.wire.turned import Why
 from smtpguard.wire.xforward import xforward
 
 AFTER_DOT_SECONDS = 30.0
-"""The wait for a connection once the client waits for the reply to its final dot: deciding and the relay's own reply
-may take long as well (RFC 5321 section 4.5.3.2.6 has ten minutes for all of it)."""
+"""The wait for a connection once the client waits for the reply to its final dot. Deciding and the relay's own reply
+may take long as well; RFC 5321 section 4.5.3.2.6 has ten minutes for all of it."""
 
 
 class Lines(Protocol):
