@@ -1,7 +1,7 @@
-"""What came back: of which sort it is, which message it is about and how that is known, and what of it may trip a breaker.
+"""Returned mail: its sort, its original message and how that is known, and whether it counts.
 
-Anybody can write a report. What is counted is one that carries the trace of a message that went out, whose HMAC nobody can make
-(mail.trace), and that is about somebody who got it. Pure.
+Anybody can write a report. Only one counts that carries the trace of a sent message, whose HMAC cannot be forged
+(mail.trace), and that is about a recipient of it. Pure.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from smtpguard.mail.trace import TraceInfo
 
 
 class Sort(enum.Enum):
-    """What something that came back says."""
+    """The kind of a returned mail."""
 
-    BOUNCE = "bounce"  # it does not arrive (RFC 3464, "failed")
-    DELAY = "delay"  # it has not arrived yet
-    DELIVERED = "delivered"  # it has arrived, or was passed on to where nobody reports
-    COMPLAINT = "complaint"  # somebody calls it abuse (RFC 5965)
+    BOUNCE = "bounce"  # delivery failed (RFC 3464, "failed")
+    DELAY = "delay"  # not delivered yet
+    DELIVERED = "delivered"  # delivered, or relayed to a host without DSN
+    COMPLAINT = "complaint"  # reported as abuse (RFC 5965)
     REPLY = "reply"
     UNSUBSCRIBE = "unsubscribe"
-    AUTOMATIC = "automatic"  # a machine answered: somebody is away
-    UNSORTED = "unsorted"  # nobody here can say what it is
+    AUTOMATIC = "automatic"  # an automatic answer: a person is away
+    UNSORTED = "unsorted"  # of unknown kind
 
 
 SORTS: Mapping[Sort, str] = {
@@ -43,13 +43,13 @@ SORTS: Mapping[Sort, str] = {
 
 
 class By(enum.Enum):
-    """How the message that it is about is known, the surest first."""
+    """How its original message was recognised, the surest first."""
 
-    TRACE = "trace"  # it carries the trace that went out with it
+    TRACE = "trace"  # it carries the trace of the original
     ENVID = "envid"  # the envelope id of its sender (RFC 3461 section 4.4)
     VERP = "verp"  # it came to the reverse-path of that one copy
     MESSAGE_ID = "message-id"
-    LIKENESS = "likeness"  # it has its subject: likely, no more
+    LIKENESS = "likeness"  # it has its subject: likely, not certain
     NOTHING = "nothing"
 
 
@@ -58,7 +58,7 @@ CERTAIN = frozenset({By.TRACE, By.ENVID, By.VERP, By.MESSAGE_ID})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """Somebody that a report is about, as it says. ``status``: an enhanced code (RFC 3463)."""
+    """One person in a report, by the report's own words. ``status``: an enhanced code (RFC 3463)."""
 
     sort: Sort
     address: str = ""
@@ -68,9 +68,9 @@ class About:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """What a mail that came back says. ``trace``: of the original in it, None where it carries none of ours; ``envid``,
-    ``message_ids``: by which it names the original; ``about``: at least one. ``rest``: of how many more people it tells than are told
-    here. ``why``: why it is unsorted."""
+    """The content of a returned mail. ``trace``: of the original in it, None for none of ours; ``envid``,
+    ``message_ids``: its references to the original; ``about``: at least one. ``rest``: the number of further people
+    that it reports. ``why``: why it is unsorted."""
 
     about: tuple[About, ...]
     trace: TraceInfo | None = None
@@ -91,7 +91,8 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The message that it is about. ``message``: the id of a transaction or hold; ``mailing``: that it is a copy of; "" where not known."""
+    """The original message. ``message``: the id of a transaction or hold; ``mailing``: that it is a copy of; "" if
+    unknown."""
 
     by: By = By.NOTHING
     message: str = ""
@@ -100,7 +101,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What names people, erased with ``retention: addresses``."""
+    """Personal data, erased with ``retention: addresses``."""
 
     subject: str = ""
     author: str = ""
@@ -113,9 +114,10 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Return:
-    """One thing that came back, about one person. ``mail``: the SHA-256 of the mail that says so; ``n``: which of those that it says.
-    ``person``: by whom it is counted, None where nobody can be named for certain. ``sure``: it carries what only who got a copy has,
-    and is about somebody who did. ``counts``: and it is the first of its sort of this person. ``kept``: whether the mail is there still."""
+    """One statement of a returned mail about one person. ``mail``: the SHA-256 of the mail; ``n``: the number of the
+    statement in it. ``person``: the digest by which the person is counted, None if unknown. ``sure``: it carries
+    something that only a recipient has, and is about a recipient. ``counts``: also, it is the first of its sort for
+    this person. ``kept``: whether the mail is still stored."""
 
     mail: str
     n: int

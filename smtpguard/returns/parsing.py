@@ -1,6 +1,6 @@
-"""From a mail that came back to what it says: a DSN (RFC 3464), a complaint (ARF, RFC 5965), a reply, an unsubscribe, or unsorted.
+"""Parse returned mail: a DSN (RFC 3464), a complaint (ARF, RFC 5965), a reply, an unsubscribe, or unsorted.
 
-In bounds, and total: what cannot be taken apart is unsorted, and is kept as it came. Pure.
+Bounded and total: a mail that cannot be parsed is unsorted, and stored unchanged. Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from smtpguard.returns.model import About, Parsed, Sort
 log = logging.getLogger(__name__)
 
 MOST_PEOPLE = 1_000
-"""Of one report, told one by one."""
+"""The most people of one report that are listed singly."""
 MOST_STATUS_OCTETS = 4 << 20
 _BOUNDS = Bounds(parts=200, depth=12, text_bytes=8 << 20)
 _MOST_CHARACTERS = 500
@@ -46,7 +46,7 @@ _UNSUBSCRIBING = re.compile(r"(?:^|[-+._])(?:unsub(?:scribe)?|leave|avregistrera
 
 
 def parsed(message: Message, to: Sequence[str] = (), key: bytes = b"") -> Parsed:
-    """``to``: for whom it came, by its envelope; ``key``: the installation's secret, by which our trace is known."""
+    """``to``: its recipients, by its envelope; ``key``: the installation's secret, to verify our trace."""
     header = message.header
     fields = index(header)
     named = to or _delivered_to(header)
@@ -62,7 +62,7 @@ def parsed(message: Message, to: Sequence[str] = (), key: bytes = b"") -> Parsed
         return _read(header, [part for part in found.parts if not part.nested], base, key)
     except TooComplex as error:
         return replace(base, why=str(error.why))
-    except Exception as error:  # a fault of ours loses nobody's report
+    except Exception as error:  # an internal error must lose no report
         log.exception("a mail that came back could not be read")
         return replace(base, why=type(error).__name__)
 
@@ -89,19 +89,19 @@ def _read(header: Header, parts: Sequence[Part], base: Parsed, key: bytes) -> Pa
 
 
 def _delivered_to(header: Header) -> Sequence[str]:
-    """What the server that delivered it wrote down, else whom it names."""
+    """The recipients that the delivering server recorded, else those in To and Cc."""
     noted = [f.text for name in ("x-original-to", "delivered-to", "envelope-to") for f in header.all(name)]
     return noted[:20] or [str(a) for a in mailboxes(header, "To", "Cc")][:20]
 
 
 def _from_nobody(header: Header, author: str) -> bool:
-    """A server's own mail: with a null reverse-path, or by its usual name."""
+    """A server's own mail: with a null reverse-path, or from a usual name."""
     path = (header.get("return-path") or "").strip()
     return path == "<>" or author.partition("@")[0].lower() in _DAEMONS
 
 
 def _written(header: Header, base: Parsed) -> Sort:
-    """Of what a person or their mail program wrote."""
+    """The sort of a mail by a person or their mail program."""
     if any(_UNSUBSCRIBING.search(to.partition("@")[0]) for to in base.to):
         return Sort.UNSUBSCRIBE
     if list_header(header).automatic:
@@ -151,7 +151,7 @@ def _delivery(part: Part, base: Parsed) -> Parsed:
 
 
 def _complaint(part: Part, original: Header | None, base: Parsed) -> Parsed:
-    """RFC 5965 section 3. Many who report leave out who complained; then the original may say it."""
+    """RFC 5965 section 3. Many reports leave out who complained; then the original may name them."""
     block = next(_blocks(part), None)
     kind = (block.get("feedback-type") or "").strip().lower() if block is not None else ""
     named = [f.text for f in block.all("original-rcpt-to")] if block is not None else []
@@ -177,7 +177,7 @@ def _crlf(body: bytes) -> bytes:
 
 
 def _typed(field: str | None) -> str:
-    """An address with its type (RFC 3464 section 2.3.2); "" of a type that is no mail address."""
+    """An address with its type (RFC 3464 section 2.3.2); "" if the type is no mail address."""
     found = _TYPED.match(field or "")
     return _address(found[2]) if found and found[1].lower() in ("rfc822", "utf-8") else ""
 

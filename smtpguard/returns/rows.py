@@ -1,7 +1,7 @@
-"""What came back, as rows: taken once, counted once a person, found by mailing, and forgotten in time.
+"""Returned mail as rows: written once, counted once a person, found by mailing, and erased by retention.
 
-The mail itself lies with held content (holds.contents) and goes with it; what names people goes with addresses; that something
-came back stays as long as the journal says it.
+The mail itself is stored with held content (holds.contents) and erased with it; personal data is erased with addresses;
+the rows stay as long as their journal entries.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ NOBODY = SAID.dumps(Said())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """``returns``: what was written, with which of it counts; none where the mail had been taken before."""
+    """``returns``: the rows written, with ``counts`` set; none if the mail was stored before."""
 
     returns: tuple[Return, ...] = ()
 
 
 def take(batch: Batch, returns: Sequence[Return]) -> Taken:
-    """All that one mail says, with an entry each. The same mail again is the same: nothing is written."""
+    """Write all statements of one mail, with an entry each. A mail that was stored before writes nothing."""
     batch.flush()
     mail = returns[0].mail
     if batch.connection.execute(select(returned.c.n).where(returned.c.mail == mail).limit(1)).first() is not None:
@@ -53,7 +53,7 @@ def take(batch: Batch, returns: Sequence[Return]) -> Taken:
 
 
 def _reported(batch: Batch, made: Sequence[Return]) -> None:
-    """Of the mailing, as if somebody had told it: too many of these stop a release in stages."""
+    """Report bounces and complaints to the mailing, as a person could: too many of them stop a release in stages."""
     counted = Counter((one.match.mailing, one.sort) for one in made if one.counts)
     for mailing in dict.fromkeys(mailing for mailing, _ in counted):
         bounces, complaints = counted[mailing, Sort.BOUNCE], counted[mailing, Sort.COMPLAINT]
@@ -88,7 +88,7 @@ def _event(one: Return) -> Event:
 
 
 def id_of(mail: str) -> str:
-    """By which the journal and people call a mail that came back."""
+    """The id of a returned mail in the journal and for people."""
     return mail[:16]
 
 
@@ -130,7 +130,8 @@ def newest(
     limit: int,
     before: tuple[datetime, str] | None = None,
 ) -> list[Return]:
-    """The latest first. ``mailing``: "" for what belongs to none, None for all. ``before``: time and mail of the last one on the page before."""  # fmt: skip
+    """The latest first. ``mailing``: "" for returns without one, None for all. ``before``: time and mail of the last
+    one on the previous page."""  # fmt: skip
     query = select(returned, content.c.sha256.label("kept")).select_from(
         returned.outerjoin(content, (content.c.sha256 == returned.c.mail) & content.c.whole.is_(True))
     )
@@ -146,14 +147,14 @@ def newest(
 
 
 def begins_so(connection: Connection, prefix: str) -> list[str]:
-    """Mails that came back and whose SHA-256 begins so, at most ten."""
+    """Returned mails whose SHA-256 begins so, at most ten."""
     query = select(returned.c.mail).distinct().where(returned.c.mail.startswith(prefix, autoescape=True)).limit(10)
     return list(connection.execute(query).scalars())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spell:
-    """How much of one sort came back in one stretch of time, and how many people of them count."""
+    """The numbers of one sort in one interval: all, and those that count."""
 
     at: datetime
     sort: Sort
@@ -163,7 +164,7 @@ class Spell:
 
 
 def spells(connection: Connection, mailing: str, width_us: int) -> list[Spell]:
-    """Of a mailing, by stretches of ``width_us``, in order."""
+    """For a mailing, by intervals of ``width_us``, in order."""
     part = (returned.c.at // width_us).label("part")
     likely = (returned.c.known == By.LIKENESS.value).label("likely")
     query = select(part, returned.c.sort, likely, func.count(), func.count().filter(returned.c.counts.is_(True)))
@@ -175,14 +176,14 @@ def spells(connection: Connection, mailing: str, width_us: int) -> list[Spell]:
 
 
 def ends(connection: Connection, mailing: str) -> tuple[datetime, datetime] | None:
-    """When the first and the last of a mailing came back."""
+    """When the first and the last return of a mailing came."""
     query = select(func.min(returned.c.at), func.max(returned.c.at)).where(returned.c.mailing == mailing)
     first, last = connection.execute(query).one()
     return None if first is None else (instant(first), instant(last))
 
 
 def by_mailing(connection: Connection, since: datetime, limit: int) -> Mapping[str, int]:
-    """The mailings of which something has come back since then, "" for what belongs to none, with how much, the most first."""
+    """The mailings with returns since then, "" for none, with their number, the most first."""
     n = func.count()
     query = select(returned.c.mailing, n).where(returned.c.at >= microseconds(since)).group_by(returned.c.mailing)
     rows = connection.execute(query.order_by(n.desc()).limit(limit))
@@ -190,7 +191,8 @@ def by_mailing(connection: Connection, since: datetime, limit: int) -> Mapping[s
 
 
 def forget(batch: Batch, addresses: datetime, journal: datetime) -> bool:
-    """What names people before ``addresses``, and all before ``journal``, a slice of each; whether there is more."""
+    """Erase personal data older than ``addresses``, and delete rows older than ``journal``, a slice of each; returns
+    whether there is more."""
     connection = batch.connection
     spared = (
         ~preserving.is_kept(preserving.ID, returned.c.mailing),

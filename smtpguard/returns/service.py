@@ -1,6 +1,6 @@
-"""Takes what comes back: read, matched to the message that it is about, stored, and only then answered for.
+"""Take returned mail: read it, match it to its original message, store it, and only then acknowledge it.
 
-Nothing is lost by not being understood: what cannot be read, or belongs to nothing, is stored all the same.
+A mail that cannot be read or matched is stored all the same, so that nothing is lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from smtpguard.returns.model import About, By, Match, Parsed, Return, Said, Sort
 from smtpguard.returns.parsing import parsed
 
 LATELY = timedelta(days=30)
-"""So old may a mailing be that something is like."""
+"""The greatest age of a mailing that is matched by its subject."""
 _MOST_LIKE = 200
 _MOST_FOUND = 20
 _LEAST_WORDS = 2
@@ -34,7 +34,7 @@ _LIKE = 0.8
 
 
 class Rows(Protocol):
-    """Of what came back."""
+    """Rows of returned mail."""
 
     @property
     def contents(self) -> Contents: ...
@@ -49,11 +49,12 @@ class Rows(Protocol):
         limit: int = 100,
         before: tuple[datetime, str] | None = None,
     ) -> Sequence[Return]:
-        """The latest first. ``mailing``: "" for what belongs to none. ``before``: time and mail of the last one on the page before."""
+        """The latest first. ``mailing``: "" for returns without one. ``before``: time and mail of the last one on the
+        previous page."""
 
 
 class Taken(Protocol):
-    """What was written; none of it where the mail had been taken before."""
+    """The rows written; none if the mail was stored before."""
 
     @property
     def returns(self) -> tuple[Return, ...]: ...
@@ -64,7 +65,7 @@ class Searched(Journal, Protocol):
 
 
 class Record(Protocol):
-    """What of the store is asked here."""
+    """The part of the store that is needed here."""
 
     @property
     def returns(self) -> Rows: ...
@@ -78,8 +79,8 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A message that went out, as the journal has it. ``only``: its one recipient, where it had no other; ``lists``: whose addresses
-    were among its recipients."""
+    """A sent message, from the journal. ``only``: its one recipient, if it had no other; ``lists``: those whose
+    addresses were among its recipients."""
 
     id: str
     mailing: str
@@ -90,7 +91,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What became of a mail that was taken. ``again``: it had been before, and nothing was written."""
+    """The result for a returned mail. ``again``: it was stored before, and nothing was written."""
 
     mail: str
     returns: tuple[Return, ...]
@@ -110,8 +111,8 @@ class Returns:
         self._key = key
 
     async def take(self, message: Message, *, to: Sequence[str] = ()) -> Receipt:
-        """Store it, with what it says. ``to``: for whom it came, by its envelope. Raises LedgerError: then nobody has it, and whoever
-        brings it keeps it."""
+        """Store it, with its statements. ``to``: its recipients, by its envelope. Raises LedgerError: then it is not
+        stored, and the caller keeps it."""
         found = await asyncio.to_thread(parsed, message, to, self._key)
         match, sent = await self._matched(found)
         now = self._clock.now()
@@ -130,10 +131,10 @@ class Returns:
         return Receipt(mail=message.sha256, returns=taken.returns, again=not taken.returns)
 
     async def newest(self, *, mailing: str | None = None, limit: int = 100) -> Sequence[Return]:
-        """The latest first; of all that came back, or of one mailing."""
+        """The latest first; all, or those of one mailing."""
         return await self._record.returns.newest(mailing=mailing, limit=limit)
 
-    # which message it is about
+    # the original message
 
     async def _matched(self, found: Parsed) -> tuple[Match, Sent | None]:
         if found.trace is not None and (sent := await self._sent(found.trace.id)) is not None:
@@ -152,8 +153,8 @@ class Returns:
         return Match(), None
 
     async def _called(self, by: By, word: str) -> Sent | None:
-        """The newest message that is called so, one of a mailing before others; a reverse-path says which only where one message
-        had it."""
+        """The newest message with this reference, one of a mailing before others; a reverse-path identifies a message
+        only if one message had it."""
         ids = await self._record.journal.find([word], _MOST_FOUND)
         if by is By.VERP and len(ids) != 1:
             return None
@@ -168,7 +169,7 @@ class Returns:
         return None if verdict is None else _sent(*verdict)
 
     async def _like(self, subject: str) -> str:
-        """The latest mailing with nearly the same subject; "" where there is none, or it has too few words to say anything."""
+        """The latest mailing with nearly the same subject; "" if there is none, or it has too few words."""
         words = _words(subject)
         if len(words) < _LEAST_WORDS:
             return ""
@@ -179,13 +180,13 @@ class Returns:
                 return mailing.mailing_id
         return ""
 
-    # who it is about, and whether that may be counted
+    # the person, and whether it counts
 
     async def _counted(
         self, one: Return, found: Parsed, about: About, sent: Sent | None, mailing: Mailing | None
     ) -> Return:
-        """``sure``: what it carries only who got a copy has, and it is about somebody who got one. A bounce or complaint carries our
-        trace; a reply the Message-ID of a copy, and its writer is one of those who got it."""
+        """``sure``: it carries something that only a recipient has, and is about a recipient. A bounce or complaint
+        carries our trace; a reply the Message-ID of a copy, and its writer is a recipient."""
         carries = {By.TRACE, By.MESSAGE_ID} if about.sort in _WRITTEN else {By.TRACE}
         if sent is None or mailing is None:
             return replace(one, person=self._person(about.address))
@@ -206,12 +207,12 @@ class Returns:
         return digests[0], self._is_behind(address, sent, found)
 
     def _is_behind(self, address: Address, sent: Sent, found: Parsed) -> bool:
-        """Whether it is one of those on a list whose address the message went to."""
+        """Whether it is a member of a list whose address the message was sent to."""
         if not sent.lists:
             return False
         try:
             [one] = self._policies.current().registry.classify([address]).recipients
-        except LedgerError:  # no policy that can be read: nobody knows, and it is not counted
+        except LedgerError:  # without a readable policy it is unknown, and not counted
             return False
         return not sent.lists.isdisjoint(one.lists)
 
@@ -221,7 +222,7 @@ class Returns:
 
 
 _WRITTEN = frozenset({Sort.REPLY, Sort.UNSUBSCRIBE})
-"""What people write themselves, so that no original is in it."""
+"""Sorts that people write themselves, without the original in them."""
 
 
 def _sent(entry: Entry, clear: Clear | None) -> Sent:
@@ -262,7 +263,7 @@ def _address(text: str) -> Address | None:
 
 
 def row(one: Return) -> Mapping[str, Any]:
-    """Something that came back, for programs."""
+    """One return, for programs."""
     return {
         "id": one.mail,
         "n": one.n,
