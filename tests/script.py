@@ -5,8 +5,8 @@
     script.on(DOT, DROP)                                     # the content came, the connection goes
 
 Steps: text (a reply, more than one line with \\n), bytes (sent as they are), DROP (FIN), RESET (RST), STALL (silence until
-``resume()``), or several of these in a list. Points: a command's beginning, CONNECT, DOT, and BLOCK (each piece of content
-that arrives before the dot).
+``resume()``), or several of these in a list. Points: a command's beginning, CONNECT, DOT, BLOCK (each piece of content
+that arrives before the dot), and CHUNK (a chunk that is not the last one; DOT is the last).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 CONNECT = "<connect>"
 DOT = "<dot>"
+CHUNK = "<chunk>"
 BLOCK = "<block>"
 
 

@@ -20,14 +20,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.script import BLOCK, CONNECT, DOT, RESET, STALL, Script, wire
+from tests.script import BLOCK, CHUNK, CONNECT, DOT, RESET, STALL, Script, wire
 
 KEYWORDS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN")
 
 
 @dataclass
 class Message:
-    """One message that was taken. ``raw`` is what stood between 354 and the dot, dot-stuffed; ``content`` is without the stuffing."""
+    """One message that was taken. ``raw`` is what stood between 354 and the dot, dot-stuffed, or would have where it came in chunks;
+    ``content`` is without the stuffing."""
 
     connection: int
     mail: bytes
@@ -62,6 +63,7 @@ class _Session:
     mail: bytes | None = None
     rcpts: list[bytes] = field(default_factory=list)
     before: list[bytes] = field(default_factory=list)
+    chunks: bytes = b""
 
 
 class _Gone(Exception):
@@ -197,13 +199,15 @@ class ScriptedRelay(Script):
         good = said[:1] in ("2", "3")
         match verb:
             case b"EHLO" | b"HELO" | b"RSET":
-                session.mail, session.rcpts, session.before = None, [], []
+                session.mail, session.rcpts, session.before, session.chunks = None, [], [], b""
             case b"MAIL" if good:
                 session.mail = line
             case b"RCPT" if good:
                 session.rcpts.append(line)
             case b"DATA" if said[:3] == "354":
                 await self._data(session, reader, writer)
+            case b"BDAT" if not said:
+                await self._chunk(line, session, reader, writer)
             case b"STARTTLS" if good and self.starttls is not None:
                 await writer.start_tls(self.starttls)
                 session.tls, session.mail = True, None
@@ -212,7 +216,7 @@ class ScriptedRelay(Script):
                 await self._log_in(line, session, reader, writer)
             case b"QUIT":
                 raise _Gone
-            case b"MAIL" | b"RCPT" | b"DATA":
+            case b"MAIL" | b"RCPT" | b"DATA" | b"BDAT":
                 pass
             case _:
                 session.before.append(line)
@@ -230,6 +234,8 @@ class ScriptedRelay(Script):
                 return "503 5.5.1 MAIL first"
             case b"DATA":
                 return "354 Go on" if session.rcpts else "554 5.5.1 No valid recipients"
+            case b"BDAT" if "CHUNKING" in self.keywords and session.rcpts:
+                return ""  # once all of it is there
             case b"STARTTLS":
                 return "220 2.0.0 Ready" if self.starttls is not None and not session.tls else "502 5.5.1 No TLS here"
             case b"AUTH":
@@ -259,6 +265,25 @@ class ScriptedRelay(Script):
         session.mail, session.rcpts, session.before = None, [], []
         for line in rest.split(b"\r\n")[:-1]:  # what a smuggler wants to be commands
             await self._command(line, session, reader, writer)
+
+    async def _chunk(
+        self, line: bytes, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        left, last = int(line.split()[1]), line.upper().endswith(b" LAST")
+        while left:
+            piece = await reader.read(min(left, 1 << 16))
+            if not piece:
+                raise _Gone
+            session.chunks += piece
+            left -= len(piece)
+            if left:
+                await self._say(BLOCK, "", reader, writer)
+        if not last:
+            await self._say(CHUNK, "250 2.0.0 Go on", reader, writer)
+            return
+        raw = (b"\r\n" + session.chunks).replace(b"\r\n.", b"\r\n..")[2:]
+        await self._say(DOT, f"250 2.0.0 Taken as {len(self.messages) + 1}", reader, writer, taking=(session, raw))
+        session.mail, session.rcpts, session.before, session.chunks = None, [], [], b""
 
     async def _say(
         self,

@@ -46,8 +46,11 @@ async def open_connection(target: RelayTarget, context: ssl.SSLContext | None) -
         if target.reachability is not None:
             target.reachability.lost(error.why)
         raise
-    if target.reachability is not None:
-        target.reachability.reached(connection.extensions)
+    connection.chunking = "CHUNKING" in connection.extensions
+    if (known := target.reachability) is not None:
+        known.reached(connection.extensions)
+        connection.chunking &= not known.no_chunks
+        connection.on_chunk_refused = known.refuses_chunks
     return connection
 
 

@@ -123,7 +123,10 @@ class Passage:
                         if self.refused is not None:
                             return (self.refused,)
                     assert self._connection is not None
-                    return (await self._connection.data(self._octets(prepend), stands),)
+                    connection, content = self._connection, self.content
+                    if connection.chunking and content is not None:
+                        return (await connection.chunk(prepend, content.message.raw, stands),)
+                    return (await connection.data(self._octets(prepend), stands),)
                 except RelayUnavailable:
                     raise
                 except Lost as lost:

@@ -31,6 +31,8 @@ class Reachability:
         """When the last attempt ended, by ``monotonic``, and whether the relay answered; None: there was none."""
         self.offered = self._read()
         """Its EHLO keywords in the latest session, perhaps of an earlier process; None: there never was one."""
+        self.no_chunks = False
+        """Whether it refuses BDAT, although it offers CHUNKING."""
 
     def lost(self, why: str) -> None:
         now = self._monotonic()
@@ -50,6 +52,10 @@ class Reachability:
         if offered != self.offered:
             self.offered = offered
             self._write()
+
+    def refuses_chunks(self) -> None:
+        self.no_chunks = True
+        log.warning("the relay %s offers CHUNKING and refuses BDAT: content is sent by DATA", self._relay)
 
     def _read(self) -> Mapping[str, str] | None:
         """Errors are ignored: the relay will offer it again."""

@@ -4,8 +4,8 @@ Commands are sent as they are given, several at once if the relay allows it (RFC
 all their replies; the session matches replies to commands (replies). One timer serves them all: the last command sets
 how long all replies are waited for, and the timer is rescheduled only if it would fire too late. The content is written
 in blocks, each when there is room for it, and the final dot last, if the fence still allows it. As long as the dot is
-in our own buffers, it can be recalled by dropping the connection. A connection that failed in any way is never used
-again.
+in our own buffers, it can be recalled by dropping the connection. By BDAT (RFC 3030) the last octets are what the dot
+is by DATA. A connection that failed in any way is never used again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
+from smtpguard.mail.message import Content
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled
 from smtpguard.wire.replies import Asked, BadReply, RelaySession
@@ -22,6 +23,7 @@ from smtpguard.wire.target import Timeouts
 from smtpguard.wire.turned import Why
 
 BLOCK_OCTETS = 1 << 16
+_UNKNOWN_COMMAND = frozenset({500, 501, 502, 503, 504})
 RECALL_SECONDS = 0.1  # how often the fence is asked while the dot is in our buffers
 
 
@@ -50,6 +52,10 @@ class RelayConnection(asyncio.Protocol):
         """The relay's offer in this session: EHLO keyword in upper case, to its parameters."""
         self.announced: tuple[str, ...] = ()
         """The relay's names: in its greeting, and in its answer to EHLO."""
+        self.chunking = False
+        """Whether ``chunk`` can be used: the relay offers CHUNKING, and has not refused BDAT."""
+        self.on_chunk_refused: Callable[[], None] | None = None
+        """Called when the relay refuses BDAT, although it offers CHUNKING."""
         self.tls = False
         self.authenticated = False
         self.messages = 0
@@ -68,7 +74,7 @@ class RelayConnection(asyncio.Protocol):
         self._why_lost: str | None = None
         self._ended = False
         self._fresh = True
-        self._in_data = False
+        self._in_data = self._took_chunk = False
         self._session.deaf = deaf
         self._leaving = False
         self._resumed: asyncio.Future[None] | None = None
@@ -129,9 +135,55 @@ class RelayConnection(asyncio.Protocol):
                 raise self._lost()
             self._in_data = False
             return reply
+        reply = await self._sent(parts, fence, final_timeout, end=b".\r\n")
+        self._fresh = True  # whatever the reply, the transaction is over (RFC 5321 section 4.1.1.4)
+        return reply
+
+    async def chunk(self, prepend: bytes, content: Content, fence: Fence, final_timeout: float | None = None) -> Reply:
+        """As ``data``, by BDAT (RFC 3030 section 2), for ``chunking``. ``content`` is not dot-stuffed and ends in CRLF. It is one
+        chunk, and the last octets are sent when the dot would be.
+
+        In the first message of a session ``prepend``, our own trace headers, is a chunk of its own: a relay without BDAT would
+        take what follows for commands. Its refusal raises Lost, and ``chunking`` is False then.
+        """
+        parts: tuple[bytes | memoryview, ...] = (prepend, memoryview(content))
+        if not self._took_chunk:
+            reply = await self._first_chunk(prepend)
+            if not reply.positive:
+                return reply
+            parts = parts[1:]
+        head = b"BDAT %d LAST\r\n" % sum(map(len, parts))
+        reply = await self._sent(parts, fence, final_timeout, head=head)
+        self._fresh = reply.positive  # after a refusal the state is unknown, and RSET is sent
+        return reply
+
+    async def _first_chunk(self, prepend: bytes) -> Reply:
+        asked = self._put(b"BDAT %d\r\n" % len(prepend) + prepend, 1, self.timeouts.data)
+        self._in_data = True
+        reply = self._final(self._one(await asked))
+        if reply.code in _UNKNOWN_COMMAND:
+            self.chunking = False
+            if self.on_chunk_refused is not None:
+                self.on_chunk_refused()
+            self.abort(f"answered BDAT with {reply.code}, and offers CHUNKING")
+            raise self._lost()
+        self._in_data = False
+        self._took_chunk = reply.positive
+        return reply
+
+    async def _sent(
+        self,
+        parts: Iterable[bytes | memoryview],
+        fence: Fence,
+        final_timeout: float | None,
+        *,
+        head: bytes = b"",
+        end: bytes = b"",
+    ) -> Reply:
+        self._in_data = True
         self.messages += 1
         try:
-            final = await self._content(parts, fence, final_timeout or self.timeouts.final)
+            final = await self._content(parts, fence, final_timeout or self.timeouts.final, head, end)
             if isinstance(final, Reply):
                 reply = final
             else:
@@ -140,7 +192,6 @@ class RelayConnection(asyncio.Protocol):
             self.abort("given up in the middle of a message")  # the part sent so far must never become a message
             raise
         self._in_data = False
-        self._fresh = True  # whatever the reply, the transaction is over (RFC 5321 section 4.1.1.4)
         return reply
 
     def reset(self) -> Waiter:
@@ -267,11 +318,14 @@ class RelayConnection(asyncio.Protocol):
         ends = len(lines) - 1
         if octets.count(b"\n") != ends or octets.count(b"\r") != ends or b"\x00" in octets:
             raise ValueError("a command is one line")
+        return self._put(octets + b"\r\n", len(lines), timeout, last=last)
+
+    def _put(self, octets: bytes, due: int, timeout: float, *, last: bool = False) -> Waiter:
         if self._transport is None or not self.usable:
             raise self._lost()
-        self._transport.write(octets + b"\r\n")
+        self._transport.write(octets)
         self._fresh = False
-        return self._expect(len(lines), timeout, last=last)
+        return self._expect(due, timeout, last=last)
 
     def _expect(self, due: int, timeout: float, *, last: bool = False) -> Waiter:
         """A waiter for ``due`` replies, within ``timeout`` seconds."""
@@ -319,11 +373,14 @@ class RelayConnection(asyncio.Protocol):
         lost.__cause__ = ConnectionError(self._why_lost or "the connection cannot be used")
         return lost
 
-    async def _content(self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float) -> Reply | Waiter:
-        """The waiter for the reply, once the final dot is sent; or a refusal that came before it."""
+    async def _content(
+        self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float, head: bytes, end: bytes
+    ) -> Reply | Waiter:
+        """The waiter for the reply, once all is sent; or a refusal that came before that. ``head`` and ``end``: what is
+        sent around the content."""
         final = self._expect(1, math.inf)  # now, so that an early reply is noticed
-        block: list[bytes | memoryview] = []
-        size, tail = 0, b"\r\n"
+        block: list[bytes | memoryview] = [head]
+        size, tail = len(head), b"\r\n"
         for part in parts:
             for start in range(0, len(part), BLOCK_OCTETS):
                 piece = part[start : start + BLOCK_OCTETS]
@@ -344,7 +401,7 @@ class RelayConnection(asyncio.Protocol):
             raise Recalled
         if final.done():
             return await self._early(final)
-        block.append(b".\r\n")
+        block.append(end)
         self._write(block)
         self._arm(final_timeout)
         unsent = self._unsent()

@@ -8,7 +8,7 @@ A `.dialog` file is read line by line; `#` begins a comment. Backslash escapes (
     auth: required | offered             clients may log in, over TLS; `without-tls` behind it: also in clear
     relay knows: anna@example.com secret  somebody who may log in at the relay
     relay offers: SIZE 100, DSN          the relay's EHLO
-    relay: RCPT TO:<bob@ => 550 5.1.1 No such user         how the relay answers a beginning of a command, or <dot>
+    relay: RCPT TO:<bob@ => 550 5.1.1 No such user         how the relay answers a beginning of a command, <chunk> or <dot>
     verdict: relay | hold | reject SENTENCE | defer SENTENCE
 
     C: EHLO client.example               a line, ended by CRLF
@@ -17,7 +17,7 @@ A `.dialog` file is read line by line; `#` begins a comment. Backslash escapes (
     S: 250 ...                           a whole line of ours; `...` at its end stands for anything
     S: <closed>                          we have closed
     R: MAIL FROM:<anna@example.com>      the next command that the relay hears; those of its own greeting are left out
-    R: <message> x\\r\\n                   the next content that it took, stuffed as it came
+    R: <message> x\\r\\n                   the next content that it took, stuffed as it came, or as chunks would have been
 
 C and S lines go in turn, all c and C before an S in one write. R lines are compared at the end, in their order.
 """
@@ -40,7 +40,6 @@ from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
 from smtpguard.wire.login import Logins
-from tests.script import DOT
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import pass_on, proxied, until
 
@@ -122,7 +121,7 @@ async def test_dialog(path: Path, tmp_path: Path, certificates: tuple[ssl.SSLCon
     relay = ScriptedRelay(keywords=script.keywords, auth=script.people)
     relay.mechanisms = "PLAIN LOGIN XOAUTH2"
     for beginning, answer in script.rules:
-        relay.on(DOT if beginning == "<dot>" else beginning, answer)
+        relay.on(beginning, answer)
     trust = (ip_network("127.0.0.0/8"),) if script.trusted else ()
     tls = ServerTls(context=certificates[0], implicit=script.tls == "implicit") if script.tls else None
     async with (
@@ -167,7 +166,8 @@ def heard_by(relay: ScriptedRelay) -> Iterator[bytes]:
     for line in relay.commands:
         if not line.startswith((b"EHLO", b"QUIT")):
             yield line
-        if line == b"DATA" and (message := next(contents, None)) is not None:
+        ends = line == b"DATA" or (line.startswith(b"BDAT") and line.endswith(b"LAST"))
+        if ends and (message := next(contents, None)) is not None:
             yield b"<message> " + message.raw
 
 

@@ -17,6 +17,7 @@ from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.reception import Reception
 from smtpguard.wire.target import RelayTarget, Tls
 from smtpguard.wire.turned import TurnedAway
@@ -148,7 +149,13 @@ async def proxied(
 ) -> AsyncIterator[Proxied]:
     """``running``: the relay is started already, by whoever stops it."""
     async with nullcontext(relay) if relay and running else relay or ScriptedRelay() as there:
-        pool = RelayPool(RelayTarget(host=there.host, port=there.port, **{"tls": Tls.NONE, **(target or {})}))
+        pool = RelayPool(
+            RelayTarget(
+                host=there.host,
+                port=there.port,
+                **{"tls": Tls.NONE, "reachability": Reachability("the relay"), **(target or {})},
+            )
+        )
         clock = Clock()
         seen: list[Transaction] = []
         turned: list[TurnedAway] = []
