@@ -70,7 +70,7 @@ def covered(hold: Hold, learned: Learned) -> Covered:
 
 
 def of_grant(grant: Grant, documents: Mapping[str, str]) -> Covered:
-    """What an approval in force covers. ``documents``: templates by name, as far as they are stored."""
+    """The coverage of an approval in force. ``documents``: templates by name, as far as they are stored."""
     cover = grant.cover
     document = documents.get(cover.learned) if cover is not None else None
     template = Template.loads(document) if document is not None else None

@@ -1,4 +1,4 @@
-"""What a decision on one held message means for its mailing: for the copies under it, and for later ones.
+"""The effects of a decision on one held message on its mailing: on the copies under it, and on later ones.
 
 An approval is bound to the text (its sketch), the lists, the rules that hit, a number of people and a time. A rejection
 is bound to a time. Pure.
@@ -36,8 +36,8 @@ TEST = "test"
 def grant(
     hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned | None = None
 ) -> Grant | None:
-    """What its votes allow for its mailing. None if it is part of no mailing, or of a sender's letters that wait as one
-    hold: later letters are held anew. ``learned``: the slots of its copies."""
+    """The approval that its votes give to its mailing. None if it is part of no mailing, or of a sender's letters that
+    wait as one hold: later letters are held anew. ``learned``: the slots of its copies."""
     if not hold.mailing_id or hold.identity is None or hold.queue:
         return None
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
@@ -60,8 +60,8 @@ def grant(
 def grant_by_writer(
     hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned | None = None
 ) -> Grant | None:
-    """What its writer's confirmation allows for its mailing: the same as an approval, from this writer, for no longer.
-    None in the same cases."""
+    """The approval that its writer's confirmation gives to its mailing: the same as by votes, for this writer, for no
+    longer. None in the same cases."""
     allowed = grant(hold, in_force, now, term, learned)
     if allowed is None or hold.confirm is None:
         return None
@@ -114,7 +114,7 @@ def covers_copies(hold: Hold) -> bool:
 
 
 def cover(hold: Hold, learned: Learned | None = None) -> Cover:
-    """What its approval covers."""
+    """The content that its approval covers."""
     template = learned.template if learned is not None and covers_copies(hold) else None
     return Cover(
         content=hold.content_sha256,

@@ -133,11 +133,11 @@ class Choice(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """``content_sha256`` and ``envelope_sha256``: what was voted on; a vote on anything else does not count. Nor does a
-    vote given before other lists or rules were added to the hold (``seen``: "list NAME", "rule ID"). ``copies``: the
-    number of copies whose differences were shown to the approver, and so approved. ``letters``: for a sender's letters
-    that wait as one hold, how many more were listed to the approver, and so approved. ``people``: how many people the
-    mailing may reach in all; 0: as many as its largest list has, or as were seen."""
+    """``content_sha256`` and ``envelope_sha256``: of the message that was voted on; a vote on any other does not count.
+    Nor does a vote given before other lists or rules were added to the hold (``seen``: "list NAME", "rule ID").
+    ``copies``: the number of copies whose differences were shown to the approver, and so approved. ``letters``: for a
+    sender's letters that wait as one hold, how many more were listed to the approver, and so approved. ``people``: how
+    many people the mailing may reach in all; 0: as many as its largest list has, or as were seen."""
 
     approver: str  # canonical address
     choice: Choice
@@ -253,7 +253,7 @@ class Hold:
     release_at: datetime | None = None
     """When the complete approval takes effect; until then it waits, and the approval can be undone."""
     grant: Grant | None = None
-    """What that approval will allow."""
+    """The approval that takes effect then."""
     undone: int = 0
     """How many approvals were undone before they took effect: the notices of each have ids of their own."""
     by_sender: bool = False
@@ -283,7 +283,7 @@ class Hold:
 
     @property
     def scope(self) -> frozenset[str]:
-        """What a vote on it takes into account, beside content and envelope."""
+        """The lists and rules that a vote on it takes into account, beside content and envelope."""
         rules = (h.rule for h in self.verdict.hits if h.mode is Mode.ENFORCE)
         bound = (f"set {self.correction.people}",) if self.correction is not None else ()
         return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in rules), *bound))

@@ -71,7 +71,7 @@ LAPSED = "lapsed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the caller had seen when they decided. ``policy_sha256`` None: not compared."""
+    """The message as the caller saw it before the decision. ``policy_sha256`` None: not compared."""
 
     content_sha256: str
     envelope_sha256: str
@@ -300,7 +300,7 @@ class Approvals:
         return enacted
 
     def _enacted(self, hold: Hold, *, in_force: InForce, now: datetime) -> Change:
-        """What the last vote would have done without a delay; or the approval lapses."""
+        """The change that the last vote would have made without a delay; or the approval lapses."""
         passes("enact", hold.hold_id)
         if hold.state is not State.WAITING or hold.release_at is None:
             raise Conflict("undone or decided meanwhile")
@@ -595,7 +595,7 @@ def _waits(hold: Hold, outgoing: Outgoing) -> bool:
 
 
 def _by(hold: Hold) -> str:
-    """Who decided it, for the error of a later caller."""
+    """The last approver, for the error of a later caller."""
     last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
     if last is None:
         return ""

@@ -40,7 +40,7 @@ def summary(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
 
 
 def sentence(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
-    """What it is and whom it is for, without its topics."""
+    """Its kind and its recipients, without its topics."""
     reach = Amount(hold.reach, float("inf") if hold.reach_at_least else hold.reach)
     forms = (_WAS_TO_LISTS if lists else _WAS_TO_PEOPLE) if over else (_TO_LISTS if lists else _TO_PEOPLE)
     return Phrase.counted(*forms, reach, what=Phrase(what(hold)), lists=some_of(lists))

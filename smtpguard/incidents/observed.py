@@ -1,5 +1,5 @@
-"""What an observing policy (``enforce: false``) would have held: summed from the journal by rule, by sender and by
-list.
+"""The messages that an observing policy (``enforce: false``) would have held: summed from the journal by rule, by
+sender and by list.
 
 A person decides once on a mailing, however many copies it has, so messages and decisions are counted apart.
 """

@@ -30,7 +30,7 @@ TIMES = (1.5, 2.0, 3.0, 5.0)
 """Multiples of a bound that are tried."""
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000
 _LEAST = 3
-"""Of senders, people or decisions; fewer are no evidence."""
+"""The least number of senders, people or decisions that is evidence."""
 _NUMBER = re.compile(r"\d[\d ,\N{NO-BREAK SPACE}]*")
 
 
@@ -75,7 +75,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the policy file already has: ``domains``, by list its ``writers``, the senders of ``streams``,
+    """The contents of the policy file: ``domains``, by list its ``writers``, the senders of ``streams``,
     ``customers_here``. ``ours``: addresses outside that it calls colleagues."""
 
     domains: Collection[str]

@@ -93,8 +93,8 @@ class Further(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """What one journal entry says of some recipients of a release, or of the colleagues' part (``part``). ``over``: no
-    further step is taken for them. ``people``: those behind them; not ``counted``: an earlier version wrote only the
+    """The report of one journal entry on some recipients of a release, or of the colleagues' part (``part``). ``over``:
+    no further step is taken for them. ``people``: those behind them; not ``counted``: an earlier version wrote only the
     number of recipients. ``attempt``: its number; ``again``: it follows one that is in doubt. ``in_doubt``: for a
     put-off, whether an earlier attempt may have been accepted; None if an earlier version did not say."""
 

@@ -87,7 +87,7 @@ class End:
 
 
 class Retention(Protocol):
-    """What retention has done so far. It goes on during a walk, so every question is answered anew."""
+    """The progress of retention. It goes on during a walk, so every question is answered anew."""
 
     def erased(self, seq: int) -> bool:
         """Whether it claims to have erased the clear values of this entry. Believed only if the chain holds."""
@@ -176,7 +176,7 @@ def _parted(parted: Parted, last: int) -> tuple[int, Phrase]:
 
 
 def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Clear | None]]) -> Phrase | None:
-    """What is wrong with ``entry`` after entry ``seq`` whose hash is ``prev``; None if nothing."""
+    """The problem of ``entry`` after entry ``seq`` whose hash is ``prev``; None for none."""
     whole = link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) == entry.hash
     if whole and entry.seq == seq + 1 and entry.prev == prev:
         return None
@@ -197,7 +197,7 @@ def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Cl
 
 
 def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, renewed: int) -> Phrase | None:
-    """What is wrong with the clear values of an entry of the chain; None if nothing can be shown."""
+    """The problem of the clear values of an entry of the chain; None if none can be shown."""
     if clear is None:
         return None if _nameless(entry) or retention.erased(entry.seq) else Phrase("private values are missing")
     fits = entry.seq < renewed or _fits(entry, clear, seal)

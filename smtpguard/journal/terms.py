@@ -48,7 +48,7 @@ Open = Callable[[], AbstractContextManager[Connection]]
 
 
 class Digests:
-    """Of one installation and one journal."""
+    """For one installation and one journal."""
 
     def __init__(self, secret: bytes, journal_id: str) -> None:
         key = hmac.digest(secret, b"smtpguard find " + journal_id.encode(), "sha256")

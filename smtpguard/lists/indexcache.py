@@ -38,7 +38,7 @@ class IndexStatus:
 
 
 class Shelved(Protocol):
-    """What is needed of a list to find and judge its index."""
+    """The properties of a list that are needed to find and judge its index."""
 
     @property
     def name(self) -> str: ...

@@ -140,7 +140,7 @@ def dump(text: Said) -> Any:
 
 
 def load(value: Any) -> Said:
-    """What ``dump`` made. Raises ValueError for anything else."""
+    """The text of a ``dump``. Raises ValueError for anything else."""
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):

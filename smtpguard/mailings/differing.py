@@ -73,7 +73,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approved:
-    """What people approved. ``template``: None if it is no longer stored. ``exact``: they approved that content alone."""
+    """The approved content. ``template``: None if it is no longer stored. ``exact``: they approved that content alone."""
 
     template: Template | None
     exact: bool = False

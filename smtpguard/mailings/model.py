@@ -88,7 +88,7 @@ class Coming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cover:
-    """What people approved. ``content``: SHA-256 of its octets; ``exact``: of all that it shows or links to ("" if an
+    """The approved content. ``content``: SHA-256 of its octets; ``exact``: of all that it shows or links to ("" if an
     earlier version approved it). ``learned``: the template of the copies that are covered too; "" for none. ``also``:
     other writers of copies that were seen, with their proofs."""
 
@@ -444,7 +444,8 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Whom a mailing has reached by now: single people who have it, and who may, as keyed digests; and crowds."""
+    """The people that a mailing has reached by now: single people who have it, and who may, as keyed digests; and
+    crowds."""
 
     sent: frozenset[bytes] = frozenset()
     may: frozenset[bytes] = frozenset()

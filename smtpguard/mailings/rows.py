@@ -100,7 +100,7 @@ def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]
 
 
 def account(connection: Connection, mailing_id: str) -> Account:
-    """Whom it has reached by now; nobody if there is no such mailing."""
+    """The people that it has reached by now; none if there is no such mailing."""
     found = connection.execute(select(*_COLUMNS).where(table.c.id == mailing_id)).one_or_none()
     if found is None:
         return Account()

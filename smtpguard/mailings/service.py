@@ -115,13 +115,13 @@ class Mailings:
         return await self._moved(mailing_id, Step.STOP, approver, by, comment)
 
     async def reopen(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Back:
-        """The decision is revoked: what was approved and not sent waits for people again, and the rules decide on the
+        """The decision is revoked: approved copies that are not sent wait for people again, and the rules decide on the
         next message. Raises NoSuch, NotEntitled, Conflict."""
         return await self._back(mailing_id, Move.REOPEN, approver, by, comment)
 
     async def reject(self, mailing_id: str, *, approver: str, by: str, comment: str) -> Back:
-        """What was approved and not sent is rejected, and so are later copies. Raises NoSuch, NotEntitled, Conflict;
-        Refused without a reason."""
+        """Approved copies that are not sent are rejected, and so are later copies. Raises NoSuch, NotEntitled,
+        Conflict; Refused without a reason."""
         return await self._back(mailing_id, Move.REJECT, approver, by, comment)
 
     async def _back(self, mailing_id: str, move: Move, approver: str, by: str, comment: str) -> Back:

@@ -1,4 +1,4 @@
-"""Who gets which notice, and when: from a hold or a decision to NOTICE intents, each for one person.
+"""Choose the recipients and times of notices: from a hold or a decision to NOTICE intents, each for one person.
 
 A notice goes to the authenticated user's mailbox, else to an internal From. It never goes to the reverse-path (a VERP
 handler would unsubscribe the customer), to the original recipients, to outsiders, or to an address only because the
@@ -380,7 +380,7 @@ class Notices:
 
 
 def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
-    """What an approval covers before there are copies."""
+    """The coverage of an approval before there are copies."""
     learned = effects.learned([(gathered.shown, hold.author, hold.proofs)], gathered.in_force.slots)
     covers = covering.covered(hold, learned)
     return list(covering.said(covers))

@@ -163,7 +163,7 @@ def addressed(hold: Hold, in_force: InForce) -> list[ListInfo]:
 
 
 def reasons(hold: Hold, in_force: InForce, *, readable: bool = False) -> list[dict[str, Any]]:
-    """What its writer may know of the rules that held it; ``readable`` as in ``sentences``."""
+    """The rules that held it, as far as its writer may know them; ``readable`` as in ``sentences``."""
     return enforced(hold.verdict, in_force, named=bool(nameable(hold, in_force)), readable=readable)
 
 
@@ -211,7 +211,7 @@ def marks(gathered: Gathered, *, named: bool) -> dict[str, Any]:
 
 
 def sensitive(lists: Iterable[ListInfo]) -> list[dict[str, str]]:
-    """Of the lists that may be named, those whose membership is sensitive (GDPR Art. 9)."""
+    """The lists that may be named and whose membership is sensitive (GDPR Art. 9)."""
     return [
         {"list": info.title or info.name, "category": info.category or ""}
         for info in lists

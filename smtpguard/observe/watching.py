@@ -1,4 +1,4 @@
-"""What operations watch: how many entries of each kind wait, and since when; and new journal entries, without names of
+"""Figures for operations: how many entries of each kind wait, and since when; and new journal entries, without names of
 people.
 
 Every query uses an index and ends after a fixed number of rows: counts stop at ``MOST``.

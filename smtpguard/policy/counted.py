@@ -214,7 +214,8 @@ APPROVED = "mailing.approved"
 
 
 class Question(NamedTuple):
-    """What a slot asks of the ledger. ``lists``: those that are counted, None for all; ``same``: only the same mailing."""
+    """A slot's question to the ledger. ``lists``: those that are counted, None for all; ``same``: only the same
+    mailing."""
 
     slot: str
     fact: str

@@ -484,16 +484,14 @@ OF_SENDERS = named(lambda f: f.area == "sender" and f.number)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of one message. ``values``: the facts asked for; ``evidence``: the phrases behind a fact, for
-    people.
+    """The facts of one message. ``values``: those asked for; ``evidence``: the phrases behind a fact, for people.
 
     ``lists`` and ``senders`` are what freezes are matched against: names of lists touched; canonical From, reverse-path
     and authenticated user. ``quorum`` is what a hold of this message needs. ``thread`` is the name of the conversation
     for a freeze; ``threads``: the keys under which its replies are counted, none if it is no reply, and ``reply``: this
     one's own. ``identity``: what it is a copy of; None if it was not needed. ``sizes``: the number of people on each
     list that it touches, or may touch. ``letter_from``: the names under which its first contacts are counted, none if
-    it is no letter to customers; ``shared``: it is from a mailbox in which several people answer.
-    """
+    it is no letter to customers; ``shared``: it is from a mailbox in which several people answer."""
 
     values: Mapping[str, Value] = field(default_factory=dict)
     evidence: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

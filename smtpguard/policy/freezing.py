@@ -1,4 +1,4 @@
-"""Freezes: what each stops, and the hit that one makes on a message that it stops, or may stop.
+"""Freezes: the messages that each stops, and the hit that one makes on a message that it stops, or may stop.
 
 A freeze looks at the message, whatever the rules say; if it cannot be excluded that the freeze selects a message, the
 message is stopped too. For a held message all is known, and ``stopped_by`` is the one answer to whether it may be
@@ -31,7 +31,7 @@ PUT_BACK = N_("The store was put back to an earlier state: what was sent, decide
 
 
 class Selector(enum.Enum):
-    """What a freeze stops."""
+    """The kinds of freezes, by the messages that they stop."""
 
     ALL = "all"
     LIST = "list"

@@ -1,5 +1,5 @@
-"""What a new policy may let pass that the one before would have stopped: one plain sentence a change, with its place in
-the new file.
+"""Report what a new policy may let pass that the one before would have stopped: one plain sentence a change, with its
+place in the new file.
 
 A change that cannot be shown to be equal or stricter is reported. Changes that can are not: a rule added, a bound
 lowered, an exception removed, a description changed. A field of the policy that is not listed here is compared as a
@@ -313,7 +313,7 @@ class _Compared:
             done = "added" if before is None else "gone" if after is None else "changed"
             yield f"mark {name}, your own: {done}", ("own_marks", name) if after is not None else ()
 
-    # who decides
+    # approvers
 
     def _people(self) -> _Found:
         old, new = self.old, self.new

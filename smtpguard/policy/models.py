@@ -187,7 +187,7 @@ class OriginModel(Section):
 
 
 Category = Literal["ethnicity", "politics", "religion", "union", "genetics", "biometrics", "health", "sexuality"]
-"""What membership of a list may say of a person (GDPR Art. 9)."""
+"""The special category of a list whose membership is sensitive (GDPR Art. 9)."""
 
 Preview = Literal["reasons", "text", "full"]
 """How much of a held message approvers see: the reasons, the visible text as well, or all of it."""

@@ -54,7 +54,8 @@ class Mode(enum.Enum):
 
 
 class Scope(enum.Enum):
-    """What a hold takes: the whole message, or only the customers' part while the colleagues' part is relayed."""
+    """The part of a message that a hold takes: all of it, or only the customers' part while the colleagues' part is
+    relayed."""
 
     ALL = "all"
     CUSTOMERS = "customers"

@@ -32,8 +32,8 @@ left to kill it."""
 
 
 class Part(Protocol):
-    """What app builds for each kind of part. A part without connections, numbers of its own or need of the tree's
-    numbers keeps the defaults here."""
+    """The interface of each kind of part; app implements it. A part without connections, numbers of its own or need of
+    the tree's numbers keeps the defaults here."""
 
     places: Allowance | None = None
     """Its side of the shared limit of relay connections; None: not shared."""

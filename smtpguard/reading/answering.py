@@ -1,5 +1,5 @@
-"""What a message claims to answer: the writers that its quotation names, and the Message-IDs that it refers to (RFC
-5322 section 3.6.4). Both can be forged.
+"""The messages and writers that a message claims to answer: the writers that its quotation names, and the Message-IDs
+that it refers to (RFC 5322 section 3.6.4). Both can be forged.
 """
 
 from __future__ import annotations

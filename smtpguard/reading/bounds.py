@@ -47,7 +47,7 @@ class Bounds:
 
 
 class Meter:
-    """What is left of the bounds, for one reading."""
+    """The rest of the bounds, during one reading."""
 
     __slots__ = ("_end", "bounds", "parts", "text_bytes")
 

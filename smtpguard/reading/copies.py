@@ -1,5 +1,5 @@
-"""By what a message is recognised as a copy: a sketch of its own text; where that is too short, a sketch of the other
-text that it shows, or an exact key.
+"""Compute the identity by which copies of a message are recognised: a sketch of its own text; if that is too short, a
+sketch of the other text that it shows, or an exact key.
 
 As long as a message has enough own text, its signature, disclaimers and quoted text do not count. For "See attached"
 and a forwarded story the quoted or attached text counts, or the attached files; else the few words, if they are

@@ -36,7 +36,7 @@ MOST = 65_536
 
 _PIECE = 10  # the least octets of a piece
 _URL = re.compile(rb"://[!-~]*")
-# White space is a space, everything else that is no letter ends a piece; what is not ASCII counts as letters.
+# White space is a space, every other character that is no letter ends a piece; non-ASCII octets count as letters.
 _SPACES = b" \t\r\n\f\v"
 _PLAIN = bytes(c if c >= 0x80 or 0x61 <= c <= 0x7A else 0x20 if c in _SPACES else 0x7C for c in range(256))
 # A word ends a piece by its own ending, about one in four words: so all copies are cut at the same words. The text is
@@ -95,8 +95,8 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a message is a copy of. Two messages are of one mailing if they share one of ``names``, or have similar
-    sketches.
+    """The identity of a message as a copy. Two messages are of one mailing if they share one of ``names``, or have
+    similar sketches.
 
     ``exact``: a campaign that a verified origin declares; for a message with too little own text a digest of that text
     or of the attached files, its Message-ID or a digest of its body. ``also``: further names of the same kind. A
@@ -105,8 +105,7 @@ class Identity:
     For a message that shows another's text, or a file, instead of own text: ``instead`` is its identity if that does
     not count; ``quoted`` is the sketch that the text would have as a mailing of its own: if that mailing was sent,
     quoting it is no copy. ``beside`` is a checksum of the few words beside a file: a file that comes with many texts is
-    no mailing.
-    """
+    no mailing."""
 
     exact: str = ""
     sketch: Sketch = Sketch()

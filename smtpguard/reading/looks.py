@@ -137,7 +137,7 @@ class Reading:
     excerpt: str = field(default="", repr=False)
     """The first 2,000 characters of the visible text, for approvers."""
     identity: Identity = field(default=Identity(), repr=False)
-    """What it is a copy of, if its text was read."""
+    """Its identity as a copy, if its text was read."""
     little: bool = False
     """Whether its own text is too short to decide alone."""
     alone: str = ""

@@ -66,7 +66,7 @@ class Sheets:
         return cls(certain=True, names=names, asked=frozenset(asked), sizes_pictures=sizes)
 
     def digest(self, sheet: str) -> str:
-        """Of a style element, independent of the names of its classes and ids."""
+        """The digest of a style element, independent of the names of its classes and ids."""
         if self.certain:
             sheet = _PRELUDE.sub(lambda prelude: _NAME.sub(self._renamed, prelude[0]), sheet)
         return hashlib.sha256(" ".join(sheet.split()).encode("utf-8", "replace")).hexdigest()

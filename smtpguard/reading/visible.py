@@ -22,7 +22,7 @@ from smtpguard.reading.bounds import Meter, TooComplex
 SMALLEST = 3.5
 """In pixels: smaller text is unreadable."""
 NEAR = 24
-"""Of 255 in each of red, green and blue: closer colours look the same."""
+"""The distance of 255 in each of red, green and blue below which colours look the same."""
 _SMALLER = 0.6  # of a parent's size: a few nested ones are too small
 _RULES = 600
 _ROOT = 16.0

@@ -442,7 +442,7 @@ def _answered_as(work: Work) -> str | None:
 
 
 class Unanswered:
-    """Of one writer, oldest first. Its thread and event loops add to it; its thread settles it."""
+    """Unanswered works of one writer, oldest first. Its thread and event loops add to it; its thread settles it."""
 
     def __init__(self) -> None:
         self._works: deque[Work] = deque()

@@ -79,7 +79,7 @@ class Identity:
         return "" if self.trusted else self.client_ip
 
     def lacks(self) -> Reply | None:
-        """What must come before mail is accepted."""
+        """The reply that asks for what must come before mail; None if nothing is missing."""
         tls, auth = self._listener.tls, self._listener.auth
         in_clear = tls is not None and not self.tls
         if tls is not None and tls.required and in_clear:

@@ -271,7 +271,7 @@ class Dialog(SMTP):
         elif not self._finished:
             self._go_on()
 
-    # what takes time
+    # slow work
 
     def _ask_relay(self, event: AskRelay) -> Work:
         if self._passage is None:

@@ -1,4 +1,4 @@
-"""Sources of members: what all kinds have in common. Each kind has a file here.
+"""Sources of members: the common parts. Each kind of source has a file here.
 
 A source yields the texts that contain addresses, in one pass, in bounded memory, each with its place. A text without an
 address is counted by its place, never by its content.

@@ -205,7 +205,7 @@ class _Lines(io.RawIOBase):
 
 
 class _Reader(Protocol):
-    """What csv.reader gives."""
+    """The interface of csv.reader."""
 
     @property
     def line_num(self) -> int: ...

@@ -49,7 +49,7 @@ _TOPICS = {kind.value: topic for topic, kinds in KINDS.items() for kind in kinds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
-    """What a hook may know. ``nameable``: whether a list is of no special category."""
+    """The data that a hook may get. ``nameable``: whether a list is of no special category."""
 
     persons: bool = False
     special: bool = False

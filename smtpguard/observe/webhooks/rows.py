@@ -65,8 +65,8 @@ def _begin(batch: Batch, name: str, begin: int | None) -> Place:
 
 
 def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) -> News:
-    """Of verdicts only those that hold, since the others are too many. At most a stretch at once: a long read would
-    delay mail, and never end."""
+    """Only verdicts that hold, since the others are too many. At most a stretch at once: a long read would delay mail,
+    and never end."""
     end = read_head(connection).seq
     looked = min(end, after + STRETCH)
     query = (

@@ -212,7 +212,7 @@ class Link(asyncio.Protocol):
             if letter.refusals is not None:
                 self._desk.recipients_refused(letter.envelope, letter.refusals)
 
-    # what takes time
+    # slow work
 
     async def _unload(self, content: Assembling, due: bool) -> None:
         """To the disk; nothing is read from the MTA meanwhile."""

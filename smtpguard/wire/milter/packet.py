@@ -15,7 +15,7 @@ VERSION = 6
 
 
 class Actions(enum.IntFlag):
-    """SMFIF_*: what the MTA allows a milter, and what a milter is going to do."""
+    """SMFIF_*: the actions that the MTA allows a milter, and those that a milter is going to use."""
 
     NONE = 0
     ADD_HEADERS = 0x01
@@ -85,7 +85,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Negotiate(Command, Answer):
-    """What each side supports. ``macros``: only in the answer, the requested macros by stage."""
+    """The options that each side supports. ``macros``: only in the answer, the requested macros by stage."""
 
     version: int
     actions: int
