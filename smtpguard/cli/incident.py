@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.incidentmaking import making
+from smtpguard.cli.incidentwords import authority, aware, draft, write
 from smtpguard.cli.times import moment
 from smtpguard.console.incident import Told, in_numbers, told
 from smtpguard.console.incidentrow import row
-from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.incidents.about import About
 from smtpguard.incidents.preserving import Preserved
-from smtpguard.incidents.report import TooMany
 from smtpguard.incidents.statement import FORMATS, MARKS, Part
 from smtpguard.journal.chain import microseconds
 from smtpguard.locale.catalogue import languages
@@ -29,6 +27,10 @@ from smtpguard.locale.speech import Speech
 @click.group()
 def command() -> None:
     """The facts of an incident, from the journal."""
+
+
+for _each in (aware, write, authority, draft):
+    command.add_command(_each)
 
 
 @command.command()
@@ -101,39 +103,8 @@ def report(
         except MissingExtra as error:
             raise CannotRun(str(error)) from None
 
-    async def work() -> Made:
-        from smtpguard.app.lists import on_list
-        from smtpguard.app.services import opened
-
-        settings = context.settings()
-        async with opened(settings, reads=True) as (store, digester):
-            if not no_names:
-                may_name(store)
-            with progress("Proving the journal") as moved:
-                try:
-                    return await make(
-                        asked,
-                        partial(
-                            store.journal.incident,
-                            prove=not no_proof,
-                            progress=moved,
-                            asked=on_list(settings, digester),
-                        ),
-                        store,
-                        at=now,
-                        names=not no_names,
-                        by=(context.user,),
-                        language="en" if for_programs else language,
-                        delimiters=settings.delimiters,
-                        keeps=timedelta(seconds=settings.retention.content),
-                    )
-                except TooMany as error:
-                    raise CannotRun(str(error)) from None
-                except NothingFits as error:
-                    raise NotFine(str(error)) from None
-
-    made = context.run(work())
     said = Speech("en" if for_programs else language)
+    made = context.run(making(context, asked, now, names=not no_names, prove=not no_proof, language=said.language))
     page = told(made, said, context.user)
     if form == "text":
         _give("".join(f"{line}\n" for line in _page(page, said)).encode(), output)

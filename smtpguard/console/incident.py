@@ -101,8 +101,7 @@ MODES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the timeline. ``utc``, ``here``: the time in UTC and the local time, "" if that is UTC. ``then``: what
-    is left out after it."""
+    """A line of the timeline. ``utc``, ``here``: when, ``here`` "" where the organisation lives by UTC. ``kind``: its lane in the drawing; ``what``: the entry's kind. ``then``: what is left out behind it."""
 
     seq: int
     at: datetime
@@ -110,6 +109,7 @@ class Row:
     here: str
     text: str
     kind: str
+    what: str
     then: str = ""
 
 
@@ -153,6 +153,7 @@ def told(made: Made, said: Speech, by: str = "") -> Told:
         ("why", said("Why"), telling.why()),
         ("missed", said("Rules that did not take effect, and by how much"), more.missed()),
         ("policy", said("The policy then"), more.policy()),
+        ("authority", said("The authority's 72 hours (GDPR Art. 33)"), more.authority()),
         ("unknown", said("What is not known"), map(unknown, not_known(made, said))),
     )
     rows = tuple(telling.rows())
@@ -426,6 +427,7 @@ class _Telling:
                 here=f"{at.astimezone(zone):%H:%M:%S}" if zone else "",
                 text=plain(self._step(step)),
                 kind=lane(step.entry),
+                what=step.entry.kind,
                 then=self.said("... and {n} more of this kind, before the next of it", n=left) if step.left_out else "",
             )
 

@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from smtpguard.console import rulewords
 from smtpguard.console.reporting import Made
 from smtpguard.console.telling import DETAILS, WORDS
+from smtpguard.incidents.breach import said_of
 from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.missed import Missed
 from smtpguard.incidents.report import CAME, RULE
 from smtpguard.incidents.statement import Mark, Statement, fact, plain, unknown
 from smtpguard.incidents.timeline import Step
 from smtpguard.incidents.ways import Checked, Sign, Way, signs
-from smtpguard.journal.chain import instant
+from smtpguard.journal.chain import Entry, instant
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import N_, NN_, span
 from smtpguard.locale.speech import Speech
@@ -70,6 +71,8 @@ class Further:
         elif report.reached.messages:
             yield fact(said("Nothing stopped it."), report.entries.get((CAME, ""), _NONE))
         yield from self._verdict()
+        if report.ways and not all(way.proven for way in report.ways):
+            yield unknown(said("Nothing proves who wrote it."), report.entries.get((CAME, ""), _NONE))
 
     def _title(self, name: str) -> str:
         then = self.made.purposes.lists.get(name)
@@ -163,8 +166,6 @@ class Further:
             yield fact(text, Entries.of(*(seq for one in found.values() for seq in one.named)))
         else:
             yield fact(said("Nothing in the journal points to an intrusion."), came)
-        if not all(way.proven for way in report.ways):
-            yield unknown(said("Nothing proves who wrote it."), came)
 
     # How fast it was stopped.
 
@@ -193,7 +194,7 @@ class Further:
         how = self._how(stop.kind)
         took = instant(stop.at) - report.first
         entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
-        if took <= timedelta(seconds=1):
+        if at_once(stop, report.first):
             return fact(said("It was stopped at once, as it came: {how}.", how=how), entries)
         length = length_of(took, said)
         when = self.here(instant(stop.at))
@@ -206,12 +207,44 @@ class Further:
         said = self.said
         if kind == Kind.VERDICT.value:
             rules = [rule for rule, mode in self.made.report.rules if mode == "enforce"]
-            return (
-                said("a rule stopped it ({rules})", rules=", ".join(rules[:3])) if rules else said("a rule stopped it")
+            if not rules:
+                return said("a rule stopped it")
+            aim = self.made.purposes.of.get(rules[0], "").rstrip(".")
+            return said(
+                "a rule stopped it, {rule}",
+                rule=f"\N{LEFT DOUBLE QUOTATION MARK}{aim}\N{RIGHT DOUBLE QUOTATION MARK}" if aim else rules[0],
             )
         if kind == Kind.FREEZE.value:
             return said("people froze it")
         return said(WORDS[kind])[:1].lower() + said(WORDS[kind])[1:]
+
+    # what people say of it
+
+    def authority(self) -> Iterator[Statement]:
+        """Since when they are aware of it, and how much of the 72 hours is left."""
+        said, now = self.said, self.made.at
+        words = said_of(self.made.report.steps)
+        if words.aware is None or words.due is None:
+            yield unknown(
+                said("when the organisation became aware of it: nobody has said so yet, and the 72 hours do not run")
+            )
+            return
+        since, word = words.aware
+        who = word.by if self.made.names and word.by else said("somebody")
+        rests = Entries.of(word.seq)
+        at, due = self.here(since), self.here(words.due)
+        yield fact(
+            said("aware of it since {when}, as {who} says; the 72 hours end at {due}", when=at, who=who, due=due), rests
+        )
+        left = words.due - now
+        if left < timedelta(0):
+            late = said(
+                "they are over since {length}: the authority is to be told why it is late",
+                length=length_of(-left, said),
+            )
+            yield fact(late, rests)
+        else:
+            yield fact(said("{length} of them are left", length=length_of(left, said)), rests)
 
     # rules
 
@@ -306,6 +339,11 @@ def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Sta
         "{who} had looked at {what}, the first time {length} before", who=shown, what=", ".join(saw), length=took
     )
     return fact("  " + text, Entries.of(*(one.seq for one in seen), vote.entry.seq))
+
+
+def at_once(stop: Entry, first: datetime) -> bool:
+    """Whether it was stopped as it came, rather than later."""
+    return instant(stop.at) - first <= timedelta(seconds=1)
 
 
 def length_of(length: timedelta, said: Speech) -> str:

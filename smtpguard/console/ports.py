@@ -155,6 +155,9 @@ class Archive(Protocol):
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, in order."""
 
+    async def preserve(self, id: str, *, by: str, reason: str) -> object:
+        """Keep all that this incident needs past its time."""
+
     async def incident(self, about: About, *, prove: bool) -> Found:
         """Everything that the journal has on it. Slow, and slower with ``prove``, which walks the whole journal."""
 

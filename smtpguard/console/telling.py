@@ -46,6 +46,7 @@ WORDS: Mapping[str, str] = {
     Kind.POLICY.value: N_("Another policy in force"),
     Kind.SECRET.value: N_("Another secret in force"),
     Kind.PRESERVED.value: N_("All of an incident is kept past its time"),
+    Kind.INCIDENT.value: N_("Something was written down of an incident"),
     Kind.RETENTION.value: N_("Things are kept for another time, or will be a day later"),
     Kind.KEY.value: N_("Another key signs checkpoints"),
     Kind.LIST.value: N_("A list was read"),
@@ -142,6 +143,7 @@ _PEOPLES_WORDS = frozenset(
         Kind.ANSWERED,
         Kind.PLEADED,
         Kind.MAILING,
+        Kind.INCIDENT,
     }
 )
 """Kinds whose comment a person wrote; for others a program did."""

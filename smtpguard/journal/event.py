@@ -67,6 +67,7 @@ class Kind(enum.Enum):
     KEY = "key"  # from here on another key signs checkpoints; the one before has signed it
     RETENTION = "retention"  # the retention was changed; a shorter one takes effect a day later
     PRESERVED = "preserved"  # an incident is kept past its retention; data.change: begun, renewal asked, renewed, ended
+    INCIDENT = "incident"  # what people say of an incident; data.change: aware (data.since), written (data.field)
     ERASED = "erased"  # retention has erased private parts or content
 
 

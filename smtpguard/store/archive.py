@@ -12,6 +12,7 @@ from smtpguard.holds.model import Hold, Place, State, Wanted
 from smtpguard.incidents import activityrows
 from smtpguard.incidents.about import About
 from smtpguard.incidents.activity import Activity
+from smtpguard.incidents.preserving import Preserved
 from smtpguard.incidents.rows import Found
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
@@ -81,6 +82,9 @@ class Archive:
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._store.journal.history(id)
+
+    async def preserve(self, id: str, *, by: str, reason: str) -> Preserved | None:
+        return await self._store.preserve(id, by=by, reason=reason)
 
     async def incident(self, about: About, *, prove: bool) -> Found:
         return await self._store.journal.incident(about, prove=prove, asked=self._asked)

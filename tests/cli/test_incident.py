@@ -350,10 +350,14 @@ def test_every_statement_is_marked_and_the_paragraph_says_how_fast_and_of_an_int
         "why",
         "missed",
         "policy",
+        "authority",
         "unknown",
     ]
     said = " ".join(one["text"] for one in made["paragraph"])
-    assert "It was stopped at once, as it came: a rule stopped it (internal-to-list" in said
+    assert (
+        "It was stopped at once, as it came: a rule stopped it, \N{LEFT DOUBLE QUOTATION MARK}Mail between colleagues never goes to a customer list"
+        in said
+    )
     assert said.endswith("Nothing in the journal points to an intrusion. Nothing proves who wrote it.")
     assert "nobody was logged in, client 192.0.2.1, HELO mx.example.com, without TLS" in by_part["way"]
     assert (

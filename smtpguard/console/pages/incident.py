@@ -16,6 +16,8 @@ from starlette.routing import Route
 
 from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, answers_for, for_roles, person
+from smtpguard.console.breachform import Form, filled
+from smtpguard.console.drafts import AUDIENCES, draft
 from smtpguard.console.filters import midnight
 from smtpguard.console.incident import Told, told
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
@@ -23,12 +25,16 @@ from smtpguard.console.mailings import listed
 from smtpguard.console.paging import PAGE
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, form, page, speech
-from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
+from smtpguard.console.reporting import Made, NothingFits, Occupied, at_the_desk
 from smtpguard.database.errors import LedgerError
+from smtpguard.incidents import breach
 from smtpguard.incidents.about import About, moment
+from smtpguard.incidents.breach import MOST
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds
+from smtpguard.locale.catalogue import languages
 from smtpguard.locale.phrase import N_
+from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
 
 _MOST = 500  # characters of a field
@@ -62,6 +68,7 @@ async def report(request: Request) -> Response:
     about = _about(asked, here.clock.now())
     if about == About(whole=about.whole):
         return await _shown(request, asked, 422, wrong={"id": said("Say what it is about.")})
+    problem = await _taken_down(request, sent) if anything else ""
     in_force = here.policies.current()
     may = None if anything else lambda found: answers_for(who, found.lists, in_force, here.clock.now())
     try:
@@ -87,7 +94,9 @@ async def report(request: Request) -> Response:
     page = await asyncio.to_thread(told, made, said, who.address)
     wanted = sent.get("format")
     if wanted not in TYPES:
-        return await _shown(request, asked, made=page)
+        form_of_it = await asyncio.to_thread(filled, made, page, said)
+        drafts = await asyncio.to_thread(_drafts, made)
+        return await _shown(request, asked, 422 if problem else 200, problem, page, breach=form_of_it, drafts=drafts)
     try:
         content = await asyncio.to_thread(written, wanted, made, page, said)
     except MissingExtra as error:
@@ -96,6 +105,43 @@ async def report(request: Request) -> Response:
     return Response(
         content, headers={"content-type": TYPES[wanted], "content-disposition": f'attachment; filename="{name}"'}
     )
+
+
+async def _taken_down(request: Request, sent: FormData) -> str:
+    """What was said of the incident with the same press; what is wrong with it, "" where nothing is or nothing was said."""
+    here, who, said = desk(request), person(request), speech(request)
+    act, id, now = sent.get("act"), _value(sent, "incident"), here.clock.now()
+    if act not in ("aware", "write") or not id:
+        return ""
+    try:
+        if act == "aware":
+            event = breach.aware(id, moment(_value(sent, "time"), now), by=who.address, at=now)
+        else:
+            text = sent.get("text", "")
+            field = breach.Field(_value(sent, "field"))
+            event = breach.wrote(id, field, text if isinstance(text, str) else "", by=who.address, at=now)
+    except ValueError:
+        if act == "aware":
+            return said("That is no time that has been: write 2026-11-26 09:30, in UTC, or 2h for so long ago.")
+        return said("Nothing was written down: the field is empty, or too long.")
+    try:
+        if list(await here.ledger.journal.called(id)) != [id]:
+            return said("Nothing was written down: the journal does not know the incident.")
+        await here.ledger.journal.record([event])
+        await here.archive.preserve(id, by=who.address, reason="an incident")
+    except LedgerError:
+        return said("Nothing was done: the record cannot be written at the moment. Try again.")
+    return ""
+
+
+def _drafts(made: Made) -> list[tuple[str, str, str]]:
+    """Each with its title and language; they name nobody, whoever asks."""
+    found = []
+    for language in languages():
+        said = Speech(language)
+        page = told(made, said)
+        found += [(one.title, language, one.text) for who in AUDIENCES for one in [draft(who, made, page, said)]]
+    return found
 
 
 def may_ask(who: Person) -> bool:
@@ -143,6 +189,8 @@ async def _shown(
     made: Told | None = None,
     *,
     wrong: Mapping[str, str] | None = None,
+    breach: Form | None = None,
+    drafts: Sequence[tuple[str, str, str]] = (),
 ) -> Response:
     here, who = desk(request), person(request)
     lists = here.policies.current().registry.lists
@@ -157,6 +205,9 @@ async def _shown(
         today=today,
         further=further,
         state=labels.mailing_state,
+        breach=breach,
+        drafts=drafts,
+        most=MOST,
         lists=sorted((info.title or name, name) for name, info in lists.items()),
         problem=problem or (speech(request)(N_("No report was made: see below what is missing.")) if wrong else ""),
         wrong=wrong,

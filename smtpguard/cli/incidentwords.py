@@ -1,0 +1,141 @@
+"""smtpguard incident aware, write, authority and draft: what people say of an incident, and what is told to whom."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.incidentmaking import making
+from smtpguard.cli.times import moment
+from smtpguard.incidents import breach
+from smtpguard.incidents.about import About
+from smtpguard.incidents.breach import HOURS, Field
+from smtpguard.journal.event import Event
+from smtpguard.locale.catalogue import languages
+
+AUDIENCES = ("customers", "staff")
+_LANGUAGE = click.option(
+    "--language", type=click.Choice(languages()), default="en", show_default=True, help="Of the text."
+)
+
+
+async def _written(context: Context, id: str, event: Event) -> str:
+    """Under what the journal calls it; which that is."""
+    from dataclasses import replace
+
+    from smtpguard.app.services import opened
+
+    async with opened(context.settings()) as (store, _):
+        ids = await store.journal.called(id)
+        if len(ids) != 1:
+            raise NotFine(f"several are called {id}: {', '.join(ids)}" if ids else f"nothing is called {id}")
+        await store.journal.record([replace(event, id=ids[0])])
+        await store.preserve(ids[0], by=context.user, reason="an incident")
+    return ids[0]
+
+
+@click.command()
+@click.argument("id", metavar="ID")
+@click.argument("time", metavar="TIME")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def aware(context: Context, id: str, time: str, as_json: bool) -> None:
+    """Say since when the organisation is aware of it: the 72 hours of GDPR Art. 33(1) run from then.
+
+    TIME: "2026-11-26 09:30" in UTC, or "2h" ago. It is journalled, with who says so; the last word counts. From then on everything of the
+    incident is kept for 180 days (incident hold).
+    """
+    now = datetime.now(UTC)
+    since = moment("TIME", time, now)
+    try:
+        event = breach.aware(id, since, by=context.user, at=now)
+    except ValueError as error:
+        raise CannotRun(f"TIME: {error}") from None
+    called = context.run(_written(context, id, event))
+    due = since + HOURS
+    if as_json or context.json:
+        context.say({"id": called, "since": since, "due": due})
+        return
+    click.echo(f"{called}: aware since {since:%Y-%m-%d %H:%M} UTC; the 72 hours end at {due:%Y-%m-%d %H:%M} UTC")
+
+
+@click.command()
+@click.argument("id", metavar="ID")
+@click.argument("field", type=click.Choice([each.value for each in Field]))
+@click.option("--text", default=None, metavar="TEXT", help="What it says; else it is read from standard input.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def write(context: Context, id: str, field: str, text: str | None, as_json: bool) -> None:
+    """Write a field of the notification to the authority, which only people can fill.
+
+    It is journalled, with who wrote it and when; the last word of a field counts.
+    """
+    now = datetime.now(UTC)
+    given = sys.stdin.read() if text is None else text
+    try:
+        event = breach.wrote(id, Field(field), given, by=context.user, at=now)
+    except ValueError as error:
+        raise CannotRun(str(error)) from None
+    called = context.run(_written(context, id, event))
+    if as_json or context.json:
+        context.say({"id": called, "field": field, "at": now})
+        return
+    click.echo(f"{called}: {field} is written")
+
+
+@click.command()
+@click.argument("id", metavar="ID")
+@click.option("--no-names", is_flag=True, help="Without addresses, subjects and who wrote what.")
+@_LANGUAGE
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def authority(context: Context, id: str, no_names: bool, language: str, as_json: bool) -> None:
+    """Say what GDPR Art. 33(3) asks for, field by field, for the authority's form.
+
+    Filled where the journal has facts, with what people wrote, and with how much of the 72 hours is left. Exit 1 while a field is empty.
+    """
+    from smtpguard.console.breachform import as_row, filled, lines
+    from smtpguard.console.incident import told
+    from smtpguard.locale.speech import Speech
+
+    now = datetime.now(UTC)
+    made = context.run(
+        making(context, About(ids=frozenset([id])), now, names=not no_names, prove=False, language=language)
+    )
+    said = Speech(language)
+    form = filled(made, told(made, said, context.user), said)
+    if as_json or context.json:
+        context.say(as_row(form, made))
+    else:
+        for line in lines(form, said, made.names):
+            click.echo(line)
+    if any(row.empty for row in form.rows):
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("id", metavar="ID")
+@click.option("--to", "audience", type=click.Choice(AUDIENCES), required=True, help="To whom.")
+@_LANGUAGE
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def draft(context: Context, id: str, audience: str, language: str, as_json: bool) -> None:
+    """Draft what to tell customers or staff, from facts alone.
+
+    Nothing is claimed that the report does not mark as a fact. What only people can say stands in brackets.
+    """
+    from smtpguard.console.drafts import draft as drafted
+    from smtpguard.console.incident import told
+    from smtpguard.locale.speech import Speech
+
+    now = datetime.now(UTC)
+    made = context.run(making(context, About(ids=frozenset([id])), now, names=False, prove=False, language=language))
+    said = Speech(language)
+    text = drafted(audience, made, told(made, said), said).text
+    if as_json or context.json:
+        context.say({"audience": audience, "language": language, "text": text})
+    else:
+        click.echo(text)

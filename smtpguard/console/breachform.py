@@ -1,0 +1,213 @@
+"""The fields that GDPR Art. 33(3) asks for, in its order: filled where the journal has facts, and with what people wrote.
+
+Made of the statements of the report, so that the form says nothing that the report does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from smtpguard.console import labels
+from smtpguard.console.incident import Told, in_people
+from smtpguard.console.reporting import Made
+from smtpguard.incidents.breach import ARTICLES, Field, Word, Words, said_of
+from smtpguard.incidents.entries import Entries
+from smtpguard.incidents.report import CAME, LIST, WENT
+from smtpguard.incidents.statement import MARKS, Statement, fact, sure, unknown
+from smtpguard.journal.distinct import NOBODY
+from smtpguard.journal.event import Kind
+from smtpguard.locale.phrase import N_
+from smtpguard.locale.speech import Speech
+
+TITLES: Mapping[Field, str] = {
+    Field.NATURE: N_("The nature of the breach"),
+    Field.SUBJECTS: N_("Categories and approximate number of the people concerned"),
+    Field.RECORDS: N_("Categories and approximate number of the records concerned"),
+    Field.CONTACT: N_("Data protection officer, or other contact: name and contact details"),
+    Field.CONSEQUENCES: N_("Likely consequences of the breach"),
+    Field.MEASURES: N_("Measures taken or proposed, also to mitigate its effects"),
+    Field.DELAY: N_("Reasons for the delay, where it is notified after 72 hours"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One field. ``statements``: what the journal has on it; ``word``: what people wrote, None while nobody has. ``empty``: nothing of either, and a person
+    has to write."""
+
+    field: Field
+    title: str
+    article: str
+    statements: tuple[Statement, ...]
+    word: Word | None
+
+    @property
+    def empty(self) -> bool:
+        return not self.statements and self.word is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """``id``: by what the journal keeps what is written of it. ``clock``: of the 72 hours. ``special``: GDPR Art. 9, where a list was of a special category.
+    ``over``: whether they are over."""
+
+    id: str
+    words: Words
+    clock: tuple[Statement, ...]
+    over: bool
+    special: tuple[Statement, ...]
+    rows: tuple[Row, ...]
+
+
+def id_of(made: Made) -> str:
+    """By what an incident is called, whoever asks for it how: as it was asked for, else its largest mailing, else its first message."""
+    if made.about.ids:
+        return min(made.about.ids)
+    if made.report.mailings:
+        return made.report.mailings.most_common(1)[0][0]
+    return made.report.let_through[0].id if made.report.let_through is not None else ""
+
+
+def filled(made: Made, page: Told, said: Speech) -> Form:
+    words = said_of(made.report.steps)
+    over = words.due is not None and made.at > words.due
+    special = tuple(_special(made, said))
+    facts: Mapping[Field, tuple[Statement, ...]] = {
+        Field.NATURE: (*page.paragraph, *special),
+        Field.SUBJECTS: tuple(_subjects(made, said)),
+        Field.RECORDS: tuple(_records(made, said)),
+        Field.MEASURES: tuple(_measures(made, page, said)),
+    }
+    rows = [
+        Row(
+            field=one,
+            title=said(TITLES[one]),
+            article=f"GDPR Art. {ARTICLES[one]}",
+            statements=facts.get(one, ()),
+            word=words.written.get(one),
+        )
+        for one in Field
+        if one is not Field.DELAY or over or one in words.written
+    ]
+    clock = next((part.statements for part in page.parts if part.key == "authority"), ())
+    return Form(id=id_of(made), words=words, clock=clock, over=over, special=special, rows=tuple(rows))
+
+
+def _special(made: Made, said: Speech) -> Iterator[Statement]:
+    for name in made.report.lists:
+        one = made.purposes.lists.get(name)
+        if one is not None and one.sensitivity == "special-category":
+            category = labels.CATEGORIES[one.category or ""]
+            text = said(
+                "GDPR Art. 9: the list {name} ({category})",
+                name=one.title,
+                category=said(category),
+            )
+            yield fact(text, made.report.entries[LIST, name])
+
+
+def _subjects(made: Made, said: Speech) -> Iterator[Statement]:
+    report = made.report
+    reached = report.reached.people
+    for name in report.lists:
+        one, have = made.purposes.lists.get(name), report.of_lists.get(name, NOBODY)
+        if one is None or have.high == 0:
+            continue
+        text = said(
+            "{people} on the list {name} have it (audience {audience})",
+            people=in_people(have, said),
+            name=one.title,
+            audience=one.audience,
+        )
+        yield Statement(text=text, mark=sure(have.exact), entries=report.entries[LIST, name])
+    if reached.high == 0:
+        text = said("nobody is known to have it")
+    else:
+        text = said("in all {people} have it", people=in_people(reached, said))
+    entries = report.entries[(WENT, "") if report.reached.messages else (CAME, "")]
+    yield Statement(text=text, mark=sure(reached.exact), entries=entries)
+    if report.perhaps.high != 0:
+        yield unknown(said("whether {people} more have it", people=in_people(report.perhaps, said)))
+
+
+def _records(made: Made, said: Speech) -> Iterator[Statement]:
+    report = made.report
+    went = said.ngettext("{n} message went out", "{n} messages went out", report.reached.messages)
+    yield fact(went, report.entries[(WENT, "") if report.reached.messages else (CAME, "")])
+    if report.shown > 1:
+        text = said("{n} addresses stood in To and Cc, where all who got it can read them", n=said.number(report.shown))
+        yield fact(text, report.entries[CAME, ""])
+
+
+def _measures(made: Made, page: Told, said: Speech) -> Iterator[Statement]:
+    yield from next((part.statements for part in page.parts if part.key == "speed"), ())
+    for row in page.timeline:
+        if row.what in _MEASURES:
+            yield fact(f"{row.utc} UTC: {row.text}", Entries.of(row.seq))
+
+
+_MEASURES = frozenset(kind.value for kind in (Kind.FREEZE, Kind.REJECTED, Kind.STOPPED, Kind.REOPENED))
+
+
+def as_row(form: Form, made: Made) -> dict[str, Any]:
+    """One object of JSON's values."""
+    words = form.words
+    aware = None
+    if words.aware is not None and words.due is not None:
+        since, word = words.aware
+        aware = {
+            "since": _z(since),
+            "by": word.by if made.names else None,
+            "said_at": _z(word.at),
+            "entry": word.seq,
+            "due": _z(words.due),
+        }
+    return {
+        "id": form.id,
+        "aware": aware,
+        "over": form.over,
+        "special_categories": [one.text for one in form.special],
+        "fields": [
+            {
+                "field": row.field.value,
+                "article": row.article,
+                "title": row.title,
+                "facts": [
+                    {"text": one.text.strip(), "mark": one.mark.value, "entries": list(one.entries.named)}
+                    for one in row.statements
+                ],
+                "written": None if row.word is None else _word(row.word, made.names),
+                "to_be_written": row.empty,
+            }
+            for row in form.rows
+        ],
+    }
+
+
+def _word(word: Word, names: bool) -> dict[str, Any]:
+    return {"text": word.text, "by": word.by if names else None, "at": _z(word.at), "entry": word.seq}
+
+
+def _z(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def lines(form: Form, said: Speech, names: bool) -> Iterator[str]:
+    """As a terminal shows it, and as it can be pasted."""
+    for one in form.clock:
+        yield one.text
+    for row in form.rows:
+        yield ""
+        yield f"{row.title.upper()} ({row.article})"
+        for one in row.statements:
+            yield f"  {one.text.strip()}  [{said(MARKS[one.mark])}]"
+        if row.word is not None:
+            text = row.word.text if row.word.text is not None else said("(erased)")
+            yield from (f"  {line}" for line in text.splitlines())
+            who = row.word.by if names and row.word.by else said("somebody")
+            yield "  " + said("written by {who}, {when}", who=who, when=f"{row.word.at:%Y-%m-%d %H:%M} UTC")
+        elif row.empty:
+            yield "  " + said("TO BE WRITTEN: smtpguard incident write {id} {field}", id=form.id, field=row.field.value)

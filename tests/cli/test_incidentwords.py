@@ -1,0 +1,86 @@
+"""incident aware, write, authority and draft, as people type them at 23:00."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from tests.cli.test_incident import HOLD, page, story
+
+__all__ = ["story"]
+
+
+def run(story: Path, *args: str, **how: Any) -> Result:
+    return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "incident", *args], **how)
+
+
+def form(story: Path) -> dict[str, Any]:
+    result = run(story, "authority", HOLD, "--json")
+    made: dict[str, Any] = json.loads(result.stdout)
+    assert result.exit_code == any(row["to_be_written"] for row in made["fields"])
+    return made
+
+
+def test_the_form_has_the_fields_of_the_law_in_order_and_says_what_people_must_write(story: Path) -> None:
+    made = form(story)
+    assert [(row["field"], row["article"], row["to_be_written"]) for row in made["fields"]] == [
+        ("nature", "GDPR Art. 33(3)(a)", False),
+        ("subjects", "GDPR Art. 33(3)(a)", False),
+        ("records", "GDPR Art. 33(3)(a)", False),
+        ("contact", "GDPR Art. 33(3)(b)", True),
+        ("consequences", "GDPR Art. 33(3)(c)", True),
+        ("measures", "GDPR Art. 33(3)(d)", False),
+    ]
+    assert made["aware"] is None
+    assert made["special_categories"] == ["GDPR Art. 9: the list Ramadan greetings (religion: special category)"]
+    assert any("It was stopped at once" in one["text"] for one in made["fields"][5]["facts"])
+    assert all(one["entries"] for row in made["fields"] for one in row["facts"] if one["mark"] == "fact")
+
+
+def test_what_people_say_is_journalled_and_kept_and_the_last_word_counts(story: Path) -> None:
+    for text in ("dpo", "The DPO: dpo@example.com, +46 8 000 000"):
+        assert run(story, "write", HOLD, "contact", "--text", text).exit_code == 0
+    assert run(story, "write", HOLD.lower(), "consequences", input="Nobody got it.\n").exit_code == 0
+    said = run(story, "aware", HOLD, "2026-03-02 10:00", "--json")
+    assert json.loads(said.stdout)["due"].startswith("2026-03-05T10:00:00")
+    made = form(story)
+    by_field = {row["field"]: row["written"] for row in made["fields"]}
+    assert by_field["contact"]["text"] == "The DPO: dpo@example.com, +46 8 000 000"
+    assert by_field["consequences"]["text"] == "Nobody got it."
+    assert by_field["delay"] is None, "it is over for long, so that the reasons are asked for"
+    assert (made["over"], made["aware"]["since"]) == (True, "2026-03-02T10:00:00Z")
+    plain = run(story, "authority", HOLD, "--language", "sv").stdout
+    assert "KONTAKTUPPGIFTER (GDPR Art. 33(3)(b))" in plain
+    assert "ATT SKRIVA: smtpguard incident write" in plain
+    exported = CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "audit", "export"]).stdout.splitlines()
+    told = [row for row in map(json.loads, exported) if row["kind"] == "incident"]
+    assert [row["data"]["change"] for row in told] == ["written", "written", "written", "aware"]
+    assert all("dpo" not in json.dumps(row["data"]) for row in told)
+    assert HOLD in run(story, "holds").stdout, "what is notified is kept past its time"
+    unnamed = run(story, "authority", HOLD, "--no-names", "--json")
+    assert json.loads(unnamed.stdout)["aware"]["by"] is None
+    assert "the 72 hours end at 2026-03-05 10:00:00 UTC" in page(story, HOLD)
+
+
+def test_wrong_use(story: Path) -> None:
+    for args, status, words in (
+        (("aware", HOLD, "tomorrow"), 2, 'TIME: "tomorrow" is no time'),
+        (("aware", HOLD, "2999-01-01"), 2, "TIME: that time is still to come"),
+        (("aware", "nobody", "2h"), 1, "nothing is called nobody"),
+        (("write", HOLD, "contact", "--text", " "), 2, "nothing is written"),
+    ):
+        result = run(story, *args)
+        assert (result.exit_code, words in result.stderr) == (status, True), result.stderr
+
+
+def test_the_drafts(story: Path) -> None:
+    text = run(story, "draft", HOLD, "--to", "customers").stdout
+    assert "No message of this has gone out from us." in text
+    assert "[Whom to ask, and how: to be written]" in text
+    assert "anna" not in text
+    made = json.loads(run(story, "draft", HOLD, "--to", "staff", "--language", "sv", "--json").stdout)
+    assert "Det stoppades genast när det kom." in made["text"]

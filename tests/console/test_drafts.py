@@ -1,0 +1,145 @@
+"""The drafts to customers and staff, whatever a report says: no number that is no fact, and no list of a special category."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpguard.console.drafts import AUDIENCES, draft
+from smtpguard.console.incident import told
+from smtpguard.console.ports import Found
+from smtpguard.console.reporting import Made
+from smtpguard.incidents.about import About
+from smtpguard.incidents.purposes import ListThen, Purposes
+from smtpguard.incidents.report import Case, Report
+from smtpguard.incidents.rows import Found as Rows
+from smtpguard.incidents.statement import Mark
+from smtpguard.journal.chain import GENESIS, Entry, body_of, instant, microseconds
+from smtpguard.journal.distinct import Interval
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.fate import End, Sum
+from smtpguard.locale.speech import Speech
+from tests.journal.chaining import SEAL, T0
+
+ID = "T" * 16
+KEEPS = timedelta(days=30)
+NUMBER = re.compile(r"\d+(?:[,\N{NO-BREAK SPACE}]\d{3})*")
+LISTS = {
+    "news": ListThen(title="News", audience="customers", sensitivity=None, category=None),
+    "ramadan": ListThen(
+        title="Ramadan greetings", audience="customers", sensitivity="special-category", category="religion"
+    ),
+}
+
+
+def entry(seq: int, event: Event) -> Entry:
+    at, body = microseconds(event.at), body_of(event, SEAL)
+    return Entry(seq=seq, at=at, kind=event.kind.value, id=event.id, body=body, prev=GENESIS, hash=GENESIS)
+
+
+@cache
+def usual() -> Report:
+    """One that went out to 60."""
+    case = Case(About(ids=frozenset({ID})), SEAL)
+    data = {"action": "relay", "counts": {"reach": 60}, "lists": ["news"], "client": "192.0.2.1"}
+    assert case.judge(entry(1, Event(kind=Kind.VERDICT, id=ID, at=T0, data=data)), None)
+    outcome = Event(kind=Kind.OUTCOME, id=ID, at=T0, data={"outcome": "relayed"})
+    case.add(entry(2, outcome), None)
+    return case.report()
+
+
+def made(report: Report, *, special: bool = False, zone: str = "Europe/Stockholm") -> Made:
+    found: Found = Rows(
+        report=report, mailings=(), journal="j", seq=9, hash=GENESIS, checkpoint=None, proof=None
+    )  # fmt: skip
+    name = "ramadan" if special else "news"
+    purposes = Purposes(zone=zone, lists={"news": LISTS[name]})
+    return Made(
+        about=About(ids=frozenset({ID})), found=found, report=report, purposes=purposes, at=T0, names=False, keeps=KEEPS
+    )
+
+
+people = st.builds(
+    lambda low, more: Interval(low, None if more is None else low + more),
+    st.integers(0, 500_000),
+    st.none() | st.integers(0, 9_999),
+)
+times = st.integers(0, 5_000_000).map(lambda seconds: T0 + timedelta(seconds=seconds))
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> Report:
+    begin = usual()
+    went = draw(st.none() | st.tuples(times, times).map(sorted))
+    stop = draw(st.none() | times)
+    reached = Sum(messages=draw(st.integers(1, 9_999)) if went else 0, people=draw(people) if went else Interval(0, 0))
+    event = Event(kind=draw(st.sampled_from([Kind.FREEZE, Kind.REJECTED])), id=ID, at=stop or T0)
+    changes: dict[str, Any] = {
+        "went_first": went[0] if went else None,
+        "went_last": went[1] if went else None,
+        "reached": reached,
+        "perhaps": draw(people | st.just(Interval(0, 0))),
+        "ends": draw(st.sampled_from([begin.ends, {End.IN_DOUBT: Sum(messages=1, people=Interval(3, 3))}])),
+        "of_lists": {"news": draw(people)},
+        "shown": draw(st.integers(0, 99)),
+        "stopped": entry(3, event) if stop else None,
+        "until": instant(microseconds(max([T0, *(went or ()), *([stop] if stop else [])]))),
+    }
+    return replace(begin, **changes)
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+@given(
+    report=reports(),
+    special=st.booleans(),
+    language=st.sampled_from(["en", "sv"]),
+    zone=st.sampled_from(["UTC", "Europe/Stockholm", "Asia/Kolkata"]),
+)
+def test_no_number_that_is_no_fact_and_no_list_that_names_a_special_category(
+    audience: str, report: Report, special: bool, language: str, zone: str
+) -> None:
+    said = Speech(language)
+    one = made(report, special=special, zone=zone)
+    page = told(one, said)
+    every = (*page.paragraph, *(each for part in page.parts for each in part.statements))
+    facts = {n for each in every if each.mark is Mark.FACT for n in NUMBER.findall(each.text)}
+    text = draft(audience, one, page, said).text
+    assert set(NUMBER.findall(text)) <= facts, text
+    assert "Ramadan" not in text
+    assert "religion" not in text
+
+
+def test_what_went_out_is_told_to_customers_and_staff_in_both_languages() -> None:
+    one = made(usual())
+    english, swedish = Speech("en"), Speech("sv")
+    text = draft("customers", one, told(one, english), english).text
+    assert "At 2026-03-02 10:00 (Europe/Stockholm) a message went out from us. It reached people" not in text, (
+        "nobody is known to be on it"
+    )
+    assert "At 2026-03-02 10:00 (Europe/Stockholm) a message went out from us. 60 people got it." in text
+    assert "Nothing in our records points to an intrusion." in text
+    text = draft("staff", one, told(one, swedish), swedish).text
+    assert "60 personer fick det." in text
+    assert "Inget stoppade det." in text
+    assert text.startswith("Ämne: Vad som gick ut")
+
+
+def test_what_is_in_doubt_is_not_said_to_have_gone_or_not() -> None:
+    doubt = replace(
+        usual(),
+        reached=Sum(),
+        went_first=None,
+        went_last=None,
+        ends={End.IN_DOUBT: Sum(messages=1, people=Interval(3, 3))},
+    )
+    said = Speech("en")
+    text = draft("customers", made(doubt), told(made(doubt), said), said).text
+    assert "Whether a message of this went out from us we do not know yet." in text
+    assert "No message" not in text

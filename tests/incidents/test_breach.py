@@ -1,0 +1,52 @@
+"""What people say of an incident, as the journal keeps it: the last word of each field, and the 72 hours."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.incidents import breach
+from smtpguard.incidents.breach import Field, said_of
+from smtpguard.incidents.timeline import Step
+from smtpguard.journal.chain import GENESIS, Clear, Entry, body_of, microseconds
+from smtpguard.journal.event import Event
+from tests.journal.chaining import SEAL, T0
+
+
+def step(seq: int, event: Event, erased: bool = False) -> Step:
+    clear: Clear | None = None if erased else {role: list(values) for role, values in event.private.items()}
+    at, body = microseconds(event.at), body_of(event, SEAL)
+    entry = Entry(seq=seq, at=at, kind=event.kind.value, id=event.id, body=body, prev=GENESIS, hash=GENESIS)
+    return Step(entry=entry, clear=clear)
+
+
+def test_the_last_word_of_each_field_counts_with_who_wrote_it_and_when() -> None:
+    later = T0 + timedelta(hours=1)
+    words = said_of(
+        [
+            step(1, breach.wrote("I", Field.CONTACT, " dpo ", by="eva", at=T0)),
+            step(2, breach.aware("I", T0 - timedelta(hours=2), by="eva", at=T0)),
+            step(3, breach.wrote("I", Field.CONTACT, "dpo@example.com", by="omar", at=later)),
+            step(4, breach.aware("I", T0 - timedelta(hours=3), by="omar", at=later)),
+        ]
+    )
+    assert words.due == T0 + timedelta(hours=69)
+    contact = words.written[Field.CONTACT]
+    assert (contact.text, contact.by, contact.at, contact.seq) == ("dpo@example.com", "omar", later, 3)
+
+
+def test_what_is_erased_is_not_what_was_never_written() -> None:
+    words = said_of([step(1, breach.wrote("I", Field.CONTACT, "dpo", by="eva", at=T0), erased=True)])
+    assert (words.written[Field.CONTACT].text, Field.MEASURES in words.written, words.due) == (None, False, None)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "x" * (breach.MOST + 1)])
+def test_nothing_and_too_much_is_not_written(text: str) -> None:
+    with pytest.raises(ValueError, match=r"written|longer"):
+        breach.wrote("I", Field.CONTACT, text, by="eva", at=T0)
+
+
+def test_nobody_is_aware_of_what_is_to_come() -> None:
+    with pytest.raises(ValueError, match="still to come"):
+        breach.aware("I", T0 + timedelta(seconds=1), by="eva", at=T0)
