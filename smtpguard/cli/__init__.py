@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "freeze": ("freeze", "Stand still: everything, a list, a sender, a mailing, a conversation."),
     "thaw": ("thaw", "Lift a freeze."),
     "audit": ("audit", "Verify or export the journal."),
+    "privacy": ("privacy", "Show or erase what is kept about a person."),
     "find": ("find", "Find messages by a queue id, a Message-ID, an address or words of the subject."),
     "report": ("report", "What passed, what each rule held, and what people decided."),
     "suggest": ("suggest", "Suggest what the policy could say, from what came through."),

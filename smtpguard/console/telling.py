@@ -126,6 +126,8 @@ DEEDS: Mapping[str, str] = {
     "people asked": N_("one person wants to be told who got it"),
     "people agreed": N_("a second person agrees that it is told who got it"),
     "people": N_("who got it, by their addresses"),
+    "privacy": N_("what is kept about one person"),
+    "person": N_("what was kept about one person"),
 }
 """Changes of a mailing."""
 _TELLING = ("action", "choice", "notice", "outcome", "said", "saw", "state", "was", "what")

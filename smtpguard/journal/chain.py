@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -82,10 +82,16 @@ def parsed(text: str) -> Any:
         return json.loads(text)
 
 
-class Seal:
-    """Keyed digests of private values, of one installation and one journal: they cannot join two journals."""
+ERASED = "(erased)"
+"""In place of a clear value that was erased for the person whom it named. The journal has its digest (Seal.fits)."""
 
-    def __init__(self, secret: bytes, journal: str) -> None:
+
+class Seal:
+    """Keyed digests of private values, of one installation and one journal: they cannot join two journals. ``erased``: whether the
+    value of a digest was erased for a person, by the journal."""
+
+    def __init__(self, secret: bytes, journal: str, erased: Callable[[str], bool] = lambda digest: False) -> None:
+        self._erased = erased
         key = hmac.digest(secret, b"smtpguard journal private " + journal.encode(), "sha256")
         self._keyed = hashlib.blake2b(key=key, digest_size=16)
 
@@ -97,6 +103,23 @@ class Seal:
 
     def all(self, private: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         return {role: [self.of(role, value) for value in values] for role, values in private.items()}
+
+    def fits(self, sealed: object, private: Mapping[str, Sequence[str]]) -> bool:
+        """Whether clear values are those of the digests, or were erased. Raises TypeError and AttributeError if they are no such values."""
+        made = self.all(private)
+        if made == sealed:
+            return True
+        if not isinstance(sealed, dict) or sealed.keys() != made.keys():
+            return False
+        return all(
+            len(digests) == len(values)
+            and all(
+                of == digest or (value == ERASED and self._erased(digest))
+                for digest, of, value in zip(digests, made[role], values, strict=True)
+            )
+            for role, values in private.items()
+            for digests in [sealed[role]]
+        )
 
 
 def body_of(event: Event, seal: Seal) -> str:

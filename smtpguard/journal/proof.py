@@ -228,7 +228,7 @@ def _nameless(entry: Entry) -> bool:
 
 def _fits(entry: Entry, clear: Clear, seal: Seal) -> bool:
     try:
-        return bool(parsed(entry.body).get("private", {}) == seal.all(clear))
+        return seal.fits(parsed(entry.body).get("private", {}), clear)
     except (ValueError, TypeError, AttributeError):  # not JSON of smtpguard
         return False
 

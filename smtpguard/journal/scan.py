@@ -130,11 +130,11 @@ class Walk:
             self.head = read_head(connection)
             line = connection.execute(self._checkpoints().order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
             rare = connection.execute(self._checkpoints().where(journal.NOTABLE)).scalars().all()
-        self.seal = Seal(secret, self.head.journal)
         self.signed = None if line is None else journal.trusted(line, secret, self.head.journal)
         known = (journal.trusted(line, secret, self.head.journal) for line in rare)
         self.renewed = max((made.seq for made in known if made is not None and made.renewed), default=0)
         self._retention = _Retention(open, secret, self.head.journal)
+        self.seal = Seal(secret, self.head.journal, self._retention.wiped)
         self._misfiled: Bad | None = None
         self._trimmed = 0
         self._notes: Noted | None = None
@@ -219,6 +219,7 @@ class Walk:
             journal=head.journal,
             renewed=self.renewed,
             through=self._retention.through,
+            erased=frozenset(self._retention.digests),
         )
         if not quickwalk.fits(self.open, url, parts, named, names):
             return None
@@ -362,11 +363,20 @@ class _Retention:
         self._open, self._secret, self._name = open, secret, name
         self.through = self._looked = 0
         self.said_by = 0
+        self.digests: dict[str, int] = {}
+        """Of values that were erased for a person, and the entry that says so."""
 
     def erased(self, seq: int) -> bool:
         if seq > self.through:
             self._look()
         return seq <= self.through
+
+    def wiped(self, digest: str) -> bool:
+        """Whether it claims to have erased the value of this digest for a person. Believed only if the chain holds."""
+        if digest not in self.digests:
+            self._look()
+        self.said_by = max(self.said_by, self.digests.get(digest, 0))
+        return digest in self.digests
 
     def _look(self) -> None:
         """Read what was written since the last look."""
@@ -376,6 +386,8 @@ class _Retention:
             rows = connection.execute(query).all()
         for at, body in rows:
             self._looked = at
+            for digest in _of_a_person(body):
+                self.digests.setdefault(digest, at)
             if (through := _private_through(body)) > self.through:
                 self.through, self.said_by = through, at
 
@@ -392,6 +404,13 @@ def _private_through(body: str) -> int:
         return int(json.loads(body)["data"].get("private_through", 0))
     except (ValueError, TypeError, KeyError, AttributeError):  # not written here, as the walk reports
         return 0
+
+
+def _of_a_person(body: str) -> list[str]:
+    try:
+        return [str(digest) for digest in json.loads(body)["data"].get("sealed", ())]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return []
 
 
 async def verdicts(

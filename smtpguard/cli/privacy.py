@@ -1,0 +1,173 @@
+"""smtpguard privacy: show everything that is kept about a person, or erase what nothing needs any more.
+
+The address itself is not journalled: the journal has the person's keyed digest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smtpguard.cli.audit import may_name, progress
+from smtpguard.cli.context import CannotRun, Context
+from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.address import Address, BadAddress
+
+if TYPE_CHECKING:
+    from smtpguard.lists.digest import Digester
+    from smtpguard.store.privacy import Kept, Whom
+
+_WORDS = {
+    "entry": ("entry of the journal names them", "entries of the journal name them"),
+    "hold": ("held message", "held messages"),
+    "mailing": ("mailing", "mailings"),
+    "set": ("set of people for a correction", "sets of people for corrections"),
+    "count": ("count", "counts"),
+    "sending": ("release or notice", "releases and notices"),
+    "returned": ("mail that came back", "mails that came back"),
+    "freeze": ("freeze", "freezes"),
+    "account": ("account of the console", "accounts of the console"),
+    "absence": ("absence", "absences"),
+}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+an_address = click.argument("address", metavar="ADDRESS")
+
+
+@click.group()
+def command() -> None:
+    """What is kept about a person: show, erase."""
+
+
+@command.command()
+@an_address
+@as_json
+@click.pass_obj
+def show(context: Context, address: str, as_json: bool) -> None:
+    """Everything that is kept about a person, by any address that reaches the same mailbox: for a request of access.
+
+    Names, holds, mailings, counts, what is to be sent and what came back, lists; and how often the journal has the keyed digest alone.
+    That it was asked is journalled, without the address.
+    """
+
+    async def work() -> tuple[Sequence[Kept], int, tuple[str, ...]]:
+        from smtpguard.app.services import opened
+        from smtpguard.store import privacy
+
+        async with opened(context.settings(), reads=True) as (store, digester):
+            may_name(store)
+            await store.journal.catch_up()
+            whom = _whom(address, digester)
+            with progress("Names") as names, progress("Digests") as digests:
+                found = await store.walk(lambda open: list(privacy.collect(open, whom, names)))
+                verdicts = await store.walk(lambda open: privacy.digests_only(open, whom, digests))
+            lists = _lists(context, address, digester)
+            data = {"what": "privacy", "person": list(whom.hexes), "found": len(found)}
+            event = Event(
+                kind=Kind.EXPORTED, id="journal", at=datetime.now(UTC), data=data, private={"actor": (context.user,)}
+            )
+            await store.journal.record([event])
+        return found, verdicts, lists
+
+    found, verdicts, lists = context.run(work())
+    if as_json or context.json:
+        for one in found:
+            context.say(_row(one))
+        context.say({"what": "digest", "verdicts": verdicts})
+        for name in lists:
+            context.say({"what": "list", "id": name})
+        return
+    for what, n in Counter(one.what for one in found).items():
+        click.echo(f"{n:,} {_WORDS[what][n != 1]}:")
+        for one in found:
+            if one.what == what:
+                click.echo(f"  {_line(one)}")
+    click.echo(f"{verdicts:,} verdicts have their keyed digest, which stays as long as the journal.")
+    click.echo(f"Lists: {', '.join(lists) or 'none'}." + (" It is corrected and erased where the list comes from." if lists else ""))  # fmt: skip
+
+
+@command.command()
+@an_address
+@click.option("--yes", is_flag=True, help="Without asking.")
+@as_json
+@click.pass_obj
+def erase(context: Context, address: str, yes: bool, as_json: bool) -> None:
+    """Erase what is kept about a person, save what a pending decision or an incident needs, which it names.
+
+    The journal stays provable: its entries keep keyed digests, and say which were erased. Nothing can be put back.
+    """
+    if not yes:
+        click.confirm("Erase it for good?", abort=True, err=True)
+
+    async def work() -> Any:
+        from smtpguard.app.services import opened
+        from smtpguard.store import privacy
+
+        async with opened(context.settings()) as (store, digester):
+            await store.journal.catch_up()
+            whom = _whom(address, digester)
+            with progress("Erasing") as bar:
+                return await privacy.erase(store, whom, by=context.user, progress=bar), _lists(
+                    context, address, digester
+                )
+
+    done, lists = context.run(work())
+    if as_json or context.json:
+        context.say(
+            {
+                "what": "erased",
+                "values": done.values,
+                "entries": done.entries,
+                "holds": done.holds,
+                "mailings": sum(done.mailings.values()),
+                "lists": list(lists),
+            }
+        )
+        for one in done.kept:
+            context.say(_row(one))
+        return
+    click.echo(f"Erased: {done.values:,} values in {done.entries:,} entries of the journal, {done.holds:,} holds, {sum(done.mailings.values()):,} mailings' digests, and what was counted.")  # fmt: skip
+    for one in done.kept:
+        click.echo(f"Kept: {one.what} {_line(one)}")
+    if lists:
+        click.echo(f"On the lists {', '.join(lists)}: erase it where they come from.")
+
+
+def _whom(address: str, digester: Digester) -> Whom:
+    from smtpguard.store.privacy import Whom
+
+    try:
+        return Whom(Address.parse(address.strip()), digester)
+    except BadAddress:
+        raise CannotRun(f"that is no address: {address}") from None
+
+
+def _lists(context: Context, address: str, digester: Digester) -> tuple[str, ...]:
+    """Those on whose indexes they are, on this machine."""
+    from smtpguard.app.files import indexes
+    from smtpguard.lists.index import BadIndex, Index
+
+    digests, found = digester.every(Address.parse(address.strip())), []
+    for path in sorted(indexes(context.settings()).glob("*.index")):
+        try:
+            index = Index(path, *digester.key_ids)
+        except (BadIndex, OSError) as error:
+            click.echo(f"{path.name}: {error}", err=True)
+            continue
+        if any(digest in index for digest in digests):
+            found.append(path.name.removesuffix(".index"))
+    return tuple(found)
+
+
+def _row(one: Kept) -> dict[str, Any]:
+    at = None if one.at is None else f"{one.at:%Y-%m-%dT%H:%M:%SZ}"
+    return {"what": one.what, "id": one.id, "at": at, "parts": list(one.parts), "stays": one.stays or None}
+
+
+def _line(one: Kept) -> str:
+    at = "" if one.at is None else f"{one.at:%Y-%m-%d %H:%M} UTC  "
+    return f"{at}{one.id} {', '.join(one.parts)}{f' (stays: {one.stays})' if one.stays else ''}".rstrip()

@@ -1,0 +1,523 @@
+"""What the store has about one person, and its erasure: names, holds, mailings, counts, what was sent and came back.
+
+The journal's entries stay, with the digests that its chain is made of. An erased value has ``ERASED`` in its place, and an
+entry of the journal has its digest, so that the chain is still proved (Seal.fits). Everything is read in slices.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache, partial
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Table, delete, select, update
+
+from smtpguard.counts.entries import number, unpack
+from smtpguard.database.access import Access, Open
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.schema import (
+    absence,
+    account,
+    clear,
+    delivery,
+    entry,
+    freeze,
+    hold,
+    mailing,
+    outbox,
+    peopleset,
+    person,
+    preserved_key,
+    reached,
+    returned,
+    sent,
+    term,
+)
+from smtpguard.holds.model import LIVE
+from smtpguard.incidents import preserving
+from smtpguard.journal.chain import ERASED, canonical, instant, parsed
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.terms import Digests, plain
+from smtpguard.lists.digest import Digester
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mailings.mailingrow import NOTHING
+from smtpguard.mailings.model import Fate, State
+from smtpguard.returns.rows import NOBODY
+
+SLICE = 5_000
+SOME = 500
+MOST_KEPT = 100
+"""Things that an entry of the journal names as kept."""
+MOST_DIGESTS = 5_000
+_ADDRESS = re.compile(r"[^\s<>\"',;()\[\]\\]+@[^\s<>\"',;()\[\]\\]+")
+_LIVE = frozenset(state.value for state in LIVE)
+_DECIDED = frozenset({State.HELD.value, State.APPROVED.value, State.PAUSED.value})
+Progress = Callable[[int, int], None]
+
+
+class Whom:
+    """One person, by an address: all spellings that reach the same mailbox."""
+
+    def __init__(self, address: Address, digester: Digester) -> None:
+        self.digests = frozenset(digester.every(address))
+        self.numbers = frozenset(map(number, self.digests))
+        self.hexes = tuple(sorted(digest.hex() for digest in self.digests))
+        domain = address.domain.lower()
+        special = not domain.isascii() or "xn--" in domain or "gmail" in domain or "googlemail" in domain
+        self._hint = "@" if special else f"@{domain}"
+
+        @lru_cache(maxsize=100_000)
+        def same(text: str) -> bool:
+            try:
+                return not self.digests.isdisjoint(digester.every(Address.parse(text.strip(".:"))))
+            except BadAddress:
+                return False
+
+        self._same = same
+
+    def may_be_in(self, text: str) -> bool:
+        """False if it is surely not named there."""
+        return self._hint in text.lower()
+
+    def names(self, text: str) -> bool:
+        return self.may_be_in(text) and any(map(self._same, _ADDRESS.findall(text)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One thing about the person. ``what``: entry, digest, hold, mailing, set, count, sending, returned, freeze, account or absence;
+    ``parts``: as whom. ``stays``: why an erasure keeps it, "" if it is erased."""
+
+    what: str
+    id: str
+    at: datetime | None = None
+    parts: tuple[str, ...] = ()
+    stays: str = ""
+
+
+@dataclass(slots=True)
+class Erasure:
+    """``values``: clear values that were erased; ``kept``: what was not."""
+
+    values: int = 0
+    entries: int = 0
+    holds: int = 0
+    mailings: dict[str, int] = field(default_factory=dict)
+    others: int = 0
+    kept: list[Kept] = field(default_factory=list)
+
+
+class _Preserved:
+    """What incidents keep."""
+
+    def __init__(self, open: Open) -> None:
+        self._open = open
+        with open() as connection:
+            self._any = preserving.any_of_them(connection)
+
+    def why(self, id: str) -> str:
+        if not self._any:
+            return ""
+        with self._open() as connection:
+            query = select(preserved_key.c.incident).where(
+                preserved_key.c.what == preserving.ID, preserved_key.c.key == id
+            )
+            found = connection.execute(query.limit(1)).scalar()
+        return "" if found is None else f"incident {found}"
+
+
+def collect(open: Open, whom: Whom, progress: Progress | None = None) -> Iterator[Kept]:
+    """Everything, a slice in a transaction."""
+    keeps = _Preserved(open)
+    pending = {one.id for one in _holds(open, whom, keeps) if one.stays.startswith("decision")}
+    for seq, _, parts, one in _values(open, whom, progress):
+        why = keeps.why(one.id) or (f"decision {one.id}" if one.id in pending else "")
+        yield Kept(what="entry", id=f"{seq} {one.kind} {one.id}", at=instant(one.at), parts=parts, stays=why)
+    yield from _holds(open, whom, keeps)
+    for some in (_mailings, _sets, _counts, _sendings, _returned, _freezes, _staff):
+        yield from some(open, whom, keeps)
+
+
+def digests_only(open: Open, whom: Whom, progress: Progress | None = None) -> int:
+    """The number of verdicts that have the person's keyed digest: they stay as long as the journal."""
+    found = 0
+    for rows in _pages(open, entry, entry.c.seq, (entry.c.body,), progress, entry.c.kind == Kind.VERDICT.value):
+        found += sum(any(digest in body for digest in whom.hexes) for _, body in rows)
+    return found
+
+
+def _pages(
+    open: Open, table: Table, key: Any, columns: Sequence[Any], progress: Progress | None = None, *wanted: Any
+) -> Iterator[Sequence[Any]]:
+    with open() as connection:
+        last = read_head(connection).seq
+    after: Any = None
+    while True:
+        query = select(key, *columns).where(*wanted).order_by(key).limit(SLICE)
+        with open() as connection:
+            rows = connection.execute(query if after is None else query.where(key > after)).all()
+        if not rows:
+            return
+        after = rows[-1][0]
+        yield rows
+        if progress is not None and isinstance(after, int):
+            progress(after, max(last, after))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    kind: str
+    id: str
+    at: int
+    body: str
+
+
+def _values(
+    open: Open, whom: Whom, progress: Progress | None = None
+) -> Iterator[tuple[int, str, tuple[str, ...], _Named]]:
+    """Of each entry whose clear values name them: its number, those values, and in which parts."""
+    for rows in _pages(open, clear, clear.c.seq, (clear.c.doc,), progress):
+        found = {seq: (doc, parts) for seq, doc in rows if whom.may_be_in(doc) and (parts := _parts(doc, whom))}
+        if not found:
+            continue
+        seqs = sorted(found)
+        for start in range(0, len(seqs), SOME):
+            query = select(entry.c.seq, entry.c.kind, entry.c.id, entry.c.at, entry.c.body)
+            with open() as connection:
+                entries = connection.execute(query.where(entry.c.seq.in_(seqs[start : start + SOME]))).all()
+            for seq, kind, id, at, body in sorted(entries, key=lambda row: int(row[0])):
+                yield seq, *found[seq], _Named(kind=kind, id=id, at=at, body=body)
+
+
+def _parts(doc: str, whom: Whom) -> tuple[str, ...]:
+    try:
+        values = parsed(doc)
+        return tuple(sorted(role for role, some in values.items() if any(whom.names(value) for value in some)))
+    except (ValueError, TypeError, AttributeError):
+        return ()
+
+
+def _holds(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+    for rows in _pages(open, hold, hold.c.hold_id, (hold.c.state, hold.c.held_at, hold.c.doc, hold.c.people)):
+        for id, state, at, doc, people in rows:
+            parts = _within(doc, whom)
+            behind = people is not None and any(_among(bytes(people), digest) for digest in whom.digests)
+            if parts or behind:
+                why = keeps.why(id) or (f"decision {id}" if state in _LIVE else "")
+                yield Kept(what="hold", id=id, at=instant(at), parts=(state, *(parts or ("recipient",))), stays=why)
+
+
+def _among(people: bytes, digest: bytes) -> bool:
+    return any(people[at : at + 8] == digest for at in range(0, len(people), 8))
+
+
+def _within(doc: str, whom: Whom) -> tuple[str, ...]:
+    """The fields of a document whose texts name them."""
+    if not whom.may_be_in(doc):
+        return ()
+    try:
+        document = json.loads(doc)
+    except ValueError:
+        return ()
+    return tuple(sorted(str(name) for name, value in document.items() if any(map(whom.names, _texts(value)))))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+        local, domain = value.get("local"), value.get("domain")
+        if isinstance(local, str) and isinstance(domain, str):
+            yield f"{local}@{domain}"
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
+def _mailings(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+    """Whom each came for; and who wrote it or decided on it, in its document."""
+    reaching: dict[int, str] = {}
+    query = select(reached.c.n, reached.c.fate).select_from(mailing.join(reached, reached.c.n == mailing.c.n))
+    with open() as connection:
+        for n, fate in connection.execute(query.where(reached.c.person.in_(whom.digests))):
+            reaching[int(n)] = Fate(fate).name.lower()
+    for rows in _pages(open, mailing, mailing.c.n, (mailing.c.id, mailing.c.state, mailing.c.last_at, mailing.c.doc)):
+        for n, id, state, at, doc in rows:
+            parts = _within(doc, whom)
+            if n in reaching or parts:
+                why = keeps.why(id) or (f"decision on the mailing {id}" if state in _DECIDED else "")
+                became = (f"reached: {reaching[n]}",) if n in reaching else ()
+                yield Kept(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
+
+
+def _sets(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+    with open() as connection:
+        names = list(connection.execute(select(peopleset.c.name).distinct()).scalars())
+        for name in names:
+            for digest in whom.digests:
+                query = select(peopleset.c.people, peopleset.c.made_at).where(
+                    peopleset.c.name == name, peopleset.c.first <= digest
+                )
+                row = connection.execute(query.order_by(peopleset.c.first.desc()).limit(1)).one_or_none()
+                if row is not None and _among(bytes(row.people), digest):
+                    yield Kept(
+                        what="set",
+                        id=name,
+                        at=instant(row.made_at),
+                        stays="" if not _bound(connection, name) else "correction in force",
+                    )
+
+
+def _bound(connection: Connection, name: str) -> bool:
+    """Whether an approval may still be bound to this set."""
+    decided = connection.execute(select(mailing.c.doc).where(mailing.c.state != State.PASSING.value)).scalars()
+    return any(name in doc for doc in decided) or any(
+        name in doc for doc in connection.execute(select(hold.c.doc).where(hold.c.state.in_(_LIVE))).scalars()
+    )
+
+
+def _counts(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+    with open() as connection:
+        for number_, doc in connection.execute(
+            select(person.c.person, person.c.doc).where(person.c.person.in_(whom.numbers))
+        ):
+            yield Kept(what="count", id=str(number_), parts=(f"under {len(unpack(bytes(doc))):,} names",))
+    messages = 0
+    for rows in _pages(open, sent, sent.c.message, (sent.c.doc,)):
+        messages += sum(not whom.numbers.isdisjoint(unpack(bytes(doc))) for _, doc in rows)
+    if messages:
+        yield Kept(what="count", id="sent", parts=(f"recipient of {messages:,} messages by their Message-ID",))
+
+
+def _sendings(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+    for rows in _pages(open, outbox, outbox.c.intent_id, (outbox.c.kind, outbox.c.done, outbox.c.created_at, outbox.c.doc, outbox.c.hold_id)):  # fmt: skip
+        for id, kind, done, at, doc, hold_id in rows:
+            if parts := _within(doc, whom):
+                why = (keeps.why(hold_id) if hold_id else "") or ("" if done else "it is to be sent still")
+                yield Kept(what="sending", id=id, at=instant(at), parts=(kind, *parts), stays=why)
+
+
+def _returned(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+    for rows in _pages(open, returned, returned.c.mail, (returned.c.n, returned.c.at, returned.c.sort, returned.c.mailing, returned.c.person, returned.c.doc)):  # fmt: skip
+        for mail, n, at, sort, name, who, doc in rows:
+            if (who is not None and bytes(who) in whom.digests) or _within(doc, whom):
+                yield Kept(
+                    what="returned",
+                    id=f"{mail} {n}",
+                    at=instant(at),
+                    parts=(sort,),
+                    stays=keeps.why(name) if name else "",
+                )
+
+
+def _freezes(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+    with open() as connection:
+        rows = connection.execute(select(freeze.c.freeze_id, freeze.c.lifted, freeze.c.doc)).all()
+    for id, lifted, doc in rows:
+        if parts := _within(doc, whom):
+            yield Kept(what="freeze", id=id, parts=parts, stays="" if lifted else "it is in force")
+
+
+def _staff(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+    """An account of the console, and an absence: of people who work with it."""
+    with open() as connection:
+        accounts = connection.execute(select(account.c.account_id, account.c.address)).all()
+        away = connection.execute(select(absence.c.person)).scalars().all()
+    for id, address in accounts:
+        if whom.names(address):
+            yield Kept(what="account", id=id, stays="smtpguard users delete takes it away")
+    for address in away:
+        if whom.names(address):
+            yield Kept(what="absence", id="", stays="they work with it: the next absence takes its place")
+
+
+# erasing
+
+
+async def erase(access: Access, whom: Whom, *, by: str, progress: Progress | None = None) -> Erasure:
+    """Erase what nothing needs. That it was done is journalled first, without the address. Raises LedgerError."""
+    found: list[Kept] = await access.walk(
+        lambda open: [one for one in collect(open, whom, progress) if one.what != "entry"]
+    )
+    kept_ids: set[str] = set()
+    sealed, words, planned = await access.walk(lambda open: _planned(open, whom, kept_ids, found))
+    done = Erasure(kept=[one for one in found if one.stays])
+    going = [one for one in found if not one.stays]
+    for one in planned.kept:
+        done.kept.append(one)
+    done.values, done.entries = planned.values, planned.entries
+    done.holds = sum(one.what == "hold" for one in going)
+    done.mailings = dict(Counter(one.id for one in going if one.what == "mailing"))
+    await access.write(lambda batch: _said(batch, whom, sealed, done, by))
+    at: int | None = 0
+    while at is not None:
+        at = await access.write(partial(_wipe, whom=whom, kept_ids=kept_ids, sealed=sealed, after=at))
+    for start in range(0, len(going), SOME):
+        done.others += await access.write(partial(_gone, whom=whom, some=going[start : start + SOME]))
+    await access.write(lambda batch: _uncounted(batch, whom))
+    at = 0
+    while at is not None:
+        at = await access.write(partial(_unfound, words=words, after=at))
+    return done
+
+
+def _planned(open: Open, whom: Whom, kept_ids: set[str], found: Sequence[Kept]) -> tuple[set[str], set[str], Erasure]:
+    """The digests of the values that are erased, the words by which they are found, and how many there are."""
+    keeps, done = _Preserved(open), Erasure()
+    pending = {one.id for one in found if one.what == "hold" and one.stays}
+    sealed, words = set[str](), set[str]()
+    for seq, doc, parts, one in _values(open, whom):
+        why = keeps.why(one.id) or (f"decision {one.id}" if one.id in pending else "")
+        if why:
+            kept_ids.add(one.id)
+            done.kept.append(
+                Kept(what="entry", id=f"{seq} {one.kind} {one.id}", at=instant(one.at), parts=parts, stays=why)
+            )
+            continue
+        digests = parsed(one.body).get("private", {})
+        for role, values in parsed(doc).items():
+            for n, value in enumerate(values):
+                if whom.names(value):
+                    sealed.add(digests[role][n])
+                    words.add(plain(value))
+                    done.values += 1
+        done.entries += 1
+    return sealed, words, done
+
+
+def _said(batch: Batch, whom: Whom, sealed: Collection[str], done: Erasure, by: str) -> None:
+    digests = sorted(sealed)
+    kept = [{"what": one.what, "id": one.id, "why": one.stays} for one in done.kept[:MOST_KEPT]]
+    data: dict[str, Any] = {
+        "what": "person",
+        "person": list(whom.hexes),
+        "values": done.values,
+        "entries": done.entries,
+        "holds": done.holds,
+        "mailings": done.mailings,
+        "kept": kept,
+        "kept_in_all": len(done.kept),
+    }
+    events = [
+        Event(
+            kind=Kind.ERASED,
+            id=str(batch.head.seq + 1),
+            at=batch.now,
+            data=(data if not start else {"what": "person", "person": list(whom.hexes)})
+            | {"sealed": digests[start : start + MOST_DIGESTS]},
+            private={"actor": (by,)},
+        )
+        for start in range(0, max(len(digests), 1), MOST_DIGESTS)
+    ]
+    batch.record(events)
+
+
+def _wipe(batch: Batch, whom: Whom, kept_ids: Collection[str], sealed: Collection[str], after: int) -> int | None:
+    """Clear values of one slice; where the next begins, None for none."""
+    batch.flush()
+    rows = batch.connection.execute(
+        select(clear.c.seq, clear.c.doc).where(clear.c.seq > after).order_by(clear.c.seq).limit(SLICE)
+    ).all()
+    named = {seq: doc for seq, doc in rows if whom.may_be_in(doc) and _parts(doc, whom)}
+    seqs = sorted(named)
+    for start in range(0, len(seqs), SOME):
+        some = select(entry.c.seq, entry.c.id, entry.c.body).where(entry.c.seq.in_(seqs[start : start + SOME]))
+        for seq, id, body in batch.connection.execute(some).all():
+            if id in kept_ids:
+                continue
+            digests = parsed(body).get("private", {})
+            values = {
+                role: [
+                    ERASED if whom.names(value) and digests[role][n] in sealed else value
+                    for n, value in enumerate(all_)
+                ]
+                for role, all_ in parsed(named[seq]).items()
+            }
+            batch.connection.execute(update(clear).where(clear.c.seq == seq).values(doc=canonical(values)))
+    return int(rows[-1][0]) if len(rows) == SLICE else None
+
+
+def _gone(batch: Batch, whom: Whom, some: Sequence[Kept]) -> int:
+    """Rows beside the journal. How many."""
+    batch.flush()
+    connection, n = batch.connection, 0
+    for one in some:
+        match one.what:
+            case "hold":
+                n += connection.execute(
+                    delete(hold).where(hold.c.hold_id == one.id, hold.c.state.not_in(_LIVE))
+                ).rowcount
+            case "mailing":
+                n += _unreached(batch, whom, one.id)
+            case "set":
+                n += connection.execute(delete(peopleset).where(peopleset.c.name == one.id)).rowcount
+            case "sending":
+                connection.execute(delete(delivery).where(delivery.c.intent_id == one.id))
+                n += connection.execute(
+                    delete(outbox).where(outbox.c.intent_id == one.id, outbox.c.done.is_(True))
+                ).rowcount
+            case "returned":
+                mail, _, at = one.id.partition(" ")
+                n += connection.execute(
+                    update(returned)
+                    .where(returned.c.mail == mail, returned.c.n == int(at))
+                    .values(person=None, doc=NOBODY)
+                ).rowcount
+            case "freeze":
+                n += connection.execute(
+                    delete(freeze).where(freeze.c.freeze_id == one.id, freeze.c.lifted.is_(True))
+                ).rowcount
+    return n
+
+
+def _unreached(batch: Batch, whom: Whom, mailing_id: str) -> int:
+    """Take the person out of a mailing whose decisions are over. Its numbers stay."""
+    row = batch.connection.execute(select(mailing.c.n, mailing.c.doc).where(mailing.c.id == mailing_id)).one_or_none()
+    if row is None:
+        return 0
+    people = reached.c.n == row.n, reached.c.person.in_(whom.digests)
+    gone = 0
+    for digest in list(batch.connection.execute(select(reached.c.person).where(*people)).scalars()):
+        nobody = secrets.token_bytes(8)  # so that the mailing's numbers stay
+        gone += batch.connection.execute(
+            update(reached).where(reached.c.n == row.n, reached.c.person == digest).values(person=nobody)
+        ).rowcount
+    document = json.loads(row.doc)
+    if row.doc != NOTHING and any(
+        whom.names(str(document.get(name, ""))) for name in ("sender", "reverse_path", "subject")
+    ):
+        for name in ("sender", "reverse_path", "subject"):
+            if whom.names(str(document.get(name, ""))):
+                document[name] = ""
+        batch.connection.execute(
+            update(mailing).where(mailing.c.n == row.n).values(doc=orjson.dumps(document).decode())
+        )
+    return gone
+
+
+def _uncounted(batch: Batch, whom: Whom) -> None:
+    batch.flush()
+    batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers)))
+
+
+def _unfound(batch: Batch, words: Collection[str], after: int) -> int | None:
+    """The words by which the messages were found."""
+    digests = Digests(batch.secret, batch.head.journal)
+    numbers = [digests.of(word) for word in words]
+    first = batch.connection.execute(
+        select(term.c.stretch).where(term.c.stretch >= after).order_by(term.c.stretch).limit(1)
+    ).scalar()
+    if first is None or not numbers:
+        return None
+    end = int(first) + SOME
+    batch.connection.execute(delete(term).where(term.c.stretch.between(int(first), end - 1), term.c.word.in_(numbers)))
+    return end

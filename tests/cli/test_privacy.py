@@ -1,0 +1,55 @@
+"""privacy show and erase, as whoever answers a request types it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from tests.cli.installing import install
+from tests.guard.house import KEY, MEMBERS, house
+from tests.store.test_privacy import story
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    install(tmp_path, KEY)
+
+    async def work() -> None:
+        async with house(tmp_path) as home:
+            await story(home)
+
+    asyncio.run(work())
+    return tmp_path
+
+
+def run(told: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(told / "smtpguard.yaml"), *args])
+
+
+def test_shown_and_erased(told: Path) -> None:
+    shown = run(told, "privacy", "show", MEMBERS[0])
+    assert shown.exit_code == 0, shown.output
+    for line in (
+        "2 entries of the journal name them:",
+        "1 held message:",
+        "2 mailings:",
+        "2 verdicts have their keyed digest",
+    ):
+        assert line in shown.stdout, shown.stdout
+    asked = run(told, "privacy", "erase", MEMBERS[0])
+    assert asked.exit_code != 0, "nobody said yes"
+    done = run(told, "privacy", "erase", MEMBERS[0], "--yes")
+    assert done.exit_code == 0, done.output
+    assert "Erased: 3 values in 2 entries of the journal, 1 holds" in done.stdout
+    rows = [json.loads(line) for line in run(told, "privacy", "show", MEMBERS[0], "--json").stdout.splitlines()]
+    assert [row["what"] for row in rows] == ["digest", "list"], "which comes from where the list does"
+    verified = run(told, "audit", "verify")
+    assert (verified.exit_code, "The journal is whole" in verified.stdout) == (0, True), verified.output
+    journal = run(told, "audit", "export", "--clear").stdout
+    assert MEMBERS[0] not in journal
+    assert run(told, "privacy", "show", "nobody").exit_code == 2

@@ -1,0 +1,136 @@
+"""What is kept about a person is shown and erased, and the journal is proved before and after."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.holds.model import Choice
+from smtpguard.incidents import preserving
+from smtpguard.journal.chain import ERASED
+from smtpguard.lists.digest import Digester
+from smtpguard.mail.address import Address
+from smtpguard.outbox.model import Delivered
+from smtpguard.store import privacy
+from smtpguard.store.privacy import Whom
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way, house
+from tests.mailings.test_fates import last
+
+ANNA, CUSTOMER, OTHER = "anna@example.com", MEMBERS[0], MEMBERS[1]
+
+
+def whom(address: str) -> Whom:
+    return Whom(Address.parse(address), Digester(KEY, "+"))
+
+
+async def story(home: House) -> None:
+    """A mailing to 25 customers, which some have; a letter to one and her colleague that was rejected, and one that waits."""
+    intake = home.intake()
+    for n, one in enumerate(MEMBERS[:25]):
+        headers = {"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<{n}@example.com>", "body": f"Copy {n}"}
+        await intake(home.transaction(one, **headers), Way())
+    topics = {"X_Topics": "pork", "Subject": f"about {CUSTOMER}"}
+    done: Any = await intake(home.transaction(RAMADAN, CUSTOMER, OTHER, Message_ID="<r@example.com>", **topics), Way())
+    await home.approvals().vote(
+        done.hold_id, Choice.REJECT, approver="eva@example.com", by="eva", comment=f"not to {ANNA}"
+    )
+    await intake(home.transaction(RAMADAN, OTHER, Message_ID="<w@example.com>", body="Another"), Way())
+    while leases := await home.store.outbox.lease("one", 100, 60):  # notices, with the subject in them
+        for lease in leases:
+            await home.store.outbox.settle(lease, last(lease, Delivered.SENT, home.clock), [])
+    await home.store.journal.record([])
+
+
+async def kinds(home: House, address: str) -> Counter[str]:
+    found = await home.store.walk(lambda open: list(privacy.collect(open, whom(address))))
+    return Counter(one.what for one in found)
+
+
+async def clear(home: House) -> str:
+    return json.dumps(
+        [(dict(found or {}), entry.body) for entry, found in await home.store.journal.entries(limit=10_000)]
+    )
+
+
+COUNTING = b"""
+  - {id: many, when: {sender.customers: ">= 1000 in 1d"}, then: hold}
+"""
+
+
+async def test_a_customers_traces_are_shown_and_erased(tmp_path: Path, url: str) -> None:
+    documents = {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + COUNTING}
+    async with house(tmp_path, url=url, documents=documents) as home:
+        await story(home)
+        found = await kinds(home, CUSTOMER.upper())
+        assert (found["entry"], found["hold"], found["mailing"]) == (2, 1, 2), found
+        assert found["sending"] > 0
+        assert found["count"] > 0
+        assert await home.store.walk(lambda open: privacy.digests_only(open, whom(CUSTOMER))) == 2
+        assert (await kinds(home, "stranger@example.org")).total() == 0
+        done = await privacy.erase(home.store, whom(CUSTOMER), by="root")
+        assert (done.values, done.entries, done.holds, done.kept) == (3, 2, 1, [])
+        assert (await kinds(home, CUSTOMER)).total() == 0
+        assert CUSTOMER not in await clear(home)
+        assert OTHER in await clear(home), "of others nothing is erased"
+        assert ERASED in await clear(home)
+        proof = await home.store.journal.audit("host", alone=True)
+        assert (proof.first_bad, proof.beside) == (None, ())
+        mailing = next(m for m in await home.store.mailings.newest() if m.people.relayed)
+        assert mailing.people.relayed == 25, "numbers stay"
+        [entry] = [dict(e.data) for e, _ in await home.store.journal.entries(limit=10_000) if e.kind == "erased"]
+        assert entry["person"] == list(whom(CUSTOMER).hexes)
+        again = await privacy.erase(home.store, whom(CUSTOMER), by="root")
+        assert (again.values, again.holds) == (0, 0)
+
+
+async def test_what_a_decision_or_an_incident_needs_stays_and_is_named(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await story(home)
+        rejected, waiting = sorted(hold.hold_id for hold in await home.store.holds.newest())
+        needed = await home.store.walk(lambda open: preserving.find(open, rejected))
+        assert needed is not None
+        await home.store.write(lambda b: preserving.begin(b, rejected, needed, by="root", reason="press", cases=1))
+        await home.store.write(lambda b: preserving.keep(b, rejected, preserving.ID, sorted(needed.ids)))
+        done = await privacy.erase(home.store, whom(ANNA), by="root")
+        why = {one.stays for one in done.kept}
+        assert {f"incident {rejected}", f"decision {waiting}"} <= why
+        assert await home.store.holds.find(waiting) is not None
+        assert done.entries == 25, "the copies of the mailing, which nothing needs"
+        assert ANNA in await clear(home)
+        proof = await home.store.journal.audit("host", alone=True)
+        assert (proof.first_bad, proof.beside) == (None, ())
+
+
+@pytest.mark.parametrize("quick", [True, False])
+async def test_who_writes_that_it_was_erased_where_nobody_erased_it(tmp_path: Path, quick: bool) -> None:
+    async with house(tmp_path) as home:
+        await story(home)
+        await privacy.erase(home.store, whom(CUSTOMER), by="root")
+        assert (await home.store.journal.verify()).ok
+
+        def forge(batch: Any) -> None:
+            batch.connection.exec_driver_sql(f"UPDATE clear SET doc = replace(doc, '{MEMBERS[5]}', '{ERASED}')")
+
+        await home.store.write(forge)
+        proof = await (home.store.journal.audit("host", alone=True) if quick else home.store.journal.verify())
+        assert proof.first_bad is not None
+        assert "private values do not fit" in str(proof.first_bad.problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("Anna <ANNA+list@example.com>", True), ("about anna@example.com.", True), ("joanna@example.com", False),
+        ("anna@example.com.evil.example", False), ("anna@example.org", False), ("", False), ("@example.com", False),
+    ],
+)  # fmt: skip
+def test_by_which_texts_somebody_is_named(text: str, named: bool) -> None:
+    assert whom(ANNA).names(text) is named
+
+
+def test_one_person_has_many_spellings() -> None:
+    assert whom("a.nna@gmail.com").names("Anna <an.na@googlemail.com>")
