@@ -65,6 +65,9 @@ class Account:
     subject: str = ""
     disabled: bool = False
     language: str = ""
+    claims: tuple[str, ...] = ()
+    """Of the groups at the provider that the policy asks for, those of the last sign-on."""
+    claimed_at: datetime | None = None
 
     def may(self, what: May) -> bool:
         return not self.disabled and any(what in ALLOWED[role] for role in self.roles)

@@ -7,19 +7,21 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
 
+from smtpguard.accounts.membership import Membership, claimed
 from smtpguard.accounts.model import Account, Keys, Session, Token, Turn, TurnStep
 from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch
 from smtpguard.database.codec import Codec
 from smtpguard.database.schema import absence as away
 from smtpguard.database.schema import account as table
+from smtpguard.database.schema import membership as seated
 from smtpguard.database.schema import session as signed_in
 from smtpguard.database.schema import token as issued
 from smtpguard.journal.chain import instant, microseconds
-from smtpguard.journal.event import Event
+from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.absences import LONGEST, Absence
 
-ACCOUNT, ABSENCE, _TOKEN = Codec(Account), Codec(Absence), Codec(Token)
+ACCOUNT, ABSENCE, MEMBERSHIP, _TOKEN = Codec(Account), Codec(Absence), Codec(Membership), Codec(Token)
 
 AbsenceStep = Callable[[Absence | None], tuple[Absence, Event]]
 """A person's last reported absence -> the new one, and its journal entry. Raises to refuse."""
@@ -47,7 +49,8 @@ def everybody(connection: Connection) -> Sequence[Account]:
 def turn(batch: Batch, keys: Keys, step: TurnStep) -> Turn:
     """Run ``step`` on the accounts with these keys, and write the change that it returns."""
     batch.flush()
-    made = step(find(batch.connection, keys))
+    found = find(batch.connection, keys)
+    made = step(found)
     batch.record(made.events)
     if made.refused:
         return made
@@ -60,11 +63,53 @@ def turn(batch: Batch, keys: Keys, step: TurnStep) -> Turn:
         _write(batch.connection, made.account)
         if made.ends_all:
             _end_all(batch.connection, made.account.account_id)
+    if made.account is not None:
+        before = next((a for a in found if a.account_id == made.account.account_id), None)
+        _seated(batch, before, None if made.deletes else made.account)
     if made.ends:
         _end(batch.connection, made.ends)
     if made.begins is not None:
         _begin(batch.connection, made.begins)
     return made
+
+
+def _seated(batch: Batch, before: Account | None, after: Account | None) -> None:
+    """Where what a sign-on says of somebody's groups has changed, every process is to know of it: the gate moves."""
+    was, now = (frozenset(claimed(a, batch.now)) if a is not None else frozenset() for a in (before, after))
+    account = after or before
+    if was == now or account is None:
+        return
+    data = {"change": "sign-on", "groups": sorted(now)}
+    event = Event(
+        kind=Kind.GROUP, id=account.account_id, at=batch.now, data=data, private={"account": (account.address,)}
+    )
+    batch.record([batch.ends_generation(event)])
+    batch.moved()
+
+
+def memberships(connection: Connection) -> list[Membership]:
+    """Whom directories named last."""
+    return [MEMBERSHIP.loads(doc) for doc in connection.execute(select(seated.c.doc).order_by(seated.c.name)).scalars()]
+
+
+def put_membership(batch: Batch, made: Membership) -> None:
+    """Where others are in the group by now, it is journalled and the gate moves."""
+    batch.flush()
+    found = batch.connection.execute(select(seated.c.doc).where(seated.c.name == made.group)).scalar()
+    before = MEMBERSHIP.loads(found).people if found is not None else ()
+    if set(before) != set(made.people):
+        was, now = ({person[0] for person in people} for people in (before, made.people))
+        batch.record([batch.ends_generation(_regrouped(made, was, now, batch.now))])
+        batch.moved()
+    batch.connection.execute(delete(seated).where(seated.c.name == made.group))
+    batch.connection.execute(insert(seated).values(name=made.group, doc=MEMBERSHIP.dumps(made)))
+
+
+def _regrouped(made: Membership, was: set[str], now: set[str], at: datetime) -> Event:
+    changed = {"added": tuple(sorted(now - was)), "gone": tuple(sorted(was - now))}
+    data = {"change": "directory-away" if made.why else "directory", "group": made.group, "people": len(now)}
+    private = {role: people for role, people in changed.items() if people}
+    return Event(kind=Kind.GROUP, id=f"group-{made.group}", at=at, data=data, private=private)
 
 
 def absences(connection: Connection) -> list[Absence]:

@@ -43,6 +43,7 @@ PEOPLES = frozenset(
         Kind.EXPORTED,
         Kind.ACCOUNT,
         Kind.ABSENCE,
+        Kind.GROUP,
         Kind.TOKEN,
     }
 )

@@ -22,6 +22,7 @@ from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
+from smtpguard.app.memberships import Memberships, read_by
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool, said_of
 from smtpguard.app.services import notices, opened, term
@@ -96,6 +97,8 @@ class Deliverer(Part):
         )
         self._undo.push_async_callback(self._witnessing.close)
         self._freshness = Freshness(settings, self._policies, self._digester, self._store, clock)
+        read = read_by(settings.policy.parent, settings.delimiters)
+        self._memberships = Memberships(self._policies, self._store, clock, read)
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._reports = Reports(self._store, self._policies, clock)
         self._approvals = Approvals(self._store, self._policies, clock, term=term(settings), notices=notices(settings))
@@ -129,6 +132,7 @@ class Deliverer(Part):
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
+            tasks.create_task(self._memberships.run())
             tasks.create_task(self._deeds.run())
             tasks.create_task(self._witnessing.run())
             tasks.create_task(self._renewals.run())

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from functools import partial
 
+from smtpguard.accounts.membership import members
 from smtpguard.app.files import parse_policy
 from smtpguard.app.lists import built_registry, names
 from smtpguard.app.policyfile import unreadable
@@ -23,6 +24,7 @@ from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.names import Names
+from smtpguard.policy.absences import Member
 from smtpguard.policy.freezing import Gate
 from smtpguard.policy.parse import Policy
 from smtpguard.reading.surroundings import Surroundings
@@ -95,7 +97,7 @@ class Following:
                 self._unreadable = ("", "")
                 if self._current is not None and self._generation == gate.generation:
                     return self._current
-                return await self._with_absences(self._alone, gate)
+                return await self._with_people(self._alone, gate)
             if not gate.policy_sha256:
                 raise Unavailable("no policy is in force: smtpguard serve puts one there")
             if gate.policy_sha256 == self._unreadable[0]:
@@ -106,14 +108,14 @@ class Following:
             except (Broken, KeyError) as e:
                 self._unreadable = gate.policy_sha256, unreadable(gate.policy_sha256, e)
                 raise PolicyUnreadable(self._unreadable[1]) from None
-            in_force = await self._with_absences(alone, gate)
+            in_force = await self._with_people(alone, gate)
             self._policy, self._alone, self._surroundings = policy, alone, around
             self._unreadable = ("", "")
             return in_force
 
-    async def _with_absences(self, alone: InForce, gate: Gate) -> InForce:
-        """``alone``: from the policy only. The gate moves whenever a person reports an absence."""
-        made = alone.with_absences(await self._ledger.policies.absences())
+    async def _with_people(self, alone: InForce, gate: Gate) -> InForce:
+        """``alone``: from the policy only."""
+        made = await with_people(alone, self._ledger, self._clock)
         self._current, self._generation = made, gate.generation
         return made
 
@@ -153,6 +155,18 @@ class Following:
         registry = built_registry(self._settings, policy, self._digester, self._clock)
         around = surroundings(self._settings, policy) if self._reading else None
         return policy, InForce.of(policy, registry), around
+
+
+async def with_people(alone: InForce, ledger: Ledger, clock: Clock) -> InForce:
+    """As the policy has it, and with who is in its groups and who is away, as others and people themselves say. The gate moves with each
+    change of that."""
+    named = ledger.policies
+    found: list[Member] = []
+    if alone.groups.elsewhere:
+        found = [
+            *members(await named.memberships(), alone.directories, await named.accounts(), alone.claims, clock.now())
+        ]
+    return alone.with_people(found, await named.absences())
 
 
 # What a reader needs to know about the organization, from the policy in force.

@@ -66,6 +66,7 @@ WORDS: Mapping[str, str] = {
     Kind.SIGNED_OUT.value: N_("Somebody signed out"),
     Kind.ACCOUNT.value: N_("An account was changed"),
     Kind.ABSENCE.value: N_("Somebody is away, or there again"),
+    Kind.GROUP.value: N_("Others are in a group by now"),
     Kind.TOKEN.value: N_("A program's token was changed"),
     Kind.WEBHOOK.value: N_("A webhook could not be told of it"),
     Kind.ERASED.value: N_("Its time was up: erased"),

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0030"
+SCHEMA = "0031"
 """The newest revision in migrations/versions, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()
@@ -458,6 +458,13 @@ absence = Table(  # by person: the last absence that they reported
     "absence",
     metadata,
     _text("person", primary_key=True),
+    _text("doc"),
+)
+
+membership = Table(  # of a group, whom its directory named last
+    "membership",
+    metadata,
+    _text("name", primary_key=True),
     _text("doc"),
 )
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from smtpguard.accounts.membership import source_of
 from smtpguard.accounts.model import Account, Unseated, unseated
 from smtpguard.lists.registry import Registry
-from smtpguard.policy.absences import Absence, Groups, together
+from smtpguard.policy.absences import Absence, Groups, Member, together
 from smtpguard.policy.approvals import SHARE, ByAddress, Stages
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
@@ -45,6 +46,10 @@ class InForce:
     shared: frozenset[str] = frozenset()
     approved_always: frozenset[str] = frozenset()
     """Lists whose people are not covered by an approval for another list that they are on."""
+    directories: Mapping[str, str] = field(default_factory=dict)
+    """Of groups: the directory that says who is in them (accounts.membership)."""
+    claims: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Of groups: by which groups at the provider of single sign-on somebody is in them."""
     slots: float = SHARE
     """The share of its words in which a copy may differ from the approved one when there were no copies to learn from.
     """
@@ -65,6 +70,11 @@ class InForce:
             stages_by_address=policy.stages_by_address,
             release_delays=policy.release_delays,
             shared=policy.organization.shared,
+            directories={
+                name: source_of(model.model_dump(by_alias=True, exclude_none=True))
+                for name, model in policy.directories.items()
+            },
+            claims=policy.claims,
             slots=policy.slots,
             approved_always=policy.approved_always,
         )
@@ -82,10 +92,12 @@ class InForce:
         """The person's own groups, and those of people whom they are deputy for at that time."""
         return self.groups.of_person(person, at)
 
-    def with_absences(self, said: Iterable[Absence]) -> InForce:
-        """The same policy, with the absences that people have reported themselves."""
-        absences = together(self.groups.absences, said)
-        return replace(self, groups=self.groups.with_absences(absences))
+    def with_people(self, members: Iterable[Member], said: Iterable[Absence]) -> InForce:
+        """The same policy, with the members that directories and sign-ons name, and the absences that people have
+        reported themselves."""
+        groups = self.groups.with_members(members)
+        groups = groups.with_absences(together(groups.absences, said))
+        return replace(self, groups=groups, aliases=groups.aliases)
 
     def unseated(self, accounts: Iterable[Account]) -> tuple[Unseated, ...]:
         """Accounts that do not fit the groups of this policy, and the other way round."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from smtpguard.accounts.membership import Membership
+from smtpguard.accounts.model import Account as Person
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Change, Hold, Over, State
@@ -217,7 +219,16 @@ class Policies(Protocol):
         PolicyMoved if another policy than ``before`` is in force. With ``before`` None any may be."""
 
     async def absences(self) -> Sequence[Absence]:
-        """The absences that people have reported themselves. The gate moves with each change."""
+        """The absences that people have reported themselves. The gate moves with each change, and with those of the
+        two below."""
+
+    async def memberships(self) -> Sequence[Membership]:
+        """The members of groups that directories named last."""
+
+    async def put_membership(self, made: Membership) -> None: ...
+
+    async def accounts(self) -> Sequence[Person]:
+        """All accounts, with the groups of their last sign-on."""
 
 
 class Journal(Protocol):

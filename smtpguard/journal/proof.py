@@ -22,7 +22,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import Phrase, Said
 
 _HASH = len(GENESIS)
-MOVES_GATE = (Kind.FREEZE, Kind.THAW, Kind.POLICY, Kind.SECRET, Kind.ABSENCE)
+MOVES_GATE = (Kind.FREEZE, Kind.THAW, Kind.POLICY, Kind.SECRET, Kind.ABSENCE, Kind.GROUP)
 GATE = frozenset(kind.value for kind in MOVES_GATE)
 _DECIDED, _BEGAN = (
     re.compile(rf'[{{,]"{name}":([0-9]+)') for name in ("generation", "gate")

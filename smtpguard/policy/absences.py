@@ -35,6 +35,15 @@ class Absence:
         return self.until < at.astimezone(zone).date() or (self.ended is not None and self.ended <= at)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member of a group, from a directory or a sign-on. ``addresses``: all of theirs, canonical; the first is the one
+    that they vote as."""
+
+    group: str
+    addresses: tuple[str, ...]
+
+
 def together(policy: Iterable[Absence], said: Iterable[Absence]) -> tuple[Absence, ...]:
     """The policy's absences and people's own. A person's own replaces every absence of the policy for them that begins
     before its end."""
@@ -46,9 +55,10 @@ def together(policy: Iterable[Absence], said: Iterable[Absence]) -> tuple[Absenc
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Groups(Mapping[str, frozenset[str]]):
     """Group -> canonical addresses of its members, and their absences. ``aliases``: for each address of a person with
-    several, all of theirs. ``zone``: in which days begin."""
+    several, all of theirs. ``elsewhere``: groups whose members others name too. ``zone``: in which days begin."""
 
     people: Mapping[str, frozenset[str]]
+    elsewhere: frozenset[str] = frozenset()
     absences: tuple[Absence, ...] = ()
     aliases: Mapping[str, frozenset[str]] = field(default_factory=dict)
     zone: tzinfo = UTC
@@ -65,6 +75,19 @@ class Groups(Mapping[str, frozenset[str]]):
     def of(self, group: str) -> frozenset[str]:
         """Its members, present or absent; empty for a group that no longer exists."""
         return self.people.get(group, frozenset())
+
+    def with_members(self, found: Iterable[Member]) -> Groups:
+        """With the members that others name, of groups for which the policy lets them."""
+        people, aliases = dict(self.people), dict(self.aliases)
+        for member in found:
+            if member.group not in self.elsewhere or not member.addresses:
+                continue
+            everything = frozenset(member.addresses).union(*(aliases.get(a, frozenset()) for a in member.addresses))
+            if len(everything) > 1:
+                aliases |= dict.fromkeys(everything, everything)
+            if everything.isdisjoint(people[member.group]):
+                people[member.group] |= {member.addresses[0]}
+        return replace(self, people=people, aliases=aliases)
 
     def with_absences(self, absences: Iterable[Absence]) -> Groups:
         return replace(self, absences=tuple(absences))

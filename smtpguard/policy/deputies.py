@@ -26,7 +26,7 @@ def absences(
     first: dict[str, str] = {}
     for key, model in people.items():
         place: Place = ("people", key)
-        person = _named(key, known, delimiters, place, findings, key=True)
+        person = _named(key, known, delimiters, place, findings, key=True, anybody=bool(groups.elsewhere))
         if person and first.setdefault(min(groups.aliases.get(person, {person})), key) != key:
             findings.problem(
                 place,
@@ -89,6 +89,8 @@ def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now
     for absence in sorted(coming, key=lambda a: (a.since, a.person)):
         at = max(now, datetime.combine(absence.since, time(12), groups.zone).astimezone(UTC))
         for place, quorum in asked.items():
+            if not groups.elsewhere.isdisjoint(quorum.groups):
+                continue  # how many there are nobody knows here
             model = OutOfHoursModel.model_validate({"from": list(quorum.groups), "each": quorum.each})
             if (absence.person, place) in told or not any(absence.person in groups.of(g) for g in model.from_):
                 continue

@@ -56,6 +56,7 @@ class Known:
 
     words: Mapping[str, Collection[str]] = field(default_factory=dict)
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
     delimiters: str = ""
     special: frozenset[str] = frozenset()
 
@@ -84,6 +85,8 @@ def _word(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
             group = raw["group"]
             if not isinstance(group, str) or group not in known.groups:
                 raise Undeclared("group", str(group), known.groups)
+            if group in known.elsewhere:
+                raise Invalid(f"nobody knows here who is in group {group}", "a group of addresses alone")
             return Word(fact=fact, limit=f"one of group {group}", words=known.groups[group])
         pattern, text = _pattern(fact, raw)
         return WordMatches(fact=fact, limit=f"matches {text}", pattern=pattern)

@@ -322,6 +322,12 @@ class _Compared:
                 continue  # it decides on nothing until approvals name it, which is reported
             if more := sorted(new.groups.get(name, frozenset()) - old.groups[name]):
                 yield f"group {name}: added: {_some(more)}", ("groups", name)
+        for name in sorted((new.groups.elsewhere - old.groups.elsewhere) & set(old.groups)):
+            yield f"group {name}: others than the policy say who is in it", ("groups", name)
+        for what in ("directories", "claims"):
+            was, now = getattr(old, what), getattr(new, what)
+            for name in sorted(name for name in was if name in now and was[name] != now[name]):
+                yield f"group {name}: {what} changed", ("groups", name)
         decided = {(a.person, a.deputy) for a in old.groups.absences}
         for absence in sorted({(a.person, a.deputy) for a in new.groups.absences if a.deputy} - decided):
             person, deputy = absence
@@ -371,7 +377,8 @@ _APART = ("title", "owner", "category", "approvals", "stages", "preview", "relea
 """Keys of a list that let no mail pass, or are compared after the others."""
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
-     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "delimiters"}
+     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "delimiters",
+     "directories", "claims"}
 )  # fmt: skip
 """The fields of a policy that have a comparison of their own, are also elsewhere, or make no difference to mail."""
 _SETS = {

@@ -103,12 +103,13 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
             "nobody whom this policy names is in the organization's domains: colleagues would be strangers to it",
         )
         return
-    for name, members in model.groups.items():
+    for name, group in model.groups.items():
+        members = group.addresses
         outside = {n: domain for n, address in enumerate(members) if not _is_ours(domain := _domain_of(address), ours)}
         near = {n: hint for n, domain in outside.items() if (hint := did_you_mean(domain, ours))}
         for n, hint in near.items():
             findings.warn(("groups", name, n), f"{members[n]} is in none of the organization's domains", hint)
-        if len(outside) == len(members) and not near:
+        if members and len(outside) == len(members) and not near:
             text = f"nobody of group {name} is in the organization's domains: what is held is told outside"
             findings.warn(("groups", name), text, key=True)
 
@@ -136,8 +137,8 @@ def _spared(model: PolicyModel, findings: Findings) -> None:
 def _addresses(model: PolicyModel, delimiters: str, findings: Findings) -> None:
     """Mail to a person whose mailbox has a list's name is mail to the list."""
     people: dict[str, str] = {}
-    for name, members in model.groups.items():
-        people |= {Address.parse(each).canonical(delimiters): f"of group {name}" for each in members}
+    for name, group in model.groups.items():
+        people |= {Address.parse(each).canonical(delimiters): f"of group {name}" for each in group.addresses}
     for address, others in model.organization.aliases.items():
         people |= {Address.parse(each).canonical(delimiters): "with several addresses" for each in (address, *others)}
     for info in model.lists.values():
@@ -153,7 +154,8 @@ def _addresses(model: PolicyModel, delimiters: str, findings: Findings) -> None:
 def _one_person(model: PolicyModel, aliases: Mapping[str, Set[str]], findings: Findings) -> None:
     """Two addresses with one local part in two of our domains are probably one person, who could vote twice."""
     ours = model.organization.domains
-    for name, members in model.groups.items():
+    for name, group in model.groups.items():
+        members = group.addresses
         called: dict[str, str] = {}
         for n, address in enumerate(members):
             key = Address.parse(address).canonical()
@@ -178,6 +180,8 @@ def _writers(
         own = info.approvals.own if info.approvals is not None else None
         asked: ApprovalsModel = own or model.approvals
         place: Place = ("lists", name, "approvals") if own is not None else ("approvals",)
+        if any(model.groups[group].kept_elsewhere for group in asked.from_):
+            continue
         for writer in info.writers:
             key = Address.parse(writer).canonical(delimiters)
             if lacks := lacking(asked, groups, aliases.get(key, frozenset({key}))):
@@ -187,8 +191,8 @@ def _writers(
 
 def _own_people(model: PolicyModel) -> Iterator[str]:
     """People whom the policy names as the organization's own."""
-    for members in model.groups.values():
-        yield from members
+    for group in model.groups.values():
+        yield from group.addresses
     for info in model.lists.values():
         yield from info.writers
         if info.owner is not None:

@@ -40,7 +40,7 @@ from smtpguard.policy.fields import (
 )
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
-from smtpguard.policy.members import SeveralMembers
+from smtpguard.policy.members import LdapMembers, SeveralMembers
 from smtpguard.policy.window import LONGEST_SECONDS, Rate, RateField
 from smtpguard.reading.language import LANGUAGES
 
@@ -153,6 +153,23 @@ class ListApprovalsModel(Section):
         if self.from_ is None:
             return None
         return ApprovalsModel.model_validate({"from": self.from_, "each": self.each, "out_of_hours": self.out_of_hours})
+
+
+MOST_CLAIMS = 20
+
+
+class GroupModel(Section):
+    """``addresses`` alone may stand for all of it. ``directory``: whose entries are people of it too; ``claim``: groups at the provider of
+    single sign-on, by whose names those who sign in are of it."""
+
+    addresses: Mailboxes = Field(default=[])
+    directory: LdapMembers | None = None
+    claim: Annotated[Names, Field(max_length=MOST_CLAIMS)] = Field(default=[])
+
+    @property
+    def kept_elsewhere(self) -> bool:
+        """Whether others than the policy say who is in it."""
+        return self.directory is not None or bool(self.claim)
 
 
 class PersonModel(Section):
@@ -458,7 +475,10 @@ class PolicyModel(Section):
     version: Literal[1] = 1
     enforce: bool = True
     organization: OrganizationModel
-    groups: dict[Name, Mailboxes] = Field(default={})
+    groups: dict[
+        Name,
+        Annotated[GroupModel, BeforeValidator(_people, json_schema_input_type=GroupModel | list[str] | str)],
+    ] = Field(default={})
     people: dict[str, PersonModel] = Field(default={})
     previews: dict[Name, Annotated[Preview, Field(title="preview")]] = Field(default={})
     approvals: ApprovalsModel

@@ -26,7 +26,7 @@ from smtpguard.policy.facts import FACTS
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import Known
 from smtpguard.policy.hours import Hours
-from smtpguard.policy.members import ListMembers, Members
+from smtpguard.policy.members import LdapMembers, ListMembers, Members
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel, lacking
 from smtpguard.policy.rulebook import rules
 from smtpguard.policy.verdict import Action, Quorum
@@ -54,7 +54,7 @@ class Organization:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """One policy. ``groups``: canonical addresses, and absences; ``aliases``: for each address of a person with
-    several, all of theirs; ``vocabularies``: the plain values of their files; ``marks``: the weights that the policy
+    several, all of theirs; ``directories``, ``claims``: of groups whose members others name; ``vocabularies``: the plain values of their files; ``marks``: the weights that the policy
     sets, ``own_marks``: those that it adds. ``sha256`` is over ``documents``. ``warnings`` do not keep it from force."""
 
     sha256: str
@@ -63,6 +63,8 @@ class Policy:
     organization: Organization
     groups: Groups
     aliases: Mapping[str, frozenset[str]]
+    directories: Mapping[str, LdapMembers]
+    claims: Mapping[str, frozenset[str]]
     approvals: Quorum
     lists: Mapping[str, ListModel]
     streams: Mapping[str, StreamModel]
@@ -204,7 +206,8 @@ class _Sections:
         self.model = model
         self.vocabularies = vocabularies
         self.delimiters = delimiters
-        self.groups = {name: frozenset(map(self._canonical, people)) for name, people in model.groups.items()}
+        self.groups = {name: frozenset(map(self._canonical, each.addresses)) for name, each in model.groups.items()}
+        self.elsewhere = frozenset(name for name, each in model.groups.items() if each.kept_elsewhere)
         one = {self._canonical(a): min(known) for known in self._known_as() for a in known}
         self._persons = {name: frozenset(one.get(a, a) for a in people) for name, people in self.groups.items()}
         """The groups with one address for each person."""
@@ -212,7 +215,7 @@ class _Sections:
     def policy(self, documents: Mapping[str, bytes], freeze_answer: Action, vocabularies: Mapping[str, Any]) -> Policy:
         model = self.model
         for name, people in self.groups.items():
-            if not people:
+            if not people and name not in self.elsewhere:
                 self.findings.problem(("groups", name), f"group {name} is empty", "at least one address")
         for name in model.previews:
             if name not in self.groups:
@@ -228,7 +231,7 @@ class _Sections:
         sha256 = digest(documents)
         organization = model.organization
         aliases, hours = self._aliases(), organization.hours.hours()
-        groups = Groups(people=self.groups, aliases=aliases, zone=hours.zone)
+        groups = Groups(people=self.groups, elsewhere=self.elsewhere, aliases=aliases, zone=hours.zone)
         away = deputies.absences(model.people, groups, self.delimiters, self.findings)
         return Policy(
             sha256=sha256,
@@ -248,6 +251,8 @@ class _Sections:
                 members=tuple(organization.people.members) if organization.people else (),
             ),
             groups=groups.with_absences(away),
+            directories={n: g.directory for n, g in model.groups.items() if g.directory is not None},
+            claims={n: frozenset(g.claim) for n, g in model.groups.items() if g.claim},
             aliases=aliases,
             approvals=approvals,
             lists=model.lists,
@@ -330,7 +335,8 @@ class _Sections:
                 self.findings.problem(
                     (*place, n), f"group {group} stands twice", "each group once; each: says how many of it"
                 )
-        if unknown or not self.findings.sound or not all(self.groups[group] for group in model.from_):
+        elsewhere = unknown or not self.elsewhere.isdisjoint(model.from_)  # how many there are nobody knows here
+        if elsewhere or not self.findings.sound or not all(self.groups[group] for group in model.from_):
             return
         if lacks := lacking(model, self._persons):
             self.findings.problem(place, f"a quorum that nobody can fill: it {lacks}")
@@ -431,7 +437,9 @@ class _Sections:
         lists = self.model.lists
         words = declared_words(lists, self.vocabularies, self.model.streams, self.model.own_marks)
         special = frozenset(name for name, info in lists.items() if info.sensitivity == "special-category")
-        return Known(words=words, groups=self.groups, delimiters=self.delimiters, special=special)
+        return Known(
+            words=words, groups=self.groups, elsewhere=self.elsewhere, delimiters=self.delimiters, special=special
+        )
 
     def _canonical(self, text: str) -> str:
         return Address.parse(text).canonical(self.delimiters)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, text
 
 from smtpguard.accounts import rows as accounts
+from smtpguard.accounts.membership import Membership
+from smtpguard.accounts.model import Account as Person
 from smtpguard.database.access import Access, Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import LedgerError
@@ -314,6 +316,15 @@ class Policies:
 
     async def absences(self) -> Sequence[Absence]:
         return await self._access.ask(accounts.absences)
+
+    async def memberships(self) -> Sequence[Membership]:
+        return await self._access.ask(accounts.memberships)
+
+    async def put_membership(self, made: Membership) -> None:
+        await self._access.write(lambda batch: accounts.put_membership(batch, made))
+
+    async def accounts(self) -> Sequence[Person]:
+        return await self._access.ask(accounts.everybody)
 
     async def named(self, prefix: str) -> Sequence[str]:
         return await self._access.ask(lambda c: policies.named(c, prefix))

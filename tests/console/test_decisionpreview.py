@@ -63,7 +63,7 @@ async def test_why_somebody_may_not(here: Stage, who: str, roles: tuple[str, ...
 async def test_a_deputy_may_in_place_of_who_is_away(here: Stage) -> None:
     hold, sten = await held(here), "sten@example.com"
     absence = Absence(person=DPO, since=MONDAY.date(), until=MONDAY.date(), deputy=sten, confirmed=True)
-    ahead = outlook(hold, somebody(sten), here.home.in_force.with_absences([absence]), MONDAY)
+    ahead = outlook(hold, somebody(sten), here.home.in_force.with_people([], [absence]), MONDAY)
     assert (ahead.may, ahead.others) == (True, (EVA, OMAR, sten))
     assert [(one.person, one.deputy) for one in ahead.away] == [(DPO, sten)]
     assert outlook(hold, somebody(sten), here.home.in_force, MONDAY).why_not == "group"
@@ -88,7 +88,7 @@ async def test_no_need_is_told_exactly_where_nothing_is_missing(here: Stage) -> 
         found = hold
         for who, at in cast:
             found = voted(found, who, at)
-        for now in (in_force, in_force.with_absences(away)):
+        for now in (in_force, in_force.with_people([], away)):
             told = needs(found, now)
             assert len(told) == len(missing(found, now.groups, now.open_at))
             assert all(need.groups and need.late for need in told)

@@ -17,6 +17,7 @@ from typing import Any
 
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake, Limits
+from smtpguard.app.policies import with_people
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.sender import Sender
@@ -209,7 +210,7 @@ class House:
     async def follow(self) -> InForce:
         gate = await self.store.gate.read()
         alone = self.build(dict(await self.store.policies.documents(gate.policy_sha256)))
-        self.in_force = alone.with_absences(await self.store.policies.absences())
+        self.in_force = await with_people(alone, self.store, self.clock)
         return self.in_force
 
     async def put(self, documents: dict[str, bytes]) -> str:

@@ -20,7 +20,8 @@ from smtpguard.console.people.oidc import NotProven, Proven, Provider
 from smtpguard.console.people.passwords import BadPassword, Crowded
 from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
-from smtpguard.console.rendering import page, see_other, speech
+from smtpguard.console.rendering import desk, page, see_other, speech
+from smtpguard.database.errors import LedgerError
 from smtpguard.locale.catalogue import called, languages
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import BadAddress
@@ -173,7 +174,11 @@ class Pages:
                     raise NotProven("whoever began the move is not signed in any more")
                 return await self._moved(request, proven)
             done = await self._s.signing.by_provider(
-                proven, provider.roles(proven.groups), client=request.state.client, before=request.state.token
+                proven,
+                provider.roles(proven.groups),
+                client=request.state.client,
+                before=request.state.token,
+                asked=_asked(request),
             )
         except NotProven as why:
             log.warning("single sign-on: %s", why)
@@ -334,6 +339,14 @@ def _account(request: Request) -> Account:
     if found is None:
         raise NotSignedIn
     return found
+
+
+def _asked(request: Request) -> frozenset[str]:
+    """The groups at the provider by which the policy says who decides; none where that cannot be read."""
+    try:
+        return frozenset().union(*desk(request).policies.current().claims.values())
+    except LedgerError:
+        return frozenset()
 
 
 def _text(request: Request, name: str) -> str:

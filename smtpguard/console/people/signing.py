@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from smtpguard.accounts.model import Account, Keys, Role, Turn
@@ -110,11 +110,14 @@ class Signing:
             brake.give_back(key)
         return SignedIn(account=made.account, token=token, known=self._known(made.account.address))
 
-    async def by_provider(self, proven: Proven, roles: Sequence[Role], *, client: str, before: str = "") -> SignedIn:
+    async def by_provider(
+        self, proven: Proven, roles: Sequence[Role], *, client: str, before: str = "", asked: Set[str] = frozenset()
+    ) -> SignedIn:
         """Sign in a person whom the provider knows. Their roles are those of their groups there, at each sign-in.
 
         An account with their address that has neither password nor subject becomes theirs. If the account belongs to
-        another subject, the person is refused. Raises NotLetIn, LedgerError.
+        another subject, the person is refused. ``asked``: the groups there that the policy names for approvers; which of
+        them the person has is stored until the next sign-in. Raises NotLetIn, LedgerError.
         """
         who = self._canonical(proven.address)
         fresh, wanted = self._new_id(), tuple(role for role in Role if role in roles)
@@ -146,7 +149,14 @@ class Signing:
             elif mine.roles != wanted:
                 events = (self._change(mine, "roles", wanted),)
             changed = mine.roles != wanted or mine.address != who
-            mine = replace(mine, roles=wanted, address=who, name=proven.name or mine.name)
+            mine = replace(
+                mine,
+                roles=wanted,
+                address=who,
+                name=proven.name or mine.name,
+                claims=tuple(sorted(proven.groups & asked)),
+                claimed_at=self._clock.now(),
+            )
             token, begins = self._sessions.made(mine.account_id, how="sso")
             tokens["token"] = token
             event = self._event(Kind.SIGNED_IN, mine, client, how="sso", second_factor=False)

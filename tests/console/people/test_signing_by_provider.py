@@ -6,8 +6,9 @@ What a provider must say before it is believed: test_oidc.
 from __future__ import annotations
 
 from smtpguard.accounts.model import Role
-from tests.console.holding import EVA
+from tests.console.holding import EVA, OMAR
 from tests.console.people.signon import SignOn
+from tests.guard.house import DOCUMENTS
 
 
 async def test_somebody_whom_the_provider_knows_comes_in(sso: SignOn) -> None:
@@ -80,3 +81,28 @@ async def test_a_disabled_account_stays_out(sso: SignOn) -> None:
     await sso.stage.accounts.disable(await sso.eva(), by="root")
     assert (await sso.signs_on()).status_code == 401
     assert (await sso.stage.kinds("sign-in-refused"))[-1]["why"] == "disabled"
+
+
+async def test_a_group_there_may_say_who_decides_here(sso: SignOn) -> None:
+    """Of whoever signs on last, for as long as that counts; of the groups that the policy asks for alone."""
+    home = sso.stage.home
+    claims = b"[eva@example.com, omar@example.com]", b"{addresses: [omar@example.com], claim: deciders}"
+    await home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(*claims)})
+    await home.follow()
+    await sso.signs_on()
+    assert (await home.follow()).people("communications") == {OMAR}
+    sso.at.claims = {"groups": ["guards", "deciders", "others"]}
+    await sso.signs_on()
+    assert (await sso.eva()).claims == ("deciders",)
+    assert (await home.follow()).people("communications") == {EVA, OMAR}
+    moved = (await home.store.gate.read()).generation
+    await sso.signs_on()
+    assert (await home.store.gate.read()).generation == moved, "the same again moves nothing"
+    home.clock.pass_(days=30)
+    assert (await home.follow()).people("communications") == {OMAR}, "that was too long ago"
+    await sso.signs_on()
+    assert (await home.follow()).people("communications") == {EVA, OMAR}
+    await sso.stage.accounts.disable(await sso.eva(), by="root")
+    assert (await home.follow()).people("communications") == {OMAR}
+    assert [event["groups"] for event in await sso.stage.kinds("group")] == [["deciders"], ["deciders"], []]
+    assert (await home.store.journal.verify()).ok

@@ -1,0 +1,158 @@
+"""Groups whose people a directory or a sign-on names: who counts, and for how long where the directory is away or answers nonsense."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from smtpguard.accounts.membership import MOST, People, nonsense
+from smtpguard.app.memberships import Memberships
+from smtpguard.database.errors import Unavailable
+from smtpguard.holds.model import Choice, NotEntitled, State
+from smtpguard.lists.sources import SourceError
+from smtpguard.policy.members import LdapMembers
+from smtpguard.policy.parse import parse
+from smtpguard.policy.verdict import Held
+from tests.guard.house import DOCUMENTS, House, Instead, Way, house
+
+NEWS = "news@lists.example.com"
+EVA, STEN, ULLA = "eva@example.com", "sten@example.com", "ulla@example.com"
+STENS = (STEN, "s.ek@example.com")
+
+
+def with_directory(group: str = "cn=guards,dc=example,dc=com", also: str = "") -> dict[str, bytes]:
+    named = f"{{addresses: [eva@example.com], directory: {{ldap: 'ldaps://dc1.example.com', group: '{group}'}}{also}}}"
+    policy = DOCUMENTS["policy.yaml"].decode().replace("[eva@example.com, omar@example.com]", named)
+    policy = policy.replace("approvals: {from: [communications]}", "approvals: {from: [communications], each: 2}")
+    return {**DOCUMENTS, "policy.yaml": policy.encode()}
+
+
+class Directory:
+    """Answers what it is told to, and counts how often it was asked."""
+
+    def __init__(self, people: People) -> None:
+        self.people, self.wrong, self.asked = people, "", 0
+
+    def __call__(self, model: LdapMembers) -> People:
+        self.asked += 1
+        if self.wrong:
+            raise KeyError(1, 20) if self.wrong == "noise" else SourceError(self.wrong)
+        return self.people
+
+
+@asynccontextmanager
+async def asking(folder: Path, directory: Directory) -> AsyncIterator[tuple[House, Any]]:
+    documents = with_directory()
+    async with house(folder, documents=documents) as home:
+        await home.put(documents)
+        policies: Any = SimpleNamespace(policy=parse(documents))
+        yield home, Memberships(policies, home.store, home.clock, directory)
+
+
+async def people(home: House) -> set[str]:
+    return set((await home.follow()).people("communications"))
+
+
+async def test_whom_the_directory_names_decides_and_nobody_counts_twice(tmp_path: Path) -> None:
+    directory = Directory((STENS, (EVA,)))
+    async with asking(tmp_path, directory) as (home, memberships):
+        generation = (await home.store.gate.read()).generation
+        await memberships.step()
+        assert await people(home) == {EVA, STEN}
+        await memberships.step()
+        assert directory.asked == 1, "not before its time"
+        home.clock.pass_(minutes=15)
+        await memberships.step()
+        assert directory.asked == 2
+        assert (await home.store.gate.read()).generation == generation + 1, "what has not changed moves nothing"
+        done = await home.intake()(home.transaction(NEWS), Way())
+        assert isinstance(done, Held)
+        approvals = home.approvals()
+        await approvals.vote(done.hold_id, Choice.APPROVE, approver=STEN, by="test")
+        with pytest.raises(NotEntitled):
+            await approvals.vote(done.hold_id, Choice.APPROVE, approver=ULLA, by="test")
+        own = await home.intake()(home.transaction(NEWS, sender="s.ek@example.com", body="mine"), Way())
+        assert isinstance(own, Held)
+        with pytest.raises(NotEntitled, match="nobody decides on their own"):
+            await approvals.vote(own.hold_id, Choice.APPROVE, approver=STEN, by="test")
+        directory.people = ((ULLA,),)
+        home.clock.pass_(minutes=15)
+        await memberships.step()
+        assert await people(home) == {EVA, ULLA}
+        last = await approvals.vote(done.hold_id, Choice.APPROVE, approver=ULLA, by="test")
+        assert last.hold.state is State.WAITING, "who has left the group no longer counts"
+        assert (await home.store.journal.verify()).ok
+
+
+@pytest.mark.parametrize(
+    "wrong", ["no answer within 30 s (timeout)", "it cannot be reached", "it names nobody", "noise"]
+)
+async def test_a_directory_that_is_away_counts_for_a_day_and_the_quorum_never_shrinks(
+    tmp_path: Path, wrong: str
+) -> None:
+    directory = Directory((STENS,))
+    async with asking(tmp_path, directory) as (home, memberships):
+        await memberships.step()
+        directory.wrong = wrong
+        for _ in range(23):
+            home.clock.pass_(hours=1)
+            await memberships.step()
+            assert await people(home) == {EVA, STEN}
+        assert directory.asked == 24
+        home.clock.pass_(minutes=1)
+        await memberships.step()
+        assert directory.asked == 25, "it is asked again soon"
+        home.clock.pass_(minutes=59)
+        await memberships.step()
+        assert await people(home) == {EVA}
+        done = await home.intake()(home.transaction(NEWS), Way())
+        assert isinstance(done, Held)
+        voted = await home.approvals().vote(done.hold_id, Choice.APPROVE, approver=EVA, by="test")
+        assert voted.hold.state is State.WAITING, "two are asked for, as before"
+        directory.wrong = ""
+        home.clock.pass_(minutes=1)
+        await memberships.step()
+        assert await people(home) == {EVA, STEN}
+        kinds = [data["change"] for _, data in await home.events("group-communications")]
+        assert kinds == ["directory", "directory-away", "directory"]
+
+
+async def test_another_directory_is_another_answer(tmp_path: Path) -> None:
+    """What the one named before has said does not count until the new one answers."""
+    directory = Directory((STENS,))
+    async with asking(tmp_path, directory) as (home, memberships):
+        await memberships.step()
+        other = with_directory("cn=others,dc=example,dc=com")
+        await home.put(other)
+        assert await people(home) == {EVA}
+        memberships._policies = SimpleNamespace(policy=parse(other))
+        directory.people = ((ULLA,),)
+        await memberships.step()
+        assert await people(home) == {EVA, ULLA}
+
+
+async def test_a_store_that_does_not_answer_is_asked_again(tmp_path: Path) -> None:
+    async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
+
+        async def away(made: object) -> None:
+            raise Unavailable("no store")
+
+        store, memberships._ledger = memberships._ledger, Instead(home.store, {"policies.put_membership": away})
+        await memberships.step()
+        assert await people(home) == {EVA}
+        memberships._ledger = store
+        await memberships.step()
+        assert await people(home) == {EVA, STEN}
+
+
+def test_answers_that_are_none() -> None:
+    assert "nobody" in nonsense((), 1)
+    assert "expects at least 3" in nonsense(((EVA,), (STEN,)), 3)
+    assert "more than" in nonsense([(f"a{n}@example.com",) for n in range(MOST + 1)], 1)
+    assert "for two people" in nonsense(((EVA, STEN), (STEN,)), 1)
+    assert nonsense(((EVA,), (STEN,)), 1) == ""
