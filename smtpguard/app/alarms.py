@@ -40,7 +40,7 @@ from smtpguard.processes.numbers import PUT_OFF, Said
 from smtpguard.processes.part import Part
 from smtpguard.processes.standing import Tree, trees
 from smtpguard.store.store import Store
-from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.handshake import open_connection
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts
 
@@ -61,7 +61,7 @@ ALWAYS = frozenset({"proxy", "milter", "delivery"})
 async def relay_says(target: RelayTarget) -> str:
     """Why the relay cannot be used; "" if it answers. One session is opened as for mail, and ended."""
     try:
-        connection = await open_connection(target, tls_context(target))
+        connection = await open_connection(target)
     except RelayUnavailable as e:
         return e.why
     except OSError as e:  # a file of its TLS

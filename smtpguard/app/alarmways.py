@@ -20,12 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from smtpguard.app.clock import host_name
 from smtpguard.app.contact import contact
-from smtpguard.app.relay import relay_target
+from smtpguard.app.relay import other_target, relay_target
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
-from smtpguard.config.settings import AlarmRelay, Settings
+from smtpguard.config.settings import Settings
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
@@ -38,7 +37,7 @@ from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayUnavailable
-from smtpguard.wire.target import RelayTarget, Timeouts, Tls
+from smtpguard.wire.target import RelayTarget, Timeouts
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +114,7 @@ class Ways:
     def _targets(self) -> Iterator[tuple[str, RelayTarget]]:
         if (other := self.settings.alarms.relay) is not None:
             try:
-                yield "alarms: relay", _target(other, self.settings)
+                yield "alarms: relay", replace(other_target(other, self.settings), timeouts=PATIENCE, connections=1)
             except (Broken, OSError) as e:
                 log.error("alarms: relay: %s", e)
         try:
@@ -177,22 +176,6 @@ def row(told: Told) -> dict[str, Any]:
         "since": told.began.isoformat(),
         "host": socket.gethostname(),
     }
-
-
-def _target(relay: AlarmRelay, settings: Settings) -> RelayTarget:
-    return RelayTarget(
-        host=relay.host,
-        port=relay.port,
-        tls=Tls(relay.tls),
-        server_name=relay.server_name,
-        ca_file=relay.ca_file,
-        user=relay.auth.user if relay.auth else None,
-        password=read_secret(relay.auth.password_file).get_secret_value() if relay.auth else None,
-        connections=1,
-        wait_seconds=60,
-        helo=settings.hostname or host_name(),
-        timeouts=PATIENCE,
-    )
 
 
 async def _stands() -> bool:

@@ -20,7 +20,7 @@ from smtpguard.config.settings import host_name
 from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.handshake import open_connection
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 
@@ -145,7 +145,7 @@ def members(file: Path) -> dict[str, str]:
 async def ask_relay(relay: tuple[str, int], helo: str) -> Offered:
     """Its EHLO reply, over TLS if it offers that; nothing is sent. Raises RelayUnavailable."""
     target = RelayTarget(host=relay[0], port=relay[1], helo=helo, timeouts=_PATIENCE)
-    connection = await open_connection(target, tls_context(target))
+    connection = await open_connection(target)
     said = connection.extensions
     size = said.get("SIZE", "")
     offered = Offered(
@@ -159,7 +159,7 @@ async def ask_relay(relay: tuple[str, int], helo: str) -> Offered:
         return offered
     strict = replace(target, tls=Tls.REQUIRE)
     try:
-        connection = await open_connection(strict, tls_context(strict))
+        connection = await open_connection(strict)
     except RelayUnavailable:
         return offered
     _part(connection)

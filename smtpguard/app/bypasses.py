@@ -11,7 +11,7 @@ import asyncio
 import smtplib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 
 import dns.asyncresolver
 import dns.exception
@@ -33,23 +33,24 @@ Hosts = Callable[[str], Awaitable[Sequence[str]]]
 
 async def ways(
     settings: Settings,
-    target: RelayTarget,
+    targets: Sequence[RelayTarget],
     lists: Iterable[ListInfo],
     domain: str,
     *,
-    silent: bool = False,
+    silent: Collection[RelayTarget] = (),
     hosts: Hosts | None = None,
     own: Callable[[], Sequence[str]] | None = None,
 ) -> AsyncIterator[Finding]:
-    """``domain``: one of ours. ``silent``: the relay is down, so a failed connection proves nothing. ``own``: addresses
-    of this machine that others can reach."""
+    """``targets``: the relay and its fallbacks. ``domain``: one of ours. ``silent``: relays that are down, so a failed
+    connection proves nothing. ``own``: addresses of this machine that others can reach."""
     accepted, sender = frozenset(settings.accepted_ways), f"postmaster@{domain}"
-    for name, what, host, source in _to_the_relay(target, (own or own_addresses)()):
-        said = await asyncio.to_thread(
-            ask_as_stranger, host, target.port, source, sender, SOMEBODY, implicit_tls=target.tls is Tls.IMPLICIT
-        )
-        yield _judged(name, what, said, accepted, silent=silent)
-    yield Finding(about="way", state=State.UNKNOWN, text=_elsewhere(target, sender))
+    for target in targets:
+        for name, what, host, source in _to_the_relay(target, (own or own_addresses)()):
+            said = await asyncio.to_thread(
+                ask_as_stranger, host, target.port, source, sender, SOMEBODY, implicit_tls=target.tls is Tls.IMPLICIT
+            )
+            yield _judged(name, what, said, accepted, silent=target in silent)
+        yield Finding(about="way", state=State.UNKNOWN, text=_elsewhere(target, sender))
     for info in lists:
         for address in info.addresses:
             for host in await _list_servers(address.ascii_domain, settings, hosts or _mail_hosts):

@@ -28,7 +28,8 @@ def names(settings: Settings, policy: Policy) -> dict[str, Any]:
     """The arguments of Names, which says which addresses are list addresses: the organization's domains, the relay's
     names, and the mailboxes of people in policy and settings."""
     relay = settings.relay
-    hosts = (settings.hostname, relay.host, relay.server_name or "", *relay.names)
+    others = (name for each in relay.fallbacks for name in (each.host, each.server_name or ""))
+    hosts = (settings.hostname, relay.host, relay.server_name or "", *others, *relay.names)
     known = people_of(policy) | {text for text in (settings.notices.contact, settings.hold.approve_at) if text}
     elsewhere = (address for expands in policy.expansions for address in expands.addresses_elsewhere)
     return {

@@ -25,7 +25,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.parse import Policy
 from smtpguard.wire import sasl
-from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.handshake import open_connection
 from smtpguard.wire.milter.codec import ProtocolError, answers, encode
 from smtpguard.wire.milter.packet import VERSION, Actions, Negotiate, Quit
 from smtpguard.wire.milter.states import NEEDED
@@ -40,16 +40,21 @@ async def look(
 ) -> AsyncIterator[Finding]:
     """Yields each finding at once. ``own``: addresses of this machine that others can reach."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
-    target = replace(relay_target(settings), timeouts=_patience(), reachability=None)
+    relay = relay_target(settings)
+    targets = [
+        replace(each, timeouts=_patience(), reachability=None, fallbacks=()) for each in (relay, *relay.fallbacks)
+    ]
     domain = sorted(name for name in policy.organization.domains if not name.startswith("*."))[0]
-    silent = False
+    silent: list[RelayTarget] = []
     where = names(settings, policy)
     known = Names(lists, delimiters=policy.delimiters, **where)
-    async for finding in _relay(target, domain, lists.values(), settings.relay.names, known):
-        silent = silent or (finding.about, finding.state) == ("relay", State.WRONG)
-        yield finding
-    if any(each.auth for each in settings.listen.smtp) and not silent:
-        yield await _logins(target.for_clients())
+    for target in targets:
+        async for finding in _relay(target, domain, lists.values(), settings.relay.names, known):
+            if (finding.about, finding.state) == ("relay", State.WRONG):
+                silent.append(target)
+            yield finding
+        if any(each.auth for each in settings.listen.smtp) and target not in silent:
+            yield await _logins(target.for_clients())
     for listener in settings.listen.milter:
         yield await milter_answers(listener)
     here = (own or own_addresses)()
@@ -63,7 +68,7 @@ async def look(
     if policy.expansions:
         for finding in await asyncio.to_thread(lambda: list(_expansions(settings, policy))):
             yield finding
-    async for finding in ways(settings, target, lists.values(), domain, silent=silent, hosts=hosts, own=own):
+    async for finding in ways(settings, targets, lists.values(), domain, silent=silent, hosts=hosts, own=own):
         yield finding
 
 
@@ -75,7 +80,7 @@ async def _relay(
 ) -> AsyncIterator[Finding]:
     name = f"the relay {target.host} port {target.port}"
     try:
-        connection = await open_connection(target, tls_context(target))
+        connection = await open_connection(target)
     except (RelayUnavailable, OSError) as e:
         why = e.why if isinstance(e, RelayUnavailable) else str(e)
         yield Finding(about="relay", state=State.WRONG, text=f"{name} cannot be used: {why}")
@@ -128,7 +133,7 @@ async def _named(connection: RelayConnection, sender: str, address: str, name: s
 async def _logins(target: RelayTarget) -> Finding:
     """Whether mail clients could log in through us."""
     try:
-        connection = await open_connection(target, tls_context(target))
+        connection = await open_connection(target)
     except (RelayUnavailable, OSError) as e:
         why = e.why if isinstance(e, RelayUnavailable) else str(e)
         return Finding(about="auth", state=State.WRONG, text=f"mail clients cannot log in at the relay: {why}")

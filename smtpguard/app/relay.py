@@ -5,12 +5,13 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from smtpguard.app.certificates import readable
 from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
 from smtpguard.config.secret import read_secret
-from smtpguard.config.settings import Settings
+from smtpguard.config.settings import OtherRelay, Settings
 from smtpguard.processes.numbers import Said
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.login import Logins
@@ -62,6 +63,8 @@ def said_of(pool: RelayPool) -> Said:
 
 def _with_files(target: RelayTarget) -> RelayTarget:
     readable(target.ca_file, target.client_certificate, target.client_key)
+    for host in target.fallbacks:
+        _with_files(host)
     return target
 
 
@@ -90,4 +93,22 @@ def relay_target(settings: Settings) -> RelayTarget:
         client_share=relay.client_share,
         helo=settings.hostname or host_name(),
         reachability=Reachability(f"{relay.host} port {relay.port}", kept=settings.state / "relay.json"),
+        fallbacks=tuple(
+            replace(other_target(each, settings), clients_without_tls=relay.clients_without_tls)
+            for each in relay.fallbacks
+        ),
+    )
+
+
+def other_target(relay: OtherRelay, settings: Settings) -> RelayTarget:
+    """For a relay besides the guarded one. Raises Broken for its password's file."""
+    return RelayTarget(
+        host=relay.host,
+        port=relay.port,
+        tls=Tls(relay.tls),
+        server_name=relay.server_name,
+        ca_file=relay.ca_file,
+        user=relay.auth.user if relay.auth else None,
+        password=read_secret(relay.auth.password_file).get_secret_value() if relay.auth else None,
+        helo=settings.hostname or host_name(),
     )

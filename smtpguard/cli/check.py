@@ -124,6 +124,9 @@ def _settings(settings: Settings) -> Iterator[str]:
     listening = ", ".join(f"{listener.address} port {listener.port}" for listener in settings.listen.smtp)
     heard = f"Listens on {listening}; relays" if listening else "Releases what is held"
     yield f"{heard} to {settings.relay.host} port {settings.relay.port}, TLS {settings.relay.tls}."
+    if settings.relay.fallbacks:
+        others = ", then ".join(f"{each.host} port {each.port}" for each in settings.relay.fallbacks)
+        yield f"If that cannot be used, mail goes to {others}."
     for each in settings.listen.milter:
         yield f"A milter on {each.unix or f'{each.address} port {each.port}'}."
     if (console := settings.console) is not None:

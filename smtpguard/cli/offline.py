@@ -228,8 +228,13 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
         text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
         yield warning(document, ("metrics", "address"), text, "a private address")
     relay = settings.relay
-    if any((relay.host, relay.port) == (each.address, each.port) for each in listening.smtp):
+    here = {(each.address, each.port) for each in listening.smtp}
+    if (relay.host, relay.port) in here:
         yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")
+    for n, other in enumerate(relay.fallbacks):
+        if (other.host, other.port) in here:
+            text = "this fallback is this guard itself: mail would go round in a circle"
+            yield document.problem(("relay", "fallbacks", n, "host"), text)
 
 
 def _anybody(each: SmtpListener | MilterListener) -> str:

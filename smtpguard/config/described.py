@@ -63,6 +63,7 @@ SETTINGS: Mapping[str, str] = {
     "*.ca_file": "Who may sign its certificate, in PEM; the system's authorities where it is not there.",
     "Relay.clients_without_tls": "Whether what mail clients log in with may go to the relay in clear.",
     "Relay.names": "Other host names at which the relay takes mail as its own: a list's local part is the list at each of them.",
+    "Relay.fallbacks": "Other relays for the same mail, tried in this order if the relay cannot be used.",
     "Relay.client_certificate": "The certificate by which it knows the guard.",
     "Relay.client_key": "The key of that certificate.",
     "Relay.connections": "Connections at most, of all processes together.",

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -50,6 +50,27 @@ class RelayAuth(Section):
     password_file: FilePath
 
 
+class OtherRelay(Section):
+    """A relay besides the guarded one."""
+
+    host: str = Field(min_length=1)
+    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    tls: Literal["none", "opportunistic", "require", "implicit"] = "opportunistic"
+    auth: RelayAuth | None = None
+    server_name: str | None = None
+    ca_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _kept(self) -> Self:
+        if self.auth is not None and self.tls == "none":
+            raise Invalid("a password would go to the relay in clear", "tls: require, implicit or opportunistic")
+        return self
+
+
+class FallbackRelay(OtherRelay):
+    """Tried if the relay, and each fallback before it, cannot be used."""
+
+
 class Relay(Section):
     """``ca_file``: the CA certificates for the relay; without it those of the system. ``clients_without_tls``: the
     logins of mail clients may go to the relay in clear. ``wait_seconds``: for a connection, until the relay's greeting.
@@ -71,6 +92,7 @@ class Relay(Section):
     idle_seconds: float = Field(default=30, gt=0)
     wait_seconds: float = Field(default=120, gt=0, le=300)
     client_share: float = Field(default=0.5, gt=0, le=1)
+    fallbacks: list[FallbackRelay] = Field(default=[], max_length=10, title="fallback relay")
 
     @model_validator(mode="after")
     def _whole(self) -> Relay:
@@ -136,22 +158,9 @@ class Notices(Section):
     templates: FilePath | None = None
 
 
-class AlarmRelay(Section):
+class AlarmRelay(OtherRelay):
     """A relay that takes mail for ``notices: {contact}`` even if the guarded relay does not: another host, or another
     port."""
-
-    host: str = Field(min_length=1)
-    port: Annotated[int, Field(ge=1, le=65535)] = 25
-    tls: Literal["none", "opportunistic", "require", "implicit"] = "opportunistic"
-    auth: RelayAuth | None = None
-    server_name: str | None = None
-    ca_file: FilePath | None = None
-
-    @model_validator(mode="after")
-    def _kept(self) -> AlarmRelay:
-        if self.auth is not None and self.tls == "none":
-            raise Invalid("a password would go to the relay in clear", "tls: require, implicit or opportunistic")
-        return self
 
 
 class AlarmWebhook(Section):
@@ -328,7 +337,10 @@ class Settings(Section):
         if asked and not self.store.url.startswith("sqlite"):
             raise Invalid("the journal has a front before SQLite alone", "journal: {front: off}, or a store in SQLite")
         relay = self.relay
-        in_clear = relay.tls == "none" and not relay.clients_without_tls and not is_this_machine(relay.host)
+        hosts: tuple[Relay | FallbackRelay, ...] = (relay, *relay.fallbacks)
+        in_clear = not relay.clients_without_tls and any(
+            each.tls == "none" and not is_this_machine(each.host) for each in hosts
+        )
         if in_clear and any(each.auth for each in self.listen.smtp):
             text = "a listener has auth, and what clients log in with would go to the relay in clear"
             raise Invalid(text, "relay: {tls: require or implicit}, or clients_without_tls: true")

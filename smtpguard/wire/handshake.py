@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import os
 import ssl
 from collections.abc import Mapping
@@ -16,6 +17,13 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 30.0
+"""The longest wait for a session with one host while there is another host to try."""
+AVOID_SECONDS = 60.0
+"""For so long a host that failed is tried only after all others."""
 
 
 class _NoTls(Exception):
@@ -35,23 +43,58 @@ def tls_context(target: RelayTarget) -> ssl.SSLContext | None:
     return context
 
 
-async def open_connection(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
-    """A session ready for MAIL. Raises RelayUnavailable."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    try:
-        connection = await _tried(target, context)
-    except RelayUnavailable as error:
-        error.took_seconds = loop.time() - began
-        if target.reachability is not None:
-            target.reachability.lost(error.why)
-        raise
-    connection.chunking = "CHUNKING" in connection.extensions
-    if (known := target.reachability) is not None:
-        known.reached(connection.extensions)
-        connection.chunking &= not known.no_chunks
-        connection.on_chunk_refused = known.refuses_chunks
-    return connection
+class Route:
+    """The relay and its fallbacks: a session is opened with the first host that answers (RFC 5321 section 5.1).
+
+    Reads the TLS files when it is made; raises OSError.
+    """
+
+    def __init__(self, target: RelayTarget) -> None:
+        self._reachability = target.reachability
+        self._hosts = [(host, tls_context(host)) for host in (target, *target.fallbacks)]
+        self._avoided = dict.fromkeys(range(len(self._hosts)), 0.0)
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """The TLS context of the relay itself."""
+        return self._hosts[0][1]
+
+    async def open(self) -> RelayConnection:
+        """A session ready for MAIL. Raises the last host's RelayUnavailable."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            connection = await self._first(loop)
+        except RelayUnavailable as error:
+            error.took_seconds = loop.time() - began
+            if self._reachability is not None:
+                self._reachability.lost(error.why)
+            raise
+        connection.chunking = "CHUNKING" in connection.extensions
+        if (known := self._reachability) is not None:
+            known.reached(connection.extensions)
+            connection.chunking &= not known.no_chunks
+            connection.on_chunk_refused = known.refuses_chunks
+        return connection
+
+    async def _first(self, loop: asyncio.AbstractEventLoop) -> RelayConnection:
+        *others, last = sorted(self._avoided, key=lambda n: (self._avoided[n] > loop.time(), n))
+        for n in others:
+            target, context = self._hosts[n]
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    return await _tried(target, context)
+            except (RelayUnavailable, TimeoutError) as error:
+                if self._avoided[n] <= loop.time():
+                    why = error.why if isinstance(error, RelayUnavailable) else f"not ready in {PATIENCE_SECONDS:g} s"
+                    log.warning("%s port %d cannot be used, the next relay is tried: %s", target.host, target.port, why)
+                self._avoided[n] = loop.time() + AVOID_SECONDS
+        return await _tried(*self._hosts[last])
+
+
+async def open_connection(target: RelayTarget) -> RelayConnection:
+    """A single session, ready for MAIL. Raises RelayUnavailable, and OSError for a TLS file."""
+    return await Route(target).open()
 
 
 async def _tried(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:

@@ -24,7 +24,7 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.wire import sasl
 from smtpguard.wire.grammar import Refused
 from smtpguard.wire.guesses import Guesses
-from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.handshake import Route
 from smtpguard.wire.pool import Place, RelayPool
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable, Waiter
 from smtpguard.wire.turned import Why
@@ -62,7 +62,8 @@ class Logins:
         self.guesses, self.sleep = guesses, sleep
         self._pool = pool
         self._target = pool.target.for_clients()
-        self.context = tls_context(self._target)
+        self._route = Route(self._target)
+        self.context = self._route.context
 
     async def connect(self, client: str = "") -> tuple[RelayConnection, Place]:
         """A connection for one client, over which its credentials may go, and its place, to be freed when it is closed.
@@ -82,13 +83,9 @@ class Logins:
         seconds = self._target.wait_seconds
         try:
             async with asyncio.timeout(seconds):
-                connection = await open_connection(self._target, self.context)
+                return await self._route.open()
         except TimeoutError:
             raise RelayUnavailable(f"no connection within {seconds:g} s", word=Why.RELAY_SLOW) from None
-        if connection.tls or self._target.takes_clients_in_clear:
-            return connection
-        connection.abort("not for credentials")
-        raise RelayUnavailable("the way to the relay is in clear: no client's login goes there")
 
 
 class OwnLine:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from smtpguard.mail.reply import BUSY, RELAY_UNAVAILABLE
-from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.handshake import Route
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable, Waiter
 from smtpguard.wire.target import RelayTarget
 from smtpguard.wire.turned import Why
@@ -118,7 +118,8 @@ class RelayPool:
         self.waits = Waits()
         self._allowance = allowance or Alone(target.connections)
         self._allowance.changed = self._settle
-        self.context = tls_context(target)
+        self._route = Route(target)
+        self.context = self._route.context
         self._idle: deque[tuple[RelayConnection, float]] = deque()  # the latest used at the right, with the time
         self._waiting: deque[_Waiter] = deque()
         self._opening: set[asyncio.Task[RelayConnection]] = set()
@@ -341,7 +342,7 @@ class RelayPool:
         if down:
             connections = 0
         while self.size < self._allowance.usable and len(self._opening) < connections:
-            task = asyncio.create_task(open_connection(self.target, self.context))
+            task = asyncio.create_task(self._route.open())
             self._opening.add(task)
             task.add_done_callback(self._opened)
         self._allowance.tell(self.size, max(0, connections - len(self._opening)) + places)

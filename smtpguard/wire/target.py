@@ -42,6 +42,7 @@ class RelayTarget:
     longest wait for a connection, until the relay has greeted; ``down_seconds``: how long a failed attempt is
     remembered at least. ``client_share``: the share of connections that an untrusted client may have. ``reachability``:
     the relay's state, and the log of outages; None: none.
+    ``fallbacks``: other hosts for the same mail, tried in this order if the relay cannot be used (handshake.Route).
     """
 
     host: str = "127.0.0.1"
@@ -64,12 +65,13 @@ class RelayTarget:
     helo: str = "localhost"
     timeouts: Timeouts = field(default_factory=Timeouts)
     reachability: Reachability | None = field(default=None, compare=False, repr=False)
+    fallbacks: tuple[RelayTarget, ...] = ()
 
     def for_clients(self) -> RelayTarget:
         """The same relay for clients' credentials: without our own login, and over verified TLS, unless it is this
         machine or the settings allow otherwise."""
-        own = replace(self, user=None, password=None)
-        if own.tls is Tls.OPPORTUNISTIC and not self.takes_clients_in_clear:
+        own = replace(self, user=None, password=None, fallbacks=tuple(host.for_clients() for host in self.fallbacks))
+        if own.tls in (Tls.OPPORTUNISTIC, Tls.NONE) and not self.takes_clients_in_clear:
             return replace(own, tls=Tls.REQUIRE)
         return own
 

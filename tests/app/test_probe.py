@@ -134,6 +134,16 @@ async def test_a_relay_that_is_not_there(tmp_path: Path) -> None:
     assert states(found, "way") == [State.UNKNOWN] * 2, "a relay that is down does not show who else may use it"
 
 
+async def test_each_fallback_is_looked_at(tmp_path: Path) -> None:
+    async with ScriptedRelay() as gone:
+        pass
+    async with ScriptedRelay() as relay, ScriptedRelay() as other:
+        others = f"[{{host: 127.0.0.1, port: {gone.port}, tls: none}}, {{host: 127.0.0.1, port: {other.port}}}]"
+        found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, fallbacks: {others}}}")
+    assert states(found, "relay") == [State.FINE, State.WRONG, State.FINE]
+    assert f"port {gone.port} cannot be used" in next(f.text for f in found if f.state is State.WRONG)
+
+
 async def test_tls_that_is_required_and_not_offered(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: require}}")

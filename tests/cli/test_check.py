@@ -242,7 +242,7 @@ def test_a_quorum_that_those_who_are_there_cannot_fill_is_told(run: Callable[...
 
 
 def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) -> None:
-    edit(etc / "smtpguard.yaml", "port: 10026", "port: 10025")
+    edit(etc / "smtpguard.yaml", "port: 10026", "port: 10025, fallbacks: [{host: 127.0.0.1, port: 10025}]")
     edit(
         etc / "smtpguard.yaml",
         "    - {address: 127.0.0.1, port: 10025}",
@@ -252,6 +252,7 @@ def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) 
     assert result.exit_code == 1
     assert "listened on twice" in result.stderr
     assert "the relay is this guard itself" in result.stderr
+    assert "this fallback is this guard itself" in result.stderr
 
 
 def test_the_policy_of_the_first_page(run: Callable[..., Result], etc: Path) -> None:

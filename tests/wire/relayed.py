@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.handshake import open_connection
 from smtpguard.wire.relay import RelayConnection
 from smtpguard.wire.target import RelayTarget, Tls
 from tests.scripted_relay import ScriptedRelay
@@ -26,7 +26,7 @@ async def fell() -> bool:
 @asynccontextmanager
 async def connected(relay: ScriptedRelay, **target: object) -> AsyncIterator[RelayConnection]:
     aim = RelayTarget(**{"port": relay.port, "tls": Tls.NONE, **target})  # type: ignore[arg-type]
-    connection = await open_connection(aim, tls_context(aim))
+    connection = await open_connection(aim)
     try:
         yield connection
     finally:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
-from smtpguard.wire.handshake import open_connection
+from smtpguard.wire import handshake
+from smtpguard.wire.handshake import Route, open_connection
+from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
-from tests.script import CONNECT, DROP
+from tests.script import CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import BODY, begin, connected, stands
 
@@ -34,7 +37,83 @@ async def test_nobody_listens() -> None:
     async with ScriptedRelay() as relay:
         port = relay.port
     with pytest.raises(RelayUnavailable, match=f"127.0.0.1 port {port}"):
-        await open_connection(RelayTarget(port=port, tls=Tls.NONE), None)
+        await open_connection(RelayTarget(port=port, tls=Tls.NONE))
+
+
+# fallbacks
+
+
+def route(*relays: ScriptedRelay) -> Route:
+    first, *others = (RelayTarget(port=relay.port, tls=Tls.NONE) for relay in relays)
+    return Route(replace(first, fallbacks=tuple(others)))
+
+
+async def opened(way: Route) -> None:
+    (await way.open()).abort("the test is over")
+
+
+@pytest.mark.parametrize("fault", ["554 5.3.2 Not here", DROP, STALL])
+async def test_the_first_that_answers_is_used(
+    fault: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ScriptedRelay() as first, ScriptedRelay() as second, ScriptedRelay() as third:
+        way = route(first, second, third)
+        await opened(way)
+        assert (first.sessions, second.sessions, third.sessions) == (1, 0, 0)
+        first.on(CONNECT, fault)  # type: ignore[arg-type]
+        if fault is STALL:
+            monkeypatch.setattr(handshake, "PATIENCE_SECONDS", 0.05)
+        await opened(way)
+        monkeypatch.undo()
+        assert (first.sessions, second.sessions, third.sessions) == (2, 1, 0)
+        assert [m.partition(":")[0] for m in caplog.messages] == [
+            f"127.0.0.1 port {first.port} cannot be used, the next relay is tried"
+        ]
+
+
+async def test_one_that_failed_is_avoided_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ScriptedRelay() as first, ScriptedRelay() as second:
+        way = route(first, second)
+        first.on(CONNECT, "421 4.3.2 Later")
+        for _ in range(3):
+            await opened(way)
+        assert (first.sessions, second.sessions) == (1, 3)
+        first.forget()
+        second.on(CONNECT, "421 4.3.2 Later", times=1)
+        await opened(way)
+        assert (first.sessions, second.sessions) == (2, 4), "better avoided than none"
+        monkeypatch.setattr(handshake, "AVOID_SECONDS", 0.0)
+        first.on(CONNECT, "421 4.3.2 Later")
+        way = route(first, second)
+        for _ in range(2):
+            await opened(way)
+        assert (first.sessions, second.sessions) == (4, 6)
+
+
+async def test_where_all_fail_the_relay_is_away() -> None:
+    async with ScriptedRelay() as first, ScriptedRelay() as second:
+        target = RelayTarget(port=first.port, tls=Tls.NONE, reachability=Reachability("relay"))
+        way = Route(replace(target, fallbacks=(RelayTarget(port=second.port, tls=Tls.NONE),)))
+        first.on(CONNECT, "421 4.3.2 Later")
+        await opened(way)
+        assert target.reachability is not None
+        assert target.reachability.found is not None
+        assert target.reachability.found[1], "mail goes on"
+        for relay in (first, second):
+            relay.on(CONNECT, "554 5.3.2 Not here")
+        with pytest.raises(RelayUnavailable, match="554"):
+            await way.open()
+        assert not target.reachability.found[1]
+
+
+async def test_a_login_goes_to_no_fallback_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ScriptedRelay() as first, ScriptedRelay(auth={"anna": "secret"}) as second:
+        first.on(CONNECT, DROP)
+        far = RelayTarget(host="localhost", port=second.port, tls=Tls.NONE)
+        target = RelayTarget(port=first.port, tls=Tls.NONE, fallbacks=(far,))
+        monkeypatch.setattr("smtpguard.wire.target.is_loopback", lambda host: host != "localhost")
+        with pytest.raises(RelayUnavailable, match="TLS is required"):
+            await Route(target.for_clients()).open()
 
 
 async def test_a_relay_of_1982() -> None:

@@ -159,7 +159,7 @@ async def test_what_the_settings_forgot_is_not_sent(monkeypatch: pytest.MonkeyPa
     async with ScriptedRelay(auth=PEOPLE) as relay:
         target = RelayTarget(host="127.0.0.1", port=relay.port, tls=Tls.NONE)
         monkeypatch.setattr("smtpguard.wire.target.is_loopback", lambda _: False)
-        with pytest.raises(RelayUnavailable, match="in clear"):
+        with pytest.raises(RelayUnavailable, match="TLS is required"):
             await Logins(RelayPool(target), Guesses(lambda: 0.0)).connect()
         await relay.emptied()
         assert "AUTH" not in relay.verbs()

@@ -435,7 +435,7 @@ async def test_a_relay_that_took_long_to_be_found_down_is_remembered_as_long(mon
         error.took_seconds = 25
         raise error
 
-    monkeypatch.setattr("smtpguard.wire.pool.open_connection", silent)
+    monkeypatch.setattr("smtpguard.wire.handshake.Route.open", silent)
     pool = RelayPool(RelayTarget(port=1, tls=Tls.NONE, down_seconds=0))
     for _ in range(3):
         with pytest.raises(RelayUnavailable, match="timed out"):

@@ -67,7 +67,7 @@ async def test_a_pool_whose_relay_is_away_and_comes_back(caplog: pytest.LogCaptu
     await relay.start()
     try:
         back = RelayTarget(port=relay.port, tls=Tls.NONE, reachability=target.reachability)
-        (await open_connection(back, None)).quit()
+        (await open_connection(back)).quit()
     finally:
         await relay.stop()
     assert any("the relay there answers again" in m for m in caplog.messages)
