@@ -6,15 +6,20 @@ store, and a start that is told to take the file with a given SHA-256.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import signal
 import socket
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 from smtpguard import __version__
 from smtpguard.app.clock import SystemClock, ids
-from smtpguard.app.files import CannotStart, parse_policy
+from smtpguard.app.files import CannotStart, parse_policy, store_url
 from smtpguard.app.policyfile import PolicyFile, compare, unreadable
 from smtpguard.app.putting import Proposal, propose, put
 from smtpguard.app.services import opened
@@ -24,10 +29,12 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.recalling import Letter, recall
 from smtpguard.database.errors import PolicyMoved
+from smtpguard.database.migrate import is_current
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.processes.part import die_with_parent
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
@@ -46,6 +53,32 @@ class Prepared:
     file: PolicyFile
     put: Proposal | None = None
     unreadable: str = ""
+
+
+def migrate_apart(settings: Settings, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+    """Migrate the store, if need be, in a process of its own: what Alembic takes, 16 MB, ends with it. If that fails,
+    ``prepare`` fails in the same way, and reports it. ``waiting`` is entered meanwhile. Call it from the main thread,
+    outside a task."""
+    if is_current(store_url(settings)):
+        return
+    for stream in (sys.stdout, sys.stderr):  # else the child would write buffered output again
+        stream.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            die_with_parent(signal.SIGKILL)
+            asyncio.run(_migrate(settings))
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            os._exit(0)
+    with waiting():
+        os.waitpid(pid, 0)
+
+
+async def _migrate(settings: Settings) -> None:
+    async with opened(settings, migrate=True):
+        pass
 
 
 async def prepare(

@@ -86,6 +86,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         for listener in listeners:
             undo.callback(listener.close)
         _must_name_clients(context, settings, listeners)
+        start.migrate_apart(settings, _telling)
         with _whether_passing(), _telling():
             preparing = start.prepare(
                 settings, by=context.user, parts=tuple(names), committed=EventLog(), from_file=from_file

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from smtpguard.database.engine import BadItem, Database
+from smtpguard.database.engine import BadItem, Database, is_there
 from smtpguard.database.errors import LedgerError, Unavailable, Unusable
 from smtpguard.database.schema import SCHEMA, head
 
@@ -49,6 +49,21 @@ class NotMigrated(SchemaError):
             if found is not None
             else f"the database could not be set up: {why}"
         )
+
+
+def is_current(url: str) -> bool:
+    """Whether the database has this version's schema. Also True if that cannot be read now: opening it tells why."""
+    try:
+        if not is_there(url):
+            return False
+        database = Database(url, reads=True)
+        try:
+            with database.read() as connection:
+                return revision(connection) == SCHEMA
+        finally:
+            database.close()
+    except (LedgerError, OSError, ValueError):
+        return True
 
 
 def migrate(url: str) -> None:
