@@ -82,11 +82,7 @@ class AuditFollower:
                 await self._cursors.pass_over(NAME, place, news.through)
             return 0
         until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
-        leased = await self._cursors.lease(NAME, until)
-        if leased is None:
-            return 0
-        if leased.told != place.told:  # another delivery part has moved it meanwhile
-            await self._cursors.settle(NAME, leased)
+        if (leased := await self._cursors.taken(NAME, place, until)) is None:
             return 0
         for entry, clear in news.entries:
             with contextlib.suppress(Exception):  # a log that cannot be written must not block the next lines

@@ -26,6 +26,7 @@ from smtpguard.app.memberships import Memberships, read_by
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool, said_of
 from smtpguard.app.services import notices, opened, term
+from smtpguard.app.syslog import Syslog
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -38,7 +39,7 @@ from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.notices.shadowreport import Reports
 from smtpguard.observe.webhooks.rows import Cursors
-from smtpguard.observe.witnessing import Witnessing
+from smtpguard.observe.witnessing import SYSLOG, Sending, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.processes.numbers import Said
@@ -96,6 +97,11 @@ class Deliverer(Part):
             else "",
         )
         self._undo.push_async_callback(self._witnessing.close)
+        self._syslog: Sending | None = None
+        if settings.audit.syslog is not None:
+            syslog = Syslog(settings.audit.syslog, name, clock)
+            self._undo.push_async_callback(syslog.close)
+            self._syslog = Sending(self._store, clock, SYSLOG, "the syslog server", syslog)
         self._freshness = Freshness(settings, self._policies, self._digester, self._store, clock)
         read = read_by(settings.policy.parent, settings.delimiters)
         self._memberships = Memberships(self._policies, self._store, clock, read)
@@ -135,6 +141,8 @@ class Deliverer(Part):
             tasks.create_task(self._memberships.run())
             tasks.create_task(self._deeds.run())
             tasks.create_task(self._witnessing.run())
+            if self._syslog is not None:
+                tasks.create_task(self._syslog.run())
             tasks.create_task(self._renewals.run())
             if self._teller is not None:
                 tasks.create_task(self._teller.run(unreachable=hooks.unreachable))

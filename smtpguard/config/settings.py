@@ -246,8 +246,23 @@ class Witness(Section):
     token_file: FilePath | None = None
 
 
+def _syslog(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        whole = parts.path.strip("/") if parts.scheme == "unix" else parts.hostname
+        _ = parts.port
+    except ValueError:
+        whole = ""
+    if not whole or parts.scheme not in ("unix", "udp", "tcp"):
+        raise Invalid(f'"{url}" is no syslog server', '"unix:///dev/log", "udp://log.example.com:514" or "tcp://..."')
+    return url
+
+
 class Audit(Section):
+    """``syslog``: a server that gets each signed checkpoint directly, beside the witness."""
+
     witness: Witness | None = None
+    syslog: Annotated[str, AfterValidator(_syslog)] | None = None
 
 
 class Nothing(Section):

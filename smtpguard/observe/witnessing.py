@@ -1,14 +1,14 @@
 """Send checkpoints to a witness: a host of somebody else that keeps each, so that root on this host cannot revoke it.
 
-Each is a POST of the signed note (journal.note), in order, at least once, by one process of the installation. The note
-is also logged. The witness's cursor is stored beside the webhooks' cursors.
+Each is a signed note (journal.note), sent in order, at least once, by one process of the installation: by HTTP to a witness, or
+to a syslog server. The note is also logged. The cursors are stored beside those of webhooks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -30,10 +30,63 @@ LEASE_SECONDS = 120.0
 SECONDS = 15.0
 WARN_SECONDS = 600.0
 SLICE = 20
+SYSLOG = "(syslog)"
+"""The name of the syslog server's cursor; no webhook has this name."""
 _NOTHING = -1  # it has none yet, and gets the newest first, which covers all before
 
 
-class Witnessing:
+class Sending:
+    """The loop of one way. ``name``: of its cursor; ``what``: the receiver, as the log calls it; ``send`` returns the problem, "" if
+    the receiver accepted it."""
+
+    def __init__(
+        self, access: Access, clock: Clock, name: str, what: str, send: Callable[[Checkpoint], Awaitable[str]]
+    ) -> None:
+        self._access, self._clock, self._name, self._what, self._send = access, clock, name, what, send
+        self._cursors = Cursors(access)
+        self._failing = 0.0
+
+    async def run(self) -> None:
+        """Forever; if the store or the receiver does not answer, it is tried again."""
+        while True:
+            try:
+                given = await self.give()
+            except LedgerError as e:
+                log.warning("%s: the store does not answer: %s", self._what, type(e).__name__)
+                given = 0
+            if given < SLICE:
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def give(self) -> int:
+        """Send what is new; returns how many it accepted. Raises LedgerError."""
+        place = await self._cursors.at(self._name, _NOTHING)
+        found = await self._access.ask(lambda c: signed_after(c, place.told, SLICE))
+        until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
+        if not found or (leased := await self._cursors.taken(self._name, place, until)) is None:
+            return 0
+        told, taken = leased.told, 0
+        for made in found:
+            problem = await self._send(made)
+            self._noted(problem)
+            if problem:
+                break
+            told, taken = made.seq, taken + 1
+        await self._cursors.settle(self._name, Place(told=told, lease=leased.lease))
+        return taken
+
+    def _noted(self, problem: str) -> None:
+        """Logged at once, and again while it lasts."""
+        now = self._clock.monotonic()
+        if not problem:
+            if self._failing:
+                log.info("%s takes checkpoints again", self._what)
+            self._failing = 0.0
+        elif not self._failing or now - self._failing >= WARN_SECONDS:
+            self._failing = now
+            log.warning("%s did not take a checkpoint: %s: until it does, the journal is this host's word alone", self._what, problem)  # fmt: skip
+
+
+class Witnessing(Sending):
     """``url``: of the witness; "" for none, then checkpoints are only logged. ``token``: a bearer token for it.
     ``http``: a client for tests."""
 
@@ -47,49 +100,17 @@ class Witnessing:
         http: httpx2.AsyncClient | None = None,
         tell: Callable[[Checkpoint], None] | None = None,
     ) -> None:
-        self._access, self._clock, self._url, self._token, self._http = access, clock, url, token, http
-        self._cursors = Cursors(access)
+        super().__init__(access, clock, WITNESS if url else f"{WITNESS} log", "the witness", self._given)
+        self._url, self._token, self._http = url, token, http
         self._tell = tell or _tell
-        self._failing = 0.0
-
-    async def run(self) -> None:
-        """Forever; if the store or the witness does not answer, it is tried again."""
-        while True:
-            try:
-                given = await self.give()
-            except LedgerError as e:
-                log.warning("the witness: the store does not answer: %s", type(e).__name__)
-                given = 0
-            if given < SLICE:
-                await asyncio.sleep(POLL_SECONDS)
 
     async def close(self) -> None:
         if self._http is not None:
             await self._http.aclose()
 
-    async def give(self) -> int:
-        """Send what is new; returns how many it accepted. Raises LedgerError."""
-        name = WITNESS if self._url else f"{WITNESS} log"
-        place = await self._cursors.at(name, _NOTHING)
-        found = await self._access.ask(lambda c: signed_after(c, place.told, SLICE))
-        if not found:
-            return 0
-        leased = await self._cursors.lease(name, self._clock.now() + timedelta(seconds=LEASE_SECONDS))
-        if leased is None:
-            return 0
-        if leased.told != place.told:  # another delivery part was faster
-            await self._cursors.settle(name, leased)
-            return 0
-        told, taken = leased.told, 0
-        for made in found:
-            self._tell(made)
-            problem = await self._post(made.note) if self._url else ""
-            self._noted(problem)
-            if problem:
-                break
-            told, taken = made.seq, taken + 1
-        await self._cursors.settle(name, Place(told=told, lease=leased.lease))
-        return taken
+    async def _given(self, made: Checkpoint) -> str:
+        self._tell(made)
+        return await self._post(made.note) if self._url else ""
 
     async def _post(self, note: str) -> str:
         """The problem; "" if it was accepted."""
@@ -108,17 +129,12 @@ class Witnessing:
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
             return type(error).__name__
 
-    def _noted(self, problem: str) -> None:
-        """Logged at once, and again while it lasts."""
-        now = self._clock.monotonic()
-        if not problem:
-            if self._failing:
-                log.info("the witness takes checkpoints again")
-            self._failing = 0.0
-        elif not self._failing or now - self._failing >= WARN_SECONDS:
-            self._failing = now
-            log.warning("the witness did not take a checkpoint: %s: until it does, the journal is this host's word alone", problem)  # fmt: skip
+
+def line(made: Checkpoint) -> str:
+    """A checkpoint with its note, on one line."""
+    note = made.note.replace("\n", "\\n")
+    return f"checkpoint of entry {made.seq}: {note}"
 
 
 def _tell(made: Checkpoint) -> None:
-    log.info("checkpoint of entry %d: %s", made.seq, made.note.replace("\n", "\\n"))
+    log.info("%s", line(made))

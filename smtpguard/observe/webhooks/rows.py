@@ -42,6 +42,14 @@ class Cursors:
     async def lease(self, name: str, until: datetime) -> Place | None:
         return await self._access.write(lambda batch: _lease(batch, name, until))
 
+    async def taken(self, name: str, place: Place, until: datetime) -> Place | None:
+        """Lease a cursor that is at ``place`` still. None if another process has it, or has moved it meanwhile."""
+        leased = await self.lease(name, until)
+        if leased is None or leased.told == place.told:
+            return leased
+        await self.settle(name, leased)
+        return None
+
     async def settle(
         self, name: str, place: Place, events: Sequence[Event] = (), *, keep_until: datetime | None = None
     ) -> bool:
