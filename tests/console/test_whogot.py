@@ -160,6 +160,7 @@ async def test_a_correction_is_begun_on_the_page(here: Stage) -> None:
     said = text(await dpo.get(f"/held/{hold.hold_id}"))
     assert "The correction of a mailing, on its way to 5 people on Ramadan greetings" in said
     assert "4 who have it and 1 who may have it" in said
+    assert "4 people who got another mailing 1 person who may have got it" in said
 
 
 async def test_who_got_it_through_the_api(here: Stage) -> None:

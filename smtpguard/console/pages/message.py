@@ -257,7 +257,8 @@ def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:
     """Recipients by kind, counted, with a few samples for people who see the message."""
     registry = in_force.registry
     if hold.correction is not None:
-        return [Reached(kind="corrected", count=hold.reach, people=hold.reach)]
+        have, may = hold.correction.sent, hold.correction.may
+        return [Reached(kind="corrected", people=have), *([Reached(kind="in doubt", people=may)] if may else [])]
     if hold.kind == effects.TEST:  # it is shown as if it went to the lists, whether they have addresses or not
         everyone = registry.of_lists(name for name in hold.lists if name in registry.lists)
     else:
