@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, entry
@@ -21,7 +21,7 @@ from smtpguard.locale.phrase import Phrase
 
 _CHANGES = (
     select(entry.c.seq, entry.c.kind, entry.c.body)
-    .where(entry.c.kind.in_((Kind.KEY.value, Kind.SECRET.value)))
+    .where(entry.c.kind.in_((Kind.KEY.value, Kind.SECRET.value)), text(f"entry.{RARE}"))
     .order_by(entry.c.seq.desc())
 )
 _LATEST = f"SELECT kind, body FROM entry WHERE kind IN ('key', 'secret') AND {RARE} ORDER BY seq DESC LIMIT 1"

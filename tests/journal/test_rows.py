@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, select
 from smtpguard.database import schema
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Change, State
-from smtpguard.journal import columns
+from smtpguard.journal import columns, signing
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import link
 from smtpguard.journal.event import Event, Kind
@@ -49,6 +49,13 @@ async def test_what_is_rare_is_found_without_a_walk_over_all_verdicts(store: Sto
     assert "entry_rare" in plan
     everything = await store.ask(lambda c: journal.of_kinds(c, (Kind.FREEZE, Kind.VERDICT), 1000))
     assert len(everything) == 63
+
+
+async def test_the_keys_of_a_journal_are_found_without_a_walk_over_all_verdicts(store: Store) -> None:
+    await filled(store)
+    where = signing._CHANGES.whereclause
+    assert where is not None
+    assert "entry_rare" in await store.ask(lambda c: _plan(c, where))
 
 
 def _plan(connection: Connection, where: ColumnElement[bool]) -> str:
