@@ -97,12 +97,15 @@ class Looking:
             hooks = await self.store.ask(store_watching.hooks_behind)
             now = self.clock.now()
             calls = await self.store.ask(lambda c: store_watching.called(c, now))
+            standing = {f.freeze_id for f in gate.freezes if f.until is None or now < f.until}
+            trips = await self.store.ask(lambda c: store_watching.tripped(c, standing, now))
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
             store="",
             frozen=self._frozen(gate, now),
             put_back=self._put_back(gate),
+            stopped=trips,
             behind={
                 name: (now - behind.since).total_seconds() if behind.since is not None else 0.0
                 for name, behind in hooks.items()

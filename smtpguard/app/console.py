@@ -119,6 +119,14 @@ class Console(Part):
         self._undo.push_async_callback(verifier.close)
         gather = Gather(reader=reader, verifier=verifier, trace_key=installation_secret(settings))
         mailings = Mailings(store, policies, clock, digester, term=term(settings))
+        freezes = Freezes(
+            store,
+            clock,
+            new_id=ids(),
+            freeze_hook=settings.freeze_hook,
+            thaw_hook=settings.thaw_hook,
+            thaw_two=settings.freeze.thaw == "two",
+        )
         desk = ConsoleServices(
             ledger=store,
             archive=Archive(store, on_list(settings, digester)),
@@ -126,16 +134,9 @@ class Console(Part):
             reader=reader,
             approvals=Approvals(store, policies, clock, term=term(settings)),
             talks=Questions(store, policies, clock, new_id=ids()),
-            freezes=Freezes(
-                store,
-                clock,
-                new_id=ids(),
-                freeze_hook=settings.freeze_hook,
-                thaw_hook=settings.thaw_hook,
-                thaw_two=settings.freeze.thaw == "two",
-            ),
+            freezes=freezes,
             mailings=mailings,
-            returns=Returns(store, policies, clock, digester, key=installation_secret(settings)),
+            returns=Returns(store, policies, clock, digester, freezes, key=installation_secret(settings), new_id=ids()),
             trial=_Trial(policies, gather),
             corrections=Corrections(
                 ledger=store,

@@ -182,14 +182,16 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
         policies = Following(store, settings, digester, clock)
         with contextlib.suppress(PolicyUnreadable):
             await policies.follow()
+        freezes = _freezes(settings, store, clock, new_id)
+        key = installation_secret(settings)
         yield Services(
             settings=settings,
             store=store,
             policies=policies,
             approvals=Approvals(store, policies, clock, term=term(settings)),
-            freezes=_freezes(settings, store, clock, new_id),
+            freezes=freezes,
             mailings=Mailings(store, policies, clock, digester, term=term(settings)),
-            returns=Returns(store, policies, clock, digester, key=installation_secret(settings)),
+            returns=Returns(store, policies, clock, digester, freezes, key=key, new_id=new_id),
             digester=digester,
             clock=clock,
             new_id=new_id,

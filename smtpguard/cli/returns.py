@@ -62,6 +62,12 @@ def take(context: Context, files: tuple[str, ...], to: tuple[str, ...], as_json:
     for receipt in receipts:
         for one in receipt.returns if as_json or context.json else ():
             context.say(row(one))
+    for receipt in receipts:
+        for stop in receipt.freezes:
+            click.echo(f"Frozen: {stop.selector.value} {stop.value} ({stop.reason})", err=True)
+        for hook in receipt.hooks:
+            if hook.problem is not None:
+                click.echo(f"{' '.join(hook.argv)}, run at a freeze: {hook.problem}", err=True)
     if not receipts:
         raise NotFine("there is no mail in it")
 

@@ -145,7 +145,7 @@ class JournalSettings(Section):
 
 AlarmName = Literal[
     "store-put-back", "frozen", "store-away", "start-fails", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
-    "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind", "rule-calls",
+    "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind", "rule-calls", "breaker", "breaker-observed",
 ]  # fmt: skip
 """The table is in observe.alarms.conditions."""
 

@@ -81,6 +81,7 @@ def told(
         "lists": sorted(lists, key=lambda each: each.title.lower()),
         "open_now": open_now,
         "rules": list(_rules(policy, said)),
+        "breakers": list(_breakers(policy, said)),
         "enforce": policy.enforce,
         "approve_at": approve_at,
         "waits": _waits(waits, said),
@@ -95,6 +96,37 @@ def _rules(policy: Policy, said: Speech) -> Iterator[tuple[str, str]]:
         if not rule.observes and rule.then in _ELSE:
             words = in_words(rule, said)
             yield words.aim or _without_aim(words, said), said(_ELSE[rule.then]) if words.aim else ""
+
+
+_BREAKERS: Mapping[str, tuple[str, str]] = {
+    "complaints": (
+        N_("{share} of those who have it complain"), N_("{n} people complain"),
+    ),
+    "bounces": (
+        N_("{share} of those to whom it went cannot be reached"), N_("{n} people cannot be reached"),
+    ),
+    "replies": (
+        N_("{share} of those who have it answer"), N_("{n} people answer"),
+    ),
+    "unsubscribes": (
+        N_("{share} of those who have it unsubscribe"), N_("{n} people unsubscribe"),
+    ),
+}  # fmt: skip
+
+
+def _breakers(policy: Policy, said: Speech) -> Iterator[str]:
+    """What comes back of a mailing and stops the rest."""
+    for breaker in policy.breakers.each:
+        limit = breaker.limit
+        part, number = _BREAKERS[breaker.name]
+        n = said.number(int(limit.least)) if not limit.share else ""
+        share = f"{float(limit.least * 100):g} %" if limit.share else ""
+        what = said(part, share=share) if limit.share else said(number, n=n)
+        if limit.window_seconds:
+            what = said("{what} within {time}", what=what, time=said.span(timedelta(seconds=limit.window_seconds)))
+        if limit.after:
+            what = said("{what}, once {n} people have it", what=what, n=said.number(limit.after))
+        yield what
 
 
 def _without_aim(words: Said, said: Speech) -> str:

@@ -11,6 +11,7 @@ from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import N_, NN_
+from smtpguard.locale.phrase import Said as Text
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import PUT_BACK
 
@@ -51,6 +52,7 @@ WORDS: Mapping[str, str] = {
     Kind.KEY.value: N_("Another key signs checkpoints"),
     Kind.LIST.value: N_("A list was read"),
     Kind.RETURNED.value: N_("Something came back"),
+    Kind.TRIPPED.value: N_("What came back stops the rest"),
     Kind.STREAM.value: N_("A system sends more than was agreed"),
     Kind.ALARM.value: N_("A rule calls somebody"),
     Kind.VIEWED.value: N_("Looked at"),
@@ -217,6 +219,6 @@ def overtaken(hold: Hold, who: str, said: Speech) -> str:
     return said(DECIDED[last.choice.value], who=last.approver, time=said.when(last.at))
 
 
-def reason_of(reason: str, said: Speech) -> str:
+def reason_of(reason: Text, said: Speech) -> str:
     """The reason of a freeze: in a person's own words, or the guard's, which are translated."""
-    return said(reason) if reason == PUT_BACK else reason
+    return said(reason) if reason == PUT_BACK else said.say(reason)

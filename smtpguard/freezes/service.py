@@ -234,6 +234,10 @@ class Freezes:
         )
         return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks)
 
+    async def told(self, stop: Freeze) -> tuple[Hook, ...]:
+        """The commands of a freeze that stands already, since it was made in another's commit."""
+        return await self._hooks(self._freeze_hook, "freeze", stop, stop.by)
+
     async def thaw(self, freeze_id: str, *, by: str, person: str = "") -> tuple[Hook, ...]:
         """``person``: the person behind ``by``, if that names a program of theirs. Raises KeyError if there is no such
         freeze, and AnotherNeeded if two people must agree and this is the first."""

@@ -11,6 +11,7 @@ from smtpguard.accounts.model import Account, Unseated, unseated
 from smtpguard.lists.registry import Registry
 from smtpguard.policy.absences import Absence, Groups, Member, together
 from smtpguard.policy.approvals import SHARE, ByAddress, Stages
+from smtpguard.policy.breakers import Breakers
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
@@ -50,6 +51,7 @@ class InForce:
     """Of groups: the directory that says who is in them (accounts.membership)."""
     claims: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Of groups: by which groups at the provider of single sign-on somebody is in them."""
+    breakers: Breakers = field(default_factory=Breakers)
     slots: float = SHARE
     """The share of its words in which a copy may differ from the approved one when there were no copies to learn from.
     """
@@ -76,6 +78,7 @@ class InForce:
             },
             claims=policy.claims,
             slots=policy.slots,
+            breakers=policy.breakers,
             approved_always=policy.approved_always,
         )
 

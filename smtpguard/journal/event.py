@@ -45,6 +45,7 @@ class Kind(enum.Enum):
     MAILING = "mailing"  # an action on a mailing: resumed, stopped, reopened, or a report of bounces and complaints
     POLICY = "policy"  # another policy is in force
     RETURNED = "returned"  # mail came back: data.sort is bounce, complaint, reply, ...; data.counts says whether breakers count it
+    TRIPPED = "tripped"  # a breaker: so much of a mailing came back that the rest is stopped, by data.freezes
     STREAM = "stream"  # a stream is above its limits: further messages of it wait at the client
     ALARM = "alarm"  # a rule calls a person: data.lists has the number of people addressed by list
     LIST = "list"  # a list's index was replaced, or its source failed

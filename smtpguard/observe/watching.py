@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Select, and_, func, select, true
@@ -21,6 +22,7 @@ from smtpguard.holds.model import State
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import of_kind
+from smtpguard.observe.alarms.conditions import Stopped
 from smtpguard.observe.metrics.tally import Held, ends_hold
 from smtpguard.outbox.rows import leasable
 from smtpguard.policy.freezing import Freeze
@@ -173,6 +175,22 @@ def called(connection: Connection, now: datetime) -> tuple[Called, ...]:
                     senders[sender] += people
             found.append(Called(rule=rule, lists=one, senders=tuple(senders.most_common())))
     return tuple(found)
+
+
+def tripped(connection: Connection, standing: Collection[str], now: datetime) -> tuple[Stopped, ...]:
+    """Breakers that stopped the rest of a mailing, and whose freezes stand; or would have, within the last hour. The newest of each
+    mailing. ``standing``: the ids of freezes that stand."""
+    query = select(entry.c.id, entry.c.at, entry.c.body).where(of_kind(Kind.TRIPPED)).order_by(entry.c.seq.desc())
+    found: dict[str, Stopped] = {}
+    for mailing, at, body in connection.execute(query.limit(LONGEST_WAITING)):
+        data: Mapping[str, Any] = _body(body)["data"]
+        lasts = at > microseconds(now) - CALLED if data["observed"] else not set(standing).isdisjoint(data["freezes"])
+        if lasts and mailing not in found:
+            found[mailing] = Stopped(
+                mailing=mailing, breaker=data["breaker"], limit=data["limit"], counted=data["counted"],
+                people=data["people"], observed=data["observed"],
+            )  # fmt: skip
+    return tuple(found.values())
 
 
 def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozenset[str], int]]]:

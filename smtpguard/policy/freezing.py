@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from smtpguard.locale.phrase import N_, Phrase
+from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.policy.facts import Facts, Unknown
 from smtpguard.policy.verdict import Action, Hit, Reason
 
@@ -49,7 +49,7 @@ class Freeze:
     freeze_id: str
     selector: Selector
     value: str
-    reason: str
+    reason: Said
     by: str
     at: datetime
     until: datetime | None = None
@@ -145,7 +145,8 @@ def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
     )
 
 
-def _held(reason: str) -> Phrase:
+def _held(reason: Said) -> Phrase:
     if not reason.strip():
         return HELD
-    return Phrase("{held} The reason given: {reason}.", held=HELD, reason=reason.strip().rstrip("."))
+    given = reason if isinstance(reason, Phrase) else reason.strip().rstrip(".")
+    return Phrase("{held} The reason given: {reason}.", held=HELD, reason=given)

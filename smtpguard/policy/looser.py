@@ -108,6 +108,7 @@ class _Compared:
                 yield from self._list(name, old.lists.get(name), new.lists.get(name))
             yield from self._streams()
             yield from self._marks()
+            yield from self._breakers()
             if new.slots > old.slots:
                 yield f"mailings.slots: {new.slots:.0%}, where it was {old.slots:.0%}", ("mailings", "slots")
             if old.expansions != new.expansions:
@@ -171,6 +172,20 @@ class _Compared:
             exception = " and ".join(map(_shown, new.unless))
             another = "another exception" if old.unless else "an exception"
             yield f"{name}: has {another}: unless {exception}", (*place, "unless")
+
+    def _breakers(self) -> _Found:
+        """One that is new, or trips wherever the old one did, stops more; and a mailing is less than all that goes to its lists."""
+        old, new = self.old.breakers, self.new.breakers
+        now = {breaker.name: breaker.limit for breaker in new.each}
+        for breaker in old.each:
+            limit = now.get(breaker.name)
+            if limit is None:
+                yield f"breakers.{breaker.name}: gone", ("breakers",)
+            elif not limit.covers(breaker.limit):
+                text = f"breakers.{breaker.name}: {limit.text}, where it was {breaker.limit.text}"
+                yield text, ("breakers", breaker.name)
+        if old.each and old.lists and not new.lists:
+            yield "breakers.stops: mailing, where it was lists", ("breakers", "stops")
 
     # people and lists
 
@@ -377,7 +392,7 @@ _APART = ("title", "owner", "category", "approvals", "stages", "preview", "relea
 """Keys of a list that let no mail pass, or are compared after the others."""
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
-     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "delimiters",
+     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "breakers", "delimiters",
      "directories", "claims"}
 )  # fmt: skip
 """The fields of a policy that have a comparison of their own, are also elsewhere, or make no difference to mail."""

@@ -19,6 +19,7 @@ from smtpguard.config.quantity import Delay, Seconds, in_short
 from smtpguard.config.validation import Section
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.approvals import REST, SHARE, Stages
+from smtpguard.policy.breakers import SORTS, Breaker, Breakers, LimitField
 from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.expansions import SeveralExpands
 from smtpguard.policy.fields import (
@@ -468,6 +469,22 @@ class ConfirmModel(Section):
         return Confirming(within_seconds=int(self.within), count=rate.count, window_seconds=rate.window_seconds)
 
 
+class BreakersModel(Section):
+    """What comes back of a mailing and stops the rest: people of whom it did, as far as it counts. ``stops``: the mailing, or all that
+    goes to its lists."""
+
+    complaints: LimitField | None = None
+    bounces: LimitField | None = None
+    replies: LimitField | None = None
+    unsubscribes: LimitField | None = None
+    stops: Literal["mailing", "lists"] = "mailing"
+
+    def breakers(self) -> Breakers:
+        given = {name: getattr(self, name) for name in SORTS}
+        each = tuple(Breaker(name=name, limit=limit) for name, limit in given.items() if limit is not None)
+        return Breakers(each=each, lists=self.stops == "lists")
+
+
 class PolicyModel(Section):
     """The whole policy file. ``marks``: weights of the product's own marks, 0 to switch one off. ``previews``: group ->
     how much of held messages its members see; a list's own ``preview`` may show less."""
@@ -486,6 +503,7 @@ class PolicyModel(Section):
     expansions: SeveralExpands = Field(default=[])
     mailings: MailingsModel = MailingsModel()
     confirm: ConfirmModel = ConfirmModel()
+    breakers: BreakersModel = BreakersModel()
     streams: dict[Name, StreamModel] = Field(default={})
     marks: dict[Name, Annotated[float, Field(ge=0, le=100)]] = Field(default={})
     own_marks: dict[Name, MarkModel] = Field(default={})

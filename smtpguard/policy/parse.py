@@ -20,6 +20,7 @@ from smtpguard.mail.address import Address
 from smtpguard.policy import deputies, meant
 from smtpguard.policy.absences import Groups
 from smtpguard.policy.approvals import SHARE, ByAddress, Stages
+from smtpguard.policy.breakers import Breakers
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.facts import FACTS
@@ -80,6 +81,7 @@ class Policy:
     release_delays: Mapping[str, int] = field(default_factory=dict)
     slots: float = SHARE
     approved_always: frozenset[str] = frozenset()
+    breakers: Breakers = field(default_factory=Breakers)
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -264,6 +266,7 @@ class _Sections:
             enforce=model.enforce,
             delimiters=self.delimiters,
             slots=model.mailings.slots,
+            breakers=model.breakers.breakers(),
             approved_always=frozenset(n for n, info in model.lists.items() if info.approvals is not None and info.approvals.always),
             previews=model.previews,
             stages={name: info.stages.stages() for name, info in model.lists.items() if info.stages is not None},

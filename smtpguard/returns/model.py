@@ -42,6 +42,15 @@ SORTS: Mapping[Sort, str] = {
 """In the order in which they are shown."""
 
 
+REASONS: Mapping[str, str] = {
+    "complaints": N_("Of {people} people who have it {n} complained. The policy stops it at {limit}"),
+    "bounces": N_("Of {people} people to whom it went {n} could not be reached. The policy stops it at {limit}"),
+    "replies": N_("Of {people} people who have it {n} answered. The policy stops it at {limit}"),
+    "unsubscribes": N_("Of {people} people who have it {n} unsubscribed. The policy stops it at {limit}"),
+}
+"""Why a breaker stopped a mailing, by its key in the policy."""
+
+
 class By(enum.Enum):
     """How its original message was recognised, the surest first."""
 

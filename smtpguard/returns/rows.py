@@ -1,7 +1,7 @@
-"""Returned mail as rows: written once, counted once a person, found by mailing, and erased by retention.
+"""What came back, as rows: taken once, counted once a person, found by mailing, and forgotten in time.
 
-The mail itself is stored with held content (holds.contents) and erased with it; personal data is erased with addresses;
-the rows stay as long as their journal entries.
+The mail itself lies with held content (holds.contents) and goes with it; what names people goes with addresses; that something
+came back stays as long as the journal says it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from smtpguard.database.schema import content, returned
 from smtpguard.holds import deciding
 from smtpguard.holds.model import Change
 from smtpguard.incidents import preserving
+from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import Phrase
+from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
-from smtpguard.returns.model import SAID, By, Match, Return, Said, Sort
+from smtpguard.policy.breakers import Breaker, Watched
+from smtpguard.policy.freezing import ITSELF, Freeze, Selector
+from smtpguard.returns.model import REASONS, SAID, By, Match, Return, Said, Sort
 
 SLICE = 500
 NOBODY = SAID.dumps(Said())
@@ -31,13 +36,15 @@ NOBODY = SAID.dumps(Said())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """``returns``: the rows written, with ``counts`` set; none if the mail was stored before."""
+    """``returns``: what was written, with which of it counts; none where the mail had been taken before. ``freezes``: those that a
+    breaker made in the same commit."""
 
     returns: tuple[Return, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
 
 
-def take(batch: Batch, returns: Sequence[Return]) -> Taken:
-    """Write all statements of one mail, with an entry each. A mail that was stored before writes nothing."""
+def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None) -> Taken:
+    """All that one mail says, with an entry each, and what that trips. The same mail again is the same: nothing is written."""
     batch.flush()
     mail = returns[0].mail
     if batch.connection.execute(select(returned.c.n).where(returned.c.mail == mail).limit(1)).first() is not None:
@@ -49,11 +56,77 @@ def take(batch: Batch, returns: Sequence[Return]) -> Taken:
         made.append(one)
     batch.record([_event(one) for one in made])
     _reported(batch, made)
-    return Taken(returns=tuple(made))
+    freezes: list[Freeze] = []
+    if watched is not None:
+        for mailing in dict.fromkeys(one.match.mailing for one in made if one.counts):
+            freezes += _tripped(batch, mailing, watched)
+    return Taken(returns=tuple(made), freezes=tuple(freezes))
+
+
+def _tripped(batch: Batch, mailing: str, watched: Watched) -> Sequence[Freeze]:
+    """The first breaker that trips by what has come back since one did, or since people let the mailing go on."""
+    since, stands = _last_trip(batch, mailing)
+    if stands:
+        return ()
+    for breaker in watched.breakers.each:
+        window = breaker.limit.window_seconds
+        begin = max(since, batch.now_us - window * 1_000_000 if window else 0)
+        n = _counted(batch.connection, mailing, breaker.sort, begin)
+        if breaker.limit.trips(n, watched.people):
+            return _trip(batch, mailing, breaker, n, watched)
+    return ()
+
+
+def _last_trip(batch: Batch, mailing: str) -> tuple[int, bool]:
+    """When one tripped for it last, or what that froze was thawed; and whether a freeze of that stands."""
+    since = 0
+    standing = {stop.freeze_id for stop in batch.freezes if stop.until is None or batch.now < stop.until}
+    for one, _ in journal.of(batch.connection, mailing):
+        if one.kind == Kind.TRIPPED.value:
+            ids = [str(id) for id in one.data["freezes"]]
+            thawed = [
+                other.at for id in ids for other, _ in journal.of(batch.connection, id) if other.kind == Kind.THAW.value
+            ]
+            since = max(since, one.at, *thawed)
+            if not standing.isdisjoint(ids):
+                return since, True
+    return since, False
+
+
+def _counted(connection: Connection, mailing: str, sort: str, since: int) -> int:
+    counts = returned.c.mailing == mailing, returned.c.sort == sort, returned.c.counts.is_(True), returned.c.at > since
+    return int(connection.execute(select(func.count()).where(*counts)).scalar_one())
+
+
+def _trip(batch: Batch, mailing: str, breaker: Breaker, n: int, watched: Watched) -> Sequence[Freeze]:
+    row = mailings_of(batch).by_name(mailing)
+    lists = row.mailing.lists if row is not None and watched.breakers.lists else ()
+    wanted = [(Selector.LIST, name) for name in lists] or [(Selector.MAILING, mailing)]
+    reason = Phrase(REASONS[breaker.name], n=n, people=watched.people, limit=breaker.limit.text)
+    freezes = [
+        Freeze(freeze_id=watched.new_id(), selector=selector, value=value, reason=reason, by=ITSELF, at=batch.now)
+        for selector, value in (wanted if watched.enforce else ())
+    ]
+    data = {
+        "breaker": breaker.name,
+        "limit": breaker.limit.text,
+        "counted": n,
+        "people": watched.people,
+        "freezes": [stop.freeze_id for stop in freezes],
+        "observed": not watched.enforce,
+    }
+    batch.record([Event(kind=Kind.TRIPPED, id=mailing, at=batch.now, data=data)])
+    for stop in freezes:
+        said = {"selector": stop.selector.value, "value": stop.value, "until": None}
+        private = {"actor": (ITSELF,), "comment": (str(reason),)}
+        deciding.freeze(
+            batch, stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=batch.now, data=said, private=private)
+        )
+    return freezes
 
 
 def _reported(batch: Batch, made: Sequence[Return]) -> None:
-    """Report bounces and complaints to the mailing, as a person could: too many of them stop a release in stages."""
+    """Of the mailing, as if somebody had told it: too many of these stop a release in stages."""
     counted = Counter((one.match.mailing, one.sort) for one in made if one.counts)
     for mailing in dict.fromkeys(mailing for mailing, _ in counted):
         bounces, complaints = counted[mailing, Sort.BOUNCE], counted[mailing, Sort.COMPLAINT]
@@ -88,7 +161,7 @@ def _event(one: Return) -> Event:
 
 
 def id_of(mail: str) -> str:
-    """The id of a returned mail in the journal and for people."""
+    """By which the journal and people call a mail that came back."""
     return mail[:16]
 
 
@@ -130,8 +203,7 @@ def newest(
     limit: int,
     before: tuple[datetime, str] | None = None,
 ) -> list[Return]:
-    """The latest first. ``mailing``: "" for returns without one, None for all. ``before``: time and mail of the last
-    one on the previous page."""  # fmt: skip
+    """The latest first. ``mailing``: "" for what belongs to none, None for all. ``before``: time and mail of the last one on the page before."""  # fmt: skip
     query = select(returned, content.c.sha256.label("kept")).select_from(
         returned.outerjoin(content, (content.c.sha256 == returned.c.mail) & content.c.whole.is_(True))
     )
@@ -147,14 +219,14 @@ def newest(
 
 
 def begins_so(connection: Connection, prefix: str) -> list[str]:
-    """Returned mails whose SHA-256 begins so, at most ten."""
+    """Mails that came back and whose SHA-256 begins so, at most ten."""
     query = select(returned.c.mail).distinct().where(returned.c.mail.startswith(prefix, autoescape=True)).limit(10)
     return list(connection.execute(query).scalars())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spell:
-    """The numbers of one sort in one interval: all, and those that count."""
+    """How much of one sort came back in one stretch of time, and how many people of them count."""
 
     at: datetime
     sort: Sort
@@ -164,7 +236,7 @@ class Spell:
 
 
 def spells(connection: Connection, mailing: str, width_us: int) -> list[Spell]:
-    """For a mailing, by intervals of ``width_us``, in order."""
+    """Of a mailing, by stretches of ``width_us``, in order."""
     part = (returned.c.at // width_us).label("part")
     likely = (returned.c.known == By.LIKENESS.value).label("likely")
     query = select(part, returned.c.sort, likely, func.count(), func.count().filter(returned.c.counts.is_(True)))
@@ -176,23 +248,22 @@ def spells(connection: Connection, mailing: str, width_us: int) -> list[Spell]:
 
 
 def ends(connection: Connection, mailing: str) -> tuple[datetime, datetime] | None:
-    """When the first and the last return of a mailing came."""
+    """When the first and the last of a mailing came back."""
     query = select(func.min(returned.c.at), func.max(returned.c.at)).where(returned.c.mailing == mailing)
     first, last = connection.execute(query).one()
     return None if first is None else (instant(first), instant(last))
 
 
 def by_mailing(connection: Connection, since: datetime, limit: int) -> Mapping[str, int]:
-    """The mailings with returns since then, "" for none, with their number, the most first."""
+    """The mailings of which something has come back since then, "" for what belongs to none, with how much, the most first."""
     n = func.count()
     query = select(returned.c.mailing, n).where(returned.c.at >= microseconds(since)).group_by(returned.c.mailing)
     rows = connection.execute(query.order_by(n.desc()).limit(limit))
     return {row[0]: int(row[1]) for row in rows}
 
 
-def forget(batch: Batch, addresses: datetime, journal: datetime) -> bool:
-    """Erase personal data older than ``addresses``, and delete rows older than ``journal``, a slice of each; returns
-    whether there is more."""
+def forget(batch: Batch, addresses: datetime, everything: datetime) -> bool:
+    """What names people before ``addresses``, and all before ``everything``, a slice of each; whether there is more."""
     connection = batch.connection
     spared = (
         ~preserving.is_kept(preserving.ID, returned.c.mailing),
@@ -204,7 +275,7 @@ def forget(batch: Batch, addresses: datetime, journal: datetime) -> bool:
     named = connection.execute(old.limit(SLICE)).all()
     for mail, n in named:
         connection.execute(update(returned).where(returned.c.mail == mail, returned.c.n == n).values(doc=NOBODY))
-    gone = select(returned.c.mail).distinct().where(returned.c.at < microseconds(journal), *spared).limit(SLICE)
+    gone = select(returned.c.mail).distinct().where(returned.c.at < microseconds(everything), *spared).limit(SLICE)
     mails = list(connection.execute(gone).scalars())
     if mails:
         connection.execute(delete(returned).where(returned.c.mail.in_(mails)))

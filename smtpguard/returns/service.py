@@ -1,24 +1,28 @@
-"""Take returned mail: read it, match it to its original message, store it, and only then acknowledge it.
+"""Takes what comes back: read, matched to the message that it is about, stored, and only then answered for.
 
-A mail that cannot be read or matched is stored all the same, so that nothing is lost.
+Nothing is lost by not being understood: what cannot be read, or belongs to nothing, is stored all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from smtpguard.database.errors import LedgerError
+from smtpguard.freezes.hooks import Hook
+from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import Clock, Contents, Journal, Mailings, PolicyInForce
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.message import Message
-from smtpguard.mailings.model import LET_THROUGH, Mailing
+from smtpguard.mailings.model import Mailing
+from smtpguard.policy.breakers import Watched
+from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.fold import fold
 from smtpguard.reading.heads import VERP
 from smtpguard.reading.prefixes import bare
@@ -26,7 +30,7 @@ from smtpguard.returns.model import About, By, Match, Parsed, Return, Said, Sort
 from smtpguard.returns.parsing import parsed
 
 LATELY = timedelta(days=30)
-"""The greatest age of a mailing that is matched by its subject."""
+"""So old may a mailing be that something is like."""
 _MOST_LIKE = 200
 _MOST_FOUND = 20
 _LEAST_WORDS = 2
@@ -34,12 +38,12 @@ _LIKE = 0.8
 
 
 class Rows(Protocol):
-    """Rows of returned mail."""
+    """Of what came back."""
 
     @property
     def contents(self) -> Contents: ...
 
-    async def take(self, some: Sequence[Return]) -> Taken: ...
+    async def take(self, some: Sequence[Return], watched: Watched | None = None) -> Taken: ...
 
     async def newest(
         self,
@@ -49,15 +53,17 @@ class Rows(Protocol):
         limit: int = 100,
         before: tuple[datetime, str] | None = None,
     ) -> Sequence[Return]:
-        """The latest first. ``mailing``: "" for returns without one. ``before``: time and mail of the last one on the
-        previous page."""
+        """The latest first. ``mailing``: "" for what belongs to none. ``before``: time and mail of the last one on the page before."""
 
 
 class Taken(Protocol):
-    """The rows written; none if the mail was stored before."""
+    """What was written; none of it where the mail had been taken before."""
 
     @property
     def returns(self) -> tuple[Return, ...]: ...
+
+    @property
+    def freezes(self) -> tuple[Freeze, ...]: ...
 
 
 class Searched(Journal, Protocol):
@@ -65,7 +71,7 @@ class Searched(Journal, Protocol):
 
 
 class Record(Protocol):
-    """The part of the store that is needed here."""
+    """What of the store is asked here."""
 
     @property
     def returns(self) -> Rows: ...
@@ -79,31 +85,46 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A sent message, from the journal. ``only``: its one recipient, if it had no other; ``lists``: those whose
-    addresses were among its recipients."""
+    """A message that went out, as the journal has it. ``people``: for whom, as far as their names are not erased; ``only``: whether it
+    had one recipient, who is a person; ``lists``: whose addresses were among its recipients."""
 
     id: str
     mailing: str
-    only: str = ""
+    people: tuple[str, ...] = ()
+    only: bool = False
     lists: frozenset[str] = frozenset()
     verp: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The result for a returned mail. ``again``: it was stored before, and nothing was written."""
+    """What became of a mail that was taken. ``again``: it had been before, and nothing was written. ``freezes``: what a breaker stopped
+    for it; ``hooks``: the commands of those."""
 
     mail: str
     returns: tuple[Return, ...]
     again: bool = False
+    freezes: tuple[Freeze, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
 
 class Returns:
-    """The service behind ``smtpguard returns`` and the API. ``key``: the installation's secret."""
+    """The service behind ``smtpguard returns`` and the API. ``key``: the installation's secret; ``freezes``: has the commands that run
+    where something is stopped."""
 
     def __init__(
-        self, record: Record, policies: PolicyInForce, clock: Clock, digester: Digester, *, key: bytes
+        self,
+        record: Record,
+        policies: PolicyInForce,
+        clock: Clock,
+        digester: Digester,
+        freezes: Freezes,
+        *,
+        key: bytes,
+        new_id: Callable[[], str],
     ) -> None:
+        self._freezes = freezes
+        self._new_id = new_id
         self._record = record
         self._policies = policies
         self._clock = clock
@@ -111,8 +132,8 @@ class Returns:
         self._key = key
 
     async def take(self, message: Message, *, to: Sequence[str] = ()) -> Receipt:
-        """Store it, with its statements. ``to``: its recipients, by its envelope. Raises LedgerError: then it is not
-        stored, and the caller keeps it."""
+        """Store it, with what it says. ``to``: for whom it came, by its envelope. Raises LedgerError: then nobody has it, and whoever
+        brings it keeps it."""
         found = await asyncio.to_thread(parsed, message, to, self._key)
         match, sent = await self._matched(found)
         now = self._clock.now()
@@ -120,21 +141,35 @@ class Returns:
         returns = []
         for n, about in enumerate(found.about):
             one = Return(mail=message.sha256, n=n, at=now, sort=about.sort, match=match, said=_said(found, about))
-            returns.append(await self._counted(one, found, about, sent, mailing))
+            returns.append(self._counted(one, about, sent))
         if found.rest:
             rest = Said(subject=found.subject, author=found.author, why=f"{found.rest} more people are told of in it")
             returns.append(
                 Return(mail=message.sha256, n=len(returns), at=now, sort=Sort.UNSORTED, match=match, said=rest)
             )
         await self._record.returns.contents.keep(message)
-        taken = await self._record.returns.take(returns)
-        return Receipt(mail=message.sha256, returns=taken.returns, again=not taken.returns)
+        taken = await self._record.returns.take(returns, self._watched(mailing))
+        hooks = [hook for stop in taken.freezes for hook in await self._freezes.told(stop)]
+        return Receipt(
+            mail=message.sha256, returns=taken.returns, again=not taken.returns, freezes=taken.freezes, hooks=tuple(hooks)
+        )  # fmt: skip
+
+    def _watched(self, mailing: Mailing | None) -> Watched | None:
+        """By what the rest of it is stopped; nothing where no policy can be read: what comes next is counted with this."""
+        try:
+            in_force = self._policies.current()
+        except LedgerError:
+            return None
+        if mailing is None or not in_force.breakers.each:
+            return None
+        people = mailing.people.at_least
+        return Watched(breakers=in_force.breakers, people=people, enforce=in_force.enforce, new_id=self._new_id)
 
     async def newest(self, *, mailing: str | None = None, limit: int = 100) -> Sequence[Return]:
-        """The latest first; all, or those of one mailing."""
+        """The latest first; of all that came back, or of one mailing."""
         return await self._record.returns.newest(mailing=mailing, limit=limit)
 
-    # the original message
+    # which message it is about
 
     async def _matched(self, found: Parsed) -> tuple[Match, Sent | None]:
         if found.trace is not None and (sent := await self._sent(found.trace.id)) is not None:
@@ -145,17 +180,19 @@ class Returns:
             (By.MESSAGE_ID, found.message_ids),
         ):
             for word in dict.fromkeys(words):
-                if (sent := await self._called(by, word)) is not None:
+                if (sent := await self._called(by, word, found.author)) is not None:
                     return Match(by=by, message=sent.id, mailing=sent.mailing), sent
         subject = found.original_subject or found.subject
         if mailing := await self._like(subject):
             return Match(by=By.LIKENESS, mailing=mailing), None
         return Match(), None
 
-    async def _called(self, by: By, word: str) -> Sent | None:
-        """The newest message with this reference, one of a mailing before others; a reverse-path identifies a message
-        only if one message had it."""
-        ids = await self._record.journal.find([word], _MOST_FOUND)
+    async def _called(self, by: By, word: str, author: str) -> Sent | None:
+        """The newest message that is called so: the one that went to who answers before others, and one of a mailing. A reverse-path
+        says which only where one message had it."""
+        find = self._record.journal.find
+        ids = await find([word, author], 1) if by is By.MESSAGE_ID and author else ()
+        ids = ids or await find([word], _MOST_FOUND)
         if by is By.VERP and len(ids) != 1:
             return None
         some = [sent for id in ids if (sent := await self._sent(id)) is not None]
@@ -169,7 +206,7 @@ class Returns:
         return None if verdict is None else _sent(*verdict)
 
     async def _like(self, subject: str) -> str:
-        """The latest mailing with nearly the same subject; "" if there is none, or it has too few words."""
+        """The latest mailing with nearly the same subject; "" where there is none, or it has too few words to say anything."""
         words = _words(subject)
         if len(words) < _LEAST_WORDS:
             return ""
@@ -180,39 +217,31 @@ class Returns:
                 return mailing.mailing_id
         return ""
 
-    # the person, and whether it counts
+    # who it is about, and whether that may be counted
 
-    async def _counted(
-        self, one: Return, found: Parsed, about: About, sent: Sent | None, mailing: Mailing | None
-    ) -> Return:
-        """``sure``: it carries something that only a recipient has, and is about a recipient. A bounce or complaint
-        carries our trace; a reply the Message-ID of a copy, and its writer is a recipient."""
-        carries = {By.TRACE, By.MESSAGE_ID} if about.sort in _WRITTEN else {By.TRACE}
-        if sent is None or mailing is None:
-            return replace(one, person=self._person(about.address))
-        if sent.only and one.match.by is By.TRACE and about.sort not in _WRITTEN:
-            about = replace(about, address=sent.only)
-        person, got = await self._got(about.address, sent, mailing, found)
-        return replace(one, person=person, sure=got and one.match.by in carries)
-
-    async def _got(self, text: str, sent: Sent, mailing: Mailing, found: Parsed) -> tuple[bytes | None, bool]:
+    def _counted(self, one: Return, about: About, sent: Sent | None) -> Return:
+        """``sure``: what it carries only who got a copy has, and it is about somebody whom that copy was for. A bounce or complaint
+        carries our trace; a reply the Message-ID of the copy, and its writer is one of those who got it."""
+        text = about.address
+        if sent is not None and sent.only and one.match.by is By.TRACE and about.sort not in _WRITTEN:
+            text = sent.people[0]  # whatever it says: a mailbox that was passed on, or nobody
         address = _address(text)
         if address is None:
-            return None, False
-        digests = self._digester.every(address)
-        fates = await self._record.mailings.reached_by(mailing.mailing_id, digests)
-        for digest in digests:
-            if fates.get(digest) in LET_THROUGH:
-                return digest, True
-        return digests[0], self._is_behind(address, sent, found)
+            return one
+        person = self._digester.of(address)
+        carries = {By.TRACE, By.MESSAGE_ID} if about.sort in _WRITTEN else {By.TRACE}
+        if sent is None or not sent.mailing or one.match.by not in carries:
+            return replace(one, person=person)
+        got = person in map(self._person, sent.people) or self._is_behind(address, sent)
+        return replace(one, person=person, sure=got)
 
-    def _is_behind(self, address: Address, sent: Sent, found: Parsed) -> bool:
-        """Whether it is a member of a list whose address the message was sent to."""
+    def _is_behind(self, address: Address, sent: Sent) -> bool:
+        """Whether it is one of those on a list whose address the message went to."""
         if not sent.lists:
             return False
         try:
             [one] = self._policies.current().registry.classify([address]).recipients
-        except LedgerError:  # without a readable policy it is unknown, and not counted
+        except LedgerError:  # no policy that can be read: nobody knows, and it is not counted
             return False
         return not sent.lists.isdisjoint(one.lists)
 
@@ -222,7 +251,7 @@ class Returns:
 
 
 _WRITTEN = frozenset({Sort.REPLY, Sort.UNSUBSCRIBE})
-"""Sorts that people write themselves, without the original in them."""
+"""What people write themselves, so that no original is in it."""
 
 
 def _sent(entry: Entry, clear: Clear | None) -> Sent:
@@ -233,7 +262,8 @@ def _sent(entry: Entry, clear: Clear | None) -> Sent:
     return Sent(
         id=entry.id,
         mailing=data.get("mailing") or "",
-        only=recipients[0] if len(recipients) == 1 == counts.get("total") and not by_address else "",
+        people=tuple(recipients),
+        only=len(recipients) == 1 == counts.get("total") and not by_address,
         lists=frozenset(data.get("lists", ())) if by_address else frozenset(),
         verp=next(iter(names.get("reverse_path", ())), "").lower(),
     )
@@ -263,7 +293,7 @@ def _address(text: str) -> Address | None:
 
 
 def row(one: Return) -> Mapping[str, Any]:
-    """One return, for programs."""
+    """Something that came back, for programs."""
     return {
         "id": one.mail,
         "n": one.n,

@@ -45,6 +45,7 @@ from smtpguard.mailings.model import Account, Fate, Mailing
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Intent, Lease, Outcome
 from smtpguard.policy.absences import Absence
+from smtpguard.policy.breakers import Watched
 from smtpguard.policy.freezing import Freeze, Gate
 from smtpguard.reading.shown import Shown
 from smtpguard.returns import rows as returns
@@ -200,8 +201,8 @@ class Returns:
     def __init__(self, access: Access, contents: Contents) -> None:
         self._access, self.contents = access, contents
 
-    async def take(self, some: Sequence[Return]) -> returns.Taken:
-        return await self._access.write(lambda b: returns.take(b, some))
+    async def take(self, some: Sequence[Return], watched: Watched | None = None) -> returns.Taken:
+        return await self._access.write(lambda b: returns.take(b, some, watched))
 
     async def newest(
         self,

@@ -20,9 +20,8 @@ from smtpguard.cli import held
 from smtpguard.cli.context import Context
 from smtpguard.freezes.service import Freezes
 from smtpguard.mailings.service import Mailings
-from smtpguard.returns.service import Returns
 from smtpguard.store.store import Store
-from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way, house
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, House, Way, house
 
 T = TypeVar("T")
 EVA, DPO, ANNA = "eva@example.com", "dpo@example.com", "anna@example.com"
@@ -49,7 +48,6 @@ class Stage:
                 policies=home,
                 approvals=home.approvals(),
                 mailings=Mailings(home.store, home, home.clock, home.in_force.registry.digester),
-                returns=Returns(home.store, home, home.clock, home.in_force.registry.digester, key=KEY),
                 freezes=Freezes(
                     home.store, home.clock, new_id=lambda: f"F{next(self._numbers)}", freeze_hook=self.hooks,
                     recall_seconds=0, loud=False,

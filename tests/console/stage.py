@@ -163,7 +163,15 @@ async def stage(
             talks=Questions(home.store, home, home.clock, new_id=lambda: next(numbers)),
             freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
             mailings=mailings,
-            returns=Returns(home.store, home, home.clock, home.in_force.registry.digester, key=KEY),
+            returns=Returns(
+                home.store,
+                home,
+                home.clock,
+                home.in_force.registry.digester,
+                Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
+                key=KEY,
+                new_id=lambda: next(numbers),
+            ),
             trial=Trial(home),
             corrections=Corrections(
                 ledger=home.store,

@@ -15,6 +15,8 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.console.guide import guide
 from smtpguard.console.ports import Waits
 from smtpguard.locale.catalogue import languages
+from smtpguard.policy.parse import parse
+from tests.guard.house import DOCUMENTS, POLICY
 
 SAMPLE = Path(__file__).parents[2] / "config" / "smtpguard.yaml"
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -103,3 +105,11 @@ def test_the_language_is_the_organisations_first(tmp_path: Path) -> None:
     wrong = run(main, ["-c", str(SAMPLE), "policy", "guide", "--language", "xx"])
     assert wrong.exit_code == 2
     assert "--language: xx is none that smtpguard speaks: en, sv" in wrong.stderr
+
+
+def test_it_says_what_stops_a_mailing_on_its_way() -> None:
+    breakers = 'breakers: {complaints: ">= 0.1% after 500", replies: ">= 20 in 10m"}\n'
+    policy = parse({**DOCUMENTS, "policy.yaml": f"{POLICY}{breakers}".encode()})
+    page = guide(policy, "sv", NOW, waits=Waits(length=timedelta(hours=24), working=True))
+    assert "0.1 % av dem som har fått det klagar, när 500 personer har fått det" in page
+    assert "20 personer svarar inom 10 minuter" in page

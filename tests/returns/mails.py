@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
+from smtpguard.freezes.service import Freezes
 from smtpguard.mail.message import Message
 from smtpguard.returns.service import Receipt, Returns
 from tests.guard.campaign import Campaign
@@ -63,7 +64,17 @@ class Out:
 
     def __init__(self, home: House) -> None:
         self.home, self.campaign = home, Campaign(home)
-        self.service = Returns(home.store, home, home.clock, home.in_force.registry.digester, key=KEY)
+        self.hooks: list[list[str]] = []
+        ids = (f"F{n}" for n in itertools.count(1))
+        self.freezes = Freezes(
+            home.store, home.clock, new_id=lambda: next(ids), freeze_hook=self.hooks, recall_seconds=0, loud=False
+        )
+        self.service = self.service_on(home.store)
+
+    def service_on(self, store: Any) -> Returns:
+        digester = self.home.in_force.registry.digester
+        ids = (f"B{n}" for n in itertools.count(1))
+        return Returns(store, self.home, self.home.clock, digester, self.freezes, key=KEY, new_id=lambda: next(ids))
 
     async def send(self, *to: str, envid: str = "", **more: Any) -> bytes:
         """As it went to the relay, with its trace."""

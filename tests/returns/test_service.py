@@ -10,10 +10,10 @@ import pytest
 from smtpguard.database.errors import ContentMissing, Full, Unavailable
 from smtpguard.mail.message import Message
 from smtpguard.returns.model import By, Sort
-from smtpguard.returns.service import Receipt, Returns, row
+from smtpguard.returns.service import Receipt, row
 from smtpguard.store.ledger import Contents
 from smtpguard.store.retention import Retention
-from tests.guard.house import KEY, MEMBERS, Instead, index
+from tests.guard.house import MEMBERS, Instead, index
 from tests.returns.mails import Out, arf, dsn, letter
 
 
@@ -110,10 +110,7 @@ async def test_nothing_is_answered_for_before_it_is_stored(out: Out) -> None:
 
     for broken in ("returns.take", "returns.contents"):
         instead = away if broken == "returns.take" else Instead(out.home.store.returns.contents, {"keep": away})
-        service = Returns(
-            Instead(out.home.store, {broken: instead}), out.home, out.home.clock,
-            out.home.in_force.registry.digester, key=KEY,
-        )  # fmt: skip
+        service = out.service_on(Instead(out.home.store, {broken: instead}))
         with pytest.raises(Unavailable):
             await service.take(letter("x@elsewhere.example", "Re: hello"))
     assert not await out.service.newest()

@@ -50,6 +50,18 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """A breaker stopped the rest of a mailing, or with ``observed`` would have: of ``people`` who have it so many were ``counted``."""
+
+    mailing: str
+    breaker: str
+    limit: str
+    counted: int
+    people: int
+    observed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """The observations of one round. None: it could not be observed, or was not.
 
@@ -77,6 +89,7 @@ class Seen:
     starts: str | None = None
     behind: Mapping[str, float] | None = None
     called: tuple[Called, ...] | None = None
+    stopped: tuple[Stopped, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +228,25 @@ def _called(seen: Seen) -> tuple[Found, ...] | None:
         )
         found.append(Found(about=about, words=words, private=private if who else None))
     return tuple(found)
+
+
+def _stopped(seen: Seen, *, observed: bool) -> tuple[Found, ...] | None:
+    if seen.stopped is None:
+        return None
+    return tuple(
+        Found(
+            about=one.mailing,
+            words={
+                "what": one.mailing,
+                "breaker": one.breaker,
+                "n": f"{one.counted:,}",
+                "people": f"{one.people:,}",
+                "limit": one.limit,
+            },
+        )
+        for one in seen.stopped
+        if one.observed is observed
+    )
 
 
 CONDITIONS: tuple[Condition, ...] = (
@@ -387,6 +419,34 @@ CONDITIONS: tuple[Condition, ...] = (
         ),
         does=N_("Look who writes what. To stop it: smtpguard freeze --sender ADDRESS, or --list NAME"),
         found=_called,
+    ),
+    Condition(
+        name="breaker",
+        severity=Severity.CRITICAL,
+        after_seconds=0,
+        shared=True,
+        title=N_("what came back has stopped the mailing {what}"),
+        says=N_(
+            "So much of the mailing {what} came back that the rest of it is stopped: {breaker} of {n} people, of {people} who have it "
+            "({limit})."
+        ),
+        does=N_(
+            "Look what comes back: smtpguard returns show {what}. To let the rest go: smtpguard thaw, and what was held waits for a decision"
+        ),
+        found=lambda seen: _stopped(seen, observed=False),
+    ),
+    Condition(
+        name="breaker-observed",
+        severity=Severity.WARNING,
+        after_seconds=0,
+        shared=True,
+        title=N_("much of the mailing {what} comes back"),
+        says=N_(
+            "So much of the mailing {what} came back that a breaker would have stopped it, but the policy only observes: {breaker} of {n} "
+            "people, of {people} who have it ({limit})."
+        ),
+        does=N_("Look what comes back: smtpguard returns show {what}. To stop it: smtpguard freeze --mailing {what}"),
+        found=lambda seen: _stopped(seen, observed=True),
     ),
 )
 BY_NAME = {condition.name: condition for condition in CONDITIONS}

@@ -18,6 +18,7 @@ from smtpguard.observe.alarms.conditions import (
     Seen,
     Severity,
     Standing,
+    Stopped,
     raised,
     unknown,
 )
@@ -26,7 +27,7 @@ NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
     at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
     certificates=(Ends(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), starts="",
-    behind={"chat": 2.0}, called=(),
+    behind={"chat": 2.0}, called=(), stopped=(),
 )  # fmt: skip
 MANY = Called(
     rule="many-write",
@@ -34,6 +35,7 @@ MANY = Called(
     lists={"news": 1234},
     senders=(("anna@example.com", 7), *((f"x{n}@example.com", 1) for n in range(44))),
 )
+STOPPED = Stopped(mailing="M", breaker="complaints", limit=">= 0.1% after 500", counted=7, people=1200)
 ALL = Standing(since=NOW - timedelta(hours=1), by="eva@example.com", reason="Wrong list")
 BACK = Standing(since=NOW, by="smtpguard", reason="The store was put back", put_back=True)
 
@@ -63,6 +65,7 @@ def test_where_all_is_well_there_is_none() -> None:
         ({"stale": ("news", "ramadan")}, ["list-stale news", "list-stale ramadan"]),
         ({"behind": {"chat": 901.0}}, ["webhook-behind chat"]),
         ({"called": (MANY,)}, ["rule-calls many-write (news)"]),
+        ({"stopped": (STOPPED, replace(STOPPED, mailing="N", observed=True))}, ["breaker M", "breaker-observed N"]),
         ({"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=29)),)}, ["certificate-ends c.pem"]),
         (
             {"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=6)),)},
@@ -96,7 +99,7 @@ def test_what_people_are_called_for_at_once() -> None:
 EVERY = replace(
     WELL, store="no answer", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
     unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0}, called=(MANY,),
-    certificates=(Ends(what="c.pem", at=NOW),),
+    certificates=(Ends(what="c.pem", at=NOW),), stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)),
 )  # fmt: skip
 
 

@@ -1,0 +1,41 @@
+"""Bounds of breakers: what they are over, and which is looser."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpguard.policy.breakers import limit
+from smtpguard.policy.looser import looser
+from smtpguard.policy.parse import parse
+from tests.guard.house import DOCUMENTS, POLICY
+
+
+@pytest.mark.parametrize(
+    ("text", "counted", "people", "trips"),
+    [
+        (">= 0.1% after 500", 1, 499, False), (">= 0.1% after 500", 1, 500, True), (">= 0.1% after 500", 1, 1000, True),
+        (">= 0.1% after 500", 1, 1001, False), (">= 0.1%", 400, 400_000, True), (">= 0.1%", 399, 400_000, False),
+        (">= 20 in 10m", 19, 10, False), (">= 20 in 10m", 20, 0, True), (">= 20 after 5", 20, 4, False), (">= 5%", 0, 0, False),
+    ],
+)  # fmt: skip
+def test_a_bound_is_exact(text: str, counted: int, people: int, trips: bool) -> None:
+    assert limit(text).trips(counted, people) is trips
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("complaints: '>= 0.1% after 500'", "complaints: '>= 0.05% after 400'", []),
+        ("complaints: '>= 20 in 10m'", "complaints: '>= 20'", []),
+        ("complaints: '>= 20'", "complaints: '>= 20 in 10m'", ["breakers.complaints: >= 20 in 10m, where it was >= 20"]),
+        ("complaints: '>= 20'", "complaints: '>= 5%'", ["breakers.complaints: >= 5%, where it was >= 20"]),
+        ("complaints: '>= 20'", "bounces: '>= 20'", ["breakers.complaints: gone"]),
+        ("complaints: '>= 20', stops: lists", "complaints: '>= 20'", ["breakers.stops: mailing, where it was lists"]),
+        ("stops: lists", "replies: '>= 3'", []),
+    ],
+)  # fmt: skip
+def test_what_stops_less_is_looser(before: str, after: str, told: list[str]) -> None:
+    old, new = (
+        parse({**DOCUMENTS, "policy.yaml": f"{POLICY}breakers: {{{text}}}\n".encode()}) for text in (before, after)
+    )
+    assert [each.text for each in looser(old, new)] == told
