@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 
 from smtpguard.admission.correcting import Corrections
-from smtpguard.app import policyfile
+from smtpguard.app import mentions, policyfile
 from smtpguard.app.alarmed import standing
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
@@ -163,7 +163,7 @@ class Console(Part):
             alarms=partial(standing, settings, store),
             keeps=timedelta(seconds=settings.retention.content),
         )
-        programs = api(settings, desk, store, new_id=ids())
+        programs = [*api(settings, desk, store, new_id=ids()), *mentions.routes(settings, store.returns.mention, clock)]
         pages = build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
         return Health(pages, partial(_ready, self._watch, policies))
 

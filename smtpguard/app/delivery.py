@@ -22,7 +22,11 @@ from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
+<<<<<<< HEAD
 from smtpguard.app.memberships import Memberships, read_by
+=======
+from smtpguard.app.mentions import Feeds
+>>>>>>> dead13fa (Take what is said outside: feeds, and what media monitoring sends)
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool, said_of
 from smtpguard.app.services import notices, opened, term
@@ -106,6 +110,7 @@ class Deliverer(Part):
         read = read_by(settings.policy.parent, settings.delimiters)
         self._memberships = Memberships(self._policies, self._store, clock, read)
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
+        self._feeds = Feeds(settings, self._store.returns.mention, clock)
         self._reports = Reports(self._store, self._policies, clock)
         self._approvals = Approvals(self._store, self._policies, clock, term=term(settings), notices=notices(settings))
         self._delivery = Delivery(
@@ -155,6 +160,8 @@ class Deliverer(Part):
                 _every(FOLLOW_SECONDS, "fronts of the journal", partial(journal.take_fronts, only_ended=True))
             )
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
+            if self._feeds.any:
+                tasks.create_task(_every(self._feeds.seconds, "mentions", self._feeds.read))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(TERMS_SECONDS, "what messages are found by", self._write_terms))
             tasks.create_task(_every(TERMS_SECONDS, "what was done", self._sum_up))

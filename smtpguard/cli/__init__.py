@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "report": ("report", "What passed, what each rule held, and what people decided."),
     "suggest": ("suggest", "Suggest what the policy could say, from what came through."),
     "incident": ("incident", "The facts of an incident: who, what, when, to how many, proved."),
-    "returns": ("returns", "What came back after a mailing: take, list, export."),
+    "returns": ("returns", "What came back after a mailing: take, list, show, mentions, export."),
     "users": ("users", "People of the console: add, passwd, roles, disable, enable, totp, link, delete, list."),
     "tokens": ("tokens", "Tokens of the API: add, revoke, list."),
     "backup": ("backup", "Everything of this installation in one file, verified."),

@@ -5,23 +5,68 @@ An MTA pipes mail to ``take``. Whatever prevents storing it ends with 75, so tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import click
 
 from smtpguard.cli.context import Context, NotFine, TryAgain, sentence_of
+from smtpguard.cli.times import moment
+from smtpguard.console.pages.returns import told, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Event, Kind
-from smtpguard.returns.model import By, Return, Sort
+from smtpguard.locale.speech import Speech
+from smtpguard.mailings.model import Mailing
+from smtpguard.returns.course import Course
+from smtpguard.returns.course import row as course_row
+from smtpguard.returns.mentions import Outside, by_source
+from smtpguard.returns.model import COUNTED, SORTS, By, Return, Sort
 from smtpguard.returns.service import Receipt, row
 
+_FREEZES = 500
+_BAR = 40
+_MENTIONS = 1_000
 _SORTS = [sort.value for sort in Sort]
 
 
-@click.group()
+class _Returns(click.Group):
+    """``smtpguard returns ID`` is ``smtpguard returns show ID``."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["show", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Returns)
 def command() -> None:
-    """What came back after a mailing: take, list, export."""
+    """What came back after a mailing: take, list, show, mentions, export. An ID alone shows it."""
+
+
+@command.command()
+@click.argument("mailing_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def show(context: Context, mailing_id: str, as_json: bool) -> None:
+    """What came back after a mailing: how much of which sort, how fast, whether it calms, and what was done meanwhile."""
+
+    async def work() -> tuple[Mailing, Course]:
+        async with context.services() as services:
+            mailing = await services.mailings.show(mailing_id)
+            freezes = await services.store.journal.of_kinds((Kind.FREEZE, Kind.THAW), _FREEZES)
+            return mailing, await services.returns.course(mailing, freezes)
+
+    try:
+        mailing, course = context.run(work())
+    except KeyError as error:
+        raise NotFine(str(error.args[0])) from None
+    if as_json or context.json:
+        context.say(course_row(mailing, course))
+        return
+    for line in _page(mailing, course):
+        click.echo(line)
 
 
 @command.command()
@@ -101,6 +146,39 @@ def list_(context: Context, mailing: str | None, sort: str | None, limit: int, a
 
 
 @command.command()
+@click.option(
+    "--since",
+    default="7d",
+    show_default=True,
+    metavar="WHEN",
+    help='From then on: "2026-11-26 09:30" in UTC, or "2h" ago.',
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each mention.")
+@click.pass_obj
+def mentions(context: Context, since: str, as_json: bool) -> None:
+    """What is said outside, by source: what several say stands with each of them. Of tone nothing is said."""
+    begin = moment("--since", since, datetime.now(UTC))
+
+    async def work() -> Sequence[Outside]:
+        async with context.services() as services:
+            return await services.returns.outside(begin, _MENTIONS)
+
+    found = context.run(work())
+    if as_json or context.json:
+        for one in found:
+            sources = [{"name": name, "url": url or None} for name, url in one.sources]
+            context.say({"title": one.title, "first_at": one.first_at, "sources": sources})
+        return
+    for name, some in by_source(found):
+        click.echo(name)
+        for one in some:
+            url = next(url for source, url in one.sources if source == name)
+            click.echo(f"  {one.first_at:%Y-%m-%d %H:%M} UTC  {one.title}{f'  {url}' if url else ''}")
+    if not found:
+        click.echo("Nothing is said outside that is known.")
+
+
+@command.command()
 @click.argument("mail", metavar="MAIL")
 @click.pass_obj
 def export(context: Context, mail: str) -> None:
@@ -123,6 +201,31 @@ def export(context: Context, mail: str) -> None:
             return bytes(message.raw[:])
 
     click.echo(context.run(work()), nl=False)
+
+
+def _page(mailing: Mailing, course: Course) -> Iterator[str]:
+    said, people = Speech("en"), mailing.people
+    yield f"{mailing.mailing_id}  {mailing.subject or '(no subject)'}"
+    sure = people.at_least == people.at_most
+    yield (
+        f"  {people.at_least:,} people have it"
+        if sure
+        else f"  {people.at_least:,} to {people.at_most:,} people have it"
+    )
+    yield f"  {trend(course, said)}"
+    yield ""
+    for one in course.done:
+        yield f"  {one.at:%Y-%m-%d %H:%M:%S} UTC  {told(one, said)}"
+    yield ""
+    for total in course.totals:
+        share = f" ({100 * total.counted / people.at_least:.3g} %)" if total.counted and people.at_least else ""
+        likely = f", {total.likely:,} more are likely" if total.likely else ""
+        yield f"  {SORTS[total.sort]}: {total.all:,}, of which {total.counted:,} count{share}{likely}"
+    most = max((sum(one.by.values()) for one in course.stretches), default=0)
+    for stretch in course.stretches if most else ():
+        n = sum(stretch.of(sort) for sort in COUNTED)
+        sorts = ", ".join(f"{stretch.of(sort)} {sort.value}" for sort in COUNTED if stretch.of(sort))
+        yield f"  {stretch.at:%Y-%m-%d %H:%M}  {'#' * round(_BAR * n / most):<{_BAR}}  {n:>6,}  {sorts}".rstrip()
 
 
 def _line(one: Return) -> str:

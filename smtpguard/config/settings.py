@@ -25,7 +25,7 @@ from smtpguard.config.problem import Broken, Invalid, Problem
 from smtpguard.config.quantity import Delay, Seconds, Span, WorkingSpan
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.web import Certificate as Certificate
-from smtpguard.config.web import Console, Metrics, Webhook, named_once, secret_place
+from smtpguard.config.web import Console, Mentions, Metrics, Webhook, named_once, secret_place
 from smtpguard.config.yaml import Document, load_yaml
 
 _HOST_NAME = re.compile(
@@ -326,6 +326,7 @@ class Settings(Section):
     console: Console | None = None
     webhooks: Annotated[list[Webhook], AfterValidator(named_once)] = Field(default=[])
     metrics: Metrics | None = None
+    mentions: Mentions = Mentions()
     alarms: AlarmSettings = AlarmSettings()
     limits: Limits = Limits()
     freeze: FreezeSettings = FreezeSettings()

@@ -110,6 +110,38 @@ class Console(Section):
         return self
 
 
+def _feed(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
+        raise Invalid("no url of a feed", 'a url like "https://news.example.com/rss"')
+    return url
+
+
+SourceName = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class Feed(Section):
+    """``name``: what pages call it."""
+
+    name: SourceName
+    url: Annotated[str, AfterValidator(_feed)]
+
+
+class Monitoring(Section):
+    """Who sends what media monitoring finds. ``secret_file``: by which its requests are signed."""
+
+    name: SourceName
+    secret_file: FilePath
+
+
+class Mentions(Section):
+    """What is said outside. ``feeds``: RSS and Atom, read ``every`` so often; ``webhook``: for media monitoring, at the console."""
+
+    feeds: list[Feed] = Field(default=[], max_length=50)
+    every: Seconds = 900
+    webhook: Monitoring | None = None
+
+
 class Metrics(Section):
     """Where metrics are scraped, without a login."""
 

@@ -34,6 +34,7 @@ from smtpguard.console.pages import (
     overview,
     policy,
     preview,
+    returns,
     staff,
     waiting,
 )
@@ -51,6 +52,7 @@ _ALL = (
     journal,
     incident,
     mailings,
+    returns,
     policy,
     staff,
 )

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Generic, TypeVar
 
 from smtpguard.console.ports import Grown
 
@@ -82,21 +83,24 @@ class Bar:
     pieces: tuple[Piece, ...]
 
 
+At = TypeVar("At", date, datetime)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bars:
+class Bars(Generic[At]):
     """One bar a day, its series stacked. ``across``, ``along``: as in a Chart, ``along`` with days; ``anchor``: the
     text-anchor of each."""
 
     bars: tuple[Bar, ...]
     across: tuple[tuple[float, int], ...]
-    along: tuple[tuple[float, date, str], ...]
+    along: tuple[tuple[float, At, str], ...]
     width: int = WIDTH
     height: int = 190
     left: int = LEFT
     right: int = WIDTH - RIGHT
 
 
-def stacked(days: Sequence[tuple[date, Sequence[int]]]) -> Bars | None:
+def stacked(days: Sequence[tuple[At, Sequence[int]]]) -> Bars[At] | None:
     """By day the numbers of its series, lowest first. None if all are 0."""
     top = max((sum(values) for _, values in days), default=0)
     if not top:

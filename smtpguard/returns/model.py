@@ -26,6 +26,7 @@ class Sort(enum.Enum):
     REPLY = "reply"
     UNSUBSCRIBE = "unsubscribe"
     AUTOMATIC = "automatic"  # an automatic answer: a person is away
+    MENTION = "mention"  # a mention outside, of no mailing
     UNSORTED = "unsorted"  # of unknown kind
 
 
@@ -37,6 +38,7 @@ SORTS: Mapping[Sort, str] = {
     Sort.AUTOMATIC: N_("Automatic replies"),
     Sort.DELAY: N_("Delays"),
     Sort.DELIVERED: N_("Delivery reports"),
+    Sort.MENTION: N_("Mentions outside"),
     Sort.UNSORTED: N_("Unsorted"),
 }
 """In the order in which they are shown."""
@@ -140,4 +142,17 @@ class Return:
     said: Said = field(default_factory=Said)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spell:
+    """How much of one sort came back in one stretch of time, and how many people of them count."""
+
+    at: datetime
+    sort: Sort
+    likely: bool
+    all: int
+    counted: int
+
+
+COUNTED = (Sort.COMPLAINT, Sort.BOUNCE, Sort.REPLY, Sort.UNSUBSCRIBE)
+"""The sorts by which it is told whether it calms."""
 SAID = Codec(Said)

@@ -28,7 +28,8 @@ from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.breakers import Breaker, Watched
 from smtpguard.policy.freezing import ITSELF, Freeze, Selector
-from smtpguard.returns.model import REASONS, SAID, By, Match, Return, Said, Sort
+from smtpguard.returns.mentions import Mention
+from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, Spell
 
 SLICE = 500
 NOBODY = SAID.dumps(Said())
@@ -61,6 +62,24 @@ def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None
         for mailing in dict.fromkeys(one.match.mailing for one in made if one.counts):
             freezes += _tripped(batch, mailing, watched)
     return Taken(returns=tuple(made), freezes=tuple(freezes))
+
+
+def mention(batch: Batch, some: Sequence[Mention]) -> int:
+    """Those that are new: each with its source, once, whoever says the same before. How many."""
+    batch.flush()
+    new = 0
+    for one in some:
+        known = batch.connection.execute(select(returned.c.n, returned.c.doc).where(returned.c.mail == one.key)).all()
+        if any(SAID.loads(doc).author in (one.source, "") for _, doc in known):  # or their names are erased
+            continue
+        made = Return(
+            mail=one.key, n=len(known), at=one.at, sort=Sort.MENTION, match=Match(),
+            said=Said(subject=one.title, author=one.source, said=one.url),
+        )  # fmt: skip
+        batch.connection.execute(insert(returned).values(**_row(made)))
+        batch.record([replace(_event(made), at=batch.now)])
+        new += 1
+    return new
 
 
 def _tripped(batch: Batch, mailing: str, watched: Watched) -> Sequence[Freeze]:
@@ -202,8 +221,10 @@ def newest(
     sort: Sort | None,
     limit: int,
     before: tuple[datetime, str] | None = None,
+    since: datetime | None = None,
 ) -> list[Return]:
-    """The latest first. ``mailing``: "" for what belongs to none, None for all. ``before``: time and mail of the last one on the page before."""  # fmt: skip
+    """The latest first. ``mailing``: "" for what belongs to none, None for all. ``before``: time and mail of the last one on the page
+    before; ``since``: none older."""
     query = select(returned, content.c.sha256.label("kept")).select_from(
         returned.outerjoin(content, (content.c.sha256 == returned.c.mail) & content.c.whole.is_(True))
     )
@@ -214,6 +235,8 @@ def newest(
     if before is not None:
         at = microseconds(before[0])
         query = query.where(returned.c.at <= at, (returned.c.at < at) | (returned.c.mail < before[1]))
+    if since is not None:
+        query = query.where(returned.c.at >= microseconds(since))
     order = returned.c.at.desc(), returned.c.mail.desc(), returned.c.n
     return [_read(row) for row in connection.execute(query.order_by(*order).limit(limit))]
 
@@ -222,17 +245,6 @@ def begins_so(connection: Connection, prefix: str) -> list[str]:
     """Mails that came back and whose SHA-256 begins so, at most ten."""
     query = select(returned.c.mail).distinct().where(returned.c.mail.startswith(prefix, autoescape=True)).limit(10)
     return list(connection.execute(query).scalars())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spell:
-    """How much of one sort came back in one stretch of time, and how many people of them count."""
-
-    at: datetime
-    sort: Sort
-    likely: bool
-    all: int
-    counted: int
 
 
 def spells(connection: Connection, mailing: str, width_us: int) -> list[Spell]:
@@ -252,6 +264,14 @@ def ends(connection: Connection, mailing: str) -> tuple[datetime, datetime] | No
     query = select(func.min(returned.c.at), func.max(returned.c.at)).where(returned.c.mailing == mailing)
     first, last = connection.execute(query).one()
     return None if first is None else (instant(first), instant(last))
+
+
+def between(connection: Connection, mailing: str, begin: datetime, end: datetime) -> int:
+    """How much certainly came back in that time, of the sorts that people write or servers refuse by."""
+    at = returned.c.at > microseconds(begin), returned.c.at <= microseconds(end)
+    sorts = returned.c.sort.in_([sort.value for sort in COUNTED]), returned.c.known != By.LIKENESS.value
+    query = select(func.count()).where(returned.c.mailing == mailing, *at, *sorts)
+    return int(connection.execute(query).scalar_one())
 
 
 def by_mailing(connection: Connection, since: datetime, limit: int) -> Mapping[str, int]:

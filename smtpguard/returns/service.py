@@ -26,7 +26,9 @@ from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.fold import fold
 from smtpguard.reading.heads import VERP
 from smtpguard.reading.prefixes import bare
-from smtpguard.returns.model import About, By, Match, Parsed, Return, Said, Sort
+from smtpguard.returns.course import Course, course, deeds, span, width
+from smtpguard.returns.mentions import Mention, Outside, outside
+from smtpguard.returns.model import About, By, Match, Parsed, Return, Said, Sort, Spell
 from smtpguard.returns.parsing import parsed
 
 LATELY = timedelta(days=30)
@@ -52,8 +54,22 @@ class Rows(Protocol):
         sort: Sort | None = None,
         limit: int = 100,
         before: tuple[datetime, str] | None = None,
+        since: datetime | None = None,
     ) -> Sequence[Return]:
-        """The latest first. ``mailing``: "" for what belongs to none. ``before``: time and mail of the last one on the page before."""
+        """The latest first. ``mailing``: "" for what belongs to none. ``before``: time and mail of the last one on the page before;
+        ``since``: none older."""
+
+    async def mention(self, some: Sequence[Mention]) -> int:
+        """Store those that are new. How many."""
+
+    async def ends(self, mailing_id: str) -> tuple[datetime, datetime] | None:
+        """When the first and the last of a mailing came back."""
+
+    async def spells(self, mailing_id: str, width: timedelta) -> Sequence[Spell]:
+        """How much, by stretches of ``width``, in order."""
+
+    async def between(self, mailing_id: str, begin: datetime, end: datetime) -> int:
+        """How much certainly came back in that time, of the sorts of COUNTED."""
 
 
 class Taken(Protocol):
@@ -168,6 +184,27 @@ class Returns:
     async def newest(self, *, mailing: str | None = None, limit: int = 100) -> Sequence[Return]:
         """The latest first; of all that came back, or of one mailing."""
         return await self._record.returns.newest(mailing=mailing, limit=limit)
+
+    async def course(self, mailing: Mailing, freezes: Sequence[tuple[Entry, Clear | None]] = ()) -> Course:
+        """How what comes back of it grows and calms. ``freezes``: the journal's entries on what was frozen and thawed."""
+        rows, now = self._record.returns, self._clock.now()
+        ends = await rows.ends(mailing.mailing_id)
+        began = mailing.went_first_at or mailing.first_at
+        each = width(min(began, ends[0]) if ends else began, ends[1] if ends else began)
+        last = span(each)
+        recent = [await rows.between(mailing.mailing_id, now - last * n, now - last * (n - 1)) for n in (1, 2)]
+        history = await self._record.journal.history(mailing.mailing_id)
+        done = deeds(mailing, ends[0] if ends else None, (entry for entry, _ in (*history, *freezes)))
+        spells = await rows.spells(mailing.mailing_id, each)
+        return course(mailing, spells, each, (recent[0], recent[1]), now, done)
+
+    async def mention(self, some: Sequence[Mention]) -> int:
+        """Store what is said outside, as far as it is new. How many. Raises LedgerError."""
+        return await self._record.returns.mention(some) if some else 0
+
+    async def outside(self, since: datetime, limit: int = 200) -> tuple[Outside, ...]:
+        """What is said outside since then, the newest first."""
+        return outside(await self._record.returns.newest(sort=Sort.MENTION, since=since, limit=limit))
 
     # which message it is about
 

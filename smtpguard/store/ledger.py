@@ -49,7 +49,8 @@ from smtpguard.policy.breakers import Watched
 from smtpguard.policy.freezing import Freeze, Gate
 from smtpguard.reading.shown import Shown
 from smtpguard.returns import rows as returns
-from smtpguard.returns.model import Return, Sort
+from smtpguard.returns.mentions import Mention
+from smtpguard.returns.model import Return, Sort, Spell
 from smtpguard.store.writer import Writer
 
 if TYPE_CHECKING:  # slow to import, and not needed to freeze
@@ -211,8 +212,12 @@ class Returns:
         sort: Sort | None = None,
         limit: int = 100,
         before: tuple[datetime, str] | None = None,
+        since: datetime | None = None,
     ) -> Sequence[Return]:
-        return await self._access.ask(lambda c: returns.newest(c, mailing, sort, limit, before))
+        return await self._access.ask(lambda c: returns.newest(c, mailing, sort, limit, before, since))
+
+    async def mention(self, some: Sequence[Mention]) -> int:
+        return await self._access.write(lambda b: returns.mention(b, some))
 
     async def called(self, prefix: str) -> Sequence[str]:
         return await self._access.ask(lambda c: returns.begins_so(c, prefix))
@@ -220,9 +225,12 @@ class Returns:
     async def ends(self, mailing_id: str) -> tuple[datetime, datetime] | None:
         return await self._access.ask(lambda c: returns.ends(c, mailing_id))
 
-    async def spells(self, mailing_id: str, width: timedelta) -> Sequence[returns.Spell]:
+    async def spells(self, mailing_id: str, width: timedelta) -> Sequence[Spell]:
         width_us = int(width.total_seconds() * 1_000_000)
         return await self._access.ask(lambda c: returns.spells(c, mailing_id, width_us))
+
+    async def between(self, mailing_id: str, begin: datetime, end: datetime) -> int:
+        return await self._access.ask(lambda c: returns.between(c, mailing_id, begin, end))
 
     async def by_mailing(self, since: datetime, limit: int) -> Mapping[str, int]:
         return await self._access.ask(lambda c: returns.by_mailing(c, since, limit))
@@ -359,6 +367,10 @@ class Journal:
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, with the clear values that still exist."""
         return await self._access.ask(lambda c: journal.of(c, id))
+
+    async def of_kinds(self, kinds: Sequence[Kind], limit: int) -> Sequence[tuple[Entry, Clear | None]]:
+        """The newest entries of these kinds."""
+        return await self._access.ask(lambda c: journal.of_kinds(c, kinds, limit))
 
     async def last(self) -> int:
         """The number of the journal's last entry."""

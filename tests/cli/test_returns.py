@@ -53,6 +53,17 @@ def test_a_pipe_hands_it_over_and_it_is_found_again(back: Path) -> None:
     assert '"what": "returned"' in kinds
 
 
+def test_an_id_alone_shows_how_much_came_back(back: Path) -> None:
+    assert run(back, "take", str(back / "bounce.eml")).exit_code == 0
+    [bounce] = map(json.loads, run(back, "list", "--json").stdout.splitlines())
+    shown = run(back, bounce["mailing"][:8])
+    assert "Bounces: 1, of which 1 count (100 %)" in shown.stdout
+    assert "The first copy went out" in shown.stdout
+    found = json.loads(run(back, "show", bounce["mailing"], "--json").stdout)
+    assert found["sorts"] == [{"sort": "bounce", "returns": 1, "counted": 1, "likely": 0}]
+    assert run(back, "NOSUCH").exit_code == 1
+
+
 def test_whatever_goes_wrong_the_mta_keeps_it(back: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object, **__: object) -> None:
         raise RuntimeError("a fault")

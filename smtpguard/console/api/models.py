@@ -145,7 +145,9 @@ class ReturnRow(BaseModel):
     id: str
     n: int
     at: str
-    sort: Literal["bounce", "delay", "delivered", "complaint", "reply", "unsubscribe", "automatic", "unsorted"]
+    sort: Literal[
+        "bounce", "delay", "delivered", "complaint", "reply", "unsubscribe", "automatic", "mention", "unsorted"
+    ]
     known_by: Literal["trace", "envid", "verp", "message-id", "likeness", "nothing"]
     message: str | None
     mailing: str | None
@@ -168,7 +170,54 @@ class ReturnsTaken(BaseModel):
     items: list[ReturnRow]
 
 
+class SortRow(BaseModel):
+    """``counted``: people whom breakers count; ``likely``: only by its subject."""
+
+    sort: str
+    returns: int
+    counted: int
+    likely: int
+
+
+class StretchRow(BaseModel):
+    at: str
+    bounce: int
+    delay: int
+    delivered: int
+    complaint: int
+    reply: int
+    unsubscribe: int
+    automatic: int
+    mention: int
+    unsorted: int
+
+
+class DoneRow(BaseModel):
+    at: str
+    deed: Literal["went", "ended", "first", "stopped", "observed", "frozen", "thawed", "changed"]
+    breaker: str | None
+    limit: str | None
+    counted: int | None
+    people: int | None
+    what: str | None
+
+
 class Returns(BaseModel):
+    """``now`` and ``before``: how much came back in the last ``seconds``, and in as many before. ``stretches``: each of
+    ``stretch_seconds``, those in which nothing came back left out. ``items``: the latest 1,000."""
+
+    mailing: str
+    subject: str
+    at_least: int
+    at_most: int
+    trend: Literal["nothing", "too few to tell", "grows", "calms", "goes on"]
+    seconds: int
+    now: int
+    before: int
+    sorts: list[SortRow]
+    stretch_seconds: int
+    stretches: list[StretchRow]
+    done: list[DoneRow]
     items: list[ReturnRow]
 
 

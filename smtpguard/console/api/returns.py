@@ -8,10 +8,12 @@ from smtpguard.console.api.mailings import looked_up
 from smtpguard.console.api.models import ReturnedMail, ReturnRow, Returns, ReturnsTaken
 from smtpguard.console.api.trying import raw_of
 from smtpguard.mail.message import Message
+from smtpguard.returns.course import row as course_row
 from smtpguard.returns.model import Return
 from smtpguard.returns.service import row
 
 _MOST = 1_000
+_FREEZES = 500
 
 
 async def take(call: Call) -> ReturnsTaken:
@@ -25,7 +27,8 @@ async def take(call: Call) -> ReturnsTaken:
 async def rows(call: Call) -> Returns:
     mailing = await looked_up(call)
     found = await call.desk.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
-    return Returns(items=[_row(one) for one in found])
+    course = await call.desk.returns.course(mailing, await call.desk.archive.freezes(limit=_FREEZES))
+    return Returns.model_validate({**course_row(mailing, course), "items": [_row(one) for one in found]})
 
 
 def _row(one: Return) -> ReturnRow:
@@ -35,6 +38,6 @@ def _row(one: Return) -> ReturnRow:
 OPERATIONS = (
     Operation(method="POST", path="/returns", name="takeReturn", summary="Take a mail that came back: a report on delivery, a complaint, a reply; answered once it is stored",
               scope=Scope.MAILINGS_FEEDBACK, body=ReturnedMail, answers=ReturnsTaken, do=take, most_body=MOST_MESSAGE),
-    Operation(method="GET", path="/mailings/{mailing_id}/returns", name="listReturns", summary="What came back after a mailing, the latest first, at most 1,000",
+    Operation(method="GET", path="/mailings/{mailing_id}/returns", name="listReturns", summary="What came back after a mailing: how much, how fast, whether it calms, what was done meanwhile; and the latest",
               scope=Scope.MAILINGS_READ, answers=Returns, do=rows, refuses=(404,)),
 )  # fmt: skip

@@ -47,7 +47,7 @@ async def mailing(request: Request) -> Response:
 async def act(request: Request) -> Response:
     """Continue, stop, revoke what was decided, or reject what is not sent."""
     here, who, said = desk(request), person(request), speech(request)
-    found = await _found(request)
+    found = await found_of(request)
     sent = await form(request)
     comment = str(sent.get("comment", ""))[:500].strip()
     moves: dict[str, Callable[..., Awaitable[Mailing | Back]]] = {
@@ -83,7 +83,7 @@ async def act(request: Request) -> Response:
 async def people(request: Request) -> Response:
     """Serve the list of who got it as CSV, to the two who agreed."""
     here, who, said = desk(request), person(request), speech(request)
-    found, sent = await _found(request), await form(request)
+    found, sent = await found_of(request), await form(request)
     name, upload = str(sent.get("list", "")), sent.get("file")
     table = b""
     if isinstance(upload, UploadFile):
@@ -122,7 +122,7 @@ async def _shown(
     request: Request, status: int = 200, problem: str = "", *, wrong: Mapping[str, str] | None = None
 ) -> Response:
     here, who = desk(request), person(request)
-    found = await _found(request)
+    found = await found_of(request)
     in_force = here.policies.current()
     progress = found.progress.timely(here.clock.now()) if found.progress is not None else None
     text = labels.DONE.get(request.query_params.get("done", ""), "")
@@ -156,7 +156,7 @@ async def _shown(
 async def correct(request: Request) -> Response:
     """Begin its correction, to exactly those who got it."""
     here, who, said = desk(request), person(request), speech(request)
-    found, sent = await _found(request), await form(request)
+    found, sent = await found_of(request), await form(request)
     upload, raw = sent.get("file"), b""
     if isinstance(upload, UploadFile):
         raw = await upload.read(_MOST_OCTETS + 1)
@@ -192,7 +192,7 @@ def _with_members(here: ConsoleServices, found: Mailing) -> list[tuple[str, str]
     return sorted(lists, key=lambda one: (one[1] not in found.lists, one))
 
 
-async def _found(request: Request) -> Mailing:
+async def found_of(request: Request) -> Mailing:
     here, who = desk(request), person(request)
     try:
         found = await here.mailings.show(request.path_params["mailing_id"][:100])

@@ -123,7 +123,9 @@ def _spans(decided: Decided, said: Speech) -> tuple[str, str]:
     return median, most
 
 
-def _drawn(month: Figure) -> tuple[chart.Bars | None, chart.Bars | None, list[tuple[date, tuple[int, ...]]]]:
+def _drawn(
+    month: Figure,
+) -> tuple[chart.Bars[date] | None, chart.Bars[date] | None, list[tuple[date, tuple[int, ...]]]]:
     """What passed, what was stopped, and the numbers of both for each day, days without mail included."""
     known = {day.day: (day.relayed, day.held, day.rejected, day.deferred) for day in month.found.days}
     days = [month.since + timedelta(days=n) for n in range(month.days)]

@@ -1,0 +1,41 @@
+"""The page of what came back after a mailing."""
+
+from __future__ import annotations
+
+import re
+
+from smtpguard.accounts.model import Role
+from tests.console.api.program import held, program
+from tests.console.holding import DPO, EVA, NEWS, OMAR
+from tests.console.stage import Stage
+from tests.returns.mails import dsn, letter
+
+
+async def test_it_says_how_much_and_how_fast_and_names_nobody(here: Stage) -> None:
+    await held(here, NEWS)
+    asks = await program(here, EVA, Role.APPROVER)
+    [mailing] = (await asks("GET", "/mailings")).json()["items"]
+    assert here.desk is not None
+    page = f"/mailings/{mailing['id']}/returns"
+    omar = await here.signed_in(OMAR, Role.APPROVER)
+    assert "Nothing came back in the last" in (await omar.get(page)).text
+    for n in range(12):
+        original = f"Message-ID: <nothing-{n}@x>\r\nSubject: {mailing['subject']} and more\r\n\r\n".encode()
+        await here.desk.returns.take(dsn(original, f"kim{n}@example.net"))
+    await here.desk.returns.take(letter("reader@example.org", f"SV: {mailing['subject']}", "<1@example.com>"))
+    text = (await omar.get(page)).text
+    assert re.search(r"<rect class=\"passed\"", text)
+    assert "1 came back in the last 10 minutes, 0 in the 10 minutes before: too few to tell." in text
+    for name in ("reader@example.org", "kim0@example.net"):
+        assert name not in text
+    found = (await asks("GET", page)).json()
+    assert (found["trend"], [one["sort"] for one in found["items"]]) == ("too few to tell", ["reply"])
+    assert page in (await omar.get(f"/mailings/{mailing['id']}")).text
+
+
+async def test_it_is_not_there_for_who_may_not_see_the_mailing(here: Stage) -> None:
+    await held(here, NEWS)
+    omar = await program(here, OMAR, Role.VIEWER)
+    mailing_id = (await omar("GET", "/mailings")).json()["items"][0]["id"]
+    dpo = await here.signed_in(DPO, Role.APPROVER)
+    assert (await dpo.get(f"/mailings/{mailing_id}/returns")).status_code == 404
