@@ -22,11 +22,8 @@ from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
-<<<<<<< HEAD
 from smtpguard.app.memberships import Memberships, read_by
-=======
 from smtpguard.app.mentions import Feeds
->>>>>>> dead13fa (Take what is said outside: feeds, and what media monitoring sends)
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool, said_of
 from smtpguard.app.services import notices, opened, term
