@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
+from smtpguard.cli.audit import may_name
 from smtpguard.cli.context import Context, NotFine, TryAgain, sentence_of
 from smtpguard.cli.times import moment
 from smtpguard.console.pages.returns import told, trend
@@ -124,13 +125,21 @@ def take(context: Context, files: tuple[str, ...], to: tuple[str, ...], as_json:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_obj
 def list_(context: Context, mailing: str | None, sort: str | None, limit: int, as_json: bool) -> None:
-    """What came back, newest first: of which sort, about which mailing, and how that is known."""
+    """What came back, newest first: of which sort, about which mailing, and how that is known. It names people: that it was asked for is
+    journalled."""
 
     async def work() -> Sequence[Return]:
         async with context.services() as services:
             whole = await services.mailings.named(mailing) if mailing is not None else None
             wanted = Sort(sort) if sort else None
-            return await services.store.returns.newest(mailing=whole, sort=wanted, limit=limit)
+            may_name(services.store)
+            found = await services.store.returns.newest(mailing=whole, sort=wanted, limit=limit)
+            data = {"what": "returns", "found": len(found)}
+            asked = Event(
+                kind=Kind.EXPORTED, id="journal", at=datetime.now(UTC), data=data, private={"actor": (context.user,)}
+            )
+            await services.store.journal.record([asked])
+            return found
 
     try:
         found = context.run(work())

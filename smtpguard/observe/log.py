@@ -37,6 +37,7 @@ _LEVELS: Mapping[Kind, str] = {
     Kind.IN_DOUBT: "warning",
     Kind.VOIDED: "warning",
     Kind.ESCALATED: "warning",
+    Kind.TRIPPED: "warning",
     Kind.STREAM: "warning",
     Kind.ALARM: "warning",
 }

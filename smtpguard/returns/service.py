@@ -329,6 +329,12 @@ def _address(text: str) -> Address | None:
         return None
 
 
+def unnamed(one: Return) -> Return:
+    """Without what names people, or is theirs."""
+    said = Said(status=one.said.status, feedback=one.said.feedback, why=one.said.why)
+    return one if one.sort is Sort.MENTION else replace(one, said=said)
+
+
 def row(one: Return) -> Mapping[str, Any]:
     """Something that came back, for programs."""
     return {

@@ -51,6 +51,7 @@ def test_a_pipe_hands_it_over_and_it_is_found_again(back: Path) -> None:
     kinds = CliRunner().invoke(main, ["-c", str(back / "smtpguard.yaml"), "audit", "export"]).stdout
     assert kinds.count('"kind": "returned"') == 2
     assert '"what": "returned"' in kinds
+    assert kinds.count('"what": "returns"') == 3, "who is named is asked for by somebody"
 
 
 def test_an_id_alone_shows_how_much_came_back(back: Path) -> None:

@@ -28,7 +28,9 @@ async def test_it_says_how_much_and_how_fast_and_names_nobody(here: Stage) -> No
     assert "1 came back in the last 10 minutes, 0 in the 10 minutes before: too few to tell." in text
     for name in ("reader@example.org", "kim0@example.net"):
         assert name not in text
-    found = (await asks("GET", page)).json()
+    answer = await asks("GET", page)
+    assert "reader@example.org" not in answer.text
+    found = answer.json()
     assert (found["trend"], [one["sort"] for one in found["items"]]) == ("too few to tell", ["reply"])
     assert page in (await omar.get(f"/mailings/{mailing['id']}")).text
 

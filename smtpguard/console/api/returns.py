@@ -10,7 +10,7 @@ from smtpguard.console.api.trying import raw_of
 from smtpguard.mail.message import Message
 from smtpguard.returns.course import row as course_row
 from smtpguard.returns.model import Return
-from smtpguard.returns.service import row
+from smtpguard.returns.service import row, unnamed
 
 _MOST = 1_000
 _FREEZES = 500
@@ -28,7 +28,7 @@ async def rows(call: Call) -> Returns:
     mailing = await looked_up(call)
     found = await call.desk.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
     course = await call.desk.returns.course(mailing, await call.desk.archive.freezes(limit=_FREEZES))
-    return Returns.model_validate({**course_row(mailing, course), "items": [_row(one) for one in found]})
+    return Returns.model_validate({**course_row(mailing, course), "items": [_row(unnamed(one)) for one in found]})
 
 
 def _row(one: Return) -> ReturnRow:
