@@ -285,12 +285,13 @@ class Intake:
                 return None
             if generation is None or not is_still(gate, generation, gathered.in_force.policy_sha256):
                 return None
-            if not all(map(front.counts_nobody, plan.asks)):
+            asks = plan.asks
+            if not all(map(front.counts_nobody, asks)):
                 return None
-            item = _item(gathered, plan.asks)
+            item = _item(gathered, asks)
             if front.holds(item.key):
                 return None
-            counts = dict.fromkeys(plan.asks, 0)
+            counts = dict.fromkeys(asks, 0)
             admission = self._step(gathered, plan)(Seen(now=self._clock.now(), counts=counts, generation=generation))
             if not only_recorded(admission, item):
                 return None

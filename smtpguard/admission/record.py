@@ -414,7 +414,7 @@ def _private(gathered: Gathered) -> dict[str, tuple[str, ...]]:
     envelope = gathered.transaction.envelope
     private = {
         "reverse_path": (str(envelope.reverse_path or ""),),
-        "recipients": tuple(str(a) for a in envelope.addresses),
+        "recipients": tuple(map(str, envelope.addresses)),
         "subject": (_subject(gathered),),
     }
     if gathered.sender.claimed:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any
 
 import orjson
@@ -102,7 +103,7 @@ class Seal:
         return digest.hexdigest()
 
     def all(self, private: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        return {role: [self.of(role, value) for value in values] for role, values in private.items()}
+        return {role: [*map(self.of, repeat(role), values)] for role, values in private.items()}
 
     def fits(self, sealed: object, private: Mapping[str, Sequence[str]]) -> bool:
         """Whether clear values are those of the digests, or were erased. Raises TypeError and AttributeError if they are no such values."""

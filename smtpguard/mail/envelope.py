@@ -74,10 +74,10 @@ class Envelope:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        return tuple(r.address for r in self.recipients)
+        return tuple([r.address for r in self.recipients])
 
     @property
     def sha256(self) -> str:
         """Over reverse-path and the set of recipients: a vote is bound to it and to the content's SHA-256."""
-        lines = [str(self.reverse_path or ""), *sorted(str(a) for a in self.addresses)]
+        lines = [str(self.reverse_path or ""), *sorted(map(str, self.addresses))]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

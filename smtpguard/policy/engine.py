@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import chain
 
 from smtpguard.policy import confirming, counted, stopping
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
@@ -344,7 +345,7 @@ class Plan:
     @property
     def asks(self) -> tuple[Ask, ...]:
         """The counts to read, and to count this message in, whatever the outcome of the rules that use them."""
-        return tuple(dict.fromkeys(ask for questions in self.questions.values() for ask in questions))
+        return tuple(dict.fromkeys(chain.from_iterable(self.questions.values())))
 
     @property
     def rests(self) -> tuple[Ask, ...]:
