@@ -49,6 +49,9 @@ rules:
     when: {recipients.list_addresses: any, sender.is_writer: false}
     unless: {recipients.lists: ramadan-greetings}
     then: hold
+  - id: asks-first
+    when: {recipients.lists: news, recipients.list_addresses: any, recipients.outside: 2}
+    then: confirm
   - id: never
     description: "100 % of this is never sent"
     when: {recipients.outside: 3}

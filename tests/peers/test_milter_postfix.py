@@ -145,6 +145,19 @@ class TestWaysIn:
         [hold] = until(lambda: chain.guard.held("Claimed"), why="the hold")
         assert hold["rules"] == ["not-a-writer"]
 
+    def test_its_writer_is_asked_and_says_that_it_is_meant(self, chain: MilterChain) -> None:
+        """Nobody else decides meanwhile; what goes out is what the MTA had discarded."""
+        mail = letters.mail(to=NEWS, subject="Meant", message_id="meant-1@example.com")
+        submit(chain, mail, NEWS, *THREE[:2], port=chain.login, login=True)
+        [hold] = until(lambda: chain.guard.held("Meant"), why="the hold")
+        assert (hold["confirm"]["asked"], hold["confirm"]["proof"]) == (True, "login")
+        assert not chain.recorder.with_id("meant-1@example.com")
+        refused = chain.guard.run("held", "approve", hold["id"], "--as", "eva@example.com", exits=1)
+        assert "its writer is asked until" in refused.stderr
+        chain.guard.run("held", "confirm", hold["id"], "--as", ANNA, "--people", str(hold["reach"]))
+        assert passed(chain, "meant-1@example.com").endswith(mail)
+        assert chain.guard.held("Meant")[0]["confirm"]["people"] == hold["reach"]
+
     def test_sendmail_on_the_machine(self, chain: MilterChain) -> None:
         mail = letters.mail(to="you@example.org", subject="Pickup", message_id="pickup-1@example.com")
         assert chain.sendmail(mail, ANNA, "you@example.org").returncode == 0
