@@ -174,6 +174,7 @@ def row(told: Told) -> dict[str, Any]:
         "says": None if over else alarm.says,
         "does": None if over else alarm.does,
         "since": told.began.isoformat(),
+        "key": alarm.key,
         "host": socket.gethostname(),
     }
 
@@ -260,7 +261,14 @@ class FileMemory:
 
     def _write(self, known: Mapping[str, Known]) -> None:
         rows = [
-            {"key": k.key, "began": _text(k.began), "told": _text(k.told), "claimed_until": _text(k.claimed_until)}
+            {
+                "key": k.key,
+                "began": _text(k.began),
+                "told": _text(k.told),
+                "claimed_until": _text(k.claimed_until),
+                "taken_by": k.taken_by,
+                "taken_at": _text(k.taken_at),
+            }
             for k in known.values()
         ]
         half = self._path.with_suffix(".tmp")
@@ -275,7 +283,12 @@ def _known(row: Mapping[str, Any]) -> Known:
     began = _time(row["began"])
     assert began is not None
     return Known(
-        key=row["key"], began=began, told=_time(row.get("told")), claimed_until=_time(row.get("claimed_until"))
+        key=row["key"],
+        began=began,
+        told=_time(row.get("told")),
+        claimed_until=_time(row.get("claimed_until")),
+        taken_by=row.get("taken_by", ""),
+        taken_at=_time(row.get("taken_at")),
     )
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from smtpguard.admission.correcting import Corrections
 from smtpguard.app import mentions, policyfile
-from smtpguard.app.alarmed import standing
+from smtpguard.app.alarmed import standing, take
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
@@ -161,6 +161,7 @@ class Console(Part):
                 open=settings.console.guide == "open",
             ),
             alarms=partial(standing, settings, store),
+            take_alarm=lambda key, by: take(settings, store, key, by=by, at=clock.now()),
             keeps=timedelta(seconds=settings.retention.content),
         )
         programs = [*api(settings, desk, store, new_id=ids()), *mentions.routes(settings, store.returns.mention, clock)]

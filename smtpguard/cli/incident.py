@@ -12,7 +12,7 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.incidentmaking import making
-from smtpguard.cli.incidentwords import authority, aware, draft, write
+from smtpguard.cli.incidentwords import ack, authority, aware, draft, write
 from smtpguard.cli.times import moment
 from smtpguard.console.incident import Told, in_numbers, told
 from smtpguard.console.incidentrow import row
@@ -29,7 +29,7 @@ def command() -> None:
     """The facts of an incident, from the journal."""
 
 
-for _each in (aware, write, authority, draft):
+for _each in (aware, write, authority, draft, ack):
     command.add_command(_each)
 
 

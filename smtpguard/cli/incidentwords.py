@@ -1,8 +1,9 @@
-"""smtpguard incident aware, write, authority and draft: what people say of an incident, and what is told to whom."""
+"""smtpguard incident aware, write, authority, draft and ack: what people say of an incident, and what is told to whom."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
@@ -10,6 +11,7 @@ import click
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.incidentmaking import making
 from smtpguard.cli.times import moment
+from smtpguard.console.ports import Standing
 from smtpguard.incidents import breach
 from smtpguard.incidents.about import About
 from smtpguard.incidents.breach import HOURS, Field
@@ -139,3 +141,51 @@ def draft(context: Context, id: str, audience: str, language: str, as_json: bool
         context.say({"audience": audience, "language": language, "text": text})
     else:
         click.echo(text)
+
+
+@click.command()
+@click.argument("alarm", metavar="[ALARM]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object an alarm.")
+@click.pass_obj
+def ack(context: Context, alarm: str | None, as_json: bool) -> None:
+    """Take an alarm, so that it is not sent again every quarter of an hour. Without ALARM: say which stand, and who has them.
+
+    ALARM is what its mail says, or a beginning of it that no other has. It is journalled. What lasts is sent again a day later.
+    """
+
+    async def work() -> Sequence[Standing]:
+        from smtpguard.app.alarmed import standing, take
+        from smtpguard.app.services import opened
+
+        settings = context.settings()
+        async with opened(settings, reads=alarm is None) as (store, _):
+            stand = await standing(settings, store)
+            if alarm is None:
+                return stand
+            exact = [each for each in stand if each.key == alarm]
+            meant = exact or [each for each in stand if each.key.startswith(alarm)]
+            if len(meant) != 1:
+                names = ", ".join(each.key for each in meant or stand) or "none"
+                raise NotFine(f"{'several alarms are' if meant else 'no alarm is'} called {alarm}; there are: {names}")
+            if not await take(settings, store, meant[0].key, by=context.user, at=datetime.now(UTC)):
+                raise NotFine(f"{meant[0].key} could not be taken: try again")
+            return [each for each in await standing(settings, store) if each.key == meant[0].key]
+
+    found = context.run(work())
+    for one in found:
+        if as_json or context.json:
+            taken = one.taken_at if one.taken_by else None
+            context.say(
+                {
+                    "alarm": one.key,
+                    "title": str(one.title),
+                    "since": one.since,
+                    "taken_by": one.taken_by or None,
+                    "taken_at": taken,
+                }
+            )
+            continue
+        who = f"taken by {one.taken_by}" if one.taken_by else "nobody has taken it"
+        click.echo(f"{one.key}: {one.title}, since {one.since:%Y-%m-%d %H:%M} UTC; {who}")
+    if not found and alarm is None and not (as_json or context.json):
+        click.echo("No alarm stands.")

@@ -30,6 +30,11 @@ async def no_alarms() -> Sequence[Standing]:
     return ()
 
 
+async def no_alarm_taken(key: str, by: str) -> bool:
+    """Without alarms."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guide:
     """The guide to the policy for people who write mail. ``policy``: returns the one in force, raises LedgerError.
@@ -64,6 +69,8 @@ class ConsoleServices:
     """How the policy file of this host differs from the policy in force; None if it does not. Raises LedgerError."""
     alarms: Callable[[], Awaitable[Sequence[Standing]]] = no_alarms
     """The alarms that a person was told of and that are not over."""
+    take_alarm: Callable[[str, str], Awaitable[bool]] = no_alarm_taken
+    """Take an alarm, by its key and in a person's name. False: no such alarm stands. Raises LedgerError."""
     keeps: timedelta = timedelta(days=30)
     """For at least so long the content of a hold is kept."""
     guide: Guide = field(default_factory=Guide)

@@ -104,6 +104,9 @@ class Standing:
     name: str
     title: Said
     since: datetime
+    key: str = ""
+    taken_by: str = ""
+    taken_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,7 @@ WORDS: Mapping[str, str] = {
     Kind.TRIPPED.value: N_("What came back stops the rest"),
     Kind.STREAM.value: N_("A system sends more than was agreed"),
     Kind.ALARM.value: N_("A rule calls somebody"),
+    Kind.TAKEN.value: N_("Somebody takes an alarm"),
     Kind.VIEWED.value: N_("Looked at"),
     Kind.EXPORTED.value: N_("Exported"),
     Kind.ASKED.value: N_("Its writer was asked"),

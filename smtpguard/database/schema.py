@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0031"
+SCHEMA = "0032"
 """The newest revision in migrations/versions, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()
@@ -523,6 +523,8 @@ alarm = Table(  # alarms that a person was told of and that are not over; times 
     _big("began"),
     _big("told"),
     _big("claimed_until"),
+    Column("taken_by", Text, nullable=False, server_default=""),
+    Column("taken_at", BigInteger, nullable=False, server_default="0"),
 )
 
 front = Table(  # how far each process's front has been moved into the chain (database.fronts)

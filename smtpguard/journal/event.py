@@ -48,6 +48,7 @@ class Kind(enum.Enum):
     TRIPPED = "tripped"  # a breaker: so much of a mailing came back that the rest is stopped, by data.freezes
     STREAM = "stream"  # a stream is above its limits: further messages of it wait at the client
     ALARM = "alarm"  # a rule calls a person: data.lists has the number of people addressed by list
+    TAKEN = "taken"  # a person takes an alarm; its id is the alarm's
     LIST = "list"  # a list's index was replaced, or its source failed
     VIEWED = "viewed"  # somebody looked at held content
     ASKED = "asked"  # an approver asked its writer

@@ -34,9 +34,11 @@ class News:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """An alarm that was raised and is not known to be over. ``told``: when it was last sent, None: never.
-    ``claimed_until``: a process is sending it."""
+    ``claimed_until``: a process is sending it. ``taken_by``: who takes care of it, "" while nobody does."""
 
     key: str
     began: datetime
     told: datetime | None = None
     claimed_until: datetime | None = None
+    taken_by: str = ""
+    taken_at: datetime | None = None

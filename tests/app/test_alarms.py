@@ -89,6 +89,7 @@ async def test_a_freeze_is_mailed_by_the_second_way(here: Here) -> None:
         "All mail has been frozen since",
         "By eva@example.com: Wrong list",
         "smtpguard thaw --all",
+        'smtpguard incident ack "frozen"',
         "Example AB",
     ):
         assert said in " ".join(text.split()), said

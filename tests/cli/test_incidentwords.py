@@ -84,3 +84,23 @@ def test_the_drafts(story: Path) -> None:
     assert "anna" not in text
     made = json.loads(run(story, "draft", HOLD, "--to", "staff", "--language", "sv", "--json").stdout)
     assert "Det stoppades genast när det kom." in made["text"]
+
+
+def test_an_alarm_is_taken_and_the_journal_says_by_whom(story: Path) -> None:
+    assert run(story, "ack").stdout == "No alarm stands.\n"
+    assert "no alarm is called frozen; there are: none" in run(story, "ack", "frozen").stderr
+    at = "2026-03-02T09:00:00+00:00"
+    stands = [{"key": key, "began": at, "told": at, "claimed_until": None} for key in ("relay-away", "store-away")]
+    (story / "state").mkdir(exist_ok=True)
+    [folder] = {path.parent for path in story.rglob("*") if path.name == "checkpoints"} or {story / "state"}
+    (folder / "alarms.json").write_text(json.dumps(stands))
+    assert (
+        "relay-away: the relay cannot be used, since 2026-03-02 09:00 UTC; nobody has taken it"
+        in run(story, "ack").stdout
+    )
+    assert "; taken by " in run(story, "ack", "relay").stdout
+    rows = {row["alarm"]: row["taken_by"] for row in map(json.loads, run(story, "ack", "--json").stdout.splitlines())}
+    assert (bool(rows["relay-away"]), rows["store-away"]) == (True, None)
+    exported = CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "audit", "export"]).stdout.splitlines()
+    [told] = [row for row in map(json.loads, exported) if row["kind"] == "taken"]
+    assert told["id"] == "relay-away"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, timedelta
 
 import pytest
@@ -135,7 +136,7 @@ async def test_the_journal_names_what_was_turned_away(here: Stage) -> None:
     answer = await omar.get("/journal?state=rejected&rule=not-a-writer")
     assert "&lt;b&gt;Offer" in answer.text
     assert "anna@example.com to kim@customer.example and 1 more" in text(answer)
-    assert "/incident?id=R1" in answer.text
+    assert 'name="id" value="R1"' in answer.text, "a button for a report on it"
     assert "(no subject)" in text(answer), "what it named people by is erased"
     assert "Nothing fits." in text(await omar.get("/journal?state=rejected&rule=none"))
 
@@ -180,3 +181,29 @@ async def test_the_writer_says_in_one_click_whether_it_was_right_to_stop_it(here
     assert "0 / 1" in text(await eva.get("/"))
     assert "Its writer says whether it was right to stop it" in text(await eva.get(f"/history/{hold.hold_id}"))
     assert other.hold_id != hold.hold_id
+
+
+async def test_an_alarm_is_taken_with_one_press(here: Stage) -> None:
+    taken: list[tuple[str, str]] = []
+    stands = Standing(name="frozen", title="all mail is frozen", since=here.home.clock.now(), key="frozen")
+
+    async def alarms() -> Sequence[Standing]:
+        return [replace(stands, taken_by=who, taken_at=stands.since) for _, who in taken[:1]] or [stands]
+
+    async def take(key: str, by: str) -> bool:
+        taken.append((key, by))
+        return key == "frozen"
+
+    desk = here.app.state.desk
+    object.__setattr__(desk, "alarms", alarms)
+    object.__setattr__(desk, "take_alarm", take)
+    viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+    assert "I take it" not in (await viewer.get("/")).text
+    await viewer.get("/me")  # for its token
+    assert (await viewer.post("/alarms/take", key="frozen")).status_code == 404
+    operator = await here.signed_in("ola@example.com", Role.OPERATOR)
+    assert "all mail is frozen" in (await operator.get("/")).text
+    assert (await operator.post("/alarms/take", key="frozen")).status_code == 303
+    assert taken == [("frozen", "ola@example.com")]
+    assert "I take it" not in (await operator.get("/")).text
+    assert (await operator.post("/alarms/take", key="gone")).status_code == 404

@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import chart
-from smtpguard.console.access import APPROVER, ROLES, for_roles, person, sees_all
+from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person, sees_all
 from smtpguard.console.filters import ANY, Filters, midnight
 from smtpguard.console.ports import Standing
-from smtpguard.console.rendering import desk, page, see_other, speech
+from smtpguard.console.rendering import desk, form, page, see_other, speech
 from smtpguard.console.rulewords import in_words
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
@@ -82,6 +83,7 @@ async def overview(request: Request) -> Response:
         store=[alarm for alarm in alarms if alarm.name in STORE],
         relay=[alarm for alarm in alarms if alarm.name in RELAY],
         alarms=_others(alarms),
+        takes=bool(who.roles & {APPROVER, OPERATOR, ADMIN}),
         entries=entries,
         signed=signed,
         link=_link,
@@ -145,7 +147,19 @@ def _unwell(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
 
 
 def _others(alarms: Sequence[Standing]) -> list[Standing]:
-    return [alarm for alarm in alarms if alarm.name not in (*STORE, *RELAY, "list-stale", "frozen")]
+    """Those that no tile shows, and those that nobody has taken."""
+    shown = (*STORE, *RELAY, "list-stale", "frozen")
+    return [alarm for alarm in alarms if alarm.name not in shown or not alarm.taken_by]
+
+
+@for_roles(APPROVER, OPERATOR, ADMIN)
+async def take(request: Request) -> Response:
+    """Take an alarm: it is not sent again until a day later."""
+    here, who = desk(request), person(request)
+    key = (await form(request)).get("key", "")
+    if not isinstance(key, str) or not await here.take_alarm(key[:500], who.address):
+        raise HTTPException(404)
+    return see_other("/")
 
 
 def _link(figure: Figure, path: str, state: str = "", rule: str = "", list: str = "") -> str:
@@ -153,4 +167,4 @@ def _link(figure: Figure, path: str, state: str = "", rule: str = "", list: str 
     return Filters(state=state, rule=rule, list=list, since=figure.since).url(path=path)
 
 
-ROUTES = [Route("/", overview, methods=["GET"])]
+ROUTES = [Route("/", overview, methods=["GET"]), Route("/alarms/take", take, methods=["POST"])]

@@ -21,8 +21,13 @@ from smtpguard.observe.told import Known
 
 log = logging.getLogger(__name__)
 
-AGAIN = {Severity.CRITICAL: timedelta(days=1), Severity.WARNING: timedelta(days=7)}
+AGAIN = {Severity.CRITICAL: timedelta(minutes=15), Severity.WARNING: timedelta(days=1)}
+"""An alarm that nobody has taken is sent again after so long."""
+TAKEN_AGAIN = {Severity.CRITICAL: timedelta(days=1), Severity.WARNING: timedelta(days=7)}
+"""And one that somebody has taken, if it lasts."""
 CLAIM = timedelta(minutes=1)
+TRIES = 5
+"""Others write the same memory: so often ``take`` reads it again."""
 PATIENCE_SECONDS = 5.0
 """How long the store is waited for; then an alarm of the installation is sent as one of this host. Also how long
 sending is waited for, so that a slow relay does not delay the next alarm."""
@@ -161,15 +166,18 @@ class Rounds:
     async def _due(self, memory: Memory, before: Known | None, alarm: Alarm, now: datetime) -> None:
         if before is not None and _claimed(before, now):
             return
-        if before is not None and before.told is not None and now - before.told < AGAIN[alarm.condition.severity]:
-            return
+        if before is not None and before.told is not None:
+            again = (TAKEN_AGAIN if before.taken_by else AGAIN)[alarm.condition.severity]
+            if now - before.told < again:
+                return
         phase = Phase.BEGINS if before is None or before.told is None else Phase.LASTS
         began = before.began if before is not None else self._first[alarm.key]
-        claim = Known(key=alarm.key, began=began, told=before.told if before else None, claimed_until=now + CLAIM)
+        claim = replace(before or Known(key=alarm.key, began=began), claimed_until=now + CLAIM)
         if await memory.swap(before, claim) and await self._tell(Told(alarm=alarm, phase=phase, began=began, at=now)):
             settled = replace(claim, told=now, claimed_until=None)
             try:
-                await memory.swap(claim, settled)
+                if not await memory.swap(claim, settled):
+                    await _settle_taken(memory, claim, settled)
             except Exception:
                 if memory is self._shared:  # record it here, so that it is not sent twice
                     await self._own.swap(None, settled)
@@ -190,6 +198,25 @@ class Rounds:
 
     def _lasts(self, alarm: Alarm, now: datetime) -> bool:
         return (now - self._first[alarm.key]).total_seconds() >= alarm.condition.after_seconds
+
+
+async def _settle_taken(memory: Memory, claim: Known, settled: Known) -> None:
+    """If somebody took the alarm while it was being sent, keep that, and record that it was sent."""
+    now = (await memory.known()).get(claim.key)
+    if now is not None and now.taken_by and now.claimed_until == claim.claimed_until:
+        await memory.swap(now, replace(settled, taken_by=now.taken_by, taken_at=now.taken_at))
+
+
+async def take(memory: Memory, key: str, by: str, at: datetime) -> bool:
+    """Record that ``by`` takes this alarm, unless somebody has. False: no such alarm stands. Its errors are those of
+    ``memory``."""
+    for _ in range(TRIES):
+        before = (await memory.known()).get(key)
+        if before is None or before.told is None:
+            return False
+        if before.taken_by or await memory.swap(before, replace(before, taken_by=by, taken_at=at)):
+            return True
+    return False
 
 
 def _logged(task: asyncio.Task[None]) -> None:

@@ -48,11 +48,13 @@ def _swap(batch: Batch, before: Known | None, after: Known | None) -> bool:
     return True
 
 
-def _values(known: Known) -> dict[str, int]:
+def _values(known: Known) -> dict[str, int | str]:
     return {
         "began": microseconds(known.began),
         "told": _us(known.told),
         "claimed_until": _us(known.claimed_until),
+        "taken_by": known.taken_by,
+        "taken_at": _us(known.taken_at),
     }
 
 
@@ -62,6 +64,8 @@ def _read(row: Any) -> Known:
         began=instant(row.began),
         told=instant(row.told) if row.told else None,
         claimed_until=instant(row.claimed_until) if row.claimed_until else None,
+        taken_by=row.taken_by,
+        taken_at=instant(row.taken_at) if row.taken_at else None,
     )
 
 

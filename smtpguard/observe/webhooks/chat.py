@@ -86,7 +86,12 @@ def _said(type_: str, data: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
         case "alarm":
             over = "Over: " if data.get("phase") == "ends" else f"{str(data.get('severity')).capitalize()}: "
             return f"{over}{_short(data['title'])}", [
-                _short(data[name]) for name in ("says", "does", "host") if data.get(name)
+                *(_short(data[name]) for name in ("says", "does", "host") if data.get(name)),
+                *(
+                    [f"To take it: smtpguard incident ack '{_short(data['key'])}'"]
+                    if data.get("key") and data.get("phase") != "ends"
+                    else []
+                ),
             ]
     return type_, []
 

@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import Ends, Seen
-from smtpguard.observe.alarms.rounds import CLAIM, Phase, Rounds, Told
+from smtpguard.observe.alarms.rounds import CLAIM, Phase, Rounds, Told, take
 from smtpguard.observe.told import Known
 from tests.observe.alarms.test_conditions import ALL, MANY, NOW, WELL
 
@@ -73,9 +73,11 @@ FROZEN = {"frozen": (ALL,)}
 AWAY = {"relay": "Connection refused"}
 
 
-async def test_told_once_and_again_every_day_and_when_it_is_over() -> None:
+async def test_what_somebody_has_taken_is_told_again_every_day_and_when_it_is_over() -> None:
     house = House()
     node = house.node()
+    await house.round(node, FROZEN)
+    assert await take(house.shared, "frozen", "eva", NOW)
     for _ in range(100):
         await house.round(node, FROZEN, minutes=10)
     assert house.told == [("frozen", Phase.BEGINS)]
@@ -242,6 +244,38 @@ async def test_a_store_that_fails_between_claim_and_telling_tells_nobody_twice()
     for _ in range(30):
         await house.round(node, FROZEN, seconds=5)
     assert house.told == [("frozen", Phase.BEGINS)]
+
+
+async def test_an_alarm_is_sent_again_until_somebody_takes_it() -> None:
+    house = House()
+    node = house.node()
+    for _ in range(4):
+        await house.round(node, FROZEN, minutes=10)
+    assert house.told == [("frozen", Phase.BEGINS), ("frozen", Phase.LASTS)], "every quarter of an hour"
+    assert await take(house.shared, "frozen", "eva", NOW)
+    for _ in range(20):
+        await house.round(node, FROZEN, minutes=60)
+    assert len(house.told) == 2
+    assert await take(house.shared, "frozen", "omar", NOW)
+    assert house.shared.rows["frozen"].taken_by == "eva", "who was first has it"
+    assert not await take(house.shared, "relay-away", "eva", NOW), "which does not stand"
+
+
+async def test_who_takes_it_while_it_is_sent_again_has_it() -> None:
+    house = House()
+
+    async def tell(told: Told) -> bool:
+        house.told.append((told.alarm.key, told.phase))
+        if told.phase is Phase.LASTS:
+            assert await take(house.shared, "frozen", "eva", NOW)
+        return True
+
+    node = Rounds(shared=house.shared, own=house.own, tell=tell, away=lambda error: isinstance(error, TimeoutError))
+    for _ in range(9):
+        await house.round(node, FROZEN, minutes=10)
+    assert house.told == [("frozen", Phase.BEGINS), ("frozen", Phase.LASTS)]
+    assert house.shared.rows["frozen"].taken_by == "eva"
+    assert house.shared.rows["frozen"].claimed_until is None
 
 
 ENDS = ["certificate-ends c.pem", "certificate-ends-now c.pem"]

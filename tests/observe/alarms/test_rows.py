@@ -13,7 +13,7 @@ from tests.store.making import T0
 
 FROZEN = Known(key="frozen", began=T0)
 CLAIMED = replace(FROZEN, claimed_until=T0 + timedelta(seconds=60))
-TOLD = replace(FROZEN, told=T0 + timedelta(microseconds=1))
+TOLD = replace(FROZEN, told=T0 + timedelta(microseconds=1), taken_by="eva", taken_at=T0 + timedelta(seconds=2))
 
 
 async def test_it_is_there_until_it_is_over(store: Store) -> None:
