@@ -1,0 +1,71 @@
+"""The policy in force, followed: whoever says that they are away is known of in a process as soon as the gate has moved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from smtpguard.accounts.rows import People
+from smtpguard.app import policies as module
+from smtpguard.app.policies import Following
+from smtpguard.config.settings import settings_of
+from smtpguard.config.yaml import load_yaml
+from smtpguard.database.errors import Unavailable
+from smtpguard.freezes.service import GateWatch
+from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.digest import Digester
+from smtpguard.policy.absences import Absence
+from tests.guard.house import KEY, MONDAY, House, Instead, house
+
+EVA = "eva@example.com"
+
+
+async def away(home: House, *, until: date) -> None:
+    made = Absence(person=EVA, since=MONDAY.date(), until=until)
+    event = Event(kind=Kind.ABSENCE, id="E", at=MONDAY)
+    await People(home.store).change_absence(EVA, lambda said: (made, event))
+
+
+async def becomes(so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(300):
+        while not so():  # noqa: ASYNC110 - what is waited for is another task's
+            await asyncio.sleep(0.01)
+
+
+async def test_an_absence_is_known_when_the_gate_has_moved_and_after_a_store_that_was_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.01)
+    async with house(tmp_path) as home:
+        silent = 0
+
+        async def absences() -> object:
+            nonlocal silent
+            if silent:
+                silent -= 1
+                raise Unavailable("no store")
+            return await home.store.policies.absences()
+
+        settings = settings_of(load_yaml("{}\n"), tmp_path, {})
+        store = Instead(home.store, {"policies.absences": absences})
+        following = Following(store, settings, Digester(KEY, "+"), home.clock)
+        await following.begin()
+        watch = GateWatch(home.store.gate, home.clock, moved=following.moved)
+        await watch.read()
+        before = following.current()
+        assert before.groups.away(EVA, MONDAY) is None
+        silent = 2
+        await away(home, until=MONDAY.date())
+        await watch.read()
+        await becomes(lambda: following.current().groups.away(EVA, MONDAY) is not None)
+        assert silent == 0
+        assert following.current().registry is before.registry, "nothing else is built anew"
+        await away(home, until=date(2026, 3, 9))
+        await watch.read()
+        await away(home, until=date(2026, 3, 10))
+        await watch.read()
+        await becomes(lambda: [a.until.day for a in following.current().groups.absences] == [10])
