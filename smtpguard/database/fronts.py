@@ -94,10 +94,7 @@ class Shared:
             self._map[_PAGE + (n >> 3)] |= 1 << (n & 7)
 
     def knows(self, key: bytes) -> bool:
-        for n in _THREE.unpack_from(key):
-            if not self._map[_PAGE + ((n % _BITS) >> 3)] & (1 << (n & 7)):
-                return False
-        return True
+        return all(self._map[_PAGE + ((n % _BITS) >> 3)] & (1 << (n & 7)) for n in _THREE.unpack_from(key))
 
     def close(self) -> None:
         self._map.close()
