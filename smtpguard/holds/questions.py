@@ -52,7 +52,7 @@ class Questions:
 
         def step(hold: Hold) -> Change:
             if hold.sender is None:
-                raise Refused("nobody knows who wrote it, so nobody can be asked")
+                raise Refused("its writer is unknown and cannot be asked")
             if not entitled(hold, approver, in_force.groups, at=now, open_now=in_force.open_at(now)):
                 raise NotEntitled(f"{approver} is not one of those who decide on it")
             return self._said(hold, Kind.ASKED, "question", question, approver, by)

@@ -144,9 +144,9 @@ class Approvals:
             if after(hold.state, Move.APPROVE) is None:
                 raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
             if self._passed() >= hold.expires_at:  # the sweep that expires it may be late
-                raise Conflict("its time is over, it will not be sent")
+                raise Conflict("it has expired and will not be sent")
             if hold.release_at is not None:
-                raise Conflict(f"it is approved already, and goes out{_by(hold)}")
+                raise Conflict(f"it is already approved and will be sent{_by(hold)}")
             if hold.confirm is not None and hold.asks_writer:
                 raise Conflict(f"its writer is asked until {hold.confirm.until:%H:%M} UTC, and nobody else before")
             _check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
@@ -200,7 +200,7 @@ class Approvals:
             if asked is None or who not in in_force.addresses_of(asked.writer):
                 raise NotEntitled(f"{who} is not the one who is asked")
             if people != hold.reach:
-                raise Unconfirmed(f"it goes to {hold.reach:,} people, and the number that was said is {people:,}")
+                raise Unconfirmed(f"it goes to {hold.reach:,} people, but the number given is {people:,}")
             confirmed = replace(hold, confirm=replace(asked, at=now, people=people))
             grant = effects.grant_by_writer(confirmed, in_force, now, self._term, learned)
             data: dict[str, Any] = {"people": people, "way": way, "proof": asked.proof, "content": hold.content_sha256,
@@ -510,9 +510,9 @@ class Approvals:
         if hold.state is not State.WAITING:
             raise Conflict("decided meanwhile")
         if hold.release_at is not None:
-            raise Conflict("it is approved, and goes out")
+            raise Conflict("it is approved and will be sent")
         if hold.lead and hold.acknowledged:
-            raise Conflict("it goes the way of what it is stored under")
+            raise Conflict("it is a copy: the decision on its primary hold applies to it")
         if not hold.acknowledged and now >= hold.held_at + UNACKNOWLEDGED:
             return Change(
                 hold=replace(hold, state=State.VOID),
@@ -574,7 +574,7 @@ class Approvals:
         try:
             return Address.parse(address).canonical(in_force.registry.digester.delimiters)
         except BadAddress:
-            raise NotEntitled(f"{address!r} is no address") from None
+            raise NotEntitled(f"invalid address {address!r}") from None
 
     def _passed(self) -> datetime:
         """The time. If the clock jumped forward, the time that has passed by the monotonic clock, so that setting a
@@ -610,7 +610,7 @@ def _check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
         raise Conflict("its writer is not asked: others decide on it")
     lists = in_force.registry.lists
     if any(name in lists and lists[name].sensitivity == "special-category" for name in hold.lists):
-        raise Conflict("its writer alone cannot say that it goes out")
+        raise Conflict("its writer alone cannot release it")
 
 
 def _check_may_vote(

@@ -91,4 +91,4 @@ def moment(text: str, now: datetime) -> datetime:
     try:
         return now - timedelta(seconds=seconds(text))
     except (Invalid, OverflowError):
-        raise ValueError(f'"{text}" is no time; expected {EXPECTED}') from None
+        raise ValueError(f'invalid time "{text}"; expected {EXPECTED}') from None

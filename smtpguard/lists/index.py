@@ -80,7 +80,7 @@ class Header:
         """Raises BadIndex."""
         fields, rest = raw[: _FIELDS.size], raw[_FIELDS.size :]
         if len(raw) < HEADER_OCTETS or fields[:8] != MAGIC:
-            raise BadIndex(f"{name} is no membership index")
+            raise BadIndex(f"{name} is not a membership index")
         _, layout, bits, marks, key_id, people, built_at, fingerprint, version, table, body = _FIELDS.unpack(fields)
         if layout != LAYOUT:
             raise BadIndex(f"{name} has layout {layout}, not {LAYOUT}")

@@ -164,7 +164,7 @@ class Mailings:
         """Reports of bounces and complaints, which smtpguard does not see itself. Too many of them stop a release in
         stages. Raises NoSuch, Conflict."""
         if bounces < 0 or complaints < 0 or not bounces + complaints:
-            raise Conflict("a report says of how many bounces or complaints")
+            raise Conflict("give the number of bounces or complaints, at least 1 in all")
         now = self._clock.now()
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
@@ -243,7 +243,7 @@ class Mailings:
         try:
             return Address.parse(approver).canonical(self._digester.delimiters)
         except BadAddress:
-            raise NotEntitled(f"{approver!r} is no address") from None
+            raise NotEntitled(f"invalid address {approver!r}") from None
 
     def _digests(self, address: str) -> tuple[bytes, ...]:
         try:

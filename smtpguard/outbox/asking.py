@@ -25,7 +25,7 @@ from smtpguard.outbox.attempt import over, persons_behind
 log = logging.getLogger(__name__)
 
 AGAIN = timedelta(hours=1)
-NOBODY_ASKED = "nobody is asked whether it was sent"
+NOBODY_ASKED = "smtpguard has not asked whether it was sent"
 
 
 async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:

@@ -27,7 +27,7 @@ NEEDED: Mapping[str, Source] = {
 """Facts that say whether its writer can be asked, and their sources."""
 UNPROVEN = Phrase("Nothing proves who wrote it, so that others decide instead of its writer.")
 SYSTEM = Phrase("It comes from a system, so that people decide instead of its writer.")
-NOT_ALONE = Phrase("Its writer alone cannot say that it goes out.")
+NOT_ALONE = Phrase("Its writer alone cannot release it.")
 OTHERS = Phrase("Others decide already on what it waits with.")
 TOO_OFTEN = Phrase("Its writer has been asked so often lately that others decide.")
 

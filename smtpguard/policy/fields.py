@@ -25,7 +25,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
 def _mailbox(text: str) -> str:
     canonical(text)
     if "*" in text.rpartition("@")[0]:  # valid in atext, but no mailbox has it
-        raise Invalid(f'"{text}" stands for nobody: an address has no wildcards', "each address by itself")
+        raise Invalid(f'"{text}" is not an address: wildcards are not allowed', "each address by itself")
     return text.strip()
 
 
@@ -37,7 +37,7 @@ def _domain(text: str) -> str:
     except BadAddress:
         domain = "["
     if domain.startswith("["):
-        raise Invalid(f'"{text}" is no domain name', 'a name like "example.com"')
+        raise Invalid(f'invalid domain name "{text}"', 'a name like "example.com"')
     return text[: len(text) - len(name)] + domain
 
 
@@ -45,18 +45,18 @@ def _network(text: str) -> str:
     try:
         return str(ip_network(text.strip(), strict=False))
     except ValueError:
-        raise Invalid(f'"{text}" is no network', 'an address or a network, like "10.1.2.0/24"') from None
+        raise Invalid(f'invalid network "{text}"', 'an address or a network, like "10.1.2.0/24"') from None
 
 
 def _login(text: str) -> str:
     if not text.strip() or any(c.isspace() or not c.isprintable() for c in text.strip()):
-        raise Invalid(f'"{text}" is no name to log in with', 'a name like "newsletter" or "newsletter@example.com"')
+        raise Invalid(f'invalid login name "{text}"', 'a name like "newsletter" or "newsletter@example.com"')
     return text.strip().lower()
 
 
 def _name(text: str) -> str:
     if not _NAME.match(text):
-        raise Invalid(f'"{text}" is no name', "letters, digits, hyphens, dots and underscores")
+        raise Invalid(f'invalid name "{text}"', "letters, digits, hyphens, dots and underscores")
     return text
 
 
@@ -81,14 +81,14 @@ def _days(text: Any) -> Any:
     try:
         return parse_days(text)
     except (ValueError, AttributeError):
-        raise Invalid("no days of the week", 'days like "mon-fri" or "mon, wed, sat"') from None
+        raise Invalid("invalid days of the week", 'days like "mon-fri" or "mon, wed, sat"') from None
 
 
 def _clock(text: Any) -> Any:
     try:
         return parse_time(text)
     except (ValueError, AttributeError):
-        raise Invalid("no time of the day", 'a time like "08:00"') from None
+        raise Invalid("invalid time of day", 'a time like "08:00"') from None
 
 
 def _zone(name: Any) -> Any:
@@ -132,7 +132,9 @@ def day(text: Any) -> date:
             raise ValueError
         return date.fromisoformat(text.strip())
     except ValueError:
-        raise Invalid(f'"{text}" is no day' if isinstance(text, str) else "no day", "a day like 2026-12-24") from None
+        raise Invalid(
+            f'invalid date "{text}"' if isinstance(text, str) else "invalid date", "a day like 2026-12-24"
+        ) from None
 
 
 def span(text: Any) -> Span:
@@ -140,7 +142,7 @@ def span(text: Any) -> Span:
     if isinstance(text, Span):
         return text
     if not isinstance(text, str):
-        raise Invalid("no days", "the first and the last day, like 2026-12-20..2027-01-07")
+        raise Invalid("invalid dates", "the first and the last day, like 2026-12-20..2027-01-07")
     first, _, last = text.partition("..")
     made = Span(day(first), day(last or first))
     if made.until < made.since:
@@ -157,7 +159,7 @@ def holiday(text: Any) -> Span | Yearly:
     try:
         made = date.fromisoformat(f"2028-{text.strip()}")  # a leap year
     except ValueError:
-        raise Invalid(f'"{text}" is no day of a year', "month and day, like 12-24") from None
+        raise Invalid(f'invalid day of the year "{text}"', "month and day, like 12-24") from None
     return Yearly(made.month, made.day)
 
 

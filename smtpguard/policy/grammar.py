@@ -132,10 +132,10 @@ def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
     if found := _BETWEEN.match(text):
         low, high = _figure(fact, found[1]), _figure(fact, found[2])
         if low > high:
-            raise Invalid(f'"{text}" is never so: {found[1]} is more than {found[2]}', "the smaller number first")
+            raise Invalid(f'"{text}" is never true: {found[1]} is more than {found[2]}', "the smaller number first")
         return Between(fact=fact, limit=text, least=low, most=high, **_window(fact, found[3]))
     if not (found := _COMPARISON.match(text)):
-        raise Invalid(f'"{text}" is no comparison for {fact.name}', _EXPECTED[fact.type])
+        raise Invalid(f'invalid comparison "{text}" for {fact.name}', _EXPECTED[fact.type])
     operator, n, over = found[1], _figure(fact, found[2]), _window(fact, found[3])
     if operator in (">=", ">"):
         return AtLeast(fact=fact, limit=text, n=n, beyond=operator == ">", **over)
@@ -243,7 +243,7 @@ def canonical(text: str, delimiters: str = "") -> str:
         return Address.parse(text).canonical(delimiters)
     except BadAddress as e:
         why = str(e).partition(": expected")[0]
-        raise Invalid(f'"{text}" is no address: {why}', "local-part@domain") from None
+        raise Invalid(f'invalid address "{text}": {why}', "local-part@domain") from None
 
 
 def _pattern(fact: Fact, raw: Mapping[str, Any]) -> tuple[Pattern, str]:
@@ -304,5 +304,5 @@ def _said(raw: Any) -> str:
         case None:
             return "nothing"
         case list():
-            return "a list with something in it that is no word" if raw else "an empty list"
+            return "a list with an invalid item" if raw else "an empty list"
     return "a mapping"

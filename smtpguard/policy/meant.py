@@ -185,7 +185,7 @@ def _writers(
         for writer in info.writers:
             key = Address.parse(writer).canonical(delimiters)
             if lacks := lacking(asked, groups, aliases.get(key, frozenset({key}))):
-                text = f"what {writer} writes to {name} can be decided on by nobody: it {lacks} without them"
+                text = f"no approver can decide on mail from {writer} to {name}: it {lacks} without them"
                 findings.warn((*place, "from"), text)
 
 
@@ -222,11 +222,11 @@ def _asks_nobody(condition: Condition) -> str:
     if isinstance(condition, Truth) and name in ("sender.proven", "sender.internal") and not condition.wanted:
         return "only a proven colleague is asked"
     if isinstance(condition, Truth) and name == "message.automatic" and condition.wanted:
-        return "automatic mail has nobody to ask"
+        return "automatic mail has no person to ask"
     if name == "stream" and not (isinstance(condition, Empty) and condition.wanted):
-        return "a system's mail has nobody to ask"
+        return "mail of a system has no person to ask"
     if name == "recipients.sensitivity" and isinstance(condition, SomeWord) and condition.words == {"special-category"}:
-        return "to a list of a special category its writer alone cannot say that it goes out"
+        return "on a list of a special category, the writer alone cannot release a message"
     return ""
 
 

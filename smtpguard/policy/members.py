@@ -36,7 +36,7 @@ def _without_password(url: str, where: str) -> str:
         held = parts.password is not None
         _ = parts.port
     except ValueError:
-        raise Invalid("no url", 'a url like "https://crm.example.com/members"') from None
+        raise Invalid("invalid URL", 'a url like "https://crm.example.com/members"') from None
     if held or any(map(_SECRET_PARAMETER.match, dict(parse_qsl(parts.query)))):
         raise Invalid("the url holds a password or a token in clear", f"the url without it, and {where}")
     return url
@@ -45,14 +45,14 @@ def _without_password(url: str, where: str) -> str:
 def _database(url: str) -> str:
     if not re.match(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?:", url):
         raise Invalid(
-            "no url of a database", 'a url like "postgresql://reader@db.example.com/crm" or "sqlite:///crm.db"'
+            "invalid database URL", 'a url like "postgresql://reader@db.example.com/crm" or "sqlite:///crm.db"'
         )
     return _without_password(url, "password_file")
 
 
 def _directory(url: str) -> str:
     if urlsplit(url).scheme not in ("ldap", "ldaps") or not urlsplit(url).hostname:
-        raise Invalid("no url of a directory", 'a url like "ldaps://dc1.example.com"')
+        raise Invalid("invalid LDAP URL", 'a url like "ldaps://dc1.example.com"')
     if urlsplit(url).path.strip("/") or urlsplit(url).query:
         raise Invalid("more than a server in the url of a directory", "group, or base and filter, for what to look for")
     return _without_password(url, "bind and password_file")
@@ -61,7 +61,7 @@ def _directory(url: str) -> str:
 def web(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Invalid("no url of a web server", 'a url like "https://crm.example.com/members"')
+        raise Invalid("invalid URL", 'a url like "https://crm.example.com/members"')
     if parts.username is not None and parts.password is None:
         raise Invalid("a user in the url", "the url without it")
     return _without_password(url, "token_file or password_file")
@@ -75,13 +75,13 @@ def _map(path: str) -> str:
 
 def _attribute(name: str) -> str:
     if not _ATTRIBUTE.match(name):
-        raise Invalid(f'"{name}" is no attribute', 'a name like "mail" or "proxyAddresses"')
+        raise Invalid(f'invalid attribute name "{name}"', 'a name like "mail" or "proxyAddresses"')
     return name
 
 
 def _json_path(path: str) -> str:
     if not re.fullmatch(r"(?:\[\]|[^\[\].]+)(?:\.[^\[\].]+|\[\])*", path):
-        raise Invalid("no path to addresses in JSON", 'a path like "members[].email" or "[]"')
+        raise Invalid("invalid JSON path", 'a path like "members[].email" or "[]"')
     return path
 
 

@@ -88,7 +88,7 @@ class PeopleModel(Section):
     @model_validator(mode="after")
     def _somebody(self) -> PeopleModel:
         if not self.addresses and not self.members:
-            raise Invalid("people, and nobody named", "addresses, members, or both")
+            raise Invalid("no addresses and no members", "addresses, members, or both")
         return self
 
 
@@ -182,7 +182,7 @@ class PersonModel(Section):
     @model_validator(mode="after")
     def _something(self) -> PersonModel:
         if not self.away:
-            raise Invalid("a person of whom nothing is said", "away: 2026-12-20..2027-01-07, and deputy")
+            raise Invalid("no absence given", "away: 2026-12-20..2027-01-07, and deputy")
         return self
 
 
@@ -222,7 +222,7 @@ def _step(value: Any) -> Any:
         return float(share[1]) / 100
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return float(value)
-    raise Invalid(f'"{value}" is no stage', 'a number of people, a share like "1%", or "rest"')
+    raise Invalid(f'invalid stage "{value}"', 'a number of people, a share like "1%", or "rest"')
 
 
 def _steps(value: Any) -> Any:
@@ -411,7 +411,7 @@ def _field_name(text: str) -> str:
     """RFC 5322 section 2.2: printable ASCII without a colon."""
     name = text.strip().removesuffix(":")
     if text and not _FIELD_NAME.match(name):
-        raise Invalid(f'"{text}" is no name of a header field', "a name like X-Department")
+        raise Invalid(f'invalid header field name "{text}"', "a name like X-Department")
     return name
 
 
@@ -427,16 +427,16 @@ class MarkModel(Section):
     @model_validator(mode="after")
     def _something(self) -> MarkModel:
         if not (self.header or self.pattern or self.term):
-            raise Invalid("a mark of nothing", "header, pattern or term")
+            raise Invalid("no header, pattern or term given", "header, pattern or term")
         if self.pattern and self.term:
-            raise Invalid("a mark of two things", "pattern or term")
+            raise Invalid("both pattern and term given", "pattern or term")
         return self
 
 
 def _share(value: Any) -> Any:
     if isinstance(value, str) and (share := _STEP.match(value)) and 0 <= float(share[1]) <= 50:
         return float(share[1]) / 100
-    raise Invalid(f'"{value}" is no share of the words', 'at most half of them, like "5%"')
+    raise Invalid(f'invalid share "{value}"', 'at most half of them, like "5%"')
 
 
 class MailingsModel(Section):

@@ -342,7 +342,7 @@ class _Sections:
         if elsewhere or not self.findings.sound or not all(self.groups[group] for group in model.from_):
             return
         if lacks := lacking(model, self._persons):
-            self.findings.problem(place, f"a quorum that nobody can fill: it {lacks}")
+            self.findings.problem(place, f"the quorum cannot be reached: it {lacks}")
 
     def _ours(self) -> None:
         """Lists that are sources of people of ours are declared, and have members."""
@@ -394,9 +394,7 @@ class _Sections:
                     key=True,
                 )
             else:
-                self.findings.warn(
-                    place, f"list {name} has no members: nobody knows how many it reaches, or who is on it"
-                )
+                self.findings.warn(place, f"list {name} has no members: its reach and its people are unknown")
 
     def _within(self, name: str, info: ListModel) -> None:
         """The lists that this one includes are declared, have members, and do not include it in turn."""

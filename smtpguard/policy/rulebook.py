@@ -26,7 +26,7 @@ _ACTIONS = {action.word: action for action in Action} | {ALARM: Action.RELAY}
 def rules(model: PolicyModel, known: Known, findings: Findings) -> Iterator[Rule]:
     """Every rule, valid or not: problems go to ``findings``, and keep the policy from force."""
     if not model.rules:
-        findings.warn(("rules",), "no rules: the guard holds nothing, whatever is sent to whom", key=True)
+        findings.warn(("rules",), "no rules: the guard holds nothing", key=True)
     if len(model.rules) > MAX_RULES:
         findings.problem(("rules",), f"{len(model.rules)} rules", f"at most {MAX_RULES}", key=True)
     first: dict[str, int] = {}

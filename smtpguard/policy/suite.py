@@ -196,7 +196,7 @@ def cases(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | No
             if name not in FACTS or FACTS[name].type not in (Type.COUNT, Type.SHARE):
                 problems.append(
                     document.problem(
-                        (*place, "counted", name), f"{name} is no count", "a fact that is counted", key=True
+                        (*place, "counted", name), f"{name} is not a count", "a fact that is counted", key=True
                     )
                 )
         found.append(Case(model=case, line=document.mark((*place, "name")).line, values=values, found=expected))
@@ -373,7 +373,7 @@ def _value(fact: Fact, raw: Any) -> Value:
                 high = float(found[2]) if found[2] else low
                 if low <= high:
                     return Count(low, high)
-    raise Invalid(f"no value of {fact.name}", _EXPECTED[fact.type])
+    raise Invalid(f"invalid value for {fact.name}", _EXPECTED[fact.type])
 
 
 _EXPECTED = {

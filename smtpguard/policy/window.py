@@ -28,7 +28,7 @@ def rate(text: str) -> Rate:
     """Raises Invalid."""
     found = _RATE.match(text)
     if not found:
-        raise Invalid(f'"{text}" is no number in a time', EXPECTED)
+        raise Invalid(f'invalid limit "{text}"', EXPECTED)
     return Rate(int(found[1].replace("_", "").replace(" ", "")), window(found[2]))
 
 
@@ -45,7 +45,7 @@ def _to_rate(value: Any) -> Any:
         return value
     if isinstance(value, str):
         return rate(value)
-    raise Invalid("no number in a time", EXPECTED)
+    raise Invalid("invalid limit", EXPECTED)
 
 
 RateField = Annotated[

@@ -185,7 +185,7 @@ def _bind_unix(path: Path, mode: int, group: str | None) -> socket.socket:
                 except ConnectionRefusedError:
                     path.unlink()
                 else:
-                    raise CannotListen(f"cannot listen on {path}: somebody does already", passing=True)
+                    raise CannotListen(f"cannot listen on {path}: another process listens on it", passing=True)
         before = os.umask(0o177)  # no connection before mode and group are set
         try:
             sock.bind(str(path))

@@ -244,7 +244,7 @@ class Front:
         try:
             if not self._in_place():
                 self._on = False
-                log.error("%s, or what it belongs to, is not in its place any more: it is used no more", self.path)
+                log.error("%s or its database was moved or replaced: this front is no longer used", self.path)
                 return set()
             with self._lock:
                 if not self._synced and self._at > AGAIN:

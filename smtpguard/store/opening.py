@@ -72,7 +72,7 @@ async def open_store(
             with database.read() as connection:
                 check(connection)
             if unwanted.is_set():
-                raise Unavailable("nobody waits for it any more")
+                raise Unavailable("the request was cancelled")
         except BaseException:
             database.close()
             raise

@@ -165,7 +165,7 @@ class Lookout:
         found = look(batch.connection, self._secret, self._state_dir, last=self._last, renewing=self._renewing)
         if found is not None:
             stand_still(batch, found)
-            log.error("%s: everything stands still until it is thawed", found)
+            log.error("%s: all mail is frozen until it is thawed", found)
 
     def committed(self, batch: Batch, connections: int) -> None:
         head = batch.head

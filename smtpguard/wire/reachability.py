@@ -76,4 +76,4 @@ class Reachability:
             new.write_text(json.dumps({"relay": self._relay, "offered": dict(self.offered or {})}))
             new.replace(self._kept)
         except OSError as e:
-            log.warning("what the relay offers cannot be kept in %s: %s", self._kept, e.strerror)
+            log.warning("cannot save the relay's SMTP extensions in %s: %s", self._kept, e.strerror)

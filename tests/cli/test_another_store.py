@@ -120,7 +120,7 @@ def test_a_store_that_was_put_back_stands_still_until_somebody_thaws_it(
     put_back: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
     put_back.start()
-    assert "everything stands still until it is thawed" in caplog.text
+    assert "all mail is frozen until it is thawed" in caplog.text
     put_back.start()
     first, second = put_back.run("held", "list")[1].splitlines()
     assert first == "Nothing is held."

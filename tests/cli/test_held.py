@@ -83,7 +83,7 @@ def test_approve_needs_everybody(stage: Stage) -> None:
     [
         (("approve", ID, "--as", ANNA), "wrote it"),
         (("approve", ID, "--as", "stranger@example.com"), "not one of those"),
-        (("approve", ID, "--as", "nobody"), "no address"),
+        (("approve", ID, "--as", "nobody"), "invalid address"),
         (("reject", ID, "--as", "stranger@example.com"), "not one of those"),
         (("withdraw", ID, "--as", EVA), "did not write it"),
         (("approve", "T9", "--as", EVA), "nothing is held as T9"),
@@ -265,7 +265,7 @@ def test_whether_it_was_sent_is_asked_and_said(stage: Stage, said: str, state: s
     [row] = stage.rows(held.command, "settle", ID, said, "--as", EVA, "--comment", "The log has it")
     assert (row["state"], row["asked_at"]) == (state, None)
     late = stage.run(held.command, "settle", ID, said, "--as", DPO)
-    assert (late.exit_code, late.stderr) == (1, "smtpguard: nobody is asked whether it was sent\n")
+    assert (late.exit_code, late.stderr) == (1, "smtpguard: smtpguard has not asked whether it was sent\n")
 
 
 def test_what_some_have_is_stopped_and_says_how_many(stage: Stage) -> None:

@@ -141,8 +141,8 @@ WRONG = {
     (
         "--since",
         "blah",
-    ): '--since: "blah" is no time; expected one like "2026-11-26 09:30" in UTC, or "2h" for so long ago',
-    ("--until", "2026-13-01"): '--until: "2026-13-01" is no time',
+    ): '--since: invalid time "blah"; expected one like "2026-11-26 09:30" in UTC, or "2h" for so long ago',
+    ("--until", "2026-13-01"): '--until: invalid time "2026-13-01"',
 }
 
 

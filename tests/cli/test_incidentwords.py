@@ -68,7 +68,7 @@ def test_what_people_say_is_journalled_and_kept_and_the_last_word_counts(story: 
 
 def test_wrong_use(story: Path) -> None:
     for args, status, words in (
-        (("aware", HOLD, "tomorrow"), 2, 'TIME: "tomorrow" is no time'),
+        (("aware", HOLD, "tomorrow"), 2, 'TIME: invalid time "tomorrow"'),
         (("aware", HOLD, "2999-01-01"), 2, "TIME: that time is still to come"),
         (("aware", "nobody", "2h"), 1, "nothing is called nobody"),
         (("write", HOLD, "contact", "--text", " "), 2, "nothing is written"),

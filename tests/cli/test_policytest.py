@@ -111,7 +111,7 @@ def test_what_does_not_hold_is_said(run: Run, old: str, new: str, failure: str) 
         ("found: {message.looks: internal}", "found is of a message, and there is none"),
         ("message: story.eml, facts: {sender.proven: true}", "a message has facts of its own"),
         ("message: {from: a@example.com, text: a, html: b}", "a text and HTML"),
-        ("message: story.eml, counted: {message.looks: 3}", "message.looks is no count"),
+        ("message: story.eml, counted: {message.looks: 3}", "message.looks is not a count"),
     ],
 )
 def test_what_the_policy_does_not_have_is_refused(run: Run, case: str, problem: str) -> None:

@@ -207,7 +207,7 @@ def test_where_no_content_is_kept_any_more_that_is_why_there_is_nothing_to_compa
 
 WRONG = {
     ("--since", "2h", "x.eml"): "--since is for what was held; with FILEs it says nothing",
-    ("--since", "soon"): '--since: "soon" is no time',
+    ("--since", "soon"): '--since: invalid time "soon"',
     ("nothing.eml",): "nothing.eml: no such file",
 }
 

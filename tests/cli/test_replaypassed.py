@@ -238,8 +238,8 @@ def test_expecting_no_change(installed: Path) -> None:
 
 
 WRONG = {
-    ("--since", "soon"): '--since: "soon" is no time',
-    ("--until", "soon"): '--until: "soon" is no time',
+    ("--since", "soon"): '--since: invalid time "soon"',
+    ("--until", "soon"): '--until: invalid time "soon"',
     ("--since", "2026-03-03", "--until", "2026-03-02"): "--since is not before --until",
     ("--since", "2100-01-01"): "--since is not before now",
     (): "nothing was decided on in that time",

@@ -84,7 +84,7 @@ def test_killed_while_its_writer_confirms(home: Home, when: str) -> None:
     guard, recorder = home
     id = f"confirm-{when}@example.com"
     hold_id = asked(guard, id)
-    assert "and the number that was said is 7" in guard.run(*confirms(hold_id, 7), exits=1).stderr
+    assert "but the number given is 7" in guard.run(*confirms(hold_id, 7), exits=1).stderr
     guard.arm(f"{when}-commit", Kind.CONFIRMED.value, hold_id)
     killed = guard.run(*confirms(hold_id), exits=None)
     assert killed.returncode == -signal.SIGKILL

@@ -157,7 +157,7 @@ def test_a_server_that_is_restored_under_two_nodes(server: Any, tmp_path: Path) 
                 "CREATE DATABASE guard TEMPLATE copy",
             )
             noticed = until(
-                lambda: [g for g in (first, second) if "everything stands still" in g.log.read_text()],
+                lambda: [g for g in (first, second) if "all mail is frozen" in g.log.read_text()],
                 "somebody to notice",
             )
             stands_still(noticed[0], recorder, told)

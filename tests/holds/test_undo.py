@@ -166,7 +166,7 @@ async def test_undone_and_approved_again_it_begins_anew(home: House) -> None:
 
 async def test_nobody_approves_once_more_what_is_approved(home: House) -> None:
     hold = await approve(home, await held(home))
-    with pytest.raises(Conflict, match=r"approved already, and goes out, approved by"):
+    with pytest.raises(Conflict, match=r"already approved and will be sent, approved by"):
         await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="root")
 
 

@@ -33,10 +33,10 @@ def test_what_people_type(text: str, at: datetime) -> None:
      "0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"],
 )  # fmt: skip
 def test_what_is_no_time_says_what_was_expected(text: str) -> None:
-    with pytest.raises(ValueError, match=r'is no time; expected one like "2026-11-26 09:30" in UTC, or "2h"'):
+    with pytest.raises(ValueError, match=r'expected one like "2026-11-26 09:30" in UTC, or "2h"'):
         moment(text, NOW)
 
 
 def test_so_long_ago_that_there_was_no_time() -> None:
-    with pytest.raises(ValueError, match="is no time"):
+    with pytest.raises(ValueError, match="invalid time"):
         moment("2h", datetime(1, 1, 1, tzinfo=UTC))

@@ -233,7 +233,7 @@ def test_an_index_damaged_later_leaves_the_mapped_one_in_use(ready: House, parse
     assert "vip" in registry.classify(parse("v@kund.se")).recipients[0].lists
     fresh = ready.registry()
     assert fresh.standings["vip"].state is State.MISSING
-    assert "no membership index" in fresh.standings["vip"].why
+    assert "not a membership index" in fresh.standings["vip"].why
 
 
 def test_an_index_of_another_secret_is_no_index(ready: House) -> None:

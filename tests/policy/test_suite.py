@@ -81,12 +81,12 @@ cases:
 """)
     assert [str(p).partition("yaml:")[2] for p in found.value.problems] == [
         '2:9: unknown fact "recipient.customers" (did you mean recipients.customers?)',
-        '2:51: no value of recipients.total: expected a number, an interval like "0 to 3", or unknown',
+        '2:51: invalid value for recipients.total: expected a number, an interval like "0 to 3", or unknown',
         '4:37: unknown rule "lst" (did you mean list?)',
         '4:66: unknown word "internl" (did you mean internal?)',
-        "4:90: no value of sender.proven: expected true, false or unknown",
-        '5:57: no value of mailing.customers: expected a number, an interval like "0 to 3", or unknown',
-        "5:76: no value of message.topics: expected a list of words, or unknown",
+        "4:90: invalid value for sender.proven: expected true, false or unknown",
+        '5:57: invalid value for mailing.customers: expected a number, an interval like "0 to 3", or unknown',
+        "5:76: invalid value for message.topics: expected a list of words, or unknown",
     ]
 
 

@@ -164,7 +164,7 @@ class TestUnixSockets:
     def test_another_process_is_not_pushed_aside(self, tmp_path: Path) -> None:
         path = tmp_path / "milter.sock"
         [first] = open_all([Wanted(part="milter", unix=path)])
-        with pytest.raises(CannotListen, match="somebody does already"):
+        with pytest.raises(CannotListen, match="another process listens on it"):
             open_all([Wanted(part="milter", unix=path)])
         assert path.exists()
         first.close()

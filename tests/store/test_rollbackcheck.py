@@ -165,7 +165,7 @@ async def test_it_is_said_once_and_journal_and_proof_go_on(place: Place, caplog:
     [said] = [r.getMessage() for r in caplog.records if "put back" in r.getMessage()]
     assert said == (
         "the store was put back to an earlier state: its journal ends at 2026-03-02 09:01:00 UTC, and at 2026-03-02 09:02:00 UTC "
-        "entries up to 13 were signed: everything stands still until it is thawed"
+        "entries up to 13 were signed: all mail is frozen until it is thawed"
     )
     for n in range(20):  # past the number that was signed and is gone
         await place.mail(f"W{n}")
@@ -344,7 +344,7 @@ async def test_a_store_that_is_put_back_under_a_process_that_runs(
         place.put_back(copy)
         with caplog.at_level(logging.ERROR):
             await store.admit(item("U2"), relays("U2"))
-        assert "everything stands still" in caplog.text
+        assert "all mail is frozen" in caplog.text
         [freeze] = (await store.gate.read()).freezes
         assert (freeze.by, freeze.reason) == (ITSELF, PUT_BACK)
         await cut_off(store)

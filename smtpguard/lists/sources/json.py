@@ -85,7 +85,7 @@ class _Walk:
         if next(ahead, None) is not None:
             raise SourceError(f"{self._name}: something else follows the JSON")
         if not self._met:
-            raise SourceError(f"{self._name}: nothing in the JSON stands at {''.join(self._shown())}")
+            raise SourceError(f"{self._name}: the JSON has no value at {''.join(self._shown())}")
 
     def _value(self, ahead: Iterator[str], token: str, depth: int, matched: int) -> Iterator[Cell]:
         """``matched``: the number of steps of the path matched so far, -1 outside the path."""

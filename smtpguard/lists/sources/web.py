@@ -119,7 +119,7 @@ class _Mended:
         if isinstance(error, httpx2.TimeoutException):
             return f"no answer within {self._patience.wait_seconds:g} s (timeout)"
         if isinstance(error, httpx2.RemoteProtocolError):
-            return "the answer ends in the middle, or is no HTTP"
+            return "the response is incomplete or is not HTTP"
         said = str(error) or type(error).__name__
         if "CERTIFICATE_VERIFY_FAILED" in said:
             why = said.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "not known here"

@@ -126,7 +126,7 @@ STORE = (
         ("freezes_oldest_seconds", "", "How long the first of them has stood; 0 for none"),
         ("webhook_lag_entries", "hook", "Entries of the journal that were not looked at yet for a webhook"),
         ("webhook_lag_seconds", "hook", "How old the first of them is; 0 for none"),
-        ("store_put_back", "", "1 where the store was put back to an earlier state, and everything stands still until somebody thaws it"),
+        ("store_put_back", "", "1 where the store was put back to an earlier state, and all mail is frozen until it is thawed"),
         ("policy_enforced", "", "enforce: 0 where the policy observes only"),
     ),
     *_table(Kind.INFO, ("policy_info", "sha256", "The policy in force")),

@@ -230,10 +230,10 @@ def _mail(request: BaseHTTPRequestHandler) -> None:
         (lambda r: say(r, gzip.compress(CSV)[:-9]), {}, "gzip data ends in the middle"),
         (lambda r: say(r, LONG), {"max_mb": 1}, r"larger than 1 MB \(max_mb\)"),
         (lambda r: say(r, gzip.compress(LONG)), {"max_mb": 1}, r"larger than 1 MB \(max_mb\)"),
-        (_cut, {}, "the answer ends in the middle"),
+        (_cut, {}, "the response is incomplete"),
         (lambda r: time.sleep(1.5), {"timeout": 1}, r"no answer within 1 s \(timeout\)"),
         (_drip, {"time_limit": 0.3}, r"no end within 0.3 s \(time_limit\)"),
-        (_mail, {}, "no HTTP"),
+        (_mail, {}, "not HTTP"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_told(

@@ -50,7 +50,7 @@ def test_elements_without_an_address_are_told() -> None:
 def test_an_empty_array_is_an_answer_and_a_missing_one_is_none() -> None:
     assert read('{"members": []}', "members[].email")[0] == []
     for text in ('{"member": []}', "[]", "{}", '"a@b.se"', "7", '{"members": {"email": "a@b.se"}}'):
-        with pytest.raises(SourceError, match=r"nothing in the JSON stands at members\[\]\.email"):
+        with pytest.raises(SourceError, match=r"the JSON has no value at members\[\]\.email"):
             read(text, "members[].email")
 
 
