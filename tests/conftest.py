@@ -31,7 +31,6 @@ _WHOLE = {"peers": "peers", "faults": "faults", "catalogue": "faults", "demo": "
 _MEMORY = Path("/dev/shm")
 _LONG = ("test_month", "test_metrics", "test_story", "test_takingback_laws")
 """Files elsewhere that take about as long as those."""
-_MANY_DESCRIPTORS = 400
 
 
 def _has_room(folder: Path) -> bool:
@@ -78,12 +77,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder in _WHOLE:
             item.add_marker(_WHOLE[folder])
     items.sort(key=lambda item: item.path.stem not in _LONG and item.path.relative_to(here).parts[0] not in _WHOLE)
-
-
-def pytest_runtest_logfinish() -> None:
-    """Stores that were closed leave descriptors in cycles of garbage, which is looked for seldom: select(2) takes none above 1,023."""
-    if len(os.listdir("/proc/self/fd")) > _MANY_DESCRIPTORS:  # noqa: PTH208
-        gc.collect()
 
 
 def pytest_collection_finish() -> None:

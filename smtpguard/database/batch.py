@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Table, select, update
 
 from smtpguard.database import schema
 from smtpguard.database.codec import Codec
+from smtpguard.database.engine import cursor_of
 from smtpguard.database.failpoint import passes
 from smtpguard.database.fronts import File, Fronts, Shared, scope_key
 from smtpguard.journal import columns
@@ -136,7 +137,7 @@ class Batch:
         fronts: Fronts | None = None,
     ) -> None:
         self.connection = connection
-        self._cursor = connection.connection.cursor()
+        self._cursor = cursor_of(connection)
         self._sqlite = sqlite
         self.secret = secret
         self.now = now
@@ -166,7 +167,8 @@ class Batch:
         """Bypass SQLAlchemy on the hot path: preparing these few statements there would take longer than a whole small
         batch. ``?`` is a placeholder on both engines."""
         self._cursor.execute(sql if self._sqlite else sql.replace("?", "%s"), values)
-        return self._cursor.fetchall()
+        rows: Sequence[Any] = self._cursor.fetchall()
+        return rows
 
     def among(self, sql: str, values: Sequence[Any]) -> Iterator[Row]:
         """The rows in which a column has one of these values. ``{}`` follows the column's name. On SQLite the

@@ -57,6 +57,7 @@ _SQLITE_SAYS = {
     "SQLITE_CANTOPEN": "cannot be opened",
     "SQLITE_BUSY": "is locked by another program",
 }
+_CURSOR = "cursor of batches"
 _PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
 _BEGIN_POSTGRESQL = (  # one statement: a commit that is reported is on disk, whatever the defaults of role or database
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
@@ -311,6 +312,7 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
+                _close_cursor(connection)
                 if self.sqlite:  # it keeps a closed connection, and its lock, while a cursor of it is alive
                     connection.connection.rollback()
             except self.errors:
@@ -377,6 +379,7 @@ class Database:
         """Call in the writer's thread, or after it has ended."""
         if self._connection is not None:
             try:
+                _close_cursor(self._connection)
                 self._connection.close()
             except self.errors:
                 pass
@@ -391,6 +394,19 @@ class Database:
             self._chamber = None
         if self.fronts is not None:
             self.fronts.close()
+
+
+def cursor_of(connection: Connection) -> Any:
+    """The driver's cursor for all batches on this connection. A cursor of its own would outlive each batch, and SQLite keeps a
+    closed file open, and its log unmerged, as long as there is one."""
+    if _CURSOR not in connection.info:
+        connection.info[_CURSOR] = connection.connection.cursor()
+    return connection.info[_CURSOR]
+
+
+def _close_cursor(connection: Connection) -> None:
+    if (cursor := connection.info.pop(_CURSOR, None)) is not None:
+        cursor.close()
 
 
 def file_of(url: str) -> Path | None:

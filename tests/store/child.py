@@ -90,7 +90,7 @@ async def fill(store: Store, folder: str) -> None:
 async def main(url: str, state_dir: str, what: str, name: str, n: int) -> None:
     async with open_store(url, secret=SECRET, state_dir=Path(state_dir), clock=Clock(), migrate=True) as store:
         if (await store.gate.read()).policy_sha256 != POLICY:
-            await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
+            await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY, at=Clock().now()))
         if what == "hold":
             await hold(store, name, n)
         elif what == "count":
