@@ -78,6 +78,22 @@ def test_writer_and_approvers_read_what_it_is_about(guard: Stage) -> None:
             assert word in told(address), (address, word)
 
 
+def test_one_command_says_what_happened_and_of_an_intrusion(guard: Stage) -> None:
+    """Half a minute would do, and the stage gives a command two."""
+    answer = guard.send(STORY)  # once or again, it is one hold
+    [row] = guard.rows("incident", "report", answer.text.split()[-1])
+    said = " ".join(one["text"] for one in row["paragraph"])
+    for words in (
+        "Nothing of it went out through this guard.",
+        "It was stopped at once",
+        "Nothing in the journal points to an intrusion.",
+    ):
+        assert words in said, (words, said)
+    texts = [one["text"] for part in row["sections"] for one in part["statements"]]
+    assert any("1,200 people: held" in text for text in texts)
+    assert row["proof"]["ok"]
+
+
 def test_ordinary_mail_goes_through_byte_for_byte(guard: Stage) -> None:
     letter = ordinary("Drawings, as they are")
     content = letter.content()
