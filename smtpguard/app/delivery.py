@@ -35,7 +35,8 @@ from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.holds.links import Links
 from smtpguard.holds.service import Approvals
-from smtpguard.mail.address import BadAddress
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.notices.checkpointmail import Checkpoints
 from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.notices.shadowreport import Reports
@@ -109,6 +110,8 @@ class Deliverer(Part):
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._feeds = Feeds(settings, self._store.returns.mention, clock)
         self._reports = Reports(self._store, self._policies, clock)
+        auditor = settings.audit.mail
+        self._checkpoints = Checkpoints(self._store, self._policies, clock, Address.parse(auditor)) if auditor else None
         self._approvals = Approvals(self._store, self._policies, clock, term=term(settings), notices=notices(settings))
         self._delivery = Delivery(
             self._store,
@@ -159,6 +162,8 @@ class Deliverer(Part):
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             if self._feeds.any:
                 tasks.create_task(_every(self._feeds.seconds, "mentions", self._feeds.read))
+            if self._checkpoints is not None:
+                tasks.create_task(_every(SWEEP_SECONDS, "the daily checkpoint", self._checkpoints.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(TERMS_SECONDS, "what messages are found by", self._write_terms))
             tasks.create_task(_every(TERMS_SECONDS, "what was done", self._sum_up))

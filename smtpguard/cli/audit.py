@@ -7,10 +7,13 @@ checkpoints in the database and in the state folder. The fronts of all processes
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from email import message_from_string
+from email.policy import default
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -63,7 +66,7 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
     for each in kept:
         from smtpguard.journal.note import notes_in
 
-        if not (found := notes_in(each.read())):
+        if not (found := notes_in(_unpacked(each.read()))):
             raise CannotRun(f"{each.name}: no checkpoint is in it")
         against += found
 
@@ -227,6 +230,18 @@ def prove(context: Context, entry: int) -> None:
             "checkpoint": found.note,
         }
     )
+
+
+def _unpacked(text: str) -> str:
+    """Of mails (a message, or an mbox) what their texts say, which are encoded there; of anything else itself."""
+    if "content-transfer-encoding:" not in text.lower():
+        return text
+    found = [text]
+    for one in re.split(r"(?m)^From .*\n", text):
+        for part in message_from_string(one, policy=default).walk():
+            if part.get_content_type() == "text/plain":
+                found.append(str(part.get_content()))
+    return "\n".join(found)
 
 
 def may_name(store: Store) -> None:

@@ -116,6 +116,7 @@ SETTINGS: Mapping[str, str] = {
     "Retention.content": "How long the content of what was held is kept after its end.",
     "Retention.addresses": "How long the journal keeps addresses and subjects in clear, and what was known of each message.",
     "Retention.journal": "How long the journal's entries are kept.",
+    "Audit.mail": "An auditor's address, to which the newest signed checkpoint is sent every day.",
     "Audit.syslog": "A syslog server that gets each signed checkpoint (RFC 5424): `unix:///dev/log`, `udp://HOST:514` or `tcp://HOST:514`.",
     "Audit.witness": "Another host that keeps each signed checkpoint, so that root of this one cannot take it back.",
     "Witness.url": "Where each is sent by POST, as text.",

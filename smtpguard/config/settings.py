@@ -259,10 +259,12 @@ def _syslog(url: str) -> str:
 
 
 class Audit(Section):
-    """``syslog``: a server that gets each signed checkpoint directly, beside the witness."""
+    """``syslog``: a server that gets each signed checkpoint directly, beside the witness. ``mail``: an auditor's address, to which the
+    newest goes every day."""
 
     witness: Witness | None = None
     syslog: Annotated[str, AfterValidator(_syslog)] | None = None
+    mail: Annotated[str, AfterValidator(_own_address)] = ""
 
 
 class Nothing(Section):

@@ -14,6 +14,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Change, Hold, Over, State
 from smtpguard.holds.sending import Outgoing, Sending, Taken
 from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event
 from smtpguard.journal.fate import End
 from smtpguard.mail.envelope import Envelope, Recipient
@@ -265,6 +266,9 @@ class Journal(Protocol):
     async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
         """Ids of messages that have all of these words, newest first, at most ``limit``. Words are addresses,
         Message-IDs, queue ids, and words of the subjects of held or counted messages."""
+
+    async def checkpoints(self, after: int, limit: int) -> Sequence[Checkpoint]:
+        """Those with a signed note, in order, after that of entry ``after``; if it is negative, the newest."""
 
     async def writers(self) -> Sequence[str]:
         """The writers of the newest messages, by their addresses in From and reverse-path."""

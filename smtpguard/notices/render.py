@@ -25,7 +25,7 @@ from smtpguard.holds.links import AFTER, Link, Links
 from smtpguard.holds.model import State
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
-from smtpguard.notices import digests, outcomes, shadowreport
+from smtpguard.notices import checkpointmail, digests, outcomes, shadowreport
 from smtpguard.notices.dsn import Action, Dsn, Report, render
 from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.outbox.model import Intent, IntentKind
@@ -82,6 +82,11 @@ class Renderer:
         stationery = self._stationery()
         if intent.data["notice"] == shadowreport.OBSERVED:
             data = await shadowreport.fill(self._ledger, intent.data, self._in_force())
+        elif intent.data["notice"] == checkpointmail.CHECKPOINT:
+            newest = await checkpointmail.fill(self._ledger, intent.data)
+            if newest is None:
+                return ()
+            data = newest
         else:
             filled = await outcomes.fill(self._ledger, intent.data, self._in_force(), self._clock.now())
             data = await digests.fill(self._ledger, filled, self._in_force()) if filled is not None else {"total": 0}

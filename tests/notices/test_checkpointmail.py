@@ -1,0 +1,55 @@
+"""The daily mail of the newest checkpoint: once a day, and what is kept of it proves the journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smtpguard.cli.audit import _unpacked
+from smtpguard.journal.note import notes_in, read
+from smtpguard.mail.address import Address
+from smtpguard.notices.checkpointmail import Checkpoints
+from smtpguard.notices.notice import Letterhead, Stationery
+from smtpguard.notices.render import Renderer
+from smtpguard.outbox.model import Intent
+from tests.guard.house import House, Way, house
+
+
+async def test_an_auditor_gets_the_newest_once_a_day(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        daily = Checkpoints(home.store, home, home.clock, Address.parse("auditor@example.org"))
+        mails = [await mail(home, daily)]
+        mails.append(await mail(home, daily))
+        kept = "From auditor@example.org\n" + "\nFrom auditor@example.org\n".join(mails)
+        notes = notes_in(_unpacked(kept))
+        last = await home.store.journal.last()
+        assert [read(note).seq for note in notes][-1] == last
+        assert len({read(note).seq for note in notes}) == 2
+        proof = await home.store.journal.audit("host", alone=True, against=notes)
+        assert (proof.first_bad, proof.witnessed is not None) == (None, True)
+        assert notes_in(_unpacked(notes[0])) == notes[:1], "and what is no mail is taken as it is"
+
+
+async def due(home: House) -> list[Intent]:
+    return [one for one in await home.outbox() if one.data["notice"] == "checkpoint"]
+
+
+async def mail(home: House, daily: Checkpoints) -> str:
+    """What is sent of this day, as text."""
+    await home.intake()(home.transaction("x@example.org"), Way())
+    before = await due(home)
+    await daily.write()
+    await daily.write()
+    assert await due(home) == before, "at the end of the day"
+    home.clock.pass_(days=1)
+    await home.store.journal.checkpoint()
+    [intent] = [one for one in await due(home) if one not in before]
+    stationery = Stationery(Letterhead(sender="Mail guard <smtpguard@example.com>"))
+    renderer = Renderer(
+        ledger=home.store,
+        in_force=home.current,
+        stationery=lambda: stationery,
+        clock=home.clock,
+        reporting_mta="guard.example.com",
+    )
+    [(_, raw)] = await renderer.render(intent)
+    return raw.decode().replace("\r\n", "\n")
