@@ -40,7 +40,7 @@ from smtpguard.app.proxy import Proxy
 from smtpguard.app.services import opened, term
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
-from smtpguard.counts.contacts import Known
+from smtpguard.counts.contacts import ContactWriter
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, State
 from smtpguard.holds.service import Approvals
@@ -326,7 +326,7 @@ async def _played(
 
 def _know(written: Mapping[str, Sequence[bytes]], batch: Batch) -> None:
     """Each wrote to these people a month ago."""
-    known = Known(batch)
+    known = ContactWriter(batch)
     for who, people in written.items():
         known.add([who], people, "", batch.now_us - 30 * 86_400 * 1_000_000)
     known.write()

@@ -29,7 +29,7 @@ sys.dont_write_bytecode = False
 # Folders whose tests start smtpguard as a user does, or servers beside it.
 _WHOLE = {"peers": "peers", "faults": "faults", "catalogue": "faults", "demo": "peers"}
 _MEMORY = Path("/dev/shm")
-_LONG = ("test_month", "test_metrics", "test_story", "test_takingback_laws")
+_LONG = ("test_month", "test_metrics", "test_story", "test_revoking_laws")
 """Files elsewhere that take about as long as those."""
 
 

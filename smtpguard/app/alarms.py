@@ -31,10 +31,10 @@ from smtpguard.guard.ports import Clock
 from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
 from smtpguard.observe import watching as store_watching
-from smtpguard.observe.alarms.conditions import Called, Seen, Standing
+from smtpguard.observe.alarms.conditions import CalledRule, Seen, Standing
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.told import Known
+from smtpguard.observe.told import RaisedAlarm
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.processes.numbers import PUT_OFF, Said
 from smtpguard.processes.part import Part
@@ -124,7 +124,7 @@ class Looking:
         seen = replace(
             seen,
             called=tuple(
-                Called(
+                CalledRule(
                     rule=one.rule, purpose=purposes.get(one.rule, "").rstrip("."), lists=one.lists, senders=one.senders
                 )
                 for one in calls
@@ -202,10 +202,10 @@ class _Shared:
     def __init__(self) -> None:
         self.memory: Memory | None = None
 
-    async def known(self) -> Mapping[str, Known]:
+    async def known(self) -> Mapping[str, RaisedAlarm]:
         return await self._there().known()
 
-    async def swap(self, before: Known | None, after: Known | None) -> bool:
+    async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
         return await self._there().swap(before, after)
 
     def _there(self) -> Memory:

@@ -30,8 +30,8 @@ from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
-from smtpguard.observe.alarms.rounds import Phase, Told
-from smtpguard.observe.told import Known
+from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
+from smtpguard.observe.told import RaisedAlarm
 from smtpguard.observe.webhooks.chat import Format
 from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.wire.deliveries import Deliveries
@@ -64,7 +64,7 @@ class Ways:
     sender: Sender = field(default_factory=Sender)
     _said: set[tuple[str, Phase]] = field(default_factory=set)
 
-    async def tell(self, told: Told) -> bool:
+    async def tell(self, told: AlarmMessage) -> bool:
         """Returns whether anybody was told. If the settings name nobody, the log is enough."""
         self._say(told)
         if told.alarm.condition.name in self.settings.alarms.quiet:
@@ -77,7 +77,7 @@ class Ways:
             log.error("alarm %s: nobody could be told; tried again", told.alarm.key)
         return heard
 
-    def _say(self, told: Told) -> None:
+    def _say(self, told: AlarmMessage) -> None:
         """One line, however often it is tried."""
         at = told.alarm.key, told.phase
         if at in self._said:
@@ -88,14 +88,14 @@ class Ways:
         else:
             log.critical("alarm %s: %s %s", told.alarm.key, told.alarm.says, told.alarm.does)
 
-    def _mail(self, told: Told) -> Any:
+    def _mail(self, told: AlarmMessage) -> Any:
         to = contact(self.settings)
         return self._mailed(told, to) if to is not None else None
 
-    def _post(self, told: Told) -> Any:
+    def _post(self, told: AlarmMessage) -> Any:
         return self._posted(told) if self.settings.alarms.webhook is not None else None
 
-    async def _mailed(self, told: Told, to: Address) -> bool:
+    async def _mailed(self, told: AlarmMessage, to: Address) -> bool:
         try:
             raw = await asyncio.to_thread(self._rendered, told, to)
         except Exception:
@@ -122,7 +122,7 @@ class Ways:
         except (Broken, OSError) as e:
             log.error("relay: %s", e)
 
-    def _rendered(self, told: Told, to: Address) -> bytes:
+    def _rendered(self, told: AlarmMessage, to: Address) -> bytes:
         organisation, settings = self.organisation(), self.settings
         head = Letterhead(
             sender=settings.notices.from_,
@@ -145,7 +145,7 @@ class Ways:
         raw = Stationery(head).render(made)
         return self.sign(raw) + raw if self.sign is not None else raw
 
-    async def _posted(self, told: Told) -> bool:
+    async def _posted(self, told: AlarmMessage) -> bool:
         """Contains no text written by a person."""
         hook = self.settings.alarms.webhook
         assert hook is not None
@@ -162,7 +162,7 @@ class Ways:
         return not answered.problem
 
 
-def row(told: Told) -> dict[str, Any]:
+def row(told: AlarmMessage) -> dict[str, Any]:
     """An alarm as data, without what people have written."""
     alarm, over = told.alarm, told.phase is Phase.ENDS
     return {
@@ -208,16 +208,16 @@ class FileMemory:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._kept: dict[str, Known] = {}
+        self._kept: dict[str, RaisedAlarm] = {}
 
-    async def known(self) -> Mapping[str, Known]:
+    async def known(self) -> Mapping[str, RaisedAlarm]:
         """Without a lock: the file is replaced as a whole, and reading leaves no lock file behind."""
         return await asyncio.to_thread(self._read)
 
-    async def swap(self, before: Known | None, after: Known | None) -> bool:
+    async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
         return await asyncio.to_thread(self._swap, before, after)
 
-    def _swap(self, before: Known | None, after: Known | None) -> bool:
+    def _swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
         given = before or after
         assert given is not None
         with self._locked() as mine:
@@ -250,7 +250,7 @@ class FileMemory:
         finally:
             os.close(descriptor)
 
-    def _read(self) -> dict[str, Known]:
+    def _read(self) -> dict[str, RaisedAlarm]:
         try:
             rows = json.loads(self._path.read_text())
             return {row["key"]: _known(row) for row in rows}
@@ -259,7 +259,7 @@ class FileMemory:
         except (OSError, ValueError, KeyError, TypeError):
             return dict(self._kept)
 
-    def _write(self, known: Mapping[str, Known]) -> None:
+    def _write(self, known: Mapping[str, RaisedAlarm]) -> None:
         rows = [
             {
                 "key": k.key,
@@ -279,10 +279,10 @@ class FileMemory:
             log.warning("%s: %s", self._path, e.strerror)
 
 
-def _known(row: Mapping[str, Any]) -> Known:
+def _known(row: Mapping[str, Any]) -> RaisedAlarm:
     began = _time(row["began"])
     assert began is not None
-    return Known(
+    return RaisedAlarm(
         key=row["key"],
         began=began,
         told=_time(row.get("told")),

@@ -22,8 +22,8 @@ from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Settings
 from smtpguard.lists.ownership import hand_over
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Seen, raised
-from smtpguard.observe.alarms.rounds import AGAIN, Phase, Told
-from smtpguard.observe.told import Known
+from smtpguard.observe.alarms.rounds import AGAIN, AlarmMessage, Phase
+from smtpguard.observe.told import RaisedAlarm
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.standing import trees
 
@@ -100,7 +100,7 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
     Notifier().not_yet(2 * TELL_SECONDS)
     try:
         async with asyncio.timeout(TELL_SECONDS):
-            heard = await ways.tell(Told(alarm=alarm, phase=phase, began=here.since, at=now))
+            heard = await ways.tell(AlarmMessage(alarm=alarm, phase=phase, began=here.since, at=now))
     except TimeoutError:
         return False
     finally:
@@ -108,7 +108,7 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
     if heard:  # the alarms part reports when it is over
         memory = FileMemory(settings.state)
         before = (await memory.known()).get(alarm.key)
-        await memory.swap(before, Known(key=alarm.key, began=here.since, told=now))
+        await memory.swap(before, RaisedAlarm(key=alarm.key, began=here.since, told=now))
     return heard
 
 

@@ -34,7 +34,7 @@ from smtpguard.lists.indexcache import State
 from smtpguard.observe import watching
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, raised
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.told import Known
+from smtpguard.observe.told import RaisedAlarm
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import Freeze
 from smtpguard.processes.standing import Tree, trees
@@ -116,7 +116,7 @@ def _past(key: str) -> Alarm | None:
     return None if condition is None else Alarm(condition=condition, found=Found(about=about, words=words))
 
 
-async def _remembered(settings: Settings, found: Status) -> Mapping[str, Known]:
+async def _remembered(settings: Settings, found: Status) -> Mapping[str, RaisedAlarm]:
     try:
         return await FileMemory(settings.state).known()
     except OSError as e:

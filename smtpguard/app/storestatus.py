@@ -31,7 +31,7 @@ from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode
-from smtpguard.store.rollbackcheck import PutBack
+from smtpguard.store.rollbackcheck import Rollback
 from smtpguard.store.store import Store
 
 TRAFFIC_DAYS = 30
@@ -165,7 +165,7 @@ def policy_stands(settings: Settings) -> list[Finding]:
     return [*found, Finding(about="policy", state=state, text=seen.in_words())]
 
 
-def _found(settings: Settings, put_back: PutBack | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:
+def _found(settings: Settings, put_back: Rollback | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:
     if put_back is not None:
         yield Finding(about="store", state=State.WRONG, text=f"{put_back}; nothing goes out before somebody thaws it")
     for freeze in freezes:

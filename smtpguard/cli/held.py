@@ -36,7 +36,7 @@ from smtpguard.cli.shown import (
     voters,
 )
 from smtpguard.holds import covering
-from smtpguard.holds.covering import BEGINNING, Covered
+from smtpguard.holds.covering import BEGINNING, Coverage
 from smtpguard.holds.effects import MOST_LETTERS, AtOnce, at_once
 from smtpguard.holds.model import Choice, Hold, Refused, State, missing
 from smtpguard.holds.service import Decided, Seen
@@ -461,7 +461,7 @@ async def _known(services: Services, hold: Hold) -> dict[str, Any]:
     return known | {"history": await _history(services, hold)}
 
 
-async def _covered(services: Services, hold: Hold) -> Covered:
+async def _covered(services: Services, hold: Hold) -> Coverage:
     """What its approval would cover."""
     lead = await _hold(services, hold.lead) if hold.lead else hold
     return covering.covered(lead, await services.approvals.learned(lead.hold_id))
@@ -522,7 +522,7 @@ async def _looked_at(context: Context, services: Services, hold: Hold, *, viewed
 
 
 def _said(
-    context: Context, done: Decided, as_json: bool, covers: Covered | None = None, *, vote: str = "counted"
+    context: Context, done: Decided, as_json: bool, covers: Coverage | None = None, *, vote: str = "counted"
 ) -> None:
     hold = done.hold
     if as_json or context.json:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from smtpguard.cli.shown import in_force, plain
 from smtpguard.holds import covering
-from smtpguard.holds.covering import Covered
+from smtpguard.holds.covering import Coverage
 from smtpguard.mailings.model import Mailing, Tally
 from smtpguard.mailings.staging import At, Progress
 from smtpguard.policy.freezing import Freeze
@@ -62,7 +62,7 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
 
 
 def told(
-    mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = (), covers: Sequence[Covered] = ()
+    mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = (), covers: Sequence[Coverage] = ()
 ) -> Iterator[str]:
     """Everything about one mailing, a line for each thing. ``freezes``: those that stop its approved messages;
     ``covers``: what each approval covers."""

@@ -20,7 +20,7 @@ from smtpguard.cli.reportobserve import rules_of
 from smtpguard.cli.times import moment
 from smtpguard.config.documents import POLICY
 from smtpguard.incidents.observed import acts
-from smtpguard.incidents.suggested import Bound, Evidence, Found, Known
+from smtpguard.incidents.suggested import Bound, Evidence, Found, PolicyContents
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import Policy
 
@@ -110,10 +110,10 @@ def command(context: Context, since: str, holds: float, write: Path | None, as_j
             click.echo(f"Wrote {write}. Next: smtpguard replay --passed --since {since} --policy {write}", err=True)
 
 
-def known_of(policy: Policy, owner: str) -> Known:
+def known_of(policy: Policy, owner: str) -> PolicyContents:
     """What the policy declares, and the bounds in its file."""
     rules = (yaml.safe_load(policy.documents[POLICY]) or {}).get("rules") or ()
-    return Known(
+    return PolicyContents(
         domains=frozenset(policy.organization.domains),
         writers={name: tuple(str(w) for w in model.writers or ()) for name, model in policy.lists.items()},
         streams=frozenset(str(sender) for stream in policy.streams.values() for sender in stream.from_),

@@ -16,7 +16,7 @@ from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import Found
 from smtpguard.guard.ports import Ledger
 from smtpguard.incidents.about import About
-from smtpguard.incidents.asked import Asked, Strange, held_against
+from smtpguard.incidents.asked import UnknownName, UnknownNames, unknown_names
 from smtpguard.incidents.missed import Missed, missed
 from smtpguard.incidents.purposes import Documents, Purposes, purposes
 from smtpguard.incidents.report import Report, TooMany
@@ -142,13 +142,13 @@ async def at_the_desk(
         )
 
 
-async def _asked(about: About, ledger: Ledger, lists: Iterable[str], *, delimiters: str, names: bool) -> Asked:
+async def _asked(about: About, ledger: Ledger, lists: Iterable[str], *, delimiters: str, names: bool) -> UnknownNames:
     """``lists``: those that matching messages touched. Writers are suggested only in a report with names."""
     if not (about.lists or about.senders):
-        return Asked(lists=(), senders=(), bad=frozenset())
+        return UnknownNames(lists=(), senders=(), bad=frozenset())
     documents = await _documents(ledger, (await ledger.gate.read()).policy_sha256) or {}
     writers = await ledger.journal.writers() if names and about.senders else ()
-    return await asyncio.to_thread(held_against, about, documents, delimiters=delimiters, lists=lists, writers=writers)
+    return await asyncio.to_thread(unknown_names, about, documents, delimiters=delimiters, lists=lists, writers=writers)
 
 
 def _ids(called: Mapping[str, Sequence[str]], said: Speech) -> Iterator[str]:
@@ -159,12 +159,12 @@ def _ids(called: Mapping[str, Sequence[str]], said: Speech) -> Iterator[str]:
             yield said("nothing is called {word}", word=word)
 
 
-def _lists(asked: Asked, said: Speech) -> Iterator[str]:
+def _lists(asked: UnknownNames, said: Speech) -> Iterator[str]:
     for one in asked.lists:
         yield _meant(said("the policy in force has no list {word}", word=one.word), one, said)
 
 
-def _senders(asked: Asked, said: Speech) -> Iterator[str]:
+def _senders(asked: UnknownNames, said: Speech) -> Iterator[str]:
     for one in asked.senders:
         if one.word in asked.bad:
             yield _meant(said("that is no address: {word}", word=one.word), one, said)
@@ -172,7 +172,7 @@ def _senders(asked: Asked, said: Speech) -> Iterator[str]:
             yield _meant(said("nothing has come from {word} recently", word=one.word), one, said)
 
 
-def _meant(sentence: str, one: Strange, said: Speech) -> str:
+def _meant(sentence: str, one: UnknownName, said: Speech) -> str:
     if not one.meant:
         return sentence
     meant = said("(did you mean {word}?)", word=one.meant)

@@ -118,7 +118,7 @@ class Contacts:
             self._sent.note(message, person, entry(self._batch.now_us, hours(KNOWN)))
 
 
-class Known:
+class ContactWriter:
     """Record contacts outside an admission: a released hold, or the journal of earlier mail."""
 
     def __init__(self, batch: Batch) -> None:

@@ -15,7 +15,7 @@ from operator import attrgetter
 
 from smtpguard.admission.model import Item
 from smtpguard.counts import moments
-from smtpguard.counts.contacts import Contacts, Known, Reached
+from smtpguard.counts.contacts import Contacts, ContactWriter, Reached
 from smtpguard.counts.earlier import Earlier, paired
 from smtpguard.counts.entries import NEVER, at, ends, entry, floor, hours, lengthened, number, numbered, numbers
 from smtpguard.counts.moments import USUAL_FROM, USUAL_UNTIL, Moments, most_in_a_window
@@ -390,7 +390,7 @@ def let_out(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew: bool = T
     """A held letter goes out: these people know its sender from now on. With ``anew`` the sender's counts of this
     mailing are reset, and for the primary hold all counts of the sender, since the approvers have seen what was
     counted. A letter that its writer confirmed was seen by no approver: its counts stay, the letter included."""
-    known = Known(batch)
+    known = ContactWriter(batch)
     known.add(hold.letter_from, people, "", batch.now_us)
     known.write()
     if not anew:

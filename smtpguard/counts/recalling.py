@@ -14,7 +14,7 @@ from functools import partial
 
 from sqlalchemy import Connection, select
 
-from smtpguard.counts.contacts import KNOWN, Known
+from smtpguard.counts.contacts import KNOWN, ContactWriter
 from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import contact_since
@@ -86,7 +86,7 @@ def _back(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear 
 
 def _write(letters: Sequence[tuple[Letter, int]], oldest: int | None, batch: Batch) -> bool:
     """Returns whether everything earlier is too old."""
-    known, floor = Known(batch), batch.now_us - KNOWN
+    known, floor = ContactWriter(batch), batch.now_us - KNOWN
     for letter, at in letters:
         if at > floor:
             known.add([letter.sender], letter.people, letter.message_id, at)

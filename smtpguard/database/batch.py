@@ -105,7 +105,7 @@ class Follower(Protocol):
     def settle(self, outcomes: Mapping[str, End | None]) -> None:
         """The outcomes of verdicts to relay, by transaction, before their rows in underway are deleted."""
 
-    def went_out(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
+    def record_relayed(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
         """Relayed verdicts: mailing, time decided, time sent, digests of the people, and whether other copies are in
         doubt."""
 
@@ -384,7 +384,7 @@ class Batch:
                 some = settled[start : start + _MOST_ROWS]
                 there = f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt"
                 known = self.select(f"{there} RETURNING id, mailing, at, people, again", some)
-                self.follower.went_out(
+                self.follower.record_relayed(
                     (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
                 )
                 if len(known) < len(some):  # the others had been marked as in doubt

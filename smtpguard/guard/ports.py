@@ -12,7 +12,7 @@ from smtpguard.accounts.model import Account as Person
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Change, Hold, Over, State
-from smtpguard.holds.sending import Outgoing, Sending, Taken
+from smtpguard.holds.sending import Outgoing, RevocationResult, Sending
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event
@@ -87,7 +87,9 @@ class Holds(Protocol):
         """Read the hold, run ``step`` on it, and write the change that it returns. Raises KeyError if there is no such
         hold."""
 
-    async def take_back(self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change]) -> Taken:
+    async def take_back(
+        self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change]
+    ) -> RevocationResult:
         """Run ``step(hold, release, totals, is_primary)`` in the write transaction. ``release`` is None if nothing was queued. If the
         primary hold has been delivered, the oldest pending copy is passed instead; ``is_primary`` is False for a copy that follows
         a primary hold which was revoked in part. Raises KeyError and what ``step`` raises."""
@@ -159,7 +161,7 @@ class Mailings(Protocol):
         mailing_id: str,
         decide: Callable[[Mailing, Outgoing], tuple[Mailing, Change]],
         step: Callable[[Hold, Sending | None, Outgoing, bool], Change],
-    ) -> tuple[Mailing, Taken]:
+    ) -> tuple[Mailing, RevocationResult]:
         """Change a mailing, and revoke what of it is approved and not sent, in one commit. Raises KeyError and what
         ``decide`` raises."""
 

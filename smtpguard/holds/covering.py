@@ -21,7 +21,7 @@ BEGINNING = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Covered:
+class Coverage:
     """``template``: the slots of copies, None if only this message is covered. ``copies``: the number of copies that it
     was learned from. ``beforehand``: it was sent to be approved beforehand. ``compared``: its content could be parsed."""
 
@@ -58,8 +58,8 @@ class Covered:
         }
 
 
-def covered(hold: Hold, learned: Learned) -> Covered:
-    return Covered(
+def covered(hold: Hold, learned: Learned) -> Coverage:
+    return Coverage(
         template=learned.template if covers_copies(hold) else None,
         copies=learned.copies or 0,
         beforehand=hold.kind == TEST,
@@ -69,12 +69,12 @@ def covered(hold: Hold, learned: Learned) -> Covered:
     )
 
 
-def of_grant(grant: Grant, documents: Mapping[str, str]) -> Covered:
+def of_grant(grant: Grant, documents: Mapping[str, str]) -> Coverage:
     """The coverage of an approval in force. ``documents``: templates by name, as far as they are stored."""
     cover = grant.cover
     document = documents.get(cover.learned) if cover is not None else None
     template = Template.loads(document) if document is not None else None
-    return Covered(
+    return Coverage(
         template=template,
         copies=template.learned if template is not None else 0,
         beforehand=grant.beforehand,
@@ -83,7 +83,7 @@ def of_grant(grant: Grant, documents: Mapping[str, str]) -> Covered:
     )
 
 
-def said(covers: Covered, *, blind: bool = False) -> tuple[Phrase, ...]:
+def said(covers: Coverage, *, blind: bool = False) -> tuple[Phrase, ...]:
     """Sentences. ``blind``: the reader may not see the text."""
     template = covers.template
     if covers.letters is not None:

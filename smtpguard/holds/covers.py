@@ -56,7 +56,7 @@ def under(connection: Connection, lead_id: str) -> list[tuple[Shown | None, str,
     return found
 
 
-def takes_in(connection: Connection, name: str, hold_id: str) -> bool:
+def learned_from(connection: Connection, name: str, hold_id: str) -> bool:
     """Whether a held copy is one of those that the template was learned from."""
     document, shown = documents(connection, [name]).get(name), of_hold(connection, hold_id)
     return document is not None and shown is not None and Template.loads(document).takes_in(shown)

@@ -43,7 +43,7 @@ from smtpguard.mailings.model import ON_THE_WAY, Coming, Fate, Mailing
 from smtpguard.mailings.staging import Move
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Delivered, IntentKind, Lease, Settled
-from smtpguard.outbox.rows import Became
+from smtpguard.outbox.rows import RecipientChange
 from smtpguard.policy.confirming import MEANT_SECONDS
 from smtpguard.policy.freezing import Freeze, Gate
 
@@ -148,12 +148,12 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, 
     if before.state in SENDING and hold.state in LET_GO:
         if not _is_taken_back(before, hold):
             return
-        roll.came_back(row, made.spared, Fate.STOPPED)  # if some people had it, or may have it
+        roll.record_return(row, made.spared, Fate.STOPPED)  # if some people had it, or may have it
         doubted = hold.settled is not None and hold.settled.doubted
         if over:
             roll.became(row, held, Fate.DOUBTED if doubted else Fate.RELAYED, only=ON_THE_WAY)
     elif before.state in SENDING and hold.state in _FATES:
-        roll.came_back(row, held, _FATES[hold.state])
+        roll.record_return(row, held, _FATES[hold.state])
     elif hold.state in _FATES:
         roll.became(row, held, _FATES[hold.state], only={Fate.HELD})
         if hold.state is State.VOID:  # the colleagues' part was not sent either
@@ -267,7 +267,7 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
     if cover is None or not cover.learned or copy.by_address:
         return False
     came = Coming(content=copy.content_sha256, exact=copy.exact, author=copy.author, proofs=copy.proofs)
-    return cover.is_from(came) and covers.takes_in(batch.connection, cover.learned, copy.hold_id)
+    return cover.is_from(came) and covers.learned_from(batch.connection, cover.learned, copy.hold_id)
 
 
 def _is_late(lead: Hold, copy: Hold) -> bool:
@@ -322,7 +322,7 @@ def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping
     return ids, sendings
 
 
-def delivered(batch: Batch, lease: Lease, changes: Sequence[Became], over: Over | None) -> None:
+def delivered(batch: Batch, lease: Lease, changes: Sequence[RecipientChange], over: Over | None) -> None:
     """Write the results of an attempt for the recipients of an entry, and the changes of its hold."""
     intent = lease.intent
     held = holds.find(batch.connection, intent.hold_id or "") if intent.kind in OF_CONTENT else None
@@ -333,7 +333,13 @@ def delivered(batch: Batch, lease: Lease, changes: Sequence[Became], over: Over 
 
 
 def written(
-    batch: Batch, held: Hold, intent_id: str, changes: Sequence[Became], over: Over | None, *, part: bool = False
+    batch: Batch,
+    held: Hold,
+    intent_id: str,
+    changes: Sequence[RecipientChange],
+    over: Over | None,
+    *,
+    part: bool = False,
 ) -> Hold:
     """Write results for recipients of a hold's release, or of the colleagues' part: for the people behind them, if it
     is one of a mailing, and for the hold. Returns the hold as changed."""
@@ -361,7 +367,7 @@ def written(
     return made
 
 
-def _stands(held: Hold, changes: Sequence[Became], settled: Settled | None) -> State | None:
+def _stands(held: Hold, changes: Sequence[RecipientChange], settled: Settled | None) -> State | None:
     """Its state now: by the results of all recipients, or because an attempt has begun."""
     if settled is not None:
         return late(held.state, held.stopped_by, settled) if held.stopped_by else after(held.state, settles_as(settled))
@@ -370,7 +376,7 @@ def _stands(held: Hold, changes: Sequence[Became], settled: Settled | None) -> S
 
 
 def _became(
-    batch: Batch, row: Row, mine: set[bytes], changes: Sequence[Became], settled: Settled | None, lost: Fate
+    batch: Batch, row: Row, mine: set[bytes], changes: Sequence[RecipientChange], settled: Settled | None, lost: Fate
 ) -> None:
     """Write the outcome of the people behind recipients; those not settled in the outbox are in doubt (inflight).
     ``settled``: the total of all recipients; then people known by no recipient did not get it. ``lost``: the outcome of

@@ -118,7 +118,7 @@ NOTHING = Outgoing()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class RevocationResult:
     """The result of a revocation. ``changes``: of the hold that was named, or of the copy that was promoted in its
     place, or of both. ``outgoing``: the state before."""
 

@@ -47,7 +47,7 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class ActivityFilter:
     """The subject of a sum. ``did``: relayed, held, deferred, rejected or observed; ``rule``, ``list``: "" for any."""
 
     did: str
@@ -229,7 +229,7 @@ _LOOKED_THROUGH = 20
 """The most stretches in one call; the caller continues from there."""
 
 
-def judged(open: Open, about: About, before: int, limit: int) -> tuple[list[tuple[Entry, Clear | None]], int]:
+def judged(open: Open, about: ActivityFilter, before: int, limit: int) -> tuple[list[tuple[Entry, Clear | None]], int]:
     """The newest verdicts of a sum, and the entry before which to continue, 0 at the end."""
     with open() as connection:
         first = 1 if about.since is None else journal.first_at(connection, microseconds(about.since))
@@ -254,7 +254,7 @@ def judged(open: Open, about: About, before: int, limit: int) -> tuple[list[tupl
     return found, end if end > first else 0
 
 
-def _selected(about: About) -> Iterator[ColumnElement[bool]]:
+def _selected(about: ActivityFilter) -> Iterator[ColumnElement[bool]]:
     """By the columns beside the body."""
     yield journal.VERDICT
     if about.did == "observed":
@@ -266,7 +266,7 @@ def _selected(about: About) -> Iterator[ColumnElement[bool]]:
         yield journal.touches([about.list])
 
 
-def _counted(one: Entry, about: About) -> bool:
+def _counted(one: Entry, about: ActivityFilter) -> bool:
     data = one.data
     if data.get("retry") or data.get("test"):
         return False

@@ -14,7 +14,7 @@ from smtpguard.policy.parse import Policy, parse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Strange:
+class UnknownName:
     """An unknown name. ``meant``: the nearest known one, "" if there is none."""
 
     word: str
@@ -22,23 +22,23 @@ class Strange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class UnknownNames:
     """``lists`` that the policy does not know; ``senders`` that are no address or from whom nothing came; ``bad``:
     those that are no address."""
 
-    lists: tuple[Strange, ...]
-    senders: tuple[Strange, ...]
+    lists: tuple[UnknownName, ...]
+    senders: tuple[UnknownName, ...]
     bad: frozenset[str]
 
 
-def held_against(
+def unknown_names(
     about: About,
     documents: Mapping[str, bytes],
     *,
     delimiters: str,
     lists: Iterable[str] = (),
     writers: Iterable[str] = (),
-) -> Asked:
+) -> UnknownNames:
     """``documents``: the policy's. ``lists``: known beside the policy's. ``writers``: senders of known mail."""
     try:
         policy: Policy | None = parse(documents, delimiters=delimiters)
@@ -59,10 +59,10 @@ def held_against(
         near, home = nearest(local, there), nearest(domain, domains)
         return there.get(near, "") or _at_home(local, others, [home] if home and home != domain else [])
 
-    return Asked(
-        lists=tuple(Strange(word=name, meant=nearest(name, known)) for name in sorted(about.lists - known)),
+    return UnknownNames(
+        lists=tuple(UnknownName(word=name, meant=nearest(name, known)) for name in sorted(about.lists - known)),
         senders=tuple(
-            Strange(word=sender, meant=meant(sender) if sender not in bad else _at_home(sender, people, domains))
+            UnknownName(word=sender, meant=meant(sender) if sender not in bad else _at_home(sender, people, domains))
             for sender in sorted(about.senders)
             if sender.casefold() not in wrote
         ),

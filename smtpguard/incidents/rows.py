@@ -223,7 +223,7 @@ def called(connection: Connection, word: str) -> list[str]:
     for exactly in dict.fromkeys((word, low)):
         if connection.execute(select(entry.c.seq).where(entry.c.id == exactly).limit(1)).first() is not None:
             return [exactly]
-    begins = mailings.begin_so(entry.c.id, low)
+    begins = mailings.prefix_condition(entry.c.id, low)
     ids = connection.execute(
         select(entry.c.id).where(*begins, entry.c.kind.in_(_IDS_OF)).distinct().order_by(entry.c.id).limit(MOST_NAMED)
     ).scalars()

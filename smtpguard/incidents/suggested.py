@@ -74,7 +74,7 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class PolicyContents:
     """The contents of the policy file: ``domains``, by list its ``writers``, the senders of ``streams``,
     ``customers_here``. ``ours``: addresses outside that it calls colleagues."""
 
@@ -105,7 +105,7 @@ class _Sender:
 class Evidence:
     """Verdicts, added in the order of the journal."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: PolicyContents) -> None:
         self._known = known
         self._senders: defaultdict[str, _Sender] = defaultdict(_Sender)
         self._behind: defaultdict[str, set[str]] = defaultdict(set)

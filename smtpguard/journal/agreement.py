@@ -27,7 +27,7 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parted:
+class Disagreement:
     """A checkpoint that the chain disagrees with. ``agreed``: the last entry before it with a checkpoint that agrees."""
 
     mark: Checkpoint
@@ -44,7 +44,7 @@ class Agreement:
         for some, signed_here in ((genuine, True), (claimed, False)):
             for mark in some:
                 self._waiting.setdefault(mark.seq, []).append((mark, signed_here))
-        self._parted: list[Parted] = []
+        self._parted: list[Disagreement] = []
         self._put_back: list[Checkpoint] = []  # those with put_back that the chain agrees with
         self._signed_at: dict[int, int] = {}
         self._agreed = 0
@@ -68,17 +68,17 @@ class Agreement:
         """The chain's entry ``seq`` has this hash."""
         for mark, here in self._waiting.pop(seq, ()):
             if mark.hash != hash:
-                self._parted.append(Parted(mark=mark, signed_here=here, agreed=self._agreed))
+                self._parted.append(Disagreement(mark=mark, signed_here=here, agreed=self._agreed))
             elif here:
                 self._agreed, self._signed_at[seq] = seq, mark.at
                 if mark.put_back is not None:
                     self._put_back.append(mark)
 
-    def ends(self) -> tuple[tuple[Parted, ...], tuple[Lost, ...]]:
+    def ends(self) -> tuple[tuple[Disagreement, ...], tuple[Lost, ...]]:
         """The chain has no more entries. Returns the checkpoints that disagree without excuse, and the excused ones; in
         order."""
         lost: dict[Checkpoint, list[Checkpoint]] = {}
-        parted: list[Parted] = []
+        parted: list[Disagreement] = []
         for each in (*self._parted, *self._beyond()):
             excuse = next((mark for mark in self._put_back if mark.excuses(each.mark)), None)
             if excuse is None:
@@ -88,9 +88,9 @@ class Agreement:
         parted.sort(key=lambda each: each.mark.seq)
         return tuple(parted), tuple(self._lost(mark, gone) for mark, gone in sorted(lost.items(), key=_seq))
 
-    def _beyond(self) -> Iterator[Parted]:
+    def _beyond(self) -> Iterator[Disagreement]:
         for marks in self._waiting.values():
-            yield from (Parted(mark=mark, signed_here=here, agreed=self._agreed) for mark, here in marks)
+            yield from (Disagreement(mark=mark, signed_here=here, agreed=self._agreed) for mark, here in marks)
 
     def _lost(self, mark: Checkpoint, gone: list[Checkpoint]) -> Lost:
         return Lost(

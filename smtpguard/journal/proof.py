@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from smtpguard.journal.agreement import Agreement, Lost, Parted
+from smtpguard.journal.agreement import Agreement, Disagreement, Lost
 from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, link, parsed
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.course import Backwards, Unsigned
@@ -160,7 +160,7 @@ def _base(entry: Entry, seq: int, agreement: Agreement, retention: Retention) ->
     return End(seq=entry.seq - 1, hash=entry.prev) if at_the_beginning else None
 
 
-def _parted(parted: Parted, last: int) -> tuple[int, Phrase]:
+def _parted(parted: Disagreement, last: int) -> tuple[int, Phrase]:
     """The entry and the problem, for a chain that ends with ``last`` and disagrees with a checkpoint."""
     seq = parted.mark.seq
     if not parted.signed_here:

@@ -290,7 +290,7 @@ class Walk:
     def _noted(self, known: Marks) -> Noted:
         """The roots and hashes in the notes of the checkpoints."""
         if self._notes is None:
-            self._notes = signing.held_against(known.genuine, self._keys)
+            self._notes = signing.check_notes(known.genuine, self._keys)
         return self._notes
 
     def _at(self, seq: int) -> int:

@@ -152,7 +152,7 @@ class Noted:
     bad: Bad | None
 
 
-def held_against(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> Noted:
+def check_notes(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> Noted:
     """Check the notes of checkpoints that were signed here. Each names the one before: none in the middle may be
     missing."""
     roots: dict[int, list[tuple[bytes, bytes]]] = {}

@@ -17,7 +17,7 @@ MOST = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class KnownMailing:
     """The identity of a mailing: its row's number and name, its keys in the table, its first message's sketch."""
 
     n: int
@@ -31,10 +31,10 @@ class Memory:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._known: OrderedDict[int, Known] = OrderedDict()
+        self._known: OrderedDict[int, KnownMailing] = OrderedDict()
         self._by_key: dict[int, set[int]] = {}
 
-    def add(self, known: Known) -> None:
+    def add(self, known: KnownMailing) -> None:
         self.forget(known.n)
         self._known[known.n] = known
         for key in known.keys:
@@ -50,7 +50,7 @@ class Memory:
             if not there:
                 del self._by_key[key]
 
-    def find(self, exact: tuple[int, ...], sketch: Sketch) -> Known | None:
+    def find(self, exact: tuple[int, ...], sketch: Sketch) -> KnownMailing | None:
         """The mailing of which this is a copy, if it is cached."""
         keys = (exact, sketch.keys)
         for some in keys:
@@ -62,7 +62,7 @@ class Memory:
         return None
 
 
-def nearest(candidates: Iterable[Known], exact: tuple[int, ...], sketch: Sketch) -> Known | None:
+def nearest(candidates: Iterable[KnownMailing], exact: tuple[int, ...], sketch: Sketch) -> KnownMailing | None:
     """The candidate that has one of the exact keys; else the one with the nearest sketch, if it is near enough. Among
     about equally near ones the first: otherwise one odd copy would attract others."""
     best: tuple[float, int] | None = None
@@ -97,7 +97,7 @@ class Finder:
         self._here = Memory()  # mailings that this batch has begun
         self._crowded: set[int] = set()
 
-    def find(self, identities: Sequence[Identity]) -> list[Known | None]:
+    def find(self, identities: Sequence[Identity]) -> list[KnownMailing | None]:
         """For each identity the existing mailing."""
         numbers = [self.numbers(i) for i in identities]
         known = [self._memory.find(ns, i.sketch) for ns, i in zip(numbers, identities, strict=True)]
@@ -122,16 +122,16 @@ class Finder:
                 known[at] = found
         return known
 
-    def begun_here(self, identity: Identity) -> Known | None:
+    def begun_here(self, identity: Identity) -> KnownMailing | None:
         """The mailing that an earlier item of this batch has begun."""
         return self._here.find(self.numbers(identity), identity.sketch)
 
-    def begin(self, identity: Identity, n: int, now_us: int) -> Known:
-        known = Known(n=n, mailing_id=self._name(n, now_us), keys=keys_of(self.numbers(identity), identity), sketch=identity.sketch)  # fmt: skip
+    def begin(self, identity: Identity, n: int, now_us: int) -> KnownMailing:
+        known = KnownMailing(n=n, mailing_id=self._name(n, now_us), keys=keys_of(self.numbers(identity), identity), sketch=identity.sketch)  # fmt: skip
         self._here.add(known)
         return known
 
-    def filed_under(self, known: Known) -> tuple[int, ...]:
+    def filed_under(self, known: KnownMailing) -> tuple[int, ...]:
         """The keys under which it is stored."""
         telling = tuple(k for k in known.keys if k not in self._crowded)
         return telling if len(telling) >= _FILED else known.keys
@@ -144,7 +144,7 @@ class Finder:
         digest = hashlib.blake2b(name, key=self._secret[:64], digest_size=8, person=b"mailing key").digest()
         return int.from_bytes(digest, "big") >> 2 | 1 << 61
 
-    def _candidates(self, ns: set[int], filed: Mapping[int, Sequence[int]]) -> Iterator[Known]:
+    def _candidates(self, ns: set[int], filed: Mapping[int, Sequence[int]]) -> Iterator[KnownMailing]:
         keys: dict[int, list[int]] = {}
         for key, under in filed.items():
             for n in under:
@@ -153,7 +153,7 @@ class Finder:
         sql = f"SELECT n, id, sketch FROM mailing WHERE n {{}} AND last_at >= {self.since_us:d}"
         for n, id, sketch in self._select(sql, list(ns)):
             made = Sketch.unpack(bytes(sketch))
-            yield Known(n=n, mailing_id=id, keys=tuple({*keys[n], *made.keys}), sketch=made)
+            yield KnownMailing(n=n, mailing_id=id, keys=tuple({*keys[n], *made.keys}), sketch=made)
 
     def _name(self, n: int, now_us: int) -> str:
         """Sixteen letters and digits that reveal nothing."""

@@ -354,7 +354,7 @@ class MailingBatch:
         """Read them as they are now, before copies in flight to them are revoked."""
         self._load_people((row, digest) for digest in digests)
 
-    def came_back(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
+    def record_return(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
         """A copy in flight to these people, who were looked up as such, is not sent; but another copy may still be for
         some."""
         now = going(self._page.connection, [row.known.n])[row.known.n]
@@ -420,7 +420,7 @@ class MailingBatch:
             self.failed(row, people, fate)
             self.judge(row)
 
-    def went_out(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
+    def record_relayed(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
         """For verdicts to relay that were carried out: the mailing, the times of decision and sending, the people, and
         whether this settles a doubt about another copy. The times are written to the mailing. They are written to its
         people only for a doubt, or if the relay took long; otherwise they are the same second."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from smtpguard.mailings.finding import Known
+from smtpguard.mailings.finding import KnownMailing
 from smtpguard.mailings.model import MAILING, Fate, Mailing, Person, Tally
 from smtpguard.reading.fingerprint import Sketch
 
@@ -90,7 +90,7 @@ class Row:
     when the first and the last copy were sent.
     """
 
-    known: Known
+    known: KnownMailing
     exact: tuple[int, ...]
     mailing: Mailing
     first_us: int
@@ -115,7 +115,7 @@ class Row:
              went_first: int | None, went_last: int | None) -> Row:  # fmt: skip
         made, kept = Sketch.unpack(bytes(sketch)), orjson.loads(counts)
         exact = _exact(kept["exact"])
-        known = Known(
+        known = KnownMailing(
             n=n, mailing_id=id, keys=(*exact, *made.keys), sketch=made
         )  # fmt: skip
         return cls(

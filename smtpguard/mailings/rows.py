@@ -71,11 +71,11 @@ def newest(
 
 
 def named(connection: Connection, prefix: str) -> list[str]:
-    query = select(table.c.id).where(*begin_so(table.c.id, prefix.upper())).order_by(table.c.id).limit(_NAMED)
+    query = select(table.c.id).where(*prefix_condition(table.c.id, prefix.upper())).order_by(table.c.id).limit(_NAMED)
     return list(connection.execute(query).scalars())
 
 
-def begin_so(ids: ColumnElement[str], low: str) -> list[ColumnElement[bool]]:
+def prefix_condition(ids: ColumnElement[str], low: str) -> list[ColumnElement[bool]]:
     """The condition that an id begins with ``low``, by an index. It works in any collation that keeps digits and
     letters in order."""
     last = low.rstrip(_DIGITS[-1])

@@ -13,7 +13,7 @@ from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
-from smtpguard.holds.covering import Covered, of_grant
+from smtpguard.holds.covering import Coverage, of_grant
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
@@ -93,7 +93,7 @@ class Mailings:
             raise NoSuch(f"no mailing is called {mailing_id}")
         return found
 
-    async def covers(self, mailing: Mailing) -> tuple[Covered, ...]:
+    async def covers(self, mailing: Mailing) -> tuple[Coverage, ...]:
         """What each approval of it covers, the newest first."""
         names = {grant.cover.learned for grant in mailing.grants if grant.cover is not None and grant.cover.learned}
         documents = await self._ledger.holds.templates(names)

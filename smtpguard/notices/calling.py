@@ -18,7 +18,7 @@ AGAIN_SECONDS = 30.0
 
 
 @dataclass(slots=True)
-class Called:
+class CallTimes:
     """When each rule was last journalled, in this process: another may have journalled it too."""
 
     _said: dict[tuple[str, ...], datetime] = field(default_factory=dict)
@@ -31,7 +31,9 @@ class Called:
         return True
 
 
-def calling(verdict: Verdict, gathered: Gathered, questions: Questions, live: Live, called: Called) -> Iterator[Event]:
+def calling(
+    verdict: Verdict, gathered: Gathered, questions: Questions, live: Live, called: CallTimes
+) -> Iterator[Event]:
     """An entry for each rule with ``then: alarm`` that hit, at most one in half a minute: for each list that it is
     about, the number of its people that were counted."""
     hits = {hit.rule for hit in verdict.hits}

@@ -24,7 +24,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
-from smtpguard.notices.calling import Called
+from smtpguard.notices.calling import CallTimes
 from smtpguard.notices.noticedata import time_of
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.verdict import Action, Mode, Verdict
@@ -74,7 +74,7 @@ class Notices:
     flood: Flood = field(default_factory=Flood)
     owner_window: timedelta = timedelta(hours=1)
     alarms: Alarms = field(default_factory=Alarms)
-    called: Called = field(default_factory=Called)
+    called: CallTimes = field(default_factory=CallTimes)
     contact: str = ""
 
     def held(self, hold: Hold, gathered: Gathered) -> tuple[Intent, ...]:

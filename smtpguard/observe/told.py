@@ -32,7 +32,7 @@ class News:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class RaisedAlarm:
     """An alarm that was raised and is not known to be over. ``told``: when it was last sent, None: never.
     ``claimed_until``: a process is sending it. ``taken_by``: who takes care of it, "" while nobody does."""
 

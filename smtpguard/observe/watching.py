@@ -143,7 +143,7 @@ _LATELY = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Called:
+class RuleCall:
     """A rule that calls a person: for each list that it was about, the number of people at its last hit; and for each
     sender how many people of those lists they wrote to since an hour before, as far as names are kept."""
 
@@ -152,7 +152,7 @@ class Called:
     senders: tuple[tuple[str, int], ...]
 
 
-def called(connection: Connection, now: datetime) -> tuple[Called, ...]:
+def called(connection: Connection, now: datetime) -> tuple[RuleCall, ...]:
     """Those of the last hour, by rule and list: a call about another list is a new one."""
     since = microseconds(now) - CALLED
     query = select(entry.c.body).where(of_kind(Kind.ALARM), entry.c.at > since).order_by(entry.c.seq.desc())
@@ -173,7 +173,7 @@ def called(connection: Connection, now: datetime) -> tuple[Called, ...]:
             for sender, (touched, people) in wrote:
                 if not one or not touched.isdisjoint(one):
                     senders[sender] += people
-            found.append(Called(rule=rule, lists=one, senders=tuple(senders.most_common())))
+            found.append(RuleCall(rule=rule, lists=one, senders=tuple(senders.most_common())))
     return tuple(found)
 
 

@@ -273,16 +273,16 @@ def end(batch: Batch, hold_id: str) -> bool:
     return all(over)
 
 
-def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[Became]]:
+def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[RecipientChange]]:
     """By entry: recipients of a revoked release with an attempt in progress then, whose answer will not come any more."""
     query = select(delivery).where(
         delivery.c.intent_id.in_(_release_of(hold_id)), delivery.c.further == _ANSWER, delivery.c.next_at <= now_us
     )
-    found: dict[str, list[Became]] = {}
+    found: dict[str, list[RecipientChange]] = {}
     for row in connection.execute(query.order_by(delivery.c.n)).all():
         outcome = Outcome(recipient=RECIPIENT.loads(row.recipient), delivered=Delivered.IN_DOUBT, doubts=row.doubts)
         found.setdefault(row.intent_id, []).append(
-            Became(
+            RecipientChange(
                 n=row.n,
                 outcome=outcome,
                 status=after(DeliveryStatus(row.state), DeliveryEvent.LOSE),
@@ -335,7 +335,7 @@ def to_ask(connection: Connection, now_us: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AskedRecipient:
     """A recipient about whom people are asked. ``intent_id``, ``n``: its row."""
 
     intent_id: str
@@ -345,12 +345,12 @@ class Asked:
     people: frozenset[bytes]
 
 
-def asked(connection: Connection, hold_id: str, now_us: int) -> list[Asked]:
+def asked(connection: Connection, hold_id: str, now_us: int) -> list[AskedRecipient]:
     query = select(delivery).where(
         delivery.c.intent_id.in_(_release_of(hold_id)), delivery.c.further == _ASK, delivery.c.next_at <= now_us
     )
     return [
-        Asked(
+        AskedRecipient(
             intent_id=row.intent_id,
             n=row.n,
             recipient=RECIPIENT.loads(row.recipient),
@@ -361,7 +361,7 @@ def asked(connection: Connection, hold_id: str, now_us: int) -> list[Asked]:
     ]
 
 
-def repeat(batch: Batch, some: Sequence[Asked]) -> None:
+def repeat(batch: Batch, some: Sequence[AskedRecipient]) -> None:
     """A person says to send it again: one more attempt, with the doubt of the first."""
     for one in some:
         again = update(delivery).where(delivery.c.intent_id == one.intent_id, delivery.c.n == one.n)
@@ -371,10 +371,10 @@ def repeat(batch: Batch, some: Sequence[Asked]) -> None:
         _rest(batch, intent_id)
 
 
-def confirmed(some: Sequence[Asked]) -> list[Became]:
+def confirmed(some: Sequence[AskedRecipient]) -> list[RecipientChange]:
     """A person says that it was sent."""
     return [
-        Became(
+        RecipientChange(
             n=one.n,
             outcome=Outcome(recipient=one.recipient, delivered=Delivered.SENT, doubts=one.doubts),
             status=after(DeliveryStatus.ATTEMPTED, DeliveryEvent.CONFIRM),
@@ -390,7 +390,7 @@ def _release_of(hold_id: str) -> Select[tuple[str]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Became:
+class RecipientChange:
     """The change of one recipient of an entry by an outcome. ``people``: those behind it, if given."""
 
     n: int
@@ -404,7 +404,7 @@ class Became:
         return self.further is Further.NOTHING
 
 
-def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[Became] | None:
+def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[RecipientChange] | None:
     """The change of each recipient. None: another lease was given meanwhile, or it is settled: write nothing. Raises
     ValueError for a recipient that was not leased, and for an impossible transition."""
     batch.flush()
@@ -417,7 +417,7 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[Bec
     left = select(delivery).where(delivery.c.intent_id == lease.lease_id, delivery.c.further != _NOTHING)
     for each in batch.connection.execute(left.order_by(delivery.c.n)):
         known.setdefault(each.recipient, []).append(each)
-    made: list[Became] = []
+    made: list[RecipientChange] = []
     for outcome in outcomes:
         there = known.get(RECIPIENT.dumps(outcome.recipient))
         if not there:
@@ -433,7 +433,7 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[Bec
                 status = after(status, DeliveryEvent.CANCEL)
         people = outcome.people if outcome.people is not None else _digests(each.people)
         made.append(
-            Became(
+            RecipientChange(
                 n=each.n,
                 outcome=outcome,
                 status=status,
@@ -458,7 +458,7 @@ def _digests(people: bytes | None) -> tuple[bytes, ...]:
     return () if people is None else tuple(people[at : at + 8] for at in range(0, len(people), 8))
 
 
-def settle(batch: Batch, intent_id: str, changes: Sequence[Became]) -> bool:
+def settle(batch: Batch, intent_id: str, changes: Sequence[RecipientChange]) -> bool:
     """Write them; an entry whose recipients need no further step is done. Returns whether it is. The owner of an
     attempt in progress is kept until its answer is written."""
     begun = any(one.outcome.delivered is Delivered.IN_DOUBT and not one.over for one in changes)
@@ -470,7 +470,7 @@ def settle(batch: Batch, intent_id: str, changes: Sequence[Became]) -> bool:
     return _rest(batch, intent_id)
 
 
-def _row(batch: Batch, intent_id: str, one: Became) -> dict[str, object]:
+def _row(batch: Batch, intent_id: str, one: RecipientChange) -> dict[str, object]:
     again, people = one.outcome.next_at, one.outcome.people
     return {
         "b_intent": intent_id,

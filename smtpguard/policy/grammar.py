@@ -50,7 +50,7 @@ _EXPECTED: Mapping[Type, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class ConditionNames:
     """The names that conditions may use. ``words``: a fact's closed set, if this policy declares one. ``special``:
     lists of a special category."""
 
@@ -68,18 +68,18 @@ def fact_named(name: str) -> Fact:
     return FACTS[name]
 
 
-def condition(fact: Fact, raw: Any, *, every: bool, known: Known) -> Condition:
+def condition(fact: Fact, raw: Any, *, every: bool, known: ConditionNames) -> Condition:
     """``every``: it is in ``unless``, where a condition on a set means all members. Raises Invalid."""
     return _GRAMMARS[fact.type](fact, raw, every, known)
 
 
-def _truth(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+def _truth(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Condition:
     if not isinstance(raw, bool):
         raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[Type.TRUTH])
     return Truth(fact=fact, limit="true" if raw else "false", wanted=raw)
 
 
-def _word(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+def _word(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Condition:
     if isinstance(raw, dict):
         if set(raw) == {"group"} and fact.name == "sender.address":
             group = raw["group"]
@@ -94,7 +94,7 @@ def _word(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
     return Word(fact=fact, limit=_either(words), words=frozenset(words))
 
 
-def _set(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+def _set(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Condition:
     if raw in ("any", "none") and isinstance(raw, str):
         return Empty(fact=fact, limit=raw, wanted=raw == "none")
     if isinstance(raw, dict):
@@ -107,7 +107,7 @@ def _set(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
     return kind(fact=fact, limit=f"{'only ' if every else ''}{_either(words)}", words=frozenset(words))
 
 
-def _network(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+def _network(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Condition:
     words = _words(fact, raw, known)
     try:
         networks = tuple(network_of(word) for word in words)
@@ -116,7 +116,7 @@ def _network(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
     return InNetwork(fact=fact, limit=f"in {_either(words)}", networks=networks)
 
 
-def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+def _number(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Condition:
     if isinstance(raw, dict) and fact.windowed:
         return _bound(fact, raw, known)
     text = " ".join(raw.split()) if isinstance(raw, str) else raw
@@ -144,7 +144,7 @@ def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
     return Between(fact=fact, limit=text, least=n, most=n, **over)
 
 
-def _bound(fact: Fact, raw: Mapping[Any, Any], known: Known) -> Condition:
+def _bound(fact: Fact, raw: Mapping[Any, Any], known: ConditionNames) -> Condition:
     """``{at_least: 40, in: 1h, usual: x3, lists: special-category, mailing: same}``; all but the first two are
     optional, and allowed only for facts that support them."""
     keys = [
@@ -201,7 +201,7 @@ def _share(fact: Fact, raw: float | str) -> float:
     return _figure(fact, found[1])
 
 
-def _lists(fact: Fact, raw: Any, known: Known) -> tuple[frozenset[str], str]:
+def _lists(fact: Fact, raw: Any, known: ConditionNames) -> tuple[frozenset[str], str]:
     """Names of lists, and ``special-category`` for all lists of one."""
     listed = [raw] if isinstance(raw, str) else raw
     if not isinstance(listed, list) or not listed or not all(isinstance(w, str) for w in listed):
@@ -218,12 +218,12 @@ def _lists(fact: Fact, raw: Any, known: Known) -> tuple[frozenset[str], str]:
     return frozenset(names), _either(listed)
 
 
-_GRAMMARS: Mapping[Type, Callable[[Fact, Any, bool, Known], Condition]] = {
+_GRAMMARS: Mapping[Type, Callable[[Fact, Any, bool, ConditionNames], Condition]] = {
     Type.TRUTH: _truth, Type.WORD: _word, Type.WORDS: _set, Type.NETWORK: _network, Type.COUNT: _number, Type.SHARE: _number,
 }  # fmt: skip
 
 
-def _words(fact: Fact, raw: Any, known: Known) -> list[str]:
+def _words(fact: Fact, raw: Any, known: ConditionNames) -> list[str]:
     listed = [raw] if isinstance(raw, str) else raw
     if not isinstance(listed, list) or not listed or not all(isinstance(w, str) for w in listed):
         raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[fact.type])

@@ -17,7 +17,7 @@ from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, 
 from smtpguard.config.pruning import validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
-from smtpguard.policy import deputies, meant
+from smtpguard.policy import deputies, warnings
 from smtpguard.policy.absences import Groups
 from smtpguard.policy.approvals import SHARE, ByAddress, Stages
 from smtpguard.policy.breakers import Breakers
@@ -25,7 +25,7 @@ from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.findings import Findings
-from smtpguard.policy.grammar import Known
+from smtpguard.policy.grammar import ConditionNames
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.members import LdapMembers, ListMembers, Members
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel, lacking
@@ -154,7 +154,7 @@ def _parsed(documents: Mapping[str, bytes], delimiters: str, freeze_answer: Acti
     problems += wrong + [p for p in findings.problems if p.fatal or not wrong]
     if any(p.fatal for p in problems):
         raise Broken(problems)
-    meant.look(model, policy.rules.rules, policy.groups, policy.aliases, delimiters, findings)
+    warnings.look(model, policy.rules.rules, policy.groups, policy.aliases, delimiters, findings)
     return replace(policy, warnings=ordered(findings.problems))
 
 
@@ -434,11 +434,11 @@ class _Sections:
                 place, f"{written} belongs to list {first} already", "an address or id of one list alone"
             )
 
-    def _known(self) -> Known:
+    def _known(self) -> ConditionNames:
         lists = self.model.lists
         words = declared_words(lists, self.vocabularies, self.model.streams, self.model.own_marks)
         special = frozenset(name for name, info in lists.items() if info.sensitivity == "special-category")
-        return Known(
+        return ConditionNames(
             words=words, groups=self.groups, elsewhere=self.elsewhere, delimiters=self.delimiters, special=special
         )
 

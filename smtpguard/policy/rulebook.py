@@ -11,7 +11,7 @@ from smtpguard.config.yaml import Place
 from smtpguard.policy.condition import AtLeast, Condition
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.grammar import Known, condition, fact_named
+from smtpguard.policy.grammar import ConditionNames, condition, fact_named
 from smtpguard.policy.models import PolicyModel, RuleModel
 from smtpguard.policy.rule import FIXED, Rule
 from smtpguard.policy.stopping import REPLIES
@@ -23,7 +23,7 @@ ALARM = "alarm"
 _ACTIONS = {action.word: action for action in Action} | {ALARM: Action.RELAY}
 
 
-def rules(model: PolicyModel, known: Known, findings: Findings) -> Iterator[Rule]:
+def rules(model: PolicyModel, known: ConditionNames, findings: Findings) -> Iterator[Rule]:
     """Every rule, valid or not: problems go to ``findings``, and keep the policy from force."""
     if not model.rules:
         findings.warn(("rules",), "no rules: the guard holds nothing", key=True)
@@ -44,7 +44,7 @@ def rules(model: PolicyModel, known: Known, findings: Findings) -> Iterator[Rule
         yield _rule(rule, place, known, findings, model)
 
 
-def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, policy: PolicyModel) -> Rule:
+def _rule(model: RuleModel, place: Place, known: ConditionNames, findings: Findings, policy: PolicyModel) -> Rule:
     when = _conditions(model.when, (*place, "when"), known, findings, every=False)
     unless: tuple[Condition, ...] = ()
     if model.unless is not None:
@@ -97,7 +97,7 @@ def _own(description: Mapping[str, str], policy: PolicyModel) -> str:
 
 
 def _conditions(
-    raw: Mapping[str, Any], place: Place, known: Known, findings: Findings, *, every: bool
+    raw: Mapping[str, Any], place: Place, known: ConditionNames, findings: Findings, *, every: bool
 ) -> tuple[Condition, ...]:
     if not raw:
         why = "leave it out where there is no exception" if every else "a rule without it would hit every message"

@@ -241,7 +241,7 @@ def newest(
     return [_read(row) for row in connection.execute(query.order_by(*order).limit(limit))]
 
 
-def begins_so(connection: Connection, prefix: str) -> list[str]:
+def mails_by_prefix(connection: Connection, prefix: str) -> list[str]:
     """Mails that came back and whose SHA-256 begins so, at most ten."""
     query = select(returned.c.mail).distinct().where(returned.c.mail.startswith(prefix, autoescape=True)).limit(10)
     return list(connection.execute(query).scalars())

@@ -62,7 +62,7 @@ class Archive:
     async def verdicts(
         self, did: str, *, rule: str, list: str, since: datetime | None, until: datetime | None, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
-        about = activityrows.About(did=did, rule=rule, list=list, since=since, until=until)
+        about = activityrows.ActivityFilter(did=did, rule=rule, list=list, since=since, until=until)
         return await self._store.journal.judged(about, before, limit)
 
     async def record(self) -> tuple[int, datetime | None]:

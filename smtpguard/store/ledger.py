@@ -25,11 +25,10 @@ from smtpguard.database.errors import LedgerError
 from smtpguard.freezes import rows as gates
 from smtpguard.guard import policies
 from smtpguard.guard.policies import Put, Standing
-from smtpguard.holds import contents, covers, deciding
+from smtpguard.holds import contents, covers, deciding, revoking
 from smtpguard.holds import rows as holds
-from smtpguard.holds import takingback as revoking
 from smtpguard.holds.model import Change, Hold, Over, State
-from smtpguard.holds.sending import Outgoing, Taken
+from smtpguard.holds.sending import Outgoing, RevocationResult
 from smtpguard.journal import rows as journal
 from smtpguard.journal import terms
 from smtpguard.journal.chain import Clear, Entry, microseconds
@@ -120,7 +119,7 @@ class Holds:
         change: Change = await self._access.write(lambda b: deciding.change(b, hold_id, step))
         return change
 
-    async def take_back(self, hold_id: str, step: revoking.Step) -> Taken:
+    async def take_back(self, hold_id: str, step: revoking.Step) -> RevocationResult:
         return await self._access.write(lambda b: revoking.take_back(b, hold_id, step))
 
     async def outgoing(self, hold_id: str) -> Outgoing:
@@ -191,7 +190,9 @@ class Mailings:
         made: Mailing = await self._access.write(lambda b: deciding.change_mailing(b, mailing_id, step))
         return made
 
-    async def take_back(self, mailing_id: str, decide: revoking.Decide, step: revoking.Step) -> tuple[Mailing, Taken]:
+    async def take_back(
+        self, mailing_id: str, decide: revoking.Decide, step: revoking.Step
+    ) -> tuple[Mailing, RevocationResult]:
         return await self._access.write(lambda b: revoking.take_back_mailing(b, mailing_id, decide, step))
 
 
@@ -220,7 +221,7 @@ class Returns:
         return await self._access.write(lambda b: returns.mention(b, some))
 
     async def called(self, prefix: str) -> Sequence[str]:
-        return await self._access.ask(lambda c: returns.begins_so(c, prefix))
+        return await self._access.ask(lambda c: returns.mails_by_prefix(c, prefix))
 
     async def ends(self, mailing_id: str) -> tuple[datetime, datetime] | None:
         return await self._access.ask(lambda c: returns.ends(c, mailing_id))
@@ -461,7 +462,7 @@ class Journal:
         )
 
     async def judged(
-        self, about: activityrows.About, before: int, limit: int
+        self, about: activityrows.ActivityFilter, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
         """The newest verdicts of a sum (incidents.activityrows)."""
         from smtpguard.incidents import activityrows

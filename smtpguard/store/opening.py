@@ -16,21 +16,21 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import NotSetUp, bring, check, revision
 from smtpguard.database.schema import SCHEMA
 from smtpguard.store import rollbackcheck
-from smtpguard.store.rollbackcheck import PutBack
+from smtpguard.store.rollbackcheck import Rollback
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
 
-def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bool) -> PutBack | None:
+def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bool) -> Rollback | None:
     """Check the database against the state folder before it is migrated."""
     found = revision(connection)
     if found is not None:
         return rollbackcheck.look(connection, secret, state_dir, renewing=renewing, older=found != SCHEMA)
-    rollbackcheck.unmade(secret, state_dir)
+    rollbackcheck.check_uncreated(secret, state_dir)
     return None
 
 
-def _close(opening: asyncio.Future[tuple[Database, PutBack | None]]) -> None:
+def _close(opening: asyncio.Future[tuple[Database, Rollback | None]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result()[0].close()
 
@@ -58,9 +58,9 @@ async def open_store(
     here, in the writer thread.
     """
 
-    def connect() -> tuple[Database, PutBack | None]:
+    def connect() -> tuple[Database, Rollback | None]:
         if not is_there(url):
-            rollbackcheck.unmade(secret, state_dir)
+            rollbackcheck.check_uncreated(secret, state_dir)
             if not migrate:
                 raise NotSetUp
         database = Database(url, hot=hot, reads=reads)

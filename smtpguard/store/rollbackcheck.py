@@ -25,7 +25,7 @@ from smtpguard.database.errors import LedgerError
 from smtpguard.database.schema import checkpoint, entry
 from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
-from smtpguard.journal.agreement import Agreement, Parted
+from smtpguard.journal.agreement import Agreement, Disagreement
 from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse
 from smtpguard.journal.event import Event, Kind
@@ -54,7 +54,7 @@ class OtherSecret(LedgerError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PutBack:
+class Rollback:
     """``agreed``: the last entry up to which the chain agrees with checkpoints. ``signed``: the newest checkpoint that
     it disagrees with. ``last_at``: the time of the last entry that is left, None for none."""
 
@@ -78,7 +78,7 @@ def look(
     last: Checkpoint | None = None,
     renewing: bool = False,
     older: bool = False,
-) -> PutBack | None:
+) -> Rollback | None:
     """Compare a migrated database with the state folder, and with the last commit of this process (``last``), in one
     snapshot. ``older``: it may be of an earlier schema, whose checkpoints have only the line column. Raises Foreign;
     and OtherSecret, unless the secret is being renewed."""
@@ -107,7 +107,7 @@ def look(
     return _compared(connection, known, secret, state_dir, here, older)
 
 
-def unmade(secret: bytes, state_dir: Path) -> None:
+def check_uncreated(secret: bytes, state_dir: Path) -> None:
     """The same without a database: a state folder that knows one is no place to create another."""
     known = _Known()
     for lines in _from_the_end(state_dir / journal.FILE):
@@ -118,7 +118,7 @@ def unmade(secret: bytes, state_dir: Path) -> None:
         raise OtherSecret
 
 
-def stand_still(batch: Batch, found: PutBack) -> None:
+def freeze_everything(batch: Batch, found: Rollback) -> None:
     """Freeze everything with the reason, and sign it, so that the disagreement is explained from now on."""
     stop = Freeze(
         freeze_id=secrets.token_hex(8).upper(),
@@ -145,7 +145,7 @@ def stand_still(batch: Batch, found: PutBack) -> None:
     journal.mark(batch, put_back=found.agreed, at=found.signed.at if trusted else 0)
 
 
-class Lookout:
+class RollbackCheck:
     """For one process that writes. It checks every new connection, since there may be another server behind it, or
     another state of it; and again when the gate has moved, as when the secret is renewed."""
 
@@ -164,7 +164,7 @@ class Lookout:
             return
         found = look(batch.connection, self._secret, self._state_dir, last=self._last, renewing=self._renewing)
         if found is not None:
-            stand_still(batch, found)
+            freeze_everything(batch, found)
             log.error("%s: all mail is frozen until it is thawed", found)
 
     def committed(self, batch: Batch, connections: int) -> None:
@@ -217,7 +217,7 @@ def _from_the_end(path: Path) -> Iterator[list[str]]:
 
 def _compared(
     connection: Connection, known: _Known, secret: bytes, state_dir: Path, here: str, older: bool
-) -> PutBack | None:
+) -> Rollback | None:
     """First with the last checkpoint; if that disagrees, with what may excuse it; and only then with all."""
     chain = _Chain(connection)
     if not chain.parted(known.signed, known.claimed, here):
@@ -234,7 +234,7 @@ def _compared(
     if not parted:
         return None
     signed = max((each.mark for each in parted if each.signed_here), key=_when, default=parted[-1].mark)
-    return PutBack(agreed=parted[0].agreed, signed=signed, last_at=chain.last_at)
+    return Rollback(agreed=parted[0].agreed, signed=signed, last_at=chain.last_at)
 
 
 def _when(mark: Checkpoint) -> tuple[int, int]:
@@ -251,7 +251,7 @@ class _Chain:
         at = connection.execute(select(entry.c.at).where(entry.c.seq == self._last)).scalar()
         self.last_at = None if at is None else instant(at)
 
-    def parted(self, signed: Iterable[Checkpoint], claimed: Iterable[Checkpoint], here: str) -> Sequence[Parted]:
+    def parted(self, signed: Iterable[Checkpoint], claimed: Iterable[Checkpoint], here: str) -> Sequence[Disagreement]:
         """The checkpoints of this journal that it disagrees with and that nothing excuses, in order. Entries missing
         between others are ignored: that is no restored store, and the proof finds it."""
         marks = [dict.fromkeys(m for m in some if m.journal == here) for some in (signed, claimed)]

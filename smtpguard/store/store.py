@@ -25,7 +25,7 @@ from smtpguard.store import retention
 from smtpguard.store.front import Front
 from smtpguard.store.ledger import Contents, Gates, Holds, Journal, Mailings, Outbox, Policies, Returns
 from smtpguard.store.retention import Erased, Retention
-from smtpguard.store.rollbackcheck import Lookout, PutBack
+from smtpguard.store.rollbackcheck import Rollback, RollbackCheck
 from smtpguard.store.writer import Committed, Writer
 
 log = logging.getLogger(__name__)
@@ -45,14 +45,14 @@ class Store(Access):
         state_dir: Path,
         clock: Clock,
         quota_bytes: int = 0,
-        put_back: PutBack | None = None,
+        put_back: Rollback | None = None,
         renewing: bool = False,
         committed: Committed | None = None,
     ) -> None:
         self.put_back = put_back
         """The finding when it was opened: the first write freezes everything for it."""
         self._secret, self._front = secret, None
-        lookout = Lookout(secret, state_dir, renewing=renewing)
+        lookout = RollbackCheck(secret, state_dir, renewing=renewing)
         writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir, lookout=lookout, committed=committed)
         super().__init__(database, writer, clock)
         self.contents = Contents(self, state_dir / "spool", quota_bytes)

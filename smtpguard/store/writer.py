@@ -39,7 +39,7 @@ from smtpguard.mailings.mailingbatch import MailingBatch
 from smtpguard.policy.freezing import Gate
 from smtpguard.store.front import Front
 from smtpguard.store.queued import WAIT_SECONDS, Waiting, Work
-from smtpguard.store.rollbackcheck import Lookout
+from smtpguard.store.rollbackcheck import RollbackCheck
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Writer:
         secret: bytes,
         clock: Clock,
         state_dir: Path,
-        lookout: Lookout,
+        lookout: RollbackCheck,
         committed: Committed | None = None,
     ) -> None:
         self._database = database

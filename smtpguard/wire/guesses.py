@@ -21,7 +21,7 @@ _DIGEST_OCTETS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class GuessLimits:
     """``free``: wrong guesses without a pause. ``entries``: the most addresses and names, and known pairs of them, in
     memory."""
 
@@ -45,8 +45,8 @@ class _Count:
 class Guesses:
     """For one process. ``address`` may be empty: then only the name counts."""
 
-    def __init__(self, monotonic: Callable[[], float], patience: Patience | None = None) -> None:
-        self._monotonic, self._patience = monotonic, patience or Patience()
+    def __init__(self, monotonic: Callable[[], float], patience: GuessLimits | None = None) -> None:
+        self._monotonic, self._patience = monotonic, patience or GuessLimits()
         self._counts: OrderedDict[str, _Count] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._key = os.urandom(16)

@@ -165,7 +165,7 @@ _SESSION = ("NAME", "HELO", "PROTO")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class XclientAttributes:
     """``address`` and ``login``: None if absent, "" if unavailable. ``session``: further attributes, as XFORWARD has
     them."""
 
@@ -174,13 +174,13 @@ class Told:
     session: dict[str, str]
 
 
-def parse_xclient(argument: bytes) -> Told:
+def parse_xclient(argument: bytes) -> XclientAttributes:
     """Raises grammar.Refused."""
     given = parse_attributes(argument, _VALUE)
     address, login = given.get("ADDR"), given.get("LOGIN")
     if login is not None and not login.isprintable():
         raise Refused(reply.BAD_PARAMETER)
-    return Told(
+    return XclientAttributes(
         address=address.upper().removeprefix("IPV6:").lower() if address is not None else None,
         login=login,
         session={name: given[name] for name in _SESSION if name in given},

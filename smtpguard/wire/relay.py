@@ -18,7 +18,7 @@ from typing import cast
 from smtpguard.mail.message import Content
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled
-from smtpguard.wire.replies import Asked, BadReply, RelaySession
+from smtpguard.wire.replies import BadReply, RelaySession, SentCommands
 from smtpguard.wire.target import Timeouts
 from smtpguard.wire.turned import Why
 
@@ -333,7 +333,7 @@ class RelayConnection(asyncio.Protocol):
         if self._ended:
             waiter.set_result(None)
         else:
-            self._session.asked.append(Asked(due, waiter, last=last))
+            self._session.asked.append(SentCommands(due, waiter, last=last))
             self._arm(timeout)
         return waiter
 

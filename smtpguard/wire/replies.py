@@ -29,7 +29,7 @@ class BadReply(Exception):
 W = TypeVar("W")
 
 
-class Asked(Generic[W]):
+class SentCommands(Generic[W]):
     """Commands that were sent together. ``replies``: of ``due`` replies, those received; ``waiter``: for all of them.
     ``last``: input after them is ignored."""
 
@@ -45,15 +45,15 @@ class RelaySession(Generic[W]):
     ignored."""
 
     def __init__(self) -> None:
-        self.asked: deque[Asked[W]] = deque()
+        self.asked: deque[SentCommands[W]] = deque()
         self.unasked: Reply | None = None
         self.deaf = False
         self._replies = Replies()
 
-    def receive(self, data: bytes) -> list[Asked[W]]:
+    def receive(self, data: bytes) -> list[SentCommands[W]]:
         """Commands that are answered now. A reply that asks for more (3xx) ends the answer: it is unknown how the relay
         takes the rest. Raises BadReply; do not feed it after that."""
-        done: list[Asked[W]] = []
+        done: list[SentCommands[W]] = []
         for reply in self._replies.feed(data):
             if not self.asked:
                 self.unasked = reply

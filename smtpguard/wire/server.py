@@ -64,7 +64,7 @@ Work = tuple[Coroutine[Any, Any, Any], Callable[[Any], None]]
 """A coroutine that takes time, and the function for its result."""
 
 
-class Desk(Protocol):
+class DialogOwner(Protocol):
     """The owner of the connections, which decides on messages."""
 
     listener: Listener
@@ -106,7 +106,7 @@ class Dialog(SMTP):
     _original_transport = None
     _tls_protocol = None
 
-    def __init__(self, desk: Desk, told: str | None = None) -> None:
+    def __init__(self, desk: DialogOwner, told: str | None = None) -> None:
         """In place of aiosmtpd's, which inspects its handlers for each connection and looks up the host's name.
 
         ``told``: the client's address, as a proxy in front gave it; "" if it could not.

@@ -23,8 +23,8 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms.conditions import raised
-from smtpguard.observe.alarms.rounds import Phase, Told
-from smtpguard.observe.told import Known
+from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
+from smtpguard.observe.told import RaisedAlarm
 from smtpguard.observe.webhooks.sending import genuine
 from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
 from smtpguard.wire.turned import TurnedAway, Why
@@ -58,7 +58,7 @@ class Here:
     async def tell(self, settings: Settings, phase: Phase = Phase.BEGINS) -> bool:
         ways = Ways(settings, lambda: Organisation(name="Example AB", languages=(self.language,)))
         try:
-            return await ways.tell(Told(alarm=FROZEN, phase=phase, began=ALL.since, at=NOW))
+            return await ways.tell(AlarmMessage(alarm=FROZEN, phase=phase, began=ALL.since, at=NOW))
         finally:
             await ways.sender.close()
 
@@ -251,7 +251,7 @@ def test_the_share_of_4xx_has_what_was_turned_away_without_a_verdict() -> None:
 
 
 async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
-    known = Known(key="relay-away", began=datetime(2026, 3, 2, 9, 0, 0, 5, tzinfo=UTC))
+    known = RaisedAlarm(key="relay-away", began=datetime(2026, 3, 2, 9, 0, 0, 5, tzinfo=UTC))
     claims = [replace(known, claimed_until=NOW + timedelta(seconds=n)) for n in range(8)]
     won = await asyncio.gather(*(FileMemory(tmp_path).swap(None, claim) for claim in claims))
     assert won.count(True) == 1
@@ -273,6 +273,6 @@ async def test_who_only_looks_leaves_nothing_in_the_folder(tmp_path: Path) -> No
 
 async def test_a_folder_that_cannot_be_written_is_no_reason_to_tell_it_every_minute(tmp_path: Path) -> None:
     memory = FileMemory(tmp_path / "gone")
-    known = Known(key="relay-away", began=NOW, told=NOW)
+    known = RaisedAlarm(key="relay-away", began=NOW, told=NOW)
     assert await memory.swap(None, known)
     assert await memory.known() == {"relay-away": known}

@@ -27,7 +27,7 @@ from smtpguard.policy import grammar
 from smtpguard.policy.condition import shown
 from smtpguard.policy.facts import FACTS, Count, Fact, Type, Unknown, Value
 from smtpguard.policy.freezing import FREEZE, Selector
-from smtpguard.policy.grammar import Known
+from smtpguard.policy.grammar import ConditionNames
 from tests.console.holding import NEWS, held
 from tests.console.stage import Stage
 from tests.console.test_incident import desk
@@ -93,7 +93,7 @@ def asked(fact: Fact) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", FACTS)
 def test_what_a_rule_asks_and_saw(name: str, silent: Speech) -> None:
-    fact, known = FACTS[name], Known(groups={"XX": frozenset()})
+    fact, known = FACTS[name], ConditionNames(groups={"XX": frozenset()})
     names = ("xx@yy.zz", "yy@yy.zz", "XX", "YY")
     for every in (False, True):
         for raw in asked(fact):

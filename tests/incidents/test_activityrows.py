@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from smtpguard.incidents.activity import WANTED, Activity, Sums
-from smtpguard.incidents.activityrows import About
+from smtpguard.incidents.activityrows import ActivityFilter
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.scan import of_kinds
 from smtpguard.store.archive import UNCOUNTED, Archive
@@ -125,18 +125,18 @@ async def test_the_sums_go_with_the_journal(store: Store, clock: Any) -> None:
 @pytest.mark.parametrize(
     ("about", "ids"),
     [
-        (About(did="relayed"), ["P2", "P1"]),
-        (About(did="held"), ["H3", "C2", "H2", "H1"]),
-        (About(did="held", rule="b"), ["H3", "H1"]),
-        (About(did="held", list="vip"), ["C2", "H2"]),
-        (About(did="relayed", list="news"), ["P1"]),
-        (About(did="rejected"), ["R1"]),
-        (About(did="observed", rule="watch"), ["D1"]),
-        (About(did="held", since=T0 + 75 * MINUTE, until=T0 + 190 * MINUTE), ["C2"]),
-        (About(did="nonsense"), []),
+        (ActivityFilter(did="relayed"), ["P2", "P1"]),
+        (ActivityFilter(did="held"), ["H3", "C2", "H2", "H1"]),
+        (ActivityFilter(did="held", rule="b"), ["H3", "H1"]),
+        (ActivityFilter(did="held", list="vip"), ["C2", "H2"]),
+        (ActivityFilter(did="relayed", list="news"), ["P1"]),
+        (ActivityFilter(did="rejected"), ["R1"]),
+        (ActivityFilter(did="observed", rule="watch"), ["D1"]),
+        (ActivityFilter(did="held", since=T0 + 75 * MINUTE, until=T0 + 190 * MINUTE), ["C2"]),
+        (ActivityFilter(did="nonsense"), []),
     ],
 )
-async def test_the_messages_behind_a_figure(store: Store, about: About, ids: list[str]) -> None:
+async def test_the_messages_behind_a_figure(store: Store, about: ActivityFilter, ids: list[str]) -> None:
     await told(store)
     found, further = await store.journal.judged(about, 0, 50)
     assert ([entry.id for entry, _ in found], further) == (ids, 0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from smtpguard.incidents.about import About
-from smtpguard.incidents.asked import Asked, held_against
+from smtpguard.incidents.asked import UnknownNames, unknown_names
 
 POLICY = b"""
 version: 1
@@ -21,8 +21,8 @@ rules:
 """
 
 
-def asked(about: About, policy: bytes = POLICY, **known: tuple[str, ...]) -> Asked:
-    return held_against(about, {"policy.yaml": policy}, delimiters="+", **known)
+def asked(about: About, policy: bytes = POLICY, **known: tuple[str, ...]) -> UnknownNames:
+    return unknown_names(about, {"policy.yaml": policy}, delimiters="+", **known)
 
 
 def of_senders(*senders: str, **known: Any) -> dict[str, str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from smtpguard.incidents.suggested import Bound, Evidence, Found, Known
+from smtpguard.incidents.suggested import Bound, Evidence, Found, PolicyContents
 
 AT = 1_772_442_000_000_000
 DAY = 86_400_000_000
 BOUND = Bound(rule="many", path=("rules", 0, "when"), key="mailing.customers", fact="mailing.customers", least=20)
 
 
-def known(**more: Any) -> Known:
-    return Known(**{
+def known(**more: Any) -> PolicyContents:
+    return PolicyContents(**{
         "domains": {"example.com"}, "writers": {"news": ()}, "streams": (), "customers_here": True, "bounds": (BOUND,),
         "owner": "it@example.com", **more,
     })  # fmt: skip
@@ -21,7 +21,7 @@ def known(**more: Any) -> Known:
 class Journal:
     """Verdicts one after the other, an hour apart."""
 
-    def __init__(self, of: Known) -> None:
+    def __init__(self, of: PolicyContents) -> None:
         self.evidence, self.n = Evidence(of), 0
 
     def add(self, sender: str, to: str = "x@customer.example", *, days: float = 0, **more: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.journal.event import Kind
 from smtpguard.mailings import finding, forgetting, mailingrow
-from smtpguard.mailings.finding import MOST, Known, Memory
+from smtpguard.mailings.finding import MOST, KnownMailing, Memory
 from smtpguard.mailings.model import Fate, Person, Tally
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.verdict import Action, Deferred, Verdict
@@ -240,7 +240,7 @@ async def test_more_lists_than_a_kind_has_bits(store: Store) -> None:
 def test_memory_is_bounded_and_forgets_the_oldest() -> None:
     memory = Memory()
     for n in range(MOST + 10):
-        memory.add(Known(n=n, mailing_id=str(n), keys=(n, n + 1), sketch=Sketch()))
+        memory.add(KnownMailing(n=n, mailing_id=str(n), keys=(n, n + 1), sketch=Sketch()))
     assert memory.find((5,), Sketch()) is None
     assert (found := memory.find((MOST,), Sketch())) is not None
     assert found.n in (MOST - 1, MOST)

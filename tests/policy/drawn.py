@@ -14,7 +14,7 @@ from smtpguard.policy.counted import Live
 from smtpguard.policy.engine import Plan, RuleSet
 from smtpguard.policy.facts import FACTS, Count, Fact, Facts, Source, Type, Unknown, Value
 from smtpguard.policy.freezing import Freeze, Selector
-from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 
@@ -24,7 +24,7 @@ WORDS = ("a", "b", "c")
 NETWORKS = ("192.0.2.0/25", "192.0.2.7", "2001:db8::/32")
 ADDRESSES = ("192.0.2.7", "192.0.2.200", "2001:db8::1", "198.51.100.1")
 ASKED = [f for f in FACTS.values() if f.source is not Source.LIVE]
-KNOWN = Known()
+KNOWN = ConditionNames()
 
 _numbers = st.integers(0, 6)
 

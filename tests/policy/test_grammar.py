@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from smtpguard.config.problem import Invalid
 from smtpguard.policy.condition import Answer
 from smtpguard.policy.facts import FACTS, Count, Unknown, Value
-from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.sentence import UNKNOWN, sentence
 
 YES, NO, DOUBT = Answer.YES, Answer.NO, Answer.UNKNOWN
-KNOWN = Known(
+KNOWN = ConditionNames(
     groups={"communications": frozenset({"eva@example.com"})},
     words={"recipients.lists": ("news", "offers")},
     delimiters="+",
@@ -55,7 +55,7 @@ def test_windows() -> None:
 
 
 def test_a_bound_above_what_is_usual_and_of_some_lists() -> None:
-    known = Known(words={"recipients.lists": ("news", "faith")}, special=frozenset({"faith"}))
+    known = ConditionNames(words={"recipients.lists": ("news", "faith")}, special=frozenset({"faith"}))
     raw = {"at_least": 12, "in": "7d", "usual": "x2.5", "lists": ["special-category", "news"]}
     made = condition(FACTS["sender.list_contacts"], raw, every=False, known=known)
     assert made.limit == ">= 12 in 7d and more than x2.5 the usual on one list of special-category or news"

@@ -14,7 +14,7 @@ from smtpguard.policy import looser as module
 from smtpguard.policy.condition import NO, UNKNOWN, YES
 from smtpguard.policy.engine import RuleSet, decide
 from smtpguard.policy.facts import FACTS, Count, Unknown
-from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.implication import implies
 from smtpguard.policy.looser import looser
 from smtpguard.policy.models import ListModel
@@ -244,7 +244,7 @@ def some_rules(data: st.DataObject, rules: RuleSet) -> RuleSet:
         if how == "other":
             each = data.draw(st.sampled_from(rule.conditions))
             every = each in rule.unless
-            now = condition(each.fact, data.draw(drawn.raw_conditions(each.fact)), every=every, known=Known())
+            now = condition(each.fact, data.draw(drawn.raw_conditions(each.fact)), every=every, known=ConditionNames())
             side = "unless" if every else "when"
             changed: dict[str, Any] = {side: tuple(now if c is each else c for c in getattr(rule, side))}
             rule = replace(rule, **changed)
@@ -276,7 +276,7 @@ def test_a_condition_that_implies_another_never_says_more(data: st.DataObject) -
             fact,
             data.draw(drawn.raw_conditions(fact)),
             every=data.draw(st.booleans()) if every else False,
-            known=Known(),
+            known=ConditionNames(),
         )
         for _ in range(2)
     )

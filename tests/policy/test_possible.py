@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from smtpguard.policy.condition import YES
 from smtpguard.policy.facts import FACTS, Count, Type, Value
-from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.possible import _possible, can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 
-KNOWN = Known(words={"recipients.lists": ("press", "news"), "recipients.audience": ("customers", "staff")})
+KNOWN = ConditionNames(words={"recipients.lists": ("press", "news"), "recipients.audience": ("customers", "staff")})
 
 
 def rule(when: dict[str, Any], unless: dict[str, Any] | None = None) -> Rule:

@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.policy.facts import FACTS
-from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
 from tests.policy import drawn
 
-KNOWN = Known(groups={"one": frozenset({"eva@example.com"}), "more": frozenset({"eva@example.com", "bo@example.com"})})
+KNOWN = ConditionNames(
+    groups={"one": frozenset({"eva@example.com"}), "more": frozenset({"eva@example.com", "bo@example.com"})}
+)
 
 
 def rule(when: dict[str, Any], unless: dict[str, Any] | None = None, **more: Any) -> Rule:

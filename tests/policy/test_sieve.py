@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from smtpguard.policy.condition import NO
 from smtpguard.policy.facts import FACTS, Count, Facts, Value
-from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.sieve import Sieve
 from smtpguard.policy.verdict import Action
@@ -27,7 +27,7 @@ def test_whatever_does_not_surely_miss_is_left(data: st.DataObject) -> None:
 
 
 def test_of_a_thousand_rules_for_as_many_lists_few_are_left() -> None:
-    known = Known(words={"recipients.lists": tuple(f"list{n}" for n in range(1000))})
+    known = ConditionNames(words={"recipients.lists": tuple(f"list{n}" for n in range(1000))})
 
     def of_list(n: int) -> Rule:
         when = {"recipients.lists": [f"list{n}"], "recipients.customers": f">= {n + 1}", "message.looks": "internal"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.wire.guesses import Guesses, Patience
+from smtpguard.wire.guesses import Guesses, GuessLimits
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -97,7 +97,7 @@ def test_it_is_forgotten_after_a_while() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    patience = Patience(entries=50)
+    patience = GuessLimits(entries=50)
     guesses = Guesses(Clock(), patience)
     for n in range(500):
         guesses.wrong(f"address {n}", f"name {n}", b"x")
@@ -118,7 +118,7 @@ ACTIONS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(ACTIONS)
 def test_whatever_happens_a_wait_has_its_bounds(actions: list[tuple[str, str, str, bytes, float]]) -> None:
-    clock, patience = Clock(), Patience(entries=3)
+    clock, patience = Clock(), GuessLimits(entries=3)
     guesses = Guesses(clock, patience)
     for what, address, name, secret, seconds in actions:
         match what:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, Asked, BadReply, RelaySession
+from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, RelaySession, SentCommands
 
 REPLIES = {
     b"250 2.0.0 Ok\r\n": Reply(250, ("2.0.0 Ok",)),
@@ -26,7 +26,7 @@ REPLIES = {
 def asking(*due: int) -> RelaySession[str]:
     session: RelaySession[str] = RelaySession()
     for number, replies in enumerate(due):
-        session.asked.append(Asked(replies, f"the {number}th"))
+        session.asked.append(SentCommands(replies, f"the {number}th"))
     return session
 
 
@@ -62,12 +62,12 @@ def test_who_is_asked_for_more_waits_for_no_other_reply() -> None:
 def test_nothing_behind_the_last_is_heard() -> None:
     """CVE-2011-0411: what comes in plain text behind the reply to STARTTLS."""
     session = RelaySession[str]()
-    session.asked.append(Asked(1, "STARTTLS", last=True))
+    session.asked.append(SentCommands(1, "STARTTLS", last=True))
     [asked] = session.receive(b"220 Go ahead\r\n250 evil\r\n250-half of")
     assert asked.replies == [Reply(220, ("Go ahead",))]
     assert session.deaf
     assert session.unasked is None
-    session.asked.append(Asked(1, "EHLO"))
+    session.asked.append(SentCommands(1, "EHLO"))
     assert [asked.replies[0].lines for asked in session.receive(b"250 fine\r\n")] == [("fine",)]
 
 

@@ -363,7 +363,7 @@ async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[Le
     ]
 
 
-def _covers(covers: covering.Covered, *, blind: bool) -> CoversRow:
+def _covers(covers: covering.Coverage, *, blind: bool) -> CoversRow:
     row: dict[str, Any] = covers.row
     if blind:
         row |= {"differs": [{**one, "before": "", "seen": []} for one in row["differs"]], "one_of": []}

@@ -21,7 +21,7 @@ from smtpguard.lists.sources.credentials import secret, trust
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import Table, TextTable
 from smtpguard.lists.sources.json import JsonTable
-from smtpguard.lists.sources.timeouts import Patience
+from smtpguard.lists.sources.timeouts import SourceTimeouts
 from smtpguard.lists.sources.web import Web
 
 _TOLD = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
@@ -48,7 +48,7 @@ class HttpSource:
         else:
             table = CsvTable.of(declaration) if kind == "csv" else TextTable()
         url, token = declaration["http"], declaration.get("token_file")
-        web = Web(label=_label(url), patience=Patience.of(declaration, stop), verify=trust(declaration.get("ca_file"), base),
+        web = Web(label=_label(url), patience=SourceTimeouts.of(declaration, stop), verify=trust(declaration.get("ca_file"), base),
                   secret=f"Bearer {secret(token, base)}" if token else None, named="token_file")  # fmt: skip
         return cls(
             url=url, kind=kind, table=table, web=web, max_octets=declaration.get("max_mb", 1024) << 20, state=state

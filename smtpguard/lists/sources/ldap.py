@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import secret, trust
-from smtpguard.lists.sources.timeouts import Patience, shut
+from smtpguard.lists.sources.timeouts import SourceTimeouts, shut
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"
@@ -39,7 +39,7 @@ class LdapSource:
     implicit_tls: bool
     starttls: bool
     verify: ssl.SSLContext = field(repr=False)
-    patience: Patience
+    patience: SourceTimeouts
     groups: tuple[str, ...] = ()
     base: str | None = None
     filter: str | None = None
@@ -60,7 +60,7 @@ class LdapSource:
             implicit_tls=implicit,
             starttls=not implicit and declaration.get("starttls", True),
             verify=trust(declaration.get("ca_file"), base),
-            patience=Patience.of(declaration, stop),
+            patience=SourceTimeouts.of(declaration, stop),
             groups=tuple(declaration.get("group") or ()),
             base=declaration.get("base"),
             filter=declaration.get("filter"),

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import secret, trust
-from smtpguard.lists.sources.timeouts import Patience
+from smtpguard.lists.sources.timeouts import SourceTimeouts
 from smtpguard.lists.sources.web import Web
 
 PAGE = 1000
@@ -39,7 +39,7 @@ class Core:
         root = declaration["mailman"].rstrip("/")
         label = f"Mailman at {urlsplit(root).hostname}"
         login = f"{declaration.get('user') or 'restadmin'}:{secret(declaration['password_file'], base)}"
-        web = Web(label=label, patience=Patience.of(declaration, stop), verify=trust(declaration.get("ca_file"), base),
+        web = Web(label=label, patience=SourceTimeouts.of(declaration, stop), verify=trust(declaration.get("ca_file"), base),
                   secret=f"Basic {base64.b64encode(login.encode()).decode()}", named="password_file")  # fmt: skip
         return cls(root=root, web=web, label=label)
 

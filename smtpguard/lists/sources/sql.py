@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import file_of, secret
-from smtpguard.lists.sources.timeouts import Patience, shut
+from smtpguard.lists.sources.timeouts import SourceTimeouts, shut
 
 ROWS = 2000  # held at a time
 _VALUE = re.compile(r"""(["']).*\1""")
@@ -35,7 +35,7 @@ class SqlSource:
 
     url: URL = field(repr=False)
     query: str
-    patience: Patience
+    patience: SourceTimeouts
     version: str | None = None
     column: str | None = None
     opening: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
@@ -53,7 +53,7 @@ class SqlSource:
             url = url.set(database=str(file_of(url.database, base)))
         if declaration.get("password_file"):
             url = url.set(password=secret(declaration["password_file"], base))
-        return cls(url=url, query=declaration["query"], patience=Patience.of(declaration, stop),
+        return cls(url=url, query=declaration["query"], patience=SourceTimeouts.of(declaration, stop),
                    version=declaration.get("version"), column=declaration.get("column"))  # fmt: skip
 
     @property

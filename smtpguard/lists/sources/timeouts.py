@@ -17,7 +17,7 @@ from smtpguard.lists.sources import SourceError, Stop
 LOOK_SECONDS = 0.2
 
 
-class Patience:
+class SourceTimeouts:
     """The time starts when it is created."""
 
     def __init__(
@@ -30,7 +30,7 @@ class Patience:
         self._end = monotonic() + limit_seconds
 
     @classmethod
-    def of(cls, declaration: Mapping[str, Any], stop: Stop) -> Patience:
+    def of(cls, declaration: Mapping[str, Any], stop: Stop) -> SourceTimeouts:
         return cls(
             wait_seconds=declaration.get("timeout", 30), limit_seconds=declaration.get("time_limit", 3600), stop=stop
         )

@@ -15,7 +15,7 @@ import httpx2
 
 from smtpguard.lists.sources import SourceError
 from smtpguard.lists.sources.packed import unpacked
-from smtpguard.lists.sources.timeouts import Patience, shut
+from smtpguard.lists.sources.timeouts import SourceTimeouts, shut
 
 MAX_REDIRECTS = 5
 _AGENT = "smtpguard"
@@ -31,7 +31,7 @@ class Web:
     """``secret``: the Authorization header for the first server. ``label``: its name in error messages."""
 
     def __init__(
-        self, *, label: str, patience: Patience, verify: ssl.SSLContext, secret: str | None, named: str
+        self, *, label: str, patience: SourceTimeouts, verify: ssl.SSLContext, secret: str | None, named: str
     ) -> None:
         """``named``: the key of the policy that names the secret's file, for error messages."""
         self._label, self._patience, self._secret, self._named = label, patience, secret, named
@@ -103,7 +103,7 @@ class Web:
 class _Mended:
     """Turn the library's exceptions into a SourceError that explains them."""
 
-    def __init__(self, label: str, patience: Patience) -> None:
+    def __init__(self, label: str, patience: SourceTimeouts) -> None:
         self._label, self._patience = label, patience
 
     def __enter__(self) -> None:

@@ -37,7 +37,7 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Called:
+class CalledRule:
     """A rule of the policy that calls a person. ``lists``: for each list that it is about, how many of its people were
     written to; ``senders``: how many of them each sender wrote to in the last ``minutes``, the most first; personal
     data."""
@@ -88,7 +88,7 @@ class Seen:
     absent: tuple[str, ...] | None = None
     starts: str | None = None
     behind: Mapping[str, float] | None = None
-    called: tuple[Called, ...] | None = None
+    called: tuple[CalledRule, ...] | None = None
     stopped: tuple[Stopped, ...] | None = None
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Condition, Found, Seen, Severity, raised, unknown
-from smtpguard.observe.told import Known
+from smtpguard.observe.told import RaisedAlarm
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,14 @@ class Phase(enum.Enum):
 class Memory(Protocol):
     """The sent alarms. The caller handles its errors."""
 
-    async def known(self) -> Mapping[str, Known]: ...
+    async def known(self) -> Mapping[str, RaisedAlarm]: ...
 
-    async def swap(self, before: Known | None, after: Known | None) -> bool:
+    async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
         """Replace ``before`` by ``after``, None for nothing. False: it has changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class AlarmMessage:
     """One message of an alarm. ``alarm``: as it is now; for one that is over, as its key says."""
 
     alarm: Alarm
@@ -58,21 +58,21 @@ class Told:
     at: datetime
 
 
-Tell = Callable[[Told], Awaitable[bool]]
+Tell = Callable[[AlarmMessage], Awaitable[bool]]
 """False: it reached nobody."""
 
 
-class _Hasty:
+class _TimedMemory:
     """The store's memory with a time limit: a store that can be read but not written must not delay alarms."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
 
-    async def known(self) -> Mapping[str, Known]:
+    async def known(self) -> Mapping[str, RaisedAlarm]:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._memory.known()
 
-    async def swap(self, before: Known | None, after: Known | None) -> bool:
+    async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._memory.swap(before, after)
 
@@ -81,7 +81,7 @@ class Rounds:
     """``away``: whether an error of ``shared`` means that the store is unavailable, which is waited out."""
 
     def __init__(self, *, shared: Memory, own: Memory, tell: Tell, away: Callable[[Exception], bool]) -> None:
-        self._shared, self._own, self._tell, self._away = _Hasty(shared), own, tell, away
+        self._shared, self._own, self._tell, self._away = _TimedMemory(shared), own, tell, away
         self._first: dict[str, datetime] = {}  # since when each is true without a break
         self._telling: dict[str, asyncio.Task[None]] = {}
         self.active: tuple[Alarm, ...] = ()
@@ -112,7 +112,7 @@ class Rounds:
                 }
                 await self._of(self._own, alone, alarms, dark, seen.at)
 
-    async def _hand_over(self, known: Mapping[str, Known], shared: Mapping[str, Alarm]) -> None:
+    async def _hand_over(self, known: Mapping[str, RaisedAlarm], shared: Mapping[str, Alarm]) -> None:
         """Alarms that this host sent alone while the store could not be written become the installation's again."""
         for key, past in (await self._own.known()).items():
             if key not in shared or past.told is None:
@@ -163,7 +163,7 @@ class Rounds:
         if self._telling.get(key) is task:
             del self._telling[key]
 
-    async def _due(self, memory: Memory, before: Known | None, alarm: Alarm, now: datetime) -> None:
+    async def _due(self, memory: Memory, before: RaisedAlarm | None, alarm: Alarm, now: datetime) -> None:
         if before is not None and _claimed(before, now):
             return
         if before is not None and before.told is not None:
@@ -172,8 +172,10 @@ class Rounds:
                 return
         phase = Phase.BEGINS if before is None or before.told is None else Phase.LASTS
         began = before.began if before is not None else self._first[alarm.key]
-        claim = replace(before or Known(key=alarm.key, began=began), claimed_until=now + CLAIM)
-        if await memory.swap(before, claim) and await self._tell(Told(alarm=alarm, phase=phase, began=began, at=now)):
+        claim = replace(before or RaisedAlarm(key=alarm.key, began=began), claimed_until=now + CLAIM)
+        if await memory.swap(before, claim) and await self._tell(
+            AlarmMessage(alarm=alarm, phase=phase, began=began, at=now)
+        ):
             settled = replace(claim, told=now, claimed_until=None)
             try:
                 if not await memory.swap(claim, settled):
@@ -183,7 +185,7 @@ class Rounds:
                     await self._own.swap(None, settled)
                 raise
 
-    async def _over(self, memory: Memory, past: Known, condition: Condition, now: datetime) -> None:
+    async def _over(self, memory: Memory, past: RaisedAlarm, condition: Condition, now: datetime) -> None:
         if past.told is None:  # it was never sent
             if not _claimed(past, now):
                 await memory.swap(past, None)
@@ -192,7 +194,7 @@ class Rounds:
             return
         claim = replace(past, claimed_until=now + CLAIM)
         alarm = Alarm(condition=condition, found=_remembered(past.key, condition))
-        told = Told(alarm=alarm, phase=Phase.ENDS, began=past.began, at=now)
+        told = AlarmMessage(alarm=alarm, phase=Phase.ENDS, began=past.began, at=now)
         if await memory.swap(past, claim) and await self._tell(told):
             await memory.swap(claim, None)
 
@@ -200,7 +202,7 @@ class Rounds:
         return (now - self._first[alarm.key]).total_seconds() >= alarm.condition.after_seconds
 
 
-async def _settle_taken(memory: Memory, claim: Known, settled: Known) -> None:
+async def _settle_taken(memory: Memory, claim: RaisedAlarm, settled: RaisedAlarm) -> None:
     """If somebody took the alarm while it was being sent, keep that, and record that it was sent."""
     now = (await memory.known()).get(claim.key)
     if now is not None and now.taken_by and now.claimed_until == claim.claimed_until:
@@ -225,7 +227,7 @@ def _logged(task: asyncio.Task[None]) -> None:
         log.warning("an alarm could not be told: %s", error)
 
 
-def _claimed(known: Known, now: datetime) -> bool:
+def _claimed(known: RaisedAlarm, now: datetime) -> bool:
     return known.claimed_until is not None and now < known.claimed_until <= now + CLAIM  # a clock may be set back
 
 

@@ -12,25 +12,25 @@ from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import alarm
 from smtpguard.journal.chain import instant, microseconds
-from smtpguard.observe.told import Known
+from smtpguard.observe.told import RaisedAlarm
 
 
 class Alarmed:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def known(self) -> Mapping[str, Known]:
+    async def known(self) -> Mapping[str, RaisedAlarm]:
         return await self._access.ask(_known)
 
-    async def swap(self, before: Known | None, after: Known | None) -> bool:
+    async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
         return await self._access.write(lambda batch: _swap(batch, before, after))
 
 
-def _known(connection: Connection) -> dict[str, Known]:
+def _known(connection: Connection) -> dict[str, RaisedAlarm]:
     return {row.key: _read(row) for row in connection.execute(select(alarm))}
 
 
-def _swap(batch: Batch, before: Known | None, after: Known | None) -> bool:
+def _swap(batch: Batch, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
     """Writers are serial, so the row that is read here is the row that is overwritten."""
     connection = batch.connection
     given = before or after
@@ -48,7 +48,7 @@ def _swap(batch: Batch, before: Known | None, after: Known | None) -> bool:
     return True
 
 
-def _values(known: Known) -> dict[str, int | str]:
+def _values(known: RaisedAlarm) -> dict[str, int | str]:
     return {
         "began": microseconds(known.began),
         "told": _us(known.told),
@@ -58,8 +58,8 @@ def _values(known: Known) -> dict[str, int | str]:
     }
 
 
-def _read(row: Any) -> Known:
-    return Known(
+def _read(row: Any) -> RaisedAlarm:
+    return RaisedAlarm(
         key=row.key,
         began=instant(row.began),
         told=instant(row.told) if row.told else None,

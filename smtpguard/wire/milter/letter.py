@@ -40,7 +40,7 @@ class House:
     senders_verified: bool = False
 
 
-class Known:
+class SessionMacros:
     """The macros of a session and, apart from them, those of its current message, so that none outlives its object."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Client:
 
     def __init__(self, mta: str = "") -> None:
         """``mta``: the address of the MTA, "" on a Unix socket."""
-        self.known = Known()
+        self.known = SessionMacros()
         self.helo = ""
         self._mta = mta
         self._connect = Connect(b"", Family.UNKNOWN)
@@ -136,7 +136,7 @@ class Letter:
     """One message, from MAIL on. ``recipients`` beside the ``paths`` by which the MTA knows them. ``refusals``: not
     reported yet."""
 
-    def __init__(self, mail: Mail, known: Known, house: House) -> None:
+    def __init__(self, mail: Mail, known: SessionMacros, house: House) -> None:
         self.recipients: list[Recipient] = []
         self.paths: list[bytes] = []
         self.content = Assembling(house.limits, house.spool)

@@ -51,7 +51,7 @@ _WAITING = frozenset({State.NEW, State.AGREED, State.IDLE, State.MAIL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class MilterTimeouts:
     """Seconds. ``idle``: the MTA is silent as long as its client is, so this is only for an MTA that has vanished;
     ``packet``: from the first octet of a packet to its last; ``closing``: for answers that are not read."""
 
@@ -60,11 +60,11 @@ class Patience:
     closing: float = 10
 
 
-class Desk(Protocol):
+class LinkOwner(Protocol):
     """The owner of the connections, which decides on messages."""
 
     house: House
-    patience: Patience
+    patience: MilterTimeouts
     loop: asyncio.AbstractEventLoop
     new_id: Callable[[], str]
     monotonic: Callable[[], float]
@@ -81,7 +81,7 @@ class Desk(Protocol):
 class Link(asyncio.Protocol):
     """One connection of an MTA."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: LinkOwner) -> None:
         self._desk = desk
         self._house = desk.house
         self._decoder = commands()

@@ -20,7 +20,7 @@ from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.carried import Admit, carry
 from smtpguard.wire.milter.acceptance import Acceptance
 from smtpguard.wire.milter.letter import House, Refusals
-from smtpguard.wire.milter.link import Link, Patience
+from smtpguard.wire.milter.link import Link, MilterTimeouts
 from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
 from smtpguard.wire.turned import TurnedAway, Why, turned_away
 
@@ -38,14 +38,14 @@ class MilterReception:
         admit: Admit,
         *,
         new_id: Callable[[], str],
-        patience: Patience | None = None,
+        patience: MilterTimeouts | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         turned_away: Callable[[TurnedAway], None] = lambda mail: None,
     ) -> None:
         """``turned_away``: called for each message that is answered 4xx without a verdict."""
         self._turned_away = turned_away
         self.house, self.admit, self.new_id, self.monotonic = house, admit, new_id, monotonic
-        self.patience = patience or Patience()
+        self.patience = patience or MilterTimeouts()
         self.loop = asyncio.get_running_loop()
         self._links: dict[Link, Callable[[], None] | None] = {}
         self._deciding = 0

@@ -13,7 +13,7 @@ from smtpguard.locale.phrase import places
 from smtpguard.locale.speech import Speech
 from smtpguard.observe.alarms.conditions import (
     CONDITIONS,
-    Called,
+    CalledRule,
     Ends,
     Seen,
     Severity,
@@ -29,7 +29,7 @@ WELL = Seen(
     certificates=(Ends(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), starts="",
     behind={"chat": 2.0}, called=(), stopped=(),
 )  # fmt: skip
-MANY = Called(
+MANY = CalledRule(
     rule="many-write",
     purpose="Many write to one list",
     lists={"news": 1234},

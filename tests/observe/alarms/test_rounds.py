@@ -12,23 +12,23 @@ import pytest
 
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import Ends, Seen
-from smtpguard.observe.alarms.rounds import CLAIM, Phase, Rounds, Told, take
-from smtpguard.observe.told import Known
+from smtpguard.observe.alarms.rounds import CLAIM, AlarmMessage, Phase, Rounds, take
+from smtpguard.observe.told import RaisedAlarm
 from tests.observe.alarms.test_conditions import ALL, MANY, NOW, WELL
 
 
 class Kept:
     def __init__(self) -> None:
-        self.rows: dict[str, Known] = {}
+        self.rows: dict[str, RaisedAlarm] = {}
         self.away = False
         self.reads_only = self.hangs = False
 
-    async def known(self) -> Mapping[str, Known]:
+    async def known(self) -> Mapping[str, RaisedAlarm]:
         if self.away:
             raise TimeoutError
         return dict(self.rows)
 
-    async def swap(self, before: Known | None, after: Known | None) -> bool:
+    async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
         if self.away or self.reads_only:
             raise TimeoutError
         if self.hangs:
@@ -53,7 +53,7 @@ class House:
         self.began: list[datetime] = []
 
     def node(self, own: Kept | None = None) -> Rounds:
-        async def tell(told: Told) -> bool:
+        async def tell(told: AlarmMessage) -> bool:
             if self.reaches:
                 self.told.append((told.alarm.key, told.phase))
                 self.began.append(told.began)
@@ -172,7 +172,7 @@ async def test_while_the_store_is_away_a_freeze_is_not_over_and_the_hosts_own_al
 
 async def test_an_alarm_of_another_version_is_left_to_it() -> None:
     house = House()
-    house.shared.rows["levitating"] = Known(key="levitating", began=NOW, told=NOW)
+    house.shared.rows["levitating"] = RaisedAlarm(key="levitating", began=NOW, told=NOW)
     await house.round(house.node(), {}, hours=1)
     assert house.told == []
     assert "levitating" in house.shared.rows
@@ -235,7 +235,7 @@ async def test_what_others_have_told_is_not_told_again_by_who_cannot_write() -> 
 async def test_a_store_that_fails_between_claim_and_telling_tells_nobody_twice() -> None:
     house = House()
 
-    async def tell(told: Told) -> bool:
+    async def tell(told: AlarmMessage) -> bool:
         house.told.append((told.alarm.key, told.phase))
         house.shared.reads_only = True
         return True
@@ -264,7 +264,7 @@ async def test_an_alarm_is_sent_again_until_somebody_takes_it() -> None:
 async def test_who_takes_it_while_it_is_sent_again_has_it() -> None:
     house = House()
 
-    async def tell(told: Told) -> bool:
+    async def tell(told: AlarmMessage) -> bool:
         house.told.append((told.alarm.key, told.phase))
         if told.phase is Phase.LASTS:
             assert await take(house.shared, "frozen", "eva", NOW)
@@ -289,7 +289,7 @@ async def test_a_telling_that_hangs_keeps_nobody_from_hearing_of_something_else(
     house, free = House(), asyncio.Event()
     begun: list[str] = []
 
-    async def tell(told: Told) -> bool:
+    async def tell(told: AlarmMessage) -> bool:
         begun.append(told.alarm.key)
         if told.alarm.key in ENDS:
             await free.wait()

@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.told import Known
+from smtpguard.observe.told import RaisedAlarm
 from smtpguard.store.store import Store
 from tests.store.making import T0
 
-FROZEN = Known(key="frozen", began=T0)
+FROZEN = RaisedAlarm(key="frozen", began=T0)
 CLAIMED = replace(FROZEN, claimed_until=T0 + timedelta(seconds=60))
 TOLD = replace(FROZEN, told=T0 + timedelta(microseconds=1), taken_by="eva", taken_at=T0 + timedelta(seconds=2))
 

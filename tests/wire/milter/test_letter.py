@@ -15,7 +15,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.content import Assembling
-from smtpguard.wire.milter.letter import Client, House, Known, Letter
+from smtpguard.wire.milter.letter import Client, House, Letter, SessionMacros
 from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
 from tests.wire.milter.mta import split
 
@@ -77,8 +77,8 @@ async def test_what_smtp_would_end_is_ended(tmp_path: Path) -> None:
     assert assembled(b"A: b\r\n\r\nlast\r", tmp_path, chunk=1) == b"A: b\r\n\r\nlast\r\n"
 
 
-def letter(mail: Mail, *rcpts: Rcpt, known: Known | None = None, tmp: Path = Path("/nowhere")) -> Letter:
-    made = Letter(mail, known or Known(), House(limits=Limits(), spool=tmp, hostname="guard.example"))
+def letter(mail: Mail, *rcpts: Rcpt, known: SessionMacros | None = None, tmp: Path = Path("/nowhere")) -> Letter:
+    made = Letter(mail, known or SessionMacros(), House(limits=Limits(), spool=tmp, hostname="guard.example"))
     for rcpt in rcpts:
         refused = made.rcpt(rcpt, Client())
         assert refused is None, refused
@@ -114,7 +114,7 @@ class TestEnvelope:
         assert str(made.addresses[0]) == "åsa@bücher.example"
 
     def test_what_the_mta_makes_of_it_where_we_cannot(self) -> None:
-        known = Known()
+        known = SessionMacros()
         known.learn(Macros(b"M", ((b"{mail_addr}", b"anna@example.com"),)))
         known.learn(Macros(b"R", ((b"{rcpt_addr}", "åsa@example.com".encode()),)))
         made = letter(Mail(b"<anna>"), Rcpt(b"<asa (at home)>"), known=known)
@@ -187,7 +187,7 @@ class TestSession:
         assert made.expander
 
     def test_macros_are_bounded(self) -> None:
-        known = Known()
+        known = SessionMacros()
         for n in range(2000):
             known.learn(Macros(b"M", ((b"x%d" % n, b"y"),)))
         assert known.get(b"x0") == "y"

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from smtpguard.database.schema import delivery, outbox
 from smtpguard.holds.model import LET_GO, Change, Conflict, Hold, Move, State
-from smtpguard.holds.sending import UNSENT, Out, Outgoing, Sending, Taken, taken_back
+from smtpguard.holds.sending import UNSENT, Out, Outgoing, RevocationResult, Sending, taken_back
 from smtpguard.journal.event import Kind
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Delivered, Lease, Outcome, Settled
@@ -29,7 +29,7 @@ async def approved(store: Store, id: str, *to: str, **more: Any) -> None:
     await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
 
 
-async def back(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None) -> Taken:
+async def back(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None) -> RevocationResult:
     """As guard takes it back; ``seen``: what the step was given."""
 
     def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:

@@ -20,7 +20,7 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State
-from smtpguard.holds.sending import Out, Outgoing, Sending, Taken
+from smtpguard.holds.sending import Out, Outgoing, RevocationResult, Sending
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
@@ -93,7 +93,7 @@ def outgoing(connection: Connection, hold_id: str, now_us: int) -> Outgoing:
     return Outgoing() if lead is None else _Group.look(connection, lead, now_us).outgoing
 
 
-def take_back(batch: Batch, hold_id: str, step: Step) -> Taken:
+def take_back(batch: Batch, hold_id: str, step: Step) -> RevocationResult:
     """Apply ``step`` to a hold, approved or not, with the copies under it. Raises KeyError if there is no such hold."""
     batch.flush()
     lead = holds.find(batch.connection, hold_id)
@@ -102,7 +102,7 @@ def take_back(batch: Batch, hold_id: str, step: Step) -> Taken:
     return _taken(batch, _Group.look(batch.connection, lead, batch.now_us), step)
 
 
-def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step) -> tuple[Mailing, Taken]:
+def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step) -> tuple[Mailing, RevocationResult]:
     """Apply ``decide`` to a mailing, and ``step`` to all of it that is approved and not sent, in one commit. Raises
     KeyError if there is no such mailing."""
     batch.flush()
@@ -125,7 +125,7 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
         if group.outgoing.stoppable or group.leaving:
             with suppress(Refused):  # nothing of it can be revoked; the others are
                 changes += _taken(batch, group, step).changes
-    return mailings_of(batch).view(row), Taken(changes=tuple(changes), outgoing=whole)
+    return mailings_of(batch).view(row), RevocationResult(changes=tuple(changes), outgoing=whole)
 
 
 def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
@@ -145,7 +145,7 @@ def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
     return sorted(set(connection.execute(sent.union(turn, leaving)).scalars()))
 
 
-def _taken(batch: Batch, group: _Group, step: Step) -> Taken:
+def _taken(batch: Batch, group: _Group, step: Step) -> RevocationResult:
     """Raises Refused, and has then written nothing."""
     made: list[tuple[Hold, Change]] = []
     lead, own, out = group.lead, group.own, _out(group.own)
@@ -166,7 +166,7 @@ def _taken(batch: Batch, group: _Group, step: Step) -> Taken:
     for change in changes if lead.state in LET_GO else ():
         if change.hold is not None and change.hold.state not in LET_GO:
             _counted(batch, change.hold)
-    return Taken(changes=tuple(changes), outgoing=group.outgoing)
+    return RevocationResult(changes=tuple(changes), outgoing=group.outgoing)
 
 
 def _heir(batch: Batch, lead: Hold, copy_id: str) -> Hold:
