@@ -298,6 +298,8 @@ async def test_what_the_authority_asks_for_is_written_on_the_page(here: Stage) -
         {"act": "write", "field": "contact", "text": " "},
     ):
         assert (await operator.post("/incident", **wrong, **asked)).status_code == 422
+    refused = await operator.post("/incident", act="aware", time="my guess", **asked)
+    assert 'value="my guess"' in refused.text, "what was typed comes back"
     assert len(await here.home.store.preserved()) == 1
 
 

@@ -39,7 +39,7 @@ FORMS: list[tuple[str, str, dict[str, Any], str, str]] = [
 ]  # fmt: skip
 NOTHING_TYPED = {
     # buttons, and choices of which every one is taken
-    "/decide", "/logout", "/me/language", "/thaw/{freeze_id}", "/login/sso/back", "/held/{hold_id}/withdraw", "/held/{hold_id}/settle", "/held/{hold_id}/unvote", "/mine/{link}/unvote", "/mine/{link}/withdraw", "/held/{hold_id}/judge", "/mine/{link}/judge",
+    "/decide", "/logout", "/alarms/take", "/me/language", "/thaw/{freeze_id}", "/login/sso/back", "/held/{hold_id}/withdraw", "/held/{hold_id}/settle", "/held/{hold_id}/unvote", "/mine/{link}/unvote", "/mine/{link}/withdraw", "/held/{hold_id}/judge", "/mine/{link}/judge",
     "/people/{account_id}/roles", "/people/{account_id}/disable", "/people/{account_id}/enable", "/people/{account_id}/password",
     "/people/{account_id}/factor-off", "/people/{account_id}/delete", "/people/{account_id}/sso", "/me/sso",
     # with tests of their own, some since a password or a code never comes back

@@ -96,7 +96,16 @@ async def report(request: Request) -> Response:
     if wanted not in TYPES:
         form_of_it = await asyncio.to_thread(filled, made, page, said)
         drafts = await asyncio.to_thread(_drafts, made)
-        return await _shown(request, asked, 422 if problem else 200, problem, page, breach=form_of_it, drafts=drafts)
+        return await _shown(
+            request,
+            asked,
+            422 if problem else 200,
+            problem,
+            page,
+            breach=form_of_it,
+            drafts=drafts,
+            typed=_typed(sent) if problem else {},
+        )
     try:
         content = await asyncio.to_thread(written, wanted, made, page, said)
     except MissingExtra as error:
@@ -132,6 +141,12 @@ async def _taken_down(request: Request, sent: FormData) -> str:
     except LedgerError:
         return said("Nothing was done: the record cannot be written at the moment. Try again.")
     return ""
+
+
+def _typed(sent: FormData) -> dict[str, str]:
+    """What was typed into a field that was refused, by the field; the time under "time"."""
+    text = sent.get("text", "")
+    return {_value(sent, "field"): text if isinstance(text, str) else "", "time": _value(sent, "time")}
 
 
 def _drafts(made: Made) -> list[tuple[str, str, str]]:
@@ -191,6 +206,7 @@ async def _shown(
     wrong: Mapping[str, str] | None = None,
     breach: Form | None = None,
     drafts: Sequence[tuple[str, str, str]] = (),
+    typed: Mapping[str, str] | None = None,
 ) -> Response:
     here, who = desk(request), person(request)
     lists = here.policies.current().registry.lists
@@ -207,6 +223,7 @@ async def _shown(
         state=labels.mailing_state,
         breach=breach,
         drafts=drafts,
+        typed=typed or {},
         most=MOST,
         lists=sorted((info.title or name, name) for name, info in lists.items()),
         problem=problem or (speech(request)(N_("No report was made: see below what is missing.")) if wrong else ""),
