@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
 from smtpguard.app.guardline import counts, straight_line
-from smtpguard.app.turned import Turned
+from smtpguard.app.turnedawaylog import Turned
 from smtpguard.config.settings import MilterListener, Settings
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.letter import House
+from smtpguard.wire.milter.letter import MilterSettings
 from smtpguard.wire.milter.reception import MilterReception
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,9 @@ class Milter(Part):
         line = await straight_line(settings, self._undo)
         self._watch, self._intake = line.watch, line.intake
         self._receptions = [
-            MilterReception(house(settings, each, line.hostname), line.intake, new_id=new_id, turned_away=self._turned)
+            MilterReception(
+                milter_settings(settings, each, line.hostname), line.intake, new_id=new_id, turned_away=self._turned
+            )
             for each in settings.listen.milter
         ]
 
@@ -71,9 +73,9 @@ class Milter(Part):
             closed()
 
 
-def house(settings: Settings, each: MilterListener, hostname: str) -> House:
+def milter_settings(settings: Settings, each: MilterListener, hostname: str) -> MilterSettings:
     limits = settings.limits
-    return House(
+    return MilterSettings(
         name=each.called,
         limits=Limits(
             recipients=limits.recipients,

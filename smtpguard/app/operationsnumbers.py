@@ -35,7 +35,7 @@ from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
-from smtpguard.wire.turned import Why
+from smtpguard.wire.turnedaway import Why
 
 LOOK_SECONDS = 5.0
 OLD_SECONDS = 3 * LOOK_SECONDS

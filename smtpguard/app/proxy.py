@@ -15,7 +15,7 @@ from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
 from smtpguard.app.guardline import counts, straight_line
 from smtpguard.app.relay import relay_logins, relay_pool, said_of
-from smtpguard.app.turned import Turned
+from smtpguard.app.turnedawaylog import Turned
 from smtpguard.config.settings import Settings, SmtpListener
 from smtpguard.guard.ports import Clock
 from smtpguard.mail.address import Address

@@ -253,8 +253,8 @@ async def _tell(context: Context, settings: Settings, policy: Policy, as_json: b
 
 async def store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
     """Print a line for each finding on the store and on approvers. Returns whether the check may go on."""
+    from smtpguard.app.clientcheck import turned_away
     from smtpguard.app.storestatus import policy_stands, stands
-    from smtpguard.app.turnedaway import turned_away
 
     found = [*await stands(settings, policy), *await asyncio.to_thread(policy_stands, settings)]
     found += await turned_away(settings, datetime.now(UTC))

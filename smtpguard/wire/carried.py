@@ -10,7 +10,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
-from smtpguard.wire.turned import Why
+from smtpguard.wire.turnedaway import Why
 
 log = logging.getLogger("smtpguard.wire")
 

@@ -27,7 +27,7 @@ from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.handshake import Route
 from smtpguard.wire.pool import Place, RelayPool
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable, Waiter
-from smtpguard.wire.turned import Why
+from smtpguard.wire.turnedaway import Why
 
 log = logging.getLogger("smtpguard.wire")
 

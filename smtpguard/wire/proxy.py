@@ -25,7 +25,7 @@ from smtpguard.mail.transaction import Fence, Lost
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.grammar import Rcpt, mail_line, rcpt_line
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
-from smtpguard.wire.turned import Why
+from smtpguard.wire.turnedaway import Why
 from smtpguard.wire.xforward import xforward
 
 AFTER_DOT_SECONDS = 30.0

@@ -26,7 +26,7 @@ from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
 from smtpguard.wire.server import Dialog
-from smtpguard.wire.turned import TurnedAway
+from smtpguard.wire.turnedaway import TurnedAway
 
 log = logging.getLogger("smtpguard.wire")
 

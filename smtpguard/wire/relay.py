@@ -20,7 +20,7 @@ from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled
 from smtpguard.wire.replies import BadReply, RelaySession, SentCommands
 from smtpguard.wire.target import Timeouts
-from smtpguard.wire.turned import Why
+from smtpguard.wire.turnedaway import Why
 
 BLOCK_OCTETS = 1 << 16
 _UNKNOWN_COMMAND = frozenset({500, 501, 502, 503, 504})

@@ -52,7 +52,7 @@ from smtpguard.wire.session import (
     StartTls,
     Unload,
 )
-from smtpguard.wire.turned import TurnedAway, Why
+from smtpguard.wire.turnedaway import TurnedAway, Why
 
 HIGH_OCTETS = 1 << 18
 """No more is read from a client with this much unprocessed input."""

@@ -29,7 +29,7 @@ from smtpguard.wire.ehlo import largest, offer
 from smtpguard.wire.grammar import Rcpt
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
-from smtpguard.wire.turned import TurnedAway, Why, message_id_of
+from smtpguard.wire.turnedaway import TurnedAway, Why, message_id_of
 
 MOST_REPLIES = 1000
 """The most commands of one client that are answered before other connections have a turn."""

@@ -17,7 +17,7 @@ from smtpguard.app.alarms import Answers, relay_says
 from smtpguard.app.alarmways import FileMemory, Organisation, Ways
 from smtpguard.app.contact import second_way
 from smtpguard.app.relay import relay_target
-from smtpguard.app.turned import Turned
+from smtpguard.app.turnedawaylog import Turned
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.mail import reply
@@ -27,7 +27,7 @@ from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
 from smtpguard.observe.told import RaisedAlarm
 from smtpguard.observe.webhooks.sending import genuine
 from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
-from smtpguard.wire.turned import TurnedAway, Why
+from smtpguard.wire.turnedaway import TurnedAway, Why
 from tests.observe.alarms.test_conditions import ALL, NOW, WELL
 from tests.observe.receiver import FAILS, Receiver, receiver
 from tests.scripted_relay import ScriptedRelay

@@ -18,7 +18,7 @@ from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.codec import encode
-from smtpguard.wire.milter.letter import House
+from smtpguard.wire.milter.letter import MilterSettings
 from smtpguard.wire.milter.packet import Negotiate, Quit
 from smtpguard.wire.milter.reception import MilterReception
 from tests.peers import postfix
@@ -90,7 +90,7 @@ class OtherMilter:
             return Relayed(replies=await onward.send(b"X-Other: seen\r\n", stands))
 
         self._reception = MilterReception(
-            House(limits=Limits(), spool=self._root), sign, new_id=lambda: str(next(numbers))
+            MilterSettings(limits=Limits(), spool=self._root), sign, new_id=lambda: str(next(numbers))
         )
         self._listening = socket.create_server(("127.0.0.1", self.port))
         self._listening.setblocking(False)

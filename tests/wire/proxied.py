@@ -20,7 +20,7 @@ from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.reception import Reception
 from smtpguard.wire.target import RelayTarget, Tls
-from smtpguard.wire.turned import TurnedAway
+from smtpguard.wire.turnedaway import TurnedAway
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import stands
 

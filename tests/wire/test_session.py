@@ -33,7 +33,7 @@ from smtpguard.wire.session import (
     SmtpSession,
     Unload,
 )
-from smtpguard.wire.turned import TurnedAway, Why
+from smtpguard.wire.turnedaway import TurnedAway, Why
 
 OFFERED = {"PIPELINING": "", "SIZE": "1000", "8BITMIME": "", "SMTPUTF8": "", "DSN": "", "AUTH": "PLAIN LOGIN"}
 GREETING = Reply(220, ("guard.example ESMTP",))

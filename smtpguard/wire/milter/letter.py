@@ -20,7 +20,7 @@ from smtpguard.wire.data import Arrived
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.content import Assembling
 from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
-from smtpguard.wire.turned import Why
+from smtpguard.wire.turnedaway import Why
 
 _MAIL_PARAMETERS = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"})
 _RCPT_PARAMETERS = frozenset({b"NOTIFY", b"ORCPT"})
@@ -29,7 +29,7 @@ MOST_MACROS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class MilterSettings:
     """The settings for all clients of this listener. ``name``: the listener's."""
 
     limits: Limits
@@ -95,7 +95,7 @@ class Client:
     def greeted(self, name: bytes) -> None:
         self.helo = name.decode("utf-8", "replace")
 
-    def session(self, house: House) -> Session:
+    def session(self, settings: MilterSettings) -> Session:
         """As it is now, with the macros of the current message."""
         ip = self._ip()
         name = self._connect.name.decode("utf-8", "replace")
@@ -103,14 +103,14 @@ class Client:
             client_ip=ip,
             client_name="" if name.startswith("[") or name == "unknown" else name,
             peer=self._mta if self._mta != ip else "",
-            listener=house.name,
+            listener=settings.name,
             helo=self.helo,
             ident=self.known.get(b"i"),
             auth_user=self.known.get(b"auth_authen") or None,
             tls=bool(self.known.get(b"tls_version")),
-            senders_verified=house.senders_verified,
-            proves_senders=house.senders_verified,
-            expander=within(ip, house.expanders),
+            senders_verified=settings.senders_verified,
+            proves_senders=settings.senders_verified,
+            expander=within(ip, settings.expanders),
         )
 
     def _ip(self) -> str:
@@ -136,11 +136,11 @@ class Letter:
     """One message, from MAIL on. ``recipients`` beside the ``paths`` by which the MTA knows them. ``refusals``: not
     reported yet."""
 
-    def __init__(self, mail: Mail, known: SessionMacros, house: House) -> None:
+    def __init__(self, mail: Mail, known: SessionMacros, settings: MilterSettings) -> None:
         self.recipients: list[Recipient] = []
         self.paths: list[bytes] = []
-        self.content = Assembling(house.limits, house.spool)
-        self._known, self._house = known, house
+        self.content = Assembling(settings.limits, settings.spool)
+        self._known, self._settings = known, settings
         self.refusals: Refusals | None = None
         self._refused: Reply | None = None
         self._envelope = Envelope(reverse_path=None, recipients=())
@@ -153,10 +153,10 @@ class Letter:
         """Why this recipient cannot be carried; a refusal of the reverse-path is reported here, where it is possible."""
         if self._refused is not None:
             return self._refuse(Why.BAD_ADDRESS, self._refused, client)
-        if len(self.recipients) >= self._house.limits.recipients:
+        if len(self.recipients) >= self._settings.limits.recipients:
             return self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS, client)
         try:
-            recipient = _rcpt(rcpt, self._known.get(b"rcpt_addr"), self._house.hostname)
+            recipient = _rcpt(rcpt, self._known.get(b"rcpt_addr"), self._settings.hostname)
         except grammar.Refused as refused:
             return self._refuse(Why.BAD_ADDRESS, refused.reply, client)
         self.recipients.append(recipient)
@@ -165,7 +165,7 @@ class Letter:
 
     def _refuse(self, why: Why, answer: Reply, client: Client) -> Reply:
         if self.refusals is None:
-            self.refusals = Refusals(client.session(self._house), (why, answer))
+            self.refusals = Refusals(client.session(self._settings), (why, answer))
         self.refusals.recipients += 1
         return answer
 

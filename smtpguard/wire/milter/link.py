@@ -22,7 +22,7 @@ from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.milter.acceptance import Acceptance
 from smtpguard.wire.milter.codec import MOST_OCTETS, ProtocolError, commands, encode
 from smtpguard.wire.milter.content import Assembling
-from smtpguard.wire.milter.letter import Client, House, Letter, Refusals
+from smtpguard.wire.milter.letter import Client, Letter, MilterSettings, Refusals
 from smtpguard.wire.milter.packet import (
     Abort,
     Answer,
@@ -63,7 +63,7 @@ class MilterTimeouts:
 class LinkOwner(Protocol):
     """The owner of the connections, which decides on messages."""
 
-    house: House
+    settings: MilterSettings
     patience: MilterTimeouts
     loop: asyncio.AbstractEventLoop
     new_id: Callable[[], str]
@@ -83,7 +83,7 @@ class Link(asyncio.Protocol):
 
     def __init__(self, desk: LinkOwner) -> None:
         self._desk = desk
-        self._house = desk.house
+        self._settings = desk.settings
         self._decoder = commands()
         self._conversation = Conversation()
         self._mta = ""
@@ -166,7 +166,7 @@ class Link(asyncio.Protocol):
             case Mail():
                 self._close_letter()
                 self._client.known.begin_message()
-                self._letter = Letter(command, self._client.known, self._house)
+                self._letter = Letter(command, self._client.known, self._settings)
             case EndOfHeader():
                 self._message.content.end_of_header()
             case EndOfMessage(piece):
@@ -225,7 +225,7 @@ class Link(asyncio.Protocol):
         arrived = await letter.finish()
         if isinstance(arrived, Reply):
             self._say(SmtpReply(arrived))
-            self._desk.refused(client.session(self._house), letter.envelope, arrived, letter.refusals)
+            self._desk.refused(client.session(self._settings), letter.envelope, arrived, letter.refusals)
             letter.refusals = None
             return self._drop()
         known = client.known
@@ -238,7 +238,7 @@ class Link(asyncio.Protocol):
         )
         transaction = Transaction(
             id=self._desk.new_id(),
-            session=client.session(self._house),
+            session=client.session(self._settings),
             envelope=letter.envelope,
             message=arrived.message,
             gone=self.gone,

@@ -19,10 +19,10 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.carried import Admit, carry
 from smtpguard.wire.milter.acceptance import Acceptance
-from smtpguard.wire.milter.letter import House, Refusals
+from smtpguard.wire.milter.letter import MilterSettings, Refusals
 from smtpguard.wire.milter.link import Link, MilterTimeouts
 from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
-from smtpguard.wire.turned import TurnedAway, Why, turned_away
+from smtpguard.wire.turnedaway import TurnedAway, Why, turned_away
 
 log = logging.getLogger("smtpguard.wire")
 
@@ -34,7 +34,7 @@ class MilterReception:
 
     def __init__(
         self,
-        house: House,
+        settings: MilterSettings,
         admit: Admit,
         *,
         new_id: Callable[[], str],
@@ -44,7 +44,7 @@ class MilterReception:
     ) -> None:
         """``turned_away``: called for each message that is answered 4xx without a verdict."""
         self._turned_away = turned_away
-        self.house, self.admit, self.new_id, self.monotonic = house, admit, new_id, monotonic
+        self.settings, self.admit, self.new_id, self.monotonic = settings, admit, new_id, monotonic
         self.patience = patience or MilterTimeouts()
         self.loop = asyncio.get_running_loop()
         self._links: dict[Link, Callable[[], None] | None] = {}

@@ -15,10 +15,10 @@ from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.codec import answers, encode
-from smtpguard.wire.milter.letter import House
+from smtpguard.wire.milter.letter import MilterSettings
 from smtpguard.wire.milter.packet import Answer, Command, Negotiate
 from smtpguard.wire.milter.reception import MilterReception
-from smtpguard.wire.turned import TurnedAway
+from smtpguard.wire.turnedaway import TurnedAway
 from tests.wire.milter.mta import POSTFIX, Mta, Told
 from tests.wire.proxied import Clock
 from tests.wire.relayed import stands
@@ -128,7 +128,7 @@ async def served(
     spool = folder / "spool"
     spool.mkdir(exist_ok=True)
     reception = MilterReception(
-        House(limits=limits or Limits(), spool=spool, hostname="guard.example", **house),
+        MilterSettings(limits=limits or Limits(), spool=spool, hostname="guard.example", **house),
         admit,
         new_id=lambda: f"{next(numbers):016d}",
         monotonic=clock,

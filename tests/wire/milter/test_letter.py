@@ -15,7 +15,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.content import Assembling
-from smtpguard.wire.milter.letter import Client, House, Letter, SessionMacros
+from smtpguard.wire.milter.letter import Client, Letter, MilterSettings, SessionMacros
 from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
 from tests.wire.milter.mta import split
 
@@ -78,7 +78,7 @@ async def test_what_smtp_would_end_is_ended(tmp_path: Path) -> None:
 
 
 def letter(mail: Mail, *rcpts: Rcpt, known: SessionMacros | None = None, tmp: Path = Path("/nowhere")) -> Letter:
-    made = Letter(mail, known or SessionMacros(), House(limits=Limits(), spool=tmp, hostname="guard.example"))
+    made = Letter(mail, known or SessionMacros(), MilterSettings(limits=Limits(), spool=tmp, hostname="guard.example"))
     for rcpt in rcpts:
         refused = made.rcpt(rcpt, Client())
         assert refused is None, refused
@@ -141,7 +141,7 @@ def session(connect: Connect, *macros: Macros, helo: bytes = b"", **house: Any) 
         client.greeted(helo)
     for each in macros:
         client.known.learn(each)
-    return client.session(House(limits=Limits(), spool=Path("/nowhere"), **house))
+    return client.session(MilterSettings(limits=Limits(), spool=Path("/nowhere"), **house))
 
 
 class TestSession:
@@ -176,7 +176,7 @@ class TestSession:
         client = Client("192.0.2.25")
         client.connected(here)
         client.known.learn(Macros(b"M", ((b"i", b"4bXyz"),)))
-        made = client.session(House(limits=Limits(), spool=Path("/nowhere"), name="postfix"))
+        made = client.session(MilterSettings(limits=Limits(), spool=Path("/nowhere"), name="postfix"))
         assert (made.listener, made.peer, made.client_ip, made.ident) == ("postfix", "192.0.2.25", "192.0.2.1", "4bXyz")
         assert session(here).peer == ""
 

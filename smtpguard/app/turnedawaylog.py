@@ -10,7 +10,7 @@ import structlog
 
 from smtpguard.mail.reply import RECALLED
 from smtpguard.processes.numbers import PUT_OFF
-from smtpguard.wire.turned import TurnedAway, Why
+from smtpguard.wire.turnedaway import TurnedAway, Why
 
 _USUAL = frozenset(
     {

@@ -12,7 +12,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.turned import TurnedAway, Why
+from smtpguard.wire.turnedaway import TurnedAway, Why
 from tests.script import CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import Proxied, proxied, until

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from smtpguard.app.clientcheck import turned_away
 from smtpguard.app.files import read_settings
-from smtpguard.app.turnedaway import turned_away
 from tests.cli.installing import install
 from tests.guard.house import KEY, MONDAY, Way, house
 
