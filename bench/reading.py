@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("labels", type=Path)
     parser.add_argument("--hold-out", type=float, default=0.5, help="the share that is held out (0 to 1)")
     parser.add_argument("--seed", type=int, default=20260101)
-    parser.add_argument("--domain", action="append", default=[], help="a domain of the organisation's own")
+    parser.add_argument("--domain", action="append", default=[], help="a domain of the organization's own")
     chosen = parser.parse_args()
     cases = measure(chosen.folder, chosen.labels, chosen.hold_out, chosen.seed, chosen.domain)
     for held_out in (False, True):

@@ -131,7 +131,7 @@ def test_reload_is_followed_by_every_process(guard: Stage) -> None:
         policy.write_text(before)
         refused = guard.command("reload")
         agreed = guard.command("reload", "--yes")
-    assert (refused.returncode, "rule no-drawings: gone" in refused.stderr) == (1, True)
+    assert (refused.returncode, "rule no-drawings: removed" in refused.stderr) == (1, True)
     assert agreed.returncode == 0, agreed.stderr
     assert guard.until(lambda: guard.send(ordinary()).code == 250)
 

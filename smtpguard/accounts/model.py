@@ -99,8 +99,8 @@ class Unseated:
     def __str__(self) -> str:
         asked = f"{self.address} is asked to decide ({', '.join(self.groups)})"
         return {
-            Gap.NO_GROUP: f"{self.address} has the approver's role and is in no group of the policy: nothing is shown to them, and they decide on nothing",
-            Gap.NO_ACCOUNT: f"{asked} and has no account: they are written to, and cannot sign in to decide",
+            Gap.NO_GROUP: f"{self.address} has the approver's role and is in no group of the policy: they see no holds, and can decide on none",
+            Gap.NO_ACCOUNT: f"{asked} and has no account: they get notices, and cannot sign in to decide",
             Gap.DISABLED: f"{asked} and has an account that is disabled",
             Gap.NO_ROLE: f"{asked} and has an account without the approver's role",
         }[self.gap]

@@ -99,7 +99,7 @@ _OF_LISTS = {
             observed="true",
             limit="false",
             public=Phrase(
-                "An earlier attempt to send this message may have reached the list: somebody is to look first."
+                "An earlier attempt to send this message may have reached the list: a person must check that first."
             ),
         ),
     ),
@@ -112,7 +112,7 @@ def _above(over: Exceeded) -> Hit:
         fact=FACT,
         observed=str(over.count),
         limit=f"{limit.count} in {limit.window_seconds} s",
-        public=Phrase("More of this mail came than was agreed, try again later."),
+        public=Phrase("This mail exceeds the agreed limit, try again later."),
         detail=f"stream {name}",
     )
     return _hit(STREAM, Phrase("The stream {stream} is above its limit", stream=name), reason)

@@ -76,7 +76,7 @@ class Corrections:
         who was behind a list's address. Raises NotEntitled, Conflict, Refused, NotAll and LedgerError."""
         in_force = self.policies.current()
         if not decides(starter, mailing.lists, in_force, self.clock.now()):
-            raise NotEntitled(f"{starter} is not one of those who decide on mailings to these lists")
+            raise NotEntitled(f"{starter} is not an approver of mailings to these lists")
         correction, people = await self._people(mailing, in_force, starter, doubt, matched)
         if not people:
             raise Conflict(N_("nobody is known to have got it"))

@@ -88,7 +88,7 @@ class Dispose:
             self._in_doubt(gathered, id, None)
             raise
         except Exception:
-            log.exception("transaction %s: the way to the relay failed", id)
+            log.exception("transaction %s: the connection to the relay failed", id)
             return self._in_doubt(gathered, id, None)  # it is unknown whether the relay took it
         taken = any(r.positive for r in replies)
         self._outcome(gathered, id, "relayed" if taken else "refused", *replies)
@@ -136,4 +136,4 @@ class Dispose:
         try:
             self._ledger.journal.note(Event(kind=kind, id=id, at=now, data={**data, **took}))
         except Exception:
-            log.exception("transaction %s: its outcome could not be noted", id)
+            log.exception("transaction %s: its outcome could not be recorded", id)

@@ -164,7 +164,7 @@ class Intake:
             log.warning("transaction %s: not recorded: %s: %s", transaction.id, type(error).__name__, error)
             why, answer = next((told for kind, told in _UNRECORDED.items() if isinstance(error, kind)), _NOT_RECORDED)
         except Exception as error:
-            log.exception("transaction %s: unexpected", transaction.id)
+            log.exception("transaction %s: unexpected error", transaction.id)
             self._failed(transaction, error)
             why, answer = "failed", reply.INTERNAL_ERROR
         self.undecided[why] += 1
@@ -242,7 +242,7 @@ class Intake:
             documents = await self._ledger.holds.templates(set(filter(None, names.values())))
             shown = await self._ledger.holds.shown([hold_id for hold_id, name in names.items() if not name])
         except LedgerError as error:
-            log.warning("what was approved could not be read: %s", type(error).__name__)
+            log.warning("the content of an approved hold could not be read: %s", type(error).__name__)
             documents, shown = {}, {}
         found = dict.fromkeys(names, Approved(template=None))
         for hold_id, name in names.items():
@@ -296,7 +296,7 @@ class Intake:
             if not only_recorded(admission, item):
                 return None
         except Exception:
-            log.exception("transaction %s: nothing of it is in the journal's front", transaction.id)
+            log.exception("transaction %s: not recorded in the journal's front", transaction.id)
             return None
         [event] = admission.events
         there = await front.record(event, key=item.key, marks=marks_of(item), generation=generation)
@@ -355,7 +355,7 @@ class Intake:
         try:
             self._ledger.journal.note(event)
         except Exception:
-            log.exception("transaction %s: that recipients were refused is not noted", id)
+            log.exception("transaction %s: refused recipients could not be recorded", id)
 
     def _failed(self, transaction: Transaction, error: Exception) -> None:
         """Journal a transaction that failed with an internal error, if possible; the answer is the same without."""
@@ -363,7 +363,7 @@ class Intake:
         try:
             self._ledger.journal.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self._clock.now(), data=data))
         except Exception:
-            log.exception("transaction %s: not even noted", transaction.id)
+            log.exception("transaction %s: the error could not be recorded either", transaction.id)
 
 
 class _Once:

@@ -54,9 +54,9 @@ class Preapproval:
             return None
         if not name:
             at = f"{self.address.local}+LIST@{self.address.domain}"
-            return reply.no_such_list(f"the address says for which list: {at}")
+            return reply.no_such_list(f"the address must name a list: {at}")
         if name not in self.policies.current().registry.lists:
-            return reply.no_such_list("no list is called that")
+            return reply.no_such_list("there is no such list")
         return reply.RECIPIENT_OK
 
     def asked(self, transaction: Transaction) -> bool:
@@ -69,19 +69,19 @@ class Preapproval:
         in_force = self.policies.current()
         names = [name_at(a, self.address) for a in transaction.envelope.addresses]
         if None in names:
-            return _no("What is sent to be approved beforehand goes to nobody else.")
+            return _no("A mailing sent for approval beforehand must have no other recipient.")
         lists = [in_force.registry.lists.get(name or "") for name in names]
         known = [info for info in lists if info is not None]
         if len(known) < len(names):
             at = f"{self.address.local}+LIST@{self.address.domain}"
-            return _no(f"The address says for which list: {at}.")
+            return _no(f"The address must name a list: {at}.")
         gathered = await self._gathered(transaction, known, in_force)
         facts = gathered.facts
         allowed = gathered.sender.internal or all(gathered.sender.claimed in info.writers for info in known)
         if not allowed:
-            return _no("Only colleagues and the writers of a list have a mailing to it approved.")
+            return _no("Only colleagues and the list's writers may send a mailing for approval.")
         if facts.identity is None or not facts.identity.sketch:
-            return _no("Its text is too short to be known again.")
+            return _no("Its text is too short to recognize its copies.")
         gathered = await self.gather.compare(gathered)
         await self.ledger.contents.keep(transaction.message)
         plan = in_force.rules.plan(facts)
@@ -168,7 +168,7 @@ def _asking(thought: Verdict, lists: Iterable[ListInfo], in_force: InForce) -> V
         fact="approval.asked",
         observed="true",
         limit="",
-        public=Phrase("It was sent to be approved beforehand: nothing of it is sent on."),
+        public=Phrase("It was sent for approval beforehand: it is not relayed."),
         detail=f"for {names}",
     )
     asked = Hit(

@@ -36,9 +36,9 @@ REPLY = "message.reply"
 """Whether it is a reply in a conversation. No rule asks for this as a fact either."""
 ANY = Count(0, math.inf)
 
-OLD = "it was not kept then"
+OLD = "it was not recorded then"
 UNREAD = "the text was not read then"
-UNSAID = "what the text says is kept only of mail that touches a list, or is counted as a copy"
+UNSAID = "facts of the text are recorded only for mail that reaches a list or counts as a copy"
 UNCOUNTED = "no rule counted it then"
 ERASED = "the address is erased"
 NOT_KEPT = frozenset({OLD, UNREAD, UNSAID, UNCOUNTED, ERASED})

@@ -33,7 +33,7 @@ MOST_TOLD = 50
 OF_REACH = named(lambda fact: fact.name in OF_MAILINGS and fact.own == "recipients.reach")
 """The sizes of a mailing that count everyone, not only customers."""
 WITH_IT = Phrase(
-    "Whatever else its sender writes to so many customers waits with it, and what is decided is decided on all of it."
+    "Further letters of its sender to so many customers are held with it; one decision is for all of them."
 )
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 """Hits that no approval of a mailing removes."""
@@ -321,7 +321,7 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool
     sized = any(r.fact in OF_MAILINGS for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
     if mailing.messages and sized:
         public = Phrase(
-            "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes."
+            "It is one of several copies of a mailing: a decision is for all of them, and for further ones."
         )
         reasons.append(Reason(fact="mailing.messages", observed=str(mailing.messages + 1), limit="", public=public))
     if out:
@@ -333,8 +333,8 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool
                 public=Phrase.counted("One person may have got it already.", "{n} people may have got it already.", out)
                 if in_doubt
                 else Phrase.counted(
-                    "Before it was stopped it had been let through to one person.",
-                    "Before it was stopped it had been let through to {n} people.",
+                    "One person had received it before it was stopped.",
+                    "{n} people had received it before it was stopped.",
                     out,
                 ),
             )
@@ -403,7 +403,7 @@ def _rejected(sentence: str) -> Hit:
     said = (
         (own if own[-1] in ".!?" else f"{own}.")
         if own
-        else Phrase("The people who look after it have decided that this mailing is not to be sent.")
+        else Phrase("The approvers of the list have rejected this mailing.")
     )
     reason = Reason(fact="mailing.rejected", observed="true", limit="false", public=said)
     return _hit(REJECTED, Action.REJECT, "", reason)
@@ -428,7 +428,7 @@ def _waits(mailing: Mailing, action: Action) -> Hit:
         fact="mailing.waits",
         observed="true",
         limit="false",
-        public=Phrase("Other copies of it are held, and people are to decide on all of them at once."),
+        public=Phrase("Other copies of it are held; one decision is for all of them."),
         detail=f"held as {mailing.entry}",
     )
     return _hit(WAITS, action, Phrase("A mailing that is held waits as one"), reason)
@@ -446,7 +446,7 @@ def _stored_enough(hold_id: str, copies: int) -> Hit:
 
 def _not_yet(progress: Progress) -> Hit:
     on = progress.goes_on_at()
-    public = Phrase("This mailing is sent in stages and goes on when somebody says so, try again later.")
+    public = Phrase("This mailing is sent in stages and waits until an approver continues it, try again later.")
     if on is not None:
         public = Phrase(
             "This mailing is sent in stages and goes on at {time} UTC, try again later.", time=f"{on:%H:%M}"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from smtpguard.app import policyfile
-from smtpguard.app.alarmways import FileMemory, Organisation, Ways
+from smtpguard.app.alarmways import FileMemory, Organization, Ways
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state
@@ -223,7 +223,7 @@ class Alarms(Part):
         self._relay: str | None = None
         self._seen: Seen | None = None  # of the store, at the last look
         self._problem: str | None = None  # why the store cannot be used
-        self._organisation = Organisation()
+        self._organization = Organization()
         self._certificates = (0.0, tuple(ends(settings)))
         self._answers = Answers()
         self._shared = _Shared()
@@ -239,7 +239,7 @@ class Alarms(Part):
         except CannotStart as e:
             log.error("alarms are not signed: %s", e)
             sign = None
-        ways = Ways(self._settings, lambda: self._organisation, sign)
+        ways = Ways(self._settings, lambda: self._organization, sign)
         self._undo.push_async_callback(ways.sender.close)
         self._rounds = Rounds(
             shared=self._shared,
@@ -347,18 +347,18 @@ class Alarms(Part):
         except (LedgerError, TimeoutError) as e:
             self._away(str(e) or "it does not answer in time")
         except Exception:
-            log.exception("alarms: a look at the store")
+            log.exception("alarms: reading the store")
         else:
             self._problem = ""
             with_policy = looking.policies
             try:
-                organisation = with_policy.policy.organization
+                organization = with_policy.policy.organization
             except LedgerError:
                 return
-            self._organisation = Organisation(
-                name=organisation.name,
-                languages=tuple(organisation.languages) or ("en",),
-                zone=organisation.hours.zone,
+            self._organization = Organization(
+                name=organization.name,
+                languages=tuple(organization.languages) or ("en",),
+                zone=organization.hours.zone,
             )
 
     def _away(self, why: str) -> None:

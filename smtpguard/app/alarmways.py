@@ -46,7 +46,7 @@ FILE = "alarms.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Organisation:
+class Organization:
     """The organization of the policy in force, as far as it is known."""
 
     name: str = ""
@@ -56,10 +56,10 @@ class Organisation:
 
 @dataclass(slots=True)
 class Ways:
-    """``organisation``: asked for each alarm. ``sign``: DKIM. ``sender``: for webhooks."""
+    """``organization``: asked for each alarm. ``sign``: DKIM. ``sender``: for webhooks."""
 
     settings: Settings
-    organisation: Callable[[], Organisation]
+    organization: Callable[[], Organization]
     sign: Callable[[bytes], bytes] | None = None
     sender: Sender = field(default_factory=Sender)
     _said: set[tuple[str, Phase]] = field(default_factory=set)
@@ -74,7 +74,7 @@ class Ways:
             return True
         heard = any(await asyncio.gather(*ways))
         if not heard:
-            log.error("alarm %s: nobody could be told; tried again", told.alarm.key)
+            log.error("alarm %s could not be sent; it is tried again", told.alarm.key)
         return heard
 
     def _say(self, told: AlarmMessage) -> None:
@@ -123,15 +123,15 @@ class Ways:
             log.error("relay: %s", e)
 
     def _rendered(self, told: AlarmMessage, to: Address) -> bytes:
-        organisation, settings = self.organisation(), self.settings
+        organization, settings = self.organization(), self.settings
         head = Letterhead(
             sender=settings.notices.from_,
-            organization=organisation.name,
-            languages=organisation.languages,
+            organization=organization.name,
+            languages=organization.languages,
             contact=settings.notices.contact,
             console_url=settings.console.url.rstrip("/") if settings.console else "",
             templates=settings.notices.templates,
-            **({"zone": organisation.zone} if organisation.zone is not None else {}),
+            **({"zone": organization.zone} if organization.zone is not None else {}),
         )
         language = choose_language("", head.languages)
         data = {**row(told), "private": told.alarm.private or ""}

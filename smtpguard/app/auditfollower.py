@@ -67,7 +67,7 @@ class AuditFollower:
             try:
                 told = await self.told()
             except LedgerError as e:
-                log.warning("what people did: the store does not answer: %s", type(e).__name__)
+                log.warning("audit log: the store does not answer: %s", type(e).__name__)
                 told = 0
             if told < SCAN:
                 await asyncio.sleep(POLL_SECONDS)

@@ -191,7 +191,7 @@ async def _copied(
     if proof.first_bad is not None:
         bad = proof.first_bad
         raise BadBackup(
-            f"the journal is not what was written: entry {bad.seq}: {bad.problem}. --no-verify makes a backup of it all the same"
+            f"the journal was altered: entry {bad.seq}: {bad.problem}. --no-verify makes a backup nevertheless"
         )
     return journal, proof.entries
 
@@ -291,7 +291,7 @@ def _read(file: Path, folder: Path | None) -> Manifest:
         for name, (size, digest) in manifest.members.items():
             info = tar.next()
             if info is None or info.name != name or not info.isreg() or info.size != size or not _is_plain(name):
-                raise BadBackup(f"{file} is not whole: {name} is missing")
+                raise BadBackup(f"{file} is incomplete: {name} is missing")
             source = tar.extractfile(info)
             assert source is not None  # a regular file
             seen = sha256()
@@ -300,7 +300,7 @@ def _read(file: Path, folder: Path | None) -> Manifest:
                     seen.update(chunk)
                     sink.write(chunk)
             if seen.hexdigest() != digest:
-                raise BadBackup(f"{file} is damaged: {name} is not what was written")
+                raise BadBackup(f"{file} is damaged: {name} does not match its checksum")
     return manifest
 
 
@@ -314,7 +314,7 @@ def _archive(file: Path) -> Iterator[tarfile.TarFile]:
         ):
             yield tar
     except (tarfile.TarError, zstandard.ZstdError, EOFError) as e:
-        raise BadBackup(f"{file} is no backup of smtpguard, or not whole") from e
+        raise BadBackup(f"{file} is not a backup of smtpguard, or is incomplete") from e
 
 
 def _manifest(tar: tarfile.TarFile) -> Manifest:
@@ -372,7 +372,7 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
         work = Path(temporary)
         manifest = _read(file, work)
         if manifest.engine != ("sqlite" if database is not None else "postgresql"):
-            raise BadBackup(f"{file} is of {manifest.engine}, and store.url names another kind of database")
+            raise BadBackup(f"{file} is of {manifest.engine}, but store.url names another kind of database")
         if manifest.schema > SCHEMA:
             raise BadBackup(f"{file} was made by smtpguard {manifest.version}, which is newer than this one")
         _agree_on_the_secret(settings, work, file)
@@ -408,7 +408,7 @@ def _agree_on_the_secret(settings: Settings, work: Path, file: Path) -> None:
         raise BadBackup(f"{file} has no secret, and {settings.secret_file} is not there: put it there first")
     if there and kept and not secrets.compare_digest(settings.secret_file.read_bytes(), (work / SECRET).read_bytes()):
         raise BadBackup(
-            f"{settings.secret_file} is another secret than the one in {file}: move it away to restore with the one in the backup"
+            f"{settings.secret_file} is not the secret in {file}: move it away to restore the one in the backup"
         )
 
 

@@ -82,7 +82,7 @@ def domain(text: str) -> str:
     """Raises Unfit."""
     name = text.strip().lower().removesuffix(".").removeprefix("@")
     if not host_name(name):
-        raise Unfit(f'"{text}" is no domain: expected one like example.com')
+        raise Unfit(f'"{text}" is not a domain: expected one like example.com')
     return name
 
 
@@ -91,21 +91,23 @@ def mailbox(text: str) -> str:
     try:
         return str(Address.parse(text.strip()))
     except BadAddress as error:
-        raise Unfit(f'"{text}" is no address: {error}') from None
+        raise Unfit(f'"{text}" is not an address: {error}') from None
 
 
 def place(text: str, port: int = 25) -> tuple[str, int]:
     """Host and port of "relay.example.com:25", "192.0.2.1" or "[2001:db8::1]:25". Raises Unfit."""
     found = re.fullmatch(r"\s*(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?\s*", text)
     if found is None or not 1 <= int(found[3] or port) <= 65535:
-        raise Unfit(f'"{text}" is no host with a port: expected one like relay.example.com:25')
+        raise Unfit(f'"{text}" is not a host with a port: expected one like relay.example.com:25')
     return found[1] or found[2], int(found[3] or port)
 
 
 def list_name(text: str) -> str:
     """Raises Unfit."""
     if not _LIST_NAME.match(text):
-        raise Unfit(f'"{text}" is no name of a list: expected small letters, digits, ".", "_" and "-", like newsletter')
+        raise Unfit(
+            f'"{text}" is not a name of a list: expected lower-case letters, digits, ".", "_" and "-", like newsletter'
+        )
     return text
 
 

@@ -35,11 +35,11 @@ def doubts(networks: Sequence[Network], routes: str | None = None, *, inside: bo
     for network in networks:
         if whose := _bridge(network, bridges):
             yield (
-                f"{network_text(network)} holds {whose}: through a published port every stranger may come from there; name the "
-                "containers that send, one by one"
+                f"{network_text(network)} contains {whose}: through a published port anyone can connect from it; name "
+                "each container that sends"
             )
         elif network.is_global and network.num_addresses > 1:
-            yield f"{network_text(network)} is a network of the Internet: everybody in it may send through this guard"
+            yield f"{network_text(network)} is a network of the Internet: everyone in it may send through this guard"
 
 
 def _bridge(network: Network, bridges: Mapping[IPv4Network, str]) -> str:

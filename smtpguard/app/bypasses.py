@@ -72,8 +72,8 @@ def _elsewhere(target: RelayTarget, sender: str) -> str:
     tls = "--tls-on-connect " if target.tls is Tls.IMPLICIT else ""
     host = "THIS-MACHINE" if is_loopback(target.host) else target.host
     return (
-        f"not known: whether the relay takes mail from other machines. Ask from one: swaks --server {host} --port {target.port} "
-        f"{tls}--quit-after RCPT --from {sender} --to {SOMEBODY} (250 to RCPT: the way is open)"
+        f"not known: whether the relay takes mail from other machines. Test from one: swaks --server {host} --port {target.port} "
+        f"{tls}--quit-after RCPT --from {sender} --to {SOMEBODY} (250 to RCPT: it does)"
     )
 
 
@@ -89,10 +89,12 @@ def _judged(
         return Finding(about="way", state=State.FINE, text=f"closed: {what}: {code} {text}")
     if name in accepted:
         return Finding(
-            about="way", state=State.ACCEPTED, text=f"a way around: {what}, as accepted_ways has it ({name})"
+            about="way",
+            state=State.ACCEPTED,
+            text=f"a way around the guard, accepted by accepted_ways: {what} ({name})",
         )
     text = (
-        f"a way around: {what}: it takes the mail; let it hear the guard alone, or accept it: accepted_ways: [{name}]"
+        f"a way around the guard: {what} takes mail; let it accept only the guard, or declare accepted_ways: [{name}]"
     )
     return Finding(about="way", state=State.OPEN, text=text)
 

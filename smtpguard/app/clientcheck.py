@@ -37,9 +37,9 @@ async def turned_away(settings: Settings, now: datetime) -> list[Finding]:
         if not _admitted(settings, caller):
             away[caller.peer or caller.client, caller.listener or "every listener"] += messages
     named = away.most_common(MOST)
-    found = [_finding(f"{client} would be turned away by {by}", n) for (client, by), n in named]
+    found = [_finding(f"{client} would be refused by {by}", n) for (client, by), n in named]
     if rest := len(away) - len(named):
-        found.append(_finding(f"{rest:,} more clients would be turned away", away.total() - sum(n for _, n in named)))
+        found.append(_finding(f"{rest:,} more clients would be refused", away.total() - sum(n for _, n in named)))
     return found
 
 

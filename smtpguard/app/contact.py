@@ -25,10 +25,10 @@ def second_way(settings: Settings) -> tuple[str, str]:
     if alarms.webhook is not None:
         return "", ""
     if contact(settings) is None:
-        return "nobody hears of an alarm: notices: contact is no mailbox, and there is no alarms: webhook", "notices"
+        return "no one receives alarms: notices: contact is not a mailbox, and alarms has no webhook", "notices"
     if alarms.relay is not None and (alarms.relay.host, alarms.relay.port) != (relay.host, relay.port):
         return "", ""
     return (
-        "nobody hears of it while the relay cannot be used: alarms names no relay of its own, and no webhook",
+        "no one receives alarms while the relay cannot be used: alarms has neither a relay of its own nor a webhook",
         "alarms",
     )

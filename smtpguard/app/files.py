@@ -89,7 +89,7 @@ def exposed(settings: Settings) -> Iterator[tuple[str, str]]:
     """Files that other users of this machine can read: the settings key, and a sentence on what to do. Those that we
     make are private; existing ones may have been made by hand."""
     if _others(settings.state, stat.S_IROTH | stat.S_IXOTH):
-        yield "state", f"other users of this machine can look into {settings.state}: chmod 700 {settings.state}"
+        yield "state", f"other users of this machine can read {settings.state}: chmod 700 {settings.state}"
     files = [("secret_file", settings.secret_file)]
     if settings.store.url.startswith(_SQLITE):
         files.append(("store", Path(settings.store.url.removeprefix(_SQLITE))))

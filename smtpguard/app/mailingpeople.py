@@ -153,7 +153,7 @@ def _of_list(registry: Registry, name: str) -> Declarations:
         hint = did_you_mean(name, lists)
         raise NoAddresses(f'unknown list "{name}"' + (f" ({hint})" if hint else ""))
     if not lists[name].members:
-        raise NoAddresses(f"the list {name} declares no members to match")
+        raise NoAddresses(f"the list {name} has no members to match")
     return lists[name].members
 
 

@@ -58,7 +58,7 @@ class Milter(Part):
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))
         if cut_off:
-            log.warning("%d milter connections were cut off after %g s", cut_off, grace_seconds)
+            log.warning("%d milter connections were closed after %g s", cut_off, grace_seconds)
         await self._intake.drain()
 
     async def close(self) -> None:

@@ -52,20 +52,22 @@ async def open_milters(settings: Settings, own: Sequence[str]) -> AsyncIterator[
                 tried = tried or said is not None
                 if said is not None:
                     yield _milter(each, source, speaks=said)
-        why = "" if tried else ", and no address of this machine could play a stranger"
+        why = "" if tried else ", and this machine has no address outside clients and trust"
         text = (
-            f"not known: whether the milter {each.called} speaks with other machines{why}. Connect from one that is none of its "
-            f"MTAs: nc THIS-MACHINE {each.port} (it closes at once)"
+            f"not known: whether the milter {each.called} accepts other machines{why}. Connect from one that is not its "
+            f"MTA: nc THIS-MACHINE {each.port} (it closes at once)"
         )
         yield Finding(about="clients", state=State.UNKNOWN, text=text)
 
 
 def _milter(each: MilterListener, source: str, *, speaks: bool) -> Finding:
     if speaks:
-        said = f"open: the milter {each.called} speaks with {source}, a stranger, who can have mail held and answered as our MTA"
+        said = f"open: the milter {each.called} accepts {source}, which is not its MTA, and could send messages to it as our MTA"
         return Finding(about="clients", state=State.OPEN, text=said)
     return Finding(
-        about="clients", state=State.FINE, text=f"closed: the milter {each.called}, to a stranger at {source}"
+        about="clients",
+        state=State.FINE,
+        text=f"closed: the milter {each.called} does not accept {source}, which is not its MTA",
     )
 
 
@@ -106,19 +108,21 @@ def _asked(each: SmtpListener, host: str, source: str, sender: str) -> tuple[int
 
 def _judged(each: SmtpListener, source: str, code: int, text: str) -> Finding:
     if 200 <= code < 300:
-        said = f"open relay: {each.called} takes mail to the outside from {source}, a stranger who did not log in"
+        said = f"open relay: {each.called} takes mail to the outside from {source}, which is not a client and did not log in"
         return Finding(about="clients", state=State.OPEN, text=said)
     return Finding(
-        about="clients", state=State.FINE, text=f"closed: {each.called}, to a stranger at {source}: {code} {text}"
+        about="clients",
+        state=State.FINE,
+        text=f"closed: {each.called} refuses {source}, which is not a client: {code} {text}",
     )
 
 
 def _elsewhere(each: SmtpListener, sender: str, *, tried: bool) -> str:
-    why = "" if tried else ", and no address of this machine could play a stranger"
+    why = "" if tried else ", and this machine has no address outside clients and trust"
     if each.proxy:
-        why = ", since a proxy says who connects: ask through it"
+        why = ", since a proxy names the client: test through it"
     tls = "--tls-on-connect " if each.tls is not None and each.tls.mode == "implicit" else ""
     return (
-        f"not known: whether {each.called} takes mail from other machines{why}. Ask from one that is no client: swaks --server "
+        f"not known: whether {each.called} takes mail from other machines{why}. Test from one that is not a client: swaks --server "
         f"THIS-MACHINE --port {each.port} {tls}--quit-after RCPT --from {sender} --to {SOMEBODY} (250 to RCPT: an open relay)"
     )

@@ -142,7 +142,7 @@ class Following:
             return
         error = task.exception()
         if error is not None:  # mail planned under the old policy is not admitted: 451 until this is fixed
-            log.error("the policy in force cannot be taken into use: %s", error)
+            log.error("the policy in force cannot be loaded: %s", error)
         elif self._alone is not before:
             log.info("policy %s is in force", task.result().policy_sha256[:12])
         if isinstance(error, LedgerError) and not isinstance(error, PolicyUnreadable):

@@ -108,7 +108,7 @@ def check_policy(
 def _borne(problems: list[Problem]) -> list[Problem]:
     """Make unreadable sources warnings where an index of earlier content is in use."""
     return [
-        replace(p, text=f"{p.text}; what was last read of it stays in use", severity=Severity.WARNING) for p in problems
+        replace(p, text=f"{p.text}; the members last read stay in use", severity=Severity.WARNING) for p in problems
     ]
 
 
@@ -119,7 +119,7 @@ def _cut_off(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
             continue
         line = data.count(b"\n") + 1
         column = len(data.rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
-        text = "the file does not end with a line end, as if it were cut off here"
+        text = "the last line has no line end: the file may be truncated"
         yield Problem(where if name == POLICY else folder + name, line, column, text, severity=Severity.WARNING)
 
 
@@ -155,11 +155,11 @@ def _never_proven(document: Document, policy: Policy, settings: Settings) -> Ite
     asking = [n for n, rule in enumerate(policy.rules.rules) if rule.then is Action.CONFIRM and not rule.observes]
     if asking and not any(info.origin is not None for info in policy.lists.values()):
         rule = policy.rules.rules[asking[0]].rule_id
-        text = f"rule {rule} asks no writer, and holds whatever it hits: no listener has auth or senders_verified, and no list an origin"
+        text = f"rule {rule} cannot ask any writer, so it holds every message that it hits: no listener has auth or senders_verified, and no list has an origin"
         yield warning(document, ("rules", asking[0], "then"), text)
     for name, info in policy.lists.items():
         if info.writers and info.origin is None:
-            text = f"nobody can prove to be a writer of {name}: it has no origin, and no listener has auth or senders_verified"
+            text = f"no sender can be verified as a writer of {name}: it has no origin, and no listener has auth or senders_verified"
             yield warning(document, ("lists", name, "writers"), text)
 
 
@@ -169,9 +169,7 @@ def _no_page(document: Document, policy: Policy, settings: Settings) -> Iterator
         return
     for n, rule in enumerate(policy.rules.rules):
         if rule.then is Action.CONFIRM and not rule.observes:
-            text = (
-                f"rule {rule.rule_id} asks writers, and there is no page on which they could answer: console has no url"
-            )
+            text = f"rule {rule.rule_id} asks writers, but they have no page to answer on: console has no url"
             yield warning(document, ("rules", n, "then"), text, "console: {url: https://...} in the settings")
             return
 
@@ -226,7 +224,7 @@ def _members(declaration: Mapping[str, object], base: Path, policy: Policy) -> _
     looked = min(people, _LOOKED_AT)
     again = ""
     if looked >= _SEVERAL and 2 * len(once) < looked:
-        again = f"{source.label}: {looked:,} rows name {number_of(len(once), 'person', 'people')} between them: is this the column of addresses?"
+        again = f"{source.label}: {looked:,} rows name {number_of(len(once), 'person', 'people')} in all: is this the column of addresses?"
     return _Held(people=people, bad=tally.bad, wrong=wrong, key=key, again=again, ours=ours)
 
 
@@ -237,7 +235,7 @@ def _own_domains(document: Document, ours: Mapping[str, int], everybody: int) ->
         if n >= _SEVERAL and n > _OURS * everybody and document.value["organization"].get("customers_here") is None:
             text = (
                 f"{domain} is one of the organization's domains, and {number_of(n, 'address', 'addresses')} on lists of customers "
-                f"{'is' if n == 1 else 'are'} in it: whoever writes from there is a colleague (customers_here: true, if that is right)"
+                f"{'is' if n == 1 else 'are'} in it: senders from it count as colleagues (if customers have addresses in it: customers_here: true)"
             )
             yield warning(document, ("organization", "domains"), text)
 

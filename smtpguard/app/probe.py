@@ -126,7 +126,7 @@ async def _named(connection: RelayConnection, sender: str, address: str, name: s
         return Finding(
             about="name", state=State.FINE, text=f"the relay calls itself {name}, and takes no mail to {address}"
         )
-    text = f"the relay calls itself {name}, and takes mail to {address}: say so, with names: [{name}] in relay"
+    text = f"the relay calls itself {name}, and takes mail to {address}: declare it with names: [{name}] in relay"
     return Finding(about="name", state=State.ODD, text=text)
 
 
@@ -152,10 +152,12 @@ def _tls(target: RelayTarget, connection: RelayConnection) -> Finding:
         verified = target.tls in (Tls.REQUIRE, Tls.IMPLICIT) or target.password is not None
         how = "verified" if verified else "not verified, since it is opportunistic"
         return Finding(
-            about="tls", state=State.FINE, text=f"the way to the relay is encrypted; its certificate is {how}"
+            about="tls", state=State.FINE, text=f"the connection to the relay is encrypted; its certificate is {how}"
         )
     return Finding(
-        about="tls", state=State.FINE, text=f"the way to the relay is in clear, as tls: {target.tls.value} allows"
+        about="tls",
+        state=State.FINE,
+        text=f"the connection to the relay is not encrypted, as tls: {target.tls.value} allows",
     )
 
 
@@ -239,7 +241,7 @@ async def milter_answers(each: MilterListener) -> Finding:
         async with asyncio.timeout(MILTER_SECONDS):
             answer = await _negotiated(each)
     except TimeoutError:
-        return Finding(about="milter", state=State.WRONG, text=f"{name} says nothing for {MILTER_SECONDS:g} s")
+        return Finding(about="milter", state=State.WRONG, text=f"{name} does not answer for {MILTER_SECONDS:g} s")
     except (OSError, ProtocolError) as e:
         why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
         return Finding(about="milter", state=State.WRONG, text=f"{name} does not answer: {why}")

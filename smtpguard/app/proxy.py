@@ -87,7 +87,7 @@ class Proxy(Part):
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))
         if cut_off:
-            log.warning("%d connections were cut off after %g s", cut_off, grace_seconds)
+            log.warning("%d connections were closed after %g s", cut_off, grace_seconds)
         await self._intake.drain()  # transactions that are still recorded, whose clients may have disconnected
 
     async def close(self) -> None:

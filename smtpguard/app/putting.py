@@ -120,7 +120,7 @@ def _proposed(
     except Broken:
         pass
     if before and old is None:
-        text = "the policy in force cannot be read by this smtpguard: what gets looser cannot be told"
+        text = "the policy in force cannot be read by this smtpguard: what becomes looser is unknown"
         lost = (Looser(text=text, file=where),)
     indexed = (
         _indexed(settings, old, parse_policy(settings, documents, where), digester) if old is not None else frozenset()
@@ -146,9 +146,7 @@ def _indexed(settings: Settings, old: Policy, new: Policy, digester: Digester) -
 
 def _being_written(settings: Settings) -> Problem:
     text = "the policy's files were changed while they were read"
-    return Problem(
-        str(settings.policy), 1, 1, text, "a file that is written whole: under another name, and then renamed"
-    )
+    return Problem(str(settings.policy), 1, 1, text, "a file that is replaced by renaming a complete new one")
 
 
 async def _agreed(store: Store, proposal: Proposal, by: str, how: str, agree: Agree, fail_on_warning: bool) -> Proposal:
@@ -157,7 +155,7 @@ async def _agreed(store: Store, proposal: Proposal, by: str, how: str, agree: Ag
     if not proposal.changed:
         return proposal
     if proposal.looser and not agree(proposal):
-        raise NotAgreed(proposal, "it was not agreed that something may get looser")
+        raise NotAgreed(proposal, "the policy may become looser, and that was not confirmed")
     await put(store, proposal, by=by, how=how)
     return proposal
 

@@ -25,14 +25,14 @@ from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.verdict import Action
 
 WHY: Mapping[Part, str] = {
-    Part.MEMBERSHIP: "the lists are declared otherwise",
-    Part.ORGANIZATION: "who is a colleague is declared otherwise",
-    Part.TEXT: "what tells how a text is read is declared otherwise",
-    Part.VOCABULARIES: "the vocabularies are others",
-    Part.STREAMS: "the streams are declared otherwise",
+    Part.MEMBERSHIP: "the lists are declared differently",
+    Part.ORGANIZATION: "the colleagues are declared differently",
+    Part.TEXT: "the marks are declared differently",
+    Part.VOCABULARIES: "the vocabularies differ",
+    Part.STREAMS: "the streams are declared differently",
     Part.CONVERSATIONS: "other conversations would have been counted",
 }
-OF_LISTS = "what the lists say of themselves is declared otherwise"
+OF_LISTS = "the properties of the lists are declared differently"
 
 _OF_LISTS: Mapping[Part, Callable[[ListInfo], Any]] = {
     Part.WRITERS: lambda info: (info.writers, info.origin),

@@ -36,11 +36,11 @@ COPIES = "copies"
 """Other copies of the same mailing, which may wait: a verdict depends on them beside facts."""
 PEOPLE = "people"
 """The decisions of people about it: the same."""
-HELD_TOO = "they may wait, and it with them"
-DRIFT = "earlier messages would have been counted otherwise"
-DECIDED = "what they would have decided then, nobody knows"
-OFTEN = "how often its writer was asked is not kept"
-RESTED = "whether its conversation rested is not kept"
+HELD_TOO = "they may be held, and this message with them"
+DRIFT = "earlier messages would have been counted differently"
+DECIDED = "their decision cannot be known"
+OFTEN = "the journal does not record how often its writer was asked"
+RESTED = "the journal does not record whether its conversation was stopped"
 
 _HOT = Count(math.inf, math.inf)
 _SHARE = Count(0, 1)
@@ -426,7 +426,7 @@ class _Case:
         if isinstance(value, frozenset) and self.ground.limited.isdisjoint(value):
             return _NO, "", ""
         if why or self.shift.limits(message) or any(self.trail.drift(message, OF_STREAMS, LONGEST_SECONDS)):
-            return _BOTH, OF_STREAMS, why or "how much came of the stream is not kept"
+            return _BOTH, OF_STREAMS, why or "the journal does not record the stream's volume"
         return (_YES if STREAM in message.hits else _NO), "", ""
 
     def _in_doubt(self) -> tuple[frozenset[bool], str, str]:
@@ -533,5 +533,5 @@ class _Case:
             return {Action.DEFER}
         if message.approved or (not message.own and message.action is Action.RELAY):
             return {Action.RELAY}
-        self.hangs.setdefault(PEOPLE, "whether it would have had to wait for its turn is not kept")
+        self.hangs.setdefault(PEOPLE, "the journal does not record whether its stage was open")
         return {Action.RELAY, Action.DEFER}

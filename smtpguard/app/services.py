@@ -105,7 +105,7 @@ async def opened(
     if missing and not migrate and new_secret is None:
         if (settings.state / CHECKPOINTS).exists():
             raise CannotStart(_other_secret(settings, missing=True))
-        raise CannotStart(f"{settings.secret_file} is not there yet: smtpguard serve makes it")
+        raise CannotStart(f"{settings.secret_file} does not exist yet: smtpguard serve makes it")
     if migrate:
         make_state(settings)
     secret = new_secret or installation_secret(settings)
@@ -134,10 +134,10 @@ async def opened(
 
 
 def _other_secret(settings: Needed, *, missing: bool) -> str:
-    wrong = "is not there" if missing else "is not the one"
+    wrong = "is missing" if missing else "is another secret"
     return (
-        f"{settings.secret_file} {wrong}, and what {settings.store.url} has was written with that secret: put it back. If it is "
-        f"lost, or somebody else has it, smtpguard renew-secret puts a new one in force"
+        f"{settings.secret_file} {wrong}: {settings.store.url} was written with the secret that was there before. Put it "
+        f"back. If it is lost or leaked, smtpguard renew-secret makes a new one"
     )
 
 
@@ -145,7 +145,7 @@ def _foreign(settings: Needed, error: Foreign) -> str:
     file = settings.state / CHECKPOINTS
     return (
         f"{settings.store.url} is not the store that {settings.state} belongs to: {file} has the journal {error.journal}, signed last "
-        f"on {error.at:%Y-%m-%d %H:%M} UTC. Correct store.url; or, to begin anew with this store, first move {file} away"
+        f"on {error.at:%Y-%m-%d %H:%M} UTC. Correct store.url; or, to start with this store, first move {file} away"
     )
 
 

@@ -104,7 +104,7 @@ async def prepare(
         elif not (await store.gate.read()).policy_sha256:
             done = await _first(store, settings, digester, by)
         if known := await recall(store, partial(_letter, digester)):
-            log.warning("whom senders have written to was read from the journal: %d messages", known)
+            log.warning("recipients of past mail were read from the journal: %d messages", known)
         sha256 = (await store.gate.read()).policy_sha256
         try:
             documents = await store.policies.documents(sha256)
@@ -157,7 +157,7 @@ async def _from_file(store: Store, settings: Settings, digester: Digester, named
     documents = policy_documents(settings.policy)
     if not (found := digest(documents)).startswith(wanted):
         raise CannotStart(
-            f"--policy-from-file {named}: {settings.policy} with its vocabularies is {found}, and is not put in force"
+            f"--policy-from-file {named}: {settings.policy} with its vocabularies is {found}, and was not put in force"
         )
     proposal = await propose(settings, store, digester, documents, where=str(settings.policy))
     await put(store, proposal, by=by, how="start with --policy-from-file")

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from smtpguard.app.alarmways import FileMemory, Organisation, Ways
+from smtpguard.app.alarmways import FileMemory, Organization, Ways
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Settings
 from smtpguard.lists.ownership import hand_over
@@ -78,7 +78,7 @@ async def failed(settings: Settings, why: str, now: datetime, *, last: bool = Fa
         _write(settings.state, _row(replace(here, told=now) if tells else here))
     except OSError as e:  # if it were not remembered, a person would be told every few seconds
         if tells:
-            log.error("%s: %s: nobody is told that starts fail", settings.state / FILE, e.strerror)
+            log.error("%s: %s: the alarm about failed starts is not sent", settings.state / FILE, e.strerror)
         return
     if not tells:
         return
@@ -95,7 +95,7 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
         sign = signer(settings)
     except (CannotStart, OSError):
         sign = None
-    ways = Ways(settings, Organisation, sign)
+    ways = Ways(settings, Organization, sign)
     phase = Phase.BEGINS if here.told is None else Phase.LASTS
     Notifier().not_yet(2 * TELL_SECONDS)
     try:

@@ -120,7 +120,7 @@ async def _remembered(settings: Settings, found: Status) -> Mapping[str, RaisedA
     try:
         return await FileMemory(settings.state).known()
     except OSError as e:
-        found.unknown.append(f"which alarms were told: {e}")
+        found.unknown.append(f"the alarms that were sent: {e}")
         return {}
 
 

@@ -47,7 +47,7 @@ def hidden(settings: Settings) -> Finding | None:
         (_file(settings), os.R_OK | os.W_OK),
     ):
         if path is not None and os.access(path, os.F_OK) and not os.access(path, bits):
-            text = f"the store is not looked at: {path} belongs to {owner_of(path)}, and not to this user"
+            text = f"the store was not read: {path} belongs to {owner_of(path)}, not to this user"
             return Finding(about="store", state=State.UNKNOWN, text=text)
     return None
 
@@ -80,7 +80,9 @@ async def stands(settings: Settings, policy: Policy | None = None) -> list[Findi
         async with opened(settings) as (store, _):
             found = list(_found(settings, store.put_back, (await store.gate.read()).freezes))
             for file in store.journal.fronts_aside():
-                text = f"{file} is of another state of the journal: what it has was not taken over; look at it, and move it away"
+                text = (
+                    f"{file} belongs to another state of the journal, and was not merged; examine it, and move it away"
+                )
                 found.append(Finding(about="store", state=State.WRONG, text=text))
             if settings.console is not None and policy is not None:
                 found += _deciding(policy, await People(store).everybody())
@@ -124,14 +126,14 @@ def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator
     rules = [r.rule_id for r in policy.rules.rules if r.mode is Mode.ENFORCE and _of_first_contacts(r)]
     if not rules or since is None:
         return
-    text, until = f"whom senders have written to is known since {since:%Y-%m-%d}", since + timedelta(days=CONTACTS_DAYS)
+    text, until = f"recipients of past mail are known since {since:%Y-%m-%d}", since + timedelta(days=CONTACTS_DAYS)
     if now >= until:
         yield Finding(about="contacts", state=State.FINE, text=text)
         return
     more = f" and {len(rules) - 2} more" if len(rules) > 2 else ""
     text = (
-        f"{text} only: until {until:%Y-%m-%d} {', '.join(rules[:2])}{more} may take for new customers those who had mail before; "
-        f"with mode: observe they say whom they would hold"
+        f"{text} only: until {until:%Y-%m-%d} {', '.join(rules[:2])}{more} may count customers as new who had mail before; "
+        f"with mode: observe they only report what they would hold"
     )
     yield Finding(about="contacts", state=State.UNKNOWN, text=text)
 
@@ -144,7 +146,7 @@ def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
     """People who must decide in the console and cannot."""
     gaps = unseated(accounts, policy.groups.with_deputies(), policy.rules.groups_asked())
     if not accounts:
-        yield Finding(about="people", state=State.ODD, text="nobody has an account at the console: smtpguard users add")
+        yield Finding(about="people", state=State.ODD, text="the console has no accounts: smtpguard users add")
         return
     for gap in gaps:
         yield Finding(about="people", state=State.ODD, text=str(gap))
@@ -167,7 +169,7 @@ def policy_stands(settings: Settings) -> list[Finding]:
 
 def _found(settings: Settings, put_back: Rollback | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:
     if put_back is not None:
-        yield Finding(about="store", state=State.WRONG, text=f"{put_back}; nothing goes out before somebody thaws it")
+        yield Finding(about="store", state=State.WRONG, text=f"{put_back}; nothing is sent until it is thawed")
     for freeze in freezes:
         since = f"{freeze.selector.value} {freeze.value}".strip()
         text = f"frozen: {since}, since {freeze.at:%Y-%m-%d %H:%M} UTC, by {freeze.by}: {freeze.reason}"

@@ -93,8 +93,8 @@ def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
             found[tool[0], tool[1]] += n
     for (sender, client), n in found.most_common(_NAMED):
         text = (
-            f"{sender or 'somebody without a From'} at {client} sent {n:,} messages of mailings to customers in {DAYS} days, and nothing "
-            f"declares it: its origin at a list of which it is a writer, or a stream"
+            f"{sender or 'a sender without From'} at {client} sent {n:,} messages of mailings to customers in {DAYS} days, and the "
+            f"policy does not declare it: as the origin of a list, or as a stream"
         )
         yield Finding(about="tool", state=State.ODD, text=text)
 
@@ -119,8 +119,8 @@ def _unproven(settings: Settings, policy: Policy, seen: _Seen) -> Iterator[Findi
     for listener, writers in sorted(seen.letters.items()):
         if rules and listener in there - proving and writers.total() >= LETTERS and len(writers) > 1:
             text = (
-                f"{len(writers):,} people wrote {writers.total():,} letters to customers through listener {listener} in {DAYS} days, and nothing "
-                f"there proves who they are, which {_some(rules)} asks for: auth, or senders_verified where the MTA in front checks it"
+                f"{len(writers):,} people wrote {writers.total():,} letters to customers through listener {listener} in {DAYS} days without "
+                f"proof of identity, which {_some(rules)} needs: auth, or senders_verified if the MTA in front checks it"
             )
             yield Finding(about="listener", state=State.ODD, text=text)
 

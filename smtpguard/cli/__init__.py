@@ -23,29 +23,29 @@ from smtpguard.cli.context import FAILURES, Context, sentence_of
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Run the guard: proxy, milter, delivery and console."),
-    "status": ("status", "Say whether all is well: parts, policy, freezes, relay, store, lists."),
-    "demo": ("demo", "Play the story and a dozen other mails on loopback."),
+    "status": ("status", "Show the state of the guard: parts, policy, freezes, relay, store, lists."),
+    "demo": ("demo", "Send sample mail through a guard on loopback."),
     "init": ("init", "Write the first settings and policy, which observe only."),
     "check": ("check", "Check settings and policy, every error at once."),
-    "explain": ("explain", "Say what would become of messages, and why."),
+    "explain": ("explain", "Say what the policy would decide about messages, and why."),
     "test": ("policytest", "Run a policy's own test cases."),
-    "replay": ("replay", "Say what the policy file would decide otherwise than the policy in force."),
+    "replay": ("replay", "Say what the policy file would decide differently from the policy in force."),
     "lists": ("lists", "Customer lists: sync, show, match, overlap."),
     "held": ("held", "Held mail: list, show, approve, reject, unvote, withdraw, export."),
     "mailings": ("mailings", "Mailings: list, show, people, approve, reject, go-on, stop, reopen."),
-    "freeze": ("freeze", "Stand still: everything, a list, a sender, a mailing, a conversation."),
+    "freeze": ("freeze", "Freeze everything, a list, a sender, a mailing or a conversation."),
     "thaw": ("thaw", "Lift a freeze."),
     "audit": ("audit", "Verify or export the journal."),
     "privacy": ("privacy", "Show or erase what is kept about a person."),
     "find": ("find", "Find messages by a queue id, a Message-ID, an address or words of the subject."),
-    "report": ("report", "What passed, what each rule held, and what people decided."),
-    "suggest": ("suggest", "Suggest what the policy could say, from what came through."),
-    "incident": ("incident", "The facts of an incident: who, what, when, to how many, proved."),
-    "returns": ("returns", "What came back after a mailing: take, list, show, mentions, export."),
-    "users": ("users", "People of the console: add, passwd, roles, disable, enable, totp, link, delete, list."),
+    "report": ("report", "Report what passed, what each rule held, and what people decided."),
+    "suggest": ("suggest", "Suggest changes to the policy from recent traffic."),
+    "incident": ("incident", "Report incidents: who, what, when, to how many, with proof."),
+    "returns": ("returns", "Mail that came back after a mailing: take, list, show, mentions, export."),
+    "users": ("users", "Accounts of the console: add, passwd, roles, disable, enable, totp, link, delete, list."),
     "tokens": ("tokens", "Tokens of the API: add, revoke, list."),
-    "backup": ("backup", "Everything of this installation in one file, verified."),
-    "restore": ("restore", "Put a backup back, with everything frozen."),
+    "backup": ("backup", "Back up this installation into one verified file."),
+    "restore": ("restore", "Restore a backup, with everything frozen."),
     "renew-secret": ("renewsecret", "Make a new secret, after a leak or a loss."),
     "reload": ("reload", "Put the policy file in force."),
     "policy": ("policies", "Policies: history, show, diff, restore, and guide, a hand-out for staff."),
@@ -151,7 +151,7 @@ def _take_config(command: click.Command) -> None:
 @click.version_option(__version__, prog_name="smtpguard", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context, config: Path | None, as_json: bool) -> None:
-    """Hold internal-looking mail on its way to customer lists until people have decided."""
+    """Hold internal-looking mail to customer lists until people have decided."""
     if config is None:
         found = next((path for path in SEARCHED if path.exists()), None)
         ctx.obj = Context(config=found or SEARCHED[0], json=as_json, named=found is not None)

@@ -34,18 +34,17 @@ if TYPE_CHECKING:
 PAGE = 1000
 _NOTES = 1000
 _GONE = (
-    "smtpguard: entries {} to {} are not there any more: retention has trimmed them meanwhile, or somebody else did; "
-    "audit verify says which"
+    "smtpguard: entries {} to {} are gone: retention or somebody else deleted them meanwhile; audit verify says which"
 )
 
-_ASIDE = "smtpguard: {} is of another state of the journal: what it has was not taken over"
+_ASIDE = "smtpguard: {} belongs to another state of the journal: its entries were not merged"
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
 @click.group()
 def command() -> None:
-    """Verify or export the journal, or show a policy of then."""
+    """Verify or export the journal, or show an earlier policy."""
 
 
 @command.command()
@@ -55,19 +54,19 @@ def command() -> None:
     type=click.File(encoding="utf-8"),
     multiple=True,
     metavar="FILE",
-    help="With checkpoints that somebody else has kept: a witness, a log, mails. May be repeated; - is standard input.",
+    help="A file of checkpoints kept elsewhere: by a witness, in a log, in mail. May be repeated; - is standard input.",
 )
 @as_json
 @click.pass_obj
 def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
-    """Prove that no entry was edited, removed, put in or moved, and that what people read beside the journal agrees with it. Exit 1 if
+    """Verify that no entry was edited, removed, inserted or moved, and that the other tables agree with the journal. Exit 1 if
     not."""
     against: list[str] = []
     for each in kept:
         from smtpguard.journal.note import notes_in
 
         if not (found := notes_in(_unpacked(each.read()))):
-            raise CannotRun(f"{each.name}: no checkpoint is in it")
+            raise CannotRun(f"{each.name}: it contains no checkpoint")
         against += found
 
     async def work() -> tuple[Proof, Sequence[Path]]:
@@ -90,7 +89,7 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
         for line in noted(proof, Speech()):
             click.echo(f"{line[0].upper()}{line[1:]}.")
         if proof.beside:
-            click.echo("What stands beside the journal does not agree with it:")
+            click.echo("Other tables do not agree with the journal:")
         for line in disagreeing(proof, Speech()):
             click.echo(f"  {line}")
     for file in aside:
@@ -101,13 +100,13 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
 
 @command.command()
 @click.argument("sha256", metavar="SHA256")
-@click.option("--all", "whole", is_flag=True, help="Its vocabularies too.")
+@click.option("--all", "whole", is_flag=True, help="Show its vocabularies too.")
 @as_json
 @click.pass_obj
 def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
-    """What the rules said then: the policy that is kept under this SHA-256, or a beginning of it that no other has.
+    """Show an earlier policy by its SHA-256, or by a unique beginning of it.
 
-    Word for word as it was put in force. Passwords and the like are never part of a policy.
+    The text is exactly as it was put in force. A policy never contains passwords.
     """
 
     from smtpguard.cli.policies import documents_of, tell_documents
@@ -119,16 +118,18 @@ def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
 @command.command()
 @click.option("--after", type=click.IntRange(0), default=0, metavar="SEQ", help="Only entries after this one.")
 @click.option("--id", "about", metavar="ID", help="Only what happened to this transaction, hold or freeze.")
-@click.option("--clear", is_flag=True, help="With what names people, as far as it is still there. That is journalled.")
+@click.option(
+    "--clear", is_flag=True, help="Include addresses and subjects that are not erased yet. This is journalled."
+)
 @click.option(
     "--signed",
     is_flag=True,
-    help="With the signed checkpoints, each after the entry that it is of: for docs/verify.py.",
+    help="Include the signed checkpoints, each after its entry: for docs/verify.py.",
 )
 @as_json
 @click.pass_obj
 def export(context: Context, after: int, about: str | None, clear: bool, signed: bool, as_json: bool) -> None:
-    """Every entry that there is now as one JSON object a line, in order, with its hash and the one before it."""
+    """Write every entry, in order, as one JSON object a line, with its hash and the hash of the entry before."""
 
     async def work() -> None:
         from smtpguard.app.services import opened
@@ -167,7 +168,7 @@ def export(context: Context, after: int, about: str | None, clear: bool, signed:
 @as_json
 @click.pass_context
 def key(click_context: click.Context, as_json: bool) -> None:
-    """The key by which checkpoints are verified without a secret. Keep it elsewhere, while all is well."""
+    """Print the public key that verifies checkpoints. Keep a copy on another host, before you need it."""
     if click_context.invoked_subcommand is not None:
         return
     context = click_context.find_object(Context)
@@ -186,7 +187,7 @@ def key(click_context: click.Context, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def rotate(context: Context, as_json: bool) -> None:
-    """Sign with another key from now on. The journal has an entry of it that both keys have signed."""
+    """Sign with a new key from now on. Both keys sign a journal entry about the change."""
 
     async def work() -> str:
         from smtpguard.app.clock import ids
@@ -210,7 +211,7 @@ def _tell_key(context: Context, key: str, as_json: bool) -> None:
 @click.argument("entry", type=click.IntRange(1))
 @click.pass_obj
 def prove(context: Context, entry: int) -> None:
-    """That this entry is in the journal that was signed, as one JSON object: for docs/verify.py, or any program that knows RFC 6962."""
+    """Prove, as one JSON object, that an entry is in the signed journal: for docs/verify.py, or any program that knows RFC 6962."""
 
     async def work() -> Inclusion | None:
         from smtpguard.app.services import opened
@@ -220,7 +221,7 @@ def prove(context: Context, entry: int) -> None:
 
     found = context.run(work())
     if found is None:
-        raise CannotRun(f"entry {entry} is in no signed checkpoint, or is not there any more")
+        raise CannotRun(f"entry {entry} is in no signed checkpoint, or is gone")
     context.say(
         {
             "entry": _row(found.entry, None),
@@ -248,8 +249,8 @@ def may_name(store: Store) -> None:
     """Raises CannotRun if it cannot be journalled that names were shown."""
     if store.copy is not None:
         raise CannotRun(
-            f"names are shown where that can be journalled, and {store.copy} can only be read by this user: ask without them, or "
-            "take a copy of the whole folder to where you may write"
+            f"showing names must be journalled, and this user can only read {store.copy}: leave the names out, or "
+            "copy the whole folder to where you can write"
         )
 
 

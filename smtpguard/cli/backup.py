@@ -13,19 +13,21 @@ from smtpguard.cli.context import Context, NotFine
 @click.command()
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
-    "--keep", type=click.IntRange(0), default=0, metavar="N", help="Where FILE is a folder: the newest N stay."
+    "--keep",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="If FILE is a folder, keep the newest N backups and delete the others.",
 )
-@click.option(
-    "--without-secret", is_flag=True, help="Leave the secret out: keep it apart, without it nothing can be restored."
-)
-@click.option("--no-verify", is_flag=True, help="Do not verify the journal in it.")
+@click.option("--without-secret", is_flag=True, help="Leave the secret out. Keep it elsewhere: a restore needs it.")
+@click.option("--no-verify", is_flag=True, help="Do not verify the journal in the backup.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def command(context: Context, target: Path, keep: int, without_secret: bool, no_verify: bool, as_json: bool) -> None:
     """Back up store, checkpoints, secret, settings and policy into FILE.
 
-    Where FILE is a folder, a new file in it has the time in its name. serve may run meanwhile. FILE is replaced only when the new
-    one is whole: it is copied in one transaction, its journal is verified, and it is read back. Whoever has it has all held mail.
+    If FILE is a folder, a new file is made in it, with the time in its name. smtpguard may run meanwhile. FILE is replaced only when the new
+    one is complete: copied in one transaction, its journal verified, and read back. The backup contains all held mail: protect it.
     """
 
     from smtpguard.app.backup import BadBackup, back_up

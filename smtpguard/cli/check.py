@@ -31,9 +31,11 @@ from smtpguard.reading.marks import KINDS, Side
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--live", is_flag=True, help="Ask the relay and the list servers as well. Nothing is sent.")
+@click.option("--live", is_flag=True, help="Connect to the relay and the list servers as well. Nothing is sent.")
 @click.option(
-    "--in-force", is_flag=True, help="Only whether this version can read the policy in force: before an upgrade."
+    "--in-force",
+    is_flag=True,
+    help="Check only that this version can read the policy in force; run it before an upgrade.",
 )
 @click.option("--fail-on-warning", is_flag=True, help="Exit 1 for a warning too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a problem (or finding), and nothing else.")
@@ -44,7 +46,7 @@ def command(
     """Check settings and the policy that they name, or a policy file alone. Exit 1 if anything is wrong."""
     if in_force:
         if file is not None or live:
-            raise click.UsageError("--in-force is about the store of the settings, and nothing else")
+            raise click.UsageError("--in-force takes no other option: it reads the store of the settings")
         _in_force(context, as_json=as_json or context.json)
         return
     path = file or context.config
@@ -68,7 +70,7 @@ def command(
     elif checked.settings is not None and not live:
         fine = _store(context, checked.settings, checked.policy, as_json=as_json or context.json) and fine
     elif live and fine:
-        raise click.UsageError("--live needs the settings, which say where the relay is, and not a policy alone")
+        raise click.UsageError("--live needs the settings, not only a policy: they name the relay")
     if not fine:
         raise click.exceptions.Exit(1)
 

@@ -109,7 +109,7 @@ class Context:
         for problem in problems:
             click.echo(f"{problem}", err=True)
         if problems:
-            click.echo("smtpguard: the settings have mistakes, and what they are in is left out here", err=True)
+            click.echo("smtpguard: the settings have errors, and the sections with errors are ignored", err=True)
         return settings
 
     def must_exist(self, path: Path) -> None:
@@ -118,7 +118,7 @@ class Context:
             return
         if path == self.config and not self.named:
             raise CannotRun(
-                "no settings: neither /etc/smtpguard/smtpguard.yaml nor config/smtpguard.yaml is there; -c FILE names them"
+                "no settings: neither /etc/smtpguard/smtpguard.yaml nor config/smtpguard.yaml exists; name the file with -c FILE"
             )
         raise CannotRun(f"{path}: no such file")
 

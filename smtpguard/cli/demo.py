@@ -29,10 +29,10 @@ _MARGIN = " " * 14
 
 
 @click.command()
-@click.option("--stay/--go", default=None, help="Stay up afterwards until Ctrl-C. Default: on a terminal.")
+@click.option("--stay/--go", default=None, help="Keep running afterwards until Ctrl-C. Default: on a terminal.")
 @click.pass_obj
 def command(context: Context, stay: bool | None) -> None:
-    """Start a guard, a relay that only records and two lists of invented people on loopback; play; tell what became of it."""
+    """Start a guard, a recording relay and two lists of invented people on loopback; send sample mail; show what happened to it."""
     click.echo("Starting a guard, and behind it a relay that records and forwards nothing, all on 127.0.0.1 ...")
     try:
         with _ends_tidily(), stage() as built:
@@ -59,8 +59,8 @@ def _play(built: Stage, as_json: bool) -> int:
     delivered = {r for taken in built.relay.taken for r in taken.recipients}
     click.echo()
     click.echo(
-        f"{number} scenes, {number - wrong} as told."
-        + (click.style(f" {wrong} went otherwise.", fg="red") if wrong else "")
+        f"{number} scenes, {number - wrong} as planned."
+        + (click.style(f" {wrong} did not go as planned.", fg="red") if wrong else "")
     )
     click.echo(f"The relay took {len(built.relay.taken)} mails; of the story it saw nothing." if not wrong else
                f"The relay took {len(built.relay.taken)} mails to {len(delivered)} addresses.")  # fmt: skip

@@ -37,19 +37,24 @@ _MOST_CONTEXT = 90
 )
 @click.option("--to", "recipients", metavar="ADDRESS", multiple=True,
               help="A recipient; may be repeated. Default: X-Envelope-To, then To and Cc.")  # fmt: skip
-@click.option("--login", "--auth", "login", metavar="USER", help="As if this user had logged in.")
+@click.option("--login", "--auth", "login", metavar="USER", help="Assume that this user logged in.")
 @click.option("--listener", "listener", metavar="NAME",
-              help="As if it came in there: a listener's name, or its address and port. Default: the first in the settings.")  # fmt: skip
+              help="Assume that it came in at this listener: a name, or an address and port. Default: the first in the settings.")  # fmt: skip
 @click.option(
-    "--client", "client", metavar="IP", default="127.0.0.1", show_default=True, help="As if it came from there."
+    "--client",
+    "client",
+    metavar="IP",
+    default="127.0.0.1",
+    show_default=True,
+    help="Assume that it came from this address.",
 )
-@click.option("--expect", type=click.Choice(ACTIONS), help="Exit 1 unless this becomes of every message.")
+@click.option("--expect", type=click.Choice(ACTIONS), help="Exit 1 unless every message has this verdict.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
-@click.option("-v", "--verbose", is_flag=True, help="Say why rules missed, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Say also why the other rules did not hit.")
 @click.pass_obj
 def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
             listener: str | None, client: str, expect: str | None, as_json: bool, verbose: bool) -> None:  # fmt: skip
-    """Say what would become of messages, and why."""
+    """Say what the policy would decide about messages, and why."""
     given = None if sender is None else _addresses([sender])
     to = _addresses(recipients)
     if client_address(client) is None:
@@ -61,9 +66,9 @@ def command(context: Context, files: Sequence[str], sender: str | None, recipien
     if not count + unread:
         raise CannotRun("there is no message in " + ", ".join(files))
     if unexpected and not (as_json or context.json):
-        click.echo(f"{unexpected} of {count} would not be: {expect}.", err=True)
+        click.echo(f"{unexpected} of {count} have another verdict than {expect}.", err=True)
     if unread:
-        click.echo(f"{unread} of {count + unread} could not be looked at.", err=True)
+        click.echo(f"{unread} of {count + unread} could not be judged.", err=True)
     if unexpected or unread:
         raise click.exceptions.Exit(1)
 
@@ -194,7 +199,7 @@ def lines(
     yield f"  {_reach(told)}"
     for hit in verdict.hits:
         how = hit.action.word if hit.mode.value == "enforce" else f"would {hit.action.word}, only observed"
-        doubt = ", since something it asks is not known" if hit.uncertain else ""
+        doubt = ", because a fact that it asks for is unknown" if hit.uncertain else ""
         yield f"  Rule {hit.rule} ({how}{doubt}): {told.purposes.get(hit.rule) or hit.description or 'no description'}"
         if hit.rule in told.places:
             yield f"      at {told.places[hit.rule]}"
@@ -213,7 +218,7 @@ def lines(
     elif verdict.misses:
         yield f"  Missed: {', '.join(m.rule for m in verdict.misses)}."
     if verdict.skipped:
-        yield f"  Not asked, since they could not have made it stricter: {', '.join(verdict.skipped)}."
+        yield f"  Not evaluated, since they could not make the verdict stricter: {', '.join(verdict.skipped)}."
 
 
 _LOOKS = {
@@ -227,9 +232,9 @@ def _reading_lines(told: Explained) -> Iterator[str]:
     """What it looks like, why, and the words in it of topics to be spared."""
     reading, looks = told.reading, told.facts.get("message.looks")
     if reading.readable.value != "yes":
-        yield f"  It cannot be read as a whole: {_inert(reading.why_unreadable)}. What was found in it all the same:"
+        yield f"  It cannot be read completely: {_inert(reading.why_unreadable)}. Found in the rest:"
     elif isinstance(looks, Unknown):
-        yield f"  Nobody can say what it looks like: {looks.why}. Without that:"
+        yield f"  What it looks like is unknown: {looks.why}. Otherwise:"
     else:
         yield f"  {_LOOKS[reading.looks.value]} (score {reading.score:+g}):"
     order: Mapping[str, int] = {"internal": 0, "mailing": 1, "neither": 2}
@@ -244,7 +249,7 @@ def _reading_lines(told: Explained) -> Iterator[str]:
         counted.add(group)
         yield f"    {weight:>7}  {mark.name:22}{_inert(mark.evidence)}"
     if outweighed:
-        yield "    In brackets: says the same as a heavier mark above, and is not counted again."
+        yield "    In brackets: the same sign as a heavier mark above, not counted again."
     for topic in reading.topics:
         yield f'  Topic {topic.vocabulary}: "{_inert(topic.word)}" in the {topic.where}: {_inert(topic.context)}'
 

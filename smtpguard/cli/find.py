@@ -24,19 +24,19 @@ MOST = 50
 @click.command()
 @click.argument("words", metavar="TEXT...", nargs=-1, required=True)
 @click.option(
-    "--most", type=click.IntRange(1, 10_000), default=MOST, show_default=True, help="So many, the newest first."
+    "--most", type=click.IntRange(1, 10_000), default=MOST, show_default=True, help="At most so many, newest first."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
 @click.pass_obj
 def command(context: Context, words: tuple[str, ...], most: int, as_json: bool) -> None:
-    """Find messages by a queue id (of the MTA in front, or of the relay), a Message-ID, an address, an id of ours, or words of the
-    subject (of what was held, or went to customers). Several words must all fit.
+    """Find messages by a queue id (of the MTA in front, or of the relay), a Message-ID, an address, an id of smtpguard, or words of the
+    subject (of messages that were held or went to customers). If you give several, a message must match all.
 
-    Exit 1 where nothing is found. That it was asked for is journalled.
+    Exit 1 if nothing is found. The search is journalled.
     """  # fmt: skip
     text = " ".join(words)
     if not text.strip():
-        raise click.UsageError("say what to find: a queue id, a Message-ID, an address, or words of a subject")
+        raise click.UsageError("give a queue id, a Message-ID, an address, or words of a subject")
 
     async def work() -> tuple[list[dict[str, Any]], bool]:
         from smtpguard.app.services import opened
@@ -58,7 +58,7 @@ def command(context: Context, words: tuple[str, ...], most: int, as_json: bool) 
             for line in lines(each):
                 click.echo(line)
     if not rows:
-        raise NotFine(f"nothing is found by {text}")
+        raise NotFine(f"nothing matches {text}")
     if more:
         click.echo(f"There are more: the newest {len(rows)} are shown (--most).", err=True)
 

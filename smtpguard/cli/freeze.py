@@ -32,7 +32,7 @@ Chosen = tuple[Selector, str]
 
 def _said(_: click.Context, __: click.Parameter, reason: str) -> str:
     if not reason.strip():
-        raise click.BadParameter("say why: whoever's mail is held reads it")
+        raise click.BadParameter("give a reason: the senders of held mail see it")
     return reason
 
 
@@ -42,12 +42,12 @@ def selectors(command: F) -> F:
         click.option(
             "--thread",
             metavar="MESSAGE-ID",
-            help="A conversation, by its first Message-ID, or by a held message of it.",
+            help="A conversation, by its first Message-ID, or by the id of a held message in it.",
         ),
-        click.option("--mailing", metavar="ID", help="One mailing, by its id or the beginning of it."),
-        click.option("--sender", metavar="ADDRESS", help="Everything from this address."),
-        click.option("--list", "list_name", metavar="NAME", help="Everything that touches this list."),
-        click.option("--all", "everything", is_flag=True, help="Everything."),
+        click.option("--mailing", metavar="ID", help="One mailing, by its id or a beginning of it."),
+        click.option("--sender", metavar="ADDRESS", help="All mail from this address."),
+        click.option("--list", "list_name", metavar="NAME", help="All mail that reaches this list."),
+        click.option("--all", "everything", is_flag=True, help="All mail."),
     ):
         command = option(command)
     return command
@@ -56,15 +56,15 @@ def selectors(command: F) -> F:
 @click.command()
 @selectors
 @click.option(
-    "--reason", required=True, callback=_said, metavar="TEXT", help="Why; it is journalled, and people see it."
+    "--reason", required=True, callback=_said, metavar="TEXT", help="The reason; it is journalled, and shown to people."
 )
 @click.option(
-    "--for", "for_", metavar="TIME", help='Lift it by itself after, say, "2h". Otherwise it stands until thawed.'
+    "--for", "for_", metavar="TIME", help='Lift the freeze after this time, like "2h". Default: it lasts until thawed.'
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def command(context: Context, /, reason: str, for_: str | None, as_json: bool, **given: Any) -> None:
-    """Stand still: hold or defer everything that is meant, until it is thawed."""
+    """Freeze mail: hold or defer everything selected, until it is thawed."""
     chosen = _chosen(**given)
     length = None
     if for_ is not None:
@@ -93,7 +93,7 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
         )
     else:
         until = f" until {frozen.freeze.until:%Y-%m-%d %H:%M} UTC" if frozen.freeze.until else ", until it is thawed"
-        click.echo(f"Frozen: {what(frozen.freeze)}{until}. Nothing of it is relayed from now on.")
+        click.echo(f"Frozen: {what(frozen.freeze)}{until}. Nothing that it selects is relayed from now on.")
         click.echo(f"Recalled before their final dot: {len(frozen.recalled)}.")
         click.echo(f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}.")
         for id in frozen.past_recall[:20]:
@@ -108,10 +108,9 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_obj
 def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
-    """Lift the freezes of just what is named; what freezes something else goes on standing.
+    """Lift the freezes with exactly this selection; other freezes stay in force.
 
-    Says first what goes out with it, and asks, where there is a terminal to ask at. Without one it goes on: a script has nobody who
-    could answer.
+    On a terminal, it first says what will be sent, and asks. Without a terminal it does not ask.
     """
     chosen = _chosen(**given)
 
@@ -129,7 +128,7 @@ def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
                 try:
                     hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
                 except AnotherNeeded:
-                    raise NotFine(f"{what(freeze)} is frozen still: another person has to agree to the thaw") from None
+                    raise NotFine(f"{what(freeze)} is still frozen: another person must agree to the thaw") from None
                 lifted.append(freeze)
             return lifted, hooks, await services.freezes.standing()
 
@@ -140,9 +139,9 @@ def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
     for freeze in lifted if not (as_json or context.json) else ():
         click.echo(f"Lifted: {what(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC.")
     for freeze in standing:
-        click.echo(f"Frozen still: {what(freeze)} ({freeze.reason})", err=True)
+        click.echo(f"Still frozen: {what(freeze)} ({freeze.reason})", err=True)
     if not lifted:
-        raise NotFine("nothing of that is frozen")
+        raise NotFine("there is no such freeze")
     _complain(hooks)
 
 
@@ -154,13 +153,13 @@ def released(goes: Released) -> Iterator[str]:
         to = f", to {', '.join(goes.lists)}" if goes.lists else ""
         yield f"Goes out at once: {number_of(goes.messages, 'approved message', 'approved messages')} for up to {number_of(goes.people, 'person', 'people')}{to}."
         if goes.doubt:
-            yield f"Of them may have it already, and are tried once more: {number_of(goes.doubt, 'recipient', 'recipients')}."
+            yield f"May already have it, and are tried once more: {number_of(goes.doubt, 'recipient', 'recipients')}."
     else:
-        yield "Nothing that is approved goes out with it."
+        yield "No approved message is sent by it."
     if goes.kept:
-        yield f"Approved, and stopped by other freezes as well: {goes.kept:,}."
+        yield f"Approved, and also stopped by other freezes: {goes.kept:,}."
     if goes.waiting:
-        yield f"Wait for a decision, of which a thaw sends nothing: {goes.waiting:,}."
+        yield f"Waiting for a decision, and not sent by a thaw: {goes.waiting:,}."
 
 
 def _chosen(
@@ -175,7 +174,7 @@ def _chosen(
     )
     given += [(selector, value) for selector, value in named if value is not None]
     if len(given) != 1:
-        raise click.UsageError("say what: one of --all, --list, --sender, --mailing and --thread")
+        raise click.UsageError("give one of --all, --list, --sender, --mailing and --thread")
     return given[0]
 
 
@@ -231,7 +230,7 @@ async def _thread(brakes: Brakes, value: str) -> str:
     hold = await brakes.store.holds.find(text.upper()) if text else None
     thread = hold and (hold.thread or hold.message_id)
     if not thread:
-        raise CannotRun(f'--thread: "{value}" is no Message-ID, and no held message of a conversation is called so')
+        raise CannotRun(f'--thread: "{value}" is neither a Message-ID nor the id of a held message in a conversation')
     return thread
 
 

@@ -47,16 +47,16 @@ if TYPE_CHECKING:
     from smtpguard.app.services import Services
 
 PAGE = 1000
-ASKED = "nobody knows whether it was sent, and it is not sent again by itself. Say which:"
+ASKED = "it is in doubt whether it was sent, and it is not retried automatically. Say which:"
 STATES = [state.value for state in State]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 an_id = click.argument("hold_id", metavar="ID")
 ids = click.argument("hold_ids", metavar="ID...", nargs=-1)
 a_count = click.option("--count", type=click.IntRange(0), default=None, metavar="N",
-                       help="How many messages are meant: for a filter, or several ids, where nobody can be asked.")  # fmt: skip
-as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Who you are.")
-a_comment = click.option("--comment", default="", metavar="TEXT", help="Why; the writer is told.")
+                       help="How many messages you mean, for a filter or several IDs; required without a terminal.")  # fmt: skip
+as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Your address.")
+a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; the writer is told.")
 
 
 @click.group()
@@ -71,7 +71,7 @@ def command() -> None:
 @as_json
 @click.pass_obj
 def list_(context: Context, /, states: Sequence[str], limit: int, as_json: bool, **given: str | None) -> None:
-    """What was held, newest first; before it what is in doubt and waits for somebody to say whether it was sent."""
+    """List held messages, newest first; before them those in doubt, for which somebody must say whether they were sent."""
     chosen = Filter(**given)
 
     async def work() -> tuple[list[Hold], Mapping[str, tuple[Freeze, ...]], list[str]]:
@@ -97,7 +97,7 @@ def list_(context: Context, /, states: Sequence[str], limit: int, as_json: bool,
     for why in still:
         click.echo(why)
     if frozen:
-        click.echo("What is approved and frozen goes out when it is thawed.")
+        click.echo("Approved messages that are frozen are sent when they are thawed.")
     for hold in holds:
         if hold.asked_at is not None:
             click.echo(f"{hold.hold_id}: {ASKED} smtpguard held settle {hold.hold_id} --sent or --again --as ADDRESS")
@@ -108,8 +108,8 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
     for hold in holds:
         sender = hold.sender or str(hold.envelope.reverse_path or "<>")
         held_at = hold.held_at.strftime("%Y-%m-%d %H:%M")
-        stopped = ", stopped before all had it" if hold.stopped else ""
-        leaving = f", goes out at {hold.release_at:%H:%M:%S} UTC" if hold.release_at is not None else ""
+        stopped = ", stopped before all had received it" if hold.stopped else ""
+        leaving = f", to be released at {hold.release_at:%H:%M:%S} UTC" if hold.release_at is not None else ""
         asked = ", its writer is asked" if hold.asks_writer else ""
         state = hold.state.value + asked + leaving + stopped + (", frozen" if hold.hold_id in frozen else "")
         table.append((hold.hold_id, state, held_at, reach(hold), sender, plain(hold.subject)[:60]))
@@ -122,11 +122,11 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
 
 @command.command()
 @an_id
-@click.option("--content", is_flag=True, help="The message itself, as it came. That it was looked at is journalled.")
+@click.option("--content", is_flag=True, help="Show the message itself, as it came. This is journalled.")
 @as_json
 @click.pass_obj
 def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
-    """Everything about one hold: why, who decides, until when, and what has happened."""
+    """Show one hold: why it is held, who decides, until when, and what has happened."""
 
     async def work(services: Services) -> None:
         hold = await _hold(services, hold_id)
@@ -153,7 +153,7 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
 @as_address
 @a_comment
 @click.option("--people", type=click.IntRange(1), default=None, metavar="N",
-              help="How many people all of its mailing may reach; else as many as the list has, or as were seen.")  # fmt: skip
+              help="How many people its mailing may reach in all. Default: as many as the list has, or as were seen.")  # fmt: skip
 @all_at_once
 @as_json
 @click.pass_obj
@@ -169,9 +169,9 @@ def approve(
     as_json: bool,
     **given: str | None,
 ) -> None:
-    """Agree that it goes out; it does when everybody who must has agreed. Of a mailing: all copies, and what still comes.
+    """Approve a held message; it is sent when the quorum is complete. For a mailing: all copies, further ones included.
 
-    Several, or all that wait and fit the filters, where you say how many they are.
+    You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
     vote = _Vote(choice=Choice.APPROVE, address=address, comment=comment, people=people or 0, all_at_once=all_at_once)
     _decide(context, hold_ids, Filter(**given), count, vote, as_json)
@@ -197,7 +197,7 @@ def reject(
 ) -> None:
     """Reject a held message. One rejection is enough. An approved message that has not been sent is taken back.
 
-    Several, or all that wait and fit the filters, where you say how many they are.
+    You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
     vote = _Vote(choice=Choice.REJECT, address=address, comment=comment)
     _decide(context, hold_ids, Filter(**given), count, vote, as_json)
@@ -210,8 +210,8 @@ def reject(
 @as_json
 @click.pass_obj
 def unvote(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Take back one's approval of a message that still waits for others. Undo an approval until it takes effect: anybody's who decides
-    on it, or of one's own message."""
+    """Take back your approval of a message that still waits for others; or undo an approval before the release, if you are an approver
+    or wrote the message."""
 
     async def work(services: Services) -> None:
         done = await services.approvals.unvote(hold_id, approver=address, by=context.user, comment=comment)
@@ -228,7 +228,7 @@ def unvote(context: Context, hold_id: str, address: str, comment: str, as_json: 
 @as_json
 @click.pass_obj
 def confirm(context: Context, hold_id: str, people: int, address: str, as_json: bool) -> None:
-    """Say of a message of one's own that it is meant, where its writer is asked. It goes out then, with all copies of it."""
+    """Confirm your own message, if its writer is asked. It is then sent, with all copies of it."""
 
     async def work(services: Services) -> None:
         done = await services.approvals.confirm(hold_id, writer=address, by=context.user, people=people)
@@ -244,7 +244,7 @@ def confirm(context: Context, hold_id: str, people: int, address: str, as_json: 
 @as_json
 @click.pass_obj
 def withdraw(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Take back a message of one's own, also when it is approved, as far as it is not out."""
+    """Withdraw your own message, even if it is approved, as far as it has not been sent."""
 
     async def work(services: Services) -> None:
         done = await services.approvals.withdraw(hold_id, sender=address, by=context.user, comment=comment)
@@ -255,18 +255,21 @@ def withdraw(context: Context, hold_id: str, address: str, comment: str, as_json
 
 @command.command()
 @an_id
-@click.option("--sent", "said", flag_value="sent", help="It was sent: the relay has it.")
+@click.option("--sent", "said", flag_value="sent", help="The relay has it: it was sent.")
 @click.option(
-    "--again", "said", flag_value="again", help="Send it again, with the same release id; who has it gets it twice."
+    "--again",
+    "said",
+    flag_value="again",
+    help="Send it again, with the same release id; people who have it get it twice.",
 )
 @as_address
 @a_comment
 @as_json
 @click.pass_obj
 def settle(context: Context, hold_id: str, said: str | None, address: str, comment: str, as_json: bool) -> None:
-    """Say what became of a list's post in doubt, which is not sent again by itself. One of those who decide says it."""
+    """Say whether a post to a list in doubt was sent; it is not retried automatically. Only an approver can say it."""
     if said is None:
-        raise click.UsageError("say which it was: --sent, or --again")
+        raise click.UsageError("give --sent or --again")
 
     async def work(services: Services) -> None:
         hold = await services.approvals.say(
@@ -283,13 +286,13 @@ def settle(context: Context, hold_id: str, said: str | None, address: str, comme
 @command.command()
 @an_id
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.eml",
-              help="The message goes there, and all that is known of it into FILE.json beside it. Nothing is overwritten.")  # fmt: skip
+              help="Write the message to FILE, and all that is known of it to FILE.json. Existing files are not overwritten.")  # fmt: skip
 @as_json
 @click.pass_obj
 def export(context: Context, hold_id: str, output: Path | None, as_json: bool) -> None:
-    """The message, byte for byte as it came, and what is known of it. That it was exported is journalled.
+    """Export a message, byte for byte as it came, and all that is known of it. The export is journalled.
 
-    Without -o the message alone goes to standard output; with --json it is all of it, the message as base64.
+    Without -o only the message is written to standard output; with --json everything is, the message as base64.
     """
 
     async def work(services: Services) -> None:
@@ -299,7 +302,7 @@ def export(context: Context, hold_id: str, output: Path | None, as_json: bool) -
             if file.exists() or not file.parent.is_dir():
                 raise CannotRun(f"{file}: " + ("is there already" if file.exists() else "there is no such folder"))
         if len(set(files)) < len(files):
-            raise CannotRun(f"{output}: the message itself is no JSON; name it FILE.eml")
+            raise CannotRun(f"{output}: the message itself is not JSON; name it FILE.eml")
         content = await _content(context, services, hold, viewed=False)
         known = await _known(services, hold)
         if output is not None:
@@ -347,7 +350,7 @@ def _decide(
     """Decide on one message, or on several whose number the person has confirmed. Exit 1 if any of them was not decided
     on."""
     if bool(hold_ids) == bool(chosen):
-        raise click.UsageError("say which: ids, or one of --list, --sender, --mailing, --rule and --since")
+        raise click.UsageError("give ids, or one of --list, --sender, --mailing, --rule and --since")
     if len(hold_ids) == 1 and count in (None, 1):
         only = hold_ids[0]
 
@@ -359,13 +362,13 @@ def _decide(
         _run(context, one, only)
         return
     if vote.all_at_once is not None:
-        raise click.UsageError("--all-at-once is said of one message")
+        raise click.UsageError("--all-at-once is for one message")
 
     async def several() -> bool:
         async with context.services() as services:
             found = await meant(services, hold_ids, chosen)
             if not found.holds and not found.missing:
-                raise NotFine("nothing that waits fits")
+                raise NotFine("no waiting message matches")
             if found.holds:
                 agreed(found, vote.choice, count, shown=_in_short)
             failed = list(failures(found))
@@ -403,13 +406,13 @@ def _run(context: Context, work: Callable[[Services], Awaitable[None]], hold_id:
     except Refused as refused:
         raise NotFine(str(refused)) from None
     except KeyError:
-        raise NotFine(f"nothing is held as {hold_id}") from None
+        raise NotFine(f"there is no hold {hold_id}") from None
 
 
 async def _stands_still(services: Services) -> list[str]:
     """Lines on active freezes, and on a store that seems rolled back and is not frozen for it yet."""
     found = services.store.put_back
-    told = [] if found is None else [f"Nothing goes out before somebody thaws it: {found}."]
+    told = [] if found is None else [f"Nothing is sent until this is thawed: {found}."]
     return told + [f"Frozen: {in_force([freeze])}." for freeze in await services.freezes.standing()]
 
 
@@ -433,7 +436,7 @@ async def _newest(services: Services, states: Sequence[State], limit: int, fits:
 async def _hold(services: Services, hold_id: str) -> Hold:
     hold = await services.store.holds.find(hold_id)
     if hold is None:
-        raise NotFine(f"nothing is held as {hold_id}")
+        raise NotFine(f"there is no hold {hold_id}")
     return hold
 
 

@@ -26,7 +26,7 @@ from smtpguard.locale.speech import Speech
 
 @click.group()
 def command() -> None:
-    """The facts of an incident, from the journal."""
+    """Report incidents from the journal, and keep their data."""
 
 
 for _each in (aware, write, authority, draft, ack):
@@ -35,27 +35,31 @@ for _each in (aware, write, authority, draft, ack):
 
 @command.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--list", "lists", multiple=True, metavar="NAME", help="What touched this list.")
-@click.option("--sender", "senders", multiple=True, metavar="ADDRESS", help="What this address wrote or sent.")
-@click.option("--subject", default="", metavar="TEXT", help="What has this in its subject.")
-@click.option("--since", metavar="WHEN", help='From then on: "2026-11-26 09:30" in UTC, or "2h" ago.')
-@click.option("--until", metavar="WHEN", help="Before then.")
-@click.option("--alone", is_flag=True, help="Without the other messages of the mailings that the IDs are part of.")
-@click.option("--no-names", is_flag=True, help="Without addresses, subjects and what people wrote: to be passed on.")
+@click.option("--list", "lists", multiple=True, metavar="NAME", help="Messages that reached this list.")
+@click.option("--sender", "senders", multiple=True, metavar="ADDRESS", help="Messages that this address wrote or sent.")
+@click.option("--subject", default="", metavar="TEXT", help="Messages with this text in the subject.")
+@click.option("--since", metavar="WHEN", help='Messages since this time: "2026-11-26 09:30" in UTC, or "2h" ago.')
+@click.option("--until", metavar="WHEN", help="Messages before this time.")
+@click.option("--alone", is_flag=True, help="Leave out the other messages of the same mailings.")
 @click.option(
-    "--no-proof", is_flag=True, help="Without the walk over the whole journal, which takes a while in a large one."
+    "--no-names", is_flag=True, help="Leave out addresses, subjects and comments, so that the report can be passed on."
 )
-@click.option("--language", type=click.Choice(languages()), default="en", show_default=True, help="Of the page.")
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="What is made of it."
+    "--no-proof", is_flag=True, help="Leave out the proof: do not read the whole journal, which can take long."
+)
+@click.option(
+    "--language", type=click.Choice(languages()), default="en", show_default=True, help="The language of the page."
+)
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="The format of the report."
 )
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Into a new file, for its owner alone.",
+    help="Write to a new file that only its owner can read.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object; as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="As --format json.")
 @click.pass_obj
 def report(
     context: Context,
@@ -73,10 +77,10 @@ def report(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Who sent what, when, to how many, what became of it, who decided; and the proof that the journal is whole.
+    """Report who sent what, when, to how many, with which outcome, and who decided; with the proof that the journal is whole.
 
-    An ID is that of a held message, of any other as the log has it, of a mailing, of a freeze, or the SHA-256 of a content.
-    Whatever is given must all fit. Exit 1 where nothing does, or the journal is not whole. That names were shown is journalled.
+    An ID is that of a held message, of another message in the log, of a mailing, of a freeze, or the SHA-256 of a content.
+    A message must match all that is given. Exit 1 if none does, or the journal is not whole. A report with names is journalled.
     """  # fmt: skip
     now = datetime.now(UTC)
     asked = About(
@@ -89,12 +93,12 @@ def report(
         whole=not alone,
     )
     if asked == About(whole=not alone):
-        raise click.UsageError("say what it is about: an ID, --list, --sender, --subject, or --since")
+        raise click.UsageError("give an ID, --list, --sender, --subject, or --since")
 
     form = "json" if as_json or (context.json and form == "text") else form
     for_programs = form == "json"
     if form == "pdf" and output is None and sys.stdout.isatty():
-        raise click.UsageError("a PDF is not for a terminal: --output FILE")
+        raise click.UsageError("a PDF cannot be written to a terminal: --output FILE")
     if form == "pdf":
         from smtpguard.console.incidentfile import MissingExtra, can_make_pdf
 
@@ -120,13 +124,13 @@ def report(
 
 @command.command()
 @click.argument("id", metavar="ID")
-@click.option("--reason", default="", metavar="TEXT", help="Why, as the journal has it.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, for the journal.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def hold(context: Context, id: str, reason: str, as_json: bool) -> None:
-    """Keep everything that a report on this needs, whatever retention says: for 180 days.
+    """Keep everything that a report needs for 180 days, beyond its retention.
 
-    ID is that of a message, a mailing, a held message or a freeze. Of a message that is one of a mailing all of that is kept: entries with
+    ID is that of a message, a mailing, a held message or a freeze. For a message of a mailing the whole mailing is kept: entries with
     their names, contents, decisions, deliveries and counts; and the journal from the first of them on.
     """
 
@@ -146,7 +150,7 @@ def hold(context: Context, id: str, reason: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_obj
 def holds(context: Context, as_json: bool) -> None:
-    """What is kept past its time, and until when."""
+    """List what is kept beyond its retention, and until when."""
 
     async def work() -> Sequence[Preserved]:
         from smtpguard.app.services import opened
@@ -160,12 +164,12 @@ def holds(context: Context, as_json: bool) -> None:
 @command.command()
 @click.argument("id", metavar="ID")
 @click.option(
-    "--as", "person", required=True, metavar="ADDRESS", help="Who wants it: somebody in a group of the policy."
+    "--as", "person", required=True, metavar="ADDRESS", help="Your address; you must be in a group of the policy."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def renew(context: Context, id: str, person: str, as_json: bool) -> None:
-    """Keep it for 180 days more. It takes two people: the second who says so decides."""
+    """Keep it for 180 more days. Two people must agree: the second one's request takes effect."""
 
     async def work() -> Preserved:
         from smtpguard.app.files import parse_policy
@@ -183,7 +187,7 @@ def renew(context: Context, id: str, person: str, as_json: bool) -> None:
             try:
                 return await store.preserve_longer(id, person)
             except KeyError:
-                raise NotFine(f"{id} is not kept past its time: smtpguard incident hold {id}") from None
+                raise NotFine(f"{id} is not kept beyond its retention: smtpguard incident hold {id}") from None
 
     _tell(context, [context.run(work())], as_json)
 
@@ -201,10 +205,10 @@ def _tell(context: Context, some: Sequence[Preserved], as_json: bool) -> None:
                 }
             )
             continue
-        waits = f"; {one.asked_by} wants it longer, and a second person is to agree" if one.asked_by else ""
-        click.echo(f"{one.id}: everything is kept until {one.until:%Y-%m-%d %H:%M} UTC{waits}")
+        waits = f"; {one.asked_by} asked to keep it longer, and a second person must agree" if one.asked_by else ""
+        click.echo(f"{one.id}: all its data is kept until {one.until:%Y-%m-%d %H:%M} UTC{waits}")
     if not some and not (as_json or context.json):
-        click.echo("Nothing is kept past its time.")
+        click.echo("Nothing is kept beyond its retention.")
 
 
 def _give(content: bytes, output: Path | None) -> None:
@@ -225,9 +229,7 @@ def _page(page: Told, said: Speech) -> Iterator[str]:
     yield said("Proof: {what}", what=page.proof)
     yield ""
     yield page.short
-    yield said(
-        "Each line is marked: fact, estimate or unknown; behind it stand the journal's entries that it rests on."
-    )
+    yield said("Each line is marked fact, estimate or unknown, and ends with the numbers of its journal entries.")
     for part in page.parts[:-1]:
         yield from _part(part, said)
     yield ""

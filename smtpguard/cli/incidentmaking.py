@@ -21,7 +21,7 @@ async def making(context: Context, asked: About, now: datetime, *, names: bool, 
     async with opened(settings, reads=True) as (store, digester):
         if names:
             may_name(store)
-        with progress("Proving the journal") as moved:
+        with progress("Verifying the journal") as moved:
             try:
                 return await make(
                     asked,

@@ -45,7 +45,7 @@ async def _written(context: Context, id: str, event: Event) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def aware(context: Context, id: str, time: str, as_json: bool) -> None:
-    """Say since when the organisation is aware of it: the 72 hours of GDPR Art. 33(1) run from then.
+    """Say since when the organization is aware of it: the 72 hours of GDPR Art. 33(1) run from then.
 
     TIME: "2026-11-26 09:30" in UTC, or "2h" ago. It is journalled, with who says so; the last word counts. From then on everything of the
     incident is kept for 180 days (incident hold).

@@ -57,43 +57,55 @@ def _option(of: Callable[[str], T]) -> Callable[[click.Context, click.Parameter,
 
 @click.command()
 @click.option(
-    "--domain", "domains", multiple=True, metavar="DOMAIN", callback=_option(domain), help="Yours. May be repeated."
+    "--domain",
+    "domains",
+    multiple=True,
+    metavar="DOMAIN",
+    callback=_option(domain),
+    help="A domain of the organization. May be repeated.",
 )
-@click.option("--name", metavar="TEXT", help="The organization's name, for notices. Default: the first domain.")
+@click.option("--name", metavar="TEXT", help="The organization's name in notices. Default: the first domain.")
 @click.option(
-    "--language", "languages", multiple=True, type=click.Choice(["en", "sv"]), help="Of notices. Default: en."
+    "--language",
+    "languages",
+    multiple=True,
+    type=click.Choice(["en", "sv"]),
+    help="The language of notices. Default: en.",
 )
 @click.option(
-    "--relay", metavar="HOST[:PORT]", callback=_option(place), help="What takes the mail that passes. Default port: 25."
+    "--relay",
+    metavar="HOST[:PORT]",
+    callback=_option(place),
+    help="The server that takes the mail that passes. Default port: 25.",
 )
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:10025", show_default=True,
-              callback=_option(lambda text: place(text, 10025)), help="Where the guard takes mail.")  # fmt: skip
-@click.option("--client", "clients", multiple=True, metavar="NETWORK", help="Who may connect, where other machines do.")
+              callback=_option(lambda text: place(text, 10025)), help="The address on which the guard takes mail.")  # fmt: skip
+@click.option(
+    "--client", "clients", multiple=True, metavar="NETWORK", help="Networks that may connect, if other machines do."
+)
 @click.option("--list", "lists", multiple=True, metavar="NAME=FILE[:ADDRESS]", callback=_option(one_list),
-              help="A customer list: its file (CSV, or text with an address a line), and what expands to it.")  # fmt: skip
+              help="A customer list: its file (CSV, or text with one address a line), and the address that expands to it.")  # fmt: skip
 @click.option(
     "--approver",
     "approvers",
     multiple=True,
     metavar="ADDRESS",
     callback=_option(mailbox),
-    help="Who decides on held mail.",
+    help="An approver of held mail.",
 )
 @click.option(
     "--contact",
     metavar="ADDRESS",
     callback=_option(mailbox),
-    help="Who runs it. Default: postmaster at the first domain.",
+    help="The address that receives alarms. Default: postmaster at the first domain.",
 )
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="What the guard writes. Default: /var/lib/smtpguard for /etc/smtpguard, else var beside the settings.",
+    help="The folder that the guard writes to. Default: /var/lib/smtpguard for /etc/smtpguard, else var beside the settings.",
 )
-@click.option(
-    "--yes", is_flag=True, help="Ask no questions: an option that is missing takes its default, or is an error."
-)
+@click.option("--yes", is_flag=True, help="Ask no questions: a missing option takes its default, or is an error.")
 @click.pass_obj
 def command(
     context: Context,
@@ -109,7 +121,7 @@ def command(
     state: Path | None,
     yes: bool,
 ) -> None:
-    """Write the first settings and policy, which observe only. Nothing that is there is written over, and no mail is sent.
+    """Write the first settings and policy, which observe only. Existing files are not overwritten, and no mail is sent.
 
     They are written to the settings file (-c FILE, otherwise /etc/smtpguard/smtpguard.yaml) and policy.yaml beside it.
     """
@@ -117,10 +129,10 @@ def command(
     policy = settings.with_name("policy.yaml")
     for file in (settings, policy):
         if file.exists() or file.is_symlink():
-            raise CannotRun(f"{file} is there already, and is not written over: -c FILE names another place")
+            raise CannotRun(f"{file} exists, and is not overwritten: name another place with -c FILE")
     if not is_this_machine(listen[0]) and not clients:
         raise click.UsageError(
-            f"--listen: other machines reach {listen[0]}: --client NETWORK says who of them may connect"
+            f"--listen: other machines reach {listen[0]}: --client NETWORK names those that may connect"
         )
     if yes:
         lacking = [o for o, v in (("--domain", domains), ("--relay", relay), ("--approver", approvers)) if not v]
@@ -134,12 +146,10 @@ def command(
     if not lists and not yes:
         lists = tuple(_lists())
     if not approvers:
-        approvers = _ask("Who decides on mail that is held: addresses, with spaces between them", _each(mailbox))
+        approvers = _ask("The approvers of held mail: addresses, with spaces between them", _each(mailbox))
     if contact is None:
         usual = f"postmaster@{domains[0]}"
-        contact = (
-            usual if yes else _ask("Who runs the guard, and is told when something is wrong", mailbox, default=usual)
-        )
+        contact = usual if yes else _ask("The address that receives alarms", mailbox, default=usual)
     if state is None:
         state = Path("/var/lib/smtpguard") if settings.parent == _SYSTEM else Path("var")
     answers = Answers(
@@ -149,7 +159,7 @@ def command(
     _write(settings, policy, answers)
     if silent:
         click.echo(
-            f"smtpguard: the relay did not answer: {silent}. Once it does, smtpguard check --live says whether all is well",
+            f"smtpguard: the relay did not answer: {silent}. Once it does, run smtpguard check --live",
             err=True,
         )
     _tell(context, settings, policy, answers)
@@ -172,7 +182,7 @@ def _each(of: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     def taken(text: str) -> tuple[T, ...]:
         found = tuple(dict.fromkeys(of(word) for word in text.replace(",", " ").split()))
         if not found:
-            raise Unfit("nothing was named")
+            raise Unfit("no answer was given")
         return found
 
     return taken
@@ -184,14 +194,14 @@ def _relay(
     """Returns the relay, what it offers, and why it did not answer."""
     while True:
         if relay is None:
-            relay = _ask("The relay that takes what passes (HOST:PORT)", place)
+            relay = _ask("The relay that takes the mail that passes (HOST:PORT)", place)
         try:
             offered = context.run(ask_relay(relay, host_name()))
         except RelayUnavailable as error:
             if yes:
                 return relay, None, error.why
             click.echo(f"Error: it does not answer: {error.why}", err=True)
-            if click.confirm("Write the settings with it all the same"):
+            if click.confirm("Write the settings with it anyway"):
                 return relay, None, error.why
             relay = None
             continue
@@ -221,7 +231,7 @@ def _lists() -> Sequence[FirstList]:
 
         def unused(text: str, taken: set[str] = taken) -> str:
             if text in taken:
-                raise Unfit(f'"{text}" is another list already')
+                raise Unfit(f'"{text}" is already the name of a list')
             return list_name(text)
 
         named = _ask("Its name", unused, default=_usual_name(read.file))
@@ -243,7 +253,7 @@ def _write(settings: Path, policy: Path, answers: Answers) -> None:
     was first."""
     today = date.today()
     if len({each.name for each in answers.lists}) < len(answers.lists):
-        raise CannotRun("--list: two lists of one name")
+        raise CannotRun("--list: two lists have the same name")
     settings.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".init-", dir=settings.parent) as folder:
         trial = Path(folder, settings.name)

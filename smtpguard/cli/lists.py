@@ -39,7 +39,7 @@ def command() -> None:
 @command.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--force", is_flag=True, help="Read the source even if it has not changed.")
-@click.option("--accept-shrink", is_flag=True, help="The list is right although it has lost many people.")
+@click.option("--accept-shrink", is_flag=True, help="Accept the list although it has lost many people.")
 @as_json
 @click.pass_obj
 def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: bool, as_json: bool) -> None:
@@ -47,7 +47,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
     infos, refresher = _refresher(context)
     for name in names:
         if not _known(name, infos).members:
-            raise CannotRun(f"the list {name} declares no members to sync")
+            raise CannotRun(f"the list {name} has no members to sync")
     reports = []
     chosen: list[tuple[ListInfo, Refresher | Expander]]
     chosen = [(infos[name], refresher) for name in names] or [(i, refresher) for i in infos.values() if i.members]
@@ -71,7 +71,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
 @as_json
 @click.pass_obj
 def show(context: Context, names: Sequence[str], as_json: bool) -> None:
-    """Every list, or those named: the people on it, when its sources were last read, its state, and what is wrong."""
+    """Show all lists, or those named: the number of people, when the sources were last read, the state, and problems."""
     from smtpguard.app.files import indexes
 
     settings, registry = context.settings(), _registry(context)
@@ -145,7 +145,7 @@ def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def overlap(context: Context, names: Sequence[str], as_json: bool) -> None:
-    """How many people are on both of two lists: of every two of those named; of one named and each other; of all."""
+    """Count the people who are on two lists: of each pair of the named lists; of one named list and each other; of all pairs."""
     registry = _registry(context)
     for name in names:
         _known(name, registry.lists)
@@ -167,7 +167,7 @@ def overlap(context: Context, names: Sequence[str], as_json: bool) -> None:
         for row in rows:
             context.say(row)
     else:
-        for line in _overlapping(rows) if rows or blind else ("There are no two lists to compare.",):
+        for line in _overlapping(rows) if rows or blind else ("There are fewer than two lists to compare.",):
             click.echo(line)
     if blind:
         raise NotFine("not compared: " + "; ".join(blind))
@@ -194,7 +194,7 @@ def _overlapping(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         ]
         yield f"{' and '.join(row['lists'])}: {number_of(row['both'], 'person', 'people')} on both ({', '.join(shares)})"
     if apart:
-        yield f"{number_of(apart, 'pair of lists has', 'pairs of lists have')} nobody in common"
+        yield f"{number_of(apart, 'pair of lists has', 'pairs of lists have')} no one in common"
 
 
 def _share(share: float) -> str:
@@ -233,14 +233,14 @@ def _journal(context: Context, reports: Sequence[Report]) -> None:
         sentence = sentence_of(error)
         if sentence is None:
             raise
-        click.echo(f"This is not in the journal: {sentence}", err=True)
+        click.echo(f"This could not be journalled: {sentence}", err=True)
 
 
 def _known(name: str, infos: Mapping[str, ListInfo]) -> ListInfo:
     if name in infos:
         return infos[name]
     near = difflib.get_close_matches(name, infos, 1)
-    raise CannotRun(f'no list is called "{name}"' + (f" (did you mean {near[0]}?)" if near else ""))
+    raise CannotRun(f'there is no list "{name}"' + (f" (did you mean {near[0]}?)" if near else ""))
 
 
 @contextmanager

@@ -40,9 +40,9 @@ _MOST_OCTETS = 50 << 20
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 an_id = click.argument("mailing_id", metavar="ID")
-as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Who you are.")
-a_comment = click.option("--comment", default="", metavar="TEXT", help="Why; it is journalled.")
-follow = click.option("--follow", is_flag=True, help="Go on showing it, once a second, until Ctrl-C.")
+as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Your address.")
+a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; it is journalled.")
+follow = click.option("--follow", is_flag=True, help="Show it again every second, until Ctrl-C.")
 
 
 @click.group()
@@ -53,15 +53,13 @@ def command() -> None:
 @command.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only these.")
 @click.option("--least", type=click.IntRange(1), default=FEW, show_default=True, metavar="N",
-              help="Only mailings to at least N people; those held or decided are always listed.")  # fmt: skip
-@click.option(
-    "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, the latest first."
-)
+              help="Only mailings to at least N people; those that were held or decided are always listed.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, latest first.")
 @follow
 @as_json
 @click.pass_obj
 def list_(context: Context, state: str | None, least: int, limit: int, follow: bool, as_json: bool) -> None:
-    """The mailings of late: what, to which lists, people reached, held, waiting and refused, since when and how fast."""
+    """List recent mailings: lists, people reached, held, waiting and refused, since when and how fast."""
 
     async def work() -> None:
         async with context.services() as services:
@@ -111,16 +109,16 @@ def show(context: Context, mailing_id: str, follow: bool, as_json: bool) -> None
 )
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
 @click.option(
-    "--what", type=click.Choice([*FATES, "all"]), default="sent", show_default=True, help="What became of their copy."
+    "--what", type=click.Choice([*FATES, "all"]), default="sent", show_default=True, help="The outcome of their copy."
 )
 @as_json
 @click.pass_obj
 def people(
     context: Context, mailing_id: str, name: str | None, file: Path | None, column: str | None, what: str, as_json: bool
 ) -> None:
-    """Which of these people it came for, one address a line: for an apology to exactly those.
+    """List which of these people the mailing came for, one address a line: for an apology to exactly those.
 
-    Who got a mailing is kept as keyed digests, so the addresses have to come from somewhere. That somebody asked is journalled.
+    The recipients of a mailing are stored as keyed digests, so you must give the addresses to compare. The request is journalled.
     """  # fmt: skip
     if (name is None) == (file is None):
         raise click.UsageError("say from where the addresses come: --from-list or --from-csv")
@@ -267,7 +265,7 @@ async def _fates(services: Services, mailing: Mailing, file: Path, column: str |
 def approve(
     context: Context, mailing_id: str, address: str, comment: str, all_at_once: int | None, as_json: bool
 ) -> None:
-    """Agree that it goes out: what is held of it, and what still comes."""
+    """Approve a mailing: the copies that are held, and further ones."""
 
     async def work(services: Services) -> None:
         mailing = await services.mailings.show(mailing_id)
@@ -311,7 +309,7 @@ def reject(context: Context, mailing_id: str, address: str, comment: str, as_jso
 @as_json
 @click.pass_obj
 def reopen(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Take back what was decided: what is approved and not out waits for a decision again, and the next message of it is judged
+    """Take back the decision: approved copies that are not sent yet are held again, and the policy judges the next copy
     anew."""
 
     async def work(services: Services) -> None:

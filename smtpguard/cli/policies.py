@@ -26,15 +26,15 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one
 
 @click.group()
 def command() -> None:
-    """The policies that were in force: history, show, diff, restore; and guide, a hand-out for staff."""
+    """Policies: history, show, diff, restore; and guide, a hand-out for staff."""
 
 
 @command.command()
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest so many.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many, newest first.")
 @as_json_option
 @click.pass_obj
 def history(context: Context, limit: int, as_json: bool) -> None:
-    """When which policy was put in force, by whom and how, and how much may have got looser by it. The newest first."""
+    """List the policies that were put in force, newest first: when, by whom, how, and what may have become looser."""
 
     async def work() -> Sequence[Put]:
         from smtpguard.app.services import opened
@@ -62,26 +62,26 @@ def history(context: Context, limit: int, as_json: bool) -> None:
                 }
             )
             continue
-        by = put.by or "somebody whose name is erased"
+        by = put.by or "a person whose name is erased"
         click.echo(f"{put.at:%Y-%m-%d %H:%M} UTC  {put.sha256[:12]}  {put.data.get('rules')} rules, by {by}{_how(put)}")
         for text in put.looser:
             click.echo(f"    {text}")
         if more := int(put.data.get("looser") or 0) - len(put.looser):
             click.echo(f"    {more}{' more' if put.looser else ''} that may be looser")
     if not found and not (as_json or context.json):
-        click.echo("no policy was put in force yet, as far as the journal reaches back")
+        click.echo("the journal has no entry of a policy put in force")
 
 
 @command.command()
 @click.argument("sha256", metavar="SHA")
-@click.option("--all", "whole", is_flag=True, help="Its vocabularies too.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write its files there.")
+@click.option("--all", "whole", is_flag=True, help="Show its vocabularies too.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write its files to this folder.")
 @as_json_option
 @click.pass_obj
 def show(context: Context, sha256: str, whole: bool, output: Path | None, as_json: bool) -> None:
-    """A policy as it was put in force: SHA is a beginning of its SHA-256, in-force, or file.
+    """Show a policy as it was put in force. SHA is a beginning of its SHA-256, in-force, or file.
 
-    With --output its files are written to DIR, the vocabularies of the product left out; none that is there is overwritten.
+    With --output its files are written to DIR, without the product's vocabularies; existing files are not overwritten.
     """
     name, documents = context.run(documents_of(context, sha256))
     if output is not None:
@@ -100,7 +100,7 @@ def show(context: Context, sha256: str, whole: bool, output: Path | None, as_jso
 @as_json_option
 @click.pass_obj
 def diff(context: Context, a: str, b: str, as_json: bool) -> None:
-    """How B differs from A, and what it may let pass that A would have stopped. Each is a beginning of a SHA-256, in-force, or file."""
+    """Show how B differs from A, and what B may let pass that A would stop. Each is a beginning of a SHA-256, in-force, or file."""
     from smtpguard.app.files import parse_policy
     from smtpguard.policy.looser import looser
 
@@ -134,17 +134,19 @@ def diff(context: Context, a: str, b: str, as_json: bool) -> None:
     if not texts:
         click.echo("they are the same")
     if unread:
-        click.echo(f"what may be looser cannot be told: {unread}", err=True)
+        click.echo(f"what may be looser is unknown: {unread}", err=True)
     for each in found:
         click.echo(f"may let more pass: {each}")
 
 
 @command.command()
 @click.argument("which", metavar="SHA|in-force|file", default=FILE)
-@click.option("--language", metavar="LANGUAGE", default="", help="Else the first of the organisation's.")
+@click.option(
+    "--language", metavar="LANGUAGE", default="", help="The language. Default: the first of the organization's."
+)
 @click.pass_obj
 def guide(context: Context, which: str, language: str) -> None:
-    """The policy as a hand-out for staff, as HTML: per list who may write and who decides, what to avoid, and what is stopped."""
+    """Write the policy as a hand-out for staff, in HTML: for each list who may write and who decides, what to avoid, and what is stopped."""
     from smtpguard.app.files import parse_policy
     from smtpguard.console.guide import guide as written
     from smtpguard.console.ports import Waits
@@ -155,7 +157,7 @@ def guide(context: Context, which: str, language: str) -> None:
     policy = parse_policy(settings, documents)
     spoken = language or next((each for each in policy.organization.languages if each in languages()), "en")
     if spoken not in languages():
-        raise CannotRun(f"--language: {spoken} is none that smtpguard speaks: {', '.join(sorted(languages()))}")
+        raise CannotRun(f"--language: {spoken} is not a language of smtpguard: {', '.join(sorted(languages()))}")
     expires = settings.hold.expires
     waits = Waits(length=timedelta(seconds=expires.seconds), working=expires.working)
     click.echo(written(policy, spoken, datetime.now(UTC), approve_at=settings.hold.approve_at, waits=waits))
@@ -168,9 +170,9 @@ def guide(context: Context, which: str, language: str) -> None:
 @as_json_option
 @click.pass_obj
 def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_json: bool) -> None:
-    """Put a policy in force again that was before, as reload does a file: checked, and asked about what may get looser.
+    """Put an earlier policy in force again. As with reload, it is checked, and you are asked about what may become looser.
 
-    The policy file on disk is left as it is, and differs from then on; policy show SHA --output DIR writes what is in force.
+    The policy file on disk is not changed, and differs from then on; policy show SHA --output DIR writes the policy in force.
     """
     from smtpguard.app import putting as app
     from smtpguard.app.policyfile import compare
@@ -247,7 +249,7 @@ def _write(folder: Path, documents: Mapping[str, bytes]) -> list[Path]:
     wanted = {folder / name: data for name, data in documents.items() if ours.get(name) != data}
     there = [path for path in wanted if path.exists()]
     if there:
-        raise CannotRun(f"{there[0]} is there already, and is not overwritten")
+        raise CannotRun(f"{there[0]} exists, and is not overwritten")
     for path, data in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

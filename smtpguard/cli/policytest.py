@@ -78,7 +78,7 @@ class _Tally:
     "--run",
     "pattern",
     metavar="PATTERN",
-    help="Only cases whose name it fits: *, ? and [] as in file names, or a part of it.",
+    help="Only cases whose name matches: *, ? and [] as in file names, or a part of it.",
 )
 @click.option(
     "--format",
@@ -87,13 +87,16 @@ class _Tally:
     help="text, json (one object a case), or github (annotations of a workflow).",
 )
 @click.option(
-    "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results there too, as JUnit XML."
+    "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results to this file too, as JUnit XML."
 )
 @click.option(
-    "--sarif", metavar="FILE", type=click.Path(path_type=Path), help="Write what failed there too, as SARIF 2.1.0."
+    "--sarif",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the failures to this file too, as SARIF 2.1.0.",
 )
-@click.option("--coverage", is_flag=True, help="Say of each rule how many cases it hits.")
-@click.option("-v", "--verbose", is_flag=True, help="Name the cases that hold as well.")
+@click.option("--coverage", is_flag=True, help="Say for each rule how many cases it hits.")
+@click.option("-v", "--verbose", is_flag=True, help="Name the cases that pass as well.")
 @click.option("--json", "as_json", is_flag=True, help="As --format json.")
 @click.pass_obj
 def command(
@@ -108,12 +111,12 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Run a policy's cases: FILEs, or all *.yaml of a folder. Exit 1 if any does not hold."""
+    """Run a policy's test cases: FILEs, or all *.yaml of a folder. Exit 1 if any fails."""
     form = form or ("json" if as_json or context.json else "text")
     policy = _policy(context, policy_file)
     tally = context.run(_run(context, list(_suites(files)), policy, policy_file, pattern))
     if not tally.told:
-        raise CannotRun(f'no case is called "{pattern}"' if pattern else "there is no case in these files")
+        raise CannotRun(f'no case matches "{pattern}"' if pattern else "there is no case in these files")
     for one in tally.told:
         if form == "json":
             context.say(_row(one))
@@ -192,7 +195,7 @@ def _message(case: Case, folder: Path) -> Message:
         return message_of(written)
     found = list(mails([str(folder / written)]))
     if len(found) != 1:
-        raise CannotRun(f"{written} holds {len(found)} messages: a case is of one")
+        raise CannotRun(f"{written} contains {len(found)} messages: a case has one")
     if found[0].unread:
         raise CannotRun(f"{written}: {found[0].unread}")
     return found[0].message
@@ -309,7 +312,7 @@ def _sarif(tally: _Tally) -> bytes:
         for one in tally.told
         for failure in one.failures
     ]
-    rule = {"id": "policy-case", "shortDescription": {"text": "A case of the policy does not hold"}}
+    rule = {"id": "policy-case", "shortDescription": {"text": "A test case of the policy fails"}}
     driver = {"name": "smtpguard test", "version": __version__, "rules": [rule]}
     runs = [{"tool": {"driver": driver}, "results": results}]
     return json.dumps({"version": "2.1.0", "$schema": _SARIF, "runs": runs}, ensure_ascii=False, indent=2).encode()

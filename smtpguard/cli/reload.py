@@ -17,10 +17,8 @@ from smtpguard.cli.context import Context, NotFine
 if TYPE_CHECKING:
     from smtpguard.app.putting import Agree, Proposal
 
-yes = click.option("--yes", is_flag=True, help="Put it in force whatever may get looser, without asking.")
-fail_on_warning = click.option(
-    "--fail-on-warning", is_flag=True, help="Change nothing where there is a warning: exit 1."
-)
+yes = click.option("--yes", is_flag=True, help="Put it in force without asking, even if it holds less.")
+fail_on_warning = click.option("--fail-on-warning", is_flag=True, help="Change nothing if there is a warning: exit 1.")
 
 
 @click.command()
@@ -31,7 +29,7 @@ fail_on_warning = click.option(
 def command(context: Context, yes: bool, fail_on_warning: bool, as_json: bool) -> None:
     """Put the policy file in force. A file with mistakes changes nothing: exit 1.
 
-    What may get looser is shown, and asked about; without a terminal it is refused unless --yes is given.
+    If anything may become looser, it is shown and you are asked; without a terminal, --yes is required.
     """
     from smtpguard.app import putting as app
 
@@ -81,13 +79,11 @@ def putting(
         _warned(e.proposal)
         if as_json:
             context.say(_row(e.proposal, changed=False))
-        how = "" if asks or not e.proposal.looser or e.why == "there are warnings" else f". To agree to it: {again}"
+        how = "" if asks or not e.proposal.looser or e.why == "there are warnings" else f". To put it in force: {again}"
         click.echo(f"smtpguard: the policy in force stays: {e.why}{how}", err=True)
         raise click.exceptions.Exit(1) from None
     except PolicyMoved:
-        raise NotFine(
-            "another policy was put in force meanwhile, by somebody else: look at it, and try again"
-        ) from None
+        raise NotFine("somebody else put another policy in force meanwhile: look at it, and try again") from None
     _warned(done)
     if as_json:
         context.say(_row(done, changed=done.changed))

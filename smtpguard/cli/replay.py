@@ -119,24 +119,22 @@ class _Tally:
 @click.command()
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option(
-    "--passed", is_flag=True, help="Every message of a time, what passed too, by what the journal knows of it."
+    "--passed", is_flag=True, help="Judge every message of a period, passed ones too, from the facts in the journal."
 )
 @click.option("--since", metavar="WHEN",
-              help=f'From then on: "2026-11-26 09:30" in UTC, or "30d" ago. With --passed, where it is not said, {SINCE}.')  # fmt: skip
-@click.option("--until", metavar="WHEN", help="With --passed: before then.")
+              help=f'Messages since this time: "2026-11-26 09:30" in UTC, or "30d" ago. Default with --passed: {SINCE}.')  # fmt: skip
+@click.option("--until", metavar="WHEN", help="With --passed: before this time.")
 @click.option(
-    "--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="With --passed: so many examples."
+    "--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="With --passed: the number of examples."
 )
-@click.option("--all", "every", is_flag=True, help="With --passed: every message on which the two part.")
+@click.option("--all", "every", is_flag=True, help="With --passed: every message on which the two policies differ.")
 @click.option("--policy", "planned", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
-              help="A policy file other than the settings', such as smtpguard suggest writes.")  # fmt: skip
+              help="A policy file other than the one that the settings name, like one from smtpguard suggest.")  # fmt: skip
 @click.option("--no-names", is_flag=True, help="With --passed: without addresses and subjects.")
-@click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if anything would certainly be decided otherwise.")
-@click.option(
-    "--no-loosening", is_flag=True, help="Exit 1 if anything would certainly be held, deferred or rejected less."
-)
+@click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if any decision would certainly differ.")
+@click.option("--no-loosening", is_flag=True, help="Exit 1 if any message would certainly be treated less strictly.")
 @click.option("--json", "as_json", is_flag=True,
-              help="One JSON object a message; with --passed only of those on which the two part.")  # fmt: skip
+              help="One JSON object a message; with --passed only those on which the two policies differ.")  # fmt: skip
 @click.pass_context
 def command(
     given: click.Context,
@@ -152,14 +150,13 @@ def command(
     no_loosening: bool,
     as_json: bool,
 ) -> None:
-    """Say what the policy file would decide otherwise than the policy in force, before it is put in force.
+    """Say what the policy file would decide differently from the policy in force.
 
-    Of what was held and is kept still; with FILEs (messages, folders of them, mboxes, - for standard input), of those. Counts are
-    of the message alone, of held mail at least what its mailing has come to.
+    It judges the held messages whose content is kept; or FILEs (messages, folders of them, mboxes, - for standard input). Counts are
+    of the message alone; for held mail, at least what its mailing has reached.
 
-    What passed is not kept. With --passed it is looked at by what the journal knows of it, beside all else that was decided on in that
-    time: of each message it is said what is certain, and what hangs on something that nobody knows any more. That names were shown
-    is journalled.
+    The content of passed mail is not kept. --passed judges all messages of a period from the facts in the journal: for each it says
+    what is certain, and what depends on facts that were not recorded. A report with names is journalled.
     """  # fmt: skip
     context: Context = given.obj
     _sound(given, files, passed)
@@ -193,9 +190,9 @@ def _settings(context: Context) -> Settings:
 def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
     """Raises UsageError for options that do not go together."""
     if files and passed:
-        raise click.UsageError("--passed is for what the journal knows; with FILEs it says nothing")
+        raise click.UsageError("--passed reads the journal, and cannot be used with FILEs")
     if files and given.params["since"] is not None:
-        raise click.UsageError("--since is for what was held; with FILEs it says nothing")
+        raise click.UsageError("--since selects held messages, and cannot be used with FILEs")
     for name, option in _OF_PASSED.items():
         if not passed and given.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"{option} is for --passed")
@@ -208,10 +205,8 @@ def _of_contents(context: Context, files: Sequence[str], after: datetime | None,
     if not tally.all + tally.unread and files:
         raise CannotRun(f"there is no message in {', '.join(files)}")
     if not tally.all + tally.unread:
-        gone = (
-            f" ({tally.missing:,} messages were held, and their content is not kept any more)" if tally.missing else ""
-        )
-        click.echo(f"There was nothing to compare: nothing that was held is kept{gone}.", err=True)
+        gone = f" ({tally.missing:,} messages were held, and their content is no longer kept)" if tally.missing else ""
+        click.echo(f"There was nothing to compare: no held message is kept{gone}.", err=True)
     elif not (as_json or context.json):
         for line in _in_all(tally):
             click.echo(line)
@@ -358,7 +353,7 @@ def _in_all(tally: _Tally) -> Iterator[str]:
     moved = ", ".join(f"{was} -> {will}: {n:,}" for (was, will), n in sorted(tally.moved.items()))
     yield (
         f"{tally.all:,} message{'s' * (tally.all != 1)}: {tally.same:,} decided as now, {tally.by_other_rules:,} by "
-        f"other rules, {tally.moved.total():,} otherwise" + (f" ({moved})" if moved else "")
+        f"other rules, {tally.moved.total():,} differently" + (f" ({moved})" if moved else "")
     )
     for (was, will), n in sorted(tally.moved.items()):
         senders = Counter({who: m for (w, x, who), m in tally.senders.items() if (w, x) == (was, will)})
@@ -369,6 +364,6 @@ def _in_all(tally: _Tally) -> Iterator[str]:
     if tally.in_force:
         yield IN_FORCE
     if tally.unread:
-        yield f"{tally.unread:,} could not be looked at"
+        yield f"{tally.unread:,} could not be judged"
     if tally.missing:
-        yield f"{tally.missing:,} more were held, whose content is not kept any more"
+        yield f"{tally.missing:,} more were held, and their content is no longer kept"

@@ -88,7 +88,7 @@ async def _parted(
         if parted.answer is not Answer.SAME:
             yield one, parted
     if not tally.messages:
-        raise CannotRun("nothing was decided on in that time")
+        raise CannotRun("the journal has no verdict from that time")
 
 
 async def _names_are_shown(context: Context, store: Store) -> None:
@@ -137,7 +137,7 @@ def _example(one: Compared, parted: Parted, *, names: bool) -> Iterator[str]:
     people = f"to {message.total:,} recipient{'s' * (message.total != 1)}"
     if names and message.clear is not None:
         subject, sender = (next(iter(message.names(role)), "") for role in ("subject", "from"))
-        people = f'"{subject}", from {sender or "nobody named"} {people}'
+        people = f'"{subject}", from {sender or "no sender"} {people}'
     yield plain(f"{message.time:%Y-%m-%d %H:%M} {message.id}: {parted.way}  {people}")
     yield from (f"  {rule}" for rule in parted.rules)
     if parted.answer is Answer.MAYBE:

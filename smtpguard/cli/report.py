@@ -32,13 +32,13 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 @click.option(
     "--since", default="7d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
 )
-@click.option("--until", default=None, metavar="TIME", help="As --since; else now.")
+@click.option("--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def command(given: click.Context, since: str, until: str | None, as_json: bool) -> None:
-    """Say what passed, what each rule held and what became of that, by rule and by list. It names no person.
+    """Report what passed, what each rule held, and what people decided, by rule and by list. It names no person.
 
-    A rule of which people approved more than half of what it held is said to be too strict. "observe": what would have been held.
+    A rule is reported as too strict if people approved more than half of what it held. report observe: what would have been held.
     """
     if given.invoked_subcommand is not None:
         return
@@ -167,7 +167,7 @@ def lines(found: Activity, stands: Now) -> Iterator[str]:
     for share in strict:
         yield (
             f"{share.name}: people approved {share.decided.approved} of {share.decided.total - share.decided.confirmed} that it held: "
-            "people approve most of what this rule holds, it is too strict."
+            "the rule is too strict."
         )
 
 

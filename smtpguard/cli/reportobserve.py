@@ -25,15 +25,21 @@ SHOWN = 10
 @click.option(
     "--since", default="14d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
 )
-@click.option("--until", default=None, metavar="TIME", help="As --since; else now.")
-@click.option("--examples", type=click.IntRange(0), default=EXAMPLES, show_default=True, help="Of each rule.")
-@click.option("--no-names", is_flag=True, help="Without senders and subjects.")
+@click.option("--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now.")
+@click.option(
+    "--examples",
+    type=click.IntRange(0),
+    default=EXAMPLES,
+    show_default=True,
+    help="The number of examples for each rule.",
+)
+@click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def command(context: Context, since: str, until: str | None, examples: int, no_names: bool, as_json: bool) -> None:
-    """Say what would have been held with enforce: true, by rule, sender and list, and how often people would have had to decide.
+    """Report what enforce: true would have held, by rule, sender and list, and how many decisions it would have needed.
 
-    A mailing is one decision, however many copies it has. That names were shown is journalled.
+    A mailing is one decision, however many copies it has. A report with names is journalled.
     """
     now = datetime.now(UTC)
     begin = moment("--since", since, now)
@@ -132,7 +138,7 @@ def lines(found: Observed, *, names: bool) -> Iterator[str]:
             yield f"{share.name}, for example:"
         for example in share.examples:
             who = (
-                f' "{example.subject}" from {example.sender or "nobody named"}'
+                f' "{example.subject}" from {example.sender or "no sender"}'
                 if names and (example.subject or example.sender)
                 else ""
             )
@@ -141,19 +147,19 @@ def lines(found: Observed, *, names: bool) -> Iterator[str]:
                 plain(f"    {fact} is {observed}, the condition {limit}") for fact, observed, limit in example.because
             )
     yield ""
-    yield "What fits the mail of this house better: smtpguard suggest"
+    yield "For changes to the policy that fit this traffic: smtpguard suggest"
 
 
 def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
     if not shares:
         return
     shown = shares[:SHOWN]
-    width = max(len(what), *(len(share.name or "nobody named") for share in shown))
+    width = max(len(what), *(len(share.name or "no sender") for share in shown))
     yield ""
     yield f"{what:<{width}}{'messages':>10}{'decisions':>11}{'customers':>11}"
     for share in shown:
         yield plain(
-            f"{share.name or 'nobody named':<{width}}{share.messages:>10,}{share.decisions:>11,}{share.customers:>11,}"
+            f"{share.name or 'no sender':<{width}}{share.messages:>10,}{share.decisions:>11,}{share.customers:>11,}"
         )
     if len(shares) > SHOWN:
         yield f"and {len(shares) - SHOWN:,} more: --json has all"

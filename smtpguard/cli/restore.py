@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--extract", metavar="DIR", type=click.Path(path_type=Path), help="Only take its members out, into DIR.")
+@click.option(
+    "--extract", metavar="DIR", type=click.Path(path_type=Path), help="Only extract the files of the backup into DIR."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def command(context: Context, file: Path, extract: Path | None, yes: bool, as_json: bool) -> None:
-    """Put the store back as it was when FILE was made. Stop smtpguard first, on every host.
+    """Restore the store from the backup FILE. First stop smtpguard on every host.
 
-    What was released, decided, frozen or changed since then has come undone in it, so everything is frozen: compare with the log,
-    then thaw. Checkpoints and secret are put back where there are none; settings and policy files stay as they are (--extract).
+    Releases, decisions, freezes and changes since the backup are lost in it, so everything is frozen: compare with the log,
+    then thaw. Checkpoints and the secret are restored if they are missing; settings and policy files are not (see --extract).
     """
     from smtpguard.app import backup
 
@@ -36,7 +38,7 @@ def command(context: Context, file: Path, extract: Path | None, yes: bool, as_js
         manifest = backup.manifest_of(file)
         if not yes:
             if not sys.stdin.isatty():
-                raise CannotRun("this replaces the store: --yes, where nobody can be asked")
+                raise CannotRun("this replaces the store: without a terminal, --yes is required")
             url = context.settings().store.url
             click.confirm(
                 f"{file} was made {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC by smtpguard {manifest.version}.\n"
@@ -75,5 +77,5 @@ def _say(
         return
     click.echo(f"The store is as it was on {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC, and everything is frozen.")
     if restored.aside is not None:
-        click.echo(f"What was there before is in {restored.aside}")
-    click.echo("Compare what waits with the log since then (docs/operations.md, Restore), then: smtpguard thaw --all")
+        click.echo(f"The store before is in {restored.aside}")
+    click.echo("Compare the holds with the log since then (docs/operations.md, Restore), then: smtpguard thaw --all")

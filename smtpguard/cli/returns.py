@@ -43,7 +43,7 @@ class _Returns(click.Group):
 
 @click.group(cls=_Returns)
 def command() -> None:
-    """What came back after a mailing: take, list, show, mentions, export. An ID alone shows it."""
+    """Mail that came back after a mailing: take, list, show, mentions, export. An ID alone shows it."""
 
 
 @command.command()
@@ -51,7 +51,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def show(context: Context, mailing_id: str, as_json: bool) -> None:
-    """What came back after a mailing: how much of which sort, how fast, whether it calms, and what was done meanwhile."""
+    """Show what came back after a mailing: how much of each sort, how fast, whether it declines, and what was done meanwhile."""
 
     async def work() -> tuple[Mailing, Course]:
         async with context.services() as services:
@@ -72,17 +72,15 @@ def show(context: Context, mailing_id: str, as_json: bool) -> None:
 
 @command.command()
 @click.argument("files", metavar="[FILE]...", nargs=-1)
-@click.option(
-    "--to", "to", multiple=True, metavar="ADDRESS", help="For whom it came, by its envelope; may be repeated."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each thing that came back.")
+@click.option("--to", "to", multiple=True, metavar="ADDRESS", help="An envelope recipient; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each mail.")
 @click.pass_obj
 def take(context: Context, files: tuple[str, ...], to: tuple[str, ...], as_json: bool) -> None:
-    """Take mail that came back: reports on delivery, complaints, replies, unsubscribes. It is stored when this ends with 0.
+    """Store mail that came back: DSNs, complaints, replies, unsubscribes. Exit 0 means that it is stored.
 
-    A FILE is a message, an mbox or a folder of them; without one the message comes by standard input, as Postfix's pipe hands it over.
-    What cannot be read is stored as unsorted. The same message again is taken once. Exit 75 where it could not be stored: whoever
-    brings it keeps it.
+    A FILE is a message, an mbox or a folder of them; without one a message is read from standard input, as from Postfix's pipe.
+    Mail that cannot be read is stored as unsorted. The same message is stored once. Exit 75 if it could not be stored: the
+    mail server then keeps it and tries again.
     """  # fmt: skip
 
     async def work() -> list[Receipt]:
@@ -119,13 +117,13 @@ def take(context: Context, files: tuple[str, ...], to: tuple[str, ...], as_json:
 
 
 @command.command("list")
-@click.option("--mailing", metavar="ID", help="What came back after this mailing.")
+@click.option("--mailing", metavar="ID", help="Only after this mailing.")
 @click.option("--sort", type=click.Choice(_SORTS), help="Only these.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, newest first.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_obj
 def list_(context: Context, mailing: str | None, sort: str | None, limit: int, as_json: bool) -> None:
-    """What came back, newest first: of which sort, about which mailing, and how that is known. It names people: that it was asked for is
+    """List mail that came back, newest first: its sort, the mailing that it is about, and how that is known. It names people: that it was asked for is
     journalled."""
 
     async def work() -> Sequence[Return]:
@@ -151,7 +149,7 @@ def list_(context: Context, mailing: str | None, sort: str | None, limit: int, a
         else:
             click.echo(_line(one))
     if not found and not (as_json or context.json):
-        click.echo("Nothing of that has come back.")
+        click.echo("No such mail has come back.")
 
 
 @command.command()
@@ -160,12 +158,12 @@ def list_(context: Context, mailing: str | None, sort: str | None, limit: int, a
     default="7d",
     show_default=True,
     metavar="WHEN",
-    help='From then on: "2026-11-26 09:30" in UTC, or "2h" ago.',
+    help='Since this time: "2026-11-26 09:30" in UTC, or "2h" ago.',
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each mention.")
 @click.pass_obj
 def mentions(context: Context, since: str, as_json: bool) -> None:
-    """What is said outside, by source: what several say stands with each of them. Of tone nothing is said."""
+    """List reports in news and feeds, by source; one that several sources have is listed under each."""
     begin = moment("--since", since, datetime.now(UTC))
 
     async def work() -> Sequence[Outside]:
@@ -191,7 +189,7 @@ def mentions(context: Context, since: str, as_json: bool) -> None:
 @click.argument("mail", metavar="MAIL")
 @click.pass_obj
 def export(context: Context, mail: str) -> None:
-    """A mail that came back, byte for byte, to standard output. MAIL is its id, or a beginning of it. That it was exported is
+    """Write a mail that came back, byte for byte, to standard output. MAIL is its id, or a beginning of it. The export is
     journalled."""
 
     async def work() -> bytes:
@@ -202,7 +200,7 @@ def export(context: Context, mail: str) -> None:
             try:
                 message = await services.store.contents.load(found[0])
             except ContentMissing:
-                raise NotFine(f"{found[0]} is not kept any more") from None
+                raise NotFine(f"{found[0]} is no longer kept") from None
             data, actor = {"what": "returned", "mail": found[0]}, {"actor": (context.user,)}
             await services.store.journal.record(
                 [Event(kind=Kind.EXPORTED, id=found[0][:16], at=datetime.now(UTC), data=data, private=actor)]
@@ -239,7 +237,7 @@ def _page(mailing: Mailing, course: Course) -> Iterator[str]:
 
 def _line(one: Return) -> str:
     about = one.match.mailing or one.match.message
-    known = {By.NOTHING: "of nothing that is known", By.LIKENESS: f"likely of {about}"}.get(
+    known = {By.NOTHING: "of no known mailing", By.LIKENESS: f"likely of {about}"}.get(
         one.match.by, f"of {about} (by its {one.match.by.value})"
     )
     who = one.said.address or one.said.author

@@ -48,14 +48,14 @@ _WEB = ("console", "metrics")  # these parts open their ports themselves
 
 
 @click.command()
-@click.option("--only", "only", type=click.Choice(PARTS), multiple=True, help="Run these parts alone. Repeatable.")
+@click.option("--only", "only", type=click.Choice(PARTS), multiple=True, help="Run only these parts. May be repeated.")
 @click.option("--policy-from-file", "from_file", metavar="SHA256", default="",
               help="Put the policy file in force at this start, if it has this SHA-256.")  # fmt: skip
 @click.pass_obj
 def command(context: Context, only: Sequence[str], from_file: str) -> None:
     """Run the guard until SIGTERM: proxy, milter, delivery, console, metrics and alarms in one process tree. SIGHUP reloads the policy.
 
-    It starts with the policy that is in force, whatever the policy file says by now; the first start of an empty store takes the file.
+    It starts with the policy in force, even if the policy file has changed; only an empty store takes the policy from the file.
     """
     from smtpguard.app import certificates, parts, start, startfailed
     from smtpguard.app.eventlog import EventLog
@@ -71,9 +71,9 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     if not _GUARDED.isdisjoint(kinds):
         kinds = tuple(dict.fromkeys((*kinds, "alarms")))
     if "milter" in kinds and not settings.listen.milter:
-        raise CannotRun(f"{context.config}: listen.milter names no place to listen")
+        raise CannotRun(f"{context.config}: listen.milter has no address and no socket")
     if "metrics" in kinds and not settings.metrics:
-        raise CannotRun(f"{context.config}: metrics names no place to listen")
+        raise CannotRun(f"{context.config}: metrics has no address")
     workers = settings.workers or len(os.sched_getaffinity(0))
     with _whether_passing():
         certificates.try_all(settings, kinds)
@@ -104,7 +104,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     try:
         asyncio.run(start.ended(settings, by=context.user, status=status))
     except LedgerError as e:  # it has ended all the same, with its own status
-        said.warning("the end is not in the journal", problem=sentence_of(e))
+        said.warning("the end could not be journalled", problem=sentence_of(e))
     raise click.exceptions.Exit(status)
 
 
@@ -113,7 +113,7 @@ def _tell_policy(said: Any, done: Prepared) -> None:
     if done.put is not None:
         before = done.put.before
         told = said.warning if before else said.info
-        told("this start has put the policy file in force", policy=done.sha256[:12], before=before[:12] or None)
+        told("the policy file was put in force at this start", policy=done.sha256[:12], before=before[:12] or None)
         for each in done.put.looser:
             said.warning("the policy may be looser", change=str(each))
         for warning in done.put.warnings:
@@ -122,7 +122,7 @@ def _tell_policy(said: Any, done: Prepared) -> None:
         said.critical(done.unreadable)
     if done.file.differs:
         said.warning(
-            "the policy file is not the policy in force, which stays",
+            "the policy file is not the policy in force, which stays in force",
             policy=done.sha256[:12],
             file=str(done.file.path),
             file_sha256=done.file.sha256[:12] or None,

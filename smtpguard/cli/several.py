@@ -33,9 +33,9 @@ def filters(command: F) -> F:
     for option in (
         click.option("--since", metavar="TIME", help='Held since then: "2h", or 2026-03-02T09:00 (UTC).'),
         click.option("--rule", metavar="RULE", help="Held by this rule."),
-        click.option("--mailing", metavar="ID", help="Of this mailing, by its id or the beginning of it."),
+        click.option("--mailing", metavar="ID", help="Of this mailing, by its id or a beginning of it."),
         click.option("--sender", metavar="ADDRESS", help="From this address."),
-        click.option("--list", "list_name", metavar="NAME", help="That touch this list."),
+        click.option("--list", "list_name", metavar="NAME", help="To this list."),
     ):
         command = option(command)
     return command
@@ -146,7 +146,7 @@ def agreed(found: Meant, choice: Choice, count: int | None, *, shown: Callable[[
     says = f"This {does} {messages} for {at_least}{people}."
     if count is not None:
         if count != n:
-            raise CannotRun(f"--count {count}: they are {n} by now; nothing was decided")
+            raise CannotRun(f"--count {count}: there are now {n}; nothing was decided")
         return
     if not terminal():
         raise CannotRun(f"{says} To agree: --count {n}; nothing was decided")
@@ -156,7 +156,7 @@ def agreed(found: Meant, choice: Choice, count: int | None, *, shown: Callable[[
         click.echo(f"  and {n - 20:,} more", err=True)
     typed = str(click.prompt(f"{says} Type {n}", err=True, default="", show_default=False))
     if typed.strip().replace(",", "") != str(n):
-        raise CannotRun("another number was typed; nothing was decided")
+        raise CannotRun("the number is not the same; nothing was decided")
 
 
 def terminal() -> bool:
@@ -166,4 +166,4 @@ def terminal() -> bool:
 
 def failures(found: Meant) -> Iterator[Mapping[str, str]]:
     for id in found.missing:
-        yield {"id": id, "problem": f"nothing is held as {id}"}
+        yield {"id": id, "problem": f"there is no hold {id}"}

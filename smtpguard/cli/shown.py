@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from smtpguard.holds.effects import AtOnce
 
 all_at_once = click.option("--all-at-once", type=click.IntRange(1), default=None, metavar="N",
-                           help="Of mail to the address of a list that has stages: that it goes to all N people at once.")  # fmt: skip
+                           help="Confirm that mail to the address of a list with stages goes to all N people at once.")  # fmt: skip
 
 
 def reach(hold: Hold) -> str:
@@ -54,7 +54,7 @@ def in_force(freezes: Sequence[Freeze]) -> str:
 
 def goes_out(hold: Hold, freezes: Sequence[Freeze]) -> str:
     """When it goes if these freezes stop it."""
-    once = "it goes out" if hold.state in SENDING or hold.release_at is not None else "once approved, it goes out"
+    once = "it goes out" if hold.state in SENDING or hold.release_at is not None else "once approved, it is sent"
     return f"{once} when this is thawed: {in_force(freezes)}"
 
 
@@ -63,7 +63,7 @@ def leaves(hold: Hold) -> str:
     if hold.release_at is None:
         return ""
     undo = f"smtpguard held unvote {hold.hold_id} --as ADDRESS"
-    return f"approved, goes out at {hold.release_at:%Y-%m-%d %H:%M:%S} UTC; until then {undo} undoes that"
+    return f"approved, to be released at {hold.release_at:%Y-%m-%d %H:%M:%S} UTC; until then undo it with {undo}"
 
 
 def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
@@ -161,18 +161,18 @@ def taken_back(outgoing: Outgoing) -> str:
     """The same in words, to follow a state; nothing if nothing was revoked."""
     if not outgoing.back and not outgoing.doubt:
         return ""
-    said = ", taken back before anything had gone" if outgoing.back else ""
+    said = ", taken back before anything was sent" if outgoing.back else ""
     if outgoing.back and outgoing.back + outgoing.gone + outgoing.doubt > 1:
         said = f", taken back: {_messages(outgoing.back)}"
-    said += f"; {_messages(outgoing.gone)} had gone" if outgoing.gone else ""
+    said += f"; {_messages(outgoing.gone)} had been sent" if outgoing.gone else ""
     if outgoing.doubt:
-        said += f"; {_messages(outgoing.doubt)} may have gone, nobody knows, and none of that is sent again"
+        said += f"; {_messages(outgoing.doubt)} may have been sent and are in doubt; they are not sent again"
     return said
 
 
 def in_numbers(settled: Settled) -> str:
     """Recipients of a release that was stopped."""
-    doubt = f", of {settled.doubted:,} nobody knows" if settled.doubted else ""
+    doubt = f", {settled.doubted:,} are in doubt" if settled.doubted else ""
     return f"{settled.sent:,} have it{doubt}, {settled.failed:,} do not get it"
 
 
@@ -193,20 +193,20 @@ def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
     """The mailing of a primary hold or a copy."""
     if hold.lead:
         whole = "of its sender's letters" if hold.by_sender else "of its mailing"
-        return [("Part of", f"{hold.lead}, which is decided on for all {whole}")]
+        return [("Part of", f"{hold.lead}, whose decision is for all {whole}")]
     if (one := hold.correction) is not None:
         may = f" and {one.may:,} who may have it" if one.may else ""
         said = f"for exactly the {one.sent:,} who have {one.mailing_id}{may}, at {one.as_of:%Y-%m-%d %H:%M:%S} UTC"
-        return [("Corrects", f"{said}; its approval lets one copy for each of them pass, and none for anybody else")]
+        return [("Corrects", f"{said}; its approval lets one copy for each of them pass, and nothing else")]
     if hold.kind == "test":
-        return [("Test", "it is not sent on; its approval lets the mailing itself pass")]
+        return [("Test", "it is not sent; its approval lets the mailing itself pass")]
     if hold.copies and hold.by_sender:
-        return [("Letters", f"{hold.copies:,} more of its sender wait with it; deciding on this one decides on all")]
+        return [("Letters", f"{hold.copies:,} more letters of its sender wait with it; one decision is for all")]
     if hold.copies:
         return [
             (
                 "Mailing",
-                f"{hold.mailing_id}, {hold.copies:,} more copies of it are stored; deciding on this one decides on all",
+                f"{hold.mailing_id}, {hold.copies:,} more copies of it are stored; one decision is for all",
             )
         ]
     return [("Mailing", hold.mailing_id)] if hold.mailing_id else []
@@ -219,7 +219,7 @@ def _delivered(hold: Hold) -> list[tuple[str, str]]:
         return []
     lost = ("does not get it", "do not get it") if hold.stopped else ("could not be reached", "could not be reached")
     said = ((one.sent, "has it", "have it"), (one.failed, *lost),
-            (one.doubted, "may have it, nobody knows", "may have it, nobody knows"))  # fmt: skip
+            (one.doubted, "may have it (in doubt)", "may have it (in doubt)"))  # fmt: skip
     parts = (f"{n:,} recipient{'' if n == 1 else 's'} {single if n == 1 else many}" for n, single, many in said if n)
     return [("Sent", ", ".join(parts))]
 
@@ -229,14 +229,14 @@ def _doubtful(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
         return []
     n = own.may_have(hold.reach)
     who = "1 person" if n == 1 else f"{n:,} people"
-    doubt = [("In doubt", f"it may have gone out to {who}: an attempt has begun, and no answer of the relay is known")]
-    asked = "It is not sent again by itself: say what became of it with smtpguard held settle, --sent or --again"
+    doubt = [("In doubt", f"it may have been sent to {who}: an attempt has begun, and the relay's answer is not known")]
+    asked = "It is not retried automatically: say whether it was sent with smtpguard held settle, --sent or --again"
     return [*doubt, *([("Asked", asked)] if hold.asked_at is not None else [])]
 
 
 def _state(hold: Hold) -> str:
     unheard = "" if hold.acknowledged else " (its client has not had an answer yet)"
-    return hold.state.value + (" (stopped before everybody had it)" if hold.stopped else "") + unheard
+    return hold.state.value + (" (stopped before all had received it)" if hold.stopped else "") + unheard
 
 
 def tell(
@@ -262,7 +262,7 @@ def tell(
         *([("Frozen", goes_out(hold, freezes))] if freezes else []),
         *_doubtful(hold, own),
         *_delivered(hold),
-        ("From", f"{hold.sender or 'nobody who can be told'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
+        ("From", f"{hold.sender or 'no known sender'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "") if hold.correction is None else ""),
         (
             "Reaches",

@@ -91,7 +91,7 @@ def complaints(each: dict[str, Any]) -> Iterator[str]:
 def expansions(known: Expansions, now: datetime) -> str:
     """The expanding addresses besides lists, in one line."""
     if known.why:
-        return f"What expands at the relay is not known: {known.why}."
+        return f"The addresses that expand at the relay are not known: {known.why}."
     return f"Beside the lists, {len(known):,} addresses expand at the relay, read {_ago(known.read_at, now)}."
 
 

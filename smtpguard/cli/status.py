@@ -25,7 +25,7 @@ _NEEDED = STORE | {"relay", "policy"}
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def command(context: Context, as_json: bool) -> None:
-    """Say how the guard stands: parts, policy, freezes, what waits, relay, store, lists, alarms. Exit 1 if anything is critical."""
+    """Show the state of the guard: parts, policy, freezes, holds, relay, store, lists, alarms. Exit 1 if anything is critical."""
     try:
         settings = context.settings_as_far(_NEEDED)
     except Broken as broken:
@@ -51,7 +51,7 @@ def _without_settings(context: Context, broken: Broken, as_json: bool) -> None:
     if as_json:
         context.say({"fine": False, "settings": problems, "parts": list(_processes(standing))})
         return
-    click.echo(f"The settings have mistakes, so that only the processes are known. {len(problems)}:")
+    click.echo(f"The settings have errors, so only the processes are shown. {len(problems)}:")
     for problem in problems:
         click.echo(f"  {problem}")
     click.echo(f"Parts       {_parts(standing)}")
@@ -161,7 +161,7 @@ def lines(found: Status) -> Iterator[str]:
             yield "Freezes     none"
     if (waiting := found.waiting) is not None:
         first = f", the first since {_when(waiting.held_at)}" if waiting.held_at else ""
-        yield f"Waiting     {waiting.holds} to be decided on{first}; {waiting.near} near their deadline, {waiting.overdue} beyond it"
+        yield f"Waiting     {waiting.holds} to be decided{first}; {waiting.near} near the deadline, {waiting.overdue} past it"
         due = f", the first since {_when(waiting.due_at)}" if waiting.due_at else ""
         yield f"Outbox      {waiting.due} due{due}; {waiting.later} later"
     if found.relay is not None:
@@ -170,13 +170,13 @@ def lines(found: Status) -> Iterator[str]:
         said = found.store["problem"] or found.store["put_back"] or "answers"
         yield f"Store       {found.store['url']}: {said}"
         for file in found.store.get("fronts_aside") or ():
-            yield f"{'':<12}{file} is of another state of the journal, and was not taken over"
+            yield f"{'':<12}{file} belongs to another state of the journal, and was not merged"
     for n, each in enumerate(found.lists or ()):
         people = "nobody known" if each["people"] is None else f"{each['people']:,} people"
         read = f", read {_when(each['checked_at'])}" if each["checked_at"] else ""
         yield f"{'' if n else 'Lists':<12}{each['list']}: {people}, {each['state']}{read}"
     if found.contacts_since is not None:
-        yield f"Contacts    whom senders have written to is known since {_when(found.contacts_since)}"
+        yield f"Contacts    recorded since {_when(found.contacts_since)}"
     if found.checkpoint is not None:
         yield f"Checkpoint  entry {found.checkpoint['entry']}, signed {_when(found.checkpoint['at'])}"
     for n, why in enumerate(found.unknown):
@@ -186,7 +186,7 @@ def lines(found: Status) -> Iterator[str]:
 def _verdict(found: Status) -> str:
     if found.fine:
         warned = len(found.alarms)
-        return "all is well" if not warned else f"nothing is critical, {warned} to be looked at"
+        return "all is well" if not warned else f"nothing is critical, {warned} to look at"
     critical = sum(alarm.condition.severity.value == "critical" for alarm, _ in found.alarms) + (not found.serves)
     return "one thing is critical" if critical == 1 else f"{critical} things are critical"
 

@@ -33,28 +33,30 @@ _OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
     "--since", default="14d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
 )
 @click.option("--holds", type=click.FloatRange(0), default=HOLDS, show_default=True, metavar="N",
-              help="What a rule may hold a week before another bound is suggested.")  # fmt: skip
+              help="How many messages a rule may hold in a week before another limit is suggested.")  # fmt: skip
 @click.option(
     "--write",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The policy with all of it, as a new file, beside the policy.",
+    help="Write the policy with all suggestions to a new file beside the policy.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a suggestion.")
 @click.pass_obj
 def command(context: Context, since: str, holds: float, write: Path | None, as_json: bool) -> None:
-    """Suggest streams, writers, colleagues and bounds from what came through, as a diff of the policy file that patch(1) takes.
+    """Suggest streams, writers, colleagues and limits from recent traffic, as a diff of the policy file for patch(1).
 
-    Nothing is changed. It names people, which is journalled; what would let more pass says "looser". What it comes to says then
+    Nothing is changed. It names people, which is journalled; a change that would let more pass is marked "looser". To see its effect:
     smtpguard replay --passed --policy FILE.
     """
     now = datetime.now(UTC)
     begin = moment("--since", since, now)
     if write is not None and (write.exists() or write.is_symlink()):
-        raise CannotRun(f"{write} is there already, and is not written over")
+        raise CannotRun(f"{write} exists, and is not overwritten")
     settings = context.settings()
     if write is not None and write.absolute().parent != settings.policy.absolute().parent:
-        raise CannotRun(f"--write: {write} is not beside the policy, {settings.policy}, whose files it names")
+        raise CannotRun(
+            f"--write: {write} must be in the folder of the policy, {settings.policy}, because it refers to its files"
+        )
     policy = context.policy()
     known = known_of(policy, settings.notices.contact or "")
     first = last = 0
@@ -74,7 +76,7 @@ def command(context: Context, since: str, holds: float, write: Path | None, as_j
                         first, last = first or entry.at, entry.at
                         evidence.add(entry.at, entry.id, entry.data, clear)
             if not evidence.messages:
-                raise CannotRun("nothing was decided on in that time")
+                raise CannotRun("the journal has no verdict from that time")
             private = {"actor": (context.user,)}
             await store.journal.record(
                 [Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data={"what": "suggest"}, private=private)]
@@ -101,9 +103,9 @@ def command(context: Context, since: str, holds: float, write: Path | None, as_j
     else:
         click.echo(diff(old, new, settings.policy.name), nl=False)
         for note in (*found.notes, *elsewhere):
-            click.echo(f"Beside it: {note}", err=True)
+            click.echo(f"Also: {note}", err=True)
         if new == old:
-            click.echo("Nothing in the policy file fits the mail of this time badly.", err=True)
+            click.echo("The policy file fits the traffic of this time: nothing to suggest.", err=True)
     if write is not None:
         _write(write, new)
         if not (as_json or context.json):

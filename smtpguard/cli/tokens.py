@@ -30,17 +30,21 @@ def command() -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--as", "address", metavar="ADDRESS", required=True, help="Whose account it acts as.")
+@click.option("--as", "address", metavar="ADDRESS", required=True, help="The account that it acts as.")
 @click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help="May be repeated.")
 @click.option(
-    "--days", type=click.IntRange(1, MOST_DAYS), default=90, show_default=True, help="How long it is good for."
+    "--days",
+    type=click.IntRange(1, MOST_DAYS),
+    default=90,
+    show_default=True,
+    help="The number of days for which it is valid.",
 )
 @as_json
 @click.pass_obj
 def add(context: Context, name: str, address: str, scopes: Sequence[str], days: int, as_json: bool) -> None:
-    """Make a token, NAME it after what it is for, and print it: it is not shown again.
+    """Make a token and print it; it is not shown again. NAME says what it is for.
 
-    What it does is done, and journalled, as the account that it acts as: its votes are that person's votes.
+    All that it does is done and journalled as this account: its votes are that person's votes.
     """
 
     async def work(tokens: Tokens) -> None:
@@ -60,7 +64,7 @@ def add(context: Context, name: str, address: str, scopes: Sequence[str], days: 
 @click.argument("token_id", metavar="ID")
 @click.pass_obj
 def revoke(context: Context, token_id: str) -> None:
-    """Make a token worth nothing, at once."""
+    """Revoke a token at once."""
 
     async def work(tokens: Tokens) -> None:
         token = await tokens.revoke(token_id, by=context.user)
@@ -73,7 +77,7 @@ def revoke(context: Context, token_id: str) -> None:
 @as_json
 @click.pass_obj
 def list_(context: Context, as_json: bool) -> None:
-    """Every token, and whose it is."""
+    """List the tokens and their accounts."""
 
     async def work(tokens: Tokens) -> None:
         found = await tokens.all()

@@ -29,7 +29,7 @@ a_password_file = click.option(
     "--password-file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="The password is in there, on one line; - is standard input. Asked for at the terminal otherwise.",
+    help="A file with the password on one line; - is standard input. Default: ask at the terminal.",
 )
 
 
@@ -41,8 +41,8 @@ def command() -> None:
 @command.command()
 @an_address
 @click.option("--role", "roles", type=click.Choice(ROLES), multiple=True, help="May be repeated.")
-@click.option("--name", default="", metavar="TEXT", help="As it is shown to others.")
-@click.option("--sso", is_flag=True, help="No password: they come by single sign-on.")
+@click.option("--name", default="", metavar="TEXT", help="The name that others see.")
+@click.option("--sso", is_flag=True, help="No password: the person signs in by single sign-on.")
 @a_password_file
 @as_json
 @click.pass_obj
@@ -57,20 +57,20 @@ def add(
 ) -> None:
     """Make an account.
 
-    A role says what somebody may do in the console; on which messages an approver decides is said by the policy's groups, which
-    know them by this address.
+    A role says what the person may do in the console. The policy's groups, which know people by address, say on which messages an
+    approver decides.
     """
     if sso and password_file is not None:
-        raise CannotRun("--sso and --password-file: one of them")
+        raise CannotRun("give either --sso or --password-file")
     password = "" if sso else _password(password_file)
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         made = await accounts.add(
             address, roles=[Role(r) for r in roles], password=password, name=name, by=context.user
         )
-        _said(context, made, as_json, "has an account" if not sso else "has an account, and comes by single sign-on")
+        _said(context, made, as_json, "has an account" if not sso else "has an account, and signs in by single sign-on")
         if not roles:
-            click.echo("It has no role yet, and so may do nothing: smtpguard users roles", err=True)
+            click.echo("It has no role yet, and so no rights: smtpguard users roles", err=True)
 
     _run(context, work, address, about=True)
 
@@ -81,7 +81,7 @@ def add(
 @as_json
 @click.pass_obj
 def passwd(context: Context, address: str, password_file: Path | None, as_json: bool) -> None:
-    """Give an account another password. Every session of theirs ends."""
+    """Set the password of an account. All its sessions end."""
     password = _password(password_file)
 
     async def work(accounts: Accounts, factors: Factors) -> None:
@@ -97,7 +97,7 @@ def passwd(context: Context, address: str, password_file: Path | None, as_json: 
 @as_json
 @click.pass_obj
 def roles(context: Context, address: str, roles: Sequence[str], as_json: bool) -> None:
-    """Say what an account may do: exactly these roles, or none. Every session of theirs ends."""
+    """Set the roles of an account: exactly these, or none. All its sessions end."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         done = await accounts.set_roles(await accounts.at(address), [Role(r) for r in roles], by=context.user)
@@ -111,7 +111,7 @@ def roles(context: Context, address: str, roles: Sequence[str], as_json: bool) -
 @as_json
 @click.pass_obj
 def disable(context: Context, address: str, as_json: bool) -> None:
-    """Let somebody in no more, by any way. Every session of theirs ends, and their tokens are worth nothing."""
+    """Disable an account. All its sessions end, and its tokens are not accepted."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         _said(context, await accounts.disable(await accounts.at(address), by=context.user), as_json, "is disabled")
@@ -124,7 +124,7 @@ def disable(context: Context, address: str, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def enable(context: Context, address: str, as_json: bool) -> None:
-    """Let somebody in again."""
+    """Enable an account again."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         _said(context, await accounts.enable(await accounts.at(address), by=context.user), as_json, "is enabled")
@@ -134,11 +134,11 @@ def enable(context: Context, address: str, as_json: bool) -> None:
 
 @command.command()
 @an_address
-@click.option("--off", is_flag=True, help="Take the second factor away, for who has lost it.")
+@click.option("--off", is_flag=True, help="Remove the second factor, for a person who has lost it.")
 @as_json
 @click.pass_obj
 def totp(context: Context, address: str, off: bool, as_json: bool) -> None:
-    """Give an account a second factor: prints its QR code and recovery codes, once."""
+    """Give an account a second factor, and print its QR code and recovery codes, once."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         account = await accounts.at(address)
@@ -157,7 +157,7 @@ def totp(context: Context, address: str, off: bool, as_json: bool) -> None:
 
         click.echo(qr_text(uri))
         click.echo(f"Secret: {factors.plain(sealed)}")
-        click.echo("Recovery codes, each for once:")
+        click.echo("Recovery codes; each works once:")
         for code in codes:
             click.echo(f"  {code}")
 
@@ -170,8 +170,8 @@ def totp(context: Context, address: str, off: bool, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def delete(context: Context, address: str, yes: bool, as_json: bool) -> None:
-    """Delete an account, with its sessions and tokens. The journal keeps what they did; where the policy asks them to decide, they go
-    on being asked by mail."""
+    """Delete an account, with its sessions and tokens. The journal keeps what the person did; if the policy asks them to decide, they are
+    still asked by mail."""
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete the account of {address}?", abort=True, err=True)
 
@@ -191,14 +191,14 @@ def delete(context: Context, address: str, yes: bool, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def link(context: Context, address: str, as_json: bool) -> None:
-    """Let an account with a password come by single sign-on: from their next sign-on with this address. Password and second factor end
-    now."""
+    """Move an account from a password to single sign-on, at the next single sign-on with this address. Password and second factor are
+    removed now."""
     if (console := context.settings().console) is None or console.oidc is None:
         raise CannotRun("there is no single sign-on: console: {oidc: ...} in the settings")
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         done = await accounts.to_single_sign_on(await accounts.at(address), by=context.user)
-        _said(context, done, as_json, "comes by single sign-on from now on")
+        _said(context, done, as_json, "signs in by single sign-on from now on")
 
     _run(context, work, address, about=True)
 
@@ -207,7 +207,7 @@ def link(context: Context, address: str, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def list_(context: Context, as_json: bool) -> None:
-    """Everybody who has an account."""
+    """List the accounts."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         everybody = await accounts.everybody()
@@ -216,7 +216,7 @@ def list_(context: Context, as_json: bool) -> None:
                 context.say(_row(account))
             return
         if not everybody:
-            click.echo("Nobody has an account: smtpguard users add")
+            click.echo("There are no accounts: smtpguard users add")
             return
         table = [("ADDRESS", "ROLES", "SIGNS IN WITH", "STATE")]
         for account in everybody:
@@ -284,13 +284,13 @@ def _password(file: Path | None) -> str:
     if file is not None:
         text = sys.stdin.readline() if str(file) == "-" else _first_line(file)
         if not text.strip("\r\n"):
-            raise CannotRun(f"{file}: there is no password in it")
+            raise CannotRun(f"{file}: it contains no password")
         return text.rstrip("\r\n")
     if not sys.stdin.isatty():
         raise CannotRun("no terminal to type a password at: --password-file FILE, or - for standard input")
     first = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != first:
-        raise CannotRun("the two are not the same")
+        raise CannotRun("the two passwords are not the same")
     return first
 
 

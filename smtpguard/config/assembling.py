@@ -67,7 +67,7 @@ class _Whole:
             else:
                 expected = one_of((*MAPPINGS, *SEQUENCES))
                 self.problems.append(
-                    part.problem(place, f"{section} stands in the policy's own file alone", expected, key=True)
+                    part.problem(place, f"{section} is allowed only in the policy's main file", expected, key=True)
                 )
 
     def add_list(self, name: str, part: Document) -> None:
@@ -77,7 +77,7 @@ class _Whole:
             return
         if name in there:
             self.problems.append(
-                part.problem((), f"list {name} stands in {self._file(('lists', name))} already", "a name of its own")
+                part.problem((), f"list {name} is already declared in {self._file(('lists', name))}", "another name")
             )
             return
         there[name] = {} if part.value is None else part.value
@@ -89,14 +89,14 @@ class _Whole:
             return
         there = self._section(section, {})
         if not isinstance(value, dict):
-            self.problems.append(part.problem((section,), f"{section} is no mapping", "names, each with what it is"))
+            self.problems.append(part.problem((section,), f"{section} is not a mapping", "a mapping of names"))
             return
         for name, one in value.items():
             if there is None:
                 return
             if name in there:
-                text = f"{name} of {section} stands in {self._file((section, name))} already"
-                self.problems.append(part.problem((section, name), text, "a name of its own", key=True))
+                text = f"{name} of {section} is already declared in {self._file((section, name))}"
+                self.problems.append(part.problem((section, name), text, "another name", key=True))
                 continue
             there[name] = one
             self._take(part, (section, name), (section, name))
@@ -109,7 +109,7 @@ class _Whole:
         elif isinstance(value, list):
             entries = (((section, n), one) for n, one in enumerate(value))
         else:
-            self.problems.append(part.problem((section,), f"{section} is no list", "a list"))
+            self.problems.append(part.problem((section,), f"{section} is not a list", "a list"))
             return
         there = self._section(section, [])
         if there is None:

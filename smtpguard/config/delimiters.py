@@ -25,7 +25,8 @@ def _delimiters(value: Any) -> str:
         return _signs(value)
     if not isinstance(value, dict):
         raise Invalid(
-            "no delimiters", 'signs, like "+", or a domain: signs each, like {"*": "+", lists.example.com: "-"}'
+            "no delimiters",
+            'characters, like "+"; or characters for each domain, like {"*": "+", lists.example.com: "-"}',
         )
     everywhere = _signs(value.get(EVERYWHERE, DEFAULT))
     others = sorted((_domain(name), _signs(signs)) for name, signs in value.items() if name != EVERYWHERE)
@@ -34,7 +35,7 @@ def _delimiters(value: Any) -> str:
 
 def _signs(text: Any) -> str:
     if not isinstance(text, str) or len(text) > 8 or not set(text) <= _SIGNS:
-        raise Invalid(f'"{text}" are no delimiters', 'signs that may stand in a local part, like "+" or "+-"')
+        raise Invalid(f'"{text}" is not a set of delimiters', 'characters of a local part, like "+" or "+-"')
     return text
 
 
@@ -56,5 +57,5 @@ Delimiters = Annotated[
     str,
     BeforeValidator(_delimiters),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}],
-                    "description": "signs, or signs for each of some domains"}),
+                    "description": "characters, or characters for each domain"}),
 ]  # fmt: skip

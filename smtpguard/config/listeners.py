@@ -26,13 +26,13 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?\Z")
 
 def _name(text: str) -> str:
     if not _NAME.match(text):
-        raise Invalid(f'"{text}" is no name of a listener', "letters, digits, hyphens, dots and underscores")
+        raise Invalid(f'"{text}" is not a valid name of a listener', "letters, digits, hyphens, dots and underscores")
     return text
 
 
 def _somebody(networks: tuple[Network, ...] | None) -> tuple[Network, ...] | None:
     if networks == ():
-        raise Invalid("clients names nobody, so nobody could connect", "addresses or networks, or no such key")
+        raise Invalid("clients is empty, so no client could connect", "addresses or networks; or leave clients out")
     return networks
 
 
@@ -73,7 +73,7 @@ class SmtpListener(Section):
     @model_validator(mode="after")
     def _can_log_in(self) -> SmtpListener:
         if self.auth is not None and self.tls is None and not self.auth.without_tls:
-            raise Invalid("nobody could log in: this listener has no TLS", "tls, or auth: {without_tls: true}")
+            raise Invalid("no client could log in: this listener has no TLS", "tls, or auth: {without_tls: true}")
         return self
 
     @property
@@ -99,7 +99,7 @@ def _permissions(value: Any) -> Any:
     """Octal digits, with or without quotes: YAML 1.2 reads 0660 as a decimal number; its digits are used."""
     text = str(value).zfill(4) if not isinstance(value, bool) else ""
     if not re.fullmatch("0[0-7]{3}", text):
-        raise Invalid(f'"{value}" is no mode of a file', 'octal digits, like "0660"')
+        raise Invalid(f'"{value}" is not a file mode', 'octal digits, like "0660"')
     return text
 
 
@@ -119,11 +119,11 @@ class MilterListener(Section):
     @model_validator(mode="after")
     def _one_place(self) -> MilterListener:
         if (self.port is None) == (self.unix is None):
-            raise Invalid("a milter listens in one place", "address and port, or unix")
+            raise Invalid("a milter listener has either an address or a Unix socket", "address and port, or unix")
         if self.unix is None and self.model_fields_set & {"mode", "group"}:
-            raise Invalid("mode and group are a Unix socket's", "unix")
+            raise Invalid("mode and group are for a Unix socket", "unix")
         if self.unix is not None and self.clients is not None:
-            raise Invalid("clients have addresses, and a Unix socket has none", "mode and group")
+            raise Invalid("clients cannot be checked on a Unix socket: it has no addresses", "mode and group")
         return self
 
     @property
@@ -178,15 +178,13 @@ def lacking(
     if bound is not None:
         reached = f"systemd has bound {listener.called} to {bound}, so other machines reach it"
     else:
-        reached = (
-            f"{listener.called} takes what a proxy passes on" if proxied else f"other machines reach {listener.called}"
-        )
+        reached = f"{listener.called} is behind a proxy" if proxied else f"other machines reach {listener.called}"
     if isinstance(listener, MilterListener):
-        text = f"{reached}, and it does not say which MTAs may connect"
+        text = f"{reached}, and it has no clients, so any host could connect"
     else:
-        text = f"{reached}, and it says neither who may send there nor that they log in"
+        text = f"{reached}, and it has neither clients nor auth, so anyone could send"
     if trusted:
-        text += "; trust alone lets nobody in"
+        text += "; trust does not allow a client to connect"
     line = f"clients: [{', '.join(json.dumps(text) for text in trusted or ['192.0.2.0/24'])}]"
     line += "" if trusted else " with your own networks"
     if isinstance(listener, SmtpListener):

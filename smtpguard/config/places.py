@@ -34,7 +34,7 @@ def _path(value: Any, info: ValidationInfo) -> Any:
 def _networks(value: Any) -> Any:
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, (list, tuple)):
-        raise Invalid("no list of networks", 'addresses or networks, like [127.0.0.1, "10.0.0.0/8"]')
+        raise Invalid("not a list of networks", 'addresses or networks, like [127.0.0.1, "10.0.0.0/8"]')
     found = []
     for text in listed:
         try:

@@ -98,7 +98,7 @@ class Relay(Section):
     def _whole(self) -> Relay:
         if (self.client_certificate is None) != (self.client_key is None):
             raise Invalid(
-                "a client certificate needs its key, and a key its certificate", "client_certificate and client_key"
+                "a client certificate needs a key, and a key needs a certificate", "client_certificate and client_key"
             )
         if self.auth is not None and self.tls == "none":
             raise Invalid("a password would go to the relay in clear", "tls: require, implicit or opportunistic")
@@ -111,18 +111,26 @@ _SERVER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 def _database(url: str) -> str:
     if url.partition(":")[0].partition("+")[0] not in ("sqlite", "postgresql"):
         raise Invalid(
-            "a database that smtpguard does not know", 'a url like "sqlite:///var/smtpguard.db" or "postgresql://..."'
+            "not a database that smtpguard supports", 'a url like "sqlite:///var/smtpguard.db" or "postgresql://..."'
         )
     try:
         parts = urlsplit(url)
         password = parts.password
     except ValueError:
-        raise Invalid("no url of a database", 'a url like "postgresql://smtpguard@db.example.com/smtpguard"') from None
+        raise Invalid(
+            "not the url of a database", 'a url like "postgresql://smtpguard@db.example.com/smtpguard"'
+        ) from None
     places = parts.netloc.rpartition("@")[2].split(",")
     if parts.scheme.startswith("sqlite"):
         if parts.netloc or parts.path.strip("/") in ("", ":memory:"):
-            text = "a file has no server" if parts.netloc else "a store in memory is gone with its process"
-            raise Invalid(text, 'three slashes and a path: "sqlite:///var/smtpguard.db", or four for one from the root')
+            text = (
+                "an SQLite url must not name a server"
+                if parts.netloc
+                else "a store in memory is lost when its process ends"
+            )
+            raise Invalid(
+                text, 'three slashes and a relative path, like "sqlite:///var/smtpguard.db"; four for an absolute one'
+            )
     elif len(places) > 1 and not all(map(_SERVER.fullmatch, places)):
         wrong = next(place for place in places if not _SERVER.fullmatch(place))
         raise Invalid(f'"{wrong}" is no server', 'servers like "one.example.com:5432,two.example.com"')
@@ -227,7 +235,7 @@ class HoldSettings(Section):
 def _long_enough(seconds: float) -> float:
     """Questions about an incident may come weeks later."""
     if seconds < 30 * 86400:
-        raise Invalid("the journal is what is asked afterwards: it is kept 30 days at least", "30d or more")
+        raise Invalid("the journal must be kept at least 30 days", "30d or more")
     return seconds
 
 
@@ -353,14 +361,14 @@ class Settings(Section):
             raise Invalid("a listener says proxy: true, and trust names no proxy", "trust: the proxy's address")
         asked = "front" in self.journal.model_fields_set and self.journal.front == "on"
         if asked and not self.store.url.startswith("sqlite"):
-            raise Invalid("the journal has a front before SQLite alone", "journal: {front: off}, or a store in SQLite")
+            raise Invalid("only an SQLite store can have a front", "journal: {front: off}, or a store in SQLite")
         relay = self.relay
         hosts: tuple[Relay | FallbackRelay, ...] = (relay, *relay.fallbacks)
         in_clear = not relay.clients_without_tls and any(
             each.tls == "none" and not is_this_machine(each.host) for each in hosts
         )
         if in_clear and any(each.auth for each in self.listen.smtp):
-            text = "a listener has auth, and what clients log in with would go to the relay in clear"
+            text = "a listener has auth, and the clients' passwords would go to the relay in clear"
             raise Invalid(text, "relay: {tls: require or implicit}, or clients_without_tls: true")
         return self
 

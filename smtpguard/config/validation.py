@@ -77,7 +77,7 @@ def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) 
         keys = _keys(model, _path_of(document, error["loc"][:-1]))
         if f"{key}_file" in keys:  # a secret must not be in a file that is shown and stored
             return document.problem(
-                place, f"{key} stands here in clear", f"{key}_file: the path of a file that holds it", key=True
+                place, f"{key} must not be in this file", f"{key}_file: the path of a file that holds it", key=True
             )
         return document.problem(place, f'unknown key "{key}"', one_of(keys), did_you_mean(key, keys), key=True)
     if kind == "missing":

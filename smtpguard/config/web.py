@@ -20,7 +20,7 @@ def _web(url: str) -> str:
     if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
         raise Invalid("not a valid http(s) URL", 'a url like "https://guard.example.com"')
     if parts.path not in ("", "/") or parts.username is not None:  # every page is at the root of its host
-        raise Invalid("the console has a host of its own", f'a url like "{parts.scheme}://{parts.hostname}"')
+        raise Invalid("the console's url must not have a path", f'a url like "{parts.scheme}://{parts.hostname}"')
     return url
 
 
@@ -32,7 +32,7 @@ class Certificate(Section):
 def _not_ours(name: str) -> str:
     """The log has a journal position beside those of the webhooks, under such a name."""
     if name.startswith("("):
-        raise Invalid("names in parentheses are smtpguard's own", "another name")
+        raise Invalid("names in parentheses are reserved", "another name")
     return name
 
 
@@ -41,9 +41,9 @@ def secret_place(url: str) -> str:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
-        raise Invalid("no url with https", 'a url like "https://host.example.com"')
+        raise Invalid("not an https url", 'a url like "https://host.example.com"')
     if not host or parts.username is not None or parts.password is not None or parts.fragment:
-        raise Invalid("no url with a host, and nothing secret in it", 'a url like "https://host.example.com"')
+        raise Invalid("not a url with a host and without a password", 'a url like "https://host.example.com"')
     return url
 
 
@@ -106,7 +106,7 @@ class Console(Section):
     @model_validator(mode="after")
     def _reachable(self) -> Console:
         if self.oidc is not None and not self.url:
-            raise Invalid("single sign-on sends browsers back to the console's url", "url: beside oidc:")
+            raise Invalid("single sign-on needs the console's url", "url: beside oidc:")
         return self
 
 
@@ -173,5 +173,5 @@ class Webhook(Section):
 def named_once(hooks: list[Webhook]) -> list[Webhook]:
     """Each is identified by its name, or by its url."""
     if len({hook.name or hook.url for hook in hooks}) < len(hooks):
-        raise Invalid("two webhooks have the same name, or the same url and no name", "a name: of its own for each")
+        raise Invalid("two webhooks have the same name, or the same url and no name", "a different name: for each")
     return hooks

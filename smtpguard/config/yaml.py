@@ -107,7 +107,7 @@ class _Builder:
                 if isinstance(event, yaml.DocumentStartEvent):
                     documents += 1
                     if documents == 2:
-                        self._report(event, "a second document", "one document a file")
+                        self._report(event, "a second document", "one document in each file")
                         break
                 elif isinstance(event, yaml.NodeEvent):
                     value = self._node(event, events, (), 0)
@@ -154,11 +154,11 @@ class _Builder:
             if isinstance(key_event, yaml.ScalarEvent):
                 key = key_event.value  # a key is text, whatever it looks like: 5 is "5"
             else:
-                self._report(key_event, "a key that is not a word", "a word before the colon")
+                self._report(key_event, "a key that is not a scalar", "a word before the colon")
                 self._node(key_event, events, (*place, "?"), depth + 1)
             if key is not None and key in mapping:
                 first = self.keys[(*place, key)].line
-                self._report(key_event, f'"{key}" stands twice: first on line {first}')
+                self._report(key_event, f'duplicate key "{key}": first on line {first}')
             here = (*place, "?" if key is None else key)
             self.keys.setdefault(here, Mark(key_event.start_mark.line + 1, key_event.start_mark.column + 1))
             value = self._node(next(events), events, here, depth + 1)
@@ -193,7 +193,7 @@ class _Builder:
             before = octets[: e.start]
             line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode("utf-8")) + 1
             problem = f"an octet that is not UTF-8, 0x{octets[e.start]:02X}"
-            self.problems.append(Problem(self.file, line, column, problem, "a file that was saved as UTF-8"))
+            self.problems.append(Problem(self.file, line, column, problem, "a file in UTF-8"))
         else:
             self.problems.append(Problem(self.file, 1, 1, f"not text that YAML knows: {error.reason}"))
 

@@ -32,9 +32,9 @@ def authorship(hold: Hold, claimed: str, said: Speech) -> str:
     if user:
         same = claims and (user.lower() == claims.lower() or user.lower() == claims.rpartition("@")[0].lower())
         if same or not claims:
-            return said("{who} wrote this: that is proven by their login.", who=claims or user)
+            return said("{who} wrote this, proven by a login.", who=claims or user)
         return said(
-            "{user} sent this: that is proven by their login. From says {claimed}, which nothing proves.",
+            "{user} sent this, proven by a login. From names {claimed}, without proof.",
             user=user,
             claimed=claims,
         )
@@ -43,16 +43,16 @@ def authorship(hold: Hold, claimed: str, said: Speech) -> str:
         and hold.sender is not None
         and (not claims or hold.sender.lower() == claims.lower())
     ):
-        return said("{who} wrote this: the mail server in front has checked that.", who=hold.sender)
+        return said("{who} wrote this, verified by the mail server in front.", who=hold.sender)
     shown = claims or hold.sender or ""
     if shown:
-        return said("From says that {who} wrote this. Nothing proves it.", who=shown)
+        return said("From names {who}, without proof.", who=shown)
     if hold.envelope.reverse_path is not None:
         return said(
-            "Nobody knows who wrote this. Its return address is {who}, which nothing proves.",
+            "The writer of this is unknown. Its return address is {who}, without proof.",
             who=str(hold.envelope.reverse_path),
         )
-    return said("Nobody knows who wrote this.")
+    return said("The writer of this is unknown.")
 
 
 def mixed(texts: Iterable[str]) -> list[tuple[str, list[str]]]:

@@ -115,7 +115,7 @@ class _Writer:
             yield said("Nothing in our records points to an intrusion.")
 
     def _at(self, at: datetime) -> str:
-        """To the minute, in the organisation's time."""
+        """To the minute, in the organization's time."""
         zone = self._made.purposes.zone
         here = at.astimezone(ZoneInfo(zone)) if zone else at
         return f"{here:%Y-%m-%d %H:%M} ({zone or 'UTC'})"

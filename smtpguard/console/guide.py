@@ -26,10 +26,10 @@ from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Action, Quorum
 
 _ELSE: Mapping[Action, str] = {
-    Action.CONFIRM: N_("Else you are asked whether it is meant."),
-    Action.HOLD: N_("Else it is held."),
-    Action.DEFER: N_("Else it is put off."),
-    Action.REJECT: N_("Else it is refused."),
+    Action.CONFIRM: N_("Otherwise you are asked to confirm it."),
+    Action.HOLD: N_("Otherwise it is held."),
+    Action.DEFER: N_("Otherwise it is deferred."),
+    Action.REJECT: N_("Otherwise it is refused."),
 }
 
 SOON = timedelta(days=31)
@@ -195,7 +195,7 @@ def _deciders(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: date
     for quorum in quorums:
         for group in quorum.groups:
             found = groups.of(group) if now is None else groups.there(group, now)
-            people = ", ".join(sorted(found)) or said("nobody is there")
+            people = ", ".join(sorted(found)) or said("no one is present")
             yield said.ngettext(
                 "{n} person of {group} ({people})",
                 "{n} people of {group} ({people})",

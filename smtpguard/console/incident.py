@@ -41,17 +41,17 @@ FEW = 4
 BECAME: Mapping[End, str] = {
     End.DELIVERED: N_("delivered: the relay took it"),
     End.RELEASED: N_("delivered after people had approved it"),
-    End.IN_DOUBT: N_("in doubt: nobody knows whether the relay took it"),
-    End.ON_ITS_WAY: N_("approved, and not out yet"),
-    End.WAITING: N_("held: people are still to decide"),
-    End.UNDELIVERED: N_("approved, and it could not be delivered to them"),
+    End.IN_DOUBT: N_("in doubt: it is unknown whether the relay accepted it"),
+    End.ON_ITS_WAY: N_("approved, not sent yet"),
+    End.WAITING: N_("held: no decision yet"),
+    End.UNDELIVERED: N_("approved, but not delivered to them"),
     End.GRANTED: N_("a test that people approved, of which nothing is sent"),
-    End.DECLINED: N_("held, and people decided that it does not go out"),
-    End.WITHDRAWN: N_("held, and withdrawn by its writer"),
-    End.EXPIRED: N_("held, and nobody decided in time: it does not go out"),
-    End.VOID: N_("not taken: its client was told to try again"),
+    End.DECLINED: N_("held and rejected: not sent"),
+    End.WITHDRAWN: N_("held and withdrawn by its writer"),
+    End.EXPIRED: N_("held and expired without a decision: not sent"),
+    End.VOID: N_("deferred: its client was told to try again"),
     End.REJECTED: N_("rejected by a rule"),
-    End.DEFERRED: N_("put off: its client has it still"),
+    End.DEFERRED: N_("deferred: its client still has it"),
     End.REFUSED: N_("refused by the relay"),
     End.NOT_SENT: N_("stopped before it was sent"),
 }
@@ -101,7 +101,7 @@ MODES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the timeline. ``utc``, ``here``: when, ``here`` "" where the organisation lives by UTC. ``kind``: its lane in the drawing; ``what``: the entry's kind. ``then``: what is left out behind it."""
+    """A line of the timeline. ``utc``, ``here``: when, ``here`` "" where the organization lives by UTC. ``kind``: its lane in the drawing; ``what``: the entry's kind. ``then``: what is left out behind it."""
 
     seq: int
     at: datetime
@@ -143,15 +143,15 @@ def told(made: Made, said: Speech, by: str = "") -> Told:
     telling = _Telling(found, made.report, made.purposes, said, made.names, made.keeps)
     more = Further(made, said, telling.here)
     parts = (
-        ("became", said("What became of it"), telling.ends()),
-        ("mailings", said("Mailings, in distinct people over all of their time"), telling.mailings()),
+        ("became", said("Outcome"), telling.ends()),
+        ("mailings", said("Mailings, in distinct people over their whole time"), telling.mailings()),
         ("who", said("Who"), telling.who()),
-        ("way", said("How it came in, and whether anything points to an intrusion"), more.ways()),
+        ("way", said("How it came in, and signs of an intrusion"), more.ways()),
         ("what", said("What"), telling.what()),
         ("decided", said("Who decided"), telling.decided()),
         ("speed", said("How fast it was stopped"), more.speed()),
         ("why", said("Why"), telling.why()),
-        ("missed", said("Rules that did not take effect, and by how much"), more.missed()),
+        ("missed", said("Rules that did not hit, and by how much"), more.missed()),
         ("policy", said("The policy then"), more.policy()),
         ("authority", said("The authority's 72 hours (GDPR Art. 33)"), more.authority()),
         ("unknown", said("What is not known"), map(unknown, not_known(made, said))),
@@ -208,12 +208,12 @@ class _Telling:
                 text = said("It may have reached {people} more.", people=in_people(report.perhaps, said))
                 yield estimate(text, self._of("end", End.IN_DOUBT.value))
         elif End.IN_DOUBT in report.ends:
-            yield unknown(said("It is not known that anything went out."))
+            yield unknown(said("No message is known to have been sent."))
             people = self._sum(report.ends[End.IN_DOUBT])["people"]
             text = said("It may have gone out to {people}: in doubt.", people=people)
             yield estimate(text, self._of("end", End.IN_DOUBT.value))
         else:
-            yield fact(said("Nothing of it went out through this guard."), self._of(CAME))
+            yield fact(said("None of it was sent through this guard."), self._of(CAME))
         if still.messages:
             text = said("Still open: {messages}, for {people}.", **self._sum(still))
             yield Statement(text=text, mark=sure(still.people.exact), entries=self._ends(OPEN))
@@ -245,8 +245,8 @@ class _Telling:
             yield Statement(text=text, mark=mark, entries=self._of("end", end.value))
         for end, n in report.copies.items():
             copies = said.ngettext(
-                "{n} copy that a list server made of them, whose people are counted already",
-                "{n} copies that a list server made of them, whose people are counted already",
+                "{n} copy made by a list server, whose people are already counted",
+                "{n} copies made by a list server, whose people are already counted",
                 n,
             )
             yield fact(f"{copies}: {said(BECAME[end])}")
@@ -260,15 +260,15 @@ class _Telling:
             yield fact(refused)
         if report.again:
             again = said.ngettext(
-                "once what was held already came again, which counts as the same message",
-                "{n} times what was held already came again, which counts as the same message",
+                "one retry of a message that was already held, counted as the same message",
+                "{n} retries of messages that were already held, counted as the same message",
                 report.again,
             )
             yield fact(again, self._of(AGAIN))
         if report.parts:
             parts = said.ngettext(
-                "once the colleagues among its recipients got it while the customers' part was held",
-                "{n} times the colleagues among its recipients got it while the customers' part was held",
+                "once colleagues among the recipients received it while the customers' part was held",
+                "{n} times colleagues among the recipients received it while the customers' part was held",
                 report.parts,
             )
             yield fact(parts, self._of(WENT))
@@ -289,17 +289,17 @@ class _Telling:
                 (people.doubted, said("{n} may have got it", n=said.number(people.doubted))),
                 (people.admitted, said("{n} have it on the way", n=said.number(people.admitted))),
                 (people.held, said("{n} held", n=said.number(people.held))),
-                (people.deferred, said("{n} wait at the client", n=said.number(people.deferred))),
+                (people.deferred, said("{n} deferred, still at the client", n=said.number(people.deferred))),
                 (people.refused, said("{n} refused by the relay", n=said.number(people.refused))),
                 (
                     people.stopped,
-                    said("{n} were spared it: it was held, and does not go out", n=said.number(people.stopped)),
+                    said("{n} did not receive it: it was held and is not sent", n=said.number(people.stopped)),
                 ),
                 (one.bounces, said("{n} bounces", n=said.number(one.bounces))),
                 (one.complaints, said("{n} complaints", n=said.number(one.complaints))),
             )
             titled = f' "{plain(one.subject)}"' if one.subject and self.names else ""
-            nobody = [said("nobody got it")] if not (people.relayed or people.doubted) else []
+            nobody = [said("no one received it")] if not (people.relayed or people.doubted) else []
             reached = ", ".join([*nobody, *(text for n, text in counts if n)])
             text = f"{one.mailing_id}{titled}: {reached}. {said(labels.mailing_state(one))}"
             mark = sure(people.at_least == people.at_most)
@@ -335,7 +335,7 @@ class _Telling:
             yield fact(kept, self._of(CAME))
         if (shown := self.report.shown) > 1:
             read = self.said(
-                "recipients could read one another's addresses: {n} stood in To and Cc", n=self.said.number(shown)
+                "recipients could read each other's addresses: {n} were in To and Cc", n=self.said.number(shown)
             )
             yield fact(read, self._of(CAME))
 
@@ -368,12 +368,12 @@ class _Telling:
                     yield in_view(step, self.report.steps, said, self.names)
         approved = sum(n for (_, mode), n in self.report.rules.items() if mode == "approved")
         if approved:
-            yield fact(said("what people had approved before let pass what a rule would have held"), self._of(CAME))
+            yield fact(said("an earlier approval let pass what a rule would have held"), self._of(CAME))
         held = {End.DELIVERED, End.IN_DOUBT} & self.report.ends.keys()
         if held and not any(mode == "enforce" for _, mode in self.report.rules):
-            yield fact(said("nobody was asked: no rule that was enforced stopped it"), self._of(CAME))
+            yield fact(said("no decision was needed: no enforced rule stopped it"), self._of(CAME))
         elif not approved and End.DELIVERED in self.report.ends:
-            text = said("of what was let through at once nobody was asked: no rule that was enforced stopped it")
+            text = said("mail that passed at once needed no decision: no enforced rule stopped it")
             yield fact(text, self._of("end", End.DELIVERED.value))
 
     def _on_it(self, name: str) -> str:
@@ -412,7 +412,7 @@ class _Telling:
         return self._zone() is not None
 
     def when_title(self) -> str:
-        title = self.said("When, by the numbers of the journal")
+        title = self.said("When, in numbers")
         return f"{title} (UTC, {self.purposes.zone})" if self._zone() else title
 
     def rows(self) -> Iterator[Row]:
@@ -469,7 +469,7 @@ class _Telling:
         elif entry.kind == Kind.POLICY.value:
             yield str(data.get("sha256", ""))[:12]
             if data.get("enforce") is False:
-                yield said("it only observed, and stopped nothing")
+                yield said("it only observed and stopped nothing")
         elif "with" in data:
             yield said("with {id}", id=data["with"])
 
@@ -543,36 +543,32 @@ def not_known(made: Made, said: Speech) -> Iterator[str]:
         shown = ", ".join(report.unsettled[:MOST])
         if len(report.unsettled) > MOST:
             shown += " " + more(len(report.unsettled) - MOST, said)
-        yield said("whether the relay took {ids}: look in its own log", ids=shown)
+        yield said("whether the relay accepted {ids}: look in its own log", ids=shown)
     if not all(some.people.exact for some in (*report.ends.values(), report.reached, report.open)):
         yield said(
-            "how many people exactly: of some it is not known whether they are on a list, or on two lists, that it went to, or which of a message's recipients had it"
+            "the exact number of people: for some it is unknown whether they are on a list that it went to, whether they are on two lists, or which recipients of a message received it"
         )
     if report.shown <= 1 and (report.reached.messages or End.IN_DOUBT in report.ends):
         yield said(
-            "whether recipients could read one another's addresses: of no message are several in To and Cc on record"
+            "whether recipients could read each other's addresses: no message with several recipients in To and Cc is on record"
         )
     if report.reached.messages and report.lists:
-        yield said(
-            "whom of those behind a list's address it then reached: the relay's word for the address is all there is"
-        )
+        yield said("which people behind a list's address it reached: only the relay's answer for the address is known")
     if report.erased:
         yield said.ngettext(
-            "who wrote {n} of the messages, and its subject: retention has erased it",
-            "who wrote {n} of the messages, and their subjects: retention has erased it",
+            "the writer and subject of {n} message: retention has erased them",
+            "the writers and subjects of {n} messages: retention has erased them",
             report.erased,
         )
     for sha256 in made.purposes.lost[:MOST]:
         yield said(
-            "what the rules of the policy {sha256} are for: it is not kept any more, or this version does not read it",
+            "the purposes of the rules of policy {sha256}: it is no longer kept, or this version cannot read it",
             sha256=sha256[:12],
         )
     for lost in proof.lost if proof is not None else ():
         yield not_in_it(lost, said)
     if proof is None:
-        yield said("whether the journal is whole: nobody asked for the proof")
+        yield said("whether the journal is whole: the proof was not requested")
     if End.DEFERRED in report.ends:
-        yield said(
-            "what became of what was put off: a client that came again with it is counted once more, by what became of that"
-        )
-    yield said("what went another way than through this guard, and who read what was delivered")
+        yield said("the final outcome of deferred messages: a retry is counted again, by its own outcome")
+    yield said("mail that did not go through this guard, and who read the delivered mail")

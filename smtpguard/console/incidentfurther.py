@@ -31,10 +31,10 @@ SIGNS: Mapping[Sign, str] = {
     Sign.LOGIN: N_("none of the {n} earlier messages of its writer came with this login"),
     Sign.HELO: N_("none of the {n} earlier messages of its writer came with this HELO"),
     Sign.UNSIGNED: N_("a DKIM signature did not verify"),
-    Sign.REFUSED: N_("{n} sign-ins at the console were refused then or the day before"),
-    Sign.SECRET: N_("the guard's secret became another one then or the day before"),
-    Sign.KEY: N_("the key that signs the journal became another one then or the day before"),
-    Sign.JOURNAL: N_("the journal is not what was written"),
+    Sign.REFUSED: N_("{n} sign-ins at the console were refused on that day or the day before"),
+    Sign.SECRET: N_("the guard's secret was changed on that day or the day before"),
+    Sign.KEY: N_("the key that signs the journal was changed on that day or the day before"),
+    Sign.JOURNAL: N_("the journal was altered"),
 }
 SAME: Mapping[Checked, tuple[str, str]] = {
     Checked.CLIENT: NN_(
@@ -65,7 +65,7 @@ class Further:
         report, said = self.made.report, self.said
         if report.lists:
             lists = ", ".join(self._title(name) for name, _ in report.lists.most_common(3))
-            yield fact(said("Lists that it touched: {lists}.", lists=lists), report.entries.get((CAME, ""), _NONE))
+            yield fact(said("Lists that it reached: {lists}.", lists=lists), report.entries.get((CAME, ""), _NONE))
         if report.stopped is not None:
             yield self._stopped()
         elif report.reached.messages:
@@ -100,20 +100,18 @@ class Further:
                     yield fact(same, usual.entries)
         elif report.ways:
             yield unknown(
-                said(
-                    "whether it came in as its writer's mail does otherwise: the journal has no earlier mail of theirs to compare"
-                )
+                said("whether it came in like other mail of its writer: the journal has no earlier mail of theirs")
             )
         if report.ways:
             yield unknown(
-                said("who sat at the keyboard, and whether somebody else had the password: no journal shows that")
+                said("who was at the keyboard, and whether another person had the password: no journal shows this")
             )
 
     def _way(self, way: Way, entries: Entries) -> Iterator[Statement]:
         said = self.said
         erased = said("erased")
         login = (
-            said("nobody was logged in")
+            said("no login")
             if way.login == ""
             else said("login {name}", name=erased if way.login is None else way.login)
         )
@@ -127,13 +125,13 @@ class Further:
         parts.append(said("with TLS") if way.tls else said("without TLS"))
         yield fact(plain(", ".join(parts)), entries)
         if way.signed is None:
-            yield unknown(said("its DKIM signatures: no rule asked for them, so that they were not checked"), entries)
+            yield unknown(said("its DKIM signatures: no rule asked for them, so they were not verified"), entries)
         elif way.signed or way.unsigned:
             good = said("DKIM: verified for {domains}", domains=", ".join(way.signed) or "–")
             bad = said("did not verify for {domains}", domains=", ".join(way.unsigned)) if way.unsigned else ""
             yield fact(f"{good}; {bad}" if bad else good, entries)
         else:
-            yield fact(said("DKIM: it bore no signature"), entries)
+            yield fact(said("DKIM: no signature"), entries)
         if way.proven:
             yield fact(
                 said(
@@ -142,9 +140,9 @@ class Further:
                 entries,
             )
         elif way.proven is False:
-            yield fact(said("nothing proves who wrote it: From is what it says itself"), entries)
+            yield fact(said("its writer is not proven: From is only a claim"), entries)
         else:
-            yield unknown(said("whether it is proven who wrote it: no rule asked for that"), entries)
+            yield unknown(said("whether its writer is proven: no rule asked for it"), entries)
 
     def _signs(self) -> dict[Sign, Entries]:
         report, proof = self.made.report, self.made.found.proof
@@ -159,8 +157,8 @@ class Further:
             return
         if found:
             text = said.ngettext(
-                "{n} thing in the journal has to be explained before anybody rules out an intrusion.",
-                "{n} things in the journal have to be explained before anybody rules out an intrusion.",
+                "{n} finding in the journal must be explained before an intrusion is ruled out.",
+                "{n} findings in the journal must be explained before an intrusion is ruled out.",
                 len(found),
             )
             yield fact(text, Entries.of(*(seq for one in found.values() for seq in one.named)))
@@ -195,7 +193,7 @@ class Further:
         took = instant(stop.at) - report.first
         entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
         if at_once(stop, report.first):
-            return fact(said("It was stopped at once, as it came: {how}.", how=how), entries)
+            return fact(said("It was stopped on arrival: {how}.", how=how), entries)
         length = length_of(took, said)
         when = self.here(instant(stop.at))
         return fact(
@@ -215,7 +213,7 @@ class Further:
                 rule=f"\N{LEFT DOUBLE QUOTATION MARK}{aim}\N{RIGHT DOUBLE QUOTATION MARK}" if aim else rules[0],
             )
         if kind == Kind.FREEZE.value:
-            return said("people froze it")
+            return said("a freeze stopped it")
         return said(WORDS[kind])[:1].lower() + said(WORDS[kind])[1:]
 
     # what people say of it
@@ -226,7 +224,7 @@ class Further:
         words = said_of(self.made.report.steps)
         if words.aware is None or words.due is None:
             yield unknown(
-                said("when the organisation became aware of it: nobody has said so yet, and the 72 hours do not run")
+                said("when the organization became aware of it: nobody has said so yet, and the 72 hours do not run")
             )
             return
         since, word = words.aware
@@ -264,15 +262,15 @@ class Further:
     def _missed(self, one: Missed) -> tuple[bool, str]:
         said = self.said
         if one.milder:
-            return True, said("it would have hit, and could not have made it stricter")
+            return True, said("it would have hit, but could not make the verdict stricter")
         if one.unsaid:
             facts = ", ".join(rulewords.fact(name, said) for name in one.unsaid)
-            return False, said("nobody can say: the journal does not keep {facts}", facts=facts)
+            return False, said("unknown: the journal does not record {facts}", facts=facts)
         if one.excepted:
             return True, said("its exception applied")
         name = rulewords.fact(one.fact, said)
         if not one.limit:
-            return True, said("{fact}: not as it asks", fact=name)
+            return True, said("{fact}: condition not met", fact=name)
         value = rulewords.observed(one.fact, one.observed, said)
         limit = rulewords.limit(one.fact, one.limit, said)
         text = said("{fact}: {value}, and it asks for {limit}", fact=name, value=value, limit=limit)
@@ -288,7 +286,7 @@ class Further:
         report, said, then = self.made.report, self.said, self.made.purposes
         for sha256, n in report.policies.most_common(MOST):
             many = f" ({said.number(n)})" if len(report.policies) > 1 else ""
-            watched = ": " + said("it only observed, and stopped nothing") if sha256 in then.watching else ""
+            watched = ": " + said("it only observed and stopped nothing") if sha256 in then.watching else ""
             yield fact(said("policy") + f": {sha256}{watched}{many}", report.entries.get(("policy", sha256), _NONE))
             since = [
                 s.entry
@@ -318,7 +316,7 @@ def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Sta
     """What the voter had viewed before, from the journal."""
     who = (vote.clear or {}).get("actor", ())
     if not who:
-        return unknown("  " + said("what its voter had looked at: who that was is erased"), Entries.of(vote.entry.seq))
+        return unknown("  " + said("what the voter had opened: the voter's name is erased"), Entries.of(vote.entry.seq))
     shown = who[0] if names else said("the voter")
     seen = [
         step.entry
@@ -329,9 +327,7 @@ def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Sta
         and (step.clear or {}).get("actor", ())[:1] == who[:1]
     ]
     if not seen:
-        text = said(
-            "{who} had opened nothing of it at the console before that: what the notice said they had", who=shown
-        )
+        text = said("{who} had not opened it at the console before, and knew only the notice", who=shown)
         return fact("  " + text, Entries.of(vote.entry.seq))
     saw = dict.fromkeys(said(DETAILS.get(str(one.data.get("saw")), N_("an attachment"))) for one in seen)
     took = length_of(instant(vote.entry.at) - instant(seen[0].at), said)

@@ -16,15 +16,15 @@ STATES: Mapping[str, str] = {
     "approved": N_("It is approved, and is being sent."),
     "releasing": N_("It is being sent."),
     "released": N_("It was approved and has been sent."),
-    "stopped": N_("It was approved, and stopped before everybody had it: those who had not got it do not get it."),
-    "undelivered": N_("It was approved, but could not be delivered: nobody got it."),
+    "stopped": N_("It was approved, but stopped before everyone had received it. The others will not receive it."),
+    "undelivered": N_("It was approved, but could not be delivered: no one received it."),
     "in-doubt": N_(
-        "It was approved, and nobody knows whether it was sent: the connection to the mail server was lost."
+        "It was approved, but it is in doubt whether it was sent: the connection to the mail server was lost."
     ),
     "granted": N_("It was approved: the mailing may go out. The test itself is not sent."),
     "rejected": N_("It was rejected. It is not sent, and never will be."),
     "withdrawn": N_("Its writer withdrew it. It is not sent, and never will be."),
-    "expired": N_("Nobody decided in time. It was not sent."),
+    "expired": N_("It expired without a decision. It was not sent."),
     "void": N_("It is void: the program that sent it was told to try again."),
 }
 SHORT_STATES: Mapping[str, str] = {
@@ -48,15 +48,15 @@ OWN_STATES: Mapping[str, str] = {
     "approved": N_("It was approved, and is being sent exactly as you wrote it."),
     "releasing": N_("It was approved, and is being sent exactly as you wrote it."),
     "released": N_("It was approved, and has been sent exactly as you wrote it."),
-    "stopped": N_("It was approved, and stopped before everybody had it: those who had not got it do not get it."),
-    "undelivered": N_("It was approved, but could not be delivered: nobody got it. A message of its own says why."),
+    "stopped": N_("It was approved, but stopped before everyone had received it. The others will not receive it."),
+    "undelivered": N_("It was approved, but could not be delivered: no one received it. A separate message says why."),
     "in-doubt": N_(
-        "It was approved, and nobody knows whether it was sent: it may have arrived. Ask before you send it again."
+        "It was approved, but it is in doubt whether it was sent: it may have arrived. Ask before you send it again."
     ),
     "granted": N_("It was approved: the mailing may go out. The test itself is not sent."),
     "rejected": N_("It was rejected. It has not been sent, and will not be."),
     "withdrawn": N_("You withdrew it. It has not been sent, and will not be."),
-    "expired": N_("Nobody decided in time. It has not been sent, and will not be."),
+    "expired": N_("It expired without a decision. It has not been sent, and will not be."),
     "void": N_("It was not taken: your program was told to try again."),
 }
 
@@ -82,12 +82,12 @@ def own_states(hold: Hold, *, frozen: bool) -> Mapping[str, str]:
 WHY_NOT: Mapping[str, str] = {
     "": "",
     "decided": N_("It is decided already."),
-    "own": N_("You wrote it, and nobody decides on their own message."),
+    "own": N_("You wrote it, and cannot decide on your own message."),
     "voted": N_("You have approved it. It waits for others now."),
     "leaving": N_("It is approved already, and goes out."),
-    "role": N_("You may look at it, and others decide."),
-    "group": N_("Others are asked to decide on it."),
-    "writer": N_("Its writer is asked whether it is meant. You are asked if nobody says so in time."),
+    "role": N_("You can view it; others decide."),
+    "group": N_("Other groups decide on it."),
+    "writer": N_("Its writer is asked to confirm it. If they do not confirm it in time, you are asked."),
 }
 DONE: Mapping[str, str] = {
     "": "",
@@ -96,21 +96,21 @@ DONE: Mapping[str, str] = {
     "unvoted": N_("Your approval is taken back."),
     "undone": N_("It is undone. Nothing was sent, and it waits for a decision again."),
     "asked": N_("The question is on its way to its writer."),
-    "sent": N_("It is written down that it was sent."),
+    "sent": N_("It is recorded as sent."),
     "again": N_("It is sent again."),
     "confirmed": N_("You said that it is meant."),
     "withdrawn": N_("It is withdrawn. It will not be sent."),
-    "answered": N_("Those who decide are told."),
-    "pleaded": N_("Those who decide are told that you ask for its release."),
+    "answered": N_("The approvers are told."),
+    "pleaded": N_("The approvers are told that you ask for its release."),
     "judged": N_("Thank you. It is counted."),
     "mailing": N_("It is done."),
-    "people-asked": N_("Another person who decides on it must agree now, and then you are both told who got it."),
-    "people-agreed": N_("You agree: you are both told who got it now."),
+    "people-asked": N_("Another approver must agree; then you both can see who received it."),
+    "people-agreed": N_("You agreed: you both can see who received it now."),
     "correcting": N_(
         "The correction waits until others have approved it. Then a copy for each of those who got the mailing passes, and none for anybody else."
     ),
     "thawed": N_("It is lifted. Mail goes on."),
-    "thaw-asked": N_("Somebody else must agree now, and then it is lifted."),
+    "thaw-asked": N_("Another person must agree; then it is lifted."),
 }
 KEPT_STATES: Mapping[str, str] = {
     "waiting": STATES["waiting"],
@@ -128,7 +128,7 @@ KEPT_OWN: Mapping[str, str] = {
 ASKED_OWN: Mapping[str, str] = {
     **OWN_STATES,
     "waiting": N_("It has not been sent yet. Is it meant?"),
-    "expired": N_("Nobody said in time that it is meant. It has not been sent, and will not be."),
+    "expired": N_("You did not confirm it in time. It has not been sent, and will not be."),
 }
 """For holds whose writer is asked."""
 CONFIRMED_OWN: Mapping[str, str] = {
@@ -150,12 +150,12 @@ FROZEN: Mapping[str, str] = {
 }
 """What a freeze stops, by its selector."""
 MAILING_STATES: Mapping[str, str] = {
-    "passing": N_("Nothing is decided about it."),
+    "passing": N_("It has no decision."),
     "held": N_("It waits for a decision."),
     "approved": N_("It is approved."),
-    "paused": N_("It is approved, and stands between two stages."),
+    "paused": N_("It is approved, and pauses between two stages."),
     "stopped": N_("It is approved, and its release in stages is stopped."),
-    "rejected": N_("It is rejected. What comes of it is refused."),
+    "rejected": N_("It is rejected. Further copies are refused."),
 }
 
 
@@ -185,7 +185,7 @@ ROLES: Mapping[Role, str] = {
 }
 GAPS: Mapping[str, str] = {
     "no-group": N_(
-        "{address} has the approver's role and is in no group of the policy: nothing is shown to them, and they decide on nothing."
+        "{address} has the approver's role and is in no group of the policy: they see no holds, and can decide on none."
     ),
     "no-account": N_("{address} is asked to decide ({groups}) and has no account."),
     "disabled": N_("{address} is asked to decide ({groups}) and has an account that is disabled."),

@@ -26,11 +26,11 @@ def proved(found: Found, said: Speech) -> str:
     if found.proof is None:
         first = said("not looked for")
     elif found.proof.first_bad is None:
-        first = said("the journal is whole, each of its {n} entries checked", n=said.number(found.proof.entries))
+        first = said("the journal is whole: all {n} entries are verified", n=said.number(found.proof.entries))
     else:
         bad = found.proof.first_bad
         first = said(
-            "THE JOURNAL IS NOT WHAT WAS WRITTEN: entry {seq}: {problem}",
+            "THE JOURNAL WAS ALTERED: entry {seq}: {problem}",
             seq=said.number(bad.seq),
             problem=said.say(bad.problem),
         )
@@ -53,12 +53,12 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
         )
     if proof.renewed:
         yield said(
-            "another secret is in force since entry {seq}: names before it could not be held against their digests",
+            "another secret is in force since entry {seq}: names in older entries could not be verified",
             seq=said.number(proof.renewed),
         )
     if proof.others:
         names = ", ".join(proof.others)
-        yield said("the state folder has checkpoints of another store as well: journal {names}", names=names)
+        yield said("the state folder also has checkpoints of another store: journal {names}", names=names)
     if proof.unreadable:
         yield said.ngettext(
             "{n} line of the file of checkpoints cannot be read",
@@ -66,26 +66,24 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
             proof.unreadable,
         )
     if proof.trimmed:
-        yield said("retention has trimmed the entries up to {seq}", seq=said.number(proof.trimmed))
+        yield said("retention has deleted the entries up to {seq}", seq=said.number(proof.trimmed))
     for one in proof.backwards:
         yield said.ngettext(
-            "time goes backwards: entry {seq} is of {at}, after one of {before}",
-            "time goes backwards: {n} entries from {seq} on are older than the one before, the first of {at} after {before}",
+            "times go backwards: entry {seq} is from {at}, after one from {before}",
+            "times go backwards: {n} entries from {seq} on are older than the one before, the first from {at} after {before}",
             one.entries,
             seq=said.number(one.seq),
             at=_moment(one.at),
             before=_moment(one.before),
         )
     if not proof.filed:
-        yield said(
-            "no file of checkpoints of this journal is beside the store: an end that was cut off could not be told"
-        )
+        yield said("the state folder has no checkpoints of this journal: a missing end could not be detected")
     if proof.witnessed is None and proof.first_bad is None:
-        yield said("no witness has a checkpoint of it: who is root on this host could have made all of it anew")
+        yield said("no witness has a checkpoint of it: root on this host could have rewritten all of it")
     elif proof.witnessed is not None and proof.first_bad is None:
         seq, at = proof.witnessed
         yield said(
-            "a witness has it up to entry {seq}, signed {when}: what came after is this host's word alone",
+            "a witness has a checkpoint of entry {seq}, signed {when}: only this host vouches for later entries",
             seq=said.number(seq),
             when=_moment(at),
         )

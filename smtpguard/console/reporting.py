@@ -37,7 +37,7 @@ class NothingFits(Exception):
     match, but a report without the mistaken parts would look as if nothing of that had happened."""
 
     def __init__(self, why: Sequence[str], *, rest: bool = False) -> None:
-        super().__init__("; ".join(why if rest else ("nothing in the journal fits", *why)))
+        super().__init__("; ".join(why if rest else ("nothing in the journal matches", *why)))
         self.why, self.rest = tuple(why), rest
 
 
@@ -154,9 +154,9 @@ async def _asked(about: About, ledger: Ledger, lists: Iterable[str], *, delimite
 def _ids(called: Mapping[str, Sequence[str]], said: Speech) -> Iterator[str]:
     for word, ids in sorted(called.items()):
         if len(ids) > 1:
-            yield said("several are called {word}: {ids}", word=word, ids=", ".join(ids))
+            yield said("{word} is ambiguous: {ids}", word=word, ids=", ".join(ids))
         elif not ids and (len(word) < _SHA256 or "@" in word):
-            yield said("nothing is called {word}", word=word)
+            yield said("nothing has the name {word}", word=word)
 
 
 def _lists(asked: UnknownNames, said: Speech) -> Iterator[str]:
@@ -167,7 +167,7 @@ def _lists(asked: UnknownNames, said: Speech) -> Iterator[str]:
 def _senders(asked: UnknownNames, said: Speech) -> Iterator[str]:
     for one in asked.senders:
         if one.word in asked.bad:
-            yield _meant(said("that is no address: {word}", word=one.word), one, said)
+            yield _meant(said("not an address: {word}", word=one.word), one, said)
         elif one.meant:
             yield _meant(said("nothing has come from {word} recently", word=one.word), one, said)
 

@@ -25,37 +25,37 @@ WORDS: Mapping[str, str] = {"any": N_("any"), "none": N_("none")}
 TRUTHS: Mapping[str, str] = {"true": N_("yes"), "false": N_("no")}
 CALLED: Mapping[str, str] = {word: said for fact in facts.FACTS.values() for word, said in fact.called.items()}
 OURS: Mapping[str, str] = {
-    FREEZE: N_("what stands still"),
+    FREEZE: N_("what is frozen"),
     "stream.messages": N_("messages of the system"),
     "delivery.in_doubt": N_("an earlier attempt may have reached the list"),
-    "approval.asked": N_("it was sent to be approved beforehand"),
+    "approval.asked": N_("it was sent for approval beforehand"),
     "confirm.not-asked": N_("others decide instead of its writer"),
     "mailing.messages": N_("messages of the mailing until then"),
     "mailing.sent": N_("people who had got the mailing already"),
     "mailing.rejected": N_("the mailing was rejected"),
-    "sender.waits": N_("more of its sender's waits with it"),
+    "sender.waits": N_("other letters of its sender are held with it"),
     "mailing.waits": N_("other copies of it are held"),
     "mailing.copies": N_("copies that are held"),
-    "mailing.differs": N_("in what it differs from what was approved"),
+    "mailing.differs": N_("difference from the approved copies"),
     "mailing.correction": N_("recipients whom the correction is not for"),
-    "mailing.stage": N_("how far the mailing is"),
+    "mailing.stage": N_("progress of the mailing"),
 }
 """Facts of the built-in rules, which no policy asks for."""
 AT: Mapping[str, str] = {"running": N_("going"), "paused": N_("pausing"), "stopped": N_("stopped")}
 FORMS: Mapping[str, str] = {
-    "one of group ": N_("somebody of the group {what}"),
-    "all match ": N_("all fit the pattern {what}"),
-    "matches ": N_("fits the pattern {what}"),
+    "one of group ": N_("a member of group {what}"),
+    "all match ": N_("all match the pattern {what}"),
+    "matches ": N_("matches the pattern {what}"),
 }
 _STAGE = re.compile(rf"({'|'.join(AT)}) after stage (\d+) of (\d+)\Z")
 ACTIONS: Mapping[Action, str] = {
-    Action.RELAY: N_("is sent on"),
+    Action.RELAY: N_("is relayed"),
     Action.CONFIRM: N_("waits, and its writer is asked"),
     Action.HOLD: N_("is held"),
-    Action.DEFER: N_("is put off"),
+    Action.DEFER: N_("is deferred"),
     Action.REJECT: N_("is refused"),
 }
-CALLS = N_("somebody is called")
+CALLS = N_("a person is alerted")
 OPERATORS: Mapping[str, str] = {
     ">=": N_("at least {n}"),
     "<=": N_("at most {n}"),

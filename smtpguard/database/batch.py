@@ -361,7 +361,7 @@ class Batch:
     def moved(self, *, policy: str | None = None) -> Gate:
         """Move the gate: every process must read it again."""
         if not self._ends:
-            raise RuntimeError("the gate moves, and the generation before was not ended")
+            raise RuntimeError("the gate changed before its previous generation was closed")
         self._ends = False
         self.flush()
         self.head.generation += 1

@@ -51,7 +51,7 @@ _LAY_OUT = (  # write its pages and free them; the last statement makes the disk
     "PRAGMA user_version = 0",
 )
 _SQLITE_SAYS = {
-    "SQLITE_NOTADB": "is no SQLite database",
+    "SQLITE_NOTADB": "is not an SQLite database",
     "SQLITE_CORRUPT": "is damaged",
     "SQLITE_READONLY": "cannot be written by this user",
     "SQLITE_CANTOPEN": "cannot be opened",
@@ -148,7 +148,7 @@ class Database:
                 @event.listens_for(engine, "checkout")
                 def still_there(_: object, record: Any, __: object) -> None:
                     if record.info["inodes"] != self._inodes():
-                        raise DisconnectionError("another file is in its place")  # the pool then opens the new file
+                        raise DisconnectionError("another file has replaced it")  # the pool then opens the new file
 
             begin = "" if write else "BEGIN"
         else:
@@ -180,7 +180,7 @@ class Database:
     def _opened(self) -> sqlite3.Connection:
         """Open the database file, but do not create it: an empty one in its place would have lost everything."""
         if not self.path.exists():
-            raise Unavailable(f"{self.path} is not there any more: put it back, or restore a backup")
+            raise Unavailable(f"{self.path} is gone: put it back, or restore a backup")
         return sqlite3.connect(f"file:{quote(str(self.path))}?mode=rw", uri=True, check_same_thread=False)
 
     def _inodes(self) -> tuple[_Inode | None, ...]:
@@ -228,7 +228,7 @@ class Database:
                 failpoint("after-commit")
                 if not self._in_place():  # it was committed into a file that has no name
                     self._drop()
-                    raise CommitUnknown(f"{self.path} was taken away while it was written")
+                    raise CommitUnknown(f"{self.path} was removed while it was written")
             except self.errors as error:
                 self._drop()
                 told = self.translated(error)
@@ -341,7 +341,7 @@ class Database:
             return Full("no space left for the database")
         first = next(iter(str(original).strip().splitlines()), "")
         if state in ("25006", "42501"):  # a stand-by; a user that can only read
-            return Unavailable(f"the user of the database lacks a right: {first} ({state})")
+            return Unavailable(f"the database user lacks a privilege: {first} ({state})")
         if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
             return BadItem(f"refused by the database ({state})")
         said = (

@@ -68,8 +68,8 @@ class Copy:
             raise Unavailable(f"{path}: {e.strerror}") from None
         if logged and not (os.access(log, os.R_OK) and os.access(index, os.R_OK)):
             raise Unavailable(
-                f"{log} has what was written last, and is not read from where nothing may be written without {index.name}: "
-                f"take both with {path.name} to a folder that you may write, or have a copy made as a backup is"
+                f"{log} contains the last writes, and cannot be read in a read-only folder without {index.name}: "
+                f"copy both with {path.name} to a folder that you can write, or make a backup"
             )
         self._still = None if logged else self._seen()
         self.uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if logged else '&immutable=1'}"
@@ -78,7 +78,7 @@ class Copy:
     def check(self) -> None:
         """Raises Unavailable if a process has begun to write it after all, so that the data read may be inconsistent."""
         if self._still is not None and self._still != self._seen():
-            raise Unavailable(f"{self._path} is being written by somebody else: try again")
+            raise Unavailable(f"{self._path} is being written by another process: try again")
 
     def _seen(self) -> tuple[int, int, int]:
         now = self._path.stat()

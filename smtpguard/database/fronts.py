@@ -170,7 +170,7 @@ class File:
 
     def set_aside(self, why: str) -> None:
         """Rename it, so that it is not read again; people are told."""
-        log.error("%s does not belong to this journal, and is kept aside: %s", self.path, why)
+        log.error("%s does not belong to this journal, and was set aside: %s", self.path, why)
         self.path.rename(self.path.with_name(f"{self.path.name}{ASIDE}"))
         live(self.path).unlink(missing_ok=True)
 
@@ -192,7 +192,7 @@ def _locked(path: Path) -> Iterator[int]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise Unavailable(f"{path} is being written, and its process stands still") from None
+                    raise Unavailable(f"{path} is being written by a process that is blocked") from None
                 time.sleep(0.0005)
         yield file
     finally:

@@ -26,7 +26,7 @@ class NotSetUp(SchemaError):
     """The database is empty."""
 
     def __init__(self) -> None:
-        super().__init__("the database is not set up yet: smtpguard serve does that")
+        super().__init__("the database is not set up yet: smtpguard serve sets it up")
 
 
 class Newer(SchemaError):
@@ -34,8 +34,8 @@ class Newer(SchemaError):
 
     def __init__(self, found: str) -> None:
         super().__init__(
-            f"the database has schema {found}, this smtpguard knows {SCHEMA}: it was written by a newer smtpguard. Start that one "
-            f"again; or restore what was backed up before it was installed"
+            f"the database has schema {found}, this smtpguard knows {SCHEMA}: a newer smtpguard has written it. Start that "
+            f"version; or restore a backup from before its installation"
         )
 
 
@@ -44,8 +44,8 @@ class NotMigrated(SchemaError):
 
     def __init__(self, found: str | None, why: str) -> None:
         super().__init__(
-            f"the database could not be brought from schema {found} to {SCHEMA}: {why}. It is as it was: the smtpguard before can go "
-            f"on with it"
+            f"the database could not be migrated from schema {found} to {SCHEMA}: {why}. It is unchanged: the previous smtpguard "
+            f"can use it"
             if found is not None
             else f"the database could not be set up: {why}"
         )
@@ -124,8 +124,8 @@ def check(connection: Connection) -> None:
         raise Newer(found)
     if found != SCHEMA:
         raise SchemaError(
-            f"the database has schema {found}, this smtpguard needs {SCHEMA}: smtpguard serve brings it there when it starts, and no "
-            f"version before can use it then"
+            f"the database has schema {found}, this smtpguard needs {SCHEMA}: smtpguard serve migrates it at its start; "
+            f"older versions cannot use it afterwards"
         )
 
 
@@ -144,7 +144,7 @@ def _upgrade(connection: Connection, found: str | None) -> None:
     from alembic.util import CommandError
 
     if found is not None:
-        _log.warning("the database is brought from schema %s to %s", found, SCHEMA)
+        _log.warning("migrating the database from schema %s to %s", found, SCHEMA)
     if connection.dialect.name != "sqlite":  # a migration may take longer than mail would wait
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
     config = Config()

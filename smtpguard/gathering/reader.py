@@ -142,7 +142,7 @@ class BoundedReader:
         try:
             reading = await self._asked(message, policy, around, depth, load_reading)
         except _Lost as lost:
-            why = "reading it takes too long" if lost.late else "reading it takes more memory or time than it may"
+            why = "reading it takes too long" if lost.late else "reading it exceeds the limit of memory or time"
             reading = _header_alone(message, around, why)
             self._remember(key, reading, self._monotonic() + REMEMBER_KILLED_SECONDS)
             return reading

@@ -32,7 +32,7 @@ def begin(batch: Batch, sha256: str, size: int, quota: int) -> bool:
     row = batch.connection.execute(select(content.c.whole).where(content.c.sha256 == sha256)).one_or_none()
     if row is None:
         if quota and batch.head.kept_bytes + size > quota:
-            raise Full("the quota for held content is used up")
+            raise Full("the quota for held content is exhausted")
         batch.connection.execute(insert(content).values(sha256=sha256, size=size, whole=False, kept_at=batch.now_us))
         batch.head.kept_bytes += size
         passes("content", sha256)

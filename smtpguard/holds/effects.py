@@ -186,9 +186,9 @@ class AtOnce:
         """Why it cannot be approved without further confirmation."""
         names = ", ".join(self.lists)
         if self.refused:
-            return f"it cannot be approved: mail to {names} is sent in stages, and what goes to a list's address reaches everybody at once. Send it as single copies"
+            return f"it cannot be approved: mail to {names} is sent in stages, and mail to a list's address reaches everyone at once. Send it as single copies"
         least = "at least " if self.more else ""
-        return f"it cannot be sent in stages, as mail to {names} is: it goes to a list's address, and so to {least}{self.people:,} people at once. Say that number to approve it"
+        return f"it cannot be sent in stages, as mail to {names} is: it goes to a list's address, and so to {least}{self.people:,} people at once. Give that number to approve it"
 
 
 def at_once(hold: Hold, in_force: InForce) -> AtOnce | None:

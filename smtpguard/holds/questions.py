@@ -52,9 +52,9 @@ class Questions:
 
         def step(hold: Hold) -> Change:
             if hold.sender is None:
-                raise Refused("its writer is unknown and cannot be asked")
+                raise Refused("its writer is not known, so no one can be asked")
             if not entitled(hold, approver, in_force.groups, at=now, open_now=in_force.open_at(now)):
-                raise NotEntitled(f"{approver} is not one of those who decide on it")
+                raise NotEntitled(f"{approver} is not an approver of it")
             return self._said(hold, Kind.ASKED, "question", question, approver, by)
 
         await self._ledger.holds.change(hold_id, step)
@@ -118,7 +118,7 @@ class Questions:
 
     def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str, **more: str) -> Change:
         if hold.state is not State.WAITING:
-            raise Conflict(f"it is {hold.state.value} already")
+            raise Conflict(f"it is already {hold.state.value}")
         now, words = self._clock.now(), words.strip()[:MOST]
         said = {"by": who, "comment": words, **more}
         return Change(

@@ -142,13 +142,13 @@ class Approvals:
 
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
-                raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
+                raise Conflict(f"it is already {hold.state.value}{_by(hold)}")
             if self._passed() >= hold.expires_at:  # the sweep that expires it may be late
-                raise Conflict("it has expired and will not be sent")
+                raise Conflict("it has expired, and will not be sent")
             if hold.release_at is not None:
-                raise Conflict(f"it is already approved and will be sent{_by(hold)}")
+                raise Conflict(f"it is already approved, and will be sent{_by(hold)}")
             if hold.confirm is not None and hold.asks_writer:
-                raise Conflict(f"its writer is asked until {hold.confirm.until:%H:%M} UTC, and nobody else before")
+                raise Conflict(f"only its writer can decide until {hold.confirm.until:%H:%M} UTC")
             _check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, people)
             vote = replace(vote, copies=learned.copies, letters=learned.letters, at_once=all_at_once or 0)
@@ -195,12 +195,12 @@ class Approvals:
                 hold.content_sha256,
                 hold.envelope.sha256,
             ):
-                raise Conflict("it has changed since it was looked at")
+                raise Conflict("it has changed since it was shown")
             asked = hold.confirm
             if asked is None or who not in in_force.addresses_of(asked.writer):
-                raise NotEntitled(f"{who} is not the one who is asked")
+                raise NotEntitled(f"{who} is not the writer who is asked")
             if people != hold.reach:
-                raise Unconfirmed(f"it goes to {hold.reach:,} people, but the number given is {people:,}")
+                raise Unconfirmed(f"it goes to {hold.reach:,} people, and the number given is {people:,}")
             confirmed = replace(hold, confirm=replace(asked, at=now, people=people))
             grant = effects.grant_by_writer(confirmed, in_force, now, self._term, learned)
             data: dict[str, Any] = {"people": people, "way": way, "proof": asked.proof, "content": hold.content_sha256,
@@ -230,7 +230,7 @@ class Approvals:
 
         def step(hold: Hold) -> Change:
             if hold.state is not State.WAITING:
-                raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
+                raise Conflict(f"it is already {hold.state.value}{_by(hold)}")
             mine = in_force.addresses_of(who)
             if hold.release_at is not None:
                 if not mine & hold.senders:
@@ -379,7 +379,7 @@ class Approvals:
             except Refused:  # decided meanwhile
                 continue
             except (LedgerError, KeyError) as error:
-                log.warning("hold %s could not be looked at: %s", hold.hold_id, type(error).__name__)
+                log.warning("hold %s could not be read: %s", hold.hold_id, type(error).__name__)
                 continue
             changed += 1
         return changed
@@ -512,11 +512,11 @@ class Approvals:
         if hold.release_at is not None:
             raise Conflict("it is approved and will be sent")
         if hold.lead and hold.acknowledged:
-            raise Conflict("it is a copy: the decision on its primary hold applies to it")
+            raise Conflict("it is decided with its primary hold")
         if not hold.acknowledged and now >= hold.held_at + UNACKNOWLEDGED:
             return Change(
                 hold=replace(hold, state=State.VOID),
-                events=(_event(Kind.VOIDED, hold, now, why="its client was never answered 250"),),
+                events=(_event(Kind.VOIDED, hold, now, why="its client never got a 250 reply"),),
             )
         if now >= hold.expires_at:
             return Change(
@@ -583,7 +583,7 @@ class Approvals:
         then, at = self._steady
         expected = then + timedelta(seconds=tick - at)
         if wall > expected + CLOCK_JUMP:
-            log.warning("the clock has jumped by %s: nothing expires by it until a restart", wall - expected)
+            log.warning("the clock has jumped by %s: nothing expires until a restart", wall - expected)
             return expected
         self._steady = (wall, tick)
         return wall
@@ -605,9 +605,9 @@ def _by(hold: Hold) -> str:
 def _check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
     """Raises Conflict if its writer is not asked, or may not confirm it alone by the policy in force."""
     if hold.state is not State.WAITING:
-        raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
+        raise Conflict(f"it is already {hold.state.value}{_by(hold)}")
     if hold.confirm is None or not hold.asks_writer or now >= min(hold.confirm.until, hold.expires_at):
-        raise Conflict("its writer is not asked: others decide on it")
+        raise Conflict("its writer is not asked: the approvers decide on it")
     lists = in_force.registry.lists
     if any(name in lists and lists[name].sensitivity == "special-category" for name in hold.lists):
         raise Conflict("its writer alone cannot release it")
@@ -621,10 +621,10 @@ def _check_may_vote(
     if seen is not None and (
         seen.policy_sha256 not in (None, in_force.policy_sha256) or (hold.hold_id == hold_id and not bound)
     ):
-        raise Conflict("it has changed since it was looked at")
+        raise Conflict("it has changed since it was shown")
     mine = _check_decides(hold, who, in_force, now, instead=": its writer withdraws it" * (choice is Choice.REJECT))
     if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
-        raise Conflict(f"{who} has voted so already")
+        raise Conflict(f"{who} has already given this vote")
 
 
 def _check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, instead: str = "") -> frozenset[str]:
@@ -632,12 +632,12 @@ def _check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, in
     NotEntitled. ``instead``: what its writer can do."""
     mine = in_force.addresses_of(who)
     if mine & hold.senders:
-        raise NotEntitled(f"{who} wrote it, and nobody decides on their own message{instead}")
+        raise NotEntitled(f"{who} wrote it, and no one decides on their own message{instead}")
     approved = (hold.state in SENDING or hold.release_at is not None) and any(
         v.approver in mine for v in standing_votes(hold)
     )
     if not approved and not entitled(hold, who, in_force.groups, at=now, open_now=in_force.open_at(now)):
-        raise NotEntitled(f"{who} is not one of those who decide on it")
+        raise NotEntitled(f"{who} is not an approver of it")
     return mine
 
 

@@ -68,19 +68,19 @@ class Expander:
             found = resolved(graph, self._registry, self._stop)
             if len(graph) < len(old) * (1 - MAX_SHRINK) and len(old) > SMALL and not accept_shrink:
                 raise SourceError(
-                    f"{number_of(len(graph), 'address expands', 'addresses expand')}, where {len(old):,} did before (if that is right: --accept-shrink)"
+                    f"{number_of(len(graph), 'address expands', 'addresses expand')}, where {len(old):,} did before (to accept it: --accept-shrink)"
                 )
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write(expansions_path(self._folder), found, domains=graph.domains, catches=graph.catching,
                   key_id=self._registry.digester.key_id, at=now, namesakes=_namesakes(graph, found))  # fmt: skip
         except SourceError as error:
             problem = f"{error}; " + (
-                "what was last read stays in use" if old.read_at else "no address is known to expand"
+                "the last good data stays in use" if old.read_at else "no address is known to expand"
             )
         except OSError as error:
             problem = f"{EXPANSIONS}: cannot be written: {error.strerror}"
         except Exception as error:
-            problem = f"{unforeseen(EXPANSIONS, error)}; what was last read stays in use"
+            problem = f"{unforeseen(EXPANSIONS, error)}; the last good data stays in use"
         wait = min((d.get("refresh", 900) for d in self._declared), default=900)
         self._next = now, now + timedelta(seconds=min(wait, RETRY_SECONDS) if problem else wait)
         sources = tuple(SourceReport(key=label, label=label).counted(tally) for label, tally in tallies)
@@ -120,7 +120,7 @@ class Expander:
             _Map(graph, tally, path, tuple(declaration.get("domains") or ())).add(entries)
         if tally.bad > max(MIN_BAD, tally.rows * MAX_BAD_SHARE):
             raise SourceError(
-                f"{tally.source}: {tally.bad} of {tally.rows} lines are none (the first: {tally.shown[0]})"
+                f"{tally.source}: {tally.bad} of {tally.rows} lines are invalid (the first: {tally.shown[0]})"
             )
 
     def _ask(self, declaration: Mapping[str, Any], graph: Graph, tally: Tally) -> None:

@@ -122,7 +122,7 @@ class _How:
         """It is still being read, by a thread that cannot be stopped: for example from a server that has gone away."""
         index = self._sound(self._path)
         kept = "the last good index stays in use" if index is not None else "no index is in use"
-        problem = f"{self.info.name} has been read since {began:%Y-%m-%d %H:%M} UTC, and there is no end of it; {kept}"
+        problem = f"{self.info.name} has been read since {began:%Y-%m-%d %H:%M} UTC, without an end; {kept}"
         return self._reported(self._before.sources if self._before is not None else (), index, problem, changed=False)
 
     def _reported(
@@ -234,7 +234,7 @@ class _How:
             lost = 1 - people / current.people
             raise SourceError(
                 f"{label} holds {number_of(people, 'person', 'people')}, {lost:.0%} fewer than the {current.people:,} before "
-                f"(if that is right: smtpguard lists sync {self.info.name} --accept-shrink)"
+                f"(to accept it: smtpguard lists sync {self.info.name} --accept-shrink)"
             )
 
     # the list
@@ -323,5 +323,5 @@ def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> str:
     if len(parts) == 1:
         return "the last good index stays in use"
     if all(part.index is not None for part in parts):
-        return "what was last read of it stays in use, and its other sources are fresh"
+        return "its last good members stay in use, and its other sources are fresh"
     return "the last good index stays in use" if old is not None else "an index of its other sources is in use"

@@ -106,7 +106,7 @@ BAD_REVERSE_PATH = Reply.of(501, "5.1.7", "Bad reverse-path syntax")
 BAD_RECIPIENT = Reply.of(501, "5.1.3", "Bad recipient address syntax")
 NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
 BAD_SEQUENCE = Reply.of(503, "5.5.1", "Bad sequence of commands")
-TOO_EARLY = Reply.of(554, "5.5.0", "The message came before it was asked for")
+TOO_EARLY = Reply.of(554, "5.5.0", "The message came before the 354 reply")
 NOT_AUTHORIZED = Reply.of(550, "5.7.0", "This command is for trusted peers")
 NO_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
 UNKNOWN_PARAMETER = Reply.of(555, "5.5.4", "Unsupported option")
@@ -114,7 +114,7 @@ TLS_FIRST = Reply.of(530, "5.7.0", "Must issue a STARTTLS command first")
 ENCRYPTION_FOR_AUTH = Reply.of(538, "5.7.11", "Encryption required for requested authentication mechanism")
 LOGIN_FIRST = Reply.of(530, "5.7.0", "Authentication required")
 BAD_BASE64 = Reply.of(501, "5.5.2", "Cannot decode this as Base64")
-BAD_CREDENTIALS = Reply.of(501, "5.5.2", "Cannot tell from this who logs in")
+BAD_CREDENTIALS = Reply.of(501, "5.5.2", "Cannot find a user name in this")
 AUTH_CANCELLED = Reply.of(501, "5.7.0", "Authentication cancelled")
 UNKNOWN_MECHANISM = Reply.of(504, "5.5.4", "Unrecognized authentication type")
 AUTH_LINE_TOO_LONG = Reply.of(500, "5.5.6", "Authentication exchange line is too long")
@@ -161,7 +161,7 @@ def rejected(sentence: str) -> Reply:
 
 def no_such_list(why: str) -> Reply:
     """For an address of the guard's own."""
-    return Reply.of(550, "5.1.1", *_lines(f"Nothing is approved here: {why}"))
+    return Reply.of(550, "5.1.1", *_lines(f"Not accepted for approval: {why}"))
 
 
 def deferred(sentence: str) -> Reply:

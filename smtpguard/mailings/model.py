@@ -466,7 +466,7 @@ def whole_id(prefix: str, found: Collection[str]) -> str:
     if prefix.strip().upper() in found:
         return prefix.strip().upper()
     if not found:
-        raise NoSuch(f"no mailing is called {prefix}")
+        raise NoSuch(f"there is no mailing {prefix}")
     if len(found) > 1:
         raise NoSuch(f"several mailings begin with {prefix}: {', '.join(list(found)[:5])}")
     return next(iter(found))

@@ -22,7 +22,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Person
 from smtpguard.notices.intents import Notices
 
-SAY_WHY = "say why it is taken back: its writer and those who decide are told"
+SAY_WHY = "give a reason: its writer and the approvers are told"
 _KINDS: Mapping[Move, Kind] = {
     Move.REJECT: Kind.REJECTED,
     Move.WITHDRAW: Kind.WITHDRAWN,
@@ -113,14 +113,12 @@ def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hol
 
 def _why_not(hold: Hold) -> str:
     if hold.state is State.GRANTED:
-        return (
-            f"it was only a test: what its approval lets pass, mailings reject or reopen {hold.mailing_id} takes back"
-        )
-    said = f"it is {hold.state.value} already"
+        return f"it was only a test: to take back its approval, reject or reopen the mailing {hold.mailing_id}"
+    said = f"it is already {hold.state.value}"
     if hold.state not in LET_GO:
         return said
-    coming = f"; what still comes of it, mailings reject or reopen {hold.mailing_id} stops" if hold.mailing_id else ""
-    return f"{said}: what is out, nobody can take back{coming}"
+    coming = f"; to stop further copies, reject or reopen the mailing {hold.mailing_id}" if hold.mailing_id else ""
+    return f"{said}: sent mail cannot be taken back{coming}"
 
 
 def _change(

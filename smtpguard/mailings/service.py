@@ -90,7 +90,7 @@ class Mailings:
         """By its id, or a unique prefix. Raises NoSuch."""
         found = await self._ledger.mailings.find(await self.named(mailing_id))
         if found is None:
-            raise NoSuch(f"no mailing is called {mailing_id}")
+            raise NoSuch(f"there is no mailing {mailing_id}")
         return found
 
     async def covers(self, mailing: Mailing) -> tuple[Coverage, ...]:
@@ -134,9 +134,9 @@ class Mailings:
         def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change]:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
             if not decided and not outgoing.stoppable:
-                raise Conflict("nothing was decided about it")
+                raise Conflict("it has no decision")
             if not _may(who, mailing, in_force, now):
-                raise NotEntitled(f"{who} is not one of those who decide on it")
+                raise NotEntitled(f"{who} is not an approver of it")
             if move is Move.REJECT and outgoing.stoppable and not comment.strip():
                 raise Refused(SAY_WHY)
             what = {Move.REOPEN: "reopened", Move.REJECT: "rejected"}[move]
@@ -164,7 +164,7 @@ class Mailings:
         """Reports of bounces and complaints, which smtpguard does not see itself. Too many of them stop a release in
         stages. Raises NoSuch, Conflict."""
         if bounces < 0 or complaints < 0 or not bounces + complaints:
-            raise Conflict("give the number of bounces or complaints, at least 1 in all")
+            raise Conflict("a report must have a number of bounces or complaints")
         now = self._clock.now()
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
@@ -195,12 +195,12 @@ class Mailings:
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
             if not _may(who, mailing, in_force, now):
-                raise NotEntitled(f"{who} is not one of those who decide on it")
+                raise NotEntitled(f"{who} is not an approver of it")
             there = mailing.standing(now).disclosure
             if there is not None and there.agreed_by:
-                raise Conflict("two people have agreed on that already")
+                raise Conflict("two people have already agreed")
             if there is not None and there.asked_by in in_force.addresses_of(who):
-                raise Conflict("you have asked, and another person is to agree")
+                raise Conflict("you have asked; another person must agree")
             if there is None:
                 made = Disclosure(asked_by=who, asked_at=now, until=now + DISCLOSED)
             else:
@@ -220,13 +220,13 @@ class Mailings:
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
             if mailing.grant is None:
-                raise Conflict("it is not approved, so there is nothing to go on or to stop")
+                raise Conflict("it is not approved: no release to continue or stop")
             if mailing.progress is None:
                 raise Conflict(
-                    "it is not let through in stages: a freeze stops it, and to reject or reopen it takes its approval back"
+                    "it is not released in stages: freeze it to stop it, or reject or reopen it to take back the approval"
                 )
             if not _may(who, mailing, in_force, now):
-                raise NotEntitled(f"{who} is not one of those who decide on it")
+                raise NotEntitled(f"{who} is not an approver of it")
             moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Step.STOP else "")
             if moved is None:
                 raise Conflict(f"it is {mailing.progress.timely(now).at.value}")

@@ -83,7 +83,7 @@ class Sending:
             self._failing = 0.0
         elif not self._failing or now - self._failing >= WARN_SECONDS:
             self._failing = now
-            log.warning("%s did not take a checkpoint: %s: until it does, the journal is this host's word alone", self._what, problem)  # fmt: skip
+            log.warning("%s did not take a checkpoint: %s: until it does, only this host vouches for the journal", self._what, problem)  # fmt: skip
 
 
 class Witnessing(Sending):

@@ -25,7 +25,7 @@ from smtpguard.outbox.attempt import over, persons_behind
 log = logging.getLogger(__name__)
 
 AGAIN = timedelta(hours=1)
-NOBODY_ASKED = "smtpguard has not asked whether it was sent"
+NOBODY_ASKED = "no one is asked whether it was sent"
 
 
 async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:
@@ -40,7 +40,7 @@ async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: dateti
             await ledger.outbox.ask_about(hold_id, step, partial(over, in_force=in_force, now=now))
             changed += 1
         except (LedgerError, KeyError) as error:
-            log.warning("hold %s could not be looked at: %s", hold_id, type(error).__name__)
+            log.warning("hold %s could not be read: %s", hold_id, type(error).__name__)
     return changed
 
 
@@ -98,6 +98,6 @@ async def report_doubts(ledger: Ledger, clock: Clock) -> tuple[str, ...]:
     now = clock.now()
     left = tuple(await ledger.journal.unsettled(now - SETTLED_WITHIN))
     if left:
-        why = {"why": "no outcome was recorded: the process that relayed it was ended"}
+        why = {"why": "no outcome was recorded: the process that relayed it has ended"}
         await ledger.journal.record([Event(kind=Kind.IN_DOUBT, id=id, at=now, data=why) for id in left])
     return left

@@ -235,7 +235,7 @@ class Delivery:
                 return [d.retry("lost", wait, str(lost.reply)) for d in due]
             code = "lost"
         except Exception as error:
-            log.exception("outbox %s: the way to the relay failed", lease.lease_id)
+            log.exception("outbox %s: the connection to the relay failed", lease.lease_id)
             code = type(error).__name__  # it is unknown how much was sent
         return [d.doubtful(code, self._pace.doubt) for d in due]
 

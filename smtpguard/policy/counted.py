@@ -100,7 +100,7 @@ def _sender(subject: Subject) -> list[str] | Value | None:
     address = subject.sender
     if address is None or isinstance(address, Unknown):
         return address
-    return [address] if isinstance(address, str) and address else Unknown(why="the message names no sender")
+    return [address] if isinstance(address, str) and address else Unknown(why="the message has no sender")
 
 
 def _mailing(subject: Subject) -> list[str] | Value | None:
@@ -259,6 +259,6 @@ def answered(questions: Sequence[Ask], live: Live, facts: Facts) -> Value:
     for question in questions:
         low = live.counts.get(question)
         if low is None:
-            return Unknown(why="the ledger did not count it")
+            return Unknown(why="it was not counted")
         counts[question.key] = Count(low, low + live.maybe.get(question, 0))
     return COUNTED[questions[0].fact].answer(counts, facts)

@@ -30,7 +30,7 @@ def absences(
         if person and first.setdefault(min(groups.aliases.get(person, {person})), key) != key:
             findings.problem(
                 place,
-                f"{key} is {first[min(groups.aliases.get(person, {person}))]} as well",
+                f"{key} is also {first[min(groups.aliases.get(person, {person}))]}",
                 "each person once",
                 key=True,
             )
@@ -43,7 +43,7 @@ def absences(
         for n, span in enumerate(model.away):
             here: Place = (*place, "away", n) if (*place, "away", n) in findings.document.values else (*place, "away")
             if last is not None and span.since <= last:
-                findings.problem(here, f"{key} is away twice at once, or earlier than before", "one after the other")
+                findings.problem(here, f"the absences of {key} overlap, or are not in order", "one after the other")
             last = span.until
             if person:
                 yield Absence(person=person, since=span.since, until=span.until, deputy=deputy, confirmed=bool(deputy))
@@ -66,7 +66,7 @@ def _named(
         if len(called) == 1:
             return called[0]
         if called:
-            findings.problem(place, f"{text} may be {' or '.join(called)}", "the whole address", key=key)
+            findings.problem(place, f"{text} may be {' or '.join(called)}", "the full address", key=key)
         else:
             findings.invalid(Undeclared("person", text, {p.rpartition("@")[0] for p in known}), place, key=key)
         return ""
@@ -76,7 +76,7 @@ def _named(
         findings.invalid(error, place, key=key)
         return ""
     if address not in known and not anybody and findings.sound:
-        findings.problem(place, f"{text} is in no group, and decides on nothing", "somebody of a group", key=key)
+        findings.problem(place, f"{text} is in no group, so cannot decide on anything", "a member of a group", key=key)
         return ""
     return address
 
@@ -100,7 +100,7 @@ def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now
                 continue  # it is so with everybody present, and reported elsewhere
             told.add((absence.person, place))
             why = (
-                "nobody decides for them"
+                "no one decides for them"
                 if not groups.deputy(absence.person, at, model.from_)
                 else f"{absence.deputy} decides for them"
             )
@@ -108,7 +108,9 @@ def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now
                 f"from {absence.since} to {absence.until} {'.'.join(map(str, place))} cannot be met: it {lacks}, since "
                 f"{absence.person} is away and {why}"
             )
-            found = document.problem(_place(document, absence), text, hint="a deputy of no group that is asked already")
+            found = document.problem(
+                _place(document, absence), text, hint="a deputy who is not in a group that is already asked"
+            )
             yield replace(found, severity=Severity.WARNING)
 
 

@@ -22,7 +22,7 @@ from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.sieve import Sieve
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Verdict
 
-_NOT_GATHERED = Unknown(why="it was not gathered")
+_NOT_GATHERED = Unknown(why="it was not determined")
 _NOT_ASKED = Unknown(why="it was not asked for")
 _LOOSEST: Strength = (Action.RELAY, False)
 _PRICES = (Source.HEADERS, Source.TEXT, Source.ORIGIN)

@@ -358,7 +358,7 @@ FACTS: Mapping[str, Fact] = _facts(
          says={"some": N_("It goes to domains that a rule looks for"),
                "none": N_("It goes to no domain that a rule looks for")}),
     Fact(name="recipients.reach", type=Type.COUNT, source=E, ordinary=Count(1, 1),
-         doc="people after expansion: one RCPT can be 400,000",
+         doc="number of people after expansion of list addresses: one RCPT can be 400,000",
          label=N_("people that it reaches"),
          says={"many": NN_("It reaches one person", "It reaches {n} people"),
                "none": N_("It reaches nobody")}),

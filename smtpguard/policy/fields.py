@@ -25,7 +25,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
 def _mailbox(text: str) -> str:
     canonical(text)
     if "*" in text.rpartition("@")[0]:  # valid in atext, but no mailbox has it
-        raise Invalid(f'"{text}" is not an address: wildcards are not allowed', "each address by itself")
+        raise Invalid(f'"{text}" is not an address: wildcards are not allowed', "each address in full")
     return text.strip()
 
 

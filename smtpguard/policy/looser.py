@@ -142,7 +142,7 @@ class _Compared:
             if any(covers(other, rule) for other in others):
                 continue
             if now is None:
-                yield f"rule {rule.rule_id}: gone", ()
+                yield f"rule {rule.rule_id}: removed", ()
             else:
                 yield from self._rule(rule, now)
 
@@ -207,7 +207,7 @@ class _Compared:
     def _list(self, name: str, old: ListModel | None, new: ListModel | None) -> _Found:
         place: Place = ("lists", name)
         if new is None:
-            yield f"list {name}: gone", ()
+            yield f"list {name}: removed", ()
             return
         if old is None:
             if trusted := [what for what in ("writers", "origin", "list_ids") if getattr(new, what)]:

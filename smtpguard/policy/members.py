@@ -45,7 +45,7 @@ def _without_password(url: str, where: str) -> str:
 def _database(url: str) -> str:
     if not re.match(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?:", url):
         raise Invalid(
-            "invalid database URL", 'a url like "postgresql://reader@db.example.com/crm" or "sqlite:///crm.db"'
+            "not the url of a database", 'a url like "postgresql://reader@db.example.com/crm" or "sqlite:///crm.db"'
         )
     return _without_password(url, "password_file")
 
@@ -184,7 +184,7 @@ class LdapMembers(Remote):
     @model_validator(mode="after")
     def _whole(self) -> LdapMembers:
         if (self.group is None) == (self.filter is None):
-            raise Invalid("members of which part of the directory?", "group, or base and filter")
+            raise Invalid("no group, and no base with a filter", "group, or base and filter")
         if self.filter is not None and self.base is None:
             raise Invalid("a filter without a base", "base: where to look, like ou=people,dc=example,dc=com")
         if (self.bind is None) != (self.password_file is None):
@@ -227,9 +227,9 @@ class HttpMembers(Remote, Table):
     @model_validator(mode="after")
     def _secret(self) -> HttpMembers:
         if self.format == "json" and self.json_path is None:
-            raise Invalid("where in the JSON do the addresses stand?", 'json: a path like "members[].email"')
+            raise Invalid("no path to the addresses in the JSON", 'json: a path like "members[].email"')
         if self.format not in (None, "json") and self.json_path is not None:
-            raise Invalid("a path into JSON for an answer that is none", "json, or format")
+            raise Invalid("a path into JSON, but the format is not JSON", "json, or format")
         if self.token_file is not None:
             encrypted(self.http)
         return self
@@ -276,10 +276,10 @@ KINDS: Mapping[str, type[Members]] = {
 def named(value: Any, kinds: Collection[str], noun: str, example: str = _EXAMPLE) -> Any:
     """Exactly one key names the source. Raises Invalid."""
     if not isinstance(value, dict):
-        raise Invalid(f"{noun} name no source", example)
+        raise Invalid(f"{noun} have no source", example)
     named = [kind for kind in kinds if value.get(kind) is not None]
     if len(named) != 1:
-        text = f"{noun} name {'two sources' if named else 'no source'}"
+        text = f"{noun} have {'two sources' if named else 'no source'}"
         raise Invalid(text, one_of(kinds) + ("; several sources are a list of them" if named else ""))
     return value
 
@@ -307,7 +307,7 @@ AnyMembers = Annotated[
 
 def _several(value: Any) -> Any:
     if isinstance(value, str):
-        raise Invalid("members name no source", _EXAMPLE)
+        raise Invalid("members have no source", _EXAMPLE)
     return [value] if isinstance(value, dict) else value
 
 

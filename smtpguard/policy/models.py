@@ -88,7 +88,7 @@ class PeopleModel(Section):
     @model_validator(mode="after")
     def _somebody(self) -> PeopleModel:
         if not self.addresses and not self.members:
-            raise Invalid("no addresses and no members", "addresses, members, or both")
+            raise Invalid("people, but no addresses and no members", "addresses, members, or both")
         return self
 
 
@@ -145,7 +145,7 @@ class ListApprovalsModel(Section):
     @model_validator(mode="after")
     def _somebody(self) -> ListApprovalsModel:
         if self.from_ is None and (self.each != 1 or self.out_of_hours is not None or not self.always):
-            raise Invalid("approvals that do not say from whom", "from: [GROUP]; or approvals: always")
+            raise Invalid("approvals without from", "from: [GROUP]; or approvals: always")
         return self
 
     @property
@@ -182,7 +182,7 @@ class PersonModel(Section):
     @model_validator(mode="after")
     def _something(self) -> PersonModel:
         if not self.away:
-            raise Invalid("no absence given", "away: 2026-12-20..2027-01-07, and deputy")
+            raise Invalid("a person without away", "away: 2026-12-20..2027-01-07, and deputy")
         return self
 
 
@@ -200,7 +200,7 @@ class OriginModel(Section):
     @model_validator(mode="after")
     def _something(self) -> OriginModel:
         if not self.dkim and not self.clients and not self.logins:
-            raise Invalid("an origin that nothing proves", "dkim, clients, logins, or several of them")
+            raise Invalid("an origin without a proof", "dkim, clients, logins, or several of them")
         return self
 
 
@@ -222,7 +222,7 @@ def _step(value: Any) -> Any:
         return float(share[1]) / 100
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return float(value)
-    raise Invalid(f'invalid stage "{value}"', 'a number of people, a share like "1%", or "rest"')
+    raise Invalid(f'"{value}" is not a stage', 'a number of people, a share like "1%", or "rest"')
 
 
 def _steps(value: Any) -> Any:
@@ -427,16 +427,16 @@ class MarkModel(Section):
     @model_validator(mode="after")
     def _something(self) -> MarkModel:
         if not (self.header or self.pattern or self.term):
-            raise Invalid("no header, pattern or term given", "header, pattern or term")
+            raise Invalid("a mark without anything to look for", "header, pattern or term")
         if self.pattern and self.term:
-            raise Invalid("both pattern and term given", "pattern or term")
+            raise Invalid("a mark with both a pattern and a term", "pattern or term")
         return self
 
 
 def _share(value: Any) -> Any:
     if isinstance(value, str) and (share := _STEP.match(value)) and 0 <= float(share[1]) <= 50:
         return float(share[1]) / 100
-    raise Invalid(f'invalid share "{value}"', 'at most half of them, like "5%"')
+    raise Invalid(f'"{value}" is not a share of the words', 'at most half of them, like "5%"')
 
 
 class MailingsModel(Section):
@@ -452,7 +452,7 @@ class MailingsModel(Section):
 
 def _asked_for(length: int) -> int:
     if length > LONGEST_SECONDS:
-        raise Invalid(f"a writer who is asked for {in_short(length)}", "at most 31d")
+        raise Invalid(f"within: {in_short(length)}", "at most 31d")
     return length
 
 
@@ -523,6 +523,6 @@ def lacking(model: OutOfHoursModel, groups: Mapping[str, Set[str]], without: Set
             if len(people) < model.each * size:
                 seats = model.each * size
                 wanted = "somebody" if seats == 1 else f"{seats} people"
-                has = f"{'has' if size == 1 else 'have'} {len(people) or 'nobody'}"
+                has = f"{'has' if size == 1 else 'have'} {len(people) or 'none'}"
                 return f"needs {wanted} of {' and '.join(some)}, which {has}"
     return ""

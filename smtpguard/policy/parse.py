@@ -289,8 +289,8 @@ class _Sections:
             for one in sorted(everything & found.keys()):
                 self.findings.problem(
                     ("organization", "aliases", address),
-                    f"{one} is somebody else's already",
-                    "all addresses of one person under one of them",
+                    f"{one} already belongs to another person",
+                    "all addresses of a person under one of them",
                 )
             found |= dict.fromkeys(everything, everything)
         return found
@@ -335,14 +335,12 @@ class _Sections:
                 self.findings.invalid(Undeclared("group", group, self.groups), (*place, n))
             elif model.from_.index(group) != n:
                 unknown = True
-                self.findings.problem(
-                    (*place, n), f"group {group} stands twice", "each group once; each: says how many of it"
-                )
+                self.findings.problem((*place, n), f"duplicate group {group}", "each group once; the number is in each")
         elsewhere = unknown or not self.elsewhere.isdisjoint(model.from_)  # how many there are nobody knows here
         if elsewhere or not self.findings.sound or not all(self.groups[group] for group in model.from_):
             return
         if lacks := lacking(model, self._persons):
-            self.findings.problem(place, f"the quorum cannot be reached: it {lacks}")
+            self.findings.problem(place, f"a quorum that cannot be met: it {lacks}")
 
     def _ours(self) -> None:
         """Lists that are sources of people of ours are declared, and have members."""
@@ -354,7 +352,7 @@ class _Sections:
                     place = ("organization", "people", "members", "list")
                 self._source_of(source.list, place)
         if PEOPLE in self.model.lists:
-            text = f"the name {PEOPLE} is that of the people of organization: {{people}}"
+            text = f"the name {PEOPLE} is reserved for organization: {{people}}"
             self.findings.problem(("lists", PEOPLE), text, "another name", key=True)
 
     def _source_of(self, name: str, place: Place) -> None:
@@ -375,8 +373,8 @@ class _Sections:
                 if self._canonical(address) in own:
                     self.findings.problem(
                         (*place, "addresses_elsewhere", n),
-                        f"{address} is an address of this very list",
-                        "an address that is something else",
+                        f"{address} is an address of this list",
+                        "an address that is not this list",
                     )
             for n, list_id in enumerate(info.list_ids):
                 self._claim(ids, list_id.strip("<> ").lower(), list_id, name, (*place, "list_ids", n))
@@ -389,12 +387,12 @@ class _Sections:
             if not info.addresses:
                 self.findings.problem(
                     place,
-                    f"list {name} has neither addresses nor members: nothing can touch it",
+                    f"list {name} has neither addresses nor members: no mail can reach it",
                     "addresses, members, or both",
                     key=True,
                 )
             else:
-                self.findings.warn(place, f"list {name} has no members: its reach and its people are unknown")
+                self.findings.warn(place, f"list {name} has no members: its size and its members are unknown")
 
     def _within(self, name: str, info: ListModel) -> None:
         """The lists that this one includes are declared, have members, and do not include it in turn."""

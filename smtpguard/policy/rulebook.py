@@ -33,13 +33,13 @@ def rules(model: PolicyModel, known: ConditionNames, findings: Findings) -> Iter
     for n, rule in enumerate(model.rules):
         place: Place = ("rules", n)
         if rule.id == FREEZE:
-            findings.problem((*place, "id"), f'the id "{FREEZE}" is that of freezes', "another id")
+            findings.problem((*place, "id"), f'the id "{FREEZE}" is reserved for freezes', "another id")
         if rule.id in FIXED:
-            text = f'the id "{rule.id}" is that of a rule which always stands, and need not be written'
+            text = f'the id "{rule.id}" is that of a built-in rule, which is always in force'
             findings.problem((*place, "id"), text, "another id, or no rule")
         if rule.id in first:
             line = findings.document.mark(("rules", first[rule.id], "id")).line
-            findings.problem((*place, "id"), f'rule "{rule.id}" stands twice: first on line {line}', "another id")
+            findings.problem((*place, "id"), f'duplicate rule "{rule.id}": first on line {line}', "another id")
         first.setdefault(rule.id, n)
         yield _rule(rule, place, known, findings, model)
 
@@ -50,16 +50,16 @@ def _rule(model: RuleModel, place: Place, known: ConditionNames, findings: Findi
     if model.unless is not None:
         unless = _conditions(model.unless, (*place, "unless"), known, findings, every=True)
     if model.scope == "customers" and model.then not in ("hold", "confirm"):
-        text = f"scope: customers on a rule that does not hold but {model.then}s"
+        text = f"scope: customers on a rule with then: {model.then}"
         findings.problem((*place, "scope"), text, "then: hold, or confirm")
     for key in ("within", "after"):
         if getattr(model, key) is not None and model.then != "confirm":
-            text = f"{key} on a rule that asks no writer: it is of then: confirm"
+            text = f"{key} is only for rules with then: confirm"
             findings.problem((*place, key), text, "then: confirm", key=True)
     if model.within is not None and model.within > LONGEST_SECONDS:
-        findings.problem((*place, "within"), f"a writer who is asked for {in_short(int(model.within))}", "at most 31d")
+        findings.problem((*place, "within"), f"within: {in_short(int(model.within))}", "at most 31d")
     if model.explain and model.then != "reject":
-        text = f"explain is for rejections: a rule that {model.then}s explains itself in a notice or not at all"
+        text = "explain is only for rules with then: reject"
         findings.warn((*place, "explain"), text)
     return Rule(
         rule_id=model.id,
@@ -83,10 +83,10 @@ def _stop(model: RuleModel, place: Place, when: tuple[Condition, ...], findings:
     if model.stop is None:
         return 0
     if not any(c.fact.name == REPLIES for c in when):
-        text = f"a stop in a rule that does not count {REPLIES}: there is no conversation to let rest"
-        findings.problem((*place, "stop"), text, f"{REPLIES} among its conditions", key=True)
+        text = f"stop is only for rules with a condition on {REPLIES}"
+        findings.problem((*place, "stop"), text, f"a condition on {REPLIES}", key=True)
     if model.stop > LONGEST_SECONDS:
-        findings.problem((*place, "stop"), f"a conversation that rests for {model.stop} s", "at most 31d")
+        findings.problem((*place, "stop"), f"stop: {model.stop} s", "at most 31d")
     return int(model.stop)
 
 

@@ -94,13 +94,13 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
     ours = model.organization.domains
     for n, domain in enumerate(ours):
         if domain.removeprefix("*.") in _PROVIDERS:
-            text = f"{domain} is a mail provider's: everybody who has an address there would be a colleague"
+            text = f"{domain} belongs to a mail provider: everyone with an address there would be a colleague"
             findings.warn(("organization", "domains", n), text)
     named = [_domain_of(address) for address in _own_people(model)]
     if named and not any(_is_ours(domain, ours) for domain in named):
         findings.warn(
             ("organization", "domains"),
-            "nobody whom this policy names is in the organization's domains: colleagues would be strangers to it",
+            "no address in this policy is in the organization's domains: it would take colleagues for outsiders",
         )
         return
     for name, group in model.groups.items():
@@ -110,7 +110,7 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
         for n, hint in near.items():
             findings.warn(("groups", name, n), f"{members[n]} is in none of the organization's domains", hint)
         if members and len(outside) == len(members) and not near:
-            text = f"nobody of group {name} is in the organization's domains: what is held is told outside"
+            text = f"no member of group {name} is in the organization's domains: notices of held mail would go outside"
             findings.warn(("groups", name), text, key=True)
 
 
@@ -128,8 +128,8 @@ def _spared(model: PolicyModel, findings: Findings) -> None:
             continue
         if len(model.lists) > 1:
             text = (
-                f"an approval for another list covers those of {name} who are on both, and to be on {name} says something of them: "
-                f"approvals: always (or always: true beside its approvers) keeps them out of it"
+                f"an approval for another list covers those of {name} who are on both, and membership of {name} is sensitive: "
+                f"with approvals: always (or always: true beside its approvers) it does not"
             )
             findings.warn(("lists", name, "sensitivity"), text)
 
@@ -147,7 +147,7 @@ def _addresses(model: PolicyModel, delimiters: str, findings: Findings) -> None:
     for name, info in model.lists.items():
         for n, address in enumerate(info.addresses):
             if who := people.get(Address.parse(address).canonical(delimiters)):
-                text = f"{address} is the address of list {name} and of somebody {who}: mail to them would be mail to the list"
+                text = f"{address} is the address of list {name} and of a person {who}: mail to the person would be mail to the list"
                 findings.warn(("lists", name, "addresses", n), text)
 
 
@@ -164,7 +164,7 @@ def _one_person(model: PolicyModel, aliases: Mapping[str, Set[str]], findings: F
                 continue
             first = called.setdefault(local, key)
             if first != key and key not in aliases.get(first, ()):
-                text = f"{address} and {first} count as two people of group {name}: if they are one, organization: aliases says so"
+                text = f"{address} and {first} count as two people of group {name}: if they are one person, declare it in organization: aliases"
                 findings.warn(("groups", name, n), text)
 
 
@@ -185,7 +185,7 @@ def _writers(
         for writer in info.writers:
             key = Address.parse(writer).canonical(delimiters)
             if lacks := lacking(asked, groups, aliases.get(key, frozenset({key}))):
-                text = f"no approver can decide on mail from {writer} to {name}: it {lacks} without them"
+                text = f"no quorum can decide on mail of {writer} to {name}: it {lacks} without them"
                 findings.warn((*place, "from"), text)
 
 
@@ -213,20 +213,20 @@ def _origins(section: str, declared: Mapping[str, ListModel] | Mapping[str, Stre
         for n, network in enumerate(origin.clients if origin is not None else ()):
             if ip_network(network).prefixlen == 0:
                 place: Place = (section, name, "origin", "clients", n)
-                findings.warn(place, f"{network} is every client there is: it proves nothing")
+                findings.warn(place, f"{network} is every client: it proves nothing")
 
 
 def _asks_nobody(condition: Condition) -> str:
     """Why a message that meets it never has a writer who can be asked; "" if it may."""
     name = condition.fact.name
     if isinstance(condition, Truth) and name in ("sender.proven", "sender.internal") and not condition.wanted:
-        return "only a proven colleague is asked"
+        return "only a colleague whose identity is proven is asked"
     if isinstance(condition, Truth) and name == "message.automatic" and condition.wanted:
-        return "automatic mail has no person to ask"
+        return "automatic mail has no writer to ask"
     if name == "stream" and not (isinstance(condition, Empty) and condition.wanted):
-        return "mail of a system has no person to ask"
+        return "a system's mail has no writer to ask"
     if name == "recipients.sensitivity" and isinstance(condition, SomeWord) and condition.words == {"special-category"}:
-        return "on a list of a special category, the writer alone cannot release a message"
+        return "a writer alone cannot release mail to a list of a special category"
     return ""
 
 
@@ -243,14 +243,14 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
     for condition in never:
         findings.warn((*place, "when", condition.fact.name), f"{condition.fact.name} is never {condition.limit}")
     if not never and not can_meet(rule):
-        findings.warn((*place, "when"), f"rule {rule.rule_id} can never hit: no message is like that", key=True)
+        findings.warn((*place, "when"), f"rule {rule.rule_id} can never hit: no message meets its conditions", key=True)
     elif not never and rule.unless and not can_hit(rule):
-        text = f"rule {rule.rule_id} can never hit: its exception covers all that its condition is about"
+        text = f"rule {rule.rule_id} can never hit: its exception covers its whole condition"
         findings.warn((*place, "unless"), text, key=True)
     if rule.then is Action.CONFIRM:
         for condition in rule.when:
             if why := _asks_nobody(condition):
-                text = f"rule {rule.rule_id} asks no writer, and holds whatever it hits: {why}"
+                text = f"rule {rule.rule_id} cannot ask any writer, so it holds every message that it hits: {why}"
                 findings.warn((*place, "when", condition.fact.name), text)
     if any(condition.fact.name in _PROVEN for condition in rule.unless):
         return
@@ -258,7 +258,5 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
         name = condition.fact.name
         spared = isinstance(condition, Truth) and condition.wanted and name == "sender.internal"
         if spared or (name == "sender.address" and isinstance(condition, Word | WordMatches)):
-            text = (
-                f"rule {rule.rule_id} spares whoever claims such a From: sender.proven: true beside it spares who it is"
-            )
+            text = f"rule {rule.rule_id} exempts everyone who claims such a From: add sender.proven: true to exempt only proven senders"
             findings.warn((*place, "unless", name), text, key=True)

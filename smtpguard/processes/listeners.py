@@ -134,7 +134,7 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
             places[want.part] += 1
         if left:
             names = ", ".join(map(_name_of, left))
-            raise CannotListen(f"the inherited socket {names} is in no entry of listen.smtp or listen.milter")
+            raise CannotListen(f"the inherited socket {names} matches no entry of listen.smtp or listen.milter")
         undo.pop_all()
     return opened
 
@@ -185,7 +185,7 @@ def _bind_unix(path: Path, mode: int, group: str | None) -> socket.socket:
                 except ConnectionRefusedError:
                     path.unlink()
                 else:
-                    raise CannotListen(f"cannot listen on {path}: another process listens on it", passing=True)
+                    raise CannotListen(f"cannot listen on {path}: another process does", passing=True)
         before = os.umask(0o177)  # no connection before mode and group are set
         try:
             sock.bind(str(path))

@@ -44,7 +44,7 @@ class Notifier:
         self.send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        self.send("STOPPING=1", "STATUS=finishing what is in DATA")
+        self.send("STOPPING=1", "STATUS=finishing open transactions")
 
     def not_yet(self, seconds: float, status: str = "preparing database, policy and lists") -> None:
         """Extend the start timeout: the start takes at least ``seconds`` from now on."""

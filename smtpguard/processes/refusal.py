@@ -139,7 +139,7 @@ class Strangers:
             refused=self._by_client.total(),
             clients=_most(self._by_client),
             listeners=_most(self._by_listener),
-            why="clients of the listener does not name them",
+            why="they are not in clients of the listener",
         )
         self._by_client.clear()
         self._by_listener.clear()

@@ -216,7 +216,10 @@ class Supervisor:
             return
         self._said_at = now
         _log.error(
-            "no descriptor for a connection", error=why, refused=self._no_descriptor, connections=len(self._connections)
+            "no file descriptor for a connection",
+            error=why,
+            refused=self._no_descriptor,
+            connections=len(self._connections),
         )
         self._no_descriptor = 0
 

@@ -88,7 +88,7 @@ _TABLE = (
     # Where it was written.
     Kind("thread-index", _I, 1.5, "client", "Outlook and Exchange put it on each new conversation; small senders use them for newsletters too"),
     Kind("exchange-headers", _I, 1.0, "client", "Exchange put it there, maybe on the way in"),
-    Kind("our-exchange", _I, 2.0, "client", "X-OriginatorOrg names our own organisation"),
+    Kind("our-exchange", _I, 2.0, "client", "X-OriginatorOrg names our own organization"),
     Kind("originator-org", _I, 1.5, "client", "sent from an Exchange Online tenant, where people write mail"),
     Kind("mail-program", _I, 1.5, "client", "a program in which people write mail one by one names itself"),
     Kind("composition", _I, 1.5, "client", "the structure that a mail program gives to what is typed in it"),

@@ -145,7 +145,7 @@ def _delivery(part: Part, base: Parsed) -> Parsed:
             About(sort=sort, address=address, status=status[0] if status else "", said=said[2][:_MOST_CHARACTERS] if said else "")
         )  # fmt: skip
     if not people:
-        return replace(base, why="a delivery report that names nobody")
+        return replace(base, why="a delivery report without a recipient")
     envid = (blocks[0].get("original-envelope-id") or "")[:_MOST_CHARACTERS].strip()
     return replace(base, about=tuple(people), envid=envid, rest=rest)
 
@@ -160,7 +160,7 @@ def _complaint(part: Part, original: Header | None, base: Parsed) -> Parsed:
         people = [str(a) for a in mailboxes(original, "To")][:1]
     envid = (block.get("original-envelope-id") or "").strip()[:_MOST_CHARACTERS] if block is not None else ""
     if kind == "not-spam":
-        return replace(base, why="a report that it is no spam")
+        return replace(base, why="a report that it is not spam")
     told = tuple(About(sort=Sort.COMPLAINT, address=address) for address in people) or (About(sort=Sort.COMPLAINT),)
     return replace(base, about=told, envid=envid, feedback=kind[:40], rest=max(0, len(named) - MOST_PEOPLE))
 

@@ -159,7 +159,7 @@ class Returns:
             one = Return(mail=message.sha256, n=n, at=now, sort=about.sort, match=match, said=_said(found, about))
             returns.append(self._counted(one, about, sent))
         if found.rest:
-            rest = Said(subject=found.subject, author=found.author, why=f"{found.rest} more people are told of in it")
+            rest = Said(subject=found.subject, author=found.author, why=f"{found.rest} more people are reported in it")
             returns.append(
                 Return(mail=message.sha256, n=len(returns), at=now, sort=Sort.UNSORTED, match=match, said=rest)
             )

@@ -144,7 +144,7 @@ class Front:
         batch.take_fronts()
         page = batch.open_page()
         if page is None:
-            raise RuntimeError("a front beside a database that has none")
+            raise RuntimeError("a front for a database without one")
         others = any(file.lives for file in self._fronts.all() if file.name != self.name)
         page.fill(_known(batch), anew=not others)
         self._agreed = batch.head.generation
@@ -244,7 +244,7 @@ class Front:
         try:
             if not self._in_place():
                 self._on = False
-                log.error("%s or its database was moved or replaced: this front is no longer used", self.path)
+                log.error("%s or its journal has been moved: it is no longer used", self.path)
                 return set()
             with self._lock:
                 if not self._synced and self._at > AGAIN:
@@ -274,7 +274,7 @@ class Front:
             self._at += len(data)
             if not self._in_place():
                 self._on = False
-                raise OSError(errno.ENOENT, f"{self.path} was taken away while it was written")
+                raise OSError(errno.ENOENT, f"{self.path} was removed while it was written")
         finally:
             self._disk.unlock()
         with self._lock:
@@ -338,7 +338,7 @@ class Front:
         there = {id for (id,) in batch.select(f"SELECT id FROM entry WHERE kind = 'verdict' AND id IN ({marks})", ids)}
         late = [f for f, _ in unmoved if f.id not in there and f.generation != batch.head.generation]
         if late:
-            log.error("%d verdicts of %s do not fit the journal, and are in it no more", len(late), self.path)
+            log.error("%d verdicts of %s do not fit the journal, and were removed", len(late), self.path)
         gone = there | {fronted.id for fronted in late}
         return [p for p in unmoved if p[0].id in there], [p for p in unmoved if p[0].id not in gone]
 

@@ -506,7 +506,7 @@ class Journal:
         try:
             await self.take_fronts()
         except LedgerError as error:
-            log.warning("cannot move the entries of the fronts into the journal: %s", error)
+            log.warning("the fronts' entries could not be moved: %s", error)
 
     async def checkpoint(self) -> Checkpoint | None:
         """Sign the journal's head; the writer does so every minute by itself. None if nothing is new."""

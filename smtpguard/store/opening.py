@@ -72,7 +72,7 @@ async def open_store(
             with database.read() as connection:
                 check(connection)
             if unwanted.is_set():
-                raise Unavailable("the request was cancelled")
+                raise Unavailable("no one waits for it any more")
         except BaseException:
             database.close()
             raise

@@ -88,7 +88,7 @@ class Store(Access):
         try:
             await asyncio.get_running_loop().run_in_executor(None, front.make, begins)
         except OSError as error:
-            log.warning("no front of the journal, so that every message waits for the database: %s", error.strerror)
+            log.warning("no front of the journal, so every message waits for the database: %s", error.strerror)
             return None
         await self.write(front.announce)
         front.start()

@@ -53,12 +53,12 @@ async def test_without_a_record_nothing_is_sent_and_the_log_says_why(
 
 async def test_content_that_cannot_be_kept_is_not_held(home: House, caplog: pytest.LogCaptureFixture) -> None:
     async def keep(_: Any) -> None:
-        raise Full("the quota for held content is used up")
+        raise Full("the quota for held content is exhausted")
 
     home.ledger = Instead(home.store, {"contents.keep": keep})
     assert await home.intake()(home.transaction(RAMADAN), Way()) == Deferred(reply=DISK_FULL, undecided=True)
     assert await home.store.holds.newest() == []
-    assert "not recorded: Full: the quota for held content is used up" in caplog.text
+    assert "not recorded: Full: the quota for held content is exhausted" in caplog.text
 
 
 async def test_content_that_was_swept_is_kept_again(home: House) -> None:

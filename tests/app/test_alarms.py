@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app.alarms import Answers, relay_says
-from smtpguard.app.alarmways import FileMemory, Organisation, Ways
+from smtpguard.app.alarmways import FileMemory, Organization, Ways
 from smtpguard.app.contact import second_way
 from smtpguard.app.relay import relay_target
 from smtpguard.app.turnedawaylog import Turned
@@ -56,7 +56,7 @@ class Here:
         return settings_of(load_yaml(text), self.folder, {})
 
     async def tell(self, settings: Settings, phase: Phase = Phase.BEGINS) -> bool:
-        ways = Ways(settings, lambda: Organisation(name="Example AB", languages=(self.language,)))
+        ways = Ways(settings, lambda: Organization(name="Example AB", languages=(self.language,)))
         try:
             return await ways.tell(AlarmMessage(alarm=FROZEN, phase=phase, began=ALL.since, at=NOW))
         finally:
@@ -132,7 +132,7 @@ async def test_where_nobody_takes_it_that_is_said(here: Here, caplog: pytest.Log
     for relay in (here.guarded, here.other):
         relay.on("RCPT", "550 5.1.1 Nobody")
     assert not await here.tell(here.settings())
-    assert "nobody could be told" in caplog.text
+    assert "could not be sent" in caplog.text
 
 
 async def test_a_webhook_is_told_without_a_person(here: Here) -> None:
@@ -178,10 +178,12 @@ def test_what_is_missing_for_a_person_to_hear_of_it(tmp_path: Path) -> None:
     mails = 'notices: {contact: "it@example.com"}\n'
     assert missing(mails + "alarms: {relay: {host: other.example.com}}\n") == ""
     assert missing(f"alarms: {{{hook}}}\n") == ""
-    assert missing(mails).startswith("nobody hears of it while the relay cannot be used")
-    assert missing(mails + "alarms: {relay: {host: 127.0.0.1, port: 10026}}\n").startswith("nobody hears of it while")
+    assert missing(mails).startswith("no one receives alarms while the relay cannot be used")
+    assert missing(mails + "alarms: {relay: {host: 127.0.0.1, port: 10026}}\n").startswith(
+        "no one receives alarms while"
+    )
     assert missing('notices: {contact: "+46 8 1"}\nalarms: {relay: {host: other.example.com}}\n').startswith(
-        "nobody hears of an alarm: notices: contact is no mailbox"
+        "no one receives alarms: notices: contact is not a mailbox"
     )
 
 

@@ -45,16 +45,16 @@ def told(folder: Path, listen: str) -> list[str]:
 def test_who_would_be_turned_away_is_named(story: Path) -> None:
     listen = "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [192.0.2.0/24]}]}"
     assert told(story, listen) == [
-        "198.51.100.7 would be turned away by inside: 1 message of the last 30 days",
-        "198.51.100.8 would be turned away by every listener: 1 message of the last 30 days",
+        "198.51.100.7 would be refused by inside: 1 message of the last 30 days",
+        "198.51.100.8 would be refused by every listener: 1 message of the last 30 days",
     ]
 
 
 def test_of_before_listeners_were_written_down_a_trusted_mta_may_have_told(story: Path) -> None:
     listen = "trust: [192.0.2.25]\nlisten: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [198.51.100.0/24]}]}"
     assert told(story, listen) == [
-        "192.0.2.1 would be turned away by inside: 2 messages of the last 30 days",
-        "192.0.2.25 would be turned away by inside: 1 message of the last 30 days",
+        "192.0.2.1 would be refused by inside: 2 messages of the last 30 days",
+        "192.0.2.25 would be refused by inside: 1 message of the last 30 days",
     ]
 
 

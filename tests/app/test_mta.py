@@ -36,7 +36,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("says", "text"),
     [(b"", "closes the connection"), (b"220 mail\r\n", "a packet of"), (b"\0\0\0\x01c", "it does not negotiate"),
-     (None, "says nothing for")],
+     (None, "does not answer for")],
 )  # fmt: skip
 async def test_somebody_else_there(
     tmp_path: Path, says: bytes | None, text: str, monkeypatch: pytest.MonkeyPatch

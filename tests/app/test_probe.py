@@ -219,7 +219,7 @@ async def test_a_name_that_the_relay_gives_itself_is_proposed(tmp_path: Path) ->
         found = await findings(tmp_path, f"{{{where}}}")
         texts = [f.text for f in found if f.about == "name"]
         assert texts == [
-            f"the relay calls itself {name}, and takes mail to news@{name}: say so, with names: [{name}] in relay"
+            f"the relay calls itself {name}, and takes mail to news@{name}: declare it with names: [{name}] in relay"
             for name in ("mx1.example.net", "relay.example")
         ]
         relay.on("RCPT TO:<news@relay.example>", "550 5.7.1 Relaying denied")

@@ -127,7 +127,7 @@ async def test_nobody_is_told_every_few_seconds_where_nothing_can_be_remembered(
         await here.fail(seconds=70)
     assert here.told == []
     await failed(here.settings, WHY, here.now, last=True)
-    assert "nobody is told that starts fail" in caplog.text
+    assert "the alarm about failed starts is not sent" in caplog.text
 
 
 async def test_what_stands_in_it_that_is_none_of_ours_is_a_beginning(here: Here) -> None:

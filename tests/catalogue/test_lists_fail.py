@@ -227,5 +227,5 @@ async def test_a_source_that_hangs_for_ever_is_told_and_keeps_no_other_waiting(
     await step
     (problem,) = {e["problem"] for e in await journalled(guard) if e["problem"]}
     assert problem.startswith("ramadan-greetings has been read since ")
-    assert problem.endswith(" UTC, and there is no end of it; the last good index stays in use")
+    assert problem.endswith(" UTC, without an end; the last good index stays in use")
     assert (await journalled(guard))[-1]["news"] == ["well"]

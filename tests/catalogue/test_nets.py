@@ -581,6 +581,4 @@ async def test_after_an_upgrade_whom_people_wrote_to_is_read_from_the_journal(gu
     ]
     await guard.pass_(days=30)
     found = [f for f in await stands(guard.settings, read_policy(guard.settings)) if f.about == "contacts"]
-    assert [(f.state, f.text) for f in found] == [
-        (State.FINE, "whom senders have written to is known since 2026-03-02")
-    ]
+    assert [(f.state, f.text) for f in found] == [(State.FINE, "recipients of past mail are known since 2026-03-02")]

@@ -467,8 +467,8 @@ async def test_a_list_without_an_address_can_be_named(overlapping: Whole) -> Non
 @pytest.mark.parametrize(
     ("to", "said"),
     [
-        ("approve+newsletr@guard.example.com", "550 5.1.1 Nothing is approved here: no list is called that"),
-        ("approve@guard.example.com", "550 5.1.1 Nothing is approved here: the address says for which list: "),
+        ("approve+newsletr@guard.example.com", "550 5.1.1 Not accepted for approval: there is no such list"),
+        ("approve@guard.example.com", "550 5.1.1 Not accepted for approval: the address must name a list: "),
     ],
 )
 async def test_a_misspelt_list_is_refused_at_once(overlapping: Whole, to: str, said: str) -> None:

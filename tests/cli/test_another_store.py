@@ -102,7 +102,7 @@ def test_a_store_that_was_put_back_is_told_before_anything_is_written(put_back: 
     first, second = out.splitlines()
     assert (status, first) == (0, "Nothing is held.")
     assert second.startswith(
-        "Nothing goes out before somebody thaws it: the store was put back to an earlier state: its journal ends at "
+        "Nothing is sent until this is thawed: the store was put back to an earlier state: its journal ends at "
     )
     status, out, _ = put_back.run("check")
     assert status == 1
@@ -179,9 +179,7 @@ def test_another_url_is_no_new_beginning(here: Installation, command: tuple[str,
     status, out, err = here.run(*command)
     assert (status, out) == (2, "")
     assert err.startswith(foreign(here, "gaurd.db"))
-    assert err.endswith(
-        f"Correct store.url; or, to begin anew with this store, first move {here.state}/checkpoints away\n"
-    )
+    assert err.endswith(f"Correct store.url; or, to start with this store, first move {here.state}/checkpoints away\n")
     assert err.count("\n") == 1
     assert not list(here.state.glob("gaurd.db*")), "nothing is left of it"
     here.use("guard.db")
@@ -235,8 +233,8 @@ def test_another_secret_is_refused_and_nobody_is_accused(here: Installation) -> 
         status, out, err = here.run(*command)
         assert (status, out) == (2, ""), command
         assert err == (
-            f"smtpguard: {here.secret} is not the one, and what sqlite:///{here.state}/guard.db has was written with that secret: "
-            "put it back. If it is lost, or somebody else has it, smtpguard renew-secret puts a new one in force\n"
+            f"smtpguard: {here.secret} is another secret: sqlite:///{here.state}/guard.db was written with the secret that was "
+            "there before. Put it back. If it is lost or leaked, smtpguard renew-secret makes a new one\n"
         )
     assert here.run("check")[0] == 1
     here.secret.write_bytes(kept)
@@ -250,7 +248,7 @@ def test_a_secret_that_is_gone_is_not_made_anew(here: Installation) -> None:
     for command in (("serve",), ("held", "list"), ("audit", "verify")):
         status, _, err = here.run(*command)
         assert status == 2
-        assert err.startswith(f"smtpguard: {here.secret} is not there, and what ")
+        assert err.startswith(f"smtpguard: {here.secret} is missing: ")
         assert not here.secret.exists()
     here.secret.write_bytes(kept)
     assert here.run("audit", "verify")[0] == 0
@@ -264,7 +262,7 @@ def test_a_secret_is_renewed_and_nothing_is_lost(here: Installation, lost: bool)
     status, out, err = here.run("renew-secret")
     assert (status, err) == (0, "")
     first, second = out.splitlines()
-    assert first == f"{here.secret} is new" + ("." if lost else f"; what was there is {here.secret}.old-1 now.")
+    assert first == f"{here.secret} is new" + ("." if lost else f"; the old one is {here.secret}.old-1 now.")
     assert second.startswith("Start smtpguard serve again, on every host")
     assert here.secret.read_bytes() != before
     assert here.secret.stat().st_mode & 0o777 == 0o600
@@ -274,8 +272,8 @@ def test_a_secret_is_renewed_and_nothing_is_lost(here: Installation, lost: bool)
     status, out, _ = here.run("audit", "verify")
     assert status == 0
     assert out.splitlines()[1:] == [
-        "Another secret is in force since entry 3: names before it could not be held against their digests.",
-        "No witness has a checkpoint of it: who is root on this host could have made all of it anew.",
+        "Another secret is in force since entry 3: names in older entries could not be verified.",
+        "No witness has a checkpoint of it: root on this host could have rewritten all of it.",
     ]
     status, out, _ = here.run("--json", "renew-secret")
     aside = "secret.old-1" if lost else "secret.old-2"

@@ -58,7 +58,7 @@ def test_a_whole_journal(installed: Path) -> None:
     result = run(installed, "verify", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == {"ok": True, "entries": 10, "first_bad": None, **NOTHING_ELSE}
-    alone = "No witness has a checkpoint of it: who is root on this host could have made all of it anew.\n"
+    alone = "No witness has a checkpoint of it: root on this host could have rewritten all of it.\n"
     assert run(installed, "verify").stdout == f"The journal is whole: 10 entries.\n{alone}"
 
 
@@ -141,5 +141,5 @@ def test_export_says_what_was_trimmed_meanwhile(installed: Path, monkeypatch: py
     monkeypatch.setattr(Journal, "entries", trimmed)
     result = run(installed, "export")
     assert [row["seq"] for row in rows(result)] == [1, 2, 3, 4, 8, 9, 10]
-    assert result.stderr.startswith("smtpguard: entries 5 to 7 are not there any more")
+    assert result.stderr.startswith("smtpguard: entries 5 to 7 are gone")
     assert run(installed, "export", "--after", "2").stderr == "", "who asks for the rest is told of nothing before it"

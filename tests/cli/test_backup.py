@@ -69,7 +69,7 @@ def test_an_older_backup_is_replaced_and_nothing_else_is(home: Installation, tmp
     letter.write_text("Dear all")
     status, _, err = home.run("backup", str(letter))
     assert (status, letter.read_text()) == (1, "Dear all")
-    assert f"{letter} is no backup of smtpguard" in err
+    assert f"{letter} is not a backup of smtpguard" in err
 
 
 def test_a_journal_that_was_edited_keeps_the_older_backup(home: Installation, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_journal_that_was_edited_keeps_the_older_backup(home: Installation, tm
         connection.execute("UPDATE entry SET at = at + 1 WHERE seq = 2")
     status, _, err = home.run("backup", str(file))
     assert status == 1
-    assert "the journal is not what was written: entry 2" in err
+    assert "the journal was altered: entry 2" in err
     assert file.read_bytes() == before
     assert not list(tmp_path.glob(".smtpguard-*")), "no copy of held mail is left behind"
     assert home.run("backup", "--no-verify", str(file))[0] == 0
@@ -190,7 +190,7 @@ def test_another_installations_backup_is_refused(
     assert other.run("backup", str(file))[0] == 0
     status, _, err = home.run("restore", "--yes", str(file))
     assert status == 1
-    assert f"{home.state / 'secret'} is another secret than the one in {file}" in err
+    assert f"{home.state / 'secret'} is not the secret in {file}" in err
     (home.state / "secret").rename(home.state / "mine")
     status, _, err = home.run("restore", "--yes", str(file))
     assert status == 2

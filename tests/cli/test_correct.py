@@ -48,7 +48,7 @@ def test_a_correction_is_held_for_others(campaign: Stage, sorry: tuple[str, str]
 @pytest.mark.parametrize(
     ("args", "status", "says"),
     [
-        (("--as", ANNA), 1, "is not one of those who decide"),
+        (("--as", ANNA), 1, "is not an approver"),
         (("--as", EVA, "--from-csv", "/nowhere.csv"), 2, "/nowhere.csv: no such file"),
     ],
 )

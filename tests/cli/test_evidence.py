@@ -186,7 +186,7 @@ def test_what_a_witness_has_is_held_against_a_store_that_was_made_anew(installed
     rows = map(json.loads, told(installed, "export", "--signed").splitlines())
     notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
     (installed / "kept").write_text(notes)
-    assert "A witness has it up to entry 31" in told(installed, "verify", "--against", str(installed / "kept"))
+    assert "A witness has a checkpoint of entry 31" in told(installed, "verify", "--against", str(installed / "kept"))
     (installed / "checkpoints").unlink()
     with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         do = Intruder(installed, connection)

@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_null_and_held(run: Run, tmp_path: Path) -> None:
     assert row["action"] == "hold"
     assert row["looks"] is None
     assert "message.looks" in {u["fact"] for u in row["unknown"]}
-    assert "It cannot be read as a whole" in run(str(path)).stdout
+    assert "It cannot be read completely" in run(str(path)).stdout
 
 
 def test_nothing_that_a_terminal_would_obey_is_shown(run: Run, tmp_path: Path) -> None:
@@ -241,5 +241,5 @@ def test_no_message_stops_the_others(run: Run, tmp_path: Path, quote: Path, monk
     assert found["1-deep.eml"]["action"] == found["4-quote.eml"]["action"] == "relay"
     assert "error" in found["2-memory.eml"]
     assert "too deep" in found["3-fails.eml"]["error"]
-    assert "2 of 4 could not be looked at." in result.stderr
+    assert "2 of 4 could not be judged." in result.stderr
     assert f"{folder}/3-fails.eml: " in run(str(folder)).stderr

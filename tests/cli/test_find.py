@@ -98,7 +98,7 @@ def test_for_people(story: Path) -> None:
 def test_nothing_is_found(story: Path) -> None:
     result = run(story, "find", "nobody@elsewhere.example")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "nothing is found by nobody@elsewhere.example" in str(result.exception or "") + result.stderr
+    assert "nothing matches nobody@elsewhere.example" in str(result.exception or "") + result.stderr
     assert run(story, "find", " ").exit_code == 2
     assert run(story, "find").exit_code == 2
 
@@ -123,4 +123,4 @@ def test_a_report_of_many_and_of_nothing(story: Path) -> None:
     assert made["messages"] == 3
     nothing = run(story, "incident", "report", "nobody@elsewhere.example")
     assert nothing.exit_code == 1
-    assert "nothing is called nobody@elsewhere.example" in str(nothing.exception or "") + nothing.stderr
+    assert "nothing has the name nobody@elsewhere.example" in str(nothing.exception or "") + nothing.stderr

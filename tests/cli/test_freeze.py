@@ -38,7 +38,7 @@ def test_freeze_and_thaw(stage: Stage) -> None:
     assert (row["recalled"], row["past_recall"], row["hooks"]) == (0, 0, [])
     wrong = stage.run(thaw, "--all")
     assert wrong.exit_code == 1
-    assert "Frozen still: the list ramadan" in wrong.stderr
+    assert "Still frozen: the list ramadan" in wrong.stderr
     assert "Lifted: the list ramadan" in stage.run(thaw, "--list", "ramadan").output
     assert stage.run(thaw, "--list", "ramadan").exit_code == 1
 
@@ -59,7 +59,7 @@ def test_freeze_holds_what_comes(stage: Stage) -> None:
         (("--sender", "nobody", "--reason", "x"), "no address"),
         (("--all", "--reason", "x", "--for", "soon"), "--for"),
         (("--all",), "--reason"),
-        (("--all", "--reason", " "), "say why"),
+        (("--all", "--reason", " "), "give a reason"),
     ],
 )
 def test_a_wrong_freeze_freezes_nothing(stage: Stage, args: tuple[str, ...], says: str) -> None:
@@ -81,7 +81,7 @@ def test_a_mistake_elsewhere_in_the_settings_stops_neither(tmp_path: Path) -> No
                 said = guard.run("freeze", "--all", "--reason", "Wrong mail", exits=0)
                 assert said.stdout.startswith("Frozen: everything")
                 assert f"{guard.config}:" in said.stderr
-                assert "the settings have mistakes" in said.stderr
+                assert "the settings have errors" in said.stderr
                 assert (
                     "Held"
                     in Mta(guard)
@@ -116,7 +116,7 @@ def test_freeze_a_mailing_by_the_beginning_of_its_id(campaign: Stage) -> None:
     assert campaign.rows(mailings, "show", row["id"])[0]["held"] == 1
     assert "Lifted" in campaign.run(thaw, "--mailing", row["id"][:8]).output
     wrong = campaign.run(freeze, "--mailing", "NOTHING", "--reason", "oh")
-    assert (wrong.exit_code, wrong.output) == (2, "smtpguard: --mailing: no mailing is called NOTHING\n")
+    assert (wrong.exit_code, wrong.output) == (2, "smtpguard: --mailing: there is no mailing NOTHING\n")
 
 
 def test_freeze_a_conversation_by_message_id_or_by_a_held_message_of_it(campaign: Stage) -> None:
@@ -208,12 +208,12 @@ def test_a_thaw_says_what_goes_out_with_it(stage: Stage) -> None:
     stage.hold(n=9, body="waits")
     stage.run(freeze, "--sender", "anna@example.com", "--reason", "y")
     one = stage.run(thaw, "--sender", "anna@example.com")  # the other freeze keeps them
-    assert "Nothing that is approved goes out with it." in one.stderr
-    assert "Approved, and stopped by other freezes as well: 2." in one.stderr
+    assert "No approved message is sent by it." in one.stderr
+    assert "Approved, and also stopped by other freezes: 2." in one.stderr
     both = stage.run(thaw, "--list", "ramadan")  # nobody to ask: it goes on
     assert both.exit_code == 0
     assert "Goes out at once: 2 approved messages for up to 120 people, to ramadan." in both.stderr
-    assert "Wait for a decision, of which a thaw sends nothing: 1." in both.stderr
+    assert "Waiting for a decision, and not sent by a thaw: 1." in both.stderr
     assert "Lifted: the list ramadan" in both.stdout
 
 

@@ -28,14 +28,14 @@ def run(folder: Path, *args: str) -> Result:
 
 
 def test_what_is_kept_and_for_how_long(lived: Path) -> None:
-    assert run(lived, "holds").stdout == "Nothing is kept past its time.\n"
+    assert run(lived, "holds").stdout == "Nothing is kept beyond its retention.\n"
     result = run(lived, "hold", ID, "--reason", "a lawsuit")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith(f"{ID}: everything is kept until ")
+    assert result.stdout.startswith(f"{ID}: all its data is kept until ")
     made = json.loads(run(lived, "holds", "--json").stdout)
     assert (made["id"], made["reason"], made["renewal_asked_by"]) == (ID, "a lawsuit", None)
     asked = run(lived, "renew", ID, "--as", "eva@example.com")
-    assert (asked.exit_code, "eva@example.com wants it longer" in asked.stdout) == (0, True)
+    assert (asked.exit_code, "eva@example.com asked to keep it longer" in asked.stdout) == (0, True)
     assert json.loads(run(lived, "holds", "--json").stdout)["until"] == made["until"]
     assert run(lived, "renew", ID, "--as", "dpo@example.com").exit_code == 0
     longer = json.loads(run(lived, "holds", "--json").stdout)
@@ -46,7 +46,7 @@ def test_who_may_not_and_what_is_not_there(lived: Path) -> None:
     result = run(lived, "hold", "X")
     assert (result.exit_code, "the journal has nothing of X" in result.stderr) == (1, True)
     result = run(lived, "renew", ID, "--as", "eva@example.com")
-    assert (result.exit_code, "is not kept past its time" in result.stderr) == (1, True)
+    assert (result.exit_code, "is not kept beyond its retention" in result.stderr) == (1, True)
     run(lived, "hold", ID)
     result = run(lived, "renew", ID, "--as", "mallory@example.com")
     assert (result.exit_code, "is in no group of the policy in force" in result.stderr) == (1, True)

@@ -70,7 +70,7 @@ def test_wrong_use(story: Path) -> None:
     for args, status, words in (
         (("aware", HOLD, "tomorrow"), 2, 'TIME: invalid time "tomorrow"'),
         (("aware", HOLD, "2999-01-01"), 2, "TIME: that time is still to come"),
-        (("aware", "nobody", "2h"), 1, "nothing is called nobody"),
+        (("aware", "nobody", "2h"), 1, "nothing has the name nobody"),
         (("write", HOLD, "contact", "--text", " "), 2, "nothing is written"),
     ):
         result = run(story, *args)

@@ -88,7 +88,7 @@ async def test_nothing_is_written_over(tmp_path: Path) -> None:
     policy.write_text("# mine\n")
     result = await asyncio.to_thread(init, tmp_path, *given(25))
     assert result.exit_code == 2
-    assert f"{policy} is there already, and is not written over" in result.stderr
+    assert f"{policy} exists, and is not overwritten" in result.stderr
     assert sorted(path.name for path in (tmp_path / "etc").iterdir()) == ["policy.yaml"]
     assert policy.read_text() == "# mine\n"
 
@@ -106,13 +106,13 @@ def test_a_relay_that_is_away_is_said_and_written_down(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--domain", "no domain"], '"no domain" is no domain: expected one like example.com'),
-        (["--approver", "eva"], '"eva" is no address'),
-        (["--relay", "mail:99999"], '"mail:99999" is no host with a port'),
+        (["--domain", "no domain"], '"no domain" is not a domain: expected one like example.com'),
+        (["--approver", "eva"], '"eva" is not an address'),
+        (["--relay", "mail:99999"], '"mail:99999" is not a host with a port'),
         (["--list", "news"], '"news" names no file'),
-        (["--list", "News!=x.csv"], '"News!" is no name of a list'),
+        (["--list", "News!=x.csv"], '"News!" is not a name of a list'),
         (["--list", "news=absent.csv:news@example.com"], "absent.csv"),
-        (["--listen", "0.0.0.0:25"], "--client NETWORK says who of them may connect"),
+        (["--listen", "0.0.0.0:25"], "--client NETWORK names those that may connect"),
         (["--listen", "0.0.0.0:25", "--client", "a b"], "a b"),
     ],
 )
@@ -169,12 +169,12 @@ class Dialog:
 def _talk(settings: Path, port: int, members: Path, away: int) -> int:
     dialog = Dialog("-c", str(settings), "init")
     dialog.answer("Your domains", "example")
-    dialog.expect('Error: "example" is no domain: expected one like example.com')
+    dialog.expect('Error: "example" is not a domain: expected one like example.com')
     dialog.answer("Your domains", "example.com, example.se")
     dialog.answer("name of your organization", "Example AB")
     dialog.answer("The relay", f"127.0.0.1:{away}")
     dialog.expect("Error: it does not answer")
-    dialog.answer("all the same", "n")
+    dialog.answer("anyway", "n")
     dialog.answer("The relay", f"127.0.0.1:{port}")
     dialog.expect("The relay answers, without TLS")
     dialog.answer("a customer list", "absent.csv")
@@ -182,12 +182,12 @@ def _talk(settings: Path, port: int, members: Path, away: int) -> int:
     dialog.answer("a customer list", str(members))
     dialog.expect("40 addresses.")
     dialog.answer("Its name", "Not One")
-    dialog.expect('Error: "Not One" is no name of a list')
+    dialog.expect('Error: "Not One" is not a name of a list')
     dialog.answer("Its name", "")  # that of the file
     dialog.answer("expands to it", "news@lists.example.com")
     dialog.answer("another customer list", "")
     dialog.answer("Who decides", "eva@example.com omar@example.com")
-    dialog.answer("Who runs the guard", "it@example.com")
+    dialog.answer("The address that receives alarms", "it@example.com")
     dialog.expect("Next:")
     return dialog.end()
 

@@ -126,7 +126,7 @@ def test_only_some_of_them(run: Run) -> None:
     assert "1 cases, all as expected." in run("--run", "the story*").stdout
     result = run("--run", "nothing of the kind")
     assert result.exit_code == 2
-    assert 'no case is called "nothing of the kind"' in result.stderr
+    assert 'no case matches "nothing of the kind"' in result.stderr
 
 
 def test_rules_that_no_case_hits_are_named(run: Run) -> None:

@@ -95,7 +95,7 @@ def test_names_are_not_shown_where_that_cannot_be_journalled(words: tuple[str, .
     before = sealed(evidence)
     done = run(evidence, *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{evidence}/guard.db can only be read by this user: ask without them, or take a copy" in done.stderr
+    assert "this user can only read" in done.stderr
     assert lies(evidence) == before
 
 
@@ -121,8 +121,8 @@ def test_a_log_without_its_index_is_not_passed_over(evidence: Path, tmp_path: Pa
     finally:
         live.chmod(0o755)
     assert done.returncode == 2
-    assert "guard.db-wal has what was written last, and is not read" in done.stderr
-    assert "without guard.db-shm: take both with guard.db to a folder that you may write" in done.stderr
+    assert "guard.db-wal contains the last writes, and cannot be read" in done.stderr
+    assert "without guard.db-shm: copy both with guard.db to a folder that you can write" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["guard.db", "checkpoints", "secret"])
@@ -135,9 +135,7 @@ def test_what_may_not_be_read_is_named(name: str, evidence: Path) -> None:
     assert f"{evidence / name}: Permission denied" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "said"), [("guard.db", "is not the store that"), ("secret", "is not there, and what")]
-)
+@pytest.mark.parametrize(("name", "said"), [("guard.db", "is not the store that"), ("secret", "is missing: ")])
 def test_what_is_not_there_is_named(name: str, said: str, evidence: Path) -> None:
     journal(evidence)
     (evidence / name).unlink()
@@ -153,10 +151,7 @@ def test_without_the_file_of_checkpoints_it_says_what_is_not_proved(evidence: Pa
     sealed(evidence)
     done = run(evidence, "audit", "verify")
     assert done.returncode == 0
-    assert (
-        "No file of checkpoints of this journal is beside the store: an end that was cut off could not be told."
-        in done.stdout
-    )
+    assert "The state folder has no checkpoints of this journal: a missing end could not be detected." in done.stdout
 
 
 def test_a_user_of_postgresql_who_may_only_read(evidence: Path, postgresql: str) -> None:
@@ -175,12 +170,12 @@ def test_a_user_of_postgresql_who_may_only_read(evidence: Path, postgresql: str)
         )
         named = run(evidence, "incident", "report", "T3", powerless=False)
         assert (named.returncode, named.stdout) == (2, "")
-        assert "the user of the database lacks a right: permission denied for table" in named.stderr
+        assert "the database user lacks a privilege: permission denied for table" in named.stderr
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("REVOKE SELECT ON checkpoint FROM auditor")
         blind = run(evidence, "audit", "verify", powerless=False)
         assert blind.returncode == 2
-        assert "lacks a right: permission denied for table checkpoint (42501)" in blind.stderr
+        assert "lacks a privilege: permission denied for table checkpoint (42501)" in blind.stderr
         assert lies(evidence) == before
     finally:
         with psycopg.connect(url, autocommit=True) as connection:

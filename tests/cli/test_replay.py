@@ -107,7 +107,7 @@ def test_expecting_no_change(installed: Path) -> None:
 def test_nothing_to_compare_is_fine_and_said(installed: Path) -> None:
     change(installed, FEWER, SHOWN)
     result = run(installed, "--expect", "same", "--since", "2100-01-01")
-    told = "There was nothing to compare: nothing that was held is kept.\n"
+    told = "There was nothing to compare: no held message is kept.\n"
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", told)
 
 
@@ -182,7 +182,7 @@ def test_no_message_stops_the_others(installed: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith(f"{folder}/1.eml: ")
     assert result.stdout.splitlines() == ["1 message: 1 decided as now, 0 by other rules, 0 otherwise",
-                                          IN_FORCE, "1 could not be looked at"]  # fmt: skip
+                                          IN_FORCE, "1 could not be judged"]  # fmt: skip
 
 
 def test_content_that_is_not_kept_any_more_is_counted(installed: Path) -> None:
@@ -191,7 +191,7 @@ def test_content_that_is_not_kept_any_more_is_counted(installed: Path) -> None:
         connection.execute("DELETE FROM chunk WHERE sha256 = ?", (sha256,))
         connection.execute("DELETE FROM content WHERE sha256 = ?", (sha256,))
     connection.close()
-    assert said(installed)[-1] == "1 more were held, whose content is not kept any more"
+    assert said(installed)[-1] == "1 more were held, and their content is no longer kept"
 
 
 def test_where_no_content_is_kept_any_more_that_is_why_there_is_nothing_to_compare(installed: Path) -> None:
@@ -202,12 +202,12 @@ def test_where_no_content_is_kept_any_more_that_is_why_there_is_nothing_to_compa
     connection.close()
     result = run(installed)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert f"({held} messages were held, and their content is not kept any more)" in result.stderr
+    assert f"({held} messages were held, and their content is no longer kept)" in result.stderr
 
 
 WRONG = {
-    ("--since", "2h", "x.eml"): "--since is for what was held; with FILEs it says nothing",
-    ("--since", "soon"): '--since: invalid time "soon"',
+    ("--since", "2h", "x.eml"): "--since selects held messages, and cannot be used with FILEs",
+    ("--since", "soon"): '--since: "soon" is no time',
     ("nothing.eml",): "nothing.eml: no such file",
 }
 

@@ -242,9 +242,9 @@ WRONG = {
     ("--until", "soon"): '--until: invalid time "soon"',
     ("--since", "2026-03-03", "--until", "2026-03-02"): "--since is not before --until",
     ("--since", "2100-01-01"): "--since is not before now",
-    (): "nothing was decided on in that time",
-    ("--since", "2020-01-01", "--until", "2020-01-02", "--json"): "nothing was decided on in that time",
-    ("x.eml",): "--passed is for what the journal knows; with FILEs it says nothing",
+    (): "the journal has no verdict from that time",
+    ("--since", "2020-01-01", "--until", "2020-01-02", "--json"): "the journal has no verdict from that time",
+    ("x.eml",): "--passed reads the journal, and cannot be used with FILEs",
 }
 
 

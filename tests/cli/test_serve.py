@@ -161,7 +161,7 @@ def test_a_port_in_use_of_what_is_no_mail(part: str, config: Path, capsys: pytes
 
 def test_metrics_alone_need_a_place(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run("-c", str(config), "serve", "--only", "metrics", capsys=capsys)
-    assert (status, err) == (2, f"smtpguard: {config}: metrics names no place to listen\n")
+    assert (status, err) == (2, f"smtpguard: {config}: metrics has no address\n")
 
 
 @pytest.mark.parametrize("where", ["listen", "console"])
@@ -213,7 +213,7 @@ def test_a_database_that_is_none(config: Path, capsys: pytest.CaptureFixture[str
     database.write_text("no database, but a text that is long enough to be taken for the head of one" * 20)
     config.write_text("listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n")
     status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert (status, err) == (2, f"smtpguard: the store: {database} is no SQLite database (SQLITE_NOTADB)\n")
+    assert (status, err) == (2, f"smtpguard: the store: {database} is not an SQLite database (SQLITE_NOTADB)\n")
 
 
 def as_nobody_in_particular(*words: str) -> subprocess.CompletedProcess[str]:
@@ -249,7 +249,7 @@ def test_what_belongs_to_another_user(name: str, config: Path, capsys: pytest.Ca
         said = f"the store: {path} belongs to {me}, and cannot be read and written by this user (SQLITE_CANTOPEN)"
         assert started.stderr == f"smtpguard: {said}\n"
     assert checked.returncode == 0, checked
-    assert f"?     the store is not looked at: {path} belongs to {me}, and not to this user\n" in checked.stdout
+    assert f"?     the store was not read: {path} belongs to {me}, not to this user\n" in checked.stdout
     assert "Permission denied" not in checked.stderr
 
 
@@ -303,13 +303,13 @@ def test_a_disk_that_is_full_is_tried_again(
     [
         (
             "9999",
-            f"the database has schema 9999, this smtpguard knows {SCHEMA}: it was written by a newer smtpguard. Start that one again; or "
-            "restore what was backed up before it was installed",
+            f"the database has schema 9999, this smtpguard knows {SCHEMA}: a newer smtpguard has written it. Start that version; or "
+            "restore a backup from before its installation",
         ),
         (
             "0005",
-            f"the database could not be brought from schema 0005 to {SCHEMA}: Can't locate revision identified by '0005'. It is as it "
-            "was: the smtpguard before can go on with it",
+            f"the database could not be migrated from schema 0005 to {SCHEMA}: Can't locate revision identified by '0005'. It is "
+            "unchanged: the previous smtpguard can use it",
         ),
     ],
 )
@@ -364,7 +364,7 @@ def test_parts_alone_and_together_share_what_is_there(
         assert told[0] in ("READY=1\nSTATUS=delivery ready", "READY=1\nSTATUS=delivery, alarms ready")
         assert "SMTP on 127.0.0.1:" in told[1]
         logged = (tmp_path / "proxy.log").read_text()
-        assert f"other users of this machine can look into {state}: chmod 700 {state}" in logged
+        assert f"other users of this machine can read {state}: chmod 700 {state}" in logged
         for guard, _ in guards:
             guard.terminate()
         assert [guard.wait(120) for guard, _ in guards] == [0, 0]

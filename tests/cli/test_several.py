@@ -104,8 +104,8 @@ def test_each_tells_what_became_of_it(stage: Stage) -> None:
     assert result.exit_code == 1
     told = {row["id"]: row for row in rows(result)}
     assert told.keys() == {"A1", "A2", "NONE"}
-    assert told["A1"]["problem"].startswith("it is rejected already")
-    assert told["NONE"]["problem"] == "nothing is held as NONE"
+    assert told["A1"]["problem"].startswith("it is already rejected")
+    assert told["NONE"]["problem"] == "there is no hold NONE"
     assert told["A2"]["state"] == "waiting"
     assert [vote["approver"] for vote in told["A2"]["votes"]] == [DPO]
 
@@ -142,10 +142,10 @@ def test_what_changed_since_it_was_looked_at_is_not_decided_on(stage: Stage, mon
 def test_ids_or_a_filter(stage: Stage, which: tuple[str, ...]) -> None:
     result = stage.run(held.command, "reject", *which, "--as", EVA)
     assert result.exit_code == 2
-    assert "say which: ids, or one of --list" in result.output
+    assert "give ids, or one of --list" in result.output
 
 
 def test_nothing_fits(stage: Stage) -> None:
     result = stage.run(held.command, "reject", "--rule", "no-such-rule", "--as", EVA, "--count", "0")
     assert result.exit_code == 1
-    assert "nothing that waits fits" in result.output
+    assert "no waiting message matches" in result.output

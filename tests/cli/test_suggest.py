@@ -101,10 +101,10 @@ def test_a_suggestion_is_a_diff_that_the_policy_takes(watched: Path) -> None:
     assert run(watched, "check", str(new)).exit_code == 0
     again = run(watched, "suggest", *SINCE, "--write", str(new))
     assert again.exit_code == 2
-    assert "is not written over" in again.stderr
+    assert "is not overwritten" in again.stderr
     elsewhere = run(watched, "suggest", *SINCE, "--write", str(watched.parent / "other.yaml"))
     assert elsewhere.exit_code == 2
-    assert "is not beside the policy" in elsewhere.stderr
+    assert "must be in the folder of the policy" in elsewhere.stderr
 
 
 def test_suggestions_for_programs(watched: Path) -> None:
@@ -119,7 +119,7 @@ def test_suggestions_for_programs(watched: Path) -> None:
 def test_where_nothing_was_decided_there_is_nothing_to_suggest(watched: Path) -> None:
     result = run(watched, "suggest", "--since", "1h")
     assert result.exit_code == 2
-    assert "nothing was decided on in that time" in result.stderr
+    assert "the journal has no verdict from that time" in result.stderr
     told = run(watched, "report", "observe", "--since", "1h").stdout
     assert "Nothing would have been held." in told
     assert run(watched, "report", "observe", "--since", "1h", "--until", "2h").exit_code == 2

@@ -64,7 +64,7 @@ def test_an_account_from_its_making_to_its_end(config: Path) -> None:
     made = add(config, "Eva@Example.com", "--role", "approver", "--role", "viewer", "--name", "Eva")
     assert (made.exit_code, made.stdout) == (0, "eva@example.com has an account.\n")
     again = add(config)
-    assert (again.exit_code, again.stderr) == (1, "smtpguard: eva@example.com has an account already.\n")
+    assert (again.exit_code, again.stderr) == (1, "smtpguard: eva@example.com already has an account.\n")
     assert run(config, "users", "roles", "eva@example.com", "operator").stdout == "eva@example.com is operator now.\n"
     assert run(config, "users", "roles", "eva@example.com").stdout == "eva@example.com is nothing now.\n"
     assert run(config, "users", "disable", "eva@example.com").stdout == "eva@example.com is disabled.\n"
@@ -97,8 +97,8 @@ def test_who_decides_nowhere_and_who_cannot_is_said(config: Path) -> None:
     made = add(config, "tove@example.com", "--role", "approver")
     assert made.exit_code == 0
     assert made.stderr == (
-        "smtpguard: tove@example.com has the approver's role and is in no group of the policy: nothing is shown to them, and they "
-        "decide on nothing\n"
+        "smtpguard: tove@example.com has the approver's role and is in no group of the policy: they see no holds, and can "
+        "decide on none\n"
     )
     assert add(config, "eva@example.com", "--role", "approver").stderr == ""
     off = run(config, "users", "disable", "eva@example.com")
@@ -109,7 +109,7 @@ def test_who_decides_nowhere_and_who_cannot_is_said(config: Path) -> None:
 
 
 def test_nobody_has_an_account_yet(config: Path) -> None:
-    assert run(config, "users", "list").stdout == "Nobody has an account: smtpguard users add\n"
+    assert run(config, "users", "list").stdout == "There are no accounts: smtpguard users add\n"
     missing = run(config, "users", "disable", "eva@example.com")
     assert (missing.exit_code, missing.stderr) == (1, "smtpguard: There is no account of eva@example.com.\n")
 
@@ -119,8 +119,8 @@ def test_nobody_has_an_account_yet(config: Path) -> None:
     [
         (["users", "add", "nobody"], PASSWORD, 2, ": not a mailbox"),
         (["users", "add", "eva@example.com"], "short", 1, "at least 10 characters"),
-        (["users", "add", "eva@example.com"], "", 2, "there is no password in it"),
-        (["users", "add", "eva@example.com", "--sso"], PASSWORD, 2, "--sso and --password-file: one of them"),
+        (["users", "add", "eva@example.com"], "", 2, "it contains no password"),
+        (["users", "add", "eva@example.com", "--sso"], PASSWORD, 2, "give either --sso or --password-file"),
         (["users", "add", "eva@example.com", "--role", "boss"], PASSWORD, 2, "boss"),
     ],
 )
@@ -193,7 +193,7 @@ def test_a_second_factor(config: Path) -> None:
 
 def test_one_who_comes_by_single_sign_on(config: Path) -> None:
     made = run(config, "users", "add", "eva@example.com", "--sso", "--role", "viewer")
-    assert made.stdout == "eva@example.com has an account, and comes by single sign-on.\n"
+    assert made.stdout == "eva@example.com has an account, and signs in by single sign-on.\n"
     assert rows(run(config, "users", "list", "--json"))[0]["with"] == "sso (not yet)"
 
 
@@ -227,7 +227,7 @@ def test_a_token_from_its_making_to_its_end(config: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["--as", "eva@example.com", "--scope", "freezes:lift"], 1, "may not do that itself: freezes:lift"),
+        (["--as", "eva@example.com", "--scope", "freezes:lift"], 1, "has no role for: freezes:lift"),
         (["--as", "omar@example.com", "--scope", "held:read"], 1, "no account of omar@example.com"),
         (["--as", "omar", "--scope", "held:read"], 2, ": not a mailbox"),
         (["--as", "eva@example.com"], 2, "--scope"),
@@ -248,7 +248,7 @@ def test_an_account_is_deleted_with_its_tokens_and_the_journal_keeps_it(config: 
     assert made
     gone = run(config, "users", "delete", "eva@example.com")
     assert (gone.exit_code, gone.stdout) == (0, "eva@example.com has no account any more.\n")
-    assert "eva@example.com is asked to decide (communications) and has no account: they are written to" in gone.stderr
+    assert "eva@example.com is asked to decide (communications) and has no account: they get notices" in gone.stderr
     assert "eva@example.com" not in run(config, "users", "list").stdout
     assert rows(run(config, "tokens", "list", "--json")) == []
     assert run(config, "users", "delete", "eva@example.com").exit_code == 1
@@ -262,5 +262,5 @@ def test_an_account_is_to_come_by_single_sign_on(config: Path) -> None:
     oidc = "{issuer: 'https://id.example.com', client_id: x, groups: {a: approver}}"
     config.write_text(f"console: {{url: 'https://guard.example.com', oidc: {oidc}}}\n")
     done = run(config, "users", "link", "eva@example.com")
-    assert (done.exit_code, done.stdout) == (0, "eva@example.com comes by single sign-on from now on.\n")
+    assert (done.exit_code, done.stdout) == (0, "eva@example.com signs in by single sign-on from now on.\n")
     assert rows(run(config, "users", "list", "--json"))[0]["with"] == "sso (not yet)"

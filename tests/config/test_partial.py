@@ -45,7 +45,7 @@ def test_nothing_is_left_out_of_what_is_fine(tmp_path: Path) -> None:
         (FINE + "notices:\n\tfrom: x\n", "relay.example.com", [(10, "not YAML: while scanning for the next token")]),
         (FINE + "hostname: a: b\n", "relay.example.com", [(9, "not YAML: mapping values are not allowed in this context")]),
         (FINE + "listen: {smtp: [{proxy: true}]}\n", "127.0.0.1", [(2, "a listener says proxy: true")]),
-        (FINE + "relay: {port: 1}\n", "relay.example.com", [(9, '"relay" stands twice: first on line 6')]),
+        (FINE + "relay: {port: 1}\n", "relay.example.com", [(9, 'duplicate key "relay": first on line 6')]),
     ],
 )  # fmt: skip
 def test_a_mistake_elsewhere_is_told_and_left_out(

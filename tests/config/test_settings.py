@@ -217,7 +217,7 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/a.db"])
 def test_a_store_that_would_be_no_file_is_refused(url: str) -> None:
-    with pytest.raises(Broken, match=r"three slashes and a path"):
+    with pytest.raises(Broken, match=r"three slashes and a relative path"):
         read(f"store: {{url: '{url}'}}")
 
 

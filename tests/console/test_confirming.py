@@ -85,7 +85,7 @@ async def test_in_a_second_tab_it_is_over(here: Stage) -> None:
     assert (await says(one, path, "10")).status_code == 303
     late = await says(two, path, "10")
     assert late.status_code == 409
-    assert "Nothing was done: it is not what it was when you looked." in text(late)
+    assert "Nothing was done: it has changed since you looked." in text(late)
     kinds = [kind for kind, _ in await here.home.events(hold.hold_id)]
     assert kinds.count("confirmed") == 1
 
@@ -134,7 +134,7 @@ async def test_those_who_decide_see_that_its_writer_is_asked(here: Stage) -> Non
     assert "its writer is asked" in text(rows)
     assert f'id="pick-{hold.hold_id}"' not in rows.text
     page = text(await eva.get(f"/held/{hold.hold_id}"))
-    assert "Its writer is asked whether it is meant. You are asked if nobody says so in time." in page
+    assert "Its writer is asked to confirm it. If they do not confirm it in time, you are asked." in page
     assert "Send to 10 people" not in page
     bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy")}
     forced = await eva.post(

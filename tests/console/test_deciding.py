@@ -91,7 +91,7 @@ async def test_the_button_counts_those_whom_the_rest_of_a_mailing_would_reach(he
     eva, dpo = await looks(here, EVA, hold), await looks(here, DPO, hold)
     await votes(eva, hold, "approve")
     said = text(await dpo.get(f"/held/{hold.hold_id}"))
-    assert "What waits is for 40 people. It is a mailing, and more of it may come" in said
+    assert "The held copies are for 40 people. Further copies of the mailing may come" in said
     assert "Send to up to 60 people" in said
     assert (await votes(dpo, hold, "approve")).status_code == 303
     assert await granted(here, hold) == 60
@@ -197,7 +197,7 @@ async def test_what_changed_since_it_was_looked_at_is_409(here: Stage, what: str
     before = await again(here, hold.hold_id)
     answer = await votes(eva, hold, "approve")
     assert answer.status_code == 409
-    assert "Nothing was done: it is not what it was when you looked." in text(answer)
+    assert "Nothing was done: it has changed since you looked." in text(answer)
     assert (await again(here, hold.hold_id)) == before
 
 
@@ -209,12 +209,12 @@ async def test_who_was_slower_hears_who_decided(here: Stage) -> None:
     await votes(omar, holds[0], "reject", comment="The wrong list")
     late = await votes(eva, holds[0], "approve")
     assert late.status_code == 409
-    assert "This is how it stands now. omar@example.com rejected it, Mon 2 Mar at" in text(late)
+    assert "This is its present state. omar@example.com rejected it, Mon 2 Mar at" in text(late)
     eva.page = many.text
     seen = [html.unescape(v) for v in re.findall(r'name="seen" value="([^"]*)"', many.text)]
     done = await eva.post("/decided", choice="approve", seen=seen, policy=eva.hidden("policy"), number="2")
     assert "omar@example.com rejected it" in text(done)
-    with pytest.raises(Conflict, match=r"it is rejected already, rejected by omar@example\.com"):
+    with pytest.raises(Conflict, match=r"it is already rejected, rejected by omar@example\.com"):
         await here.home.approvals().vote(holds[0].hold_id, Choice.APPROVE, approver=EVA, by="a terminal")
 
 
@@ -310,7 +310,7 @@ async def test_an_answer_is_no_plea(here: Stage) -> None:
     refused = await anna.post(f"/held/{hold.hold_id}/answer", words=" ")
     assert refused.status_code == 422
     assert 'aria-describedby="words-wrong"' in refused.text
-    assert "Write what they are to know." in text(refused)
+    assert "Write your message." in text(refused)
     await anna.post(f"/held/{hold.hold_id}/answer", words="The wrong list, reject it")
     assert "eva@example.com asks:" not in text(await anna.get(f"/held/{hold.hold_id}"))
     assert (await anna.post(f"/held/{hold.hold_id}/plea", words="")).status_code == 422
@@ -333,7 +333,7 @@ async def test_nobody_is_asked_about_what_has_no_writer(here: Stage) -> None:
     eva = await looks(here, EVA, hold)
     answer = await eva.post(f"/held/{hold.hold_id}/ask", question="Who are you?")
     assert answer.status_code == 409
-    assert "nobody can be asked" in text(answer)
+    assert "this message has no writer to ask" in text(answer)
 
 
 async def test_only_deciders_ask_and_only_the_writer_answers(here: Stage) -> None:
@@ -342,7 +342,7 @@ async def test_only_deciders_ask_and_only_the_writer_answers(here: Stage) -> Non
     await dpo.get("/still")  # a page with a form
     refused = await dpo.post(f"/held/{hold.hold_id}/ask", question="x")
     assert refused.status_code == 403
-    assert "you are not one of those who may do this" in text(refused)
+    assert "you have no right to do this" in text(refused)
     assert (await dpo.post(f"/held/{hold.hold_id}/answer", words="x")).status_code == 404
     assert (await dpo.post(f"/held/{hold.hold_id}/withdraw")).status_code == 404
     anna = await here.signed_in(ANNA)
@@ -412,7 +412,7 @@ async def frozen(here: Stage, selector: Selector = Selector.ALL, value: str = ""
         (
             "en",
             "once thawed",
-            "It is not sent at once. It goes out, exactly as it was written, when this is thawed: everything (frozen by root, Mon 2 Mar at 09:00). Until then it can be taken back.",
+            "It is not sent at once. It is sent, exactly as it was written, when this is thawed: everything (frozen by root, Mon 2 Mar at 09:00). Until then it can be taken back.",
             "It is approved, and has not gone. It goes out when this is thawed: everything (frozen by root, Mon 2 Mar at 09:00).",
             "Your approval counts.",
         ),
@@ -454,7 +454,7 @@ async def test_many_at_once_say_which_of_them_go_later(here: Stage) -> None:
     await eva.get("/held")
     confirm = await eva.post("/decide", choice="approve", hold=[one.hold_id, other.hold_id])
     what = "the list News (frozen by root, Mon 2 Mar at 09:00)"
-    assert f"they go out when this is thawed: {what}." in text(confirm), "of the two, only that needs no one else"
+    assert f"they are sent when this is thawed: {what}." in text(confirm), "of the two, only that needs no one else"
     seen = [html.unescape(v) for v in re.findall(r'name="seen" value="([^"]*)"', confirm.text)]
     done = await eva.post("/decided", choice="approve", seen=seen, number="2", policy=eva.hidden("policy"))
     assert f"1 of them goes out when this is thawed: {what}." in text(done).replace("# of", "1 of")
@@ -471,7 +471,9 @@ async def test_what_is_approved_is_taken_back_with_a_reason(here: Stage) -> None
     bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy")}
     silent = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment=" ", **bound)
     assert silent.status_code == 422
-    assert re.search('id="comment-wrong">[^<]*Say why it is rejected', silent.text), "it is said beside the field"
+    assert re.search('id="comment-wrong">[^<]*Give a reason for the rejection', silent.text), (
+        "it is said beside the field"
+    )
     done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="The wrong list", **bound)
     assert done.status_code == 303
     page = text(await eva.get(done.headers["location"]))
@@ -580,7 +582,7 @@ async def test_what_some_have_is_stopped_for_the_others(here: Stage) -> None:
     anna = await here.signed_in(ANNA)
     assert "Withdraw what has not gone" in text(await anna.get(f"/held/{hold.hold_id}"))
     assert (await anna.post(f"/held/{hold.hold_id}/withdraw")).status_code == 303
-    stopped = "It was approved, and stopped before everybody had it: those who had not got it do not get it."
+    stopped = "It was approved, but stopped before everyone had received it. The others will not receive it."
     for browser in (anna, eva):
         said = text(await browser.get(f"/held/{hold.hold_id}"))
         assert stopped in said
@@ -655,11 +657,11 @@ async def test_what_goes_to_a_lists_address_is_never_said_to_be_sent_in_stages(h
     await votes(await looks(here, EVA, hold), hold, "approve")
     dpo = await looks(here, DPO, hold)
     said = text(await dpo.get(f"/held/{hold.hold_id}"))
-    assert "It goes to all 60 people at once, and not in stages." in said
+    assert "It is sent to all 60 people at once, not in stages." in said
     assert "It is sent in stages" not in said
     refused = await votes(dpo, hold, "approve")
     assert refused.status_code == 422
-    assert "nobody said that it goes to everybody at once" in text(refused)
+    assert "you did not confirm that it goes to everyone at once" in text(refused)
     assert (await votes(dpo, hold, "approve", at_once=dpo.hidden("people"))).status_code == 303
     assert (await again(here, hold.hold_id)).state is State.APPROVED
 
@@ -670,7 +672,7 @@ async def test_single_copies_are_not_said_to_be_sent_at_once(here: Stage) -> Non
     hold = await copy(here, 1)
     await votes(await looks(here, EVA, hold), hold, "approve")
     said = text(await (await looks(here, DPO, hold)).get(f"/held/{hold.hold_id}"))
-    assert "It is sent in stages: 5, 20 %, the rest. It goes exactly as it was written." in said
+    assert "It is sent in stages: 5, 20 %, the rest. It is sent exactly as it was written." in said
     assert "at once" not in said
 
 

@@ -45,7 +45,7 @@ def test_it_says_who_may_write_and_who_decides() -> None:
         "within 24 hours of working time",
     ):
         assert words in ramadan
-    assert "Mail between colleagues never goes to a customer list. Else it is held." in said
+    assert "Mail between colleagues never goes to a customer list. Otherwise it is held." in said
 
 
 def test_it_says_who_will_be_away_within_a_month_and_who_decides_for_them() -> None:
@@ -98,13 +98,13 @@ def test_somebodys_words_are_no_markup(tmp_path: Path) -> None:
     assert "<b>News" not in said.stdout
 
 
-def test_the_language_is_the_organisations_first(tmp_path: Path) -> None:
+def test_the_language_is_the_organizations_first(tmp_path: Path) -> None:
     run = CliRunner().invoke
     assert '<html lang="sv">' in run(main, ["-c", str(SAMPLE), "policy", "guide"]).stdout
     assert '<html lang="en">' in run(main, ["-c", str(SAMPLE), "policy", "guide", "--language", "en"]).stdout
     wrong = run(main, ["-c", str(SAMPLE), "policy", "guide", "--language", "xx"])
     assert wrong.exit_code == 2
-    assert "--language: xx is none that smtpguard speaks: en, sv" in wrong.stderr
+    assert "--language: xx is not a language of smtpguard: en, sv" in wrong.stderr
 
 
 def test_it_says_what_stops_a_mailing_on_its_way() -> None:

@@ -138,7 +138,7 @@ async def test_the_journal_names_what_was_turned_away(here: Stage) -> None:
     assert "anna@example.com to kim@customer.example and 1 more" in text(answer)
     assert 'name="id" value="R1"' in answer.text, "a button for a report on it"
     assert "(no subject)" in text(answer), "what it named people by is erased"
-    assert "Nothing fits." in text(await omar.get("/journal?state=rejected&rule=none"))
+    assert "Nothing matches." in text(await omar.get("/journal?state=rejected&rule=none"))
 
 
 def test_bars_stand_on_each_other() -> None:
@@ -179,7 +179,7 @@ async def test_the_writer_says_in_one_click_whether_it_was_right_to_stop_it(here
     assert summed.rules == found.rules
     assert {share.name: share.decided.mistaken for share in found.rules}["internal-to-list"] == 1
     assert "0 / 1" in text(await eva.get("/"))
-    assert "Its writer says whether it was right to stop it" in text(await eva.get(f"/history/{hold.hold_id}"))
+    assert "Its writer's judgement" in text(await eva.get(f"/history/{hold.hold_id}"))
     assert other.hold_id != hold.hold_id
 
 

@@ -51,8 +51,8 @@ async def test_the_journal_of_one_message_as_a_timeline(here: Stage) -> None:
     answer = await eva.get(f"/history/{hold.hold_id}")
     said = text(answer)
     told = [
-        "It came, and was judged: held",
-        "Looked at: all of it eva@example.com",
+        "Received and judged: held",
+        "Viewed: all of it eva@example.com",
         "A vote: reject omar@example.com Not <b>now</b>",
         "Rejected",
     ]
@@ -133,17 +133,17 @@ async def test_what_was_decided_of_a_mailing_can_be_taken_back(here: Stage) -> N
     for who in (EVA, DPO):
         await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
     eva, viewer = await here.signed_in(EVA, Role.APPROVER), await here.signed_in("vera@example.com", Role.VIEWER)
-    assert "Take the decision back" not in text(await viewer.get(f"/mailings/{mailing_id}"))
+    assert "Take back the decision" not in text(await viewer.get(f"/mailings/{mailing_id}"))
     assert "approved by dpo@example.com, eva@example.com" in text(await eva.get(f"/mailings/{mailing_id}"))
     wrong = await eva.post(f"/mailings/{mailing_id}", move="go")
     assert wrong.status_code == 409
     assert (await eva.post(f"/mailings/{mailing_id}", move="fly")).status_code == 404
     await here.home.freeze()
     page = text(await eva.get(f"/mailings/{mailing_id}"))
-    assert "What is not out goes out when this is thawed: everything (frozen by root, Mon 2 Mar at 09:0" in page
+    assert "The rest is sent when this is thawed: everything (frozen by root, Mon 2 Mar at 09:0" in page
     assert "once thawed, to" in page
     assert "on its way to" not in page
-    assert "What is approved and has not gone waits for a decision again" in page
+    assert "Approved copies that are not sent yet are held again" in page
     done = await eva.post(f"/mailings/{mailing_id}", move="reopen")
     page = text(await eva.get(done.headers["location"]))
     assert "It is done." in page
@@ -154,7 +154,7 @@ async def test_what_was_decided_of_a_mailing_can_be_taken_back(here: Stage) -> N
         await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
     assert (await eva.post(f"/mailings/{mailing_id}", move="reject", comment=" ")).status_code == 422
     done = await eva.post(f"/mailings/{mailing_id}", move="reject", comment="The wrong text")
-    assert "It is rejected. What comes of it is refused." in text(await eva.get(done.headers["location"]))
+    assert "It is rejected. Further copies are refused." in text(await eva.get(done.headers["location"]))
     assert (await here.home.store.holds.find(entry)).state is State.REJECTED  # type: ignore[union-attr]
 
 
@@ -224,7 +224,7 @@ async def test_the_envelope_may_be_another(here: Stage) -> None:
     assert "3 recipients." in text(answer)
     assert "News, Ramadan greetings" in text(answer)
     calm = await tried_again(here, text=mail("bo@example.org").decode())
-    assert "This message is sent on." in text(calm)
+    assert "This message is relayed." in text(calm)
     assert "No rule applies to it." in text(calm)
 
 
@@ -238,8 +238,8 @@ async def tried_again(here: Stage, **fields: Any) -> Any:
     ("fields", "said"),
     [
         ({"text": "  "}, "Paste a message, or choose a file."),
-        ({"text": "Subject: nobody\n\nx"}, "Nobody to send it to"),
-        ({"text": "Subject: x\n\nx", "to": "no<body"}, "That is no address: no<body"),
+        ({"text": "Subject: nobody\n\nx"}, "There are no recipients"),
+        ({"text": "Subject: x\n\nx", "to": "no<body"}, "Not an address: no<body"),
         ({"text": "From: a@example.com\nTo: b@example.com\n\n" + "x" * (10 << 20)}, "It is larger than 10 MB."),
     ],
     ids=["nothing", "nobody", "no address", "too large"],

@@ -19,23 +19,23 @@ from tests.guard.house import RAMADAN
 
 FORMS: list[tuple[str, str, dict[str, Any], str, str]] = [
     # who, where, what is filled in, the field that is wrong, what is said beside it
-    (EVA, "/freeze", {"selector": "sender", "sender": "nobody", "reason": "my reason"}, "f-sender", "That is no address"),
-    (EVA, "/freeze", {"selector": "all", "reason": " ", "hours": "4"}, "reason", "Say why"),
-    (EVA, "/decided", {"choice": "reject", "comment": " "}, "comment", "Say why"),
+    (EVA, "/freeze", {"selector": "sender", "sender": "nobody", "reason": "my reason"}, "f-sender", "Not an address"),
+    (EVA, "/freeze", {"selector": "all", "reason": " ", "hours": "4"}, "reason", "Give a reason"),
+    (EVA, "/decided", {"choice": "reject", "comment": " "}, "comment", "Give a reason"),
     (EVA, "/decided", {"choice": "approve", "number": "77", "comment": "my note"}, "number", "Type how many messages"),
     (EVA, "/held/{hold}/ask", {"question": " "}, "question", "Write what you want to know"),
-    (ANNA, "/held/{mine}/answer", {"words": " "}, "words", "Write what they are to know"),
+    (ANNA, "/held/{mine}/answer", {"words": " "}, "words", "Write your message"),
     (ANNA, "/held/{mine}/plea", {"words": " "}, "plea", "Write why it should be sent"),
-    (EVA, "/incident", {"subject": "my subject", "since": "last week"}, "i-since", "That is no time"),
-    (EVA, "/incident", {"until": "soon", "alone": "on"}, "i-until", "That is no time"),
-    (EVA, "/incident", {"alone": "on"}, "i-id", "Say what it is about"),
+    (EVA, "/incident", {"subject": "my subject", "since": "last week"}, "i-since", "Not a time"),
+    (EVA, "/incident", {"until": "soon", "alone": "on"}, "i-until", "Not a time"),
+    (EVA, "/incident", {"alone": "on"}, "i-id", "Say what the report is about"),
     (EVA, "/policy/try", {"text": "", "to": "my@example.org"}, "text", "Paste a message"),
-    (EVA, "/policy/try", {"text": "Subject: x\n\nx", "to": "no address", "from": EVA}, "to", "That is no address"),
-    (EVA, "/policy/try", {"text": "Subject: x\n\nx", "to": ANNA, "from": "nobody"}, "from", "That is no address"),
-    (EVA, "/policy/try", {"text": "Subject: x\n\nx"}, "to", "Nobody to send it to"),
+    (EVA, "/policy/try", {"text": "Subject: x\n\nx", "to": "no address", "from": EVA}, "to", "Not an address"),
+    (EVA, "/policy/try", {"text": "Subject: x\n\nx", "to": ANNA, "from": "nobody"}, "from", "Not an address"),
+    (EVA, "/policy/try", {"text": "Subject: x\n\nx"}, "to", "There are no recipients"),
     (EVA, "/me/password", {"current": "my old guess", "new": "long enough 1", "again": "another one"}, "current", "not your password"),
-    (EVA, "/people", {"address": "nobody", "name": "My Name", "roles": ["viewer"], "sso": "yes"}, "address", "no address"),
-    (EVA, "/people", {"address": ANNA, "name": "My Name"}, "address", "has an account already"),
+    (EVA, "/people", {"address": "nobody", "name": "My Name", "roles": ["viewer"], "sso": "yes"}, "address", "ot an address"),
+    (EVA, "/people", {"address": ANNA, "name": "My Name"}, "address", "already has an account"),
 ]  # fmt: skip
 NOTHING_TYPED = {
     # buttons, and choices of which every one is taken
@@ -142,7 +142,7 @@ async def test_a_mailings_reason_is_asked_for_beside_its_field(here: Stage) -> N
     refused = await browser.post(f"/mailings/{mailing}", move="reject", comment=" ")
     if "reject-why" in refused.text:  # something of it is approved
         assert refused.status_code == 422
-        assert "Say why it is rejected" in text(refused)
+        assert "Give a reason for the rejection" in text(refused)
 
 
 async def test_what_was_taken_does_not_stand_there_again(here: Stage) -> None:

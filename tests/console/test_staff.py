@@ -16,8 +16,8 @@ async def test_a_writer_reads_who_may_write_and_who_decides_now(here: Stage) -> 
     assert "It is working time now." in said
     assert "Who decides now 1 person of communications" in ramadan
     assert "Out of hours 1 person of duty" in ramadan
-    assert "To have a mailing approved beforehand Send it to ok+ramadan@guard.example.com." in ramadan
-    assert "Mail between colleagues never goes to a customer list. Else it is held." in said
+    assert "How to have a mailing approved beforehand Send it to ok+ramadan@guard.example.com." in ramadan
+    assert "Mail between colleagues never goes to a customer list. Otherwise it is held." in said
     here.home.clock.pass_(hours=13)
     anna = here.browser()
     await anna.sign_in(ANNA)

@@ -115,8 +115,8 @@ async def test_for_a_while(here: Stage) -> None:
         ({"selector": "weather"}, "Choose what to stop."),
         ({"selector": "list", "list": "nowhere"}, "Choose what to stop."),
         ({"selector": "mailing", "mailing": ""}, "Choose what to stop."),
-        ({"selector": "sender", "sender": "nobody"}, "That is no address: nobody"),
-        ({"selector": "all", "reason": " "}, "Say why"),
+        ({"selector": "sender", "sender": "nobody"}, "Not an address: nobody"),
+        ({"selector": "all", "reason": " "}, "Give a reason"),
     ],
 )
 async def test_what_is_not_said_well_freezes_nothing(here: Stage, fields: dict[str, str], said: str) -> None:
@@ -138,13 +138,13 @@ async def test_a_refused_freeze_comes_back_as_it_was_filled_in(here: Stage) -> N
     assert 'name="sender"' in page
     assert 'value="anna@@example.com"' in page
     assert 'aria-invalid="true" aria-describedby="f-sender-wrong"' in page
-    assert '<small class="wrong" id="f-sender-wrong">That is no address: anna@@example.com</small>' in page
+    assert '<small class="wrong" id="f-sender-wrong">Not an address: anna@@example.com</small>' in page
     assert 'value="her &lt;account&gt; is taken"' in page
     assert '<option value="4" selected>' in page
     assert await standing(here) == []
     both = await eva.post("/freeze", selector="list", list="", reason=" ", hours="")
     assert text(both).count("Choose what to stop.") == 1
-    assert "Say why: everybody who meets the banner reads it." in text(both), "all that is wrong at once"
+    assert "Give a reason: everyone who sees the banner reads it." in text(both), "all that is wrong at once"
     done = await eva.post("/freeze", **(filled | {"sender": "anna@example.com"}))
     assert 'value="anna@example.com"' not in done.text, "what was taken does not stand there again"
     assert re.findall(r'name="selector" value="(\w+)" checked', done.text) == ["all"]
@@ -164,7 +164,7 @@ async def test_a_thaw_shows_what_goes_out_and_asks(here: Stage) -> None:
         await here.home.approvals().vote(goes.hold_id, Choice.APPROVE, approver=who, by="x", seen=seen)
     late = await eva.post(f"/thaw/{freeze.freeze_id}", messages="0")
     assert late.status_code == 409
-    assert "More would go out by now than when you looked." in text(late)
+    assert "More messages would be sent now than when you looked." in text(late)
     unseen = await eva.post(f"/thaw/{freeze.freeze_id}")
     assert unseen.status_code == 422
     said = text(unseen)
@@ -194,7 +194,7 @@ async def test_thawed_by_somebody_else_meanwhile(here: Stage) -> None:
     eva = await at_still(here)
     answer = await eva.post("/thaw/NOSUCHFREEZE")
     assert answer.status_code == 409
-    assert "That was lifted already." in text(answer)
+    assert "It is already lifted." in text(answer)
 
 
 async def test_a_freeze_that_could_not_be_written_is_said_loudly(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +228,7 @@ async def test_where_two_are_needed_the_first_asks_and_another_agrees(
     assert "Ask for a thaw: everything" in text(await eva.get("/still"))
     for _ in range(2):  # one who asks twice is one person still
         asked = await thaws(eva, freeze.freeze_id)
-        assert "Somebody else must agree now" in text(await eva.get(asked.headers["location"]))
+        assert "Another person must agree" in text(await eva.get(asked.headers["location"]))
     assert len(await standing(here)) == 1
     page = text(await omar.get("/still"))
     assert "eva@example.com wants to thaw it" in page

@@ -157,10 +157,10 @@ def test_what_a_proof_says_beside_whether_the_journal_is_whole(silent: Speech) -
     assert said == [
         "the store was put back (entry 7, 1970-01-01 00:00:09 UTC): entries up to 1,200, signed until 1970-01-01 00:00:05 UTC, are not in it",
         "the store was put back (entry 8, 1970-01-01 00:00:09 UTC): entries up to 9, signed until 1970-01-01 00:00:05 UTC, are not in it",
-        "another secret is in force since entry 3: names before it could not be held against their digests",
-        "the state folder has checkpoints of another store as well: journal XX",
+        "another secret is in force since entry 3: names in older entries could not be verified",
+        "the state folder also has checkpoints of another store: journal XX",
         "2 lines of the file of checkpoints cannot be read",
-        "no witness has a checkpoint of it: who is root on this host could have made all of it anew",
+        "no witness has a checkpoint of it: root on this host could have rewritten all of it",
     ]
     for text in (*proofwords.noted(PROVED, silent), *(proofwords.not_in_it(lost, silent) for lost in PROVED.lost)):
         assert letters(text, "UTC", "XX") == ""

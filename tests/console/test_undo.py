@@ -51,7 +51,7 @@ async def test_no_approval_is_one_click_and_a_rejection_is(here: Stage) -> None:
         "Approve it?",
         "What your approval covers",
         "It is for 60 people.",
-        "after you it still needs 1 of compliance",
+        "After your approval it still needs 1 of compliance",
     ):
         assert each in said, each
     again_ = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "lists", "copies")}
@@ -59,7 +59,7 @@ async def test_no_approval_is_one_click_and_a_rejection_is(here: Stage) -> None:
     assert sent.status_code == 303
     await dpo.get(f"/held/{hold.hold_id}")
     said = text(await votes(dpo, hold))
-    for each in ("Send it to 60 people?", "It goes out 1 minute after your approval", "Yes, send it to 60 people"):
+    for each in ("Send it to 60 people?", "It is sent 1 minute after your approval", "Yes, send it to 60 people"):
         assert each in said, each
     assert (await again(here, hold.hold_id)).release_at is None
     other = await held(here, NEWS)
@@ -161,11 +161,11 @@ async def test_several_at_once_say_until_when(here: Stage) -> None:
     dpo = await here.signed_in(DPO, Role.APPROVER)
     await dpo.get("/held")
     asked = await dpo.post("/decide", choice="approve", hold=hold.hold_id)
-    assert "they go out up to 1 minute later; until then that can be undone" in text(asked)
+    assert "they are sent up to 1 minute later; until then you can undo it" in text(asked)
     seen = f"{hold.hold_id}:{hold.content_sha256}:{hold.envelope.sha256}:60:{' '.join(hold.lists)}"
     done = await dpo.post("/decided", choice="approve", seen=seen, number="1", policy=dpo.hidden("policy"))
     said = text(done)
-    assert "Until they go out that can be undone" in said
+    assert "You can undo this until they are sent" in said
     assert "goes out at 09:01:00" in said
     assert (await dpo.post(f"/held/{hold.hold_id}/unvote")).status_code == 303
 

@@ -37,7 +37,7 @@ def test_what_is_written_meanwhile_is_not_told(file: Path, monkeypatch: pytest.M
             raise AssertionError("nothing is written")
         with writing.write() as connection:
             connection.execute(text("UPDATE head SET generation = 7"))
-        with pytest.raises(Unavailable, match="is being written by somebody else: try again"), reading.read() as rest:
+        with pytest.raises(Unavailable, match="is being written by another process: try again"), reading.read() as rest:
             rest.execute(text("SELECT generation FROM head"))
     finally:
         writing.close()

@@ -84,7 +84,7 @@ def test_killed_while_its_writer_confirms(home: Home, when: str) -> None:
     guard, recorder = home
     id = f"confirm-{when}@example.com"
     hold_id = asked(guard, id)
-    assert "but the number given is 7" in guard.run(*confirms(hold_id, 7), exits=1).stderr
+    assert "and the number given is 7" in guard.run(*confirms(hold_id, 7), exits=1).stderr
     guard.arm(f"{when}-commit", Kind.CONFIRMED.value, hold_id)
     killed = guard.run(*confirms(hold_id), exits=None)
     assert killed.returncode == -signal.SIGKILL
@@ -95,4 +95,4 @@ def test_killed_while_its_writer_confirms(home: Home, when: str) -> None:
     guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
     assert recorder.releases(id) == [f"{hold_id}-release".encode()]
     assert [kind for kind, _ in guard.history(hold_id)].count(Kind.CONFIRMED) == 1
-    assert "released already" in guard.run(*confirms(hold_id), exits=1).stderr
+    assert "already released" in guard.run(*confirms(hold_id), exits=1).stderr

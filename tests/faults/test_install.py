@@ -285,7 +285,7 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
         server.type(install, broken)
         server.type("version=9.1.9\n" + switch, broken, status=1)
         [said] = [line["problem"] for line in server.lines() if line["event"] == "cannot run"]
-        assert f"could not be brought from schema {SCHEMA} to {NEXT}: " in said
+        assert f"could not be migrated from schema {SCHEMA} to {NEXT}: " in said
         assert "freezes" in said
         back = blocks("install.md", "Going back")[0].splitlines(keepends=True)[1].replace("VERSION", "9.1.0")
         server.type(back + "systemctl restart smtpguard", old)

@@ -100,7 +100,7 @@ def test_killed_while_approving(home: Home, when: str) -> None:
     guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
     assert recorder.releases(id) == [f"{hold_id}-release".encode()]
     assert [k for k, _ in guard.history(hold_id)].count(Kind.APPROVED) == 1
-    assert "it is released already" in guard.run(*last, exits=1).stderr
+    assert "it is already released" in guard.run(*last, exits=1).stderr
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

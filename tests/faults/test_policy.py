@@ -82,7 +82,7 @@ def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_othe
             assert len(first.holds("story@example.com")) == 1
             assert recorder.with_id("story@example.com") == []
             said = console.said()
-            assert '"event":"the policy file is not the policy in force, which stays"' in said
+            assert '"event":"the policy file is not the policy in force, which stays in force"' in said
             assert '"differing":["policy.yaml"]' in said
         first.verified()
 

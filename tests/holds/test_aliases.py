@@ -37,7 +37,7 @@ async def test_nobody_decides_on_what_they_wrote_under_another_address(
         assert {"eva@example.com", "e.berg@example.com", "eva.berg@example.se"} <= hold.senders
         assert not {"eva@example.com", "e.berg@example.com"} & set(approvers(hold, home.in_force, home.clock.now()))
         for choice in Choice:
-            with pytest.raises(NotEntitled, match="nobody decides on their own"):
+            with pytest.raises(NotEntitled, match="no one decides on their own"):
                 await home.approvals().vote(hold_id, choice, approver=approver, by="test")
         done = await home.approvals().withdraw(hold_id, sender=approver, by="test")
         assert done.hold.state is State.WITHDRAWN
@@ -47,7 +47,7 @@ async def test_an_alias_that_the_policy_learnt_after_it_was_held_counts(tmp_path
     async with house(tmp_path) as home:
         hold_id = await held(home, "eva.berg@example.se")
         home.in_force = home.build(WITH_ALIASES)
-        with pytest.raises(NotEntitled, match="nobody decides on their own"):
+        with pytest.raises(NotEntitled, match="no one decides on their own"):
             await home.approvals().vote(hold_id, Choice.APPROVE, approver="eva@example.com", by="test")
 
 
@@ -57,7 +57,7 @@ async def test_one_person_is_not_two_of_a_quorum(tmp_path: Path) -> None:
         hold_id = await held(home, "anna@example.com")
         approvals = home.approvals()
         await approvals.vote(hold_id, Choice.APPROVE, approver="eva@example.com", by="test")
-        with pytest.raises(Conflict, match="has voted so already"):
+        with pytest.raises(Conflict, match="has already given this vote"):
             await approvals.vote(hold_id, Choice.APPROVE, approver="e.berg@example.com", by="test")
         done = await approvals.vote(hold_id, Choice.APPROVE, approver="dpo@example.com", by="test")
         assert done.hold.state is State.APPROVED

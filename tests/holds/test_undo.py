@@ -137,7 +137,7 @@ async def test_nobody_else_can_undo_it_and_what_is_out_is_taken_back_otherwise(h
         await home.approvals().unvote(hold.hold_id, approver="mallory@example.com", by="root")
     home.clock.pass_(seconds=60)
     await home.approvals().enact()
-    with pytest.raises(Conflict, match="approved already"):
+    with pytest.raises(Conflict, match="already approved"):
         await home.approvals().unvote(hold.hold_id, approver=EVA, by="root")
 
 
@@ -166,7 +166,7 @@ async def test_undone_and_approved_again_it_begins_anew(home: House) -> None:
 
 async def test_nobody_approves_once_more_what_is_approved(home: House) -> None:
     hold = await approve(home, await held(home))
-    with pytest.raises(Conflict, match=r"already approved and will be sent, approved by"):
+    with pytest.raises(Conflict, match=r"already approved, and will be sent, approved by"):
         await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="root")
 
 

@@ -1,4 +1,4 @@
-"""A small organisation with a few lists, on disk, and a clock that moves when told."""
+"""A small organization with a few lists, on disk, and a clock that moves when told."""
 
 from __future__ import annotations
 

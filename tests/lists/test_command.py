@@ -139,7 +139,7 @@ def test_a_journal_that_cannot_be_written_is_said(folder: Path) -> None:
     (folder / "var" / "smtpguard.db").write_text("no database")
     done = run(folder, "sync")
     assert done.exit_code == 0
-    assert done.stderr.startswith("This is not in the journal: the store: ")
+    assert done.stderr.startswith("This could not be journalled: the store: ")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -152,8 +152,8 @@ def test_without_an_index_match_says_that_it_is_not_certain(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["sync", "ramadn"], 'no list is called "ramadn" (did you mean ramadan?)'),
-        (["sync", "bare"], "the list bare declares no members to sync"),
+        (["sync", "ramadn"], 'there is no list "ramadn" (did you mean ramadan?)'),
+        (["sync", "bare"], "the list bare has no members to sync"),
         (["match", "nonsense"], "nonsense: not a mailbox"),
         (["match"], "Missing argument"),
     ],
@@ -219,24 +219,24 @@ def test_overlap(several: Path) -> None:
     assert done.exit_code == 1, "one list cannot be compared, and that is said"
     assert done.stdout.splitlines() == [
         "ramadan and news: 2 people on both (50% of ramadan, 50% of news)",
-        "2 pairs of lists have nobody in common",
+        "2 pairs of lists have no one in common",
     ]
     assert done.stderr == "smtpguard: not compared: the list blind has no usable index: it was never synced\n"
-    assert run(several, "overlap", "ramadan", "apart").stdout == "1 pair of lists has nobody in common\n"
+    assert run(several, "overlap", "ramadan", "apart").stdout == "1 pair of lists has no one in common\n"
     assert run(several, "overlap", "apart", "news", "ramadan").exit_code == 0
     one = run(several, "overlap", "apart")
-    assert one.stdout == "2 pairs of lists have nobody in common\n", "one list is compared with every other"
+    assert one.stdout == "2 pairs of lists have no one in common\n", "one list is compared with every other"
     (row,) = rows(run(several, "overlap", "news", "ramadan", "--json"))
     assert row == {"lists": ["news", "ramadan"], "both": 2, "people": [4, 4]}
     assert run(several, "overlap", "bare", "news").exit_code == 1
     wrong = run(several, "overlap", "newz")
-    assert (wrong.exit_code, wrong.stderr) == (2, 'smtpguard: no list is called "newz" (did you mean news?)\n')
+    assert (wrong.exit_code, wrong.stderr) == (2, 'smtpguard: there is no list "newz" (did you mean news?)\n')
 
 
 def test_one_list_has_nothing_to_be_compared_with(folder: Path) -> None:
     run(folder, "sync")
     alone = run(folder, "overlap")
-    assert (alone.exit_code, alone.stdout) == (0, "There are no two lists to compare.\n")
+    assert (alone.exit_code, alone.stdout) == (0, "There are fewer than two lists to compare.\n")
     assert run(folder, "overlap", "--json").stdout == ""
 
 

@@ -205,7 +205,7 @@ FINE = "all: " + ", ".join(CUSTOMERS) + "\n"
         (None, "No such file"),
         ("/^all/ x@y.se\n", "a map of patterns"),
         ("all: :include:gone\n", "gone: No such file"),
-        ("no colon\n" * 4, "4 of 4 lines are none"),
+        ("no colon\n" * 4, "4 of 4 lines are invalid"),
     ],
 )
 def test_what_cannot_be_read_leaves_what_was_known(
@@ -218,7 +218,7 @@ def test_what_cannot_be_read_leaves_what_was_known(
     else:
         report = maps(aliases=aliases)
     assert problem in report.problem
-    assert "what was last read stays in use" in report.problem
+    assert "the last good data stays in use" in report.problem
     assert News.FAILED in report.news
     assert report.people == 2
     assert reached(house, "all@example.com").customers == Span(20, 20)
@@ -310,10 +310,7 @@ def test_what_nobody_has_thought_of_leaves_what_was_last_read(
 
     monkeypatch.setattr("smtpguard.lists.expanding.resolved", resolved)
     report = maps(aliases=FINE)
-    assert (
-        report.problem
-        == f"{EXPANSIONS} cannot be read: KeyError, which the log tells more of; what was last read stays in use"
-    )
+    assert report.problem == f"{EXPANSIONS} cannot be read: KeyError (see the log); the last good data stays in use"
     assert expansions_path(house.folder).read_bytes() == before
 
 
@@ -324,7 +321,7 @@ def test_at_the_command_line(tmp_path: Path) -> None:
     expands = "expansions: {aliases: aliases, domains: [example.com]}\n"
     (tmp_path / "policy.yaml").write_text(POLICY.replace("lists:\n", f"{expands}lists:\n", 1))
     (tmp_path / "ramadan.csv").write_text("email\n" + "".join(f"{c}@kund.se\n" for c in "abcdef"))
-    assert "What expands at the relay is not known: it was never synced." in run(tmp_path, "show").stdout
+    assert "The addresses that expand at the relay are not known: it was never synced." in run(tmp_path, "show").stdout
     failed = run(tmp_path, "sync")
     assert failed.exit_code == 1
     assert "aliases: No such file or directory; no address is known to expand" in failed.stderr

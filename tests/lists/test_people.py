@@ -106,8 +106,8 @@ def test_the_policy_names_them() -> None:
 @pytest.mark.parametrize(
     ("people", "said"),
     [
-        (", people: {}", "no addresses and no members"),
-        (", people: [kim]", "invalid address"),
+        (", people: {}", "people, but no addresses and no members"),
+        (", people: [kim]", "no address"),
         (", people: {members: {list: newz}}", 'unknown list "newz"'),
     ],
 )

@@ -60,7 +60,7 @@ def test_one_that_fails_keeps_its_own_last_good_and_the_other_goes_on(both: Hous
     both.sections["news"]["members"] = [both.sections["news"]["members"], {"text": "more.txt"}]
     report = both.sync("news")
     assert (
-        "more.txt: No such file or directory; what was last read of it stays in use, and its other sources are fresh"
+        "more.txt: No such file or directory; its last good members stay in use, and its other sources are fresh"
         in report.problem
     )
     assert (report.changed, report.people) == (True, 81)

@@ -62,7 +62,7 @@ def test_it_is_told_how_many_came_and_left(house: House) -> None:
 @pytest.mark.parametrize(
     ("members", "problem"),
     [
-        ([], "no column is named|holds nobody"),
+        ([], "no column name|has no members"),
         (PEOPLE[:79], "79 people, 21% fewer than the 100 before"),
         ([*PEOPLE, *["rubbish"] * 6], "6 of 106 rows hold no address"),
         (None, "No such file"),
@@ -172,7 +172,7 @@ def test_a_list_without_members_or_with_unknown_ones_is_told(house: House) -> No
     house.list("news")
     assert "declares no members" in house.sync("news").problem
     house.sections["news"]["members"] = {"fax": "x"}
-    assert "members name no source" in house.sync("news").problem
+    assert "members have no source" in house.sync("news").problem
 
 
 def test_what_is_given_up_is_no_outage(house: House) -> None:
@@ -198,7 +198,7 @@ def test_what_nobody_has_thought_of_is_an_outage_as_any_other(
     report = house.sync("news", force=True)
     assert (report.people, report.problem) == (
         len(PEOPLE),
-        "news.csv cannot be read: KeyError, which the log tells more of; the last good index stays in use",
+        "news.csv cannot be read: KeyError (see the log); the last good index stays in use",
     )
     assert News.FAILED in report.news
     assert "KeyError while reading news.csv" in caplog.text

@@ -28,8 +28,8 @@ async def test_held_from_the_threshold_on_as_one(campaign: Campaign) -> None:
     assert (entry.copies, entry.reach) == (3, 8)
     (hit,) = (h for h in entry.verdict.hits if h.rule == "unapproved-mailing")
     assert [r.public for r in hit.reasons[-2:]] == [
-        "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes.",
-        "Before it was stopped it had been let through to 4 people.",
+        "It is one of several copies of a mailing: a decision is for all of them, and for further ones.",
+        "4 people had received it before it was stopped.",
     ]
     await campaign.noted()
     assert (await campaign.one()).items() >= {

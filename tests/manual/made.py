@@ -36,7 +36,7 @@ def manual() -> Mapping[Path, str]:
     policy = _below_title((ROOT / "docs/policy.md").read_text())
     men = {
         "smtpguard.1": page(
-            "smtpguard", 1, "hold internal-looking mail on its way to customer lists", text["cli"],
+            "smtpguard", 1, "hold internal-looking mail to customer lists", text["cli"],
             version=__version__, see=("smtpguard.yaml(5)", "smtpguard-policy(5)"),
         ),
         "smtpguard.yaml.5": page(

@@ -347,7 +347,7 @@ def test_the_same_intent_is_the_same_message() -> None:
 def test_answers_go_to_the_contact_or_nowhere() -> None:
     assert read(render(house={"contact": "+46 8 123 456"}))["Reply-To"] is None
     plain = texts(render("held", "en", house={"contact": "+46 8 123 456"}))[0]
-    assert "write to those who decide" in plain
+    assert "write to the approvers" in plain
     assert "Questions: +46 8 123 456." in plain
     assert "Questions" not in texts(render("held", "en", house={"contact": ""}))[0]
 
@@ -404,7 +404,7 @@ def test_a_kind_that_does_not_exist() -> None:
     [("en", ("sv", "en"), "en"), ("de", ("sv", "en"), "sv"), ("", ("sv",), "sv"), ("en", ("sv",), "sv"), ("fi", ("fi",), "en"),
      ("sv-FI", ("en", "sv"), "sv")],
 )  # fmt: skip
-def test_the_readers_language_then_the_organisations(wanted: str, organization: tuple[str, ...], chosen: str) -> None:
+def test_the_readers_language_then_the_organizations(wanted: str, organization: tuple[str, ...], chosen: str) -> None:
     assert choose_language(wanted, organization) == chosen
 
 

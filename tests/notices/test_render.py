@@ -92,12 +92,12 @@ async def test_a_notice_is_for_its_reader() -> None:
     assert envelope.recipients == (Recipient(address=Address.parse("anna@example.com"), notify="NEVER"),)
     assert b"Content-Language: en" in raw  # the writer's own
     [made] = await renderer().render(notice("eva@example.com", notice="approve", language="en"))
-    assert b"Content-Language: sv" in made[1]  # the organisation's
+    assert b"Content-Language: sv" in made[1]  # the organization's
 
 
 @pytest.mark.parametrize(("chosen", "language"), [("en", b"en"), ("sv", b"sv"), ("", b"sv")])
 async def test_a_notice_is_in_the_language_that_its_reader_chose(chosen: str, language: bytes) -> None:
-    """For their account, whatever the organisation speaks."""
+    """For their account, whatever the organization speaks."""
     asked: list[str] = []
 
     async def of(address: str) -> str:

@@ -105,6 +105,6 @@ async def test_a_day_without_anything_is_told_as_such(home: House) -> None:
         (datetime(2026, 10, 25, 12, 0, tzinfo=UTC), datetime(2026, 10, 24, 22, 0, tzinfo=UTC), 25),
     ],
 )
-async def test_the_day_is_the_organisations(tmp_path: Path, at: datetime, since: datetime, hours: int) -> None:
+async def test_the_day_is_the_organizations(tmp_path: Path, at: datetime, since: datetime, hours: int) -> None:
     async with house(tmp_path, documents=observing(POLICY.replace("zone: UTC", f"zone: {ZONE}"))) as home:
         assert day_of(at, home.in_force) == (since, since + timedelta(hours=hours))

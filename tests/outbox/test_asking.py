@@ -132,7 +132,7 @@ async def test_it_was_sent(office: Office) -> None:
     (settled,) = [(data, clear) for kind, data, clear in entries if kind == Kind.SETTLED.value]
     assert settled[0] == {"choice": "sent", "recipients": 1, "people": 60}
     assert settled[1] == {"actor": [EVA, "root"], "comment": ["The relay's log has it"], "recipients": [RAMADAN]}
-    with pytest.raises(Conflict, match="has not asked"):
+    with pytest.raises(Conflict, match="no one is asked"):
         await approvals(office).say(hold_id, sent=False, approver=OMAR, by="root")
 
 

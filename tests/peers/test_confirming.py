@@ -112,7 +112,7 @@ def test_withdrawn_it_reaches_nobody(chain: Chain) -> None:
     mail_that_asks(chain, "slip")
     [hold] = chain.guard.held("slip")
     refused = chain.guard.run("held", "approve", hold["id"], "--as", EVA, exits=1)
-    assert "its writer is asked until" in refused.stderr
+    assert "only its writer can decide until" in refused.stderr
     chain.guard.run("held", "withdraw", hold["id"], "--as", ANNA)
     assert chain.guard.held("slip")[0]["state"] == "withdrawn"
     assert chain.recorder.with_id("slip@example.com") == []
@@ -187,6 +187,6 @@ async def test_for_those_who_decide(web: Site, size: tuple[int, int]) -> None:
     await expect(page.get_by_text("its writer is asked").first).to_be_visible()
     await looks_right(page, f"waiting-{size[0]}")
     await page.goto(f"/held/{hold.hold_id}")
-    await expect(page.get_by_text("Its writer is asked whether it is meant.")).to_be_visible()
+    await expect(page.get_by_text("Its writer is asked to confirm it.")).to_be_visible()
     assert await page.get_by_role("button", name="Send to").count() == 0
     await looks_right(page, f"message-{size[0]}")

@@ -108,11 +108,11 @@ async def test_with_the_keyboard_alone(web: Site) -> None:
     await page.keyboard.type("a password that is long")
     async with page.expect_navigation():
         await page.keyboard.press("Enter")
-    await tabs_to(page, "To the content", most=1)
+    await tabs_to(page, "Skip to the content", most=1)
     await tabs_to(page, "Waiting")
     async with page.expect_navigation():
         await page.keyboard.press("Enter")
-    await tabs_to(page, "To the content", most=1)
+    await tabs_to(page, "Skip to the content", most=1)
     await page.keyboard.press("Enter")
     await tabs_to(page, "SV: keyboard")
     async with page.expect_navigation():
@@ -130,7 +130,7 @@ async def test_the_red_button_in_two_steps_and_the_way_back(web: Site) -> None:
     page = await web.signed_in(OMAR, APPROVER)
     await page.goto("/policy")
     await page.get_by_role("link", name="Emergency stop").click()
-    await page.get_by_label("Why? Everybody who meets the banner reads it.").fill("the wrong list")
+    await page.get_by_label("Reason (everyone who sees the banner reads it)").fill("the wrong list")
     await page.get_by_role("button", name="Freeze now").click()
     await expect(page.get_by_text("Nothing of it is sent from now on.")).to_be_visible()
     await page.goto("/held")
@@ -154,7 +154,7 @@ async def test_what_was_approved_by_mistake_and_frozen_in_time(web: Site) -> Non
     back = page.get_by_role("button", name="Reject it after all, send to nobody")
     await back.click()  # without a reason the browser does not let it go
     assert (await again(web.here, hold.hold_id)).state is State.APPROVED
-    await page.get_by_label("Why is it taken back?").fill("The wrong list")
+    await page.get_by_label("Reason (its writer and the approvers read it)").fill("The wrong list")
     async with page.expect_navigation():
         await back.click()
     await expect(page.get_by_text("It was rejected. It is not sent, and never will be.")).to_be_visible()
@@ -226,7 +226,7 @@ async def test_two_approvers_at_once(web: Site) -> None:
     assert sorted(statuses) == [303, 409]
     said = [await page.inner_text("main") for page in pages]
     assert sum("Your approval counts." in text for text in said) == 1
-    assert sum("it is not what it was when you looked" in text for text in said) == 1
+    assert sum("it has changed since you looked" in text for text in said) == 1
     releases = [i for i in await web.here.home.outbox() if i.hold_id == hold.hold_id and i.kind.value == "release"]
     assert len(releases) == 1
 
@@ -470,14 +470,14 @@ async def test_what_was_typed_when_the_session_had_ended_stands_there_again(web:
     await page.get_by_label("Your question to").fill("Is this\nmeant for them?")
     await ended(web, EVA)
     await page.get_by_role("button", name="Send the question").click()
-    await expect(page.get_by_text("what you had typed is kept")).to_be_visible()
+    await expect(page.get_by_text("what you typed is kept")).to_be_visible()
     assert "meant" not in page.url
     await signs_in(page, EVA)
     await expect(page.get_by_label("Your question to")).to_have_value("Is this\nmeant for them?")
-    await expect(page.get_by_text("stands here again. Nothing of it was sent.")).to_be_visible()
+    await expect(page.get_by_text("is here again. Nothing was sent.")).to_be_visible()
     await page.get_by_role("button", name="Send the question").click()
     await expect(page.get_by_text("The question is on its way to its writer.")).to_be_visible()
-    await expect(page.get_by_text("stands here again")).to_have_count(0)
+    await expect(page.get_by_text("is here again")).to_have_count(0)
     assert await page.evaluate("sessionStorage.getItem('smtpguard-typed')") is None, "what has arrived is kept nowhere"
 
 

@@ -158,7 +158,7 @@ def test_what_may_not_be_read_is_not_taken_for_nobody(read: Read) -> None:
         ({"group": [group_dn("none")]}, "there is no cn=none"),
         ({"group": ["not a name"]}, "invalidDNSyntax|attribute type not present"),
         ({"group": None, "base": "ou=none,dc=example,dc=com", "filter": "(mail=*)"}, "noSuchObject"),
-        ({"group": None, "base": SUFFIX, "filter": "(mail=*"}, "the filter is none"),
+        ({"group": None, "base": SUFFIX, "filter": "(mail=*"}, "the filter is invalid"),
         ({"group": [group_dn("plain")], "password_file": "none"}, "the secret in .*none cannot be read"),
         ({"group": [group_dn("plain")], "ca_file": "password"}, "no certificates in PEM"),
     ],

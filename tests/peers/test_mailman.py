@@ -86,10 +86,10 @@ def test_every_list_of_the_server(core: Mailman) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"password_file": "wrong"}, r"answers 401 .*: who we are is not accepted \(see password_file\)"),
+        ({"password_file": "wrong"}, r"answers 401 .*: the credentials are not accepted \(see password_file\)"),
         ({"user": "somebody"}, "answers 401"),
         ({"password_file": "none"}, "the secret in .*none cannot be read"),
-        ({"list_id": f"none.{DOMAIN}"}, "answers 404 .*: there is no such thing"),
+        ({"list_id": f"none.{DOMAIN}"}, "answers 404 .*: there is no such resource"),
         ({"mailman": "http://127.0.0.1:1/3.1"}, "cannot be reached"),
     ],
 )

@@ -144,7 +144,7 @@ def test_counts_over_transactions_are_asked_of_the_ledger() -> None:
     assert plan.close(replace(LIVE, counts={question: 299})).action is Action.RELAY
     unanswered = plan.close(LIVE)
     assert unanswered.action is Action.HOLD
-    assert unanswered.unknown == (("sender.customers", "the ledger did not count it"),)
+    assert unanswered.unknown == (("sender.customers", "it was not counted"),)
 
 
 def test_a_count_is_asked_for_even_where_its_rule_is_settled() -> None:

@@ -50,7 +50,7 @@ def said(new: Policy, old: Policy = SAMPLE) -> list[str]:
 
 RULE = TEXT[TEXT.index("  - id: internal-to-hidden-members") : TEXT.index("  - id: internal-to-many-customers")]
 LOOSER = {
-    "a rule gone": ((RULE, ""), "rule internal-to-hidden-members: gone"),
+    "a rule gone": ((RULE, ""), "rule internal-to-hidden-members: removed"),
     "observed": ((RULE, RULE + "    mode: observe\n"), "rule internal-to-hidden-members: mode: observe"),
     "excepted": (
         (RULE, RULE + "    unless: {stream: any}\n"),
@@ -206,7 +206,7 @@ def test_where_it_stands_in_the_new_file() -> None:
     assert line[found.column - 1 :].startswith('recipients.undisclosed: ">= 50"')
     assert str(found).startswith(f"etc/policy.yaml:{found.line}:{found.column}: rule internal-to-hidden-members: ")
     [gone] = looser(SAMPLE, changed((RULE, "")), where="etc/policy.yaml")
-    assert (gone.line, str(gone)) == (0, "etc/policy.yaml: rule internal-to-hidden-members: gone")
+    assert (gone.line, str(gone)) == (0, "etc/policy.yaml: rule internal-to-hidden-members: removed")
 
 
 def test_a_field_that_nobody_here_knows_is_compared_as_a_whole() -> None:

@@ -165,4 +165,4 @@ def test_without_a_descriptor_a_connection_is_refused_and_not_left_waiting(grow:
     kept.close()
     tree.process.send_signal(signal.SIGTERM)
     assert tree.wait() == 0
-    assert tree.said().count("no descriptor for a connection") == 1, "once a minute, of which none passes here"
+    assert tree.said().count("no file descriptor for a connection") == 1, "once a minute, of which none passes here"

@@ -62,7 +62,7 @@ async def test_a_database_that_is_not_set_up_says_who_does_that(url: str, tmp_pa
             raise AssertionError
 
 
-@pytest.mark.parametrize(("found", "said"), [("0000", "smtpguard serve brings it there"), ("9999", "newer smtpguard")])
+@pytest.mark.parametrize(("found", "said"), [("0000", "smtpguard serve migrates it"), ("9999", "newer smtpguard")])
 async def test_another_version_is_refused(url: str, tmp_path: Path, found: str, said: str) -> None:
     migrate(url)
     set_version(url, found)
@@ -141,9 +141,9 @@ async def test_a_step_that_fails_leaves_all_as_it_was_and_says_why(
         async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock(), migrate=True):
             raise AssertionError
     said = str(told.value)
-    assert said.startswith(f"the database could not be brought from schema 0001 to {SCHEMA}: ")
+    assert said.startswith(f"the database could not be migrated from schema 0001 to {SCHEMA}: ")
     assert "no_such" in said
-    assert said.endswith(" It is as it was: the smtpguard before can go on with it")
+    assert said.endswith(" It is unchanged: the previous smtpguard can use it")
     assert "\n" not in said
     assert rows(url) == before
     monkeypatch.undo()

@@ -167,11 +167,13 @@ class Entry:
         if holder is None:
             error = ' error="invalid_token"' if text else ""
             raise Refusal(
-                401, "A token is needed: Authorization: Bearer ...", headers={"www-authenticate": f"Bearer{error}"}
+                401, "This needs a token: Authorization: Bearer ...", headers={"www-authenticate": f"Bearer{error}"}
             )
         wait = self._rate.wait(holder.token.token_id)
         if wait > 0:
-            raise Refusal(429, f"{PER_MINUTE} requests a minute.", headers={"retry-after": str(math.ceil(wait))})
+            raise Refusal(
+                429, f"The limit is {PER_MINUTE} requests a minute.", headers={"retry-after": str(math.ceil(wait))}
+            )
         self._rate.take(holder.token.token_id)
         return holder
 
@@ -180,18 +182,18 @@ async def _body(request: Request, operation: Operation) -> BaseModel | None:
     if operation.body is None:
         return None
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(415, "The body is to be application/json.")
+        raise Refusal(415, "The body must be application/json.")
     raw = bytearray()
     async for piece in request.stream():
         raw += piece
         if len(raw) > operation.most_body:
-            raise Refusal(413, f"At most {operation.most_body} octets.")
+            raise Refusal(413, f"The body may have at most {operation.most_body} octets.")
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
         raise Refusal(400, "Invalid JSON.") from None
     if not isinstance(value, dict):
-        raise Refusal(422, "The body is to be an object.")
+        raise Refusal(422, "The body must be a JSON object.")
     return _understood(operation.body, value, "body")
 
 

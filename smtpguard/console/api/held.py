@@ -62,7 +62,7 @@ async def listed(call: Call) -> Page[Held]:
     query: HeldQuery = call.query
     before, after_id = cut(query.cursor) or (None, None)
     if query.cursor and before is None:
-        raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not one that was given here")])
+        raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not a cursor of this list")])
     who, in_force = call.who, call.desk.policies.current()
     marks: list[tuple[str, ...]] = [(f"list:{query.list}",)] if query.list else []
     if not sees_all(who):
@@ -108,18 +108,20 @@ async def approve(call: Call) -> HeldDetail:
     hold = await looked_up(call)
     ahead = outlook(hold, call.who, call.desk.policies.current(), call.desk.clock.now())
     if sorted(body.seen.lists) != sorted(hold.lists) and not _said(hold, call.who.address, Choice.APPROVE, body.seen):
-        raise Refusal(409, "it goes to other lists than when it was looked at")
+        raise Refusal(409, "its lists have changed since it was shown")
     people = 0
     if ahead.may and ahead.sends:
         if body.reach != hold.reach and (hold.reach >= LARGE or body.reach is not None):
-            raise _wrong("reach", f"say how many people it goes to: {hold.reach}")
+            raise _wrong("reach", f"must be the number of people that it reaches: {hold.reach}")
         least = min(hold.reach, ahead.people)
         people = least if body.people is None else body.people
         if not least <= people <= ahead.people:
-            raise _wrong("people", f"its mailing may reach from {least} to {ahead.people} people")
+            raise _wrong("people", f"must be between {least} and {ahead.people}")
         whole = ahead.at_once
         if whole is not None and not whole.refused and body.all_at_once != whole.people:
-            raise _wrong("all_at_once", f"say that it goes to all of them at once, and not in stages: {whole.people}")
+            raise _wrong(
+                "all_at_once", f"must be {whole.people}: it cannot be sent in stages, and goes to all of them at once"
+            )
     return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment, people, body.all_at_once)
 
 
@@ -152,7 +154,7 @@ async def reject(call: Call) -> HeldDetail:
     body: Reject = call.body
     hold = await looked_up(call)
     if hold.state is not State.WAITING and not body.comment.strip():
-        raise _wrong("comment", "say why it is taken back: its writer and those who decide are told")
+        raise _wrong("comment", "give a reason: its writer and the approvers are told")
     return await _voted(call, hold, Choice.REJECT, body.seen, body.comment)
 
 
@@ -184,7 +186,7 @@ async def withdraw(call: Call) -> HeldDetail:
     body: Withdraw = call.body
     hold = await looked_up(call)
     if call.who.address not in hold.senders:
-        raise Refusal(403, "Only its writer takes it back.")
+        raise Refusal(403, "Only its writer can withdraw it.")
     try:
         done = await call.desk.approvals.withdraw(
             hold.hold_id, sender=call.who.address, by=call.holder.by, comment=body.comment
@@ -411,20 +413,20 @@ def _quorum(quorum: Quorum) -> QuorumRow:
 
 _ONE = "/held/{hold_id}"
 OPERATIONS = (
-    Operation(method="GET", path="/held", name="listHeld", summary="Held messages, newest first",
+    Operation(method="GET", path="/held", name="listHeld", summary="List held messages, newest first",
               scope=Scope.HELD_READ, query=HeldQuery, answers=Page[Held], do=listed),
-    Operation(method="GET", path=_ONE, name="showHeld", summary="One held message: why, who decides, what a decision would do; that it was looked at is journalled",
+    Operation(method="GET", path=_ONE, name="showHeld", summary="Show one held message: why, who decides, what a decision would do. Journalled as viewed",
               scope=Scope.HELD_READ, answers=HeldDetail, do=shown, refuses=(404,)),
-    Operation(method="POST", path=f"{_ONE}/approve", name="approveHeld", summary="Agree that it goes out, as the token's account",
+    Operation(method="POST", path=f"{_ONE}/approve", name="approveHeld", summary="Approve it, as the token's account",
               scope=Scope.HELD_DECIDE, body=Approve, answers=HeldDetail, do=approve, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/unvote", name="unvoteHeld", summary="Take back the token's account's approval of a message that waits for others, or undo any until it takes effect",
+    Operation(method="POST", path=f"{_ONE}/unvote", name="unvoteHeld", summary="Take back one's own approval of a waiting message, or undo an approval before the release",
               scope=Scope.HELD_DECIDE, body=Withdraw, answers=HeldDetail, do=unvote, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/reject", name="rejectHeld", summary="Decide that it does not go out, as the token's account",
+    Operation(method="POST", path=f"{_ONE}/reject", name="rejectHeld", summary="Reject it, as the token's account",
               scope=Scope.HELD_DECIDE, body=Reject, answers=HeldDetail, do=reject, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/settle", name="settleHeld", summary="Say of a list's post in doubt that it was sent, or have it sent again, as the token's account",
+    Operation(method="POST", path=f"{_ONE}/settle", name="settleHeld", summary="Settle a post to a list that is in doubt: it was sent, or is to be sent again",
               scope=Scope.HELD_DECIDE, body=Settle, answers=HeldDetail, do=settle, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/confirm", name="confirmHeld", summary="Say that a message of the token's account, which is asked, is meant; it goes out then",
+    Operation(method="POST", path=f"{_ONE}/confirm", name="confirmHeld", summary="Confirm a message of one's own about which the writer is asked; then it is released",
               scope=Scope.HELD_CONFIRM, body=Confirm, answers=HeldDetail, do=confirm, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/withdraw", name="withdrawHeld", summary="Take back a message that the token's account wrote",
+    Operation(method="POST", path=f"{_ONE}/withdraw", name="withdrawHeld", summary="Withdraw a message that the token's account wrote",
               scope=Scope.HELD_WITHDRAW, body=Withdraw, answers=HeldDetail, do=withdraw, refuses=(404, 409)),
 )  # fmt: skip

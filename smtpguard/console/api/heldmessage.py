@@ -56,22 +56,22 @@ class Held(BaseModel):
     held_at: Time
     expires_at: Time
     release_at: Time | None = Field(
-        description="of what waits and is approved: when that takes effect, and until when it can be undone"
+        description="for an approved hold that has not been released: the time of release, until which the approval can be undone"
     )
     sender: str | None
     subject: str
     recipients: int
-    reach: int = Field(description="people after expansion")
+    reach: int = Field(description="number of people after expansion of list addresses")
     lists: list[ListRef]
     rules: list[str]
     mailing: str | None
-    decided_with: str | None = Field(description="the message that stands for its mailing, if it is another")
-    settled: SettledRow | None = Field(description="what became of its recipients, once that is known of all")
+    decided_with: str | None = Field(description="the primary hold of its mailing, if it is another hold")
+    settled: SettledRow | None = Field(description="outcome of its recipients, once all are known")
     asked_at: Time | None = Field(
-        description="since when people are asked whether it was sent: a list's post in doubt is not sent again by itself"
+        description="since when people are asked whether it was sent; a post to a list in doubt is not retried automatically"
     )
-    confirm: ConfirmRow | None = Field(description="what its writer was asked; null where nobody was")
-    url: str | None = Field(description="its page, for people")
+    confirm: ConfirmRow | None = Field(description="the question to its writer; null if the writer was not asked")
+    url: str | None = Field(description="URL of its page in the console")
 
 
 class ConfirmRow(BaseModel):
@@ -85,7 +85,7 @@ class ConfirmRow(BaseModel):
     asked: bool
     confirmed_at: Time | None
     people: int | None = Field(description="the number that the writer typed")
-    lapsed_at: Time | None = Field(description="since when others decide instead")
+    lapsed_at: Time | None = Field(description="since when the approvers decide instead")
 
 
 class SendingRow(BaseModel):
@@ -106,7 +106,9 @@ class Seen(Sent):
     envelope_sha256: Sha256
     policy_sha256: Sha256
     lists: Annotated[list[str], Field(max_length=1000)]
-    copies: int | None = Field(default=None, ge=0, description="of ``covers``; null: of those that wait by then")
+    copies: int | None = Field(
+        default=None, ge=0, description="the `copies` of `covers` as shown; null: all that wait at the time of the vote"
+    )
 
 
 class QuorumRow(BaseModel):
@@ -171,18 +173,22 @@ class HeldDetail(Held):
     votes: list[VoteRow]
     missing: list[QuorumRow]
     may_decide: bool
-    may_undo: bool = Field(description="whether one may undo its approval (unvote), as long as it does not take effect")
-    may_take_back: bool = Field(description="whether one may reject what is approved, as far as it is not out")
-    sending: SendingRow | None = Field(description="of what is approved; null where nothing is to be sent")
-    stopped: bool = Field(description="whether its release was taken back when some had it, or may have it")
-    frozen_by: list[FreezeRow] = Field(description="freezes that keep it from going: it goes when all are lifted")
+    may_undo: bool = Field(
+        description="whether this account may take back or undo an approval (unvote) before the release"
+    )
+    may_take_back: bool = Field(description="whether this account may still reject what is approved and not yet sent")
+    sending: SendingRow | None = Field(description="progress of the release; null if nothing is to be sent")
+    stopped: bool = Field(
+        description="whether its release was stopped after some recipients had, or may have, received it"
+    )
+    frozen_by: list[FreezeRow] = Field(description="freezes that stop its release; it is sent when all are lifted")
     why_not: Literal["", "own", "voted", "leaving", "decided", "role", "group", "writer"]
-    approval_sends: bool = Field(description="whether one's own approval would be the last that is needed")
+    approval_sends: bool = Field(description="whether this account's approval would complete the quorum")
     reach_must_be_said: bool
-    people_at_most: int = Field(description="how many its mailing may reach in all, with copies that are still to come")
-    at_once: AtOnceRow | None = Field(description="why it cannot be sent in stages; null where that is no question")
+    people_at_most: int = Field(description="how many people its mailing may reach in all, further copies included")
+    at_once: AtOnceRow | None = Field(description="why it cannot be sent in stages; null if it can, or has no stages")
     covers: CoversRow
-    letters: list[LetterRow] = Field(description="that are decided on with it")
+    letters: list[LetterRow] = Field(description="further letters of its sender that are decided with it")
     seen: Seen
 
 

@@ -24,7 +24,7 @@ async def report(call: Call) -> Long:
         raise not_in_scope(Scope.INCIDENT_NAMES)
     about = _about(call, body)
     if about == About(whole=about.whole):
-        problem = "say what it is about: ids, lists, senders, subject, since or until"
+        problem = "give at least one of ids, lists, senders, subject, since, until"
         raise Refusal(422, errors=[Wrong(at="body", problem=problem)])
     by = (call.who.address, call.holder.by)
     try:
@@ -65,6 +65,6 @@ def _about(call: Call, body: Incident) -> About:
 
 
 OPERATIONS = (
-    Operation(method="POST", path="/incident/report", name="reportIncident", summary="Who sent what, when, to how many, what became of it and who decided, with the proof that the journal is whole; a report with names is journalled",
+    Operation(method="POST", path="/incident/report", name="reportIncident", summary="Make an incident report with the proof that the journal is whole; a report with names is journalled",
               scope=Scope.INCIDENT_READ, more=(Scope.INCIDENT_NAMES,), body=Incident, answers=IncidentReport, do=report, refuses=(404, 409)),
 )  # fmt: skip

@@ -82,8 +82,8 @@ class ListCount(NameCount):
     audience: str | None
     sensitivity: str | None
     category: str | None
-    reached: PeopleCount = Field(description="people on it who have it")
-    perhaps: PeopleCount = Field(description="and how many more may")
+    reached: PeopleCount = Field(description="members of the list who received it")
+    perhaps: PeopleCount = Field(description="members of the list who may have received it")
 
 
 class AddressCount(BaseModel):
@@ -191,17 +191,17 @@ class IncidentReport(BaseModel):
     first_at: Time
     last_at: Time
     went_first_at: Time | None = Field(
-        description="when the relay took the first of what went out; null where nothing did"
+        description="when the relay accepted the first message; null if it accepted none"
     )
-    went_last_at: Time | None = Field(description="and the last")
+    went_last_at: Time | None = Field(description="when the relay accepted the last message; null if it accepted none")
     messages: int
     again: int
-    refused: list[RefusedCount] = Field(
-        description="recipients whom the relay refused at RCPT: no message was for them"
-    )
+    refused: list[RefusedCount] = Field(description="recipients whom the relay refused at RCPT, before any message")
     reached: Sum
     open: Sum
-    perhaps: PeopleCount = Field(description="how many more people may have it, of whose copies nobody knows")
+    perhaps: PeopleCount = Field(
+        description="people who may have received it: the delivery of their copies is in doubt"
+    )
     ends: list[EndRow]
     shown: int | None
     copies: list[CopyCount]
@@ -221,6 +221,6 @@ class IncidentReport(BaseModel):
     erased: int
     unsettled: list[str]
     timeline: list[StepRow]
-    language: str = Field(description="of the texts that follow")
-    paragraph: list[StatementRow] = Field(description="what to say first, to be read aloud as it stands")
-    sections: list[PartRow] = Field(description="all that the report says")
+    language: str = Field(description="language of the texts in this report")
+    paragraph: list[StatementRow] = Field(description="summary of the incident in sentences")
+    sections: list[PartRow] = Field(description="the whole report, in sections")

@@ -31,7 +31,7 @@ async def rows(call: Call) -> Page[MailingRow]:
     query: MailingsQuery = call.query
     state = State(query.state) if query.state is not None else None
     if query.cursor and cut(query.cursor) is None:
-        raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not one that was given here")])
+        raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not a cursor of this list")])
     found, further = await listed(
         call.desk, call.who, limit=query.limit, after=query.cursor, least=query.least, state=state
     )
@@ -96,7 +96,7 @@ async def people(call: Call) -> Long:
     body: People = call.body
     mailing = await looked_up(call)
     if bool(body.list) == bool(body.csv):
-        raise Refusal(422, errors=[Wrong(at="body", problem="from where the addresses come: list or csv")])
+        raise Refusal(422, errors=[Wrong(at="body", problem="give either list or csv")])
     try:
         got = await told(
             call.desk,
@@ -149,22 +149,22 @@ def _row(mailing: Mailing) -> MailingRow:
 
 _ONE = "/mailings/{mailing_id}"
 OPERATIONS = (
-    Operation(method="GET", path="/mailings", name="listMailings", summary="Mailings, the latest first",
+    Operation(method="GET", path="/mailings", name="listMailings", summary="List mailings, latest first",
               scope=Scope.MAILINGS_READ, query=MailingsQuery, answers=Page[MailingRow], do=rows),
-    Operation(method="GET", path=_ONE, name="showMailing", summary="One mailing: how many people it came for, and what became of it",
+    Operation(method="GET", path=_ONE, name="showMailing", summary="Show one mailing: how many people it is for, and its state",
               scope=Scope.MAILINGS_READ, answers=MailingRow, do=shown, refuses=(404,)),
-    Operation(method="POST", path=f"{_ONE}/feedback", name="reportOnMailing", summary="Say how many more bounces or complaints there are; too many stop a release in stages",
+    Operation(method="POST", path=f"{_ONE}/feedback", name="reportOnMailing", summary="Report further bounces or complaints; too many stop a release in stages",
               scope=Scope.MAILINGS_FEEDBACK, body=Feedback, answers=MailingRow, do=feedback, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/stop", name="stopMailing", summary="Stop a release in stages, as the token's account",
               scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=stop, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/go-on", name="continueMailing", summary="Open the next stage, or go on after a stop, as the token's account",
               scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=go_on, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/reject", name="rejectMailing", summary="Reject what was approved of it and has not gone, and what still comes, as the token's account",
+    Operation(method="POST", path=f"{_ONE}/reject", name="rejectMailing", summary="Reject what is approved and not yet sent, and all further copies, as the token's account",
               scope=Scope.HELD_DECIDE, body=RejectMailing, answers=MailingRow, do=reject, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back what was decided on it, as the token's account: what has not gone waits for people again, and the next message of it is judged anew",
+    Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back the decision, as the token's account: what is not yet sent is held again, and the policy judges the next copy anew",
               scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=reopen, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/people/agree", name="agreeToPeople", summary="Ask that it be told who got it, or agree to what another has asked, as the token's account",
+    Operation(method="POST", path=f"{_ONE}/people/agree", name="agreeToPeople", summary="Ask for the addresses of those who received it, or agree to another person's request, as the token's account",
               scope=Scope.MAILINGS_PEOPLE, body=Moved, answers=Disclosure, do=agree, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/people", name="listPeople", summary="Who got it, of the people of a list or of a file, for the two who agreed; journalled",
+    Operation(method="POST", path=f"{_ONE}/people", name="listPeople", summary="Show which people of a list or a file received it, to the two who agreed; journalled",
               scope=Scope.MAILINGS_PEOPLE, body=People, answers=WhoGot, do=people, refuses=(404, 409), most_body=MOST_MESSAGE),
 )  # fmt: skip

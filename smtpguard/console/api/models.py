@@ -298,7 +298,7 @@ class FreezeSet(BaseModel):
     freeze: FreezeRow
     recalled: int
     past_recall: int
-    problems: list[str] = Field(description="commands that were to be run and failed")
+    problems: list[str] = Field(description="freeze or thaw commands that failed")
 
 
 class FreezeLifted(BaseModel):
@@ -340,7 +340,7 @@ class PolicyShown(BaseModel):
     sha256: str
     enforce: bool
     rules: list[PolicyRule]
-    groups: dict[str, int] = Field(description="how many people are in each")
+    groups: dict[str, int] = Field(description="number of people in each group")
 
 
 class Explain(Sent):
@@ -418,16 +418,18 @@ class Verified(BaseModel):
     entries: int
     first_bad: FirstBad | None
     lost: list[Lost]
-    renewed: int | None = Field(description="The entry since which the secret is in force; null where it always was.")
-    others: list[str] = Field(description="Other journals that the state folder has checkpoints of.")
+    renewed: int | None = Field(
+        description="The entry that put the present secret in force; null if it is the first secret."
+    )
+    others: list[str] = Field(description="Other journals with checkpoints in the state folder.")
     unreadable: int
     filed: bool = Field(
-        description="Whether the file of checkpoints has one of this journal; without, an end that was cut off could not be told."
+        description="Whether the file of checkpoints has one of this journal; without it, a missing end of the journal cannot be detected."
     )
     witnessed: Witnessed | None = Field(
-        description="Null where there is no witness: who is root on the host could make all of it anew."
+        description="Null if there is no witness: then root on this host could rewrite the whole journal undetected."
     )
-    trimmed: int | None = Field(description="The last entry that retention has trimmed; null where none is.")
+    trimmed: int | None = Field(description="The last entry that retention has deleted; null if none.")
     unsigned: list[Unsigned]
     backwards: list[Backwards]
     beside: list[Beside]
@@ -440,5 +442,5 @@ class Me(BaseModel):
     name: str
     roles: list[str]
     token: str
-    scopes: list[str] = Field(description="those that the account's roles make worth something")
+    scopes: list[str] = Field(description="the scopes that the account's roles allow")
     expires_at: Time

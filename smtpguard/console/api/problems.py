@@ -27,7 +27,7 @@ TITLES: Mapping[int, str] = {
 class Wrong(BaseModel):
     """One error in a request."""
 
-    at: str = Field(description="where: body.comment, query.limit")
+    at: str = Field(description="place of the error, like body.comment or query.limit")
     problem: str
 
 

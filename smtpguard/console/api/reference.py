@@ -72,12 +72,12 @@ async def verify(call: Call) -> Verified:
 
 
 OPERATIONS = (
-    Operation(method="GET", path="/me", name="showMe", summary="As whom this token acts, and what it may do",
+    Operation(method="GET", path="/me", name="showMe", summary="Show the token's account and scopes",
               scope=None, answers=Me, do=me),
-    Operation(method="GET", path="/lists", name="showLists", summary="The customer lists: how many people, how fresh",
+    Operation(method="GET", path="/lists", name="showLists", summary="List the customer lists with the number of people and the age of each index",
               scope=Scope.LISTS_READ, answers=Lists, do=lists),
-    Operation(method="GET", path="/policy", name="showPolicy", summary="The rules in force",
+    Operation(method="GET", path="/policy", name="showPolicy", summary="Show the rules in force",
               scope=Scope.POLICY_READ, answers=PolicyShown, do=policy),
-    Operation(method="GET", path="/audit/verify", name="verifyJournal", summary="Whether anything in the journal was edited, removed or put in",
+    Operation(method="GET", path="/audit/verify", name="verifyJournal", summary="Verify that no journal entry was edited, removed or inserted",
               scope=Scope.AUDIT_READ, answers=Verified, do=verify, refuses=(409,)),
 )  # fmt: skip

@@ -36,7 +36,7 @@ def _row(one: Return) -> ReturnRow:
 
 
 OPERATIONS = (
-    Operation(method="POST", path="/returns", name="takeReturn", summary="Take a mail that came back: a report on delivery, a complaint, a reply; answered once it is stored",
+    Operation(method="POST", path="/returns", name="takeReturn", summary="Store a mail that came back: a DSN, a complaint, a reply. Answers once it is stored",
               scope=Scope.MAILINGS_FEEDBACK, body=ReturnedMail, answers=ReturnsTaken, do=take, most_body=MOST_MESSAGE),
     Operation(method="GET", path="/mailings/{mailing_id}/returns", name="listReturns", summary="What came back after a mailing: how much, how fast, whether it calms, what was done meanwhile; and the latest",
               scope=Scope.MAILINGS_READ, answers=Returns, do=rows, refuses=(404,)),

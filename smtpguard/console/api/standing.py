@@ -43,7 +43,7 @@ async def lift(call: Call) -> FreezeLifted:
     try:
         hooks = await call.desk.freezes.thaw(freeze_id, by=call.holder.by, person=call.who.address)
     except KeyError:
-        raise Refusal(404, "No such freeze stands.") from None
+        raise Refusal(404, "There is no such freeze.") from None
     except AnotherNeeded:
         return FreezeLifted(id=freeze_id, lifted=False, problems=[])
     return FreezeLifted(id=freeze_id, lifted=True, problems=_problems(hooks))
@@ -52,11 +52,11 @@ async def lift(call: Call) -> FreezeLifted:
 def _value(call: Call, selector: Selector, value: str) -> str:
     registry = call.desk.policies.current().registry
     if selector is Selector.ALL and value:
-        raise Refusal(422, errors=[Wrong(at="body.value", problem="nothing, where all is to be frozen")])
+        raise Refusal(422, errors=[Wrong(at="body.value", problem="must be empty if the selector is all")])
     if selector is not Selector.ALL and not value:
-        raise Refusal(422, errors=[Wrong(at="body.value", problem=f"which {selector.value} is to be frozen")])
+        raise Refusal(422, errors=[Wrong(at="body.value", problem=f"is required: the {selector.value} to freeze")])
     if selector is Selector.LIST and value not in registry.lists:
-        raise Refusal(422, errors=[Wrong(at="body.value", problem="the policy has no such list")])
+        raise Refusal(422, errors=[Wrong(at="body.value", problem="the policy has no list of this name")])
     if selector is Selector.SENDER:
         try:
             return Address.parse(value).canonical(registry.digester.delimiters)
@@ -82,9 +82,9 @@ def _problems(hooks: tuple[Hook, ...]) -> list[str]:
 
 
 OPERATIONS = (
-    Operation(method="GET", path="/freezes", name="listFreezes", summary="What stands still",
+    Operation(method="GET", path="/freezes", name="listFreezes", summary="List the freezes in force",
               scope=Scope.FREEZES_READ, answers=Freezes, do=listed),
-    Operation(method="POST", path="/freezes", name="freeze", summary="Stand still: everything, a list, a sender, a mailing or a thread",
+    Operation(method="POST", path="/freezes", name="freeze", summary="Freeze everything, a list, a sender, a mailing or a thread",
               scope=Scope.FREEZES_SET, body=SetFreeze, answers=FreezeSet, do=freeze),
     Operation(method="DELETE", path="/freezes/{freeze_id}", name="liftFreeze", summary="Lift a freeze",
               scope=Scope.FREEZES_LIFT, answers=FreezeLifted, do=lift, refuses=(404,)),

@@ -81,14 +81,14 @@ async def _said(call: Call, saying: Awaitable[None]) -> History:
 
 _ONE = "/held/{hold_id}"
 OPERATIONS = (
-    Operation(method="GET", path=f"{_ONE}/text", name="readHeld", summary="What it says, for whom the policy shows it to; that it was read is journalled",
+    Operation(method="GET", path=f"{_ONE}/text", name="readHeld", summary="Show its text, if the policy allows it to this account; journalled",
               scope=Scope.HELD_TEXT, answers=Text, do=text, refuses=(404,)),
-    Operation(method="GET", path=f"{_ONE}/history", name="historyOfHeld", summary="All that happened to it, from the journal, oldest first",
+    Operation(method="GET", path=f"{_ONE}/history", name="historyOfHeld", summary="Show all that happened to it, from the journal, oldest first",
               scope=Scope.HELD_READ, answers=History, do=history, refuses=(404,)),
-    Operation(method="POST", path=f"{_ONE}/ask", name="askAboutHeld", summary="Ask its writer, as the token's account",
+    Operation(method="POST", path=f"{_ONE}/ask", name="askAboutHeld", summary="Ask its writer a question, as the token's account",
               scope=Scope.HELD_DECIDE, body=Question, answers=History, do=ask, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/answer", name="answerAboutHeld", summary="Answer what was asked, or tell those who decide something, about a message that the token's account wrote",
+    Operation(method="POST", path=f"{_ONE}/answer", name="answerAboutHeld", summary="Answer a question about one's own message, or write to the approvers",
               scope=Scope.HELD_WITHDRAW, body=Answer, answers=History, do=answer, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/plea", name="pleadForHeld", summary="Ask for the release of a message that the token's account wrote",
+    Operation(method="POST", path=f"{_ONE}/plea", name="pleadForHeld", summary="Ask for the release of a message of one's own",
               scope=Scope.HELD_WITHDRAW, body=Answer, answers=History, do=plead, refuses=(404, 409)),
 )  # fmt: skip

@@ -81,7 +81,7 @@ class Tokens:
             )
         idle = [scope.value for scope in scopes if not account.may(SCOPE_ASKS[scope])]
         if idle:
-            raise NoToken(f"{account.address} may not do that itself: {', '.join(idle)}")
+            raise NoToken(f"{account.address} has no role for: {', '.join(idle)}")
         secret, now = secrets.token_urlsafe(32), self._clock.now()
         token = Token(
             token_id=self._new_id(),

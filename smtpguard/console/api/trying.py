@@ -47,16 +47,16 @@ async def explain(call: Call) -> Explained:
 def raw_of(text: str, encoded: str) -> bytes:
     """The message in either encoding. Raises Refusal."""
     if bool(text) == bool(encoded):
-        raise Refusal(422, errors=[Wrong(at="body.message", problem="either message or message_base64")])
+        raise Refusal(422, errors=[Wrong(at="body.message", problem="give either message or message_base64")])
     if text:
         raw = text.encode()
     else:
         try:
             raw = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
-            raise Refusal(422, errors=[Wrong(at="body.message_base64", problem="no base64")]) from None
+            raise Refusal(422, errors=[Wrong(at="body.message_base64", problem="not base64")]) from None
     if len(raw) > MOST_OCTETS:
-        raise Refusal(413, f"At most {MOST_OCTETS} octets.")
+        raise Refusal(413, f"The message may have at most {MOST_OCTETS} octets.")
     return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # lines in JSON end as in files, in mail with CRLF
 
 
@@ -69,6 +69,6 @@ def _address(text: str, at: str, wrong: list[Wrong]) -> Address | None:
 
 
 OPERATIONS = (
-    Operation(method="POST", path="/policy/explain", name="explain", summary="What would become of a message, and why; nothing is sent",
+    Operation(method="POST", path="/policy/explain", name="explain", summary="Say what the policy would decide about a message, and why; nothing is sent",
               scope=Scope.POLICY_READ, body=Explain, answers=Explained, do=explain, most_body=MOST_MESSAGE),
 )  # fmt: skip

@@ -33,9 +33,11 @@ from smtpguard.notices.noticedata import nameable
 _MOST_WORDS = 2_000
 _CARRIED = ("content", "envelope", "policy", "lists", "copies", "people", "at_once")
 """Form fields with what the page showed for an approval."""
-CHANGED = "Nothing was done: it is not what it was when you looked. This is how it stands now."
+CHANGED = "Nothing was done: it has changed since you looked. This is its present state."
 
-UNCONFIRMED = N_("It was not sent: it cannot be sent in stages, and nobody said that it goes to everybody at once.")
+UNCONFIRMED = N_(
+    "It was not sent: it cannot be sent in stages, and you did not confirm that it goes to everyone at once."
+)
 
 
 @for_roles(APPROVER)
@@ -49,7 +51,7 @@ async def vote(request: Request) -> Response:
     if choice is Choice.APPROVE and _words(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
     if choice is Choice.REJECT and not comment and hold.state is not State.WAITING:  # people were told that it goes
-        wrong = {"comment": said("Say why it is rejected: its writer reads it.")}
+        wrong = {"comment": said("Give a reason for the rejection: its writer reads it.")}
         return await shown(
             request, hold, seen, 422, said("Nothing is decided yet: see below what is missing."), wrong=wrong
         )
@@ -122,7 +124,7 @@ async def settle(request: Request) -> Response:
     sent = await form(request)
     choice = _words(sent, "choice")
     if choice not in ("sent", "again"):
-        return await shown(request, hold, seen, 422, said("Say which it was."))
+        return await shown(request, hold, seen, 422, said("Choose what happened."))
 
     async def act() -> None:
         await here.approvals.say(
@@ -209,7 +211,7 @@ async def withdraw(request: Request) -> Response:
 @for_roles()
 async def answer(request: Request) -> Response:
     said = speech(request)
-    return await _write(request, desk(request).talks.answer, said("Write what they are to know."), "answered")
+    return await _write(request, desk(request).talks.answer, said("Write your message."), "answered")
 
 
 @for_roles()
@@ -262,11 +264,11 @@ async def _done(request: Request, act: Callable[[], Awaitable[None]], what: str)
     except Conflict:
         return await _not_done(request, 409, said(CHANGED))
     except NotEntitled:
-        return await _not_done(request, 403, said("Nothing was done: you are not one of those who may do this."))
+        return await _not_done(request, 403, said("Nothing was done: you have no right to do this."))
     except Unconfirmed:
         return await _not_done(request, 422, said(UNCONFIRMED))
     except Refused:
-        return await _not_done(request, 409, said("Nothing was done: nobody can be asked about this message."))
+        return await _not_done(request, 409, said("Nothing was done: this message has no writer to ask."))
     except LedgerError:
         return await _not_done(
             request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")

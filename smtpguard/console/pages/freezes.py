@@ -44,11 +44,11 @@ async def freeze(request: Request) -> Response:
         try:
             value = Address.parse(value).canonical(here.delimiters)
         except BadAddress:
-            wrong["sender"] = said("That is no address: {address}", address=value)
+            wrong["sender"] = said("Not an address: {address}", address=value)
     elif (selector is Selector.LIST and value not in here.lists) or (selector is not Selector.ALL and not value):
         wrong[selector.value] = said("Choose what to stop.")
     if not reason:
-        wrong["reason"] = said("Say why: everybody who meets the banner reads it.")
+        wrong["reason"] = said("Give a reason: everyone who sees the banner reads it.")
     if wrong:
         return await _shown(request, 422, wrong=wrong)
     hours = sent.get("hours", "")
@@ -72,7 +72,7 @@ async def _asking(request: Request, status: int = 200, problem: str = "") -> Res
     here, said = desk(request), speech(request)
     freeze = await _standing(request)
     if freeze is None:
-        return await _shown(request, 409, said("That was lifted already."))
+        return await _shown(request, 409, said("It is already lifted."))
     two = here.freezes.thaw_two
     return await page(
         request,
@@ -99,13 +99,15 @@ async def thaw(request: Request) -> Response:
         if not seen.isdecimal():
             return await _asking(request, 422)
         if (await here.freezes.released_by([freeze])).messages > int(seen):
-            return await _asking(request, 409, said("More would go out by now than when you looked. Look again."))
+            return await _asking(
+                request, 409, said("More messages would be sent now than when you looked. Look again.")
+            )
     try:
         hooks = await here.freezes.thaw(request.path_params["freeze_id"][:100], by=who.address)
     except AnotherNeeded:
         return see_other("/still", done="thaw-asked")
     except KeyError:
-        return await _shown(request, 409, said("That was lifted already."))
+        return await _shown(request, 409, said("It is already lifted."))
     except LedgerError:
         return await _shown(request, 503, said("It is frozen still: the record cannot be written at the moment."))
     if any(hook.problem for hook in hooks):
@@ -113,7 +115,7 @@ async def thaw(request: Request) -> Response:
             request,
             200,
             said(
-                "It is lifted, but a command that was to be run then has failed: {what}",
+                "It is lifted, but a command after the thaw failed: {what}",
                 what="; ".join(_in_words(hooks, said)),
             ),
         )

@@ -41,7 +41,7 @@ async def history(request: Request) -> Response:
         further=asks.url(cursor(found[-1].held_at, found[-1].hold_id), path="/history") if more else "",
         lists=sorted((title, name) for name, title in titles(request).items()),
         rules=ruled(in_force, said),
-        kinds={**{end: labels.SHORT_STATES[end] for end in ENDS}, ANY: N_("whatever became of it")},
+        kinds={**{end: labels.SHORT_STATES[end] for end in ENDS}, ANY: N_("any outcome")},
         states=labels.SHORT_STATES,
     )
 

@@ -59,7 +59,7 @@ async def report(request: Request) -> Response:
     asked = {name: _value(sent, name) for name in (_FIELDS if anything else ("id",))}
     asked |= {name: "on" for name in ("alone", "names", "proof") if sent.get(name)}
     wrong = {
-        name: said("That is no time: write 2026-11-26 09:30, in UTC, or 2h for so long ago.")
+        name: said("Not a time: write 2026-11-26 09:30, in UTC, or 2h for two hours ago.")
         for name in ("since", "until")
         if not _is_time(asked.get(name, ""), here.clock.now())
     }
@@ -67,7 +67,7 @@ async def report(request: Request) -> Response:
         return await _shown(request, asked, 422, wrong=wrong)
     about = _about(asked, here.clock.now())
     if about == About(whole=about.whole):
-        return await _shown(request, asked, 422, wrong={"id": said("Say what it is about.")})
+        return await _shown(request, asked, 422, wrong={"id": said("Say what the report is about.")})
     problem = await _taken_down(request, sent) if anything else ""
     in_force = here.policies.current()
     may = None if anything else lambda found: answers_for(who, found.lists, in_force, here.clock.now())
@@ -85,10 +85,10 @@ async def report(request: Request) -> Response:
         return await _shown(request, asked, 409, said("Another report is being made: ask again in a minute."))
     except NothingFits as error:
         why = [f"{each[:1].upper()}{each[1:]}." for each in error.why]
-        nothing = [] if error.rest else [said("Nothing in the journal fits.")]
+        nothing = [] if error.rest else [said("Nothing in the journal matches.")]
         return await _shown(request, asked, 404, " ".join([*nothing, *why]))
     except TooMany:
-        return await _shown(request, asked, 422, said("Too many messages fit: ask for less at a time."))
+        return await _shown(request, asked, 422, said("Too many messages match: narrow the search."))
     except LedgerError:
         return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
     page = await asyncio.to_thread(told, made, said, who.address)

@@ -61,15 +61,17 @@ async def act(request: Request) -> Response:
     if move is None:
         raise HTTPException(404)
     if sent.get("move") == "reject" and not comment:
-        return await _shown(request, 422, wrong={"comment": said("Say why it is rejected: its writer reads it.")})
+        return await _shown(
+            request, 422, wrong={"comment": said("Give a reason for the rejection: its writer reads it.")}
+        )
     try:
         made = await move(found.mailing_id, approver=who.address, by=f"console: {who.address}", comment=comment)
     except Conflict:
         return await _shown(
-            request, 409, said("Nothing was done: it is not what it was when you looked. This is how it stands now.")
+            request, 409, said("Nothing was done: it has changed since you looked. This is its present state.")
         )
     except NotEntitled:
-        return await _shown(request, 403, said("Nothing was done: you are not one of those who may do this."))
+        return await _shown(request, 403, said("Nothing was done: you have no right to do this."))
     except LedgerError:
         return await _shown(
             request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
@@ -104,10 +106,10 @@ async def people(request: Request) -> Response:
     except NoAddresses as why:
         return await _shown(request, 422, wrong={"list": said("These addresses cannot be read: {why}.", why=str(why))})
     except NotAllOfThem as some:
-        wrong = said("Not all of them can be told: it went to {then}. Choose a file exported then.", then=some.older)
+        wrong = said("Not all of them can be matched: it went to {then}. Choose a file exported then.", then=some.older)
         return await _shown(request, 422, wrong={"list": wrong})
     except NotEntitled:
-        return await _shown(request, 403, said("Nothing was told: two of those who decide on it agree first."))
+        return await _shown(request, 403, said("No addresses were shown: two approvers must agree first."))
     except Occupied:
         return await _shown(request, 409, said("Another one is being made: ask again in a minute."))
     except LedgerError:
@@ -176,7 +178,7 @@ async def correct(request: Request) -> Response:
         )
         return await _shown(request, 422, wrong={"file": wrong})
     except NotEntitled:
-        return await _shown(request, 403, said("Nothing was done: you are not one of those who may do this."))
+        return await _shown(request, 403, said("Nothing was done: you have no right to do this."))
     except Refused as why:
         return await _shown(request, 422, wrong={"file": said("No correction was begun: {why}.", why=said(str(why)))})
     except LedgerError:

@@ -98,11 +98,9 @@ async def tried(request: Request) -> Response:
     try:
         path, recipients = _envelope(message, str(sent.get("from", "")), str(sent.get("to", "")))
     except _NotOne as bad:
-        return await _shown(
-            request, sent, 422, wrong={bad.field: said("That is no address: {address}", address=bad.text)}
-        )
+        return await _shown(request, sent, 422, wrong={bad.field: said("Not an address: {address}", address=bad.text)})
     if not recipients:
-        return await _shown(request, sent, 422, wrong={"to": said("Nobody to send it to: write the recipients.")})
+        return await _shown(request, sent, 422, wrong={"to": said("There are no recipients: write them.")})
     found = await desk(request).trial.explain(message, path, recipients)
     reach = found.recipients.reach
     avoid = {

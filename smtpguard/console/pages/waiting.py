@@ -246,7 +246,7 @@ async def decided(request: Request) -> Response:
     people = sum(int(shown) for _, _, shown, _ in seen.values() if shown.isdecimal())
     wrong = dict[str, str]()
     if choice is Choice.REJECT and not comment:
-        wrong["comment"] = said("Say why: the writers read it.")
+        wrong["comment"] = said("Give a reason: the writers read it.")
     elif choice is Choice.APPROVE and people >= LARGE and digits(sent, "number") != str(people):
         wrong["number"] = said("Type how many people they reach together, to be sure.")
     elif choice is Choice.APPROVE and people < LARGE and digits(sent, "number") != str(len(holds)):
@@ -273,7 +273,7 @@ async def decided(request: Request) -> Response:
             )  # fmt: skip
             done.append(made)
         except NotEntitled:
-            left.append((hold, said("you are not one of those who may decide on it")))
+            left.append((hold, said("you cannot decide on it")))
         except Unconfirmed:
             left.append((hold, said("it cannot be sent in stages: decide on it by itself")))
         except (Refused, KeyError):

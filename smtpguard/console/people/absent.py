@@ -24,7 +24,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.absences import LONGEST, Absence
 from smtpguard.policy.fields import day
 
-NOT_AWAY = N_("{address} has not said that they are away.")
+NOT_AWAY = N_("{address} is not away.")
 
 
 class Wrong(Exception):
@@ -119,9 +119,9 @@ class Absent:
             if said is None or said.over(self._clock.now(), desk(request).policies.current().groups.zone):
                 raise NotPossible(NOT_AWAY, who)
             if said.deputy != deputy or not deputy:
-                raise NotPossible(N_("It is not what it was: {address} has said something else meanwhile."), who)
+                raise NotPossible(N_("It has changed: {address} has changed their absence meanwhile."), who)
             if desk(request).policies.current().addresses_of(admin) & {said.person, said.deputy}:
-                raise NotPossible(N_("Nobody agrees to this for themselves: another admin does."))
+                raise NotPossible(N_("You cannot approve your own deputy: another admin must do it."))
             return to(said), self._event(change, said, admin)
 
         try:
@@ -140,12 +140,12 @@ class Absent:
         if until < since:
             raise Wrong("until", N_("The last day is before the first one."))
         if until < today:
-            raise Wrong("until", N_("That is over already."))
+            raise Wrong("until", N_("The last day is in the past."))
         if until - since > LONGEST:
-            raise Wrong("until", N_("That is longer than a year."))
+            raise Wrong("until", N_("The absence is longer than a year."))
         deputy = await self._known(str(form.get("deputy", "")).strip(), in_force)
         if deputy and deputy in in_force.addresses_of(who):
-            raise Wrong("deputy", N_("That is you: somebody else decides for you."))
+            raise Wrong("deputy", N_("You cannot be your own deputy."))
         return Absence(person=who, since=since, until=until, deputy=deputy)
 
     async def _known(self, text: str, in_force: InForce) -> str:
@@ -156,12 +156,12 @@ class Absent:
         try:
             address = Address.parse(text).canonical(self._delimiters)
         except BadAddress:
-            raise Wrong("deputy", N_("That is no address.")) from None
+            raise Wrong("deputy", N_("Not an address.")) from None
         if any(address in people for people in in_force.groups.values()):
             return address
         account = await self._people.account(Keys(address=address))
         if account is None or not account.may(May.DECIDE):
-            raise Wrong("deputy", N_("They are of no group, and have no account with the approver's role."))
+            raise Wrong("deputy", N_("This person is in no group and has no account with the approver's role."))
         return address
 
     def _event(self, change: str, absence: Absence, by: str) -> Event:
@@ -224,4 +224,4 @@ def _day(value: object, field: str) -> date:
     try:
         return day(value)
     except Invalid:
-        raise Wrong(field, N_("That is no day.")) from None
+        raise Wrong(field, N_("Not a day.")) from None

@@ -81,7 +81,7 @@ class Accounts:
 
         def step(found: Sequence[Account]) -> Turn:
             if found:
-                return Turn(refused=N_("{address} has an account already."))
+                return Turn(refused=N_("{address} already has an account."))
             data = {"roles": [r.value for r in made.roles], "with": "password" if password else "sso"}
             return Turn(account=made, events=(self.event(made, "added", by, **data),))
 
@@ -123,7 +123,7 @@ class Accounts:
         """Change from a password to single sign-on: at once if ``subject`` was proven, else at the next sign-on with
         this address. Password and second factor are removed; the provider asks for them from now on."""
         if account.subject:
-            raise NotPossible(N_("{address} comes by single sign-on already."), account.address)
+            raise NotPossible(N_("{address} already uses single sign-on."), account.address)
 
         def moved(a: Account) -> Account:
             return replace(a, subject=subject, password="", totp="", totp_step=0, recovery=())
@@ -140,7 +140,7 @@ class Accounts:
     async def confirm_factor(self, account: Account, sealed: str, code: str, *, by: str) -> list[str]:
         """The same by the owner, who proves with a code that the secret has arrived."""
         if self._factors.step(sealed, code, self._clock.now()) is None:
-            raise NotPossible(N_("That is not the code that it shows now."))
+            raise NotPossible(N_("The code is wrong."))
         return await self.set_factor(account, sealed, by=by)
 
     async def drop_factor(self, account: Account, *, by: str) -> Account:
@@ -152,7 +152,7 @@ class Accounts:
     async def set_language(self, account: Account, language: str) -> Account:
         """The owner's own choice: not journalled, and no session ends."""
         if language not in ("", *languages()):
-            raise NotPossible(N_("That language is not spoken here."))
+            raise NotPossible(N_("This language is not available."))
 
         def step(found: Sequence[Account]) -> Turn:
             return Turn(account=replace(found[0], language=language)) if found else Turn(refused=NO_ACCOUNT)

@@ -66,7 +66,7 @@ class Administering:
                 by=request.state.person.address,
             )  # fmt: skip
         except BadAddress:
-            return await self._shown(request, 400, wrong={"address": speech(request)(N_("That is no address."))})
+            return await self._shown(request, 400, wrong={"address": speech(request)(N_("Not an address."))})
         except NotPossible as why:
             told = speech(request)(why.text, address=why.address)
             return await self._shown(request, 409, wrong={"address": told})
@@ -89,13 +89,13 @@ class Administering:
     async def _roles(self, account: Account, request: Request, by: str) -> str:
         roles = _chosen(request)
         if account.address == by and Role.ADMIN not in roles:
-            raise NotPossible(N_("Nobody takes the admin's role from themselves: another admin does."))
+            raise NotPossible(N_("You cannot take the admin's role from yourself: another admin must do it."))
         await self._accounts.set_roles(account, roles, by=by)
         return ""
 
     async def _disable(self, account: Account, request: Request, by: str) -> str:
         if account.address == by:
-            raise NotPossible(N_("Nobody disables their own account: another admin does."))
+            raise NotPossible(N_("You cannot disable your own account: another admin must do it."))
         await self._accounts.disable(account, by=by)
         return ""
 
@@ -114,9 +114,9 @@ class Administering:
 
     async def _delete(self, account: Account, request: Request, by: str) -> str:
         if account.address == by:
-            raise NotPossible(N_("Nobody deletes their own account: another admin does."))
+            raise NotPossible(N_("You cannot delete your own account: another admin must do it."))
         if request.state.form.get("sure") != "yes":
-            raise NotPossible(N_("Say that you are sure: an account that is deleted does not come back."))
+            raise NotPossible(N_("Confirm it: a deleted account cannot be restored."))
         await self._accounts.delete(account, by=by)
         return ""
 

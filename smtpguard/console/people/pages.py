@@ -122,7 +122,7 @@ class Pages:
         """Change from a password to single sign-on: the provider proves that it is the same person."""
         account, provider = _account(request), self._provider()
         if account.subject or not account.password:
-            return await self._me(request, 409, problem=N_("This account has no password: it comes by single sign-on."))
+            return await self._me(request, 409, problem=N_("This account has no password: it uses single sign-on."))
         try:
             where, sealed = await provider.begin("/me", moves=account.account_id)
         except NotProven as why:
@@ -141,7 +141,7 @@ class Pages:
             same = False
         if not same:
             return await self._me(
-                request, 409, problem=N_("Single sign-on knows you by another address: nothing is changed.")
+                request, 409, problem=N_("Single sign-on has another address for you: nothing was changed.")
             )
         try:
             await self._s.accounts.to_single_sign_on(account, by=account.address, subject=proven.subject)
@@ -203,7 +203,7 @@ class Pages:
     async def password(self, request: Request) -> Response:
         account, new, said = _account(request), _text(request, "new"), speech(request)
         if not account.password:
-            return await self._me(request, 400, problem=N_("This account has no password: it comes by single sign-on."))
+            return await self._me(request, 400, problem=N_("This account has no password: it uses single sign-on."))
         if not await self._right(account, _text(request, "current")):
             return await self._me(request, 403, wrong={"current": said("That is not your password.")})
         if new != _text(request, "again"):
@@ -237,7 +237,7 @@ class Pages:
             return await self._me(request, 403, wrong={"password": said("That is not your password.")})
         if self._required(account):
             return await self._me(
-                request, 409, problem=N_("Your role asks for a second factor: set up another one instead.")
+                request, 409, problem=N_("Your role requires a second factor: set up another one instead.")
             )
         try:
             await self._s.accounts.drop_factor(account, by=account.address)
@@ -293,7 +293,7 @@ class Pages:
         wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
         if not account.password:
-            return await self._me(request, 400, problem=N_("This account has no password: it comes by single sign-on."))
+            return await self._me(request, 400, problem=N_("This account has no password: it uses single sign-on."))
         try:
             uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
         except NotSealedHere:

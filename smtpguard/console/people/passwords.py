@@ -73,13 +73,13 @@ def check(password: str, *, address: str) -> None:
     characters, which only make passwords worse (NIST SP 800-63B section 5.1.1)."""
     plain = _normal(password)
     if len(plain) < SHORTEST:
-        raise BadPassword(Phrase("A password has at least {n} characters.", n=SHORTEST))
+        raise BadPassword(Phrase("The password must have at least {n} characters.", n=SHORTEST))
     if len(plain) > LONGEST:
-        raise BadPassword(Phrase("A password has at most {n} characters.", n=LONGEST))
+        raise BadPassword(Phrase("The password may have at most {n} characters.", n=LONGEST))
     if len(set(plain)) < 5:
-        raise BadPassword(Phrase("A password has more than a few different characters."))
+        raise BadPassword(Phrase("The password needs more different characters."))
     if address.partition("@")[0].casefold() in plain.casefold() and len(plain) < len(address.partition("@")[0]) + 6:
-        raise BadPassword(Phrase("A password is not one's own address."))
+        raise BadPassword(Phrase("The password must not be your address."))
 
 
 def _normal(password: str) -> str:

@@ -105,7 +105,7 @@ def unfit(label: str, people: int, tally: Tally, declaration: Mapping[str, Any])
         return f"{label}: {tally.bad:,} of {tally.rows:,} rows hold no address{first}", "max_bad"
     if not people:
         first = f": {tally.shown[0]}" if tally.shown else ""
-        return f"{label} holds nobody{first}", ""
+        return f"{label} has no members{first}", ""
     least = int(declaration.get("at_least", 1))
     if people < least:
         return (
@@ -120,7 +120,7 @@ def unforeseen(label: str, error: Exception) -> str:
     contain an address."""
     kind, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
     log.error("%s while reading %s\n%s", kind, label, where)
-    return f"{label} cannot be read: {kind}, which the log tells more of"
+    return f"{label} cannot be read: {kind} (see the log)"
 
 
 def number_of(number: int, one: str, many: str) -> str:

@@ -123,7 +123,7 @@ class _Reading:
         if self.table.encoding:
             return "utf-8-sig" if _is_utf8(self.table.encoding) else self.table.encoding
         if b"\x00" in start:
-            raise SourceError(f"{self.name}: no text, or UTF-16 without its mark (declare encoding)")
+            raise SourceError(f"{self.name}: not text, or UTF-16 without a byte order mark (declare encoding)")
         return "utf-8-sig"
 
     def _sniff(self, sample: str) -> str:
@@ -167,7 +167,7 @@ class _Reading:
         elif is_header:
             known = [names.index(name) for name in ADDRESS_NAMES if name in names]
             if not known and len(first) > 1:
-                raise SourceError(f"{self.name}: no column is named as one of addresses (declare column)")
+                raise SourceError(f"{self.name}: no column name looks like that of addresses (declare column)")
             address = known[0] if known else 0
         elif addresses:
             address = addresses[0]

@@ -95,7 +95,7 @@ class HttpSource:
         if response.status_code == 304:
             response.close()
             if not before:
-                raise SourceError(f"{self.label}: it answers 304 to a question without a condition")
+                raise SourceError(f"{self.label}: it answers 304 to an unconditional request")
             return True
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             response.close()

@@ -55,7 +55,7 @@ class _Tokens:
             elif _BLANK.match(self._text, self._at):
                 return
             else:
-                raise SourceError(f"{self._name}: no JSON, or JSON that ends in the middle")
+                raise SourceError(f"{self._name}: not JSON, or truncated JSON")
 
     def _more(self) -> None:
         if len(self._text) - self._at > LONGEST:
@@ -101,7 +101,7 @@ class _Walk:
                 self._met = True
                 yield self._count(), text
         elif not _OTHER.match(token):
-            raise SourceError(f"{self._name}: no JSON: expected a value")
+            raise SourceError(f"{self._name}: not JSON: expected a value")
 
     def _array(self, ahead: Iterator[str], depth: int, inside: int) -> Iterator[Cell]:
         self._met = self._met or inside > 0
@@ -115,9 +115,9 @@ class _Walk:
             if token == ",":
                 token = self._next(ahead)
                 if token == "]":
-                    raise SourceError(f"{self._name}: no JSON: a comma before a bracket")
+                    raise SourceError(f"{self._name}: not JSON: a comma before a bracket")
             elif token != "]":
-                raise SourceError(f"{self._name}: no JSON: expected a comma or a bracket")
+                raise SourceError(f"{self._name}: not JSON: expected a comma or a bracket")
 
     def _count(self) -> int:
         self._number += 1
@@ -128,16 +128,16 @@ class _Walk:
         token = self._next(ahead)
         while token != "}":
             if token[0] != '"' or self._next(ahead) != ":":
-                raise SourceError(f"{self._name}: no JSON: expected a key and a colon")
+                raise SourceError(f"{self._name}: not JSON: expected a key and a colon")
             inside = self._step(matched, self._string(token))
             yield from self._value(ahead, self._next(ahead), depth + 1, inside)
             token = self._next(ahead)
             if token == ",":
                 token = self._next(ahead)
                 if token == "}":
-                    raise SourceError(f"{self._name}: no JSON: a comma before a brace")
+                    raise SourceError(f"{self._name}: not JSON: a comma before a brace")
             elif token != "}":
-                raise SourceError(f"{self._name}: no JSON: expected a comma or a brace")
+                raise SourceError(f"{self._name}: not JSON: expected a comma or a brace")
 
     def _step(self, matched: int, step: str) -> int:
         return matched + 1 if 0 <= matched < len(self._steps) and self._steps[matched] == step else -1
@@ -145,14 +145,14 @@ class _Walk:
     def _next(self, ahead: Iterator[str]) -> str:
         token = next(ahead, None)
         if token is None:
-            raise SourceError(f"{self._name}: no JSON, or JSON that ends in the middle")
+            raise SourceError(f"{self._name}: not JSON, or truncated JSON")
         return token
 
     def _string(self, token: str) -> str:
         try:
             text: str = json.loads(token)
         except ValueError:
-            raise SourceError(f"{self._name}: no JSON: a text with a wrong escape") from None
+            raise SourceError(f"{self._name}: not JSON: a text with a wrong escape") from None
         return text
 
     def _shown(self) -> Iterator[str]:

@@ -258,11 +258,11 @@ def _said(error: Exception, seconds: float) -> str:
     if isinstance(error, ldap.LDAPInvalidCredentialsResult):
         return "the login is refused (see bind and password_file)"
     if isinstance(error, ldap.LDAPInsufficientAccessRightsResult | ldap.LDAPInappropriateAuthenticationResult):
-        return "we may not read this (see bind and password_file)"
+        return "access is denied (see bind and password_file)"
     if isinstance(error, ldap.LDAPSocketReceiveError | ldap.LDAPResponseTimeoutError | TimeoutError):
         return f"no answer within {seconds:g} s (timeout)"
     if isinstance(error, ldap.LDAPSocketOpenError):
         return f"it cannot be reached: {said}"
     if isinstance(error, ldap.LDAPInvalidFilterError):
-        return "the filter is none (RFC 4515)"
+        return "the filter is invalid (RFC 4515)"
     return said or type(error).__name__

@@ -63,13 +63,13 @@ class Core:
             answer = self._asked(f"{path}?count={PAGE}&page={page}")
             size, entries = answer.get("total_size"), answer.get("entries", [])
             if not isinstance(size, int) or not isinstance(entries, list):
-                raise SourceError(f"{self.label}: it answers otherwise than Mailman 3 does: {_EXPECTED}")
+                raise SourceError(f"{self.label}: it does not answer as Mailman 3 does: {_EXPECTED}")
             before, total = total, size
             if total < before and again:
                 page, met, again = 0, 0, again - 1
                 continue
             if not entries and met < total:
-                raise SourceError(f"{self.label}: half an answer: {met} of {total} entries")
+                raise SourceError(f"{self.label}: incomplete answer: {met} of {total} entries")
             met += len(entries)
             yield from entries
 
@@ -84,7 +84,7 @@ class Core:
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise SourceError(f"{self.label}: it answers no JSON: {_EXPECTED}")
+            raise SourceError(f"{self.label}: the answer is not JSON: {_EXPECTED}")
         return answer
 
     def _text(self, entry: Any, key: str) -> str:

@@ -53,7 +53,7 @@ def _opened(declaration: Mapping[str, Any], base: Path, state: Path | None, stop
 
             return AliasSource.of(declaration, base)
         case _:
-            raise SourceError(f"members name no source: expected {', '.join(_KINDS[:-1])} or {_KINDS[-1]}")
+            raise SourceError(f"members have no source: expected {', '.join(_KINDS[:-1])} or {_KINDS[-1]}")
 
 
 _KINDS = ("csv", "text", "sql", "ldap", "mailman", "http", "aliases", "virtual")

@@ -20,10 +20,10 @@ from smtpguard.lists.sources.timeouts import SourceTimeouts, shut
 MAX_REDIRECTS = 5
 _AGENT = "smtpguard"
 _DENIED = {
-    401: "who we are is not accepted",
-    403: "we may not read this",
-    404: "there is no such thing",
-    407: "the proxy wants a login",
+    401: "the credentials are not accepted",
+    403: "access is denied",
+    404: "there is no such resource",
+    407: "the proxy requires a login",
 }
 
 

@@ -56,7 +56,7 @@ def _teams(head: str, words: Sequence[str], url: str) -> Mapping[str, Any]:
         "body": [line(head, weight="Bolder"), *map(line, words)],
     }
     if url:
-        card["actions"] = [{"type": "Action.OpenUrl", "title": "Look at it", "url": url}]
+        card["actions"] = [{"type": "Action.OpenUrl", "title": "View", "url": url}]
     return {
         "type": "message",
         "attachments": [

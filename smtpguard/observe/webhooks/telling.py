@@ -172,7 +172,7 @@ class Teller:
         try:
             told = payload(entry, clear, history, hook.allowed)
         except Exception as error:
-            log.exception("webhook %s: entry %d of the journal cannot be told", hook.name, entry.seq)
+            log.exception("webhook %s: entry %d of the journal cannot be sent", hook.name, entry.seq)
             return Answered(problem=type(error).__name__, gone=True)
         return await self._sender.send(hook.url, hook.secret, told, self._clock.now(), hook.form)
 

@@ -59,7 +59,7 @@ async def test_looking_is_journalled_with_the_program(here: Stage) -> None:
 async def test_the_same_vote_twice_is_one(here: Stage, choice: str) -> None:
     hold_id = await held(here, RAMADAN)
     asks = await program(here, EVA, Role.APPROVER)
-    body = {"seen": (await looked(asks, hold_id))["seen"], "comment": "Looked at"}
+    body = {"seen": (await looked(asks, hold_id))["seen"], "comment": "Viewed"}
     first, second = [await asks("POST", f"/held/{hold_id}/{choice}", body) for _ in range(2)]
     assert (first.status_code, second.status_code) == (200, 200)
     assert second.json()["votes"] == first.json()["votes"]
@@ -347,7 +347,7 @@ async def test_a_lists_post_in_doubt_is_listed_first_and_settled(here: Stage, ch
     asks = await program(here, EVA, Role.APPROVER)
     seen = (await looked(asks, hold_id))["seen"]
     assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 200
-    assert (await asks("POST", f"/held/{hold_id}/settle", {"choice": choice})).status_code == 409, "nobody is asked"
+    assert (await asks("POST", f"/held/{hold_id}/settle", {"choice": choice})).status_code == 409, "no one is asked"
     await begun(here, asks=True)
     shown = await looked(asks, hold_id)
     assert shown["sending"] == {"under_way": False, "has": 0, "in_doubt": 1, "left": 0}

@@ -45,7 +45,7 @@ async def test_a_form_after_the_session_ended_leads_to_the_sign_in_and_back(here
     there = f"/held/{hold.hold_id}"
     sent = await eva.post(f"{there}/ask", {"Referer": URL + there}, question="Is this meant?")
     assert (sent.status_code, sent.headers["location"]) == (303, f"/login?next={there}&ended=1")
-    assert "what you had typed is kept" in text(await eva.get(sent.headers["location"]))
+    assert "what you typed is kept" in text(await eva.get(sent.headers["location"]))
     assert "Is this meant" not in sent.headers["location"]
     again = await eva.post(
         f"{there}/ask", {"Referer": URL + there}, question="x"
@@ -74,7 +74,7 @@ async def test_an_account_is_deleted_with_its_sessions_and_the_journal_keeps_it(
     account, own = await here.accounts.at(OMAR), await here.accounts.at(EVA)
     unsure = await admin.post(f"/people/{account.account_id}/delete")
     assert unsure.status_code == 409
-    assert "Say that you are sure" in text(unsure)
+    assert "Confirm it" in text(unsure)
     assert (await admin.post(f"/people/{own.account_id}/delete", sure="yes")).status_code == 409
     gone = await admin.post(f"/people/{account.account_id}/delete", sure="yes")
     assert gone.status_code == 303
@@ -153,7 +153,7 @@ async def test_who_is_somebody_else_at_the_provider_moves_nothing(sso: SignOn) -
     browser, back = await begun(sso)
     refused = await sso.comes_back(browser, back)
     assert refused.status_code == 409
-    assert "knows you by another address" in text(refused)
+    assert "has another address for you" in text(refused)
     assert (await sso.eva()).password
 
 

@@ -40,9 +40,9 @@ async def test_a_new_password_ends_every_session_and_is_the_one(here: Stage) -> 
     [
         ("wrong", NEW, NEW, 403, "That is not your password."),
         (PASSWORD, NEW, NEW + "x", 400, "The two new passwords are not the same."),
-        (PASSWORD, "short", "short", 400, f"A password has at least {SHORTEST} characters."),
-        (PASSWORD, "x" * 300, "x" * 300, 400, "A password has at most 256 characters."),
-        (PASSWORD, "aaaaaaaaaaaaaa", "aaaaaaaaaaaaaa", 400, "A password has more than a few different characters."),
+        (PASSWORD, "short", "short", 400, f"The password must have at least {SHORTEST} characters."),
+        (PASSWORD, "x" * 300, "x" * 300, 400, "The password may have at most 256 characters."),
+        (PASSWORD, "aaaaaaaaaaaaaa", "aaaaaaaaaaaaaa", 400, "The password needs more different characters."),
     ],
 )
 async def test_a_password_that_is_not_taken_says_why(

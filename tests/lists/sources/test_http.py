@@ -212,12 +212,12 @@ def _mail(request: BaseHTTPRequestHandler) -> None:
 @pytest.mark.parametrize(
     ("answer", "options", "why"),
     [
-        (lambda r: say(r, b"", 401), {"token_file": "token"}, r"answers 401 .*who we are is not accepted \(see token_file\)"),
-        (lambda r: say(r, b"", 403), {}, r"answers 403 .*we may not read this"),
-        (lambda r: say(r, b"", 404), {}, "there is no such thing"),
+        (lambda r: say(r, b"", 401), {"token_file": "token"}, r"answers 401 .*the credentials are not accepted \(see token_file\)"),
+        (lambda r: say(r, b"", 403), {}, r"answers 403 .*access is denied"),
+        (lambda r: say(r, b"", 404), {}, "there is no such resource"),
         (lambda r: say(r, b"", 503), {}, "answers 503"),
         (lambda r: say(r, b"", 204), {}, "answers 204"),
-        (lambda r: say(r, b"", 304), {}, "answers 304 to a question without a condition"),
+        (lambda r: say(r, b"", 304), {}, "answers 304 to an unconditional request"),
         (lambda r: say(r, b"", 302), {}, "answers 302"),
         (lambda r: say(r, b"", 302, Location="/members"), {}, "more than 5 redirects"),
         (lambda r: say(r, b"", 302, Location="file:///etc/passwd"), {}, "redirects from http to file, which is not followed"),
