@@ -95,7 +95,7 @@ def excepted(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condit
     return tuple(c for c in old if not any(implies(after, c) for after in new))
 
 
-def covers(new: Rule, old: Rule) -> bool:
+def rule_implies(new: Rule, old: Rule) -> bool:
     """Whether ``new`` takes effect wherever ``old`` did, at least as strictly, also on unknown facts."""
     if old.stop_seconds and (new.rule_id != old.rule_id or new.stop_seconds < old.stop_seconds):
         return False

@@ -17,7 +17,7 @@ from smtpguard.config.documents import POLICY, VOCABULARIES
 from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word
 from smtpguard.policy.facts import OF_TOPICS, Part, Source, Type, named
-from smtpguard.policy.implication import added, covers, excepted
+from smtpguard.policy.implication import added, excepted, rule_implies
 from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import ListModel, OriginModel, StreamModel
 from smtpguard.policy.parse import Policy
@@ -136,10 +136,10 @@ class _Compared:
             if rule.observes:
                 continue
             now = by_id.get(rule.rule_id)
-            if now is not None and covers(now, rule):
+            if now is not None and rule_implies(now, rule):
                 continue
             others = rules if len(rules) <= _MANY else of_sense.get(rule.sense, ())
-            if any(covers(other, rule) for other in others):
+            if any(rule_implies(other, rule) for other in others):
                 continue
             if now is None:
                 yield f"rule {rule.rule_id}: removed", ()

@@ -181,7 +181,7 @@ def apart(one: Sketch, other: Sketch) -> float | None:
     return found if found <= (SAME_LITTLE if most < LITTLE else SAME_SHORT if most < SHORT else SAME) else None
 
 
-def covers(approved: Identity, this: Identity) -> bool:
+def same_content(approved: Identity, this: Identity) -> bool:
     """Whether this is what people approved: by the text if both have one, whatever campaign they declare."""
     if approved.sketch and this.sketch:
         return distance(approved.sketch, this.sketch) <= COVERED

@@ -68,7 +68,7 @@ CERTAIN = frozenset({By.TRACE, By.ENVID, By.VERP, By.MESSAGE_ID})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class PersonReport:
     """One person in a report, by the report's own words. ``status``: an enhanced code (RFC 3463)."""
 
     sort: Sort
@@ -83,7 +83,7 @@ class Parsed:
     ``message_ids``: its references to the original; ``about``: at least one. ``rest``: the number of further people
     that it reports. ``why``: why it is unsorted."""
 
-    about: tuple[About, ...]
+    about: tuple[PersonReport, ...]
     trace: TraceInfo | None = None
     envid: str = ""
     message_ids: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ from smtpguard.reading.fold import fold
 from smtpguard.reading.prefixes import REPLY, bare, prefix_of
 from smtpguard.reading.text import subject_of
 from smtpguard.reading.walk import Part, index, walk
-from smtpguard.returns.model import About, Parsed, Sort
+from smtpguard.returns.model import Parsed, PersonReport, Sort
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def parsed(message: Message, to: Sequence[str] = (), key: bytes = b"") -> Parsed
     fields = index(header)
     named = to or _delivered_to(header)
     base = Parsed(
-        about=(About(sort=Sort.UNSORTED),),
+        about=(PersonReport(sort=Sort.UNSORTED),),
         subject=subject_of(fields)[:_MOST_CHARACTERS],
         author=next((str(a) for a in mailboxes(header, "From")), "")[:_MOST_CHARACTERS],
         to=tuple(dict.fromkeys(one.strip().strip("<>")[:_MOST_CHARACTERS] for one in named if one.strip()))[:50],
@@ -82,10 +82,10 @@ def _read(header: Header, parts: Sequence[Part], base: Parsed, key: bytes) -> Pa
     if feedback := next((part for part in parts if part.kind == "message/feedback-report"), None):
         return _complaint(feedback, original, base)
     if any(part.kind in _NOTIFICATIONS for part in parts):
-        return replace(base, about=(About(sort=Sort.AUTOMATIC, address=base.author),))
+        return replace(base, about=(PersonReport(sort=Sort.AUTOMATIC, address=base.author),))
     if _from_nobody(header, base.author):
         return replace(base, why="a report in no form that is known")
-    return replace(base, about=(About(sort=_written(header, base), address=base.author),))
+    return replace(base, about=(PersonReport(sort=_written(header, base), address=base.author),))
 
 
 def _delivered_to(header: Header) -> Sequence[str]:
@@ -129,7 +129,7 @@ def _original(parts: Iterable[Part]) -> Header | None:
 def _delivery(part: Part, base: Parsed) -> Parsed:
     """RFC 3464 section 2.1: fields of the message, and a block of fields for each recipient."""
     blocks = list(_blocks(part))
-    people: list[About] = []
+    people: list[PersonReport] = []
     rest = 0
     for block in blocks[1:]:
         sort = _ACTIONS.get((block.get("action") or "").split(";")[0].split("(")[0].strip().lower())
@@ -142,7 +142,7 @@ def _delivery(part: Part, base: Parsed) -> Parsed:
         address = _typed(block.get("original-recipient")) or _typed(block.get("final-recipient"))
         said = _TYPED.match(block.get("diagnostic-code") or "")
         people.append(
-            About(sort=sort, address=address, status=status[0] if status else "", said=said[2][:_MOST_CHARACTERS] if said else "")
+            PersonReport(sort=sort, address=address, status=status[0] if status else "", said=said[2][:_MOST_CHARACTERS] if said else "")
         )  # fmt: skip
     if not people:
         return replace(base, why="a delivery report without a recipient")
@@ -161,7 +161,9 @@ def _complaint(part: Part, original: Header | None, base: Parsed) -> Parsed:
     envid = (block.get("original-envelope-id") or "").strip()[:_MOST_CHARACTERS] if block is not None else ""
     if kind == "not-spam":
         return replace(base, why="a report that it is not spam")
-    told = tuple(About(sort=Sort.COMPLAINT, address=address) for address in people) or (About(sort=Sort.COMPLAINT),)
+    told = tuple(PersonReport(sort=Sort.COMPLAINT, address=address) for address in people) or (
+        PersonReport(sort=Sort.COMPLAINT),
+    )
     return replace(base, about=told, envid=envid, feedback=kind[:40], rest=max(0, len(named) - MOST_PEOPLE))
 
 

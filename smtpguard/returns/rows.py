@@ -36,7 +36,7 @@ NOBODY = SAID.dumps(Said())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class StoredReturns:
     """``returns``: what was written, with which of it counts; none where the mail had been taken before. ``freezes``: those that a
     breaker made in the same commit."""
 
@@ -44,12 +44,12 @@ class Taken:
     freezes: tuple[Freeze, ...] = ()
 
 
-def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None) -> Taken:
+def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None) -> StoredReturns:
     """All that one mail says, with an entry each, and what that trips. The same mail again is the same: nothing is written."""
     batch.flush()
     mail = returns[0].mail
     if batch.connection.execute(select(returned.c.n).where(returned.c.mail == mail).limit(1)).first() is not None:
-        return Taken()
+        return StoredReturns()
     made = []
     for one in returns:
         one = replace(one, counts=one.sure and _is_first(batch.connection, one))
@@ -61,7 +61,7 @@ def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None
     if watched is not None:
         for mailing in dict.fromkeys(one.match.mailing for one in made if one.counts):
             freezes += _tripped(batch, mailing, watched)
-    return Taken(returns=tuple(made), freezes=tuple(freezes))
+    return StoredReturns(returns=tuple(made), freezes=tuple(freezes))
 
 
 def mention(batch: Batch, some: Sequence[Mention]) -> int:

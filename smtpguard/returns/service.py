@@ -28,7 +28,7 @@ from smtpguard.reading.heads import VERP
 from smtpguard.reading.prefixes import bare
 from smtpguard.returns.course import Course, course, deeds, span, width
 from smtpguard.returns.mentions import Mention, Outside, outside
-from smtpguard.returns.model import About, By, Match, Parsed, Return, Said, Sort, Spell
+from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort, Spell
 from smtpguard.returns.parsing import parsed
 
 LATELY = timedelta(days=30)
@@ -45,7 +45,7 @@ class Rows(Protocol):
     @property
     def contents(self) -> Contents: ...
 
-    async def take(self, some: Sequence[Return], watched: Watched | None = None) -> Taken: ...
+    async def take(self, some: Sequence[Return], watched: Watched | None = None) -> TakenReturns: ...
 
     async def newest(
         self,
@@ -72,7 +72,7 @@ class Rows(Protocol):
         """How much certainly came back in that time, of the sorts of COUNTED."""
 
 
-class Taken(Protocol):
+class TakenReturns(Protocol):
     """What was written; none of it where the mail had been taken before."""
 
     @property
@@ -256,7 +256,7 @@ class Returns:
 
     # who it is about, and whether that may be counted
 
-    def _counted(self, one: Return, about: About, sent: Sent | None) -> Return:
+    def _counted(self, one: Return, about: PersonReport, sent: Sent | None) -> Return:
         """``sure``: what it carries only who got a copy has, and it is about somebody whom that copy was for. A bounce or complaint
         carries our trace; a reply the Message-ID of the copy, and its writer is one of those who got it."""
         text = about.address
@@ -306,7 +306,7 @@ def _sent(entry: Entry, clear: Clear | None) -> Sent:
     )
 
 
-def _said(found: Parsed, about: About) -> Said:
+def _said(found: Parsed, about: PersonReport) -> Said:
     return Said(
         subject=found.subject, author=found.author, address=about.address, status=about.status, said=about.said,
         feedback=found.feedback, why=found.why if about.sort is Sort.UNSORTED else "",

@@ -203,7 +203,7 @@ class Returns:
     def __init__(self, access: Access, contents: Contents) -> None:
         self._access, self.contents = access, contents
 
-    async def take(self, some: Sequence[Return], watched: Watched | None = None) -> returns.Taken:
+    async def take(self, some: Sequence[Return], watched: Watched | None = None) -> returns.StoredReturns:
         return await self._access.write(lambda b: returns.take(b, some, watched))
 
     async def newest(

@@ -13,7 +13,7 @@ from bench.campaigns import House, Person, Template, house, letter, newsletter, 
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.copies import LEAST
-from smtpguard.reading.fingerprint import Identity, covers, same
+from smtpguard.reading.fingerprint import Identity, same, same_content
 from smtpguard.reading.fold import fold
 from smtpguard.reading.own import own
 from smtpguard.reading.read import read
@@ -370,14 +370,14 @@ def test_what_is_approved_is_its_text_and_no_campaigns_name() -> None:
     draw = random.Random(14)
     first, second = (newsletter(House("sv", "", ()), draw, paragraphs=5) for _ in range(2))
     mine, theirs = copies(first, 3), copies(second, 1)[0]
-    assert all(covers(mine[0], copy) for copy in mine)
-    assert not covers(mine[0], theirs)
-    assert not covers(
+    assert all(same_content(mine[0], copy) for copy in mine)
+    assert not same_content(mine[0], theirs)
+    assert not same_content(
         Identity(exact="campaign 1", sketch=mine[0].sketch), Identity(exact="campaign 1", sketch=theirs.sketch)
     )
-    assert covers(Identity(exact="campaign 1"), Identity(exact="campaign 1"))
-    assert not covers(Identity(exact="campaign 1"), Identity(exact="campaign 1", sketch=theirs.sketch))
-    assert not covers(Identity(), Identity())
+    assert same_content(Identity(exact="campaign 1"), Identity(exact="campaign 1"))
+    assert not same_content(Identity(exact="campaign 1"), Identity(exact="campaign 1", sketch=theirs.sketch))
+    assert not same_content(Identity(), Identity())
 
 
 @pytest.mark.parametrize(
