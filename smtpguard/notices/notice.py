@@ -306,7 +306,7 @@ def _quoted(text: str) -> str:
 
 SAMPLE: Mapping[str, Any] = {
     "phase": "begins", "severity": "critical", "title": "all mail is frozen", "says": "All mail is frozen.", "host": "guard.example.com",
-    "private": "By eva", "does": "smtpguard thaw --all", "alarm": "frozen",
+    "private": "By eva", "does": "smtpguard thaw --all", "alarm": "frozen", "key": "frozen",
     "notice": "held", "hold_id": "0000000000000000", "subject": "Sample", "message_id": "<sample@example.com>",
     "from": "anna@example.com", "language": "en", "recipients": 1, "reach": 1000, "lists": ["Sample list"],
     "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "expired_at": "2026-01-02T00:00:00Z",
