@@ -83,7 +83,7 @@ def test_approve_needs_everybody(stage: Stage) -> None:
     [
         (("approve", ID, "--as", ANNA), "wrote it"),
         (("approve", ID, "--as", "stranger@example.com"), "not an approver"),
-        (("approve", ID, "--as", "nobody"), "no address"),
+        (("approve", ID, "--as", "nobody"), "invalid address"),
         (("reject", ID, "--as", "stranger@example.com"), "not an approver"),
         (("withdraw", ID, "--as", EVA), "did not write it"),
         (("approve", "T9", "--as", EVA), "there is no hold T9"),

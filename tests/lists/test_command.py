@@ -99,7 +99,7 @@ def test_a_failed_sync_is_shown_until_one_succeeds(folder: Path) -> None:
     shown = run(folder, "show")
     assert "ready, failing" in shown.stdout.splitlines()[1], "the last good index is in use"
     assert re.fullmatch(
-        r"ramadan cannot be read since \d{4}-\d\d-\d\d \d\d:\d\d UTC: ramadan.csv holds nobody; "
+        r"ramadan cannot be read since \d{4}-\d\d-\d\d \d\d:\d\d UTC: ramadan.csv has no members; "
         r"the last good index stays in use\.\n",
         shown.stderr,
     )
@@ -129,7 +129,7 @@ def test_a_sync_is_journalled_with_who_asked_for_it(folder: Path) -> None:
     data = [row["data"] for row in told if row["kind"] == "list"]
     assert [(d["people"], d["problem"]) for d in data] == [
         (5, None),
-        (5, "ramadan.csv holds nobody; the last good index stays in use"),
+        (5, "ramadan.csv has no members; the last good index stays in use"),
     ]
     assert "kund.se" not in json.dumps(data)
 
