@@ -199,7 +199,7 @@ def test_yesterdays_policy_again(run: Callable[..., Result], etc: Path, tmp_path
     told = run("policy", "history").stdout
     rules = (shipped() / "policy.yaml").read_text().count("\n  - id: ")
     assert f"  {first[:12]}  {rules} rules, by " in told
-    assert "    rule more: gone\n" in told
+    assert "    rule more: removed\n" in told
 
 
 def test_how_two_differ(run: Callable[..., Result], etc: Path) -> None:

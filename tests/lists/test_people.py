@@ -107,7 +107,7 @@ def test_the_policy_names_them() -> None:
     ("people", "said"),
     [
         (", people: {}", "people, but no addresses and no members"),
-        (", people: [kim]", "no address"),
+        (", people: [kim]", "invalid address"),
         (", people: {members: {list: newz}}", 'unknown list "newz"'),
     ],
 )
