@@ -54,7 +54,7 @@ OPEN = ("[internal, unclear]", "[unclear]")
 
 def test_a_file_that_changes_nothing(installed: Path) -> None:
     assert said(installed) == [
-        "2 messages: 2 decided as now, 0 by other rules, 0 otherwise",
+        "2 messages: 2 decided as now, 0 by other rules, 0 differently",
         "the policy file is the policy in force",
     ]
 
@@ -65,7 +65,7 @@ def test_what_would_not_be_held_any_more(installed: Path) -> None:
         f'{MANY}: hold -> relay  "SV: Beer"',
         "  - internal-to-hidden-members",
         "  - internal-to-many-customers",
-        "2 messages: 1 decided as now, 0 by other rules, 1 otherwise (hold -> relay: 1)",
+        "2 messages: 1 decided as now, 0 by other rules, 1 differently (hold -> relay: 1)",
     ]
 
 
@@ -75,7 +75,7 @@ def test_what_would_be_held_for_another_reason(installed: Path) -> None:
         f'{LIST}: hold  "SV: lunch"',
         "  - internal-to-list",
         "  + never-to-a-list",
-        "2 messages: 1 decided as now, 1 by other rules, 0 otherwise",
+        "2 messages: 1 decided as now, 1 by other rules, 0 differently",
     ]
 
 
@@ -181,7 +181,7 @@ def test_no_message_stops_the_others(installed: Path) -> None:
     result = run(installed, str(folder))
     assert result.exit_code == 1
     assert result.stderr.startswith(f"{folder}/1.eml: ")
-    assert result.stdout.splitlines() == ["1 message: 1 decided as now, 0 by other rules, 0 otherwise",
+    assert result.stdout.splitlines() == ["1 message: 1 decided as now, 0 by other rules, 0 differently",
                                           IN_FORCE, "1 could not be judged"]  # fmt: skip
 
 
@@ -207,7 +207,7 @@ def test_where_no_content_is_kept_any_more_that_is_why_there_is_nothing_to_compa
 
 WRONG = {
     ("--since", "2h", "x.eml"): "--since selects held messages, and cannot be used with FILEs",
-    ("--since", "soon"): '--since: "soon" is no time',
+    ("--since", "soon"): '--since: invalid time "soon"',
     ("nothing.eml",): "nothing.eml: no such file",
 }
 

@@ -136,7 +136,7 @@ def test_bad_rows_are_told_by_line_and_never_by_content(read: Read) -> None:
         ('email,n\na@b.se,"' + "x" * 200_000 + '"\n', {}, ":2: a quote"),
         ("email\n" + "x" * (2 << 20), {}, "a line longer than 1 MB"),
         ("x" * (2 << 20), {}, "a line longer than 1 MB"),
-        (b"PK\x03\x04\x00\x00", {}, "no text"),
+        (b"PK\x03\x04\x00\x00", {}, "not text"),
         ("email\nx@y.se\n", {"encoding": "klingon"}, "no such encoding"),
         ("email\nåsa@y.se\n", {"encoding": "ascii"}, "declared encoding"),
     ],
