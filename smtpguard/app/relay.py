@@ -91,6 +91,7 @@ def relay_target(settings: Settings) -> RelayTarget:
         idle_seconds=relay.idle_seconds,
         wait_seconds=relay.wait_seconds,
         client_share=relay.client_share,
+        chunking=relay.chunking,
         helo=settings.hostname or host_name(),
         reachability=Reachability(f"{relay.host} port {relay.port}", kept=settings.state / "relay.json"),
         fallbacks=tuple(

@@ -71,6 +71,7 @@ SETTINGS: Mapping[str, str] = {
     "*.ca_file": "Certificate authorities in PEM that may sign the server's certificate. Default: those of the system.",
     "Relay.clients_without_tls": "Whether the logins of mail clients may go to the relay without TLS.",
     "Relay.names": "Other host names under which the relay takes mail as its own; a list's local part is the list at each of them.",
+    "Relay.chunking": "Whether content is sent by BDAT to a relay that offers CHUNKING.",
     "Relay.fallbacks": "Other relays for the same mail, tried in this order if the relay cannot be used.",
     "Relay.client_certificate": "The certificate that the guard shows to the relay.",
     "Relay.client_key": "The key of that certificate.",

@@ -92,6 +92,7 @@ class Relay(Section):
     idle_seconds: float = Field(default=30, gt=0)
     wait_seconds: float = Field(default=120, gt=0, le=300)
     client_share: float = Field(default=0.5, gt=0, le=1)
+    chunking: bool = True
     fallbacks: list[FallbackRelay] = Field(default=[], max_length=10, title="fallback relay")
 
     @model_validator(mode="after")

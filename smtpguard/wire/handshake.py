@@ -50,7 +50,7 @@ class Route:
     """
 
     def __init__(self, target: RelayTarget) -> None:
-        self._reachability = target.reachability
+        self._reachability, self._chunking = target.reachability, target.chunking
         self._hosts = [(host, tls_context(host)) for host in (target, *target.fallbacks)]
         self._avoided = dict.fromkeys(range(len(self._hosts)), 0.0)
 
@@ -70,7 +70,7 @@ class Route:
             if self._reachability is not None:
                 self._reachability.lost(error.why)
             raise
-        connection.chunking = "CHUNKING" in connection.extensions
+        connection.chunking = self._chunking and "CHUNKING" in connection.extensions
         if (known := self._reachability) is not None:
             known.reached(connection.extensions)
             connection.chunking &= not known.no_chunks

@@ -42,6 +42,7 @@ class RelayTarget:
     longest wait for a connection, until the relay has greeted; ``down_seconds``: how long a failed attempt is
     remembered at least. ``client_share``: the share of connections that an untrusted client may have. ``reachability``:
     the relay's state, and the log of outages; None: none.
+    ``chunking``: send content by BDAT (RFC 3030) if the relay offers it.
     ``fallbacks``: other hosts for the same mail, tried in this order if the relay cannot be used (handshake.Route).
     """
 
@@ -62,6 +63,7 @@ class RelayTarget:
     wait_seconds: float = 120
     client_share: float = 0.5
     down_seconds: float = 1
+    chunking: bool = True
     helo: str = "localhost"
     timeouts: Timeouts = field(default_factory=Timeouts)
     reachability: Reachability | None = field(default=None, compare=False, repr=False)

@@ -54,6 +54,11 @@ async def test_octets_go_through_as_they_are(content: Content | str) -> None:
             assert connection.messages == 2
 
 
+async def test_it_can_be_switched_off() -> None:
+    async with ScriptedRelay(keywords=(*KEYWORDS, "CHUNKING")) as relay, connected(relay, chunking=False) as connection:
+        assert not connection.chunking
+
+
 @given(st.lists(st.sampled_from([b"x", b".", b"..", b"\r\n", b"\r\n.\r\n", b"\xe5", b"QUIT\r\n"]), max_size=30))
 @settings(max_examples=50)
 async def test_whatever_lines_it_has(pieces: list[bytes]) -> None:
