@@ -20,7 +20,7 @@ from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Sourc
 from smtpguard.policy.freezing import Freeze, frozen
 from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.sieve import Sieve
-from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Verdict
+from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Scope, Verdict
 
 _NOT_GATHERED = Unknown(why="it was not determined")
 _NOT_ASKED = Unknown(why="it was not asked for")
@@ -157,7 +157,7 @@ class RuleSet:
         for rule, answer in answers:
             if answer is not PENDING and not rule.observes:
                 certain = max(certain, rule.strength(answer))
-        hanging = [r for r, answer in answers if answer is PENDING and (r.observes or r.strength() > certain)]
+        hanging = [r for r, answer in answers if answer is PENDING and _may_change(certain, r)]
         sources = {rule.waits_for(values) for rule in hanging}
         return Reckoning(
             answers=answers,
@@ -296,6 +296,14 @@ class RuleSet:
         """The quorums to release a hold that touches these lists: all of theirs."""
         asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]
         return tuple(dict.fromkeys(q for q in asked if q is not None))
+
+
+def _may_change(certain: Strength, rule: Rule) -> bool:
+    """Whether a pending rule may still change the verdict: its action, or what the message waits with. A weaker rule that keeps the
+    whole message back (confirm) widens a hold of the customers' part alone."""
+    action, whole = certain
+    widens = action.waits and not whole and rule.then.waits and rule.scope is Scope.ALL
+    return rule.observes or rule.strength() > certain or widens
 
 
 def _of_the_writer(reckoned: Reckoning, known: Facts) -> frozenset[Source]:

@@ -92,6 +92,15 @@ def test_a_rule_for_the_whole_message_is_asked_for_where_only_a_part_is_held() -
     assert decide(rules, facts, LIVE).scope is Scope.CUSTOMERS
 
 
+def test_a_weaker_rule_for_the_whole_message_is_asked_for_too() -> None:
+    """Or the colleagues' part would go out, which waits for its writer."""
+    part = rule("part", {"recipients.list_addresses": "any"}, scope=Scope.CUSTOMERS)
+    rules = ruleset(part, rule("whole", {"message.looks": "internal"}, Action.CONFIRM))
+    assert rules.plan(Facts(values=TO_A_LIST)).pending == {Source.TEXT}
+    verdict = decide(rules, Facts(values={**TO_A_LIST, "message.looks": "internal"}), LIVE)
+    assert (verdict.action, verdict.scope) == (Action.HOLD, Scope.ALL)
+
+
 def test_a_reject_that_hangs_on_an_unknown_is_a_defer() -> None:
     strict = rule("strict", {"sender.is_writer": False}, Action.REJECT)
     facts = Facts(values={**SENDER, "sender.is_writer": Unknown(why="DNS did not answer")})
