@@ -104,7 +104,7 @@ def test_a_file_that_is_taken_away_or_replaced_under_a_running_guard(tmp_path: P
             file.rename(aside / file.name)
         takes_nothing(1)
         assert not (var / "guard.db").exists(), "no empty one is made in its place"
-        until(lambda: "is not there any more" in guard.log.read_text(), "the log to say so; " + guard.said())
+        until(lambda: "is gone: put it back" in guard.log.read_text(), "the log to say so; " + guard.said())
         for file in aside.glob("guard.db*"):
             file.rename(var / file.name)
         assert Mta(guard).deliver(mail(to=PETER, message_id="back@example.com"), ANNA, PETER).code == 250, guard.said()
