@@ -33,7 +33,7 @@ async def _written(context: Context, id: str, event: Event) -> str:
     async with opened(context.settings()) as (store, _):
         ids = await store.journal.called(id)
         if len(ids) != 1:
-            raise NotFine(f"several are called {id}: {', '.join(ids)}" if ids else f"nothing is called {id}")
+            raise NotFine(f"several have the name {id}: {', '.join(ids)}" if ids else f"nothing has the name {id}")
         await store.journal.record([replace(event, id=ids[0])])
         await store.preserve(ids[0], by=context.user, reason="an incident")
     return ids[0]

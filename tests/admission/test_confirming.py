@@ -254,7 +254,7 @@ async def test_a_copy_that_another_rule_holds_ends_the_question(home: House) -> 
 
 async def test_within_four_hours_nobody_else_approves_and_anybody_may_reject(home: House) -> None:
     hold = await asked(home)
-    with pytest.raises(Conflict, match="asked until"):
+    with pytest.raises(Conflict, match="only its writer can decide until"):
         await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
     done = await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="No")
     assert done.hold.state is State.REJECTED

@@ -78,7 +78,7 @@ async def test_whom_the_directory_names_decides_and_nobody_counts_twice(tmp_path
             await approvals.vote(done.hold_id, Choice.APPROVE, approver=ULLA, by="test")
         own = await home.intake()(home.transaction(NEWS, sender="s.ek@example.com", body="mine"), Way())
         assert isinstance(own, Held)
-        with pytest.raises(NotEntitled, match="nobody decides on their own"):
+        with pytest.raises(NotEntitled, match="no one decides on their own"):
             await approvals.vote(own.hold_id, Choice.APPROVE, approver=STEN, by="test")
         directory.people = ((ULLA,),)
         home.clock.pass_(minutes=15)

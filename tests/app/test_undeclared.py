@@ -47,7 +47,7 @@ async def test_a_tool_that_nothing_declares(tmp_path: Path, monkeypatch: pytest.
         await news(guard, "anna@example.com", READERS[30:40], text=words(40, "anna"))
         said = await found(guard, "tool")
         declared = origin in ("{clients: [127.0.0.5]}", "{dkim: news.example.com}")
-        assert [text.split(" and nothing")[0] for text in said] == (
+        assert [text.split(" and the policy")[0] for text in said] == (
             [] if declared else ["news@example.com at 127.0.0.5 sent 21 messages of mailings to customers in 30 days,"]
         )
         await guard.pass_(days=31)

@@ -100,7 +100,7 @@ async def test_a_mistake_in_the_settings_is_told_without_the_secret(
         text = guard.config.read_text()
         guard.config.write_text(text.replace("tls: none", f'tls: require, auth: {{user: a, password: "{PASSWORD}"}}'))
         said = await command(guard, "check")
-        assert b"in clear" in said
+        assert b"password must not be in this file" in said
         clean(said, tmp_path)
         guard.config.write_text(text.replace("sqlite:///guard.db", f"postgresql://a:{PASSWORD}@127.0.0.1:1/x"))
         for words in (("check",), ("held", "list"), ("serve",)):

@@ -96,7 +96,7 @@ def test_expectations(run: Run, story: Path, quote: Path) -> None:
     assert run("--expect", "hold", str(story)).exit_code == 0
     result = run("--expect", "hold", str(story), str(quote))
     assert result.exit_code == 1
-    assert result.stderr == "1 of 2 would not be: hold.\n"
+    assert result.stderr == "1 of 2 have another verdict than hold.\n"
 
 
 def test_the_envelope_may_be_given(run: Run, quote: Path) -> None:

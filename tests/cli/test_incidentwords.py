@@ -37,7 +37,7 @@ def test_the_form_has_the_fields_of_the_law_in_order_and_says_what_people_must_w
     ]
     assert made["aware"] is None
     assert made["special_categories"] == ["GDPR Art. 9: the list Ramadan greetings (religion: special category)"]
-    assert any("It was stopped at once" in one["text"] for one in made["fields"][5]["facts"])
+    assert any("It was stopped on arrival" in one["text"] for one in made["fields"][5]["facts"])
     assert all(one["entries"] for row in made["fields"] for one in row["facts"] if one["mark"] == "fact")
 
 

@@ -186,7 +186,7 @@ def _talk(settings: Path, port: int, members: Path, away: int) -> int:
     dialog.answer("Its name", "")  # that of the file
     dialog.answer("expands to it", "news@lists.example.com")
     dialog.answer("another customer list", "")
-    dialog.answer("Who decides", "eva@example.com omar@example.com")
+    dialog.answer("The approvers of held mail", "eva@example.com omar@example.com")
     dialog.answer("The address that receives alarms", "it@example.com")
     dialog.expect("Next:")
     return dialog.end()

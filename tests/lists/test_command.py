@@ -104,7 +104,7 @@ def test_a_failed_sync_is_shown_until_one_succeeds(folder: Path) -> None:
         shown.stderr,
     )
     (row, _) = rows(run(folder, "show", "--json"))
-    assert "holds nobody" in str(row["failure"])
+    assert "has no members" in str(row["failure"])
     (folder / "ramadan.csv").write_text(good)
     run(folder, "sync")
     assert run(folder, "show").stderr == ""

@@ -420,7 +420,7 @@ async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: boo
     await page.goto("/incident")
     await page.locator("#i-subject").fill("everything")
     async with page.expect_navigation():
-        await page.locator("form[action='/incident'] button").click()
+        await page.locator("section.decide form[action='/incident'] button").click()
     await page.locator("article.report").wait_for()
     await _examined(page, "", phone)
     assert await page.evaluate("document.documentElement.lang") == language[:2]

@@ -242,7 +242,7 @@ async def test_a_write_that_never_ends_lets_no_freeze_pass(store: Store, monkeyp
     file = os.open(front.path, os.O_RDWR)
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
-        with pytest.raises(Unavailable, match="stands still"):
+        with pytest.raises(Unavailable, match="is being written by a process that is blocked"):
             await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
     finally:
         os.close(file)

@@ -36,7 +36,7 @@ _ENDS = {kind: state for kind, state in DECISIONS.items() if state != "waiting"}
 _DECIDED = ("approved", "confirmed", "rejected", "withdrawn", "expired")
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
 NOTICES = (
-    "alarm", "answer", "approve", "confirm", "decided", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
+    "alarm", "answer", "approve", "checkpoint", "confirm", "decided", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
     "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream",
 )  # fmt: skip
 """notices.notice.KINDS, and the DSNs."""
