@@ -56,6 +56,7 @@ class Reading:
     _after: int = 0
 
     async def go_on(self) -> None:
+        await self.guard.office._store.journal.take_fronts()
         while entries := await self.guard.office._store.journal.entries(after=self._after):
             self._after = entries[-1][0].seq
             for entry, _ in entries:
