@@ -29,6 +29,7 @@ from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.people.middleware import Who
 from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.database.errors import LedgerError
+from smtpguard.holds.model import NotEntitled, Refused
 from smtpguard.journal.proof import Proof
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,10 @@ class Entry:
                     body=await _body(request, operation),
                 )
                 made = await operation.do(call)
+            except NotEntitled as refused:
+                raise Refusal(403, str(refused)) from None
+            except Refused as refused:
+                raise Refusal(409, str(refused)) from None
             except LedgerError as error:
                 raise Refusal(503, f"Nothing was done: {type(error).__name__}.", headers={"retry-after": "5"}) from None
             if isinstance(made, Long):

@@ -45,8 +45,6 @@ from smtpguard.holds.model import (
     Choice,
     Conflict,
     Hold,
-    NotEntitled,
-    Refused,
     State,
     Unconfirmed,
     Wanted,
@@ -140,13 +138,11 @@ async def confirm(call: Call) -> HeldDetail:
         )
     except Unconfirmed as refused:
         raise _wrong("reach", str(refused)) from None
-    except NotEntitled as refused:
-        raise Refusal(403, str(refused)) from None
-    except Conflict as conflict:
+    except Conflict:
         now = await looked_up(call)
         if now.confirm is not None and now.confirm.at is not None and now.confirm.writer == call.who.address:
             return await _detail(call, now)
-        raise Refusal(409, str(conflict)) from None
+        raise
     return await _detail(call, done.hold)
 
 
@@ -167,9 +163,7 @@ async def unvote(call: Call) -> HeldDetail:
         done = await call.desk.approvals.unvote(
             hold.hold_id, approver=call.who.address, by=call.holder.by, comment=body.comment
         )
-    except NotEntitled as refused:
-        raise Refusal(403, str(refused)) from None
-    except Conflict as conflict:
+    except Conflict:
         now = await looked_up(call)
         if (
             now.state is State.WAITING
@@ -177,7 +171,7 @@ async def unvote(call: Call) -> HeldDetail:
             and call.who.address not in {v.approver for v in now.votes}
         ):
             return await _detail(call, now)
-        raise Refusal(409, str(conflict)) from None
+        raise
     return await _detail(call, done.hold)
 
 
@@ -191,11 +185,11 @@ async def withdraw(call: Call) -> HeldDetail:
         done = await call.desk.approvals.withdraw(
             hold.hold_id, sender=call.who.address, by=call.holder.by, comment=body.comment
         )
-    except Conflict as conflict:
+    except Conflict:
         now = await looked_up(call)
         if now.state is State.WITHDRAWN:
             return await _detail(call, now)
-        raise Refusal(409, str(conflict)) from None
+        raise
     return await _detail(call, done.hold)
 
 
@@ -211,12 +205,8 @@ async def settle(call: Call) -> HeldDetail:
             by=call.holder.by,
             comment=body.comment,
         )
-    except NotEntitled as refused:
-        raise Refusal(403, str(refused)) from None
     except KeyError:
         raise Refusal(404) from None
-    except Conflict as conflict:
-        raise Refusal(409, str(conflict)) from None
     return await _detail(call, done)
 
 
@@ -257,19 +247,13 @@ async def _voted(
             people=people,
             all_at_once=all_at_once,
         )
-    except Unconfirmed as refused:
-        raise Refusal(409, str(refused)) from None
-    except NotEntitled as refused:
-        raise Refusal(403, str(refused)) from None
     except KeyError:
         raise Refusal(404) from None
-    except Conflict as conflict:
+    except Conflict:
         now = await looked_up(call)
         if _said(now, call.who.address, choice, seen):
             return await _detail(call, now)
-        raise Refusal(409, str(conflict)) from None
-    except Refused as refused:  # it was approved meanwhile, and revoking it needs a comment
-        raise Refusal(409, str(refused)) from None
+        raise
     return await _detail(call, done.hold)
 
 

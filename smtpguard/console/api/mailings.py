@@ -22,7 +22,7 @@ from smtpguard.console.mailings import listed, sees
 from smtpguard.console.paging import cut
 from smtpguard.console.reporting import Occupied
 from smtpguard.console.whogot import NotAll, told
-from smtpguard.holds.model import Conflict, NotEntitled
+from smtpguard.holds.model import Conflict
 from smtpguard.mailings.model import Mailing, NoSuch, State
 from smtpguard.mailings.service import Back, NoAddresses, row
 
@@ -77,14 +77,9 @@ async def reopen(call: Call) -> MailingRow:
 async def agree(call: Call) -> Disclosure:
     body: Moved = call.body
     mailing = await looked_up(call)
-    try:
-        made = await call.desk.mailings.disclose(
-            mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment
-        )
-    except NotEntitled as refused:
-        raise Refusal(403, str(refused)) from None
-    except Conflict as conflict:
-        raise Refusal(409, str(conflict)) from None
+    made = await call.desk.mailings.disclose(
+        mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment
+    )
     there = made.disclosure
     assert there is not None
     return Disclosure(
@@ -107,8 +102,6 @@ async def people(call: Call) -> Long:
             table=body.csv.encode(),
             column=body.column,
         )
-    except NotEntitled as refused:
-        raise Refusal(403, str(refused)) from None
     except (NoAddresses, NotAll) as why:
         raise Refusal(422, f"{str(why)[:1].upper()}{str(why)[1:]}.") from None
     except Occupied:
@@ -122,12 +115,7 @@ async def _moved(call: Call, what: str) -> MailingRow:
     acts: Mapping[str, Callable[..., Awaitable[Mailing | Back]]] = {
         "stop": service.stop, "go_on": service.go_on, "reopen": service.reopen, "reject": service.reject
     }  # fmt: skip
-    try:
-        made = await acts[what](mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
-    except NotEntitled as refused:
-        raise Refusal(403, str(refused)) from None
-    except Conflict as conflict:
-        raise Refusal(409, str(conflict)) from None
+    made = await acts[what](mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
     return _row(made.mailing if isinstance(made, Back) else made)
 
 

@@ -13,7 +13,6 @@ from smtpguard.console.api.problems import Refusal
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.console.telling import told
 from smtpguard.database.errors import ContentMissing
-from smtpguard.holds.model import NotEntitled, Refused
 from smtpguard.locale.speech import Speech
 
 
@@ -69,12 +68,7 @@ async def plead(call: Call) -> History:
 
 
 async def _said(call: Call, saying: Awaitable[None]) -> History:
-    try:
-        await saying
-    except NotEntitled as refused:
-        raise Refusal(403, str(refused)) from None
-    except Refused as refused:
-        raise Refusal(409, str(refused)) from None
+    await saying
     found = await history(call)
     return History(items=[one for one in found.items if one.kind in SPOKEN])
 
