@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.app.contact import contact
-from smtpguard.app.relay import other_target, relay_target
+from smtpguard.app.relay import relay_target, target_of
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -114,7 +114,7 @@ class Ways:
     def _targets(self) -> Iterator[tuple[str, RelayTarget]]:
         if (other := self.settings.alarms.relay) is not None:
             try:
-                yield "alarms: relay", replace(other_target(other, self.settings), timeouts=PATIENCE, connections=1)
+                yield "alarms: relay", replace(target_of(other, self.settings), timeouts=PATIENCE, connections=1)
             except (Broken, OSError) as e:
                 log.error("alarms: relay: %s", e)
         try:

@@ -11,7 +11,7 @@ from smtpguard.app.certificates import readable
 from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
 from smtpguard.config.secret import read_secret
-from smtpguard.config.settings import OtherRelay, Settings
+from smtpguard.config.settings import AnyRelay, Settings
 from smtpguard.processes.numbers import Said
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.login import Logins
@@ -74,17 +74,12 @@ def _unreadable(e: OSError) -> CannotStart:
 
 
 def relay_target(settings: Settings) -> RelayTarget:
+    """For the guarded relay. Raises Broken for a password's file."""
     relay = settings.relay
-    return RelayTarget(
-        host=relay.host,
-        port=relay.port,
-        tls=Tls(relay.tls),
-        server_name=relay.server_name,
-        ca_file=relay.ca_file,
+    return replace(
+        target_of(relay, settings),
         client_certificate=relay.client_certificate,
         client_key=relay.client_key,
-        user=relay.auth.user if relay.auth else None,
-        password=read_secret(relay.auth.password_file).get_secret_value() if relay.auth else None,
         clients_without_tls=relay.clients_without_tls,
         connections=relay.connections,
         messages_per_connection=relay.messages_per_connection,
@@ -92,17 +87,16 @@ def relay_target(settings: Settings) -> RelayTarget:
         wait_seconds=relay.wait_seconds,
         client_share=relay.client_share,
         chunking=relay.chunking,
-        helo=settings.hostname or host_name(),
         reachability=Reachability(f"{relay.host} port {relay.port}", kept=settings.state / "relay.json"),
         fallbacks=tuple(
-            replace(other_target(each, settings), clients_without_tls=relay.clients_without_tls)
+            replace(target_of(each, settings), clients_without_tls=relay.clients_without_tls)
             for each in relay.fallbacks
         ),
     )
 
 
-def other_target(relay: OtherRelay, settings: Settings) -> RelayTarget:
-    """For a relay besides the guarded one. Raises Broken for its password's file."""
+def target_of(relay: AnyRelay, settings: Settings) -> RelayTarget:
+    """What all relays of the settings have. Raises Broken for its password's file."""
     return RelayTarget(
         host=relay.host,
         port=relay.port,

@@ -50,8 +50,8 @@ class RelayAuth(Section):
     password_file: FilePath
 
 
-class OtherRelay(Section):
-    """A relay besides the guarded one."""
+class AnyRelay(Section):
+    """A relay: the guarded one, or one besides it."""
 
     host: str = Field(min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 25
@@ -67,11 +67,11 @@ class OtherRelay(Section):
         return self
 
 
-class FallbackRelay(OtherRelay):
+class FallbackRelay(AnyRelay):
     """Tried if the relay, and each fallback before it, cannot be used."""
 
 
-class Relay(Section):
+class Relay(AnyRelay):
     """``ca_file``: the CA certificates for the relay; without it those of the system. ``clients_without_tls``: the
     logins of mail clients may go to the relay in clear. ``wait_seconds``: for a connection, until the relay's greeting.
     ``names``: other host names of the relay; a list's local part is the list at each of them. ``client_share``: the
@@ -79,12 +79,8 @@ class Relay(Section):
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 10026
-    tls: Literal["none", "opportunistic", "require", "implicit"] = "opportunistic"
-    auth: RelayAuth | None = None
     clients_without_tls: bool = False
-    server_name: str | None = None
     names: list[Annotated[str, AfterValidator(_host_name)]] = Field(default=[], title="name")
-    ca_file: FilePath | None = None
     client_certificate: FilePath | None = None
     client_key: FilePath | None = None
     connections: int = Field(default=20, ge=1, le=10_000)
@@ -101,8 +97,6 @@ class Relay(Section):
             raise Invalid(
                 "a client certificate needs a key, and a key needs a certificate", "client_certificate and client_key"
             )
-        if self.auth is not None and self.tls == "none":
-            raise Invalid("a password would go to the relay in clear", "tls: require, implicit or opportunistic")
         return self
 
 
@@ -167,7 +161,7 @@ class Notices(Section):
     templates: FilePath | None = None
 
 
-class AlarmRelay(OtherRelay):
+class AlarmRelay(AnyRelay):
     """A relay that takes mail for ``notices: {contact}`` even if the guarded relay does not: another host, or another
     port."""
 
@@ -364,7 +358,7 @@ class Settings(Section):
         if asked and not self.store.url.startswith("sqlite"):
             raise Invalid("only an SQLite store can have a front", "journal: {front: off}, or a store in SQLite")
         relay = self.relay
-        hosts: tuple[Relay | FallbackRelay, ...] = (relay, *relay.fallbacks)
+        hosts: tuple[AnyRelay, ...] = (relay, *relay.fallbacks)
         in_clear = not relay.clients_without_tls and any(
             each.tls == "none" and not is_this_machine(each.host) for each in hosts
         )
