@@ -1,1 +1,1 @@
-"""Commands, as people type them."""
+"""Tests of the commands, run as people type them."""

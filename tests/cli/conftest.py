@@ -1,4 +1,4 @@
-"""A stage for each test, and one whose policy wants mailings approved."""
+"""Fixtures: a stage for each test, and one whose policy requires approval of mailings."""
 
 from __future__ import annotations
 

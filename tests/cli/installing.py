@@ -1,4 +1,4 @@
-"""An installation in a folder, as the commands find one: settings, the secret, and where its store is."""
+"""An installation in a folder: settings, the secret, the policy, and the store's URL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.guard.house import DOCUMENTS, KEY, POLICY, House, house
 
 
 def install(folder: Path, secret: bytes, url: str = "") -> None:
-    """With everything in ``folder``, SQLite where no ``url`` says otherwise; the store itself is still to be made."""
+    """Everything is in ``folder``; SQLite is used if no ``url`` is given. The store itself is not created."""
     (folder / "secret").write_bytes(secret)
     (folder / "secret").chmod(0o600)
     (folder / "smtpguard.yaml").write_text(
@@ -20,7 +20,7 @@ def install(folder: Path, secret: bytes, url: str = "") -> None:
 
 
 def lived_in(folder: Path, happens: Callable[[House], Awaitable[None]]) -> Path:
-    """One with the house's policy, in whose store is what happened."""
+    """The folder of an installation with the house's policy, after ``happens``."""
     install(folder, KEY)
     (folder / "vocabularies").mkdir()
     for name, data in DOCUMENTS.items():
@@ -37,7 +37,7 @@ def lived_in(folder: Path, happens: Callable[[House], Awaitable[None]]) -> Path:
 
 
 def change(folder: Path, *pairs: tuple[str, str], more: str = "") -> None:
-    """The policy file, not what is in force."""
+    """Edit the policy file; the policy in force stays."""
     text = POLICY
     for old, new in pairs:
         assert old in text

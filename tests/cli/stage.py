@@ -1,4 +1,4 @@
-"""Commands as people type them, over a real store in a folder; each opens it anew, as a real one does."""
+"""Commands over a real store in a folder; each opens the store anew, as the real command does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ EVA, DPO, ANNA = "eva@example.com", "dpo@example.com", "anna@example.com"
 
 
 class Stage:
-    """``hooks``: what freezing runs. ``raw``: the message that was held last. Commands come five minutes after the mail."""
+    """``hooks``: the commands that a freeze runs. ``raw``: the last message held. Commands run five minutes after the
+    mail."""
 
     def __init__(self, folder: Path, documents: dict[str, bytes] = DOCUMENTS) -> None:
         self.folder, self.documents = folder, documents
@@ -65,7 +66,7 @@ class Stage:
             )  # fmt: skip
 
     def hold(self, *to: str, n: int = 0, **more: Any) -> None:
-        """One message from Anna, to the list where nobody else is named; ``n`` numbers it."""
+        """Submit a message from Anna, by default to the address of the list ramadan; ``n`` becomes its id."""
 
         async def work(home: House) -> None:
             if n:
@@ -77,7 +78,7 @@ class Stage:
         asyncio.run(self._in(work))
 
     def send(self, *to: str, n: int = 0, **more: Any) -> None:
-        """One message to each, of one mailing; ``n`` numbers the first."""
+        """Submit one copy of a mailing to each address; ``n`` becomes the id of the first."""
 
         async def work(home: House) -> None:
             intake = home.intake()
@@ -114,16 +115,16 @@ class Stage:
         return CliRunner().invoke(command, args, obj=Here(config=Path("none")))
 
     def rows(self, command: Any, *args: str) -> list[dict[str, Any]]:
-        """What it says to programs."""
+        """The command's rows with ``--json``."""
         result = self.run(command, *args, "--json")
         assert result.exit_code == 0, result.output
         return rows(result)
 
     def state(self) -> list[str]:
-        """Of all that is or was held."""
+        """The state of every hold, by ``held list``."""
         return [row["state"] for row in self.rows(held.command, "list")]
 
 
 def rows(result: Result) -> list[dict[str, Any]]:
-    """What was said to programs."""
+    """The JSON lines of standard output."""
     return [json.loads(line) for line in result.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""A store that was put back, another one, or another secret: what the commands say of it, and with which status."""
+"""A restored store, another store, and another secret: the sentence and the exit status of each command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ rules:
 
 
 class Installation:
-    """A folder with everything in it; commands are run in this process."""
+    """A complete installation in a folder; commands run in this process."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._capsys = folder, capsys
@@ -46,11 +46,11 @@ class Installation:
         )
 
     def start(self) -> None:
-        """As ``serve`` does, before its parts."""
+        """Prepare the store as ``serve`` does before it starts its parts."""
         asyncio.run(prepare(read_settings(self.config), by="root", parts=()))
 
     def run(self, *words: str) -> tuple[int, str, str]:
-        """Status, standard output and error; what ``serve`` says there is its log, of which the sentence is given."""
+        """Exit status, standard output and standard error. ``serve`` logs JSON, of which the sentence is given."""
         with pytest.raises(SystemExit) as ended:
             main(["-c", str(self.config), *words])
         told = self._capsys.readouterr()
@@ -88,7 +88,7 @@ def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Installation:
 
 @pytest.fixture
 def put_back(here: Installation) -> Iterator[Installation]:
-    """To a state without the freeze that somebody had put in force meanwhile; nothing was started since."""
+    """An installation with a store restored from before a freeze; nothing was started since."""
     copy = here.copy()
     assert here.run("freeze", "--all", "--reason", "Wrong mail")[0] == 0
     here.put_back(copy)
@@ -149,7 +149,8 @@ def test_a_store_that_was_put_back_stands_still_until_somebody_thaws_it(
 
 
 def test_the_first_command_that_writes_lets_everything_stand_still(put_back: Installation) -> None:
-    """Whoever follows the page and freezes first has two freezes then, and one thaw."""
+    """The command freezes a restored store first. So with ``freeze`` there are two freezes, and one ``thaw`` lifts
+    both."""
     assert put_back.run("freeze", "--all", "--reason", "Restored")[0] == 0
     assert put_back.run("held", "list")[1].count("Frozen: everything") == 2
     status, out, _ = put_back.run("thaw", "--all")
@@ -285,7 +286,7 @@ def test_a_secret_is_renewed_and_nothing_is_lost(here: Installation, lost: bool)
 
 
 def test_a_renewal_that_is_cut_off_is_done_again(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is new, the journal does not say so: refused, until somebody renews it once more."""
+    """The secret's file is new and the journal does not know it: ``serve`` is refused until the next renewal."""
     from smtpguard.database.errors import Full
     from smtpguard.store.store import Store
 
@@ -319,12 +320,12 @@ def test_without_a_store_there_is_nothing_to_renew(tmp_path: Path, capsys: pytes
     assert not made.secret.exists()
 
 
-# whose the files are
+# # ownership of files
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
 def test_what_root_makes_belongs_to_whom_the_folder_belongs(here: Installation) -> None:
-    """After a restore the first command may be root's, and the service is to read what it made."""
+    """After a restore, root may run the first command; the service has to read the files that it creates."""
     copy = here.copy()
     for file in here.state.iterdir():
         if file.is_file() and file.name != "secret":

@@ -1,4 +1,4 @@
-"""How many files are attached, as people see it: counted in the text, asked by rules, and known to check, explain and replay."""
+"""The number of attached files: counted in the text, usable in rules, and known to check, explain and replay."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def to_kim(*several: Part) -> Message:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where three letters to a customer passed: with three files, with one, and one that nobody can read."""
+    """An installation in which three messages to a customer passed: with three files, with one, and encrypted."""
 
     async def read(self: FakeReader, message: Message, need: frozenset[Source]) -> Reading:
         return look(message)

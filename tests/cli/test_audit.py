@@ -1,4 +1,4 @@
-"""audit verify and export, as people type them, over a real store."""
+"""audit verify and audit export, over a real store."""
 
 from __future__ import annotations
 

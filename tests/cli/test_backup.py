@@ -1,4 +1,4 @@
-"""smtpguard backup and restore at a terminal: what is refused, and what then stays as it was."""
+"""smtpguard backup and restore: what is refused, and that a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_newer_version_and_another_kind_of_database_are_refused(home: Installa
 
 @contextmanager
 def in_use(home: Installation) -> Iterator[None]:
-    """By a process of somebody else."""
+    """The database is open in another process."""
     import subprocess
     import sys
 

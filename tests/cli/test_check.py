@@ -1,4 +1,4 @@
-"""smtpguard check, test and schema, as somebody at a terminal meets them."""
+"""smtpguard check, test and schema at a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUITE = Path(__file__).parent.parent / "policies"
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """A folder with the configuration that comes with the product, and a second way for alarms, which that cannot name."""
+    """A folder with the shipped configuration, plus a second relay for alarms, which only an operator can name."""
     folder = Path(shutil.copytree(shipped(), tmp_path / "etc"))
     edit(folder / "smtpguard.yaml", "# alarms: {", "alarms: {relay: {host: other.example.com}} # {")
     return folder
@@ -49,7 +49,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_what_comes_with_the_product_names_no_second_way_for_alarms(tmp_path: Path) -> None:
-    """Nobody but its operators knows one. It is a warning, and the only one."""
+    """Only its operators know a second relay for alarms, so the shipped settings give this warning and no other."""
     etc = Path(shutil.copytree(shipped(), tmp_path / "etc"))
     result = CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "check"])
     assert result.exit_code == 0
@@ -146,7 +146,7 @@ def test_settings_that_are_not_there(run: Callable[..., Result], etc: Path) -> N
 
 
 def test_what_other_users_can_read_is_told(run: Callable[..., Result], etc: Path) -> None:
-    """By ``check``; and ``serve`` says so in the log (test_serve)."""
+    """``serve`` logs it too (test_serve)."""
     state = etc / "var"
     state.mkdir(mode=0o755)
     lines = (etc / "smtpguard.yaml").read_text().splitlines()
@@ -174,7 +174,7 @@ def test_what_other_users_can_read_is_told(run: Callable[..., Result], etc: Path
 
 
 def test_who_is_to_decide_and_cannot_is_told_and_is_no_failure(run: Callable[..., Result], etc: Path) -> None:
-    """Once a store is there; of an installation without a console nothing is said."""
+    """Only once a store exists, and only of an installation with a console."""
     config = etc / "smtpguard.yaml"
 
     async def made(*people: tuple[str, Role]) -> None:
@@ -254,7 +254,7 @@ def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) 
 
 
 def test_the_policy_of_the_first_page(run: Callable[..., Result], etc: Path) -> None:
-    """Ten lines that a newcomer copies."""
+    """The ten lines of the README."""
     page = (Path(__file__).parents[2] / "README.md").read_text()
     (etc / "policy.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
     result = run("check")
@@ -337,7 +337,7 @@ def test_live_asks_the_relay_though_a_list_is_missing(run: Callable[..., Result]
 
 
 def test_live_asks_the_relay_and_fails_where_it_does_not_answer(run: Callable[..., Result], etc: Path) -> None:
-    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+    with socket.socket() as taken:  # bound and not listening: a connection is refused
         taken.bind(("127.0.0.1", 0))
         edit(etc / "smtpguard.yaml", "port: 10026", f"port: {taken.getsockname()[1]}")
         edit(etc / "policy.yaml", "lists:\n  ramadan-greetings:", "lists: {}\nunused:\n  ramadan-greetings:")
@@ -443,7 +443,7 @@ own_marks:
 
 @pytest.mark.parametrize("rules", ["", "rules: []\n"])
 def test_a_policy_without_rules_is_said_to_hold_nothing(run: Callable[..., Result], etc: Path, rules: str) -> None:
-    """A section that got lost does not keep a policy from force, and is not passed over in silence either."""
+    """A policy that lost its rules can be put in force, but not without a warning."""
     asyncio.run(prepare(read_settings(etc / "smtpguard.yaml"), by="test", parts=()))
     policy = etc / "policy.yaml"
     policy.write_text(policy.read_text().partition("\nrules:")[0] + "\nmarks: {}\n" + rules)

@@ -1,4 +1,4 @@
-"""smtpguard check of what lists are read from: files are read, and of what is elsewhere the files that it needs are looked at."""
+"""smtpguard check of list sources: files are read; of remote sources only the local files that they need."""
 
 from __future__ import annotations
 

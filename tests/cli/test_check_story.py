@@ -1,4 +1,4 @@
-"""check plays the story against the policy: each way in which a policy that looks well lets it through is told by name."""
+"""check plays the story against the policy, and names each shape of it that no rule holds."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_what_gets_through_is_told(etc: Path, rules: str, shapes: tuple[str, ...
 
 
 def test_proven_by_a_listener_that_verifies_senders(etc: Path) -> None:
-    """What every colleague can prove spares every colleague."""
+    """If every colleague can prove to be the sender, an exception for proven senders exempts every colleague."""
     rules = SAFE.replace("then: hold", "unless: {sender.proven: true, sender.internal: true}, then: hold")
     assert told(etc, rules) == []
     verified = "listen: {smtp: [{senders_verified: true}]}\n"
@@ -166,7 +166,7 @@ def test_the_sample_and_what_the_readme_shows_are_told_nothing(etc: Path) -> Non
 
 
 def test_lists_that_are_alike_are_tried_once(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a hundred lists under one rule that leaves them open each is named, and only one is thought over."""
+    """Each of a hundred lists under the same open rule is named, but only one is played."""
     played: list[object] = []
     explain = Explainer.explain
 

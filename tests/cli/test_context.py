@@ -1,4 +1,4 @@
-"""What every command is given."""
+"""The context of every command."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_nobody_is_journalled_as_somebody_else(monkeypatch: pytest.MonkeyPatch) 
 
 def test_root_through_sudo_is_who_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 0)
-    monkeypatch.setenv("SUDO_UID", str(2**31 - 7))  # nobody's: it has no name
+    monkeypatch.setenv("SUDO_UID", str(2**31 - 7))  # a user id without a name
     assert Context(config=Path("smtpguard.yaml")).user == f"root (sudo by {2**31 - 7})"
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
     assert Context(config=Path("smtpguard.yaml")).user == str(2**31 - 9), "only root was made so by sudo"
@@ -65,7 +65,7 @@ finally:
     [("check", set()), ("explain none.eml", set()), ("users list", {"sqlalchemy"}), ("status", {"sqlalchemy"})],
 )
 def test_a_command_loads_no_more_than_it_uses(tmp_path: Path, words: str, needs: set[str]) -> None:
-    """Whoever types it waits for what it imports: no database where none is opened, no console where none is served."""
+    """Imports delay every command, so a command without a store loads no database, and one without pages no console."""
     config = shutil.copytree(shipped(), tmp_path / "etc") / "smtpguard.yaml"
     command = [sys.executable, "-c", LOADED, "-c", str(config), *words.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)

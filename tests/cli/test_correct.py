@@ -1,4 +1,4 @@
-"""mailings correct: a message to exactly those who got a mailing waits for others to approve it."""
+"""mailings correct: a message to exactly the people who got a mailing waits for approval by others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.mailings.correcting import SORRY, TEXT, digest
 
 @pytest.fixture
 def sorry(campaign: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """The mailing that four got and four did not, and a message."""
+    """The id of a mailing that four people got and four did not, and the path of a message."""
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
     init = House.__init__

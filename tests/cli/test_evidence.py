@@ -1,4 +1,5 @@
-"""What is proved to whoever has no secret: exports and single entries by docs/verify.py, keys that change, and what a witness has."""
+"""Proof without the secret: exports and single entries checked by docs/verify.py, renewed keys, and a witness's
+checkpoints."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def told(installed: Path, *args: str) -> str:
 
 
 def verified(key: str, text: str, folder: Path, *notes: str) -> tuple[int, str]:
-    """By the program that an auditor has, which knows nothing of smtpguard."""
+    """Exit status and output of the auditor's program, which imports nothing of smtpguard."""
     (folder / "export.jsonl").write_text(text)
     more = []
     if notes:
@@ -182,7 +183,7 @@ def test_each_checkpoint_names_the_one_before(installed: Path) -> None:
 
 
 def test_what_a_witness_has_is_held_against_a_store_that_was_made_anew(installed: Path) -> None:
-    """With the secret, as root has it: signatures and all."""
+    """Root has the secret, and so can rebuild a journal with valid signatures."""
     rows = map(json.loads, told(installed, "export", "--signed").splitlines())
     notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
     (installed / "kept").write_text(notes)

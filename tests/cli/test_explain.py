@@ -1,4 +1,4 @@
-"""smtpguard explain: for people and as JSON, of files, folders, mboxes and standard input; and without any effect."""
+"""smtpguard explain for people and as JSON: of files, folders, mboxes and standard input; without any effect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """The configuration that comes with the product, with a resolver that nobody answers at."""
+    """A folder with the shipped configuration and a resolver that never answers."""
     folder = Path(shutil.copytree(shipped(), tmp_path / "etc"))
     with (folder / "smtpguard.yaml").open("a") as file:
         file.write("\nresolver: {nameservers: [127.0.0.1], timeout_seconds: 1}\n")
@@ -106,7 +106,7 @@ def test_the_envelope_may_be_given(run: Run, quote: Path) -> None:
     assert row["action"] == "hold"
     assert row["recipients"]["total"] == 2
     (row,) = rows(run("--json", "--from", "<>", "--to", RAMADAN, str(quote)))
-    assert row["action"] == "reject"  # no bounce goes to a list
+    assert row["action"] == "reject"  # a list gets no bounce
 
 
 def test_where_it_comes_from_may_be_given(run: Run, etc: Path, quote: Path) -> None:
@@ -215,7 +215,7 @@ def test_wrong_use(run: Run, words: tuple[str, ...], line: str) -> None:
 
 
 def test_no_message_stops_the_others(run: Run, tmp_path: Path, quote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comments within comments, a file that cannot be read, and one that something fails at: each is named, the rest is read."""
+    """Nested comments, an unreadable file, and a message that fails: each is reported, and the others are explained."""
     from smtpguard.app.explaining import Explainer
 
     folder = tmp_path / "mail"

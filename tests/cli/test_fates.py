@@ -1,4 +1,4 @@
-"""What became of a message to a list of 60, by everybody who tells it: each says the same, and nobody says more than is known."""
+"""The outcome of a message to a list of 60: all commands and reports agree, and none claims more than is known."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def in_doubt_on_release(home: House) -> None:
 
 
 async def an_attempt_under_way(home: House) -> None:
-    """The relay takes its time at the dot; nothing but the mark is written."""
+    """The relay has not answered the dot yet; only the mark of the attempt is written."""
     _, office = await _approved(home)
     await office.tell()
     asked, answered = asyncio.Event(), asyncio.Event()
@@ -109,12 +109,12 @@ async def an_attempt_under_way(home: House) -> None:
     office.relay.before_dot = at_the_dot
     attempt = asyncio.create_task(office.step())
     await asked.wait()
-    attempt.cancel()  # all that is written is what stood then
+    attempt.cancel()  # the journal stays as it was during the attempt
     await asyncio.gather(attempt, return_exceptions=True)
 
 
 async def killed_at_the_dot_and_frozen(home: House) -> None:
-    """The relay has it, and the worker is gone before it could say so; for as long as the freeze stands that is all."""
+    """The relay has the message, and the worker died before it could record that; the freeze stops any further attempt."""
     _, office = await _approved(home)
     await office.tell()
     office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
@@ -157,7 +157,7 @@ async def the_list_alone_is_refused(home: House) -> None:
 
 
 async def refused_though_the_list_has_changed(home: House) -> None:
-    """It is read every quarter of an hour; who is on it now is another version."""
+    """The list was read again since, and has another version."""
     from tests.guard.house import index
 
     _, office = await _approved(home)
@@ -170,7 +170,7 @@ async def refused_though_the_list_has_changed(home: House) -> None:
 
 def _relayed(*replies: Reply, raises: BaseException | None = None) -> Callable[[House], Awaitable[None]]:
     async def relay(home: House) -> None:
-        """By its own writer, with what a campaign has: no rule holds it."""
+        """Submit a campaign by the list's own writer with the list's DKIM signature, which no rule holds."""
         home.verifier.domains = frozenset({"campaigns.example.com"})
         transaction = home.transaction(
             RAMADAN, sender="campaigns@example.com", reverse_path="campaigns@example.com", X_Looks="mailing", **MAIL
@@ -187,7 +187,7 @@ def _relayed(*replies: Reply, raises: BaseException | None = None) -> Callable[[
 
 
 async def killed(home: House) -> None:
-    """The process ended between the dot and the answer: it could not even say so."""
+    """The process ended between the dot and the relay's answer, so there is no outcome entry."""
     note = home.store.journal.note
     home.store.journal.note = lambda event: None  # type: ignore[method-assign]
     try:

@@ -1,4 +1,4 @@
-"""smtpguard find, as whoever is asked "what became of this?" types it; and incident report by the same words."""
+"""smtpguard find, and incident report with the same search words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HELD, PASSED, REFUSED = "T000000000000001", "T000000000000002", "T00000000000000
 
 @pytest.fixture
 def story(tmp_path: Path) -> Path:
-    """One held for a list and rejected, one that passed, and one that the relay refused."""
+    """An installation with a message held and rejected, one that passed, and one that the relay refused."""
     install(tmp_path, KEY)
 
     async def work() -> None:
@@ -105,7 +105,7 @@ def test_nothing_is_found(story: Path) -> None:
 
 def test_that_it_was_asked_for_is_journalled_and_names_nobody_for_ever(story: Path) -> None:
     rows(story, "otto@partner.example")
-    last = run(story, "audit", "export", "--clear").stdout.splitlines()[-2]  # before the export itself
+    last = run(story, "audit", "export", "--clear").stdout.splitlines()[-2]  # the last entry is of the export itself
     entry = json.loads(last)
     assert (entry["kind"], entry["data"]) == ("exported", {"what": "find", "found": 1})
     assert entry["private"]["comment"] == ["otto@partner.example"]

@@ -1,4 +1,4 @@
-"""freeze and thaw as people type them: everything, a list, a sender, a mailing, a conversation; and the hooks."""
+"""freeze and thaw of everything, a list, a sender, a mailing or a conversation; and the hooks."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_wrong_freeze_freezes_nothing(stage: Stage, args: tuple[str, ...], say
 
 
 def test_a_mistake_elsewhere_in_the_settings_stops_neither(tmp_path: Path) -> None:
-    """Whoever has to stop the mail now does not look for a bracket first."""
+    """To stop mail in an emergency, the rest of the settings need not be valid."""
     with Recorder() as recorder:
         guard = Machine(tmp_path / "guard", recorder.port)
         synced(guard)
@@ -152,7 +152,8 @@ def served(folder: Path) -> Path:
 
 
 def test_a_freeze_waits_for_the_store_and_for_nothing_else(tmp_path: Path) -> None:
-    """What takes long to import and is not needed for it is not imported: the policy's rules, mailings, notices, other databases."""
+    """Modules that are slow to import and not needed are not imported: the policy's rules, mailings, notices,
+    PostgreSQL."""
     config = served(tmp_path / "etc")
     script = """
 import sys
@@ -194,7 +195,7 @@ print(*loaded)
 
 
 def approved(stage: Stage, n: int) -> None:
-    """So many messages that everybody has agreed to, and that a freeze keeps."""
+    """Hold and approve ``n`` messages, which a freeze then stops."""
     for number in range(n):
         stage.hold(n=number + 1, Message_ID=f"<{number}@example.com>", body=f"Letter {number}")
     for row in stage.rows(held, "list", "--state", "waiting"):
@@ -207,10 +208,10 @@ def test_a_thaw_says_what_goes_out_with_it(stage: Stage) -> None:
     approved(stage, 2)
     stage.hold(n=9, body="waits")
     stage.run(freeze, "--sender", "anna@example.com", "--reason", "y")
-    one = stage.run(thaw, "--sender", "anna@example.com")  # the other freeze keeps them
+    one = stage.run(thaw, "--sender", "anna@example.com")  # the other freeze stops them
     assert "No approved message is sent by it." in one.stderr
     assert "Approved, and also stopped by other freezes: 2." in one.stderr
-    both = stage.run(thaw, "--list", "ramadan")  # nobody to ask: it goes on
+    both = stage.run(thaw, "--list", "ramadan")  # no terminal to ask at: it thaws
     assert both.exit_code == 0
     assert "Goes out at once: 2 approved messages for up to 120 people, to ramadan." in both.stderr
     assert "Waiting for a decision, and not sent by a thaw: 1." in both.stderr

@@ -1,4 +1,4 @@
-"""held as people type it, over a real store: listed, decided, shown and exported."""
+"""held over a real store: list, decide, show and export."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ FREEZE = ("--all", "--reason", "Wrong mail")
 
 
 def approved(stage: Stage) -> str:
-    """Held, and approved by all who must; what the last of them is told."""
+    """Hold a message and approve it by all groups; the output of the last approval."""
     stage.hold()
     stage.run(held.command, "approve", ID, "--as", EVA)
     last = stage.run(held.command, "approve", ID, "--as", DPO)
@@ -216,7 +216,7 @@ def test_what_a_worker_has_in_hand_is_taken_back_all_the_same(stage: Stage) -> N
 
 
 def begun(stage: Stage, *, asks: bool = False) -> None:
-    """An attempt has begun, and its answer did not come."""
+    """Mark each recipient as attempted without an answer."""
 
     async def attempt(store: Store) -> None:
         [one] = [lease for lease in await store.outbox.lease("me", 100, 60) if lease.intent.kind is IntentKind.RELEASE]
@@ -310,7 +310,7 @@ def test_one_person_is_no_people(stage: Stage, capsys: pytest.CaptureFixture[str
 
 
 def test_show_speaks_one_language(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    """The purpose of a rule in English, whichever language the organization's writers are told it in; evidence line by line."""
+    """A rule's purpose is in English, whatever the language of notices; each piece of evidence has a line."""
 
     stage.hold()
     hold = stage.ask(lambda store: store.holds.find(ID))

@@ -1,4 +1,4 @@
-"""incident report, as whoever answers for it types it, over the story as the guard recorded it."""
+"""incident report over the story, as the guard recorded it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ HOLD = "T000000000000001"
 
 @pytest.fixture
 def story(tmp_path: Path) -> Path:
-    """Held for a list of 60, voted on; sent again by its client; an ordinary message beside it."""
+    """An installation with a message held for a list of 60, a vote on it, its retry by the client, and an ordinary
+    message."""
     install(tmp_path, KEY)
 
     async def work() -> None:
@@ -53,7 +54,7 @@ def run(story: Path, *args: str) -> Result:
 
 
 def people(n: int) -> dict[str, Any]:
-    """Exactly so many."""
+    """The JSON of an exact number of people."""
     return {"people": n, "at_least": False, "at_most": False, "least": n, "most": n}
 
 
@@ -251,7 +252,7 @@ def test_a_policy_of_long_ago_takes_nothing_from_the_report_and_that_is_said(sto
 
 
 def test_an_entry_of_an_earlier_version_that_names_a_frozen_sender(story: Path) -> None:
-    """Chained as it is, it cannot be mended; but it is not to be passed on."""
+    """The chained entry cannot be changed, but ``--no-names`` hides the name."""
 
     async def work() -> None:
         async with house(story) as home:
@@ -373,7 +374,7 @@ def test_all_formats_are_made_of_the_same_statements(story: Path, tmp_path: Path
     for part in made["sections"]:
         for one in part["statements"]:
             assert one["text"] in plain
-            if "entry" not in one["text"]:  # the proof is of the journal as it was when each was made
+            if "entry" not in one["text"]:  # the proof is of the journal when each report was made
                 assert " ".join(one["text"].split()) in shown, one["text"]
     assert not re.search(r"(?:src|href|url)\s*[=(]", html), "it needs nothing from anywhere"
     again = tmp_path / "report.html"
@@ -386,7 +387,7 @@ def test_all_formats_are_made_of_the_same_statements(story: Path, tmp_path: Path
 
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # of a file that the library leaves to the collector
+)  # for a file that the library leaves to the garbage collector
 def test_a_pdf_is_one_archivable_file(story: Path, tmp_path: Path) -> None:
     pytest.importorskip("weasyprint")
     file = tmp_path / "report.pdf"

@@ -1,4 +1,4 @@
-"""incident hold, holds and renew, as people type them."""
+"""incident hold, holds and renew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""incident aware, write, authority and draft, as people type them at 23:00."""
+"""incident aware, write, authority and draft."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""smtpguard init: by options and by questions; what it writes, and what it refuses."""
+"""smtpguard init, by options and by questions: what it writes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_yes_names_what_is_lacking(tmp_path: Path) -> None:
 
 
 class Dialog:
-    """The command on a terminal of its own."""
+    """The command on its own terminal."""
 
     def __init__(self, *args: str) -> None:
         self._ours, theirs = pty.openpty()
@@ -145,12 +145,12 @@ class Dialog:
         self.said = ""
 
     def expect(self, text: str) -> None:
-        """Reads until it is said; then everything before it is behind us."""
+        """Read until ``text`` is shown, and drop the output before it."""
         while text not in self.said:
             ready, _, _ = select.select([self._ours], [], [], PATIENCE)
             try:
                 more = os.read(self._ours, 65_536) if ready else b""
-            except OSError:  # the terminal's other side is closed
+            except OSError:  # the other end of the terminal is closed
                 more = b""
             assert more, f"{text!r} was not said: {self.said}"
             self.said += more.decode(errors="replace").replace("\r\n", "\n")
@@ -183,7 +183,7 @@ def _talk(settings: Path, port: int, members: Path, away: int) -> int:
     dialog.expect("40 addresses.")
     dialog.answer("Its name", "Not One")
     dialog.expect('Error: "Not One" is not a name of a list')
-    dialog.answer("Its name", "")  # that of the file
+    dialog.answer("Its name", "")  # the name of the file
     dialog.answer("expands to it", "news@lists.example.com")
     dialog.answer("another customer list", "")
     dialog.answer("The approvers of held mail", "eva@example.com omar@example.com")

@@ -1,4 +1,4 @@
-"""mailings people: whom a mailing has come for, matched against a list or a file, and named in no other way."""
+"""mailings people: recipients of a mailing, matched against a list or a file, and named in no other way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.guard.campaign import documents
 from tests.guard.house import KEY, MEMBERS, MONDAY, RAMADAN
 
 UNRULED = {k: re.sub(rb"(?s)rules:.*", b"rules: []\n", v) for k, v in documents().items()}
-"""So that what goes to the list is passed."""
+"""Without rules, so that mail to the list passes."""
 
 
 def test_people_are_matched_and_named_in_no_other_way(campaign: Stage, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_at_a_lists_address_everybody_on_it_got_it(campaign: Stage) -> None:
 def test_who_was_on_a_list_that_has_changed_since_is_matched_by_its_export(
     campaign: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To exactly those: not to who has joined since, nor without those who have left."""
+    """Matches exactly the members of that time: none who joined since, and all who left."""
     campaign.documents = UNRULED
     campaign.send(RAMADAN)
     [row] = campaign.rows(mailings, "list")

@@ -1,4 +1,4 @@
-"""mailings as people type it, over a real store: listed, shown, followed, decided as one, and released in stages."""
+"""mailings over a real store: list, show, follow, decide as one, and release in stages."""
 
 from __future__ import annotations
 
@@ -116,8 +116,6 @@ def test_ctrl_c_ends_following(campaign: Stage, monkeypatch: pytest.MonkeyPatch)
     shown = campaign.run(mailings, "show", row["id"], "--follow")
     assert shown.exit_code == 0
     assert "# sent   > on the way   ? in doubt   = held" in shown.output
-    assert (
-        shown.output.count("sent 4, held 4, waits 0, refused 0; 0 a minute; held") == 1
-    )  # a line for what has changed
+    assert shown.output.count("sent 4, held 4, waits 0, refused 0; 0 a minute; held") == 1  # a line only after a change
     assert len(campaign.rows(mailings, "show", row["id"], "--follow")) == 1
     assert campaign.run(mailings, "list", "--least", "1", "--follow").output.count(row["id"]) == 3

@@ -1,4 +1,4 @@
-"""A mailing shown: its bar, the rate of the moment, and nothing in it that steers a terminal."""
+"""The display of a mailing: its bar, its current rate, and no control characters for the terminal."""
 
 from __future__ import annotations
 

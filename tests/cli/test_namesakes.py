@@ -1,4 +1,4 @@
-"""check names the addresses that count as a list only because they are called so, with what was written to them lately."""
+"""check names addresses that count as a list only because of their name, and the recent mail to them."""
 
 from __future__ import annotations
 

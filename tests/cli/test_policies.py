@@ -1,4 +1,4 @@
-"""smtpguard reload and smtpguard policy, as somebody at a terminal meets them: what is refused, what is asked, what is told."""
+"""smtpguard reload and smtpguard policy at a terminal: refusals, questions, output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MORE = "  - {id: more, when: {recipients.outside: any}, then: hold}\n"
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """The sample, in force, with its lists read, and settings that nothing is to be said of."""
+    """A folder with the sample policy in force, its lists read, and settings without warnings."""
     made = Path(shutil.copytree(shipped(), tmp_path / "etc"))
     with (made / "smtpguard.yaml").open("a") as settings:
         settings.write("alarms: {relay: {host: other.example.com, port: 25}}\n")
@@ -105,7 +105,7 @@ def test_at_a_terminal_it_is_asked(run: Callable[..., Result], etc: Path, monkey
 
 
 def test_a_file_that_is_cut_anywhere_loosens_nothing_without_a_word(run: Callable[..., Result], etc: Path) -> None:
-    """Half a policy is a policy still; what is missing of it is told, rule by rule."""
+    """A truncated policy may still be valid, so every rule that it lacks is named."""
     before, text = in_force(etc), (etc / "policy.yaml").read_text()
     ends = [m.end() for m in re.finditer(r"then: hold[^\n]*\n", text)]
     for cut in (*ends[:-1], *range(200, len(text), 1500)):
@@ -149,7 +149,7 @@ def test_what_check_refuses_is_refused(run: Callable[..., Result], etc: Path) ->
 
 
 def test_a_source_that_is_away_with_an_index_to_go_on_with_only_warns(run: Callable[..., Result], etc: Path) -> None:
-    """One must be able to tighten while a source is down."""
+    """The policy can be tightened while a source is unavailable."""
     before = in_force(etc)
     (etc / "lists/newsletter.csv").unlink()
     (etc / "policy.yaml").write_text((etc / "policy.yaml").read_text() + MORE)

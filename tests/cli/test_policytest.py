@@ -1,4 +1,4 @@
-"""smtpguard test: cases of messages, what a policy does not have, and the ways in which results are told."""
+"""smtpguard test: cases of messages, names that the policy lacks, and the formats of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""privacy show and erase, as whoever answers a request types it."""
+"""privacy show and privacy erase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An auditor's copy: the database, the checkpoints and the secret, where nothing may be written."""
+"""An auditor's read-only copy: the database, the checkpoints and the secret, in a folder that cannot be written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLICY = digest(DOCUMENTS)
 
 
 def journal(folder: Path, url: str = "", *, live: Path | None = None) -> None:
-    """Ten entries, closed as at a stop. ``live``: where to put the files as they lie while the store is open."""
+    """An installation with ten entries, closed. ``live``: where to copy the files while the store is open."""
     install(folder, SECRET, url)
 
     async def work() -> None:
@@ -52,7 +52,7 @@ def evidence(tmp_path: Path) -> Iterator[Path]:
 
 
 def theirs(url: str, user: str) -> str:
-    """As ``user``, without a password."""
+    """The URL as ``user``, without a password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
 

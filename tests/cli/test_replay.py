@@ -1,4 +1,4 @@
-"""replay, as an admin types it before a change of the policy is put in force."""
+"""replay over held messages, before a changed policy is put in force."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.cli.installing import change, lived_in
 from tests.guard.house import MEMBERS, RAMADAN, House, Way, house
 
 LIST, MANY = "T000000000000001", "T000000000000002"
-"""What was held: to the list's address, and to a third of its members, each with a message of their own."""
+"""The held messages: to the list's address, and single messages of one mailing to a third of its members."""
 
 
 async def both(home: House) -> None:
@@ -112,7 +112,7 @@ def test_nothing_to_compare_is_fine_and_said(installed: Path) -> None:
 
 
 def test_a_copy_counts_as_its_mailing_does(installed: Path) -> None:
-    """Sent one by one, no message alone comes to what its rule asks for."""
+    """No single message reaches the rule's number of people; the mailing does."""
 
     async def work() -> None:
         async with house(installed, documents=policy_documents(installed / "policy.yaml")) as home:

@@ -1,4 +1,4 @@
-"""replay --passed, as an admin types it before a change of the policy is put in force, over a day as the guard recorded it."""
+"""replay --passed over a recorded day, before a changed policy is put in force."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ COLLEAGUES = [f"colleague{n}@example.com" for n in range(12)]
 
 
 async def a_day(home: House) -> None:
-    """To the list, and once more; to all colleagues; a letter to a customer, one to an outsider; to nine members, not shown."""
+    """Two messages to the list, and one each to all colleagues, to a customer, to an outsider and to nine members in
+    Bcc."""
     intake = home.intake()
     for n, (to, more) in enumerate(
         [
@@ -229,7 +230,7 @@ def test_names_that_are_erased(installed: Path) -> None:
 
 
 def test_expecting_no_change(installed: Path) -> None:
-    """What may be does not count: to be sure, read on."""
+    """``--expect same`` ignores messages that may be decided otherwise."""
     assert run(installed, *THEN, "--expect", "same").exit_code == 0
     change(installed, more=LOOKING)
     assert run(installed, *THEN, "--expect", "same").exit_code == 0

@@ -1,4 +1,4 @@
-"""smtpguard report, over a store with a story in it."""
+"""smtpguard report over a store with the story."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HELD = "T000000000000001"
 
 @pytest.fixture
 def story(tmp_path: Path) -> Path:
-    """One held for a list and rejected, and one that passed."""
+    """An installation with a message held and rejected, and one that passed."""
     install(tmp_path, KEY)
 
     async def work() -> None:

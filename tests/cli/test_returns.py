@@ -1,4 +1,4 @@
-"""smtpguard returns, as an MTA's pipe and as people use it."""
+"""smtpguard returns, as an MTA's pipe and at a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.returns.mails import Out, dsn, letter
 
 @pytest.fixture
 def back(tmp_path: Path) -> Path:
-    """A mailing went out; a bounce of it, and a letter that nothing is known of, lie beside the settings."""
+    """An installation that sent a mailing; in its folder are a bounce of it and an unrelated letter."""
     install(tmp_path, KEY)
 
     async def work() -> None:

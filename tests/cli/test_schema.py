@@ -1,4 +1,4 @@
-"""JSON schemas for editors: every key is described, what they offer is what check takes, and the shipped files are of this version."""
+"""JSON schemas for editors: every key is described, check accepts what they offer, and the shipped files are current."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong at the start: one clear line each, and the exit status that says whose fault it is."""
+"""Failures at the start: one clear line each, and the exit status that says whether a retry helps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]
 
 
 def as_text(line: str) -> str:
-    """The last entries of a log in JSON, which say why it ends, as a terminal would show them."""
+    """A log line's text: for JSON that says why the process ends, the line that a terminal would show."""
     if not line.startswith("{"):
         return line
     entry = json.loads(line)
@@ -46,7 +46,7 @@ def as_text(line: str) -> str:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Settings and a policy that are fine, on a port that nobody has."""
+    """Valid settings and a valid policy, on a free port."""
     (tmp_path / "members.csv").write_text("email\n" + "".join(f"c{n}@customer.example\n" for n in range(20)))
     (tmp_path / "policy.yaml").write_text(
         "version: 1\n"
@@ -166,7 +166,7 @@ def test_metrics_alone_need_a_place(config: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("where", ["listen", "console"])
 def test_a_certificate_that_cannot_be_used(where: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Told once, before anything starts."""
+    """One line, before anything starts."""
     tls = "tls: {certificate: guard.pem, key: guard.key}"
     listening = "{address: 127.0.0.1, port: 0" + (f", {tls}}}" if where == "listen" else "}")
     config.write_text(
@@ -195,7 +195,7 @@ def test_a_certificate_that_cannot_be_used(where: str, config: Path, capsys: pyt
 
 
 def test_what_the_relay_needs_and_cannot_be_read(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Told once, before anything starts, however many parts would speak to it."""
+    """One line, before anything starts, however many parts use the relay."""
     listening = "workers: 2\nlisten: {smtp: [{address: 127.0.0.1, port: 0}]}\n"
     password, authorities = config.parent / "relay-password", config.parent / "ca.pem"
     config.write_text(listening + "relay: {tls: require, auth: {user: guard, password_file: relay-password}}\n")
@@ -217,7 +217,7 @@ def test_a_database_that_is_none(config: Path, capsys: pytest.CaptureFixture[str
 
 
 def as_nobody_in_particular(*words: str) -> subprocess.CompletedProcess[str]:
-    """Where the modes of files hold: root is not asked for them, so it leaves that at home."""
+    """Run the command without the capabilities by which root ignores file modes."""
     capabilities = ",".join(f"-{each}" for each in ("dac_override", "dac_read_search", "chown", "fowner"))
     drop = (
         ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}", "--"] if os.geteuid() == 0 else []
@@ -229,7 +229,7 @@ def as_nobody_in_particular(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", [".", "secret", "smtpguard.db"])
 def test_what_belongs_to_another_user(name: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Who starts it as the wrong one is told whose it is; who only checks is told what was not looked at."""
+    """``serve`` as the wrong user names the owner; ``check`` names what it could not read."""
     assert run("-c", str(config), "lists", "sync", capsys=capsys)[0] == 0
     state = config.parent / "var"
     migrate(f"sqlite:///{state}/smtpguard.db")
@@ -254,7 +254,7 @@ def test_what_belongs_to_another_user(name: str, config: Path, capsys: pytest.Ca
 
 
 def test_a_database_server_that_is_away(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+    with socket.socket() as taken:  # bound and not listening: a connection is refused
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         config.write_text(
@@ -271,7 +271,7 @@ def test_a_database_server_that_is_away(config: Path, capsys: pytest.CaptureFixt
 def test_a_start_that_takes_long_is_told_to_the_manager(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Or it would be killed in the middle of a long step of the schema, again and again."""
+    """Otherwise the manager would kill each start in the middle of a long migration."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.bind(str(config.parent / "notify"))
         notices.settimeout(120)
@@ -316,7 +316,7 @@ def test_a_disk_that_is_full_is_tried_again(
 def test_a_database_of_another_version(
     schema: str, said: str, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is started says so in one line, and what looks says so too."""
+    """``serve`` says it in one line, and ``check`` too."""
     state = config.parent / "var"
     assert run("-c", str(config), "lists", "sync", capsys=capsys)[0] == 0
     url = f"sqlite:///{state}/smtpguard.db"
@@ -337,10 +337,10 @@ def test_a_database_of_another_version(
 def test_parts_alone_and_together_share_what_is_there(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The split deployment: delivery in one unit, proxies in another, on one database."""
+    """Delivery in one unit and the proxy in another, on one database."""
     config.write_text(config.read_text() + "workers: 1\nlogging: {format: json}\n")
     state = config.parent / "var"
-    state.mkdir(mode=0o755)  # by hand
+    state.mkdir(mode=0o755)  # created by hand
     with contextlib.ExitStack() as undo:
         guards = []
         for part in ("delivery", "proxy"):
@@ -358,7 +358,7 @@ def test_parts_alone_and_together_share_what_is_there(
         told = []
         for _, notices in guards:
             while (text := notices.recv(4096).decode()).startswith("EXTEND_TIMEOUT_USEC="):
-                pass  # as often as it takes
+                pass  # repeated as often as needed
             told.append(text)
         assert all(text.startswith("READY=1") for text in told)
         assert told[0] in ("READY=1\nSTATUS=delivery ready", "READY=1\nSTATUS=delivery, alarms ready")

@@ -1,4 +1,4 @@
-"""held approve and reject on several messages: what is meant, how many that is, and what became of each."""
+"""held approve and reject on several messages: the selection, the confirmed number, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEWS = "news@lists.example.com"
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
-    """Three messages of two mailings to one list, and one to another, of somebody else."""
+    """A stage with two holds of one mailing to one list, and one of another sender to another list."""
     stage = Stage(tmp_path)
     stage.hold(RAMADAN, id="A1", body="Bacon")
     stage.hold(RAMADAN, id="A2", body="Liquor and pork chops", Message_ID="<2@example.com>")
@@ -98,7 +98,7 @@ def test_a_person_types_the_number(stage: Stage, monkeypatch: pytest.MonkeyPatch
 
 
 def test_each_tells_what_became_of_it(stage: Stage) -> None:
-    """Of those that failed the status is 1, and the others are decided all the same."""
+    """The status is 1 if any fails, and the others are decided."""
     stage.run(held.command, "reject", "A1", "--as", EVA)
     result = stage.run(held.command, "approve", "A1", "A2", "NONE", "A2", "--as", DPO, "--count", "2", "--json")
     assert result.exit_code == 1
@@ -123,7 +123,7 @@ def test_a_copy_is_the_message_that_it_is_stored_under(stage: Stage) -> None:
 
 
 def test_what_changed_since_it_was_looked_at_is_not_decided_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each decision is bound to what was seen: here another content is in its place by then."""
+    """Each decision is bound to the content that was listed; here it has been replaced since."""
     from dataclasses import replace
 
     looked = several.meant

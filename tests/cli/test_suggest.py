@@ -1,4 +1,4 @@
-"""report observe and suggest over a store that only observed: what is told, what is written, and that naming is journalled."""
+"""report observe and report suggest over a store that only observed: output, written file, and journalled use of names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OBSERVING = POLICY.replace("enforce: true", "enforce: false")
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Path:
-    """Two weeks of a new system's letters and of a list's writer; and the story, observed."""
+    """An installation that observed the story, and two weeks of mail of a new system and of a list's writer."""
     install(tmp_path, KEY)
     (tmp_path / "vocabularies").mkdir()
     for name, data in DOCUMENTS.items():

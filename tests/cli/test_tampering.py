@@ -1,4 +1,4 @@
-"""Whoever edits the store behind the guard's back: each way of it is named by ``audit verify``, which then exits 1."""
+"""Edits of the store outside smtpguard: ``audit verify`` names each kind, and exits 1."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ DAY = 86_400_000_000
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A guard's folder after a morning: a mailing that was held, another policy, a list that was written to, a freeze that stands and
-    one that does not."""
+    """A folder after a morning: a held mailing, a changed policy, mail to a list, one freeze in force and one lifted."""
     folder = tmp_path_factory.mktemp("lived")
     install(folder, KEY)
 
@@ -40,7 +39,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
         async with house(folder, documents=documents()) as home:
             await _morning(home)
 
-    gc.disable()  # a store that is closed leaves nothing to it: what is copied here is all of the database
+    gc.disable()  # garbage collection would leave part of the database in the WAL: the copied file has to be all of it
     try:
         asyncio.run(work())
         assert not (folder / "guard.db-wal").exists()
@@ -78,7 +77,7 @@ async def _morning(home: House) -> None:
 
 @dataclass
 class Intruder:
-    """Has the database and the state folder; not the secret, unless he says so."""
+    """An attacker with the database and the state folder, but without the secret."""
 
     folder: Path
     connection: sqlite3.Connection
@@ -99,7 +98,7 @@ class Intruder:
         return int(self.one(f"SELECT MIN(seq) FROM entry WHERE kind = '{kind.value}'"))
 
     def recompute(self, since: int = 1) -> None:
-        """Every hash from that entry on, and the head."""
+        """Recompute every hash from that entry on, and the head."""
         prev = self.connection.execute("SELECT hash FROM entry WHERE seq < ? ORDER BY seq DESC", [since]).fetchone()
         hash = prev[0] if prev else bytes(32)
         rows = self.connection.execute(
@@ -111,7 +110,7 @@ class Intruder:
         self.connection.execute("UPDATE head SET hash = ?, seq = ?", [hash, self.last])
 
     def forget(self, since: int) -> None:
-        """The checkpoints from that entry on, in the database and in the file."""
+        """Remove the checkpoints from that entry on, in the database and in the file."""
         self.connection.execute("DELETE FROM checkpoint WHERE seq >= ?", [since])
         lines = self.file.read_text().splitlines()
         self.file.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["seq"] < since))
@@ -150,7 +149,7 @@ def copied(lived: Path, folder: Path) -> Path:
 
 
 def tampered(lived: Path, folder: Path, do: Callable[[Intruder], object]) -> list[str]:
-    """What ``audit verify`` names, each as ``entry N: ...`` or ``mailing: ...``."""
+    """The problems that ``audit verify`` names, each as ``entry N: ...`` or ``mailing: ...``."""
     copied(lived, folder)
     with closing(sqlite3.connect(folder / "guard.db")) as connection, connection:
         do(Intruder(folder, connection))
@@ -209,7 +208,7 @@ def _insert(do: Intruder) -> None:
 
 
 def _beside_the_secret(do: Intruder) -> None:
-    """A name put in with digests of another key: the chain is recomputed, checkpoints are removed."""
+    """Insert a name with digests of another key, recompute the chain, and remove the checkpoints."""
     seq = do.of(Kind.VERDICT)
     body = json.loads(do.one(f"SELECT body FROM entry WHERE seq = {seq}"))
     body["private"]["from"] = [Seal(b"another", "journal").of("from", "otto@example.com")]
@@ -225,7 +224,7 @@ def _counts(do: Intruder, **changed: Any) -> None:
 
 
 def _fewer_counted(do: Intruder) -> None:
-    """466 becomes 266."""
+    """466 people become 266."""
     _counts(do, fates=[0, 0, 0, 10, 4, 0, 0, 0, 0])
 
 
@@ -337,7 +336,7 @@ WAYS: dict[str, tuple[Callable[[Intruder], object], str]] = {
     "the file of checkpoints removed": (lambda do: do.file.unlink(), "checkpoints: missing: the guard was started on this host"),
     "the file of checkpoints emptied": (lambda do: do.file.write_text(""), "checkpoints: missing: the guard was started on this host"),
 }  # fmt: skip
-"""What was done, and what it is named as."""
+"""Each edit, and the text that names it."""
 
 
 def test_what_nobody_touched_is_whole(lived: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""users and tokens as people type them, over a real store."""
+"""users and tokens over a real store."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_account_from_its_making_to_its_end(config: Path) -> None:
 
 
 def served(config: Path) -> None:
-    """A policy is in force, as after the first start."""
+    """Put a policy in force, as the first start does."""
 
     async def put() -> None:
         async with opened(read_settings(config)) as (store, _):
@@ -150,7 +150,7 @@ def test_without_a_terminal_it_asks_for_a_file(config: Path) -> None:
 
 @pytest.mark.parametrize(("second", "status"), [(PASSWORD, 0), ("another one altogether", 2)])
 def test_a_password_typed_twice_at_a_terminal(config: Path, second: str, status: int) -> None:
-    """And never shown, nor on the command line."""
+    """The password is never shown, and is no argument of the command."""
     ours, theirs = pty.openpty()
     argv = [sys.executable, "-m", "smtpguard", "-c", str(config), "users", "add", "eva@example.com"]
     process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, cwd=Path.cwd(),

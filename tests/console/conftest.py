@@ -1,4 +1,4 @@
-"""A stage for each test."""
+"""The ``here`` fixture: a new stage for each test."""
 
 from __future__ import annotations
 

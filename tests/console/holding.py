@@ -1,4 +1,4 @@
-"""Messages held on a stage, for the tests of pages; and what stands on a page."""
+"""Messages held on a stage, and readers of the pages' text."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NEWS = "news@lists.example.com"
 
 
 async def held(here: Stage, *to: str, **more: Any) -> Hold:
-    """A message from Anna, about bacon, and its hold."""
+    """A hold of a new message from Anna about bacon."""
     transaction = here.home.transaction(*(to or (RAMADAN,)), **more)
     await here.home.intake()(transaction, Way())
     return await again(here, transaction.id)
 
 
 async def several(here: Stage, n: int, *to: str, first: int = 0) -> list[Hold]:
-    """So many messages that have nothing in common, a second apart."""
+    """Holds of ``n`` messages without common content, one second apart."""
     holds = []
     for number in range(first, first + n):
         here.home.clock.pass_(seconds=1)
@@ -44,24 +44,24 @@ async def again(here: Stage, hold_id: str) -> Hold:
 
 
 async def changed(here: Stage, hold: Hold, **values: Any) -> Hold:
-    """The hold with other values, behind everybody's back."""
+    """The hold after these values were changed in the store directly."""
     await here.home.store.holds.change(hold.hold_id, lambda found: Change(hold=replace(found, **values)))
     return await again(here, hold.hold_id)
 
 
 def text(answer: httpx2.Response) -> str:
-    """What a reader sees, on one line."""
+    """The visible text of a page, on one line."""
     bare = re.sub(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", " ", answer.text, flags=re.S)
     return " ".join(html.unescape(bare).split())
 
 
 def subjects(page: str) -> list[str]:
-    """Of the rows on a page, from the top."""
+    """The subjects of a page's rows, in order."""
     return re.findall(r'class="subject"[^>]*>([^<]*)<', page)
 
 
 async def views(here: Stage, hold: Hold) -> list[tuple[str, str]]:
-    """Who has looked at what of it, by the journal."""
+    """(Who, what was viewed) of each journalled view of the hold."""
     entries = await here.home.store.journal.history(hold.hold_id)
     return [
         (str((clear or {})["actor"][0]), str(entry.data["saw"]))
@@ -108,11 +108,12 @@ Content-Transfer-Encoding: base64
 PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==
 --outer--
 """
-"""A body that tries every way out; CANARY stands for where it would go."""
+"""HTML with every known way to make a browser load something; CANARY is replaced by the address that it would load."""
 
 
 async def hostile(here: Stage, canary: str = "http://canary.example.net", **more: Any) -> Hold:
-    """From its header on, since the MIME header is part of it."""
+    """The hold of a message with HOSTILE as body. HOSTILE begins with header fields, since the MIME fields are part of
+    it."""
     head, _, body = HOSTILE.replace("CANARY", canary).replace("\n", "\r\n").partition("\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.split("\r\n"))
     fields = {name.replace("-", "_"): value for name, value in headers.items()}

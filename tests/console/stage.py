@@ -1,4 +1,4 @@
-"""The console over the real rooms beneath it, and a browser that keeps cookies and fills in forms as people's do."""
+"""The console over real rooms, and a browser that keeps cookies and fills in forms."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Stage:
         return await self.accounts.add(address, roles=roles, password=password, by="root")
 
     def delay(self, seconds: int) -> None:
-        """How long an approval can be undone."""
+        """Set the release delay, in which an approval can be undone."""
         assert self.desk is not None
         self.home.term = replace(self.home.term, release_delay_seconds=seconds)
         self.desk.approvals._term = self.home.term
@@ -79,12 +79,12 @@ class Stage:
         return browser
 
     async def events(self) -> list[Event]:
-        """What the log was told. What was answered is told before the next is written."""
+        """All committed events. The empty write waits until those of earlier writes have come."""
         await self.home.store.write(lambda batch: None)
         return self.told
 
     async def kinds(self, kind: str) -> list[dict[str, Any]]:
-        """Of the events of a kind the data."""
+        """The data of the events of this kind."""
         return [dict(event.data) for event in await self.events() if event.kind.value == kind]
 
 
@@ -111,7 +111,7 @@ class Browser:
         return html.unescape(found[1])
 
     async def post(self, path: str, headers: Any = None, **fields: str | Sequence[str]) -> httpx2.Response:
-        """With what a browser sends along; a field or header that is given wins."""
+        """The answer to a POST with what a browser sends along; given fields and headers override it."""
         data = {"csrf": self.csrf} | fields
         sent = {"Origin": self.origin, "Sec-Fetch-Site": "same-origin"} | (headers or {})
         answer = await self.http.post(path, data=data, headers={k: v for k, v in sent.items() if v})
@@ -130,7 +130,7 @@ def settings(tmp_path: Path, console: str = "{url: 'https://guard.example.com'}"
 
 @dataclass
 class Trial:
-    """console.ports.Trial, as app has it."""
+    """Implements console.ports.Trial, as app does."""
 
     home: House
 
@@ -143,7 +143,7 @@ class Trial:
 async def stage(
     tmp_path: Path, *, console: str = "{url: 'https://guard.example.com'}", url: str | None = None
 ) -> AsyncIterator[Stage]:
-    """``url``: of the database, as for a house."""
+    """``url``: of the database, as for ``house``."""
     told: list[Event] = []
     async with house(tmp_path, url=url, committed=told.extend) as home:
         wanted, passwords = settings(tmp_path, console), Passwords(CHEAP)

@@ -1,4 +1,4 @@
-"""The console as another user, to whom neither the relay's password nor the DKIM key is readable: it never asks for them."""
+"""The console under a user of its own, who cannot read the relay's password and the DKIM key: it never reads them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ print("served as", os.getuid(), (folder / "alone" / "var" / "secret").stat().st_
 def folder() -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    made = Path(tempfile.mkdtemp(prefix="smtpguard-alone-"))  # where others may go, as pytest's own folders are not
+    # a folder that other users may enter, unlike those of pytest
+    made = Path(tempfile.mkdtemp(prefix="smtpguard-alone-"))
     try:
         made.chmod(0o755)
         for name in ("warm", "alone", "secrets"):

@@ -1,4 +1,4 @@
-"""Who is away, in the console: said by the approver, agreed to by an admin, journalled, and in force at once."""
+"""Absences in the console: declared by the approver, confirmed by an admin, journalled, and in force at once."""
 
 from __future__ import annotations
 

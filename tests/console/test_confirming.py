@@ -1,4 +1,4 @@
-"""Whether it is meant: the page on which its writer says so, and what those who decide see meanwhile."""
+"""The writer's page to confirm a message, and what approvers see until it is confirmed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def asked(here: Stage, n: int = 10, **more: Any) -> Hold:
 
 
 async def opened(here: Stage, hold: Hold) -> tuple[Browser, str]:
-    """The page that the mail links to, for somebody without an account."""
+    """A browser without an account, and the path of the mail's link, opened in it."""
     browser, path = here.browser(), f"/mine/{link_of(here, hold)}"
     assert (await browser.get(path)).status_code == 200
     return browser, path
@@ -53,7 +53,7 @@ async def test_the_number_sends_it(here: Stage) -> None:
 
 
 async def test_to_look_changes_nothing_however_often(here: Stage) -> None:
-    """As a scanner of links does: by GET and HEAD, of every address of the mail and the page."""
+    """A link scanner sends GET and HEAD to every address of the mail and of the page."""
     hold = await asked(here)
     _, path = await opened(here, hold)
     scanner = here.browser()

@@ -1,4 +1,5 @@
-"""What people do with one message: votes bound to what was seen, questions and answers, withdrawal, the writer's signed link."""
+"""Decisions on one message: votes bound to the version that was seen, questions and answers, withdrawal, the writer's
+signed link."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ async def test_the_last_approval_is_not_taken_back_as_a_vote(here: Stage) -> Non
 
 
 async def copy(here: Stage, n: int) -> Any:
-    """Of one text to twenty members each, out of sixty: what waits for them, which is one thing."""
+    """The primary hold of a copy to twenty of sixty members."""
     here.home.clock.pass_(minutes=1)
     hold = await held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Subject="SV: Eid", Message_ID=f"<{n}@x>")
     return await again(here, hold.lead or hold.hold_id)
@@ -299,11 +300,11 @@ async def test_a_question_and_its_answer_are_on_both_pages_and_in_the_mail(here:
 
 
 async def test_an_answer_is_no_plea(here: Stage) -> None:
-    """ "The wrong list, reject it" asks for no release, and nobody is told that it does."""
+    """ "The wrong list, reject it" asks for no release, and no notice says that it does."""
     hold = await held(here)
     eva, anna = await looks(here, EVA, hold), await here.signed_in(ANNA)
     await anna.get(f"/held/{hold.hold_id}")
-    await anna.post(f"/held/{hold.hold_id}/answer", words="It has a typing error")  # nobody has asked
+    await anna.post(f"/held/{hold.hold_id}/answer", words="It has a typing error")  # no question was asked
     await eva.post(f"/held/{hold.hold_id}/ask", question="Is this for that list?")
     page = await anna.get(f"/held/{hold.hold_id}")
     assert "eva@example.com asks: Is this for that list?" in text(page)
@@ -394,12 +395,12 @@ async def test_a_link_opens_nothing_else(here: Stage) -> None:
         answer = await browser.get(f"/mine/{bad}")
         assert answer.status_code in (303, 404)
         assert hold.subject not in answer.text
-    assert (await browser.get(f"/held/{other.hold_id}")).status_code == 303  # to sign in
+    assert (await browser.get(f"/held/{other.hold_id}")).status_code == 303  # redirected to the sign-in
     assert (await browser.get(f"/mine/{good}/../held")).status_code in (303, 404)
     assert (await browser.post(f"/mine/{good}/vote", choice="approve")).status_code in (403, 404, 405)
 
 
-# what a freeze stops, and what is taken back
+# freezes and revoking
 
 
 async def frozen(here: Stage, selector: Selector = Selector.ALL, value: str = "") -> None:
@@ -524,7 +525,7 @@ async def test_from_the_mark_of_an_attempt_the_page_says_how_many_may_have_it(he
 
 
 async def begun(here: Stage, *, asks: bool) -> None:
-    """An attempt has begun, and its answer did not come."""
+    """Mark each recipient as attempted without an answer."""
     store = here.home.store
     [lease] = [x for x in await store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     marks = [
@@ -548,7 +549,7 @@ async def test_a_lists_post_in_doubt_is_first_in_waiting_with_two_choices(here: 
     page = await eva.get(f"/held/{hold.hold_id}")
     assert "It was sent" in text(page)
     assert "Send it again: who has it gets it twice" in text(page)
-    for other in (await here.signed_in(ANNA), await here.signed_in(DPO)):  # its writer, and one who is not asked
+    for other in (await here.signed_in(ANNA), await here.signed_in(DPO)):  # its writer, and a person who is not asked
         answer = await other.get(f"/held/{hold.hold_id}")
         assert "Send it again: who has it gets it twice" not in text(answer)
         assert (await other.post(f"/held/{hold.hold_id}/settle", choice=choice)).status_code in (403, 404)
@@ -611,7 +612,7 @@ async def test_its_writer_withdraws_what_is_approved_by_the_link_in_the_notice(h
 
 
 async def test_a_writer_is_not_told_which_list_a_single_reader_is_on(here: Stage) -> None:
-    """The freeze of a list stops a message to people who are on it: that they are is nobody's business."""
+    """The freeze of a list stops a message to single members; that they are on the list is not shown to the writer."""
     hold = await held(here, *MEMBERS[:30], To="x@example.com")
     await frozen(here, Selector.LIST, "ramadan")
     for who in (EVA, DPO):
@@ -645,7 +646,7 @@ STAGED = {
 
 
 async def staged(here: Stage, by_address: bytes) -> None:
-    """The list's mailings are sent in stages from now on."""
+    """Put a policy in force that sends the list's mailings in stages."""
     policy = STAGED["policy.yaml"].replace(b"BY", b"stages_by_address: " + by_address + b"\n")
     await here.home.put(STAGED | {"policy.yaml": policy})
     await here.home.follow()

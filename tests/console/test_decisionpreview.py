@@ -1,4 +1,4 @@
-"""What the next decision would do, what is needed still, and the evidence in the text."""
+"""The effect of the next vote, the votes that are still missing, and the evidence in the text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_what_is_needed_shrinks_vote_by_vote(here: Stage) -> None:
     assert need.groups == ((1, "compliance"),)
     assert needs(voted(voted(hold, OMAR), DPO), in_force) == ()
     assert needs(voted(hold, DUTY, NIGHT), in_force) == ()
-    (need,) = needs(voted(hold, DUTY, MONDAY), in_force)  # in working hours the night's group does not count
+    (need,) = needs(voted(hold, DUTY, MONDAY), in_force)  # in working hours the night group does not count
     assert need.late == ((1, "duty"),)
 
 

@@ -1,4 +1,4 @@
-"""The drafts to customers and staff, whatever a report says: no number that is no fact, and no list of a special category."""
+"""The drafts to customers and staff, for any report: only numbers that are known, and no list of a special category."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def entry(seq: int, event: Event) -> Entry:
 
 @cache
 def usual() -> Report:
-    """One that went out to 60."""
+    """The report on a message that was sent to 60 people."""
     case = Case(About(ids=frozenset({ID})), SEAL)
     data = {"action": "relay", "counts": {"reach": 60}, "lists": ["news"], "client": "192.0.2.1"}
     assert case.judge(entry(1, Event(kind=Kind.VERDICT, id=ID, at=T0, data=data)), None)

@@ -1,4 +1,4 @@
-"""The policy as a hand-out for staff, in each language."""
+"""The policy as a guide for staff, in each language."""
 
 from __future__ import annotations
 

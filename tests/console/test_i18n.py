@@ -1,4 +1,4 @@
-"""Every key that the code knows has its words, and how numbers, times and choices are said."""
+"""Every key of the code has its text; numbers, times and choices are formatted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from smtpguard.policy.verdict import Action
 
 
 def facts_in_reasons() -> set[str]:
-    """Of every reason that smtpguard itself gives, whichever rule a policy has."""
+    """The facts in the reasons that smtpguard itself gives, which no policy names."""
     found: set[str] = set()
     rooms = (policy, gathering, holds, mailings, admission)
     for module in (module for room in rooms for module in members(room)):

@@ -1,4 +1,4 @@
-"""The incident report at the console: who may ask, what the form takes, and what the page says in both languages."""
+"""The incident report in the console: permissions, the form, and the page in both languages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message opened and its HTML framed, whatever is in them."""
+"""Opening a message and framing its HTML, whatever its content."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def alternatives(plain: str, html: str) -> Message:
 
 
 def test_alternatives_that_say_different_things_are_both_seen() -> None:
-    """Who decides would else agree to what they never saw."""
+    """Otherwise an approver agrees to text that was not shown."""
     letter = opened(alternatives("Who comes for bacon and whisky on Friday?", "<p>A blessed month to you all!</p>"))
     assert letter.new == "A blessed month to you all!"
     assert letter.plain == "Who comes for bacon and whisky on Friday?"
@@ -57,7 +57,7 @@ def test_alternatives_that_say_the_same_are_one_letter() -> None:
     html = '<table><tr><td><img src="x" alt="Our logo"></td></tr></table><h1>Autumn is here</h1><p>Read <a href="https://x.example/a">more</a> of it.</p>'
     plain = "Our logo\n\nAUTUMN IS HERE\n\nRead more [https://x.example/a] of it."
     assert opened(alternatives(plain, html)).plain == ""
-    assert opened(alternatives(plain, "")).plain == ""  # then it is what is seen
+    assert opened(alternatives(plain, "")).plain == ""  # the HTML is shown then
 
 
 def test_what_few_see_is_seen_by_who_decides() -> None:
@@ -101,7 +101,7 @@ def test_attachments_are_known_by_name_size_and_type() -> None:
     assert found is not None
     assert found[1] == b"x" * 5000
     assert attached(whole, inner.n) == (inner, b"From: b@example.com\r\nSubject: inner\r\n\r\nInner text")
-    assert attached(whole, 0) is None  # the text is read where it stands
+    assert attached(whole, 0) is None  # it is shown inline as text
     assert attached(whole, 99) is None
 
 
@@ -115,7 +115,7 @@ def test_whatever_it_is_it_can_be_opened(raw: bytes) -> None:
         assert attached(whole, each.n) is not None
 
 
-# framed
+# # framed HTML
 
 
 def test_nothing_of_a_hostile_message_asks_for_anything() -> None:

@@ -1,4 +1,4 @@
-"""One message: what each sees of it, that each view is journalled, and what its writer sees."""
+"""The page of one message: what each person sees, that each view is journalled, and what the writer sees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.guard.office import NO, Office
 
 
 async def governed(here: Stage, old: str, new: str) -> None:
-    """The policy with something else in it, in force at once."""
+    """Put the policy in force with ``old`` replaced by ``new``."""
     policy = DOCUMENTS["policy.yaml"].decode()
     assert old in policy
     await here.home.put({**DOCUMENTS, "policy.yaml": policy.replace(old, new).encode()})
@@ -48,7 +48,7 @@ async def test_every_view_is_journalled_before_it_is_seen(here: Stage) -> None:
 
 @pytest.mark.parametrize("who", [(DPO, (Role.APPROVER,)), ("sven@example.com", ()), (EVA, ())])
 async def test_what_is_not_theirs_is_not_there(here: Stage, who: tuple[str, tuple[Role, ...]]) -> None:
-    """The same answer as for what never was, whatever is asked of it."""
+    """The same answer as for an id that never existed, for every request."""
     hold = await held(here, NEWS)
     browser = await here.signed_in(who[0], *who[1])
     for tail in ("", "/html", "/part/0"):
@@ -76,7 +76,7 @@ async def test_the_policy_says_how_much_is_seen(here: Stage, level: str, text_th
 
 @pytest.mark.parametrize("language", ["en", "sv"])
 async def test_who_sees_the_reasons_reads_no_word_of_the_text_in_them(here: Stage, language: str) -> None:
-    """The works council's question: what was found is said, and the words that it was found by are not."""
+    """The reasons name the marks that were found, but not the words that matched."""
     await governed(here, "    avoid: [pork]\n", "    avoid: [pork]\n    preview: reasons\n")
     hold = await held(here, X_Topics="pork", body="Shall we have bacon at noon?")
     eva = await here.signed_in(EVA, Role.APPROVER)
@@ -171,7 +171,7 @@ async def test_its_writer_sees_why_and_not_the_deciders_page(here: Stage) -> Non
 
 
 async def test_its_writer_reads_nothing_of_what_single_people_are_to_be_spared(here: Stage) -> None:
-    """As in the notice: the page by its link is the next thing that they see."""
+    """As in the notice, whose link opens this page."""
     rule = b"  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
     await here.home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule})
     await here.home.follow()
@@ -271,7 +271,7 @@ async def test_letters_of_several_alphabets_in_one_word_are_marked(here: Stage) 
 
 
 async def letters(here: Stage, texts: list[str], previews: str = "") -> list[str]:
-    """From Anna to a customer each; the first stands for all. Their ids."""
+    """The ids of messages from Anna to one customer each; the first is the primary hold."""
     await governed(
         here,
         "rules:\n",

@@ -1,4 +1,5 @@
-"""The first page: what stands, what was done today and in 30 days, whether the rules fit; and that each figure leads to what it counts."""
+"""The Overview page: waiting holds, freezes, figures of today and the last 30 days, how the rules fit, and the link of
+each figure."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from tests.guard.house import KEY, RAMADAN, Way
 
 
 async def story(here: Stage) -> None:
-    """Six for News, of which four were approved and one rejected; one for a sensitive list; one that passed."""
+    """Six holds for News (four approved, one rejected), one for a sensitive list, and a message that passed."""
     holds = await several(here, 6, NEWS)
     for n, hold in enumerate(holds[:5]):
         here.home.clock.pass_(minutes=10)

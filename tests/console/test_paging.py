@@ -1,4 +1,4 @@
-"""Lists that are longer than a page: each thing stands on one of the pages, and nobody meets what is not theirs to see."""
+"""Lists of several pages: each item is on exactly one page, and hidden items are on none."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ OLDER = re.compile(r'href="([^"]+)">Older<')
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of two."""
+    """Set the page size to two."""
     for room in (history, mailings, mine):
         monkeypatch.setattr(room, "PAGE", 2)
 
 
 async def pages(browser: Browser, path: str) -> list[list[str]]:
-    """The subjects on each page, as far as there is an older one."""
+    """The subjects of each page, following the links to older ones."""
     found = []
     while path:
         page = (await browser.get(path)).text

@@ -1,4 +1,4 @@
-"""What the pages tell of what happened and what holds: history, mailings, the policy, and a message tried against it."""
+"""The pages of the history, mailings and the policy, and a message tried against the policy."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ async def test_the_journal_of_one_message_as_a_timeline(here: Stage) -> None:
 
 
 async def mailing(here: Stage, n: int = 3) -> str:
-    """One text to members, a message each; from the twentieth on it is held."""
+    """The id of a mailing with one text in ``n`` messages to twenty members each; from the second message on it is
+    held."""
     for number in range(n):
         here.home.clock.pass_(minutes=1)
         transaction = here.home.transaction(

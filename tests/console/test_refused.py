@@ -1,4 +1,4 @@
-"""A form that is refused comes back as it was filled in, with what is wrong beside the field: every form of the console."""
+"""Every form of the console: a refused form comes back filled in, with the error beside the field."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.console.stage import Browser, Stage
 from tests.guard.house import RAMADAN
 
 FORMS: list[tuple[str, str, dict[str, Any], str, str]] = [
-    # who, where, what is filled in, the field that is wrong, what is said beside it
+    # (who, path, fields, the invalid field, the error beside it)
     (EVA, "/freeze", {"selector": "sender", "sender": "nobody", "reason": "my reason"}, "f-sender", "Not an address"),
     (EVA, "/freeze", {"selector": "all", "reason": " ", "hours": "4"}, "reason", "Give a reason"),
     (EVA, "/decided", {"choice": "reject", "comment": " "}, "comment", "Give a reason"),
@@ -38,7 +38,7 @@ FORMS: list[tuple[str, str, dict[str, Any], str, str]] = [
     (EVA, "/people", {"address": ANNA, "name": "My Name"}, "address", "already has an account"),
 ]  # fmt: skip
 NOTHING_TYPED = {
-    # buttons, and choices of which every one is taken
+    # buttons, and choices of which every value is valid
     "/decide", "/logout", "/alarms/take", "/me/language", "/thaw/{freeze_id}", "/login/sso/back", "/held/{hold_id}/withdraw", "/held/{hold_id}/settle", "/held/{hold_id}/unvote", "/mine/{link}/unvote", "/mine/{link}/withdraw", "/held/{hold_id}/judge", "/mine/{link}/judge",
     "/people/{account_id}/roles", "/people/{account_id}/disable", "/people/{account_id}/enable", "/people/{account_id}/password",
     "/people/{account_id}/factor-off", "/people/{account_id}/delete", "/people/{account_id}/sso", "/me/sso",
@@ -84,7 +84,7 @@ async def test_a_refused_form_comes_back(
 
 
 class _Fields(HTMLParser):
-    """Of a form, what a browser would send: the name and the value of each field; and of every field its attributes."""
+    """The fields of a form: name and value as a browser would send them, and the attributes of each."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class _Fields(HTMLParser):
 
 
 def test_every_form_is_among_them() -> None:
-    """A new form is put into the table, or has nothing that anybody types."""
+    """Every new form is in the table, or has no field to type in."""
     routes = [*PAGES, *Pages(_NOBODY).routes(), *Administering(_NOBODY).routes()]
     posts = {route.path for route in routes if "POST" in (getattr(route, "methods", None) or ())}
     tried = {re.sub(r"\{\w+\}", "{hold_id}", where) for _, where, *_ in FORMS}
@@ -140,7 +140,7 @@ async def test_a_mailings_reason_is_asked_for_beside_its_field(here: Stage) -> N
     }
     await browser.post(f"/held/{holds[0].hold_id}/vote", choice="approve", **hidden)
     refused = await browser.post(f"/mailings/{mailing}", move="reject", comment=" ")
-    if "reject-why" in refused.text:  # something of it is approved
+    if "reject-why" in refused.text:  # a part of it is approved
         assert refused.status_code == 422
         assert "Give a reason for the rejection" in text(refused)
 

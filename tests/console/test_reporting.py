@@ -1,4 +1,4 @@
-"""How an incident report is made, whoever asks: what is written down of it, and that there is one at a time."""
+"""Making an incident report: what is journalled of it, and that only one is made at a time."""
 
 from __future__ import annotations
 

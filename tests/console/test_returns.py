@@ -1,4 +1,4 @@
-"""The page of what came back after a mailing."""
+"""The page of returns of a mailing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy as those who write mail read it: with an account of any kind, and without one where the settings say so."""
+"""The policy for staff: with any account, and without one where the settings allow it."""
 
 from __future__ import annotations
 

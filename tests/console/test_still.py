@@ -1,4 +1,4 @@
-"""Standing still: what is frozen and why, on every page; who may freeze and thaw."""
+"""The page of freezes, the banner on every page, and who may freeze and thaw."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def at_still(here: Stage, who: str = EVA, role: Role = Role.APPROVER) -> B
 
 
 async def thaws(who: Browser, freeze_id: str) -> Any:
-    """After a look at what goes out with it."""
+    """The answer to the thaw, confirmed with the number of messages that it lets out."""
     await who.get(f"/thaw/{freeze_id}")
     return await who.post(f"/thaw/{freeze_id}", messages=who.hidden("messages"))
 
@@ -128,7 +128,8 @@ async def test_what_is_not_said_well_freezes_nothing(here: Stage, fields: dict[s
 
 
 async def test_a_refused_freeze_comes_back_as_it_was_filled_in(here: Stage) -> None:
-    """One wrong letter costs no second filling in, and above all chooses nothing else: with "everything" chosen it would stop all."""
+    """An error costs no second filling in. Above all the form does not fall back to "everything", which would stop all
+    mail."""
     eva = await at_still(here)
     filled = {"selector": "sender", "sender": "anna@@example.com", "reason": "her <account> is taken", "hours": "4"}
     answer = await eva.post("/freeze", **filled)
@@ -226,7 +227,7 @@ async def test_where_two_are_needed_the_first_asks_and_another_agrees(
     freeze = (await here.home.store.gate.read()).freezes[0]
     monkeypatch.setattr(here.app.state.desk.freezes, "thaw_two", True)
     assert "Ask for a thaw: everything" in text(await eva.get("/still"))
-    for _ in range(2):  # one who asks twice is one person still
+    for _ in range(2):  # two requests of one person count as one person
         asked = await thaws(eva, freeze.freeze_id)
         assert "Another person must agree" in text(await eva.get(asked.headers["location"]))
     assert len(await standing(here)) == 1

@@ -1,7 +1,7 @@
-"""No English is left in what a reader of another language sees of what happened: whatever passes by the catalogues is found.
+"""No untranslated English is left in what a reader of another language sees of a journal.
 
-There is a made-up language whose texts have no letters, so that letters on a page are either values that the test knows, or
-English that nobody translates.
+The texts of a made-up language have no letters. So letters on a page are values that the test knows, or English that
+was not translated.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LETTER = re.compile(r"[^\W\d_]")
 
 @pytest.fixture
 def silent(made_up: MadeUp) -> Speech:
-    """A language without a word; the places of values are kept."""
+    """A made-up language with no letters; the placeholders are kept."""
     made_up("zz", "sv_SE", lambda text: "".join(re.findall(r"\{\w+\}|[^\w{}]|\d", text)) or "-")
     return Speech("zz")
 
@@ -131,7 +131,7 @@ def test_what_the_guard_itself_says(silent: Speech) -> None:
 
 
 def test_what_is_wrong_with_a_journal(silent: Speech) -> None:
-    """Read from the sources: every problem that a proof can have is a message of the catalogues."""
+    """Read from the sources: every problem of a proof has a message in the catalogues."""
     texts = {
         message
         for file, message, _ in used()

@@ -1,4 +1,4 @@
-"""Undo on the pages: no approval is one click, until when it can be undone is in view, and a link never acts."""
+"""Undo: no approval is a single click, the page shows until when it can be undone, and no link approves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def votes(browser: Browser, hold: Any, choice: str = "approve", **fields: 
 
 
 async def leaving(here: Stage) -> Any:
-    """Approved by both groups, a moment ago."""
+    """A hold that both groups have just approved."""
     hold = await held(here)
     for who in (EVA, DPO):
         await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=who, by="test")
@@ -69,7 +69,7 @@ async def test_no_approval_is_one_click_and_a_rejection_is(here: Stage) -> None:
 
 
 async def test_what_was_confirmed_is_what_was_seen(here: Stage) -> None:
-    """Between the question and the answer it became another."""
+    """The hold changed between the question and the answer."""
     hold = await held(here)
     eva = await looks(here, EVA, hold)
     await votes(eva, hold)

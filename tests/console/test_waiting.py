@@ -1,4 +1,4 @@
-"""The list of what waits: what is on it for whom, how it is narrowed and paged, and deciding on many."""
+"""The list of waiting holds: visibility, filters, pages, and decisions on many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.guard.house import MEMBERS, RAMADAN
 
 
 async def test_what_matters_first_with_what_it_is_votes_and_how_long_still(here: Stage) -> None:
-    """A sensitive list before many people, many before few, and of these whose time ends first."""
+    """A sensitive list before many people, many before few, then the earliest deadline."""
     news = await several(here, 2, NEWS)
     (big,) = await several(here, 1, NEWS, "otto@partner.example", first=2)
     sensitive = await held(
@@ -138,7 +138,7 @@ async def test_page_by_page_each_once(here: Stage, monkeypatch: pytest.MonkeyPat
 
 
 async def test_what_matters_is_first_over_all_that_waits(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not among the newest alone: the oldest is the sensitive one, and comes first of all."""
+    """The sensitive hold is the oldest, beyond the first page of the newest, and is still first."""
     monkeypatch.setattr("smtpguard.console.pages.waiting.ROWS", 2)
     sensitive = await held(here, RAMADAN, Subject="SV: greetings", Message_ID="<r@example.com>")
     await several(here, 4, NEWS)
@@ -163,7 +163,7 @@ async def test_the_rows_alone_where_the_page_asks_again(here: Stage) -> None:
     await held(here)
     who = await here.signed_in(EVA, Role.VIEWER)
     answer = await who.get("/held", **{"HX-Request": "true", "HX-Target": "rows"})
-    assert answer.text.lstrip().startswith("<title>(1) Waiting")  # which htmx puts into the tab
+    assert answer.text.lstrip().startswith("<title>(1) Waiting")  # htmx sets the tab's title from it
     assert '<div id="rows"' in answer.text
     assert "<html" not in answer.text
 
@@ -176,7 +176,7 @@ async def test_markup_in_a_subject_is_shown_as_it_is(here: Stage) -> None:
     assert '<script>alert("x")</script>' in text(answer)
 
 
-# many at once
+# # decisions on many
 
 
 async def chosen(who: Browser, choice: str, holds: list[Any]) -> Any:
@@ -220,7 +220,7 @@ async def test_many_are_approved_only_with_their_number(here: Stage) -> None:
 async def test_many_that_reach_many_people_take_the_number_of_people(
     here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or one message to everybody would go out through this door with a "1"."""
+    """Otherwise one message to everyone would be confirmed with a "1"."""
     monkeypatch.setattr("smtpguard.console.pages.waiting.LARGE", 3)
     holds = await several(here, 2, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)

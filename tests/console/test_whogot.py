@@ -1,4 +1,4 @@
-"""Who got a mailing, by their addresses: for two people who agree, on the page and through the API."""
+"""Who got a mailing, by address: for two people who agree, on the page and through the API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.mailings.correcting import SORRY, TEXT
 
 
 async def sent(here: Stage, *to: str, way: Way | None = None) -> str:
-    """One mailing, copy by copy; its id."""
+    """The id of a mailing with one copy to each address."""
     intake = here.home.intake()
     for n, one in enumerate(to):
         headers = {"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<{one}@example.com>", "body": f"C{n}"}
@@ -35,7 +35,7 @@ async def sent(here: Stage, *to: str, way: Way | None = None) -> str:
 
 
 async def mailing(here: Stage) -> str:
-    """Four have it, and one may."""
+    """The id of a mailing that four members have, and one may have."""
     (here.home.folder / "ramadan.csv").write_text("email\n" + "\n".join(MEMBERS) + "\nno address\n")
     await sent(here, *MEMBERS[:4])
     return await sent(here, MEMBERS[4], way=Way(raises=Lost(RELAY_LOST, after_dot=True)))
@@ -113,7 +113,7 @@ async def test_those_in_a_file_are_told_or_why_not(here: Stage) -> None:
 
 
 async def test_some_of_them_are_not_told_as_if_they_were_all(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those behind an address of a list that has changed since take an export from then."""
+    """If a list that was addressed has changed since, a match is refused: it needs an export from then."""
 
     async def look_back(matched: Matched, names: object) -> None:
         matched.older.append("the list ramadan as it was")

@@ -1,4 +1,4 @@
-"""A program that uses the API, with a token of somebody's, and that checks every answer against the OpenAPI document."""
+"""A client of the API with one person's token, which checks every answer against the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LETTER = "From: anna@example.com\nTo: ramadan@lists.example.com\nSubject: SV: lu
 
 
 class Program:
-    """``asked``: the (method, path, status) that were checked against the document."""
+    """``asked``: the (method, path, status) of each answer that was checked against the document."""
 
     def __init__(self, stage: Stage, token: str) -> None:
         transport = httpx2.ASGITransport(app=stage.app, client=("192.0.2.9", 4000), raise_app_exceptions=False)
@@ -41,7 +41,7 @@ class Program:
         return answer
 
     def check(self, method: str, path: str, answer: httpx2.Response) -> None:
-        """Path, method, status, media type and body are as the document has them."""
+        """Assert that path, method, status, media type and body are as the document says."""
         place = next(p for p in self.document["paths"] if re.fullmatch(re.sub(r"{\w+}", "[^/]+", p), path))
         operation = self.document["paths"][place][method.lower()]
         described = operation["responses"][str(answer.status_code)]["content"]
@@ -56,12 +56,12 @@ def tokens(stage: Stage) -> Tokens:
 
 
 async def held(stage: Stage, *to: str, **more: Any) -> str:
-    """A message that waits, by the id that a program names it with; to a list that any approver decides on."""
+    """The id, as the API gives it, of a new waiting message to a list on which any approver decides."""
     return (await holding.held(stage, *(to or (NEWS,)), **more)).hold_id
 
 
 async def program(stage: Stage, address: str, *roles: Role, scopes: Sequence[Scope] = EVERYTHING) -> Program:
-    """One that acts as a new account with these roles; the scopes are cut to what those allow."""
+    """A client with the token of a new account with these roles; the scopes are cut to what the roles allow."""
     account = await stage.person(address, *roles)
     wanted = [s for s in scopes if account.may(SCOPE_ASKS[s])]
     _, text = await tokens(stage).add(address, name="test", scopes=wanted, good_for=timedelta(days=30), by="root")

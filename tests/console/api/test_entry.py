@@ -1,4 +1,4 @@
-"""How the API meets a request: bodies that are not understood, rates, and what fails here."""
+"""How the API handles a request: invalid bodies, rate limits, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Held messages through the API: what is seen, what is decided, and as whom."""
+"""Held messages through the API: visibility, decisions, and in whose name."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_an_approval_is_taken_back_while_others_are_waited_for(here: Stage
     asks = await program(here, EVA, Role.APPROVER)
     body = {"seen": (await looked(asks, hold_id))["seen"]}
     assert (await asks("POST", f"/held/{hold_id}/approve", body)).json()["why_not"] == "voted"
-    for _ in range(2):  # a program that heard nothing asks again
+    for _ in range(2):  # a program that got no answer tries again
         back = await asks("POST", f"/held/{hold_id}/unvote", {"comment": "Too fast"})
         assert (back.status_code, back.json()["votes"], back.json()["may_decide"]) == (200, [], True)
     assert (await asks("POST", f"/held/{hold_id}/reject", body | {"comment": "Wrong list"})).status_code == 200
@@ -185,7 +185,7 @@ async def test_another_policy_in_force_is_409(here: Stage) -> None:
 
 
 async def test_the_writer_never_approves_their_own(here: Stage) -> None:
-    """Under any of their addresses: Eva writes as an approver's colleague, and is an approver herself."""
+    """Eva writes under another of her addresses, and is an approver herself."""
     hold_id = await held(here, RAMADAN, sender="Eva <eva+sales@example.com>", reverse_path="eva@example.com")
     asks = await program(here, EVA, Role.APPROVER)
     shown = await looked(asks, hold_id)
@@ -200,7 +200,7 @@ async def test_the_writer_never_approves_their_own(here: Stage) -> None:
 
 
 async def test_its_writer_reads_no_more_than_in_the_notice(here: Stage) -> None:
-    """Neither which single people are on a list, nor what those are to be spared."""
+    """The writer reads neither which single people are on a list, nor which topics these people should be spared."""
     rule = b"  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
     await here.home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule})
     await here.home.follow()
@@ -220,7 +220,7 @@ async def test_nobody_else_withdraws_it(here: Stage) -> None:
 
 
 async def test_what_one_may_not_see_is_as_if_it_were_not_there(here: Stage) -> None:
-    """An approver of other groups; and whoever has no role at all. The answers differ in nothing."""
+    """An approver of other groups and an account without a role get the same answers."""
     hold_id = await held(here, NEWS)
     asks = await program(here, DPO, Role.APPROVER)
     for method, tail, body in [

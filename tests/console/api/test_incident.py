@@ -1,4 +1,5 @@
-"""The incident report for programs: who may have one, what may be asked, that it is the command's, and that nobody waits for it."""
+"""The incident report through the API: who may ask, which questions are valid, and that it equals the command's report
+and delays no other request."""
 
 from __future__ import annotations
 
@@ -46,14 +47,14 @@ async def last(here: Stage) -> int:
     return await here.home.store.journal.last()
 
 
-# -- what comes back
+# -- the report
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def told(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Stage, str]]:
-    """A message that was held and rejected, and its id; the command finds the same store."""
+    """A stage with a rejected message, and the message's id; the command uses the same store."""
     url = None if request.param == "sqlite" else new_database(request.getfixturevalue("postgresql"))
-    install(tmp_path, KEY, (url or "").replace(":@", "@"))  # settings have no password, not even none
+    install(tmp_path, KEY, (url or "").replace(":@", "@"))  # settings contain no password, not even an empty one
     async with stage(tmp_path, url=url) as here:
         hold_id = await held(here, NEWS)
         await here.home.approvals().vote(hold_id, Choice.REJECT, approver=EVA, by="a test", comment="Not to them")
@@ -74,7 +75,8 @@ async def test_it_is_the_report_of_the_command(
     assert said.exit_code == 0, said.output
     ours, theirs = answer.json(), json.loads(said.stdout)
     assert list(ours) == list(theirs), "the same keys in the same order"
-    same = ours.keys() - {"made_at", *(("journal", "proof") if names else ())}  # with names each is one entry more
+    # a report with names writes one more entry
+    same = ours.keys() - {"made_at", *(("journal", "proof") if names else ())}
     assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
     assert theirs["proof"]["entries"] == ours["proof"]["entries"] + names
     assert (ANNA in answer.text, "Not to them" in answer.text, "lunch" in answer.text) == (names, names, names)
@@ -163,7 +165,7 @@ async def test_a_journal_that_is_not_whole(here: Stage) -> None:
     assert (made["proof"]["ok"], made["proof"]["first_bad"]["seq"]) == (False, 2)
 
 
-# -- who may
+# -- permissions
 
 
 async def test_who_was_shown_names_is_journalled_as_a_person_and_a_program(here: Stage) -> None:
@@ -209,7 +211,7 @@ async def test_a_role_that_is_taken_away_takes_it_along(here: Stage) -> None:
     assert "incident:read" in answer.headers["www-authenticate"]
 
 
-# -- in nobody's way
+# -- other requests meanwhile
 
 
 async def test_while_one_is_made_another_is_refused_and_everything_else_goes_on(
@@ -222,7 +224,7 @@ async def test_while_one_is_made_another_is_refused_and_everything_else_goes_on(
     find = here.home.store.journal._walk
 
     def slow(opened: Any) -> Any:
-        """In the thread that reads."""
+        """Blocks in the thread that reads."""
         entered.set()
         assert go.wait(120)
         return find(opened)

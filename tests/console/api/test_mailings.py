@@ -1,4 +1,4 @@
-"""Mailings through the API: shown, reported on, and not there for who may not see their lists."""
+"""Mailings through the API: shown, reported on, and 404 for those who may not see their lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program looks up: lists, the policy, itself, and whether the journal is whole."""
+"""Lists, the policy, the token's own account, and verification of the journal, through the API."""
 
 from __future__ import annotations
 

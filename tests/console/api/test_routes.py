@@ -1,4 +1,4 @@
-"""The whole table of operations: each asks for its scope, and is and answers as the OpenAPI document says."""
+"""All operations of the API: each requires its scope, and its answers are as the OpenAPI document says."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_scope_is_somebodys_and_worth_something() -> None:
 
 
 async def test_the_document_is_whole(here: Stage) -> None:
-    """Every reference leads somewhere, every operation has its own name, and the routes are those of the document."""
+    """Every reference resolves, operation ids are unique, and the routes are those of the document."""
     asks = Program(here, "")
     answer = await asks.http.get("/openapi.json")
     document = answer.json()
@@ -64,7 +64,7 @@ async def test_the_document_is_whole(here: Stage) -> None:
 
 
 async def test_every_operation_answers_as_the_document_says(here: Stage) -> None:
-    """Each once as it should go; ``Program`` compares every answer with the document."""
+    """Calls each operation once with success; ``Program`` checks every answer against the document."""
     hold_id = await held(here, RAMADAN)
     mine = await held(here, RAMADAN, sender=EVA, reverse_path=EVA, body="Mine")
     asks = await program(here, EVA, *Role)
@@ -89,4 +89,5 @@ async def test_every_operation_answers_as_the_document_says(here: Stage) -> None
     undone = {("POST", f"/mailings/{{mailing_id}}/{move}") for move in ("stop", "go-on", "reject", "reopen")}
     undone |= {("POST", "/held/{hold_id}/settle"), ("POST", "/held/{hold_id}/confirm")}
     undone |= {("POST", f"/mailings/{{mailing_id}}/people{tail}") for tail in ("", "/agree")}
-    assert missed == undone  # nothing is in doubt, no writer is asked, and nobody decides on what they wrote
+    # nothing is in doubt, no writer is asked, and the token's account decides on none of its own messages
+    assert missed == undone

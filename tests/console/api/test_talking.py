@@ -1,4 +1,4 @@
-"""What a held message says, and what is said about it, through the API."""
+"""The text of a held message, and questions and answers about it, through the API."""
 
 from __future__ import annotations
 

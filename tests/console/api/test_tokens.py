@@ -1,4 +1,4 @@
-"""Tokens of programs: kept as hashes, worth no more than their account, and worth nothing once they end."""
+"""API tokens: stored as hashes, limited to what their account may do, and invalid after they end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 async def test_a_token_is_kept_as_a_hash_alone(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     assert re.fullmatch(r"smtpguard_[0-9A-Z]{16}_[\w-]{43}", asks.token)
-    secret = asks.token.split("_", 2)[2]  # which may have such a sign in it
+    secret = asks.token.split("_", 2)[2]  # the secret may contain the separator
     docs = await here.home.store.ask(lambda c: [str(row) for row in c.exec_driver_sql("SELECT * FROM token")])
     entries = await here.home.store.journal.entries()
     assert secret not in f"{docs}{entries}"
@@ -83,7 +83,8 @@ async def test_a_token_gets_no_more_than_its_account_may(here: Stage) -> None:
 
 
 async def test_a_token_waits_for_the_second_factor_that_a_role_asks_for(tmp_path: Path) -> None:
-    """The token was made before the role asked for one; an account that comes by single sign-on alone is asked for it there."""
+    """The token is older than the role's rule. An account without a password, with single sign-on alone, is asked at
+    its provider."""
     async with stage(tmp_path) as here:
         asks = await program(here, EVA, Role.VIEWER)
         other = await program(here, OMAR, Role.APPROVER, Role.VIEWER)
@@ -129,7 +130,7 @@ async def test_a_role_that_is_taken_away_is_taken_from_its_tokens(here: Stage) -
 
 
 async def test_a_browser_s_session_is_no_token(here: Stage) -> None:
-    """So that no form of another site can use the API with somebody's cookies."""
+    """Otherwise a form of another site could use the API with a person's cookies."""
     browser = await here.signed_in(EVA, *Role)
     assert (await browser.http.get("/api/v1/me")).status_code == 401
     assert (await browser.http.post("/api/v1/freezes", json={"selector": "all", "reason": "x"})).status_code == 401

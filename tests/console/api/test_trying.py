@@ -1,4 +1,4 @@
-"""A message tried against the policy through the API: what would become of it, and that nothing does."""
+"""A message tried against the policy through the API: its outcome, and that nothing is sent, held or journalled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single sign-on for the tests of it."""
+"""The single sign-on fixture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A small OpenID Connect provider on loopback: real HTTP, real signatures, PKCE checked; and as dishonest as a test wants it."""
+"""A small OpenID Connect provider on loopback, with real HTTP and signatures, that checks PKCE and cheats where a test
+asks for it."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ KEY = RSAKey.generate_key(2048, parameters={"kid": "one", "use": "sig"})
 
 @dataclass
 class Provider:
-    """``claims``: changed before they are signed. ``sign``: makes the token of claims, where it is not to be a good one."""
+    """``claims``: overrides of the claims before they are signed. ``sign``: makes the token, if it should not be a
+    valid one."""
 
     now: Callable[[], datetime]
     port: int = 0
@@ -37,14 +39,14 @@ class Provider:
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     status: int = 200
-    said: bytes | None = None  # instead of JSON
+    said: bytes | None = None  # sent in place of JSON
 
     @property
     def issuer(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def consents(self, url: str) -> str:
-        """What a browser is sent back with, once its person has said yes at the address that it was sent to."""
+        """The address to which the provider sends the browser back after consent."""
         parts = urlsplit(url)
         given = {name: values[0] for name, values in parse_qs(parts.query).items()}
         assert parts.path == "/authorize"
@@ -80,7 +82,7 @@ class Provider:
 
     def exchange(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
-        given = self.codes.pop(form.get("code", ""), None)  # a code is taken once
+        given = self.codes.pop(form.get("code", ""), None)  # a code is valid once
         quoted = f"{CLIENT}:a+secret+%2B+of+the+client"
         right = "Basic " + base64.b64encode(quoted.encode()).decode()
         posted = form.get("client_secret") == CLIENT_SECRET
@@ -126,7 +128,7 @@ def unsigned(claims: dict[str, Any]) -> str:
 
 
 def with_hmac(key: Any) -> Callable[[dict[str, Any]], str]:
-    """Signed with HMAC, the public key for a secret: what a careless verifier takes for a signature."""
+    """A signer that uses HMAC with the public key as the secret, which a careless verifier accepts."""
 
     def sign(claims: dict[str, Any]) -> str:
         head = f"{_octets({'alg': 'HS256', 'kid': key.kid})}.{_octets(claims)}"

@@ -1,4 +1,4 @@
-"""Single sign-on as a browser walks it: the console, a provider beside it, and the way from one to the other and back."""
+"""Single sign-on as a browser does it, with the console and a provider."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class SignOn:
         return await browser.get(f"/login/sso?next={then}")
 
     async def consented(self, browser: Browser, then: str = "/me") -> str:
-        """Where the provider sends the browser back to, once its person has said yes."""
+        """The address to which the provider sends the browser back after consent."""
         return self.at.consents((await self.begun(browser, then)).headers["location"])
 
     async def signs_on(self, browser: Browser | None = None) -> httpx2.Response:
-        """All the way, as a person would: to the provider, and back with what it says."""
+        """The answer to the browser's return, after the whole way through the provider."""
         browser = browser or self.stage.browser()
         return await self.comes_back(browser, await self.consented(browser))
 

@@ -1,7 +1,4 @@
-"""Forms at the door: only ours do anything, by their token and where the browser says it is; and they are bounded.
-
-Everything else that a request passes: test_doorway.
-"""
+"""Forms: the token, the origin, and bounds on size. The other checks of a request are in test_middleware."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from tests.console.stage import PASSWORD, Browser, Stage
 
 @pytest.fixture
 async def eva(here: Stage) -> Browser:
-    """A browser of hers on a page with a form."""
+    """A browser with Eva signed in, on a page with a form."""
     browser = await here.signed_in(EVA, Role.VIEWER)
     await browser.get("/me")
     return browser

@@ -1,5 +1,5 @@
-"""How a way in ends or becomes another: a session that idles, an account that is deleted, a password that gives way to single sign-on,
-a second factor that a role asks for."""
+"""Ends and changes of ways to sign in: idle sessions, deleted accounts, a change from password to single sign-on, a
+second factor that a role requires."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_a_page_that_looks_again_by_itself_keeps_no_session_alive(here: St
     for _ in range(12):
         here.home.clock.pass_(minutes=9)
         assert 'id="rows"' in (await eva.get("/held", **REFRESH)).text
-    here.home.clock.pass_(minutes=13)  # two hours since somebody did something
+    here.home.clock.pass_(minutes=13)  # two hours since the last action
     ended = await eva.get("/held", **REFRESH)
     assert ended.status_code == 200, "another status would be put in no place"
     assert re.sub(r"<[^>]+>", "", ended.text).split() == ["You", "have", "been", "signed", "out.", "Sign", "in"]
@@ -47,9 +47,7 @@ async def test_a_form_after_the_session_ended_leads_to_the_sign_in_and_back(here
     assert (sent.status_code, sent.headers["location"]) == (303, f"/login?next={there}&ended=1")
     assert "what you typed is kept" in text(await eva.get(sent.headers["location"]))
     assert "Is this meant" not in sent.headers["location"]
-    again = await eva.post(
-        f"{there}/ask", {"Referer": URL + there}, question="x"
-    )  # with the token of the sign-in's page
+    again = await eva.post(f"{there}/ask", {"Referer": URL + there}, question="x")  # with the token of the sign-in page
     assert again.headers["location"] == f"/login?next={there}"
     other = await eva.post(f"{there}/ask", {"Referer": "https://elsewhere.example/x"}, question="x", csrf="another")
     assert other.headers["location"] == "/login?next=/&ended=1"

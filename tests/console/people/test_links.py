@@ -1,4 +1,4 @@
-"""A writer who comes by the link in their notice: to one message, for a while, and to nothing else."""
+"""The signed link in a writer's notice: it opens one message, for a limited time, and nothing else."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_link_that_is_none(here: Stage, what: str) -> None:
 
 
 async def test_a_link_for_somebody_who_did_not_write_it_is_nothing(here: Stage) -> None:
-    """As when a hold is made by another's address: the link proves a mailbox, and no more."""
+    """The link proves control of a mailbox only, so it opens nothing if the hold's writer is another address."""
     hold_id = (await held(here, NEWS)).hold_id
     at, browser = link(here, hold_id, "omar@example.com"), here.browser()
     assert (await browser.get(at)).status_code == 404

@@ -1,7 +1,5 @@
-"""What every request passes: hosts, headers, where it goes on and who asks; and that looking changes nothing.
-
-Forms: test_forms.
-"""
+"""The checks of every request: hosts, headers, redirects and sessions; and that GET changes nothing. Forms are in
+test_forms."""
 
 from __future__ import annotations
 
@@ -117,7 +115,7 @@ def walked(routes: list[BaseRoute], under: str = "") -> list[Route]:
 
 
 async def everything(here: Stage) -> dict[str, list[str]]:
-    """Every table, and of the journal all but that somebody looked."""
+    """The rows of every table; of the journal all but views."""
 
     def dump(connection: object) -> dict[str, list[str]]:
         run = connection.exec_driver_sql  # type: ignore[attr-defined]
@@ -131,7 +129,7 @@ async def everything(here: Stage) -> dict[str, list[str]]:
 
 
 async def test_get_and_head_change_nothing_on_any_route(here: Stage) -> None:
-    """Mail scanners follow links: with every role, with a writer's link, and with nobody signed in."""
+    """Mail scanners follow links. Tried with every role, with a writer's link, and without a session."""
     hold = await held(here, NEWS)
     until = here.home.clock.now().replace(year=2030)
     link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=until))
@@ -152,7 +150,7 @@ async def test_get_and_head_change_nothing_on_any_route(here: Stage) -> None:
 
 
 async def test_every_post_asks_for_the_token(here: Stage) -> None:
-    """A route that forgets cannot be made: it is the doorway that asks."""
+    """The middleware checks the token, so no route can omit the check."""
     signed = await here.signed_in(EVA, *Role)
     posts = [r for r in walked(list(here.app.routes)) if "POST" in (r.methods or ()) and not r.path.startswith("/api/")]
     assert len(posts) > 10
@@ -168,7 +166,7 @@ def _filled(path: str, values: dict[str, str]) -> str:
     return path
 
 
-# -- where to go on
+# -- redirects
 
 
 @pytest.mark.parametrize("elsewhere", ["https://evil.net/", "//evil.net/", "/\\evil.net", "\\\\evil.net", "javascript:alert(1)", "",
@@ -189,7 +187,7 @@ def test_whatever_it_is_a_browser_stays_here(path: str) -> None:
     assert (found.scheme, found.netloc) == ("https", "guard.example.com")
 
 
-# -- who asks
+# -- sessions and roles
 
 
 @pytest.mark.parametrize(
@@ -211,7 +209,7 @@ def test_only_our_proxies_say_for_whom_they_ask(peer: str, said: str, client: st
     assert place.client({"client": (peer, 1), "headers": headers}) == client
 
 
-# -- what fails
+# -- errors
 
 
 @pytest.mark.parametrize(
@@ -220,7 +218,7 @@ def test_only_our_proxies_say_for_whom_they_ask(peer: str, said: str, client: st
 async def test_a_page_that_fails_is_a_page_with_all_its_headers(
     here: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, status: int
 ) -> None:
-    """A view that cannot be written down is not shown."""
+    """A view that cannot be journalled is not shown."""
     hold = await held(here, NEWS, body="A sentence that is only in the text")
     eva = await here.signed_in(EVA, Role.APPROVER)
 

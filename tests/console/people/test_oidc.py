@@ -1,7 +1,5 @@
-"""OpenID Connect with a provider that is there, and with all that a provider, a network or a browser could get wrong.
-
-Whose account it is then, with what roles: test_signing_by_provider.
-"""
+"""OpenID Connect with a provider on loopback, and each failure of a provider, network or browser. Accounts and roles
+are in test_signing_by_provider."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from tests.console.people.signon import SignOn
 from tests.console.stage import URL
 from tests.guard.house import MONDAY
 
-# -- what proves nothing
+# -- tokens that are refused
 
 
 def claim(**claims: Any) -> Callable[[SignOn], None]:
@@ -41,12 +39,12 @@ def signing(sign: Callable[[SignOn], Callable[[dict[str, Any]], str]]) -> Callab
 
 
 def published(sso: SignOn) -> None:
-    """Signed with a key that is not among those that are published."""
+    """Sign with a key that the provider does not publish."""
     sso.at.published = [another_key()]
 
 
 def symmetric(sso: SignOn) -> None:
-    """A key that everybody could sign with is no proof, even if the provider publishes it."""
+    """Sign with a symmetric key that the provider publishes: everyone could sign with it, so it proves nothing."""
     sso.at.published = [{"kty": "oct", "kid": "one", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}]
 
 
@@ -112,7 +110,7 @@ async def test_signatures_that_are_taken(sso: SignOn, algorithm: str) -> None:
     assert (await sso.signs_on()).status_code == 303
 
 
-# -- keys that change
+# -- key rotation
 
 
 async def test_a_new_key_is_looked_for(sso: SignOn) -> None:
@@ -142,11 +140,11 @@ async def test_what_it_publishes_is_read_once_an_hour(sso: SignOn) -> None:
     assert sso.at.asked.count("/keys") == 2
 
 
-# -- the browser's part
+# -- the browser's state
 
 
 async def test_the_provider_sends_a_browser_back_and_that_alone_signs_nobody_in(sso: SignOn) -> None:
-    """A GET changes nothing: a mail scanner that follows the address uses no code up."""
+    """A GET changes nothing, so a mail scanner that follows the address does not use the code up."""
     browser = sso.stage.browser()
     back = await sso.consented(browser)
     for _ in range(3):
@@ -157,7 +155,7 @@ async def test_the_provider_sends_a_browser_back_and_that_alone_signs_nobody_in(
 
 
 async def test_anothers_attempt_is_not_ours(sso: SignOn) -> None:
-    """Mallory gets Eva's browser to finish what he began."""
+    """Mallory makes Eva's browser finish his own attempt."""
     mallory, eva = sso.stage.browser(), sso.stage.browser()
     back = await sso.consented(mallory)
     assert (await sso.comes_back(eva, back)).status_code == 401
@@ -210,7 +208,7 @@ async def test_what_the_browser_keeps_says_nothing(sso: SignOn) -> None:
     assert "Max-Age=600" in cookie
 
 
-# -- a provider that is not well
+# -- provider failures
 
 
 @pytest.mark.parametrize("ill", ["status", "rubbish", "array", "large", "issuer", "endpoint", "gone"])

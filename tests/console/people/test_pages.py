@@ -1,4 +1,4 @@
-"""One's own account, and the admins' page of people, as their forms are filled in."""
+"""The forms of a person's own account, and of the admins' page of people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVA, OMAR = "eva@example.com", "omar@example.com"
 NEW = "another password altogether"
 
 
-# -- one's own account
+# -- a person's own account
 
 
 async def test_a_new_password_ends_every_session_and_is_the_one(here: Stage) -> None:
@@ -72,7 +72,7 @@ def test_ones_own_address_is_no_password(password: str) -> None:
 
 
 def test_the_same_characters_from_another_keyboard() -> None:
-    check("ＡＢＣＤＥＦＧＨＩＪ", address=EVA)  # full width, and ten
+    check("ＡＢＣＤＥＦＧＨＩＪ", address=EVA)  # ten full-width characters
     check("a long sentence about nothing", address=EVA)
     check(new_password(), address=EVA)
 
@@ -109,7 +109,7 @@ async def test_a_second_factor_needs_its_code_and_the_password(here: Stage) -> N
     sealed = browser.hidden("sealed")
     wrong = await browser.post("/me/factor", sealed=sealed, code="000000", password=PASSWORD)
     assert wrong.status_code == 400
-    assert browser.hidden("sealed") == sealed  # the same picture: it was read already
+    assert browser.hidden("sealed") == sealed  # the same QR code: it was read already
     assert (await browser.post("/me/factor", sealed=sealed, code="000000", password="wrong")).status_code == 403
     for other in ("rubbish", "", "å", Factors(b"x" * 32).made(), sealed[:-4]):
         answer = await browser.post("/me/factor", sealed=other, code="000000", password=PASSWORD)
@@ -159,7 +159,7 @@ async def test_people_are_an_admins_page(here: Stage) -> None:
 
 async def test_accounts_and_groups_that_do_not_fit_are_named(here: Stage) -> None:
     await here.person("sven@example.com", Role.APPROVER)  # in no group
-    await here.person(OMAR, Role.VIEWER)  # in one that decides, and may not
+    await here.person(OMAR, Role.VIEWER)  # in an approving group, without the role
     gone = await here.person("dpo@example.com", Role.APPROVER)
     await here.accounts.disable(gone, by="root")
     admin = await here.signed_in(EVA, Role.ADMIN, Role.APPROVER)

@@ -1,4 +1,4 @@
-"""Signing in and out through the real pages: what lets in, what does not, and what nobody may learn from it."""
+"""Sign-in and sign-out through the real pages: what succeeds, what fails, and what the answers must not reveal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVA = "eva@example.com"
 
 
 def shown(text: str, browser: Browser) -> str:
-    """A page without what differs from visit to visit."""
+    """The page without what differs at each visit."""
     return text.replace(browser.csrf, "")
 
 
@@ -45,7 +45,7 @@ async def test_the_cookie_is_for_this_host_alone(here: Stage) -> None:
 
 
 async def test_whoever_may_not_come_in_learns_nothing(here: Stage) -> None:
-    """No account, a wrong password, a disabled account, a wrong code: the same answer, and each is journalled."""
+    """No account, a wrong password, a disabled account and a wrong code get the same answer, and each is journalled."""
     await here.person(EVA)
     gone = await here.person("gone@example.com")
     await here.accounts.disable(gone, by="root")
@@ -74,7 +74,7 @@ async def test_what_was_typed_where_an_address_belongs_is_not_written_down(here:
 
 
 async def test_as_much_work_for_nobody_as_for_somebody(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each try compares one argon2 hash and is one commit, whether there is an account or not."""
+    """Each attempt compares one argon2 hash and makes one commit, whether or not the account exists."""
     compared: list[bool] = []
     compare = here.passwords._compare
 
@@ -135,7 +135,7 @@ async def test_who_was_seen_is_written_now_and_then_and_survives_a_restart(here:
     here.home.clock.pass_(minutes=90)
     await browser.get("/me")
     await here.front.sessions.write()
-    here.front.sessions._seen.clear()  # as another process knows it
+    here.front.sessions._seen.clear()  # as in another process, without this cache
     here.home.clock.pass_(minutes=60)
     assert (await browser.get("/me")).status_code == 200
     here.front.sessions._seen.clear()
@@ -198,7 +198,7 @@ async def test_the_secret_does_not_lie_in_the_database_in_clear(here: Stage) -> 
     assert PASSWORD not in doc
 
 
-# -- trying again and again
+# -- rate limits
 
 
 async def tries(here: Stage, n: int, *, address: str = EVA, client: str = "198.51.100.9") -> list[int]:
@@ -223,7 +223,8 @@ async def test_an_account_that_is_not_there_is_braked_in_the_same_way(here: Stag
 
 
 async def test_others_guessing_keeps_nobody_out(here: Stage) -> None:
-    """From another network; and from the same one, with a browser that has been let in before."""
+    """The account's owner can still sign in from another network, and in the same one with a browser that has signed in
+    before."""
     known = await here.signed_in(EVA)
     await known.get("/me")
     await known.post("/logout")
@@ -248,7 +249,7 @@ async def test_being_known_for_one_account_says_nothing_of_another(here: Stage) 
     await mallory.get("/me")
     seen = [(await mallory.post("/login", address=EVA, password="wrong")).status_code for _ in range(PER_PAIR + 1)]
     assert seen[-1] == 429
-    assert (await here.browser().sign_in(EVA)).status_code == 429  # counted for the network, not for the browser
+    assert (await here.browser().sign_in(EVA)).status_code == 429  # counted by network, not by browser
 
 
 async def test_one_client_on_many_accounts(here: Stage) -> None:
@@ -265,7 +266,7 @@ async def test_who_is_right_uses_up_nothing(here: Stage) -> None:
 
 
 async def test_a_crowd_is_told_to_come_again_instead_of_waiting(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many guesses from everywhere at once: each costs memory and time, and whoever comes then is not kept in a long queue."""
+    """Each guess costs memory and time, so people beyond a short queue get 429 at once."""
     monkeypatch.setattr("smtpguard.console.people.passwords.MOST_WAITING", 3)
     crowded, compare = threading.Event(), Passwords._compare
 
@@ -278,7 +279,7 @@ async def test_a_crowd_is_told_to_come_again_instead_of_waiting(here: Stage, mon
     guesses = [asyncio.ensure_future(here.browser(client=f"203.0.113.{n}").sign_in(EVA)) for n in range(8)]
     refused, waiting = set[asyncio.Future[Any]](), set(guesses)
     try:
-        while len(refused) < 5:  # all but three, while not one hash is ready
+        while len(refused) < 5:  # all but three are refused before any hash is ready
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             refused |= done
         assert {guess.result().status_code for guess in refused} == {429}

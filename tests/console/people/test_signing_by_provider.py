@@ -1,7 +1,5 @@
-"""Accounts and roles of people who come in by single sign-on: made, changed and kept apart by what the provider says of them.
-
-What a provider must say before it is believed: test_oidc.
-"""
+"""Accounts and roles of people who sign in by single sign-on: created, updated and kept apart by the provider's claims.
+The checks of its tokens are in test_oidc."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ async def test_roles_follow_the_groups_at_every_sign_on(sso: SignOn) -> None:
     sso.at.claims = {"groups": ["bosses", "guards", "others"]}
     await sso.signs_on()
     assert (await sso.eva()).roles == (Role.APPROVER, Role.OPERATOR, Role.ADMIN)
-    assert (await first.get("/me")).status_code == 303  # under other roles they sign in again
+    assert (await first.get("/me")).status_code == 303  # with other roles, people sign in again
     sso.at.claims = {"groups": "guards"}
     await sso.signs_on()
     assert (await sso.eva()).roles == (Role.APPROVER,)
@@ -84,7 +82,7 @@ async def test_a_disabled_account_stays_out(sso: SignOn) -> None:
 
 
 async def test_a_group_there_may_say_who_decides_here(sso: SignOn) -> None:
-    """Of whoever signs on last, for as long as that counts; of the groups that the policy asks for alone."""
+    """The last sign-in counts, for less than 30 days, and only for groups that the policy names."""
     home = sso.stage.home
     claims = b"[eva@example.com, omar@example.com]", b"{addresses: [omar@example.com], claim: deciders}"
     await home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(*claims)})
