@@ -1,5 +1,5 @@
-# Two commands do everything: make demo, make test. make check is for while you write; the others are parts of these.
-# PEERS=no: install nothing beside Python packages; tests of other servers that are not there skip, and say so.
+# make demo shows it, make test runs every check, make check is the fast loop while you write. Other targets are parts of these.
+# PEERS=no: install only Python packages. Tests of servers that are missing are skipped, with the reason.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ UNIT := mail config reading lists database journal policy accounts gathering not
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
 
-# The tests wait for each other's processes more than they compute: what else is to be looked at goes on beside them.
+# The tests mostly wait for processes, so types and wheel run beside them.
 test: $(VENV)/.dev peers lint
 	$(MAKE) --no-print-directory -j3 suite types wheel
 
@@ -24,7 +24,7 @@ suite: $(VENV)/.dev
 wheel: $(VENV)/.dev
 	sh tests/wheel.sh
 
-# No root, no other server, no whole process tree.
+# The fast tests: no root, no other servers, no process trees.
 check: $(VENV)/.dev lint types
 	$(BIN)/pytest -n auto --dist loadfile -m "not peers and not faults" -k "not postgresql" tests/test_house.py $(addprefix tests/,$(UNIT))
 
@@ -32,28 +32,28 @@ coverage: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet pytest-cov
 	$(BIN)/pytest -n auto --dist loadfile --cov=smtpguard --cov-report=term:skip-covered
 
-# So many processes are killed while mail passes, of which a hundred are in make test: make kills N=1000
+# Kill N processes while mail passes (make test kills 100): make kills N=1000
 kills: $(VENV)/.dev
 	KILLS=$(N) $(BIN)/pytest tests/faults/test_front.py -k kills
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
 
-# Everything of a release, into dist/; what cannot be made here is said. The package alone: packaging/deb.sh.
+# Make all files of a release in dist/, and say which cannot be made here. For the Debian package alone: packaging/deb.sh.
 release: $(VENV)-release/.made
 	$(VENV)-release/bin/hadolint packaging/Containerfile
 	BIN=$(abspath $(VENV)-release/bin) sh packaging/release.sh
 
-# The Debian package on a clean root: installed, upgraded, removed. It wants root and Debian's archive.
+# Install, upgrade and remove the Debian package on a clean root. Needs root and Debian's archive.
 deb: $(VENV)/.dev
 	BIN=$(abspath $(BIN)) sh tests/deb.sh
 
-# JSON schemas, tables and reference pages of the docs, man pages, completion, and what the catalogues have to translate: made from code.
+# Generate from code: JSON schemas, tables and reference pages of the docs, man pages, shell completion, message catalogues.
 generated: $(VENV)/.dev
 	$(BIN)/python -m tests.generated
 	$(BIN)/python -m tests.messages
 
-# The docs as a site in build/site, which needs nothing from anywhere: any web server may have it. Its tools have a place of their own.
+# Build the docs in build/site, for any web server; the site loads nothing from elsewhere. Its tools have their own environment.
 docs: build/docs/.made
 	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict
 
@@ -69,7 +69,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-# The runtime dependencies alone, pinned with hashes.
+# Runtime dependencies only, pinned with hashes.
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
@@ -82,13 +82,13 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@ $(VENV)/.runtime
 
-# What makes a release has dependencies of its own, which are not to change those of the tests.
+# The tools of a release have their own environment, so that they do not change the versions that the tests use.
 $(VENV)-release/.made: requirements-release.lock
 	test -x $(VENV)-release/bin/python || $(PYTHON) -m venv $(VENV)-release
 	$(VENV)-release/bin/python -m pip install --quiet --require-hashes -r requirements-release.lock
 	touch $@
 
-# The real peers, where they can be installed; a peer that is missing is skipped with the reason.
+# Install the servers that the tests use, where possible. Tests of a missing server are skipped, with the reason.
 peers:
 ifneq ($(PEERS),no)
 	@sh tests/peers/install.sh

@@ -1,1 +1,1 @@
-"""Measurements. ``python -m bench`` compares smtpguard with its peers in one run; nothing here asserts."""
+"""Benchmarks. ``python -m bench`` compares smtpguard with its peers in one run. They assert nothing."""

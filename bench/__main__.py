@@ -1,14 +1,14 @@
-"""``python -m bench``: smtpguard beside Postfix and beside nothing at all, interleaved, medians and ratios.
+"""``python -m bench``: compare smtpguard with Postfix and with no hop at all, interleaved; print medians and ratios.
 
-``python -m bench --mailings``: which copies are taken for one mailing.
-``python -m bench --flood``: one mailing as thousands of transactions of one recipient each.
-``python -m bench --counted``: the store alone, which counts the people of messages to 50 customers each.
-``python -m bench --lists``: customer lists of millions.
+``python -m bench --mailings``: which copies count as one mailing.
+``python -m bench --flood``: one mailing as thousands of transactions with one recipient each.
+``python -m bench --counted``: the store alone, counting the recipients of messages to 50 customers each.
+``python -m bench --lists``: customer lists of millions of people.
 ``python -m bench --console``: pages over 20,000 held messages.
 ``python -m bench --journal``: reading the whole journal, alone and beside mail.
-``python -m bench --month``: an ordinary month of a company, and what is held wrongly or slips through.
-``python -m bench --milter``: what we cost a message inside Postfix, beside no milter and one that does nothing.
-``python -m bench --house``: how large the house is, and what a plain message goes through in it.
+``python -m bench --month``: an ordinary month of a company; what is held wrongly, and which dangerous mail passes.
+``python -m bench --milter``: the cost of a message inside Postfix with smtpguard, with an idle milter and with none.
+``python -m bench --house``: the size of the code, and the calls that a plain message takes.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Mailings made up: templates in several languages, and any number of personalised copies of each.
+"""Generated mailings: templates in several languages, and any number of personalised copies of each.
 
-All templates of a language draw on one small vocabulary, and those of a house share header, footer and legal text: the hard
-case. Deterministic: a seed gives the same mail everywhere.
+All templates of a language share one small vocabulary, and those of one sender share header, footer and legal text: the
+hard case. A seed gives the same mail everywhere.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What all mailings of one sender have in common."""
+    """What all mailings of one sender share."""
 
     language: str
     header: str
@@ -152,7 +152,7 @@ class House:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """``name`` says what it is of; ``copy`` makes one copy of it."""
+    """``name`` says what the template is; ``copy`` makes one copy of it."""
 
     name: str
     language: str
@@ -179,7 +179,7 @@ def house(language: str, draw: random.Random) -> House:
 def newsletter(
     of: House, draw: random.Random, *, paragraphs: int, blocks: int = 0, html: bool = True, name: str = "newsletter"
 ) -> Template:
-    """``blocks``: so many paragraphs come in three variants, and each person gets one of them."""
+    """``blocks``: the number of paragraphs with three variants, of which each person gets one."""
     language = of.language
     subject = sentence(language, draw)[:60]
     body = [paragraph(language, draw) for _ in range(paragraphs)]
@@ -201,7 +201,7 @@ def newsletter(
 
 
 def letter(language: str, draw: random.Random, *, paragraphs: int = 3, name: str = "letter") -> Template:
-    """Plain text with the name in the middle of sentences, as a merge from a word processor."""
+    """Plain text with the name inside sentences, as a mail merge of a word processor makes it."""
     body = [paragraph(language, draw, 2, 4) for _ in range(paragraphs)]
     subject = sentence(language, draw)[:50]
 
@@ -219,7 +219,7 @@ def letter(language: str, draw: random.Random, *, paragraphs: int = 3, name: str
 
 
 def receipt(language: str, draw: random.Random) -> Template:
-    """One template of a shop: lines of goods differ in kind and number."""
+    """A shop's receipt, whose lines of goods differ in kind and number."""
     head, tail = (
         [paragraph(language, draw, 2, 3) for _ in range(2)],
         [paragraph(language, draw, 3, 5) for _ in range(2)],
@@ -270,7 +270,8 @@ def _message(subject: str, sender: str, who: Person, plain: str, marked: str) ->
 
 
 def templates(seed: int = 1) -> list[Template]:
-    """Per language: issues of one house, a house of its own, variants, a short text, a letter and a receipt."""
+    """For each language: issues of one sender, one mailing of another sender, variants, a short text, a letter and a
+    receipt."""
     made: list[Template] = []
     for language in WORDS:
         draw = random.Random(f"{seed} {language}")

@@ -1,9 +1,9 @@
-"""``python -m bench.client PORT``: one mail client that sends letters of which no two are alike, and says how long it took.
+"""``python -m bench.client PORT``: a mail client that sends messages, no two alike, and prints how long each took.
 
-It keeps ``--sessions`` connections and sends on each one command after the other, as smtp-source does. Letters, writers and
-recipients differ, so that nothing that remembers a content or a sender answers for the work. When all letters are made it says
-``ready``, and begins when a line comes in. At the end: one line of JSON, ``{"took": [milliseconds from MAIL to the reply to the
-dot, ...]}``, the wait for a free connection included where ``--rate`` says how many are sent a second.
+It keeps ``--sessions`` connections and sends one command after the other on each, as smtp-source does. Messages,
+writers and recipients differ, so that no cache of contents or senders helps. When all messages are made it prints
+``ready``, and it starts when it reads a line. At the end it prints one line of JSON, ``{"took": [milliseconds from MAIL
+to the reply to the dot, ...]}``. With ``--rate``, a number a second, the times include the wait for a free connection.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ WORDS = [
 
 
 def letter(n: int, size: int) -> bytes:
-    """A letter of about ``size`` bytes, its final dot included."""
+    """A message of about ``size`` bytes, with its final dot."""
     draw = random.Random(n)
     writer = n % 97
     head = (
@@ -98,7 +98,7 @@ def commands(n: int, size: int, recipients: int) -> list[bytes]:
 
 
 class Session:
-    """One connection, and where it is in its letter."""
+    """One connection, and its position in the message that it sends."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None) -> None:
         self.port, self.tls = port, tls
@@ -108,7 +108,7 @@ class Session:
         self.socket: socket.socket = socket.socket()
 
     def open(self) -> None:
-        """Connect and say EHLO, waiting for the answers."""
+        """Connect and send EHLO, waiting for the replies."""
         self.socket = socket.create_connection(("127.0.0.1", self.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._asked(b"")
@@ -119,7 +119,7 @@ class Session:
             self._asked(b"EHLO client.example\r\n")
 
     def start(self, lines: list[bytes], at: float, *, alone: bool) -> None:
-        """Begin a letter. ``alone``: on a connection of its own, which ends with it."""
+        """Begin a message. ``alone``: on its own connection, which is closed after it."""
         self.since = at
         self.left.extend(lines)
         if alone:
@@ -128,7 +128,7 @@ class Session:
         self._next()
 
     def answered(self) -> bool:
-        """Read what is there and go on. Whether the letter is done."""
+        """Read the reply that is there and continue. Returns whether the message is done."""
         while True:
             self._read += (some := self.socket.recv(65536))
             if not some:
@@ -164,7 +164,7 @@ class Session:
 
 
 def run(sessions: list[Session], letters: list[list[bytes]], *, alone: bool, rate: float) -> list[float]:
-    """Milliseconds that each took. All sessions are open, unless letters come ``alone``."""
+    """Send the messages; return the milliseconds that each took. All sessions are open, unless messages come ``alone``."""
     took: list[float] = []
     poll, free = select.epoll(), deque(sessions)
     at: dict[int, Session] = {}

@@ -1,7 +1,8 @@
-"""A company that does not exist: 600 people in three countries, their customers and lists, and what they write in three languages.
+"""A made-up company: 600 people in three countries, their customers and lists, and the text of their mail in three
+languages.
 
-Every name, address and text is made up here. A seed gives the same company and the same letters everywhere. Domains are those that
-are reserved for examples, so that nothing in it can be anybody's.
+A seed gives the same company and the same text everywhere. All domains are reserved for examples (RFC 2606), so no
+address can be a real one.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ PARTNER = "lagerviken.example"
 """A warehouse whose people count as colleagues."""
 TOOL, SHOP = "utskick.hamnkvarn.example", "system.hamnkvarn.example"
 TOOL_CLIENT, SHOP_CLIENT, DESK_CLIENT, OFFICE = "10.20.0.5", "10.20.0.9", "10.20.0.7", "10.20.1.4"
-"""From where come: the campaign tool, the ERP, the help desk and HR, and people's own mail."""
+"""Client addresses of the campaign tool, the ERP, the help desk and HR, and people's own mail."""
 MAILER = f"nyheter@{TOOL}"
 SHARED = f"info@{HOME[SV]}"
-"""A mailbox that several people write from."""
+"""A mailbox that several people send from."""
 
 _FIRST = {
     SV: "Anna Bengt Cecilia David Elsa Fredrik Greta Hassan Ida Johan Karin Lars Maria Nils Oskar Petra Rasmus Sara Tove Ulf Vera Yasmin Åsa Örjan",
@@ -44,8 +45,8 @@ _TITLES = {
 }
 _SHARE = {"sales": 130, "support": 60, "hr": 20, "finance": 40, "marketing": 20, "board": 10, "works": 320}
 
-# Sentences are put together of three clauses, each from a row of its own: so that letters of one language share words, as letters do,
-# and hardly ever a sentence.
+# A sentence is three clauses, each drawn from its own row. So messages of one language share words, as real mail does,
+# but hardly ever a sentence.
 _SENTENCES = {
     SV: [
         ("Vi kan leverera {product} till {place}|Den del av {product} som saknades finns nu i vårt lager i {place}|Jag har reserverat {n} {product} åt er|"
@@ -131,7 +132,7 @@ FORWARD = {SV: "VB: ", EN: "FW: ", DE: "WG: "}
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody with a mailbox. ``department``: of colleagues; ``customer`` and ``applicant`` of others."""
+    """A person with a mailbox. ``department``: a department for colleagues; ``customer`` or ``applicant`` for others."""
 
     first: str
     last: str
@@ -155,7 +156,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """``lists``: name -> whose addresses. ``board``: private addresses of people who sit on the board and are customers."""
+    """``lists``: name -> members. ``board``: private addresses of board members, who are also customers."""
 
     staff: tuple[Person, ...]
     partners: tuple[Person, ...]
@@ -259,7 +260,7 @@ def subject(draw: random.Random, language: str) -> str:
 
 
 def letter(draw: random.Random, writer: Person, to: Person, people: Sequence[Person], *, familiar: bool = False) -> str:
-    """A letter's text. ``familiar``: between colleagues."""
+    """The text of a message. ``familiar``: between colleagues."""
     language = to.language
     hello = HELLO[language].format(to.first if familiar or language != DE else to.name)
     return f"{hello}\n\n{paragraphs(draw, language, people)}\n\n{writer.signature(draw, language)}\n"
@@ -305,10 +306,10 @@ _BETWEEN_US = {
 def story(
     draw: random.Random, writer: Person, people: Sequence[Person], *, short: bool = False, greet: bool = True
 ) -> str:
-    """What must not reach customers, never twice the same. ``short``: under 200 characters."""
+    """An internal text that must not reach customers, different each time. ``short``: under 200 characters."""
     language = writer.language
     ours = [text.format(**words(draw, language, people)) for text in draw.choice([STORY, SECRET])[language]]
-    said = draw.random() < 0.5  # not everybody says that it is not for others
+    said = draw.random() < 0.5  # only some say that it is not for others
     between_us = f"{draw.choice(_BETWEEN_US[language].split('|'))}: " if said else ""
     if short:
         return f"{between_us}{sentence(draw, language, people) if said else draw.choice(ours)}"[:190]
@@ -320,7 +321,7 @@ def story(
 
 
 def policy(rules: str) -> str:
-    """The company's policy with these rules: the text of a file from its key ``rules`` on."""
+    """The company's policy with these rules, given as YAML from the key ``rules`` on."""
     return f"""version: 1
 organization:
   name: Hamnkvarn
@@ -380,7 +381,7 @@ streams:
 
 
 def write(made: Company, folder: Path, rules: str, relay: int) -> None:
-    """Policy, settings and lists as files. ``relay``: its port on this machine."""
+    """Write policy, settings and lists as files. ``relay``: its port on this machine."""
     (folder / "policy.yaml").write_text(policy(rules))
     for name, members in made.lists.items():
         (folder / f"{name}.csv").write_text("email\n" + "".join(f"{person.address}\n" for person in members))

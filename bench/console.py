@@ -1,7 +1,9 @@
-"""The console over 20,000 messages that were held, two of three of which wait: how long each page takes, beside the goal of 0.3 s for 95 of 100.
+"""The console over 20,000 held messages, of which two thirds wait: the time of each page, beside the goal of 0.3 s for
+95 of 100.
 
-The console's own part of ``serve`` runs on loopback over a store that is filled with generated holds, each with a text of its
-own; who asks has signed in. What was done with them, and with five times as many that passed, is journalled over 30 days. The store is SQLite on disk, in a folder that is gone afterwards.
+The console part of ``serve`` runs on loopback over a store with generated holds, each with its own text, and a user is
+signed in. The journal has what was done with them, and five times as many messages that passed, over 30 days. The store
+is SQLite on disk, in a temporary folder.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ CONTENT = Message.of(b"From: anna@example.com\r\nSubject: SV: lunch\r\n\r\nBacon
 
 
 def made(n: int, now: datetime) -> Iterator[Hold]:
-    """Two of three wait, the others are decided; one of thirty is a copy, which is seen with the one that it is held under."""
+    """Two thirds wait, the others are decided. One in thirty is a copy, which the console shows under its primary hold."""
     verdict = Verdict(
         action=Action.HOLD,
         hits=(Hit(rule="internal-to-list", action=Action.HOLD, reasons=(
@@ -96,7 +98,7 @@ def made(n: int, now: datetime) -> Iterator[Hold]:
 
 
 async def fill(settings: Any, n: int) -> None:
-    """Straight into the table, since it is the asking that is measured."""
+    """Insert the holds straight into the table: only the pages are measured."""
     clock = SystemClock()
     async with opened(settings) as (store, _):
         await store.contents.keep(CONTENT)
@@ -118,7 +120,7 @@ async def fill(settings: Any, n: int) -> None:
 
 
 async def journal(settings: Any, n: int) -> None:
-    """What was done, over 30 days and in the order of time; and added up, as the delivery part does it."""
+    """Journal the decisions in order of time over 30 days, and sum them up as the delivery part does."""
     now = datetime.now(UTC)
     step = timedelta(days=29) / n
     async with opened(settings) as (store, _):
@@ -149,7 +151,7 @@ async def sign_in(client: httpx2.AsyncClient) -> None:
 
 
 def deep(n: int) -> str:
-    """A page near the end: what waits there reaches the fewest."""
+    """The address of a page near the end of the list, with the waiting holds of the smallest reach."""
     at = datetime.now(UTC) + timedelta(hours=24)
     return f"/held?after=1-1200-{int(at.timestamp() * 1e6)}-H"
 

@@ -1,6 +1,8 @@
-"""What a company that does not exist writes in a month: its ordinary mail by kind, and dangerous mail in twenty kinds, and by scripts in three.
+"""A made-up company's mail of a month: ordinary mail by kind, and dangerous mail of twenty kinds, plus three kinds sent
+by scripts.
 
-Each message is made here, headers and all, as mail programs, a campaign tool, an ERP and a help desk make them. Deterministic by seed.
+Each message is built with the headers of mail programs, a campaign tool, an ERP and a help desk. A seed gives the same
+mail.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ UNPROVEN = f"{SCRIPT} without an account"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post:
-    """One transaction. ``incident``: which dangerous thing it belongs to; "" where it is ordinary."""
+    """One transaction. ``incident``: the incident that it belongs to; empty for ordinary mail."""
 
     at: datetime
     kind: str
@@ -39,10 +41,10 @@ class Post:
 
 
 class Writing:
-    """Makes the month's mail. Deterministic by its seed."""
+    """Generates the month's mail from a seed."""
 
     def __init__(self, seed: int, *, people: int = 600, customers: int = 6000, crowd: int = 60) -> None:
-        """``crowd``: to how many customers one goes who writes to them one by one."""
+        """``crowd``: how many customers a person writes to who writes to them one by one."""
         self.company: Company = words.company(seed, people, customers)
         self.draw = random.Random(f"month {seed}")
         self.crowd = crowd
@@ -50,10 +52,10 @@ class Writing:
         self._colleagues = {lang: [p for p in self.company.staff if p.language == lang] for lang in words.HOME}
         self._accounts: dict[str, list[Person]] = {}
         self.known: dict[str, list[Person]] = {}
-        """Customers to whom each colleague wrote before the month, as far as its messages need to know."""
+        """Customers to whom each colleague wrote before the month, as far as the messages require it."""
 
     def month(self, messages: int, incidents: int) -> list[Post]:
-        """``messages`` ordinary ones, and of each dangerous kind so many incidents, in order of time."""
+        """``messages`` ordinary messages and ``incidents`` incidents of each dangerous kind, in order of time."""
         posts: list[Post] = [*self._campaigns(messages)]
         kinds, weights = zip(*((make, weight) for make, weight in self._ordinary()), strict=True)
         while len(posts) < messages:
@@ -64,7 +66,7 @@ class Writing:
                 posts += make(n)
         return sorted(posts, key=lambda post: post.at)
 
-    # when, who, whom
+    # time and people
 
     def when(self, *, day: int | None = None) -> datetime:
         day = self.draw.randrange(DAYS) if day is None else day
@@ -76,14 +78,14 @@ class Writing:
         return self.draw.choice([p for d in departments for p in self.company.of(d)] or list(self.company.staff))
 
     def account_of(self, seller: Person, n: int = 1) -> list[Person]:
-        """Customers whom a colleague writes to again and again, and now and then one who is new."""
+        """Customers whom a colleague writes to regularly, and sometimes a new one."""
         own = self._accounts.setdefault(seller.address, self.draw.sample(list(self.company.customers), 25))
         self.known.setdefault(seller.address, list(own))
         if self.draw.random() < 0.1:
             own[self.draw.randrange(len(own))] = self.draw.choice(self.company.customers)
         return self.draw.sample(own, n)
 
-    # how it is spelled
+    # composing
 
     def raw(self, writer: str, to: Sequence[str], subject: str, body: str, at: datetime, *, headers: Sequence[str] = (),
             content: str = "text/plain") -> bytes:  # fmt: skip
@@ -104,7 +106,8 @@ class Writing:
 
     def post(self, kind: str, writer: Person, to: Sequence[Person], subject: str, body: str, at: datetime, *, incident: str = "",
              blind: bool = False, also: Sequence[str] = (), headers: Sequence[str] = (), content: str = "text/plain") -> Post:  # fmt: skip
-        """As a mail program sends it. ``also``: addresses beside the people. ``blind``: none of them is shown."""
+        """A message as a mail program sends it. ``also``: addresses besides ``to``. ``blind``: no recipient is in the
+        header."""
         grown = subject.startswith((*words.PREFIX.values(), *words.FORWARD.values()))
         outlook = [f"Thread-Topic: {_encoded(subject)}", f"Thread-Index: {_thread(self.draw, grown=grown)}",
                    "Accept-Language: sv-SE, en-US", "X-MS-Has-Attach:"]  # fmt: skip
@@ -114,7 +117,7 @@ class Writing:
                     reverse_path=writer.address, incident=incident)  # fmt: skip
 
     def quoted(self, writer: Person, to: Person, at: datetime) -> str:
-        """An earlier mail of ``to``, as mail programs quote it."""
+        """An earlier message of ``to``, quoted as mail programs do."""
         lang = writer.language
         earlier = words.paragraphs(self.draw, to.language, self.company.staff, 1, 3)
         if self.draw.random() < 0.5:
@@ -175,7 +178,7 @@ class Writing:
         return [self.post("forwarded to a customer", writer, [to], subject, body, at)]
 
     def shared_mailbox(self) -> list[Post]:
-        """What several people answer under one address."""
+        """Answers that several people send from one address."""
         writer, at, to = self.colleague("support"), self.when(), self.draw.choice(self.company.customers)
         body = words.letter(self.draw, writer, to, self.company.staff) + self.quoted(
             writer, to, at - timedelta(hours=3)
@@ -193,7 +196,7 @@ class Writing:
         ]
 
     def prospects(self) -> list[Post]:
-        """A dozen customers of whom one has never heard, each with a letter of their own, in one day."""
+        """A letter each to a dozen customers who have never been written to, on one day."""
         writer, at, posts = self.colleague("sales"), self.when(), []
         for n, to in enumerate(self.draw.sample(self.company.customers, self.draw.randint(8, 16))):
             body = words.letter(self.draw, writer, to, self.company.staff)
@@ -325,7 +328,7 @@ class Writing:
         return [self.post("project with a customer", writer, to, subject, body, at)]
 
     def standard_text(self) -> list[Post]:
-        """A text of the house that everybody takes, with a name in it."""
+        """A standard text of the company that everybody uses, with a name in it."""
         writer, at = self.colleague("support", "sales"), self.when()
         [to] = self.account_of(writer)
         text = {words.SV: "dina varor har kommit och kan hämtas i vår butik på vardagar mellan nio och fem. Ta med legitimation och ordernumret. "
@@ -338,7 +341,7 @@ class Writing:
         return [self.post("standard text", writer, [to], "Order", body, at)]
 
     def mail_merge(self) -> list[Post]:
-        """Twelve customers of one's own, each by name, with the same news."""
+        """The same news to twelve of the writer's own customers, each addressed by name."""
         writer, at = self.colleague("sales"), self.when()
         news = words.paragraphs(self.draw, writer.language, self.company.staff, 3, 4)
         subject, posts = words.subject(self.draw, writer.language), []
@@ -348,7 +351,7 @@ class Writing:
         return posts
 
     def newsletter(self, name: str, week: int) -> str:
-        """Of a list and a week, always the same."""
+        """The newsletter of a list and a week, always the same."""
         lang = {"newsletter-en": words.EN, "newsletter-de": words.DE}.get(name, words.SV)
         draw = random.Random(f"{name} {week}")
         news = "\n\n".join(words.paragraphs(draw, lang, self.company.staff, 3, 4) for _ in range(2))
@@ -381,7 +384,8 @@ class Writing:
         )
 
     def _campaigns(self, messages: int) -> Iterator[Post]:
-        """Each week a newsletter to the addresses of two lists; and personalised copies of a campaign for a list."""
+        """Each week a newsletter to the addresses of two lists, and personalised copies of a campaign for the members
+        of a list."""
         for week in range(4):
             for name in ("newsletter-sv", "newsletter-de"):
                 yield self.from_the_tool(
@@ -594,7 +598,7 @@ class Writing:
         return each
 
     def slowly(self, n: int) -> list[Post]:
-        """A few each day, on all the month's days."""
+        """A few messages a day, on every day of the month."""
         kind, writer, posts = "a few each day", self.writer(), []
         body = words.story(self.draw, writer, self.company.staff)
         days = [day for day in range(DAYS) if day % 7 < 5]
@@ -604,7 +608,7 @@ class Writing:
         return posts
 
     def script(self, kind: str, *, proven: bool, quoting: bool = False) -> Callable[[int], list[Post]]:
-        """To five times as many customers within five days and nights, just slow enough for any bound of an hour."""
+        """To five times as many customers within five days and nights, just slow enough to stay under any hourly limit."""
 
         def incident(n: int) -> list[Post]:
             writer, began, posts = self.writer(), self.when(day=7 * (n % 4)), []
@@ -623,7 +627,8 @@ class Writing:
         return incident
 
     def approved_and(self, what: str) -> Callable[[int], list[Post]]:
-        """From the tool to a list, a day after its newsletter was approved, with something that nobody has seen."""
+        """From the campaign tool to a list, one day after its newsletter was approved, with content that no approver
+        has seen."""
         kind = f"approved, and then with {what}"
 
         def incident(n: int) -> list[Post]:
@@ -686,7 +691,7 @@ def _pdf(draw: random.Random) -> bytes:
 
 
 def _with(text: str, kind: str, name: str, content: bytes, multipart: str = "mixed") -> tuple[str, str]:
-    """A body of two parts, and the content type that says so."""
+    """A body of two parts, and its content type."""
     shown = f'; name="{name}"\nContent-Disposition: attachment; filename="{name}"' if name else "; charset=utf-8"
     encoded = base64.encodebytes(content).decode()
     head = (

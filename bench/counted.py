@@ -1,9 +1,10 @@
-"""``python -m bench --counted``: the store alone, which counts the people of messages to 50 customers each.
+"""``python -m bench --counted``: the store alone, counting the recipients of messages to 50 customers each.
 
-So many waiters admit one message after the other: copies of one mailing, for which the sample policy counts the customers of a mailing
-and of its sender; and letters like no other, whose first contacts it counts under their From, their login and their client, and under the
-list. First to people of whom nothing is known, then the same again, each in a store of its own. Nothing is read, and no rule asked.
-Printed: messages a second, processor time of this process and of the database's server a person.
+Concurrent callers each admit one message after the other. They are either copies of one mailing, for which the sample
+policy counts the customers of the mailing and of its sender; or distinct messages, whose first contacts it counts by
+From, login, client and list. The first turn goes to unknown people, the second to the same people again, each in a new
+store. No text is read and no rule evaluated. Prints messages a second, and processor time of this process and of the
+database server for each recipient.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _CLERKS = 40
 
 
 class _Clock:
-    """The machine's."""
+    """The system clock."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -56,7 +57,7 @@ def _digest(text: str) -> bytes:
 
 
 class Mail:
-    """What is admitted: item by number and turn."""
+    """The messages to admit: an item by number and turn."""
 
     def __init__(self, policy: Path) -> None:
         self.documents = policy_documents(policy)
@@ -68,7 +69,7 @@ class Mail:
         return self._policy.sha256
 
     def asks(self, sender: str, letter_from: tuple[str, ...], people: int) -> tuple[Ask, ...]:
-        """As the policy's rules have them of a message to so many customers on one list."""
+        """What the policy's rules ask for a message to ``people`` customers on one list."""
         key = (sender, *letter_from)
         if key not in self._asks:
             values: dict[str, Any] = {"sender.address": sender, "recipients.customers": Count(people, people)}
@@ -78,12 +79,12 @@ class Mail:
         return self._asks[key]
 
     def copy(self, n: int, turn: int, people: int) -> Item:
-        """Of one mailing."""
+        """A copy of the one mailing."""
         sender = "campaigns@example.com"
         return self._item(f"{turn}-{n}", n, people, self.asks(sender, (), people), Identity(exact="the mailing"), ())
 
     def letter(self, n: int, turn: int, people: int) -> Item:
-        """Like no other, from one of the clerks."""
+        """A distinct message from one of the clerks."""
         clerk = n % _CLERKS
         names = (f"clerk{clerk}@example.com", f"login clerk{clerk}", f"client 192.0.2.{clerk % 4}")
         asks = self.asks(names[0], names, people)
@@ -126,7 +127,7 @@ async def _admitted(store: Store, items: Iterator[Item]) -> None:
 
 
 async def _measured(url: str, root: Path, mail: Mail, kind: str, chosen: argparse.Namespace) -> list[tuple[float, ...]]:
-    """Of each turn: messages a second, microseconds a person here and in the server."""
+    """For each turn: messages a second, and microseconds for each recipient here and in the server."""
     found: list[tuple[float, ...]] = []
     async with open_store(url, secret=bytes(32), state_dir=root, clock=_Clock(), migrate=True, hot=True) as store:
         put = Event(kind=Kind.POLICY, id=mail.sha256, at=datetime.now(UTC), data={})
@@ -143,7 +144,7 @@ async def _measured(url: str, root: Path, mail: Mail, kind: str, chosen: argpars
 
 
 def _servers(url: str) -> list[int]:
-    """The processes of the database's own server: they stand in its folder, which is in its address as the socket's."""
+    """The pids of the database server: processes whose working directory is the socket's folder in the URL."""
     folder = parse_qs(urlsplit(url).query).get("host", [""])[0]
     found = []
     for place in Path("/proc").glob("[0-9]*/cwd") if folder else ():
@@ -156,7 +157,7 @@ def _servers(url: str) -> list[int]:
 
 
 def _used(pids: Sequence[int]) -> float:
-    """Seconds of processor time, of those that work for this process."""
+    """Seconds of processor time that these processes have used."""
     ticks = 0
     for pid in pids:
         try:

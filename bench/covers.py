@@ -1,8 +1,10 @@
-"""Of ``python -m bench --mailings``: what an approval of made-up campaigns covers, of true copies and of altered ones.
+"""For ``python -m bench --mailings``: what an approval of generated campaigns covers, of true copies and of altered
+ones.
 
-Of every template some copies wait when it is approved; what is learned from them is asked of copies that come later, and of such as
-were altered: a file, a picture, a paragraph, hidden or small text, another link, subject or From, a single word that all copies
-have. The same is asked of an approval without any copies (``beforehand``), which lets no more than a few words differ.
+Of each template some copies wait at the approval. What is learned from them is then tried on later copies and on
+altered ones: with an added file, picture or paragraph, hidden or small text, another link, subject or From, or one
+changed word that all copies share. The same is tried on an approval without copies (``beforehand``), which lets only a
+few words differ.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class Figures:
     passed: int = 0
     seconds: float = 0.0
     which: Counter[str] = field(default_factory=Counter)
-    """What passed though it was altered, by how."""
+    """Altered copies that were covered, by alteration and template."""
     missed: Counter[str] = field(default_factory=Counter)
     """True copies that were not covered, by template."""
 
@@ -52,7 +54,7 @@ class Figures:
 def measured(
     templates: Sequence[Template], copies: int, waiting: int, seed: int, altered: int
 ) -> tuple[Figures, Figures]:
-    """``altered``: of all templates together."""
+    """``altered``: the number of altered copies of all templates together."""
     learned, beforehand = Figures(), Figures()
     each = max(1, -(-altered // len(templates)))
     for template in templates:
@@ -99,7 +101,7 @@ def _asked(figures: Figures, approved: slots.Template, shown: Shown) -> bool:
 
 
 def _common(copies: Sequence[bytes]) -> list[str]:
-    """Words that stand in every copy's body."""
+    """Words in the body of every copy."""
     bodies = [raw.partition(b"\r\n\r\n")[2].decode() for raw in copies]
     found = [set(_LETTERS.findall(body)) for body in bodies]
     known = {word for languages in WORDS.values() for words in languages for word in re.split(r"[\s|{}0-9-]+", words)}
@@ -126,7 +128,7 @@ def _in_html(raw: bytes, old: str, new: str) -> bytes:
 
 
 def _above(what: str) -> Callable[[bytes, random.Random], bytes]:
-    """In HTML above everything; in plain text as the first paragraph."""
+    """Insert at the top of the HTML; in plain text, as the first paragraph."""
 
     def alter(raw: bytes, draw: random.Random) -> bytes:
         if b"<body>" in raw:

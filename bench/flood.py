@@ -1,10 +1,11 @@
-"""``python -m bench --flood [PEOPLE]``: one mailing as so many transactions of one recipient each, through the whole guard.
+"""``python -m bench --flood [PEOPLE]``: one mailing as that many transactions with one recipient each, through the
+whole guard.
 
-Sent in turns by the same client: ordinary mail to as many people who are on no list; a letter of its own words to each of as
-many who are on one, which is read as the mailing is, and counted under its sender; the mailing to everybody on one, of
-which all but the first are to be held or deferred; and, once somebody has approved it, the mailing again, as clients do that
-were told to try again. Printed: how many were relayed, held and deferred, exactly; messages a second and processor
-time of each; and what is resident of each process. 400000 is the story's size, and takes some minutes.
+The same client sends in turn: ordinary mail to PEOPLE who are on no list; distinct messages to as many who are on one,
+which are read like the mailing and counted by sender; the mailing to everybody on a list, of which all but the first
+copies are to be held or deferred; and, after an approval, the mailing again, as deferred clients do. Prints how many
+were relayed, held and deferred, messages a second and processor time of each, and resident memory of each process.
+400000 is the story's size and takes some minutes.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from bench.through import guard_settings, running, table, wait_for
 from tests.peers.postfix import free_port, missing
 
 THRESHOLD = 200
-"""Of the sample policy's unapproved-mailing."""
+"""The limit of the sample policy's rule unapproved-mailing."""
 COPIES = 500
-"""Stored of a mailing that waits, by default."""
+"""Copies that are stored of a waiting mailing, by default."""
 _CLIENTS = 20
 _OF_SENDERS = re.compile(r"_contacts|sender\.answers")
 _SENDER = b"campaigns@example.com"
@@ -72,7 +73,7 @@ def stranger(n: int) -> str:
 
 
 def letter(n: int, to: str, turn: int) -> bytes:
-    """Like no other."""
+    """A message unlike all others."""
     draw = random.Random(n)
     words = ("".join(draw.choices("aeinorst", k=draw.randrange(3, 9))) for _ in range(100))
     head = _TEXT.format(n=n, to=to, name=_NAMES[n % 10], turn=turn).partition("\r\n\r\n")[0]
@@ -80,7 +81,7 @@ def letter(n: int, to: str, turn: int) -> bytes:
 
 
 def copy(n: int, to: str, turn: int) -> bytes:
-    """Name, number, links, tokens and Message-ID differ."""
+    """A copy of the mailing: name, number, links, tokens and Message-ID differ."""
     return _TEXT.format(n=n, to=to, name=_NAMES[n % 10], turn=turn).encode()
 
 
@@ -121,7 +122,7 @@ async def _client(port: int, numbers: Iterator[int], kind: Kind, turn: int, said
 
 
 async def _sent(port: int, people: int, kind: Kind, turn: int) -> tuple[Counter[str], float]:
-    """What was said how often, and how many seconds it took."""
+    """The count of each kind of reply, and the seconds that it took."""
     said: Counter[str] = Counter()
     numbers = iter(range(people))
     started = time.monotonic()
@@ -130,7 +131,7 @@ async def _sent(port: int, people: int, kind: Kind, turn: int) -> tuple[Counter[
 
 
 def used(pid: int) -> tuple[str, float]:
-    """Of a supervisor's parts: resident MB of each by its name, and seconds of processor time that all have used together."""
+    """Resident MB of each part of a supervisor by name, and the seconds of processor time of all together."""
     found, seconds = [], 0.0
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         name = Path(f"/proc/{child}/cmdline").read_text().strip("\0").removeprefix("smtpguard: ")
@@ -142,7 +143,8 @@ def used(pid: int) -> tuple[str, float]:
 
 
 def _observe(policy: Path) -> None:
-    """Rules about whom a sender writes to first are asked and counted, and hold none of so many letters from one."""
+    """Let the rules about first contacts be evaluated and counted, but hold nothing: one sender sends too many messages
+    for them."""
     before, *rules = policy.read_text().split("\n  - id: ")
     told = [
         f"{rule.rstrip()}\n    mode: observe\n" if _OF_SENDERS.search(rule) and "\n    mode:" not in rule else rule
@@ -167,7 +169,7 @@ def main(argv: Sequence[str]) -> None:
         settings = guard_settings(root, port, sink, chosen.workers)
         _observe(settings.parent / "policy.yaml")
         with settings.open("a") as file:
-            file.write("hold: {release_delay: 0}\n")  # the approval is meant
+            file.write("hold: {release_delay: 0}\n")  # release as soon as it is approved
         rows = "\n".join(map(reader, range(people)))
         (settings.parent / "lists" / "newsletter.csv").write_text(f"Email Address\n{rows}\n")
         guard = (sys.executable, "-m", "smtpguard", "-c", str(settings))

@@ -1,8 +1,8 @@
-"""The house in figures: its size, its words, and what a plain message goes through from the final dot to its 250.
+"""Figures of the code: its size, its terms, and the calls that a plain message takes from the final dot to its 250.
 
-A message to one person on no list, distinct from those before it, through the real proxy part in this process, with the sample
-policy, a SQLite store and a relay that takes everything. Counted is every call of a Python function of ours, and of anybody's,
-in the event loop's thread and in the thread that writes; the client and the relay are left out.
+Distinct messages to one person on no list go through the real proxy part in this process, with the sample policy, a
+SQLite store and a relay that takes everything. Every call of a Python function, of smtpguard and of others, is counted
+in the event loop's thread and in the thread that writes. The client and the relay are left out.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def sizes(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def words() -> tuple[str, str]:
-    """Rows of the glossary's tables."""
+    """A label, and the number of terms in the glossary."""
     rows = re.findall(r"^\| (?!Word |-)", (_ROOT / "docs" / "glossary.md").read_text(), re.M)
     return "words of the glossary", str(len(rows))
 
 
 class _Calls:
-    """A profile function (sys.setprofile), and what it has seen."""
+    """A profile function (sys.setprofile), and the calls that it counted."""
 
     def __init__(self) -> None:
         self.ours = self.all = 0
@@ -78,7 +78,7 @@ class _Calls:
 
 
 async def _counted(root: Path) -> tuple[_Calls, _Calls]:
-    """Of the event loop's thread and of the writer's."""
+    """The calls of the event loop's thread and of the writer's."""
     loop, writing = _Calls(), _Calls()
     async with AsyncExitStack() as undo:
         sink = Sink()

@@ -1,9 +1,10 @@
-"""``python -m bench --journal [ENTRIES]``: reading the whole journal, alone and beside a guard that writes as fast as it can.
+"""``python -m bench --journal [ENTRIES]``: read the whole journal, alone and beside a guard that writes as fast as it
+can.
 
-A store on disk gets so many made-up entries, verdicts and outcomes, as mail makes them. Then ``audit verify`` and ``incident
-report`` read it as at a terminal, in a process of their own: first alone, then while this process records verdicts all the
-time. Printed: how long each takes, how fast the journal grows meanwhile, and how large SQLite's write-ahead log gets, which
-takes room on the disk of the mail and makes every read slower.
+A store on disk gets that many generated entries, verdicts and outcomes. Then ``audit verify`` and ``incident report``
+read it in their own process: first alone, then while this process records verdicts. Prints how long each takes, how
+fast the journal grows meanwhile, and the largest size of SQLite's write-ahead log, which takes disk space from the mail
+and slows every read.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _SUBJECT = "Greetings"
 
 
 def made(first: int, many: int, now: datetime) -> Iterator[Event]:
-    """Entries as a message leaves them that is relayed: the verdict, and what the relay said."""
+    """The entries of relayed messages: the verdict, and the relay's reply."""
     for n in range(first, first + many, 2):
         at, id = now + timedelta(milliseconds=n), f"{n:016X}"
         yield Event(
@@ -64,7 +65,7 @@ async def _fill(store: Store, entries: int) -> None:
 
 
 async def _write(store: Store, numbers: Iterator[int]) -> None:
-    """For ever."""
+    """Record verdicts until cancelled."""
     while True:
         await store.journal.record(list(made(next(numbers), 2, datetime.now(UTC))))
 
@@ -80,7 +81,7 @@ def _size(log: Path) -> int:
 
 
 async def _beside(store: Store, log: Path, numbers: Iterator[int], command: Sequence[str]) -> tuple[float, float, int]:
-    """Seconds that the command took, entries a second meanwhile, and the largest that the log became, in octets."""
+    """Seconds that the command took, entries a second meanwhile, and the largest size of the log in octets."""
     sizes: list[int] = []
     work = [asyncio.create_task(_write(store, numbers)) for _ in range(_CLIENTS)]
     work.append(asyncio.create_task(_watch(log, sizes)))

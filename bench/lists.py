@@ -1,8 +1,8 @@
-"""Customer lists of millions: how long a list takes to read, how much it weighs, and how fast it is asked, beside the goals.
+"""Customer lists of millions: time to read, size, and time of a lookup, beside the goals.
 
-Addresses are generated. Reading is done by ``smtpguard lists sync`` in a process of its own, as its users do it; what a
-process keeps to itself is of one that only opens an index and asks it. How long reading takes is the wall's time, with the
-processor's beside it, since a machine with other work stretches the former; what takes milliseconds is the processor's.
+Addresses are generated. ``smtpguard lists sync`` reads the list in its own process, as in use. Private memory is that
+of a process that only opens an index and looks addresses up. Reading is measured in wall time, with processor time
+beside it, since other work on the machine stretches the former. Times of milliseconds are processor time.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ rules: [{id: r, when: {recipients.list_addresses: any}, then: hold}]
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure beside its goal. The ratio is above 1 where the goal is reached."""
+    """A figure beside its goal. The ratio is above 1 if the goal is reached."""
 
     what: str
     figure: float
     goal: float
     unit: str
-    more: bool = False  # is better
+    more: bool = False  # True: higher is better
 
     @property
     def ratio(self) -> float:
@@ -67,7 +67,7 @@ class Goal:
 
 
 def person(number: int, list_number: int = 0) -> str:
-    """Somebody; one in fifty is spelled so that the quick way does not take it."""
+    """An address; one in fifty is spelled so that the fast parser does not take it."""
     if number % 50:
         return f"{_FIRST[number % len(_FIRST)]}.{number:x}@mail{(number * 7919 + list_number) % 5000}.customers.example"
     return f"{_FIRST[number % len(_FIRST)].title()}.O'Neil{number:x}.{list_number}+shop@Customers{number % 97}.Example"
@@ -84,7 +84,7 @@ def write_csv(path: Path, people: int) -> None:
 
 
 def built(root: Path, people: int) -> tuple[Path, list[Goal]]:
-    """The index of a list of so many, by the command that people use; goals are in proportion to ten million."""
+    """Build the index of a list with ``people`` members by the command. Goals are in proportion to ten million."""
     (root / "smtpguard.yaml").write_text("policy: policy.yaml\n")
     (root / "policy.yaml").write_text(POLICY)
     (root / "var").mkdir()
@@ -114,7 +114,7 @@ def built(root: Path, people: int) -> tuple[Path, list[Goal]]:
 
 
 def _peaks(pid: int) -> dict[str, int]:
-    """KB that a process and its children have had resident at most, each."""
+    """Process name -> peak resident KB, of a process and its children."""
     found = {}
     with suppress(OSError):
         for each in [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]:
@@ -124,7 +124,7 @@ def _peaks(pid: int) -> dict[str, int]:
 
 
 def kept_private(path: Path) -> tuple[float, float]:
-    """In a process of its own: milliseconds to open, and KB that it keeps to itself, questions included."""
+    """In a process of its own: milliseconds to open the index, and private KB after lookups."""
     code = f"""
 import gc, random, time
 from pathlib import Path
@@ -159,7 +159,7 @@ def index_of(path: Path, addresses: Iterator[str], digester: Digester) -> Index:
 
 
 def best(work: Callable[[list[object]], object], batches: list[list[object]]) -> float:
-    """Seconds of the processor's a batch, each of other people: the median of five runs' means."""
+    """Seconds of processor time a batch, each of other people: the median of the means of five runs."""
     took = []
     for _ in range(5):
         gc.collect()
@@ -171,7 +171,7 @@ def best(work: Callable[[list[object]], object], batches: list[list[object]]) ->
 
 
 def asked(path: Path, people: int) -> Iterator[Goal]:
-    """One index, in batches: every other one is on the list."""
+    """Look up batches in one index; every second address is on the list."""
     digester = Digester(KEY, "+")
     index = Index(path, digester.key_id)
     rng = random.Random(2)
@@ -195,7 +195,7 @@ def asked(path: Path, people: int) -> Iterator[Goal]:
 
 
 def twenty(root: Path, people: int, lists: int = 20) -> Iterator[Goal]:
-    """A batch of recipients against many lists; half of them are on one of the lists each."""
+    """Look up a batch of recipients in many lists; half of them are on one list each."""
     digester, folder = Digester(KEY, "+"), root / "twenty"
     infos = {}
     for n in range(lists):
@@ -227,8 +227,9 @@ def twenty(root: Path, people: int, lists: int = 20) -> Iterator[Goal]:
 
 
 def many_rules(root: Path) -> Iterator[Goal]:
-    """A verdict under ten rules and ten lists, and under a thousand and five hundred, each message of another sender and list: who is
-    addressed, the rules, and a look at the lists as it comes once a second."""
+    """A verdict under ten rules and ten lists, and under a thousand rules and five hundred lists, each message with
+    another sender and list: classifying the recipients, the rules, and the check of the lists' state, which runs
+    once a second."""
     few, many = (_verdicts(root / f"rules{rules}", rules, lists) for rules, lists in ((10, 10), (1000, 500)))
     yield Goal("a verdict by 10 rules and 10 lists", few[0] * 1000, 1, "ms")
     yield Goal("  by 1,000 rules and 500 lists, how much more", (many[0] - few[0]) * 1000, 1, "ms")
@@ -236,7 +237,7 @@ def many_rules(root: Path) -> Iterator[Goal]:
 
 
 def _verdicts(folder: Path, rules: int, lists: int) -> tuple[float, float]:
-    """Seconds of the processor's, the median; and with a look at how the lists stand."""
+    """Median seconds of processor time of a verdict, without and with the check of the lists' state."""
     names = [f"list{n}" for n in range(lists)]
     documents = {
         "organization": {"name": "Example AB", "domains": ["example.com"]},

@@ -1,10 +1,12 @@
-"""``python -m bench --mailings [FOLDER]``: which copies are taken for one mailing, and at what cost.
+"""``python -m bench --mailings [FOLDER]``: which copies count as one mailing, and at what cost.
 
-Of every template so many copies are made, read, fingerprinted and filed as the store files them: by the few smallest numbers
-of their sketch. Counted is what was *split* (not in its template's largest mailing) and what was *merged* (in a mailing that
-another template founded). Then what an approval covers, of true copies and of altered ones (covers). FOLDER is a folder of real mail, where hardly two messages are of one mailing: it prints how many
-joined an earlier one, and by name those that did under another subject, with the share of their words that is the same in the
-same order, to be looked at. Nothing of a message is printed.
+Copies of each template are made, read, fingerprinted and filed as the store files them: by the few smallest numbers of
+their sketch. Counts copies that were *split* (not in the largest mailing of their template) and *merged* (in a mailing
+that another template founded). Then it measures what an approval covers (covers).
+
+FOLDER holds real mail, in which hardly two messages are of one mailing. It prints how many joined an earlier one, and
+names those that did so under another subject, with the share of equal words in equal order, for a person to check. It
+prints no content.
 """
 
 from __future__ import annotations
@@ -33,20 +35,20 @@ from smtpguard.reading.walk import index
 
 ALIKE = 2 / 3
 MOST_TRUE = 1_000
-"""Copies of each template that an approval is asked about."""
+"""Copies of each template that are tried on an approval."""
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(slots=True)
 class Shelf:
-    """Mailings by what finds them, as a table with an index would."""
+    """Mailings by their search keys, as a table with an index."""
 
     exact: dict[str, int] = field(default_factory=dict)
     sketches: list[Sketch] = field(default_factory=list)
     by_key: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def file(self, identity: Identity) -> tuple[int, bool]:
-        """The mailing's number, and whether it is a new one."""
+        """The mailing's number, and whether it is new."""
         if identity.exact in self.exact:
             return self.exact[identity.exact], False
         candidates = {n for key in identity.sketch.keys for n in self.by_key.get(key, ())}
@@ -64,7 +66,7 @@ class Shelf:
 
 @dataclass(slots=True)
 class Cost:
-    """Seconds of this process, by what they were spent on."""
+    """Seconds of this process, by step."""
 
     reading: float = 0.0
     fingerprints: float = 0.0
@@ -100,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def made_up(all_of_them: Sequence[Template], copies: int, seed: int) -> tuple[int, int]:
-    """Returns how many copies were split from their mailing, and how many were merged into another's."""
+    """How many copies were split from their mailing, and how many were merged into another."""
     shelf, cost = Shelf(), Cost()
     founder: dict[int, str] = {}
     split = merged = total = 0
@@ -152,7 +154,8 @@ def _text(message: Message) -> Text:
 
 
 def real(folder: Path) -> None:
-    """Every message is its own mailing, save what was sent several times: joins are few, and to be explained."""
+    """Each message is its own mailing, unless it was sent several times. So joins are few, and each needs an
+    explanation."""
     shelf = Shelf()
     first: dict[int, tuple[Path, str, str]] = {}
     seen = sketched = again = alike = 0
@@ -185,7 +188,7 @@ def real(folder: Path) -> None:
 
 
 def _alike(one: Path, other: Path) -> float:
-    """The share of their words that stand in both in the same order."""
+    """The share of words that both have in the same order."""
     words: list[list[str]] = [
         _LETTERS.findall(_text(Message.of(content_of(path))).shown.lower()) for path in (one, other)
     ]

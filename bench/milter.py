@@ -1,8 +1,9 @@
-"""``python -m bench --milter``: what a milter costs a message: smtp-source -> Postfix -> smtp-sink, with none, with one that does nothing, with us.
+"""``python -m bench --milter``: what a milter costs a message: smtp-source -> Postfix -> smtp-sink, with none, an idle
+one, and smtpguard.
 
-The one that does nothing is a minimal pymilter (Debian's python3-milter, libmilter below it) that hears what we hear and says
-"continue". All Postfixes are alike and take turns in one run; a message counts when the sink has it. Printed are medians, what a
-message costs more than with no milter, and ratios.
+The idle one is a minimal pymilter (Debian's python3-milter on libmilter) that gets what smtpguard gets and answers
+"continue". All Postfixes are alike and take turns in one run. A message counts when the sink has it. Prints medians,
+the cost of a message above that with no milter, and ratios.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Milter.runmilter("nothing", sys.argv[1], 300)
 
 
 def pymilter_missing() -> str | None:
-    """Why the milter that does nothing cannot run here, or None."""
+    """Why the idle milter cannot run here, or None."""
     done = subprocess.run([PYTHON, "-c", "import Milter"], capture_output=True, check=False)
     return None if done.returncode == 0 else "no python3-milter here (apt-get install python3-milter)"
 
@@ -74,7 +75,7 @@ def hops(root: Path, workers: Sequence[int], stack: ExitStack) -> Iterator[Hop]:
         text = settings.read_text().replace("smtp: [{address: 127.0.0.1, port: 0}]", "smtp: []")
         settings.write_text(text.replace("smtp: []", f"smtp: [], milter: [{{address: 127.0.0.1, port: {port}}}]"))
         command = (sys.executable, "-m", "smtpguard", "-c", str(settings))
-        # or what comes before the lists are known is held, as it must be, and so are all copies of it that follow
+        # otherwise mail that comes before the lists are known is held, and so are all later copies of it
         subprocess.run([*command, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
         serve = (*command, "serve", "--only", "milter", "--only", "delivery")
         stack.enter_context(_listening(*serve, port=port, log=root / f"guard{number}.log"))
@@ -83,7 +84,7 @@ def hops(root: Path, workers: Sequence[int], stack: ExitStack) -> Iterator[Hop]:
 
 @contextmanager
 def _listening(*argv: str, port: int, log: Path) -> Iterator[None]:
-    """A program that says nothing to who connects, as milters do, until it listens."""
+    """Run a program until the block ends, and wait until it listens. Milters send no banner."""
     with log.open("wb") as out:
         process = subprocess.Popen(argv, stdout=out, stderr=out)
     try:

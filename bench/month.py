@@ -1,14 +1,18 @@
-"""``python -m bench --month [--messages N]``: an ordinary month of a company, with dangerous mail hidden in it, through the guard.
+"""``python -m bench --month [--messages N]``: an ordinary month of a company, with dangerous mail hidden in it, through
+the guard.
 
-Thirty simulated days over real sockets on loopback (onthewire): the proxy part with its SQLite store, reader, lists and policy, and a clock
-that is set; clients that speak SMTP to it, and a relay that takes everything. The rules are those of ``config/policy.yaml`` (``--policy`` names others).
-Ordinary mail that is held was held wrongly, and a person approves it an hour later; of what its writer is asked about, who wrote it says ten
-minutes later that it is meant, and it is counted apart. Campaigns wait for their approval, as they
-should, for twenty minutes. Dangerous mail is rejected an hour later. Printed, by kind and rule: what was held wrongly, and whom
-the dangerous mail reached.
+Thirty simulated days over real sockets on loopback (onthewire): the proxy part with its SQLite store, reader, lists and
+policy, a simulated clock, SMTP clients, and a relay that takes everything. The rules are those of
+``config/policy.yaml``, or of ``--policy``.
 
-The guard is a new one, which knows nobody: whoever gets a letter gets the first one. With ``--known`` it knows the customers whom
-colleagues wrote to before. The same seed gives the same mail. 20,000 messages take some minutes: what takes the time is reading each text, and a commit each.
+Ordinary mail that is held counts as held wrongly, and an approver approves it an hour later. If the writer is asked,
+the writer confirms ten minutes later, and that counts apart. Campaigns wait twenty minutes for their approval, as they
+should. Dangerous mail is rejected an hour later. Prints, by kind and rule, what was held wrongly and whom the dangerous
+mail reached.
+
+The guard is new: every recipient is a first contact. With ``--known`` it knows the customers whom colleagues wrote to
+before. The same seed gives the same mail. 20,000 messages take some minutes, most of it for reading each text and for a
+commit each.
 """
 
 from __future__ import annotations
@@ -50,13 +54,14 @@ from smtpguard.policy.verdict import Mode
 
 MESSAGES, INCIDENTS, CROWD = 20_000, 5, 60
 UNLUCKY, WILLED = 50, 120
-"""Customers whom an unlucky way may reach at most, and a script with an account in a week; without one it reaches nobody."""
+"""How many customers dangerous mail may reach at most: by accident; and by a script with an account, in a week. Without
+an account, a script may reach none."""
 _APPROVERS = (f"anna.presschef@{words.HOME[words.SV]}", f"dpo@{words.HOME[words.SV]}")
 _SYNC = timedelta(hours=12)
 
 
 class Clock:
-    """Set by whoever plays the month; ``monotonic`` goes with it."""
+    """A clock that the month sets; ``monotonic`` follows it."""
 
     def __init__(self, at: datetime) -> None:
         self._at = self._began = at
@@ -73,7 +78,7 @@ class Clock:
 
 @dataclass(slots=True)
 class Ordinary:
-    """Of one kind."""
+    """Counts of one ordinary kind."""
 
     messages: int = 0
     held: int = 0
@@ -83,7 +88,7 @@ class Ordinary:
 
 @dataclass(slots=True)
 class Dangerous:
-    """Of one kind: whom each of its incidents reached, customers each once."""
+    """Counts of one dangerous kind. ``reached``: incident -> customers reached."""
 
     kind: str
     reached: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -91,7 +96,7 @@ class Dangerous:
 
     @property
     def bound(self) -> int:
-        """How many it may reach at most."""
+        """How many customers it may reach at most."""
         if self.kind == UNPROVEN:
             return 0
         return WILLED if self.kind.startswith(SCRIPT) else UNLUCKY
@@ -111,15 +116,15 @@ class Dangerous:
 
 @dataclass(slots=True)
 class Result:
-    """``campaigns``: of copies of campaigns that were approved, how many were held after that. ``by_writer``: people's letters, and
-    how many of them were held wrongly; ``misused``: those of accounts from which dangerous mail came that week, which are not among these."""
+    """``by_writer``: the writer's messages, and how many of them were held wrongly. ``misused``: messages held wrongly
+    from accounts that sent dangerous mail within the last week; ``by_writer`` does not count these as wrong."""
 
     ordinary: dict[str, Ordinary] = field(default_factory=lambda: defaultdict(Ordinary))
     dangerous: dict[str, Dangerous] = field(default_factory=dict)
     by_writer: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     misused: int = 0
     asked: Counter[str] = field(default_factory=Counter)
-    """Of each person, how many questions: whatever waits with the first is asked about with it."""
+    """Questions to each person. One question covers a primary hold and its copies."""
     waited: int = 0
     undecided: int = 0
     seconds: float = 0.0
@@ -142,21 +147,21 @@ class Result:
         return sum(len(one.reached) for one in self.dangerous.values())
 
     def count(self, of: str) -> int:
-        """``stopped``, ``in_part`` or ``through``."""
+        """``of``: ``stopped``, ``in_part`` or ``through``."""
         return sum(getattr(one, of) for one in self.dangerous.values())
 
 
 class Month:
-    """Made by ``played``."""
+    """One run. ``played`` creates it."""
 
     def __init__(self, settings: Settings, line: Line, wire: Wire, clock: Clock, approvals: Approvals) -> None:
         self._settings, self._line, self._wire, self._clock, self._approvals = settings, line, wire, clock, approvals
         self._decisions: list[tuple[datetime, int, str, Choice | None]] = []
-        """What is decided when; None: its writer is asked."""
+        """Heap of decisions by time; None: the writer is asked."""
         self._with_another: set[str] = set()
         self._approved: set[str] = set()
         self._misused: dict[str, datetime] = {}
-        """Accounts from which dangerous mail came, and when last."""
+        """When an account last sent dangerous mail."""
         self.result = Result()
 
     async def play(self, posts: Sequence[Post], progress: Callable[[int], None] = lambda n: None) -> Result:
@@ -166,7 +171,7 @@ class Month:
         )
         lists, next_sync = self._line.policies.current().registry.lists, FIRST
         for n, post in enumerate(posts):
-            while next_sync <= post.at:  # so that no list grows stale
+            while next_sync <= post.at:  # so that no list gets stale
                 for info in lists.values():
                     report = refresh.sync(info, next_sync)
                     assert report.ok, report.problem
@@ -217,7 +222,7 @@ class Month:
             result.undecided += not rules
 
     async def _asks(self, done: Answer) -> bool:
-        """Whether its writer is asked about it, or about what it waits with."""
+        """Whether the writer is asked about it, or about its primary hold."""
         hold = await self._line.store.holds.find(done.hold_id) if done.hold_id else None
         if hold is not None and hold.lead:
             self._with_another.add(hold.hold_id)
@@ -225,11 +230,12 @@ class Month:
         return hold is not None and hold.asks_writer
 
     def _is_misused(self, writer: str, at: datetime) -> bool:
-        """Whether dangerous mail came from there within a week, with which its own letters wait: who decides sees both."""
+        """Whether the account sent dangerous mail within the last week. Its own messages wait beside that, and the
+        approver sees both."""
         return writer in self._misused and at - self._misused[writer] < timedelta(days=7)
 
     def _key(self, post: Post) -> str:
-        """Which campaign it is of."""
+        """The key of the campaign that it belongs to."""
         return f"{post.writer}|{post.at:%V}|{post.kind}|{'list' if post.to[0].endswith(words.LISTS) else 'copies'}"
 
     def _customers(self, taken: Sequence[str]) -> int:
@@ -237,7 +243,7 @@ class Month:
         return int(known.customers.low)
 
     async def _rules(self, done: Answer) -> list[str]:
-        """What held it."""
+        """The rules that held it."""
         if not done.hold_id:
             return [] if done.what == "relayed" else [done.what]
         hold = await self._line.store.holds.find(done.hold_id)
@@ -250,7 +256,7 @@ class Month:
             hold_id, _, key = named.partition(" ")
             self._clock.to(at)
             hold = await self._line.store.holds.find(hold_id)
-            if hold is None or hold.state is not State.WAITING:  # decided already with another of its mailing
+            if hold is None or hold.state is not State.WAITING:  # already decided with another hold of its mailing
                 continue
             if choice is None:
                 hold = await self._line.store.holds.find(hold.lead) if hold.lead else hold
@@ -259,7 +265,7 @@ class Month:
                         hold.hold_id, writer=hold.confirm.writer, by="month", people=hold.reach
                     )
                     continue
-                choice = Choice.APPROVE  # others decide by now
+                choice = Choice.APPROVE  # approvers decide instead
             for approver in _APPROVERS:
                 try:
                     await self._approvals.vote(hold_id, choice, approver=approver, by="month", people=10**6)
@@ -267,7 +273,7 @@ class Month:
                     Conflict,
                     NotEntitled,
                     KeyError,
-                ):  # decided already with another of its mailing, or not theirs to decide
+                ):  # already decided with another hold of its mailing, or this approver may not decide
                     continue
             if choice is Choice.APPROVE:
                 self._approved.add(key)
@@ -282,7 +288,7 @@ async def played(
     *,
     known: bool = False,
 ) -> Result:
-    """The month with these rules: the text of a policy file from its key ``rules`` on. ``known``: the guard is no new one."""
+    """Play the month. ``rules``: YAML from the key ``rules`` on. ``known``: the guard knows earlier contacts."""
     sink = Sink()
     async with AsyncExitStack() as undo:
         await sink.start(undo)
@@ -325,7 +331,7 @@ async def _played(
 
 
 def _know(written: Mapping[str, Sequence[bytes]], batch: Batch) -> None:
-    """Each wrote to these people a month ago."""
+    """Record that each sender wrote to these people a month ago."""
     known = ContactWriter(batch)
     for who, people in written.items():
         known.add([who], people, "", batch.now_us - 30 * 86_400 * 1_000_000)
@@ -333,7 +339,7 @@ def _know(written: Mapping[str, Sequence[bytes]], batch: Batch) -> None:
 
 
 def rules_of(policy: Path) -> str:
-    """From its key ``rules`` on."""
+    """The text of a policy from the key ``rules`` on."""
     _, found, rest = policy.read_text().partition("\nrules:")
     if not found:
         raise SystemExit(f"{policy} has no rules")

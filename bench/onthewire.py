@@ -1,6 +1,6 @@
-"""Mail over real sockets: one guard's proxy part in this process, clients that speak SMTP to it, and a relay that takes everything.
+"""Mail over real sockets: the proxy part of one guard in this process, SMTP clients, and a relay that takes everything.
 
-Clients are told apart as a proxy in front tells them apart, by XCLIENT, and each keeps its connection.
+Clients are distinguished by XCLIENT, as behind a proxy. Each keeps its connection.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HELD = re.compile(r"250 .*Held for review as ([0-9A-Z]{16})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a client was answered: ``hold_id`` where it is held; ``taken`` are the recipients for whom the relay has it."""
+    """The reply to a client. ``hold_id``: set if it is held. ``taken``: the recipients for whom the relay took it."""
 
     reply: str
     hold_id: str = ""
@@ -27,7 +27,7 @@ class Answer:
 
     @property
     def what(self) -> str:
-        """relayed, held, rejected or deferred."""
+        """``relayed``, ``held``, ``rejected`` or ``deferred``."""
         if self.reply.startswith("250"):
             return "held" if self.hold_id else "relayed"
         return "rejected" if self.reply.startswith("5") else "deferred"
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Sink:
-    """A relay that takes everything, and remembers of the last message for whom it was."""
+    """A relay that takes everything, and records the recipients of the last message."""
 
     port: int = 0
     taken: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Sink:
 
 
 class Wire:
-    """Clients of ``desk``, which has been started."""
+    """Clients of a started proxy part (``desk``)."""
 
     def __init__(self, desk: Proxy, sink: Sink) -> None:
         self._desk, self._sink = desk, sink
@@ -86,10 +86,10 @@ class Wire:
         self._listening.setblocking(False)
         self._connections: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
         self.at_the_dot: Callable[[], object] = lambda: None
-        """Called when all but the final dot is sent."""
+        """Called when everything but the final dot is sent."""
 
     async def send(self, client: str, reverse_path: str, to: tuple[str, ...], raw: bytes) -> Answer:
-        """One transaction, with CRLF at the ends of lines. A connection that the guard has ended meanwhile is opened anew."""
+        """Send one transaction, with CRLF line ends. Reconnects if the guard has closed the connection."""
         self._sink.taken = []
         lines = [f"MAIL FROM:<{reverse_path}> BODY=8BITMIME", *(f"RCPT TO:<{one}>" for one in to)]
         reader, writer = await self._connected(client)
@@ -137,7 +137,7 @@ async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lin
 
 
 async def _answer(reader: asyncio.StreamReader) -> str:
-    """Its last line. Raises ConnectionError where the other side is gone."""
+    """The last line of a reply. Raises ConnectionError if the connection is closed."""
     while line := (await reader.readline()).decode():
         if line[3:4] != "-":
             return line.rstrip()

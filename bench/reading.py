@@ -1,11 +1,13 @@
 """``python -m bench.reading FOLDER LABELS``: the production reader over a folder of labelled mail.
 
-LABELS is lines of ``path<TAB>label``; the set is the path's first folder. Prints, per label and per set, the share read as
-internal, unclear and mailing; the confusion table; the most frequent marks; the slowest messages; the misreadings by file.
-A part is held out by ``--hold-out`` and a seed: it is counted apart, and its files are never named, so that one can tune on the
-rest with open eyes. Nothing of a message is printed. Each message is read twice, once for the time and once for the memory that
-Python allocates for it; what the HTML parser allocates shows in the peak of the process. Times and memory aside, two runs print
-the same. The vocabularies that come with the product are looked for, as they would be.
+LABELS has lines of ``path<TAB>label``; the set is the first folder of the path. Prints, by label and by set, the shares
+read as internal, unclear and mailing; the confusion table; the most frequent marks; the slowest messages; the misread
+files.
+
+``--hold-out`` and a seed set a part aside. It is counted separately and its files are never named, so that one can tune
+on the rest. No content is printed. Each message is read twice, once for the time and once for the memory that Python
+allocates; the HTML parser's memory shows in the peak of the process. Two runs print the same, except for times and
+memory. The vocabularies of the product are in use, as in production.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from smtpguard.reading.read import read
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import Vocabularies, compile_vocabularies
 
-# What a label should be read as; the others have no right answer here.
+# The right reading of a label. Other labels have none.
 EXPECTED = {"internal": Looks.INTERNAL, "reply": Looks.INTERNAL, "bulk": Looks.MAILING}
 FORBIDDEN = {"internal": Looks.MAILING, "reply": Looks.MAILING, "list": Looks.MAILING, "bulk": Looks.INTERNAL}
 LIMIT_MS = 250.0
@@ -52,7 +54,7 @@ class Case:
 
 
 def content_of(path: Path) -> bytes:
-    """As it would come over SMTP: CRLF line ends, no mbox separator."""
+    """The file as SMTP would carry it: with CRLF line ends, and without the mbox separator."""
     raw = path.read_bytes().replace(b"\r\n", b"\n")
     if raw.startswith(b"From "):
         raw = raw.partition(b"\n")[2]
@@ -106,7 +108,7 @@ def vocabularies() -> Vocabularies:
 
 
 def tried(message: Message, around: Surroundings) -> tuple[Reading, str]:
-    """The reading, and the name of what it raised: nothing may."""
+    """The reading, and the name of the exception that it raised, which is a bug."""
     try:
         return read(message, around), ""
     except Exception as error:

@@ -1,10 +1,11 @@
 """Messages a second, processor time and added latency: client -> X -> sink, where X is nothing, Postfix or smtpguard.
 
-The alternatives take turns in one run, so that a machine whose speed drifts drifts for all of them; what is printed are
-medians and ratios. The Postfix proxy-filter hop is the honest peer (it queues nothing and mirrors its relay, as smtpguard
-does); the queue hop is timed until its queue is empty, on the same disk as smtpguard's journal. Figures with durability
-are as good as the disk's word: the cost of one fdatasync is printed with them. No two letters are alike (bench.client). One
-client of ten sessions sends in bursts, which suits a group commit; ten clients are what a site has.
+The alternatives take turns in one run, so that a drift of the machine's speed affects all of them. Prints medians and
+ratios. The Postfix proxy-filter hop is the fair comparison: like smtpguard, it queues nothing and passes on the relay's
+replies. The queue hop is timed until its queue is empty, on the same disk as smtpguard's journal. The cost of one
+fdatasync is printed too: figures with durability are only as good as the disk's sync. No two messages are alike
+(bench.client). One client with ten sessions sends in bursts, which suits a group commit; ten clients are what a site
+has.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ SAMPLE = Path(__file__).parent.parent / "config"
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent: ``size`` bytes a message to ``recipients`` each, over kept or new connections, ten of them in all, by one client
-    or by ten."""
+    """``size``: bytes of a message. ``recipients``: of each message. ``kept``: whether connections are reused. One
+    client opens ten connections, or ten ``clients`` open one each."""
 
     size: int
     recipients: int
@@ -57,7 +58,7 @@ SESSIONS = 10
 
 
 def every_load(n: int) -> list[Load]:
-    """``n``: messages of 10 KB to one; fewer where one takes longer."""
+    """Every combination. ``n``: messages of 10 KB to one recipient; fewer where one takes longer."""
     return [
         Load(size, recipients, kept, n // (2 if size > 10240 else 1) // (8 if recipients > 1 else 1))
         for size in (1024, 10240, 102400)
@@ -67,7 +68,7 @@ def every_load(n: int) -> list[Load]:
 
 
 def plain_loads(n: int) -> list[Load]:
-    """10 KB to one over kept connections, and each with one thing else."""
+    """10 KB to one recipient over kept connections, and variants that each differ in one thing."""
     usual = Load(10240, 1, True, n)
     return [
         usual,
@@ -82,7 +83,8 @@ def plain_loads(n: int) -> list[Load]:
 
 @dataclass(frozen=True)
 class Hop:
-    """``process``: the root of all that it runs in, 0 where there is none. ``with_tls``: the same with TLS, None where it has none."""
+    """``process``: the root of its process tree, 0 if there is none. ``with_tls``: the same hop with TLS, None if there
+    is none."""
 
     name: str
     port: int
@@ -91,7 +93,7 @@ class Hop:
     with_tls: Hop | None = None
 
     def processes(self) -> list[int]:
-        """All of them that live."""
+        """The pids of its living processes."""
         found = [self.process] if self.process else []
         for pid in found:
             with suppress(OSError):
@@ -100,7 +102,7 @@ class Hop:
         return found
 
     def cpu_seconds(self) -> float:
-        """Of all of them, those that have ended included."""
+        """Processor time of its process tree, ended processes included."""
         ticks = 0
         for pid in self.processes():
             with suppress(OSError):
@@ -108,7 +110,7 @@ class Hop:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory_mb(self) -> float:
-        """Resident, what is shared divided by those who share it (PSS)."""
+        """Resident memory, where shared pages are divided among the processes that share them (PSS)."""
         kb = 0
         for pid in self.processes():
             with suppress(OSError):
@@ -153,8 +155,8 @@ def running(*argv: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes
 def guard_settings(
     root: Path, listen: int, relay: int, workers: int, store: str = EMBEDDED, certificate: Path | None = None
 ) -> Path:
-    """The sample policy with its sample lists, on ports of our own. ``certificate``: both sides speak TLS; the relay's is made out by
-    the same authority, or is not looked at."""
+    """Write settings with the sample policy and its lists. ``certificate``: TLS on both sides; the relay's certificate
+    comes from the same authority, or is not verified."""
     folder = root / f"guard{listen}-{workers}"
     shutil.copytree(SAMPLE, folder)
     settings = folder / "smtpguard.yaml"
@@ -174,7 +176,7 @@ logging: {{format: json}}
 
 
 def send(hop: Hop, load: Load, first: int = 0) -> float:
-    """Seconds until all is accepted and, for a queue, delivered on. ``first``: the number of the first letter."""
+    """Seconds until everything is accepted and, for a queue, delivered. ``first``: the number of the first message."""
     each = load.messages // load.clients
     with ExitStack() as stack:
         clients = []
@@ -204,7 +206,7 @@ class _Client:
         self._process.stdin.flush()
 
     def took(self) -> list[float]:
-        """Milliseconds a letter, once it has sent all."""
+        """Wait until all are sent; return the milliseconds of each."""
         took: list[float] = json.loads(self._said("{"))["took"]
         return took
 
@@ -234,7 +236,7 @@ NOTHING, QUEUE, FILTER = "nothing between", "Postfix queue", "Postfix proxy filt
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> None:
-    """As Markdown, line by line as the rows come, and straight on a terminal as well."""
+    """Print as Markdown that is aligned on a terminal, each row as it comes."""
     widths = [max(12, len(h)) for h in head]
     for row in chain([head, ["-" * w for w in widths]], rows):
         print("| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)) + " |", flush=True)
@@ -279,7 +281,7 @@ def _cell(name: str, rate: dict[str, float], cost: dict[str, float]) -> str:
 
 
 def latency(hops: list[Hop], runs: int, rate: float) -> None:
-    """From MAIL to the reply to the dot; what a hop adds is the difference to nothing between, of the same percentile."""
+    """From MAIL to the reply to the dot. The added latency is the difference to no hop at the same percentile."""
     print(
         f"\nLatency of 10 KB at {rate:g} messages/s, ms, {runs} interleaved runs of 4 s; in brackets what is added.\n"
     )
@@ -354,7 +356,7 @@ def main() -> None:
 
 
 def _hops(root: Path, workers: list[int], args: argparse.Namespace, stack: ExitStack) -> Iterator[Hop]:
-    """All that take turns; they run until ``stack`` is closed."""
+    """All hops that take turns. They run until ``stack`` is closed."""
     certificate = root / "localhost.pem"
     made = trustme.CA().issue_cert("localhost", "127.0.0.1")
     certificate.write_bytes(b"".join([made.private_key_pem.bytes(), *(pem.bytes() for pem in made.cert_chain_pems)]))
@@ -372,7 +374,7 @@ def _hops(root: Path, workers: list[int], args: argparse.Namespace, stack: ExitS
     yield replace(over, with_tls=over)
     filter_ = stack.enter_context(Postfix(root, name="filter", main=tls | {"smtpd_proxy_filter": f"127.0.0.1:{sink}"}))
     over = Hop(FILTER, filter_.port, process=filter_.process)
-    yield replace(over, with_tls=over)  # to its client alone: a proxy filter is spoken to in clear
+    yield replace(over, with_tls=over)  # TLS to its client only: Postfix speaks to a proxy filter in clear
     stores = {"": EMBEDDED}
     if args.postgresql:
         stores[", PostgreSQL"] = stack.enter_context(a_server()).get_uri().replace(":@", "@")
@@ -390,7 +392,7 @@ def _guard(
     port = free_port()
     settings = guard_settings(root, port, sink, workers, store, certificate)
     command = (sys.executable, "-m", "smtpguard", "-c", str(settings))
-    # or what comes before the lists are known is held, as it must be, and so are all copies of it that follow
+    # otherwise mail that comes before the lists are known is held, and so are all later copies of it
     subprocess.run([*command, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
     argv = (*command, "serve", "--only", "proxy", "--only", "delivery")
     with running(*argv, port=port, log=root / f"guard{port}.log") as process:

@@ -1,4 +1,5 @@
-"""``python -m bench.tlssink PORT CERTIFICATE``: a relay that takes everything, after STARTTLS, and keeps nothing (smtp-sink has no TLS).
+"""``python -m bench.tlssink PORT CERTIFICATE``: a relay that takes everything after STARTTLS and keeps nothing
+(smtp-sink has no TLS).
 
 ``CERTIFICATE``: a file with the chain and its key.
 """

@@ -1,7 +1,8 @@
-"""``python -m bench.verdicts FOLDER...``: every message in the folders, through the proxy and through the milter: the same verdict?
+"""``python -m bench.verdicts FOLDER...``: compare the verdicts of proxy and milter on every message in the folders.
 
-Two whole guards in this process, with the tests' lists and the sample policy, get the same mail in the same order: one over SMTP, the
-other from an MTA of the tests' own. What a client cannot send as it is (bare line ends, no header) is counted apart.
+Two whole guards in this process, with the tests' lists and the sample policy, get the same mail in the same order: one
+over SMTP, the other from a scripted MTA of the tests. Mail that a client cannot send as it is (bare line ends, no
+header) is counted separately.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.wire.milter.mta import split
 
 
 def messages(folders: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
-    """Each file that begins like a message, with CRLF line ends, whole."""
+    """Each file that begins like a message, complete, with CRLF line ends."""
     for folder in folders:
         for path in sorted(p for p in ([folder] if folder.is_file() else folder.rglob("*")) if p.is_file()):
             raw = path.read_bytes()
@@ -37,7 +38,8 @@ def messages(folders: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
 
 
 def exact(content: bytes) -> bool:
-    """Whether an MTA has it as the client sent it: an MTA keeps no header with NUL in it, or a line that is no field."""
+    """Whether an MTA passes it on as the client sent it: an MTA drops a header with NUL, and header lines that are no
+    field."""
     fields, body = split(content)
     if any(b"\0" in name + value for name, value in fields):
         return False
@@ -71,7 +73,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--most", type=int, default=1_000_000)
     args = parser.parse_args()
-    logging.disable(logging.WARNING)  # whose mail it is, and what about, stays in the folders
+    logging.disable(logging.WARNING)  # log lines would show senders and subjects
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     sys.exit(asyncio.run(compare(args.folders, args.most)))
 

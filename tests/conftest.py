@@ -1,7 +1,8 @@
-"""What holds for every test.
+"""Settings and fixtures for all tests.
 
-Hypothesis measures no time, since how long an example takes says how busy the machine is. Tests that start whole process trees or
-other people's servers are marked by their folder (``peers``, ``faults``), and begin first: whoever takes longest ends the run.
+Hypothesis has no deadline: how long an example takes depends on how busy the machine is. Tests that start process trees
+or other servers are marked by their folder (``peers``, ``faults``). They run first, so that none of them is still
+running alone at the end.
 """
 
 from __future__ import annotations
@@ -22,19 +23,21 @@ from tests.locale.madeup import made_up as made_up
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-# Some images say that nothing compiled is kept: then each process that a test starts compiles the whole package again.
+# Some container images set PYTHONDONTWRITEBYTECODE. Each process that a test starts would then compile the whole
+# package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Folders whose tests start smtpguard as a user does, or servers beside it.
+# Folders whose tests start smtpguard as a user does, or other servers. The value is the marker.
 _WHOLE = {"peers": "peers", "faults": "faults", "catalogue": "faults", "demo": "peers"}
 _MEMORY = Path("/dev/shm")
 _LONG = ("test_month", "test_metrics", "test_story", "test_revoking_laws")
-"""Files elsewhere that take about as long as those."""
+"""Test files outside those folders that take about as long."""
 
 
 def _has_room(folder: Path) -> bool:
-    """2 GB, and as much memory behind them. A test's folder goes when it has passed."""
+    """Whether the folder is writable, with 2 GB free there and 2 GB of memory available. pytest deletes a test's folder
+    when the test passes."""
     try:
         there = os.statvfs(folder)
         memory = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
@@ -44,25 +47,25 @@ def _has_room(folder: Path) -> bool:
     return os.access(folder, os.W_OK) and free >= 2 << 30
 
 
-if _has_room(_MEMORY):  # a store syncs each commit: on a disk a test of one waits for it half of its time
+if _has_room(_MEMORY):  # a store syncs each commit; on a disk, a test of the store waits for that half of its time
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
     tempfile.tempdir = os.environ.setdefault("TMPDIR", str(_MEMORY))
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two a core: most of a test of real processes is waiting for them."""
+    """Return two workers a core: tests of real processes mostly wait."""
     return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = (
-        False  # the order is below; by the number of tests, those that take longest came last
+        False  # pytest_collection_modifyitems sets the order; by number of tests, the longest would run last
     )
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """The address of the ``postgres`` database of this process's server, in which a test makes one of its own."""
+    """URL of the ``postgres`` database on this worker's server. A test creates its own database there."""
     from tests.store.servers import shared
 
     with shared() as address:
@@ -80,6 +83,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: looking for garbage in it is in vain."""
+    """Exempt imported modules and collected tests from garbage collection: they live until the end."""
     gc.collect()
     gc.freeze()

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The Debian package, on a root that has nothing else: installed, upgraded, removed, purged; and what lintian says of it.
-# tests/deb.sh [PACKAGE]; without one it is built. ROOTFS names a root to start from, which stays as it is; else debootstrap makes one.
-# It needs root, debootstrap and Debian's archive, and skips with the reason where one is missing.
+# tests/deb.sh [PACKAGE]: install, upgrade, remove and purge the Debian package on a clean root, and run lintian on it.
+# Without PACKAGE, it builds one. ROOTFS names a root file system to start from, which is not changed; else debootstrap makes one.
+# Needs root, debootstrap and Debian's archive. Skips with the reason if one is missing.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 suite=trixie
@@ -43,7 +43,7 @@ package=${1:-}
 if [ -z "$package" ]; then
     package=$("$here/packaging/deb.sh" "$work")
 fi
-# The same with another version, to upgrade to.
+# The same package with a higher version, to upgrade to.
 quietly dpkg-deb -R "$package" "$work/next"
 sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
 version=$(dpkg-deb -f "$package" Version)
@@ -58,7 +58,7 @@ fi
 
 quietly inside apt-get update -qq
 
-# By hand before, by docs/install.md: it is not unpacked into that.
+# /opt/smtpguard was installed by hand (docs/install.md): the package refuses to unpack there.
 mkdir -p "$root/opt/smtpguard-0"
 ln -s smtpguard-0 "$root/opt/smtpguard"
 ! inside dpkg --force-depends -i /tmp/first.deb >"$work/log" 2>&1 || failed "it was installed over one that was made by hand"
@@ -77,7 +77,7 @@ cp -R "$here/config/." "$root/etc/smtpguard/"
 quietly inside chown -R root:smtpguard /etc/smtpguard
 quietly inside smtpguard check
 
-# A manager that says what it was told: the sockets stop before their services, and what ran runs again.
+# A stand-in for systemctl that logs its calls. Sockets must stop before their services, and units that ran must start again.
 mkdir -p "$root/run/systemd/system"
 rm -f "$root/usr/bin/systemctl"
 cat >"$root/usr/bin/systemctl" <<'TOOL'
@@ -87,7 +87,7 @@ case "$*" in
     *) echo "$*" >>/tmp/systemctl ;;
 esac
 TOOL
-chmod 755 "$root/usr/bin/systemctl" # where dpkg looks: it leaves /usr/local out
+chmod 755 "$root/usr/bin/systemctl" # in dpkg's search path, which has no /usr/local
 echo "# ours" >>"$root/etc/smtpguard/policy.yaml"
 echo "kept" >"$root/var/lib/smtpguard/secret"
 sums() { (cd "$root" && find etc/smtpguard var/lib/smtpguard -type f -exec md5sum {} + | sort); }

@@ -1,7 +1,7 @@
-"""What stands in files and is made from code: the JSON schemas for editors, tables and reference pages of the docs, man pages,
-and what completes a command in a shell.
+"""Files generated from code: JSON schemas for editors, tables and reference pages of the docs, man pages, shell
+completion.
 
-``python -m tests.generated`` (``make generated``) writes them; a test says where they are not of this version.
+``python -m tests.generated`` (``make generated``) writes them. A test fails where a file differs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _METRICS = re.compile(r"(?<=\| Metric \| \| Told apart by \| Says \|\n\|---\|---
 
 
 def generated() -> Mapping[Path, str]:
-    """Each file as it ought to be."""
+    """Each file with the text that it should have."""
     schemas = {
         _ROOT / f"config/schema/{name}.json": json.dumps(make(), indent=2, ensure_ascii=False) + "\n"
         for name, make in _SCHEMAS.items()

@@ -1,6 +1,7 @@
-"""The messages that code and templates use, and the catalogues brought up to date with them.
+"""The messages of code and templates, and updates of the message catalogues.
 
-``python -m tests.messages`` (``make generated``) writes into each catalogue what is new, untranslated, and takes out what nobody uses.
+``python -m tests.messages`` (``make generated``) adds new messages to each catalogue, untranslated, and removes unused
+ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from smtpguard.locale.catalogue import file_of, languages
 
 PACKAGE = Path(__file__).parent.parent / "smtpguard"
 _METHODS = [("**.py", "python"), ("**.j2", "jinja2"), ("**.html", "jinja2")]
-# What marks a message, and which of its arguments are it.
+# Functions that mark a message, and which of their arguments is the message.
 _MARKS: Mapping[str, tuple[int | tuple[int, str], ...] | None] = {
     "_": None,
     "said": None,
@@ -32,12 +33,12 @@ _MARKS: Mapping[str, tuple[int | tuple[int, str], ...] | None] = {
 }
 
 Used = str | tuple[str, str]
-"""A message, or its forms for one and many."""
+"""A message, or its singular and plural."""
 
 
 @cache
 def used() -> tuple[tuple[str, Used, str | None], ...]:
-    """(file, message, context) of each place."""
+    """(file, message, context) of each use."""
     return tuple(
         (str(file), message if isinstance(message, str) else (message[0], message[1]), context)
         for file, _, message, _, context in extract_from_dir(PACKAGE, _METHODS, keywords=_MARKS)
@@ -57,7 +58,7 @@ def parsed(path: Path) -> Catalog:
 
 
 def updated(path: Path) -> str:
-    """The catalogue as it ought to be: of what is translated nothing is changed, and what nobody uses is out."""
+    """The text of the updated catalogue: existing translations unchanged, unused messages removed."""
     catalogue = parsed(path)
     catalogue.update(template(), no_fuzzy_matching=True)
     catalogue.obsolete.clear()

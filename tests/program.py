@@ -1,8 +1,8 @@
-"""smtpguard's program as a process of its own, forked from one that has imported it already.
+"""Start smtpguard as a separate process, forked from one that has already imported it.
 
-What the imports take is paid once a test worker, and not at each of thousands of starts. What the process is given is what it would
-get from a shell: arguments, environment, folder, and three descriptors. How it is started for real is tested where that is the
-point (tests/cli, tests/demo, tests/processes).
+So a test worker pays for the imports once, not at each of thousands of starts. The process gets what a shell would give
+it: arguments, environment, working directory, and three descriptors. The real start is tested in tests/cli, tests/demo
+and tests/processes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _MOST = 1 << 20
 
 
 class Program:
-    """As subprocess.Popen, as far as tests ask: ``pid``, ``returncode``, ``poll``, ``wait``, ``send_signal``, ``terminate``, ``kill``."""
+    """The parts of subprocess.Popen that tests use: ``pid``, ``returncode``, ``poll``, ``wait``, ``send_signal``,
+    ``terminate``, ``kill``."""
 
     def __init__(
         self,
@@ -51,9 +52,9 @@ class Program:
         powerless: bool = False,
         executable: str = "",
     ) -> None:
-        """``argv``: what stands after ``smtpguard``. Its standard input is /dev/null. ``listening``: a socket that it is given as a
-        service manager gives it (sd_listen_fds(3)). ``powerless``: without root's capabilities, so that permissions hold for it.
-        ``executable``: by what it starts smtpguard itself (Door)."""
+        """``argv``: the arguments after ``smtpguard``. Standard input is /dev/null. ``listening``: a socket passed as a
+        service manager does (sd_listen_fds(3)). ``powerless``: without root's capabilities, so that file permissions
+        apply. ``executable``: the program by which smtpguard starts itself again (see Door)."""
         self.args = ["smtpguard", *argv]
         self.returncode: int | None = None
         self._lock = threading.Lock()
@@ -101,12 +102,13 @@ class Program:
         self.send_signal(signal.SIGKILL)
 
     def _ended(self, timeout: float | None) -> int | None:
-        """The forker writes how it ended into a pipe of its own, which stays open: two threads may wait for it."""
+        """Wait for the exit status. The forker writes it into a pipe of this process. The pipe stays open, so two
+        threads may wait."""
         if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
             with self._lock:
                 if self.returncode is None:
                     said = os.read(self._status, 16)
-                    # without a word the forker is gone, and everything that it had started with it
+                    # end of file without a status: the forker is dead, and so is everything that it started
                     self.returncode = int(said) if said else -signal.SIGKILL
         return self.returncode
 
@@ -120,7 +122,7 @@ def run(
     powerless: bool = False,
     executable: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """As subprocess.run with its output captured as text."""
+    """As subprocess.run, with the output captured as text."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         program = Program(argv, stdout=out, stderr=err, cwd=cwd, env=env, powerless=powerless, executable=executable)
         try:
@@ -137,7 +139,7 @@ def run(
 
 
 class _Forker:
-    """The process that has imported everything: one of each test worker."""
+    """The process that has imported everything, one for each test worker."""
 
     _made: _Forker | None = None
 
@@ -158,7 +160,8 @@ class _Forker:
         return cls._made
 
     def start(self, wanted: Mapping[str, object], descriptors: Sequence[int]) -> int:
-        """The pid of what runs with them: where its end is to be told; standard input, output and error; a socket to listen on."""
+        """Fork, and return the pid. Descriptors: the pipe for the exit status; standard input, output and error;
+        optionally a socket to listen on."""
         with self._asking:
             socket.send_fds(self._socket, [json.dumps(wanted).encode()], descriptors)
             answer = self._socket.recv(16)
@@ -173,10 +176,11 @@ class _Forker:
 
 
 class Door:
-    """Where other programs, such as a shell, have smtpguard forked: by ``tool``, which they run as they would run Python.
+    """Let other programs, such as a shell, fork smtpguard through ``tool``, which they run in place of Python.
 
-    ``tool -P -m smtpguard WORDS`` is the command, with the descriptors, folder and environment of who runs it, and ends as it ends;
-    ``tool serve WORDS`` says the pid and leaves it running. With any other words it is Python.
+    ``tool -P -m smtpguard WORDS`` runs the command with the caller's descriptors, working directory and environment,
+    and exits with its status. ``tool serve WORDS`` prints the pid and leaves the process running. Any other arguments
+    run Python.
     """
 
     def __init__(self, tool: Path) -> None:
@@ -235,21 +239,21 @@ else:
 
 
 def _serve(number: int) -> None:
-    """Fork on request, and tell of each end, until the tests are gone."""
+    """Fork on request and report each exit, until the test worker closes the socket."""
     _make_ready()
-    # once before the environment of a child is another: the room for a title is found by the first one
+    # now, before a child has another environment: the first call fixes the room for a title
     setproctitle("smtpguard's tests: start programs")
     gc.collect()
     gc.freeze()
     asked = socket.socket(fileno=number)
-    running: dict[int, tuple[int, int]] = {}  # by its pidfd: the pid, and where its end is told
+    running: dict[int, tuple[int, int]] = {}  # pidfd -> (pid, pipe for the exit status)
     while True:
         watched: list[Any] = [asked, *running]
         ready, _, _ = select.select(watched, [], [])
         for one in ready:
             if one is asked:
                 if not _forked(asked, running):
-                    for pid, _ in running.values():  # of a test that was broken off
+                    for pid, _ in running.values():  # left by an interrupted test
                         os.kill(pid, signal.SIGKILL)
                     return
                 continue
@@ -262,8 +266,8 @@ def _serve(number: int) -> None:
 
 
 def _make_ready() -> None:
-    """Import what any command and any part needs, set up a store and read a policy: what is remembered of these by their content is
-    there in each process then."""
+    """Import everything that a command or part needs, migrate a store and parse a policy. Forked processes inherit what
+    these cache."""
     import smtpguard.app
     import smtpguard.cli
 
@@ -283,7 +287,7 @@ def _make_ready() -> None:
 
 
 def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:
-    """False: nobody asks any more."""
+    """Fork one process. False: the test worker has closed the socket."""
     wanted, descriptors, _, _ = socket.recv_fds(asked, _MOST, 5)
     if not wanted:
         return False
@@ -299,7 +303,7 @@ def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:
 
 
 def _become(request: Mapping[str, object], given: Sequence[int]) -> None:
-    """Never returns."""
+    """Run smtpguard in the forked child. Never returns."""
     status = 1
     try:
         for number, descriptor in enumerate(given):
@@ -318,7 +322,9 @@ def _become(request: Mapping[str, object], given: Sequence[int]) -> None:
         from smtpguard.database import failpoint
 
         folder = os.environ.get("SMTPGUARD_FAILPOINT")
-        failpoint._folder = Path(folder) if folder else None  # as its import would have found it
+        failpoint._folder = (
+            Path(folder) if folder else None
+        )  # failpoint reads the environment at import, which was in the parent
         random.seed()
         from smtpguard.cli import main
 
@@ -337,7 +343,7 @@ def _become(request: Mapping[str, object], given: Sequence[int]) -> None:
 
 
 def _give_up_power() -> None:
-    """capset(2) of nothing at all."""
+    """Drop all capabilities (capset(2))."""
     nothing = (ctypes.c_uint32 * 6)()
     if ctypes.CDLL(None, use_errno=True).capset((ctypes.c_uint32 * 2)(0x20080522, 0), nothing):
         raise OSError(ctypes.get_errno(), "capset")

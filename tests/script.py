@@ -1,12 +1,12 @@
-"""What a relay of the tests is told to answer, by points of a session. What is not told goes well.
+"""Scripted answers of a test relay, by points of a session. Without a rule, the relay accepts.
 
-    script.on("RCPT TO:<bob@", "550 5.1.1 No such user")     # by the beginning of a command, case-blind
+    script.on("RCPT TO:<bob@", "550 5.1.1 No such user")     # by the beginning of a command, in any case
     script.on("MAIL", "451 4.3.0 Later", times=1)            # once, then as usual
-    script.on(DOT, DROP)                                     # the content came, the connection goes
+    script.on(DOT, DROP)                                     # take the content, then drop the connection
 
-Steps: text (a reply, more than one line with \\n), bytes (sent as they are), DROP (FIN), RESET (RST), STALL (silence until
-``resume()``), or several of these in a list. Points: a command's beginning, CONNECT, DOT, BLOCK (each piece of content
-that arrives before the dot), and CHUNK (a chunk that is not the last one; DOT is the last).
+Steps: str (a reply; \\n separates its lines), bytes (sent as they are), DROP (FIN), RESET (RST), STALL (silence until
+``resume()``), or a list of these. Points: the beginning of a command, CONNECT, DOT, BLOCK (each piece of content before
+the dot), and CHUNK (each BDAT chunk before the last, which is DOT).
 """
 
 from __future__ import annotations
@@ -50,24 +50,24 @@ class Script:
         self._resumed = asyncio.Event()
 
     def on(self, point: str, answer: Answer, *, times: float = float("inf")) -> None:
-        """From now on; a later rule goes before an earlier one."""
+        """Add a rule. The newest rule that matches wins."""
         if STALL in _steps(answer):
             self._resumed.clear()
         self._rules.insert(0, _Rule(point, answer, times))
 
     def forget(self) -> None:
-        """All goes well again."""
+        """Remove all rules."""
         self._rules.clear()
 
     def resume(self) -> None:
-        """What STALLs goes on, now and later, until another STALL is told."""
+        """End every STALL, those to come included, until a new rule has a STALL."""
         self._resumed.set()
 
     async def resumed(self) -> None:
         await self._resumed.wait()
 
     def answer(self, point: str, usual: str) -> list[Step]:
-        """As told, or as usual. A rule that holds for a number of times is used up by it."""
+        """The steps of the newest rule that matches, or the usual reply. A rule with ``times`` is used up by it."""
         for rule in self._rules:
             if rule.left > 0 and point.upper().startswith(rule.point.upper()):
                 rule.left -= 1
@@ -80,7 +80,7 @@ def _steps(answer: Answer) -> list[Step]:
 
 
 def wire(step: str | bytes) -> bytes:
-    """A reply with its line ends, whose code may stand on each line or on the first alone; bytes as they are."""
+    """Encode a reply with line ends; the code may be on each line or only on the first. Bytes stay as they are."""
     if isinstance(step, bytes):
         return step
     if not step:

@@ -1,11 +1,11 @@
-"""A relay on loopback that answers as it is told and remembers what it was sent, byte by byte. For tests of every room.
+"""A relay on loopback with scripted answers. It records what it gets, byte by byte.
 
     async with ScriptedRelay() as relay:
         relay.on("RCPT TO:<bob@", "550 5.1.1 No such user")
         ... relay.port ...
         relay.messages[0].content
 
-What it can be told is in script.
+The module script describes rules and answers.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ KEYWORDS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTAT
 
 @dataclass
 class Message:
-    """One message that was taken. ``raw`` is what stood between 354 and the dot, dot-stuffed, or would have where it came in chunks;
-    ``content`` is without the stuffing."""
+    """A message that the relay took. ``raw`` is the dot-stuffed content between 354 and the dot; content that came by
+    BDAT is stuffed here. ``content`` is unstuffed."""
 
     connection: int
     mail: bytes
     rcpts: list[bytes]
     raw: bytes
     before: list[bytes]
-    """XFORWARD and other commands since the transaction before."""
+    """XFORWARD and other commands since the previous transaction."""
     user: str | None = None
 
     @property
@@ -44,11 +44,11 @@ class Message:
 
     @property
     def recipients(self) -> list[str]:
-        """Their addresses, in the order of the alphabet."""
+        """The recipients' addresses, sorted."""
         return sorted(re.findall("<(.*?)>", b" ".join(self.rcpts).decode()))
 
     def field(self, name: bytes) -> bytes:
-        """What a header field says on its first line; nothing where there is none."""
+        """The first line of a header field, empty if there is none."""
         for line in self.content.partition(b"\r\n\r\n")[0].split(b"\r\n"):
             if line.startswith(name + b": "):
                 return line.removeprefix(name + b": ")
@@ -71,9 +71,10 @@ class _Gone(Exception):
 
 
 class ScriptedRelay(Script):
-    """``lenient``: ends of data that it takes besides CRLF.CRLF, as some relays do. ``tls_keywords``: EHLO under TLS, if other.
+    """``lenient``: ends of data that it accepts besides CRLF.CRLF, as some relays do. ``tls_keywords``: the EHLO
+    keywords under TLS, if different.
 
-    ``auth``: user to password, or to token; AUTH with ``mechanisms`` is then offered, PLAIN and LOGIN if nothing else is said.
+    ``auth``: user -> password or token. AUTH is then offered with ``mechanisms``, by default PLAIN and LOGIN.
     """
 
     def __init__(
@@ -97,31 +98,31 @@ class ScriptedRelay(Script):
         self.host, self.port = host, 0
         self.messages: list[Message] = []
         self.commands: list[bytes] = []
-        """Every command line of every session, without CRLF, in the order of arrival."""
+        """Command lines of all sessions, without CRLF, in order of arrival."""
         self.sessions = 0
         self.open = self.most_open = 0
         self.users: list[str] = []
         self.responses: list[bytes] = []
-        """What was answered to challenges of AUTH."""
+        """Responses to AUTH challenges."""
         self.client_certificates: list[dict[str, Any]] = []
         self._receive_buffer = receive_buffer
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrived = asyncio.Event()
 
-    # what came
+    # what arrived
 
     def verbs(self) -> list[str]:
         return [line.split(b" ")[0].decode("ascii", "replace").upper() for line in self.commands]
 
     async def arrived(self, n: int = 1) -> None:
-        """Wait until ``n`` messages were taken in all."""
+        """Wait until ``n`` messages have been taken in all."""
         while len(self.messages) < n:
             self._arrived.clear()
             await asyncio.wait_for(self._arrived.wait(), 120)
 
     async def saw(self, beginning: bytes) -> None:
-        """Wait until a command with this beginning came."""
+        """Wait for a command with this beginning."""
         while not any(line.upper().startswith(beginning.upper()) for line in self.commands):
             self._arrived.clear()
             await asyncio.wait_for(self._arrived.wait(), 120)
@@ -132,7 +133,7 @@ class ScriptedRelay(Script):
             self._arrived.clear()
             await asyncio.wait_for(self._arrived.wait(), 120)
 
-    # its life
+    # start and stop
 
     async def __aenter__(self) -> ScriptedRelay:
         await self.start()
@@ -142,9 +143,9 @@ class ScriptedRelay(Script):
         await self.stop()
 
     async def start(self) -> None:
-        """Listen, on the port of the first time if there was one: a relay that comes back."""
+        """Listen. A restarted relay listens on the same port again."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        # named as TCP, or asyncio sets no TCP_NODELAY and every second reply waits 40 ms
+        # with IPPROTO_TCP: otherwise asyncio does not set TCP_NODELAY, and every second reply takes 40 ms
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self._receive_buffer is not None:
@@ -154,7 +155,7 @@ class ScriptedRelay(Script):
         self.port = listener.getsockname()[1]
 
     async def stop(self) -> None:
-        """Down, every connection dropped."""
+        """Stop listening, and drop every connection."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -162,11 +163,11 @@ class ScriptedRelay(Script):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def drop_all(self) -> None:
-        """Drop every connection, and go on listening."""
+        """Drop every connection, and keep listening."""
         for task in tuple(self._tasks):
             task.cancel()
 
-    # within
+    # internals
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -187,7 +188,7 @@ class ScriptedRelay(Script):
             self.open -= 1
             self._arrived.set()
             self._tasks.discard(task)
-            writer.transport.abort()  # not wait_closed(): it waits for ever after a failed handshake
+            writer.transport.abort()  # not wait_closed(): it never returns after a failed handshake
 
     async def _command(
         self, line: bytes, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -235,7 +236,7 @@ class ScriptedRelay(Script):
             case b"DATA":
                 return "354 Go on" if session.rcpts else "554 5.5.1 No valid recipients"
             case b"BDAT" if "CHUNKING" in self.keywords and session.rcpts:
-                return ""  # once all of it is there
+                return ""  # the reply comes once the whole chunk is there
             case b"STARTTLS":
                 return "220 2.0.0 Ready" if self.starttls is not None and not session.tls else "502 5.5.1 No TLS here"
             case b"AUTH":
@@ -247,7 +248,7 @@ class ScriptedRelay(Script):
         return "502 5.5.1 Unknown command"
 
     async def _data(self, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        data = b"\r\n"  # the end of DATA's own line
+        data = b"\r\n"  # the end of the DATA line
         while True:
             found = [(at, end) for end in self.ends if (at := data.find(end)) >= 0]
             if found:
@@ -263,7 +264,7 @@ class ScriptedRelay(Script):
         raw = data[2 : at + (2 if end.startswith(b"\r\n") else 1)]
         await self._say(DOT, f"250 2.0.0 Taken as {len(self.messages) + 1}", reader, writer, taking=(session, raw))
         session.mail, session.rcpts, session.before = None, [], []
-        for line in rest.split(b"\r\n")[:-1]:  # what a smuggler wants to be commands
+        for line in rest.split(b"\r\n")[:-1]:  # lines after the end of data, which a smuggler wants to be commands
             await self._command(line, session, reader, writer)
 
     async def _chunk(
@@ -293,8 +294,10 @@ class ScriptedRelay(Script):
         writer: asyncio.StreamWriter,
         taking: tuple[_Session, bytes] | None = None,
     ) -> str:
-        """Answer as told, or as usual; the first text that was said. A message counts as taken once a 250 is about to be said,
-        or once nothing is going to be said any more."""
+        """Answer by the script, or as usual. Returns the first reply.
+
+        ``taking`` is recorded right before a positive reply is written, or before the connection stalls or drops.
+        """
         steps = self.answer(point, usual)
         if taking is not None and not (isinstance(steps[0], str) and steps[0][:1] in "45"):
             session, raw = taking

@@ -1,7 +1,7 @@
-"""What docs/stability.md promises, as lists of words: a line for each option, key, route and kind that somebody may build on.
+"""What docs/stability.md promises, as lists: one line for each option, key, route and kind.
 
-``make generated`` adds what is new to tests/stable. Nothing here takes a line out: that is done by hand, in
-the commit that takes the thing away, with the major version that allows it.
+``make generated`` adds new lines to tests/stable and never removes one. Remove a line by hand, in the commit that
+removes the feature, in a major version.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EVERYWHERE = frozenset({"--help", "--config"})
 
 
 def commands() -> Iterator[str]:
-    """Each command, its arguments and options, and the words that an option takes."""
+    """Commands, their arguments and options, and the choices of an option."""
     context = click.Context(main, info_name="smtpguard")
     yield from _parameters("smtpguard", main)
     for name in COMMANDS:
@@ -55,7 +55,7 @@ def _parameters(path: str, command: click.Command) -> Iterator[str]:
 
 
 def json_keys() -> Iterator[str]:
-    """Keys of the objects that commands print, by the file of the command."""
+    """Keys of the JSON objects that commands print, by the file of the command."""
     for file in sorted([*(ROOT / "smtpguard" / "cli").glob("*.py"), ROOT / "smtpguard" / "config" / "problem.py"]):
         for function in ast.walk(ast.parse(file.read_text())):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -70,7 +70,7 @@ def json_keys() -> Iterator[str]:
 
 
 def api() -> Iterator[str]:
-    """Each route, what it may be asked, and each field of what it takes and answers."""
+    """Routes with their query parameters, and the fields of requests and answers."""
     described = document(OPERATIONS)
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
@@ -81,12 +81,12 @@ def api() -> Iterator[str]:
 
 
 def kinds() -> Iterator[str]:
-    """Of the journal's entries."""
+    """The kinds of journal entries."""
     yield from (kind.value for kind in Kind)
 
 
 def policy() -> Iterator[str]:
-    """Keys of the policy, and the facts that rules ask."""
+    """Keys of the policy, and the facts that rules use."""
     yield from _schema("policy", policy_schema())
     yield from (f"fact {name}" for name in FACTS)
 
@@ -100,7 +100,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _properties(schemas: Mapping[str, Any]) -> Iterator[str]:
-    """Keys of each named mapping, and the words of each enumeration within."""
+    """The keys of each named schema, and the values of its enumerations."""
     for name, schema in schemas.items():
         yield from (f"{name} = {word}" for word in schema.get("enum", ()))
         for key, value in schema.get("properties", {}).items():
@@ -128,13 +128,13 @@ PROMISED: Mapping[str, Callable[[], Iterator[str]]] = {
 
 
 def kept(name: str) -> set[str]:
-    """What stands in the list."""
+    """The lines of a stored list."""
     file = LISTS / f"{name}.txt"
     return set(file.read_text().splitlines()) if file.exists() else set()
 
 
 def extend() -> None:
-    """What is new gets its line."""
+    """Add new lines to each list."""
     LISTS.mkdir(exist_ok=True)
     for each, found in PROMISED.items():
         (LISTS / f"{each}.txt").write_text("".join(f"{line}\n" for line in sorted(kept(each) | set(found()))))

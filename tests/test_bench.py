@@ -1,4 +1,4 @@
-"""Every benchmark can be asked what it does: its names are those of the program that it measures."""
+"""Every benchmark imports, and prints its help."""
 
 from __future__ import annotations
 

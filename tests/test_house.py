@@ -1,4 +1,5 @@
-"""The walls of the house: who may import whom, no circles, and every file opens by saying what lives there."""
+"""The structure of the package: which room may import which, no import cycles, and a docstring in every file. Also
+links in the docs."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ import pytest
 
 HOUSE = Path(__file__).parent.parent / "smtpguard"
 
-# The rooms in their order: a model imports models, rows and services import also those of their own kind, and each only of its
-# room and the rooms before it. Whatever is not a model may import any model.
+# Rooms, lowest first. A model imports models; rows and services also import their own kind, in each case from their
+# room and the rooms before it. Rows and services may import any model.
 ROOMS = (
     "locale",
     "mail",
@@ -41,17 +42,18 @@ ROOMS = (
     "console",
     "processes",
     "demo",
-)  # app and cli stand at the top and know everybody
+)  # app and cli come last and may import every room
 NOUNS = ROOMS[ROOMS.index("database") : ROOMS.index("wire")]
-"""Rooms with models, rows and services. In those before them everything is a model, in those after them a service."""
-# Rooms that may import less than their place allows: room -> room -> files, None for all. A new arrow is a change here, in the same
-# commit, with its reason.
+"""Rooms with models, rows and services. Rooms before these have only models, rooms after these only services."""
+# Rooms that may import less than their place allows: room -> room -> files, None for all. Add an import here in the
+# commit that needs it, with its reason.
 ONLY: dict[str, dict[str, set[str] | None]] = {
     "mail": {},
     "config": {},
     "reading": {"mail": None},
     "lists": {"mail": None, "config": None},
-    # codec: addresses as JSON; lists.ownership: what root makes beside the database; freezing: the gate, which the batch reads
+    # codec: addresses as JSON; lists.ownership: owner of files beside the database; freezing: the gate, which the batch
+    # reads
     "database": {"mail": {"address"}, "lists": {"ownership"}, "journal": None, "policy": {"freezing"}},
     "journal": {"database": None, "lists": {"ownership"}},
     "policy": {"mail": None, "config": None, "reading": None},
@@ -59,27 +61,27 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
         "database": None,
         "journal": None,
         "policy": {"absences"},
-    },  # who is away is said in the policy, or by an account
+    },  # the policy or an account says who is away
     "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None},
-    # origin and Unknown: the answers of DKIM; verdict: what the client is told
+    # origin and Unknown: the results of DKIM; verdict: the reply to the client
     "wire": {"mail": None, "reading": {"origin"}, "policy": {"verdict", "facts"}},
     "processes": {"mail": {"reply", "client"}},  # to refuse a connection
-    "demo": {},  # speaks to the guard as its clients and people do
+    "demo": {},  # connects to the guard from outside, as clients do
 }
 _NETWORK = {"aiosmtpd", "socket"}
 _SQL = {"sqlalchemy", "alembic", "sqlite3"}
-NEVER = {  # libraries that must not be met in a room
+NEVER = {  # libraries that a room must not import
     "mail": {"asyncio", *_NETWORK, *_SQL},
     "reading": {"asyncio", *_NETWORK, *_SQL},
     "policy": {"asyncio", *_NETWORK, *_SQL, "time", "logging", "structlog"},
     "console": {*_NETWORK, *_SQL},
 }
-NEVER_IN_NOUNS = {  # and in files of a kind
+NEVER_IN_NOUNS = {  # libraries that a kind of file must not import
     "model": {"asyncio", "yaml", *_NETWORK, *_SQL},
     "rows": {"aiosmtpd", "yaml"},
     "service": {"yaml", *_NETWORK, *_SQL},
 }
-# What is fed and asked, and neither reads nor waits: octets in, events and octets out.
+# Protocols without input or output (sans-I/O): octets in, events and octets out.
 SANS_IO = (
     "session",
     "identity",
@@ -105,12 +107,12 @@ def module_of(path: Path) -> tuple[str, ...]:
 
 @cache
 def parsed(path: Path) -> tuple[ast.AST, ...]:
-    """Its nodes, the module first."""
+    """The nodes of the file's syntax tree, the module first."""
     return tuple(ast.walk(ast.parse(path.read_text())))
 
 
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
-    """Every module that a file imports, typing-only imports included, as dotted parts."""
+    """Every module that a file imports, as dotted parts. Includes imports for typing."""
     for node in parsed(path):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -123,7 +125,7 @@ def imports(path: Path) -> Iterator[tuple[str, ...]]:
 
 
 def ours(path: Path) -> Iterator[tuple[str, ...]]:
-    """The files of ours that a file imports, as dotted parts."""
+    """The modules of smtpguard that a file imports, as dotted parts."""
     for target in imports(path):
         if target[0] == "smtpguard":
             yield next((cut for cut in (target[1:], target[1:-1]) if cut in KNOWN), ())
@@ -134,8 +136,9 @@ KNOWN = {module_of(path): path for path in FILES}
 
 @cache
 def kinds() -> dict[tuple[str, ...], str]:
-    """Of each file of a noun: rows, where it speaks SQL or works in a transaction (database), service, where it waits for something, and
-    model otherwise. Who imports a service is one, who imports rows is rows: so neither gets into a model unseen."""
+    """The kind of each file. In NOUNS: rows if it imports SQL or works in a transaction (database), service if it
+    awaits, else model. A file that imports a service is a service, and one that imports rows is rows. So neither
+    gets into a model unseen."""
     found: dict[tuple[str, ...], str] = {}
     for name, path in KNOWN.items():
         libraries = {target[0] for target in imports(path)}
@@ -157,7 +160,7 @@ def kinds() -> dict[tuple[str, ...], str]:
 
 
 def wrong_imports(path: Path) -> Iterator[str]:
-    """A sentence for each import that goes through a wall."""
+    """One sentence for each import that breaks the rules."""
     here = module_of(path)
     room = here[0] if here else ""
     if room not in ROOMS:
@@ -175,7 +178,7 @@ def wrong_imports(path: Path) -> Iterator[str]:
             yield f"{names}: a model imports models, rows import no service, a service no rows"
         elif kinds()[target] == kinds()[here] and ROOMS.index(target[0]) > ROOMS.index(room):
             yield f"{names}, of a room behind it"
-        elif target[0] not in (room, "locale") and room in ONLY:  # every room says something to people
+        elif target[0] not in (room, "locale") and room in ONLY:  # every room may import locale
             allowed = ONLY[room].get(target[0], set())
             if allowed is not None and not set(target[1:2]) & allowed:
                 yield f"{names}, which {room} has no need of"
@@ -230,7 +233,7 @@ PAGES = [HOUSE.parent / "README.md", *sorted((HOUSE.parent / "docs").glob("*.md"
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_what_a_page_points_to_is_there(page: Path) -> None:
-    """Files and headings; other people's servers are not asked."""
+    """Checks files and headings. Links to other sites are not fetched."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
         path, _, heading = target.partition("#")
@@ -241,12 +244,12 @@ def test_what_a_page_points_to_is_there(page: Path) -> None:
 
 
 def anchor(line: str) -> str:
-    """Of a heading, as it is linked to."""
+    """The anchor of a heading."""
     return re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
 
 
 def test_every_page_and_file_that_is_named_in_the_straight_line_is_there() -> None:
-    """docs/flow.md names the file that does each step."""
+    """docs/flow.md names the file of each step."""
     text = (HOUSE.parent / "docs" / "flow.md").read_text()
     named = re.findall(r"`([a-z_]+/(?:[a-z_]+/)*(?:[a-z_]+\.py)?)`", text)
     assert len(named) > 15
@@ -254,7 +257,7 @@ def test_every_page_and_file_that_is_named_in_the_straight_line_is_there() -> No
 
 
 def test_the_map_has_every_room() -> None:
-    """docs/flow.md, for whoever comes new."""
+    """docs/flow.md lists every room."""
     text = (HOUSE.parent / "docs" / "flow.md").read_text().partition("## The rooms")[2]
     rooms = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}
     named = {word for line in text.splitlines() if line.startswith("    ") for word in line.split()}
@@ -263,7 +266,7 @@ def test_the_map_has_every_room() -> None:
 
 
 def test_the_first_page_leads_to_all_others() -> None:
-    """Of the source, by the first page of the docs."""
+    """README.md and docs/index.md link to every page, and the site's navigation has every page."""
     index = HOUSE.parent / "docs" / "index.md"
     text = PAGES[0].read_text() + re.sub(r"\((\w[\w-]*\.md)[)#]", r"(docs/\1)", index.read_text())
     assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []
@@ -273,7 +276,7 @@ def test_the_first_page_leads_to_all_others() -> None:
 
 
 def test_no_query_searches_serialised_json() -> None:
-    """What SQL selects by is a column. A migration may look into what an earlier version wrote."""
+    """What SQL selects by is a column. A migration may search what an earlier version wrote."""
     searched = re.compile(
         r"\.c\.(?:body|doc|line)\.\w*(?:contains|like|startswith|endswith)|\b(?:body|doc|line) I?LIKE\b"
     )

@@ -1,4 +1,4 @@
-"""The metrics of the whole demonstration, of real processes: they agree with the journal, and name nobody."""
+"""Metrics of real processes that play the whole demo. They agree with the journal and contain no personal data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("metrics")
 
 
 class Watched(Forked):
-    """A guard with metrics."""
+    """A guard that serves metrics."""
 
     metrics_port = 0
 
@@ -49,14 +49,14 @@ class Watched(Forked):
             return text
 
     def told(self) -> dict[tuple[str, ...], float]:
-        """By name and label values."""
+        """(name, label values...) -> value."""
         return values(self.scrape())
 
     def journal(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.command("--json", "audit", "export").stdout.splitlines()]
 
     def counted(self) -> bool:
-        """Whether it has read all of the journal."""
+        """Whether the metrics include the whole journal."""
         told = self.told()
         newest = max(entry["seq"] for entry in self.journal())
         return told[("smtpguard_journal_entry",)] == newest and not told[("smtpguard_journal_unread_entries",)]
@@ -73,7 +73,7 @@ def values(text: str) -> dict[tuple[str, ...], float]:
 @dataclass(frozen=True)
 class Played:
     guard: Watched
-    before: int  # entries that were in the journal when the counting began
+    before: int  # journal entries before the metrics began to count
     text: str
 
 
@@ -142,7 +142,7 @@ def test_every_family_is_scraped(played: Played) -> None:
 
 
 def test_nobody_is_named(played: Played) -> None:
-    """No address of a sender, a recipient, a member or an approver, no subject, no word of a letter, no id."""
+    """No address of a sender, recipient, member or approver, no local part, no word of a message, no id of a hold."""
     for text in (played.text, played.guard.scrape("application/openmetrics-text; version=1.0.0")):
         assert "@" not in text
         samples = [line for line in text.splitlines() if not line.startswith("#")]
@@ -197,7 +197,7 @@ def test_a_part_that_dies_is_counted_whichever_it_is(played: Played) -> None:
         def counted(part: str = part) -> bool:
             try:
                 told = guard.told()
-            except OSError:  # while it is the metrics' own
+            except OSError:  # while the metrics part restarts
                 return False
             ready = told.get(("smtpguard_part_processes", part)) == 1
             return ready and told[("smtpguard_part_deaths_total", part)] == deaths[part] + 1

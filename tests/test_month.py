@@ -1,4 +1,5 @@
-"""The ordinary month counts truly: the same seed is the same mail, and rules that hold everything or nothing are counted so."""
+"""``bench --month``: the same seed makes the same mail, and the counts are right for rules that hold everything or
+nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def written(messages: int = 60) -> tuple[Writing, list[Post]]:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """A month's verdicts are nothing to read."""
+    """Do not log the verdicts."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     yield

@@ -1,4 +1,4 @@
-"""What docs/stability.md promises is still there: no option, key, route or kind goes without a major version."""
+"""Nothing that docs/stability.md promises is missing. Only a major version may remove an option, key, route or kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_nothing_that_was_promised_is_gone(name: str) -> None:
 
 
 def test_the_lists_say_what_stands_in_them() -> None:
-    """A few that programs are known to build on, so that no list is of something else."""
+    """Checks a few well-known lines, so that no list has the content of another."""
     assert {"smtpguard held approve --as", "smtpguard check --json", "smtpguard explain --expect hold"} <= kept(
         "commands"
     )

@@ -1,4 +1,4 @@
-"""The story through the real thing: ``smtpguard serve`` with its own processes, SQLite, and a relay that only records."""
+"""The story with real processes: ``smtpguard serve``, SQLite, and a relay that only records."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def ordinary(subject: str = "Drawings") -> Letter:
 
 
 def arrived(guard: Stage, content: bytes) -> list[bytes]:
-    """What was added in front of it, for each time that it reached the relay."""
+    """For each copy that reached the relay, the header lines added in front of it."""
     return [t.content.removesuffix(content) for t in guard.relay.taken if t.content.endswith(content)]
 
 
 def pids(guard: Stage, part: str) -> list[int]:
-    """The processes of a part that have been ready, the latest lives last."""
+    """The pids of a part that have logged ``ready``, newest last."""
     rows = [json.loads(line) for line in (guard.folder / "log").read_text().splitlines() if line.startswith("{")]
     return [row["pid"] for row in rows if row["event"] == "ready" and row["part"].startswith(part)]
 
@@ -64,8 +64,9 @@ def test_the_story_is_held_and_nothing_of_it_reaches_the_relay(guard: Stage) -> 
 
 
 def test_writer_and_approvers_read_what_it_is_about(guard: Stage) -> None:
-    """What matters most is told first and never cut: the words that the list is to be spared, and what the list says of its people."""
-    guard.send(STORY)  # once or again, it is one hold
+    """A notice names first, and never cuts, the topics that the list is to be spared and what the policy says of its
+    people."""
+    guard.send(STORY)  # a repeated message adopts the same hold
 
     def told(address: str) -> str:
         notices = (t.content for t in guard.relay.taken if address in t.recipients)
@@ -79,8 +80,7 @@ def test_writer_and_approvers_read_what_it_is_about(guard: Stage) -> None:
 
 
 def test_one_command_says_what_happened_and_of_an_intrusion(guard: Stage) -> None:
-    """Half a minute would do, and the stage gives a command two."""
-    answer = guard.send(STORY)  # once or again, it is one hold
+    answer = guard.send(STORY)  # a repeated message adopts the same hold
     [row] = guard.rows("incident", "report", answer.text.split()[-1])
     said = " ".join(one["text"] for one in row["paragraph"])
     for words in (
@@ -115,7 +115,7 @@ def test_reload_is_followed_by_every_process(guard: Stage) -> None:
     strict = "  - id: no-drawings\n    when: {recipients.outside: any}\n    then: reject\n"
     try:
         policy.write_text(before + strict)
-        os.kill(guard.pid, signal.SIGHUP)  # has no terminal, and needs none for what is stricter
+        os.kill(guard.pid, signal.SIGHUP)  # there is no terminal to ask on; a stricter policy needs none
         assert guard.until(lambda: guard.send(ordinary()).code == 550)
         assert "in force already" in guard.command("reload").stdout
         assert guard.until(lambda: [guard.send(ordinary()).code for _ in range(6)] == [550] * 6), (
@@ -137,7 +137,7 @@ def test_reload_is_followed_by_every_process(guard: Stage) -> None:
 
 
 def test_a_killed_worker_loses_no_mail(guard: Stage) -> None:
-    """Under load a client may see its connection die, and tries again, as MTAs do; then each message is there."""
+    """A client may lose its connection, and sends again as MTAs do. Then no message is missing."""
     sent: list[bytes] = []
     failures: list[str] = []
 

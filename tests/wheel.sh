@@ -1,5 +1,5 @@
 #!/bin/sh
-# The built wheel, installed with its runtime dependencies alone, plays the demo and checks the sample it carries.
+# Build the wheel, install it with its runtime dependencies only, and play the demo.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${BIN:-$here/.venv/bin}/python
