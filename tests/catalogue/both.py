@@ -1,6 +1,5 @@
-"""Two whole guards that are told the same: one over SMTP, the other by an MTA whose milter it is. Each with a store of its own, so that
-neither knows what the other has seen.
-"""
+"""Two whole guards that get the same messages, one over SMTP and one as a milter. Each has its own store, so neither
+knows what the other has seen."""
 
 from __future__ import annotations
 
@@ -40,7 +39,8 @@ COMPARED = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """``action``: what was done, as the wire says it: relay, hold or a code. ``verdict``: what the journal has of why."""
+    """``action``: relay, hold or a reply code, as seen on the wire. ``verdict``: the compared keys of its journal
+    entry."""
 
     action: str
     verdict: dict[str, Any]
@@ -48,7 +48,7 @@ class Outcome:
 
 @dataclass
 class Reading:
-    """One guard's journal, as far as it was read: how many verdicts there are, and the last of them."""
+    """A reader of one guard's journal: the number of verdicts so far, and the last one."""
 
     guard: Whole
     verdicts: int = 0
@@ -74,7 +74,7 @@ class Both:
         self._journals = Reading(self.proxy), Reading(self.by_milter)
 
     async def send(self, content: bytes, *recipients: str, sender: str = ANNA) -> tuple[Outcome, Outcome]:
-        """The same message both ways: what became of it at the proxy, and at the milter."""
+        """Send the message to both: the outcome at the proxy, and at the milter."""
         said = await self.proxy.send(content, *recipients, sender=sender, mail=" BODY=8BITMIME")
         paths = [f"<{r}>".encode() for r in recipients]
         told = await self.speaking.send(content, *paths, mail=[f"<{sender}>".encode(), b"BODY=8BITMIME"])
@@ -106,7 +106,7 @@ def _milter(told: Told) -> str:
 
 
 def envelopes() -> Sequence[Sequence[str]]:
-    """Who is written to: a list, single customers and many of them, colleagues, and all together."""
+    """Recipients: a list, one customer, many customers, a colleague, and all together."""
     return (
         [RAMADAN], [MEMBERS[3]], ["bo@example.com"], MEMBERS[:30], ["bo@example.com", *MEMBERS[5:8], RAMADAN],
         ["somebody@example.net"], READERS[:6],

@@ -1,4 +1,4 @@
-"""One whole guard a test."""
+"""The ``guard`` fixture: a whole guard for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same message gets the same verdict from the proxy and from the milter: all of the tests' own mail, to every kind of recipient."""
+"""The proxy and the milter reach the same verdict, for all messages of the tests and each kind of recipient."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.reading import specimens
 
 
 def mail() -> Iterator[tuple[str, bytes]]:
-    """Name and content."""
+    """(Name, content) of each message."""
     made = (specimens.people(), specimens.mailings(), specimens.small_newsletters(), specimens.posts())
     for n, specimen in enumerate(itertools.chain(*made)):
-        if n % 7 == 0:  # each kind of each program, and languages in turn
+        if n % 7 == 0:  # every kind of each program, languages in turn
             yield f"specimen {n}", specimen.message.raw[:].rstrip(b"\r\n") + b"\r\n"
     yield "the story", letters.story("1@example.com")
     yield "a campaign", letters.campaign("2@example.com")

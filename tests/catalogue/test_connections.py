@@ -1,4 +1,4 @@
-"""Many connections that do little: they are parted from in time, cost little, and the others are served meanwhile."""
+"""Many slow or idle connections: closed by their deadlines, cheap in memory, and no delay to others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.wire.proxied import Client, Proxied, proxied
 TRICKLERS = 1000
 IDLE = 2000
 MOST_OCTETS_EACH = 20_000
-"""Of memory, for a connection that has said EHLO and waits. Measured: 6,000, in supervisor and part together."""
+"""Memory in octets for a connection that has said EHLO and waits. Measured: 6,000, in supervisor and part together."""
 
 
 async def others_are_served(world: Proxied) -> None:
@@ -41,16 +41,16 @@ async def others_are_served(world: Proxied) -> None:
 
 
 async def test_a_thousand_sockets_at_an_octet_every_ten_seconds(tmp_path: Path) -> None:
-    """Half of them in mid-command, half in mid-content: 421 to each, by its deadline and no later."""
+    """Half of the clients are in the middle of a command, half of the content: each gets 421 by its deadline."""
     limits = Limits(connections=TRICKLERS + 50, connections_per_client=TRICKLERS + 50, transaction_seconds=500)
     async with proxied(tmp_path, relay=ScriptedRelay(), limits=limits, target={"connections": 20}) as world:
         sending: list[Client] = []
         while len(sending) < TRICKLERS // 2:
-            for _ in range(10):  # half of the relay's connections: more are no client's
+            for _ in range(10):  # half of the relay's connections: clients get no more
                 client = await world.connect()
                 assert (await client.begin()).startswith("354")
                 sending.append(client)
-            world.pass_time(limits.dawdle_seconds)  # and others have the relay's connections
+            world.pass_time(limits.dawdle_seconds)  # and the relay's connections are free for others
         assert world.relay.open <= 20
         commanding = [await world.connect() for _ in range(TRICKLERS // 2)]
         began = world.clock.now
@@ -69,7 +69,7 @@ async def test_a_thousand_sockets_at_an_octet_every_ten_seconds(tmp_path: Path) 
 
 
 def test_two_thousand_idle_connections(tmp_path: Path) -> None:
-    """Through supervisor and part. What they cost is measured, and is given back."""
+    """Through supervisor and part: their memory is bounded, and freed."""
     settings = {"limits": f"{{connections: {IDLE + 100}, per_client: {IDLE + 100}}}"}
     with machine(tmp_path, only=["proxy"], settings=settings) as (guard, _), contextlib.ExitStack() as undo:
         pids = (guard.pid, *guard.parts("proxy"))
@@ -89,7 +89,7 @@ def test_two_thousand_idle_connections(tmp_path: Path) -> None:
 
 
 def test_two_thousand_clients_of_mtas(tmp_path: Path) -> None:
-    """The milter's, half of them over TCP and half over a Unix socket: each has named a recipient, and waits."""
+    """Milter clients, half over TCP and half over a Unix socket, each idle after RCPT."""
     settings = {"limits": f"{{connections: {IDLE + 100}}}"}
     guard = MilterGuard(tmp_path, relay_port=9, unix=tmp_path / "m.sock", workers=1, settings=settings)
     with guard, contextlib.ExitStack() as undo:
@@ -108,7 +108,7 @@ def test_two_thousand_clients_of_mtas(tmp_path: Path) -> None:
 
 
 def _asked(guard: MilterGuard, n: int) -> socket.socket:
-    """An MTA that waits for its client to go on."""
+    """A socket of an MTA that has passed RCPT and waits for its client."""
     if n % 2:
         mta = socket.socket(socket.AF_UNIX)
         mta.settimeout(120)
@@ -145,7 +145,7 @@ def _spoken_to(port: int, n: int) -> list[socket.socket]:
 
 
 def _octets(pids: tuple[int, ...]) -> int:
-    """Memory that is theirs alone."""
+    """Private memory of these processes, in octets."""
     lines = (line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty:"))
 

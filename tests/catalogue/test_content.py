@@ -1,7 +1,7 @@
-"""Content in disguise: still found, or taken for what nobody can read, and held; each through SMTP to a list's address.
+"""Disguised content to a list's address through SMTP: it is still recognised, or it is unreadable, and held.
 
-The letters that are signed come from the list's own writer and provably from where his mail comes: only what they say can
-stop them. Those of a colleague are stopped as internal, whatever they claim to be.
+Signed messages come from the list's writer with the list's DKIM signature, so only their content can hold them.
+Messages of a colleague are held as internal, whatever their header claims.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def campaign(body: str = "", mime: str = "", subject: str = "Ramadan mubarak!", 
 
 
 def parts(*each: str) -> str:
-    """A multipart's body, each part with its own header."""
+    """The body of a multipart; each part has its own header."""
     return "".join(f"--=_b\r\n{part}\r\n" for part in each) + "--=_b--\r\n"
 
 
@@ -43,7 +43,7 @@ def rules(hold: Hold) -> set[str]:
 
 
 async def test_the_campaign_itself_passes(guard: Whole) -> None:
-    """Or the tests below would show nothing."""
+    """Without this the tests below prove nothing."""
     await guard.passes(campaign("We wish you a blessed month.\r\n"), sender="bounces@campaigns.example.com")
 
 
@@ -132,7 +132,7 @@ async def test_it_is_found(guard: Whole, how: str) -> None:
 
 
 def wordless(kind: str) -> bytes:
-    """From the writer, and nothing but a file."""
+    """A signed message of the list's writer that consists of a file only."""
     mime = f"MIME-Version: 1.0\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n"
     return signed(
         letter(sender=WRITER, subject="Ramadan mubarak!", head=CAMPAIGN, body="aGVsbG8gd29ybGQ=\r\n", mime=mime)
@@ -188,7 +188,8 @@ TWICE = {
 @pytest.mark.parametrize("name", TWICE)
 @pytest.mark.parametrize("first", [0, 1])
 async def test_fields_that_stand_twice_are_held(guard: Whole, name: str, first: int) -> None:
-    """Whichever of them a reader shows; ambiguous means that nobody is a writer, or that nobody can read it."""
+    """Readers differ in which field they show. If From is ambiguous, the sender is no writer, or the message is
+    unreadable."""
     one, other = TWICE[name][first], TWICE[name][1 - first]
     raw = letter(sender=WRITER, subject="Ramadan mubarak!", head=CAMPAIGN, body="Hello" + FOOTER).decode()
     rest = "".join(line for line in raw.splitlines(keepends=True) if not line.startswith(f"{name}: "))
@@ -217,21 +218,21 @@ FORGED = {
 @pytest.mark.parametrize("name", [*FORGED, "all of them"])
 @pytest.mark.parametrize("sender", ["Anna <anna@example.com>", WRITER])
 async def test_a_forged_field_is_never_an_exemption(guard: Whole, name: str, sender: str) -> None:
-    """A colleague's conversation stays internal, whoever it claims to be from."""
+    """A conversation between colleagues stays internal, whatever its From."""
     head = OUTLOOK + (FORGED[name] if name in FORGED else "".join(FORGED.values()))
     assert "internal-to-list" in rules(await guard.held(letter(sender=sender, head=head)))
 
 
 @pytest.mark.parametrize("name", FORGED)
 async def test_who_claims_to_be_the_writer_is_none_without_the_origins_signature(guard: Whole, name: str) -> None:
-    """However much it looks like the mailing that it may be."""
+    """This holds however much the message looks like the list's mailing."""
     head = CAMPAIGN + FORGED[name]
     hold = await guard.held(letter(sender=WRITER, subject="Ramadan mubarak!", head=head, body="Hello" + FOOTER))
     assert "not-a-writer" in rules(hold)
 
 
 async def test_our_own_trace_is_no_pass(guard: Whole) -> None:
-    """A genuine one of another message proves nothing for this one."""
+    """The trace of another message proves nothing for this one."""
     await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
     trace = guard.relay.messages[0].content.split(b"From: ")[0]
     hold = await guard.held(trace + letter(message_id="<2@example.com>"))
@@ -239,16 +240,16 @@ async def test_our_own_trace_is_no_pass(guard: Whole) -> None:
 
 
 async def test_the_envelope_decides_whatever_to_says(guard: Whole) -> None:
-    """Only in Bcc."""
+    """The list is in Bcc only."""
     hold = await guard.held(letter(to="Lotta <lotta@example.com>"), RAMADAN)
     assert "internal-to-list" in rules(hold)
     await guard.passes(letter(to=RAMADAN, message_id="<2@example.com>"), "bob@partner.example")
 
 
 async def test_a_held_message_mutated_is_never_relayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte by byte: held, or refused for what its bytes are; nothing goes wrong inside, and nothing passes.
+    """Random changes of bytes: each mutation is held, or refused for its bytes; none causes an error, and none passes.
 
-    Under a policy that looks at the content alone, since the sample's holds all that is not a writer's.
+    The policy looks at content alone, since the sample's rule ``not-a-writer`` holds all mail of others to the list.
     """
     content_alone = policy()
     text = (

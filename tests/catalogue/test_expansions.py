@@ -1,4 +1,5 @@
-"""An alias of an alias, a nested list, a loop: what expands at the relay is found by who is behind it, and it ends."""
+"""Aliases of aliases, nested lists and loops: an address that the relay expands counts as the people behind it, and
+loops end."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ EXPANDS = policy(expansions=[{"aliases": "aliases", "domains": ["example.com"]}]
 
 
 async def step(guard: Whole) -> None:
-    """The delivery part looks at lists and maps, and the proxy at what was found."""
+    """Let the delivery part read lists and maps, and the proxy what was found."""
     await guard.office._freshness.step()
     await guard.office._freshness.step()
     await guard.pass_(seconds=2)

@@ -1,4 +1,4 @@
-"""Framing: what comes in as one message goes on, is kept and is released as that one, whatever its bytes look like."""
+"""Framing: one message in is one message when it is relayed, kept and released, whatever its bytes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_no_false_end_makes_a_second_message(
 async def test_what_is_released_is_one_message_to_any_relay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lenient: tuple[bytes, ...]
 ) -> None:
-    """Dots and commands in a text that is in order: exactly one message, byte for byte."""
+    """Valid lines with dots and commands are released as exactly one message, byte for byte."""
     async with whole(tmp_path, monkeypatch, relay=ScriptedRelay(lenient=lenient)) as guard:
         for n, text in enumerate((b".\r\n" + SECOND, b"..\r\n.\r\n" + SECOND, b"\r\n.\r\n.\r\nQUIT\r\n")):
             content = letter(message_id=f"<{n}@example.com>") + text
@@ -64,8 +64,8 @@ async def test_what_is_released_is_one_message_to_any_relay(
 async def test_what_a_relay_might_split_is_not_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lenient: tuple[bytes, ...]
 ) -> None:
-    """Our own SMTP side takes in no such bytes; should they come to be held some other way, they are not sent, and the
-    sender is told so."""
+    """The SMTP side refuses such bytes. A message with them that is held by another way is not sent, and the sender
+    gets a DSN."""
     async with whole(tmp_path, monkeypatch, relay=ScriptedRelay(lenient=lenient)) as guard:
         for n, false_end in enumerate(FALSE_ENDS):
             content = letter(message_id=f"<{n}@example.com>") + b"first" + false_end + SECOND
@@ -88,7 +88,7 @@ async def test_what_a_relay_might_split_is_not_released(
 
 
 def some_bytes(random: random.Random) -> bytes:
-    """Lines of anything that may stand in a line, many of them beginning with dots or looking like commands."""
+    """Lines of all bytes that a line may contain, many beginning with dots or commands."""
     alphabet = bytes(n for n in range(1, 256) if n not in b"\r\n")
     lines = []
     for _ in range(random.randrange(30)):
@@ -98,7 +98,7 @@ def some_bytes(random: random.Random) -> bytes:
 
 
 async def test_bytes_are_kept_and_sent_as_they_came(guard: Whole) -> None:
-    """Relayed, held and released: identical, behind the documented trace headers."""
+    """Relayed, held and released content is identical behind the trace headers."""
     drawn = random.Random(3)
     for n in range(400):
         content = letter(to="bob@partner.example", message_id=f"<{n}@example.com>") + some_bytes(drawn)
@@ -119,7 +119,7 @@ async def test_bytes_are_kept_and_sent_as_they_came(guard: Whole) -> None:
 
 
 async def test_a_signature_still_verifies(guard: Whole) -> None:
-    """Both for what passes and for what was released."""
+    """The DKIM signature verifies on relayed and on released messages."""
     record = {b"demo._domainkey.campaigns.example.com.": KEY.record.encode()}
     passing = signed(letter(to="bob@partner.example"))
     waiting = signed(letter())

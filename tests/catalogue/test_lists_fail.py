@@ -1,4 +1,5 @@
-"""Lists whose sources fail: the last good index, then doubt; what could be a mailing is held, and the ordinary day goes on."""
+"""Lists whose sources fail: the last good index is used, then membership is unknown. Possible mailings are held, and
+ordinary mail passes."""
 
 from __future__ import annotations
 
@@ -21,18 +22,18 @@ from smtpguard.lists.sources.files import FileSource
 from tests.catalogue.whole import MEMBERS, RAMADAN, READERS, Whole, letter, policy, whole
 from tests.scripted_relay import Message
 
-OMAR = "omar@example.com"  # owns the list
+OMAR = "omar@example.com"  # the list's owner
 
 
 async def synced(guard: Whole, **passed: float) -> list[Message]:
-    """Time passes, the delivery part looks at the lists, and what it has to tell is sent."""
+    """The messages sent after the time has passed and the delivery part has looked at the lists."""
     await guard.pass_(**passed)
     await guard.office._freshness.step()
     return await guard.deliver()
 
 
 def notices(messages: list[Message]) -> list[tuple[str, str]]:
-    """To whom, and of what kind."""
+    """(Recipient, kind) of each notice."""
     return [
         (
             m.rcpts[0].decode().partition("<")[2].partition(">")[0],
@@ -48,7 +49,8 @@ async def journalled(guard: Whole) -> list[dict[str, Any]]:
 
 
 async def the_ordinary_day(guard: Whole, mark: str) -> None:
-    """One customer who is on the list, a customer whom nobody knows, three at once, and a partner, each with words of their own."""
+    """One customer who is on the list, an unknown customer, three at once, and a partner, each with a text of their
+    own."""
     for n, (people, body) in enumerate(
         (
             ([MEMBERS[0]], "Hej!\r\n\r\nPumpen kan hämtas på torsdag.\r\n\r\n/Anna\r\n"),
@@ -68,8 +70,8 @@ async def the_ordinary_day(guard: Whole, mark: str) -> None:
 
 @pytest.mark.parametrize("broken", ["gone", "empty", "header alone", "half", "rubbish", "a folder"])
 async def test_the_monday_after_a_failed_export(guard: Whole, broken: str) -> None:
-    """On Friday the export fails. The last good index serves the weekend; then nobody may rely on a no, and still the mail of
-    Monday morning goes on, while what could be a mailing waits for people. When the export is back, so is everything."""
+    """The export fails on Friday. The last good index serves the weekend. On Monday it is stale: ordinary mail passes,
+    possible mailings are held. A good export ends that."""
     await guard.office._freshness.step()
     source = guard.settings.policy.parent / "ramadan.csv"
     good = source.read_text()
@@ -111,10 +113,10 @@ async def test_the_monday_after_a_failed_export(guard: Whole, broken: str) -> No
 
 
 async def test_a_cold_start_without_an_index(guard: Whole) -> None:
-    """Nobody ever could say who is on the list: ordinary mail goes on, what could be a mailing does not."""
+    """Membership was never known: ordinary mail passes, possible mailings are held."""
     index_path(indexes(guard.settings), "ramadan-greetings").unlink()
     await guard.pass_(seconds=5)
-    guard.desk._intake._policies.current().registry._shelf.standings.clear()  # as in a process that has just begun
+    guard.desk._intake._policies.current().registry._shelf.standings.clear()  # as in a new process
     await the_ordinary_day(guard, "cold")
     hold = await guard.held(letter(message_id="<l@example.com>"), RAMADAN)
     assert (hold.reach, hold.reach_at_least) == (1, True), "at least so many: nobody knows"
@@ -128,7 +130,7 @@ async def test_a_cold_start_without_an_index(guard: Whole) -> None:
 async def test_a_restart_tells_nobody_twice(guard: Whole) -> None:
     (guard.settings.policy.parent / "ramadan.csv").unlink()
     assert notices(await synced(guard, minutes=20)) == [(OMAR, "list-failed")]
-    guard.office._freshness._refresher = None  # as a process that has just begun
+    guard.office._freshness._refresher = None  # as in a new process
     assert await synced(guard, minutes=1) == []
     assert len(await journalled(guard)) == 1
 
@@ -145,8 +147,8 @@ async def test_a_list_without_an_owner_is_told_to_those_who_decide(
 
 
 async def test_a_list_is_read_without_a_pause_for_anybody(guard: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A source that takes its time: mail is decided by the last good index until the new one is whole, and other lists are
-    refreshed meanwhile. A second later the new one counts."""
+    """A slow source: the last good index decides mail until the new one is complete, and other lists are refreshed
+    meanwhile. A second later the new index counts."""
     reading, go_on = threading.Event(), threading.Event()
     cells = FileSource.cells
 
@@ -168,7 +170,7 @@ async def test_a_list_is_read_without_a_pause_for_anybody(guard: Whole, monkeypa
         hold = await guard.held(letter(message_id="<1@example.com>"), RAMADAN)
         assert (hold.reach, hold.reach_at_least) == (len(MEMBERS), False)
         async with asyncio.timeout(120):
-            while not await journalled(guard):  # the other list is not kept waiting
+            while not await journalled(guard):  # the other list does not wait
                 await guard.office._freshness._say()
                 await asyncio.sleep(0.01)
         assert (await journalled(guard))[-1]["news"] == ["replaced"]
@@ -185,8 +187,8 @@ async def test_a_list_is_read_without_a_pause_for_anybody(guard: Whole, monkeypa
 async def test_a_source_that_hangs_for_ever_is_told_and_keeps_no_other_waiting(
     guard: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file on a server that has gone: nothing ends the reading. Its owner hears of it, and again when it is too old, and that
-    it is well; the other lists have their turn."""
+    """A file on a dead server, whose read never ends. The owner gets a notice, another when the index is stale, and one
+    when the list is well. Other lists are refreshed."""
     await guard.office._freshness.step()
     hang, go_on = threading.Event(), threading.Event()
     fingerprint = FileSource.fingerprint

@@ -1,4 +1,5 @@
-"""One mailing as many transactions: held from the threshold on, whatever differs between its copies; and what passed is known."""
+"""One mailing in many transactions: held from the threshold on, however its copies differ; and the people who have it
+are counted."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def copy(
 
 
 def rules(**more: object) -> str:
-    """The sample policy with a lower threshold for mailings, so that a test is done in a moment."""
+    """The sample policy with a lower threshold for mailings, to make the tests fast."""
     unapproved = {"id": "a-mailing", "when": {"mailing.customers": f">= {THRESHOLD}", "mailing.approved": False},
                   "unless": {"stream": "any"}, "then": "hold"}  # fmt: skip
     return policy(rules=[unapproved], **more)
@@ -79,12 +80,12 @@ async def the_mailing(guard: Whole) -> Mailing:
 async def send(
     guard: Whole, *, first: int = 0, n: int = 1, people: tuple[str, ...] = READERS, **more: str
 ) -> list[str]:
-    """To one after the other; what was said to each."""
+    """The answers to one copy for each person in turn."""
     return [await guard.send(copy(k, to=people[k], **more), people[k], sender="campaigns@example.com") for k in range(first, first + n)]  # fmt: skip
 
 
 def passed(said: list[str]) -> int:
-    """How many were relayed; then all that follow are held or deferred, and none passes."""
+    """The number of copies that were relayed; all after them are held or deferred."""
     kinds = ["held" if HELD.match(s) else s[:3] for s in said]
     n = next((at for at, kind in enumerate(kinds) if kind != "250"), len(kinds))
     assert set(kinds[n:]) <= {"held", "451"}, kinds
@@ -102,7 +103,7 @@ async def test_held_from_the_threshold_on_and_decided_as_one(guard: Whole) -> No
     assert sorted(to(m)[0] for m in notices) == ["campaigns@example.com", EVA, "omar@example.com"]
     before = {
         "campaigns@example.com": "11 people had received it before it was stopped"
-    }  # who wrote it reads its language
+    }  # the writer's notice is in their language
     for m in notices:
         text = quopri.decodestring(m.content).decode()
         assert before.get(to(m)[0], "Innan det stoppades hade det släppts igenom till 11 personer") in text
@@ -123,7 +124,7 @@ def to(message: Message) -> list[str]:
 
 
 async def _twice(guard: Whole) -> AsyncIterator[str]:
-    """Who got it more than once."""
+    """Readers who got it more than once."""
     there = [one for m in guard.relay.messages for one in to(m)]
     for one in set(there):
         if one in READERS and there.count(one) > 1:
@@ -141,7 +142,7 @@ async def test_many_senders_subjects_and_message_ids(guard: Whole) -> None:
 
 
 async def test_many_connections_at_once_and_two_processes(guard: Whole) -> None:
-    """Whichever come first pass, and exactly as many as may."""
+    """The first to arrive pass, in any order, and exactly as many as the threshold allows."""
     other = proxy.Proxy(guard.settings)
     await other.start()
     watching = asyncio.create_task(other.serve())
@@ -188,7 +189,7 @@ async def test_disjoint_halves_and_several_in_each_envelope(guard: Whole) -> Non
 
 
 async def test_several_small_lists_are_the_same_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And every alias of one list is that list."""
+    """Every spelling of a list's address counts as that list."""
     few: dict[str, Any] = {"members": MEMBERS[:8], "readers": READERS[:8]}
     async with whole(tmp_path, monkeypatch, text=rules(), **few) as guard:
         aliases = [RAMADAN, RAMADAN.upper(), "ramadan+a@lists.example.com", '"ramadan"@lists.example.com']
@@ -201,7 +202,7 @@ async def test_several_small_lists_are_the_same_sum(tmp_path: Path, monkeypatch:
 async def test_a_word_changed_in_each_copy_lands_in_the_windows_of_sender_and_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Texts that have nothing in common are no mailing; their writer and their list are the same all the same."""
+    """Texts without common content are no mailing, but they share the sender and the list, whose windows count them."""
     many = {"id": "many-of-a-list", "when": {"list.customers": ">= 6 in 1h"}, "then": "hold"}
     busy = {"id": "busy", "when": {"sender.customers": ">= 9 in 1h"}, "then": "hold"}
     async with whole(tmp_path, monkeypatch, text=policy(rules=[many, busy])) as guard:
@@ -247,7 +248,7 @@ ASKING = f"hold: {{approve_at: {APPROVE}}}"
 
 
 async def test_approved_beforehand_it_passes_while_it_is_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The relay hears nothing of the test; the mailing passes to its list, and not to another."""
+    """The message to approve is never relayed. The mailing passes to its list only."""
     async with whole(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
         test = copy(1, to="approve")
         said = await guard.send(test, "approve+newsletter@guard.example.com", sender="campaigns@example.com")

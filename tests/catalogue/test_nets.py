@@ -1,7 +1,5 @@
-"""One by one, with nothing alike between any two texts: held by whom its sender writes to for the first time, and by nothing else.
-
-And those whose work it is to write to customers pass.
-"""
+"""Mail one by one, with no common text: it is held by the number of first contacts of its sender, and by nothing else.
+Mail of people and systems that write to customers as their work passes."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ SYLLABLES = [a + b + c for a in "bdfgklmnprst" for b in "aeiouy" for c in ("", "
 
 
 def words(n: int, seed: object) -> str:
-    """A text that has nothing in common with another's."""
+    """A text without common content with any other."""
     rng = random.Random(f"{seed}")
     made = ["".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 3))) for _ in range(n)]
     return " ".join(made) + ".\r\n"
@@ -62,7 +60,7 @@ async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 def reached(guard: Whole, people: Sequence[str] = CUSTOMERS) -> set[str]:
-    """Who of these has anything at the relay."""
+    """Those of ``people`` to whom the relay took a message."""
     wanted = set(people)
     return {
         to for m in guard.relay.messages for r in m.rcpts if (to := r.split(b"<")[1].split(b">")[0].decode()) in wanted
@@ -74,7 +72,7 @@ async def one_by_one(
     each: int = 1, body: Callable[[int], str] = lambda n: "", head: Callable[[int], str] = lambda n: "", seed: object = "",
     shown: bool = True, source: str = "127.0.0.1",
 ) -> list[str]:  # fmt: skip
-    """``each`` at a time, ``every`` seconds; what was said to each. ``shown``: they stand in To."""
+    """The answers to messages to ``each`` people at a time, ``every`` seconds. ``shown``: the people are in To."""
     said = []
     client = await guard.connect(source=source)
     for n in range(0, len(people), each):
@@ -101,7 +99,7 @@ async def rules_of(guard: Whole) -> set[str]:
 
 
 async def test_to_fifteen_hundred_within_an_hour(guard: Whole) -> None:
-    """As fast as that, the first two hundred of them: after the thirty-ninth none passes."""
+    """The first two hundred at that rate: none passes after the thirty-ninth."""
     said = await one_by_one(guard, CUSTOMERS[:200], every=HOUR / 1500)
     assert reached(guard) == set(CUSTOMERS[:39])
     assert held(said) == 200 - 39
@@ -109,15 +107,15 @@ async def test_to_fifteen_hundred_within_an_hour(guard: Whole) -> None:
 
 
 async def test_within_a_week(guard: Whole) -> None:
-    """Two an hour, day and night: never many in an hour or a day."""
+    """Two an hour, day and night: never many in an hour or in a day."""
     await one_by_one(guard, CUSTOMERS[:150], every=7 * DAY / 300)
     assert len(reached(guard)) == 119
     assert await rules_of(guard) == {"new-customers-in-a-week"}
 
 
 async def test_for_eight_days(guard: Whole) -> None:
-    """More each day than a day's bound. On the eighth day those of the first are a week old, and what is usual; but of any seven days
-    nobody gets to two hundred."""
+    """More first contacts each day than a day allows. On the eighth day those of the first day are a week old and count
+    as usual, but in any seven days fewer than two hundred are reached."""
     reached_by = []
     for day in range(8):
         await one_by_one(guard, CUSTOMERS[190 * day : 190 * day + 65], every=8 * HOUR / 190, seed=day)
@@ -128,7 +126,7 @@ async def test_for_eight_days(guard: Whole) -> None:
 
 
 async def test_the_same_letter_to_a_few_each_day(guard: Whole) -> None:
-    """Three a day, for a month: no count over an hour, a day or a week sees it."""
+    """Three a day for a month: no count over an hour, a day or a week sees it."""
     text = words(60, "the letter")
     said = await one_by_one(guard, CUSTOMERS[:90], every=DAY / 3, body=lambda n: text)
     assert len(reached(guard)) == 29
@@ -137,7 +135,8 @@ async def test_the_same_letter_to_a_few_each_day(guard: Whole) -> None:
 
 
 async def test_people_of_an_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On no list any more: the rule of docs/policy.md. What goes to all colleagues and somebody outside passes."""
+    """People on no list any more are counted by a rule of docs/policy.md. Mail to all colleagues and one outsider
+    passes."""
     docs = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
     rule = docs.partition("    - id: outside-by-the-hundred\n")
     stated = yaml.safe_load(FRESH)
@@ -156,7 +155,7 @@ async def test_people_of_an_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_a_clerk_with_many_new_customers_sends_a_text_of_the_house(guard: Whole) -> None:
-    """Colleagues have sent it to many; the clerk writes to new customers all month, and now and then sends it, too."""
+    """Colleagues have sent the text to many. The clerk writes to new customers all month, and sometimes sends the text."""
     text = words(60, "your goods have arrived")
     of_colleagues = lambda n: f"colleague{n}@example.com"  # noqa: E731
     await one_by_one(guard, CUSTOMERS[:40], every=600, sender=of_colleagues, body=lambda n: text)
@@ -167,7 +166,7 @@ async def test_a_clerk_with_many_new_customers_sends_a_text_of_the_house(guard: 
 
 
 async def test_a_text_of_the_house_goes_to_all_whom_its_writers_know(guard: Whole) -> None:
-    """Thirty colleagues send what stands in a template to customers of their own."""
+    """Thirty colleagues send the text of a template to their own customers."""
     text = words(60, "your goods have arrived")
     said = await one_by_one(
         guard, CUSTOMERS[:90], every=DAY / 3, body=lambda n: text, sender=lambda n: f"colleague{n % 30}@example.com"
@@ -187,7 +186,7 @@ async def test_four_at_a_time_whom_nobody_sees(guard: Whole) -> None:
 
 
 async def test_under_another_name_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing proves From, the client is who writes; and who logs in is one, whatever From says."""
+    """Without a proven From, the client counts as the sender."""
     async with whole(tmp_path, monkeypatch, readers=CUSTOMERS) as guard:
         names = random.Random(1)
         await one_by_one(
@@ -215,7 +214,7 @@ async def test_what_does_not_suit_a_list_goes_to_two_of_it(guard: Whole) -> None
 
 
 async def test_whom_one_has_written_to_is_no_first_contact(guard: Whole) -> None:
-    """Forty old customers and one new one, an hour's work; and after three months nobody is known any more."""
+    """Mail to forty old customers passes within an hour. After three months they are first contacts again."""
     for n in range(4):
         await one_by_one(guard, CUSTOMERS[10 * n : 10 * (n + 1)], every=60, seed=("first", n))
         await guard.pass_(days=8)
@@ -227,7 +226,7 @@ async def test_whom_one_has_written_to_is_no_first_contact(guard: Whole) -> None
 
 
 def quoting(customers: Sequence[str]) -> Callable[[int], str]:
-    """Bodies that quote each of these as one who wrote."""
+    """Bodies that quote each customer as the author."""
     return lambda n: (
         f"{words(30, n)}\r\nFrån: Kund <{customers[n]}>\r\nSkickat: i går\r\nÄmne: En fråga\r\n\r\n{words(20, ('q', n))}"
     )
@@ -238,7 +237,7 @@ def elsewhere(n: int) -> str:
 
 
 async def test_who_answers_some_strangers_each_day_passes(guard: Whole) -> None:
-    """Somebody in sales whom twenty new customers a day write to, for five days."""
+    """A salesperson who answers twenty new customers a day, for five days."""
     for day in range(5):
         customers = CUSTOMERS[20 * day : 20 * (day + 1)]
         more: dict[str, Any] = {"body": quoting(customers), "head": elsewhere, "seed": ("answers", day)}
@@ -248,7 +247,7 @@ async def test_who_answers_some_strangers_each_day_passes(guard: Whole) -> None:
 
 @pytest.mark.parametrize("both", [False, True])
 async def test_forged_quotations_reach_no_more_than_first_letters_do(guard: Whole, both: bool) -> None:
-    """A hundred and nineteen in a week, whether each letter quotes its reader or every second does."""
+    """119 people in a week, whether all letters quote their reader or every second."""
     quoted = quoting(CUSTOMERS)
     body = lambda n: "" if both and n % 2 else quoted(n)  # noqa: E731
     head = lambda n: "" if both and n % 2 else elsewhere(n)  # noqa: E731
@@ -266,7 +265,8 @@ async def test_forged_quotations_to_a_list_of_a_special_category(guard: Whole) -
 async def test_who_is_used_to_many_strangers_has_a_bound_on_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has long written a hundred first letters a week may write three hundred; of forged answers none but sixty a day."""
+    """A sender who is used to a hundred first contacts a week may have three hundred; but forged answers are held from
+    the sixtieth in a day."""
     async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=FRESH) as guard:
         await one_by_one(guard, CUSTOMERS[1000:1039], every=1, seed="usual")
         await guard.pass_(days=8)
@@ -278,7 +278,7 @@ async def test_who_is_used_to_many_strangers_has_a_bound_on_answers(
 
 
 async def test_who_refers_to_what_a_colleague_sent_to_the_customer_answers(guard: Whole) -> None:
-    """Its Message-ID passed here, to that very customer: proof, and not bounded."""
+    """The Message-ID of a message that passed here to that customer proves an answer, so it has no limit."""
     for n, customer in enumerate(CUSTOMERS[:39]):
         await guard.passes(letter(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(30, n), message_id=f"<a{n}@example.com>"), customer)  # fmt: skip
     first = lambda n: f"In-Reply-To: <r{n}@shops.invalid>\r\nReferences: <a{n}@example.com> <r{n}@shops.invalid>\r\n"  # noqa: E731
@@ -304,7 +304,8 @@ async def test_a_sales_force_of_thirty(guard: Whole) -> None:
 
 
 async def test_what_is_usual_for_somebody_is_theirs(guard: Whole) -> None:
-    """Thirty new customers a day for some weeks make eighty in a day no surprise; ninety are three times as many."""
+    """A sender with thirty first contacts in the weeks before may have eighty-nine in a day; the ninetieth is three
+    times as many."""
     for n in range(30):
         await one_by_one(guard, CUSTOMERS[n : n + 1], every=0, seed=("usual", n))
     await guard.pass_(days=8)
@@ -314,7 +315,7 @@ async def test_what_is_usual_for_somebody_is_theirs(guard: Whole) -> None:
 
 
 async def test_a_stream_is_no_letter(guard: Whole) -> None:
-    """A help desk's system, from its declared origin."""
+    """A help desk system, from its declared origin."""
     said = await one_by_one(guard, CUSTOMERS[:130], every=1, sender=lambda n: "noreply@example.com", source="127.0.0.3")
     assert held(said) == 0
     assert reached(guard) == set(CUSTOMERS[:130])
@@ -340,7 +341,7 @@ async def test_a_retry_counts_once(guard: Whole) -> None:
 
 
 async def test_what_one_sender_writes_waits_as_one(guard: Whole) -> None:
-    """Twenty-one letters are one decision, whatever each says; those who decide are asked once, and the writer hears once."""
+    """Twenty-one letters are one decision, whatever their texts. Approvers and writer get one notice each."""
     said = await one_by_one(guard, CUSTOMERS[:60], every=1)
     assert held(said) == 21
     [lead] = await guard.holds()
@@ -355,7 +356,7 @@ async def test_what_one_sender_writes_waits_as_one(guard: Whole) -> None:
 
 
 async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> None:
-    """Those that came after somebody had looked wait for another decision, as one again; and so does what comes later."""
+    """Letters that came after the approver's look wait for another decision, together; later ones join them."""
     await one_by_one(guard, CUSTOMERS[:45], every=1)
     [lead] = await guard.holds()
     learned = await guard.office._approvals.learned(lead.hold_id)
@@ -384,7 +385,7 @@ async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> N
 
 
 async def test_the_same_letter_to_more_people_is_not_covered_by_what_was_approved(guard: Whole) -> None:
-    """An approval of letters is of no mailing."""
+    """An approval of letters does not approve a mailing."""
     same = lambda customer: letter(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(60, "same"), message_id=f"<{customer}>")  # fmt: skip  # noqa: E731
     await one_by_one(guard, CUSTOMERS[:39], every=1)
     held_now = await guard.held(same(CUSTOMERS[50]), CUSTOMERS[50])
@@ -458,7 +459,7 @@ async def test_who_is_not_proven_where_senders_are_writes_to_no_customer(guard: 
 async def test_auto_submitted_is_anybodys_to_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sender: str, source: str, path: str, automatic: bool
 ) -> None:
-    """It is believed with a null reverse-path, and of a stream's origin."""
+    """It counts with a null reverse-path, and from the origin of a stream."""
     rule = {"id": "by-people", "when": {"message.automatic": False, "recipients.customers": "any"}, "then": "hold"}
     async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=policy(rules=[rule])) as guard:
         content = letter(sender=sender, to=CUSTOMERS[0], head="Auto-Submitted: auto-generated\r\n", body=words(30, 1))
@@ -467,7 +468,8 @@ async def test_auto_submitted_is_anybodys_to_write(
 
 
 async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> None:
-    """Nobody is held for what others do. It is seen at the next look, a few seconds on: how many, and who wrote to how many."""
+    """Nothing is held for the mail of others. The next look raises an alarm with the number of people, and privately
+    who wrote to how many."""
     looking = Looking(guard.settings, guard.office._store, guard.office._policies, guard.clock)
     for account in range(11):
         mine = CUSTOMERS[10 * account : 10 * (account + 1)]
@@ -484,8 +486,8 @@ async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> Non
 
 
 async def test_whoever_is_called_hears_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By mail and webhook, of one list and of the next under the same rule: how many, and by mail who. Seconds of a look, of a read of
-    the store and of a telling that somebody is slow to take come to less than a minute."""
+    """By mail and webhook, for each list under the rule: the number, and by mail the senders. The seconds of two looks,
+    a read of the store and slow receivers add up to less than a minute."""
     assert 2 * alarms.LOOK_SECONDS + alarms.STORE_SECONDS + 4 * rounds.PATIENCE_SECONDS < 60
     rule = {
         "id": "few-write",
@@ -526,7 +528,7 @@ async def test_whoever_is_called_hears_within_a_minute(tmp_path: Path, monkeypat
 
 
 def calls(guard: Whole, name: str) -> list[str]:
-    """Mails to who is called, of that list."""
+    """Texts of the alarm mails about that list."""
     raw = [m.content for m in guard.relay.messages if m.recipients == ["it@example.com"]]
     texts = [str(message_from_bytes(each, policy=default).get_body(("plain",)).get_content()) for each in raw]  # type: ignore[union-attr]
     return [
@@ -537,7 +539,7 @@ def calls(guard: Whole, name: str) -> list[str]:
 
 
 def told(hook: Receiver) -> dict[str, str]:
-    """What the webhook heard of, and when that was."""
+    """When the webhook got each alarm, by what it is about."""
     return {asked.json["data"]["about"]: asked.json["at"] for asked in hook.asked}
 
 
@@ -545,7 +547,7 @@ def told(hook: Receiver) -> dict[str, str]:
 async def test_the_login_of_a_system_proves_its_stream_and_its_list_headers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, passes: bool
 ) -> None:
-    """As a trusted proxy tells who logged in (XCLIENT LOGIN). From a person who logs in, the same fields weigh nothing."""
+    """A trusted proxy says who logged in (XCLIENT LOGIN). The same header fields of a person's login prove nothing."""
     letters = {"when": {"message.looks": ["internal", "unclear"], "recipients.customers": "any"}, "then": "hold"}
     unproven = {"when": {"sender.proven": False, "recipients.customers": "any"}, "then": "hold"}
     stated = yaml.safe_load(policy(rules=[{"id": "letters", **letters}, {"id": "unproven", **unproven}]))
@@ -566,7 +568,8 @@ async def test_the_login_of_a_system_proves_its_stream_and_its_list_headers(
 
 
 async def test_after_an_upgrade_whom_people_wrote_to_is_read_from_the_journal(guard: Whole) -> None:
-    """The store of a version that did not count it: its customers are not all new, and what was held and never approved is."""
+    """With a store from a version without these counts, past recipients are known from the journal; recipients of mail
+    that was held and never approved are first contacts."""
     assert held(await one_by_one(guard, CUSTOMERS[:45], every=1)) == 6
     with closing(sqlite3.connect(guard.config.parent / "guard.db")) as database, database:
         for table in ("contact_since", "person", "again", "sent", "moment", "reset", "swept"):

@@ -1,4 +1,4 @@
-"""Notices: what they bear, whom they reach and whom never, and how few they are however much is held."""
+"""Notices: their content, their recipients, and their number, however much is held."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DECIDERS = {EVA, OMAR, DPO, LEGAL}
 
 
 def told(sent: list[Message]) -> dict[str, list[str]]:
-    """Who got which kinds of notice."""
+    """The kinds of notice that each recipient got."""
     found: dict[str, list[str]] = {}
     for message in sent:
         kind = parsed(message)["X-Smtpguard-Notice"]
@@ -47,7 +47,8 @@ async def test_what_every_notice_bears(guard: Whole) -> None:
 
 
 async def test_what_comes_back_to_a_notice_makes_no_notice(guard: Whole) -> None:
-    """A bounce of it, an automatic answer to it, and itself come round: to a list refused, to its members held in silence."""
+    """A bounce of the notice, an automatic answer, and the notice itself: refused to a list, and held without a notice
+    to members."""
     await guard.held(letter())
     sent = await guard.deliver()
     notice = sent[0].content
@@ -97,7 +98,7 @@ async def test_the_writer_is_told_and_never_the_reverse_path(guard: Whole, write
     ],
 )
 async def test_nobody_outside_is_told_but_the_owner_is(guard: Whole, writer: str, reverse_path: str) -> None:
-    """What nobody would hear of is one digest to the list's owner."""
+    """The list's owner gets one digest of what no writer is told."""
     await guard.held(letter(sender=writer), sender=reverse_path)
     assert set(told(await guard.deliver())) == DECIDERS
     await guard.pass_(hours=2)

@@ -1,4 +1,4 @@
-"""``enforce: false``: everything passes, nobody is told of single messages, and every day there is a report."""
+"""``enforce: false``: all mail passes, no notice is sent about a message, and a report is sent every day."""
 
 from __future__ import annotations
 

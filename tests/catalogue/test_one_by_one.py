@@ -1,4 +1,5 @@
-"""The story to one customer after the other, in every shape in which people and scripts send it: held at the sample policy's bound."""
+"""The story to one customer after the other, in each shape that people and scripts send: held at the sample policy's
+limit."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.catalogue.whole import ANNA, MEMBERS, READERS, Whole, letter, signed, whole
 
-BOUND = 20  # of 80 people on the list: the part that internal-to-much-of-a-list holds
+BOUND = 20  # of 80 people on the list: the part that the rule internal-to-much-of-a-list holds
 FIRST = ("Anna", "Bo", "Cecilia", "David", "Elsa", "Christoffer", "Greta", "Hassan")
 STORY = (
     "Hej,\r\n\r\nnu har jag ätit lågkolhydratkost i tre veckor och gått ner fyra kilo: bacon till frukost, skinka till lunch och en whisky\r\n"
@@ -39,7 +40,7 @@ def zero_width(n: int) -> str:
 
 
 def typos(n: int) -> str:
-    """A letter in two hundred is another."""
+    """The story with one letter in two hundred changed."""
     draw = random.Random(n)
     return "".join(draw.choice("abcdefgh") if c.isalpha() and draw.random() < 0.005 else c for c in STORY)
 
@@ -70,7 +71,7 @@ SHAPES: dict[str, Callable[[int], tuple[str, str]]] = {
 
 
 async def _reached(guard: Whole, shape: Callable[[int], tuple[str, str]], of: int = 60) -> int:
-    """How many customers have it before it is held."""
+    """The number of customers who got it before it was held."""
     for n, member in enumerate(MEMBERS[:of]):
         body, mime = shape(n)
         body = body if body.endswith("\r\n") else f"{body}\r\n"
@@ -89,11 +90,11 @@ def test_the_story_one_by_one_is_held_at_the_bound(shape: str, tmp_path: Path, m
     assert asyncio.run(play()) < BOUND
 
 
-# what people do all day is no mailing by its quotation or its files
+# ordinary mail is no mailing because of its quotations or attachments
 
 
 FEW = 35
-"""Fewer than the sample's rules let one person write to for the first time within an hour."""
+"""Below the sample's limit of first contacts of a person in an hour."""
 
 
 async def _all_pass(guard: Whole, letters: list[tuple[str, str, str]]) -> None:
@@ -114,7 +115,7 @@ def _run(play: Callable[[Whole], object], folder: Path, patch: pytest.MonkeyPatc
 
 
 def test_answers_that_quote_whom_they_answer_are_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each customer wrote under the newsletter; each gets a few words and their own mail back."""
+    """Each customer answered the newsletter, and gets a few words above their own mail."""
 
     def answer(member: str) -> str:
         return f"Tack, vi återkommer!\r\n\r\nFrån: Kund <{member}>\r\nSkickat: den 2 mars 2026 09:12\r\nTill: Anna <anna@example.com>\r\nÄmne: Order\r\n\r\nHej,\r\n{STORY}"

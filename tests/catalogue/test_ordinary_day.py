@@ -1,4 +1,4 @@
-"""The ordinary day passes, byte for byte: nothing is held, and nobody is told anything."""
+"""Ordinary mail passes byte for byte: nothing is held, and no notice is sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def nothing_happened(guard: Whole) -> None:
 
 
 async def test_a_hundred_answers_to_a_hundred_customers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an hour, from Outlook, each quoting the customer, from a mailbox in which several answer."""
+    """Within an hour, from Outlook, each quoting the customer, from a mailbox that several people share."""
     stated = policy().replace("organization:\n", "organization:\n  shared: [sara@example.com]\n", 1)
     async with whole(tmp_path, monkeypatch, listen=", senders_verified: true", text=stated) as guard:
         await answering_a_hundred(guard)
@@ -72,7 +72,8 @@ return what you have not opened within thirty days, in any of our shops or by po
 
 
 async def test_a_thousand_receipts_of_one_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To as many customers of one list, over kept connections: one mailing by its text, and yet nobody has to approve it."""
+    """Over kept connections, to a thousand customers of one list: a mailing by its text, with a standing approval by
+    its origin."""
     customers = [f"shopper{n}@customers.example" for n in range(1000)]
 
     async def shop(guard: Whole, mine: list[str]) -> None:
@@ -122,7 +123,7 @@ async def test_wine_at_six(guard: Whole) -> None:
 async def test_a_reply_to_five_hundred_colleagues_in_ten_transactions_is_one_reply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where conversations that run hot are stopped, one reply that an MTA splits is none of them."""
+    """A rule on hot conversations counts a reply once, even if an MTA splits it into ten transactions."""
     storm = {"id": "storm", "when": {"thread.replies": ">= 2 in 10m"}, "then": "hold"}
     async with whole(tmp_path, monkeypatch, text=policy(rules=[storm])) as guard:
         everybody = [f"colleague{n}@example.com" for n in range(500)]
@@ -155,7 +156,7 @@ STAFF = tuple(f"colleague{n}@example.com" for n in range(40))
 async def test_colleagues_who_read_the_newsletter_are_colleagues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through an alias that was expanded before us, shown or not, and one by one."""
+    """Through an alias that was expanded before, shown or not, and one by one."""
     sample = yaml.safe_load(policy())
     text = policy(organization={**sample["organization"], "customers_here": False})
     async with whole(tmp_path, monkeypatch, text=text, readers=(*READERS, *STAFF)) as guard:
@@ -171,7 +172,7 @@ async def test_colleagues_who_read_the_newsletter_are_colleagues(
 
 
 async def test_an_expired_index_holds_what_may_be_a_mailing_and_lets_a_letter_pass(guard: Whole) -> None:
-    """The Monday after a failed export: a list nobody has read for days."""
+    """The index is older than the policy allows."""
     await guard.pass_(days=14)
     await guard.passes(letter(to=MEMBERS[0]), MEMBERS[0])
     await guard.passes(letter(to="bob@partner.example", message_id="<2@example.com>"), "bob@partner.example")

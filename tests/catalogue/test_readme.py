@@ -1,4 +1,4 @@
-"""README's policy of ten lines is safe by itself: the story in every shape that has been tried is held, and a letter passes."""
+"""The ten-line policy of the README is safe: it holds the story in every known shape, and lets a letter pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLAT = " ".join(STORY.split())
 
 
 def ten_lines() -> str:
-    """The policy as README shows it, with a list that the tests know."""
+    """The README's policy with a list that the tests have."""
     found = re.search(r"## The policy in ten lines\n\n```yaml\n(.*?)```", README, re.S)
     assert found
     assert len(found[1].splitlines()) == 10
@@ -48,7 +48,7 @@ SHAPES = {
 def test_the_story_to_the_list_is_held(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> None:
         async with whole(tmp_path, monkeypatch, text=ten_lines()) as guard:
-            if shape == "from the origin":  # people write from nowhere else than where they always do
+            if shape == "from the origin":  # without changing the reverse-path, as people do
                 answer = await guard.send(SHAPES[shape], RAMADAN, sender="campaigns@example.com")
                 assert HELD.match(answer), answer
             else:

@@ -1,4 +1,4 @@
-"""Recipients in disguise: however a list or the people on it are spelled, the message is held or refused, and never passes."""
+"""Disguised recipients: however a list or its members are spelled, the message is held or refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.catalogue.whole import MEMBERS, NEWSLETTER, RAMADAN, READERS, Whole, 
 
 
 def spellings(address: str) -> dict[str, str]:
-    """The same mailbox, as somebody might write it who wants it not to be known."""
+    """Other spellings of the same mailbox, as a sender who wants to hide it may use."""
     local, _, domain = address.partition("@")
     full_width = str.maketrans({chr(c): chr(c + 0xFEE0) for c in range(0x21, 0x7F)})
     return {
@@ -80,7 +80,7 @@ async def test_every_spelling_of_a_list(guard: Whole, spelling: str) -> None:
 
 @pytest.mark.parametrize("way", spellings(MEMBERS[0]))
 async def test_every_spelling_of_members(guard: Whole, way: str) -> None:
-    """Six of them, whom To does not show, each in this spelling."""
+    """Six members in this spelling, not shown in To."""
     spelled = [spellings(member)[way] for member in MEMBERS[:6]]
     mail = "" if "".join(spelled).isascii() else " SMTPUTF8"
     said = await guard.send(letter(to="lotta@example.com"), *(f"<{s}>" for s in spelled), mail=mail)
@@ -102,7 +102,7 @@ async def test_each_configured_delimiter(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 async def test_to_and_cc_of_another_spelling_do_show_who_is_addressed(guard: Whole) -> None:
-    """What is no disguise stays an ordinary letter."""
+    """Another spelling in To and in the envelope is no disguise: an ordinary letter passes."""
     member = MEMBERS[0]
     await guard.passes(letter(to=member.upper()), f"<{member}>")
 
@@ -115,7 +115,7 @@ async def test_one_list_in_many_spellings_is_one_list(guard: Whole) -> None:
 
 
 async def test_look_alikes_are_somebody_else(guard: Whole) -> None:
-    """A list that looks like ours is not ours; a domain is shown as what it is."""
+    """An address that looks like a list's is another address, and notices show its domain as Punycode."""
     await guard.passes(letter(), "<r\u0430madan@lists.example.com>", mail=" SMTPUTF8")
     look_alike = "ramadan@lists.ex\u0430mple.com"
     hold = await guard.held(letter(message_id="<2@example.com>"), f"<{look_alike}>", RAMADAN, mail=" SMTPUTF8")
@@ -133,7 +133,7 @@ async def test_a_null_sender_to_a_list_is_refused_and_to_its_members_held(guard:
 
 
 async def test_a_list_within_a_list_and_a_circle_of_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who writes to the newsletter writes to the Ramadan list, and the other way round; each person counts."""
+    """Mail to the newsletter reaches the Ramadan list and the other way round, and each person counts."""
     circle: dict[str, Any] = {
         "members": (*MEMBERS, "NEWSLETTER@lists.example.com"),
         "readers": (*READERS, "Ramadan+x@LISTS.example.com."),
@@ -159,7 +159,7 @@ async def test_a_list_within_a_list_and_a_circle_of_lists(tmp_path: Path, monkey
     ],
 )  # fmt: skip
 async def test_signs_of_queries_in_an_address_are_an_address(guard: Whole, odd: str) -> None:
-    """It is nobody on a list; the record of it can be read, and proven."""
+    """The address is on no list, and the journal with it stays readable and verifiable."""
     await guard.passes(letter(to="bob@partner.example"), f"<{odd}>")
     hold = await guard.held(letter(), f"<{odd}>", RAMADAN)
     assert [str(a) for a in hold.envelope.addresses][1:] == [RAMADAN]
@@ -170,7 +170,7 @@ async def test_signs_of_queries_in_an_address_are_an_address(guard: Whole, odd: 
 async def test_a_rule_on_members_is_not_fooled_by_repeating_one_in_many_spellings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other way round: one person, however often spelled, is no crowd."""
+    """One person counts once, however many spellings."""
     crowd = {"id": "crowd", "when": {"recipients.members": ">= 2"}, "then": "reject"}
     async with whole(tmp_path, monkeypatch, text=policy(rules=[crowd])) as guard:
         member = MEMBERS[0]

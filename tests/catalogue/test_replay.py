@@ -1,4 +1,5 @@
-"""A change of the sample policy, tried on an ordinary day and the story by the journal alone, against a guard that has it in force."""
+"""``replay --passed`` of a changed policy over an ordinary day, by the journal alone, equals a guard with that policy
+in force."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ SARA = "sara@example.com"
 
 
 def day() -> Iterator[tuple[bytes, tuple[str, ...], dict[str, Any]]]:
-    """Answers, offers, receipts of a system, meetings, drawings for outsiders; and once the story."""
+    """Answers, offers, a system's receipts, meetings, drawings for outsiders, and once the story."""
     for n, customer in enumerate((*MEMBERS[:10], *READERS[:14])):
         body = f"Hej,\r\n\r\nDin beställning {n} skickades i går.\r\n\r\nVänligen\r\nSara\r\n"
         content = letter(
@@ -60,7 +61,7 @@ def day() -> Iterator[tuple[bytes, tuple[str, ...], dict[str, Any]]]:
 async def lived(guard: Whole) -> list[Action]:
     for content, to, more in day():
         await guard.send(content, *to, **more)
-    await guard.pass_(seconds=1)  # a comparison is of what was before it
+    await guard.pass_(seconds=1)  # a comparison covers only earlier messages
     return [Action[verdict["action"].upper()] for verdict in await guard.verdicts()]
 
 
@@ -91,7 +92,7 @@ CHANGES = {
     "a rule that rejects": 0.98,
     "an exception": 0.98,
 }
-"""And of what share of the day the answer is certain."""
+"""Changes of the policy, with the least share of messages for which the comparison is certain."""
 
 
 @pytest.mark.parametrize("how", CHANGES)

@@ -1,4 +1,4 @@
-"""What the writer hears of a message that was released, whatever the relay offers by then: the whole way to the DSN."""
+"""The writer's DSN about a released message, whatever extensions the relay offers by then."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAIL = {
 
 
 async def released(guard: Whole, kind: str, *to: str, parameters: str = "", lost: tuple[str, ...] = ()) -> None:
-    """Held while the relay offers everything, and approved when it offers no more than is left."""
+    """Hold a message while the relay offers all extensions, and approve it when the relay lacks those in ``lost``."""
     content, mail = MAIL[kind]
     hold = await guard.held(content, *(to or (RAMADAN,)), mail=f"{mail}{parameters}")
     await guard.deliver()
@@ -34,7 +34,7 @@ async def released(guard: Whole, kind: str, *to: str, parameters: str = "", lost
 
 
 async def dsn(guard: Whole) -> bytes:
-    """The one that goes out."""
+    """The single DSN to the writer."""
     sent = await guard.deliver()
     [one] = [m for m in sent if b"report-type=delivery-status" in m.content]
     assert one.mail.startswith(b"MAIL FROM:<>")
@@ -52,7 +52,7 @@ def told(raw: bytes) -> str:
 
 
 def fates(raw: bytes) -> dict[str, tuple[str, str, str | None]]:
-    """Of each recipient in the part for machines: action, status and diagnostic."""
+    """Action, status and diagnostic code of each recipient in the delivery-status part."""
     found = re.search(rb"/(?:global-)?delivery-status(?:\r\n[^\r\n]+)*\r\n\r\n(.*?)\r\n--=_", raw, re.S)
     assert found
     blocks = [email.message_from_bytes(block, policy=email.policy.default) for block in found[1].split(b"\r\n\r\n")[1:]]
@@ -75,7 +75,8 @@ async def test_the_writer_hears_of_a_failure_whatever_the_relay_offers(
 
 
 async def test_what_the_relay_was_never_asked_is_not_told_in_its_name(guard: Whole) -> None:
-    """RFC 3464 section 2.3.6. Of an address beyond ASCII the status is another than of the header (RFC 6531 section 4.2)."""
+    """A report has no diagnostic code of a relay that was not asked (RFC 3464 section 2.3.6). The status for a
+    non-ASCII address would differ from that for a header (RFC 6531 section 4.2)."""
     await released(guard, "utf8", RAMADAN, "fläsk@kund.example.net", lost=("SMTPUTF8",))
     report = await dsn(guard)
     assert set(fates(report).values()) == {("failed", "5.6.9", None)}
@@ -85,7 +86,7 @@ async def test_what_the_relay_was_never_asked_is_not_told_in_its_name(guard: Who
 
 
 async def test_of_success_a_relay_without_dsn_tells_nothing_and_so_we_do(guard: Whole) -> None:
-    """RFC 3461 section 5.2.2: "relayed", for those alone who asked for it."""
+    """RFC 3461 section 5.2.2: "relayed", only for recipients with NOTIFY=SUCCESS."""
     client = await guard.connect()
     said = [
         await client.ask(line)
@@ -108,6 +109,6 @@ async def test_of_success_a_relay_without_dsn_tells_nothing_and_so_we_do(guard: 
     [(recipient, (fate, status, answer))] = fates(report).items()
     assert (recipient, fate, status) == (RAMADAN, "relayed", "2.0.0")
     assert answer is not None
-    # notices go beside the release, and may be taken before it
+    # notices are sent beside the release, and may be taken first
     assert re.fullmatch(r"smtp; 250 2\.0\.0 Taken as \d+", answer)
     assert "något mer besked kommer inte" in told(report)

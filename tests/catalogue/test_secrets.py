@@ -1,4 +1,4 @@
-"""Secrets that were planted are nowhere to be seen: not in the log, the journal, errors, notices, or what people are shown."""
+"""Planted secrets appear nowhere: not in the log, the journal, errors, notices or pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PASSWORD = "correct-horse-battery-staple"
 
 
 def planted(folder: Path) -> list[bytes]:
-    """Each secret in every spelling that it might be let out in."""
+    """Each secret in every encoding in which it could leak."""
     secret = (folder / "var" / "secret").read_bytes()
     login = base64.b64encode(b"\0smtpguard\0" + PASSWORD.encode())
     key = [line for line in OWN_KEY.pem.split(b"\n") if line and not line.startswith(b"---")]
@@ -38,7 +38,7 @@ def clean(text: bytes, folder: Path) -> None:
 
 
 async def command(guard: Whole, *words: str) -> bytes:
-    """As a person types it, in a process of its own; all that it says."""
+    """All output of a command in its own process."""
     done = await asyncio.to_thread(program.run, ["-c", str(guard.config), *words], timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     return (done.stdout + done.stderr).encode()

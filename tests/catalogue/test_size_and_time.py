@@ -1,4 +1,4 @@
-"""Size and time: what is too much is refused or held, and costs the others nothing."""
+"""Too large or too complex messages are refused or held, and delay no others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.catalogue.whole import MEMBERS, RAMADAN, Whole, letter, whole
 
 
 async def test_one_recipient_over_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """452 for it, and the others are judged without it."""
+    """That recipient gets 452, and the message is decided for the others."""
     async with whole(tmp_path, monkeypatch, settings="limits: {recipients: 10}") as guard:
         client = await guard.connect()
         await client.ask("MAIL FROM:<anna@example.com>")
@@ -32,7 +32,7 @@ async def test_a_hundred_thousand_fields_are_refused_or_held(guard: Whole) -> No
 
 
 def hostile(n: int) -> bytes:
-    """100,000 parts, nesting of 2,000, or tags without end."""
+    """A message with 100,000 parts, 2,000 levels of nesting, or unclosed tags."""
     mixed = 'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n'
     nested = "".join(f'Content-Type: multipart/mixed; boundary="{n}"\r\n\r\n--{n}\r\n' for n in range(2000))
     bodies = (
@@ -54,7 +54,7 @@ async def test_what_is_too_complex_is_held(guard: Whole, n: int) -> None:
 
 
 async def test_others_do_not_wait_for_it(guard: Whole) -> None:
-    """While such messages are read, ordinary mail goes its way."""
+    """Ordinary mail passes while such messages are read."""
     await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
     reading = [asyncio.create_task(guard.send(hostile(n))) for n in range(6)]
     meanwhile, n = 0, 0

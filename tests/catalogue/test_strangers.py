@@ -1,4 +1,4 @@
-"""An open relay, by one row of the settings: refused at check and at the start; and strangers, who are told 554 by a real guard."""
+"""An open relay by a single setting is refused by check and at the start; a real guard answers strangers with 554."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def recorder() -> Iterator[Recorder]:
 
 
 def guard(root: Path, recorder: Recorder, listener: str, trust: str = "[127.0.0.0/8]") -> Guard:
-    """``listener`` with ``PORT`` in it."""
+    """A guard with ``listener``, in which ``PORT`` is replaced."""
     made = Guard(root, relay_port=recorder.port, workers=1, settings={
         "relay": f"{{host: 127.0.0.1, port: {recorder.port}, tls: none}}",
         "trust": trust,
@@ -97,7 +97,7 @@ def test_the_row_that_was_an_open_relay(tmp_path: Path, recorder: Recorder, comm
         f"other machines reach [::]:{made.port}, and it has neither clients nor auth, so anyone could send"
         in result.stderr
     )
-    said = result.stderr.replace('\\"', '"')  # in a log of JSON
+    said = result.stderr.replace('\\"', '"')  # in a JSON log
     assert 'expected clients: ["192.0.2.7"], or auth: {}' in said
 
 
@@ -136,7 +136,7 @@ def test_a_milter_over_the_network_names_its_mtas(tmp_path: Path, recorder: Reco
 
 
 def test_a_stranger_at_the_milter(tmp_path: Path, recorder: Recorder) -> None:
-    """Two listeners of a real guard: one for the MTA of this machine alone, and one that everybody may speak with."""
+    """A real guard with two milter listeners: one for its local MTA only, and one for any client."""
     made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}")
     inside, everybody = free_port(), free_port()
     listeners = (

@@ -1,4 +1,4 @@
-"""After people approved one mailing, whatever else comes from the same origin waits: what nobody saw reaches nobody."""
+"""After a mailing is approved, anything else from the same origin is held: content that was not seen reaches no one."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def newsletter(
     source: str = "", *parts: tuple[str, str, bytes], sender: str = f"Campaigns <{CAMPAIGNS}>", to: str = NEWSLETTER,
     subject: str = "Spring in the shops", number: int = 1,
 ) -> bytes:  # fmt: skip
-    """An issue as a campaign tool writes it. ``parts``: type, name and content of what is attached."""
+    """An issue as a campaign tool writes it. ``parts``: type, name and content of each attachment."""
     head = (
         "List-Unsubscribe: <https://news.example.com/u/1>\r\n"
         "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\nPrecedence: bulk\r\n"
@@ -118,7 +118,7 @@ async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def approved(guard: Whole, content: bytes, *to: str, sender: str = CAMPAIGNS) -> Hold:
-    """It is held, people approve it, and it goes out."""
+    """Hold a message, approve it by all groups, and release it."""
     hold = await guard.held(content, *(to or (NEWSLETTER,)), sender=sender)
     for quorum in hold.verdict.quorum:
         for group in quorum.groups:
@@ -146,7 +146,7 @@ async def test_the_very_same_message_passes_however_it_is_encoded(guard: Whole) 
 
 
 def made_by_a_tool(source: str, n: int) -> str:
-    """With ids, classes and a pixel of its own, and what is said inline in another order."""
+    """The page with new ids, classes and tracking pixel, and inline styles in another order."""
     pixel = (
         f'<img src="https://news.example.com/o/{n:x}{"/open" * (n % 2)}.gif?u={n * 7919}" width="1" height="1" alt="">'
     )
@@ -215,7 +215,7 @@ async def test_the_list_of_a_special_category_as_well(
 
 
 async def test_what_differs_and_waits_beside_is_not_released_with_it(guard: Whole) -> None:
-    """Two came before anybody looked: each is a decision of its own, and only what was seen goes."""
+    """Two came before any decision: each needs its own, and only the approved one is sent."""
     seen = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
     other = await guard.held(ALTERED["a file attached"], NEWSLETTER, sender=CAMPAIGNS)
     await guard.office._approvals.vote(seen.hold_id, Choice.APPROVE, approver=EVA, by="test")
@@ -242,7 +242,7 @@ def arrived(to: str, sender: str, number: int, *, many: int = 0) -> bytes:
 
 @pytest.fixture
 async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
-    """Four customers at once are many here."""
+    """A guard with a rule that holds mail to four customers."""
     few = {
         "id": "a-few", "then": "hold", "when": {"mailing.customers": ">= 4"}, "unless": {"message.correspondence": True},
     }  # fmt: skip
@@ -289,7 +289,7 @@ def personal(n: int, *, source: str = "", name: str = "", sender: str = f"Campai
 
 @pytest.fixture
 async def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
-    """More than a few customers are a mailing that is approved first."""
+    """A guard whose rule requires approval of a mailing to more than a few customers."""
     rule = {"id": "a-mailing", "then": "hold", "when": {"mailing.customers": f">= {MANY}", "mailing.approved": False}}
     settings = "hold: {approve_at: approve@guard.example.com}"
     async with whole(tmp_path, monkeypatch, text=policy(rules=[rule]), settings=settings) as made:
@@ -301,7 +301,7 @@ async def to_person(guard: Whole, n: int, content: bytes) -> str:
 
 
 async def held_copies(guard: Whole) -> Hold:
-    """Some pass, the others are held as one."""
+    """The primary hold of a mailing of which the first copies passed."""
     for n in range(MANY + 8):
         await to_person(guard, n, personal(n))
     (hold,) = await guard.holds()
@@ -352,7 +352,7 @@ async def test_copies_differ_from_what_was_approved_in_slots_alone(campaign: Who
 
 
 async def test_an_altered_copy_that_waits_with_the_others_is_not_released_with_them(campaign: Whole) -> None:
-    """It came after the approver had looked, and waits for a decision of its own, of which those who decide hear."""
+    """It came after the approver's look, so it needs its own decision, of which approvers get a notice."""
     hold = await held_copies(campaign)
     seen = replace(Seen.of(hold), under=hold.copies)
     altered = signed(unsigned(PERSONAL_ALTERED["a paragraph more"](30)))
@@ -396,7 +396,7 @@ def offered(n: int, offer: str, *, to: str = "") -> bytes:
 
 
 async def test_versions_that_were_approved_beforehand_are_learned_together(campaign: Whole) -> None:
-    """Each copy has one of two offers; both were approved, a third was not."""
+    """Each copy has one of two offers, both approved; a third offer is not."""
     approvals = campaign.office._approvals
     for n, offer in enumerate(OFFERS[:2], 1):
         test = offered(n, offer, to="approve@guard.example.com")
@@ -427,7 +427,8 @@ async def test_a_version_approved_for_another_list_is_not_learned_from(overlappi
 
 @pytest.fixture
 async def overlapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
-    """Half of the readers are on a list without an address as well, and some are on the one that always asks."""
+    """A guard where half of the readers are also on a list without an address, and some on the list that always needs
+    approval."""
     rule = {"id": "a-mailing", "then": "hold", "when": {"mailing.customers": f">= {MANY}", "mailing.approved": False}}
     made = yaml.safe_load(policy(rules=[rule]))
     made["lists"]["club"] = {"title": "Club", "members": {"csv": "club.csv", "column": "email"}}
@@ -478,7 +479,7 @@ async def test_a_misspelt_list_is_refused_at_once(overlapping: Whole, to: str, s
     assert (await client.ask("RCPT TO:<approve+Newsletter@guard.example.com>")).startswith("250")
 
 
-# -- why an approval does not cover it
+# -- the reasons that an approval does not cover a copy
 
 DIFFERS = {
     "a file attached": ("file", "kundlista.xlsx"),
@@ -502,7 +503,7 @@ DIFFERS = {
 
 
 def told(hold: Hold) -> dict[str, str]:
-    """In what it differs from what was approved, by kind."""
+    """The differences from the approved content, by kind."""
     return {r.observed: r.detail for h in hold.verdict.hits for r in h.reasons if r.fact == FACT}
 
 

@@ -1,6 +1,7 @@
-"""The whole guard in one process, built as ``serve`` builds its parts: proxy, guard, reader, SQLite, delivery, a scripted relay.
+"""A whole guard in one process, built as ``serve`` builds its parts: proxy, reader, SQLite, delivery, and a scripted
+relay.
 
-A client speaks SMTP to it; the policy is the sample's with lists of invented people; time goes on as it is told as well.
+Clients speak SMTP to it. The policy is the sample's with lists of invented people, and the clock is set by tests.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def letter(
     *, to: str = RAMADAN, sender: str = "Anna <anna@example.com>", subject: str = "SV: Lunch", body: str = LETTER,
     head: str = OUTLOOK, mime: str = "", message_id: str = "<1@example.com>",
 ) -> bytes:  # fmt: skip
-    """Mail as a colleague writes it, unless told otherwise."""
+    """A message as a colleague writes it, by default."""
     kind = mime or "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"
     return (
         f"From: {sender}\r\nTo: {to}\r\nSubject: {subject}\r\nDate: Mon, 2 Mar 2026 09:00:00 +0000\r\n"
@@ -66,8 +67,8 @@ def letter(
 
 
 class Clock:
-    """guard.ports.Clock. It begins on a working morning and stands still until it is put forward: how fast the machine is
-    changes nothing."""
+    """guard.ports.Clock, from a Monday morning on. It moves only when a test moves it, so the speed of the machine has
+    no effect."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -82,7 +83,7 @@ class Clock:
 
 @dataclass
 class Whole:
-    """``office`` is the delivery part, of which ``deliver`` is a step; nothing of it runs by itself."""
+    """``office``: the delivery part. It does nothing by itself; ``deliver`` runs its steps."""
 
     settings: Settings
     config: Path
@@ -111,7 +112,7 @@ class Whole:
         self, content: bytes, *recipients: str, sender: str = ANNA, source: str = "127.0.0.1", stuff: bool = True,
         mail: str = "",
     ) -> str:  # fmt: skip
-        """One transaction over a connection of its own: the first refusal, else the answer after the dot."""
+        """The answers of one transaction on a new connection: the first refusal, or the answer after the dot."""
         client = await self.connect(source=source)
         try:
             said = await client.ask(f"MAIL FROM:<{sender}>{mail}")
@@ -129,17 +130,17 @@ class Whole:
         finally:
             client.close()
 
-    # what became of it
+    # outcome
 
     def arrived(self, content: bytes) -> list[Message]:
-        """Each time that it reached the relay."""
+        """The messages at the relay with this content."""
         return [m for m in self.relay.messages if m.content.endswith(content)]
 
     async def holds(self) -> Sequence[Hold]:
         return await self.office._store.holds.newest()
 
     async def hold(self, answer: str) -> Hold:
-        """That of a message whose answer says that it is held."""
+        """The hold that the answer names."""
         found = HELD.fullmatch(answer)
         assert found, answer
         hold = await self.office._store.holds.find(found[1])
@@ -147,13 +148,13 @@ class Whole:
         return hold
 
     async def held(self, content: bytes, *recipients: str, **more: Any) -> Hold:
-        """Send it: it must be held, and nothing of it be at the relay."""
+        """Send a message, assert that it is held and not relayed, and return its hold."""
         hold = await self.hold(await self.send(content, *recipients, **more))
         assert not self.arrived(content)
         return hold
 
     async def passes(self, content: bytes, *recipients: str, **more: Any) -> None:
-        """Send it: it must be at the relay once, byte for byte."""
+        """Send a message, and assert that it is relayed once, byte for byte."""
         had = len(self.relay.messages)
         said = await self.send(content, *recipients, **more)
         assert said.startswith("250"), said
@@ -162,19 +163,19 @@ class Whole:
         assert there.content.endswith(content)
 
     async def verdicts(self) -> list[dict[str, Any]]:
-        """As the journal has them, the oldest first."""
+        """The data of all verdicts in the journal, the oldest first."""
         entries = await self.office._store.journal.entries(limit=10_000)
         return [dict(entry.data) for entry, _ in entries if entry.kind == Kind.VERDICT.value]
 
     # people and time
 
     async def release(self, hold: Hold) -> None:
-        """Both groups approve."""
+        """Approve by both groups."""
         for person in (EVA, DPO):
             await self.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=person, by="test")
 
     async def deliver(self) -> list[Message]:
-        """Let the delivery part do all that is due now; what reached the relay by it."""
+        """Run the delivery part until nothing is due; the messages that reached the relay."""
         had = len(self.relay.messages)
         await self.office._watch.read()
         while await self.office._delivery.step():
@@ -187,7 +188,7 @@ class Whole:
 
 
 def policy(**changes: Any) -> str:
-    """The sample policy with lists that the tests know. ``rules``: more of them; ``fresh``: their indexes are never stale."""
+    """The sample policy with lists that the tests have. ``rules``: added ones; ``fresh``: indexes are never stale."""
     return _policy(**changes) if changes else _usual()
 
 
@@ -216,7 +217,7 @@ def _sample() -> Any:
 _begun = tempfile.TemporaryDirectory(prefix="smtpguard-begun-")
 atexit.register(_begun.cleanup)
 _BEGUN: dict[object, Path] = {}
-"""What a guard begins with, for those of one configuration: its lists were read, and its policy is in force."""
+"""Folders of guards that are ready to start (lists read, policy in force), by configuration."""
 
 
 async def _begin(read: Settings, clock: Clock) -> None:
@@ -243,7 +244,7 @@ async def whole(
     folder: Path, patch: pytest.MonkeyPatch, *, relay: ScriptedRelay | None = None, relay_settings: str = "tls: none",
     settings: str = "", listen: str = "", text: str = "", members: Sequence[str] = MEMBERS, readers: Sequence[str] = READERS,
 ) -> AsyncIterator[Whole]:  # fmt: skip
-    """``text``: another policy; ``settings``, ``relay_settings`` and ``listen`` (of its listener): more of them."""
+    """``text``: another policy. ``settings``, ``relay_settings``, ``listen`` (of its listener): added settings."""
     async with AsyncExitStack() as undo:
         there = await undo.enter_async_context(relay or ScriptedRelay())
         (folder / "policy.yaml").write_text(text or policy())
@@ -264,9 +265,9 @@ workers: 1
 {settings}
 """)
         clock = Clock()
-        for module in (guardline, delivery, services, start):  # one time for all: the journal is in order of it
+        for module in (guardline, delivery, services, start):  # one clock for all, since the journal is in its order
             patch.setattr(module, "SystemClock", lambda: clock)
-        patch.setattr(engine, "_ROOMY", math.inf)  # a log at its full length is 30 MB for a few messages
+        patch.setattr(engine, "_ROOMY", math.inf)  # a preallocated log is 30 MB for a few messages
         alike = text, tuple(members), tuple(readers), relay_settings, settings, listen
         read = read_settings(config)
         if (begun := _BEGUN.get(alike)) is not None:
@@ -294,5 +295,5 @@ workers: 1
 
 
 def signed(content: bytes) -> bytes:
-    """By the origin that the lists declare."""
+    """The content, signed by the origin that the lists declare."""
     return KEY.sign(content, domain="campaigns.example.com", selector="demo") + content
