@@ -1,4 +1,5 @@
-"""How an alarm reaches a person: real SMTP and HTTP on loopback, in both languages, and by the second way where the first is shut."""
+"""Delivery of alarms over real SMTP and HTTP on loopback, in both languages, and by the second relay if the first
+fails."""
 
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
 
 
 def read(relay: ScriptedRelay) -> tuple[str, str]:
-    """Subject and text of the only message there."""
+    """Subject and text of the relay's only message."""
     (message,) = relay.messages
     assert message.mail.startswith(b"MAIL FROM:<>")
     assert message.recipients == ["it@example.com"]
@@ -157,7 +158,7 @@ async def test_one_of_two_ways_is_enough(here: Here) -> None:
 
 
 async def test_a_contact_that_is_a_telephone_gets_no_mail(here: Here, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has it all the same."""
+    """The log has the alarm."""
     assert await here.tell(here.settings(contact="+46 8 123 456"))
     assert here.guarded.messages == here.other.messages == []
     assert "alarm frozen: All mail has been frozen" in caplog.text
@@ -187,7 +188,7 @@ def test_what_is_missing_for_a_person_to_hear_of_it(tmp_path: Path) -> None:
     )
 
 
-# -- the relay is asked
+# -- the answer of the relay
 
 
 async def test_the_relay_is_asked_whether_it_answers(here: Here) -> None:
@@ -205,7 +206,7 @@ async def test_the_relay_is_asked_whether_it_answers(here: Here) -> None:
     assert "connecting to 127.0.0.1" in await relay_says(target)
 
 
-# -- how much is deferred
+# -- the share of deferred mail
 
 
 def test_answers_of_the_last_minutes_by_counters_that_begin_anew() -> None:
@@ -218,8 +219,8 @@ def test_answers_of_the_last_minutes_by_counters_that_begin_anew() -> None:
 
 
 def test_the_share_of_4xx_has_what_was_turned_away_without_a_verdict() -> None:
-    """Each message once: what the guard has answered is not counted again, and what its client or a recipient is to blame for is not
-    counted at all."""
+    """Each message counts once. Answers of the guard are not counted again, and failures of the client or a recipient
+    do not count."""
     turned = Turned()
 
     def away(why: Why, answer: Reply | None, *, recipients: int = 1, refused: int | None = None) -> None:
@@ -249,7 +250,7 @@ def test_the_share_of_4xx_has_what_was_turned_away_without_a_verdict() -> None:
     assert PUT_OFF not in Numbers().told({}, [], {}, {})["counts"]
 
 
-# -- what was told of a host
+# -- the memory of a host
 
 
 async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
     claimed = claims[won.index(True)]
     assert await FileMemory(tmp_path).known() == {"relay-away": claimed}
     assert not await FileMemory(tmp_path).swap(known, None)
-    with (tmp_path / "alarms.json.lock").open("w") as other:  # somebody is at it, and may be stopped
+    with (tmp_path / "alarms.json.lock").open("w") as other:  # another process holds the lock, and may be stopped
         fcntl.flock(other, fcntl.LOCK_EX)
         assert not await FileMemory(tmp_path).swap(claimed, None)
     assert await FileMemory(tmp_path).swap(claimed, None)
@@ -268,7 +269,7 @@ async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
 
 
 async def test_who_only_looks_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
-    """Root does, for one: the service could not read what is root's."""
+    """A file that root creates while it reads would be unreadable for the service."""
     assert await FileMemory(tmp_path).known() == {}
     assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == []
 

@@ -1,4 +1,5 @@
-"""What people did stands in the log once, whichever process they did it in, and whoever tells it dies, is late or has company."""
+"""Actions of people are logged once, whichever process they happen in, and even if a follower dies, is late or has a
+rival."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from tests.guard.house import House, house
 
 
 def at_the_command_line(home: House) -> Freezes:
-    """As cli's services make it: with the store itself, which tells nobody."""
+    """Freezes as the cli's services build them: on the store itself, without a log."""
     return Freezes(home.store, home.clock, new_id=ids(), recall_seconds=0)
 
 
@@ -30,7 +31,7 @@ async def test_a_freeze_at_the_command_line_is_told_once(tmp_path: Path) -> None
     async with house(tmp_path) as home:
         told: list[Event] = []
         one, other = (AuditFollower(Cursors(home.store), home.clock, told.append) for _ in range(2))
-        assert await one.told() == 0  # begins with what happens from now on
+        assert await one.told() == 0  # begins with later events
         await freeze(home)
         assert [await one.told(), await other.told(), await one.told()] == [1, 0, 0]
         [line] = told
@@ -56,7 +57,7 @@ async def test_what_was_done_while_nobody_told_is_told_later_and_in_order(tmp_pa
 async def test_what_the_processes_tell_themselves_is_not_told_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of every kind: by the process in which it happened, or of the journal; by one of them."""
+    """Each kind is logged either by the process in which it happens or by the follower, never by both."""
     async with house(tmp_path) as home:
         itself, of_the_journal = list[Event](), list[Event]()
         log = EventLog(itself.append)
@@ -83,7 +84,7 @@ async def test_one_who_dies_between_the_line_and_the_cursor_tells_it_twice_not_n
         with pytest.raises(LedgerError):
             await AuditFollower(Dying(home.store), home.clock, told.append).told()
         after = AuditFollower(Cursors(home.store), home.clock, told.append)
-        assert await after.told() == 0  # the dead one's lease
+        assert await after.told() == 0  # the dead one's lease is still valid
         home.clock.pass_(seconds=LEASE_SECONDS + 1)
         assert await after.told() == 1
         assert len(told) == 2

@@ -1,4 +1,4 @@
-"""Networks that let in more than was probably meant."""
+"""Warnings about client networks that are wider than intended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates that are renewed while they are in use: taken up when they are whole, kept out when they are not; and their ends."""
+"""Certificates replaced while in use: taken into use if complete, ignored if not; and warnings before they expire."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CA = trustme.CA()
 
 
 def issued(folder: Path, days: float = 90) -> tuple[Path, Path, bytes]:
-    """A pair in the folder, in the place of the one before; and the certificate, by which it is known again."""
+    """Write a new pair over the old one: the paths, and the certificate in DER."""
     made = CA.issue_cert("localhost", "127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=days))
     certificate, key = folder / "guard.pem", folder / "guard.key"
     made.private_key_pem.write_to_path(key)
@@ -32,7 +32,7 @@ def issued(folder: Path, days: float = 90) -> tuple[Path, Path, bytes]:
 
 
 def shown(context: ssl.SSLContext) -> bytes:
-    """The certificate that a client sees now."""
+    """The certificate that a client gets now, in DER."""
     trusting = ssl.create_default_context()
     CA.configure_trust(trusting)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -1,4 +1,4 @@
-"""Clients of the last 30 days whom the settings would turn away, by a journal that the guard itself has written."""
+"""Clients of the last 30 days that the settings would refuse, by the journal of a real guard."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ SESSIONS: list[dict[str, Any]] = [
     {"client_ip": "192.0.2.1", "listener": "inside"},
     {"client_ip": "192.0.2.1", "listener": "inside"},
     {"client_ip": "198.51.100.7", "listener": "inside"},
-    {"client_ip": "203.0.113.9", "peer": "192.0.2.25", "listener": "inside"},  # its MTA told of it
-    {"client_ip": "198.51.100.8", "listener": ""},  # of an earlier version
+    # the client's address is by its MTA (``peer``)
+    {"client_ip": "203.0.113.9", "peer": "192.0.2.25", "listener": "inside"},
+    {"client_ip": "198.51.100.8", "listener": ""},  # an entry of an earlier version
 ]
 
 
@@ -59,7 +60,7 @@ def test_of_before_listeners_were_written_down_a_trusted_mta_may_have_told(story
 
 
 def test_a_schema_of_before_is_read_as_well(story: Path) -> None:
-    """It is asked before an upgrade."""
+    """The check runs before an upgrade, when the schema is still the old one."""
     with sqlite3.connect(next(story.rglob("*.db"))) as database:
         database.execute("UPDATE alembic_version SET version_num = '0007'")
     assert len(told(story, "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [127.0.0.1]}]}")) == 4

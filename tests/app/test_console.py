@@ -1,4 +1,4 @@
-"""The console part as it runs: beside a policy file that is not what is in force, and under a policy that it cannot read."""
+"""The console part: with a policy file that differs from the policy in force, and with a policy that it cannot read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def installed(folder: Path) -> Settings:
 
 
 async def prepared(settings: Settings) -> None:
-    """There is a policy in force, and Eva has an account."""
+    """Put a policy in force, and make an account for Eva."""
     await start.prepare(settings, by="test", parts=("console",))
     async with opened(settings) as (store, _):
         await accounts(
@@ -74,7 +74,7 @@ async def prepared(settings: Settings) -> None:
 
 @asynccontextmanager
 async def console(settings: Settings) -> AsyncIterator[Browser]:
-    """Eva, signed in."""
+    """A browser with Eva signed in."""
     part = Console(settings)
     await part.start()
     try:
@@ -108,7 +108,7 @@ async def test_the_policy_page_says_that_the_file_is_another_one(tmp_path: Path)
 
 
 async def test_pages_under_a_policy_that_cannot_be_read(tmp_path: Path) -> None:
-    """Whoever decides is told why nothing is there to decide on; signing in, one's own account and the freeze work all the same."""
+    """The pages of decisions say why they are empty; signing in, the own account and freezing work."""
     settings = installed(tmp_path)
     await prepared(settings)
     async with opened(settings) as (store, _):

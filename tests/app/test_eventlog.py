@@ -1,4 +1,4 @@
-"""One line a message: the verdict waits for what the relay said, and everything else is told once it is committed."""
+"""One log line for a message: the verdict waits for the relay's answer; other events are logged at their commit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 @asynccontextmanager
 async def opened(folder: Path, committed: Committed) -> AsyncIterator[Store]:
-    """A store with a policy in force, and a subscriber of what it commits."""
+    """A store with a policy in force; ``committed`` gets its events."""
     url = sqlite_url(folder / "guard.db")
     async with open_store(url, secret=SECRET, state_dir=folder, clock=Clock(), committed=committed) as store:
         await store.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
@@ -49,12 +49,12 @@ async def store(tmp_path: Path, told: list[Event]) -> AsyncIterator[Store]:
 
 
 async def published(store: Store) -> None:
-    """Whatever was answered is published too: one thread does both, in turn."""
+    """Wait until all events of finished writes are published: one thread does both in order."""
     await store.write(lambda batch: None)
 
 
 async def written(store: Store) -> None:
-    """Whatever was noted is in the journal."""
+    """Wait until all noted outcomes are in the journal."""
     await store.journal.record([Event(kind=Kind.EXPORTED, id="last", at=NOW)])
     await published(store)
 

@@ -1,4 +1,4 @@
-"""What is on disk: secrets reach what needs them, and nothing else."""
+"""Files on disk: secrets reach only the parts that need them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_state_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_what_root_makes_first_belongs_to_the_guard(tmp_path: Path) -> None:
-    """Lists may be synced by an administrator before the guard was ever started."""
+    """An administrator may sync lists as root before the first start."""
     given = settings(tmp_path, "")
     given.state.mkdir()
     os.chown(given.state, 12345, 12346)

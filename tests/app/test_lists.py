@@ -1,4 +1,4 @@
-"""Whether somebody is on a list, asked of the index in use; and the same people counted over two versions of one list, end to end."""
+"""Membership by the index in use; and people counted over two versions of a list, from the index to the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def read(settings: Settings, digester: Digester, people: list[str], now: datetime) -> list[Event]:
-    """The list is read with these people on it; what is journalled of it."""
+    """The journal events of a sync of the list with these people."""
     base = settings.policy.parent
     (base / "news.csv").write_text("\n".join(["email", *people]) + "\n")
     info = ListInfo(name="news", members=({"csv": "news.csv", "column": "email"},))
@@ -62,7 +62,7 @@ async def test_a_list_that_changed_between_two_messages_in_a_report(
     store: Store,  # noqa: F811
     clock: Clock,  # noqa: F811
 ) -> None:
-    """To a list's address before and after three came and two left, and to two people alone, of whom one is on it now."""
+    """To the list before and after a change, and then to two single people, of whom one is on the list now."""
     digester = Digester(KEY)
     people = [f"p{n}@kund.se" for n in range(100)]
     sizes: dict[str, int] = {}

@@ -1,4 +1,5 @@
-"""Groups whose people a directory or a sign-on names: who counts, and for how long where the directory is away or answers nonsense."""
+"""Approver groups from a directory or single sign-on: who counts, and for how long if the directory is away or answers
+nonsense."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def with_directory(group: str = "cn=guards,dc=example,dc=com", also: str = "") -
 
 
 class Directory:
-    """Answers what it is told to, and counts how often it was asked."""
+    """A directory with a set answer, which counts its queries."""
 
     def __init__(self, people: People) -> None:
         self.people, self.wrong, self.asked = people, "", 0
@@ -123,7 +124,7 @@ async def test_a_directory_that_is_away_counts_for_a_day_and_the_quorum_never_sh
 
 
 async def test_another_directory_is_another_answer(tmp_path: Path) -> None:
-    """What the one named before has said does not count until the new one answers."""
+    """The former directory's answer stops counting before the new one answers."""
     directory = Directory((STENS,))
     async with asking(tmp_path, directory) as (home, memberships):
         await memberships.step()

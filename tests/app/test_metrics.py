@@ -1,4 +1,4 @@
-"""The metrics part over real HTTP, on both engines: what it answers, and what can never stop it from answering."""
+"""The metrics part over real HTTP, on both engines: its answers, and that nothing stops it from answering."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def configured(folder: Path, url: str = "sqlite:///var/smtpguard.db") -> Setting
 
 @pytest.fixture
 async def settings(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Of an installation that is set up; it is looked at often."""
+    """Settings of a prepared installation, with a short interval between looks."""
     monkeypatch.setattr(metrics, "LOOK_SECONDS", 0.02)
     made = configured(tmp_path, url)
     await start.prepare(made, by="root", parts=("proxy",))
@@ -70,7 +70,7 @@ async def serving(settings: Settings) -> AsyncIterator[Metrics]:
 
 
 async def ask(settings: Settings, said: bytes = GET, source: str = "127.0.0.1") -> tuple[str, dict[str, str], str]:
-    """Status line, headers and body of an answer, after which the connection is closed."""
+    """Status line, headers and body of the answer to a request, after which the server closes."""
     assert settings.metrics is not None
     reader, writer = await asyncio.open_connection("127.0.0.1", settings.metrics.port, local_addr=(source, 0))
     writer.write(said)
@@ -133,7 +133,7 @@ async def test_a_database_that_goes_away_and_comes_back(settings: Settings, capl
 
 
 async def test_nothing_that_it_needs_is_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No secret, no database: it answers at once, and looks when there is something to look at."""
+    """Without a secret and a database it answers at once, and looks once they exist."""
     monkeypatch.setattr(metrics, "LOOK_SECONDS", 0.02)
     settings = configured(tmp_path)
     async with serving(settings):
@@ -144,7 +144,7 @@ async def test_nothing_that_it_needs_is_there_yet(tmp_path: Path, monkeypatch: p
 
 
 async def test_a_database_server_that_is_away(tmp_path: Path) -> None:
-    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+    with socket.socket() as taken:  # bound and not listening: a connection is refused
         taken.bind(("127.0.0.1", 0))
         settings = configured(tmp_path, f"postgresql://guard@127.0.0.1:{taken.getsockname()[1]}/guard")
         settings.state.mkdir()
@@ -155,7 +155,7 @@ async def test_a_database_server_that_is_away(tmp_path: Path) -> None:
 
 
 async def test_while_a_look_hangs_every_scrape_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And however many there are, nobody looks for their sake."""
+    """Scrapes start no look, however many they are."""
     looks = 0
 
     async def hang(*_: object) -> None:
@@ -280,7 +280,7 @@ def get(path: str, accept: str = "") -> bytes:
 
 
 async def test_whether_it_lives_and_is_ready(settings: Settings) -> None:
-    """Ready once the store was seen, and no more where the relay does not answer; it lives all the time."""
+    """It is ready once the store was read, and not while the relay does not answer. It is alive all the time."""
     async with serving(settings) as part:
 
         async def ready() -> str:
@@ -303,7 +303,7 @@ async def test_whether_it_lives_and_is_ready(settings: Settings) -> None:
 
 
 async def test_a_store_that_is_away_is_not_ready_and_lives(tmp_path: Path) -> None:
-    settings = configured(tmp_path)  # nothing was ever served there
+    settings = configured(tmp_path)  # no store was ever prepared there
     async with serving(settings):
         status, _, body = await ask(settings, get("/readyz"))
         assert "503" in status

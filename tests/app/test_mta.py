@@ -1,4 +1,4 @@
-"""Whether our milter answers: asked as an MTA would."""
+"""The check that our milter answers, made as an MTA would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known for operations, of a real installation: looked at, remembered while the store is away, and told from memory."""
+"""Operational numbers of a real installation: read, and kept in memory while the store is away."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Here:
         await self.watching.look(self.store, self.policies)
 
     def told(self, name: str, *labels: str) -> float | None:
-        """None: it is not there."""
+        """The value of a metric; None if it has no such labels."""
         number = self.watching.numbers().get(f"smtpguard_{name}", {}).get(labels)
         assert number is None or isinstance(number, (int, float))
         return number
@@ -63,7 +63,7 @@ class Here:
 
 @asynccontextmanager
 async def installation(folder: Path, webhooks: str = "[]") -> AsyncIterator[Here]:
-    """The sample, with its lists read just now."""
+    """A prepared sample installation, with its lists just read."""
     config = Path(shutil.copytree(shipped(), folder / "etc")) / "smtpguard.yaml"
     config.write_text(config.read_text().replace("webhooks: []", f"webhooks: {webhooks}"))
     settings = read_settings(config)
@@ -268,7 +268,7 @@ async def test_another_policy_is_followed(here: Here) -> None:
 
 
 async def test_how_far_each_webhook_is_behind(tmp_path: Path) -> None:
-    """Of those in the settings: of one that is gone from them nobody is to be called."""
+    """Only of webhooks in the settings: one that was removed must raise no alarm."""
     webhooks = '[{url: "https://chat.example.com/secret", name: chat, secret_file: s, events: [freeze.set]}]'
     async with installation(tmp_path, webhooks) as here:
         cursors = Cursors(here.store)

@@ -1,4 +1,4 @@
-"""What each part says of itself along with its beats: what it could not record, and whether the relay answered it last."""
+"""The report that each part sends with its beats: messages without a verdict, answers, and the relay's last answer."""
 
 from __future__ import annotations
 

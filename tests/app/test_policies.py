@@ -1,4 +1,4 @@
-"""The policy in force, followed: whoever says that they are away is known of in a process as soon as the gate has moved."""
+"""Following the policy in force: an absence is known in a process as soon as the gate has moved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key set in a policy's text: what stands around it stays."""
+"""Setting a key in a policy's text leaves the text around it."""
 
 from __future__ import annotations
 

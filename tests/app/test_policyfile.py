@@ -1,4 +1,5 @@
-"""How the policy file stands to what is in force after an upgrade: what the product brings is told, and is nobody's other file."""
+"""The policy file compared with the policy in force after an upgrade: changed files of the product are not the user's
+change."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ PORK = "title: {en: pork}\ngroups: [{language: en, terms: [bacon]}]\n"
 
 @pytest.fixture
 def product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The vocabularies that come with the product."""
+    """A copy of the product's vocabularies."""
     made = tmp_path / "product" / "vocabularies"
     made.mkdir(parents=True)
     (made / "pork.yaml").write_text(PORK)
@@ -79,5 +80,5 @@ def test_a_policy_beside_the_products_files_has_them_for_its_own(settings: Setti
 
 @pytest.mark.parametrize("file", sorted((shipped() / "vocabularies").glob("*.yaml")), ids=lambda file: file.stem)
 def test_each_term_of_the_product_can_be_found(file: Path) -> None:
-    """A check of a policy does not look for them again."""
+    """A check of a policy does not test the product's terms again."""
     assert list(never_found(file.stem, load_yaml(file))) == []

@@ -1,4 +1,4 @@
-"""check --live against relays on loopback: what it finds fine, wrong and open. Nothing is ever sent."""
+"""check --live against relays on loopback: its findings; it never sends a message."""
 
 from __future__ import annotations
 
@@ -211,7 +211,8 @@ async def test_a_list_server_that_hears_everybody(tmp_path: Path, monkeypatch: p
 
 
 async def test_a_name_that_the_relay_gives_itself_is_proposed(tmp_path: Path) -> None:
-    """From its greeting and its answer to EHLO; whether mail to a list's local part is taken there, it is asked."""
+    """Names come from the greeting and the answer to EHLO. The relay is asked whether it takes mail to a list's local
+    part there."""
     async with ScriptedRelay() as relay:
         relay.on(CONNECT, "220 mx1.example.net ESMTP")
         relay.on("EHLO", "250 Relay.Example.")
@@ -230,6 +231,6 @@ async def test_a_name_that_the_relay_gives_itself_is_proposed(tmp_path: Path) ->
         ]
         assert relay.messages == []
         relay.on("EHLO", "250 localhost")
-        relay.on(CONNECT, "220 mail.example.com ESMTP")  # ours, and so the list's already
+        relay.on(CONNECT, "220 mail.example.com ESMTP")  # one of our own domains, so the list has it already
         found = await findings(tmp_path, f"{{{where}}}")
         assert states(found, "name") == []

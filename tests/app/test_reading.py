@@ -1,4 +1,4 @@
-"""What a reader is told of the policy."""
+"""The settings of the policy that a reader gets."""
 
 from __future__ import annotations
 

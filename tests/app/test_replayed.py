@@ -1,7 +1,7 @@
-"""What is said to be certain of another policy is what a guard under it does; what may be hangs on what is named.
+"""A replay is certain only of what a guard under the other policy does; else it names the facts that are unknown.
 
-The law is tried on policies, changes and days of mail drawn at random: the same mail goes through two guards, one under each
-policy, and what the journal of the first says of the second must be so.
+Tested with random policies, changes and days of mail: two guards get the same mail, one under each policy, and the
+replay of the first's journal is compared with the second.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def test_it_is_so_where_the_policy_of_then_is_gone(tmp_path: Path, seed: i
 async def test_under_the_policy_that_decided_it_a_message_gets_the_verdict_that_it_got(
     tmp_path: Path, seed: int
 ) -> None:
-    """Or nobody knows; never another. And where names are erased less is known, and nothing else."""
+    """The replay gives that verdict or none. With erased names it is certain of less, but never of anything else."""
     chance = random.Random(seed)
     before, _, _ = drawn_policies(chance)
     async with twins(tmp_path, before, before) as both:
@@ -81,7 +81,7 @@ async def test_under_the_policy_that_decided_it_a_message_gets_the_verdict_that_
 
 
 CHANGES = {"removed": 0.9, "observing": 0.9, "stricter": 0.9, "lowered": 0.85, "one more": 0.9, "enforced": 0.85}
-"""What is done to a policy of a day, and the share of its mail of which the answer is certain."""
+"""Changes of a policy, with the least share of messages for which the replay is certain."""
 
 
 def changed(policy: Plain, how: str) -> Plain:
@@ -114,7 +114,7 @@ async def test_most_is_certain_where_a_rule_is_changed(tmp_path: Path, how: str)
         assert sum(thought.certain for thought in thoughts.values()) / len(thoughts) > CHANGES[how]
 
 
-# particulars
+# # single cases
 
 
 def policy(*rules: Plain) -> Plain:
@@ -142,7 +142,7 @@ async def test_a_text_that_nobody_had_to_read_is_what_it_hangs_on(tmp_path: Path
 
 
 async def test_a_rule_that_stands_unchanged_was_asked_then(tmp_path: Path) -> None:
-    """Under whatever name, whatever it does, and without the text that it looked at."""
+    """A rule with the same condition has its answer then, whatever its id and mode, and without the text."""
     observing = {**OF_COLLEAGUES, "mode": "observe"}
     thought = await one(tmp_path, policy(observing), policy({**OF_COLLEAGUES, "id": "other"}), OUTSIDER)
     assert thought.actions == {Action.HOLD}
@@ -157,7 +157,7 @@ async def test_what_was_left_unasked_beside_a_stricter_rule_is_not_known(tmp_pat
 
 
 async def test_what_the_guard_itself_did_not_know_holds_as_it_would_have(tmp_path: Path) -> None:
-    """Lists that were stale then: that is no "may be", since doubt stands still."""
+    """The list was stale: unknown facts take effect in the replay as they did then."""
     customers = {"id": "customers", "when": {"recipients.customers": "any"}, **HOLD}
     thought = await one(tmp_path, policy(), policy(customers), OUTSIDER, days=14)
     assert thought.actions == {Action.HOLD}
@@ -178,11 +178,11 @@ async def test_of_a_mailing_that_would_wait_the_rest_may_wait(tmp_path: Path) ->
     async with twins(tmp_path, policy(), policy(FROM_THREE)) as both:
         for n in range(5):
             await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n)})
-        both.pass_(days=1.2)  # they have left the window, and the hold waits
+        both.pass_(days=1.2)  # the copies have left the window, and the hold still waits
         await both.send(MEMBERS[9], id="T9", **{**COPY, "Message_ID": "<9>", "body": "9"})
         thoughts = await both.foreseen()
         assert await broken(both, thoughts) == []
-    # without a rule that counted them, a count is known from the message itself alone
+    # if no rule counted them, the count is known only from the message itself
     assert [set(thoughts[f"T{n}"].hangs) for n in (0, 4)] == [{"mailing.customers"}, {"mailing.customers", COPIES}]
     counted = {**FROM_THREE, "when": {"mailing.customers": ">= 30"}}
     async with twins(tmp_path / "counted", policy(counted), policy(FROM_THREE)) as both:
@@ -300,7 +300,7 @@ async def test_more_than_is_remembered_makes_nothing_certain(tmp_path: Path, mon
 
 
 async def test_a_test_of_a_mailing_waits_whatever_the_rules_say(tmp_path: Path) -> None:
-    """What was sent to be approved beforehand is never sent on."""
+    """A message sent for approval beforehand is never relayed."""
     async with twins(tmp_path, policy(), policy(OF_COLLEAGUES)) as both:
         home = both.first
         await home.store.journal.record([asked_beforehand(home)])
@@ -321,7 +321,7 @@ async def test_a_list_of_the_file_alone_is_asked_as_it_is_today(tmp_path: Path) 
     after = policy({"id": "customers", "when": {"recipients.customers": "any"}, **HOLD})
     after["lists"]["offers"] = {"addresses": ["offers@lists.example.com"], "members": {"csv": "offers.csv"}}
     async with twins(tmp_path, policy(), after) as both:
-        await both.send("x1@example.org", id="T1")  # who is on it
+        await both.send("x1@example.org", id="T1")  # a member of the list
         await both.send("x2@example.org", id="T2", Message_ID="<2>")
         await both.send("offers@lists.example.com", id="T3", Message_ID="<3>")
         thoughts = await both.foreseen()

@@ -1,4 +1,4 @@
-"""The walk through the journal, with the policies of then: what belongs to it, and what earlier versions kept."""
+"""Replaying the journal with the policies of that time, and with entries of earlier versions."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ R, H = {Action.RELAY}, {Action.HOLD}
 
 
 async def test_who_is_a_customer_may_be_another_question(home: House) -> None:
-    """Whether a colleague on a list is one changes what was counted: nothing of it is certain then."""
+    """Whether colleagues on a list are customers changes the counts, so nothing that depends on them is certain."""
     await sent(home, "m1")
     after = policy(many(1))
     assert actions(await compared(home, after)) == [(R, H)]
@@ -96,7 +96,7 @@ async def test_each_message_before_both(home: House) -> None:
 
 
 async def test_what_another_policy_decided_is_thought_over_by_both(home: House) -> None:
-    """A week in which the policy was changed: the policy in force did not decide on all of it."""
+    """The policy changed within the week, so both policies decide on messages that neither decided then."""
     reach: Plain = {"id": "reach", "when": {"recipients.reach": "any"}, "then": "hold"}
     await sent(home, "T1")
     await home.put(documents(policy(reach)))
@@ -134,7 +134,7 @@ async def test_a_policy_of_then_that_this_version_does_not_read(home: House) -> 
 
 
 async def test_of_an_entry_of_an_earlier_version_what_it_tells_is_certain(home: House) -> None:
-    """It had what was not as with nearly all mail in ``data``, and a count where any rule had asked."""
+    """Its ``data`` had only unusual facts, and a count only if a rule asked for it."""
     before = policy(many(30))
     await home.put(documents(before))
     await home.follow()
@@ -159,7 +159,7 @@ def _as_before(batch: Batch) -> None:
 
 
 async def test_a_list_that_only_the_file_has_is_read_for_it(home: House) -> None:
-    """Nothing has synced it yet; it is read as it is now, and thrown away."""
+    """A list that was never synced is read for the replay, and its index is thrown away."""
     (home.folder.parent / "offers.csv").write_text(f"email\n{MEMBERS[0]}\npeter@partner.example\n")
     for name in ("ramadan", "news"):
         (home.folder.parent / f"{name}.csv").write_text("email\nsomebody@example.net\n")

@@ -1,4 +1,4 @@
-"""What the settings say reaches the services: the times of a hold, and the hooks of freezing and thawing."""
+"""Settings reach the services: the deadlines of holds, and the hooks of freezes and thaws."""
 
 from __future__ import annotations
 

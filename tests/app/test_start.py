@@ -1,4 +1,4 @@
-"""A first start and an upgrade leave nothing of Alembic in the process that goes on."""
+"""A first start and an upgrade leave no module of Alembic in the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts that fail, one after the other: somebody hears of it once, however the file with it stands, and again each day."""
+"""Repeated failed starts: one alarm, whatever the state of its file, and again each day."""
 
 from __future__ import annotations
 

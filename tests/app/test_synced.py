@@ -1,4 +1,4 @@
-"""The first sync of lists, before mail comes: bounded in time, journalled, and only of what nobody has read yet."""
+"""The first sync of lists before mail: bounded in time, journalled, and only of lists that were never read."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ async def test_lists_are_known_before_the_parts_start(settings: Settings) -> Non
 async def test_a_source_that_hangs_keeps_nobody_waiting(settings: Settings) -> None:
     source = settings.policy.parent / "lists" / "newsletter.csv"
     source.unlink()
-    os.mkfifo(source)  # to open it is to wait for somebody who writes
+    os.mkfifo(source)  # open() waits for a writer
     await first_time(settings, read_policy(settings), by="root", seconds=0.5)
     assert states(settings)["newsletter"] is State.MISSING
-    os.close(os.open(source, os.O_RDWR | os.O_NONBLOCK))  # lets the thread go
+    os.close(os.open(source, os.O_RDWR | os.O_NONBLOCK))  # ends the thread
 
 
 async def test_a_source_that_is_not_there_stops_nothing(settings: Settings) -> None:

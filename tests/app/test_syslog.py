@@ -1,4 +1,4 @@
-"""Checkpoints go to a syslog server as RFC 5424 has it, and what arrives there proves the journal."""
+"""Checkpoints sent to a syslog server in the format of RFC 5424 prove the journal."""
 
 from __future__ import annotations
 

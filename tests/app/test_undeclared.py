@@ -1,4 +1,5 @@
-"""What the journal shows and nothing declares: a tool that sends mailings, and people at a listener that proves nobody."""
+"""Findings from the journal: a tool that sends mailings without a declared stream, and people at a listener that proves
+no sender."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ async def news(
 
 @pytest.mark.parametrize("origin", ["", "{clients: [127.0.0.5]}", "{clients: [127.0.0.9]}", "{dkim: news.example.com}"])
 async def test_a_tool_that_nothing_declares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
-    """With an origin that may be its own, it is known; a signature is not in the journal."""
+    """A declared origin covers it if its clients or domain fit; the journal has no signatures."""
     stream = f"streams:\n  news: {{from: news@example.com, origin: {origin}}}\n" if origin else "streams:\n"
     async with whole(tmp_path, monkeypatch, text=FRESH.replace("streams:\n", stream, 1)) as guard:
         await news(guard, "news@example.com", READERS[:19], source="127.0.0.5")

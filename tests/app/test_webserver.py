@@ -1,4 +1,4 @@
-"""The web server of console and metrics against clients that hold their connections and say nothing: real sockets on loopback."""
+"""The web server of console and metrics against silent and slow clients, with real sockets on loopback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import uvicorn
 from smtpguard.app.webserver import Server, configured, patient
 
 SOON = 0.3
-LARGE = 64 << 20  # more than the kernel keeps for who does not read
+LARGE = 64 << 20  # more than the kernel buffers for a client that does not read
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -46,7 +46,7 @@ async def serving(**how: Any) -> AsyncIterator[tuple[int, Server]]:
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
-    """What came before the server closed."""
+    """What the server sent before it closed."""
     try:
         return await asyncio.wait_for(reader.read(), 120)
     except ConnectionError:
@@ -100,14 +100,14 @@ async def test_no_connection_lasts_longer_than_it_may(said: bytes) -> None:
                     await asyncio.sleep(0)
                 while server.server_state.connections:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            read = 0  # what is read now is what the kernel had for it
+            read = 0  # only what the kernel had buffered
             with contextlib.suppress(ConnectionResetError):
                 while more := await asyncio.to_thread(client.recv, 1 << 20):
                     read += len(more)
             assert read < LARGE
         answered = b""
         async with asyncio.timeout(120):
-            while not answered:  # on a busy machine its own connection may last too long as well
+            while not answered:  # on a busy machine this connection may exceed its time too
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 answered = await ended(reader)

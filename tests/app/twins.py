@@ -1,6 +1,4 @@
-"""Two guards that are sent the same mail, each under a policy of its own, and what is read out of the first one's journal of what
-the second does. People and freezes do the same in both, as far as there is the same to do.
-"""
+"""Two guards under two policies that get the same mail, freezes and decisions; and the replay of the first's journal."""
 
 from __future__ import annotations
 
@@ -38,7 +36,7 @@ def documents(policy: Plain) -> dict[str, bytes]:
 
 
 def sample() -> Plain:
-    """The house's policy, with rules that ask of everything else as well."""
+    """The house's policy, plus rules on the other facts."""
     policy: Plain = yaml.safe_load(POLICY)
     policy["lists"]["news"]["avoid"] = ["wine"]
     policy["lists"]["staff"] = {"addresses": [STAFF], "members": {"csv": "staff.csv"}, "audience": "staff"}
@@ -62,19 +60,19 @@ class Twins:
             home.term = Deadlines(copies=COPIES, release_delay_seconds=0)
 
     async def send(self, *to: str, lost: bool = False, **more: Any) -> None:
-        """The same to both. ``lost``: nobody knows whether the relay took it."""
+        """Submit the same message to both. ``lost``: the relay's answer after the dot is lost."""
         for home in (self.first, self.second):
             gone = Lost(LATER, after_dot=True) if lost else None
             await home.intake()(home.transaction(*to, **deepcopy(more)), Way(raises=gone))
 
     async def reload(self, policy: Plain) -> None:
-        """The first goes on under another policy."""
+        """Put another policy in force in the first."""
         self._grounds[await self.first.put(documents(policy))] = policy
         await self.first.follow()
         await self.first.watch.read()
 
     async def really(self, id: str) -> Action:
-        """What the second did. A message that it holds already is held, whatever it thinks of the retry."""
+        """The second's action. A retry of a message that it holds counts as held, whatever its verdict."""
         [data] = [data for kind, data in await self.second.settled(id) if kind == Kind.VERDICT.value]
         return Action.HOLD if data["retry"] or "mailing-stored" in data["rules"] else Action[data["action"].upper()]
 
@@ -90,7 +88,7 @@ class Twins:
             await home.watch.read()
 
     async def decide(self, hold_id: str, choice: Choice) -> None:
-        """What people decide on a hold of the first, they decide in the second too where it waits there as well."""
+        """Vote on a hold of the first, and of the second if it waits there too."""
         for home in (self.first, self.second):
             hold = await home.store.holds.find(hold_id)
             for who in ("eva@example.com", "dpo@example.com"):
@@ -107,8 +105,8 @@ class Twins:
             home.clock.pass_(**time)
 
     async def foreseen(self, *, full: bool = True, kept: bool = True) -> dict[str, Thought]:
-        """What the first one's journal says of what the second does. Without ``full``, where names and facts are erased; without
-        ``kept``, where the policies of then are not there any more."""
+        """The replay of the first's journal under the second's policy, by message. Without ``full``: names and facts
+        are erased. Without ``kept``: the policies of that time are gone."""
         grounds = {sha256: ground(self.first, policy) for sha256, policy in self._grounds.items() if kept}
         other = ground(self.first, self.after)
         course, found = Replay(other, copies=COPIES), {}
