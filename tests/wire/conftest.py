@@ -1,4 +1,4 @@
-"""A certificate of the guard's, and a client that trusts it."""
+"""A certificate of the guard, and a client that trusts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A guard's SMTP side between a scripted relay and a raw client, for tests: what arrives is decided by a function."""
+"""A guard's SMTP side between a scripted relay and a raw client. A function decides about each message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop run until it is so; a limit that only a failure meets."""
+    """Let the loop run until the condition holds. Only a failure reaches the time limit."""
     async with asyncio.timeout(600):
         while not condition():  # noqa: ASYNC110 (nobody tells of it)
             await asyncio.sleep(0.001)
@@ -43,7 +43,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 class Clock:
-    """Stands still until told otherwise."""
+    """A clock that moves only when the test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -54,13 +54,13 @@ class Clock:
 
 @dataclass
 class Client:
-    """Says octets and hears replies, with a limit on waiting that only a failure meets."""
+    """Sends octets and reads replies. Only a failure reaches the time limit."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def hear(self) -> str:
-        """One reply, its lines joined by a newline, without CRLF."""
+        """One reply, its lines joined by LF, without CRLF."""
         lines: list[str] = []
         while True:
             line = await asyncio.wait_for(self.reader.readline(), 600)
@@ -71,7 +71,7 @@ class Client:
                 return "\n".join(lines)
 
     async def hear_end(self) -> bytes:
-        """All that comes until the connection is closed."""
+        """Everything up to the end of the connection."""
         try:
             return await asyncio.wait_for(self.reader.read(), 600)
         except ConnectionError:
@@ -81,7 +81,7 @@ class Client:
         self.writer.write(octets)
 
     async def ask(self, *lines: str | bytes) -> str:
-        """Say lines, each ended by CRLF, in one write; the last of their replies."""
+        """Send lines, each with CRLF, in one write; return the last of their replies."""
         self.say(b"".join((line.encode() if isinstance(line, str) else line) + b"\r\n" for line in lines))
         said = ""
         for _ in lines:
@@ -89,14 +89,14 @@ class Client:
         return said
 
     async def begin(self, *recipients: str, mail: str = "MAIL FROM:<anna@example.com>") -> str:
-        """EHLO if nothing was said yet, MAIL, RCPTs and DATA; the reply to DATA."""
+        """Send EHLO if needed, MAIL, RCPTs and DATA; return the reply to DATA."""
         await self.ask(mail)
         for recipient in recipients or ("bob@example.net",):
             await self.ask(f"RCPT TO:<{recipient}>")
         return await self.ask("DATA")
 
     async def send(self, content: bytes, *recipients: str, mail: str = "MAIL FROM:<anna@example.com>") -> str:
-        """A whole transaction; ``content`` goes as it is, then the dot."""
+        """A whole transaction: ``content`` as it is, then the final dot. Returns the last reply."""
         assert (await self.begin(*recipients, mail=mail)).startswith("354")
         self.say(content + b".\r\n")
         return await self.hear()
@@ -117,7 +117,7 @@ class Proxied:
     turned: list[TurnedAway] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
     nothing: list[tuple[Envelope, tuple[RefusedRecipient, ...]]] = field(default_factory=list)
-    """Transactions of which nothing came, since the relay refused recipients."""
+    """Transactions that ended because the relay refused all recipients."""
 
     async def connect(self, *, greeted: bool = True, tls: ssl.SSLContext | None = None, host: str = "") -> Client:
         extra: dict[str, Any] = {"ssl": tls, "server_hostname": "localhost"} if tls else {}
@@ -147,7 +147,7 @@ async def proxied(
     logins: Callable[[RelayPool], Logins] | None = None,
     **listener: Any,
 ) -> AsyncIterator[Proxied]:
-    """``running``: the relay is started already, by whoever stops it."""
+    """``running``: the relay is already started, and the caller stops it."""
     async with nullcontext(relay) if relay and running else relay or ScriptedRelay() as there:
         pool = RelayPool(
             RelayTarget(

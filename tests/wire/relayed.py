@@ -1,4 +1,4 @@
-"""A connection to the scripted relay, opened as the product opens it."""
+"""A connection to the scripted relay, opened by the production code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key of a domain of the tests, what is signed with it, and what a verifier makes of a message."""
+"""A domain's DKIM key, messages signed with it, and the verifier's answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIGNED = SIGNER.sign(RAW) + RAW
 
 
 async def origin(raw: bytes, record: str | None = RECORD, *, raises: bool = False, **more: Any) -> Origin | Unknown:
-    """What a verifier says of ``raw`` where NAME has ``record`` as its key; ``raises``: where nobody can say."""
+    """The verifier's answer for ``raw`` when ``record`` is the key at NAME. ``raises``: DNS fails."""
 
     async def lookup(name: str) -> bytes | None:
         if raises:
@@ -56,6 +56,6 @@ def fails(answer: Origin | Unknown, why: str) -> bool:
 
 
 def sign(raw: bytes = RAW, **more: object) -> bytes:
-    """``raw`` signed by dkimpy, in its other forms than ours."""
+    """Sign by dkimpy, with options that smtpguard's own signer does not use."""
     signer = dkim.DKIM(raw)
     return bytes(signer.sign(b"s1", DOMAIN.encode(), PEM, **more)) + raw

@@ -1,4 +1,4 @@
-"""A guard at which mail clients log in, before a relay that knows its people; for tests."""
+"""A guard where mail clients log in, in front of a relay that knows their passwords."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def xoauth2(user: str = ANNA, token: str = SECRET) -> str:
 
 
 class Slept:
-    """Time for the logins: asked for, and passed at once."""
+    """A clock for logins whose sleep returns at once."""
 
     def __init__(self) -> None:
         self.now, self.naps = 1000.0, list[float]()

@@ -1,4 +1,5 @@
-"""Content sent by BDAT: octet by octet, refused, lost and recalled as by DATA, and never to a relay that would take it for commands."""
+"""Content sent by BDAT: intact, refused, lost and recalled as with DATA, and never sent to a relay that would read it
+as commands."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from tests.wire.relayed import begin, connected, fell, stands
 TRACE = b"Received: from here\r\n"
 BODY = b"Subject: Hello\r\n\r\n.\r\n..two\r\nRSET\r\n"
 LARGE = (b"x" * 998 + b"\r\n") * 20_000
-"""More than the sockets hold, so that what happens in the middle is met there."""
+"""More than the socket buffers hold, so that a test can act in the middle."""
 
 
 @asynccontextmanager
@@ -140,7 +141,9 @@ async def test_they_are_recalled_while_they_are_in_our_buffers() -> None:
 
         async def fence() -> bool:
             assert connection._transport is not None
-            if len(relay.commands) == commands:  # a chunk that the relay stops to read fills the sockets
+            if (
+                len(relay.commands) == commands
+            ):  # the relay stops reading this chunk, so that it fills the socket buffers
                 connection._transport.write(b"BDAT 10000000\r\n" + bytes(10_000_000))
             return next(answers, False)
 

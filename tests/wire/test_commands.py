@@ -1,4 +1,4 @@
-"""What each command does in its place, what it is refused for, and what the guard sees and says of a transaction."""
+"""Each command in its place: its replies, its refusals, and the transaction that reaches the guard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content: one end alone is its end, however it is cut into chunks; what must not be in it is refused; nothing is changed."""
+"""Content of DATA: only CRLF.CRLF ends it, however it is cut; forbidden octets are refused; nothing is changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL = Limits(spool_octets=64)
 
 
 def arrive(octets: bytes, spool: Path, limits: Limits | None = None, size: int = 0) -> tuple[Arrived | Reply, bytes]:
-    """Feed ``octets`` in chunks of ``size``, until the end; what came of it, and what was left of all octets."""
+    """Feed ``octets`` in chunks of ``size`` until the end. Returns the result, and the octets behind the end."""
     arriving = Arriving(limits or Limits(), spool)
     size = size or len(octets)
     try:
@@ -77,7 +77,8 @@ LINES = st.lists(
 @given(LINES, st.binary(max_size=8), st.integers(1, 9), st.sampled_from([16, 1 << 20]))
 @settings(max_examples=250, deadline=None)
 def test_every_content_survives_every_cut(lines: list[bytes], behind: bytes, size: int, spool_octets: int) -> None:
-    """Stuffed as a client would, cut as the network may, small or spooled: octet by octet the same, and the rest is the rest."""
+    """Content that is stuffed as by a client, cut anywhere, in memory or spooled, arrives intact, and so do the octets
+    behind it."""
     said = b"".join(line + b"\r\n" for line in lines)
     stuffed = b"".join((b"." if line.startswith(b".") else b"") + line + b"\r\n" for line in lines)
     with tempfile.TemporaryDirectory() as spool:
@@ -149,7 +150,7 @@ def test_the_disk_fails_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("size", [1, 100, 0])
 def test_size_limit_counts_the_message_not_its_stuffing(size: int, tmp_path: Path) -> None:
-    content = b"..x\r\n" * 20  # a message of 80 octets
+    content = b"..x\r\n" * 20  # 80 octets after unstuffing
     limits = Limits(message_octets=80)
     assert isinstance((arrive(content + b".\r\n", tmp_path, limits, size))[0], Arrived)
     assert (arrive(content + b"y\r\n.\r\n", tmp_path, limits, size))[0] == reply.TOO_BIG
@@ -185,7 +186,7 @@ def test_many_short_lines_take_no_memory(tmp_path: Path) -> None:
     arriving = Arriving(Limits(line_octets=1000), tmp_path)
     tracemalloc.start()
     try:
-        for _ in range(128):  # 32 MB of them
+        for _ in range(128):  # 32 MB in all
             arriving.feed(chunk)
             if arriving.heavy:
                 arriving.unload()

@@ -1,4 +1,4 @@
-"""Messages of our own through the pool to a relay that is told how to behave: parameters, refusals, bytes, loss."""
+"""smtpguard's own messages through the pool to a scripted relay: parameters, refusals, content, loss."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def codes(answers: Answers) -> list[str]:
 
 
 def ours(answers: Answers) -> list[str]:
-    """Codes of what was said in the relay's stead."""
+    """Enhanced codes of the replies that smtpguard made itself."""
     assert all(isinstance(r, Unsendable) for r in answers.replies)
     return [str(r.enhanced) for r in answers.replies]
 
@@ -86,7 +86,7 @@ async def test_parameters_go_to_a_relay_that_offers_them() -> None:
 
 
 async def test_who_sends_reports_of_success() -> None:
-    """A relay that knows DSN itself; of another nobody will (RFC 3461 section 5.2)."""
+    """A relay with DSN reports itself. For another, no report comes unless smtpguard sends it (RFC 3461, section 5.2)."""
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         assert (await deliveries.deliver(envelope(), PLAIN, b"", stands)).reports
     async with ScriptedRelay(keywords=["PIPELINING"]) as relay, through(relay) as deliveries:
@@ -104,7 +104,7 @@ async def test_8_bit_to_a_7_bit_relay() -> None:
         declared = envelope("bo@example.net", "di@example.net", body=Body.EIGHTBITMIME)
         assert ours(await deliveries.deliver(declared, EIGHT, b"", stands)) == ["5.6.3"] * 2
         assert relay.messages == []
-        # declared but 7-bit after all, and undeclared as it came in: both go
+        # declared 8-bit but 7-bit, and 8-bit that the client did not declare: both are sent
         assert codes(await deliveries.deliver(declared, PLAIN, b"", stands)) == ["250 2.0.0"] * 2
         assert codes(await deliveries.deliver(envelope(), EIGHT, b"", stands)) == ["250 2.0.0"]
         assert relay.messages[1].content == EIGHT.raw

@@ -1,6 +1,6 @@
-"""DKIM of our own signing, verified; and what must not count: see RFC 6376 sections 3.5 and 8, and RFC 8463.
+"""DKIM: messages signed by smtpguard verify, and what must not count does not (RFC 6376, sections 3.5 and 8; RFC 8463).
 
-Keys, and where they come from: test_dkim_keys.
+For keys and where they come from, see test_dkim_keys.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ async def test_a_signature_that_does_not_cover_from_does_not_count() -> None:
 
 
 async def test_a_signature_that_does_not_cover_the_subject_does_not_count() -> None:
-    """Not one that was changed, and not one that was added."""
+    """Whether the Subject is changed or added."""
     silent = RAW.replace(b"Subject: Offers\r\n", b"")
     for raw in (RAW, silent):
         signed = sign(raw, include_headers=[b"from", b"to"])
@@ -165,7 +165,7 @@ async def test_headers_we_freeze_cannot_be_added() -> None:
 
 
 async def test_expiry_is_by_the_clock_that_was_given() -> None:
-    # expired signatures are made by hand: dkimpy writes no x=
+    # x= is put in by hand: dkimpy does not write it
     signed = SIGNER.sign(RAW).replace(b"; q=", b"; x=2000000000; q=") + RAW
     assert fails(await origin(signed, now=lambda: 2_000_000_001.0), "expired")
     assert fails(await origin(signed, now=lambda: 1_999_999_999.0), "does not match")

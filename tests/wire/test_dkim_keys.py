@@ -1,6 +1,6 @@
-"""Keys of DKIM: which count, how they come from the DNS and what it means when they do not; and our own (RFC 6376 section 3.6, RFC 8301).
+"""DKIM keys: which count, DNS lookups and their failures, and smtpguard's own keys (RFC 6376, section 3.6; RFC 8301).
 
-What a signature must cover, and what was changed: test_dkim.
+For what a signature must cover, see test_dkim.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ async def test_a_small_key_does_not_count() -> None:
     )
     record = "v=DKIM1; p=" + base64.b64encode(public).decode()
     signed = DkimSigner(domain=DOMAIN, selector="s1", key=tiny_pem).sign(RAW) + RAW
-    assert proves(await origin(signed, record))  # 1024 is the least that counts (RFC 8301)
+    assert proves(await origin(signed, record))  # 1024 bits is the least that counts (RFC 8301)
     assert fails(await origin(signed, RECORD), "does not match")
 
 
@@ -84,14 +84,14 @@ async def test_a_resolver_that_cannot_say_is_unknown_never_no() -> None:
     answer = await origin(SIGNED, raises=True)
     assert isinstance(answer, Unknown)
     assert DOMAIN in answer.why
-    # pinned keys need no resolver; what else was signed is told apart
+    # pinned keys need no DNS; the other domain is reported as unresolved
     other = dkim.DKIM(RAW).sign(b"x", b"esp.example", PEM)
     answer = await origin(other + SIGNED, raises=True, pinned={NAME: RECORD})
     assert answer == Origin(domains=frozenset({DOMAIN}), unresolved=frozenset({"esp.example"}))
 
 
 class FakeDns(asyncio.DatagramProtocol):
-    """Answers TXT for NAME; SERVFAIL for names with "broken", nothing for "silent"."""
+    """Answers TXT for NAME, SERVFAIL for names with "broken", and nothing for "silent"."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -125,7 +125,7 @@ async def test_keys_from_the_dns() -> None:
     try:
         assert await resolver.txt(NAME) == RECORD.encode()
         assert await resolver.txt(NAME) == RECORD.encode()
-        assert server.asked == 1  # remembered
+        assert server.asked == 1  # cached
         assert await resolver.txt("nothing._domainkey.example.com") is None
         assert await resolver.txt("x" * 70 + "._domainkey.example.com") is None
         assert await resolver.txt("a..b") is None

@@ -1,4 +1,4 @@
-"""What EHLO offers, by itself and in a dialog, while the relay is there and while it is not."""
+"""The keywords of EHLO, alone and in a dialog, with the relay up and down."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ async def test_what_was_not_offered_is_refused(tmp_path: Path) -> None:
 
 
 async def test_ehlo_while_no_relay_was_ever_reached(tmp_path: Path) -> None:
-    """To offer less would make a client bounce what needs more, and so would a HELO after a refusal: it is sent away."""
+    """The reply is 421. With fewer keywords, a client would bounce mail that needs the missing ones; after a refusal it
+    would try HELO."""
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay, target={"wait_seconds": 60, "down_seconds": 0}) as world:
         await relay.stop()

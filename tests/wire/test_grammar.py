@@ -1,4 +1,4 @@
-"""MAIL, RCPT, HELO and XFORWARD on raw bytes: what is taken, what is refused, and that nothing else ever happens."""
+"""Parsing MAIL, RCPT, HELO and XFORWARD from raw bytes: what is accepted, what is refused, and no other exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a guess at a password waits: by name, by address, in turn, within bounds; the clock is the test's."""
+"""Delays of password guesses: by name, by address, in turn, and limited. The test sets the clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a session with the relay is opened: greeting, TLS, AUTH; and what it is not opened without."""
+"""Opening a session with the relay: greeting, TLS and AUTH, and what it is not opened without."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ async def test_starttls(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
         connected(relay, tls=tls, ca_file=tmp_path / "ca.pem") as connection,
     ):
         assert connection.tls
-        assert set(connection.extensions) == {"PIPELINING", "DSN"}  # what was said under TLS
+        assert set(connection.extensions) == {"PIPELINING", "DSN"}  # the keywords offered under TLS
         await begin(connection)
         big = BODY * 50_000
         assert (await connection.data([big], stands)).code == 250
@@ -283,7 +283,7 @@ async def test_a_password_is_never_said_in_plain(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     target = {"user": "guard", "password": "s3cret"}
-    for context in (None, server_tls(trustme.CA())):  # stripped, and somebody in the middle
+    for context in (None, server_tls(trustme.CA())):  # STARTTLS stripped, and a man in the middle
         async with ScriptedRelay(starttls=context, auth={"guard": "s3cret"}) as relay:
             for tls in (Tls.OPPORTUNISTIC, Tls.NONE, Tls.REQUIRE):
                 with pytest.raises(RelayUnavailable) as error:

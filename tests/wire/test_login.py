@@ -1,4 +1,4 @@
-"""Logins of mail clients, passed on to the relay: what is offered, every exchange, every refusal, and who guesses."""
+"""Logins of mail clients, which the relay checks: what is offered, each exchange, each refusal, and guessing."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ async def test_not_within_a_transaction(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("initial", [True, False])
 async def test_a_token_as_long_as_they_come(initial: bool, tmp_path: Path) -> None:
-    """Longer than a command may be, so it goes to the relay as a response (RFC 4954 section 4)."""
+    """It is longer than a command may be, so it goes to the relay as a response (RFC 4954, section 4)."""
     long = "t" * 9000
     async with submission(tmp_path, relay=ScriptedRelay(auth={ANNA: long})) as world:
         client = await world.connect()
@@ -194,7 +194,7 @@ async def test_a_client_that_will_not_hear_why_its_token_is_refused(answer: str,
 
 
 async def test_whose_password_it_is_not_whose_name_is_asked_for(tmp_path: Path) -> None:
-    """A relay that makes nothing of an authorization identity would accept it for anybody's."""
+    """A relay that ignores the authorization identity would accept any."""
     async with submission(tmp_path) as world:
         client = await world.connect()
         assert (await client.ask(f"AUTH PLAIN {plain('bo', 'hunter2', authorize='boss@example.com')}")).startswith(
@@ -204,7 +204,7 @@ async def test_whose_password_it_is_not_whose_name_is_asked_for(tmp_path: Path) 
         assert world.seen[0].session.auth_user == "bo"
 
 
-# the relay's word
+# the relay's reply
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ async def test_a_refusal_is_the_relays_word_for_word(answer: str, tmp_path: Path
         client = await world.connect()
         assert (await client.ask(f"AUTH PLAIN {plain()}")).replace("-", " ") == answer.replace("-", " ")
         world.relay.forget()
-        await until(lambda: world.relay.open == 1)  # the pool's: who is refused sits on none of the relay's connections
+        await until(lambda: world.relay.open == 1)  # the pool's own: a refused login keeps no relay connection
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
         assert world.relay.open == 2
 

@@ -1,4 +1,4 @@
-"""The relay connection that a client who logged in has to itself: what goes over it, when it ends, and over what a login may go."""
+"""The relay connection of a client that logged in: what goes over it, when it ends, and when a login does not use it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_its_mail_goes_over_its_own_connection(tmp_path: Path) -> None:
 
 
 async def test_logins_are_among_the_connections_of_the_limit(tmp_path: Path) -> None:
-    """Who is quiet while others wait loses it, as it would to a relay that parts from the idle."""
+    """A login that is idle while others wait loses its connection."""
     async with submission(tmp_path, target={"connections": 2, "client_share": 1.0}) as world:
         anna, bo = await world.connect(), await world.connect()
         assert (await anna.ask(f"AUTH PLAIN {plain()}")).startswith("235")
@@ -71,7 +71,7 @@ async def test_what_is_given_up_is_reset_there(tmp_path: Path) -> None:
         await onward.abandon()
         return Deferred(reply=deferred("Not now"))
 
-    relay = ScriptedRelay(auth=PEOPLE, keywords=("SIZE", "8BITMIME"))  # no PIPELINING: RSET has its own reply
+    relay = ScriptedRelay(auth=PEOPLE, keywords=("SIZE", "8BITMIME"))  # without PIPELINING, RSET is sent alone
     async with submission(tmp_path, relay=relay, decide=defer) as world:
         client = await world.connect()
         await client.ask(f"AUTH PLAIN {plain()}")

@@ -1,4 +1,4 @@
-"""Every command in every state of a session in which clients must log in, over TLS: the table of what is answered."""
+"""The reply to each command in each state of a session in which clients must log in, over TLS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMANDS = {
     "MAIL": "MAIL FROM:<anna@example.com>", "RCPT": "RCPT TO:<bob@example.net>", "DATA": "DATA", "RSET": "RSET", "NOOP": "NOOP",
     "XCLIENT": "XCLIENT LOGIN=anna@example.com", "XFORWARD": "XFORWARD ADDR=192.0.2.7", "QUIT": "QUIT",
 }  # fmt: skip
-# state: how it is come to ("<tls>": the handshake). Each column is a command of COMMANDS, in that order.
+# state -> the commands that lead to it ("<tls>": the handshake).
 STATES = {
     "new": (),
     "greeted": ("EHLO x.example",),

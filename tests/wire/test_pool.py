@@ -1,4 +1,4 @@
-"""The pool against a relay that is told how to behave: bounds, fairness, what comes back, a relay that is down."""
+"""The relay pool with a scripted relay: limits, fairness, reuse, and a relay that is down."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def send(pool: RelayPool) -> None:
 
 
 async def heard(relay: ScriptedRelay, pool: RelayPool) -> None:
-    """Both sides know that no connection is left."""
+    """Wait until relay and pool both know that no connection is open."""
     await relay.emptied()
     async with asyncio.timeout(120):
         while pool.size:  # noqa: ASYNC110 - the pool tells nobody
@@ -148,8 +148,8 @@ async def test_who_gives_up_waiting_takes_no_connection_away() -> None:
         connection = await pool.acquire()
         leaver, stayer = asyncio.create_task(pool.acquire()), asyncio.create_task(pool.acquire())
         await asyncio.sleep(0)
-        pool.release(connection)  # handed over to the leaver ...
-        leaver.cancel()  # ... who leaves in the same breath
+        pool.release(connection)  # given to the leaver ...
+        leaver.cancel()  # ... which is cancelled at once
         with pytest.raises(asyncio.CancelledError):
             await leaver
         assert await stayer is connection
@@ -215,16 +215,16 @@ async def test_a_relay_that_is_down_is_down_at_once_and_for_a_moment() -> None:
         with pytest.raises(RelayUnavailable):
             await pool.extensions()
         await relay.start()
-        with pytest.raises(RelayUnavailable):  # still remembered
+        with pytest.raises(RelayUnavailable):  # the failure is remembered
             await pool.acquire()
         assert relay.sessions == 0
-        pool._failed_until = asyncio.get_running_loop().time()  # the time is up
+        pool._failed_until = asyncio.get_running_loop().time()  # until now
         await send(pool)
 
 
 @pytest.mark.parametrize("down_seconds", [0, 60])
 async def test_a_refused_connection_is_an_answer_at_once(down_seconds: float) -> None:
-    """``wait_seconds`` is for a connection that is busy or slow to open, not for one that is refused."""
+    """``wait_seconds`` applies to a connection that is busy or slow to open, not to one that is refused."""
     async with ScriptedRelay() as relay, pooled(relay, wait_seconds=600, down_seconds=down_seconds) as pool:
         await send(pool)
         await relay.stop()
@@ -286,11 +286,11 @@ async def test_closing_refuses_who_waits_and_ends_what_comes_back() -> None:
         assert len(relay.messages) == 1
 
 
-# who is next
+# order of waiting
 
 
 async def test_the_limit_counts_until_a_connection_is_closed() -> None:
-    """A relay that counts its clients sees no more than the limit, also while QUIT is not answered yet."""
+    """The relay never has more connections than the limit, even while QUIT is unanswered."""
     async with ScriptedRelay() as relay, pooled(relay, connections=1, messages_per_connection=1) as pool:
         relay.on("QUIT", [STALL, "221 2.0.0 Bye"], times=1)
         connection = await pool.acquire()
@@ -350,7 +350,7 @@ async def test_the_next_is_who_has_fewest() -> None:
 
 
 async def test_a_place_is_waited_for_in_the_same_line() -> None:
-    """A client that logs in opens a connection of its own: an idle one makes room for it."""
+    """A login opens a connection of its own. An idle connection is closed to make room."""
     async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
         connection = await pool.acquire()
         placed = asyncio.create_task(pool.place("192.0.2.1"))
@@ -368,7 +368,7 @@ async def test_a_place_is_waited_for_in_the_same_line() -> None:
 
 
 class Shared:
-    """An allowance as a process tree gives it."""
+    """An allowance of connections as a process tree assigns it."""
 
     def __init__(self, limit: int, places: int, sharers: int = 2) -> None:
         self.limit, self.usable, self.sharers = limit, places, sharers
@@ -397,7 +397,7 @@ async def test_of_a_limit_that_is_shared_it_has_what_it_was_given() -> None:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=20)
         assert shared.told[-1] == (2, 1)
         assert relay.sessions <= 2
-        shared.most = 1  # others have fewer
+        shared.most = 1  # other processes have fewer
         pool.release(done.pop().result())
         await relay.saw(b"QUIT")
         assert pool.idle == 0
@@ -425,7 +425,7 @@ async def test_idle_connections_are_given_up_where_others_wait() -> None:
 
 
 async def test_a_relay_that_took_long_to_be_found_down_is_remembered_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or each client would find it out anew."""
+    """Otherwise each client would wait for the same timeout."""
     tried = 0
 
     async def silent(*_: object) -> None:

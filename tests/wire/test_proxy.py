@@ -1,4 +1,4 @@
-"""The passage to the relay: mirrored answers, replay on another connection, the fence, and who may keep a connection."""
+"""The way to the relay: its replies passed on, replay on another connection, the fence, and who may keep a connection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_the_relays_answers_are_the_clients(tmp_path: Path) -> None:
 
 
 async def test_a_refused_mail_is_each_recipients_refusal(tmp_path: Path) -> None:
-    """Also where the relay says 250 to a RCPT behind it; and the relay is asked once."""
+    """Even if the relay then says 250 to RCPT. MAIL is sent to the relay only once."""
     relay = ScriptedRelay()
     relay.on("MAIL", "550 5.7.1 Not you", times=1)
     relay.on("RCPT", "250 Why not", times=1)
@@ -57,7 +57,7 @@ async def test_a_refused_mail_is_each_recipients_refusal(tmp_path: Path) -> None
 
 
 async def test_a_message_that_is_too_large_for_the_relay_is_not_tried_for_days(tmp_path: Path) -> None:
-    """To a RCPT 552 would mean 452 (RFC 5321 section 4.5.3.1.10)."""
+    """The reply becomes 554: in answer to RCPT, 552 means 452 (RFC 5321, section 4.5.3.1.10)."""
     relay = ScriptedRelay()
     relay.on("MAIL", "552 5.3.4 Too large", times=1)
     async with proxied(tmp_path, relay=relay) as world:
@@ -103,7 +103,7 @@ async def test_mail_refused_on_the_second_connection_is_another_answer(tmp_path:
 
 
 async def test_what_comes_together_goes_on_together(tmp_path: Path) -> None:
-    """Fifty recipients in one segment are one round trip at the relay; the relay's replies are held back to see it."""
+    """Fifty RCPTs in one segment take one round trip to the relay. The relay withholds its replies to prove it."""
     relay = ScriptedRelay()
     relay.on("RCPT TO:<r0@", [STALL, "250 2.1.5 Ok"])
     async with proxied(tmp_path, relay=relay) as world:
@@ -288,7 +288,7 @@ async def test_the_relay_refuses_data_or_content(answer: str, tmp_path: Path) ->
         assert relay.sessions == 1
 
 
-# the fence, and what the guard does with the way on
+# the fence, and what the guard may do with the relay
 
 
 def sends(prepend: bytes, fence: Fence) -> Callable[[Transaction, Onward], object]:
@@ -375,7 +375,7 @@ async def test_a_slow_client_does_not_keep_the_connection(tmp_path: Path) -> Non
         assert (await quick.send(b"quick\r\n")).startswith("250")
         assert (await slow.ask("RCPT TO:<c@example.net>")).startswith("250")
         assert (await slow.ask("DATA")).startswith("354")
-        for _ in range(3):  # drop by drop is slow as well
+        for _ in range(3):  # line by line counts as slow too
             slow.say(b"slow\r\n")
             world.pass_time(2)
         assert (await quick.send(b"quick\r\n")).startswith("250")

@@ -1,4 +1,4 @@
-"""What the log hears of a relay that is away: once, now and then, and when it is back."""
+"""The log while the relay is down: at once, from time to time, and when it is back."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_once_then_now_and_then_and_when_it_is_back(caplog: pytest.LogCaptureFix
 
 
 async def test_a_pool_whose_relay_is_away_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
-    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+    with socket.socket() as taken:  # bound but not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         target = RelayTarget(port=port, tls=Tls.NONE, down_seconds=0, reachability=Reachability("there"))

@@ -1,4 +1,4 @@
-"""Connections counted, handed over, and parted from in the end."""
+"""Client connections: counted, handed over by the supervisor, and closed at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.wire.proxied import Client, Proxied, pass_on, proxied, until
 
 
 async def handed_over(world: Proxied) -> tuple[Client, asyncio.Task[None]]:
-    """A connection that somebody else accepted."""
+    """A connection that another process accepted."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         reader, writer = await asyncio.open_connection(*listening.getsockname())
         accepted, _ = listening.accept()
@@ -57,7 +57,7 @@ async def test_who_handed_it_over_hears_of_its_end(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_has_gone_before_its_first_word_leaves_nothing(tmp_path: Path) -> None:
-    """A probe of the port connects and leaves. The loop may say so before the dialog has taken its first step."""
+    """A port probe connects and leaves. The event loop may report that before the dialog takes its first step."""
     async with proxied(tmp_path) as world:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -72,7 +72,7 @@ async def test_a_client_that_has_gone_before_its_first_word_leaves_nothing(tmp_p
 
 
 class Hasty(Dialog):
-    """Its client's end comes with its beginning."""
+    """Gets end of file together with the connection."""
 
     def __init__(self, desk: Any, ended: list[int]) -> None:
         super().__init__(desk)

@@ -1,4 +1,4 @@
-"""Whom the relay refuses at RCPT: the client hears it in the relay's words, and what is noted of a message names them."""
+"""Recipients that the relay refuses at RCPT: the client gets the relay's reply, and the transaction records them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A transaction with the relay, which is told how to behave: replies, content, the fence, loss."""
+"""One transaction with a scripted relay: replies, content, the fence, loss."""
 
 from __future__ import annotations
 
@@ -228,13 +228,13 @@ async def test_the_dot_is_recalled_while_it_is_still_in_our_buffers() -> None:
             return next(answers, False) and fill(connection)
 
         with pytest.raises(Recalled):
-            # one block that neither side's socket can hold: it goes out with its dot, and waits here
+            # one block that the sockets cannot hold: it goes out together with the final dot, and waits here
             await connection.data([memoryview(b"x" * 998 + b"\r\n")] * 60, fence)
         assert relay.messages == []
 
 
 def fill(connection: RelayConnection) -> bool:
-    """Leave no room in the socket, as a relay that has stopped reading does."""
+    """Fill the socket, as when a relay has stopped reading."""
     assert connection._transport is not None
     connection._transport.write((b"x" * 998 + b"\r\n") * 10_000)
     return True
@@ -269,7 +269,7 @@ async def transact(connection: RelayConnection, parts: Iterable[bytes]) -> Reply
 
 
 def slow_parts() -> Iterator[bytes]:
-    """More than the sockets hold, so that the loss is met in the middle."""
+    """More than the socket buffers hold, so that the loss happens in the middle."""
     for _ in range(2_000):
         yield b"x" * 9_998 + b"\r\n"
 

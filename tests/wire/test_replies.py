@@ -1,4 +1,4 @@
-"""The relay's replies to what was asked: in order, however they are cut; and what is no SMTP."""
+"""Parsing the relay's replies: in order, however they are cut, and errors for what is not SMTP."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_who_is_asked_for_more_waits_for_no_other_reply() -> None:
 
 
 def test_nothing_behind_the_last_is_heard() -> None:
-    """CVE-2011-0411: what comes in plain text behind the reply to STARTTLS."""
+    """CVE-2011-0411: plain text behind the reply to STARTTLS."""
     session = RelaySession[str]()
     session.asked.append(SentCommands(1, "STARTTLS", last=True))
     [asked] = session.receive(b"220 Go ahead\r\n250 evil\r\n250-half of")

@@ -1,4 +1,4 @@
-"""What mechanisms say of who logs in: exact, and for any octets a name or one refusal."""
+"""The name in each SASL mechanism: exact, and for any octets a name or one refusal."""
 
 from __future__ import annotations
 

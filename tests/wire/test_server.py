@@ -1,4 +1,4 @@
-"""The dialog with a client: octets, errors of ours, and a client that goes. Among them the traps of aiosmtpd, one by one."""
+"""The dialog with a client: octets, internal errors, and a client that leaves. Includes each known trap of aiosmtpd."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_a_persistent_client_is_never_called_too_busy(tmp_path: Path) -> N
         assert len(world.relay.messages) == 60
 
 
-# errors of ours
+# internal errors
 
 
 async def test_an_exception_is_a_451_and_keeps_its_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -127,7 +127,7 @@ async def test_an_exception_anywhere(where: str, tmp_path: Path, monkeypatch: py
 
 
 async def test_who_is_told_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is told of a transaction, to the log and the counters, is not the client's affair."""
+    """An error in the log or the counters does not affect the client."""
 
     def fail(*_: object) -> None:
         raise ValueError("secret")
@@ -171,11 +171,11 @@ async def test_nothing_is_looked_up_or_reflected_upon(tmp_path: Path, monkeypatc
         assert (await client.send(b"x\r\n")).startswith("250")
 
 
-# a client that goes
+# a client that leaves
 
 
 async def test_the_client_goes_while_it_is_decided(tmp_path: Path) -> None:
-    """An EOF cancels aiosmtpd's dialog; what is being recorded is not cut short, and learns of it."""
+    """The decision is not cancelled, and it can see that the client is gone."""
     deciding, gone, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
     seen: list[Transaction] = []
 

@@ -1,4 +1,4 @@
-"""What a client may take: recipients, octets, hops, and time."""
+"""Limits of a client: recipients, octets, hops, and time."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_the_idle_are_parted_from(tmp_path: Path) -> None:
         client = await world.connect()
         world.pass_time(299)
         assert (await client.ask("NOOP")).startswith("250")
-        client.say(b"NO")  # an octet is no command: it prolongs nothing
+        client.say(b"NO")  # part of a command does not extend the time
         await asyncio.sleep(0.01)
         world.pass_time(150)
         client.say(b"OP")
@@ -149,7 +149,7 @@ async def test_a_flood_of_commands_lets_others_in(tmp_path: Path) -> None:
 
 
 async def test_who_sends_while_we_are_busy_waits(tmp_path: Path) -> None:
-    """What came before its time is kept, so much of it; then the client is not read from."""
+    """Pipelined octets are buffered up to a limit. Then the client's socket is not read."""
     go, begun = asyncio.Event(), asyncio.Event()
 
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:

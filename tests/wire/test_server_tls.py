@@ -1,4 +1,4 @@
-"""TLS with our own certificate: STARTTLS, implicit, required; and nothing that was said before it."""
+"""TLS of the listener: STARTTLS, implicit, required, and nothing kept from before it."""
 
 from __future__ import annotations
 

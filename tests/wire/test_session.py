@@ -1,4 +1,4 @@
-"""The session alone, without a socket or a task: octets in, events and replies out, however they are cut."""
+"""The session alone, without socket or task: octets in, events and replies out, however the octets are cut."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ GREETING = Reply(220, ("guard.example ESMTP",))
 
 
 class Served:
-    """A session whose every question is answered at once, by rule: a recipient whose name begins with "no" is refused, of a
-    message that says "later" nothing is known, and everybody may log in."""
+    """A session whose questions are answered at once: a recipient that begins with "no" is refused, a message with
+    "later" is undecided, and every login succeeds."""
 
     def __init__(self, *, limits: Limits | None = None, trusted: bool = False, held: bool = False) -> None:
-        """``held``: questions to the relay are left to the test."""
+        """``held``: the test answers the questions to the relay."""
         networks = (ip_network("192.0.2.0/24"),) if trusted else ()
         listener = Listener(
             hostname="guard.example", spool=Path("nowhere"), limits=limits or Limits(), trust=networks,
@@ -60,7 +60,7 @@ class Served:
         self.go_on()
 
     def hear(self, *pieces: bytes) -> bytes:
-        """What is said to it."""
+        """Feed pieces; return what the session says."""
         before = len(self.said)
         for piece in pieces:
             if self.smtp.over:
@@ -120,7 +120,7 @@ CONTENTS = [
     b"Subject: x\r\n\r\nhello\r\n.\r\n", b".\r\n", b"later\r\n.\r\n", b"..dots\r\n.\r\nRSET\r\nNOOP\r\n", b"bare\n.\n\r\n.\r\nNOOP\r\n",
     b"x\0\r\n.\r\nRCPT TO:<c@example.net>\r\n", b"y" * 3000 + b"\r\n.\r\nMAIL FROM:<x@example.com>\r\n", b"half of it\r\n", b"\r.\r\r\n.\r\n",
 ]  # fmt: skip
-# what a client says in one go: commands, and at the end DATA, behind which it waits for 354 before it says more
+# what a client sends at once: commands, and DATA only at the end, where it waits for 354
 TURNS = st.lists(
     st.one_of(
         st.builds(lambda lines, data: [*lines, *data], st.lists(st.sampled_from(LINES), max_size=9), st.sampled_from([(), (b"DATA",)])),
@@ -143,7 +143,7 @@ def cut(whole: bytes, at: Iterable[int]) -> list[bytes]:
 
 
 def told(served: Served) -> tuple[bytes, list[object]]:
-    """All that it said and what happened. Of several faults in one content, which is named depends on how it was cut."""
+    """All replies and events. Which of several faults in one content is named depends on the cut, so all become one."""
     said, events = served.said, list(served.events)
     for fault in (reply.NUL_IN_MESSAGE, reply.TOO_BIG, reply.LINE_TOO_LONG):
         said = said.replace(fault.wire(), reply.BARE_LINE_END.wire())
@@ -298,7 +298,7 @@ def test_xforward_is_of_one_transaction_also_in_what_is_told() -> None:
 
 
 def test_types_of_events_are_all_of_them() -> None:
-    """The dialog has a handler for each."""
+    """The dialog has a handler for each type."""
     from typing import get_args
 
     from smtpguard.wire import server, session

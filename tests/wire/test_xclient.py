@@ -1,4 +1,4 @@
-"""XCLIENT: whose word it is, what of it is kept, and that a client it speaks for cannot speak for others."""
+"""XCLIENT: who may send it, what is kept of it, and that a client behind it may not send it again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_the_session_is_the_clients(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE) as world:
         client = await world.connect()
         assert await told(client) == "220 guard.example ESMTP"
-        for _ in range(2):  # it is not for one transaction, as XFORWARD is
+        for _ in range(2):  # it lasts longer than one transaction, unlike XFORWARD
             await session(world, client)
             known = world.seen[-1].session
             assert (known.client_ip, known.client_name, known.helo) == ("192.0.2.7", "desk.example", "desk")
@@ -137,7 +137,7 @@ async def test_the_client_is_counted(tmp_path: Path) -> None:
 
 
 async def test_a_login_told_is_a_login(tmp_path: Path) -> None:
-    """The mail goes as the guard's own: there are no credentials to log in with."""
+    """The mail goes over the pool's connections: there are no credentials for the relay."""
     async with submission(tmp_path, trust=HERE, auth=ServerAuth(without_tls=True)) as world:
         client = await world.connect()
         await told(client)
@@ -157,7 +157,7 @@ async def test_who_logged_in_before_is_forgotten(tmp_path: Path) -> None:
 
 
 async def test_which_listener_and_which_peer_it_came_through(tmp_path: Path) -> None:
-    """Whoever a trusted peer speaks for, who connected is known; and how the peer calls the message."""
+    """The session records the listener, the trusted peer, and the peer's id of the message."""
     async with proxied(tmp_path, trust=HERE, name="inside") as world:
         client = await world.connect()
         await session(world, client)

@@ -1,4 +1,4 @@
-"""XFORWARD to the relay: what it wants to hear, in short and clean lines."""
+"""XFORWARD to the relay: only the attributes that it offers, in short and printable lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A milter's reception for each test, which takes every message."""
+"""A milter server for each test, which accepts every message."""
 
 from __future__ import annotations
 

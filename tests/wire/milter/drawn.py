@@ -1,4 +1,4 @@
-"""Packets as hypothesis draws them: every kind, with what may stand in it."""
+"""Hypothesis strategies for packets of every kind."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The other side of the milter protocol, for tests: an MTA as a state machine of its own, without input or output.
+"""The MTA's side of the milter protocol, as a state machine without input or output.
 
-It sends what an MTA sends for a client's session, waits where it agreed to wait, and takes only answers that are legal to it. It
-knows the protocol from MILTER_README and libmilter, and shares with ours no more than the packets.
+It sends what an MTA sends for a client's session, waits only for the answers that were agreed, and accepts only legal
+answers. It is written from MILTER_README and libmilter. It shares only the packets with smtpguard.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from smtpguard.wire.milter.packet import (
 
 POSTFIX = Negotiate(6, 0x1FF, 0x1FFFFF)
 OLD = Negotiate(6, int(Actions.ADD_HEADERS | Actions.DELETE_RECIPIENTS), 0)
-"""One that offers nothing that could be left out: it waits for an answer to everything."""
+"""An offer without steps to leave out: the MTA waits for an answer to every command."""
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)\n")
 CHUNK = 65_535
@@ -49,7 +49,7 @@ CHUNK = 65_535
 
 @dataclass
 class Told:
-    """What became of one message. ``answer`` None: it never came to an end."""
+    """The result of one message. ``answer``: None if the message did not end."""
 
     answer: Answer | None = None
     inserted: list[InsertHeader] = field(default_factory=list)
@@ -67,11 +67,11 @@ class Told:
 
 
 class Illegal(AssertionError):
-    """The filter said what it may not say."""
+    """The filter gave an answer that is not allowed there."""
 
 
 class Mta:
-    """``dialog`` methods are generators of (command, whether an answer is due); whoever runs them does the input and output."""
+    """The dialogs are generators of (command, whether an answer is due). The caller does the input and output."""
 
     def __init__(self, offer: Negotiate = POSTFIX) -> None:
         self.offer = offer
@@ -101,7 +101,7 @@ class Mta:
         macros: Sequence[tuple[bytes, bytes]] = (), rcpt_macros: Sequence[tuple[bytes, bytes]] = (), told: Told,
         chunk: int = CHUNK,
     ) -> Generator[tuple[Command, bool], Answer, None]:  # fmt: skip
-        """``content`` with CRLF line ends, as SMTP brought it; what the filter does is put in ``told``."""
+        """``content``: with CRLF line ends, as from SMTP. ``told`` gets what the filter does."""
         yield Macros(b"M", tuple(macros)), False
         yield from self._quietly(Mail(mail[0], tuple(mail[1:])), Steps.QUIET_MAIL)
         taken = 0
@@ -160,13 +160,13 @@ class Mta:
 
 
 def split(content: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Header fields as Postfix hands them out, with LF between the lines of a folded one, and the body."""
+    """Split into header fields as Postfix passes them, with LF between the lines of a folded field, and the body."""
     fields: list[tuple[bytes, bytes]] = []
     head, blank, body = content.partition(b"\r\n\r\n") if not content.startswith(b"\r\n") else (b"", b"", content[2:])
     left = head.replace(b"\r\n", b"\n") + b"\n" if head else b""
     while left:
         found = _FIELD.match(left)
-        if found is None:  # not a field: for Postfix the body begins here
+        if found is None:  # not a field: Postfix begins the body here
             return fields, left.replace(b"\n", b"\r\n") + (b"\r\n" if blank else b"") + body
         fields.append((found[1], found[2]))
         left = left[found.end() :]

@@ -1,4 +1,4 @@
-"""An MTA of the tests on a real socket: one that listens on a Unix socket of its own, with the server behind it."""
+"""An MTA of the tests on a real socket, and a milter server on a Unix socket of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
 
 
 class Speaking:
-    """Runs an MTA's dialogs over a connection."""
+    """Runs the dialogs of an MTA over a connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, offer: Negotiate = POSTFIX) -> None:
         self.reader, self.writer = reader, writer
@@ -55,7 +55,7 @@ class Speaking:
         self.writer.write(octets)
 
     async def hear(self) -> Answer:
-        """Raises EOFError where the server has closed."""
+        """Read one answer. Raises EOFError if the server has closed."""
         while (answer := self._answers.next()) is None:
             try:
                 came = await asyncio.wait_for(self.reader.read(1 << 16), 120)
@@ -67,7 +67,7 @@ class Speaking:
         return answer
 
     async def closed(self) -> bool:
-        """Waits for the server to close, without another word."""
+        """Whether the server closes without another answer."""
         try:
             await self.hear()
         except EOFError:
@@ -80,7 +80,7 @@ class Speaking:
         return self
 
     async def send(self, content: bytes, *recipients: bytes, **more: Any) -> Told:
-        """One message, and what became of it. Raises EOFError where the server has closed."""
+        """Send one message and return its result. Raises EOFError if the server has closed."""
         told = Told()
         await self.run(self.mta.message(content, *recipients, told=told, **more))
         return told
@@ -95,7 +95,7 @@ async def connected(sock: socket.socket, offer: Negotiate = POSTFIX) -> Speaking
 
 @dataclass
 class Served:
-    """``seen``: every transaction that was to be decided."""
+    """``seen``: every transaction that reached the decision."""
 
     reception: MilterReception
     clock: Clock

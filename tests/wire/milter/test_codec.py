@@ -1,4 +1,4 @@
-"""Octets and packets: what was said is what is heard, however it is cut; and whatever comes, at most one error."""
+"""Encoding and decoding: packets survive any cut of the octets, and any input gives at most one error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.wire.milter.drawn import ANSWERS, COMMANDS
 
 
 def heard(decoder: Decoder[Any], octets: bytes, cuts: list[int]) -> tuple[list[object], str]:
-    """The packets in ``octets``, fed in pieces that end at ``cuts``, and the error that ended it, if one did."""
+    """The packets in ``octets``, fed in pieces that end at ``cuts``, and the error that ended decoding, if any."""
     packets: list[object] = []
     at = [0, *sorted(cuts), len(octets)]
     error = ""

@@ -1,4 +1,4 @@
-"""What is put together: content octet by octet, envelope and session from what an MTA says."""
+"""Building a message from the MTA's commands: content octet by octet, envelope and session."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One MTA's connection: many messages of many clients on it, what is no protocol, and the limits of one message.
+"""One MTA's connection: many messages of many clients, protocol errors, and the limits of one message.
 
-Back to back with an MTA of the tests. What becomes of a message: test_reception.
+The server runs against an MTA of the tests. For decisions, see test_reception.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TestConversations:
             for n in range(3):
                 mail = MAIL.replace(b"Hej", b"Hej %d" % n)
                 assert (await speaking.send(mail, macros=[(b"{auth_authen}", b"u%d" % n)] if n == 1 else [])).accepted
-                await speaking.run(speaking.mta.abort())  # Postfix says so after each
+                await speaking.run(speaking.mta.abort())  # Postfix sends it after each message
             await speaking.run(speaking.mta.end(another=True))
         assert [t.session.client_ip for t in world.seen] == ["192.0.2.1"] * 3 + ["192.0.2.2"] * 3
         assert [t.session.auth_user for t in world.seen] == [None, "u1", None] * 2, "no login outlives its message"
@@ -41,7 +41,7 @@ class TestConversations:
         assert await speaking.closed()
 
     async def test_a_new_negotiation_begins_anew(self, world: Served) -> None:
-        """As Postfix after XCLIENT."""
+        """Postfix does so after XCLIENT."""
         speaking = await (await world.connect()).begin(macros=[(b"{tls_version}", b"TLSv1.3")])
         assert (await speaking.send(MAIL)).accepted
         await speaking.begin(address=b"IPv6:2001:db8::7", family=Family.INET6, hello=False)
@@ -61,7 +61,7 @@ class TestConversations:
         assert [str(a) for a in one.envelope.addresses] == ["c@example.com"]
 
     async def test_mail_without_abort_begins_anew(self, world: Served) -> None:
-        """As Sendmail after a client's RSET. Nothing of the first message is left, no login either."""
+        """Sendmail does so after a client's RSET. The first message leaves nothing, not even its login."""
         speaking = await (await world.connect()).begin()
         first = (Macros(b"M", ((b"auth_authen", b"eva"),)), Mail(b"<a@example.com>"), Rcpt(b"<b@example.com>"))
         for macros in ([], [(b"{auth_authen}", b"anna")]):

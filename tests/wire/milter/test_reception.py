@@ -1,6 +1,6 @@
-"""What an MTA is told of each message by what was decided on it; and how MTAs come, wait and go.
+"""The answer to an MTA for each decision, and MTAs that connect, wait and leave.
 
-The server and an MTA of the tests, back to back. One connection, its messages and their limits: test_link.
+The server runs against an MTA of the tests. For one connection and its limits, see test_link.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TestDispositions:
         speaking = await (await world.connect()).begin()
         told = await speaking.send(MAIL)
         assert told.accepted
-        # Received is the MTA's own to write; a value comes with its leading space, and with LF where it is folded
+        # the MTA writes Received itself; a value has its leading space, and LF where it is folded
         assert told.inserted == [InsertHeader(0, b"X-Smtpguard", b" id=1; policy=;\n\tmac=0")]
         assert world.seen[0].message.raw == MAIL
 
@@ -68,8 +68,8 @@ class TestDispositions:
         assert told == [("undecided", "inside", 1, True), ("too-large", "inside", 1, True)]
 
     async def test_recipients_that_it_refuses_itself(self, tmp_path: Path) -> None:
-        """One line and one count for each message, whatever else becomes of it: it goes on, comes to nothing, is given up or is turned
-        away whole."""
+        """Each message with refused recipients is reported once, whether it passes, has no recipient left, is aborted
+        or is refused."""
         undecided = Deferred(reply=reply.NOT_RECORDED, undecided=True)
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
@@ -135,7 +135,7 @@ class TestDispositions:
         assert told.reply.startswith("451")
 
     async def test_after_accept_nothing_else_is_said(self, tmp_path: Path) -> None:
-        """Whatever fails behind it: the MTA has its answer, and would take a second one for that to its next message."""
+        """The MTA would take a second answer for the answer to its next message."""
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             await pass_on(transaction, onward)
@@ -198,7 +198,7 @@ class TestComingAndGoing:
         assert gone == [True], "and what is recorded is recorded to its end"
 
     async def test_silence(self, world: Served) -> None:
-        """An MTA is as silent as its client is; half a packet is another matter."""
+        """An idle MTA may be silent as long as its client may. Half a packet ends the connection sooner."""
         patient, stuck = await (await world.connect()).begin(), await (await world.connect()).begin()
         stuck.say(b"\0\0")
         await until(lambda: any(link._decoder.waiting for link in world.reception._links))

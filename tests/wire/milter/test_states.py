@@ -1,4 +1,4 @@
-"""The table, every cell of it: what may come when, what is answered, and what is agreed."""
+"""Every cell of the state table: which command may come when, which answers it may have, and what is negotiated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAID: list[Answer] = [
     packet.DeleteRecipient(b"<a@x.se>"),
 ]  # fmt: skip
 
-# As in the docstring of states, letter by letter: the columns are commands, "-" is illegal.
+# The table's column heads in the docstring of states. There, "-" is illegal.
 COLUMNS = [
     "Negotiate",
     "Connect",
@@ -95,7 +95,7 @@ def test_every_command_is_in_both_tables() -> None:
 @pytest.mark.parametrize("kind", EXAMPLES, ids=lambda k: k.__name__)
 def test_every_answer(kind: type[Command], answer: Answer) -> None:
     conversation = at(next(state for state in State if kind in NEXT[state]))
-    conversation.agreed = Negotiate(6, 0, 0)  # where nothing was left out, all is to be answered that can be
+    conversation.agreed = Negotiate(6, 0, 0)  # no step is left out, so every command that can be answered must be
     conversation.hear(EXAMPLES[kind])
     if kind is packet.Negotiate:
         conversation.agreed = ALL
@@ -119,7 +119,7 @@ def test_nothing_is_heard_before_what_is_due_is_said() -> None:
 
 @pytest.mark.parametrize("answer", [packet.Discard(), packet.SmtpReply(BUSY)])
 def test_after_a_change_there_is_accept_alone(answer: Answer) -> None:
-    """An MTA would change the message and then not have it."""
+    """The MTA would change a message that it then refuses."""
     conversation = at(State.BODY)
     conversation.hear(packet.EndOfMessage())
     conversation.say(packet.DeleteRecipient(b"<a@x.se>"))
