@@ -1,4 +1,4 @@
-"""The console on loopback, and a real Chromium in front of it."""
+"""The console on loopback, and a real Chromium."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PHONE: ViewportSize = {"width": 360, "height": 740}
 
 
 def missing() -> str:
-    """Why there can be no browser here, "" where there can."""
+    """Why no browser can run here, "" if one can."""
     return "" if chromium() else "no chromium: tests/peers/install.sh installs it"
 
 
@@ -36,7 +36,7 @@ def chromium() -> str | None:
 
 @dataclass
 class Site:
-    """``here``: the rooms behind it."""
+    """``here``: the console's parts behind the pages."""
 
     here: Stage
     browser: Browser
@@ -44,7 +44,7 @@ class Site:
     contexts: list[BrowserContext] = field(default_factory=list)
 
     async def visitor(self, *, language: str = "en-GB", phone: bool = False, **more: Any) -> Page:
-        """Somebody's browser, with cookies of its own. What it finds wrong with a page fails the test."""
+        """A page in a browser with its own cookies. Errors that the browser reports on a page fail the test."""
         context = await self.browser.new_context(
             base_url=self.url, locale=language, viewport=PHONE if phone else DESKTOP, has_touch=phone,
             color_scheme="dark" if phone else "light", **more,
@@ -56,7 +56,7 @@ class Site:
         return page
 
     async def signed_in(self, address: str, *roles: Role, **more: Any) -> Page:
-        """With an account that is made where there is none yet."""
+        """A page of a signed-in person. Creates the account if there is none."""
         with suppress(NotPossible):
             await self.here.person(address, *roles)
         page = await self.visitor(**more)

@@ -1,4 +1,4 @@
-"""client Postfix -> smtpguard -> relay Postfix -> a recorder: the whole way, with real servers, on loopback."""
+"""client Postfix -> smtpguard -> relay Postfix -> a recorder: real servers on loopback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.program import Program
 from tests.scripted_relay import Message, ScriptedRelay
 
 PATIENCE = 120.0
-"""Seconds that a test waits for what takes no time to speak of on a machine that has nothing else to do."""
+"""Seconds that a test waits for another process. Each such step is fast on an idle machine."""
 
 POLICY = """\
 version: 1
@@ -63,7 +63,7 @@ streams:
 
 
 def rules() -> str:
-    """The rules of the sample policy, as they stand in config/policy.yaml."""
+    """The rules of config/policy.yaml, as YAML."""
     text = (Path(__file__).parents[2] / "config" / "policy.yaml").read_text()
     return text[text.index("\nrules:") :]
 
@@ -73,7 +73,7 @@ def member(n: int) -> str:
 
 
 def until(true: Callable[[], Any], why: str | Callable[[], str] = "", *, seconds: float = PATIENCE) -> Any:
-    """Wait for something that another process does; what it gives, or an AssertionError that says what was waited for."""
+    """Poll until ``true`` returns a true value, and return it. AssertionError with ``why`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
         if time.monotonic() >= deadline:
@@ -83,7 +83,7 @@ def until(true: Callable[[], Any], why: str | Callable[[], str] = "", *, seconds
 
 
 class Recorder:
-    """The last hop: a relay that takes what it is told to take, in a thread of its own."""
+    """The last hop: a scripted relay in its own thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -113,15 +113,15 @@ class Recorder:
         return list(self.relay.messages)
 
     def with_id(self, message_id: str) -> list[Message]:
-        """What carries this Message-ID of its own; notices only refer to it."""
+        """Messages with this Message-ID. Notices only refer to it."""
         return [m for m in self.messages if f"\r\nMessage-ID: <{message_id}>\r\n".encode() in m.content]
 
     def releases(self, message_id: str) -> list[bytes]:
-        """The release id of every copy of it, "" where people did not release it."""
+        """X-Smtpguard-Release of every copy; empty on a copy that was not released."""
         return [m.field(b"X-Smtpguard-Release") for m in self.with_id(message_id)]
 
     def go_on(self) -> None:
-        """The relay forgets its script, and whatever it was silent about is answered."""
+        """Clear the relay's script, and end its stalls."""
 
         async def resume() -> None:
             self.relay.forget()
@@ -131,7 +131,7 @@ class Recorder:
 
 
 class Guard:
-    """``smtpguard serve`` in a folder of its own."""
+    """``smtpguard serve`` in its own folder."""
 
     def __init__(
         self,
@@ -187,7 +187,8 @@ class Guard:
             return False
 
     def reaches_relay(self) -> bool:
-        """Whether every process does: each remembers for a while that it did not, and connections are shared out evenly."""
+        """Whether every process reaches the relay. Each remembers a failure for a while; ten connections are spread
+        over all processes."""
         with ExitStack() as stack:
             sessions = [stack.enter_context(smtplib.SMTP("127.0.0.1", self.port, timeout=120)) for _ in range(10)]
             for smtp in sessions:
@@ -222,13 +223,13 @@ class Guard:
         return [json.loads(line) for line in self.run("--json", *words).stdout.splitlines()]
 
     def held(self, subject: str) -> list[dict[str, Any]]:
-        """What waits under that subject, or waited."""
+        """Holds with this subject, decided ones included."""
         return [h for h in self.json("held", "list") if h["subject"] == subject]
 
 
 class Chain:
-    """All of it. ``client``: what colleagues submit to; ``relay``: what reaches customers; ``lists``: a list server behind the client.
-    ``relay_main``: more of the relay's main.cf."""
+    """The whole chain. ``client``: colleagues submit here. ``relay``: sends to customers. ``lists``: a list server with
+    the guard as its relay. ``relay_main``: additional main.cf parameters of the relay."""
 
     def __init__(self, root: Path, *, relay_main: Mapping[str, str] | None = None, **guard: Any) -> None:
         self._stack = ExitStack()
@@ -274,7 +275,7 @@ class Chain:
         self._stack.close()
 
     def submit(self, mail: bytes, sender: str, *recipients: str, to: Postfix | None = None, **options: Any) -> None:
-        """Hand a mail to the client Postfix, as a mail client does. ``options``: mail_options, rcpt_options."""
+        """Submit to the client Postfix, as a mail client does. ``options``: mail_options, rcpt_options."""
         with smtplib.SMTP("127.0.0.1", (to or self.client).port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             smtp.sendmail(sender, recipients, mail, **options)

@@ -1,4 +1,4 @@
-"""The whole chain, once a module: starting three Postfixes takes longer than any test here."""
+"""The whole chain, started once a module: starting three Postfixes takes longer than any test here."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.peers.chain import Chain
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Below /tmp and short: Postfix's own user must reach it, and a socket's path has 108 characters."""
+    """A short path below /tmp: Postfix's user must reach it, and a Unix socket's path has at most 108 characters."""
     with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
 @pytest.fixture(scope="module")
 def certified(folder: Path) -> Path:
-    """The folder with ``ca.pem``, and ``cert.pem`` and ``key.pem`` for every server on loopback."""
+    """The folder with ``ca.pem``, and ``cert.pem`` and ``key.pem`` for servers on loopback."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     server = authority.issue_cert("localhost", "127.0.0.1", "guard.example.com", "relay.example.com")
@@ -37,7 +37,7 @@ def certified(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def chain(certified: Path, signing_key: tuple[bytes, bytes]) -> Iterator[Chain]:
-    """TLS on every hop between servers: to smtpguard with its own certificate, and to the relay, verified."""
+    """A chain with TLS on every hop: smtpguard has its own certificate, and the relay's is verified."""
     if why := postfix.missing():
         pytest.skip(why)
     record = signing_key[1].decode()
@@ -48,7 +48,7 @@ def chain(certified: Path, signing_key: tuple[bytes, bytes]) -> Iterator[Chain]:
 
 @pytest.fixture(scope="session")
 def signing_key() -> tuple[bytes, bytes]:
-    """An RSA key made on the spot: the private one as PEM, the public one as the TXT record of its selector."""
+    """A new RSA key: the private key as PEM, and the TXT record of its selector."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()

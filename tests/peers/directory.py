@@ -1,4 +1,4 @@
-"""A real OpenLDAP: a slapd of our own on a free loopback port, with the package's schema and its data in a temporary folder."""
+"""A real OpenLDAP: a slapd on a free loopback port, with the package's schema and its data in a temporary folder."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SCHEMA = Path("/etc/ldap/schema")
 
 
 def missing() -> str:
-    """Why there is none here, "" if there is one."""
+    """Why slapd cannot run here, "" if it can."""
     if not Path("/usr/sbin/slapd").exists():
         return "no slapd here: apt install slapd"
     return "" if (_SCHEMA / "inetorgperson.schema").exists() else "slapd's package has no schema here"
 
 
 class Directory:
-    """``starts_tls``: whether it has a certificate. ``limit``: entries that it gives at most."""
+    """``starts_tls``: whether it has a certificate. ``limit``: how many entries it returns at most."""
 
     def __init__(self, folder: Path, *, ldif: str, limit: int = 100_000) -> None:
         self.folder = folder
@@ -62,9 +62,9 @@ class Directory:
         self._process.wait(120)
 
     def silent(self, silent: bool) -> None:
-        """It takes connections, as a machine does whose process hangs, and says nothing."""
+        """Stop or continue the process. While stopped, it accepts connections and does not answer."""
         self._process.send_signal(signal.SIGSTOP if silent else signal.SIGCONT)
-        while silent and not self._stands_still():  # else a thread of it may answer yet
+        while silent and not self._stands_still():  # until all threads are stopped: one could still answer
             time.sleep(0.01)
 
     def _stands_still(self) -> bool:
@@ -82,7 +82,7 @@ class Directory:
 
 
 def entries(people: Iterable[str]) -> str:
-    """The beginning of a directory, and ``people`` as LDIF."""
+    """The base of the directory and ``people``, as LDIF."""
     root = f"dn: {SUFFIX}\nobjectClass: dcObject\nobjectClass: organization\no: Example\ndc: example\n"
     reader = f"dn: {READER}\nobjectClass: person\ncn: reader\nsn: reader\nuserPassword: {PASSWORD}\n"
     units = (f"dn: ou={unit},{SUFFIX}\nobjectClass: organizationalUnit\nou: {unit}\n" for unit in ("people", "groups"))

@@ -1,4 +1,4 @@
-"""A real Dovecot of our own that Postfix asks who may log in, with tokens that an authority of ours knows; on loopback."""
+"""A real Dovecot that authenticates for Postfix, with tokens that a test server validates; on loopback."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def missing() -> str | None:
 
 
 class Dovecot:
-    """``tokens``: token to whose it is."""
+    """``tokens``: token -> user."""
 
     def __init__(self, root: Path, tokens: Mapping[str, str]) -> None:
         class Authority(http.server.BaseHTTPRequestHandler):
@@ -65,7 +65,7 @@ class Dovecot:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Not of interest."""
+                """Do not log."""
 
         self.root = root
         self._authority = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Authority)
@@ -76,7 +76,7 @@ class Dovecot:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Of a main.cf whose smtpd asks here."""
+        """main.cf parameters for an smtpd that authenticates here."""
         return {
             "smtpd_sasl_auth_enable": "yes",
             "smtpd_sasl_type": "dovecot",

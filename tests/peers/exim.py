@@ -1,6 +1,7 @@
-"""A real Exim of our own, in a folder of its own, on loopback; unpacked beside Postfix, which its package would push out.
+"""A real Exim in its own folder, on loopback. It is unpacked beside Postfix, since its package conflicts with
+Postfix's.
 
-It wants a user of its own: only its own view of /etc/passwd has one, in a mount namespace.
+It needs its own user, which exists only in the /etc/passwd of its mount namespace.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ begin retry
 
 
 def missing() -> str | None:
-    """Why no Exim can be started here, or None."""
+    """Why Exim cannot run here, or None."""
     if not BINARY.exists():
         return "exim is not unpacked (tests/peers/install.sh)"
     if not shutil.which("unshare"):
@@ -58,7 +59,7 @@ def missing() -> str | None:
 
 
 class Exim:
-    """``recipe``: routers and transports. Its folder is one that its own user can reach, and goes with it."""
+    """``recipe``: routers and transports. Its folder is temporary, and its user can reach it."""
 
     def __init__(self, *, recipe: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="exim-", ignore_cleanup_errors=True)

@@ -1,4 +1,5 @@
-"""Real proxies in front of smtpguard, each in a folder of its own, on loopback: HAProxy, nginx's mail proxy, Dovecot's submission."""
+"""Real proxies in front of smtpguard, each in its own folder, on loopback: HAProxy, nginx's mail proxy, Dovecot's
+submission."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def haproxy_missing() -> str | None:
 
 
 def haproxy(root: Path, frontends: Sequence[tuple[int, int, str]]) -> Server:
-    """``frontends``: a port to listen on, one to pass on to, and the words of its ``server`` line."""
+    """``frontends``: (port to listen on, port to forward to, parameters of its ``server`` line)."""
     root.mkdir()
     text = "defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n"
     for number, (port, to, words) in enumerate(frontends):
@@ -35,7 +36,7 @@ def nginx_missing() -> str | None:
 
 
 def nginx(root: Path, port: int, asks: int) -> Server:
-    """Its mail proxy. Whom it lets in, and to where, it asks at the port ``asks``."""
+    """nginx's mail proxy. It asks the port ``asks`` who may log in, and where to forward."""
     root.mkdir()
     (root / "nginx.conf").write_text(f"""\
 load_module {NGINX_MAIL};
@@ -59,7 +60,7 @@ def dovecot_missing() -> str | None:
 
 
 def dovecot(root: Path, port: int, password: str, recipe: str) -> Server:
-    """Its submission service, for everybody who gives the password. ``recipe``: what says where it passes mail on to."""
+    """Dovecot's submission service: any user with ``password`` may log in. ``recipe``: where it forwards mail."""
     root.mkdir()
     root.chmod(0o755)
     for name in ("state", "home"):
@@ -109,7 +110,7 @@ userdb static {{
 
 
 class Doorman:
-    """What nginx asks: everybody who gives the password, or none at all, may pass on to ``port``."""
+    """nginx's auth_http server: users with ``password``, and clients without a login, are forwarded to ``port``."""
 
     def __init__(self, port: int, password: str) -> None:
         class Answer(http.server.BaseHTTPRequestHandler):
@@ -123,7 +124,7 @@ class Doorman:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Not of interest."""
+                """Do not log."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

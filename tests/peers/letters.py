@@ -1,4 +1,4 @@
-"""Mail that we wrote, for the peers to carry: the story and the ordinary day."""
+"""Messages for these tests: the story, and ordinary mail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def mail(
     message_id: str,
     headers: str = "",
 ) -> bytes:
-    """One plain mail with CRLF line ends; text in UTF-8, 8BITMIME."""
+    """One plain message with CRLF line ends, in UTF-8 and 8BITMIME."""
     head = (
         f"From: {sender}\nTo: {to}\nSubject: {encoded(subject)}\nDate: Mon, 2 Mar 2026 10:11:12 +0100\n"
         f"Message-ID: <{message_id}>\n{headers}MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n"
@@ -51,7 +51,7 @@ def story(
     subject: str = "SV: Bacon och brännvin",
     text: str = DIET,
 ) -> bytes:
-    """A colleague answers another about a diet, in Swedish, from Outlook. The same ``text`` is the same mailing."""
+    """A colleague answers another about a diet, in Swedish, from Outlook. Equal ``text`` makes copies of one mailing."""
     return mail(
         to=to,
         subject=subject,
@@ -66,7 +66,7 @@ def story(
 
 
 def campaign(message_id: str, *, to: str = "ramadan@lists.example.com") -> bytes:
-    """A mailing as the campaign tool writes it, not signed yet."""
+    """A mailing of the campaign tool, not signed."""
     return mail(
         sender="Example AB <campaigns@example.com>",
         to=to,
@@ -97,7 +97,7 @@ def receipt(message_id: str, *, to: str, number: int) -> bytes:
 
 
 def answer(message_id: str, *, to: str, about: str, cc: Iterable[str] = (), sender: str = "anna@example.com") -> bytes:
-    """A salesperson's answer to one customer, from Outlook: internal-looking, and what mail is for."""
+    """A salesperson's answer to one customer, from Outlook: it looks internal, and is ordinary."""
     return mail(
         sender=f"Anna Andersson <{sender}>",
         to=to,

@@ -1,4 +1,4 @@
-"""A real Mailman core: its REST runner alone, on a free loopback port, with SQLite and everything else in a temporary folder."""
+"""A real Mailman core: only its REST runner, on a free loopback port, with SQLite and all files in a temporary folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOMAIN = "lists.example.com"
 
 
 def missing() -> str:
-    """Why there is none here, "" if there is one."""
+    """Why Mailman cannot run here, "" if it can."""
     return "" if RUNNER.exists() and shutil.which("mailman") else "no Mailman core here: apt install mailman3"
 
 
@@ -50,17 +50,17 @@ class Mailman:
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
-        with suppress(ProcessLookupError):  # its own session: the runner and its workers
+        with suppress(ProcessLookupError):  # its process group: the runner and its workers
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(120)
 
     def list(self, name: str) -> str:
-        """A new list's List-Id."""
+        """Create a list; return its List-Id."""
         self.post("/lists", fqdn_listname=f"{name}@{DOMAIN}")
         return f"{name}.{DOMAIN}"
 
     def subscribe(self, list_id: str, email: str, role: str = "member", **more: str) -> str:
-        """Where its membership is."""
+        """Subscribe; return the membership's URL."""
         sure = dict.fromkeys(("pre_verified", "pre_confirmed", "pre_approved"), "1")
         answer = self.post("/members", list_id=list_id, subscriber=email, role=role, send_welcome_message="false",
                            **sure, **more)  # fmt: skip

@@ -1,6 +1,7 @@
-"""Postfix with smtpguard as its milter, set up as docs/milter.md says: submission with logins, sendmail(1), XCLIENT, a release port.
+"""Postfix with smtpguard as its milter, as in docs/milter.md: submission with logins, sendmail(1), XCLIENT, a release
+port.
 
-Behind smtpguard stands another milter, as one that signs would; it only adds a field.
+Another milter follows smtpguard, as a signing milter would. It only adds a header field.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "milter.md"
 ANNA, SECRET = "anna@example.com", "hunter2"
 CUSTOMERS = ["customer1@mailbox1.example.org", "customer2@mailbox2.example.org"]
 EXPANDED = "eid@lists.example.com"
-"""Another address of the list: one that the MTA expands itself."""
+"""A second address of the list, which the MTA itself expands."""
 NEWS = """\
   news:
     addresses: [news@lists.example.com]
@@ -64,13 +65,13 @@ rules:
 
 
 def policy(expanded: str = EXPANDED) -> str:
-    """What a guard that is a milter is tried with."""
+    """The policy of these tests."""
     text = POLICY.replace("[ramadan@lists.example.com]", f"[ramadan@lists.example.com, {expanded}]")
     return text.replace("streams:", NEWS + "streams:") + RULES
 
 
 class OtherMilter:
-    """A milter behind ours, in the recorder's loop: it adds ``X-Other`` to all that it sees."""
+    """A milter after smtpguard, in the recorder's event loop. It adds ``X-Other`` to every message."""
 
     def __init__(self, root: Path, recorder: Recorder) -> None:
         self.port = free_port()
@@ -109,7 +110,7 @@ class OtherMilter:
 
 
 class MilterGuard(Guard):
-    """``smtpguard serve`` that listens as a milter alone: on ``milter_port``, and on ``unix``."""
+    """``smtpguard serve`` that listens only as a milter: on ``milter_port`` and on the Unix socket ``unix``."""
 
     def __init__(self, root: Path, *, relay_port: int, unix: Path, **more: Any) -> None:
         self.milter_port, self.unix = free_port(), unix
@@ -126,7 +127,7 @@ class MilterGuard(Guard):
 
     @property
     def part(self) -> int:
-        """The process that is the milter."""
+        """The pid of the milter part."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         [pid] = [
@@ -136,12 +137,12 @@ class MilterGuard(Guard):
 
     @property
     def pids(self) -> tuple[int, int]:
-        """Supervisor and milter."""
+        """The pids of supervisor and milter part."""
         assert self._process is not None
         return self._process.pid, self.part
 
     def unread(self) -> int:
-        """Octets that Postfix has sent over TCP and the milter has not read."""
+        """Octets that Postfix has sent over TCP and the milter has not read yet."""
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         port, established = f":{self.milter_port:04X}", "01"
         return sum(int(r[4].split(":")[1], 16) for r in rows if r[1].endswith(port) and r[3] == established)
@@ -158,8 +159,8 @@ class MilterGuard(Guard):
 
 
 class MilterChain:
-    """``mta``: where everybody submits; ``release``: its port behind the guard; ``login``: its submission service; ``hasty``: a port
-    that does not wait for its milters."""
+    """``mta``: Postfix, where all mail is submitted. ``release``: its port for releases. ``login``: its submission
+    port. ``hasty``: a port with milter timeouts of one second."""
 
     def __init__(self, root: Path) -> None:
         self._stack = ExitStack()
@@ -187,7 +188,7 @@ class MilterChain:
         )
         main = {
             "relayhost": f"[127.0.0.1]:{self.recorder.port}",
-            "inet_protocols": "all",  # or XCLIENT knows no IPv6
+            "inet_protocols": "all",  # otherwise XCLIENT accepts no IPv6 address
             "mynetworks": "127.0.0.0/8 [2001:db8::]/32",
             "smtpd_authorized_xclient_hosts": "127.0.0.0/8",
             "virtual_alias_maps": f"texthash:{aliases}",
@@ -209,11 +210,11 @@ class MilterChain:
         self._stack.close()
 
     def sendmail(self, mail: bytes, sender: str, *recipients: str) -> subprocess.CompletedProcess[bytes]:
-        """As a program on the machine submits."""
+        """Submit as a local program does."""
         words = ["/usr/sbin/sendmail", "-C", str(self.mta.config), "-i", "-f", sender, *recipients]
         return subprocess.run(words, input=mail.replace(b"\r\n", b"\n"), capture_output=True, timeout=120, check=False)
 
     def wake_pickup(self) -> None:
-        """It looks into the maildrop once a minute else."""
+        """Otherwise pickup looks into the maildrop once a minute."""
         words = ["/usr/sbin/postkick", "-c", str(self.mta.config), "public", "pickup", "W"]
         subprocess.run(words, check=True, timeout=120, capture_output=True)

@@ -1,6 +1,5 @@
-"""``python -m tests.peers.picture``: docs/console.png, made anew. The demonstration's own story in a real Chromium, as the second
-of those who decide meets it.
-"""
+"""``python -m tests.peers.picture``: make docs/console.png: the demo's story in a real Chromium, as its second approver
+sees it."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from tests.peers.browsing import chromium
 
 PICTURE = Path(__file__).parents[2] / "docs" / "console.png"
 SIZE: ViewportSize = {"width": 1120, "height": 1300}
-SCALE = 1.5  # sharp on a fine screen
+SCALE = 1.5  # for screens with a high resolution
 _COARSE = bytes(value // 12 for value in range(256))
 
 
@@ -43,8 +42,8 @@ def make(built: Stage, path: Path) -> None:
 
 
 def small(png: bytes) -> bytes:
-    """The same picture in 256 colours (PNG, colour type 3), a third as large: text and boxes have no more. ``png``: as Chromium makes
-    them, eight bits each of red, green and blue."""
+    """Reduce to 256 colours (PNG, colour type 3), a third of the size; text and boxes need no more. ``png``: 8-bit RGB,
+    as Chromium makes it."""
     width, height = struct.unpack(">II", png[16:24])
     assert png[24:29] == bytes([8, 2, 0, 0, 0]), "RGB, not interlaced"
     at, packed = 8, b""
@@ -54,7 +53,7 @@ def small(png: bytes) -> bytes:
         at += 12 + length
     lines = list(_lines(zlib.decompress(packed), width * 3, height))
     counts = Counter(line[i : i + 3] for line in lines for i in range(0, len(line), 3))
-    likes: dict[bytes, bytes] = {}  # of colours that are nearly the same the most frequent
+    likes: dict[bytes, bytes] = {}  # similar colours -> the most frequent of them
     for colour, _ in counts.most_common():
         likes.setdefault(colour.translate(_COARSE), colour)
     palette = list(likes.values())[:256]
@@ -70,7 +69,7 @@ def small(png: bytes) -> bytes:
 
 
 def _lines(raw: bytes, width: int, height: int) -> Iterator[bytes]:
-    """Lines without their filters (PNG, section 9)."""
+    """Scan lines without their filters (PNG, section 9)."""
     before = bytearray(width)
     for y in range(height):
         kind, line = raw[y * (width + 1)], bytearray(raw[y * (width + 1) + 1 : (y + 1) * (width + 1)])

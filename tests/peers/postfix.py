@@ -1,6 +1,6 @@
-"""A real Postfix of our own, in a folder of its own, on loopback: started, looked at, stopped by its process id.
+"""A real Postfix in its own folder, on loopback, stopped by its process id.
 
-Several run side by side. Each has its own configuration, queue and log, and touches nothing of the machine's Postfix.
+Several run side by side. Each has its own configuration, queue and log, and none touches the machine's Postfix.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ postlog   unix-dgram n - n - 1 postlogd
 
 
 def missing() -> str | None:
-    """Why no Postfix can be started here, or None."""
+    """Why Postfix cannot run here, or None."""
     if not (SBIN / "master").exists():
         return "postfix is not installed"
     if os.geteuid() != 0:
@@ -56,11 +56,11 @@ def missing() -> str | None:
 
 
 _taken: list[socket.socket] = []
-"""Each says of one port that this process has it, by an abstract name that goes with the process."""
+"""One bound abstract Unix socket for each port that this process took. The name disappears with the process."""
 
 
 def free_port() -> int:
-    """One that nobody listens on, below those that connections are given, and that no test of any process here is given again."""
+    """A port without a listener, below the ephemeral ports. No test process gets the same one."""
     while True:
         port = random.SystemRandom().randrange(10_000, 32_000)
         mark = socket.socket(socket.AF_UNIX)
@@ -76,7 +76,7 @@ def free_port() -> int:
 
 
 def sasl_missing() -> str | None:
-    """Why no Postfix here could ask for logins, or None."""
+    """Why Postfix cannot check logins here, or None."""
     if not shutil.which("saslpasswd2"):
         return "sasl2-bin is not installed"
     if not any(Path("/usr/lib").glob("*/sasl2/liblogin.so")):
@@ -85,8 +85,8 @@ def sasl_missing() -> str | None:
 
 
 def sasl(folder: Path, people: Mapping[str, str]) -> dict[str, str]:
-    """Parameters of main.cf for an smtpd to which ``people``, address to password, may log in: Cyrus SASL, with a database of
-    its own in ``folder``."""
+    """main.cf parameters for an smtpd where ``people``, address -> password, may log in: Cyrus SASL, with its own
+    database in ``folder``."""
     database, config = folder / "sasldb", folder / "sasl"
     config.mkdir()
     (config / "smtpd.conf").write_text(
@@ -106,7 +106,7 @@ def sasl(folder: Path, people: Mapping[str, str]) -> dict[str, str]:
 
 
 class Postfix:
-    """One instance. ``main`` are main.cf parameters over the defaults; ``smtpd`` are extra master.cf lines of listeners."""
+    """One instance. ``main``: main.cf parameters over the defaults. ``smtpd``: additional listeners in master.cf."""
 
     def __init__(
         self, root: Path, *, name: str, main: Mapping[str, str] | None = None, master: str = "", port: int = 0
@@ -118,7 +118,7 @@ class Postfix:
         self.log = self.root / "maillog"
         for folder in (self.config, self.queue, self.root / "data"):
             folder.mkdir(parents=True)
-        for above in (self.root, *self.root.parents):  # postfix's own user must reach its queue
+        for above in (self.root, *self.root.parents):  # the user postfix must reach its queue
             if above.stat().st_uid == os.geteuid() and above != Path("/"):
                 above.chmod(above.stat().st_mode | 0o055)
         owner = pwd.getpwnam("postfix")
@@ -165,7 +165,7 @@ class Postfix:
     def start(self) -> Postfix:
         said = self.root / "said"
         with said.open("ab") as out:
-            check = ["postfix", "-c", str(self.config), "check"]  # makes the queue
+            check = ["postfix", "-c", str(self.config), "check"]  # creates the queue
             subprocess.run(check, check=False, timeout=120, stdout=out, stderr=out)
             master = [str(SBIN / "master"), "-c", str(self.config), "-d"]
             self._master = subprocess.Popen(master, start_new_session=True, stdout=out, stderr=out)
@@ -182,7 +182,7 @@ class Postfix:
     def stop(self) -> None:
         if self._master is None:
             return
-        with suppress(OSError):  # all of its session: an smtpd with a client would outlive the master
+        with suppress(OSError):  # the whole process group: an smtpd with a client would outlive the master
             os.killpg(self._master.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._master.wait(120)
@@ -199,14 +199,14 @@ class Postfix:
 
     @property
     def process(self) -> int:
-        """The id of its master, 0 where it does not run."""
+        """The pid of its master, 0 if it is not running."""
         return self._master.pid if self._master is not None else 0
 
     def lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
 
     def queued(self) -> int:
-        """Messages in the queue, whatever their state."""
+        """Messages in all its queues."""
         return sum(
             1
             for q in ("maildrop", "incoming", "active", "deferred", "hold")

@@ -1,4 +1,4 @@
-"""The recipes of docs/postfix.md, as a reader would copy them: one heading's blocks, with the ports of this test."""
+"""The recipes of docs/postfix.md, copied as a reader would, with the ports of a test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "postfix.md"
 
 
 def recipe(heading: str, ports: Mapping[str, str], page: Path = PAGE) -> dict[str, str]:
-    """File, as its first line names it, to its text: under the one heading that begins so. ``ports``: what is to be replaced."""
+    """File name (the first line of a code block) -> text, of the blocks under the heading that begins so. ``ports``:
+    what to replace."""
     files: dict[str, str] = {}
     name = ""
     here = inside = False
@@ -30,5 +31,5 @@ def recipe(heading: str, ports: Mapping[str, str], page: Path = PAGE) -> dict[st
 
 
 def parameters(text: str) -> dict[str, str]:
-    """Lines of main.cf."""
+    """Parameters of main.cf."""
     return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in text.splitlines() if line)}

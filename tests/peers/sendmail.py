@@ -1,6 +1,7 @@
-"""A real Sendmail of our own, in a folder of its own, on loopback; unpacked beside Postfix, which its package would push out.
+"""A real Sendmail in its own folder, on loopback. It is unpacked beside Postfix, since its package conflicts with
+Postfix's.
 
-It thinks that its host has a name, in a UTS namespace of its own: with none it waits for a minute.
+A UTS namespace gives its host a name. Without a host name, it would wait for a minute.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ MAILER(`smtp')dnl
 
 
 def missing() -> str | None:
-    """Why no Sendmail can be started here, or None."""
+    """Why Sendmail cannot run here, or None."""
     if not BINARY.exists():
         return "sendmail is not unpacked (tests/peers/install.sh)"
     if not shutil.which("m4") or not shutil.which("unshare"):
@@ -58,7 +59,7 @@ def missing() -> str | None:
 
 
 class Sendmail:
-    """``recipe``: lines of sendmail.mc; ``relay``: the port that everything goes on to; ``aliases``: lines of its own host's."""
+    """``recipe``: lines of sendmail.mc. ``relay``: the port of its smart host. ``aliases``: aliases of its own host."""
 
     def __init__(self, root: Path, *, relay: int, recipe: str, aliases: str = "") -> None:
         self.root, self.port = root / "sendmail", free_port()

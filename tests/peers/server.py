@@ -1,4 +1,4 @@
-"""A program of other people's that runs until it is stopped."""
+"""Run a third-party program until the test stops it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.peers.chain import until
 
 
 class Server:
-    """``port`` listens on 127.0.0.1 when it is ready; ``log``: what it says."""
+    """``port``: on 127.0.0.1, listening once the program is ready. ``log``: its output."""
 
     def __init__(self, words: Sequence[str], port: int, log: Path) -> None:
         self._words, self._port, self.log = words, port, log
@@ -41,7 +41,7 @@ class Server:
 
 
 def ended(process: subprocess.Popen[bytes]) -> None:
-    """It is told to end, and killed where it does not."""
+    """Terminate the process; kill it if it does not end."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(120)

@@ -1,4 +1,5 @@
-"""The writer first, the whole way: swaks, Postfix, the guard, the mail that asks, its page, Postfix, the recipient; and in Chromium."""
+"""A writer's confirmation with real servers: swaks, Postfix, the guard, the notice, its page, Postfix, the recipient;
+also in Chromium."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ def swaks(chain: Chain, subject: str) -> None:
 
 
 def mail_that_asks(chain: Chain, subject: str) -> str:
-    """The text that came for Anna by both Postfixes."""
+    """The text of the notice that asks Anna. It went through both Postfixes."""
 
     def come() -> list[str]:
         found = []
@@ -137,7 +138,8 @@ async def asked(web: Site, name: str) -> Hold:
 
 
 async def looks_right(page: Page, name: str) -> None:
-    """No fault of accessibility, nothing wider than the page; a picture where a folder for these is named."""
+    """No serious accessibility violation, and no horizontal scrolling. SMTPGUARD_PICTURES names a folder for a
+    screenshot."""
     wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, f"{name} is {wide} px too wide"
     await page.evaluate(AXE.read_text())

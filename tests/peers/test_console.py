@@ -1,5 +1,5 @@
-"""The console in a real Chromium: from the notice to the decision, by keyboard alone, on a phone, in both languages, with a
-hostile message, by two at once; and no fault of accessibility that an examiner (axe-core) calls serious."""
+"""The console in a real Chromium: from the notice to the decision, by keyboard only, on a phone, in both languages,
+with a hostile message, with two approvers at once. axe-core finds no serious accessibility violation."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ async def web(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 
 
 async def another(web: Site, name: str, *to: str, **more: Any) -> Any:
-    """A message that is no copy of any other."""
+    """A message that is a copy of no other."""
     web.here.home.clock.pass_(seconds=1)
     return await held(web.here, *to, Subject=f"SV: {name}", Message_ID=f"<{name}@example.com>", **more)
 
 
 async def link_in_notice(web: Site, hold_id: str, kind: str, to: str) -> str:
-    """The address that stands in the mail which this person gets about it."""
+    """The link in the notice that this person gets about the hold."""
     intents = [i for i in await web.here.home.outbox() if i.hold_id == hold_id and i.data.get("notice") == kind]
     intent = next(i for i in intents if str(i.recipients[0].address) == to)
     stationery = Stationery(Letterhead(sender="guard@example.com", console_url=web.url))
@@ -63,7 +63,7 @@ async def test_from_the_notice_to_the_decision(web: Site) -> None:
     await page.goto(where)
     await expect(page).to_have_title(re.compile("Sign in"))
     await signs_in(page, EVA)
-    assert page.url == where  # and back to where she was going
+    assert page.url == where  # the page of the link
     await expect(page.get_by_role("heading", name="SV: story", exact=True)).to_be_visible()
     await expect(
         page.get_by_text("A reply between colleagues, on its way to 60 people on Ramadan greetings.")
@@ -82,7 +82,7 @@ async def test_from_the_notice_to_the_decision(web: Site) -> None:
 
 
 async def tabs_to(page: Page, wanted: str, most: int = 60) -> None:
-    """Presses Tab until what has the focus is called so."""
+    """Press Tab until an element of this name has the focus."""
     names = []
     for _ in range(most):
         await page.keyboard.press("Tab")
@@ -99,7 +99,7 @@ async def tabs_to(page: Page, wanted: str, most: int = 60) -> None:
 
 async def test_with_the_keyboard_alone(web: Site) -> None:
     hold = await another(web, "keyboard", NEWS)
-    with_account = await web.signed_in(EVA, APPROVER)  # so that she has one
+    with_account = await web.signed_in(EVA, APPROVER)  # creates the account
     await with_account.close()
     page = await web.visitor()
     await page.goto("/login")
@@ -152,7 +152,7 @@ async def test_what_was_approved_by_mistake_and_frozen_in_time(web: Site) -> Non
     await expect(page.get_by_role("status")).to_contain_text("Your approval counts.")
     await expect(page.get_by_text("It goes out when this is thawed: everything (frozen by root")).to_be_visible()
     back = page.get_by_role("button", name="Reject it after all, send to nobody")
-    await back.click()  # without a reason the browser does not let it go
+    await back.click()  # the browser requires a reason first
     assert (await again(web.here, hold.hold_id)).state is State.APPROVED
     await page.get_by_label("Reason (its writer and the approvers read it)").fill("The wrong list")
     async with page.expect_navigation():
@@ -166,7 +166,7 @@ async def test_what_was_approved_by_mistake_and_frozen_in_time(web: Site) -> Non
 
 @asynccontextmanager
 async def canary() -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A web server on loopback that must hear nothing."""
+    """A web server on loopback that must get no request."""
     heard: list[bytes] = []
 
     async def hears(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -192,9 +192,9 @@ async def test_a_hostile_message_reaches_nobody(web: Site) -> None:
         await expect(frame.get_by_text("good")).to_be_visible()
         await expect(frame.get_by_role("img", name="a picture from inside")).to_be_visible()
         for name in ("A link", "Another"):
-            await frame.get_by_text(name, exact=True).click()  # leads nowhere
+            await frame.get_by_text(name, exact=True).click()  # the link does nothing
         await expect(frame.get_by_text("good")).to_be_visible()
-        alone = await page.context.new_page()  # the frame by itself, out of its page
+        alone = await page.context.new_page()  # the frame outside its page
         await alone.goto(f"/held/{hold.hold_id}/html")
         await alone.get_by_text("A link", exact=True).click()
         async with page.expect_download() as coming:
@@ -232,7 +232,7 @@ async def test_two_approvers_at_once(web: Site) -> None:
 
 
 async def leaving(web: Site, name: str) -> Any:
-    """Approved by all who must a moment ago, and to go out in a minute."""
+    """A hold that all approvers have just approved. It is sent in a minute."""
     hold = await another(web, name, RAMADAN)
     web.here.delay(60)
     for who in (EVA, DPO):
@@ -334,7 +334,7 @@ async def test_nothing_moves_while_somebody_chooses(web: Site) -> None:
 
 
 async def everything(web: Site, language: str) -> list[str]:
-    """Paths of every page there is, with something on each."""
+    """The paths of all pages, with content on each."""
     hold = await hostile(web.here, Message_ID=f"<everything-{language}@example.com>", Subject="SV: everything")
     done = await another(web, f"done-{language}", NEWS)
     await web.here.home.approvals().withdraw(done.hold_id, sender=ANNA, by="a test")
@@ -387,16 +387,16 @@ SMALL = """() => [...document.querySelectorAll('button, .button, nav a, input:no
 
 @pytest.mark.parametrize(("language", "phone"), [("en-GB", False), ("sv-SE", True)], ids=["desktop", "phone"])
 async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: bool) -> None:
-    """No serious fault of accessibility, in light and dark; on a phone nothing is too wide, or too small for a thumb."""
-    page = await web.signed_in("adam@example.com", ADMIN, VIEWER)  # sees every page
+    """No serious accessibility violation, in light and dark. On a phone, nothing is too wide, or too small to tap."""
+    page = await web.signed_in("adam@example.com", ADMIN, VIEWER)  # may see every page
     await page.close()
     hold = await another(web, f"fit-{phone}", NEWS)
-    page = await web.visitor(language=language, phone=phone, bypass_csp=True)  # the examiner is a script of the test's
+    page = await web.visitor(language=language, phone=phone, bypass_csp=True)  # axe-core is a script of the test
     link = Link(hold_id=hold.hold_id, address=ANNA, until=web.here.home.clock.now() + timedelta(days=1))
     await _examined(page, f"/mine/{Links(KEY).sign(link)}", phone)
     await _examined(page, "/login", phone)
     await signs_in(page, EVA)
-    await _examined(page, f"/held/{hold.hold_id}", phone)  # as she decides on it
+    await _examined(page, f"/held/{hold.hold_id}", phone)  # as an approver sees it
     await page.goto("/held")
     await page.locator("input[name=hold]").first.check()
     await page.locator("button[name=choice][value=approve]").click()
@@ -427,7 +427,7 @@ async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: boo
 
 
 async def _frozen(web: Site, page: Page, language: str, phone: bool) -> None:
-    """What is approved and cannot go, as those see it who may take it back."""
+    """Pages of an approved hold under a freeze, for those who may revoke the approval."""
     hold = await another(web, f"frozen-{language}", RAMADAN)
     await web.here.home.freeze(id=language)
     approvals = web.here.home.approvals()
@@ -435,7 +435,7 @@ async def _frozen(web: Site, page: Page, language: str, phone: bool) -> None:
     reader = await web.visitor(language=language, phone=phone, bypass_csp=True)
     await reader.goto("/login")
     await signs_in(reader, DPO)
-    await _examined(reader, f"/held/{hold.hold_id}", phone)  # who says yes or no last
+    await _examined(reader, f"/held/{hold.hold_id}", phone)  # the last approver
     await approvals.vote(hold.hold_id, Choice.APPROVE, approver=DPO, by="a test")
     link = Link(hold_id=hold.hold_id, address=ANNA, until=web.here.home.clock.now() + timedelta(days=1))
     for path in (f"/held/{hold.hold_id}", "/history", f"/mailings/{hold.mailing_id}", f"/mine/{Links(KEY).sign(link)}"):
@@ -458,7 +458,7 @@ async def _examined(page: Page, path: str, phone: bool) -> None:
 
 
 async def ended(web: Site, address: str) -> None:
-    """Every session of theirs is over."""
+    """End all sessions of the person."""
     await web.here.front.people.turn(Keys(address=address), lambda found: Turn(account=found[0], ends_all=True))
 
 

@@ -1,4 +1,4 @@
-"""Members of groups in a real OpenLDAP: nested, in circles, in pages, over TLS that is verified; and what goes wrong."""
+"""Members of groups in a real OpenLDAP: nested, circular, in pages, over verified TLS, and failures."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_login_that_is_refused(read: Read) -> None:
 
 
 def test_what_may_not_be_read_is_not_taken_for_nobody(read: Read) -> None:
-    """Without a login this directory shows its groups and hides the people."""
+    """Without a login, this directory shows groups but hides people."""
     found, tally = read(bind=None, password_file=None, group=[group_dn("plain")])
     assert found == []
     assert tally.bad == 2

@@ -1,4 +1,5 @@
-"""A list server behind the relay expands a post and sends the copies back through the guard: decided on once, counted once."""
+"""A list server behind the relay expands a post and sends the copies back through the guard: decided once, counted
+once."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("expander")
 
 @pytest.fixture(scope="module")
 def chain(certified: Path) -> Iterator[Chain]:
-    """The relay hands what is for the list to a third Postfix, which expands it and has the guard as its relay."""
+    """The relay sends mail for the list to a third Postfix, which expands it and has the guard as its relay."""
     if why := postfix.missing():
         pytest.skip(why)
     port, routes, aliases = free_port(), certified / "routes", certified / "members"
@@ -76,7 +77,7 @@ TEXT = "\r\n".join(
 
 
 def straight(chain: Chain, content: bytes, *recipients: str) -> tuple[int, bytes]:
-    """As the expander would, from its own address, right to the guard."""
+    """Send directly to the guard, from the expander's address."""
     with smtplib.SMTP("127.0.0.1", chain.guard.port, timeout=120, source_address=(EXPANDER, 0)) as smtp:
         smtp.ehlo("lists.example.com")
         smtp.mail("list-bounces@lists.example.com")
@@ -99,10 +100,12 @@ def test_the_copies_belong_to_the_post_and_a_forged_one_does_not(chain: Chain) -
     mailing = until(
         lambda: [m for m in chain.guard.json("mailings", "list") if m["relayed"]], why="the outcome to be noted"
     )
-    assert [(m["messages"], m["customers"]) for m in mailing] == [(1, 1000)]  # the list's address, and nobody twice
+    assert [(m["messages"], m["customers"]) for m in mailing] == [
+        (1, 1000)
+    ]  # the reach of the list's address, with no person counted twice
 
     traces = re.findall(rb"(?m)^X-Smtpguard: [^\r]*(?:\r\n[ \t][^\r]*)*\r\n", copies[0].content)
-    trace = traces[-1]  # the post's own; that of the copy's way through the guard stands above it
+    trace = traces[-1]  # the trace of the post; the copy's own trace is above it
     bearing = b"List-Id: Ramadan <ramadan.lists.example.com>\r\n"
     same = straight(chain, bearing + trace + post("post@example.com", TEXT), *MEMBERS[:6])
     assert same[0] == 250

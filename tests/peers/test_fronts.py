@@ -1,7 +1,7 @@
-"""Postfix in front of smtpguard in every way that docs/postfix.md has a recipe for, set up from that page.
+"""Postfix in front of smtpguard, once for every recipe of docs/postfix.md, set up from that page.
 
-For each: ordinary mail passes and the relay is told whose client it was; the story is held; nothing is lost while
-smtpguard is down; and what a refusal looks like to who wrote.
+Each recipe: ordinary mail passes and the relay gets the client's address; the story is held; nothing is lost while
+smtpguard is down; and a refusal reaches the writer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ QUEUED = ("Between two Postfixes", "Only mail to some domains", "After the queue
 
 
 class Behind:
-    """What stands behind every front: a guard whose relay is whoever listens on ``back``, and the last hop."""
+    """Behind every front: a guard whose relay is at port ``back``, and the last hop."""
 
     def __init__(self, root: Path) -> None:
         self._stack = ExitStack()
@@ -50,7 +50,7 @@ class Behind:
 
 
 class Front:
-    """One recipe, built. ``port``: where colleagues submit; ``name``: what its messages are told by."""
+    """One recipe in use. ``port``: where colleagues submit. ``name``: marks its messages."""
 
     def __init__(self, behind: Behind, heading: str) -> None:
         self._stack = ExitStack()
@@ -92,7 +92,7 @@ class Front:
         self._stack.close()
 
     def submit(self, mail: bytes, to: str) -> None:
-        """As a mail client; raises what it is told."""
+        """Submit as a mail client does. Raises SMTPException if refused."""
         with smtplib.SMTP("127.0.0.1", self.port, timeout=120, local_hostname="desk.example.com") as smtp:
             if self.login:
                 smtp.login(self.login, SECRET)
@@ -124,7 +124,7 @@ def front(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Front]:
 
 LIST = "ramadan@lists.example.com"
 OWNER = "owner@lists.example.com"
-"""Outside, and through smtpguard in all recipes, also where only the list's domain goes there."""
+"""An outside address whose mail passes smtpguard in every recipe, also in those for the list's domain only."""
 
 
 def code(told: smtplib.SMTPException) -> int:
@@ -140,8 +140,8 @@ def a_mail(front: Front, what: str, to: str = OWNER) -> bytes:
 
 
 def test_a_timeout_that_is_too_short_sends_twice(behind: Behind) -> None:
-    """Why the recipe has 900 s: with a second's patience, Postfix says 451 of a message that arrives all the same. (The first of this
-    file, as long as no front has its Postfix behind the guard.)"""
+    """The reason for 900 s in the recipe: with one second, Postfix answers 451 for a message that arrives nevertheless.
+    This test comes first in the file, before a front starts its Postfix at port ``back``."""
     guard, recorder, port = behind.guard, behind.recorder, free_port()
     impatient = f"127.0.0.1:{port} inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:{guard.port} -o smtpd_proxy_timeout=1s\n"
     with ScriptedInProcess(behind.back) as slow, Postfix(behind.root, name="impatient", master=impatient):
@@ -210,14 +210,14 @@ def test_nothing_is_lost_while_smtpguard_is_down(front: Front) -> None:
 
 
 def test_a_recipient_whom_the_last_hop_refuses(front: Front) -> None:
-    """The Postfix behind has it in its queue by then, so the bounce is its own."""
+    """By then it is in the queue of the Postfix behind the guard, which bounces it."""
     front.recorder.relay.on("RCPT TO:<nobody@lists.example.com>", "550 5.1.1 No such user")
     front.submit(a_mail(front, "nobody", "nobody@lists.example.com"), "nobody@lists.example.com")
     until(lambda: any("status=bounced" in x and "No such user" in x for x in front.relay.lines()), why="its bounce")
 
 
 class ScriptedInProcess(Recorder):
-    """A relay on the port where the guard looks for one."""
+    """A recorder on the port that the guard has as its relay."""
 
     def __init__(self, port: int) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""Who is in a group, asked of a real OpenLDAP: each entry one person; and directories that are silent, gone, or speak nonsense."""
+"""Members of groups in a real OpenLDAP, each entry one person; directories that are silent, gone, or speak another
+protocol."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ DATA = entries(
 
 @contextmanager
 def nonsense() -> Iterator[int]:
-    """A port at which something answers that is no directory."""
+    """A port with a server that does not speak LDAP."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:

@@ -1,4 +1,4 @@
-"""Members of lists of a real Mailman core: in pages, by role, whatever their delivery; and what it says when it refuses."""
+"""Members of lists in a real Mailman core: in pages, by role, with any delivery mode; and its refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alias and virtual maps are read as Postfix itself reads them: postalias and postmap say what is in the same files."""
+"""Alias and virtual maps are read as Postfix reads them: compare with postalias and postmap on the same files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_as_postfix_reads_them(tmp_path: Path, tool: str, text: str, read: objec
     for line in listed.stdout.splitlines():
         name, _, value = line.partition(":\t" if tool == "postalias" else "\t")
         theirs[name.lower()] = _values(value)
-    theirs.pop("@", None)  # Postfix's own mark of when it was made
+    theirs.pop("@", None)  # the timestamp entry of postalias
     theirs.pop("yp_last_modified", None)
     theirs.pop("yp_master_name", None)
     ours = {entry.name.lower(): _values(", ".join(entry.values)) for entry in read(path)}  # type: ignore[operator]

@@ -1,7 +1,7 @@
-"""What Postfix does for its clients when its milter dies or says no more, in every state of a session: it defers, and nothing passes.
+"""A milter that dies or hangs in each state of a session: Postfix defers its clients' mail, and nothing passes.
 
-With ``milter_default_action = tempfail``, as docs/milter.md has it. A session that has lost its filter stays without one, and is
-deferred to its end; the next one has it again.
+With ``milter_default_action = tempfail``, as in docs/milter.md. Postfix defers all further mail of a session that lost
+its milter. The next session has it again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def chain(folder: Path) -> Iterator[MilterChain]:
 
 
 class Client:
-    """One of the MTA's that says one thing after the other, and a message's end when it is told to."""
+    """A client of the MTA that sends one command at a time, and ends the message when the test says so."""
 
     def __init__(
         self, chain: MilterChain, message_id: str, to: str = "you@example.org", *, mail: bytes = b"", port: int = 0
@@ -49,7 +49,7 @@ class Client:
         self.hear()
 
     def hear(self) -> bytes:
-        """A reply's last line."""
+        """The last line of a reply."""
         while (line := self._file.readline())[3:4] == b"-":
             pass
         return line
@@ -59,7 +59,8 @@ class Client:
         return self.hear()
 
     def go(self, commands: int) -> None:
-        """Say so many of EHLO, MAIL, RCPT and DATA; after DATA comes the content, without its end."""
+        """Send the next ``commands`` of EHLO, MAIL, RCPT and DATA. After DATA it sends the content without the final
+        dot."""
         for _ in range(commands):
             assert self.say(self._left.pop(0))[:1] in b"23"
         if not self._left:
@@ -73,7 +74,7 @@ class Client:
         self._left, self._ended = [b"RSET", *self._commands], False
 
     def finish(self) -> bytes:
-        """The refusal on its way to the end of its message, or what is said to that."""
+        """Send the rest. Returns the first refusal, or the reply to the final dot."""
         while self._left:
             if (said := self.say(self._left.pop(0)))[:1] not in b"23":
                 return said
@@ -92,7 +93,7 @@ class Client:
 
 
 def test_killed_in_each_state(chain: MilterChain) -> None:
-    """Six clients, each as far as its name says, and the milter's process is killed under all of them."""
+    """Six clients stop in the states that STATES names. Then the milter process is killed."""
     with ExitStack() as open_clients:
         clients = [open_clients.enter_context(Client(chain, f"killed-{n}@example.com")) for n in range(len(STATES))]
         for n, client in enumerate(clients):
@@ -114,7 +115,7 @@ def test_killed_in_each_state(chain: MilterChain) -> None:
 
 
 def test_silent_while_it_is_asked(chain: MilterChain) -> None:
-    """Postfix answers for it when its own time is up; what is held nevertheless is the hold that the retry finds."""
+    """Postfix answers when its timeout is over. The message is held nevertheless, and the retry finds that hold."""
     mail = letters.story("silent-1@example.com", subject="SV: Tyst")
     with Client(chain, "silent-1@example.com", RAMADAN, mail=mail, port=chain.hasty) as client:
         client.go(4)
@@ -131,7 +132,7 @@ def test_silent_while_it_is_asked(chain: MilterChain) -> None:
 
 
 def taken(chain: MilterChain, client: Client) -> bool:
-    """Whether the MTA takes now what it would not take from that client."""
+    """Whether the MTA accepts the client's message now."""
     try:
         with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.sendmail(ANNA, [client.to], client.mail)

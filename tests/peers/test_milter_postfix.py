@@ -1,4 +1,4 @@
-"""smtpguard as the milter of a real Postfix, set up from docs/milter.md: every disposition, and every way in."""
+"""smtpguard as the milter of a real Postfix, set up from docs/milter.md: every disposition, and every way to submit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def passed(chain: MilterChain, message_id: str) -> bytes:
 
 
 def verdict(chain: MilterChain, subject: str) -> dict[str, object]:
-    """Its line in the log, which comes once what became of it is committed."""
+    """The verdict's line in the log, which follows the commit of the outcome."""
 
     def look() -> dict[str, object] | None:
         text = chain.guard.log.read_text().rpartition("\n")[0].splitlines()
@@ -94,7 +94,7 @@ class TestDispositions:
         assert b"5.7.1 This message was not sent. 100 % of this is never sent." in refused.value.smtp_error
 
     def test_rejected_at_length(self, chain: MilterChain) -> None:
-        """In several lines, all of them for the client."""
+        """The client gets all lines of the reply."""
         with pytest.raises(smtplib.SMTPDataError) as refused:
             submit(chain, letters.mail(message_id="never-2@example.com"), *THREE, "d@example.net")
         assert isinstance(refused.value.smtp_error, bytes)
@@ -107,7 +107,7 @@ class TestDispositions:
 
     @pytest.mark.parametrize("listed", [RAMADAN, EXPANDED])
     def test_customers_wait_and_colleagues_get_it(self, chain: MilterChain, listed: str) -> None:
-        """Both addresses of the list: also whom Postfix has put in place of an alias is deleted with it."""
+        """Both addresses of the list. If Postfix has expanded an alias, the addresses in its place are deleted."""
         message_id, subject = f"part-{listed}", f"SV: Delat, {listed}"
         mail = letters.story(message_id, to=f"bo@example.com, {listed}", subject=subject)
         submit(chain, mail, "team@example.com", listed)
@@ -137,7 +137,7 @@ class TestDispositions:
 
 class TestWaysIn:
     def test_submission_with_a_login_proves_the_writer(self, chain: MilterChain) -> None:
-        """Over the Unix socket, in Postfix's own queue directory."""
+        """By the Unix socket in Postfix's queue directory."""
         mail = letters.mail(to=NEWS, subject="Proven", message_id="login-1@example.com")
         submit(chain, mail, NEWS, port=chain.login, login=True)
         assert b"X-Smtpguard:" in passed(chain, "login-1@example.com")
@@ -146,7 +146,7 @@ class TestWaysIn:
         assert hold["rules"] == ["not-a-writer"]
 
     def test_its_writer_is_asked_and_says_that_it_is_meant(self, chain: MilterChain) -> None:
-        """Nobody else decides meanwhile; what goes out is what the MTA had discarded."""
+        """No approver decides meanwhile. The release is byte for byte the message that the MTA discarded."""
         mail = letters.mail(to=NEWS, subject="Meant", message_id="meant-1@example.com")
         submit(chain, mail, NEWS, *THREE[:2], port=chain.login, login=True)
         [hold] = until(lambda: chain.guard.held("Meant"), why="the hold")
@@ -170,14 +170,13 @@ class TestWaysIn:
         until(lambda: chain.guard.held("SV: Lokalt"), why="the hold")
 
     def test_recipients_that_stand_in_the_header_alone(self, chain: MilterChain) -> None:
-        """``sendmail -t``: Postfix tells them after the content."""
+        """``sendmail -t``: Postfix reports the recipients after the content."""
         mail = letters.story("pickup-4@example.com", to=RAMADAN, subject="SV: Till")
         assert chain.sendmail(mail, ANNA, "-t").returncode == 0
         [hold] = until(lambda: chain.guard.held("SV: Till"), why="the hold")
         assert hold["recipients"] == [RAMADAN]
 
     def test_smtp_without_a_network(self, chain: MilterChain) -> None:
-        """``sendmail -bs``."""
         mail = letters.story("pickup-5@example.com", subject="SV: Samtal").replace(b"\r\n.", b"\r\n..")
         said = [
             b"EHLO desk",
@@ -208,7 +207,7 @@ class TestWaysIn:
             assert said[0] == 220, said
             smtp.ehlo("far.example.net")
             smtp.sendmail(ANNA, ["you@example.org"], mail)
-            smtp.sendmail(ANNA, [NEWS], mail.replace(b"xclient-1", b"xclient-2"))  # proven: the MTA says who logged in
+            smtp.sendmail(ANNA, [NEWS], mail.replace(b"xclient-1", b"xclient-2"))  # proven: the MTA reports the login
         passed(chain, "xclient-1@example.com")
         passed(chain, "xclient-2@example.com")
         assert verdict(chain, "Forwarded")["client"] == "2001:db8::7"
@@ -226,7 +225,7 @@ class TestWaysIn:
             passed(chain, f"many-{n}@example.com")
 
     def test_addresses_beyond_ascii_and_dsn_parameters(self, chain: MilterChain) -> None:
-        """Held and released with all that the client said."""
+        """The release has all parameters that the client sent."""
         mail = letters.story("eai-1@example.com", subject="SV: Ärade kunder")
         with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")

@@ -1,4 +1,4 @@
-"""smtpguard as the milter of a real Sendmail, set up from docs/milter.md, with another milter behind it."""
+"""smtpguard as the milter of a real Sendmail, set up from docs/milter.md, followed by another milter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.peers.sendmail import Sendmail
 
 RAMADAN = "ramadan@lists.example.com"
 EXPANDED = "eid@mx.example.com"
-"""Another address of the list: one that Sendmail expands itself."""
+"""A second address of the list, which Sendmail itself expands."""
 
 
 class World:
@@ -93,7 +93,7 @@ def test_rejected_in_words(world: World) -> None:
 
 
 def test_rejected_at_length(world: World) -> None:
-    """In several lines, all of them for the client."""
+    """The client gets all lines of the reply."""
     four = [f"{who}@example.net" for who in "abcd"]
     with pytest.raises(smtplib.SMTPDataError) as refused:
         world.submit(letters.mail(message_id="s-never-2@example.com"), *four)
@@ -105,7 +105,7 @@ def test_rejected_at_length(world: World) -> None:
 
 @pytest.mark.parametrize("listed", [RAMADAN, EXPANDED])
 def test_customers_wait_and_colleagues_get_it(world: World, listed: str) -> None:
-    """Also whom Sendmail has put in place of an alias is deleted with it."""
+    """If Sendmail has expanded an alias, the addresses in its place are deleted."""
     message_id, subject = f"s-part-{listed}", f"SV: Delat, {listed}"
     world.submit(letters.story(message_id, to=f"bo@example.com, {listed}", subject=subject), "bo@example.com", listed)
     [hold] = until(lambda: world.guard.held(subject), why="the hold")

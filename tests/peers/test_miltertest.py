@@ -1,4 +1,4 @@
-"""Debian's miltertest speaks to our server: an MTA that others wrote, told by Lua scripts of ours what to say and to expect."""
+"""Debian's miltertest, an independent MTA side, runs Lua scripts against the milter server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRIPTS = sorted(path for path in HERE.glob("*.lua") if path.stem != "start")
 
 
 async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-    """By the local part of a recipient."""
+    """Decide by the local part of a recipient."""
     words = {recipient.address.local: recipient for recipient in transaction.envelope.recipients}
     if "hold" in words:
         return Held(hold_id=transaction.id)
@@ -36,7 +36,7 @@ async def decide(transaction: Transaction, onward: Onward) -> Disposition:
 
 
 async def told(world: Served, script: str) -> tuple[int | None, str]:
-    """How miltertest ends, and what it has to say: (0, "") if all went as the script has it."""
+    """miltertest's exit status and output: (0, "") if the script passed."""
     process = await asyncio.create_subprocess_exec(
         "miltertest", "-D", f"socket=unix:{world.path}",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

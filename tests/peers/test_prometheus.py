@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard, by Prometheus' own tool: each alert fires when it should, and every query is answered."""
+"""Alert rules and dashboard, checked by promtool: each alert fires when it should, and every query has a result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def test_the_example_of_the_docs_scrapes(tmp_path: Path) -> None:
 
 
 def test_prometheus_answers_each_query_of_the_dashboard(tmp_path: Path) -> None:
-    """Every metric grows, under each word that is asked for: no query is malformed, and none comes to nothing."""
+    """Every metric has samples under each label value that a query selects. So each query is well-formed and has a
+    result."""
     asked: dict[str, dict[str, set[str]]] = {}
     for query in queries():
         for name, matchers in SELECTED.findall(query.expr):

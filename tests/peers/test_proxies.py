@@ -1,4 +1,5 @@
-"""Proxies in front: HAProxy with PROXY 1 and 2, and through TLS; nginx, Dovecot and swaks with XCLIENT. The guard sees the real client."""
+"""Proxies in front: HAProxy with PROXY 1 and 2 and over TLS; nginx, Dovecot and swaks with XCLIENT. The guard sees the
+real client."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ from tests.peers.postfix import free_port
 from tests.peers.recipe import recipe
 
 CLIENT = "127.0.0.5"
-"""Another address on this machine, so that the real client is not the proxy."""
+"""Another address of this machine, so that the client's differs from the proxy's."""
 
 
 class Fronted:
-    """A guard with three listeners: for a proxy in clear, for a proxy with TLS from the first octet, and for XCLIENT."""
+    """A guard with three listeners: for a proxy in clear, for a proxy with implicit TLS, and for XCLIENT."""
 
     def __init__(self, root: Path) -> None:
         self._stack = contextlib.ExitStack()
@@ -66,7 +67,7 @@ class Fronted:
         )
 
     def client_of(self, message_id: str) -> str:
-        """Whom the journal's line and the Received field name, which is one and the same."""
+        """The client in the log, which the Received field names too."""
         [message] = until(lambda: self.recorder.with_id(message_id), why=message_id)
         received = message.content.split(b"X-Smtpguard")[0].decode()
         transaction = received.split(" id ")[1].split()[0].rstrip(";")
@@ -133,7 +134,7 @@ def test_the_client_behind_haproxy_has_the_limit(haproxy: Fronted) -> None:
 
 
 def test_haproxys_own_checks_are_heard(haproxy: Fronted) -> None:
-    """LOCAL: without a client, and without the rights of a trusted peer. A check that fails would leave the port closed."""
+    """LOCAL has no client, and not the rights of a trusted peer. If the check failed, HAProxy would close the port."""
     with connect(haproxy.checked) as smtp:
         send(smtp, "checked@example.com")
     assert haproxy.client_of("checked@example.com") == CLIENT
@@ -175,7 +176,7 @@ def test_nginx_says_who_logged_in(fronted: Fronted, tmp_path: Path) -> None:
 
 
 def test_dovecot_says_who_logged_in(fronted: Fronted, folder: Path) -> None:
-    """From the page: its relaying is what stands there."""
+    """The relay settings of Dovecot come from the page."""
     if why := fronts.dovecot_missing():
         pytest.skip(why)
     port = free_port()

@@ -1,4 +1,5 @@
-"""Sendmail and Exim in front, with smtpguard as their smart host, set up from their pages: what passes, is held, and waits in their queue."""
+"""Sendmail and Exim with smtpguard as their smart host, set up from their pages: what passes, is held, and waits in
+their queue."""
 
 from __future__ import annotations
 
@@ -21,14 +22,14 @@ FILTERS = ", InputMailFilters=smtpguard;other"
 
 def of_sendmail(root: Path, port: int) -> Sendmail:
     lines = recipe("Sendmail", {"10025": str(port), "guard.example.com": "127.0.0.1"}, DOCS / "sendmail.md")
-    mta = Sendmail(root, relay=1, recipe=lines["sendmail.mc"])  # what the page says of the relay comes later
+    mta = Sendmail(root, relay=1, recipe=lines["sendmail.mc"])  # the page's recipe names the smart host later
     assert FILTERS in mta.mc
     mta.mc = mta.mc.replace(FILTERS, "")
     return mta
 
 
 def of_exim(root: Path, port: int) -> Exim:
-    """On the same machine, as the page says."""
+    """An Exim on the same machine, as on the page."""
     here = {"10025": str(port), "guard.example.com": "127.0.0.1", "  no_more": "  self = send\n  no_more"}
     lines = recipe("Exim", here, DOCS / "exim.md")["exim4.conf: before the other routers"]
     return Exim(recipe=lines)

@@ -1,7 +1,8 @@
-"""Mail clients that log in through smtpguard at a real submission service: Postfix with Cyrus SASL, STARTTLS and implicit TLS.
+"""Mail clients log in through smtpguard at a real submission service: Postfix with Cyrus SASL, STARTTLS and implicit
+TLS.
 
-The relay takes mail from who has logged in alone, and only with a reverse-path that is theirs. So what arrives has gone
-over a connection in that person's name, and what people release goes in the guard's own.
+The relay accepts only mail of logged-in users with a reverse-path of their own. So mail that arrives has gone over a
+connection in the writer's name, and a release over one in the guard's name.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ UNPROVEN = """
 
 
 class Submission:
-    """``relay_tls``: how smtpguard reaches the relay."""
+    """``relay_tls``: TLS mode from smtpguard to the relay."""
 
     def __init__(self, root: Path, relay_tls: str) -> None:
         self._stack = ExitStack()
@@ -44,7 +45,7 @@ class Submission:
         here = self.root / self._relay_tls
         here.mkdir()
         smtps = free_port()
-        # the guard releases what others wrote, so it may use every address
+        # the guard may use every address, since it releases other people's mail
         (here / "owners").write_text("".join(f"{who} {who}, {GUARD}\n" for who in PEOPLE))
         self.relay = self._stack.enter_context(
             Postfix(
@@ -91,7 +92,7 @@ class Submission:
         self._stack.close()
 
     def client(self, *, implicit: bool = False) -> smtplib.SMTP:
-        """As mail clients come: over TLS, before they log in."""
+        """Connect as a mail client does: TLS before the login."""
         if implicit:
             return smtplib.SMTP_SSL("localhost", self.implicit, timeout=120, context=self.ca, local_hostname="desk")
         smtp = smtplib.SMTP("localhost", self.guard.port, timeout=120, local_hostname="desk")
@@ -99,7 +100,7 @@ class Submission:
         return smtp
 
     def logged(self, *words: str) -> list[str]:
-        """Lines of the relay's log with all these words."""
+        """Lines of the relay's log that contain all ``words``."""
         return [line for line in self.relay.lines() if all(word in line for word in words)]
 
 
@@ -154,7 +155,7 @@ def test_the_reverse_path_is_for_the_relay_to_refuse(submission: Submission) -> 
 
 
 def test_from_is_proven_by_the_login(submission: Submission) -> None:
-    """In Anna's name, by Bo: the reverse-path is his, so the relay would take it."""
+    """From is Anna's and the login is Bo's. The relay would accept it, since the reverse-path is Bo's."""
     with submission.client() as smtp:
         smtp.login("bo@example.com", PEOPLE["bo@example.com"])
         mail = letters.mail(to="you@example.org", message_id="forged@example.com")
@@ -205,7 +206,7 @@ def test_no_password_is_in_any_file_of_ours(submission: Submission) -> None:
 
 
 def test_a_relay_that_is_down_is_a_454(submission: Submission) -> None:
-    """The last of this file, since it takes the relay away for a while."""
+    """This test comes last in the file, since it stops the relay for a while."""
     with submission.client() as smtp:
         smtp.ehlo()
         submission.relay.stop()

@@ -1,4 +1,5 @@
-"""XOAUTH2 and OAUTHBEARER through our SMTP side to a real Postfix that asks a real Dovecot, which asks an authority of ours."""
+"""XOAUTH2 and OAUTHBEARER through smtpguard to a real Postfix with a real Dovecot, which asks a test server about
+tokens."""
 
 from __future__ import annotations
 
@@ -59,11 +60,11 @@ async def guard(spool: Path, relay: Postfix) -> AsyncIterator[Proxied]:
     ) as world:
         yield world
         for connection in (*made, await world.pool.acquire()):
-            connection.abort("the test is over")  # or its loop would end before the last goodbye
+            connection.abort("the test is over")  # otherwise its event loop ends before QUIT
 
 
 async def traced(_: Transaction, onward: Onward) -> Disposition:
-    """As the guard does: never without a field of its own (Postfix refuses BDAT 0)."""
+    """Add a header field, as the guard always does: Postfix refuses BDAT 0."""
     return Relayed(replies=await onward.send(b"X-Guard: tokens\r\n", stands))
 
 
@@ -104,7 +105,7 @@ async def test_a_token_that_has_run_out_or_is_somebody_elses(
     async with guard(tmp_path, relay) as world:
         client = await world.connect()
         said = await client.ask(f"AUTH {mechanism} {token(mechanism, ANNA, secret)}")
-        if said.startswith("334 "):  # why, for the client to read
+        if said.startswith("334 "):  # the reason, for the client
             assert b'"status":' in base64.b64decode(said[4:])
             said = await client.ask("" if mechanism == "XOAUTH2" else "AQ==")
         assert said.startswith("535 5.7.8")

@@ -1,4 +1,5 @@
-"""The story is held, the ordinary day passes, and nothing is answered 250 that nobody durable has: between real Postfixes."""
+"""Between two real Postfixes: the story is held, ordinary mail passes, and 250 follows only when the mail is stored
+durably."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ SENT_ON = (
 
 
 def held(chain: Chain, subject: str) -> dict[str, object]:
-    """Wait until it is held; then nothing of it may be anywhere else."""
+    """Wait for the hold and for empty queues, so that nothing of it can pass later."""
     found = until(lambda: chain.guard.held(subject), why=f"{subject!r} to be held")
     until(chain.settled, why="the queues to empty")
     assert len(found) == 1
@@ -80,7 +81,7 @@ class TestOrdinaryDay:
         )
 
     def test_a_hundred_answers_to_a_hundred_customers(self, chain: Chain) -> None:
-        """In an hour, from a mailbox in which several answer: such a one is a stream."""
+        """In one hour, from a shared mailbox, which the policy has as a stream."""
         before = len(chain.guard.json("held", "list"))
         sender = "support@example.com"
         for n in range(100):
@@ -134,7 +135,7 @@ class TestOrdinaryDay:
 
 class TestCampaign:
     def test_by_the_lists_writer_signed_by_its_origin(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
-        """To 120 people it goes through; to 1,000 it does once both groups have approved it."""
+        """120 recipients need no approval; 1,000 need the approval of both groups."""
         few, many = "friends@lists.example.com", "ramadan@lists.example.com"
         mail = signed(letters.campaign("campaign-0@example.com", to=few), b"campaigns.example.com", signing_key)
         chain.submit(mail, "bounces@campaigns.example.com", few)
@@ -218,7 +219,7 @@ class TestSurvives:
         assert b"BODY=8BITMIME" in got.mail
 
     def test_the_client_is_told_on(self, chain: Chain) -> None:
-        """XFORWARD reaches the relay: its log names the client of the first Postfix."""
+        """By XFORWARD: the relay's log names the first Postfix's client."""
         chain.submit(
             letters.mail(to="you@example.org", message_id="xf-1@example.com"), "anna@example.com", "you@example.org"
         )
@@ -238,7 +239,7 @@ class TestNothingIsLost:
             )
             until(
                 lambda: any(
-                    # 421: this process has not met the relay yet
+                    # 421: this process has not reached the relay yet
                     "status=deferred" in line and (" 451 " in line or " 421 " in line)
                     for line in chain.client.lines()
                 ),
@@ -251,7 +252,7 @@ class TestNothingIsLost:
         until(lambda: chain.recorder.with_id("down-1@example.com"), why="the mail, once the relay is back")
 
     def test_relay_down_bounces_nothing_that_needs_more_than_helo(self, chain: Chain) -> None:
-        """A client that fell back to HELO would bounce what needs SMTPUTF8."""
+        """A client that fell back to HELO would bounce mail that needs SMTPUTF8."""
         chain.relay.stop()
         try:
             with smtplib.SMTP("127.0.0.1", chain.client.port, timeout=120) as smtp:
@@ -279,12 +280,12 @@ class TestNothingIsLost:
             assert code in (501, 553), text
 
     def test_thousands_are_accounted_for(self, chain: Chain) -> None:
-        def arrived() -> int:  # the guard's own notices may come meanwhile
+        def arrived() -> int:  # does not count the guard's own notices
             return sum(b"bulk@example.com" in message.mail for message in chain.recorder.messages)
 
         until(
             chain.guard.reaches_relay, why="every process of the guard to reach the relay"
-        )  # smtp-source does not try again
+        )  # smtp-source does not retry
         subprocess.run(
             ["/usr/sbin/smtp-source", "-d", "-s", "10", "-m", "2000", "-l", "1024", "-f", "bulk@example.com",
              "-t", "you@example.org", f"127.0.0.1:{chain.guard.port}"],
