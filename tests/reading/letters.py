@@ -1,4 +1,4 @@
-"""Mail for the reader's tests: made up, short, and with what each mail program would put on it."""
+"""Short made-up messages for tests of the reader, with the header fields that each mail program sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import Vocabularies, compile_vocabularies
 
 FOLDER = Path(__file__).parents[2] / "config" / "vocabularies"
-# 22 octets are a new conversation, 27 one with an answer.
+# Thread-Index: 22 octets start a conversation, 27 have one answer.
 NEW_THREAD = base64.b64encode(b"\x01" + bytes(21)).decode()
 GROWN_THREAD = base64.b64encode(b"\x01" + bytes(26)).decode()
 
@@ -81,7 +81,7 @@ def around() -> Surroundings:
 def letter(
     body: str = "Hej!\n", headers: Mapping[str, str] | None = None, *, kind: str = "text/plain", charset: str = "utf-8"
 ) -> Message:
-    """``headers`` None takes a field out that would stand by default; the body's line ends become CRLF."""
+    """None as a header's value removes a default field. Line ends of the body become CRLF."""
     fields: dict[str, str] = {
         "From": "Anna Ek <anna@example.com>",
         "To": "customers@example.com",
@@ -97,7 +97,7 @@ def letter(
 
 
 def parts(*bodies: tuple[str, str], kind: str = "multipart/mixed", headers: Mapping[str, str] | None = None) -> Message:
-    """A multipart of (header lines, body) pairs."""
+    """A multipart message of (header lines, body) pairs."""
     inner = "".join(f"--bb\n{head}\n\n{body}\n" for head, body in bodies) + "--bb--\n"
     return letter(inner, {"Content-Type": f'{kind}; boundary="bb"', **(headers or {})})
 

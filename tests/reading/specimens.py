@@ -1,7 +1,7 @@
-"""Mail as programs of today make it, generated: what clients, platforms and list servers put around any words.
+"""Generated mail as today's clients, platforms and list servers write it, with made-up words.
 
-Conventions of header and markup, written from what each of them is known to do; the words are made up. Each specimen says
-what it is, so that a test can say how it must be read.
+Header and markup follow the known conventions of each program. ``traits`` of a specimen say what it is, so that a test
+can tell how it must be read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from tests.reading.letters import GROWN_THREAD, NEW_THREAD
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """One language's words for a letter between colleagues and for a newsletter, and its programs' words for quoting."""
+    """The words of one language: a letter between colleagues, a newsletter, and what mail programs write around
+    quotations."""
 
     letter: str
     greeting: str
@@ -69,7 +70,7 @@ class Specimen:
 
 
 def message(fields: Mapping[str, str], plain: str = "", html: str = "", boundary: str = "b0") -> Message:
-    """Plain, HTML, or both as alternatives."""
+    """A plain or HTML message, or both as alternatives."""
     head = {"Date": "Mon, 3 Mar 2025 10:00:00 +0100", "MIME-Version": "1.0", **fields}
     parts = [(kind, text) for kind, text in (("plain", plain), ("html", html)) if text]
     lines = [f"{name}: {_encoded(value)}" for name, value in head.items()]
@@ -101,7 +102,7 @@ HOW = ("new", "reply", "forward")
 
 
 def people(domain: str = "example.com", to: str = "bo@example.com") -> Iterator[Specimen]:
-    """Letters between people: client, language, how it began, plain or HTML."""
+    """Letters between people: traits are client, language, new or reply or forward, plain or HTML."""
     for client in (
         "exchange-online",
         "outlook",
@@ -218,7 +219,7 @@ SENDERS = ("Example Shop <news@shop.example>", "Lisa from Example <lisa@shop.exa
 
 
 def mailings() -> Iterator[Specimen]:
-    """Campaigns: platform, language, sender, HTML or plain, and with a faked "Re:" on some."""
+    """Campaigns: traits are platform, language, sender, HTML or plain, and a faked "Re:" on some."""
     for platform, fields in PLATFORMS.items():
         for n, (language, words) in enumerate(WORDS.items()):
             for html in (True, False):
@@ -254,7 +255,7 @@ def campaign_text(words: Words, *, personal: bool = False) -> str:
 
 
 def small_newsletters() -> Iterator[Specimen]:
-    """Newsletters that a small sender writes in Outlook or Gmail, with no bulk header."""
+    """Newsletters that a small sender writes in Outlook or Gmail, without bulk header fields."""
     for client in ("exchange-online", "outlook", "gmail"):
         for language, words in WORDS.items():
             for leaving in (True, False):
@@ -284,7 +285,7 @@ SERVERS: Mapping[str, Mapping[str, str]] = {
 
 
 def posts() -> Iterator[Specimen]:
-    """People's posts on lists."""
+    """Posts of people to mailing lists."""
     for server, fields in SERVERS.items():
         for client in ("gmail", "thunderbird", "apple-mail"):
             for how in ("new", "reply"):

@@ -1,4 +1,4 @@
-"""Whom a message answers, as its quotation and its fields say."""
+"""Whom a message answers, by its quotation and header fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds: what is too big, too deep or too slow is "too complex", in little time, whatever it is."""
+"""Bounds: anything too big, too deep or too slow becomes "too complex", and quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readings and requests as JSON, and the process that reads them: there and back, and what is neither."""
+"""Readings and requests as JSON, the reader process, and input that is neither."""
 
 from __future__ import annotations
 

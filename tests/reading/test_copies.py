@@ -1,4 +1,4 @@
-"""Which messages are copies of one mailing, case by unhelpful case; and what is no mailing at all."""
+"""Which messages are copies of one mailing, in awkward cases, and which are no mailing."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_mailing_of_pictures_is_known_by_what_they_are_said_to_show() -> None:
 
 
 def test_pictures_that_nothing_is_said_of_are_copies_by_their_very_body() -> None:
-    """Nobody here can read them, and so a hundred of them are a hundred copies of what nobody has read."""
+    """The guard cannot read them, so only identical ones count as copies."""
     html = '<img src="https://img.example.com/{}.png">'
     one, other = (identity(mail("", html=html.format("sale"), message_id=f"<{n}@example.com>")) for n in (1, 2))
     assert one == other
@@ -198,7 +198,7 @@ def test_a_flowing_paragraph_that_ends_with_a_way_off_a_list_is_its_text() -> No
 
 
 def test_what_is_left_of_a_cut_footer_is_not_too_little() -> None:
-    """A text that an early word on leaving would cut to nothing is taken whole."""
+    """If an early word about unsubscribing would cut the text to nothing, the whole text counts."""
     text = f"{prose(43, 2)}\nWrite to us to be removed from the list.\n{prose(44, 12)}"
     assert identity(mail(text)).sketch
 
@@ -290,8 +290,8 @@ def test_a_hundred_answers_with_one_greeting_and_one_long_signature_are_a_hundre
 
 
 def test_quotes_of_one_template_are_one_mailing_and_quotes_in_words_of_their_own_are_not() -> None:
-    """What is written once and sent to a hundred with other numbers in it is one mailing: it is the policy that lets letters
-    to one customer each pass (correspondence), and systems their streams."""
+    """Text written once and sent to a hundred people with other numbers is one mailing. The policy lets single
+    customers' correspondence and systems' streams pass."""
     terms = prose(5, 9)
 
     def quote(n: int, text: str) -> Identity:

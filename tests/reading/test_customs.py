@@ -1,4 +1,4 @@
-"""What admins change of the marks: weights, switched off, and marks of their own."""
+"""Marks that the policy changes: other weights, switched off, and custom marks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is read of content in disguise: encodings, charsets, markup, parts and names; and that what nobody can read is named.
+"""Reading disguised content: encodings, charsets, markup, parts and names. Unreadable content is named.
 
-What a message looks like: test_story.
+For how a message looks, see test_story.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def test_what_nobody_here_can_read_is_named(content_type: str, why: str) -> None
 
 def test_an_unreadable_message_is_a_mailing_by_its_way_off_a_list_alone_and_never_by_more() -> None:
     sealed = {"Content-Type": "application/pkcs7-mime; smime-type=enveloped-data"}
-    assert look(letter("x", {**sealed, **PLATFORM})).looks is Looks.MAILING  # what its header looks like
+    assert look(letter("x", {**sealed, **PLATFORM})).looks is Looks.MAILING  # its header looks like a mailing
     assert look(letter("x", {**sealed, "Precedence": "bulk", "X-MC-User": "1"})).looks is Looks.UNCLEAR
     assert look(letter("x", {**sealed, **PLATFORM, **OUTLOOK})).looks is not Looks.MAILING
 

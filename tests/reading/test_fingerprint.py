@@ -1,4 +1,4 @@
-"""Sketches: personalised copies are near one another, different mailings far."""
+"""Sketches: personalised copies are close to each other, different mailings far apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one line must not do: a footer makes no mailing of a letter; and what an origin proves is one whatever newsletters hold."""
+"""A footer does not make a letter a mailing. Mail with a proven origin is a mailing, whatever a newsletter contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each mark: that the table is sound, and one message that bears it, with its evidence."""
+"""Each mark: the table is sound, and one message that has it, with its evidence."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_every_kind_of_mark_has_an_example() -> None:
         "declared-origin",
         "shared-origin",
         "list-unproven",
-    }  # given by where it comes from (looks)
+    }  # these depend on the origin (looks)
 
 
 def test_a_trusted_servers_results_are_told_and_weigh_nothing() -> None:

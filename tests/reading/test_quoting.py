@@ -1,4 +1,4 @@
-"""Prefixes, attributions and header blocks, in the languages of mail programs."""
+"""Subject prefixes, attribution lines and header blocks, in the languages of mail programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mail of today, client by client and platform by platform, and the nine facts about it that detection has to live with."""
+"""Today's mail by client and platform, and nine facts about it that detection has to cope with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.reading.letters import GROWN_THREAD, NEW_THREAD, around, letter, look
 from tests.reading.specimens import EXCHANGE, ONE_CLICK, WORDS, Specimen, message
 
 LETTERS = [*specimens.people(), *specimens.people(to="kim@customer.example")]
-STRANGERS = Surroundings()  # a reader who knows nobody
+STRANGERS = Surroundings()  # an organization without known people or domains
 NOTE = "Hi Kim,\n\nI think we should meet on Friday. Could you send me the draft?\n\nLisa\n"
 
 
@@ -58,7 +58,7 @@ def test_marks_of_their_client_are_found() -> None:
             )
 
 
-# The facts.
+# the facts
 
 
 def test_1_without_any_prefix_or_sign_of_a_reply_it_is_internal_all_the_same() -> None:
@@ -150,7 +150,7 @@ def test_9_no_sign_of_bulk_is_no_proof_of_a_colleague() -> None:
     assert reading.looks is Looks.UNCLEAR
 
 
-# Other things that colleagues send.
+# other mail of colleagues
 
 
 def test_a_label_of_microsoft_and_a_meeting() -> None:

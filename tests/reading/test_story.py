@@ -1,6 +1,6 @@
-"""The story, campaigns and the ordinary day, as the reader sees them: what each looks like, and by what marks.
+"""How the reader sees the story, campaigns and ordinary mail: what each looks like, and its marks.
 
-Content in disguise: test_disguises.
+For disguised content, see test_disguises.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def test_the_declared_origin_makes_an_unclear_mail_a_mailing_and_spares_no_conve
     assert from_declared_origin(story, "campaigns.example.com").looks is not Looks.MAILING
 
 
-# The ordinary day. That it passes is the policy's doing; here, that it is what it is.
+# Ordinary mail. The policy lets it pass; here it only has to look like what it is.
 
 
 def test_an_answer_to_one_customer_is_internal_looking_and_no_colleagues_thread() -> None:

@@ -1,4 +1,4 @@
-"""Of HTML everything counts that can change what is shown, and nothing that tools make anew for each copy."""
+"""The digest of HTML covers everything that can change what is shown, and nothing that tools vary for each copy."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_what_is_shown_counts(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["size", "class", "star"])
 def test_a_large_pixel_is_a_picture(what: str) -> None:
-    """Where a style sheet or a style of its own may make it large, every part of where it is counts."""
+    """A style sheet or style attribute may make it large, so all of its URL counts."""
     sheet, more = {
         "size": ("", 'style="width:900px;height:1200px"'),
         "class": ("<style>.big{width:900px}</style>", 'class="big"'),

@@ -1,4 +1,4 @@
-"""Which conversation a message belongs to, and whether it answers in it."""
+"""The conversation of a message, and whether the message answers in it."""
 
 from __future__ import annotations
 

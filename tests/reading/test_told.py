@@ -1,4 +1,4 @@
-"""What reading finds is told to people in their language: no evidence of any mark is left in English."""
+"""The reader's findings are translated: the evidence of every mark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of vocabularies, and finding: inflections, compounds, exceptions, disguises."""
+"""The grammar of vocabularies, and matching: inflections, compounds, exceptions, disguises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What shows that a message is not finished, and what only looks so."""
+"""Signs of an unfinished message, and what only resembles them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_named_like_a_draft(name: str, is_draft: bool) -> None:
 
 
 def with_files(text: str, *files: tuple[str, str, bytes], kind: str = "text/plain") -> list[str]:
-    """What is said of a message that comes with these files: (type, name, content)."""
+    """The signs found in a message with these attachments: (type, name, content)."""
     body = f"--b\r\nContent-Type: {kind}; charset=utf-8\r\n\r\n{text}\r\n"
     for its, name, content in files:
         body += f'--b\r\nContent-Type: {its}; name="{name}"\r\nContent-Disposition: attachment; filename="{name}"\r\n'

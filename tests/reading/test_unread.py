@@ -1,6 +1,7 @@
-"""What hides from a reader, in ways that a campaign's mail could: where it cannot be read that is said, where it can it is found.
+"""Hidden content that a campaign could carry: if it cannot be read, the reading says so; if it can, it is found.
 
-All of it comes with every field of a mailing, so that nothing but its words could stop it. Disguises of words: test_disguises.
+Each message has all header fields of a mailing, so that only its words can stop it. For disguised words, see
+test_disguises.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def html(body: str) -> Reading:
     return look(letter(f"<html><body><p>Hello</p>{body}</body></html>", PLATFORM, kind="text/html"))
 
 
-# what has no words at all
+# nothing to read
 
 
 @pytest.mark.parametrize(
@@ -73,10 +74,10 @@ def test_what_says_nothing_at_all_hides_nothing() -> None:
     assert look(letter("")).readable is Readable.YES
     assert look(letter(" \n\n")).readable is Readable.YES
     words = "Content-Type: text/plain\nContent-Disposition: attachment; filename=a.txt", "Hello"
-    assert look(parts(words)).readable is Readable.YES  # a file, and it was read
+    assert look(parts(words)).readable is Readable.YES  # an attachment that was read
     assert look(parts(PLAIN, ("Content-Type: image/png", "x"))).readable is Readable.YES
     message = "Content-Type: application/octet-stream; name=a.eml", "Subject: s\n\nHello"
-    assert look(parts(message)).readable is Readable.YES  # so was this
+    assert look(parts(message)).readable is Readable.YES  # as was this
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_tnef_is_known_under_any_name() -> None:
     assert "TNEF" in look(parts(PLAIN, (head, packed(b"\x78\x9f\x3e\x22rest")), headers=PLATFORM)).why_unreadable
 
 
-# what says that it is for colleagues alone
+# words that say it is for colleagues only
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_a_survey_whose_answers_are_confidential_is_a_mailing() -> None:
     assert look(letter(body, PLATFORM, kind="text/html")).looks is Looks.MAILING
 
 
-# transfer encodings, types and charsets as they are written
+# transfer encodings, types and charsets as programs write them
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_a_type_however_it_is_written(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["text", "html", "plain text", "", ";charset=utf-8", "nothing known"])
 def test_what_is_no_type_is_plain_text(kind: str) -> None:
-    """RFC 2045 section 5.2."""
+    """RFC 2045, section 5.2."""
     assert topics(alone(PORK, kind)) == {"pork", "alcohol"}
 
 
@@ -211,7 +212,7 @@ def test_a_subject_in_disguise(subject: str) -> None:
 
 
 def test_broken_encoded_words_cost_no_more_than_whole_ones() -> None:
-    """Each could be the beginning of one that goes on to the end."""
+    """Any "=?" could begin an encoded word that extends to the end."""
     began = time.process_time()
     words(b"=?a?q? " * 50_000)
     words(b"=?a?q?x" + b"?" * 200_000)
@@ -247,7 +248,7 @@ def test_text_in_another_format_is_read(head: str, body: str) -> None:
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/html"])
 def test_a_text_that_is_called_a_message_is_a_text(kind: str) -> None:
-    """Nobody unpacks it as one; its own words were passed over."""
+    """It is not unpacked as a message, so its own words must be read."""
     body = "Subject: Hello\n\nba<b></b>con" if kind == "text/html" else "Subject: Hello\n\nbacon"
     assert topics(alone(body, f"{kind}; name=a.eml")) == {"pork"}
     assert topics(look(parts(PLAIN, (f"Content-Type: {kind}; name=a.eml", body), headers=PLATFORM))) == {"pork"}
@@ -280,7 +281,7 @@ def test_rtf_without_end_costs_no_more_than_rtf() -> None:
     assert time.process_time() - began < 5
 
 
-# words in HTML that stand in no text
+# words in HTML outside of its text
 
 
 @pytest.mark.parametrize(
@@ -337,7 +338,7 @@ def test_a_conversation_that_was_saved_and_attached_is_one() -> None:
     assert reading.looks is not Looks.MAILING
 
 
-# words, and prefixes of a subject
+# words, and subject prefixes
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def test_a_prefix_with_what_nobody_sees_in_it() -> None:
     assert "reply-prefix" in names(look(letter("x", {"Subject": "S\u200bV: Lunch"})))
 
 
-# what honest people write
+# ordinary mail
 
 
 @pytest.mark.parametrize(
@@ -392,7 +393,7 @@ EVENT = "BEGIN:VCALENDAR\nMETHOD:{}\nBEGIN:VEVENT\nSUMMARY:Open house\nEND:VEVEN
 
 
 def test_an_event_to_be_put_in_the_calendar_asks_nobody() -> None:
-    """As newsletters attach it; an invitation is from somebody to somebody."""
+    """Newsletters attach such an event. An invitation is between people."""
     attached = "Content-Type: text/calendar; name=event.ics\nContent-Disposition: attachment; filename=event.ics"
     letterhead = ("Content-Type: text/html; charset=utf-8", CAMPAIGN)
     for body in (EVENT.format("PUBLISH"), EVENT.format("PUBLISH").replace("METHOD:PUBLISH\n", "")):

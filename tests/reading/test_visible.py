@@ -1,4 +1,4 @@
-"""Text that nobody sees: whatever hides it, it makes no mailing of a letter and no other mailing of a copy; it is still looked through."""
+"""Invisible text: it makes no letter a mailing and does not set copies apart, but its topics count."""
 
 from __future__ import annotations
 

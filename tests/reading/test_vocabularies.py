@@ -1,4 +1,4 @@
-"""The vocabularies that come with the product: for each, words that are hits and words that are near misses."""
+"""The shipped vocabularies: for each, words that match and similar words that do not."""
 
 from __future__ import annotations
 

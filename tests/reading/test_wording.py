@@ -1,4 +1,4 @@
-"""The words around a phrase, as evidence for people: whole, and as they stand in the text."""
+"""The words around a match, as evidence for people: whole words, exactly as in the text."""
 
 from __future__ import annotations
 

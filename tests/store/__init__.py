@@ -1,1 +1,1 @@
-"""What lasts, on SQLite and on PostgreSQL."""
+"""Tests of the store, on SQLite and PostgreSQL."""

@@ -1,6 +1,6 @@
-"""A process of its own that writes in a store, to be killed, to contend, or to run out of space. Run by test_faults.
+"""A process that writes to a store, for test_faults: to be killed, to contend, or to run out of disk space.
 
-It prints one JSON line for each thing that it was told is durable, and flushes it: what stands there must be in the store.
+It prints and flushes one JSON line after each durable step. What a line names must be in the store.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def say(**what: object) -> None:
 
 
 async def hold(store: Store, name: str, n: int) -> None:
-    """Holds, one after the other; of each it says when its client would have got its 250."""
+    """Hold ``n`` messages, one after the other. Prints each id when its client would get 250."""
     await store.contents.keep(CONTENT)
     for i in range(n):
         id = f"{name}{i}"
@@ -44,7 +44,7 @@ async def hold(store: Store, name: str, n: int) -> None:
 
 
 async def count(store: Store, name: str, n: int) -> None:
-    """Many at once, all counted under one key; it says every count that was seen."""
+    """Admit ``n`` messages at once, counted under one key. Prints each count that an admission saw."""
     ask = Ask(fact="sender.customers", key="anna", window_seconds=3600)
 
     async def one(i: int) -> None:
@@ -62,7 +62,7 @@ async def count(store: Store, name: str, n: int) -> None:
 
 
 async def fill(store: Store, folder: str) -> None:
-    """Until the disk is full; then the ballast goes, and it must go on."""
+    """Write until the disk is full. Then delete the ballast file, and write again."""
     for i in range(1000):
         message = Message.of(f"Subject: {i}\r\n\r\n".encode() + b"x" * 50_000)
         try:

@@ -1,4 +1,4 @@
-"""A store on each engine, for each test of its own."""
+"""A new store on each engine for each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.store.servers import new_database
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of a new store of this version's schema; ``empty_url`` makes nothing yet."""
+    """URL of a new store with the current schema. ``empty_url`` gives one without a schema."""
     if request.param == "sqlite":
         return sqlite_url(tmp_path / "guard.db")
     return new_database(request.getfixturevalue("postgresql"))
@@ -35,7 +35,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def store(url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    """Open, with a policy in force."""
+    """An open store with a policy in force."""
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as opened:
         await opened.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
         yield opened

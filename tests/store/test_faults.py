@@ -1,4 +1,4 @@
-"""What happens to a machine: killed in the middle, two processes at once, a full disk, a database that goes away."""
+"""Faults: kill -9, two processes at once, a full disk, a database that is lost or hangs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lines(text: str, key: str) -> list[Any]:
     return [row[key] for row in map(json.loads, text.splitlines()) if key in row]
 
 
-# Each hold takes two commits: itself and its answer.
+# Each hold takes two commits: the hold, and its acknowledgement.
 @pytest.mark.parametrize("when", ["before-commit", "after-commit"])
 @pytest.mark.parametrize("point", ["acknowledgement <H0>", "admission <H1>", "acknowledgement <H1>", "admission <H2>"])
 async def test_killed_around_a_commit_nothing_answered_is_lost(
@@ -63,12 +63,12 @@ async def test_killed_around_a_commit_nothing_answered_is_lost(
         left = set(there) - set(answered)
         assert len(left) == (
             1 if "ack" in point or when == "after-commit" else 0
-        )  # written, answered even, then killed
-        # the client of that one tries again: one hold, the same
+        )  # written, perhaps acknowledged, but the process was killed before the answer
+        # the client sends again, and adopts the same hold
         for id in left:
             await store.admit(item(f"R{id}", of=id), holds(a_hold(f"R{id}")))
         assert {h.hold_id for h in await store.holds.newest() if h.acknowledged} == set(there)
-        clock.go(days=10_000)  # the child's clock is the real one
+        clock.go(days=10_000)  # the child uses the real clock
         leases = await store.outbox.lease("me", 100, 60)
         assert sorted(lease.lease_id for lease in leases) == sorted(f"N{id}" for id in there)
 
@@ -115,13 +115,13 @@ def test_a_full_disk_is_full_and_recovers(tmp_path: Path) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    """A PostgreSQL of one's own, to be stopped."""
+    """A PostgreSQL server that the test may stop."""
     with a_server() as running:
         yield running
 
 
 def kill(server: Any) -> None:
-    """At once, as a machine that loses power; waits until it is gone."""
+    """Kill at once, as in a power cut, and wait until the process is gone."""
     watch = os.pidfd_open(server.get_pid())
     try:
         os.kill(server.get_pid(), signal.SIGQUIT)
@@ -159,7 +159,7 @@ async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: P
 async def test_a_database_that_hangs_is_answered_for(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server's process is stopped, not ended: no error comes, only silence. The clock answers in its place."""
+    """The server process is stopped (SIGSTOP), so there is no error. The deadline answers instead."""
     url = server.get_uri()
     monkeypatch.setattr(queued, "WAIT_SECONDS", 0.3)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=RealClock(), migrate=True) as store:
@@ -186,8 +186,9 @@ class RealClock(Clock):
 
 
 async def test_a_second_store_in_one_process_takes_no_lock_from_the_first(tmp_path: Path, clock: Clock) -> None:
-    """Closing any descriptor of a file lets go of all fcntl locks that the process has on it. Another process would then
-    think that it was alone, and take away the log that the first store still writes to: commits would be lost."""
+    """Closing any descriptor of a file releases all fcntl locks of the process on it. Another process would then
+    believe that it is the only one, and delete the log to which the first store still writes. Its commits would be
+    lost."""
     url = f"sqlite:///{tmp_path}/guard.db"
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as first:
         await first.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))

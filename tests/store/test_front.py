@@ -1,4 +1,5 @@
-"""The front and the chain: recorded once it is synced, moved exactly once, in the chain before the gate moves, and taken over from the dead."""
+"""The front and the chain: a verdict is recorded once synced, moved exactly once, before the gate moves, and taken over
+from a dead process."""
 
 from __future__ import annotations
 
@@ -63,13 +64,13 @@ async def record(front: Front, id: str, generation: int = 1) -> bool:
 
 
 def stands_still(store: Store, front: Front) -> None:
-    """Nothing is moved by itself from here on."""
+    """Stop moving entries until the test asks for it."""
     front._wake = lambda: None
     store._writer.front = None
 
 
 async def moved(store: Store) -> list[str]:
-    """The verdicts in the chain, in its order; of which none is there twice."""
+    """The ids of the verdicts in the chain, in order. Asserts that none is there twice."""
     await store.journal.record([event(Kind.START, "a batch")])
     found = [e.id for e, _ in await store.journal.entries() if e.kind == "verdict"]
     assert max(Counter(found).values(), default=1) == 1
@@ -196,7 +197,7 @@ async def test_who_has_the_secret_of_before_writes_nothing_more(store: Store, tm
 
 
 async def test_while_the_gate_moves_nothing_is_recorded(store: Store) -> None:
-    """Whatever becomes of the transaction: where it fails, what was in force still is."""
+    """Whether the transaction commits or fails. If it fails, the old gate is in force again."""
     front = await fronted(store)
     seen: list[int | None] = []
 
@@ -249,7 +250,7 @@ async def test_a_write_that_never_ends_lets_no_freeze_pass(store: Store, monkeyp
     assert (await store.gate.read()).freezes == ()
 
 
-# what is known without asking
+# what is known without a query
 
 
 async def test_holds_and_counts_are_known_in_every_process(store: Store, tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ async def test_counts_from_before_are_known(tmp_path: Path) -> None:
         assert front.generation == 2
 
 
-# its end, and what the dead leave
+# the end of a front, and fronts of dead processes
 
 
 async def test_with_its_process_it_goes(tmp_path: Path) -> None:
@@ -297,12 +298,12 @@ async def test_with_its_process_it_goes(tmp_path: Path) -> None:
 
 
 async def known(store: Store) -> list[str]:
-    """The fronts that the database knows."""
+    """Names of the fronts in the database."""
     return await store.ask(lambda c: [name for (name,) in c.exec_driver_sql("SELECT name FROM front")])
 
 
 def dies(store: Store, front: Front) -> None:
-    """As far as others can see it: its lock is gone, and it writes nothing more."""
+    """Look dead to other processes: release the lock and write no more."""
     stands_still(store, front)
     fcntl.flock(front._alive, fcntl.LOCK_UN)
 
@@ -420,7 +421,7 @@ async def test_a_disk_that_fails(
 
 
 async def test_nothing_is_written_behind_what_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor what was on its way to the disk by then: the frames before it may not be there."""
+    """Nor what was queued for the disk by then: a frame before it may be missing."""
     begun, fails, written = threading.Event(), threading.Event(), 0
 
     class Slow(Disk):
@@ -535,11 +536,11 @@ async def test_taken_away_while_it_was_written_nobody_knows(store: Store, monkey
         await record(front, "T1")
 
 
-# a machine that loses its power
+# power cuts
 
 
 class Power(Disk):
-    """Keeps what was synced apart from what was written: of the write that is going on any sectors may be on the disk."""
+    """Keeps synced data apart from written data. Of the write in progress, any sectors may be on the disk."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -560,7 +561,7 @@ class Power(Disk):
             self.synced[at : at + len(data)] = data
 
     def cut(self, chance: random.Random) -> bytes:
-        """What is on the disk when the power goes while the last write is under way, or before it."""
+        """The disk's content after a power cut before or during the last write."""
         left, (data, at) = bytearray(self.synced), self.going
         for start in range(0, len(data), 512):
             if chance.random() < 0.5:
@@ -595,7 +596,7 @@ async def test_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
         assert isinstance(disk, Power)
         going = b"".join(
             fronts._numbered(f, f.number + 1000).frame(front._number) for f, _ in front._synced
-        )  # a write that nobody was answered for
+        )  # a write whose client got no answer
         disk.going = going, FIRST + front._at
         left = disk.cut(chance)
         with (

@@ -1,4 +1,4 @@
-"""The schema: made alone, the same by steps as by definition, and refused where it is of another version."""
+"""The schema: created by one process, the same by migrations as by definition, and refused if its version is unknown."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ LAST = "def upgrade() -> None:\n"
 
 
 def with_last_step(folder: Path, *statements: str) -> str:
-    """A copy of the steps, whose last one does this as well; where migrate.py would stand beside them."""
+    """Copy the migrations, with ``statements`` added to the last. Returns the path that migrate.py would have beside
+    them."""
     steps = Path(migrating.__file__).parent / "migrations"
     copy = shutil.copytree(steps, folder / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     [last] = (copy / "versions").glob(f"{SCHEMA}_*.py")
@@ -112,7 +113,7 @@ def with_last_step(folder: Path, *statements: str) -> str:
 
 
 def rows(url: str) -> dict[str, list[str]]:
-    """All of it, table by table."""
+    """All rows, by table."""
     database = Database(url)
     try:
         with database.read() as connection:
@@ -164,7 +165,7 @@ async def test_a_row_that_a_step_cannot_take_over_is_not_shown(
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_step_may_take_its_time(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mail waits for a statement for seconds; an index on a long journal takes more. SQLite stops none."""
+    """The statement timeout of mail is seconds; an index on a long journal takes longer. SQLite has no timeout."""
     restore(url, tmp_path)
     seen = tmp_path / "seen"
     limits = "('statement_timeout', 'idle_in_transaction_session_timeout')"
@@ -185,7 +186,7 @@ def test_a_schema_that_none_of_ours_was_is_not_touched(url: str) -> None:
 
 
 def test_a_database_that_is_full_or_away_is_no_failed_step(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same may work a moment later."""
+    """The migration may succeed when tried again."""
 
     def away(*_: object) -> None:
         raise Unavailable("the database: OperationalError")

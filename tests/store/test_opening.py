@@ -1,4 +1,4 @@
-"""Opening and closing a store while threads are at it: what they have opened by then is closed."""
+"""Opening and closing a store while threads work on it: everything that was opened is closed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_what_reads_while_it_is_closed_leaves_no_connection_open(url: str) -> No
 
 
 async def test_of_several_servers_the_one_that_answers_is_used(postgresql: str, tmp_path: Path, clock: Clock) -> None:
-    """The first is away; the url names both, as libpq has it."""
+    """The first server is down. The URL names both, as libpq allows."""
     url = new_database(postgresql)
     path = f"{dict(parse_qsl(urlsplit(url).query))['host']}/.s.PGSQL.5432"
 
@@ -95,7 +95,7 @@ async def test_of_several_servers_the_one_that_answers_is_used(postgresql: str, 
 
         await asyncio.gather(copy(reader, here), copy(there, writer))
 
-    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+    with socket.socket() as taken:  # bound but not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
         server = await asyncio.start_server(through, "127.0.0.1", 0)
         async with server:
@@ -106,4 +106,4 @@ async def test_of_several_servers_the_one_that_answers_is_used(postgresql: str, 
                 assert (await store.gate.read()).policy_sha256 == POLICY
             await asyncio.gather(
                 *going, return_exceptions=True
-            )  # or they are open still as the loop ends, and a later test is told
+            )  # otherwise they are still open when the loop ends, and a later test gets the warning

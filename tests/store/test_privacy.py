@@ -1,4 +1,4 @@
-"""What is kept about a person is shown and erased, and the journal is proved before and after."""
+"""Data about a person is listed and erased, and the journal verifies before and after."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def whom(address: str) -> Whom:
 
 
 async def story(home: House) -> None:
-    """A mailing to 25 customers, which some have; a letter to one and her colleague that was rejected, and one that waits."""
+    """A mailing that 25 customers got, a rejected message to one of them and a colleague, and a waiting one."""
     intake = home.intake()
     for n, one in enumerate(MEMBERS[:25]):
         headers = {"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<{n}@example.com>", "body": f"Copy {n}"}
@@ -39,7 +39,7 @@ async def story(home: House) -> None:
         done.hold_id, Choice.REJECT, approver="eva@example.com", by="eva", comment=f"not to {ANNA}"
     )
     await intake(home.transaction(RAMADAN, OTHER, Message_ID="<w@example.com>", body="Another"), Way())
-    while leases := await home.store.outbox.lease("one", 100, 60):  # notices, with the subject in them
+    while leases := await home.store.outbox.lease("one", 100, 60):  # notices, which contain the subject
         for lease in leases:
             await home.store.outbox.settle(lease, last(lease, Delivered.SENT, home.clock), [])
     await home.store.journal.record([])

@@ -1,4 +1,4 @@
-"""How long things are kept: what is made shorter is journalled, and takes effect a day later."""
+"""Retention: a shorter one is journalled, and takes effect a day later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A store that is put back, taken for another, or opened with another secret, beside a state folder that knows better."""
+"""A store that was restored to an earlier state, replaced by another store, or opened with another secret.
+
+The state folder's checkpoints show it.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ OTHER = b"another one of thirty-two bytes!"
 
 
 class Place:
-    """A database and a state folder, opened anew for each that comes; what is in the database can be copied and put back."""
+    """A database and a state folder that the test opens again and again. The database can be copied and restored."""
 
     def __init__(self, url: str, state: Path, clock: Clock) -> None:
         self.url, self.state, self.clock = url, state, clock
@@ -64,7 +67,7 @@ class Place:
             yield store
 
     async def within(self, work: Callable[[Store], Awaitable[T]], **more: Any) -> T:
-        """And a minute passes."""
+        """Open the store for ``work``, and then let a minute pass."""
         async with self.opened(**more) as store:
             done = await work(store)
         self.clock.go(minutes=1)
@@ -109,7 +112,7 @@ class Place:
 
 @pytest.fixture
 async def place(url: str, tmp_path: Path, clock: Clock) -> Place:
-    """With a policy in force, and some mail; closed and signed."""
+    """A closed store with a policy in force, some mail, and signed checkpoints."""
     made = Place(url, tmp_path / "state", clock)
     await made.begin()
     await made.mail("T0", "T1", "T2")
@@ -167,7 +170,7 @@ async def test_it_is_said_once_and_journal_and_proof_go_on(place: Place, caplog:
         "the store was put back to an earlier state: its journal ends at 2026-03-02 09:01:00 UTC, and at 2026-03-02 09:02:00 UTC "
         "entries up to 13 were signed: all mail is frozen until it is thawed"
     )
-    for n in range(20):  # past the number that was signed and is gone
+    for n in range(20):  # past the last signed entry, which is lost
         await place.mail(f"W{n}")
 
     async def proved(store: Store) -> None:
@@ -197,7 +200,7 @@ async def test_a_verdict_of_the_same_batch_meets_the_freeze(place: Place) -> Non
 
 
 async def test_reading_alone_writes_nothing(place: Place) -> None:
-    """An auditor's copy may be older than the checkpoints that lie beside it."""
+    """An auditor's copy may be older than the checkpoints beside it."""
     copy = place.copy()
     await place.mail("U0")
     place.put_back(copy)
@@ -245,7 +248,7 @@ async def test_a_file_that_knows_nothing_newer_stops_nothing(place: Place, how: 
 
 
 async def test_a_copied_state_folder_stops_nothing(place: Place, tmp_path: Path) -> None:
-    """A move to another machine."""
+    """As for a move to another machine."""
     copy = place.copy()
     shutil.copytree(place.state, tmp_path / "moved")
     await place.mail("U0")
@@ -258,7 +261,7 @@ async def test_a_copied_state_folder_stops_nothing(place: Place, tmp_path: Path)
 
 
 async def test_a_busy_file_is_read_no_further_than_it_takes(place: Place) -> None:
-    """Lines of many hours lie behind those that tell."""
+    """The lines that would tell come before the lines of many hours."""
     copy = place.copy()
     head = copy["head"][0]
     made = [
@@ -293,12 +296,12 @@ async def test_put_back_twice_to_the_same_copy(place: Place) -> None:
 
 
 async def test_what_another_node_knows_is_noticed_by_it_and_once(place: Place, tmp_path: Path) -> None:
-    """Its own folder has other lines; and one that has gone on meanwhile has noticed nothing."""
+    """Its checkpoints have newer lines. A node whose lines are older than the copy notices nothing."""
     other = Place(place.url, tmp_path / "other", place.clock)
     copy = place.copy()
     await other.mail("U0", "U1", "U2")
     place.put_back(copy)
-    await place.mail("V0", "V1", "V2", "V3", "V4")  # its file is as old as the copy
+    await place.mail("V0", "V1", "V2", "V3", "V4")  # its checkpoints are as old as the copy
     async with place.opened() as store:
         assert (await store.gate.read()).freezes == ()
     for _ in range(2):
@@ -333,8 +336,8 @@ async def test_nodes_whose_lines_are_of_the_same_lost_time_stand_still_once(plac
 async def test_a_store_that_is_put_back_under_a_process_that_runs(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that was restored, or whose stand-by had not all of it: the connection is another one then. What the process itself
-    committed last it knows, signed or not."""
+    """A server was restored, or its standby had not received everything; either way the connection is new. The process
+    knows its own last commit, signed or not."""
     async with place.opened() as store:
         await store.admit(item("U0"), relays("U0"))
         copy = place.copy()
@@ -374,7 +377,7 @@ async def test_a_gate_of_the_same_number_is_not_taken_for_the_one_that_is_known(
 
 
 async def cut_off(store: Store) -> None:
-    """Its connection is gone."""
+    """Break its database connection."""
 
     def fails(_: object) -> None:
         raise OSError(errno.EIO, "cut off")
@@ -384,7 +387,7 @@ async def cut_off(store: Store) -> None:
 
 
 async def test_no_client_hears_250_for_a_hold_that_is_not_there(place: Place) -> None:
-    """Put back between the hold and the word that its client is answered."""
+    """The store is restored between the commit of the hold and its acknowledgement."""
     async with place.opened() as store:
         await store.contents.keep(CONTENT)
         copy = place.copy()
@@ -464,7 +467,7 @@ async def test_a_store_that_is_another_is_refused(place: Place, request: pytest.
 async def test_going_back_after_another_store_spoils_no_proof(
     place: Place, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """As it could come about before it was refused."""
+    """As it could happen before such a store was refused."""
     url = another(place, request, tmp_path)
     there = Place(url, tmp_path / "elsewhere", place.clock)
     await there.begin()
@@ -556,7 +559,7 @@ async def test_a_secret_that_is_renewed(place: Place, caplog: pytest.LogCaptureF
 
 
 async def test_put_back_to_before_the_secret_was_renewed(place: Place) -> None:
-    """With the secret of then: what the other one signed cannot be told from what is forged, and doubt stands still."""
+    """With the old secret, checkpoints of the new one look forged. When in doubt, all mail is frozen."""
     copy = place.copy()
     async with place.opened(secret=OTHER, renewing=True) as store:
         await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now()))

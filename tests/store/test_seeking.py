@@ -1,4 +1,4 @@
-"""Lists of holds: found by words and marks, a page at a time, copies with the one that they are held under; and how a mailing grew."""
+"""Lists of holds: searched by words and marks, in pages, copies with their primary hold; and the growth of a mailing."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_what_stands_in_the_index_is_small_enough_for_it(subject: str, lists: li
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"])
 def test_an_older_database_gets_its_words(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """Holds from before the words stood beside their documents are found as well."""
+    """Migration indexes the words of older holds too."""
     url = (
         new_database(request.getfixturevalue("postgresql"), empty=True)
         if url == "postgresql"

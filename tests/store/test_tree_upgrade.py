@@ -1,4 +1,4 @@
-"""The tree that a store of the version before gets is the one that it would have had."""
+"""A store of the previous version gets the hash tree that it would have had."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def hash_of(n: int) -> bytes:
 
 
 def mth(leaves: list[bytes]) -> bytes:
-    """As RFC 6962 defines it, of hashes of leaves."""
+    """The Merkle tree hash of RFC 6962, section 2.1, over leaf hashes."""
     if len(leaves) == 1:
         return leaves[0]
     k = 1 << ((len(leaves) - 1).bit_length() - 1)

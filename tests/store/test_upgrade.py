@@ -1,7 +1,7 @@
-"""A store that the first schema's smtpguard wrote (``first.json``: its rows, table by table) is taken over as it stands.
+"""Upgrade of a store of the first schema (``first.json``: its rows by table).
 
-In it: a hold that waits with a vote on it and a notice of it that was not sent, one that is approved and whose release waits,
-a verdict to relay without an outcome, two people counted, and a frozen list.
+It has a waiting hold with a vote and an unsent notice, an approved hold whose release waits, a verdict to relay without
+an outcome, two counted people, and a frozen list.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ FIRST: dict[str, Any] = json.loads((Path(__file__).parent / "first.json").read_t
 
 
 def brought_to(connection: Connection, version: str) -> MetaData:
-    """The tables of that schema, in a database that has an earlier one or none."""
+    """Migrate to ``version``; return the tables."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
     config.attributes["connection"] = connection
@@ -76,7 +76,7 @@ def brought_to(connection: Connection, version: str) -> MetaData:
 
 
 def restore(url: str, state: Path) -> None:
-    """The database as its rows say, at the first schema, and the file of its checkpoints."""
+    """Create the database from the rows of ``first.json``, at the first schema, and the file of checkpoints."""
     (state / "checkpoints").write_text(FIRST["checkpoints"])
     database = Database(url)
     try:
@@ -141,7 +141,7 @@ async def test_what_was_approved_goes_out_and_what_is_frozen_stays(store: Store)
     assert found is not None
     assert found.state is State.RELEASED
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
-    assert not await store.outbox.lease("me", 10, 60)  # its list was frozen before
+    assert not await store.outbox.lease("me", 10, 60)  # its list is frozen in first.json
     await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     [lease] = await store.outbox.lease("me", 10, 60)
     assert lease.intent == release("H1")
@@ -163,7 +163,7 @@ async def test_who_was_counted_counts(store: Store) -> None:
 async def test_what_the_version_before_has_counted_is_taken_over_as_it_is_asked_for(
     url: str, tmp_path: Path, clock: Clock
 ) -> None:
-    """``counted.json``: rows of schema 0021, after anna wrote to a and b, and ten minutes later to b and c."""
+    """``counted.json``: rows of schema 0021. Anna wrote to a and b, and ten minutes later to b and c."""
     restore(url, tmp_path)
     database = Database(url)
     try:
@@ -222,7 +222,7 @@ def test_a_step_that_fails_leaves_the_store_as_it_was(
     real = op.create_index
 
     def broken(name: str, *args: Any, **more: Any) -> None:
-        if name == "hold_rows":  # of the last step: those before it are done
+        if name == "hold_rows":  # in the last migration, after all others
             raise RuntimeError("the machine is gone")
         real(name, *args, **more)
 
@@ -305,7 +305,7 @@ async def test_what_was_called_released_is_called_what_it_is(fate: str, url: str
 
 
 async def test_a_mailing_of_an_earlier_version_has_its_times(url: str, tmp_path: Path, clock: Clock) -> None:
-    """One copy passed, one was held and released three minutes later, one waits still."""
+    """One copy passed, one was held and released three minutes later, one still waits."""
     restore(url, tmp_path)
     database = Database(url)
     came = microseconds(T0)
@@ -371,7 +371,7 @@ async def test_a_release_to_a_list_that_was_left_in_doubt_waits_for_people(
 
 
 async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, tmp_path: Path, clock: Clock) -> None:
-    """An earlier version said by a likeness what an approval covers. From now on it covers what people saw, and nothing like it."""
+    """In earlier versions an approval covered similar content. After the upgrade it covers only the approved octets."""
     restore(url, tmp_path)
     database = Database(url)
     try:
@@ -511,7 +511,7 @@ async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, 
 
 
 async def test_an_older_store_that_was_put_back_is_known_for_it(url: str, tmp_path: Path, clock: Clock) -> None:
-    """It is looked at before its schema is brought to this version's."""
+    """The check comes before the migration."""
     restore(url, tmp_path)
     [head] = FIRST["tables"]["head"]
     later = Checkpoint(journal=head["journal"], seq=99, at=microseconds(T0), hash=bytes(32))

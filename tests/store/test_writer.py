@@ -1,4 +1,4 @@
-"""Everybody is answered: in number and time bounded, and never 250 for what may not be there."""
+"""The writer: every request gets an answer, number and time are limited, and 250 is never given for what may be lost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.store.making import (
 
 @contextmanager
 def broken(monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, times: int = 1) -> Iterator[None]:
-    """The storage fails at a failpoint, as many times."""
+    """Raise ``error`` at the failpoint ``where``, ``times`` times."""
     left = [times]
 
     def fail(name: str) -> None:
@@ -60,7 +60,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, times:
 
 
 async def settled(store: Store) -> None:
-    """Two commits later, whatever the writer had still to write is written."""
+    """Wait for two more commits. By then the writer has written what it had left."""
     for n in range(2):
         await store.journal.record([event(Kind.START, f"settled-{n}")])
 
@@ -72,7 +72,7 @@ async def outcome(store: Store, id: str) -> End | None:
 async def test_notes_are_written_without_anybody_waiting(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
     store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
-    async with asyncio.timeout(120):  # nothing else is written that could take it along
+    async with asyncio.timeout(120):  # no other write could take it along
         while await outcome(store, "T1") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert await outcome(store, "T1") is End.DELIVERED
@@ -128,7 +128,7 @@ async def test_an_unknown_commit_of_a_hold_is_not_releasable_and_its_retry_takes
     with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
         await store.admit(item("H1"), holds(a_hold("H1")))
     found = await store.holds.find("H1")
-    assert found is not None  # it was written, though nobody could know
+    assert found is not None  # written, but the commit's answer was lost
     assert not found.acknowledged
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
     assert await store.outbox.lease("me", 10, 60) == ()
@@ -190,7 +190,7 @@ async def test_too_many_are_busy_at_once(store: Store, monkeypatch: pytest.Monke
 
 
 class Stuck:
-    """A database that does not answer: the writer hangs in a step until it is let go."""
+    """A database that hangs: the writer blocks in a step until the test releases it."""
 
     def __init__(self, store: Store) -> None:
         self.go = threading.Event()
@@ -218,7 +218,7 @@ async def test_who_waits_too_long_is_answered_and_never_admitted(store: Store, c
     store._writer._waiting.expire()
     with pytest.raises(Busy):
         await task
-    with pytest.raises(Unavailable):  # it was in the batch: nobody can know
+    with pytest.raises(Unavailable):  # it was in the batch, so its outcome is unknown
         await stuck.task
     stuck.go.set()
     await settled(store)
@@ -298,7 +298,7 @@ async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, t
     assert not (tmp_path / journal.FILE).exists()
     clock.go(seconds=1)
     await store.admit(item("T2"), relays("T2"))
-    await store.write(lambda batch: None)  # the line is written once clients have their answers
+    await store.write(lambda batch: None)  # the line is written after the clients' answers
     assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
     await store.admit(item("T3"), relays("T3"))
     assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
@@ -343,7 +343,7 @@ async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.Monk
 async def test_the_log_of_a_store_that_mail_waits_for_is_laid_out_beforehand_if_there_is_room(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
-    """And nothing of it is ever seen."""
+    """Nothing of the preallocation remains visible."""
     url, file, wal = f"sqlite:///{tmp_path}/guard.db", tmp_path / "guard.db", tmp_path / "guard.db-wal"
     monkeypatch.setattr(database, "_ROOMY", math.inf if room == "scarce" else 0)
     if room == "none after all":
@@ -361,7 +361,7 @@ async def test_the_log_of_a_store_that_mail_waits_for_is_laid_out_beforehand_if_
 
 
 async def recorded(store: Store) -> list[str]:
-    """The ids of the journal's entries that these tests made."""
+    """Ids of the journal entries that these tests wrote."""
     ids: list[str] = []
     kinds = (Kind.EXPORTED.value, Kind.VERDICT.value)
     await store._writer.submit(
@@ -371,7 +371,7 @@ async def recorded(store: Store) -> list[str]:
 
 
 async def test_of_a_step_that_raises_half_way_nothing_is_written(store: Store) -> None:
-    """What came with it in one batch is written once, whole, and answered with its own result."""
+    """Other steps of the batch are written exactly once, and each gets its own result."""
 
     def half(batch: Batch) -> None:
         batch.record([batch.ends_generation(event(Kind.EXPORTED, "half"))])
