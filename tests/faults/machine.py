@@ -1,7 +1,5 @@
-"""A machine to break: ``smtpguard serve`` in a folder of its own, started again when it ends, as a service manager does it.
-
-``Machine`` is the guard with all that people, time and faults can do to it.
-"""
+"""``Machine``: ``smtpguard serve`` in its own folder, restarted when it ends, as a service manager does; and actions of
+people, time and faults on it."""
 
 from __future__ import annotations
 
@@ -68,7 +66,7 @@ def policy() -> str:
 
 
 def members(n: int = 150) -> str:
-    """Fewer than the sample policy wants an approval for."""
+    """The CSV of ``n`` members, by default fewer than the sample policy requires an approval for."""
     return "email\n" + "".join(f"{member(i)}\n" for i in range(n))
 
 
@@ -120,7 +118,7 @@ class Machine:
         self.config = root / f"smtpguard-{self.port}.yaml"
         self.config.write_text("".join(f"{k}: {v}\n" for k, v in keys.items()))
 
-    # its life
+    # start and stop
 
     def start(self) -> Machine:
         self._start()
@@ -134,7 +132,7 @@ class Machine:
         only = [word for part in self._only for word in ("--only", part)]
         argv = ["-c", str(self.config), "serve", *only]
         with self.log.open("ab") as log:
-            if self._wrap or "LD_PRELOAD" in self._environment:  # which a process is given at its start alone
+            if self._wrap or "LD_PRELOAD" in self._environment:  # which a process gets only at its start
                 self._process = subprocess.Popen(
                     [*self._wrap, sys.executable, "-m", "smtpguard", *argv],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=self._environment,
@@ -160,12 +158,12 @@ class Machine:
 
     @property
     def pid(self) -> int:
-        """Of the supervisor."""
+        """The supervisor's process id."""
         assert self._process is not None
         return self._process.pid
 
     def parts(self, name: str = "") -> list[int]:
-        """The parts that run now: ``proxy``, ``delivery``, or all."""
+        """Process ids of the running parts of this name (``proxy``, ``delivery``), or of all."""
         found = []
         for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
             try:
@@ -177,7 +175,7 @@ class Machine:
         return found
 
     def kill_all(self) -> None:
-        """As a machine that loses its power."""
+        """SIGKILL to all processes, as in a loss of power."""
         for pid in (self.pid, *self.parts()):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -216,7 +214,7 @@ class Machine:
     def said(self) -> str:
         return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
 
-    # what people and time do
+    # people and time
 
     def run(self, *words: str, exits: int | None = 0) -> subprocess.CompletedProcess[str]:
         argv, env = ["-c", str(self.config), *words], {**os.environ, "SMTPGUARD_FAILPOINT": str(self.armed)}
@@ -234,7 +232,7 @@ class Machine:
         return ()
 
     def with_services(self, work: Callable[[Services], Awaitable[T]]) -> T:
-        """What the command line would do, without starting a process for it."""
+        """The result of ``work`` with the services of the command line, without a new process."""
 
         async def run() -> T:
             async with services(read_settings(self.config)) as at_hand:
@@ -260,7 +258,7 @@ class Machine:
         return [entry for entry, _ in self.ask(lambda store: store.journal.history(id))]
 
     def approve(self, *hold_ids: str) -> None:
-        """With all the votes that it takes; who has voted already is passed over."""
+        """Cast all votes that the holds need, except those already cast."""
 
         async def votes(at_hand: Services) -> None:
             for hold_id in hold_ids:
@@ -273,16 +271,16 @@ class Machine:
         self.with_services(votes)
 
     def hours_pass(self) -> None:
-        """Whatever in the outbox waits for its time is due, and leases have lapsed: for when nobody is at work on it."""
+        """Make all pending entries of the outbox due, and end all leases. Only while no delivery works on them."""
         until(self.hours_passed, "a turn to write")
 
     def hours_passed(self) -> bool:
-        """``hours_pass``; False where another had the store for as long as a statement waits."""
+        """``hours_pass`` once; False if another process held the store for longer than a statement waits."""
         due = f"UPDATE outbox SET next_at = 0, leased_until = 0 WHERE NOT done AND next_at < {NEVER_US}"
         return self.written(due, "UPDATE delivery SET next_at = 0")
 
     def waits_pass(self) -> None:
-        """What is to be tried again is due; what somebody is at work on is left alone."""
+        """Make retries due, except those of entries that are leased or attempted."""
         due = (
             "UPDATE outbox SET next_at = 0 WHERE NOT done AND owner IS NULL AND intent_id NOT IN"
             " (SELECT intent_id FROM delivery WHERE state = 'attempted')"
@@ -291,7 +289,8 @@ class Machine:
         until(lambda: self.written(due, pending), "a turn to write")
 
     def written(self, *statements: str) -> bool:
-        """In one transaction; False where another had the store for as long as a statement waits, as on a busy machine it may."""
+        """Run the statements in one transaction; False if another process held the store for longer than a statement
+        waits, as may happen on a busy machine."""
         try:
             with self.database.write() as connection:
                 for statement in statements:
@@ -302,13 +301,13 @@ class Machine:
 
     @property
     def database(self) -> Database:
-        """For a quick look, and for time that passes."""
+        """A connection to read, or to change times."""
         if self._database is None:
             self._database = Database(read_settings(self.config).store.url)
         return self._database
 
     def outbox(self) -> int:
-        """How many entries are not settled, digests of a flood of holds aside, which have time, and what people are asked about."""
+        """The number of entries that are not settled, apart from digests, which may wait, and questions to people."""
         with self.database.read() as connection:
             return int(connection.execute(_OPEN).scalar_one())
 
@@ -317,11 +316,11 @@ class Machine:
             return State(connection.execute(select(hold.c.state).where(hold.c.hold_id == hold_id)).scalar_one())
 
     def idle(self) -> None:
-        """Wait until every notice is sent."""
+        """Wait until all notices are sent."""
         self.until(lambda: self.outbox() == 0, "the outbox to be empty")
 
     def until(self, true: Callable[[], Any], why: str) -> None:
-        """Wait, and be the service manager meanwhile."""
+        """Wait until ``true``, restarting the guard if it ends."""
 
         def kept() -> Any:
             self.keep()
@@ -330,18 +329,19 @@ class Machine:
         until(kept, f"{why}; {self.said()}")
 
     def arm(self, when: str, step: str, item: str, how: str = "SIGKILL") -> Path:
-        """Kill whose transaction does this ``step`` to this ``item``, as database/failpoint.py names them, around its commit."""
+        """Kill the process whose transaction does this ``step`` to this ``item``, around its commit. Steps are named in
+        database/failpoint.py. Returns the armed file."""
         (self.root / "new").write_text(f"{when} {step} {item} {how}")
         return (self.root / "new").rename(self.armed / f"{when}-{step}")
 
     def verified(self) -> None:
-        """The journal is one whole chain."""
+        """Assert that the journal is one whole chain."""
         proof = self.ask(lambda store: store.journal.verify())
         assert proof.ok, proof
 
 
 def fired(point: Path) -> bool:
-    """Whether somebody was killed at what was armed."""
+    """Whether the armed process was killed."""
     return not point.exists()
 
 
@@ -354,7 +354,7 @@ _OPEN = (
 
 @contextmanager
 def machine(root: Path, **more: Any) -> Iterator[tuple[Machine, Recorder]]:
-    """One with its relay; afterwards the journal is proved whole."""
+    """A running machine and its relay. At the end the journal is verified."""
     with Recorder() as recorder:
         built = Machine(root / "guard", recorder.port, **more)
         synced(built)

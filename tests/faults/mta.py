@@ -1,4 +1,4 @@
-"""A mail server that sends to a machine: it keeps a message until it has an answer, and remembers what became of every attempt."""
+"""A mail server that sends to a machine, and keeps each message until it has a final answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.peers.chain import PATIENCE
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """``code`` 0: no answer. ``dot``: the final dot had gone."""
+    """``code`` 0: no answer. ``dot``: the final dot was sent."""
 
     code: int
     text: str
@@ -22,7 +22,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Mta:
-    """A client that keeps a message until it is told that somebody else has it."""
+    """A client that keeps a message until another server has taken it."""
 
     machine: Machine
     timeout: float = PATIENCE
@@ -30,7 +30,7 @@ class Mta:
 
     @property
     def unheard(self) -> int:
-        """Attempts of which it cannot know whether they were taken (RFC 1047): each may be a duplicate."""
+        """The number of attempts with a dot and no answer: each may be a duplicate (RFC 1047)."""
         return sum(a.dot and a.code == 0 for a in self.attempts)
 
     def deliver(
@@ -41,7 +41,7 @@ class Mta:
         seconds: float = PATIENCE,
         between: Callable[[], None] = lambda: None,
     ) -> Attempt:
-        """Again and again until it is answered finally. ``between``: after an attempt that was not."""
+        """Try until there is a final answer, which is returned. ``between`` is called after each other attempt."""
         deadline = time.monotonic() + seconds
         while True:
             done = self.once(mail, sender, *recipients)
@@ -83,7 +83,7 @@ class Mta:
 
 
 def replies(s: socket.socket) -> Iterator[tuple[int, str]]:
-    """The replies as they come; ends with the connection."""
+    """The replies in order, until the connection ends."""
     buffer, text = b"", ""
     while True:
         while b"\r\n" not in buffer:

@@ -1,4 +1,5 @@
-"""A total stop reaches a person by the second way: played with real processes, while the guarded relay takes nothing."""
+"""Alarms about a total stop reach a person by the second relay, with real processes, while the guarded relay takes
+nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def guarded(tmp_path: Path, relay: Recorder, contact: Recorder) -> Machine:
 
 
 def test_a_freeze_of_all_and_its_end(tmp_path: Path) -> None:
-    """The guarded relay answers nothing else than that it is not there."""
+    """The guarded relay is down."""
     with Recorder() as relay, Recorder() as contact:
         guard = guarded(tmp_path, relay, contact)
         with guard:
@@ -71,7 +72,7 @@ def test_a_store_that_is_put_back(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_away_when_it_starts(tmp_path: Path) -> None:
-    """No part runs that could tell of it: the starts themselves do, once, and the first part that runs again says that it is over."""
+    """No part runs, so the failed start itself sends the alarm, once; the first part that runs again sends its end."""
     with Recorder() as relay, Recorder() as contact:
         guard = guarded(tmp_path, relay, contact)
         with guard:

@@ -1,4 +1,4 @@
-"""A client that goes away in the middle, at any byte and at any moment: the store has the message whole, or not at all."""
+"""A client that disconnects at any byte and at any time: the store has the whole message or nothing of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.peers.letters import story
 
 
 def reset_at(guard: Machine, letter: bytes, octets: int, wait: Callable[[], object] = lambda: None) -> None:
-    """The whole dialogue up to DATA, then so many octets of the content and its dot, and RST after a while."""
+    """The dialogue up to DATA, then ``octets`` of the content and its dot, ``wait``, and RST."""
     with socket.create_connection(("127.0.0.1", guard.port), timeout=120) as s:
         lines = replies(s)
         next(lines)

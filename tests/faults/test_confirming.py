@@ -1,4 +1,4 @@
-"""kill -9 around each commit of a question to the writer: it is asked once, and goes once, whoever dies."""
+"""kill -9 around each commit of a question to the writer: it is asked once, and the message is sent once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def letter(id: str) -> bytes:
 
 
 def asked(guard: Machine, id: str) -> str:
-    """A message about which its writer is asked, with the mail sent."""
+    """The hold of a message whose writer has got the question."""
     done = Mta(guard).deliver(letter(id), ANNA, NEWS)
     assert (done.code, "Held" in done.text) == (250, True)
     guard.idle()

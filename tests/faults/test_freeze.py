@@ -1,4 +1,5 @@
-"""Stand still, under load: after ``freeze`` has returned nothing of what it stops reaches the relay, but what it said was past recall."""
+"""A freeze under load: once ``freeze`` has returned, the relay gets nothing that it stops, except what it said was past
+recall."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 class Load:
-    """Clients that send on and on, to both workers."""
+    """Clients that send continuously, to both workers."""
 
     def __init__(self, guard: Machine, sender: str, *, to: str, clients: int = 3, headers: str = "") -> None:
         self._guard, self._sender, self._to, self._headers = guard, sender, to, headers
@@ -68,7 +69,7 @@ def count(recorder: Recorder, sender: str) -> list[Message]:
 
 
 def transaction_of(message: Message) -> str:
-    """The id that the trace header gives."""
+    """The id in the trace header."""
     return message.field(b"X-Smtpguard").split(b";")[0].removeprefix(b"id=").decode()
 
 
@@ -118,7 +119,7 @@ def test_after_freeze_has_returned_nothing_gets_through(
 
 
 def test_past_recall_is_counted_and_the_rest_is_recalled(home: Home) -> None:
-    """One whose dot the relay has, and does not answer: nobody can take it back, and it is named."""
+    """The relay has the dot of this message and does not answer, so it cannot be recalled, and is named."""
     guard, recorder = home
     recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"], times=1)
     client = Mta(guard)
@@ -142,7 +143,7 @@ def test_a_freeze_for_a_while_lifts_itself(home: Home) -> None:
     def held(id: str) -> bool:
         return "Held" in Mta(guard).once(mail(to=PETER, message_id=id), ANNA, PETER).text
 
-    for seconds in (2, 4, 8, 16, 32, 64):  # until one lasts longer than this machine takes for a command and a message
+    for seconds in (2, 4, 8, 16, 32, 64):  # until one lasts longer than this machine needs for a command and a message
         end = datetime.fromisoformat(str(frozen(guard, "--all", "--for", f"{seconds}s")["until"]))
         if held(id := f"while-{seconds}@example.com"):
             break

@@ -1,4 +1,4 @@
-"""kill -9 around the journal's front: nothing that the relay takes is without its verdict, and nothing that was acknowledged is lost."""
+"""kill -9 around the journal's front: no message is relayed without its verdict, and nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def letter(id: str) -> bytes:
 
 
 def verdicts(guard: Machine) -> Counter[str]:
-    """Of each transaction, the verdicts to relay that the chain has, whatever the fronts had."""
+    """The number of verdicts to relay in the chain, by transaction, after the fronts were moved."""
 
     async def read(store: Store) -> Counter[str]:
         await store.journal.catch_up()
@@ -50,8 +50,8 @@ def verdicts(guard: Machine) -> Counter[str]:
 
 
 def all_is_told(guard: Machine, recorder: Recorder, sent: dict[str, Mta]) -> None:
-    """Everybody who heard 250 is served, what the relay has is what was sent, with a verdict each, and a second copy only where the
-    client could not know."""
+    """Assert that the relay has every message that got 250, unchanged and with one verdict each, and a second copy only
+    if the client could not know."""
     known = verdicts(guard)
     assert set(known.values()) <= {1}
     for id, mta in sent.items():
@@ -109,7 +109,7 @@ def test_kills_everywhere(tmp_path: Path) -> None:
 
 
 def test_a_freeze_is_exact_while_mail_comes(tmp_path: Path) -> None:
-    """Two processes relay as fast as they can: what was decided before stands before the freeze, and nothing of it after."""
+    """Two processes relay at full speed: verdicts before the freeze are journalled before it, and none follows."""
     with machine(tmp_path, workers=2) as (guard, recorder):
         over = threading.Event()
         codes: list[str] = []
@@ -131,7 +131,7 @@ def test_a_freeze_is_exact_while_mail_comes(tmp_path: Path) -> None:
                 there = {m.field(b"X-Smtpguard") for m in recorder.messages}
                 before = len(codes)
                 guard.until(lambda: len(codes) > before + 12, "mail that is stopped")  # noqa: B023
-                late = [m for m in recorder.messages if b"\r\nMessage-ID: <f" in m.content]  # and none of our own
+                late = [m for m in recorder.messages if b"\r\nMessage-ID: <f" in m.content]  # without notices
                 late = [m for m in late if m.field(b"X-Smtpguard") not in there]
                 known = {id.encode() for id in frozen.past_recall}
                 assert [m for m in late if not any(id in m.field(b"X-Smtpguard") for id in known)] == []
@@ -153,7 +153,7 @@ def test_a_freeze_is_exact_while_mail_comes(tmp_path: Path) -> None:
 
 
 def test_what_is_in_a_front_is_reported(tmp_path: Path) -> None:
-    """incident and audit move it first, whoever wrote it."""
+    """incident and audit move the fronts of all processes into the chain first."""
     with machine(tmp_path) as (guard, recorder):
         assert Mta(guard).deliver(letter("asked@example.com"), ANNA, PETER).code == 250
         said = guard.run("incident", "report", "--sender", ANNA, "--json").stdout

@@ -1,6 +1,9 @@
-"""docs/install.md as it stands there: installed from a wheel, started on a socket that a manager keeps, upgraded while mail comes,
-and taken back. In their places: folders, users, ``systemctl``; and what the wheel depends on is the suite's own (tests/wheel.sh
-installs that)."""
+"""The commands of docs/install.md, run as written: install from a wheel, start on a manager's socket, upgrade while
+mail comes, and go back.
+
+Replaced are folders, users and ``systemctl``. The wheel's dependencies are the suite's own (tests/wheel.sh installs
+them).
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ def upgrade() -> None:
 '''
 
 TOOLS = {
-    # makes it as ever, but takes the suite's pip and packages
+    # makes an environment as usual, with the suite's pip and packages
     "python3": """\
 [ "$1 $2" = "-m venv" ] || exit 2
 "{python}" -m venv --without-pip "$3"
@@ -73,7 +76,7 @@ done
 exec /usr/bin/install "${{words[@]}}"
 """,
     "runuser": '[ "$1 $2 $3" = "-u smtpguard --" ] || exit 1\nshift 3\nexec "$@"\n',
-    # one guard, by its unit; descriptor 3 is the socket that the manager keeps
+    # one guard, by its unit; descriptor 3 is the manager's socket
     "systemctl": """\
 stop() {{
   [ -e {root}/pid ] || return 0
@@ -115,7 +118,7 @@ def blocks(page: str, heading: str) -> list[str]:
 
 @cache
 def compiled() -> Path:
-    """The package with its bytecode, which counts whatever the time of the source is."""
+    """The package with bytecode that is valid whatever the time of its source."""
     folder = tempfile.TemporaryDirectory(prefix="smtpguard-compiled-")
     atexit.register(folder.cleanup)
     package = Path(folder.name, "smtpguard")
@@ -125,13 +128,13 @@ def compiled() -> Path:
 
 
 def changed(file: Path, text: str) -> None:
-    """Another text, without the bytecode of the one before."""
+    """Write another text, and remove the old bytecode."""
     Path(importlib.util.cache_from_source(str(file))).unlink()
     file.write_text(text)
 
 
 def built(tree: Path, version: str, *, step: str = "") -> None:
-    """A source tree of this version with its wheel, such as ``pip wheel`` makes it; ``step``: one more of the schema."""
+    """A source tree of this version with its wheel, as ``pip wheel`` makes it. ``step``: one more migration."""
     for name in ("systemd", "config", "docs", "README.md", "CHANGELOG.md"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         tree.mkdir(exist_ok=True)
@@ -159,7 +162,7 @@ def built(tree: Path, version: str, *, step: str = "") -> None:
 
 
 class Server:
-    """Where all of it is installed. ``port``: of a socket that is kept open whatever becomes of the guard."""
+    """The host of the installation. ``port``: of a socket that stays open without the guard."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -202,11 +205,11 @@ class Server:
         return log.read_text(errors="replace")[-3000:] if log.exists() else ""
 
     def lines(self) -> list[dict[str, Any]]:
-        """Of the log, those that are whole."""
+        """The complete lines of the log."""
         return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
 
     def keep(self) -> None:
-        """It is the recipe that starts it."""
+        """Nothing: the recipe starts the guard."""
 
     def close(self) -> None:
         pid = self.root / "pid"
@@ -215,7 +218,7 @@ class Server:
         self._manager.close()
 
     def configure(self, relay_port: int) -> None:
-        """What the page leaves to whoever installs it."""
+        """Settings that the page leaves to the administrator."""
         file = self.etc / "smtpguard.yaml"
         text = re.sub(r"port: 10025", f"port: {self.port}", file.read_text())
         text = re.sub(
@@ -250,7 +253,7 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
     built(broken, "9.1.9", step=STEP.replace('"freeze", ', '"freezes", '))
     built(new, "9.2.0", step=STEP)
     with Recorder() as recorder:
-        # installed
+        # install
         program, folders, first_check = blocks("install.md", "Install")
         server.type(program + folders, old)
         assert set(modes(server.lib).values()) == {"0o700"}
@@ -260,7 +263,7 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
         server.configure(recorder.port)
         assert f"relays to 127.0.0.1 port {recorder.port}" in server.type(first_check.splitlines()[0], old)
 
-        # started
+        # start
         [start] = blocks("install.md", "Start")
         server.type(start, old)
         assert server.type("smtpguard --version", old) == "smtpguard 9.1.0\n"
@@ -270,7 +273,7 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
             "nobody else reads it"
         )
 
-        # parts apart, and the log, as far as they are files
+        # units of parts, and the log, as far as they are files
         _, with_metrics = blocks("install.md", "Parts in units of their own")
         units = server.etc.parent / "systemd"
         server.type(with_metrics + "".join(blocks("install.md", "The log")[0].splitlines(keepends=True)[:2]), old)
@@ -280,7 +283,7 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
         assert re.findall(r"--only (\w+)", parts) == ["proxy", "metrics"]
         assert (units / "journald.conf.d/smtpguard.conf").read_text().startswith("[Journal]\nStorage=persistent\n")
 
-        # a step that fails leaves the version before as it was
+        # a migration that fails leaves the previous version as it was
         install, switch = blocks("install.md", "Upgrade")
         server.type(install, broken)
         server.type("version=9.1.9\n" + switch, broken, status=1)
@@ -292,7 +295,7 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
         server.passes(recorder, "still@example.com")
         assert "The journal is whole: " in server.type("smtpguard audit verify", old)
 
-        # upgraded
+        # upgrade
         server.type(blocks("operations.md", "Backup")[0], old)
         assert f"the database has schema {SCHEMA}, this smtpguard needs {NEXT}" in server.type(install, new)
         heard = Heard(server.port)
@@ -305,7 +308,7 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
         server.passes(recorder, "second@example.com")
         assert held in server.type("smtpguard held list", new)
 
-        # with another certificate
+        # a renewed certificate
         [renewed] = blocks("install.md", "Certificates")
         issued, lineage = trustme.CA().issue_cert("guard.example.com"), tmp_path / "renewed"
         lineage.mkdir()
@@ -314,7 +317,7 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
         server.type(f"RENEWED_LINEAGE={lineage}\n{renewed}", new)
         assert modes(server.etc)["guard.key"] == "0o640"
 
-        # and back: not under a newer schema
+        # going back is refused with a newer schema
         _, link, restart = blocks("install.md", "Going back")[0].splitlines(keepends=True)
         assert set(blocks("install.md", "Going back")[0].splitlines()[0].split()) == {"ls", "-d", "/opt/smtpguard-*"}
         link = link.replace("VERSION", "9.1.0")
@@ -325,11 +328,11 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
             r"\d{4}", lambda m: {NEXT: "0009", SCHEMA: "0008"}[m[0]], str(Newer(NEXT))
         )
 
-        # forth again, as it was
+        # forward again, with all data
         server.type(link.replace("9.1.0", "9.2.0") + restart, new)
         server.passes(recorder, "third@example.com")
 
-        # or back with the backup, which stands still
+        # or back with the backup, which begins frozen
         server.type(blocks("operations.md", "Restore")[0].replace("systemctl", link + "systemctl", 1), new)
         assert server.type("smtpguard --version", new) == "smtpguard 9.1.0\n"
         server.type("systemctl start smtpguard.socket smtpguard\nsmtpguard thaw --all", new)
@@ -341,7 +344,7 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
 
 
 def well_formed(units: Path, name: str) -> None:
-    """With what was put beside it."""
+    """Assert that systemd accepts the unit with its drop-ins."""
     if not shutil.which("systemd-analyze"):
         return
     told = subprocess.run(
@@ -353,7 +356,7 @@ def well_formed(units: Path, name: str) -> None:
 
 
 class Heard:
-    """Clients who connect all the time, and wait for a greeting; what they heard."""
+    """Clients that connect continuously and wait for a greeting; ``answers``: what they got."""
 
     def __init__(self, port: int) -> None:
         self.answers: list[str] = []

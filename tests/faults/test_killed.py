@@ -1,5 +1,5 @@
-"""kill -9 at each point of hold, approve and release: nothing is lost, and a list's post is sent a second time only by a person's
-word (RFC 1047)."""
+"""kill -9 at each commit of hold, approve and release: nothing is lost, and mail to a list's address is sent again only
+on a person's decision (RFC 1047)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 def held(guard: Machine, message_id: str) -> str:
-    """A message that waits, with everybody told."""
+    """The id of a new hold, with all its notices sent."""
     done = Mta(guard).deliver(story(message_id), ANNA, RAMADAN)
     assert done.code == 250
     assert "Held" in done.text
@@ -41,7 +41,7 @@ def held(guard: Machine, message_id: str) -> str:
     return done.text.split()[-1]
 
 
-# The commits of a held message, in their order: the last one says that its client is answered.
+# The commits of a held message, in order; the last one records that its client was answered.
 HOLDING = ("content", "chunk", "admission", "acknowledgement")
 RELEASING = ("lease", "mark", "settle")
 
@@ -105,7 +105,7 @@ def test_killed_while_approving(home: Home, when: str) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_when_an_approval_takes_effect(tmp_path: Path, when: str) -> None:
-    """Between the time at which it is due and its release: it goes out once, and not before that time."""
+    """Between the end of the release delay and the release: the message is sent once, and not before."""
     with machine(tmp_path, settings={"hold": "{release_delay: 3s}"}) as (guard, recorder):
         id = f"enact-{when}@example.com"
         hold_id = held(guard, id)
@@ -148,14 +148,14 @@ def test_killed_while_releasing(home: Home, when: str, commit: str) -> None:
 
 
 def essay(topic: str, message_id: str) -> bytes:
-    """Text enough to be known again: all of one topic are copies of one mailing."""
+    """A text that is long enough for a fingerprint: messages of one topic are copies of one mailing."""
     chance = random.Random(topic)
     words = " ".join("".join(chance.choices("aeioubdklmnrst", k=7)) for _ in range(80))
     return mail(to=RAMADAN, subject=f"SV: {topic}", message_id=message_id, text=f"Hej!\n\n{words}\n\n/Anna\n")
 
 
 def copies(guard: Machine, topic: str) -> list[str]:
-    """Three that wait as one; the ids of what leads and of what is stored under it."""
+    """Three copies held as one; the ids of the primary hold and of its copies."""
     ids = []
     for n in range(3):
         done = Mta(guard).deliver(essay(topic, f"{topic}-{n}@example.com"), ANNA, RAMADAN)
@@ -167,8 +167,8 @@ def copies(guard: Machine, topic: str) -> list[str]:
     return ids
 
 
-# What is approved while all is frozen is taken back: of one message, and of a mailing in three, of which the first commit is the
-# decision, and the copies come after in another.
+# Revoking approvals during a freeze: of one message, and of a mailing of three, where the decision is the first commit,
+# and the copies follow in another.
 @pytest.mark.parametrize(
     "words", [("held", "reject"), ("held", "withdraw"), ("mailings", "reopen"), ("mailings", "reject")]
 )
@@ -204,7 +204,7 @@ def test_killed_while_taking_back(home: Home, when: str, words: tuple[str, str])
     assert [[k for k, _ in guard.history(id)].count(kind) for id in ids] == [1, 1, 1], "one decision"
 
 
-# The commits of a release once more, and somebody takes it back whatever was done of it.
+# The commits of a release again; then the approval is revoked, however far the release is.
 @pytest.mark.parametrize("commit", RELEASING)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_taken_back_after_whoever_sent_it_was_killed(home: Home, when: str, commit: str) -> None:
@@ -256,7 +256,7 @@ def test_killed_after_the_relays_250_before_the_mark(home: Home) -> None:
 
 
 def test_killed_between_the_dot_and_the_reply(home: Home) -> None:
-    """Passing mail: what goes to one person is sent again, since its client has it still; to a list's address, people look."""
+    """A relayed message to one person is sent again, since its client still has it. To a list's address, people decide."""
     guard, recorder = home
     guard.idle()
     for id, letter, sender, to in (

@@ -1,4 +1,5 @@
-"""Random kills under load: every message is at the relay, in the hold, or still with its client; duplicates are as few as said."""
+"""Random kills under load: every message is at the relay, held or still with its client, and duplicates are as few as
+promised."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ PETER = "peter@partner.example"
 
 
 class Killer:
-    """SIGKILL to some part each time that ``progress`` has gone on by ``step``, and every fifth time to the whole machine."""
+    """SIGKILL to a part whenever ``progress`` has grown by ``step``, and every fifth time to the whole machine."""
 
     def __init__(
         self, guard: Machine, chance: random.Random, victims: str, progress: Callable[[], int], step: int
@@ -103,7 +104,7 @@ def test_random_kills_lose_nothing(tmp_path: Path) -> None:
             answered.append(n)
 
         def until_struck(killer: Killer) -> Iterator[Callable[[], None]]:
-            """150 messages, and more where the guard is quicker than its killer."""
+            """150 messages, and more if the guard is quicker than its killer."""
             for n in range(1500):
                 if n >= 150 and killer.struck >= 5:
                     return

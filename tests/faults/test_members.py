@@ -1,6 +1,6 @@
-"""A list's source that is missing, empty, halved or no file at all: the last good index stays, and says so.
+"""A list's source that is missing, empty, halved or no file: the last good index stays in use, with a notice.
 
-Where there never was one, the outcome that could hang on it is a hold, and ordinary mail to few goes on.
+If there never was an index, mail that may be a mailing is held, and ordinary mail to few people passes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def home(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-d
 
 
 def test_with_no_index_at_all(tmp_path: Path) -> None:
-    """The export and its index are gone at a start: the guard runs, and doubt stands still."""
+    """The export and its index are gone at a start: the guard runs, and unknown facts take effect."""
     with Recorder() as recorder:
         guard = Machine(tmp_path / "guard", recorder.port)
         with guard:

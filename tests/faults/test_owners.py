@@ -1,6 +1,7 @@
-"""Two delivery processes on one database: one is stopped past its lease, the other takes over, and the first wakes up.
+"""Two delivery processes on one database: one is stopped beyond its lease, the other takes over, and the first wakes
+up.
 
-The fencing token of its lease is an old one by then: it can neither mark nor settle, and sends nothing more.
+Its lease token is old by then, so it can neither mark nor settle, and sends nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def node(beside: tuple[Machine, Recorder, str]) -> Iterator[Machine]:
 
 
 def stop(another: Machine) -> list[int]:
-    """It and who watches over it."""
+    """Stop the part and its supervisor."""
     pids = [*another.parts(), another.pid]
     for pid in reversed(pids):
         os.kill(pid, signal.SIGSTOP)
@@ -51,7 +52,7 @@ def wake(pids: list[int]) -> None:
 
 
 def stopped_for_hours(another: Machine, guard: Machine) -> list[int]:
-    """Between two transactions: within one, such as that of a notice beside, it would keep everybody from writing."""
+    """Stop it between two transactions: within one it would block all writers."""
     for _ in range(5):
         pids = stop(another)
         if guard.hours_passed():

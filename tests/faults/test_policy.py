@@ -1,4 +1,4 @@
-"""A part or node that is started beside an edited, older, bad or unreadable policy file: what was in force stays in force."""
+"""A part or node that starts with an edited, older, bad or unreadable policy file: the policy in force stays in force."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONSOLE = {"console": "{address: 127.0.0.1, port: 0}"}
 
 @pytest.fixture
 def guard(tmp_path: Path) -> Machine:
-    """Not running: its policy was put in force."""
+    """A guard that does not run, with its policy in force."""
     made = Machine(tmp_path / "guard", 25)
     prepared(made)
     return made
@@ -65,7 +65,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_others(tmp_path: Path, url: str) -> None:
-    """The file says ``enforce: false`` by then, and nobody has said reload."""
+    """The file says ``enforce: false``, but was not reloaded."""
     with Recorder() as recorder:
         first = Machine(tmp_path / "guard", recorder.port, store=url, only=["proxy"])
         synced(first)
@@ -88,7 +88,7 @@ def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_othe
 
 
 def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path, postgresql: str) -> None:
-    """Each has its own folder, state and file; the store on PostgreSQL is one."""
+    """Each node has its own folder, state and file; both use one store on PostgreSQL."""
     with Recorder() as recorder:
         url = new_database(postgresql, empty=True).replace(":@", "@")
         one = Machine(tmp_path / "one", recorder.port, store=url)
@@ -187,7 +187,7 @@ def test_a_start_takes_the_file_that_it_is_told_to_by_its_hash(guard: Machine) -
 
 
 async def _lost(guard: Machine, text: bytes) -> None:
-    """A policy is in force of which this version can make nothing, as after an upgrade."""
+    """Put a policy in force that this version cannot read, as may happen after an upgrade."""
     from datetime import UTC, datetime
 
     from smtpguard.app.services import opened

@@ -1,5 +1,5 @@
-"""A store that is put back to an earlier state, on both engines, beside processes that stand and that run: what was sent since
-then is not sent again without a person's word, and ordinary mail waits at its client meanwhile."""
+"""A store restored to an earlier state, on both engines, with stopped and running processes. What was sent since is
+sent again only on a person's decision, and ordinary mail waits at its client meanwhile."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def notices(recorder: Recorder) -> int:
 
 
 def stands_still(guard: Machine, recorder: Recorder, told: int) -> None:
-    """It was noticed; the outbox was gone through, since a notice of then has gone out once more; and mail waits at its client."""
+    """Assert that the restore was noticed: a notice is sent again, no release is, and mail gets 451."""
     until(lambda: notices(recorder) > told, "the notice to be sent again; " + guard.said())
     assert len(recorder.releases(ID)) == 1, "nobody has said that it may go out twice"
     assert "the store was put back to an earlier state" in guard.log.read_text()
@@ -48,7 +48,7 @@ def stands_still(guard: Machine, recorder: Recorder, told: int) -> None:
 
 
 def goes_on(guard: Machine, recorder: Recorder) -> None:
-    """A person says so: then it is the second copy that they have let go."""
+    """Thaw, and assert that the release is sent a second time."""
     guard.run("thaw", "--all")
     until(lambda: len(recorder.releases(ID)) == 2, "what somebody has let go; " + guard.said())
     assert Mta(guard).deliver(mail(to=PETER, message_id="ordinary@example.com"), ANNA, PETER).code == 250
@@ -80,7 +80,7 @@ def test_a_file_that_is_put_back(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_taken_away_or_replaced_under_a_running_guard(tmp_path: Path) -> None:
-    """The names are gone, the processes have the files open still: what they would commit there nobody would ever see."""
+    """Processes keep files open that have no name any more; a commit to them would be lost."""
     with machine(tmp_path, workers=2) as (guard, recorder):
         hold = held(guard)
         var, aside, older = guard.root / "var", tmp_path / "aside", tmp_path / "older.db"
@@ -95,7 +95,7 @@ def test_a_file_that_is_taken_away_or_replaced_under_a_running_guard(tmp_path: P
                 (mail(to=PETER, message_id=f"o{n}@example.com"), PETER),
                 (story(f"s{n}@example.com"), RAMADAN),
             ):
-                for _ in range(4):  # to whichever process
+                for _ in range(4):  # to either process
                     done = Mta(guard).once(kind, ANNA, to)
                     assert done.code // 100 == 4, (done, guard.said())
             assert not recorder.with_id(f"o{n}@example.com")
@@ -125,7 +125,7 @@ def server() -> Iterator[Any]:
 
 
 def test_a_server_that_is_restored_under_two_nodes(server: Any, tmp_path: Path) -> None:
-    """Nobody stopped them. Their state folders are each their own."""
+    """The nodes keep running, each with its own state folder."""
     postgres = server.get_uri().replace(":@", "@")
     url = postgres.replace("/postgres?", "/guard?")
 

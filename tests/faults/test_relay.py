@@ -1,4 +1,4 @@
-"""A relay that is silent, down, or takes some recipients only; and two delivery processes that want the same release."""
+"""A relay that is silent, down, or accepts some recipients only; and two delivery processes that compete for a release."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 @pytest.mark.parametrize("to", ["peter@partner.example", RAMADAN])
 def test_a_dot_without_a_reply(home: Home, to: str) -> None:
-    """451; a retry of it to a list's address is held for a person to look at, to anybody else it is sent again."""
+    """The answer is 451. A retry to a list's address is held for people, to others it is relayed again."""
     guard, recorder = home
     guard.idle()
     id = f"silent-{to}"
@@ -44,7 +44,7 @@ def test_a_dot_without_a_reply(home: Home, to: str) -> None:
 
 
 def test_down_for_hours(home: Home) -> None:
-    """New mail stays with its client; what was approved stays queued, and nothing expires or is reported because of it."""
+    """New mail stays with its client, approved mail stays queued, and nothing expires or is reported for it."""
     guard, recorder = home
     letter = story("down@example.com")
     hold_id = Mta(guard).deliver(letter, ANNA, RAMADAN).text.split()[-1]
@@ -87,12 +87,12 @@ def test_down_for_hours(home: Home) -> None:
 
 
 def attempts(guard: Machine, hold_id: str) -> list[dict[str, object]]:
-    """What became of attempts, without the marks before them."""
+    """The outcomes of attempts, without the marks before them."""
     return [dict(d) for k, d in guard.history(hold_id) if k is Kind.RELEASE and d["outcome"] != "attempt"]
 
 
 def test_some_recipients(home: Home) -> None:
-    """State per recipient: 4xx again, 5xx in a DSN to the sender, and never again to one that accepted."""
+    """By recipient: 4xx is retried, 5xx goes into a DSN to the sender, and an accepted copy is never sent again."""
     guard, recorder = home
     guard.idle()
     to = [member(n) for n in range(30)]
@@ -109,7 +109,8 @@ def test_some_recipients(home: Home) -> None:
     guard.waits_pass()
     guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
     recorder.go_on()
-    copies = [m for m in recorder.with_id(id) if m.mail.startswith(b"MAIL FROM:<anna@")]  # a DSN shows its header too
+    # a DSN contains its header too
+    copies = [m for m in recorder.with_id(id) if m.mail.startswith(b"MAIL FROM:<anna@")]
     got = [r.decode().partition("<")[2].partition(">")[0] for m in copies for r in m.rcpts]
     assert sorted(got) == sorted(set(to) - {never}), "everybody once"
     assert got[-1] == later

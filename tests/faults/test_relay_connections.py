@@ -1,5 +1,5 @@
-"""Connections to the relay, of real processes: one limit over all of them, a slow greeting, a greedy client, a worker that dies; and
-a line and a count for each mail that is turned away."""
+"""Connections to the relay with real processes: one limit for all, a slow greeting, a greedy client, a killed worker;
+and a log line and a count for each message that is turned away."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("relay connections")
 LIMIT = 20
 MTA = "127.0.0.1"  # trusted
 GREEDY = "127.0.0.9"
-ESTABLISHED = ("01", "02")  # or about to be (proc(5), the kernel's tcp_states.h)
+ESTABLISHED = ("01", "02")  # or in the handshake (proc(5), the kernel's tcp_states.h)
 
 
 class Guard:
@@ -45,7 +45,7 @@ class Guard:
         )
 
     def connections(self, worker: int) -> int:
-        """To the relay, of the process ``worker``."""
+        """The number of the worker's connections to the relay."""
         open_files = {str(file.readlink()) for file in Path(f"/proc/{worker}/fd").iterdir()}
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         return len(
@@ -56,7 +56,7 @@ class Guard:
         return not self.told("relay_connections", state="in-use") and not self.told("relay_waiting")
 
     def lines(self) -> list[dict[str, Any]]:
-        """Of mail that was turned away."""
+        """The log lines of mail that was turned away."""
         told = [json.loads(line) for line in self.guard.log.read_text().splitlines() if line.startswith("{")]
         return [line for line in told if line["event"] == "turned-away"]
 
@@ -81,7 +81,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
 
 
 def _port(address: str) -> int:
-    """Of an address as /proc/net/tcp writes it."""
+    """The port of an address in /proc/net/tcp."""
     return int(address.rpartition(":")[2], 16)
 
 
@@ -94,7 +94,7 @@ def _up(found: Guard) -> bool:
 
 @pytest.fixture
 def whole(running: Guard) -> Iterator[Guard]:
-    """The clients of the test before have gone: what they were opening is neither dropped nor counted by this one."""
+    """The guard after the previous test's clients have ended, whose connections would be dropped or counted."""
     until(running.quiet, "nothing to be open or asked for at the relay")
     yield running
     running.recorder.go_on()
@@ -102,15 +102,15 @@ def whole(running: Guard) -> Iterator[Guard]:
 
 @contextmanager
 def counted(whole: Guard) -> Iterator[Callable[[], int]]:
-    """The most connections to the relay that stood at once meanwhile, as the kernel has them: a relay that is silent does not see
-    that one has ended."""
+    """The most connections to the relay at one time, by the kernel: a stalled relay does not notice that a connection
+    has ended."""
     seen, over = [0], threading.Event()
 
     def look() -> None:
         while not over.wait(0.01):
             rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
             there = [row for row in rows if _port(row[2]) == whole.recorder.port]
-            # the table is read in pieces while it changes: a connection may stand in it twice
+            # the table changes while it is read, so a connection may appear twice
             seen.append(len({row[1] for row in there if row[3] in ESTABLISHED}))
 
     looking = threading.Thread(target=look)
@@ -123,7 +123,7 @@ def counted(whole: Guard) -> Iterator[Callable[[], int]]:
 
 
 class Client:
-    """``name`` is in its sender's address, by which a message is known at the relay."""
+    """``name`` is in the sender's address, by which the relay's messages are told apart."""
 
     def __init__(self, port: int, name: str, source: str = MTA) -> None:
         self._port, self.name, self._source = port, name, source
@@ -168,7 +168,7 @@ async def send(port: int, name: str, source: str = MTA) -> str:
 
 
 def test_many_more_than_the_limit_all_pass(whole: Guard) -> None:
-    """120 at once over 20 connections of two processes: nobody is turned away, and the relay never sees a 21st."""
+    """120 at once over 20 connections of two processes: all pass, and the relay never has 21."""
     before = whole.told("turned_away_total", why="relay-busy")
     whole.relay.on(DOT, [STALL, "250 2.0.0 Ok"])
 
@@ -192,7 +192,7 @@ def test_many_more_than_the_limit_all_pass(whole: Guard) -> None:
 
 
 def test_what_a_dead_worker_had_comes_back(whole: Guard) -> None:
-    """One that is killed with connections in use: the others have all of the limit, and no more."""
+    """A worker is killed with connections in use: the others get the whole limit, and no more."""
     whole.relay.on(DOT, [STALL, "250 2.0.0 Ok"])
 
     async def killed() -> list[str]:
@@ -200,7 +200,7 @@ def test_what_a_dead_worker_had_comes_back(whole: Guard) -> None:
         doomed = [asyncio.create_task(send(whole.guard.port, f"doomed{n}")) for n in range(60)]
         while whole.relay.verbs().count("DATA") < seen + LIMIT:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        # either may have accepted every client, and the one that is killed must have had connections
+        # either may have accepted all clients, so the one with connections is killed
         worker = max(whole.guard.parts("proxy"), key=whole.connections)
         os.kill(worker, signal.SIGKILL)
         await asyncio.to_thread(until, lambda: worker not in whole.guard.parts("proxy"), "its end")
@@ -218,7 +218,7 @@ def test_what_a_dead_worker_had_comes_back(whole: Guard) -> None:
 
 
 def test_a_greedy_client_leaves_room_for_others(whole: Guard) -> None:
-    """99 transactions that one client leaves open: everybody else's mail passes, meanwhile."""
+    """One client keeps 99 transactions open, and the mail of all others passes."""
 
     async def beside() -> list[str]:
         greedy = [Client(whole.guard.port, f"greedy{n}", GREEDY) for n in range(99)]
@@ -239,7 +239,7 @@ def test_a_greedy_client_leaves_room_for_others(whole: Guard) -> None:
 
 
 def test_a_relay_that_is_slow_to_greet(whole: Guard) -> None:
-    """EHLO is answered meanwhile, from what is known of the relay; the mail waits and goes."""
+    """EHLO is answered meanwhile from what is known of the relay, and the message waits for the relay."""
     whole.recorder.call(drop(whole))
     whole.relay.on(CONNECT, [STALL, "220 relay.example, at last"])
 

@@ -1,4 +1,4 @@
-"""``smtpguard status`` of a real installation: while all is well, while things break, and while hardly anything answers."""
+"""``smtpguard status`` of a real installation: while all is well, while parts fail, and while hardly anything answers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_tree_that_is_killed_is_seen(tmp_path: Path) -> None:
 
 
 def test_parts_in_trees_of_their_own(tmp_path: Path) -> None:
-    """Over one state folder: status knows both, and one of the two looks after alarms."""
+    """With one state folder, status shows both, and one of them runs the alarms."""
     with Recorder() as relay, Recorder() as contact:
         alarms_to = {"alarms": f"{{relay: {{host: 127.0.0.1, port: {contact.port}, tls: none}}}}"}
         proxy = Machine(tmp_path / "guard", relay.port, only=["proxy"], settings=alarms_to)

@@ -1,4 +1,4 @@
-"""A disk that is full, an fsync that fails, a database that is stopped or cut off: 4xx while it lasts, and then it goes on.
+"""A full disk, a failing fsync, a database that is stopped or cut off: 4xx meanwhile, and normal service afterwards.
 
 Never a 5xx for a failure of ours, never a 250 without a commit, and no queue in memory.
 """
@@ -31,7 +31,7 @@ def ordinary(id: str, size: int = 0) -> bytes:
 
 
 def tries(guard: Machine, n: int = 3, size: int = 0) -> list[Attempt]:
-    """Ordinary mail and mail to be held, all at once."""
+    """Send ordinary mail and mail to be held, all at once; the attempts."""
     done: list[Attempt] = []
     letters: list[tuple[bytes, str]] = []
     for i in range(n):
@@ -50,7 +50,7 @@ def tries(guard: Machine, n: int = 3, size: int = 0) -> list[Attempt]:
 
 
 def goes_on(guard: Machine, recorder: Recorder, id: str) -> None:
-    """Both ways work, and the journal is whole."""
+    """Assert that mail is relayed and held again. The journal is verified at the end."""
     assert Mta(guard).deliver(ordinary(f"o-{id}"), ANNA, PETER).code == 250
     assert len(recorder.with_id(f"o-{id}")) == 1
     assert "Held" in Mta(guard).deliver(story(f"s-{id}"), ANNA, RAMADAN).text
@@ -60,7 +60,7 @@ def goes_on(guard: Machine, recorder: Recorder, id: str) -> None:
 
 
 class OnADisk(Machine):
-    """Its state and database are on a small file system that nobody but its own processes sees."""
+    """A machine whose state and database are on a small file system of its own mount namespace."""
 
     def _inside(self) -> list[str]:
         if self._process is None:
@@ -152,7 +152,7 @@ def test_an_fsync_that_fails(shim: Path, tmp_path: Path, front: str) -> None:
         assert not fault.with_name("fault.again").exists(), "a file was synced again over a failure"
 
 
-# a database that is gone
+# a database that is away
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_a_database_that_is_stopped_or_cut_off(server: Any, tmp_path: Path) -> N
 
 
 def all_deferred(guard: Machine, recorder: Recorder, fault: Callable[[], Any]) -> None:
-    """An answer comes, and it is 451: clients are not kept waiting until they give up."""
+    """Assert that all get 451 in time, before a client would give up."""
     there = len(recorder.messages)
     fault()
     done = tries(guard)

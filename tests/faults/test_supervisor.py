@@ -1,4 +1,5 @@
-"""The supervisor of a real guard is killed, or cannot run: no part of it keeps anything from the next, and all it says is its log."""
+"""The supervisor of a real guard is killed, or cannot start: no part keeps a port from the next start, and its output
+is the log alone."""
 
 from __future__ import annotations
 
@@ -45,11 +46,12 @@ def test_a_console_whose_supervisor_was_killed_keeps_no_port_from_the_next(tmp_p
     settings = {"console": f"{{address: 127.0.0.1, port: {port}}}"}
     with machine(tmp_path, settings=settings) as (guard, _):
         until(lambda: answers(port), "the console; " + guard.said())
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as browser:  # it keeps a connection open
+        # a client keeps a connection open
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as browser:
             browser.sendall(b"GET /login HTTP/1.1\r\nHost: x\r\n\r\n")
             browser.recv(100)
             before, [console] = guard.parts(), guard.parts("console")
-            os.kill(console, signal.SIGSTOP)  # as one that is too busy to see anything
+            os.kill(console, signal.SIGSTOP)  # as a part that is too busy to notice
             os.kill(guard.pid, signal.SIGKILL)
             until(lambda: not any(map(alive, before)), "every part to end")
             guard.keep()
@@ -61,7 +63,7 @@ def test_a_console_whose_supervisor_was_killed_keeps_no_port_from_the_next(tmp_p
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Iterator[Any]:
-    """``serve`` as a unit's command: its standard error is the journal's. Gives its exit status and its lines."""
+    """Run ``serve`` with its standard error on the journal, as a unit does; the exit status and its log entries."""
     with Recorder() as recorder:
         guard = Machine(tmp_path / "guard", recorder.port, settings={"logging": "{format: auto}"})
 
@@ -96,7 +98,7 @@ def test_every_line_is_json_before_the_settings_are_read_too(unit: Any) -> None:
     assert (status, [row["event"] for row in rows]) == (2, ["cannot run"] * 2)
     assert all(row["problem"].startswith(f"{guard.config}:") for row in rows)
 
-    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+    with socket.socket() as taken:  # bound and not listening: a connection is refused
         taken.bind(("127.0.0.1", 0))
         away = taken.getsockname()[1]
         guard.config.write_text(fine.replace("sqlite:///var/guard.db", f"postgresql://u@127.0.0.1:{away}/x"))
@@ -105,7 +107,7 @@ def test_every_line_is_json_before_the_settings_are_read_too(unit: Any) -> None:
 
 
 def test_every_line_is_json_from_the_first_to_the_last(tmp_path: Path) -> None:
-    """Through a whole life: mail, a part that is killed, parts that die until it gives up."""
+    """From the start to the end: mail, killed parts, and parts that die until the supervisor gives up."""
     with machine(tmp_path) as (guard, _):
         assert Mta(guard).deliver(mail(to=PETER, message_id="one@example.com"), ANNA, PETER).code == 250
         until(lambda: b'"serving"' in guard.log.read_bytes(), "every part to be ready")
@@ -114,7 +116,7 @@ def test_every_line_is_json_from_the_first_to_the_last(tmp_path: Path) -> None:
             before = guard.parts("proxy")
             for pid in before:
                 os.kill(pid, signal.SIGKILL)
-            # A part that was just killed is listed until the supervisor has reaped it: look once, for a new one.
+            # A killed part is listed until the supervisor has reaped it, so wait for a new one.
             until(
                 lambda before=before: (
                     guard._process.poll() is not None  # type: ignore[misc, union-attr]

@@ -1,4 +1,4 @@
-"""A small organization with a few lists, on disk, and a clock that moves when told."""
+"""A small organization with a few lists on disk, and a clock that moves when told."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Clock:
 
 
 class House:
-    """Lists declared as in the policy, their CSV files, and registries over them."""
+    """Lists declared as in a policy, their CSV files, and registries over them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The index of a long list is built in a process beside: the same index, and nothing at all where anything goes wrong."""
+"""Building the index of a long list in a subprocess: the same index, and none after any failure."""
 
 from __future__ import annotations
 

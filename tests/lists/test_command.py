@@ -1,4 +1,4 @@
-"""smtpguard lists, as people type it: what is printed, and the exit status."""
+"""smtpguard lists: output and exit status."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_sync_is_journalled_with_who_asked_for_it(folder: Path) -> None:
     assert not (folder / "var").exists(), "before the first start there is no store, and none is made"
     settings = read_settings(folder / "smtpguard.yaml")
     asyncio.run(prepare(settings, by="test", parts=()))
-    assert run(folder, "sync").exit_code == 0  # nothing has changed: nothing to tell
+    assert run(folder, "sync").exit_code == 0  # nothing changed, so there is nothing to report
     with (folder / "ramadan.csv").open("a") as file:
         file.write("d@kund.se\n")
     run(folder, "sync")
@@ -167,7 +167,7 @@ def test_wrong_use_exits_2(folder: Path, words: list[str], said: str) -> None:
 
 @pytest.fixture
 def several(folder: Path) -> Path:
-    """Three lists more: one of two sources, which share people; one that shares nobody; one of which nothing is known."""
+    """Three more lists: one of two sources with common members, one without common members, and one without an index."""
     policy = (folder / "policy.yaml").read_text()
     more = """\
   news:
@@ -241,7 +241,7 @@ def test_one_list_has_nothing_to_be_compared_with(folder: Path) -> None:
 
 
 def on_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
-    """What is printed, and what the person at the terminal sees beside it."""
+    """Standard output, and what a person at the terminal sees besides."""
     leader, follower = os.openpty()
     argv = [sys.executable, "-m", "smtpguard", "-c", str(folder / "smtpguard.yaml"), "lists", "sync", *words]
     done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=follower, text=True, timeout=120)

@@ -1,4 +1,4 @@
-"""Digests are the same for every spelling, other under another key, and the key is made once."""
+"""Digests are equal for every spelling, differ by key, and the key is created once."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_bad_key_is_said_to_be_bad(tmp_path: Path) -> None:
 @example("anna@kund.se", "+")
 @example("anna@kund-vagn.se", "-")
 def test_the_quick_way_is_the_slow_way(text: str, delimiters: str) -> None:
-    """A key that is found quickly is the one that is found slowly, and never that of what is no mailbox."""
+    """``plainly`` gives the same key as the full parser, and none for an invalid mailbox."""
     quick = Digester(b"k" * 32, delimiters).plainly(text)
     if quick is not None:
         assert Address.parse(text).canonical(delimiters) == quick

@@ -1,4 +1,4 @@
-"""Addresses that expand at the relay: the alias of an alias, the list in a list, the circle; found by who is behind them."""
+"""Addresses that the relay expands (aliases of aliases, nested lists, loops) count as the people behind them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALIASES = {"aliases": "aliases", "domains": ["example.com", "mail.example.com"]}
 
 @pytest.fixture
 def maps(house: House) -> Callable[..., Report]:
-    """Writes what expands, and finds out who is behind it."""
+    """A function that writes the maps and syncs their expansions."""
     house.list("buyers", CUSTOMERS, addresses=["buyers@lists.example.com"])
     house.list("news", [*CUSTOMERS[:5], "eva@example.com"], addresses=["news@lists.example.com"])
     house.list("staff", ["eva@example.com", "omar@example.com"], audience="staff")
@@ -109,7 +109,7 @@ def test_an_alias_of_a_lists_address_is_the_list(house: House, maps: Callable[..
 
 
 def test_few_customers_behind_an_address_are_a_letter_to_them(house: House, maps: Callable[..., Report]) -> None:
-    """A forwarded mailbox is no list: who writes to a customer through it is not held for that."""
+    """A forwarded mailbox is no list: mail through it to a customer is not held as mail to a list."""
     maps(
         aliases="lena: k1@kund.se\npair: k1@kund.se, k2@kund.se, zoe@kund.se\nfour: k1@kund.se,k2@kund.se,k3@kund.se,k4@kund.se\n"
     )

@@ -1,4 +1,4 @@
-"""The index holds whom it was given and nobody else, tells damage, and can be swapped under those who read it."""
+"""The index contains the given digests and no others, detects damage, and can be replaced while it is read."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def make(path: Path, digests: Iterable[bytes]) -> Index:
 
 @pytest.fixture(params=[None, (16, 3), (18, 12)], ids=["small", "tails of 16 bits", "a wide table"])
 def proportions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of a small list, and those that only lists of a quarter of a million have."""
+    """The layout of a small list's index, and layouts that only lists of a quarter of a million have."""
     if request.param is not None:
         monkeypatch.setattr(writing, "_proportions", lambda people: request.param)
 
 
 def test_whatever_its_proportions(tmp_path: Path, proportions: None) -> None:
-    """Digests that differ in their last bits alone, or in their first, are told apart; the walk gives all, in order."""
+    """Digests that differ only in their first or last bits are distinguished; the walk gives all in order."""
     near = [
         n << 48 | 0xABCD_0000_0000 | low for n in (0, 1, 0x7FFF, 0xFFFF) for low in (0, 1, 0xFFFF, 0x1_0000, 0x1_0001)
     ]
@@ -71,7 +71,7 @@ def test_indexes_of_all_proportions_are_merged_and_asked_together(
 
 @pytest.mark.parametrize("people", [0, 1, 7, 8, 9, 1000, 2**18 - 1, 2**18, 10**6, 10**7, 10**8])
 def test_proportions(people: int) -> None:
-    """From half a million on an address takes at most 8.1 octets; for ten million it is seven."""
+    """From half a million addresses on each takes at most 8.1 octets; with ten million, seven."""
     bits, marks_bits = writing._proportions(people)
     header = index.Header(bits=bits, marks_bits=marks_bits, key_id=KEY_ID, people=people, built_at=AT, fingerprint=b"f" * 32,
                           version=b"v" * 8, table_crc=0, body_crc=0)  # fmt: skip
@@ -82,7 +82,7 @@ def test_proportions(people: int) -> None:
 
 
 def test_damage_behind_what_is_verified_first_is_found_and_hurts_nobody(tmp_path: Path) -> None:
-    """An index is opened in a moment, so that damage to a digest is found only by a look at the whole: it must not raise."""
+    """Opening an index does not verify all of it. A damaged digest must not raise; ``verify`` finds it."""
     path = tmp_path / "a.index"
     digests = [(i * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") for i in range(300)]
     good = make(path, digests).header

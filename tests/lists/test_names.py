@@ -1,4 +1,5 @@
-"""Names that are the list too: at every own domain, at the relay's names, behind expansions; and those that are something else."""
+"""Other names of a list's address: at each of our domains, at the relay's names, behind expansions; and addresses that
+only look like it."""
 
 from __future__ import annotations
 
@@ -57,9 +58,9 @@ def test_the_local_part_is_the_list_at_every_own_domain(ready: House, parse: Par
 @pytest.mark.parametrize(
     ("address", "kind"),
     [
-        ("press@example.com", Kind.INTERNAL),  # something else, the policy says
+        ("press@example.com", Kind.INTERNAL),  # the policy says that it is something else
         ("press+x@example.com", Kind.INTERNAL),
-        ("ramadan@example.org", Kind.OUTSIDE),  # nobody's domain of ours
+        ("ramadan@example.org", Kind.OUTSIDE),  # not one of our domains
         ("ramadan@kund.se", Kind.OUTSIDE),
         ("ramadan-request@example.com", Kind.INTERNAL),
         ("ramadan-owner@lists.example.com", Kind.OUTSIDE),
@@ -102,7 +103,8 @@ def test_a_namesake_among_members_is_the_list_within(ready: House, parse: Parse)
         ("customers@it.corp.example", True),
         ("customers@example.org", False),
         ("kunder@example.se", False),  # something else
-        ("few@example.se", False),  # behind few there stands no list, so that elsewhere it may be somebody else
+        # an address for a few people is no list, so at another domain it may be another address
+        ("few@example.se", False),
     ],
 )
 def test_what_expands_has_namesakes_too(ready: House, parse: Parse, address: str, is_list: bool) -> None:
@@ -128,7 +130,7 @@ def test_dots_at_gmail_make_nobody_else(ready: House, parse: Parse) -> None:
 
 
 def test_an_index_of_the_earlier_version_is_of_use_until_it_is_made_anew(ready: House, parse: Parse) -> None:
-    """Its digests are of the addresses as they are spelled, under a key id that names no form."""
+    """Its digests are of the addresses as spelled, and its key id names no form."""
     ready.list("news", ["anna.b@gmail.com", "x@kund.se"], addresses=["news@lists.example.com"])
     key_id = hashlib.blake2b(b"+", digest_size=8, key=b"k" * 32, person=b"key id").digest()
 
@@ -144,7 +146,7 @@ def test_an_index_of_the_earlier_version_is_of_use_until_it_is_made_anew(ready: 
     got = registry.classify(parse("Anna.B@gmail.com", "x@kund.se", "y@kund.se"))
     assert [one.lists for one in got.recipients] == [("news",), ("news",), ()]
 
-    (ready.path / "news.csv").rename(ready.path / "away.csv")  # its source fails just then: what there is stays in use
+    (ready.path / "news.csv").rename(ready.path / "away.csv")  # the source fails meanwhile: the old index stays in use
     report = ready.sync("news")
     assert report.problem.endswith("the last good index stays in use")
     registry.reopen()

@@ -1,4 +1,4 @@
-"""Lists within lists, as the policy declares them: read as one, reached by one, and a circle ends."""
+"""Lists within lists, as the policy declares them: members are combined, and circles end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_mail_to_the_outer_list_reaches_the_inner_ones(nested: House) -> None:
 
 
 def test_a_circle_ends(house: House) -> None:
-    """A policy with one cannot come into force; what is built of it ends in spite of that."""
+    """A policy with a circle cannot be put in force, but building its lists ends too."""
     house.list("one", ["a@kund.se"])
     house.list("two", ["b@kund.se"])
     for name, inner in (("one", "two"), ("two", "one")):

@@ -1,4 +1,4 @@
-"""People outside who are ours: colleagues among recipients, and nothing else."""
+"""Outside addresses that the policy counts as colleagues."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEWS = ("kim@board.example", "customer@shop.example", "ann@consulting.example")
 
 
 def registry(folder: Path) -> Registry:
-    """One by address, one by a source; both read the newsletter, as a customer does."""
+    """A registry with one colleague by address and one by a source; both are on the newsletter too, like a customer."""
     infos = {
         "news": ListInfo(name="news", addresses=(Address.parse("news@lists.example.com"),), members=({"csv": "n"},)),
         PEOPLE: ListInfo(name=PEOPLE, members=({"csv": "p"},), audience="colleagues"),

@@ -1,4 +1,4 @@
-"""What each recipient is, and what a message reaches: with good, old, damaged and missing indexes."""
+"""The kinds of each recipient, and the reach of a message: with good, old, damaged and missing indexes."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_what_stands_beside_a_list_is_not_the_list(ready: House, parse: Parse, d
 @pytest.mark.parametrize(
     ("address", "delimiters", "found"),
     [
-        ("eid-greetings@lists.example.com", "-", True),  # the list's own name holds the delimiter
+        ("eid-greetings@lists.example.com", "-", True),  # the list's own name contains the delimiter
         ("eid-greetings-x@lists.example.com", "-", True),
         ("eid-requests@lists.example.com", "-", False),
         ("eid@lists.example.com", "-", False),
@@ -206,7 +206,7 @@ def test_a_swapped_index_is_seen_within_a_second(ready: House, parse: Parse) -> 
 
 
 def test_a_clock_that_is_set_back_makes_nothing_fresh_for_ever(ready: House, parse: Parse) -> None:
-    """A machine that began with the wrong time read its lists then: a no is not to be relied on until they are read again."""
+    """Lists read while the clock was ahead count as stale until they are read again."""
     registry = ready.registry()
     ready.clock.pass_(days=400)
     assert ready.sync("ramadan").ok
@@ -305,7 +305,7 @@ def test_declarations(ready: House) -> None:
     ("client", "signed", "proven"),
     [
         ("10.1.2.3", {"shop.example.com"}, True),
-        ("10.1.3.3", {"shop.example.com"}, False),  # of each kind declared, one must hold
+        ("10.1.3.3", {"shop.example.com"}, False),  # one of each declared kind must match
         ("10.1.2.3", {"other.example.com"}, False),
         ("10.1.2.3", set(), False),
     ],
@@ -325,7 +325,7 @@ def test_an_origin_holds_in_each_kind(client: str, signed: set[str], proven: boo
     [("10.1.2.3", "News", True), ("10.1.2.3", None, False), ("10.1.2.3", "anna", False), ("10.9.9.9", "news", False)],
 )
 def test_an_origin_names_logins_too(client: str, login: str | None, proven: bool) -> None:
-    """With which no person logs in; and with clients beside them both have to hold."""
+    """Logins of systems, not of people. If clients are declared too, both must match."""
     session = Session(client_ip=client, auth_user=login)
     both = Origin(clients=(ip_network("10.1.2.0/24"),), logins=frozenset({"news"}))
     assert both.proven(session, frozenset()) is both.names(session) is proven
@@ -363,4 +363,4 @@ def test_fifty_recipients_and_twenty_lists_are_quick(house: House, parse: Parse)
         begun = time.perf_counter()
         registry.classify(addresses)
         best = min(best, time.perf_counter() - begun)
-    assert best < 0.005  # 0.4 ms on a quiet machine
+    assert best < 0.005  # 0.4 ms on an idle machine

@@ -1,4 +1,4 @@
-"""What is new in a sync, for each that may have been before it: every cell, so that an outage is told once and ends once."""
+"""The news of a sync for each previous state: an outage is reported once, and its end once."""
 
 from __future__ import annotations
 

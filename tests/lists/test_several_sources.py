@@ -1,4 +1,4 @@
-"""A list of several sources: each keeps its own last good index, the list is all of them, and as old as the oldest."""
+"""A list of several sources: each has its own last good index; the list is their union, and as old as the oldest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TWO = [f"two{i}@kund.se" for i in range(40)]
 
 @pytest.fixture
 def both(house: House) -> House:
-    """A list from two files, which have two people in common."""
+    """A list of two files with two members in common."""
     house.list("news", [*ONE, *TWO[:2]])
     (house.path / "more.txt").write_text("\n".join(TWO))
     house.sections["news"]["members"] = [house.sections["news"]["members"], {"text": "more.txt"}]
@@ -149,7 +149,7 @@ def test_what_a_dead_sync_left_behind_goes_away(house: House) -> None:
 
 
 def test_what_another_lists_sync_has_just_linked_is_let_be(house: House) -> None:
-    """A link has the time of what it is of: of an index, when its source was last found to be so."""
+    """A hard link has the time of its index, which is when the source was last read as unchanged."""
     house.list("news", ONE)
     house.list("offers", TWO)
     house.sync("news")

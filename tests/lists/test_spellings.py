@@ -1,4 +1,4 @@
-"""Every spelling of a mailbox meets the same digest, and on every way here: from a list's file and from RCPT TO."""
+"""Every spelling of a mailbox gives the same digest, from a list's file and from RCPT TO."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ locals_ = st.lists(atoms, min_size=1, max_size=3).map(".".join)
 
 @st.composite
 def spellings(draw: st.DrawFn) -> tuple[str, bytes]:
-    """A mailbox, and one of the ways in which an attacker could write it as a path."""
+    """A mailbox, and a path that spells it as an attacker could."""
     local, domain = draw(locals_), draw(st.sampled_from(sorted(DOMAINS)))
     plainly = f"{local}@{domain}"
     signs = delimiters_at(DELIMITERS, DOMAINS[domain])

@@ -1,4 +1,5 @@
-"""A new index is taken into use whole and only if it can be right; otherwise the last good one stays, and it is told."""
+"""A new index replaces the old one only if it is complete and plausible; otherwise the last good one stays, with a
+report."""
 
 from __future__ import annotations
 
@@ -133,7 +134,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_used(house: House) -> None:
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:300], lambda raw: raw[:200] + b"?" + raw[201:]])
 def test_a_damaged_index_is_made_anew(house: House, damage: Callable[[bytes], bytes]) -> None:
-    """One that cannot be opened, and one in which only a look at the whole finds the damage."""
+    """An index that cannot be opened, and one whose damage only ``verify`` finds."""
     house.list("news", PEOPLE)
     house.sync("news")
     path = index_path(house.folder, "news")
@@ -176,7 +177,7 @@ def test_a_list_without_members_or_with_unknown_ones_is_told(house: House) -> No
 
 
 def test_what_is_given_up_is_no_outage(house: House) -> None:
-    """A guard that stops while it reads a long list: it is not kept from it, and nobody is told of what nobody missed."""
+    """A guard may stop while it reads a long list; that is reported as no outage."""
     house.list("news", PEOPLE)
     assert house.sync("news").ok
     house.list("news", [f"p{i}@kund.se" for i in range(5000)])

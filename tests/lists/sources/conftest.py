@@ -1,4 +1,4 @@
-"""Reading what a declaration names, as the guard does."""
+"""Reading the members that a declaration names, as the guard does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Members = Callable[..., tuple[list[str], Tally]]
 
 @pytest.fixture
 def members(tmp_path: Path) -> Members:
-    """The addresses of ``members: {...}`` in a policy in the test's folder."""
+    """A function that reads ``members: {...}`` relative to the test's folder: the addresses, and the tally."""
 
     def of(declaration: dict[str, Any], **options: Any) -> tuple[list[str], Tally]:
         tally = Tally()

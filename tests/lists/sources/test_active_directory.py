@@ -1,7 +1,7 @@
-"""Groups of Active Directory: the directory itself is asked for everybody in a chain of groups, in pages, escaped.
+"""Groups of Active Directory: the server is asked for all members of nested groups, in pages, with escaped names.
 
-No Active Directory can be had here: a server on loopback answers as one does, octet by octet (RFC 4511), and keeps what it was
-asked. What real directories do is under test in tests/peers/test_directory.py.
+There is no Active Directory here: a server on loopback answers like one (RFC 4511), and keeps the queries. Real
+directories are tested in tests/peers/test_directory.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PEOPLE = [
 
 
 def tlv(tag: int, *parts: bytes) -> bytes:
-    """One element of BER (X.690), with a length of four octets or less."""
+    """One BER element (X.690), with a length in at most four octets."""
     body = b"".join(parts)
     length = bytes([len(body)]) if len(body) < 128 else b"\x84" + len(body).to_bytes(4, "big")
     return bytes([tag]) + length + body
@@ -41,13 +41,11 @@ def text(value: str | bytes, tag: int = 0x04) -> bytes:
 
 
 def number(value: int, tag: int = 0x02) -> bytes:
-    return tlv(
-        tag, value.to_bytes(value.bit_length() // 8 + 1, "big")
-    )  # ldap3 counts its messages over all connections
+    return tlv(tag, value.to_bytes(value.bit_length() // 8 + 1, "big"))  # ldap3 counts message ids over all connections
 
 
 def read(octets: bytes) -> tuple[int, bytes, bytes]:
-    """The first element: its tag, what is in it, and what follows. Raises IndexError where it is not all there yet."""
+    """Tag and content of the first element, and the rest. Raises IndexError if it is incomplete."""
     length, at = octets[1], 2
     if length & 0x80:
         at += length & 0x7F
@@ -75,7 +73,7 @@ def done(code: int = 0, tag: int = 0x65) -> bytes:
 
 
 class Directory(socketserver.ThreadingTCPServer):
-    """``asked``: base, filter and page of every search."""
+    """``asked``: base, filter and page of each search."""
 
     daemon_threads = True
 

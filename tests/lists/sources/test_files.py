@@ -1,4 +1,4 @@
-"""Member files as they come out of list servers and spreadsheets, good and bad."""
+"""Member files as list servers and spreadsheets write them, good and bad."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Members from a web server: tables, conditions, redirects, secrets, limits, and everything that can go wrong on the way."""
+"""Members from a web server: formats, conditional requests, redirects, secrets, limits and failures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def site() -> Iterator[Website]:
 
 @pytest.fixture
 def open_(site: Website, tmp_path: Path) -> Iterator[Open]:
-    """Sources of one page, with a folder to remember in; closed in the end."""
+    """A function that opens sources for one page, with a state folder; they are closed at the end."""
     left: list[Source] = []
 
     def of(**options: Any) -> Source:
@@ -256,7 +256,7 @@ def test_nobody_there(members: Members) -> None:
 
 
 def test_a_silent_server_keeps_nobody_who_has_given_up(safe: Website, site: Website, members: Members) -> None:
-    """Long before its own time is over."""
+    """A read that is stopped ends long before its own timeout."""
     going = threading.Event()
     for server in (safe, site):
         stop = threading.Event()

@@ -1,4 +1,4 @@
-"""Addresses at a path in JSON: every shape, told apart from JSON that is wrong or cut anywhere."""
+"""Addresses at a path in JSON of every shape, as opposed to wrong or truncated JSON."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_what_is_found_is_what_pythons_own_json_would_find(
     try:
         try:
             found, tally = read(text, path)
-        except SourceError:  # nothing stands there
+        except SourceError:  # no address at the path
             assert expected(value, steps) == []
         else:
             assert found == expected(value, steps)

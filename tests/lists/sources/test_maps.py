@@ -1,4 +1,4 @@
-"""Members behind aliases of Postfix, as aliases(5) and virtual(5) let people write them."""
+"""Members behind Postfix aliases, in the syntax of aliases(5) and virtual(5)."""
 
 from __future__ import annotations
 

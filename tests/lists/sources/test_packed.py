@@ -1,4 +1,4 @@
-"""Packed members: whole, in pieces, cut at every octet, and small files that would be huge."""
+"""Compressed member files: whole, in pieces, cut at every octet, and small files that unpack to huge ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read(path: Path, table: CsvTable | TextTable | None = None) -> tuple[int, Ta
 
 @PACKERS
 def test_packed_files_are_read_like_others(tmp_path: Path, pack: Pack) -> None:
-    path = tmp_path / "members.csv"  # what it is called does not matter
+    path = tmp_path / "members.csv"  # the name does not matter
     path.write_bytes(pack(ROWS))
     found, tally = read(path)
     assert (found, tally.bad) == (3000, 0)
@@ -103,7 +103,7 @@ def test_a_small_file_that_unpacks_to_much_takes_little_memory(tmp_path: Path, p
 def test_whatever_is_packed_reads_as_if_it_were_not(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, pack: Pack, flip: int
 ) -> None:
-    """And damage anywhere is a SourceError or is caught by nobody, never anything else."""
+    """A damaged file raises SourceError or is read, but raises nothing else."""
     path = tmp_path_factory.getbasetemp() / "packed"
 
     def outcome(octets: bytes) -> object:

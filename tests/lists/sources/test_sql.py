@@ -1,4 +1,4 @@
-"""Members from a database: SQLite, and a real PostgreSQL with an account of its own; streamed, read only, cut off in time."""
+"""Members from SQLite, and from a real PostgreSQL with its own account: streamed, read-only, with a timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server on loopback that answers as a test says, with TLS if it has a certificate, and keeps what it was asked."""
+"""A web server on loopback with answers set by a test, TLS if it has a certificate, and a record of requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Website:
-    """``answer``: what becomes of a request. ``asked``: the headers and the path of each."""
+    """``answer``: handles each request. ``asked``: headers and path of each."""
 
     context: ssl.SSLContext | None = None
     answer: Answer = field(default=lambda request: say(request, b""))
@@ -32,13 +32,13 @@ class Website:
                 site.answer(self)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Nothing on standard error."""
+                """No output on standard error."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                """A client that goes away is what some tests are about."""
+                """Some tests disconnect on purpose."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         if self.context is not None:
