@@ -1,4 +1,4 @@
-"""A store for each test."""
+"""Fixtures: a store for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Accounts, sessions, tokens and the hooks' cursors on both engines: written with what is journalled of them, or not at all."""
+"""Accounts, sessions, tokens and the webhooks' cursors on both engines: a change and its journal entry are written
+together."""
 
 from __future__ import annotations
 
@@ -153,7 +154,7 @@ async def test_tokens(people: People) -> None:
     assert await people.tokens("A2") == []
 
 
-# -- the hooks' cursors
+# -- the webhooks' cursors
 
 
 async def test_a_cursor_begins_at_the_end_and_news_comes_after_it(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Houses and stores for each test."""
+"""Fixtures: houses and stores for each test."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ __all__ = ["clock", "store", "url"]
 
 @pytest.fixture(params=["admission", "front"])
 async def home(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
-    """With and without a front of the journal: whoever looks from outside sees no difference."""
+    """A house without and with a journal's front, whose use no caller sees."""
     async with house(tmp_path, fronted=request.param == "front") as made:
         yield made

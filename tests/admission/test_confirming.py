@@ -1,4 +1,4 @@
-"""The writer first: who is asked about a message, who is not, and what their word lets pass."""
+"""Rules with ``confirm``: which messages their writer is asked about, and what a confirmation lets pass."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def waiting(home: House) -> Sequence[Hold]:
 
 
 async def asked(home: House, *to: str, **more: Any) -> Hold:
-    """The one hold there is, after a message to these, or to ten."""
+    """The hold of a new message to ``to``, by default to ten readers."""
     done = await send(home, *(to or READERS[:10]), **more)
     assert isinstance(done, Held)
     hold = await home.store.holds.find(done.hold_id)
@@ -51,7 +51,7 @@ async def confirm(home: House, hold: Hold, people: int | None = None, *, by: str
 
 
 async def told(home: House) -> list[tuple[str, str]]:
-    """Every notice in the outbox: its kind and whose it is."""
+    """(Notice, recipient) of each notice in the outbox."""
     home.clock.pass_(seconds=2)
     return sorted(
         (i.data["notice"], str(i.recipients[0].address)) for i in await home.outbox() if i.kind is IntentKind.NOTICE
@@ -205,7 +205,7 @@ async def test_what_comes_later_of_a_confirmed_mailing_passes_until_another_rule
 
 
 async def test_a_writers_word_is_no_approval(home: House) -> None:
-    """At thirty a rule asks whether people have approved it, and they have not."""
+    """Another rule holds an unapproved mailing from thirty people on, and a confirmation is no approval."""
     await put(home, RULES.replace(">= 5", ">= 28"))
     done = [await send(home, reader) for reader in READERS[:28]]
     assert isinstance(done[-1], Held)
@@ -220,7 +220,8 @@ async def test_a_writers_word_is_no_approval(home: House) -> None:
 
 
 async def test_what_is_not_for_its_writer_makes_all_of_it_a_hold(home: House) -> None:
-    """An unproven copy, another's copy, one that a rule holds: others decide on what they wait with, too."""
+    """A copy that is unproven, from another sender, or held by a rule: approvers decide on it and on the copies with
+    it."""
     hold = await asked(home)
     assert await told(home) == [("confirm", ANNA)]
     again = await send(home, READERS[20], session={}, Message_ID="<other@a>")
@@ -308,7 +309,7 @@ async def test_the_policy_says_how_long(home: House) -> None:
 
 
 async def test_a_person_is_asked_three_times_in_a_week(home: House) -> None:
-    """Whatever Message-ID they bear. What its copies ask is one question."""
+    """The Message-ID makes no difference; all copies of a mailing are one question."""
     for n in range(3):
         hold = await asked(home, X_Mailing=f"m{n}", body=f"{n}", Message_ID="<same@a>")
         assert hold.asks_writer, n
@@ -396,7 +397,7 @@ def letter(home: House, n: int, **more: Any) -> Any:
 
 
 async def test_letters_of_one_writer_wait_as_one_question_and_count_as_if_they_had_gone(home: House) -> None:
-    """The tenth new customer within the hour asks; with the fourteenth a rule holds all that wait."""
+    """The tenth first contact within an hour asks the writer. At the fourteenth a rule holds all that wait."""
     intake = home.intake()
     done = [await intake(letter(home, n), Way()) for n in range(13)]
     assert [isinstance(one, Relayed) for one in done] == [True] * 9 + [False] * 4
@@ -409,7 +410,8 @@ async def test_letters_of_one_writer_wait_as_one_question_and_count_as_if_they_h
 
 
 async def test_letters_that_are_confirmed_go_and_let_nobody_begin_anew(home: House) -> None:
-    """An approver has looked at what was counted, a writer has not: a rule that holds counts on. Till then they are not asked again."""
+    """An approval resets the counts of a rule, a confirmation does not: at the fourteenth the rule holds. Until then
+    the writer is not asked again."""
     intake = home.intake()
     for n in range(12):
         await intake(letter(home, n), Way())

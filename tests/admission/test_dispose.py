@@ -1,5 +1,5 @@
-"""What a verdict to relay comes to: the relay's own answer, a relay that is lost, a client that leaves, and a fence that falls
-before the last dot."""
+"""Carrying out a verdict to relay: the relay's own answer, a lost relay, a client that disconnects, and the fence
+before the final dot."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_a_gate_that_cannot_be_read_recalls(home: House, monkeypatch: pyte
     transaction = home.transaction("ulf@example.com")
     assert await home.intake()(transaction, way) == Deferred(reply=RECALLED)
     assert not way.sent
-    assert way.abandoned == 0  # it was dropped with the recall
+    assert way.abandoned == 0  # the recall has dropped the connection
 
 
 async def test_a_gate_that_was_not_read_for_a_while_is_read_before_the_last_dot(home: House) -> None:
@@ -154,7 +154,7 @@ async def test_a_policy_that_moves_before_the_last_dot_recalls(home: House) -> N
 
 
 async def test_the_record_says_by_whom_and_how_it_came(home: House) -> None:
-    """Names in the part that can be erased; of the chain only digests, listener, TLS and how long it took."""
+    """The chain has digests, listener, TLS and duration only; names are in the erasable part."""
     session = {"listener": "inside", "peer": "127.0.0.1", "ident": "4bXyz", "tls": True, "auth_user": "anna"}
     transaction = home.transaction("x@example.org", session=session, Message_ID="<1@desk.example>")
     way = Way()

@@ -1,4 +1,5 @@
-"""What goes into the journal's front: nothing that another admission hangs on, and the entry that the admission would have written."""
+"""Verdicts recorded in the journal's front: only those that no other admission depends on, with the entries that the
+admission would write."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from tests.store.making import sqlite_url
 
 
 class Watched:
-    """The front of a house, and what was recorded in it."""
+    """A journal's front that keeps what was recorded in it."""
 
     def __init__(self, front: Any) -> None:
         self._front = front
@@ -126,7 +127,7 @@ async def test_a_sender_of_whom_anybody_is_counted_is_the_admissions(tmp_path: P
 
 
 async def test_a_freeze_just_before_the_dot_recalls_it(fronted: House) -> None:
-    """However lately the gate was read: its generation is read again."""
+    """Its generation is read again before the dot, however recently the gate was read."""
     way = Way(before_dot=lambda: fronted.freeze(seen=False))
     transaction = fronted.transaction("x@example.org")
     done = await fronted.intake()(transaction, way)
@@ -172,11 +173,11 @@ async def test_who_has_gone_is_not_recorded(fronted: House) -> None:
     assert fronted.front.recorded == []
 
 
-# the same, whichever way
+# the same entries with and without a front
 
 
 async def entries(home: House) -> dict[str, list[tuple[str, str, Any]]]:
-    """By what they are about; the clear values too."""
+    """(Kind, body, clear values) of all entries, by id."""
     await home.store.journal.record(())
     found: dict[str, list[tuple[str, str, Any]]] = {}
     for entry, clear in await home.store.journal.entries(limit=100_000):
@@ -186,7 +187,7 @@ async def entries(home: House) -> dict[str, list[tuple[str, str, Any]]]:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_the_entries_are_the_admissions(tmp_path: Path, seed: int) -> None:
-    """Whatever the policy, and whatever was sent, frozen and decided before."""
+    """Compared for random policies, messages, freezes and decisions."""
     chance = random.Random(seed)
     policy = sample() if seed % 3 == 0 else drawn_policies(chance)[0]
     for name in ("first", "second"):

@@ -1,4 +1,4 @@
-"""The straight line, through a real store: the story, the ordinary day, and what can go wrong on the way."""
+"""The intake with a real store: the story, ordinary mail, and failures."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def test_colleagues_get_theirs_while_customers_wait(home: House) -> None:
     [part] = [i for i in await home.outbox() if i.kind.value == "part"]
     assert [str(r.address) for r in part.recipients] == ["ulf@example.com", "ida@example.com"]
     assert part.content_sha256 == transaction.message.sha256
-    # the whole envelope coming again is still that hold
+    # a retry of the whole envelope gets the same hold
     again = await home.intake()(home.transaction(*to, To=", ".join(to)), Way())
     assert again == done
 
@@ -216,7 +216,7 @@ async def test_a_stream_above_its_limit_is_told_to_wait(home: House) -> None:
     assert isinstance(await send(6, MEMBERS[2]), Relayed)
 
 
-# -- what can go wrong
+# -- failures
 
 
 async def test_a_policy_that_moved_is_planned_under_anew(home: House) -> None:
@@ -224,7 +224,7 @@ async def test_a_policy_that_moved_is_planned_under_anew(home: House) -> None:
         "policy.yaml": DOCUMENTS["policy.yaml"]
         + b"  - {id: nobody, description: Nobody writes to Ulf, when: {recipients.total: '>= 1'}, then: reject}\n"
     }
-    await home.put(stricter)  # in force, and the process does not know it yet
+    await home.put(stricter)  # in force, but not yet known to the process
     done = await home.intake()(home.transaction("ulf@example.com"), Way())
     assert isinstance(done, Rejected)
 

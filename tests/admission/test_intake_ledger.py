@@ -1,4 +1,4 @@
-"""A ledger that fails, hangs, or has another policy by now: without a record nothing is sent, and nothing is held."""
+"""A store that fails, hangs, or has a newer policy: nothing is sent or held without a record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.guard.house import RAMADAN, House, Instead, Way, house
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[House]:
-    """Without a front, by which a plain message would go past what fails here."""
+    """A house without a front, so that plain messages use the store too."""
     async with house(tmp_path, fronted=False) as made:
         yield made
 

@@ -1,5 +1,5 @@
-"""The three laws, on messages and failures drawn at random: the record comes first; 250 means that somebody durable has it;
-doubt stands still."""
+"""The three laws, with random messages and failures: the record comes first; a 250 follows durable storage; an unknown
+fact takes effect."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ RECIPIENTS = [RAMADAN, "news@lists.example.com", "ulf@example.com", "x@example.o
 
 
 NOUNS = {name for name, value in vars(Ledger).items() if isinstance(value, property)}
-"""What a ledger has of its own: its holds, its journal."""
+"""The parts of a ledger, such as its holds and its journal."""
 
 
 class Unreliable:
-    """A room that fails now and then, before what it is asked for or after it, as a lost answer does."""
+    """A ledger or part whose methods fail at random, before they do their work or after it, like a lost answer."""
 
     def __init__(self, room: Any, chance: random.Random, rate: float) -> None:
         self._room, self._chance, self._rate = room, chance, rate
@@ -98,7 +98,7 @@ async def test_the_laws(home: House, seed: int) -> None:
         actions = [d["action"] for k, d in events if k == "verdict"]
         match done:
             case Relayed():
-                assert actions[-1] == "relay"  # committed, and before it was sent
+                assert actions[-1] == "relay"  # committed before it was sent
                 assert onward.sent
                 assert done.replies == onward.replies
             case Held():
@@ -108,7 +108,7 @@ async def test_the_laws(home: House, seed: int) -> None:
                 assert hold.acknowledged
                 assert bytes((await home.store.contents.load(hold.content_sha256)).raw[:]) == transaction.message.raw
             case Rejected():
-                assert actions[-1] == "reject"  # a verdict, and no failure of ours
+                assert actions[-1] == "reject"  # a rule's verdict, not a failure of ours
                 assert done.reply.permanent
                 assert not onward.sent
             case Deferred():

@@ -1,4 +1,5 @@
-"""``scope: customers`` where the wire passes on the rest itself: the customers' part is held, the MTA keeps the colleagues'."""
+"""``scope: customers`` with a milter, whose MTA delivers the rest: the customers' part is held, the MTA keeps the
+colleagues' part."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ TO = [COLLEAGUES[0], *MEMBERS[:25], COLLEAGUES[1]]
 
 @dataclass
 class Mta:
-    """What it was told: the trace, and whom it is to leave out. ``before``: what happens just then; ``lost``: it has gone."""
+    """``told``: the trace header and the recipients to leave out. ``before``: runs first. ``lost``: the MTA has
+    disconnected."""
 
     told: list[tuple[bytes, list[str]]] = field(default_factory=list)
     before: Callable[[], Any] | None = None
@@ -69,7 +71,7 @@ async def test_all_of_it_is_held_where_nobody_is_left(home: House) -> None:
 
 @pytest.mark.parametrize("to", [TO, MEMBERS[:25]], ids=["with colleagues", "without"])
 async def test_what_is_decided_is_told_of_the_part_that_was_held(home: House, to: Sequence[str]) -> None:
-    """Colleagues have theirs: nobody is told that it was not sent at all, and to send it again to all of them."""
+    """The colleagues have their copies, so notices about a part do not say that nothing was sent."""
     done = await home.intake()(home.transaction(*to, To=", ".join(to)), Way())
     assert isinstance(done, Held)
     hold = await home.store.holds.find(done.hold_id)

@@ -1,4 +1,4 @@
-"""What a verdict's entry keeps of the facts is what the rules had: read back it is the same, or not known; never something else."""
+"""Facts read back from a verdict's entry equal those that the rules had, or are unknown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASKED = [fact.name for fact in ALL.values() if fact.source is not Source.LIVE]
 
 
 class Closings:
-    """What each plan was closed with: all values that the rules had."""
+    """All values that the rules had when the last plan was closed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.last: dict[str, Value] = {}
@@ -57,7 +57,7 @@ async def recorded(home: House, id: str) -> Recorded:
 
 
 def wrong(message: Recorded, known: Mapping[str, Value], slots: list[str]) -> list[str]:
-    """What is read back and was not so. Of what is not known nothing is said."""
+    """The slots whose recorded value differs from the real one; unknown ones are left out."""
     said = [(slot, message.value(slot), known.get(slot)) for slot in slots]
     return [
         f"{message.id} {slot}: {value}, but was {true}; {message.facts}"
@@ -131,7 +131,7 @@ async def test_what_is_not_as_usual(home: House, closings: Closings, name: str, 
 
 
 async def test_what_a_text_says_is_kept_only_of_mail_that_touches_a_list_or_is_counted(home: House) -> None:
-    """Nobody's private letter has its topics in the journal."""
+    """Topics of a private letter are not journalled."""
     home.in_force = home.build(documents(policy := sample() | {"rules": [LOOKING]}))
     await home.put(documents(policy))
     for n, to in enumerate(("peter@partner.example", MEMBERS[0])):
@@ -155,7 +155,7 @@ async def test_what_nobody_read_says_so(home: House) -> None:
 
 
 async def test_what_was_known_is_erased_with_the_addresses(home: House) -> None:
-    """And of the chain nothing can be told but what counts say."""
+    """The chain itself keeps only counts and lists."""
     transaction = home.transaction(*MEMBERS[:2], id="T1", X_Labels="For-Anna-Only", X_Topics="pork")
     await home.intake()(transaction, Way())
     entry, clear = await entry_of(home, "T1")
@@ -170,7 +170,7 @@ async def test_what_was_known_is_erased_with_the_addresses(home: House) -> None:
 
 
 async def test_counts_that_may_be_more_are_not_known_where_facts_are_erased(home: House) -> None:
-    home.clock.pass_(days=14)  # no list can say who is on it
+    home.clock.pass_(days=14)  # every index is stale
     await home.intake()(home.transaction(MEMBERS[0], "peter@partner.example", id="T1"), Way())
     entry, clear = await entry_of(home, "T1")
     assert Recorded(entry, clear).value("recipients.customers") == Count(1, 2)
@@ -179,7 +179,7 @@ async def test_counts_that_may_be_more_are_not_known_where_facts_are_erased(home
 
 BEFORE = {"sender.is_writer": False, "message.language": "sv", "message.marks": ["signed"], "message.labels": "?", "stream": None,
           "mailing.customers": 12, "sender.customers in 3600": [3, None], "mailing.waiting": True}  # fmt: skip
-"""As an earlier version kept what is not as with nearly all mail, in ``data``."""
+"""``data.facts`` of an earlier version, which kept unusual values only."""
 
 
 async def test_an_entry_of_an_earlier_version_tells_what_it_has(home: House) -> None:

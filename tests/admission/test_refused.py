@@ -1,4 +1,5 @@
-"""Whom the relay refused at RCPT stands in the journal: how many and why for good, who it was as long as addresses are kept."""
+"""Recipients that the relay refused at RCPT are journalled: number and codes for good, addresses as long as addresses
+are kept."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ FULL = RefusedRecipient(address=Address.parse("full@example.net"), code="452 4.2
 
 
 async def came(home: House) -> None:
-    """One message to a customer, of whose other two recipients the relay took none; and one of which nothing came."""
+    """A message of which two recipients were refused, and a transaction that ended without a message."""
     intake = home.intake()
     transaction = home.transaction("otto@partner.example", refused=(NOBODY, FULL))
     await intake(transaction, Way())

@@ -1,4 +1,4 @@
-"""The one point where it is decided: what an item sees, what is written with it, and that nobody else pays for a bad one."""
+"""The transaction of an admission: what its step sees, what is written, and that a bad item fails alone."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_bad_item_fails_alone(store: Store) -> None:
 
 
 async def test_what_the_database_refuses_fails_alone(store: Store) -> None:
-    """The same hold twice is refused by the database itself; the others of its batch are written all the same."""
+    """The database refuses a second hold with the same id, and writes the others of the batch."""
     await held(store, "H1")
     async with Gathered(store):
         tasks = [
@@ -170,7 +170,7 @@ async def test_who_has_left_is_not_admitted(store: Store) -> None:
 
 async def test_a_hold_whose_client_left_before_its_answer_cannot_be_released(store: Store) -> None:
     await store.contents.keep(CONTENT)
-    answers = iter([False, True])  # there when the batch began, gone when it was committed
+    answers = iter([False, True])  # connected when the batch began, gone when it was committed
     with pytest.raises(Gone):
         await store.admit(item("H1", gone=lambda: next(answers)), holds(a_hold("H1"), notice("N1", "H1")))
     found = await store.holds.find("H1")
@@ -178,7 +178,7 @@ async def test_a_hold_whose_client_left_before_its_answer_cannot_be_released(sto
     assert not found.acknowledged
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
     assert await store.outbox.lease("me", 10, 60) == ()
-    await store.admit(item("R1", of="H1"), holds(a_hold("R1")))  # the retry: the same hold, acknowledged now
+    await store.admit(item("R1", of="H1"), holds(a_hold("R1")))  # the retry adopts the hold, which is now acknowledged
     assert {lease.lease_id for lease in await store.outbox.lease("me", 10, 60)} == {"H1-release", "N1"}
 
 
@@ -216,7 +216,7 @@ async def test_what_is_in_doubt_is_seen_by_the_next_of_the_same(store: Store) ->
 
 
 async def test_what_has_no_outcome_may_have_been_sent(store: Store) -> None:
-    """Its process may have been killed right after the final dot, and its client comes back at once."""
+    """The process may have died right after the final dot, and the client retries at once."""
     doubts: list[bool] = []
 
     def step(live: Seen) -> Admission:

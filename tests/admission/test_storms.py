@@ -1,4 +1,4 @@
-"""Reply storms: conversations of many that run hot rest for a while, and one reply is one however it comes."""
+"""Reply storms: a conversation with too many replies is stopped for a time, and each reply counts once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def post(home: House, *to: str, **more: Any) -> Disposition:
 
 
 async def storm(home: House, n: int = 4, **more: Any) -> None:
-    """So many replies to everybody pass."""
+    """Send ``n`` replies to all, and assert that they pass."""
     for _ in range(n):
         assert isinstance(await post(home, **more), Relayed)
 
@@ -96,9 +96,9 @@ async def test_it_rests_for_its_time_and_goes_on_by_itself(home: House) -> None:
     home.clock.pass_(hours=3)
     await home.watch.read()
     assert await reasons(home, await post(home)) == [PUBLIC, "This reply reached 120 people in 10 minutes."]
-    assert isinstance(await post(home, STAFF[0]), Relayed)  # a word between two
+    assert isinstance(await post(home, STAFF[0]), Relayed)  # a reply to one colleague
     assert isinstance(await post(home, References="<another@example.com>"), Relayed)
-    home.clock.pass_(hours=3, minutes=1)  # six hours after it began to rest, whoever tried meanwhile
+    home.clock.pass_(hours=3, minutes=1)  # six hours after the stop began, in spite of attempts meanwhile
     await home.watch.read()
     assert isinstance(await post(home), Relayed)
 
@@ -141,7 +141,8 @@ async def test_whom_a_split_reply_reaches_is_counted_over_its_transactions(home:
 
 
 async def test_programs_that_lose_references_are_known_by_other_names(home: House) -> None:
-    """Two keep References, two have Outlook's number alone, one answers the last message, and all of them the subject."""
+    """Two keep References, two have only Outlook's conversation number, one refers to the last message, and all have
+    the subject."""
     subject = {"Subject": "Re: Who has taken my lunch?"}
     for more in (
         {"References": ROOT},

@@ -1,4 +1,4 @@
-"""A policy of several files is one policy, and every problem stands in the file that has it."""
+"""A policy of several files is read as one, and each problem names its file."""
 
 from __future__ import annotations
 

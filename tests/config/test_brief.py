@@ -1,4 +1,4 @@
-"""The settings that a freeze reads at once say what the models would say, or nothing."""
+"""The settings that a freeze reads without the models equal those of the models, or are None."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_it_reads_is_what_the_models_read(
         return
     text = yaml.safe_dump({name: value for name, value in document.items() if name != "workers"})
     path.write_text(text)
-    whole = read_settings(path, {})  # which has no mistake, save in what a freeze does not need
+    whole = read_settings(path, {})  # without the mistake, which a freeze ignores
     assert read(brief) == read(whole)
 
 

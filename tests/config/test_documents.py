@@ -1,4 +1,4 @@
-"""Which files make up a policy."""
+"""The files that make up a policy."""
 
 from __future__ import annotations
 

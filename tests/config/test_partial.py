@@ -1,4 +1,5 @@
-"""Settings with mistakes, as far as a command needs them: what is left out is told, and what is needed is never guessed."""
+"""Settings with mistakes, for commands that need a part of them: ignored parts are reported, needed parts are never
+guessed."""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ def test_a_mistake_elsewhere_is_told_and_left_out(
     ],
 )
 def test_a_mistake_in_what_is_needed_or_near_it_stays_one(text: str, tmp_path: Path) -> None:
-    """A freeze of another store would be worse than none."""
+    """Otherwise a freeze could go to another store."""
     path = tmp_path / "smtpguard.yaml"
     path.write_text(text)
     with pytest.raises(Broken):

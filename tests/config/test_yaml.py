@@ -1,4 +1,4 @@
-"""YAML 1.2 with positions: what is read, what is refused, and that nothing makes it raise anything but Broken."""
+"""YAML 1.2 with positions: what is read, what is refused, and that only Broken is raised."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from smtpguard.config.yaml import MAX_BYTES, Mark, load_yaml
     ],
 )  # fmt: skip
 def test_scalars_are_those_of_the_core_schema(text: str, value: object) -> None:
-    if text == ">= 20":  # a block scalar's sign: must be quoted, and is no surprise
+    if text == ">= 20":  # begins a block scalar, so it must be quoted
         with pytest.raises(Broken):
             load_yaml(f"a: {text}")
         return

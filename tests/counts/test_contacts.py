@@ -1,4 +1,4 @@
-"""Whom a sender writes to for the first time: exact, of what was let through, and forgotten after ninety days."""
+"""First contacts of a sender: counted exactly, only from mail that passed, and forgotten after ninety days."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANSWERED = Ask(fact="message.answers", key="", window_seconds=86_400)
 
 
 def to(id: str, *people: str, asks: tuple[Ask, ...] = (DAY,), on: str = "", sender: tuple[str, ...] = (ANNA,), quotes: str = "", **more: Any) -> Item:  # fmt: skip
-    """``on``: those who are on the list; ``quotes``: those whom it quotes."""
+    """``on``: the people on the list; ``quotes``: the people whom it quotes."""
     return item(
         id, asks=asks, people=tuple(p.encode() for p in people), letter_from=sender,
         everybody=tuple(Person(digest=p.encode(), customer=True, lists=("news",) if p in on else ()) for p in people),
@@ -126,14 +126,15 @@ async def test_a_shared_mailbox_is_believed_whom_it_answers(store: Store) -> Non
 
 
 async def test_what_is_usual(store: Store, clock: Clock) -> None:
-    """Three in a day, eight days ago: nine in a day are three times as many, ten are more; and after five weeks it is forgotten."""
+    """With three in a day eight days ago, up to nine in a day are usual and ten are not. After five weeks this is
+    forgotten."""
     usual = DAY._replace(usual=Usual(3.0, 4))
     await count(store, to("T0", "u", "v", "w"))
     clock.go(days=8)
     counts = [await count(store, to(f"T{n}", f"p{n}", asks=(DAY, usual))) for n in range(1, 12)]
     assert [c[DAY] for c in counts] == list(range(1, 12))
     assert [c[usual] for c in counts] == [1, 2, 3, *[3] * 6, 10, 11]
-    clock.go(days=29)  # what was counted then is what is usual now
+    clock.go(days=29)  # the counts of that day are now the usual ones
     assert await count(store, to("T20", *"abcdefghijk", asks=(usual,)), counted=False) == {usual: 3}
     clock.go(days=7)
     assert await count(store, to("T21", *"abcdefghijk", asks=(usual,)), counted=False) == {usual: 11}
@@ -152,7 +153,7 @@ async def rows(store: Store, table: str) -> int:
 
 
 async def swept(store: Store) -> None:
-    """All parts at once."""
+    """Sweep all parts of the counts."""
     await store._writer.submit(lambda batch: forgetting.sweep(batch, -(1 << 63), (1 << 63) - 1))
 
 
@@ -171,7 +172,7 @@ async def test_it_is_forgotten(store: Store, clock: Clock) -> None:
 
 
 async def test_an_approval_makes_those_known_and_lets_the_count_begin_anew(store: Store) -> None:
-    """And letters of one sender wait under the first of them."""
+    """Letters of one sender wait under the first of them."""
     await store.contents.keep(CONTENT)
     await count(store, to("T1", "a", "b"))
     lead = a_hold("H1", letter_from=(ANNA,), by_sender=True, lists=("news",))

@@ -1,4 +1,4 @@
-"""Distinct people in a sliding window: exact, this item included, and no retry prolongs anything."""
+"""Distinct people in a sliding window: counted exactly, with this item, and not prolonged by retries."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_the_window_slides(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a", "b"))
     clock.go(minutes=40)
     await count(store, to("T2", "b", "c"))
-    clock.go(minutes=20)  # a is exactly an hour old: out
+    clock.go(minutes=20)  # a is exactly an hour old, and does not count
     assert await count(store, to("T3", "d"), counted=False) == {HOUR: 3}
     clock.go(minutes=40)
     assert await count(store, to("T4", "d"), counted=False) == {HOUR: 1}
@@ -84,7 +84,7 @@ async def test_a_retry_counts_once_and_prolongs_nothing(store: Store, clock: Clo
     await count(store, to("T1", "a", content_sha256="same"))
     clock.go(minutes=30)
     await count(store, to("T2", "a", of="T1", content_sha256="same"))
-    await count(store, to("T3", "b", content_sha256="same"))  # the rest of its recipients, split off by the MTA
+    await count(store, to("T3", "b", content_sha256="same"))  # the other recipients, split off by the MTA
     clock.go(minutes=30)
     assert await count(store, to("T4", "c"), counted=False) == {HOUR: 2}  # b and c; a is an hour old
 
@@ -110,7 +110,7 @@ async def test_replies_are_counted_by_message_id(store: Store) -> None:
     parts = [await count(store, item(f"T{n}", asks=(THREAD,), message_id="<1@x>")) for n in range(10)]
     assert parts == [{THREAD: 1}] * 10  # one reply, split by the MTA
     assert await count(store, item("U1", asks=(THREAD,), message_id="<2@x>")) == {THREAD: 2}
-    assert await count(store, item("U2", asks=(THREAD,))) == {THREAD: 3}  # none: its own key
+    assert await count(store, item("U2", asks=(THREAD,))) == {THREAD: 3}  # without a Message-ID it counts by itself
 
 
 async def test_nothing_in_the_tables_names_anybody(store: Store) -> None:
@@ -135,7 +135,7 @@ async def test_what_no_window_reaches_is_pruned(store: Store, clock: Clock) -> N
 async def test_large_sums_are_kept_and_shared(
     store: Store, url: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes, two windows, and time: a sum that is kept stays what counting from scratch would give."""
+    """With two processes and two windows, a stored sum always equals a new count."""
     monkeypatch.setattr(sums, "LARGE", 3)
     day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
@@ -165,14 +165,14 @@ async def test_a_part_of_the_counts_is_forgotten_every_minute(
         await count(store, to(f"T{n}", f"p{n}"))
     left: list[int] = []
     await store._writer.submit(lambda b: left.append(len(b.select("SELECT 1 FROM person"))))
-    assert left[0] <= 7 + 3  # an hour's and ten minutes', and what has come since each half had its turn
+    assert left[0] <= 7 + 3  # an hour and ten minutes, plus what came since each half was swept
 
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from([0, 0, 1, 5, 8, 20, 40]),  # minutes that pass before
+        st.sampled_from([0, 0, 1, 5, 8, 20, 40]),  # minutes before it
         st.sets(st.sampled_from("abcdef"), max_size=4),
-        st.integers(0, 3),  # which content: the same one is a retry
+        st.integers(0, 3),  # the content; the same content is a retry
         st.booleans(),
     ),
     max_size=12,
@@ -185,7 +185,7 @@ steps = st.lists(
 def test_counts_are_what_a_plain_model_says(
     tmp_path_factory: pytest.TempPathFactory, large: int, script: list[Any]
 ) -> None:
-    """Against a model that remembers every (person, time, content) and counts from scratch; sums kept or not."""
+    """The model remembers every (person, time, content) and counts anew; with and without stored sums."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sums, "LARGE", large)
         against_the_model(tmp_path_factory.mktemp("model"), script)
@@ -199,7 +199,7 @@ def against_the_model(where: Path, script: list[Any]) -> None:
         async with open_store(url, secret=SECRET, state_dir=where, clock=clock, migrate=True) as store:
             await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
             at: dict[str, Any] = {}  # person -> newest time
-            contents: dict[str, Any] = defaultdict(lambda: None)  # content -> until when a retry is known
+            contents: dict[str, Any] = defaultdict(lambda: None)  # content -> end of the time in which it is a retry
             for n, (minutes, people, content, counted) in enumerate(script):
                 clock.go(minutes=minutes)
                 now = clock.now()
@@ -212,7 +212,7 @@ def against_the_model(where: Path, script: list[Any]) -> None:
                     for person in people:
                         if not (again and person in within):
                             at[person] = now
-                    if people and not again:  # what reached nobody who is counted is no first time of anything
+                    if people and not again:  # a message without counted recipients starts no time for retries
                         contents[one.content_sha256 or ""] = now + timedelta(hours=1)
 
     asyncio.run(run())

@@ -1,7 +1,8 @@
-"""What is counted, by batches, by two processes, on both engines and in a store of an earlier version, is what a dict would say.
+"""Counts equal those of a dict: in batches, in two processes, on both engines, and in a store migrated from an earlier
+version.
 
-Random letters and mailings from several senders to customers, lists and everybody: held or let through, come again, let out by people,
-over windows that slide, with what is usual, while what is out of reach is swept away.
+Random letters and mailings of several senders to customers, lists and all; held, relayed, retried or released; in
+sliding windows, with usual counts, while old rows are swept.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Letter:
 
 @dataclass
 class Model:
-    """All that is counted, in memory; times in seconds."""
+    """All counts, in memory; times in seconds."""
 
     now: int = 0
     seen: dict[tuple[str, str], dict[bytes, tuple[int, int, int]]] = field(default_factory=dict)  # at, weight, until
@@ -87,7 +88,7 @@ class Model:
     known: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
     def new(self, one: Item) -> tuple[set[bytes], set[bytes]]:
-        """Who is a first contact, and who of them is quoted."""
+        """The first contacts of an item, and those of them that it quotes."""
         since = self.now - 90 * DAY
         names = [f"from {s}" for s in one.letter_from]
         names += [f"message {m}" for m in one.refers_to] if len(one.people) <= 10 else []
@@ -227,7 +228,7 @@ async def _played(url: str, where: Path, script: list[Any]) -> None:
                 known = [p.encode() for p in people]
                 await store._writer.submit(partial(counting.let_out, hold=hold, people=known))
                 model.let_out(sender, hold.letter_from, people, by_sender=by_sender)
-                clock.go(seconds=1)  # in that very microsecond who is counted again is counted for one longer
+                clock.go(seconds=1)  # a count in the same microsecond lasts one microsecond longer
                 model.now += 1
             else:
                 await _mailed(store, model, given_, n)
@@ -235,7 +236,7 @@ async def _played(url: str, where: Path, script: list[Any]) -> None:
 
 
 async def _mailed(store: Store, model: Model, mail: list[Letter], n: int) -> None:
-    """All of it in one batch."""
+    """Admit all of the mail in one batch, and compare."""
     found: dict[str, dict[Ask, int]] = {}
 
     async def admitted(one: Item, letter: Letter) -> None:
@@ -256,7 +257,7 @@ async def _mailed(store: Store, model: Model, mail: list[Letter], n: int) -> Non
 
 
 def _put_back(batch: Batch, *, model: Model, clock: Clock) -> None:
-    """All that is counted, as the version before had it in its tables."""
+    """Replace the counts by those of the model, in the tables of the earlier version."""
     batch.flush()
     for table in ("person", "moment", "tally", "reset", "again", "sent", "seen", "counted", "contact"):
         batch.execute(f"DELETE FROM {table}", [()])

@@ -1,4 +1,4 @@
-"""Whom senders wrote to is read from the journal once, as far as it goes and is not erased, and no further back than it counts."""
+"""Past recipients of senders are read from the journal once, as far as names are kept and the counts reach."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def wrote(store: Store, clock: Clock, id: str, *people: str, action: str =
 
 
 async def new(store: Store, *people: str) -> int:
-    """How many of these Anna has not written to."""
+    """How many of these are first contacts of Anna."""
     return (await count(store, to(f"N{'-'.join(people)}", *people), counted=False))[DAY]
 
 

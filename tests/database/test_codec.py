@@ -1,4 +1,4 @@
-"""Documents: what goes in comes out, whatever it is, and old documents are read by newer code."""
+"""Documents: encoding and decoding is lossless for any value, and newer code reads older documents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Reason, Scope, Verdict
 from tests.store.making import a_hold
 
-text = st.text(st.characters(), max_size=12)  # lone surrogates and NUL among them
+text = st.text(st.characters(), max_size=12)  # with lone surrogates and NUL
 times = st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))
 maybe = lambda strategy: st.none() | strategy  # noqa: E731
 many = lambda strategy: st.lists(strategy, max_size=3).map(tuple)  # noqa: E731

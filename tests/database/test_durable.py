@@ -1,4 +1,4 @@
-"""Transactions that write, on PostgreSQL: durable whatever the server's defaults are, and bounded in time."""
+"""Write transactions on PostgreSQL: durable whatever the server's defaults, and bounded in time."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_a_node_that_is_stopped_within_its_transaction_keeps_nobody_from_writing
     assert engine.IDLE_SECONDS < engine.BUSY_SECONDS, "those who wait outlast it"
     monkeypatch.setattr(engine, "IDLE_SECONDS", 1)
     stopped, other = Database(url), Database(url)
-    with pytest.raises(CommitUnknown), stopped.write() as connection:  # noqa: PT012 - the other waits within it
+    with pytest.raises(CommitUnknown), stopped.write() as connection:  # noqa: PT012  # the other waits within it
         connection.exec_driver_sql("CREATE TABLE half (x int)")
-        with other.write() as beside:  # waits until the server has rolled the first one back
+        with other.write() as beside:  # waits until the server has rolled back the first
             beside.exec_driver_sql("CREATE TABLE whole (x int)")
     with stopped.write() as connection:
         there = "SELECT to_regclass('half') IS NULL, to_regclass('whole') IS NOT NULL"

@@ -1,4 +1,4 @@
-"""A database that may only be read: told from one that may be written, and never read while somebody else writes it."""
+"""A read-only database file: detected as such, and never read while another process writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The write-ahead log is written back while others commit and read, and starts again; if that fails, commits go on."""
+"""Checkpoints of the write-ahead log run beside commits and reads, and restart it; if one fails, commits continue."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def grow(database: Database, commits: int = PAGES) -> None:
 
 
 def count(database: Database) -> int:
-    """Of the database's own file and its log, seen from outside."""
+    """The number of rows in the database's file and log, read by another connection."""
     with closing(sqlite3.connect(database.path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         [(n,)] = connection.execute("SELECT count(*) FROM t").fetchall()

@@ -1,5 +1,5 @@
-"""What goes to the address of a list that declares stages: it cannot be sent in them, so nobody says that it is, and somebody says
-expressly that it goes to everybody at once, or the policy lets nobody say so."""
+"""Mail to the address of a list that declares stages: it cannot be staged, so its approval has to confirm that it goes
+to all at once, or the policy forbids it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def campaign(folder: Path, stages: str = STAGES) -> AsyncIterator[Campaign
 
 
 async def posted(made: Campaign, **more: Any) -> Hold:
-    """Held for the list's address; who has voted is one short of what it needs."""
+    """The primary hold of a message to the list's address, one vote short of its quorum."""
     given = await made.send(RAMADAN, **more)
     assert isinstance(given, IsHeld)
     stored = await made.home.store.holds.find(given.hold_id)
@@ -117,7 +117,7 @@ async def test_what_was_approved_in_stages_lets_no_post_to_the_address_through(t
 
 
 async def test_once_everybody_has_it_no_stage_follows(tmp_path: Path) -> None:
-    """A message to many single people cannot be divided either: if it is all there is, all have it with its approval."""
+    """A message to many single people cannot be staged either: with its approval all get it."""
     async with campaign(tmp_path) as made:
         given = await made.send(*MEMBERS[:20])
         assert isinstance(given, IsHeld)

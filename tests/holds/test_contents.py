@@ -1,4 +1,4 @@
-"""Held content: kept once, proved when read, bounded by a quota, and swept when nothing refers to it."""
+"""Held content: stored once, verified when read, bounded by a quota, and swept when nothing refers to it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_what_is_not_kept_or_not_whole_is_missing(store: Store) -> None:
     await store._writer.submit(lambda b: contents.begin(b, message.sha256, 10, 0))
     with pytest.raises(ContentMissing):
         await store.contents.load(message.sha256)
-    await store.contents.keep(message)  # whoever began it died: the next one finishes
+    await store.contents.keep(message)  # the process that began it died; the next one finishes it
     assert (await store.contents.load(message.sha256)).raw == message.raw
 
 
@@ -89,7 +89,7 @@ async def test_the_quota_is_full_until_something_goes(url: str, tmp_path: Path, 
         await store.contents.keep(made(600_000, 1))
         with pytest.raises(Full):
             await store.contents.keep(made(600_000, 2))
-        await store.contents.keep(made(600_000, 1))  # takes no more room
+        await store.contents.keep(made(600_000, 1))  # needs no more space
         await store.contents.keep(made(400_000, 3))
         clock.go(hours=2)
         assert (await store.retain(Retention())).orphans == 2
@@ -128,7 +128,7 @@ async def test_content_goes_with_its_settled_hold_after_its_retention(store: Sto
     await store.holds.change("H2", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H2"),)))
     await store._writer.submit(sent)
     assert (await store.retain(Retention())).contents == 0  # the outbox needs it
-    assert not await store.outbox.lease("me", 1, 60)  # released already: nothing to lease
+    assert not await store.outbox.lease("me", 1, 60)  # released already, so there is nothing to lease
     await store._writer.submit(finish)
     assert (await store.retain(Retention())).contents == 1
     with pytest.raises(ContentMissing):

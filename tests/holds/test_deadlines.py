@@ -1,4 +1,4 @@
-"""When people are reminded: while they are at work, by the working time that is left."""
+"""Reminders come in working hours, at shares of the working time that is left."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def test_so_much_of_the_working_time_is_gone_by_then(hours: Hours, since: dateti
 
 
 def test_friday_afternoon() -> None:
-    """Eight working hours from Friday 16:00: half of them are gone on Monday at 10:00, and not on Sunday morning."""
+    """Of eight working hours from Friday 16:00 half are over on Monday at 10:00, not on Sunday morning."""
     told, end = reminders(Deadlines(seconds=8 * 3600), OFFICE, datetime(2026, 3, 6, 16, tzinfo=STOCKHOLM))
     assert end == datetime(2026, 3, 9, 14, tzinfo=STOCKHOLM)
     monday = datetime(2026, 3, 9, tzinfo=STOCKHOLM)
-    # a quarter is gone at the very end of Friday, when nobody reads it any more
+    # a quarter is over at the very end of Friday, so the reminder comes on Monday
     assert told == [monday.replace(hour=8), monday.replace(hour=10), monday.replace(hour=13, minute=12)]
 
 

@@ -1,4 +1,4 @@
-"""Who decides while somebody is away: who is asked, who may, and who hears of it where nobody can."""
+"""Deputies of absent approvers: who is asked, who may decide, and the notice if too few can."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_deputy_never_decides_on_what_they_or_the_one_they_stand_for_wro
 
 
 async def test_the_contact_hears_at_once_that_too_few_are_there(tmp_path: Path) -> None:
-    """Of two who decide together one is away, and the other is the deputy: together they are one vote."""
+    """Two have to decide; one is away, and the other is the deputy. Together they have one vote."""
     documents = with_people("people: {eva: {away: 2026-03-02, deputy: omar}}", each=2)
     async with house(tmp_path, documents=documents) as home:
         home.notices = Notices(contact="it@example.com")

@@ -1,4 +1,4 @@
-"""What people decide about a mailing is decided on all of it, and on what still comes: these lists, this time, so many people."""
+"""A decision on a mailing applies to all of it, and to later copies: for these lists, for a time, for so many people."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_withdrawn_and_expired_take_all_copies_along(campaign: Campaign) -
 
 
 async def test_other_writers_and_their_approvers_join(campaign: Campaign) -> None:
-    """What a copy adds needs those who had voted before once more; who sent a copy decides on none of it."""
+    """A copy to another list needs the earlier votes again, and the sender of a copy does not decide."""
     await campaign.to_members(0, 6)
     (entry,) = await campaign.home.store.holds.newest()
     await campaign.approvals.vote(entry.hold_id, Choice.APPROVE, approver=DPO, by="test")
@@ -175,7 +175,7 @@ async def test_a_retry_of_what_was_released_is_that(campaign: Campaign) -> None:
 
 
 async def test_a_first_one_that_was_never_taken_over_gives_its_place_to_the_next(campaign: Campaign) -> None:
-    """Its client was told 451: it is void, and people decide on the next copy, with what had been told of it."""
+    """Its client got 451, so the hold is void. The next copy is promoted, and inherits who has been told."""
     given = await campaign.to_members(0, 8)
     first, second = given[4], given[5]
     assert isinstance(first, IsHeld)

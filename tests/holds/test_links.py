@@ -1,4 +1,4 @@
-"""Signed links: what was signed is read again, and nothing else is."""
+"""Signed links: only what was signed is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transition table, every cell of it, and the counting of a quorum."""
+"""Every cell of the transition table, and the counting of a quorum."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ GROUPS = Groups(
     }
 )
 
-# Written out by hand, row by state and column by move, so that the table under test is not compared with itself.
+# Written by hand, row by state and column by move, so that the table is not compared with itself.
 EXPECTED = """
             confirm  lapse   approve  reject   withdraw  expire  void adopt   attempt   settle   fail        doubt    grant   reopen
 waiting     approved waiting approved rejected withdrawn expired void -       -         -        -           -        -       -
@@ -131,7 +131,7 @@ BOTH = Quorum(groups=("communications", "compliance"))
         ((Quorum(groups=("communications",), each=2),), ["eva", "eva"], False),
         ((Quorum(groups=("communications",), each=2),), ["eva", "omar"], True),
         ((BOTH,), ["eva"], False),  # in both groups, but one person
-        ((BOTH,), ["eva", "omar"], True),  # eva then stands for compliance
+        ((BOTH,), ["eva", "omar"], True),  # eva counts for compliance then
         ((BOTH,), ["omar", "eva"], True),
         ((BOTH,), ["omar", "dpo"], True),
         ((COMMS, COMMS), ["eva"], True),  # two lists with the same approvers: one person may decide for both
@@ -183,7 +183,7 @@ def test_out_of_hours() -> None:
 
 
 def away(person: str, deputy: str = "", **more: Any) -> Absence:
-    """On the day of NOON."""
+    """An absence on the day of NOON."""
     days = {"since": NOON.date(), "until": NOON.date()}
     return Absence(**{**days, **more}, person=f"{person}@example.com", deputy=f"{deputy}@example.com" if deputy else "")
 
@@ -197,16 +197,18 @@ BEFORE = NOON - timedelta(days=1)
     [
         (away("eva", "omar"), COMMS, [("omar", NOON)], True),
         (away("eva", "omar"), TWO, [("omar", NOON), ("eva", NOON)], False),  # together one vote
-        (away("eva", "omar"), TWO, [("omar", NOON), ("eva", BEFORE)], True),  # she voted before she went
-        (away("eva", "omar"), BOTH, [("omar", NOON)], False),  # in her place, and still one vote
+        (away("eva", "omar"), TWO, [("omar", NOON), ("eva", BEFORE)], True),  # she voted before her absence
+        (away("eva", "omar"), BOTH, [("omar", NOON)], False),  # omar counts in her place, with one vote
         (away("eva", "sten", confirmed=True), COMMS, [("sten", NOON)], True),
-        (away("eva", "sten"), COMMS, [("sten", NOON)], False),  # of no group of hers, and nobody has agreed
+        # sten is in none of her groups, and no admin has confirmed him
+        (away("eva", "sten"), COMMS, [("sten", NOON)], False),
         (away("eva", "sten", confirmed=True), COMMS, [("sten", BEFORE)], False),
         (away("eva", "sten", confirmed=True), TWO, [("sten", NOON), ("omar", NOON)], True),
         (away("eva", "sten", confirmed=True), TWO, [("sten", NOON), ("eva", NOON)], False),
-        (away("eva", "sten", confirmed=True), TWO, [("sten", NOON), ("eva", BEFORE)], False),  # her seat is taken
-        (away("eva", "sten", confirmed=True, ended=BEFORE), COMMS, [("sten", NOON)], False),  # she is there again
-        (away("anna", "sten", confirmed=True), COMMS, [("sten", NOON)], False),  # for somebody who decides on nothing
+        # her own vote counts already
+        (away("eva", "sten", confirmed=True), TWO, [("sten", NOON), ("eva", BEFORE)], False),
+        (away("eva", "sten", confirmed=True, ended=BEFORE), COMMS, [("sten", NOON)], False),  # she is back
+        (away("anna", "sten", confirmed=True), COMMS, [("sten", NOON)], False),  # for a person who is no approver
         (away("eva", "dpo"), BOTH, [("dpo", NOON), ("eva", NOON)], False),
         (away("eva", "omar"), BOTH, [("omar", NOON), ("dpo", NOON)], True),
     ],
@@ -238,7 +240,7 @@ def test_one_deputy_of_two_is_one_vote() -> None:
 
 
 def test_too_few_are_there() -> None:
-    """With everybody there two can be found; while Eva is away, with a deputy of no group alone."""
+    """Two can be found with everyone present. While Eva is away, only with a confirmed deputy from outside the groups."""
     h = hold(TWO)
     assert not out_of_reach(h, GROUPS, NOON)
     for absence, short in (
@@ -246,7 +248,7 @@ def test_too_few_are_there() -> None:
         (away("eva", "omar"), True),
         (away("eva", "sten"), True),
         (away("eva", "sten", confirmed=True), False),
-        (away("eva", "anna", confirmed=True), True),  # who wrote it
+        (away("eva", "anna", confirmed=True), True),  # anna wrote it
         (away("eva", ended=BEFORE), False),
     ):
         groups = GROUPS.with_absences([absence])
@@ -267,8 +269,8 @@ PEOPLE = ["a", "b", "c", "d"]
 def test_deputies_never_make_fewer_people_enough(
     groups: dict[str, frozenset[str]], absences: list[tuple[str, str, bool]], voters: list[str], each: int
 ) -> None:
-    """However people stand in for each other: who decides is as many distinct people as a quorum asks for, and two who stand for each
-    other are not two."""
+    """A complete quorum always has as many distinct people as it requires, and an absent person and their deputy count
+    once."""
     named = Groups(people={g: frozenset(f"{p}@example.com" for p in people) for g, people in groups.items()})
     named = named.with_absences(away(a, b, confirmed=yes) for a, b, yes in absences if a != b)
     quorum = Quorum(groups=tuple(groups), each=each)

@@ -1,4 +1,4 @@
-"""Taking back what was approved: decided by the transaction alone, whoever is first, on both engines."""
+"""Revoking approvals: decided by the order of transactions alone, on both engines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def approved(store: Store, id: str, *to: str, **more: Any) -> None:
 
 
 async def back(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None) -> RevocationResult:
-    """As guard takes it back; ``seen``: what the step was given."""
+    """Revoke as the service does. ``seen``: collects the step's arguments."""
 
     def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
         if seen is not None:
@@ -56,7 +56,7 @@ async def state(store: Store, id: str) -> State:
 
 
 async def entries(store: Store, id: str) -> tuple[int, int]:
-    """Of its release in the outbox: entries, and recipients."""
+    """The number of its releases in the outbox, and of their recipients."""
 
     def count(connection: Any) -> tuple[int, int]:
         entry = select(outbox.c.intent_id).where(outbox.c.hold_id == id, outbox.c.kind == "release")
@@ -105,7 +105,7 @@ async def test_both_orders_in_one_batch(store: Store, first: str) -> None:
     async with Gathered(store):
         tasks: dict[str, Any] = {}
         for name in (first, "back" if first == "lease" else "lease"):
-            if name == "lease":  # past the look whether anything is due, which is made outside the writer
+            if name == "lease":  # the transaction itself, without the check outside the writer whether anything is due
                 work: Any = store.write(lambda batch: outboxes.lease(batch, "me", 10, 60))
             else:
                 work = back(store, "H1")
@@ -117,10 +117,10 @@ async def test_both_orders_in_one_batch(store: Store, first: str) -> None:
         assert not await store.outbox.settle(lease, outcomes(lease, "doubt", "doubt", "doubt"), [])
 
 
-# By how the three recipients stand after an attempt: what becomes of the hold, and of the entry.
+# Outcomes of the three recipients after an attempt; then the hold's state, and what is left in the outbox.
 STANDS = [
     (("retry", "retry", "retry"), State.REJECTED, (0, 0)),
-    (("failed", "retry", "retry"), State.REJECTED, (0, 0)),  # refused for good: nobody has it either
+    (("failed", "retry", "retry"), State.REJECTED, (0, 0)),  # refused for good, so nobody has it
     (("sent", "retry", "retry"), State.RELEASED, (1, 3)),
     (("doubt", "retry", "retry"), State.IN_DOUBT, (1, 3)),
     (("doubt", "doubt", "doubt"), State.IN_DOUBT, (1, 3)),
@@ -150,7 +150,7 @@ async def test_after_an_attempt_by_what_came_of_it(
     assert not await store.outbox.settle(lease, outcomes(lease, *stand), []), "nor does a late word change that"
 
 
-# By what the relay says after it was taken back in the middle of an attempt; "" for no answer in time.
+# The relay's answers after a revocation during the attempt (none: no answer in time); then state and outcomes.
 LATE = [
     (("sent", "sent", "sent"), State.RELEASED, Settled(sent=3)),
     (("sent", "retry", "failed"), State.RELEASED, Settled(sent=1, failed=2)),
@@ -170,7 +170,7 @@ async def test_in_the_middle_of_an_attempt_only_its_answer_is_waited_for(
     await store.outbox.settle(lease, outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30)), [])
     await back(store, "H1")
     assert (await state(store, "H1"), await entries(store, "H1")) == (State.IN_DOUBT, (1, 3))
-    with pytest.raises(Conflict):  # it is taken back already
+    with pytest.raises(Conflict):  # revoked already
         await back(store, "H1")
     clock.go(minutes=1)
     assert await store.outbox.lease("me", 10, 60) == ()
@@ -206,7 +206,7 @@ async def test_no_such_hold(store: Store) -> None:
 
 
 async def mailing(store: Store, *states: State, to: tuple[str, ...] = ("a@x.example",)) -> None:
-    """H0 leads, with a copy for each of these states."""
+    """An approved primary hold H0, with a copy in each of these states."""
     await approved(store, "H0", *to, at=T0)
     for n, wanted in enumerate(states, 1):
         id, at = f"H{n}", T0 + timedelta(seconds=n)
@@ -222,7 +222,7 @@ async def mailing(store: Store, *states: State, to: tuple[str, ...] = ("a@x.exam
 
 
 async def came_after(store: Store, lead: str) -> int:
-    """The copies under it, as guard lets them come."""
+    """Let the copies follow the primary hold, as the service does; their number."""
 
     def step(lead: Hold, copy: Hold, _: object, new: int, sending: Sending | None, covered: bool) -> Change | None:
         to = lead.state if copy.state is State.WAITING else State.WAITING
@@ -238,7 +238,7 @@ async def came_after(store: Store, lead: str) -> int:
 
 
 async def test_no_copy_goes_once_what_leads_is_taken_back_and_each_comes_after(store: Store) -> None:
-    """Also where the process dies in between: that the lead has changed is enough."""
+    """No copy is sent after the first commit, even if the process dies before the others follow."""
     await mailing(store, State.APPROVED, State.WAITING, State.APPROVED)
     seen: list[Any] = []
     taken = await back(store, "H0", seen=seen)
@@ -276,7 +276,7 @@ async def test_of_what_has_gone_the_oldest_copy_that_has_not_stands_for_the_rest
 async def test_copies_in_doubt_are_not_sent_again_once_their_lead_is_taken_back(
     store: Store, clock: Clock, lead: str
 ) -> None:
-    """None of them is left that has not gone: the lead itself, or the oldest of them, stands for the others."""
+    """None is unsent. The primary hold, or if it was sent the oldest copy, represents the others."""
     await mailing(store, State.APPROVED, State.APPROVED, State.APPROVED)
     leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 10, 60)}
     for lease in leases.values():
@@ -298,7 +298,7 @@ async def test_copies_in_doubt_are_not_sent_again_once_their_lead_is_taken_back(
 
 
 async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> None:
-    """The lead is over, its last recipients are spared, and the oldest copy goes along with it."""
+    """Its recipients without the message never get it; the oldest copy is decided with it, and represents the others."""
     await mailing(store, State.APPROVED, State.APPROVED, to=("a@x.example", "b@x.example"))
     leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 10, 60)}
     for id in ("H1", "H2"):

@@ -1,5 +1,5 @@
-"""Laws of taking back, whatever people, freezes, the relay and its failures do, in whatever order: what is said to be taken back is
-not sent, what is said never to have been sent was not, and what nobody takes back is not lost."""
+"""Laws of revocation, for any order of actions of people, freezes, the relay and failures: what is said to be revoked
+is not sent, what is said never to have been sent was not, and nothing else is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.guard.house import MEMBERS, house
 from tests.guard.office import LATER, NO
 
 OVER = {State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.WAITING}
-"""States that say that nobody has it."""
+"""States that say that nobody has the message."""
 STEPS = st.sampled_from(
     [
         *("work", "work", "take up", "carry out", "freeze", "thaw", "minute", "hour", "follow"),
@@ -33,8 +33,8 @@ RELAYS = st.sampled_from(["well", "later", "no", "away", "lost", "lost, but take
 
 
 class Play:
-    """Three messages of one mailing, of which the first is to three people, approved. ``gone``: how much the relay had of each when
-    it was said that it is taken back."""
+    """An approved mailing of three messages, the first to several people. ``gone``: how many recipients of each had it
+    when it was said to be revoked."""
 
     def __init__(self, campaign: Campaign, relays: list[str]) -> None:
         self.campaign, self.home, self.office = campaign, campaign.home, campaign.office
@@ -50,7 +50,7 @@ class Play:
         return sum(self.office.relay.has(str(a)) for a in hold.envelope.addresses)
 
     def fate(self, what: str) -> None:
-        """What the relay does next."""
+        """Set what the relay does next."""
         relay = self.office.relay
         relay.says = {m: {"later": LATER, "no": NO}[what] for m in MEMBERS[::2]} if what in ("later", "no") else {}
         relay.raises = {
@@ -174,7 +174,7 @@ def test_what_is_taken_back_is_not_sent_and_what_is_not_is_not_lost(
                 await one.check()
             one.relays.clear()
             await one.thaw()
-            for _ in range(8):  # an in-doubt one is tried again after half an hour
+            for _ in range(8):  # a recipient in doubt is retried after half an hour
                 await campaign.approvals.follow()
                 await one.step("work")
                 await one.check()
@@ -202,7 +202,7 @@ def made(folder: Path) -> Path:
 
 
 def test_the_play_is_one(tmp_path: Path) -> None:
-    """That the law is held against something: left alone, all three go; taken back at once, none."""
+    """The steps work: without interference all three are sent; revoked at once, none."""
 
     async def play(folder: Path, what: str) -> list[str]:
         async with house(folder, documents=documents()) as home:

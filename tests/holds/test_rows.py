@@ -1,4 +1,4 @@
-"""Holds found again: newest first, page by page, by state, and those that somebody must look at."""
+"""Queries for holds: newest first, by page, by state, and those due for attention."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ async def test_pages_lose_nobody_of_the_same_moment(store: Store) -> None:
 
 
 async def test_due_are_the_waiting_that_somebody_must_look_at(store: Store) -> None:
-    await held(store, "late", expires_at=T0 + timedelta(hours=2))  # a quarter: half an hour
+    await held(store, "late", expires_at=T0 + timedelta(hours=2))  # a quarter of its time: half an hour
     await held(store, "soon", expires_at=T0 + timedelta(hours=1))
-    await held(store, "told", attend_at=T0 + timedelta(hours=5))  # said by the guard
+    await held(store, "told", attend_at=T0 + timedelta(hours=5))  # set by the service
     await held(store, "gone", expires_at=T0 + timedelta(minutes=10))
     await to(store, "gone", State.EXPIRED)
     assert await store.holds.due(T0) == []
@@ -76,7 +76,7 @@ async def test_expiry_is_looked_at_whatever_the_guard_said(store: Store) -> None
 
 
 async def a_retry_is(store: Store, hold_id: str) -> str | None:
-    """The hold that the same message, coming again now, is; None: none any more."""
+    """The id of the hold that a retry of its message gets now; None if it is a new message."""
     seen: list[str | None] = []
 
     def step(live: Seen) -> Admission:
@@ -94,7 +94,7 @@ async def column(store: Store, name: str, hold_id: str) -> int | None:
 
 
 async def test_a_retry_within_a_day_of_its_delivery_is_what_was_delivered(store: Store, clock: Clock) -> None:
-    """However long it waited; and when it was to be looked at next is another time, which stays what it was."""
+    """However long the hold waited. The time of its next look stays unchanged."""
     await held(store, "H1", expires_at=T0 + timedelta(days=9))
     look = await column(store, "attend_at", "H1")
     clock.go(days=3)

@@ -1,4 +1,4 @@
-"""How far a release is, in one word; what becomes of what is taken back; and what of a mailing could still be stopped."""
+"""The progress of a release; the state of a hold after its revocation; and what of a mailing can still be stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ ALL = [
     for u, s, f, d, p, left in itertools.product((False, True), (0, 2), (0, 1), (0, 1), (0, 1), ((), SOMEBODY))
 ]
 
-# By how far it is, and what is done. Who has it, or may, has it: then it is what came of those, and over.
+# By progress and move: the hold's new state. Over: a recipient has it or may have it, so the state says what happened
+# to those.
 TAKEN_BACK = """
            reject   withdraw  reopen
 nothing    rejected withdrawn waiting
@@ -30,7 +31,7 @@ all        -        -         -
 
 @pytest.mark.parametrize("sending", ALL, ids=str)
 def test_every_cell_of_how_far_it_is(sending: Sending) -> None:
-    """Whether a worker has it makes no difference: what is begun is in doubt, and what is not has not gone."""
+    """A lease makes no difference: attempted recipients are in doubt, and the others do not have it."""
     if not sending.left and not sending.doubt:
         expected = Out.ALL
     elif sending.settled.sent:
@@ -52,7 +53,7 @@ def test_every_cell_of_what_is_taken_back() -> None:
     for state, move, sending in itertools.product(State, Move, ALL):
         cell = cells.get((sending.out, move), "-") if state in SENDING else "-"
         if (state, cell) == (State.IN_DOUBT, "waiting"):
-            continue  # somebody is in doubt then, whatever else is
+            continue  # a recipient is in doubt, whatever the others are
         over = State.RELEASED if sending.settled.sent else State.IN_DOUBT
         expected = None if cell == "-" else over if cell == "over" else State(cell)
         assert taken_back(state, move, sending) is expected, (state, move, sending)

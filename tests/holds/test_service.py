@@ -1,4 +1,4 @@
-"""What people and time make of a hold, over a real store."""
+"""Decisions and deadlines of holds, over a real store."""
 
 from __future__ import annotations
 
@@ -213,9 +213,9 @@ async def sweep_at(home: House, at: datetime) -> int:
 
 async def test_a_life_in_time(home: House) -> None:
     hold = await held(home)
-    # 24 working hours of 10 a day from Monday 09:00: Wednesday 13:00
+    # 24 working hours, 10 a day, from Monday 09:00: Wednesday 13:00
     assert hold.expires_at == MONDAY.replace(day=4, hour=13)
-    assert await sweep_at(home, MONDAY + timedelta(minutes=20)) == 1  # looked at, nothing due
+    assert await sweep_at(home, MONDAY + timedelta(minutes=20)) == 1  # looked at, nothing is due
     assert await sweep_at(home, MONDAY + timedelta(minutes=59)) == 0
     assert await sweep_at(home, MONDAY + timedelta(hours=1)) == 1
     assert await sweep_at(home, MONDAY + timedelta(hours=1, minutes=1)) == 0
@@ -256,10 +256,10 @@ async def test_missed_reminders_are_one(home: House) -> None:
 async def test_a_clock_that_is_put_forward_expires_nothing(home: House) -> None:
     hold = await held(home)
     approvals = home.approvals()
-    home.clock.at += timedelta(days=30)  # and nothing has passed
+    home.clock.at += timedelta(days=30)  # not expired
     assert await approvals.sweep() == 0
     assert (await again(home, hold.hold_id)).state is State.WAITING
-    home.clock.pass_(days=10)  # now it has
+    home.clock.pass_(days=10)  # expired
     await approvals.sweep()
     assert (await again(home, hold.hold_id)).state is State.EXPIRED
 
@@ -314,8 +314,8 @@ async def test_one_hold_that_fails_does_not_stop_the_sweep(home: House) -> None:
         ("Latest-Delivery-Time: Mon, 2 Mar 2026 12:00:00 +0000", MONDAY.replace(hour=12)),
         ("Deliver-By: Mon, 2 Mar 2026 13:00:00 +0100", MONDAY.replace(hour=12)),
         ("Expires: Mon, 2 Mar 2026 12:00:00 -0000", MONDAY.replace(hour=12)),
-        ("Expires: Sun, 1 Mar 2026 12:00:00 +0000", None),  # it has passed
-        ("Expires: Fri, 6 Mar 2026 12:00:00 +0000", None),  # later than the organization's own
+        ("Expires: Sun, 1 Mar 2026 12:00:00 +0000", None),  # it is over
+        ("Expires: Fri, 6 Mar 2026 12:00:00 +0000", None),  # later than the organization's own deadline
         ("Expires: soon", None),
         ("Expires: Mon, 99 Mar 2026 99:00:00 +0000", None),
         ("Subject: none", None),

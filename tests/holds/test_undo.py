@@ -1,4 +1,5 @@
-"""An approval that takes effect after a delay: undone until then, carried out when it is over, and lapsed where it is complete no more."""
+"""An approval that takes effect after a delay: it can be undone until then, and lapses if the quorum is no longer
+complete."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ async def releases(home: House) -> list[str]:
 
 
 async def told(home: House) -> dict[str, list[str]]:
-    """The outcomes that each was told of, in the order in which they are due."""
+    """The outcomes in the notices to each person, by the time when they are due."""
     found: dict[str, list[str]] = {}
     for one in await home.outbox():
         if one.data.get("notice") == "decided":
@@ -142,7 +143,7 @@ async def test_nobody_else_can_undo_it_and_what_is_out_is_taken_back_otherwise(h
 
 
 async def test_who_stood_in_out_of_hours_can_undo_it_when_the_office_opens(home: House) -> None:
-    home.clock.at = home.clock.at.replace(hour=6, minute=59, second=30)  # it opens at seven, in UTC
+    home.clock.at = home.clock.at.replace(hour=6, minute=59, second=30)  # working hours begin at seven, UTC
     hold = await approve(home, await held(home), "duty@example.com")
     assert hold.release_at is not None
     home.clock.pass_(seconds=45)
@@ -216,7 +217,7 @@ async def test_a_freeze_stops_it_as_it_stops_any_release(home: House) -> None:
 
 
 async def test_what_nobody_sees_to_at_its_time_goes_when_somebody_does(home: House) -> None:
-    """The store knows when it is due, whatever was started since; until then it can be undone."""
+    """An approval whose time passed without a sweep takes effect at the next one, and can be undone until then."""
     late, undone = await approve(home, await held(home)), await approve(home, await held(home, subject="Another"))
     home.clock.pass_(hours=2)
     await home.approvals().unvote(undone.hold_id, approver=EVA, by="root")
@@ -271,7 +272,7 @@ async def test_who_has_left_the_group_meanwhile_has_not_approved(home: House) ->
 
 
 async def mailing(campaign: Campaign) -> str:
-    """Held from the fifth on, to 25 people one by one."""
+    """The primary hold of a mailing to 25 people one by one, held from the fifth on."""
     campaign.approvals._term = campaign._intake._term = replace(campaign.term, copies=50, release_delay_seconds=60)
     done = await campaign.to_members(0, 29)
     return next(one.hold_id for one in done if isinstance(one, Held))
@@ -307,7 +308,7 @@ async def test_copies_past_as_many_people_as_were_said_wait_by_themselves(campai
 
 
 async def test_a_single_message_was_approved_for_those_whom_it_reached(campaign: Campaign) -> None:
-    """What comes of it meanwhile makes no larger thing of what was approved."""
+    """Copies that come meanwhile do not extend the approval of a single message."""
     home = campaign.home
     campaign.approvals._term = campaign._intake._term = replace(campaign.term, copies=50, release_delay_seconds=60)
     [first] = [await campaign.send(*MEMBERS[:25])]
@@ -338,7 +339,7 @@ async def test_a_copy_of_another_kind_needs_them_again(tmp_path: Path) -> None:
         campaign = Campaign(home)
         lead = await mailing(campaign)
         await campaign.decide(lead, people=60)
-        await campaign.to_members(29, 33)  # the 30th hits a rule that nobody had before their eyes
+        await campaign.to_members(29, 33)  # the 30th hits a rule that no approver has seen
         assert await campaign.approvals.enact() == 1
         hold = await again(home, lead)
         assert (hold.state, hold.release_at) == (State.WAITING, None)

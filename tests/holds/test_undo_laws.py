@@ -1,5 +1,5 @@
-"""The law of the delay, whatever people, freezes, clocks, restarts and copies do, in whatever order: nothing goes out before it is due,
-and after Undo nothing goes out until people have approved anew and that is due."""
+"""The law of the release delay, for any order of actions of people, freezes, clocks, restarts and copies: nothing is
+sent before it is due, and after Undo nothing is sent until a new approval is due."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ STEPS = st.sampled_from(
 
 
 class Play:
-    """Two messages of one mailing, to 25 people and one. ``since``: since when all whose votes stand have agreed, None where they have
-    not, or have been undone; what is due is read off this alone."""
+    """A mailing of two messages, to 25 people and to one. ``since``: when the last vote of the quorum was cast; None if
+    it is incomplete or was undone."""
 
     def __init__(self, campaign: Campaign) -> None:
         self.campaign, self.home, self.office = campaign, campaign.home, campaign.office
@@ -66,7 +66,7 @@ class Play:
         return hold
 
     def sent(self) -> int:
-        """Messages to customers that the relay has."""
+        """The number of messages to customers that the relay has."""
         return sum(not {str(a) for a in e.addresses}.isdisjoint(MEMBERS) for e, _ in self.office.relay.taken)
 
     async def gate(self, kind: Kind) -> None:
@@ -121,7 +121,7 @@ class Play:
                 await self.campaign.service.reopen(one.mailing_id, approver=EVA, by="test", comment="no")
             case "second" | "20" | "minute":
                 await office.go(seconds={"second": 1, "20": 20, "minute": 60}[word])
-            case "back":  # somebody puts the clock back
+            case "back":  # the clock is set back
                 home.clock.at = home.clock.at.fromtimestamp(home.clock.at.timestamp() - 40, home.clock.at.tzinfo)
                 await home.watch.read()
             case "work":
@@ -149,7 +149,7 @@ class Play:
                 await self.policy("dpo@example.com")
 
     async def check(self) -> None:
-        """Nothing is in the outbox that a worker could lease, and the relay has nothing, but what was due."""
+        """Assert that the outbox has no release, and the relay no message, that was not due."""
         now, lead = self.home.clock.now(), await self.hold()
         sendings = {id: (await self.home.store.holds.outgoing(id)).own for id in await self.ids()}
         out = {id for id, sending in sendings.items() if sending is not None}
@@ -190,7 +190,7 @@ def made(folder: Path) -> Path:
 
 
 def test_the_play_is_one(tmp_path: Path) -> None:
-    """That the law is held against something: left alone both go when they are due; undone, neither."""
+    """The steps work: without interference both are sent when they are due; after Undo, neither."""
 
     async def play(folder: Path, *steps: str) -> tuple[int, list[str]]:
         async with house(folder, documents=documents()) as home:
